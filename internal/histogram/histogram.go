@@ -1,0 +1,53 @@
+// Package histogram counts durations in buckets, cheaply enough for a path that
+// runs a hundred thousand times a second. metrics turns a Snapshot into a
+// Prometheus histogram.
+package histogram
+
+import (
+	"slices"
+	"sync/atomic"
+	"time"
+)
+
+// A Histogram is safe for concurrent use. Its buckets are fixed: a factor of two
+// apart or a little more, from well below one delivery on a quiet machine to
+// longer than any write timeout.
+type Histogram struct {
+	buckets [len(bounds) + 1]atomic.Uint64
+	sum     atomic.Int64 // nanoseconds
+}
+
+var bounds = [...]time.Duration{
+	50 * time.Microsecond, 100 * time.Microsecond, 250 * time.Microsecond, 500 * time.Microsecond,
+	time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond,
+	10 * time.Millisecond, 25 * time.Millisecond, 50 * time.Millisecond,
+	100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second,
+}
+
+// Observe counts one duration.
+func (h *Histogram) Observe(d time.Duration) {
+	i, _ := slices.BinarySearch(bounds[:], d)
+	h.buckets[i].Add(1)
+	h.sum.Add(int64(d))
+}
+
+// A Snapshot is what a histogram held at one time.
+type Snapshot struct {
+	Count      uint64
+	SumSeconds float64
+	Cumulative map[float64]uint64 // by upper bound in seconds, without +Inf
+}
+
+// Snapshot reads the buckets one after the other.
+func (h *Histogram) Snapshot() Snapshot {
+	s := Snapshot{Cumulative: make(map[float64]uint64, len(bounds))}
+	for i := range h.buckets {
+		s.Count += h.buckets[i].Load()
+		if i < len(bounds) {
+			s.Cumulative[bounds[i].Seconds()] = s.Count
+		}
+	}
+	s.SumSeconds = time.Duration(h.sum.Load()).Seconds()
+	return s
+}
