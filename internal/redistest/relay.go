@@ -1,0 +1,139 @@
+package redistest
+
+import (
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// Relay is an address that stands before servers, as a load balancer or a DNS
+// name does: new connections go to the current target; open ones stay where
+// they are, or go silent. (toxiproxy can do this too, at the price of its
+// HTTP API, metrics and logging libraries in go.mod.)
+type Relay struct {
+	listener net.Listener
+	wg       sync.WaitGroup
+
+	// Guarded by mu.
+	mu       sync.Mutex
+	target   string
+	pairs    []*pair
+	accepted int
+	closed   bool
+}
+
+// pair is one relayed connection.
+type pair struct {
+	client, server net.Conn
+	silent         atomic.Bool
+}
+
+// StartRelay starts a relay to target, a host:port. It ends with the test.
+func StartRelay(tb testing.TB, target string) *Relay {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	r := &Relay{listener: l, target: target}
+	r.wg.Go(r.accept)
+	tb.Cleanup(r.close)
+	return r
+}
+
+// Addr is the relay's host:port.
+func (r *Relay) Addr() string { return r.listener.Addr().String() }
+
+// URL is the relay's address as --redis takes it.
+func (r *Relay) URL() string { return "redis://" + r.Addr() }
+
+// SetTarget sends connections made from now on to another server. Open ones
+// stay where they are: a soft fail-over behind one address.
+func (r *Relay) SetTarget(target string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.target = target
+}
+
+// Accepted is how many connections have been made to the relay.
+func (r *Relay) Accepted() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.accepted
+}
+
+// Silence makes the open connections half-open: neither end hears anything
+// more, not even that the other has closed. New connections are not affected.
+func (r *Relay) Silence() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.pairs {
+		p.silent.Store(true)
+	}
+}
+
+func (r *Relay) accept() {
+	for {
+		client, err := r.listener.Accept()
+		if err != nil {
+			return
+		}
+		r.mu.Lock()
+		target := r.target
+		r.accepted++
+		r.mu.Unlock()
+		server, err := net.Dial("tcp", target)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		p := &pair{client: client, server: server}
+		r.mu.Lock()
+		if r.closed {
+			p.close()
+		}
+		r.pairs = append(r.pairs, p)
+		r.mu.Unlock()
+		r.wg.Go(func() { p.copy(client, server) })
+		r.wg.Go(func() { p.copy(server, client) })
+	}
+}
+
+// copy moves bytes from src to dst. Once the pair is silent it swallows them, and
+// leaves both sockets open even when one of them ends.
+func (p *pair) copy(dst, src net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := src.Read(buf)
+		if p.silent.Load() {
+			if err != nil {
+				return
+			}
+			continue
+		}
+		if n > 0 {
+			_, _ = dst.Write(buf[:n]) // an error shows in the Read of the other direction
+		}
+		if err != nil {
+			p.close()
+			return
+		}
+	}
+}
+
+func (p *pair) close() {
+	_ = p.client.Close()
+	_ = p.server.Close()
+}
+
+func (r *Relay) close() {
+	_ = r.listener.Close()
+	r.mu.Lock()
+	r.closed = true
+	for _, p := range r.pairs {
+		p.close()
+	}
+	r.mu.Unlock()
+	r.wg.Wait()
+}

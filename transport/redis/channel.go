@@ -1,0 +1,61 @@
+package redis
+
+import (
+	"errors"
+	"strings"
+)
+
+// ownNames begins the names of channels that usercast itself uses.
+const ownNames = "usercast:"
+
+// ValidatePrefix says why a channel prefix cannot be used, or nil. A prefix is
+// refused when the pattern made of it would also match usercast's own channels
+// (usercast:<prefix>control and the like): control would arrive as messages.
+func ValidatePrefix(prefix string) error {
+	if prefix == "" {
+		return errors.New("the channel prefix is empty: every channel in Redis would be read as a user's")
+	}
+	// Own names are longer than the prefix they hold, so that what follows the
+	// prefix in them cannot matter.
+	if strings.HasPrefix(ownNames+prefix, prefix) {
+		return errors.New("the channel prefix would also match usercast's own channels, whose names begin with usercast: and the prefix: choose another")
+	}
+	return nil
+}
+
+// Channel is the name of the channel that carries a user's messages:
+// prefix+user, or prefix+user:topic when topic is not empty. The user "*" is the
+// broadcast. A user that is empty or holds ':' cannot be named, and is an error.
+func Channel(prefix, user, topic string) (string, error) {
+	switch {
+	case user == "":
+		return "", errors.New("the user is empty")
+	case strings.Contains(user, ":"):
+		return "", errors.New("the user holds a ':', which separates user and topic in a channel's name")
+	case topic == "":
+		return prefix + user, nil
+	}
+	return prefix + user + ":" + topic, nil
+}
+
+// SplitChannel undoes Channel: the user is all between prefix and the first
+// ':', the topic all after it. Ok is false when the channel does not begin with
+// the prefix, or names no user. It allocates nothing.
+func SplitChannel(prefix, channel string) (user, topic string, ok bool) {
+	rest, ok := strings.CutPrefix(channel, prefix)
+	if !ok {
+		return "", "", false
+	}
+	user, topic, _ = strings.Cut(rest, ":")
+	return user, topic, user != ""
+}
+
+// globEscaper makes a string match itself in a Redis pattern. ']', '^' and '-'
+// mean something only after an open '['.
+var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
+
+// pattern is what PSUBSCRIBE takes for all channels with the prefix.
+func pattern(prefix string) string { return globEscaper.Replace(prefix) + "*" }
+
+// probeChannel is where a process hears its own probes.
+func probeChannel(prefix, id string) string { return ownNames + prefix + "probe:" + id }

@@ -1,0 +1,119 @@
+package redis
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	relay := redistest.StartRelay(t, server.Addr())
+	c := NewCommands(parse(t, relay.URL(), ServerOptions{}))
+	c.idle = time.Second
+	defer c.Close()
+
+	server.Freeze() // so that all of them ask at once
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if n, err := c.Publish(context.Background(), "user-42", "x"); err != nil || n != 0 {
+				t.Errorf("Publish = %d, %v", n, err)
+			}
+		})
+	}
+	eventually(t, "four connections were made", func() bool { return relay.Accepted() == 4 })
+	server.Thaw()
+	wg.Wait()
+	if n := len(connections(server)); n != 4 || relay.Accepted() != 4 {
+		t.Errorf("%d connections, %d made, want 4", n, relay.Accepted())
+	}
+	eventually(t, "they were closed", func() bool { return len(connections(server)) == 0 })
+	if _, err := c.Publish(context.Background(), "user-42", "x"); err != nil {
+		t.Errorf("after a pause: %v", err)
+	}
+	if n := len(connections(server)); n != 1 {
+		t.Errorf("%d connections after one command, want 1", n)
+	}
+	c.Close()
+	eventually(t, "the last was closed", func() bool { return len(connections(server)) == 0 })
+	if _, err := c.Publish(context.Background(), "user-42", "x"); err == nil {
+		t.Error("Publish works after Close")
+	}
+}
+
+func TestCommandsAreIdleForLessThanPromised(t *testing.T) {
+	if c := NewCommands(nil); c.idle >= 10*time.Second || cap(c.slots) > 4 {
+		t.Errorf("%d connections are kept for %v, want at most 4 for less than 10s", cap(c.slots), c.idle)
+	}
+}
+
+func TestCommandsFindTheirWayBack(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := NewCommands(parse(t, server.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond}))
+	defer c.Close()
+	publish := func() error {
+		_, err := c.Publish(context.Background(), "user-42", "x")
+		return err
+	}
+	if err := publish(); err != nil {
+		t.Fatal(err)
+	}
+	server.Kill()
+	eventually(t, "the failure was explained", func() bool {
+		err := publish()
+		return err != nil && strings.Contains(err.Error(), "connection refused: is redis running")
+	})
+	server.Restart()
+	if err := publish(); err != nil {
+		t.Errorf("after a restart: %v", err)
+	}
+	server.Freeze()
+	if err := publish(); err == nil || !strings.Contains(err.Error(), "does not answer") {
+		t.Errorf("of a frozen Redis: %v", err)
+	}
+	server.Thaw()
+	if err := publish(); err != nil {
+		t.Errorf("after a thaw: %v", err)
+	}
+}
+
+func TestCommandIsCancelled(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	c := NewCommands(parse(t, server.URL(), ServerOptions{}))
+	defer c.Close()
+	server.Freeze()
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	start := time.Now()
+	if _, err := c.Publish(ctx, "user-42", "x"); err == nil {
+		t.Error("published to a frozen Redis")
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("a deadline of 100ms ended it after %v", took)
+	}
+	server.Thaw()
+}
+
+func TestCommandWithoutTheRightSaysWhatToGrant(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("acl", "setuser", "app", "on", ">secret", "-@all")
+	c := NewCommands(parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}))
+	defer c.Close()
+	_, err := c.Publish(context.Background(), "user-42", "x")
+	if err == nil || !strings.Contains(err.Error(), "user app may not publish: ACL SETUSER app +publish") {
+		t.Errorf("%v", err)
+	}
+	server.Do("acl", "setuser", "app", "+publish", "&user-*")
+	if _, err := c.Publish(context.Background(), "user-42", "x"); err != nil {
+		t.Errorf("after the grant: %v", err)
+	}
+}

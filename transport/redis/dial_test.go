@@ -1,0 +1,117 @@
+package redis
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+func TestUnixSocket(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp("", "usercast") // t.TempDir may be too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	socket := filepath.Join(dir, "redis.sock")
+	server := redistest.Start(t, "--unixsocket", socket)
+	h := start(t, parse(t, "unix://"+socket, ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, server, "x")
+	if got := h.Stats().Redis; got != socket {
+		t.Errorf("named %q", got)
+	}
+}
+
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	cert, key := certificate(t)
+	port := redistest.FreePort(t)
+	server := redistest.Start(t, "--tls-port", fmt.Sprint(port), "--tls-cert-file", cert,
+		"--tls-key-file", key, "--tls-ca-cert-file", cert, "--tls-auth-clients", "no")
+	url := fmt.Sprintf("rediss://127.0.0.1:%d", port)
+
+	trusting := parse(t, url, ServerOptions{TLSCAFile: cert})
+	h := start(t, trusting, func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, server, "x")
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	commands := NewCommands(trusting)
+	defer commands.Close()
+	for range 2 {
+		if n, err := commands.Publish(context.Background(), "user-42", "y"); err != nil || n != 1 {
+			t.Errorf("Publish = %d, %v", n, err)
+		}
+	}
+	if trusting.Insecure() {
+		t.Error("a server whose certificate is checked is called insecure")
+	}
+
+	careless := parse(t, url+"?skip_verify=true", ServerOptions{})
+	start(t, careless, nil).awaitGeneration(t, 1)
+	if !careless.Insecure() {
+		t.Error("a server whose certificate is not checked is not called insecure")
+	}
+
+	for _, c := range []struct{ url, ca, want string }{
+		{url, "", "authority is unknown"},
+		{strings.Replace(url, "127.0.0.1", "localhost", 1), cert, "for another name"},
+		{"rediss://" + server.Addr(), cert, "reason=tls"},          // a plain port
+		{strings.Replace(url, "rediss", "redis", 1), "", "rediss"}, // TLS port, spoken to in plain
+	} {
+		h := start(t, parse(t, c.url, ServerOptions{TLSCAFile: c.ca, AnswerTimeout: time.Second}), nil)
+		h.log.await(t, "WARN redis subscription failed", c.want)
+		h.stop()
+		h.log.warnings(t, 1)
+	}
+}
+
+// certificate makes a self-signed one for 127.0.0.1, and returns its files.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(1),
+		Subject:               pkix.Name{CommonName: "redis"},
+		NotBefore:             time.Now().Add(-time.Hour),
+		NotAfter:              time.Now().Add(time.Hour),
+		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+	}
+	certDER, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	for file, block := range map[string]*pem.Block{
+		cert: {Type: "CERTIFICATE", Bytes: certDER},
+		key:  {Type: "PRIVATE KEY", Bytes: keyDER},
+	} {
+		if err := os.WriteFile(file, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}

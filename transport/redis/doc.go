@@ -1,0 +1,48 @@
+// Package redis brings messages from Redis to whoever routes them. It knows
+// nothing of users' streams: it takes funcs, and calls them.
+//
+// # What it promises
+//
+//   - One subscription connection per PubSub, named usercast, whatever else
+//     happens. A message is handed over on the goroutine that read it, in the
+//     order in which Redis sent it, and reading never waits for anything else.
+//   - Every subscription connection is a generation with a number, announced
+//     before its first message. What Redis published between two generations is
+//     lost: pub/sub keeps nothing. Within one generation nothing is skipped.
+//   - The link heals itself. A connection that ends, that does not answer in time
+//     (watchdog), or that leads to another primary than a new connection would
+//     (probe), is given up, and a new one is made after a jittered pause.
+//   - Each fault is logged once, in words that say what to do. No password
+//     reaches a log or an error.
+//   - Rights that are missing are named once and gone without, but for the right to
+//     subscribe.
+//   - Received = Routed + Unrouted + Malformed + TooLarge in Stats, at rest.
+//
+// # What it does not
+//
+// It cannot tell what Redis never handed over, nor that a message was published
+// while no generation lived. It does not retry a PUBLISH: a second try could
+// publish twice.
+//
+// # How go-redis is used
+//
+// Only here, and against its grain in three places, all in link.go and
+// client.go: its PubSub re-dials and re-subscribes by itself inside a failing
+// Receive, which would hide the gap, so its dialer works once; a cancelled
+// context does not wake Receive, so the socket is closed under it; its own log
+// is switched off.
+//
+// # Who owns what
+//
+//	socket of a subscription    link; closed when the generation's context ends
+//	socket of a probe           link; closed before the probe awaits its echo
+//	goredis.Client and PubSub   link; only the receiving goroutine calls Receive
+//	sockets for commands        Commands: at most 4, lent to one caller at a time
+//	receiving goroutine         the caller of Run; it alone calls the sinks
+//	watchdog, prober            generation.run starts them and waits for them
+//	echo channel (1 slot)       filled by the receiving goroutine, emptied by the
+//	                            prober; the slot keeps the former from waiting
+//	message counters            written by the receiving goroutine alone
+//	probe histogram             prober writes, Stats reads, under its mutex
+//	reaper of idle commands     one timer of Commands; no goroutine while it waits
+package redis

@@ -1,0 +1,136 @@
+package redis
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// fake is a server that answers each command as reply says, or not at all, and
+// hangs up after an answer if told to.
+func fake(t *testing.T, reply func(command string) string, hangUp bool) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve := func(conn net.Conn) {
+		defer conn.Close()
+		for in := bufio.NewReader(conn); ; {
+			// A request is "*n", and for each of n words its length and itself.
+			line := func() string { s, _ := in.ReadString('\n'); return strings.TrimSpace(s) }
+			var words []string
+			n, _ := strconv.Atoi(strings.TrimPrefix(line(), "*"))
+			for range n {
+				line()
+				words = append(words, line())
+			}
+			if n == 0 {
+				return
+			}
+			if answer := reply(words[0]); answer != "" {
+				fmt.Fprintf(conn, "%s\r\n", answer)
+				if hangUp {
+					return
+				}
+			}
+		}
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { serve(conn) })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); wg.Wait() })
+	return l.Addr().String()
+}
+
+func TestAnswersOfStrangeServersAreExplained(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		reply  string
+		hangUp bool
+		want   []string
+	}{
+		"protected mode": {"-DENIED Redis is running in protected mode because …", true, []string{"reason=protected", "bind address"}},
+		"full":           {"-ERR max number of clients reached", true, []string{"reason=full", "maxclients"}},
+		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
+		// Redis 5 on HELLO, with its arguments.
+		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "***"}},
+		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=error"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := fake(t, func(string) string { return c.reply }, c.hangUp)
+			h := start(t, parse(t, "redis://app:secret@"+addr, ServerOptions{}), nil)
+			h.log.await(t, append(c.want, "WARN redis subscription failed")...)
+			h.log.silentOn(t, "secret")
+		})
+	}
+}
+
+func TestSubscriptionWithoutConfirmationIsGivenUp(t *testing.T) {
+	t.Parallel()
+	addr := fake(t, func(command string) string {
+		if strings.HasSuffix(command, "subscribe") {
+			return ""
+		}
+		return "-ERR unknown command"
+	}, false)
+	h := start(t, parse(t, "redis://"+addr, ServerOptions{AnswerTimeout: 100 * time.Millisecond}), nil)
+	h.log.await(t, "WARN redis subscription failed", "reason=silent")
+	if s := h.Stats(); s.Generation != 0 || s.Connected {
+		t.Errorf("stats %+v of a subscription that was never confirmed", s)
+	}
+}
+
+func TestFaultsThatTakeTurnsAreNotRepeated(t *testing.T) {
+	t.Parallel()
+	var s saying
+	now := time.Now()
+	for i, c := range []struct {
+		after  time.Duration
+		reason string
+		fresh  bool
+	}{
+		{0, "refused", true},
+		{time.Hour, "refused", false}, // still the same state
+		{0, "silent", true},
+		{time.Second, "refused", true}, // an hour has passed since
+		{time.Second, "silent", false},
+		{time.Second, "refused", false},
+		{repeatAfter, "silent", true},
+	} {
+		now = now.Add(c.after)
+		if s.fresh(c.reason, now) != c.fresh {
+			t.Errorf("%d: %s is fresh: %v", i, c.reason, !c.fresh)
+		}
+	}
+}
+
+func TestUnreachableHostsAreExplained(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"redis://no-such-host.invalid":                          "reason=name",
+		"unix:///nonexistent/redis.sock":                        "reason=refused",
+		fmt.Sprint("redis://127.0.0.1:", redistest.FreePort(t)): "reason=refused",
+	} {
+		h := start(t, parse(t, url, ServerOptions{}), nil)
+		h.log.await(t, "WARN redis subscription failed", want)
+		h.stop()
+		if n := strings.Count(h.log.String(), "WARN"); n != 1 {
+			t.Errorf("%s: %d warnings", url, n)
+		}
+	}
+}

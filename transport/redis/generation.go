@@ -1,0 +1,168 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// generation is the life of one subscription connection.
+type generation struct {
+	feed *PubSub
+	link *link
+	end  context.CancelCauseFunc // ends it; the first cause is why
+
+	// Set during log-in, before the other goroutines start.
+	primary identity
+
+	// Owned by the receiving goroutine.
+	awaited []string  // commands sent and not answered yet; Redis answers in order
+	since   time.Time // when the subscription was confirmed; zero before
+
+	// Between the receiving goroutine and the others.
+	confirmed chan struct{}          // closed with the confirmation of the pattern
+	echoes    atomic.Bool            // the probe channel is subscribed to as well
+	token     atomic.Pointer[string] // payload of the probe under way
+	echo      chan time.Time         // when it came back
+}
+
+// generation makes one connection, subscribes, and hands over messages until
+// something ends it. It returns how long the subscription stood, zero if it
+// never did, and why it ended.
+func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	g := &generation{
+		feed:      p,
+		end:       end,
+		confirmed: make(chan struct{}),
+		echo:      make(chan time.Time, 1),
+	}
+	g.link = p.cfg.Server.newLink(ctx, func(ctx context.Context, cn *goredis.Conn) error {
+		var err error
+		g.primary, err = introduce(ctx, cn, p.missing)
+		return err
+	})
+	var wg sync.WaitGroup
+	defer g.link.close()
+	defer wg.Wait()
+	defer end(nil)
+
+	err = g.subscribe(ctx)
+	if err == nil {
+		wg.Go(func() { g.watch(ctx) })
+		wg.Go(func() { g.probe(ctx) })
+		err = g.receive(ctx)
+	}
+	p.count.connected.Store(false)
+	if !g.since.IsZero() {
+		lived = time.Since(g.since)
+	}
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the socket was cut for it; err only tells of the cut
+	}
+	return lived, err
+}
+
+// subscribe connects and sends the subscriptions. Redis confirms them in order.
+func (g *generation) subscribe(ctx context.Context) error {
+	p := g.feed
+	// Without deadlines of the caller's: one in ctx would become the socket's.
+	ctx = context.WithoutCancel(ctx)
+	if err := g.link.pubsub.PSubscribe(ctx, p.pattern); err != nil {
+		return g.link.why(err)
+	}
+	// The control channel will be subscribed to here as well.
+	g.awaited = []string{"psubscribe", "subscribe"}
+	return g.link.pubsub.Subscribe(ctx, p.probeChannel)
+}
+
+// receive reads until the connection ends. It is the only caller of the sinks.
+func (g *generation) receive(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	for {
+		received, err := g.link.pubsub.Receive(ctx)
+		if err != nil {
+			if !isReply(err) {
+				return err
+			}
+			if err := g.refused(err); err != nil {
+				return err
+			}
+			continue
+		}
+		switch m := received.(type) {
+		case *goredis.Message:
+			// What the pattern brought has it; what a channel's own name brought has none.
+			if m.Pattern != "" {
+				g.feed.route(m.Channel, m.Payload)
+			} else if m.Channel == g.feed.probeChannel {
+				g.probed(m.Payload)
+			}
+		case *goredis.Subscription:
+			g.subscribed()
+		}
+	}
+}
+
+// route hands one message over. It allocates nothing itself.
+func (p *PubSub) route(channel, payload string) {
+	p.count.received.Add(1)
+	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, channel)
+	switch {
+	case !ok:
+		p.count.malformed.Add(1)
+	case len(payload) > p.cfg.MaxPayload:
+		p.cfg.TooLarge(user, topic)
+		p.count.tooLarge.Add(1)
+	case p.cfg.Publish(user, topic, payload) > 0:
+		p.count.routed.Add(1)
+	default:
+		p.count.unrouted.Add(1)
+	}
+}
+
+// answered takes the command that a confirmation or a refusal answers; "" when
+// none is awaited.
+func (g *generation) answered() (command string) {
+	if len(g.awaited) > 0 {
+		command, g.awaited = g.awaited[0], g.awaited[1:]
+	}
+	return command
+}
+
+func (g *generation) subscribed() {
+	p := g.feed
+	switch g.answered() {
+	case "psubscribe":
+		g.since = time.Now()
+		n := p.count.generation.Add(1)
+		p.count.connected.Store(true)
+		p.cfg.Subscribed(n)
+		p.report.subscribed(n, g.primary.role)
+		close(g.confirmed)
+	case "subscribe":
+		g.echoes.Store(true)
+	}
+}
+
+// refused takes an error reply, and returns an error if we cannot go on with it.
+func (g *generation) refused(err error) error {
+	p := g.feed
+	switch g.answered() {
+	case "psubscribe":
+		// For PSUBSCRIBE the ACL compares patterns letter by letter.
+		return p.cfg.Server.denied(err, "subscribe to "+p.pattern, "+psubscribe &"+p.pattern)
+	case "subscribe":
+		p.missing(rightProbeSubscribe(p.probeChannel), err)
+	default:
+		p.missing(rightPing, err)
+	}
+	return nil
+}
+
+func (p *PubSub) missing(which right, err error) {
+	p.report.missing(which, p.cfg.Server.userName(), err)
+}

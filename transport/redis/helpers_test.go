@@ -1,0 +1,259 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"usercast/internal/redistest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience bounds waiting for something that will come. It is long because it
+// only matters to a test that fails.
+const patience = 20 * time.Second
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("in vain waited until %s", what)
+		}
+	}
+}
+
+func parse(t *testing.T, url string, opts ServerOptions) *Server {
+	t.Helper()
+	s, err := ParseServer(url, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// hub is a running PubSub and all that came out of it.
+type hub struct {
+	*PubSub
+	log  *logbook
+	stop func() // ends Run and waits for it
+
+	mu     sync.Mutex
+	events []string // "user/topic/payload", "generation 1", "too large user/topic"
+}
+
+// start runs a PubSub until the test ends. Change may adjust the configuration;
+// users whose name begins with "nobody" have no streams.
+func start(t *testing.T, server *Server, change func(*Config)) *hub {
+	t.Helper()
+	h := &hub{log: &logbook{}}
+	cfg := Config{
+		Server:        server,
+		ChannelPrefix: "user-",
+		Publish: func(user, topic, payload string) int {
+			if strings.HasPrefix(user, "nobody") {
+				return 0
+			}
+			h.add(user + "/" + topic + "/" + payload)
+			return 1
+		},
+		TooLarge:   func(user, topic string) { h.add("too large " + user + "/" + topic) },
+		Subscribed: func(generation uint64) { h.add(fmt.Sprint("generation ", generation)) },
+		Log:        slog.New(h.log),
+		BackoffMax: 200 * time.Millisecond,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var err error
+	if h.PubSub, err = NewPubSub(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := h.Run(ctx); err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}()
+	h.stop = func() {
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(patience):
+			t.Error("Run did not return after its context ended")
+		}
+	}
+	t.Cleanup(func() {
+		h.stop()
+		if t.Failed() {
+			t.Logf("events: %q\nlog:\n%s", h.seen(), h.log)
+		}
+	})
+	return h
+}
+
+func (h *hub) add(event string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.events = append(h.events, event)
+}
+
+func (h *hub) seen() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.events)
+}
+
+func (h *hub) awaitEvent(t *testing.T, event string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("%q came", event), func() bool { return slices.Contains(h.seen(), event) })
+}
+
+func (h *hub) awaitGeneration(t *testing.T, n uint64) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("generation %d stood", n), func() bool {
+		s := h.Stats()
+		return s.Generation >= n && s.Connected
+	})
+}
+
+// awaitDelivery publishes on server, where one subscriber must hear it, and waits
+// until it has come.
+func (h *hub) awaitDelivery(t *testing.T, server *redistest.Server, payload string) {
+	t.Helper()
+	if n := server.Do("publish", "user-42:activity", payload); n != int64(1) {
+		t.Fatalf("published to %v subscribers, want 1", n)
+	}
+	h.awaitEvent(t, "42/activity/"+payload)
+}
+
+// conserved checks that the counters add up.
+func (h *hub) conserved(t *testing.T) Stats {
+	t.Helper()
+	s := h.Stats()
+	if s.Received != s.Routed+s.Unrouted+s.Malformed+s.TooLarge {
+		t.Errorf("messages are not conserved: %+v", s)
+	}
+	return s
+}
+
+// connections are the lines of CLIENT LIST that bear our name.
+func connections(server *redistest.Server) []string {
+	var ours []string
+	for line := range strings.Lines(server.Do("client", "list").(string)) {
+		if strings.Contains(line, " name="+clientName+" ") {
+			ours = append(ours, line)
+		}
+	}
+	return ours
+}
+
+// logbook is a slog.Handler that keeps "LEVEL message key=value …" lines.
+type logbook struct {
+	attrs string
+
+	mu    sync.Mutex
+	lines []string
+	root  *logbook
+}
+
+func (l *logbook) Enabled(context.Context, slog.Level) bool { return true }
+func (l *logbook) WithGroup(string) slog.Handler            { panic("unused") }
+func (l *logbook) WithAttrs(attrs []slog.Attr) slog.Handler {
+	child := &logbook{attrs: l.attrs, root: l}
+	for _, a := range attrs {
+		child.attrs += " " + a.String()
+	}
+	return child
+}
+
+func (l *logbook) Handle(_ context.Context, r slog.Record) error {
+	line := r.Level.String() + " " + r.Message + l.attrs
+	r.Attrs(func(a slog.Attr) bool { line += " " + a.String(); return true })
+	if l.root != nil {
+		l = l.root
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines, line)
+	return nil
+}
+
+func (l *logbook) all() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
+func (l *logbook) String() string { return strings.Join(l.all(), "\n") }
+
+// count is how many lines hold all of the parts.
+func (l *logbook) count(parts ...string) int {
+	n := 0
+	for _, line := range l.all() {
+		if !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(line, p) }) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *logbook) await(t *testing.T, parts ...string) {
+	t.Helper()
+	eventually(t, fmt.Sprintf("the log said %q", parts), func() bool { return l.count(parts...) > 0 })
+}
+
+// once checks that exactly one line holds all of the parts.
+func (l *logbook) once(t *testing.T, parts ...string) {
+	t.Helper()
+	if n := l.count(parts...); n != 1 {
+		t.Errorf("the log says %q %d times, want once", parts, n)
+	}
+}
+
+// warnings checks how many warnings there are in all.
+func (l *logbook) warnings(t *testing.T, want int) {
+	t.Helper()
+	if n := l.count("WARN "); n != want {
+		t.Errorf("the log holds %d warnings, want %d", n, want)
+	}
+}
+
+// silentOn checks that nothing in the log holds the secret.
+func (l *logbook) silentOn(t *testing.T, secret string) {
+	t.Helper()
+	if l.count(secret) > 0 {
+		t.Errorf("the log holds %q", secret)
+	}
+}
+
+// callsOf is how often a command was called, refusals included.
+func callsOf(t *testing.T, server *redistest.Server, command string) int {
+	t.Helper()
+	stats := infoField(server.Do("info", "commandstats").(string), "cmdstat_"+command)
+	calls := 0
+	for field := range strings.SplitSeq(stats, ",") {
+		name, value, _ := strings.Cut(field, "=")
+		if name == "calls" || name == "rejected_calls" {
+			n, err := strconv.Atoi(value)
+			if err != nil {
+				t.Fatalf("INFO commandstats says %q", stats)
+			}
+			calls += n
+		}
+	}
+	return calls
+}
+
+// probes is how many probes have come back.
+func probes(h *hub) uint64 { return h.Stats().Probe.Count }

@@ -1,0 +1,87 @@
+package redis
+
+import (
+	"context"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// identity is what the Redis at the far end of a connection says of itself.
+// Fields are empty when it may not be asked.
+type identity struct {
+	runID string // one per start of a process
+	role  string // "master", "slave"
+}
+
+// differs reports whether both are known and are not the same.
+func (a identity) differs(b identity) bool {
+	return a.runID != "" && b.runID != "" && a.runID != b.runID ||
+		a.role != "" && b.role != "" && a.role != b.role
+}
+
+// right is a command that we can do without. Its name is "COMMAND" or "COMMAND
+// for something"; grant is what ACL SETUSER takes, without is what is lost.
+type right struct{ command, grant, without string }
+
+var (
+	rightName = right{"CLIENT SETNAME", "+client|setname", "the connection has no name in CLIENT LIST"}
+	rightInfo = right{"INFO", "+info", "a fail-over behind one address is noticed only through a probe's PUBLISH"}
+	rightPing = right{"PING", "+ping", "its refusal is taken as a sign of life"}
+)
+
+func rightProbeSubscribe(channel string) right {
+	return right{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a fail-over behind one address is noticed only through INFO"}
+}
+
+func rightProbePublish(channel string) right {
+	return right{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a fail-over behind one address is noticed only through INFO"}
+}
+
+// probeChannels is the ACL pattern for a probe channel of any process.
+func probeChannels(channel string) string {
+	return globEscaper.Replace(channel[:strings.LastIndexByte(channel, ':')+1]) + "*"
+}
+
+// optional turns the refusal of a command that we can do without into a call of
+// missing. Other errors, and not being logged in at all, stay errors.
+func optional(err error, r right, missing func(right, error)) error {
+	if err != nil && isReply(err) && !goredis.IsAuthError(err) {
+		missing(r, err)
+		return nil
+	}
+	return err
+}
+
+// introduce names a new connection and asks who is there.
+func introduce(ctx context.Context, cn *goredis.Conn, missing func(right, error)) (identity, error) {
+	if err := optional(cn.ClientSetName(ctx, clientName).Err(), rightName, missing); err != nil {
+		return identity{}, err
+	}
+	// Two questions: INFO takes several sections only since Redis 7.
+	server, err := info(ctx, cn, "server", missing)
+	if err != nil {
+		return identity{}, err
+	}
+	replication, err := info(ctx, cn, "replication", missing)
+	if err != nil {
+		return identity{}, err
+	}
+	return identity{runID: infoField(server, "run_id"), role: infoField(replication, "role")}, nil
+}
+
+// info is a section of INFO, or "" when redis will not tell.
+func info(ctx context.Context, cn *goredis.Conn, section string, missing func(right, error)) (string, error) {
+	text, err := cn.Info(ctx, section).Result()
+	return text, optional(err, rightInfo, missing)
+}
+
+// infoField finds "name:value" in a reply to INFO; "" when it is not there.
+func infoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

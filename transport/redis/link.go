@@ -1,0 +1,159 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// link is exactly one connection to Redis, under a go-redis PubSub. The PubSub
+// is not only for subscribing: it is what dials in the caller's goroutine, where
+// a pool would dial in one of its own that nobody can wait for.
+type link struct {
+	client *goredis.Client
+	pubsub *goredis.PubSub
+	read   activity
+	refuse refusals
+
+	unhook func() bool   // stops hangUp from being called when the context ends
+	hungUp chan struct{} // closed by hangUp
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	dialled bool
+	raw     net.Conn
+	ended   bool
+}
+
+// errOneDial is what go-redis gets when it tries to reconnect behind our back.
+var errOneDial = errors.New("a link dials once")
+
+// newLink makes a link that dials when it is first used, and is cut when ctx
+// ends. Use is called on the new connection, after log-in and before all else.
+func (s *Server) newLink(ctx context.Context, use func(context.Context, *goredis.Conn) error) *link {
+	l := &link{hungUp: make(chan struct{})}
+	l.read.epoch = time.Now()
+	opt := s.options()
+	opt.OnConnect = use
+	opt.Dialer = func(context.Context, string, string) (net.Conn, error) {
+		if !l.mayDial() {
+			return nil, errOneDial
+		}
+		conn, raw, err := s.dial(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if !l.adopt(raw) {
+			return nil, context.Cause(ctx)
+		}
+		return &activeConn{Conn: conn, read: &l.read}, nil
+	}
+	l.client = goredis.NewClient(opt)
+	l.client.AddHook(&l.refuse)
+	l.pubsub = l.client.Subscribe(ctx)
+	// Cutting the socket is the only thing that wakes a Receive.
+	l.unhook = context.AfterFunc(ctx, l.hangUp)
+	return l
+}
+
+// close ends the connection and returns when nothing of the link runs any more.
+func (l *link) close() {
+	if l.unhook() {
+		l.hangUp()
+	}
+	<-l.hungUp
+	// Both would report the socket as closed already; there is nothing to do then.
+	_ = l.pubsub.Close()
+	_ = l.client.Close()
+}
+
+// why is the reason behind an error of the link's first use.
+func (l *link) why(err error) error {
+	if l.refuse.err != nil {
+		return l.refuse.err
+	}
+	return err
+}
+
+func (l *link) mayDial() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := !l.dialled
+	l.dialled = true
+	return first
+}
+
+// adopt takes a fresh socket, unless the link has ended while it was dialled.
+func (l *link) adopt(raw net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ended {
+		_ = raw.Close()
+		return false
+	}
+	l.raw = raw
+	return true
+}
+
+func (l *link) hangUp() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.ended = true
+	if l.raw != nil {
+		_ = l.raw.Close()
+	}
+	close(l.hungUp)
+}
+
+// activity knows when bytes last came in. Bytes rather than frames: a big frame
+// on a slow line is a sign of life too, and a read is rarer than a message.
+type activity struct {
+	epoch time.Time    // immutable
+	last  atomic.Int64 // ns after epoch
+}
+
+func (a *activity) silence() time.Duration {
+	return time.Since(a.epoch) - time.Duration(a.last.Load())
+}
+
+// activeConn notes each read that brought something.
+type activeConn struct {
+	net.Conn
+	read *activity
+}
+
+func (c *activeConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 {
+		c.read.last.Store(int64(time.Since(c.read.epoch)))
+	}
+	return n, err
+}
+
+// refusals keeps the reason why Redis turned a connection away at its first
+// command, HELLO (protected mode, maxclients). go-redis takes any error reply to
+// HELLO for an old Redis and goes on, and then there is only EOF to see.
+type refusals struct {
+	err error // set before the first use of the link returns
+}
+
+func (r *refusals) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+func (r *refusals) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
+		err := next(ctx, cmd)
+		if goredis.HasErrorPrefix(err, "DENIED") || goredis.IsMaxClientsError(err) {
+			r.err = err
+		}
+		return err
+	}
+}
+
+func (r *refusals) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
+}

@@ -1,0 +1,112 @@
+package redis
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// repeatAfter is how long a fault that comes back in one outage, after another
+// one, goes unmentioned: two that take turns at every try would fill the log.
+const repeatAfter = time.Minute
+
+// reporter says each state once: a fault when it is not the one said last,
+// a missing right once in a process's life. Safe for concurrent use.
+type reporter struct {
+	log *slog.Logger
+
+	// Guarded by mu.
+	mu    sync.Mutex
+	link  saying
+	probe saying
+	named map[string]bool // commands of missing rights
+}
+
+// saying is what has been said about one thing since it last worked.
+type saying struct {
+	last string               // reason
+	at   map[string]time.Time // reason → when said
+}
+
+func newReporter(log *slog.Logger, server *Server) *reporter {
+	return &reporter{log: log.With("redis", server.Name()), named: make(map[string]bool)}
+}
+
+func (s *saying) fresh(reason string, now time.Time) bool {
+	said, before := s.at[reason]
+	if s.last == reason || before && now.Sub(said) < repeatAfter {
+		return false
+	}
+	if s.at == nil {
+		s.at = make(map[string]time.Time)
+	}
+	s.last, s.at[reason] = reason, now
+	return true
+}
+
+// down says that a subscription was lost (live) or could not be made.
+func (r *reporter) down(f *fault, live bool) {
+	message := "redis subscription failed"
+	if live {
+		message = "redis subscription lost"
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.link.fresh(f.reason, time.Now()) {
+		r.log.Warn(message, f.attrs()...)
+	}
+}
+
+func (r *reporter) subscribed(generation uint64, role string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.link = saying{}
+	attrs := []any{"generation", generation}
+	if role != "" {
+		attrs = append(attrs, "role", role)
+	}
+	r.log.Info("redis subscribed", attrs...)
+}
+
+// probeFailed says that no probe could be sent. The subscription is left alone.
+func (r *reporter) probeFailed(f *fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.probe.fresh(f.reason, time.Now()) {
+		r.log.Warn("redis probe failed", f.attrs()...)
+	}
+}
+
+func (r *reporter) probeSent() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.probe = saying{}
+}
+
+// missing says that a right is missing, or a command unknown, and what is lost
+// with it.
+func (r *reporter) missing(which right, user string, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.named[which.command] {
+		return
+	}
+	r.named[which.command] = true
+	if goredis.IsPermissionError(err) {
+		r.log.Warn("redis right missing", "command", which.command,
+			"do", "ACL SETUSER "+user+" "+which.grant, "without", which.without)
+		return
+	}
+	r.log.Debug("redis command unavailable", "command", which.command,
+		"without", which.without, "error", err)
+}
+
+func (f *fault) attrs() []any {
+	attrs := []any{"reason", f.reason, "problem", f.problem, "do", f.advice}
+	if f.err != nil {
+		attrs = append(attrs, "error", f.err)
+	}
+	return attrs
+}

@@ -1,0 +1,126 @@
+package redis
+
+import (
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+
+	"usercast/internal/redistest"
+)
+
+func TestWrongPasswordThenCorrected(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--requirepass", "right-secret")
+	h := start(t, parse(t, "redis://:wrong-secret@"+server.Addr(), ServerOptions{}), nil)
+	h.log.await(t, "reason=password")
+	attempts := callsOf(t, server, "auth")
+	eventually(t, "two more attempts were made", func() bool { return callsOf(t, server, "auth") >= attempts+2 })
+	if h.Stats().Generation != 0 {
+		t.Error("subscribed with a wrong password")
+	}
+	server.Do("config", "set", "requirepass", "wrong-secret")
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, server, "x")
+	h.log.once(t, "WARN redis subscription failed", "reason=password", "refuses user or password")
+	h.log.warnings(t, 1)
+	h.log.silentOn(t, "secret")
+}
+
+func TestPasswordFaultsAreToldApart(t *testing.T) {
+	t.Parallel()
+	closed := redistest.Start(t, "--requirepass", "secret")
+	open := redistest.Start(t)
+	open.Do("acl", "setuser", "app", "on", ">secret", "~*", "&*", "+@all")
+	for _, c := range []struct{ url, problem string }{
+		{closed.URL(), "none is given"},
+		{"redis://app:not-the-secret@" + open.Addr(), "refuses user or password"},
+		{"redis://stranger:secret@" + open.Addr(), "refuses user or password"},
+	} {
+		h := start(t, parse(t, c.url, ServerOptions{}), nil)
+		h.log.await(t, "WARN redis subscription failed", "reason=password", c.problem)
+		h.log.silentOn(t, "secret")
+		h.stop()
+	}
+	h := start(t, parse(t, "redis://app@"+open.Addr(), ServerOptions{Password: "secret"}), nil)
+	h.awaitGeneration(t, 1)
+	h.log.silentOn(t, "secret")
+}
+
+func TestNoPermissionToSubscribeThenGranted(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&usercast:*")
+	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), nil)
+	h.log.await(t, "reason=right")
+	attempts := callsOf(t, server, "psubscribe")
+	eventually(t, "two more attempts were made", func() bool { return callsOf(t, server, "psubscribe") >= attempts+2 })
+	if s := h.Stats(); s.Generation != 0 || s.Connected {
+		t.Errorf("stats %+v of a hub that may not subscribe", s)
+	}
+	server.Do("acl", "setuser", "app", "+psubscribe", "&user-*") // what the log says
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, server, "granted")
+	h.log.once(t, "WARN redis subscription failed", "user app may not subscribe to user-*", "do=ACL SETUSER app +psubscribe &user-*")
+	h.log.warnings(t, 1)
+
+	// Taken away again: Redis cuts those who no longer may.
+	server.Do("acl", "setuser", "app", "resetchannels")
+	eventually(t, "it was said again", func() bool { return h.log.count("WARN", "reason=right") == 2 })
+}
+
+func TestMissingRightsAreNamedOnceAndGoneWithout(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("acl", "setuser", "app", "on", ">secret", "+psubscribe", "resetchannels", "&user-*")
+	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *Config) {
+		c.PingAfter = 20 * time.Millisecond
+		c.ProbeEvery = 20 * time.Millisecond
+		c.ProbeTimeout = 20 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	missing := map[string]string{
+		"command=CLIENT SETNAME":                 "do=ACL SETUSER app +client|setname",
+		"command=INFO":                           "do=ACL SETUSER app +info",
+		"command=SUBSCRIBE to the probe channel": "do=ACL SETUSER app +subscribe &usercast:user-probe:*",
+		"command=PUBLISH to the probe channel":   "do=ACL SETUSER app +publish &usercast:user-probe:*",
+		"command=PING":                           "do=ACL SETUSER app +ping",
+	}
+	for command := range missing {
+		h.log.await(t, command)
+	}
+	pings, publishes := callsOf(t, server, "ping"), callsOf(t, server, "publish")
+	eventually(t, "it went on", func() bool {
+		return callsOf(t, server, "ping") >= pings+2 && callsOf(t, server, "publish") >= publishes+2
+	})
+	h.awaitDelivery(t, server, "x")
+	for command, do := range missing {
+		h.log.once(t, "WARN redis right missing", command, do)
+	}
+	h.log.warnings(t, len(missing))
+	if s := h.conserved(t); s.Generation != 1 || s.Received != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	// What the log asked for is enough.
+	server.Do("acl", "setuser", "app", "+client|setname", "+info", "+ping", "+subscribe", "+publish", "&usercast:user-probe:*")
+	server.Do("client", "kill", "type", "pubsub")
+	h.awaitGeneration(t, 2)
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+}
+
+func TestEmbeddedRedisOfDevIsEnough(t *testing.T) {
+	t.Parallel()
+	server := miniredis.RunT(t)
+	h := start(t, parse(t, "redis://"+server.Addr(), ServerOptions{}), func(c *Config) {
+		c.PingAfter = 20 * time.Millisecond
+		c.ProbeEvery = 20 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	if n := server.Publish("user-42:activity", "x"); n != 1 {
+		t.Errorf("published to %d subscribers", n)
+	}
+	h.awaitEvent(t, "42/activity/x")
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	h.log.once(t, "DEBUG redis command unavailable", "command=INFO")
+	h.log.warnings(t, 0)
+}

@@ -1,0 +1,175 @@
+package redis
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Server is one Redis primary: where it is, how to log in, and how patient to
+// be with it. It is immutable; PubSub and Commands may share one.
+type Server struct {
+	network, addr  string
+	user, password string
+	tls            *tls.Config // nil: not encrypted
+	dialTimeout    time.Duration
+	answerTimeout  time.Duration
+}
+
+// ServerOptions is what a Server has beside its URL.
+type ServerOptions struct {
+	// Password wins over the URL's. A URL is seen in process lists; a file is not.
+	Password string
+	// TLSCAFile is a PEM file of the authorities to trust instead of the
+	// system's. With a URL that is not rediss:// it is an error.
+	TLSCAFile string
+	// DialTimeout bounds making a TCP connection. Default 2 s: long enough for
+	// one lost SYN, short enough to be back within 2 s of a host that was away.
+	DialTimeout time.Duration
+	// AnswerTimeout bounds everything else that Redis is asked: TLS handshake,
+	// log-in, confirmation of a subscription, PING, PUBLISH. Default 3 s.
+	AnswerTimeout time.Duration
+}
+
+var errUnreadable = errors.New("the Redis URL cannot be read: does the password hold one of / ? # @ : % not percent-encoded (%2F %3F %23 %40 %3A %25)?")
+
+// ParseServer reads redis://, rediss:// (TLS) and unix:// URLs:
+//
+//	redis://[user:password@]host[:port][/db]
+//	rediss://[user:password@]host[:port][/db][?skip_verify=true]
+//	unix://[user:password@]/path/to/socket[?db=n]
+//
+// The database number is checked and then not used: pub/sub has no databases.
+// An error is one plain line and holds nothing of the URL, because any part of
+// a URL that cannot be read may be a part of the password.
+func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil || strings.Contains(rawURL, "#") {
+		return nil, errUnreadable
+	}
+	s := &Server{
+		user:          u.User.Username(),
+		dialTimeout:   cmp.Or(opts.DialTimeout, 2*time.Second),
+		answerTimeout: cmp.Or(opts.AnswerTimeout, 3*time.Second),
+	}
+	s.password, _ = u.User.Password()
+	s.password = cmp.Or(opts.Password, s.password)
+	if s.user != "" && s.password == "" {
+		return nil, errors.New("the Redis URL names a user but no password: redis://user:password@host, or redis://:password@host for the default user")
+	}
+	switch u.Scheme {
+	case "redis", "rediss":
+		err = s.parseTCP(u)
+	case "unix":
+		err = s.parseUnix(u)
+	case "redis+sentinel", "redis+cluster":
+		return nil, fmt.Errorf("%s:// is not supported yet: give the address of one primary, redis://host:port", u.Scheme)
+	default:
+		return nil, errors.New("the Redis URL must begin with redis://, rediss:// or unix://")
+	}
+	if err == nil {
+		err = s.parseQuery(u.Query())
+	}
+	if err == nil {
+		err = s.trust(opts.TLSCAFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Name is the server's host:port, or its socket's path: the value of the label
+// redis in metrics and logs.
+func (s *Server) Name() string { return s.addr }
+
+// Insecure reports whether TLS is used without knowing who answers
+// (skip_verify=true), which deserves a warning.
+func (s *Server) Insecure() bool { return s.tls != nil && s.tls.InsecureSkipVerify }
+
+func (s *Server) parseTCP(u *url.URL) error {
+	host := cmp.Or(u.Hostname(), "localhost")
+	port := cmp.Or(u.Port(), "6379")
+	// A password with a raw '/' or '?' ends the host early, and its '@' turns up
+	// behind it.
+	if strings.Contains(u.Path+u.RawQuery, "@") {
+		return errUnreadable
+	}
+	if u.Opaque != "" || strings.ContainsAny(host, ", ") {
+		return errors.New("the Redis URL must name one host: redis://host:port")
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return errors.New("the port in the Redis URL must be a number from 1 to 65535")
+	}
+	s.network, s.addr = "tcp", net.JoinHostPort(host, port)
+	if u.Scheme == "rediss" {
+		s.tls = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+	}
+	return checkDatabase(strings.Trim(u.Path, "/"))
+}
+
+func (s *Server) parseUnix(u *url.URL) error {
+	if u.Host != "" || u.Opaque != "" || strings.Trim(u.Path, "/") == "" {
+		return errors.New("a unix:// Redis URL needs the absolute path of the socket: unix:///run/redis/redis.sock")
+	}
+	s.network, s.addr = "unix", u.Path
+	return nil
+}
+
+func (s *Server) parseQuery(q url.Values) error {
+	for key, values := range q {
+		value := values[len(values)-1]
+		switch key {
+		case "db":
+			if err := checkDatabase(value); err != nil {
+				return err
+			}
+		case "skip_verify":
+			skip, err := strconv.ParseBool(value)
+			if err != nil {
+				return errors.New("skip_verify in the Redis URL must be true or false")
+			}
+			if s.tls == nil {
+				return errors.New("skip_verify in the Redis URL means something with rediss:// only")
+			}
+			s.tls.InsecureSkipVerify = skip
+		default:
+			return errors.New("the Redis URL holds an unknown parameter: only db and skip_verify may follow the '?'")
+		}
+	}
+	return nil
+}
+
+func checkDatabase(db string) error {
+	if n, err := strconv.Atoi(db); db != "" && (err != nil || n < 0) {
+		return errors.New("the database in the Redis URL must be a number")
+	}
+	return nil
+}
+
+// trust sets the authorities that may vouch for the server.
+func (s *Server) trust(caFile string) error {
+	if caFile == "" {
+		return nil
+	}
+	if s.tls == nil {
+		return errors.New("a CA file is given, but the Redis URL is not encrypted: rediss:// instead of redis://")
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return fmt.Errorf("CA file for Redis: %w", err)
+	}
+	s.tls.RootCAs = x509.NewCertPool()
+	if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("CA file for Redis: %s holds no PEM certificate", caFile)
+	}
+	return nil
+}

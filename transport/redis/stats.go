@@ -1,0 +1,53 @@
+package redis
+
+import (
+	"sync/atomic"
+
+	"usercast/internal/histogram"
+)
+
+// Stats is a snapshot of a feed. Counters only grow. Once nothing moves,
+// Received = Routed + Unrouted + Malformed + TooLarge. Probes are not counted.
+type Stats struct {
+	Feed  string // "pubsub"
+	Redis string // Server.Name
+
+	Received  uint64 // messages that Redis handed over
+	Routed    uint64 // at least one stream took it live
+	Unrouted  uint64 // nobody took it live
+	Malformed uint64 // its channel names no user
+	TooLarge  uint64 // over MaxPayload
+
+	Connected  bool   // a subscription stands
+	Generation uint64 // subscriptions that have stood so far, this one included
+	Reconnects uint64 // those after the first
+
+	Probe histogram.Snapshot // from a probe's PUBLISH until it came back
+}
+
+// counters are written by the receiving goroutine alone.
+type counters struct {
+	received, routed, unrouted, malformed, tooLarge atomic.Uint64
+
+	connected  atomic.Bool
+	generation atomic.Uint64
+}
+
+// Stats takes a snapshot. Its figures are read one after the other: they add up
+// only while nothing moves.
+func (p *PubSub) Stats() Stats {
+	generation := p.count.generation.Load()
+	return Stats{
+		Feed:       "pubsub",
+		Redis:      p.cfg.Server.Name(),
+		Received:   p.count.received.Load(),
+		Routed:     p.count.routed.Load(),
+		Unrouted:   p.count.unrouted.Load(),
+		Malformed:  p.count.malformed.Load(),
+		TooLarge:   p.count.tooLarge.Load(),
+		Connected:  p.count.connected.Load(),
+		Generation: generation,
+		Reconnects: max(generation, 1) - 1,
+		Probe:      p.probes.Snapshot(),
+	}
+}
