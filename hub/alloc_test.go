@@ -1,0 +1,97 @@
+package hub_test
+
+import (
+	"fmt"
+	"testing"
+
+	"usercast/hub"
+)
+
+// Every hub of a fleet hears every message, and most are for users of others.
+func TestPublishToNobodyAllocatesNothing(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	for i := range 100 {
+		listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
+	}
+	for name, publish := range map[string]func(){
+		"no such user":     func() { h.Publish("nobody", "a", "payload") },
+		"no such topic":    func() { h.Publish("42", "b", "payload") },
+		"broadcast":        func() { h.Publish("*", "b", "payload") },
+		"gap for nobody":   func() { h.GapFor("nobody", "a", hub.GapTooLarge) },
+		"the hub is empty": func() { empty.Publish("42", "a", "payload") },
+	} {
+		if n := testing.AllocsPerRun(1000, publish); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+}
+
+var empty = hub.New(hub.Config{Encode: encode})
+
+// The cost of a message does not grow with those who hear it: the frame is
+// shared, and a queue in use has its memory already.
+func TestPublishToManyEncodesOnce(t *testing.T) {
+	allocations := make(map[int]float64)
+	for _, n := range []int{1, 10, 1000} {
+		calls := 0
+		h := newHub(t, hub.Config{Encode: func(dst []byte, e hub.Entry, _ bool) []byte {
+			calls++
+			return append(dst, e.Payload...)
+		}})
+		listeners := make([]*listener, n)
+		spent := make([][]*hub.Frame, n)
+		for i := range listeners {
+			listeners[i] = register(t, h, hub.Options{User: "42"})
+		}
+		publish := func() {
+			h.Publish("42", "topic", "payload")
+			for i, l := range listeners {
+				frames, _ := l.Take(spent[i])
+				l.Settle(frames, len(frames))
+				spent[i] = frames
+			}
+		}
+		publish() // the queues get their memory, two each
+		publish()
+		calls = 0
+		const runs = 50
+		allocations[n] = testing.AllocsPerRun(runs, publish)
+		if calls != runs+1 { // AllocsPerRun warms up
+			t.Errorf("%d messages to %d clients were encoded %d times", runs+1, n, calls)
+		}
+	}
+	if one := allocations[1]; one > 2 || allocations[10] != one || allocations[1000] != one {
+		t.Errorf("allocations by number of clients: %v, want the same 2 (frame and bytes)", allocations)
+	}
+}
+
+func BenchmarkPublishToNobody(b *testing.B) {
+	h := newHub(b, hub.Config{BroadcastUser: "*"})
+	listen(b, h, hub.Options{User: "42"})
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Publish("nobody", "topic", "payload")
+	}
+}
+
+// The consumer's half (Take and Settle) is in the figure: the clock stops when
+// all has been taken.
+func BenchmarkPublishToOne(b *testing.B)     { benchmarkPublish(b, 1, "42") }
+func BenchmarkBroadcastTo10000(b *testing.B) { benchmarkPublish(b, 10_000, "*") }
+func benchmarkPublish(b *testing.B, clients int, user string) {
+	h := newHub(b, hub.Config{BroadcastUser: "*"})
+	listeners := make([]*listener, clients)
+	spent := make([][]*hub.Frame, clients)
+	for i := range listeners {
+		listeners[i] = register(b, h, hub.Options{User: "42"})
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Publish(user, "topic", `{"kind":"comment","id":7}`)
+		for i, l := range listeners {
+			frames, _ := l.Take(spent[i])
+			l.Settle(frames, len(frames))
+			spent[i] = frames
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package hub
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// A Consumer is told when its client needs it. Its methods are called with the
+// hub's locks held: they must return at once and must not call the hub or the
+// client; starting a goroutine is what they are for.
+type Consumer interface {
+	// Wake says that the queue holds something, or that the client ended.
+	// The consumer then calls Take until Take says that there is nothing more.
+	// Between those two, Wake is not called again.
+	Wake()
+	// Interrupt says that the client was ended without ceremony while the
+	// consumer may be in the middle of a write, which is then in vain.
+	Interrupt()
+}
+
+// Options say what a client wants to hear.
+type Options struct {
+	User     string
+	Topics   []string // only these; nil: all; "" is "no topic"
+	Named    bool     // wants the topic in the event's name
+	Resume   string   // the last id the browser saw; "" for a first connect
+	Consumer Consumer
+}
+
+// A Client is a stream's place in the hub: its bounded queue of frames. The
+// queue takes memory only while something is in it.
+//
+// A new client counts as woken: its owner writes the head of the response in
+// peace and then calls Take as if Wake had been called.
+type Client struct {
+	// Immutable after Register.
+	hub      *Hub
+	user     string
+	topics   []string
+	named    bool
+	consumer Consumer
+	opening  uint64
+	since    time.Time
+
+	// Guarded by hub.mu.
+	index int // in hub.clients; -1 once the client has left
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	queue  []*Frame
+	bytes  int  // of queue
+	flight int  // bytes taken and not yet settled
+	woken  bool // the consumer is between Wake and the Take that ends it
+	told   bool // Take has said the cause: the consumer is done and is not called again
+	cause  Cause
+	final  uint64    // the sequence when the client ended
+	ended  time.Time // when that was
+	lost   bool      // something was discarded
+
+	overSince time.Time // when the queue went over its bounds; zero: it is within
+	watched   bool      // a timer for endIfOver is set
+}
+
+// User is the user the client belongs to.
+func (c *Client) User() string { return c.user }
+
+// Since is when the client was registered.
+func (c *Client) Since() time.Time { return c.since }
+
+// Opening is the point from which the client is complete: every later entry
+// that concerns it comes through the queue.
+func (c *Client) Opening() ID { return ID{c.hub.boot, c.opening} }
+
+// Cause says why the client ended; zero while it is open.
+func (c *Client) Cause() Cause {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
+}
+
+// Ended is when the client ended; zero while it is open.
+func (c *Client) Ended() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
+// Take hands over all that is queued. With nothing queued it returns nil: then
+// the consumer stops and waits for Wake, or, when cause is not zero, the client
+// has ended and the consumer says goodbye. Frames that were taken are accounted
+// for with Settle. Only the consumer calls Take.
+//
+// The slice spent, if not nil, becomes the next queue: a consumer that is busy
+// passes back what it took before and nothing is allocated.
+func (c *Client) Take(spent []*Frame) (frames []*Frame, cause Cause) {
+	clear(spent)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.queue) == 0 {
+		c.queue = nil // an idle client owns none
+		c.woken, c.told = false, c.cause != 0
+		return nil, c.cause
+	}
+	frames, c.queue = c.queue, spent[:0]
+	c.overSince = time.Time{}
+	c.flight += c.bytes
+	c.bytes = 0
+	return frames, 0
+}
+
+// Settle accounts for frames that Take handed over: the first delivered of them
+// reached the socket, the rest did not because the client ended.
+func (c *Client) Settle(frames []*Frame, delivered int) {
+	bytes := 0
+	for _, f := range frames {
+		bytes += len(f.Wire)
+	}
+	c.mu.Lock()
+	bytes = min(bytes, c.flight) // nothing is left of it after End
+	c.flight -= bytes
+	c.hub.count.bytes.Add(-int64(bytes)) // with mu held: shed adds up what clients hold
+	cause := c.cause
+	c.mu.Unlock()
+	c.hub.count.delivered(frames[:delivered])
+	c.hub.count.discarded(frames[delivered:], cause)
+}
+
+// Position is the newest point of the sequence up to which the client is
+// complete, given that everything taken before has been written; ok is false
+// when something is queued, or was discarded. Once the client has ended it stays
+// where it was then. Only the consumer calls it, between Wake and the Take that ends it or,
+// for the goodbye, after the Take that said the cause.
+//
+// The sequence is read before the queue: an entry that the sequence counts was
+// enqueued before the sequence moved, so an empty queue seen afterwards proves
+// that no such entry is on its way.
+func (c *Client) Position() (id ID, ok bool) {
+	seq := c.hub.seq.Load()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause != 0 {
+		seq = c.final
+	}
+	return ID{c.hub.boot, seq}, len(c.queue) == 0 && !c.lost
+}
+
+// Nudge wakes the consumer although nothing may be queued, for a ping.
+func (c *Client) Nudge() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == 0 {
+		c.wake()
+	}
+}
+
+// Finish ends the client politely: nothing is enqueued any more, what is queued
+// is still there to take, and then Take says cause. The first cause counts.
+func (c *Client) Finish(cause Cause) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.hub.end(c, cause, true)
+}
+
+// End ends the client at once: what is queued is discarded. The first cause
+// counts; End after Finish only discards.
+func (c *Client) End(cause Cause) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.hub.end(c, cause, false)
+}
+
+// wants reports whether the client's topic filter lets a topic through.
+func (c *Client) wants(topic string) bool {
+	return c.topics == nil || slices.Contains(c.topics, topic)
+}
+
+// wake tells the consumer, once until it has stopped. c.mu is held.
+func (c *Client) wake() {
+	if !c.woken && !c.told {
+		c.woken = true
+		c.consumer.Wake()
+	}
+}
+
+// enqueue puts f into the queue and reports whether there was room. With quietly
+// the consumer is not woken: the caller sees to that later.
+func (c *Client) enqueue(f *Frame, quietly bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.fits(f) && !c.mayBeOver() {
+		return false
+	}
+	c.queue = append(c.queue, f)
+	c.bytes += len(f.Wire)
+	c.hub.count.bytes.Add(int64(len(f.Wire)))
+	c.hub.count.enqueued(f)
+	if !quietly {
+		c.wake()
+	}
+	return true
+}
+
+// fits reports whether f keeps the queue within its bounds. A frame that would be
+// alone always fits, else a message larger than the bound would end every client
+// that it reaches.
+func (c *Client) fits(f *Frame) bool {
+	cfg := &c.hub.cfg
+	return len(c.queue) == 0 || len(c.queue) < cfg.QueueFrames && c.bytes+len(f.Wire) <= cfg.QueueBytes
+}
+
+// mayBeOver reports whether the queue may stay over its bounds for now, and sees
+// to it that it does not for longer than Config.QueueGrace. A burst comes in at a
+// million messages a second, faster than the scheduler gives the consumer its
+// turn: a full queue alone does not prove that the reader is slow.
+func (c *Client) mayBeOver() bool {
+	grace := c.hub.cfg.QueueGrace
+	if grace <= 0 {
+		return false
+	}
+	if c.overSince.IsZero() {
+		c.overSince = time.Now()
+	}
+	if !c.watched {
+		c.watched = true
+		time.AfterFunc(grace, c.endIfOver)
+	}
+	return true
+}
+
+// endIfOver ends a client whose queue has been over its bounds for the grace.
+func (c *Client) endIfOver() {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.mu.Lock()
+	c.watched = false
+	left := c.hub.cfg.QueueGrace - time.Since(c.overSince)
+	over := !c.overSince.IsZero()
+	if over && left > 0 { // taken from and full anew
+		c.watched = true
+		time.AfterFunc(left, c.endIfOver)
+	}
+	c.mu.Unlock()
+	if over && left <= 0 {
+		c.hub.end(c, ErrSlow, false)
+	}
+}
+
+// stop records the cause and, unless politely, empties the queue.
+func (c *Client) stop(cause Cause, politely bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.cause == 0 {
+		c.cause, c.final, c.ended = cause, c.hub.seq.Load(), time.Now()
+		c.overSince = time.Time{} // it grows no more
+	}
+	if !politely {
+		c.lost = c.lost || c.bytes+c.flight > 0
+		c.hub.count.bytes.Add(-int64(c.bytes + c.flight))
+		c.hub.count.discarded(c.queue, c.cause)
+		c.queue, c.bytes, c.flight = nil, 0, 0
+		if c.woken {
+			c.consumer.Interrupt()
+		}
+	}
+	c.wake()
+}
+
+// held is what the client keeps in memory: waiting and in flight.
+func (c *Client) held() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.bytes + c.flight
+}

@@ -1,0 +1,125 @@
+package hub_test
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+// A drain ends the streams evenly: pages that come back all at once would be a
+// storm for the hub that takes over, and for the app behind it.
+func TestFinishIsSpreadEvenly(t *testing.T) {
+	for _, clients := range []int{1, 10, 300, 4000} {
+		t.Run(fmt.Sprint(clients), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const over = 10 * time.Second
+				h := newHub(t, hub.Config{})
+				for range clients {
+					listen(t, h, hub.Options{User: "42"})
+				}
+				start := time.Now()
+				done := make(chan struct{})
+				go func() { h.Finish(nil, hub.ErrDrain, over); close(done) }()
+
+				for tenth := range 10 {
+					left := h.Stats().Clients
+					want := clients * (10 - tenth) / 10
+					if slack := 1 + clients/50; left > want+slack || left < want-slack {
+						t.Errorf("%d clients left after %v, want about %d", left, time.Since(start), want)
+					}
+					time.Sleep(over / 10)
+				}
+				<-done
+				if took := time.Since(start); took > over+20*time.Millisecond || took < over*8/10 {
+					t.Errorf("took %v", took)
+				}
+				if s := h.Stats(); s.Clients != 0 || s.Disconnects[hub.ErrDrain] != uint64(clients) {
+					t.Errorf("%d clients left, %d ended", s.Clients, s.Disconnects[hub.ErrDrain])
+				}
+			})
+		})
+	}
+}
+
+func TestFinishStopsSpreadingWhenTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{})
+		for range 100 {
+			listen(t, h, hub.Options{User: "42"})
+		}
+		stop := make(chan struct{})
+		time.AfterFunc(time.Second, func() { close(stop) })
+		start := time.Now()
+		h.Finish(stop, hub.ErrDrain, time.Hour)
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("took %v, want the second until it was told", took)
+		}
+		if s := h.Stats(); s.Clients != 0 {
+			t.Errorf("%d clients left", s.Clients)
+		}
+	})
+}
+
+func TestFinishAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		newHub(t, hub.Config{}).Finish(nil, hub.ErrDrain, time.Hour) // nobody is there
+		h := newHub(t, hub.Config{})
+		listen(t, h, hub.Options{User: "42"})
+		h.Finish(nil, hub.ErrDrain, 0)
+		if took := time.Since(start); took != 0 {
+			t.Errorf("took %v", took)
+		}
+		if s := h.Stats(); s.Clients != 0 {
+			t.Errorf("%d clients left", s.Clients)
+		}
+	})
+}
+
+// The browsers of a drained hub may leave by themselves.
+func TestFinishReturnsWhenNobodyIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{})
+		var listeners []*listener
+		for range 10 {
+			listeners = append(listeners, listen(t, h, hub.Options{User: "42"}))
+		}
+		h.Refuse()
+		time.AfterFunc(time.Second, func() {
+			for _, l := range listeners {
+				l.End(hub.ErrClosed)
+			}
+		})
+		start := time.Now()
+		h.Finish(nil, hub.ErrDrain, time.Hour)
+		if took := time.Since(start); took > time.Second+20*time.Millisecond {
+			t.Errorf("took %v, the last one left after a second", took)
+		}
+	})
+}
+
+func TestFinishLeavesTheQueueToTake(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	l := listen(t, h, hub.Options{User: "42"})
+	h.Publish("42", "", "one")
+	h.Publish("42", "", "two")
+	l.Finish(hub.ErrExpired)
+	l.Finish(hub.ErrDrain) // the first cause counts
+	texts, cause := l.drain()
+	if fmt.Sprint(texts) != "[one two]" || cause != hub.ErrExpired {
+		t.Errorf("took %v, %v", texts, word(cause))
+	}
+	if id, ok := l.Position(); !ok || id.Seq != 2 {
+		t.Errorf("position %v, %v", id, ok)
+	}
+	h.Publish("another", "", "")
+	if id, ok := l.Position(); !ok || id.Seq != 2 {
+		t.Errorf("position %v, %v: it moved after the end", id, ok)
+	}
+	if l.interrupts.Load() != 0 {
+		t.Error("a polite end interrupts")
+	}
+}

@@ -1,0 +1,84 @@
+package hub
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+)
+
+func FuzzIDHasOneSpelling(f *testing.F) {
+	for _, s := range []string{"boot-0", "boot-18446744073709551615", "b-01", "-1", "b-", "b", "b-+1", "b-1-1", "b-18446744073709551616", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		id, ok := parseID(s)
+		if ok && id.String() != s {
+			t.Errorf("%q is read as %v", s, id)
+		}
+		if !ok && id != (ID{}) {
+			t.Errorf("%q is refused and read as %v", s, id)
+		}
+	})
+}
+
+func FuzzIDRoundTrip(f *testing.F) {
+	f.Add("boot", uint64(0))
+	f.Add("b", ^uint64(0))
+	f.Fuzz(func(t *testing.T, boot string, seq uint64) {
+		if boot == "" || strings.Contains(boot, "-") {
+			return // not a boot
+		}
+		want := ID{boot, seq}
+		if got, ok := parseID(want.String()); !ok || got != want {
+			t.Errorf("%v is read as %v, %v", want, got, ok)
+		}
+	})
+}
+
+// An id is never taken for one of a Redis stream, which is digits on both sides,
+// nor can a boot break out of its line or its query parameter.
+func TestBootTellsProcessesApart(t *testing.T) {
+	valid := regexp.MustCompile(`^[a-z][a-z2-7]{7}$`)
+	seen := make(map[string]bool)
+	for range 10_000 {
+		boot := newBoot()
+		if !valid.MatchString(boot) {
+			t.Fatalf("boot %q", boot)
+		}
+		if seen[boot] {
+			t.Fatalf("%q came twice", boot)
+		}
+		seen[boot] = true
+	}
+}
+
+func TestCausesAndGapsHaveTheContractsWords(t *testing.T) {
+	var words []string
+	for _, c := range Causes() {
+		words = append(words, c.Error())
+	}
+	if got, want := strings.Join(words, "|"), "closed|dead|slow|expired|max_age|kicked|drain|error"; got != want {
+		t.Errorf("causes %s, want %s", got, want)
+	}
+	words = nil
+	for _, g := range Gaps() {
+		words = append(words, g.String())
+	}
+	if got, want := strings.Join(words, "|"), "redis-reconnect|history-expired|unknown-id|too-large|feed-reset"; got != want {
+		t.Errorf("gaps %s, want %s", got, want)
+	}
+	h := New(Config{})
+	s := h.Stats()
+	for _, c := range Causes() {
+		_, disconnects := s.Disconnects[c]
+		_, discards := s.FramesDiscarded[c]
+		if !disconnects || !discards {
+			t.Errorf("%v is not in Stats from the start", c)
+		}
+	}
+	for _, g := range Gaps() {
+		if _, ok := s.Gaps[g]; !ok {
+			t.Errorf("%v is not in Stats from the start", g)
+		}
+	}
+}

@@ -1,0 +1,158 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+func TestGapComesBeforeTheNextMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{GapSpread: time.Second})
+		l := listen(t, h, hub.Options{User: "42"})
+		h.Publish("42", "", "before")
+		wantFrames(t, l, "before")
+		h.GapForAll(hub.GapRedisReconnect)
+		wakes := l.wakes.Load()
+		h.Publish("42", "", "after")
+		if l.wakes.Load() != wakes+1 {
+			t.Error("the message waits for the gap's moment")
+		}
+		wantFrames(t, l, "gap redis-reconnect", "after")
+	})
+}
+
+// Pages that hear of a gap fetch their state anew from the app: not all of them
+// in the same moment.
+func TestGapIsSpread(t *testing.T) {
+	tests := []struct {
+		clients int
+		spread  time.Duration
+		want    time.Duration // for the last one
+	}{
+		{1, 5 * time.Second, 20 * time.Millisecond},
+		{1000, 5 * time.Second, time.Second}, // a thousand a second at most
+		{5000, 2 * time.Second, 2 * time.Second},
+		{100, 0, 0},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprint(test.clients, "/", test.spread), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHub(t, hub.Config{GapSpread: test.spread})
+				heard := listenToGaps(t, h, test.clients)
+				h.GapForAll(hub.GapRedisReconnect)
+
+				time.Sleep(test.want / 2)
+				synctest.Wait()
+				half := heard.count()
+				time.Sleep(test.want/2 + 10*time.Millisecond)
+				synctest.Wait()
+				if n := heard.count(); n != test.clients {
+					t.Fatalf("%d of %d heard after %v", n, test.clients, test.want)
+				}
+				if test.want >= time.Second && (half < test.clients*4/10 || half > test.clients*6/10) {
+					t.Errorf("%d of %d heard at half the time", half, test.clients)
+				}
+			})
+		})
+	}
+}
+
+func TestSecondGapLosesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{GapSpread: time.Second})
+		heard := listenToGaps(t, h, 1000)
+		h.GapForAll(hub.GapRedisReconnect)
+		time.Sleep(300 * time.Millisecond)
+		h.GapForAll(hub.GapFeedReset)
+		time.Sleep(time.Second + 10*time.Millisecond)
+		synctest.Wait()
+		for i, l := range heard {
+			if got := strings.Join(l.heard(), ", "); got != "gap redis-reconnect, gap feed-reset" {
+				t.Fatalf("client %d heard %q", i, got)
+			}
+		}
+	})
+}
+
+// A gap for one user is not spread: those are few.
+func TestGapForOneUser(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	one := listen(t, h, hub.Options{User: "1", Topics: []string{"a"}, Named: true})
+	two := listen(t, h, hub.Options{User: "2"})
+	h.GapFor("1", "a", hub.GapTooLarge)
+	h.GapFor("1", "b", hub.GapTooLarge)
+	if one.wakes.Load() != 1 || two.wakes.Load() != 0 {
+		t.Errorf("woken %d and %d times", one.wakes.Load(), two.wakes.Load())
+	}
+	wantFrames(t, one, "gap too-large")
+	wantFrames(t, two)
+	h.GapFor("*", "b", hub.GapTooLarge)
+	wantFrames(t, one)
+	wantFrames(t, two, "gap too-large")
+}
+
+func TestGapsAreCountedWhenWritten(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	l, slow := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
+	h.GapForAll(hub.GapFeedReset)
+	if n := h.Stats().Gaps[hub.GapFeedReset]; n != 0 {
+		t.Errorf("%d gaps counted before any was written", n)
+	}
+	l.drain()
+	slow.End(hub.ErrSlow)
+	s := h.Stats()
+	if s.Gaps[hub.GapFeedReset] != 1 {
+		t.Errorf("%d gaps counted, 1 was written", s.Gaps[hub.GapFeedReset])
+	}
+	if s.FramesEnqueued != 0 || s.Deliveries != 0 || s.DeliveryBytes != 0 || s.FramesDiscarded[hub.ErrSlow] != 0 {
+		t.Errorf("gaps are counted as messages: %+v", s)
+	}
+}
+
+// A gapListener takes in the moment in which it is woken.
+type gapListener struct {
+	*listener
+	mu  sync.Mutex
+	got []string
+}
+
+func (l *gapListener) hear() {
+	texts, _ := l.drain()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got = append(l.got, texts...)
+}
+
+func (l *gapListener) heard() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.got
+}
+
+type gapListeners []*gapListener
+
+func listenToGaps(t *testing.T, h *hub.Hub, n int) gapListeners {
+	all := make(gapListeners, n)
+	for i := range all {
+		l := &gapListener{listener: listen(t, h, hub.Options{User: fmt.Sprint(i)})}
+		l.onWake = func() { go l.hear() }
+		all[i] = l
+	}
+	return all
+}
+
+// count is how many have heard of something. Call it after synctest.Wait.
+func (all gapListeners) count() (n int) {
+	for _, l := range all {
+		if len(l.heard()) > 0 {
+			n++
+		}
+	}
+	return n
+}

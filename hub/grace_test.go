@@ -1,0 +1,71 @@
+package hub_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+const grace = 250 * time.Millisecond
+
+// A burst is faster than the scheduler: the queue is over its bound before the
+// consumer had its first turn.
+func TestBurstThatIsTakenInTimeEndsNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		c := listen(t, h, hub.Options{User: "42"})
+		for round := range 20 { // longer than the grace in all
+			for range 1000 {
+				if n := h.Publish("42", "", "x"); n != 1 {
+					t.Fatalf("round %d: not taken", round)
+				}
+			}
+			time.Sleep(grace * 4 / 5)
+			if frames, cause := c.Take(nil); len(frames) != 1000 || cause != 0 {
+				t.Fatalf("round %d: %d frames, cause %v", round, len(frames), cause)
+			} else {
+				c.Settle(frames, len(frames))
+			}
+		}
+	})
+}
+
+// Nothing more needs to be published for a reader that has stopped to be found.
+func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		c := listen(t, h, hub.Options{User: "42"})
+		for range 11 {
+			h.Publish("42", "", "x")
+		}
+		time.Sleep(grace - time.Millisecond)
+		if cause := c.Cause(); cause != 0 {
+			t.Fatalf("ended with %v within the grace", cause)
+		}
+		time.Sleep(2 * time.Millisecond)
+		if cause := c.Cause(); cause != hub.ErrSlow {
+			t.Fatalf("cause %v after the grace, want slow", cause)
+		}
+		if s := h.Stats(); s.FramesDiscarded[hub.ErrSlow] != 11 || s.FramesQueued != 0 || s.QueueBytes != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	})
+}
+
+// The goodbye of a client that ends politely is not cut short by its full queue.
+func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		c := listen(t, h, hub.Options{User: "42"})
+		for range 20 {
+			h.Publish("42", "", "x")
+		}
+		c.Finish(hub.ErrKicked)
+		time.Sleep(2 * grace)
+		if frames, cause := c.Take(nil); len(frames) != 20 || cause != 0 {
+			t.Errorf("%d frames, cause %v; want all 20 before the goodbye", len(frames), cause)
+		}
+	})
+}

@@ -1,0 +1,138 @@
+package hub_test
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"usercast/hub"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// encode makes wire bytes that a test can read: "payload", "topic/payload" for
+// those who want the topic in the name, "gap reason".
+func encode(dst []byte, e hub.Entry, named bool) []byte {
+	switch {
+	case e.Gap != 0:
+		return fmt.Append(dst, "gap ", e.Gap)
+	case named:
+		return fmt.Append(dst, e.Topic, "/", e.Payload)
+	}
+	return append(dst, e.Payload...)
+}
+
+// newHub is a hub that encodes with encode unless cfg says otherwise. When the
+// test is over, what the hub counted must add up.
+func newHub(t testing.TB, cfg hub.Config) *hub.Hub {
+	t.Helper()
+	if cfg.Encode == nil {
+		cfg.Encode = encode
+	}
+	h := hub.New(cfg)
+	t.Cleanup(func() {
+		h.Close()
+		checkConservation(t, h)
+	})
+	return h
+}
+
+func checkConservation(t testing.TB, h *hub.Hub) {
+	t.Helper()
+	s := h.Stats()
+	var discarded, ended uint64
+	for _, n := range s.FramesDiscarded {
+		discarded += n
+	}
+	for _, n := range s.Disconnects {
+		ended += n
+	}
+	if s.FramesQueued < 0 || s.FramesEnqueued != s.Deliveries+discarded+uint64(s.FramesQueued) {
+		t.Errorf("enqueued %d != delivered %d + discarded %d + queued %d",
+			s.FramesEnqueued, s.Deliveries, discarded, s.FramesQueued)
+	}
+	if s.Connects != ended+uint64(s.Clients) {
+		t.Errorf("connects %d != disconnects %d + clients %d", s.Connects, ended, s.Clients)
+	}
+	if s.QueueBytes < 0 {
+		t.Errorf("%d bytes queued", s.QueueBytes)
+	}
+}
+
+// A listener is a client whose consumer does nothing by itself: the test takes
+// when it wants to.
+type listener struct {
+	*hub.Client
+	wakes, interrupts atomic.Int32
+	onWake            func() // before the first message, if at all
+}
+
+func (l *listener) Wake() {
+	l.wakes.Add(1)
+	if l.onWake != nil {
+		l.onWake()
+	}
+}
+func (l *listener) Interrupt() { l.interrupts.Add(1) }
+
+// listen registers a client that has gone to sleep after an empty Take.
+func listen(t testing.TB, h *hub.Hub, o hub.Options) *listener {
+	t.Helper()
+	l := register(t, h, o)
+	if frames, cause := l.Take(nil); o.Resume == "" && (frames != nil || cause != 0) {
+		t.Fatalf("a new client has %d frames, cause %v", len(frames), cause)
+	}
+	return l
+}
+
+// register registers a client that has not taken yet.
+func register(t testing.TB, h *hub.Hub, o hub.Options) *listener {
+	t.Helper()
+	l := new(listener)
+	o.Consumer = l
+	var err error
+	if l.Client, err = h.Register(o); err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// drain takes and settles all that is queued, until Take says that there is no
+// more, and returns the frames' texts and the cause.
+func (l *listener) drain() (texts []string, cause hub.Cause) {
+	for {
+		frames, cause := l.Take(nil)
+		if frames == nil {
+			return texts, cause
+		}
+		for _, f := range frames {
+			texts = append(texts, string(f.Wire))
+		}
+		l.Settle(frames, len(frames))
+	}
+}
+
+// wantFrames drains l and compares.
+func wantFrames(t testing.TB, l *listener, want ...string) {
+	t.Helper()
+	got, _ := l.drain()
+	if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+		t.Errorf("got frames %q, want %q", got, want)
+	}
+}
+
+func wantCause(t testing.TB, l *listener, want hub.Cause) {
+	t.Helper()
+	if got := l.Cause(); got != want {
+		t.Errorf("cause %v, want %v", word(got), word(want))
+	}
+}
+
+func word(c hub.Cause) string {
+	if c == 0 {
+		return "open"
+	}
+	return c.Error()
+}

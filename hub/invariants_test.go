@@ -1,0 +1,494 @@
+package hub_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+// A client whose consumer is stuck in a write holds up nobody: not the next
+// message, not the other clients, not whoever asks for figures.
+func TestInvariant1PublishNeverWaits(t *testing.T) {
+	h := newHub(t, hub.Config{QueueFrames: 10, BroadcastUser: "*"})
+	release := make(chan struct{})
+	stuck := register(t, h, hub.Options{User: "42"})
+	writing := make(chan struct{})
+	finished := make(chan struct{})
+	h.Publish("42", "", "first")
+	go func() { // the consumer: a write that takes as long as this test
+		defer close(finished)
+		frames, _ := stuck.Take(nil)
+		close(writing)
+		<-release
+		stuck.Settle(frames, 0)
+		stuck.drain()
+	}()
+	<-writing
+
+	well := listen(t, h, hub.Options{User: "42"})
+	for i := range 10 {
+		if n := h.Publish("42", "", fmt.Sprint(i)); n != 2 {
+			t.Fatalf("message %d went to %d clients, want 2", i, n)
+		}
+	}
+	well.drain()
+	if n := h.Publish("*", "", "over the bound of one"); n != 1 {
+		t.Fatalf("went to %d clients, want 1", n)
+	}
+	h.GapForAll(hub.GapRedisReconnect)
+	h.GapFor("42", "", hub.GapTooLarge)
+	h.Stats()
+	wantCause(t, stuck, hub.ErrSlow)
+	well.End(hub.ErrClosed)
+	h.Finish(nil, hub.ErrDrain, 0)
+	if got := stuck.interrupts.Load(); got == 0 {
+		t.Error("the write of an ended client was not interrupted")
+	}
+	close(release)
+	<-finished
+}
+
+// The hub tells a consumer with its locks held; all a consumer may do is start
+// something, and that something may call the hub at once.
+func TestInvariant1NoLockIsHeldDuringIO(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	var group sync.WaitGroup
+	l := listen(t, h, hub.Options{User: "42"})
+	l.onWake = func() {
+		group.Go(func() {
+			h.Stats()
+			l.drain()
+			h.Publish("another", "", "")
+		})
+	}
+	for range 1000 {
+		h.Publish("42", "", "hello")
+	}
+	group.Wait()
+	if s := h.Stats(); s.Deliveries != 1000 {
+		t.Errorf("%d delivered, want 1000", s.Deliveries)
+	}
+}
+
+// A reader is a consumer as the product has it: a goroutine from Wake until
+// Take says that there is no more, at most one of them.
+type reader struct {
+	*hub.Client
+	group   *sync.WaitGroup
+	running atomic.Int32
+	seqs    []uint64 // owned by the running goroutine
+	texts   []string
+	twice   atomic.Bool
+}
+
+func (r *reader) Wake()      { r.group.Go(r.run) }
+func (r *reader) Interrupt() {}
+
+func (r *reader) run() {
+	if r.running.Add(1) != 1 {
+		r.twice.Store(true)
+	}
+	var frames []*hub.Frame
+	for {
+		var cause hub.Cause
+		if len(r.seqs)%7 == 0 {
+			r.Nudge() // while it runs already
+		}
+		// Counted down before the Take that may be the last: the next one is
+		// allowed to start while this one returns.
+		r.running.Add(-1)
+		frames, cause = r.Take(frames)
+		if frames == nil || cause != 0 {
+			return
+		}
+		r.running.Add(1)
+		for _, f := range frames {
+			r.seqs = append(r.seqs, f.Seq)
+			r.texts = append(r.texts, string(f.Wire))
+		}
+		r.Settle(frames, len(frames))
+	}
+}
+
+func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
+	const publishers, messages = 4, 500
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	var group sync.WaitGroup
+	readers := make([]*reader, 12)
+	for i := range readers {
+		r := &reader{group: &group}
+		var err error
+		r.Client, err = h.Register(hub.Options{User: fmt.Sprint("user", i%3), Consumer: r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		readers[i] = r
+		r.Wake() // a new client counts as woken
+	}
+	var publishing sync.WaitGroup
+	for p := range publishers {
+		publishing.Go(func() {
+			for i := range messages {
+				user := fmt.Sprint("user", i%3)
+				if i%10 == 0 {
+					user = "*"
+				}
+				h.Publish(user, "", fmt.Sprint(p, ":", i))
+			}
+		})
+	}
+	publishing.Wait()
+	group.Wait()
+
+	for i, r := range readers {
+		if r.twice.Load() {
+			t.Error("two consumers at once")
+		}
+		if !slices.IsSorted(r.seqs) {
+			t.Error("frames out of sequence")
+		}
+		next := [publishers]int{}
+		for _, text := range r.texts {
+			var p, n int
+			if _, err := fmt.Sscanf(text, "%d:%d", &p, &n); err != nil {
+				t.Fatal(err)
+			}
+			for concerns := func(n int) bool { return n%10 == 0 || n%3 == i%3 }; next[p] < n; next[p]++ {
+				if concerns(next[p]) {
+					t.Fatalf("client %d got %s and not %d:%d", i, text, p, next[p])
+				}
+			}
+			if next[p] != n {
+				t.Fatalf("client %d got %s after %d:%d", i, text, p, next[p])
+			}
+			next[p]++
+		}
+		for p, n := range next {
+			if last := messages - 1; n < last-2 {
+				t.Errorf("client %d got publisher %d's messages up to %d only", i, p, n)
+			}
+		}
+	}
+}
+
+func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
+	var calls [2]int
+	h := newHub(t, hub.Config{BroadcastUser: "*", Encode: func(dst []byte, e hub.Entry, named bool) []byte {
+		if named {
+			calls[1]++
+		} else {
+			calls[0]++
+		}
+		return encode(dst, e, named)
+	}})
+	var listeners []*listener
+	for i := range 20 {
+		listeners = append(listeners, listen(t, h, hub.Options{User: "42", Named: i%2 == 0}))
+	}
+	h.Publish("nobody", "topic", "payload")
+	if calls != [2]int{} {
+		t.Errorf("a message for nobody was encoded %v times", calls)
+	}
+	h.Publish("42", "topic", "payload")
+	h.Publish("*", "topic", "to all")
+	if calls != [2]int{2, 2} {
+		t.Errorf("two messages in two variants: encoded %v times", calls)
+	}
+	calls = [2]int{}
+	h.GapFor("42", "", hub.GapTooLarge)
+	h.GapForAll(hub.GapRedisReconnect)
+	if calls[0]+calls[1] != 2 {
+		t.Errorf("two gaps, which have one variant, were encoded %v times", calls)
+	}
+
+	first := [2][]*hub.Frame{}
+	for i, l := range listeners {
+		frames, _ := l.Take(nil)
+		if len(frames) != 4 {
+			t.Fatalf("%d frames", len(frames))
+		}
+		variant := i % 2
+		if first[variant] == nil {
+			first[variant] = slices.Clone(frames)
+		}
+		for j, f := range frames {
+			if f != first[variant][j] {
+				t.Errorf("frame %d is not shared", j)
+			}
+		}
+		l.Settle(frames, len(frames))
+		clear(frames[:0:len(frames)])
+	}
+	want := [2][]string{
+		{"topic/payload", "topic/to all", "gap too-large", "gap redis-reconnect"},
+		{"payload", "to all", "gap too-large", "gap redis-reconnect"},
+	}
+	for range 100 { // whatever comes later writes elsewhere
+		h.Publish("42", "another", "message")
+	}
+	for variant := range want {
+		for i, f := range first[variant] {
+			if string(f.Wire) != want[variant][i] {
+				t.Errorf("frame is %q now, was %q", f.Wire, want[variant][i])
+			}
+		}
+	}
+}
+
+func TestInvariant4FullQueueEndsTheClient(t *testing.T) {
+	h := newHub(t, hub.Config{QueueFrames: 3})
+	full, well := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
+	for i := range 3 {
+		if n := h.Publish("42", "", fmt.Sprint(i)); n != 2 {
+			t.Fatalf("message %d reached %d clients", i, n)
+		}
+	}
+	wantFrames(t, well, "0", "1", "2")
+	if n := h.Publish("42", "", "3"); n != 1 {
+		t.Errorf("the message that found one queue full reached %d clients, want 1", n)
+	}
+	wantCause(t, full, hub.ErrSlow)
+	wantFrames(t, full)
+	wantCause(t, well, 0)
+	wantFrames(t, well, "3")
+	s := h.Stats()
+	if s.FramesDiscarded[hub.ErrSlow] != 3 || s.Disconnects[hub.ErrSlow] != 1 || s.Clients != 1 {
+		t.Errorf("discarded %d, disconnects %d, clients %d; want 3, 1, 1",
+			s.FramesDiscarded[hub.ErrSlow], s.Disconnects[hub.ErrSlow], s.Clients)
+	}
+}
+
+// A client that is not ended gets every message, whatever the pace at which it
+// takes, and one that is ended never gets a later message after a missing one.
+func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	h := newHub(t, hub.Config{QueueFrames: 8, QueueBytes: 40, QueueTotalBytes: 200})
+	type pace struct {
+		*listener
+		one  int // takes once in so many messages
+		next int // the message that it must get next
+	}
+	var clients []*pace
+	message := 0
+	for range 5000 {
+		if len(clients) < 12 {
+			clients = append(clients, &pace{listener: listen(t, h, hub.Options{User: "42"}), one: 1 + random.IntN(20), next: message})
+		}
+		h.Publish("42", "", fmt.Sprint(message))
+		message++
+		clients = slices.DeleteFunc(clients, func(c *pace) bool {
+			if random.IntN(c.one) > 0 {
+				return false
+			}
+			texts, cause := c.drain()
+			for _, text := range texts {
+				if want := fmt.Sprint(c.next); text != want {
+					t.Fatalf("got %q, want %q", text, want)
+				}
+				c.next++
+			}
+			if cause == 0 && c.next != message {
+				t.Fatalf("an open client has got %d of %d messages", c.next, message)
+			}
+			return cause != 0
+		})
+	}
+	if s := h.Stats(); s.Disconnects[hub.ErrSlow] == 0 || s.Deliveries == 0 {
+		t.Errorf("no client was slow or nothing was delivered: %+v", s)
+	}
+}
+
+func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
+	ends := map[string]func(*hub.Hub, *hub.Client){
+		"Finish":     func(_ *hub.Hub, c *hub.Client) { c.Finish(hub.ErrKicked) },
+		"End":        func(_ *hub.Hub, c *hub.Client) { c.End(hub.ErrKicked) },
+		"Hub.Finish": func(h *hub.Hub, _ *hub.Client) { h.Finish(nil, hub.ErrKicked, 0) },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, hub.Config{BroadcastUser: "*"})
+			l := listen(t, h, hub.Options{User: "42"})
+			h.Publish("42", "", "before")
+			end(h, l.Client)
+			before := h.Stats()
+
+			if n := h.Publish("42", "", "after") + h.Publish("*", "", "after"); n != 0 {
+				t.Errorf("reached %d clients", n)
+			}
+			h.GapForAll(hub.GapFeedReset)
+			h.GapFor("42", "", hub.GapTooLarge)
+			after := h.Stats()
+			if after.FramesEnqueued != before.FramesEnqueued || after.QueueBytes != before.QueueBytes {
+				t.Errorf("enqueued %d more frames, %d more bytes",
+					after.FramesEnqueued-before.FramesEnqueued, after.QueueBytes-before.QueueBytes)
+			}
+			if after.Clients != 0 || after.Users != 0 || after.Disconnects[hub.ErrKicked] != 1 {
+				t.Errorf("clients %d, users %d, kicked %d", after.Clients, after.Users, after.Disconnects[hub.ErrKicked])
+			}
+
+			if name == "End" {
+				wantFrames(t, l)
+			} else {
+				wantFrames(t, l, "before")
+			}
+			for range 2 {
+				if frames, cause := l.Take(nil); frames != nil || cause != hub.ErrKicked {
+					t.Errorf("Take: %d frames, %v", len(frames), word(cause))
+				}
+			}
+			wakes := l.wakes.Load()
+			l.Nudge()
+			l.End(hub.ErrClosed)
+			l.Finish(hub.ErrDrain)
+			if l.wakes.Load() != wakes {
+				t.Error("a consumer that knows of the end was woken")
+			}
+			wantCause(t, l, hub.ErrKicked)
+		})
+	}
+}
+
+// An end is told to a consumer that sleeps; one that is at work finds it by
+// itself.
+func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	l := register(t, h, hub.Options{User: "42"})
+	h.Publish("42", "", "while the head is written")
+	if got := l.wakes.Load(); got != 0 {
+		t.Fatalf("a new client was woken %d times: its owner takes by itself", got)
+	}
+	l.drain()
+	for range 3 {
+		h.Publish("42", "", "hello")
+		l.Nudge()
+	}
+	if got := l.wakes.Load(); got != 1 {
+		t.Errorf("woken %d times for one burst", got)
+	}
+	frames, _ := l.Take(nil)
+	h.Publish("42", "", "meanwhile")
+	l.Settle(frames, len(frames))
+	if got := l.wakes.Load(); got != 1 {
+		t.Errorf("woken %d times while at work", got)
+	}
+	l.drain()
+	l.Finish(hub.ErrDrain)
+	if got := l.wakes.Load(); got != 2 {
+		t.Errorf("woken %d times, the last one for the end; want 2", got)
+	}
+}
+
+func TestInvariant9Conservation(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	h := newHub(t, hub.Config{
+		BroadcastUser: "*", QueueFrames: 20, QueueBytes: 300, QueueTotalBytes: 2000,
+		GapSpread: time.Millisecond,
+	})
+	var clients sync.WaitGroup
+	for i := range 8 {
+		clients.Go(func() {
+			random := rand.New(rand.NewPCG(seed, uint64(i)))
+			for range 100 {
+				liveAndDie(t, h, random)
+			}
+		})
+	}
+	clients.Wait()
+
+	s := h.Stats() // newHub checks the sums
+	if s.Clients != 0 || s.FramesQueued != 0 || s.QueueBytes != 0 {
+		t.Errorf("at rest: clients %d, frames queued %d, bytes %d", s.Clients, s.FramesQueued, s.QueueBytes)
+	}
+	if s.Deliveries == 0 || s.FramesDiscarded[hub.ErrSlow] == 0 || s.FramesDiscarded[hub.ErrClosed] == 0 || s.FramesDiscarded[hub.ErrKicked] == 0 {
+		t.Errorf("this run has not seen all that it should: %+v", s)
+	}
+}
+
+// liveAndDie is a client's life among others: it takes some, delivers all or a
+// part of it, and ends in one of the ways there are, perhaps in the middle of a
+// write.
+func liveAndDie(t *testing.T, h *hub.Hub, random *rand.Rand) {
+	l := register(t, h, hub.Options{User: fmt.Sprint("user", random.IntN(3))})
+	for range 1 + random.IntN(10) {
+		for range random.IntN(5) {
+			publishAnything(h, random)
+		}
+		frames, cause := l.Take(nil)
+		if cause != 0 {
+			return
+		}
+		switch n := len(frames); random.IntN(12) {
+		case 0: // the browser leaves in mid-flight; a part was written
+			l.End(hub.ErrClosed)
+			l.Settle(frames, random.IntN(n+1))
+			return
+		case 1:
+			l.Finish(hub.ErrKicked) // in mid-flight, and the rest is still written
+			l.Settle(frames, n)
+			l.drain()
+			return
+		case 2: // in mid-flight, and then the write fails
+			l.Finish(hub.ErrKicked)
+			publishAnything(h, random)
+			l.End(hub.ErrClosed)
+			l.Settle(frames, n/2)
+			l.drain()
+			return
+		case 3: // a long write
+			for range 5 {
+				publishAnything(h, random)
+			}
+		}
+		if l.Cause() == 0 {
+			l.Settle(frames, len(frames))
+		} else { // ended meanwhile
+			l.Settle(frames, random.IntN(len(frames)+1))
+		}
+	}
+	l.End(hub.ErrClosed)
+	l.drain()
+}
+
+func publishAnything(h *hub.Hub, random *rand.Rand) {
+	payload := string(bytes.Repeat([]byte("x"), random.IntN(60)))
+	switch random.IntN(20) {
+	case 0:
+		h.GapForAll(hub.GapRedisReconnect)
+	case 1:
+		h.GapFor("user1", "", hub.GapTooLarge)
+	case 2:
+		h.Publish("*", "", payload)
+	default:
+		h.Publish(fmt.Sprint("user", random.IntN(4)), "", payload)
+	}
+}
+
+func TestInvariant11NothingRunsAfterClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{GapSpread: time.Minute})
+		var listeners []*listener
+		for range 100 {
+			listeners = append(listeners, listen(t, h, hub.Options{User: "42"}))
+		}
+		h.GapForAll(hub.GapRedisReconnect)
+		h.Close()
+		time.Sleep(time.Hour)
+		for _, l := range listeners {
+			if l.wakes.Load() != 0 {
+				t.Fatal("a closed hub wakes clients")
+			}
+		}
+		h.Close()
+	})
+}

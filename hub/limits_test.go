@@ -1,0 +1,177 @@
+package hub_test
+
+import (
+	"errors"
+	"runtime"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+)
+
+func TestQueueIsBoundedInBytes(t *testing.T) {
+	h := newHub(t, hub.Config{QueueBytes: 10})
+	l := listen(t, h, hub.Options{User: "42"})
+	h.Publish("42", "", "12345")
+	h.Publish("42", "", "67890")
+	wantCause(t, l, 0)
+	h.Publish("42", "", "x")
+	wantCause(t, l, hub.ErrSlow)
+	wantFrames(t, l)
+}
+
+// What the consumer has taken no longer fills the queue: a burst may come while
+// the one before it is written.
+func TestQueueIsFreeAgainOnceTaken(t *testing.T) {
+	h := newHub(t, hub.Config{QueueFrames: 2, QueueBytes: 10})
+	l := listen(t, h, hub.Options{User: "42"})
+	h.Publish("42", "", "12345")
+	h.Publish("42", "", "67890")
+	frames, _ := l.Take(nil)
+	h.Publish("42", "", "12345")
+	h.Publish("42", "", "67890")
+	wantCause(t, l, 0)
+	l.Settle(frames, len(frames))
+	wantFrames(t, l, "12345", "67890")
+}
+
+func TestFrameLargerThanTheBoundIsAdmittedAlone(t *testing.T) {
+	h := newHub(t, hub.Config{QueueBytes: 10})
+	large := strings.Repeat("x", 100)
+	alone := listen(t, h, hub.Options{User: "42"})
+	if n := h.Publish("42", "", large); n != 1 {
+		t.Fatalf("reached %d clients", n)
+	}
+	wantCause(t, alone, 0)
+	wantFrames(t, alone, large)
+
+	h.Publish("42", "", "small")
+	h.Publish("42", "", large)
+	wantCause(t, alone, hub.ErrSlow)
+}
+
+func TestZeroIsNoLimit(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	for range 100 {
+		l := listen(t, h, hub.Options{User: "42"})
+		defer wantCause(t, l, 0)
+	}
+	for range 3000 {
+		h.Publish("42", "", strings.Repeat("x", 1000))
+	}
+	if s := h.Stats(); s.FramesQueued != 300_000 || s.QueueBytes != 300_000_000 {
+		t.Errorf("%d frames of %d bytes queued", s.FramesQueued, s.QueueBytes)
+	}
+}
+
+func TestFullestQueuesAreClosedPastTheTotal(t *testing.T) {
+	h := newHub(t, hub.Config{QueueTotalBytes: 100})
+	fill := func(user string, bytes int) *listener {
+		l := listen(t, h, hub.Options{User: user})
+		h.Publish(user, "", strings.Repeat("x", bytes))
+		return l
+	}
+	small, large, larger := fill("small", 10), fill("large", 40), fill("larger", 45)
+	idle := listen(t, h, hub.Options{User: "idle"})
+
+	h.Publish("small", "", "12345") // 100: not past it
+	for _, l := range []*listener{small, large, larger} {
+		wantCause(t, l, 0)
+	}
+	h.Publish("small", "", "6") // 101: the fullest goes, and that is enough
+	wantCause(t, larger, hub.ErrSlow)
+	wantCause(t, large, 0)
+	wantCause(t, small, 0)
+	wantCause(t, idle, 0)
+	if s := h.Stats(); s.QueueBytes != 56 || s.FramesDiscarded[hub.ErrSlow] != 1 {
+		t.Errorf("%d bytes queued, %d frames discarded; want 56, 1", s.QueueBytes, s.FramesDiscarded[hub.ErrSlow])
+	}
+
+	h.Publish("small", "", strings.Repeat("x", 60)) // two must go, or the one that has 76 now
+	wantCause(t, small, hub.ErrSlow)
+	wantCause(t, large, 0)
+}
+
+// What is being written counts as well: it is in memory as long as the write
+// takes.
+func TestTotalCountsWhatIsInFlight(t *testing.T) {
+	h := newHub(t, hub.Config{QueueTotalBytes: 100})
+	l := listen(t, h, hub.Options{User: "42"})
+	h.Publish("42", "", strings.Repeat("x", 80))
+	frames, _ := l.Take(nil)
+	h.Publish("42", "", strings.Repeat("x", 30))
+	wantCause(t, l, hub.ErrSlow)
+	if l.interrupts.Load() != 1 {
+		t.Error("its write was not interrupted")
+	}
+	if got := h.Stats().QueueBytes; got != 0 {
+		t.Errorf("%d bytes counted for a client that has ended", got)
+	}
+	l.Settle(frames, 0)
+	if got := h.Stats().QueueBytes; got != 0 {
+		t.Errorf("%d bytes after its last write", got)
+	}
+}
+
+// A client that ends politely still holds memory, but closing others, who hold
+// none, would not bring it back.
+func TestIdleClientsAreNotShed(t *testing.T) {
+	h := newHub(t, hub.Config{QueueTotalBytes: 10})
+	leaving := register(t, h, hub.Options{User: "leaving", Resume: "strange"})
+	leaving.Finish(hub.ErrKicked)
+
+	idle, hit := listen(t, h, hub.Options{User: "idle"}), listen(t, h, hub.Options{User: "hit"})
+	h.Publish("hit", "", "x")
+	wantCause(t, idle, 0)
+	wantCause(t, hit, hub.ErrSlow) // of those that stay, the only one that holds anything
+	wantFrames(t, leaving, "gap unknown-id")
+}
+
+func TestRegisterRefuses(t *testing.T) {
+	refuse := func(h *hub.Hub, user string, want error) {
+		t.Helper()
+		c, err := h.Register(hub.Options{User: user, Consumer: new(listener)})
+		if !errors.Is(err, want) || (want != nil) != (c == nil) {
+			t.Errorf("Register says %v, want %v", err, want)
+		}
+	}
+	h := newHub(t, hub.Config{MaxClients: 3, MaxClientsPerUser: 2})
+	first := listen(t, h, hub.Options{User: "1"})
+	refuse(h, "1", nil)
+	refuse(h, "1", hub.ErrUserLimit)
+	refuse(h, "2", nil)
+	refuse(h, "3", hub.ErrFull)
+	first.End(hub.ErrClosed)
+	refuse(h, "1", nil) // there is room again
+	refuse(h, "1", hub.ErrFull)
+	h.Refuse()
+	refuse(h, "4", hub.ErrDraining)
+	if s := h.Stats(); s.Clients != 3 || s.Users != 2 || s.Connects != 4 {
+		t.Errorf("clients %d, users %d, connects %d; want 3, 2, 4", s.Clients, s.Users, s.Connects)
+	}
+}
+
+// What is registered are small parts of a request; kept as they are, they would
+// keep all of it in memory as long as the stream lives.
+func TestClientDoesNotPinTheRequest(t *testing.T) {
+	const size, streams = 1 << 20, 50
+	h := newHub(t, hub.Config{})
+	before := heap()
+	for range streams {
+		request := strings.Repeat("x", size)
+		listen(t, h, hub.Options{User: request[:2], Topics: []string{request[2:4], request[4:5]}, Resume: request[5:10]}).drain()
+	}
+	if grown := heap() - before; grown > size*streams/10 {
+		t.Errorf("%d streams hold %d KiB", streams, grown>>10)
+	}
+	if s := h.Stats(); s.Clients != streams {
+		t.Errorf("%d clients", s.Clients)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

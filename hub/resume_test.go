@@ -1,0 +1,87 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+)
+
+// Nothing is kept for later yet: whoever comes back with an id that is not the
+// newest is told of a gap.
+func TestResume(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	for range 10 {
+		h.Publish("nobody", "", "")
+	}
+	boot := listen(t, h, hub.Options{User: "1"}).Opening().Boot
+	other := listen(t, newHub(t, hub.Config{}), hub.Options{User: "1"}).Opening().Boot
+	if boot == other {
+		t.Fatal("two processes of the same name")
+	}
+	const unknown, expired = "gap unknown-id", "gap history-expired"
+	tests := []struct{ resume, want string }{
+		{"", ""},
+		{boot + "-%d", ""}, // the newest: nothing has happened since
+		{boot + "-0", expired},
+		{boot + "-9", expired},
+		{boot + "-9999", unknown}, // the future
+		{boot + "-18446744073709551615", unknown},
+		{boot + "-18446744073709551616", unknown},
+		{boot + "-0%d", unknown},
+		{boot + "-+%d", unknown},
+		{boot + "- %d", unknown},
+		{boot + "-%d ", unknown},
+		{boot + "-%d-0", unknown},
+		{boot + "-", unknown},
+		{boot, unknown},
+		{"-%d", unknown},
+		{"-", unknown},
+		{" ", unknown},
+		{"%d", unknown},
+		{"1526919030474-0", unknown}, // of a Redis stream
+		{other + "-%d", unknown},
+		{strings.ToUpper(boot) + "-%d", unknown},
+		{"\xff\x00-1", unknown},
+		{strings.Repeat("9", 1<<16), unknown},
+		{boot + "-" + strings.Repeat("9", 1<<16), unknown},
+	}
+	for _, test := range tests {
+		resume := strings.ReplaceAll(test.resume, "%d", fmt.Sprint(newest(t, h)))
+		before := newest(t, h)
+		l := register(t, h, hub.Options{User: "42", Resume: resume})
+		if got := l.Opening().Seq; got != before {
+			t.Errorf("%.40q: opening %d, want %d", resume, got, before)
+		}
+		frames, _ := l.Take(nil)
+		var got string
+		for _, f := range frames {
+			got += string(f.Wire)
+			if f.Seq != before+1 {
+				t.Errorf("%.40q: the gap is entry %d, want %d", resume, f.Seq, before+1)
+			}
+		}
+		if got != test.want {
+			t.Errorf("%.40q: heard %q, want %q", resume, got, test.want)
+		}
+		l.Settle(frames, len(frames))
+		l.End(hub.ErrClosed)
+	}
+}
+
+// A browser that read the opening id and not the gap after it comes back with
+// that id, and must hear of the gap then.
+func TestGapIsNewerThanTheOpening(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	first := register(t, h, hub.Options{User: "42", Resume: "strange"})
+	again := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+	wantFrames(t, again, "gap history-expired")
+}
+
+// newest is the newest entry of h's sequence.
+func newest(t *testing.T, h *hub.Hub) uint64 {
+	l := listen(t, h, hub.Options{User: "who asks"})
+	defer l.End(hub.ErrClosed)
+	return l.Opening().Seq
+}

@@ -1,0 +1,121 @@
+package hub_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"usercast/hub"
+)
+
+func TestMessageReachesItsUserOnly(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	one, two, other := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "4"})
+	if n := h.Publish("42", "topic", "hello"); n != 2 {
+		t.Errorf("reached %d clients", n)
+	}
+	for _, user := range []string{"", "nobody", "42 ", "4*", "\xff"} {
+		if n := h.Publish(user, "", "lost"); n != 0 {
+			t.Errorf("a message to %q reached %d clients", user, n)
+		}
+	}
+	wantFrames(t, one, "hello")
+	wantFrames(t, two, "hello")
+	wantFrames(t, other)
+}
+
+func TestTopicFilter(t *testing.T) {
+	topics := []string{"", "activity", "activity:more", "other"}
+	tests := []struct {
+		filter []string
+		want   []string
+	}{
+		{nil, topics},
+		{[]string{"activity"}, []string{"activity"}},
+		{[]string{""}, []string{""}},
+		{[]string{"other", "", "other"}, []string{"", "other"}},
+		{[]string{"act", "nothing"}, nil},
+		{[]string{}, nil},
+	}
+	for _, test := range tests {
+		t.Run(fmt.Sprintf("%q", test.filter), func(t *testing.T) {
+			h := newHub(t, hub.Config{BroadcastUser: "*"})
+			l := listen(t, h, hub.Options{User: "42", Topics: test.filter})
+			var twice []string
+			for _, topic := range topics {
+				want := 0
+				if slices.Contains(test.want, topic) {
+					want = 1
+					twice = append(twice, topic, "all "+topic)
+				}
+				if n := h.Publish("42", topic, topic) + h.Publish("*", topic, "all "+topic); n != 2*want {
+					t.Errorf("topic %q got through %d times", topic, n)
+				}
+			}
+			wantFrames(t, l, twice...)
+		})
+	}
+}
+
+func TestBroadcastReachesEverybodyInOrder(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	one, two := listen(t, h, hub.Options{User: "1"}), listen(t, h, hub.Options{User: "2"})
+	h.Publish("1", "", "a")
+	if n := h.Publish("*", "", "b"); n != 2 {
+		t.Errorf("reached %d clients", n)
+	}
+	h.Publish("1", "", "c")
+	wantFrames(t, one, "a", "b", "c")
+	wantFrames(t, two, "b")
+}
+
+func TestBroadcastCanBeTurnedOff(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	l := listen(t, h, hub.Options{User: "42"})
+	star := listen(t, h, hub.Options{User: "*"}) // then nothing is special about it
+	if n := h.Publish("", "", "to the empty user"); n != 0 {
+		t.Errorf("the empty user is %d clients", n)
+	}
+	if n := h.Publish("*", "", "hello"); n != 1 {
+		t.Errorf("reached %d clients", n)
+	}
+	wantFrames(t, l)
+	wantFrames(t, star, "hello")
+	if got := h.BroadcastUser(); got != "" {
+		t.Errorf("BroadcastUser %q", got)
+	}
+}
+
+// Clients that end in the middle of a message's routing leave the others in
+// their places.
+func TestEndsWhileRoutingSkipNobody(t *testing.T) {
+	for _, user := range []string{"42", "*"} {
+		h := newHub(t, hub.Config{BroadcastUser: "*", QueueFrames: 1})
+		var full, well []*listener
+		for i := range 20 {
+			l := listen(t, h, hub.Options{User: "42"})
+			if i%3 == 0 {
+				full = append(full, l)
+			} else {
+				well = append(well, l)
+			}
+		}
+		h.Publish("42", "", "one")
+		for _, l := range well {
+			wantFrames(t, l, "one")
+		}
+		if n := h.Publish(user, "", "two"); n != len(well) {
+			t.Errorf("reached %d clients, want %d", n, len(well))
+		}
+		for _, l := range full {
+			wantCause(t, l, hub.ErrSlow)
+		}
+		for _, l := range well {
+			wantCause(t, l, 0)
+			wantFrames(t, l, "two")
+		}
+		if s := h.Stats(); s.Clients != len(well) {
+			t.Errorf("%d clients, want %d", s.Clients, len(well))
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package hub_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+)
+
+// A model is the simplest hub there can be: a sequence, and for each client the
+// list of what waits for it.
+type model struct {
+	t       *testing.T
+	random  *rand.Rand
+	hub     *hub.Hub
+	boot    string
+	seq     uint64
+	clients []*modelClient
+}
+
+type modelClient struct {
+	*listener
+	user    string
+	topics  []string // nil: all
+	waiting []string // "seq text"
+	cause   hub.Cause
+	final   uint64 // the sequence at the end
+	lost    bool   // something was discarded at the end
+}
+
+func TestInvariant6OneSequenceAndPositions(t *testing.T) {
+	for range 50 {
+		seed := rand.Uint64()
+		m := &model{t: t, random: rand.New(rand.NewPCG(seed, 0)), hub: newHub(t, hub.Config{BroadcastUser: "*"})}
+		m.register("")
+		m.boot = m.clients[0].Opening().Boot
+		for range 500 {
+			m.step()
+			m.check()
+			if t.Failed() {
+				t.Fatalf("seed %d", seed)
+			}
+		}
+		m.hub.Close()
+		for _, c := range m.clients {
+			c.End(hub.ErrClosed)
+			c.drain()
+		}
+	}
+}
+
+func (m *model) step() {
+	user := []string{"1", "2", "3", "*"}[m.random.IntN(4)]
+	topic := []string{"", "a", "b"}[m.random.IntN(3)]
+	switch m.random.IntN(12) {
+	case 0:
+		if len(m.clients) < 10 {
+			m.register([]string{"", fmt.Sprint(m.boot, "-", m.random.Uint64N(m.seq+2)), "strange"}[m.random.IntN(3)])
+		}
+	case 1:
+		m.hub.GapForAll(hub.GapRedisReconnect)
+		m.entry("gap redis-reconnect", func(*modelClient) bool { return true })
+	case 2:
+		m.hub.GapFor(user, topic, hub.GapTooLarge)
+		m.entry("gap too-large", func(c *modelClient) bool { return c.concerns(user, topic) })
+	case 3:
+		c := m.any()
+		c.Finish(hub.ErrKicked)
+		c.end(hub.ErrKicked, m.seq)
+	case 4:
+		c := m.any()
+		c.End(hub.ErrClosed)
+		c.end(hub.ErrClosed, m.seq)
+		c.lost = c.lost || len(c.waiting) > 0
+		c.waiting = nil
+	case 5, 6, 7:
+		m.take(m.any())
+	default:
+		text := fmt.Sprint(m.random.Uint32())
+		want := m.entry(text, func(c *modelClient) bool { return c.concerns(user, topic) })
+		if got := m.hub.Publish(user, topic, text); got != want {
+			m.t.Errorf("message reached %d clients, want %d", got, want)
+		}
+	}
+}
+
+// entry moves the sequence on by one and reports how many clients it concerned.
+func (m *model) entry(text string, concerns func(*modelClient) bool) (n int) {
+	m.seq++
+	for _, c := range m.clients {
+		if c.cause == 0 && concerns(c) {
+			c.waiting = append(c.waiting, fmt.Sprint(m.seq, " ", text))
+			n++
+		}
+	}
+	return n
+}
+
+func (m *model) register(resume string) {
+	c := &modelClient{user: fmt.Sprint(1 + m.random.IntN(3))}
+	switch m.random.IntN(4) {
+	case 0:
+		c.topics = []string{"a"}
+	case 1:
+		c.topics = []string{"b", ""}
+	}
+	before := m.seq
+	switch resume {
+	case "", fmt.Sprint(m.boot, "-", m.seq):
+	default:
+		gap := "gap unknown-id"
+		if _, seq, ok := strings.Cut(resume, "-"); ok && fmt.Sprint(m.seq+1) != seq {
+			gap = "gap history-expired"
+		}
+		m.seq++ // a gap for this client alone
+		c.waiting = []string{fmt.Sprint(m.seq, " ", gap)}
+	}
+	c.listener = register(m.t, m.hub, hub.Options{User: c.user, Topics: c.topics, Resume: resume})
+	m.clients = append(m.clients, c)
+	if got := c.Opening().Seq; got != before {
+		m.t.Errorf("opening %d, want %d", got, before)
+	}
+}
+
+// take compares all that waits for c. Clients that have ended are forgotten.
+func (m *model) take(c *modelClient) {
+	frames, cause := c.Take(nil)
+	var got []string
+	for _, f := range frames {
+		got = append(got, fmt.Sprint(f.Seq, " ", string(f.Wire)))
+	}
+	c.Settle(frames, len(frames))
+	if !slices.Equal(got, c.waiting) {
+		m.t.Errorf("took %q, want %q", got, c.waiting)
+	}
+	want := c.cause
+	if c.waiting != nil {
+		want = 0
+	}
+	if cause != want {
+		m.t.Errorf("cause %v, want %v", word(cause), word(want))
+	}
+	c.waiting = nil
+	if cause != 0 {
+		m.checkPosition(c)
+		m.clients = slices.DeleteFunc(m.clients, func(other *modelClient) bool { return other == c })
+	}
+}
+
+func (m *model) check() {
+	for _, c := range m.clients {
+		m.checkPosition(c)
+	}
+}
+
+func (m *model) checkPosition(c *modelClient) {
+	want := m.seq
+	if c.cause != 0 {
+		want = c.final
+	}
+	id, ok := c.Position()
+	if ok != (len(c.waiting) == 0 && !c.lost) {
+		m.t.Errorf("position ok is %v with %d frames waiting, lost %v", ok, len(c.waiting), c.lost)
+	}
+	if ok && id != (hub.ID{Boot: m.boot, Seq: want}) {
+		m.t.Errorf("position %v, want %v", id, want)
+	}
+}
+
+func (m *model) any() *modelClient {
+	if len(m.clients) == 0 {
+		m.register("")
+	}
+	return m.clients[m.random.IntN(len(m.clients))]
+}
+
+func (c *modelClient) concerns(user, topic string) bool {
+	return (user == "*" || user == c.user) && (c.topics == nil || slices.Contains(c.topics, topic))
+}
+
+func (c *modelClient) end(cause hub.Cause, seq uint64) {
+	if c.cause == 0 {
+		c.cause, c.final = cause, seq
+	}
+}
+
+// While another goroutine publishes, no position may cover an entry that the
+// client has not taken.
+func TestInvariant6NoPositionOvertakesAFrame(t *testing.T) {
+	const messages, every = 20000, 3 // each third message is for the client
+	h := newHub(t, hub.Config{})
+	l := register(t, h, hub.Options{User: "42"})
+	published := make(chan struct{})
+	go func() {
+		defer close(published)
+		for seq := 1; seq <= messages; seq++ {
+			user := "another"
+			if seq%every == 0 {
+				user = "42"
+			}
+			h.Publish(user, "", "")
+		}
+	}()
+
+	var taken, positions uint64
+	for running := true; running; {
+		select {
+		case <-published:
+			running = false
+		default:
+		}
+		if id, ok := l.Position(); ok {
+			positions++
+			if newest := id.Seq - id.Seq%every; newest > taken {
+				t.Fatalf("position %d, but %d was taken last: %d is missing", id.Seq, taken, newest)
+			}
+		}
+		frames, _ := l.Take(nil)
+		for _, f := range frames {
+			if f.Seq != taken+every {
+				t.Fatalf("took %d after %d", f.Seq, taken)
+			}
+			taken = f.Seq
+		}
+		l.Settle(frames, len(frames))
+	}
+	if id, ok := l.Position(); !ok || id.Seq != messages || positions == 0 {
+		t.Errorf("position %v, %v at the end, want %d; %d positions seen", id, ok, messages, positions)
+	}
+	l.End(hub.ErrClosed)
+}
+
+// What is discarded at the end was never written: a goodbye that carried the
+// position would hide the loss.
+func TestInvariant6NoPositionAfterADiscard(t *testing.T) {
+	for name, takeFirst := range map[string]bool{"queued": false, "in mid-flight": true} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, hub.Config{})
+			l := listen(t, h, hub.Options{User: "42"})
+			h.Publish("42", "", "never written")
+			l.Finish(hub.ErrKicked)
+			var frames []*hub.Frame
+			if takeFirst {
+				frames, _ = l.Take(nil)
+			}
+			l.End(hub.ErrSlow)
+			l.Settle(frames, 0)
+			wantFrames(t, l)
+			wantCause(t, l, hub.ErrKicked)
+			if id, ok := l.Position(); ok {
+				t.Errorf("position %v", id)
+			}
+		})
+	}
+}

@@ -1,0 +1,75 @@
+package hub
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// spreadStep is how often a part of a spread is done. Finer steps wake the
+// process more often for the same work; coarser ones come in lumps that the app
+// behind the pages feels.
+const spreadStep = 10 * time.Millisecond
+
+// due is how many of n things must have been done when passed of over is gone.
+// It counts from the start: what one step rounds off would else be lost, and a few
+// things over a long time would all be done at its end.
+func due(n int, passed, over time.Duration) int {
+	if passed >= over {
+		return n
+	}
+	return int(float64(n) * float64(passed) / float64(over))
+}
+
+// A spread nudges clients one after the other over a time, on one timer.
+type spread struct {
+	mu      sync.Mutex
+	timer   *time.Timer // nil once stopped or done
+	clients []*Client
+	nudged  int // how many of clients
+	start   time.Time
+	over    time.Duration
+}
+
+// spreadNudges owns clients from now on.
+func spreadNudges(clients []*Client, over time.Duration) *spread {
+	rand.Shuffle(len(clients), func(i, j int) { clients[i], clients[j] = clients[j], clients[i] })
+	s := &spread{clients: clients, start: time.Now(), over: over}
+	if len(clients) > 0 {
+		s.mu.Lock()
+		s.timer = time.AfterFunc(min(spreadStep, over), s.step)
+		s.mu.Unlock()
+	}
+	return s
+}
+
+func (s *spread) step() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer == nil {
+		return
+	}
+	n := due(len(s.clients), time.Since(s.start), s.over)
+	for _, c := range s.clients[s.nudged:n] {
+		c.Nudge()
+	}
+	if s.nudged = n; n == len(s.clients) {
+		s.clients, s.timer = nil, nil
+		return
+	}
+	s.timer.Reset(spreadStep)
+}
+
+// stop ends a spread that a newer one replaces: the clients that it has not
+// reached are in the newer one too, or have left.
+func (s *spread) stop() {
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.timer != nil {
+		s.timer.Stop()
+		s.clients, s.timer = nil, nil
+	}
+}

@@ -1,0 +1,97 @@
+package hub
+
+import "sync/atomic"
+
+// Stats is a snapshot of a hub. Counters only grow. Frames are messages as
+// enqueued for a client, once per client; gaps are counted apart.
+//
+// At rest FramesEnqueued = Deliveries + the sum of FramesDiscarded + FramesQueued.
+type Stats struct {
+	Clients         int
+	Users           int
+	Connects        uint64
+	Disconnects     map[Cause]uint64
+	FramesEnqueued  uint64
+	FramesQueued    int64 // waiting or being written
+	Deliveries      uint64
+	DeliveryBytes   uint64
+	FramesDiscarded map[Cause]uint64 // were queued when their client ended
+	Gaps            map[Gap]uint64   // gaps written to a socket
+	QueueBytes      int64            // waiting or being written, gaps included
+}
+
+// Stats takes a snapshot. Its figures are read one after the other: they add up
+// only while nothing moves.
+func (h *Hub) Stats() Stats {
+	h.mu.Lock()
+	s := Stats{Clients: len(h.clients), Users: len(h.users)}
+	h.mu.Unlock()
+	n := &h.count
+	s.Connects = n.connects.Load()
+	s.FramesEnqueued = n.frames.Load()
+	s.FramesQueued = n.queued.Load()
+	s.Deliveries = n.deliveries.Load()
+	s.DeliveryBytes = n.deliveryBytes.Load()
+	s.QueueBytes = n.bytes.Load()
+	s.Disconnects = make(map[Cause]uint64, causeCount)
+	s.FramesDiscarded = make(map[Cause]uint64, causeCount)
+	for _, c := range Causes() {
+		s.Disconnects[c] = n.disconnects[c].Load()
+		s.FramesDiscarded[c] = n.discards[c].Load()
+	}
+	s.Gaps = make(map[Gap]uint64, gapCount)
+	for _, g := range Gaps() {
+		s.Gaps[g] = n.gaps[g].Load()
+	}
+	return s
+}
+
+// counters are written wherever the thing counted happens.
+type counters struct {
+	connects      atomic.Uint64
+	disconnects   [causeCount]atomic.Uint64
+	frames        atomic.Uint64
+	queued        atomic.Int64
+	deliveries    atomic.Uint64
+	deliveryBytes atomic.Uint64
+	discards      [causeCount]atomic.Uint64
+	gaps          [gapCount]atomic.Uint64
+	bytes         atomic.Int64 // held by clients; see Client.held
+}
+
+func (n *counters) enqueued(f *Frame) {
+	if f.Gap == 0 {
+		n.frames.Add(1)
+		n.queued.Add(1)
+	}
+}
+
+func (n *counters) delivered(frames []*Frame) {
+	var messages, bytes uint64
+	for _, f := range frames {
+		if f.Gap != 0 {
+			n.gaps[f.Gap].Add(1)
+			continue
+		}
+		messages++
+		bytes += uint64(len(f.Wire))
+	}
+	if messages > 0 {
+		n.deliveries.Add(messages)
+		n.deliveryBytes.Add(bytes)
+		n.queued.Add(-int64(messages))
+	}
+}
+
+func (n *counters) discarded(frames []*Frame, cause Cause) {
+	var messages uint64
+	for _, f := range frames {
+		if f.Gap == 0 {
+			messages++
+		}
+	}
+	if messages > 0 {
+		n.discards[cause].Add(messages)
+		n.queued.Add(-int64(messages))
+	}
+}
