@@ -1,0 +1,67 @@
+package auth_test
+
+import (
+	"errors"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"usercast/auth"
+)
+
+func TestCheckUser(t *testing.T) {
+	tests := []struct {
+		id, broadcast string
+		want          error
+	}{
+		{"42", "*", nil},
+		{"ann@example.com", "*", nil},
+		{"**", "*", nil},
+		{"a*", "*", nil},
+		{" ", "*", nil},
+		{"usér", "*", nil},
+		{strings.Repeat("x", 1<<20), "*", nil},
+		{"", "*", auth.ErrBadUser},
+		{"", "", auth.ErrBadUser},
+		{"*", "*", auth.ErrBadUser},
+		{"*", "", auth.ErrBadUser}, // even while broadcasts are off, or have another name
+		{"*", "everybody", auth.ErrBadUser},
+		{"everybody", "everybody", auth.ErrBadUser},
+		{"everybody", "*", nil},
+		{"42:activity", "*", auth.ErrBadUser},
+		{":", "*", auth.ErrBadUser},
+		{"42:", "", auth.ErrBadUser},
+		{":42", "", auth.ErrBadUser},
+	}
+	for _, test := range tests {
+		if err := auth.CheckUser(test.id, test.broadcast); !errors.Is(err, test.want) {
+			t.Errorf("user %.20q, broadcast %q: %v, want %v", test.id, test.broadcast, err, test.want)
+		}
+	}
+}
+
+func TestInsecure(t *testing.T) {
+	tests := []struct {
+		query, user string
+		err         error
+	}{
+		{"user=42", "42", nil},
+		{"topic=a&user=42&ping=event", "42", nil},
+		{"user=a%20b%3A%2A", "a b:*", nil}, // whether there can be such a user is for CheckUser
+		{"user=", "", nil},
+		{"user", "", nil},
+		{"", "", auth.ErrUnauthorized},
+		{"USER=42", "", auth.ErrUnauthorized},
+		{"user=1&user=2", "", auth.ErrMalformed},
+		{"user=1&user=1", "", auth.ErrMalformed},
+	}
+	for _, test := range tests {
+		id, err := auth.Insecure(httptest.NewRequest("GET", "/events?"+test.query, nil))
+		if id.User != test.user || !errors.Is(err, test.err) {
+			t.Errorf("?%s: user %q, %v; want %q, %v", test.query, id.User, err, test.user, test.err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "user") {
+			t.Errorf("?%s: %q does not say what is wrong", test.query, err)
+		}
+	}
+}

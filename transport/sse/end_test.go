@@ -1,0 +1,274 @@
+package sse_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+// A stream that the hub ends on purpose says why, after all that was queued.
+func TestGoodbye(t *testing.T) {
+	for cause, reason := range map[hub.Cause]string{
+		hub.ErrExpired: "expired", hub.ErrKicked: "kicked", hub.ErrMaxAge: "max_age", hub.ErrDrain: "draining",
+	} {
+		t.Run(reason, func(t *testing.T) {
+			bubble(t, config{sse: sse.Config{Retry: 2 * time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
+				p := ask(t, l.dial(), request("user=42"))
+				p.head()
+				for i := range 3 { // the first one is being written
+					s.hub.Publish("42", "", fmt.Sprint(i))
+					synctest.Wait()
+				}
+				s.hub.Finish(nil, cause, 0)
+				s.hub.Publish("42", "", "too late")
+				all, err := io.ReadAll(p.conn)
+				want := "id: BOOT-1\ndata: 0\n\nid: BOOT-2\ndata: 1\n\nid: BOOT-3\ndata: 2\n\n" +
+					fmt.Sprintf("retry: MS\nevent: bye\ndata: {\"reason\":%q}\n\n", reason)
+				if plain(string(all)) != want || err != nil {
+					t.Errorf("got %q, %v; want %q", plain(string(all)), err, want)
+				}
+				if _, parser := parse(string(all)); parser.retry < time.Second || parser.retry > 3*time.Second {
+					t.Errorf("a fresh retry of %v, want 2 s ± 50 %%", parser.retry)
+				}
+				s.wantEnd(cause)
+			})
+		})
+	}
+}
+
+// The goodbye is the last chance to hand over a position that has moved.
+func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
+	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+		p := open(t, l.dial(), request("user=42"))
+		n := p.size()
+		s.hub.Publish("another", "", "")
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Publish("another", "", "after the end")
+		if got, want := p.since(n), "retry: MS\nid: BOOT-1\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// An end that is not the hub's wish says nothing.
+func TestNoGoodbyeForOtherCauses(t *testing.T) {
+	for _, cause := range []hub.Cause{hub.ErrClosed, hub.ErrDead, hub.ErrSlow, hub.ErrFailed} {
+		bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+			p := open(t, l.dial(), request("user=42"))
+			n := p.size()
+			s.hub.Finish(nil, cause, 0)
+			if got := p.since(n); got != "" {
+				t.Errorf("%v: got %q", cause, got)
+			}
+			s.wantEnd(cause)
+		})
+	}
+}
+
+func TestMaxAge(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		const age = time.Minute
+		bubble(t, config{sse: sse.Config{MaxAge: age}}, func(t *testing.T, s *site, l *pipeListener) {
+			const streams = 50
+			start := time.Now()
+			lives := make(chan time.Duration, streams)
+			client := newClient(t, http2, l.dial)
+			for range streams {
+				b := browse(t, client, s.url("user=42"))
+				go func() {
+					b.want("bye", `{"reason":"max_age"}`)
+					b.wantEnd() // not a reset
+					lives <- time.Since(start)
+				}()
+			}
+			low, high := time.Hour, time.Duration(0)
+			for range streams {
+				life := <-lives
+				low, high = min(low, life), max(high, life)
+			}
+			if low < age*8/10 || high > age*12/10 || high-low < age/5 {
+				t.Errorf("they lived from %v to %v, want %v ± 20 %%", low, high, age)
+			}
+			for range streams {
+				s.wantEnd(hub.ErrMaxAge)
+			}
+		})
+	})
+}
+
+// Over a real connection as well: a body that ends with a reset is an error to a
+// browser.
+func TestMaxAgeOverTCP(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		s := serve(t, config{sse: sse.Config{MaxAge: 20 * time.Millisecond}})
+		client := newClient(t, http2, nil)
+		for range 20 {
+			b := browse(t, client, s.url("user=42"))
+			b.want("bye", `{"reason":"max_age"}`)
+			b.wantEnd()
+			s.wantEnd(hub.ErrMaxAge)
+		}
+	})
+}
+
+// A browser that closes is gone from the figures at once, not at the next ping.
+func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
+	dial := func(t *testing.T, s *site) net.Conn {
+		conn, err := net.Dial("tcp", s.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		ask(t, conn, request("user=42")).head()
+		return conn
+	}
+	leave := map[string]func(*testing.T, *site) (leaves func()){
+		"FIN": func(t *testing.T, s *site) func() {
+			conn := dial(t, s)
+			return func() { conn.Close() }
+		},
+		"FIN of a half": func(t *testing.T, s *site) func() {
+			conn := dial(t, s)
+			return func() { conn.(*net.TCPConn).CloseWrite() }
+		},
+		"RST": func(t *testing.T, s *site) func() {
+			conn := dial(t, s)
+			conn.(*net.TCPConn).SetLinger(0)
+			return func() { conn.Close() }
+		},
+		"HTTP/1.1 client": func(t *testing.T, s *site) func() {
+			return browse(t, newClient(t, false, nil), s.url("user=42")).cancel
+		},
+		"HTTP/2 stream": func(t *testing.T, s *site) func() {
+			return browse(t, newClient(t, true, nil), s.url("user=42")).cancel
+		},
+	}
+	for name, open := range leave {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, config{sse: sse.Config{PingInterval: time.Hour}})
+			leaves := open(t, s)
+			if n := s.hub.Stats().Clients; n != 1 {
+				t.Fatalf("%d clients", n)
+			}
+			leaves()
+			s.wantEnd(hub.ErrClosed)
+			if n := s.hub.Stats(); n.Clients != 0 || n.Users != 0 {
+				t.Errorf("%d clients of %d users", n.Clients, n.Users)
+			}
+		})
+	}
+}
+
+// One HTTP/2 stream that ends leaves the others of its connection alone.
+func TestHTTP2StreamsEndAlone(t *testing.T) {
+	s := serve(t, config{})
+	client := newClient(t, true, nil)
+	one, two := browse(t, client, s.url("user=1")), browse(t, client, s.url("user=2"))
+	one.cancel()
+	s.wantEnd(hub.ErrClosed)
+	s.hub.Publish("2", "", "hello")
+	two.want("message", "hello")
+}
+
+// A browser sends nothing after its request. A peer that goes on and on costs a
+// wake-up each time, and is ended; one that sends a little is not.
+func TestPeerThatTalksForEver(t *testing.T) {
+	s := serve(t, config{})
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ask(t, conn, request("user=42")+"a little more than asked")
+	p.head()
+	io.WriteString(conn, strings.Repeat("x", 1000))
+	s.hub.Publish("42", "", "hello")
+	want := "id: BOOT-1\ndata: hello\n\n"
+	if got := plain(p.read(len(want) + 4)); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for err == nil {
+		_, err = io.WriteString(conn, strings.Repeat("x", 1000))
+	}
+	s.wantEnd(hub.ErrFailed)
+}
+
+func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
+	bubble(t, config{sse: sse.Config{MaxAge: time.Hour}}, func(t *testing.T, s *site, l *pipeListener) {
+		h1, h2 := newClient(t, false, l.dial), newClient(t, true, l.dial)
+		for i := range 20 {
+			browse(t, h1, s.url("user=1"))
+			b := browse(t, h2, s.url("user=2"))
+			if i%2 == 0 {
+				b.cancel()
+			}
+		}
+		waited := make(chan struct{})
+		s.listener.Close()
+		s.hub.Refuse()
+		go func() { s.handler.Wait(); close(waited) }()
+		synctest.Wait()
+		select {
+		case <-waited:
+			t.Fatal("streams are open")
+		default:
+		}
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		<-waited
+		if n := len(s.ends); n != 40 {
+			t.Errorf("%d of 40 streams have ended", n)
+		}
+		// That no goroutine is left is what the bubble checks.
+	})
+}
+
+// While the last streams end, browsers that come back are told "not now".
+func TestWaitWhileRequestsCome(t *testing.T) {
+	for range 50 {
+		s := newSite(t, config{})
+		go s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
+		for s.hub.Stats().Clients == 0 {
+		}
+		s.hub.Refuse()
+		var coming sync.WaitGroup
+		for range 4 {
+			coming.Go(func() {
+				for range 20 {
+					gone(s, "user=42")
+				}
+			})
+		}
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.handler.Wait()
+		if n := len(s.ends); n != 1 {
+			t.Fatalf("Wait returned when %d of 1 streams had ended", n)
+		}
+		coming.Wait()
+	}
+}
+
+// Each stream says once in the log that it ended, and nothing that is a secret.
+func TestLogHoldsNoSecret(t *testing.T) {
+	var log bytes.Buffer
+	h := hub.New(hub.Config{Encode: sse.EncodeEntry})
+	handler := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	s := &site{t: t, hub: h, handler: handler}
+	for _, query := range []string{"user=42&token=secret", "user=*&token=secret", "event=secret", ""} {
+		gone(s, query, "Cookie", "usercast=secret", "Authorization", "Bearer secret", "Last-Event-ID", "secret", "Origin", "http://hub.example")
+	}
+	handler.Wait()
+	if text := log.String(); strings.Contains(text, "secret") || strings.Count(text, "stream ended") != 1 || !strings.Contains(text, "user=42") {
+		t.Errorf("log:\n%s", text)
+	}
+}

@@ -1,0 +1,128 @@
+package sse
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"usercast/hub"
+)
+
+// mediaType is a stream's content type to the letter: a charset suffix has
+// defeated proxies that stream this type only (cloudflared#262).
+const mediaType = "text/event-stream"
+
+// An Event is a block of a stream that fires something in the browser. See WHATWG
+// HTML, "Server-sent events", section "Interpreting an event stream".
+type Event struct {
+	Retry time.Duration // when to come back after an end, in whole milliseconds; 0: as before
+	ID    string        // the browser's last event id from now on; "": as before
+	Name  string        // the event's type; "": it arrives at onmessage
+	Data  string
+}
+
+// ErrField is returned for an id or a name that would break out of its line.
+var ErrField = errors.New("sse: line end or NUL in an event's id or name")
+
+// AppendEvent appends the wire form of e to dst. Each CR, LF or CRLF in the data
+// starts a new data line; the browser joins the lines with LF. An id or name that
+// holds CR, LF or NUL is refused with ErrField, and dst is returned as it was:
+// line ends would be field injection, and a browser ignores an id with NUL.
+func AppendEvent(dst []byte, e Event) ([]byte, error) {
+	if !fitsLine(e.ID) || !fitsLine(e.Name) {
+		return dst, ErrField
+	}
+	dst = appendRetry(dst, e.Retry)
+	dst = appendField(dst, "id: ", e.ID)
+	dst = appendField(dst, "event: ", e.Name)
+	dst = appendData(dst, e.Data)
+	return append(dst, '\n'), nil
+}
+
+// appendPosition appends a block without data: the browser takes the id, and the
+// retry if it is not 0, and fires nothing.
+func appendPosition(dst []byte, retry time.Duration, id hub.ID) []byte {
+	dst = appendRetry(dst, retry)
+	dst = append(dst, "id: "...)
+	dst = id.Append(dst)
+	return append(dst, "\n\n"...)
+}
+
+func fitsLine(s string) bool { return !strings.ContainsAny(s, "\r\n\x00") }
+
+func appendRetry(dst []byte, retry time.Duration) []byte {
+	if retry <= 0 {
+		return dst
+	}
+	dst = append(dst, "retry: "...)
+	dst = strconv.AppendInt(dst, retry.Milliseconds(), 10)
+	return append(dst, '\n')
+}
+
+func appendField(dst []byte, name, value string) []byte {
+	if value == "" {
+		return dst
+	}
+	dst = append(dst, name...)
+	dst = append(dst, value...)
+	return append(dst, '\n')
+}
+
+// appendData appends at least one data line: without any, the browser would not
+// fire the event.
+func appendData(dst []byte, data string) []byte {
+	const field = "data: " // the browser takes one space off, so a payload may begin with one
+	hasCR := strings.IndexByte(data, '\r') >= 0
+	for {
+		end := strings.IndexByte(data, '\n')
+		if hasCR {
+			end = strings.IndexAny(data, "\r\n")
+		}
+		dst = append(dst, field...)
+		if end < 0 {
+			dst = append(dst, data...)
+			return append(dst, '\n')
+		}
+		dst = append(dst, data[:end]...)
+		dst = append(dst, '\n')
+		if strings.HasPrefix(data[end:], "\r\n") {
+			end++
+		}
+		data = data[end+1:]
+	}
+}
+
+// ourNames are fired by the hub or by the browser itself. A topic of such a name
+// arrives at onmessage, else a page would take the one for the other.
+var ourNames = []string{"open", "error", "message", "gap", "busy", "bye", "ping"}
+
+func canName(topic string) bool {
+	return fitsLine(topic) && !slices.Contains(ourNames, topic)
+}
+
+// reasonJSON is the data of gap, busy and bye.
+func reasonJSON(reason string) string { return `{"reason":"` + reason + `"}` }
+
+// EncodeEntry is the hub.Encoder of this package.
+func EncodeEntry(dst []byte, e hub.Entry, named bool) []byte {
+	event := Event{ID: e.ID.String(), Data: e.Payload}
+	switch {
+	case e.Gap != 0:
+		event.Name, event.Data = "gap", reasonJSON(e.Gap.String())
+	case named && canName(e.Topic):
+		event.Name = e.Topic
+	}
+	dst = slices.Grow(dst, len("id: \nevent: \ndata: \n\n")+len(event.ID)+len(event.Name)+len(event.Data))
+	return mustAppendEvent(dst, event)
+}
+
+// mustAppendEvent is for ids of our own and names that are known to fit.
+func mustAppendEvent(dst []byte, e Event) []byte {
+	dst, err := AppendEvent(dst, e)
+	if err != nil {
+		panic(err)
+	}
+	return dst
+}

@@ -1,0 +1,130 @@
+package sse_test
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+func TestEventBytes(t *testing.T) {
+	tests := []struct {
+		event sse.Event
+		want  string
+	}{
+		{sse.Event{}, "data: \n\n"},
+		{sse.Event{Data: "hello"}, "data: hello\n\n"},
+		{sse.Event{ID: "b-1", Name: "news", Data: "hello", Retry: 1500 * time.Millisecond},
+			"retry: 1500\nid: b-1\nevent: news\ndata: hello\n\n"},
+		{sse.Event{Data: "a\nb"}, "data: a\ndata: b\n\n"},
+		{sse.Event{Data: "a\rb\r\nc\n\rd"}, "data: a\ndata: b\ndata: c\ndata: \ndata: d\n\n"},
+		{sse.Event{Data: "\n"}, "data: \ndata: \n\n"},
+		{sse.Event{Data: "a\r"}, "data: a\ndata: \n\n"},
+		{sse.Event{Data: " a: b\tc "}, "data:  a: b\tc \n\n"},
+		{sse.Event{Data: "\uFEFF\x00\xff"}, "data: \uFEFF\x00\xff\n\n"},
+		{sse.Event{Name: " a", ID: ":"}, "id: :\nevent:  a\ndata: \n\n"},
+	}
+	for _, test := range tests {
+		got, err := sse.AppendEvent([]byte("before\n"), test.event)
+		if err != nil || string(got) != "before\n"+test.want {
+			t.Errorf("%+q: %q, %v; want %q", test.event, got, err, test.want)
+		}
+	}
+}
+
+func TestEventRefusesWhatWouldBreakOutOfItsLine(t *testing.T) {
+	for _, bad := range []string{"\n", "a\nb", "a\r", "\r\n", "\x00", "a\x00"} {
+		for _, e := range []sse.Event{{ID: bad}, {Name: bad}, {ID: "fine", Name: bad}} {
+			got, err := sse.AppendEvent([]byte("before"), e)
+			if !errors.Is(err, sse.ErrField) || string(got) != "before" {
+				t.Errorf("%+q: %q, %v", e, got, err)
+			}
+		}
+	}
+}
+
+func TestEntryBytes(t *testing.T) {
+	id := hub.ID{Boot: "boot", Seq: 7}
+	tests := []struct {
+		entry hub.Entry
+		named bool
+		want  string
+	}{
+		{hub.Entry{Payload: `{"a":1}`}, false, "id: boot-7\ndata: {\"a\":1}\n\n"},
+		{hub.Entry{Topic: "news", Payload: "a"}, false, "id: boot-7\ndata: a\n\n"},
+		{hub.Entry{Topic: "news", Payload: "a"}, true, "id: boot-7\nevent: news\ndata: a\n\n"},
+		{hub.Entry{Topic: "a:b c", Payload: "a\nb"}, true, "id: boot-7\nevent: a:b c\ndata: a\ndata: b\n\n"},
+		{hub.Entry{Payload: "no topic"}, true, "id: boot-7\ndata: no topic\n\n"},
+		{hub.Entry{Topic: "a\nb", Payload: "a"}, true, "id: boot-7\ndata: a\n\n"},
+		{hub.Entry{Topic: "a\r", Payload: "a"}, true, "id: boot-7\ndata: a\n\n"},
+		{hub.Entry{Topic: "a\x00", Payload: "a"}, true, "id: boot-7\ndata: a\n\n"},
+		{hub.Entry{Topic: "Gap", Payload: "a"}, true, "id: boot-7\nevent: Gap\ndata: a\n\n"},
+		{hub.Entry{Gap: hub.GapRedisReconnect}, false, "id: boot-7\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\n"},
+		{hub.Entry{Gap: hub.GapTooLarge, Topic: "news"}, true, "id: boot-7\nevent: gap\ndata: {\"reason\":\"too-large\"}\n\n"},
+	}
+	for _, ours := range reserved {
+		test := tests[0]
+		test.entry.Topic, test.named = ours, true
+		tests = append(tests, test)
+	}
+	for _, test := range tests {
+		test.entry.ID = id
+		if got := sse.EncodeEntry(nil, test.entry, test.named); string(got) != test.want {
+			t.Errorf("%+q, named %v: %q, want %q", test.entry, test.named, got, test.want)
+		}
+	}
+}
+
+// reserved are the contract's names that no topic may take.
+var reserved = []string{"open", "error", "message", "gap", "busy", "bye", "ping"}
+
+// A frame's memory is the size of the frame: it may wait in a queue for long.
+func TestEncodedEntryIsNotMuchLargerThanItsPayload(t *testing.T) {
+	for _, size := range []int{0, 100, 10_000, 1 << 20} {
+		payload := strings.Repeat("x", size)
+		wire := sse.EncodeEntry(nil, hub.Entry{ID: hub.ID{Boot: "boot", Seq: 7}, Topic: "news", Payload: payload}, true)
+		if limit := size + size/4 + 100; cap(wire) > limit {
+			t.Errorf("%d bytes of payload keep %d bytes", size, cap(wire))
+		}
+	}
+}
+
+// Whatever Redis hands over, the page gets it equal but for its line ends, as
+// one event, and no part of it as another field.
+func FuzzEvent(f *testing.F) {
+	for _, seed := range []string{
+		"", "hello", `{"kind":"comment","id":7}`, "a\nb", "a\rb", "a\r\nb", "\n", "\r", "\r\n", "\n\r", "\n\n", "\r\r\n\n",
+		"data: a", "\nid: 99\nevent: bye\nretry: 1\n\ndata: x", ":", " a", "\uFEFF", "\x00", "\xff\xfe", "\xe2\x82\n\xac", "a\u2028b\u0085c",
+	} {
+		f.Add(seed, "news", true)
+		f.Add("payload", seed, true)
+		f.Add(seed, seed, false)
+	}
+	for _, topic := range reserved {
+		f.Add("payload", topic, true)
+	}
+	f.Fuzz(func(t *testing.T, payload, topic string, named bool) {
+		var stream []byte
+		for seq := range uint64(2) { // the second one shows what the first left behind
+			stream = sse.EncodeEntry(stream, hub.Entry{ID: hub.ID{Boot: "boot", Seq: seq}, Topic: topic, Payload: payload}, named)
+		}
+		eventType := "message"
+		if named && topic != "" && !strings.ContainsAny(topic, "\r\n\x00") && !slices.Contains(reserved, topic) {
+			eventType = decode(topic)
+		}
+		data := decode(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(payload))
+		want := []fired{{eventType, data, "boot-0"}, {eventType, data, "boot-1"}}
+		got, p := parse(string(stream))
+		if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
+			t.Errorf("payload %q, topic %q, named %v: the page gets %q, want %q", payload, topic, named, got, want)
+		}
+		if p.retry != 0 {
+			t.Errorf("payload %q, topic %q set the retry to %v", payload, topic, p.retry)
+		}
+	})
+}

@@ -1,0 +1,181 @@
+package sse
+
+import (
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/internal/histogram"
+)
+
+// Config is what a Handler is made of.
+type Config struct {
+	Hub          *hub.Hub           // required; its Encode should be EncodeEntry
+	Authenticate auth.Authenticator // required
+	Origins      Origins
+	PingInterval time.Duration // a stream is never silent for longer
+	WriteTimeout time.Duration // a write that waits longer ends its stream
+	Retry        time.Duration // when a browser is to come back; jittered ±50 % per client
+	MaxAge       time.Duration // a stream's longest life, ±20 %; 0: no end
+	Log          *slog.Logger  // nil: silent
+}
+
+// A Handler answers GET requests with a stream of the logged-in user's events.
+// It is safe for concurrent use.
+type Handler struct {
+	cfg   Config
+	log   *slog.Logger
+	began time.Time
+
+	mu      sync.Mutex
+	streams int        // guarded by mu
+	none    *sync.Cond // streams became 0
+
+	rejects  map[string]*atomic.Uint64
+	delivery histogram.Histogram
+	auth     histogram.Histogram
+}
+
+// New makes a handler. Zero durations become the product's defaults.
+func New(cfg Config) *Handler {
+	fill := func(d *time.Duration, def time.Duration) {
+		if *d <= 0 {
+			*d = def
+		}
+	}
+	fill(&cfg.PingInterval, 15*time.Second)
+	fill(&cfg.WriteTimeout, 10*time.Second)
+	fill(&cfg.Retry, 3*time.Second)
+	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64)}
+	h.none = sync.NewCond(&h.mu)
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	for _, reason := range rejectReasons {
+		h.rejects[reason] = new(atomic.Uint64)
+	}
+	return h
+}
+
+// Echo is the handler for an echo route. Register it for all methods: it answers
+// those that it does not know with 405 itself.
+func (h *Handler) Echo(c echo.Context) error {
+	h.ServeHTTP(c.Response(), c.Request())
+	return nil
+}
+
+// ServeHTTP answers one request. A stream over plain HTTP/1 outlives the call;
+// Wait waits for it.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.cfg.Origins.allow(w.Header(), r)
+	switch {
+	case r.Method == http.MethodGet:
+		h.serve(w, r)
+	case r.Method == http.MethodOptions && h.cfg.Origins.preflight(w, r):
+	default:
+		w.Header().Set("Allow", http.MethodGet)
+		h.never(w, http.StatusMethodNotAllowed, "bad-request", "a stream is opened with GET")
+	}
+}
+
+func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
+	if err := h.cfg.Origins.check(r); err != nil {
+		h.never(w, http.StatusForbidden, "origin", err.Error())
+		return
+	}
+	q, err := parseQuery(r)
+	if err != nil {
+		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		return
+	}
+	id, err := h.authenticate(r)
+	switch {
+	case errors.Is(err, auth.ErrUnauthorized):
+		h.never(w, http.StatusUnauthorized, "unauthorized", err.Error())
+		return
+	case errors.Is(err, auth.ErrBadUser):
+		h.never(w, http.StatusForbidden, "bad-user", err.Error())
+		return
+	case errors.Is(err, auth.ErrMalformed):
+		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		return
+	case err != nil:
+		h.log.Warn("could not ask who is there", slog.Any("error", err))
+		h.notNow(w, r, "auth-unavailable")
+		return
+	}
+
+	h.count(+1)
+	s := newStream(h, r, q)
+	s.client, err = h.cfg.Hub.Register(q.options(id.User, s))
+	if err != nil {
+		h.count(-1)
+		h.notNow(w, r, refusal(err))
+		return
+	}
+	opening := appendPosition(nil, h.retry(), s.client.Opening())
+	wr, detached, failure := h.open(w, r, s.client, opening)
+	if failure != 0 {
+		s.client.End(failure)
+		s.logEnd()
+		h.count(-1)
+		return
+	}
+	if detached {
+		s.start(wr)
+		go s.watch()
+		return
+	}
+	s.done = make(chan struct{})
+	s.start(wr)
+	s.watch()
+	<-s.done
+}
+
+// authenticate asks who is there and checks that such a user can be.
+func (h *Handler) authenticate(r *http.Request) (auth.Identity, error) {
+	start := time.Now()
+	id, err := h.cfg.Authenticate(r)
+	h.auth.Observe(time.Since(start))
+	if err == nil {
+		err = auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser())
+	}
+	return id, err
+}
+
+// count counts streams. Not with a sync.WaitGroup, which panics when it rises from
+// zero under a Wait: requests come and are refused while the last streams end.
+func (h *Handler) count(change int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.streams += change; h.streams == 0 {
+		h.none.Broadcast()
+	}
+}
+
+// Wait returns when no stream is left. The hub must refuse new ones by then, or no
+// request may come any more.
+func (h *Handler) Wait() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.streams > 0 {
+		h.none.Wait()
+	}
+}
+
+// clock is a time that only serves to measure.
+func (h *Handler) clock() time.Duration { return time.Since(h.began) }
+
+// retry is when one client is to come back: never all of them in the same second.
+func (h *Handler) retry() time.Duration { return jitter(h.cfg.Retry) }
+
+// jitter is d ± 50 %.
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d+1) }

@@ -1,0 +1,139 @@
+package sse_test
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/transport/sse"
+)
+
+const ping = 10 * time.Second
+
+// Proxies and watchdogs are set to the interval: it is never exceeded, and not
+// much undercut.
+func TestInvariant7QuietStreamIsPingedWithinTheInterval(t *testing.T) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		p.head()
+		var waits []time.Duration
+		for range 100 {
+			before := time.Now()
+			if got := p.read(len(":\n\n")); got != ":\n\n" {
+				t.Fatalf("got %q", got)
+			}
+			waits = append(waits, time.Since(before))
+		}
+		same := 0
+		for _, wait := range waits {
+			if wait > ping || wait < ping*9/10 {
+				t.Fatalf("a ping after %v", wait)
+			}
+			if wait == waits[0] {
+				same++
+			}
+		}
+		if same > 5 {
+			t.Errorf("%d of %d pings after %v: not jittered", same, len(waits), waits[0])
+		}
+	})
+}
+
+func TestPingsOnlyWhenQuiet(t *testing.T) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+		p := open(t, l.dial(), request("user=42"))
+		synctest.Wait()
+		n := p.size()
+		for range 50 { // each comes before a ping is due
+			time.Sleep(ping*9/10 - time.Millisecond)
+			s.hub.Publish("42", "", "x")
+		}
+		if got := p.since(n); strings.Contains(got, ":\n\n") || strings.Count(got, "data: x") != 50 {
+			t.Errorf("got %q", got)
+		}
+		n = p.size()
+		time.Sleep(ping)
+		if got := p.since(n); got != ":\n\n" {
+			t.Errorf("got %q once it is quiet", got)
+		}
+	})
+}
+
+// A reader that was away for longer than the interval gets what it missed, and no
+// ping on top of it.
+func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: 5 * ping}}, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		p.head()
+		s.hub.Publish("42", "", "x")
+		time.Sleep(2 * ping)
+		go p.readAll()
+		if got, want := p.since(0), "id: BOOT-1\ndata: x\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		time.Sleep(ping)
+		if got, want := p.since(0), "id: BOOT-1\ndata: x\n\n:\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// A quiet stream resumes from the newest position, not from its last message,
+// which may have left the history long ago.
+func TestPingCarriesAPositionThatMoved(t *testing.T) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+		s.hub.Publish("before", "", "")
+		p := open(t, l.dial(), request("user=42&topic=a"))
+		n := p.size()
+		for _, step := range []struct {
+			user, topic, want string
+		}{
+			{"", "", ":\n\n"},
+			{"another", "", "id: BOOT-2\n\n"},
+			{"", "", ":\n\n"},
+			{"42", "filtered", "id: BOOT-3\n\n"},
+			{"42", "a", "id: BOOT-4\ndata: x\n\n:\n\n"},
+		} {
+			if step.user != "" {
+				s.hub.Publish(step.user, step.topic, "x")
+			}
+			synctest.Wait()
+			time.Sleep(ping)
+			if got := p.since(n); got != step.want {
+				t.Errorf("after a message to %q, topic %q: %q, want %q", step.user, step.topic, got, step.want)
+			}
+			n = p.size()
+		}
+	})
+}
+
+func TestPingsAsEvents(t *testing.T) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+		p := open(t, l.dial(), request("user=42&ping=event"))
+		n := p.size()
+		time.Sleep(ping)
+		s.hub.Publish("another", "", "")
+		time.Sleep(ping)
+		if got, want := p.since(n), "event: ping\ndata: {}\n\nid: BOOT-1\nevent: ping\ndata: {}\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// Over HTTP/2 a deadline that was left armed would reset a stream that is merely
+// quiet.
+func TestPingsOverEachProtocol(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
+			b := browse(t, newClient(t, http2, l.dial), s.url("user=42&ping=event"))
+			for range 20 {
+				before := time.Now()
+				b.want("ping", "{}")
+				if wait := time.Since(before); wait > ping || wait < ping*9/10 {
+					t.Errorf("a ping after %v", wait)
+				}
+			}
+		})
+	})
+}

@@ -1,0 +1,80 @@
+package sse
+
+import (
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"usercast/hub"
+)
+
+// query is what a stream's URL asks for.
+type query struct {
+	topics     []string // nil: all
+	named      bool     // event=topic
+	pingEvents bool     // ping=event
+	resume     string   // the last id the browser saw
+}
+
+// maxQuery bounds what a stream keeps of its request: topics live as long as it
+// does. Tokens are the longest that honest queries hold.
+const maxQuery = 16 << 10
+
+// parseQuery reads the query of r, and the Last-Event-ID header, which wins: a
+// browser sends it on a reconnect to the same URL. No id is ever an error here,
+// for the browser would send it again for ever.
+func parseQuery(r *http.Request) (q query, err error) {
+	if len(r.URL.RawQuery) > maxQuery {
+		return query{}, errors.New("the query string is too long")
+	}
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return query{}, errors.New("the query string is malformed")
+	}
+	q.topics = values["topic"]
+	if q.named, err = choice(values, "event", "topic"); err != nil {
+		return query{}, err
+	}
+	if q.pingEvents, err = choice(values, "ping", "event"); err != nil {
+		return query{}, err
+	}
+	q.resume = values.Get("last-event-id")
+	if id := r.Header.Get("Last-Event-ID"); id != "" {
+		q.resume = id
+	}
+	return q, nil
+}
+
+// choice reports whether the parameter has its one value; any other is an error.
+func choice(values url.Values, name, value string) (bool, error) {
+	for _, v := range values[name] {
+		if v != value {
+			return false, errors.New("the query parameter " + name + " takes the value " + value + " only")
+		}
+	}
+	return values.Has(name), nil
+}
+
+// acceptsStream reports whether the client names text/event-stream in Accept, as
+// each EventSource does. Such a client can be told "not now" inside a stream.
+func acceptsStream(r *http.Request) bool {
+	for _, line := range r.Header.Values("Accept") {
+		for part := range strings.SplitSeq(line, ",") {
+			media, params, err := mime.ParseMediaType(part)
+			if err != nil || media != mediaType {
+				continue
+			}
+			if q, err := strconv.ParseFloat(params["q"], 64); err != nil || q > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (q query) options(user string, c hub.Consumer) hub.Options {
+	return hub.Options{User: user, Topics: q.topics, Named: q.named, Resume: q.resume, Consumer: c}
+}

@@ -1,0 +1,123 @@
+package sse_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+)
+
+// The browser would send a strange id again for ever, so none is an error: it is
+// an id that this hub does not know.
+func TestStrangeLastEventID(t *testing.T) {
+	s := newSite(t, config{})
+	for _, id := range []string{
+		"x", "-", "0", "abc-1", "1526919030474-0", "'; drop table", "\xff\xfe", "\x00", strings.Repeat("x", 100_000), "a b\tc", "%zz", "boot-01",
+	} {
+		header := httptest.NewRequest(http.MethodGet, "/events?user=42", nil)
+		header.Header.Set("Last-Event-ID", id)
+		query := httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id=x", nil)
+		if len(id) < 1000 {
+			query = httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id="+url.QueryEscape(id), nil)
+		}
+		for _, r := range []*http.Request{header, query} {
+			events, _ := parse(readUntilGone(t, s, r))
+			if len(events) != 1 || events[0].Type != "gap" || events[0].Data != `{"reason":"unknown-id"}` {
+				t.Errorf("id %.40q: %q", id, events)
+			}
+		}
+	}
+}
+
+func TestLastEventIDHeaderWins(t *testing.T) {
+	s := newSite(t, config{})
+	for range 3 {
+		s.hub.Publish("nobody", "", "")
+	}
+	_, p := parse(gone(s, "user=42").Body.String())
+	newest, old := p.lastID, strings.TrimSuffix(p.lastID, "3")+"1"
+	tests := []struct {
+		name, header, query, want string
+	}{
+		{"neither", "", "", ""},
+		{"header, newest", newest, "", ""},
+		{"query, newest", "", newest, ""},
+		{"header, old", old, "", "history-expired"},
+		{"query, old", "", old, "history-expired"},
+		{"both, the header is newest", newest, old, ""},
+		{"both, the header is old", old, newest, "history-expired"},
+		{"an empty header is none", "", "strange", "unknown-id"},
+	}
+	for _, test := range tests {
+		// A gap is an entry of its own: each test begins with a hub as above.
+		s := newSite(t, config{})
+		for range 3 {
+			s.hub.Publish("nobody", "", "")
+		}
+		_, p := parse(gone(s, "user=42").Body.String())
+		here := strings.NewReplacer(strings.TrimSuffix(newest, "3"), strings.TrimSuffix(p.lastID, "3"))
+		r := httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id="+here.Replace(test.query), nil)
+		r.Header["Last-Event-Id"] = []string{here.Replace(test.header)}
+		events, _ := parse(readUntilGone(t, s, r))
+		got := ""
+		for _, e := range events {
+			got += strings.TrimSuffix(strings.TrimPrefix(e.Data, `{"reason":"`), `"}`)
+		}
+		if got != test.want {
+			t.Errorf("%s: heard of %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+func TestTopicsOfTheQuery(t *testing.T) {
+	tests := []struct{ query, want string }{
+		{"", "|none|a|b:c"},
+		{"topic=a", "|a"},
+		{"topic=", "|none"},
+		{"topic", "|none"},
+		{"topic=a&topic=&topic=a", "|none|a"},
+		{"topic=b%3Ac&foo=bar", "|b:c"},
+		{"topic=%00", ""},
+		{"Topic=a", "|none|a|b:c"},
+	}
+	for _, test := range tests {
+		s := newSite(t, config{})
+		r := httptest.NewRequest(http.MethodGet, "/events?user=42&"+test.query, nil)
+		text := readUntilGone(t, s, r, func() {
+			s.hub.Publish("42", "", "none")
+			s.hub.Publish("42", "a", "a")
+			s.hub.Publish("42", "b:c", "b:c")
+		})
+		got := ""
+		events, _ := parse(text)
+		for _, e := range events {
+			got += "|" + e.Data
+		}
+		if got != test.want {
+			t.Errorf("?%s: %q, want %q", test.query, got, test.want)
+		}
+	}
+}
+
+// readUntilGone is all that a stream says until the browser leaves, which is when
+// all that was queued has been written.
+func readUntilGone(t *testing.T, s *site, r *http.Request, meanwhile ...func()) string {
+	t.Helper()
+	recorder := httptest.NewRecorder()
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		s.handler.ServeHTTP(recorder, r)
+	}()
+	for s.hub.Stats().Clients == 0 {
+	}
+	for _, f := range meanwhile {
+		f()
+	}
+	s.hub.Finish(nil, hub.ErrFailed, 0) // says no goodbye
+	<-finished
+	return recorder.Body.String()
+}

@@ -1,0 +1,402 @@
+package sse_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A site is a hub and a handler behind a real HTTP server. When the test is over
+// it drains as the product does: that must leave no goroutine, and figures that
+// add up.
+type site struct {
+	t        testing.TB
+	hub      *hub.Hub
+	handler  *sse.Handler
+	listener net.Listener
+	ends     chan string // the cause of each stream that ended, from the log
+}
+
+type config struct {
+	hub      hub.Config
+	sse      sse.Config
+	listener net.Listener                    // nil: TCP on loopback
+	mount    func(*sse.Handler) http.Handler // nil: the handler itself
+}
+
+func newSite(t testing.TB, c config) *site {
+	t.Helper()
+	s := &site{t: t, ends: make(chan string, 1000), listener: c.listener}
+	c.hub.Encode, c.hub.BroadcastUser = sse.EncodeEntry, "*"
+	s.hub = hub.New(c.hub)
+	c.sse.Hub, c.sse.Log = s.hub, slog.New(endLog{slog.DiscardHandler, s.ends})
+	if c.sse.Authenticate == nil {
+		c.sse.Authenticate = auth.Insecure
+	}
+	s.handler = sse.New(c.sse)
+	t.Cleanup(func() {
+		s.hub.Refuse()
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.handler.Wait()
+		s.hub.Close()
+		s.checkConservation()
+	})
+	return s
+}
+
+// serve answers on c.listener until the test is over.
+func serve(t testing.TB, c config) *site {
+	t.Helper()
+	if c.listener == nil {
+		c.listener = listen(t, 128<<10, 10*time.Second)
+	}
+	s := newSite(t, c)
+	var handler http.Handler = s.handler
+	if c.mount != nil {
+		handler = c.mount(s.handler)
+	}
+	server := &http.Server{Handler: handler, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{}}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	if c.sse.WriteTimeout > 0 { // else one HTTP/2 connection that is full holds all its streams
+		server.HTTP2.WriteByteTimeout = c.sse.WriteTimeout
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); server.Serve(c.listener) }()
+	t.Cleanup(func() { // before the hub's: browsers come to a closed door, streams go on
+		c.listener.Close()
+		<-done
+	})
+	t.Cleanup(func() {
+		s.hub.Refuse()
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.handler.Wait()
+		server.Close()
+	})
+	return s
+}
+
+func listen(t testing.TB, sendBuffer int, writeTimeout time.Duration) net.Listener {
+	t.Helper()
+	l, err := sse.Listen(context.Background(), "127.0.0.1:0", sendBuffer, writeTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func (s *site) url(query string) string {
+	return "http://" + s.listener.Addr().String() + "/events?" + query
+}
+
+func (s *site) checkConservation() {
+	s.t.Helper()
+	n := s.hub.Stats()
+	var discarded, ended uint64
+	for cause, frames := range n.FramesDiscarded {
+		discarded += frames
+		ended += n.Disconnects[cause]
+	}
+	if n.FramesEnqueued != n.Deliveries+discarded || n.FramesQueued != 0 || n.QueueBytes != 0 {
+		s.t.Errorf("enqueued %d, delivered %d, discarded %d, queued %d frames and %d bytes",
+			n.FramesEnqueued, n.Deliveries, discarded, n.FramesQueued, n.QueueBytes)
+	}
+	if n.Clients != 0 || n.Connects != ended {
+		s.t.Errorf("%d clients left; %d connects, %d disconnects", n.Clients, n.Connects, ended)
+	}
+	if got := s.handler.Stats().Delivery.Count; got != n.Deliveries {
+		s.t.Errorf("%d delivery times, %d deliveries", got, n.Deliveries)
+	}
+}
+
+// wantEnd waits for the next stream to end.
+func (s *site) wantEnd(cause hub.Cause) {
+	s.t.Helper()
+	if got := <-s.ends; got != cause.Error() {
+		s.t.Errorf("a stream ended as %q, want %q", got, cause)
+	}
+	if n := s.hub.Stats().Disconnects[cause]; n == 0 {
+		s.t.Errorf("no disconnect is counted as %q", cause)
+	}
+}
+
+// ended reports whether a stream has ended, and as what.
+func (s *site) ended() string {
+	select {
+	case cause := <-s.ends:
+		return cause
+	default:
+		return ""
+	}
+}
+
+// endLog passes on the cause of each stream that ends.
+type endLog struct {
+	slog.Handler
+	ends chan<- string
+}
+
+func (endLog) Enabled(context.Context, slog.Level) bool { return true }
+
+func (l endLog) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == "stream ended" {
+		r.Attrs(func(a slog.Attr) bool {
+			if a.Key == "cause" {
+				l.ends <- a.Value.String()
+			}
+			return true
+		})
+	}
+	return nil
+}
+
+// A pipeListener accepts net.Pipe connections: in a synctest bubble their time is
+// the bubble's, and nothing is buffered between the two ends.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+	writes atomic.Int64            // of the server's ends
+	wrap   func(net.Conn) net.Conn // the server's end; nil: as it is
+}
+
+func newPipeListener() *pipeListener {
+	return &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+}
+
+func (l *pipeListener) dial() net.Conn {
+	client, server := net.Pipe()
+	if l.wrap != nil {
+		server = l.wrap(server)
+	}
+	l.conns <- countingConn{server, &l.writes}
+	return client
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case conn := <-l.conns:
+		return conn, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countingConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+// bubble runs a test in its own time, with a site on net.Pipe connections.
+func bubble(t *testing.T, c config, test func(t *testing.T, s *site, l *pipeListener)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipeListener()
+		c.listener = l
+		test(t, serve(t, c), l)
+	})
+}
+
+// request is a browser's, as text.
+func request(query string, headers ...string) string {
+	return "GET /events?" + query + " HTTP/1.1\r\nHost: hub.example\r\nAccept: text/event-stream\r\n" +
+		strings.Join(append(headers, "\r\n"), "\r\n")
+}
+
+// A peer is the other end of a plain connection.
+type peer struct {
+	t    testing.TB
+	conn net.Conn
+	mu   sync.Mutex
+	got  bytes.Buffer
+	eof  bool
+}
+
+// ask sends a request over a new connection and reads nothing yet.
+func ask(t testing.TB, conn net.Conn, request string) *peer {
+	t.Helper()
+	t.Cleanup(func() { conn.Close() })
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	return &peer{t: t, conn: conn}
+}
+
+// open sends a request over a new connection and reads all that comes.
+func open(t testing.TB, conn net.Conn, request string) *peer {
+	t.Helper()
+	p := ask(t, conn, request)
+	go p.readAll()
+	return p
+}
+
+func (p *peer) readAll() {
+	b := make([]byte, 64<<10)
+	for {
+		n, err := p.conn.Read(b)
+		p.mu.Lock()
+		p.got.Write(b[:n])
+		p.eof = err != nil
+		p.mu.Unlock()
+		if err != nil {
+			return
+		}
+	}
+}
+
+// read reads n bytes, or up to the end, of a peer that was asked.
+func (p *peer) read(n int) string {
+	b := make([]byte, n)
+	n, err := io.ReadFull(p.conn, b)
+	if err != nil {
+		p.eof = true
+	}
+	return string(b[:n])
+}
+
+// head reads up to the end of the opening block of a peer that was asked.
+func (p *peer) head() string {
+	p.t.Helper()
+	var head strings.Builder
+	for b := make([]byte, 1); strings.Count(head.String(), "\n\n") < 1; {
+		if _, err := p.conn.Read(b); err != nil {
+			p.t.Fatalf("%v after %q", err, head.String())
+		}
+		head.Write(b)
+	}
+	return head.String()
+}
+
+// text is all that came so far to a peer that was opened, and whether it has
+// ended. Call it after synctest.Wait.
+func (p *peer) text() (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.got.String(), p.eof
+}
+
+// since is what came to a peer in a bubble after the first n bytes, in plain form.
+func (p *peer) since(n int) string {
+	synctest.Wait()
+	text, _ := p.text()
+	return plain(text[n:])
+}
+
+// size is how much has come to a peer in a bubble.
+func (p *peer) size() int {
+	synctest.Wait()
+	text, _ := p.text()
+	return len(text)
+}
+
+var (
+	bootOf  = regexp.MustCompile(`\bid: [a-z][a-z2-7]{7}-`)
+	retryOf = regexp.MustCompile(`retry: \d+\n`)
+	dateOf  = regexp.MustCompile(`Date: .* GMT\r\n`)
+)
+
+// plain replaces what differs from run to run.
+func plain(text string) string {
+	text = bootOf.ReplaceAllString(text, "id: BOOT-")
+	text = retryOf.ReplaceAllString(text, "retry: MS\n")
+	return dateOf.ReplaceAllString(text, "Date: NOW\r\n")
+}
+
+// A browser is an HTTP client that reads one stream.
+type browser struct {
+	*parser
+	t      testing.TB
+	head   *http.Response
+	cancel context.CancelFunc
+}
+
+// browse opens a stream as an EventSource does, and reads its opening block.
+func browse(t testing.TB, client *http.Client, url string, headers ...string) *browser {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { response.Body.Close() })
+	b := &browser{newParser(response.Body), t, response, cancel}
+	if response.StatusCode == http.StatusOK {
+		if e, ok, err := b.block(); ok || err != nil {
+			t.Fatalf("the opening block is %q, %v", e, err)
+		}
+	}
+	return b
+}
+
+// want reads the next event.
+func (b *browser) want(eventType, data string) {
+	b.t.Helper()
+	e, err := b.next()
+	if err != nil || e.Type != eventType || e.Data != data {
+		b.t.Errorf("got %q, %v; want %s, %q", e, err, eventType, data)
+	}
+}
+
+// wantEnd reads the end of the stream. It must be a clean one: a browser takes
+// anything else for an error.
+func (b *browser) wantEnd() {
+	b.t.Helper()
+	if e, err := b.next(); err != io.EOF {
+		b.t.Errorf("got %q, %v; want the end", e, err)
+	}
+}
+
+// newClient is an HTTP client of one protocol. dial may be nil.
+func newClient(t testing.TB, http2 bool, dial func() net.Conn) *http.Client {
+	transport := &http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}}
+	transport.Protocols.SetHTTP1(!http2)
+	transport.Protocols.SetUnencryptedHTTP2(http2)
+	if dial != nil {
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return dial(), nil }
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
+}
+
+// protocols runs a test over HTTP/1.1, detached, and HTTP/2 without TLS.
+func protocols(t *testing.T, test func(t *testing.T, http2 bool)) {
+	for _, http2 := range []bool{false, true} {
+		t.Run(fmt.Sprint("HTTP/", map[bool]string{false: "1.1", true: "2"}[http2]), func(t *testing.T) { test(t, http2) })
+	}
+}

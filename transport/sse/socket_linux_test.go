@@ -1,0 +1,224 @@
+package sse
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usercast/hub"
+)
+
+// accept is both ends of a connection to a listener of ours.
+func accept(t *testing.T, sendBuffer int, writeTimeout time.Duration) (server, client *net.TCPConn) {
+	t.Helper()
+	l, err := Listen(context.Background(), "127.0.0.1:0", sendBuffer, writeTimeout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	dialled, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dialled.Close() })
+	accepted, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { accepted.Close() })
+	return accepted.(*net.TCPConn), dialled.(*net.TCPConn)
+}
+
+// control looks at a socket.
+func control(t *testing.T, conn *net.TCPConn, look func(fd int) error) {
+	t.Helper()
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var looked error
+	if err := raw.Control(func(fd uintptr) { looked = look(int(fd)) }); err != nil || looked != nil {
+		t.Fatal(err, looked)
+	}
+}
+
+// The options are set on the listener. Over MPTCP the second one would not be
+// there.
+func TestAcceptedSocketsInheritTheOptions(t *testing.T) {
+	server, _ := accept(t, 20<<10, 7*time.Second)
+	control(t, server, func(fd int) error {
+		buffer, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF)
+		if err != nil || buffer != 2*20<<10 {
+			return fmt.Errorf("SO_SNDBUF %d, %w", buffer, err)
+		}
+		timeout, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT)
+		if err != nil || timeout != 7000 {
+			return fmt.Errorf("TCP_USER_TIMEOUT %d, %w", timeout, err)
+		}
+		return nil
+	})
+}
+
+func TestListenSaysWhatIsWrong(t *testing.T) {
+	l, err := Listen(context.Background(), "127.0.0.1:0", 4096, time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, err := Listen(context.Background(), l.Addr().String(), 4096, time.Second); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a taken port: %v", err)
+	}
+	if _, err := Listen(context.Background(), "127.0.0.1:0", 4096, -time.Second); err == nil || !strings.Contains(err.Error(), "TCP_USER_TIMEOUT") {
+		t.Errorf("an option that cannot be: %v", err)
+	}
+}
+
+// openClient is a client that is not ended while the test runs.
+func openClient(t *testing.T) *hub.Client {
+	t.Helper()
+	c, err := hub.New(hub.Config{Encode: EncodeEntry}).Register(hub.Options{User: "42", Consumer: silent{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+type silent struct{}
+
+func (silent) Wake()      {}
+func (silent) Interrupt() {}
+
+// A hundred frames take one system call: the kernel makes one segment of what it
+// gets at once.
+func TestBurstIsOneSegment(t *testing.T) {
+	server, client := accept(t, 128<<10, 10*time.Second)
+	w := newConnWire(server, patience{10 * time.Second, openClient(t)})
+	var bufs net.Buffers
+	for range 100 {
+		bufs = append(bufs, []byte("data: one of a hundred\n\n"))
+	}
+	size := len(bufs[0]) * len(bufs)
+	before := segments(t, server)
+	if n, err := w.write(&bufs); n != int64(size) || err != nil {
+		t.Fatal(n, err)
+	}
+	if got := segments(t, server) - before; got != 1 {
+		t.Errorf("%d segments", got)
+	}
+	if _, err := io.ReadFull(client, make([]byte, size)); err != nil {
+		t.Error(err)
+	}
+}
+
+func segments(t *testing.T, conn *net.TCPConn) (n uint32) {
+	control(t, conn, func(fd int) error {
+		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		if err == nil {
+			n = info.Data_segs_out
+		}
+		return err
+	})
+	return n
+}
+
+// A peer whose reader has stopped acknowledges probes of its closed window: it is
+// slow, not dead, whichever of the two timeouts is the first.
+func TestStalledReaderIsSlowNotDead(t *testing.T) {
+	const timeout = 500 * time.Millisecond
+	for name, userTimeout := range map[string]time.Duration{
+		"write deadline first": 10 * time.Second, "TCP_USER_TIMEOUT first": timeout,
+	} {
+		t.Run(name, func(t *testing.T) {
+			server, client := accept(t, 4096, userTimeout)
+			if err := client.SetReadBuffer(4096); err != nil {
+				t.Fatal(err)
+			}
+			wait := timeout
+			if userTimeout == timeout {
+				wait = 10 * time.Second // for the kernel
+			}
+			w := newConnWire(server, patience{wait, openClient(t)})
+			start := time.Now()
+			bufs := net.Buffers{make([]byte, 8<<20)}
+			_, err := w.write(&bufs)
+			took := time.Since(start)
+			w.timeout = timeout
+			if cause := w.cause(err); cause != hub.ErrSlow {
+				t.Errorf("%v: %v after %v", err, cause, took)
+			}
+			if took < timeout/2 {
+				t.Errorf("ended after %v", took)
+			}
+		})
+	}
+}
+
+// The other half of that question, as far as a loopback can show it: a socket that
+// has heard no acknowledgement for the time asked for.
+func TestAcknowledgementsHaveAnAge(t *testing.T) {
+	server, client := accept(t, 4096, 10*time.Second)
+	io.WriteString(server, "x")
+	if _, err := client.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	if !acknowledges(server, time.Minute) {
+		t.Error("nothing acknowledged in the last minute")
+	}
+	for acknowledges(server, 50*time.Millisecond) { // until that long ago
+	}
+	io.WriteString(server, "x")
+	if _, err := client.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for !acknowledges(server, time.Second) { // the kernel acknowledges when it likes
+	}
+	pipe, other := net.Pipe()
+	defer pipe.Close()
+	defer other.Close()
+	if !acknowledges(pipe, 0) {
+		t.Error("a connection that cannot be asked is taken for dead")
+	}
+}
+
+// A write on a socket that has failed says "broken pipe", whatever has happened:
+// the reason was told to the read that waits all the time.
+func TestBrokenPipeIsWhatTheReadSays(t *testing.T) {
+	for told, want := range map[error]hub.Cause{
+		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.ETIMEDOUT: hub.ErrSlow, syscall.EIO: hub.ErrFailed,
+	} {
+		w := newConnWire(failingConn{read: told}, patience{time.Minute, openClient(t)})
+		w.reading.Add(1)
+		go w.wait()
+		if got := w.cause(syscall.EPIPE); got != want {
+			t.Errorf("%v: %v, want %v", told, got, want)
+		}
+	}
+}
+
+type failingConn struct {
+	net.Conn
+	read error
+}
+
+func (c failingConn) Read([]byte) (int, error) { return 0, c.read }
+
+func TestCauseOfAnError(t *testing.T) {
+	server, _ := accept(t, 4096, time.Second)
+	w := newConnWire(server, patience{time.Minute, openClient(t)})
+	for err, want := range map[error]hub.Cause{
+		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.EPIPE: hub.ErrClosed,
+		syscall.ETIMEDOUT: hub.ErrSlow, // a peer that has just acknowledged the handshake
+		net.ErrClosed:     hub.ErrFailed, syscall.ENOBUFS: hub.ErrFailed,
+	} {
+		if got := w.cause(&net.OpError{Op: "write", Err: err}); got != want {
+			t.Errorf("%v: %v, want %v", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,284 @@
+package sse_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+const http11Head = "HTTP/1.1 200 OK\r\n" +
+	"Cache-Control: no-cache, no-store, no-transform\r\n" +
+	"Connection: close\r\n" +
+	"Content-Type: text/event-stream\r\n" +
+	"Date: NOW\r\n" +
+	"X-Accel-Buffering: no\r\n" +
+	"X-Content-Type-Options: nosniff\r\n" +
+	"\r\n"
+
+// The whole of a stream over HTTP/1.1, byte by byte: no chunks, no length.
+func TestStreamBytes(t *testing.T) {
+	bubble(t, config{sse: sse.Config{PingInterval: 10 * time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
+		s.hub.Publish("another", "", "")
+		p := open(t, l.dial(), request("user=42&event=topic"))
+		n := 0
+		want := func(text string) {
+			t.Helper()
+			if got := p.since(n); got != text {
+				t.Errorf("got  %q\nwant %q", got, text)
+			}
+			n = p.size()
+		}
+		want(http11Head + "retry: MS\nid: BOOT-1\n\n")
+		s.hub.Publish("42", "", "a\nb")
+		want("id: BOOT-2\ndata: a\ndata: b\n\n")
+		s.hub.Publish("42", "news", "{}")
+		want("id: BOOT-3\nevent: news\ndata: {}\n\n")
+		s.hub.Publish("*", "gap", "to all")
+		want("id: BOOT-4\ndata: to all\n\n")
+		s.hub.GapForAll(hub.GapRedisReconnect)
+		time.Sleep(time.Second)
+		want("id: BOOT-5\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\n")
+		time.Sleep(10 * time.Second)
+		want(":\n\n")
+		s.hub.Publish("another", "", "")
+		time.Sleep(10 * time.Second)
+		want("id: BOOT-6\n\n")
+		time.Sleep(10 * time.Second)
+		want(":\n\n")
+		s.hub.Publish("42", "", "last")
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		want("id: BOOT-7\ndata: last\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n")
+		if _, eof := p.text(); !eof {
+			t.Error("the connection is open")
+		}
+		s.wantEnd(hub.ErrDrain)
+	})
+}
+
+// A client that speaks HTTP/1.0 gets the same: the body ends with the connection.
+func TestStreamForHTTP10(t *testing.T) {
+	s := serve(t, config{})
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ask(t, conn, "GET /events?user=42 HTTP/1.0\r\n\r\n")
+	if got, want := plain(p.head()), http11Head+"retry: MS\nid: BOOT-0\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	s.hub.Publish("42", "", "hello")
+	s.hub.Finish(nil, hub.ErrKicked, 0)
+	rest, err := io.ReadAll(conn)
+	if want := "id: BOOT-1\ndata: hello\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\n\n"; plain(string(rest)) != want || err != nil {
+		t.Errorf("got %q, %v; want %q", rest, err, want)
+	}
+}
+
+func TestStreamOverEachProtocol(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		s := serve(t, config{})
+		b := browse(t, newClient(t, http2, nil), s.url("user=42&topic=a&topic=&event=topic"))
+		if got := b.head.ProtoMajor == 2; got != http2 {
+			t.Fatalf("spoke %s", b.head.Proto)
+		}
+		wantStreamHead(t, b.head.StatusCode, b.head.Header)
+		if len(b.head.TransferEncoding) > 0 || b.head.ContentLength != -1 {
+			t.Errorf("transfer encoding %q, length %d", b.head.TransferEncoding, b.head.ContentLength)
+		}
+		if !strings.HasSuffix(b.lastID, "-0") || b.retry == 0 {
+			t.Errorf("opening id %q, retry %v", b.lastID, b.retry)
+		}
+		s.hub.Publish("42", "b", "filtered")
+		s.hub.Publish("42", "a", "one\r\ntwo")
+		s.hub.Publish("4", "a", "another's")
+		s.hub.Publish("42", "", strings.Repeat("large ", 50_000))
+		b.want("a", "one\ntwo")
+		b.want("message", strings.Repeat("large ", 50_000))
+		if !strings.HasSuffix(b.lastID, "-4") {
+			t.Errorf("last id %q", b.lastID)
+		}
+		s.hub.Finish(nil, hub.ErrDrain, 0)
+		b.want("bye", `{"reason":"draining"}`)
+		b.wantEnd()
+		s.wantEnd(hub.ErrDrain)
+	})
+}
+
+// TLS connections are not detached: their records are made in the process.
+func TestStreamOverTLS(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		s := newSite(t, config{})
+		server := httptest.NewUnstartedServer(s.handler)
+		server.EnableHTTP2 = http2
+		server.StartTLS()
+		t.Cleanup(func() {
+			s.hub.Finish(nil, hub.ErrDrain, 0)
+			server.Close()
+		})
+		b := browse(t, server.Client(), server.URL+"/events?user=42")
+		if got := b.head.ProtoMajor == 2; got != http2 {
+			t.Fatalf("spoke %s", b.head.Proto)
+		}
+		wantStreamHead(t, b.head.StatusCode, b.head.Header)
+		large := strings.Repeat("large ", 50_000)
+		s.hub.Publish("42", "", large)
+		b.want("message", large)
+		s.hub.Finish(nil, hub.ErrMaxAge, 0)
+		b.want("bye", `{"reason":"max_age"}`)
+		b.wantEnd()
+		s.wantEnd(hub.ErrMaxAge)
+
+		browse(t, server.Client(), server.URL+"/events?user=42").cancel()
+		s.wantEnd(hub.ErrClosed)
+	})
+}
+
+func wantStreamHead(t *testing.T, status int, header http.Header) {
+	t.Helper()
+	if status != http.StatusOK {
+		t.Errorf("status %d", status)
+	}
+	for name, want := range map[string]string{
+		"Content-Type":           "text/event-stream",
+		"Cache-Control":          "no-cache, no-store, no-transform",
+		"X-Accel-Buffering":      "no",
+		"X-Content-Type-Options": "nosniff",
+	} {
+		if got := header.Values(name); len(got) != 1 || got[0] != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+}
+
+// A stream over HTTP/1 is detached: net/http, the handler and the middleware let
+// go, and what is left of an idle one is a goroutine.
+func TestIdleStreamIsOneGoroutine(t *testing.T) {
+	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+		const streams = 50
+		var peers []*peer
+		for range streams {
+			p := ask(t, l.dial(), request("user=42"))
+			p.head()
+			peers = append(peers, p)
+		}
+		s.hub.Publish("42", "", "hello") // writers come, and go
+		for _, p := range peers {
+			p.read(len("id: abcdefgh-1\ndata: hello\n\n"))
+		}
+		synctest.Wait()
+		stacks := make([]byte, 1<<20)
+		stacks = stacks[:runtime.Stack(stacks, true)]
+		if n := bytes.Count(stacks, []byte("created by usercast/transport/sse.")); n != streams {
+			t.Errorf("%d goroutines for %d streams", n, streams)
+		}
+		if n := bytes.Count(stacks, []byte("ServeHTTP")); n > 0 {
+			t.Errorf("%d handlers have not returned", n)
+		}
+	})
+}
+
+// A server whose connections cannot be taken over is written to through its
+// response writer.
+func TestStreamThroughAResponseWriter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, config{})
+		recorder := httptest.NewRecorder()
+		go s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
+		synctest.Wait()
+		s.hub.Publish("42", "", "hello")
+		s.hub.Finish(nil, hub.ErrExpired, 0)
+		s.wantEnd(hub.ErrExpired)
+		synctest.Wait()
+		wantStreamHead(t, recorder.Code, recorder.Header())
+		if got, want := plain(recorder.Body.String()), "retry: MS\nid: BOOT-0\n\n"+
+			"id: BOOT-1\ndata: hello\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// A middleware that cannot flush would hold everything back. The stream ends, and
+// says in the log why.
+func TestStreamThroughAWriterThatCannotFlush(t *testing.T) {
+	s := newSite(t, config{})
+	w := struct{ http.ResponseWriter }{httptest.NewRecorder()}
+	s.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
+	if n := s.hub.Stats().Disconnects[hub.ErrFailed]; n != 1 {
+		t.Errorf("%d streams failed", n)
+	}
+}
+
+// Pages that were cut off in the same second do not come back in the same second.
+func TestRetryDiffersBetweenClients(t *testing.T) {
+	s := newSite(t, config{sse: sse.Config{Retry: 2 * time.Second}})
+	seen := make(map[time.Duration]int)
+	low, high := time.Hour, time.Duration(0)
+	for range 500 {
+		_, p := parse(gone(s, "user=42").Body.String())
+		seen[p.retry]++
+		low, high = min(low, p.retry), max(high, p.retry)
+	}
+	if low < time.Second || low > 1100*time.Millisecond || high > 3*time.Second || high < 2900*time.Millisecond {
+		t.Errorf("from %v to %v, want all between 1 s and 3 s", low, high)
+	}
+	if len(seen) < 250 {
+		t.Errorf("%d different ones among 500", len(seen))
+	}
+}
+
+// gone is the answer to a browser that leaves as soon as it has it.
+func gone(s *site, query string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, "/events?"+query, nil)
+	r.Host = "hub.example"
+	r.Header.Set("Accept", "text/event-stream")
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	return answer(s, r)
+}
+
+func answer(s *site, r *http.Request) *httptest.ResponseRecorder {
+	ctx, cancel := context.WithCancel(r.Context())
+	cancel()
+	recorder := httptest.NewRecorder()
+	s.handler.ServeHTTP(recorder, r.WithContext(ctx))
+	return recorder
+}
+
+// All that is queued goes out in one write: a burst of a hundred messages must
+// not take a hundred.
+func TestBurstGoesOutInOneWrite(t *testing.T) {
+	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		head := p.head()
+		s.hub.Publish("42", "", "the first is being written")
+		synctest.Wait()
+		before := l.writes.Load()
+		for i := range 100 {
+			s.hub.Publish("42", "", fmt.Sprint(i))
+		}
+		go p.readAll()
+		synctest.Wait()
+		if got := l.writes.Load() - before; got != 1 {
+			t.Errorf("%d writes", got)
+		}
+		_, body, _ := strings.Cut(head, "\r\n\r\n")
+		text, _ := p.text()
+		events, _ := parse(body + text)
+		if len(events) != 101 || events[100].Data != "99" {
+			t.Errorf("%d events, the last is %q", len(events), events[len(events)-1])
+		}
+	})
+}

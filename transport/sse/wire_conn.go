@@ -1,0 +1,155 @@
+package sse
+
+import (
+	"cmp"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"usercast/hub"
+)
+
+// A connWire is a connection taken over from net/http. The body ends with the
+// connection, so a frame's bytes are the same for every stream.
+type connWire struct {
+	patience
+	conn        net.Conn
+	try         trial
+	interrupted atomic.Bool
+	scratch     [64]byte // what the peer sends is read here and forgotten
+
+	reading sync.WaitGroup // wait has yet to return
+	left    hub.Cause      // what it returned
+}
+
+func newConnWire(conn net.Conn, p patience) *connWire {
+	w := &connWire{patience: p, conn: conn}
+	w.try.init(conn)
+	return w
+}
+
+// chatter is how many bytes a peer may send after its request. A browser sends
+// none; one that goes on and on costs a wake-up each time.
+const chatter = 64 << 10
+
+// timeoutSteps is how finely write sees when the peer last took something. A stream
+// whose reader has stopped costs that many wake-ups and then ends.
+const timeoutSteps = 16
+
+// write gives up when the peer has taken nothing for the timeout. One that takes a
+// large write bit by bit is waited for: the kernel tells how much it took when a
+// deadline passes, so the timeout is waited for in steps.
+//
+// One message mostly fits into the socket's buffer. That is tried first without a
+// deadline: setting one costs a timer, a quarter of the user time of a delivery.
+func (w *connWire) write(bufs *net.Buffers) (n int64, err error) {
+	if len(*bufs) == 1 && !w.interrupted.Load() {
+		k := w.try.write((*bufs)[0])
+		if n = int64(k); k == len((*bufs)[0]) {
+			*bufs = (*bufs)[1:]
+			return n, nil
+		}
+		(*bufs)[0] = (*bufs)[0][k:]
+	}
+	more, err := w.writePatiently(bufs)
+	return n + more, err
+}
+
+func (w *connWire) writePatiently(bufs *net.Buffers) (n int64, err error) {
+	// One left armed would fail the next try.
+	defer func() {
+		if err == nil {
+			err = w.conn.SetWriteDeadline(time.Time{})
+		}
+	}()
+	now := time.Now()
+	for last := now; ; now = time.Now() { // last: when the step began in which something was taken
+		giveUp := w.limit(last.Add(w.timeout))
+		deadline := now.Add(w.timeout / timeoutSteps)
+		if deadline.After(giveUp) {
+			deadline = giveUp
+		}
+		if err := w.conn.SetWriteDeadline(deadline); err != nil {
+			return n, err
+		}
+		if w.interrupted.Load() { // it may have set its deadline before we set ours
+			return n, os.ErrDeadlineExceeded
+		}
+		took, err := w.writeOnce(bufs)
+		n += took
+		if took > 0 {
+			last = now
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) || took == 0 && !time.Now().Before(giveUp) {
+			return n, err
+		}
+	}
+}
+
+// writeOnce sends all buffers in one system call. Connections other than the
+// kernel's own would make it one for each buffer.
+func (w *connWire) writeOnce(bufs *net.Buffers) (int64, error) {
+	if len(*bufs) > 1 {
+		switch w.conn.(type) {
+		case *net.TCPConn, *net.UnixConn:
+			return bufs.WriteTo(w.conn)
+		}
+		*bufs = net.Buffers{slices.Concat(*bufs...)}
+	}
+	n, err := w.conn.Write((*bufs)[0])
+	(*bufs)[0] = (*bufs)[0][n:]
+	return int64(n), err
+}
+
+func (w *connWire) interrupt() {
+	w.interrupted.Store(true)
+	w.conn.SetWriteDeadline(time.Unix(1, 0))
+}
+
+func (w *connWire) wait() hub.Cause {
+	w.left = w.read()
+	w.reading.Done()
+	return w.left
+}
+
+// read reads until the peer leaves.
+func (w *connWire) read() hub.Cause {
+	for n := 0; n < chatter; {
+		k, err := w.conn.Read(w.scratch[:])
+		if err != nil {
+			return w.cause(err)
+		}
+		n += k
+	}
+	return hub.ErrFailed
+}
+
+func (w *connWire) cause(err error) hub.Cause {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return hub.ErrClosed
+	case errors.Is(err, syscall.EPIPE):
+		// The kernel tells why once, and it has told the one who reads.
+		w.reading.Wait()
+		return cmp.Or(w.left, hub.ErrClosed)
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+		// Both a reader that stopped and a peer that vanished end here:
+		// TCP_USER_TIMEOUT counts a closed window as well. The former
+		// acknowledges probes of its window, each after twice the time of the one
+		// before: the last answer is about half the timeout old at most. The
+		// latter has been silent for nearly all of it.
+		if acknowledges(w.conn, w.timeout*3/4) {
+			return hub.ErrSlow
+		}
+		return hub.ErrDead
+	}
+	return hub.ErrFailed
+}
+
+func (w *connWire) close() { w.conn.Close() }

@@ -1,0 +1,358 @@
+package sse_test
+
+import (
+	"bufio"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+// patience is the write timeout of these tests.
+const patience = 10 * time.Second
+
+var patient = config{sse: sse.Config{WriteTimeout: patience, PingInterval: time.Hour}}
+
+func TestReaderThatTakesNothingIsSlow(t *testing.T) {
+	for name, takes := range map[string]int{"from the start": 0, "after a part": 1000} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+				p := ask(t, l.dial(), request("user=42"))
+				p.head()
+				s.hub.Publish("42", "", strings.Repeat("x", 100_000))
+				s.hub.Publish("42", "", "queued")
+				p.read(takes)
+				start := time.Now()
+				time.Sleep(patience * 8 / 10)
+				if cause := s.ended(); cause != "" {
+					t.Fatalf("ended as %s before the write timeout", cause)
+				}
+				s.wantEnd(hub.ErrSlow)
+				if took := time.Since(start); took > patience {
+					t.Errorf("ended after %v, want %v", took, patience)
+				}
+				if n := s.hub.Stats().FramesDiscarded[hub.ErrSlow]; n != 2 {
+					t.Errorf("%d frames discarded, want 2", n)
+				}
+				if rest, err := io.ReadAll(p.conn); len(rest) > 0 || err != nil {
+					t.Errorf("%d bytes more, %v", len(rest), err)
+				}
+			})
+		})
+	}
+}
+
+// The timeout is for a reader that takes nothing, not for one on a thin line that
+// takes a large message bit by bit.
+func TestReaderThatTakesBitByBitLives(t *testing.T) {
+	bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		p.head()
+		large := strings.Repeat("x", 50_000)
+		s.hub.Publish("42", "", large)
+		s.hub.Publish("42", "", "queued")
+		want := "id: BOOT-1\ndata: " + large + "\n\nid: BOOT-2\ndata: queued\n\n"
+		got := ""
+		for size := len(want) + 2*len("ghij"); len(got) < size; { // a boot is twice as long as BOOT
+			time.Sleep(patience * 9 / 10)
+			got += p.read(min(1000, size-len(got)))
+			if cause := s.ended(); cause != "" {
+				t.Fatalf("ended as %s with %d bytes read", cause, len(got))
+			}
+		}
+		if plain(got) != want {
+			t.Errorf("got %.100q…", plain(got))
+		}
+	})
+}
+
+// The same over HTTP/2, whose deadline resets a stream however much was taken.
+func TestReadersOverHTTP2(t *testing.T) {
+	large := strings.Repeat("x", 1<<20) // more than the client's window
+	t.Run("bit by bit", func(t *testing.T) {
+		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
+			s.hub.Publish("42", "", large)
+			s.hub.Publish("42", "", "queued")
+			b.r = bufio.NewReaderSize(slowly{b.head.Body, patience / 2}, 64<<10)
+			b.want("message", large)
+			b.want("message", "queued")
+			if cause := s.ended(); cause != "" {
+				t.Errorf("ended as %s", cause)
+			}
+		})
+	})
+	t.Run("nothing", func(t *testing.T) {
+		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
+			start := time.Now()
+			s.hub.Publish("42", "", large)
+			s.wantEnd(hub.ErrSlow)
+			if took := time.Since(start); took > patience || took < patience*8/10 {
+				t.Errorf("ended after %v, want %v", took, patience)
+			}
+			if e, err := b.next(); err == nil || err == io.EOF {
+				t.Errorf("got %.100q, %v; want an error: the message was cut off", e, err)
+			}
+		})
+	})
+	t.Run("not even the connection", func(t *testing.T) {
+		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+			conn := &haltingConn{Conn: l.dial(), halted: make(chan struct{}), closed: make(chan struct{})}
+			b := browse(t, newClient(t, true, func() net.Conn { return conn }), s.url("user=42"))
+			close(conn.halted)
+			start := time.Now()
+			s.hub.Publish("42", "", large)
+			s.wantEnd(hub.ErrSlow)
+			// The server's timeout for the connection begins anew once when the
+			// kernel, here the pipe, has taken a part.
+			if took := time.Since(start); took > 2*patience {
+				t.Errorf("ended after %v", took)
+			}
+			b.cancel()
+		})
+	})
+}
+
+// A slowly reads a little, and waits before each time.
+type slowly struct {
+	r    io.Reader
+	wait time.Duration
+}
+
+func (s slowly) Read(b []byte) (int, error) {
+	time.Sleep(s.wait)
+	return s.r.Read(b[:min(len(b), 8<<10)])
+}
+
+// drip reads slowly up to the end, for which the returned function waits.
+func drip(r io.Reader) (wait func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		io.Copy(io.Discard, slowly{r, patience / 3})
+	}()
+	return func() { <-done }
+}
+
+// A haltingConn stops reading once it is told to.
+type haltingConn struct {
+	net.Conn
+	halted, closed chan struct{}
+	once           sync.Once
+}
+
+func (c *haltingConn) Read(b []byte) (int, error) {
+	select {
+	case <-c.halted:
+		<-c.closed
+		return 0, net.ErrClosed
+	default:
+		return c.Conn.Read(b)
+	}
+}
+
+func (c *haltingConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// Whatever a client still has to get, its connection closes within the write
+// timeout once it was ended.
+func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
+	// Queued is more than the reader takes in that time.
+	fill := func(s *site) {
+		for range 100 {
+			s.hub.Publish("42", "", strings.Repeat("x", 10_000))
+		}
+	}
+	t.Run("HTTP/1.1", func(t *testing.T) {
+		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+			p := ask(t, l.dial(), request("user=42"))
+			p.head()
+			fill(s)
+			defer drip(p.conn)()
+			time.Sleep(patience * 5)
+			start := time.Now()
+			s.hub.Finish(nil, hub.ErrKicked, 0)
+			s.wantEnd(hub.ErrKicked)
+			if took := time.Since(start); took > patience {
+				t.Errorf("ended after %v, want %v", took, patience)
+			}
+		})
+	})
+	t.Run("HTTP/2", func(t *testing.T) {
+		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
+			fill(s)
+			defer drip(b.head.Body)()
+			time.Sleep(patience * 5)
+			start := time.Now()
+			s.hub.Finish(nil, hub.ErrKicked, 0)
+			s.wantEnd(hub.ErrKicked)
+			if took := time.Since(start); took > patience {
+				t.Errorf("ended after %v, want %v", took, patience)
+			}
+		})
+	})
+}
+
+// An end without ceremony does not wait for the write that is under way.
+func TestOverflowEndsAWriteUnderWay(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		c := patient
+		c.hub.QueueFrames = 5
+		bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+			b := browse(t, newClient(t, http2, l.dial), s.url("user=42"))
+			s.hub.Publish("42", "", strings.Repeat("x", 1<<20)) // the writer waits in it
+			synctest.Wait()
+			start := time.Now()
+			for range 6 {
+				s.hub.Publish("42", "", "x")
+			}
+			s.wantEnd(hub.ErrSlow)
+			if took := time.Since(start); took > 0 {
+				t.Errorf("ended after %v", took)
+			}
+			if e, err := b.next(); err == nil {
+				t.Errorf("got %.100q", e)
+			}
+		})
+	})
+}
+
+// The queue may overflow while the head is still being written, when there is no
+// writer yet to be interrupted.
+func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
+	c := patient
+	c.hub.QueueFrames = 5
+	bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		synctest.Wait()
+		for range 6 {
+			s.hub.Publish("42", "", "x")
+		}
+		if n := s.hub.Stats().Disconnects[hub.ErrSlow]; n != 1 {
+			t.Fatalf("%d clients ended", n)
+		}
+		all, err := io.ReadAll(p.conn)
+		if got, want := plain(string(all)), http11Head+"retry: MS\nid: BOOT-0\n\n"; got != want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+		s.wantEnd(hub.ErrSlow)
+	})
+}
+
+// A peer that never takes the head is given up as well.
+func TestHeadThatNobodyTakes(t *testing.T) {
+	bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		s.hub.Publish("42", "", "x")
+		time.Sleep(patience + time.Millisecond)
+		if n := s.hub.Stats().Clients; n != 0 {
+			t.Errorf("%d clients left", n)
+		}
+		s.wantEnd(hub.ErrSlow)
+		if all, err := io.ReadAll(p.conn); len(all) > 0 || err != nil {
+			t.Errorf("got %q, %v", all, err)
+		}
+	})
+}
+
+// After a write that failed in the middle of a frame, a goodbye would become a
+// part of that frame, and its id would hide what is missing.
+func TestNothingIsWrittenAfterACutFrame(t *testing.T) {
+	bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		var cut *cuttingConn
+		l.wrap = func(conn net.Conn) net.Conn { cut = &cuttingConn{Conn: conn}; return cut }
+		p := open(t, l.dial(), request("user=42"))
+		synctest.Wait()
+		cut.cuts.Store(true)
+		s.hub.Publish("42", "", "x")
+		time.Sleep(patience / 2)
+		s.hub.Finish(nil, hub.ErrKicked, 0)
+		s.wantEnd(hub.ErrKicked)
+		if n := cut.later.Load(); n > 0 {
+			t.Errorf("%d writes after the one that was cut", n)
+		}
+		if text, _ := p.text(); strings.Contains(text, "bye") {
+			t.Errorf("got %q", text)
+		}
+	})
+}
+
+// A cuttingConn takes nothing for the rest of a write, and then all again: a line
+// that comes back in the moment in which it was given up.
+type cuttingConn struct {
+	net.Conn
+	cuts     atomic.Bool
+	later    atomic.Int64
+	deadline time.Time
+	giveUp   time.Time
+}
+
+func (c *cuttingConn) SetWriteDeadline(t time.Time) error { c.deadline = t; return nil }
+
+func (c *cuttingConn) Write(b []byte) (int, error) {
+	if !c.cuts.Load() {
+		return c.Conn.Write(b)
+	}
+	if c.giveUp.IsZero() {
+		c.giveUp = time.Now().Add(patience)
+	}
+	if !time.Now().Before(c.giveUp) {
+		c.later.Add(1)
+		return c.Conn.Write(b)
+	}
+	time.Sleep(time.Until(c.deadline))
+	return 0, os.ErrDeadlineExceeded
+}
+
+// Frames of a write that failed were not delivered, behind an echo response too,
+// whose Flush has no error.
+func TestFailedFlushIsNoDelivery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, config{})
+		app := echo.New()
+		app.Any("/events", s.handler.Echo)
+		w := &brokenWriter{header: make(http.Header)}
+		go app.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
+		synctest.Wait()
+		w.broken.Store(true)
+		s.hub.Publish("42", "", "x")
+		<-s.ends
+		if n := s.hub.Stats(); n.Deliveries != 0 {
+			t.Errorf("%d frames delivered into nothing", n.Deliveries)
+		}
+	})
+}
+
+// A brokenWriter buffers and fails to flush, as one of HTTP/2 does whose peer has
+// left.
+type brokenWriter struct {
+	header http.Header
+	broken atomic.Bool
+}
+
+func (w *brokenWriter) Header() http.Header         { return w.header }
+func (w *brokenWriter) WriteHeader(int)             {}
+func (w *brokenWriter) Write(b []byte) (int, error) { return len(b), nil }
+func (w *brokenWriter) Flush()                      { w.FlushError() }
+func (w *brokenWriter) FlushError() error {
+	if w.broken.Load() {
+		return io.ErrClosedPipe
+	}
+	return nil
+}
