@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/metrics"
+	"usercast/transport/admin"
+	"usercast/transport/redis"
+	"usercast/transport/sse"
+)
+
+// gapSpread is the longest time over which a gap reaches the pages that have
+// nothing else to get: short enough that nobody looks at stale data for long.
+const gapSpread = 3 * time.Second
+
+// queueGrace is how long a queue may be over its bounds: longer than a busy
+// machine keeps a writer waiting for its turn, shorter than a reader that has
+// stopped could make much of.
+const queueGrace = 250 * time.Millisecond
+
+// Parts are what an App needs beside its Config.
+type Parts struct {
+	Redis        *redis.Server
+	Authenticate auth.Authenticator
+	Navigate     bool             // the address bar may open a stream
+	Mount        func(*echo.Echo) // more routes on the public listener; nil: none
+	DrainDelay   time.Duration    // from SIGTERM to the first stream's end
+	Drain        time.Duration    // over which streams end
+	Log          *slog.Logger
+}
+
+// An App is the whole hub: feed, routing, streams and listeners.
+type App struct {
+	cfg   Config
+	parts Parts
+	log   *slog.Logger
+
+	hub     *hub.Hub
+	streams *sse.Handler
+	feed    *redis.PubSub
+
+	public, admin   *http.Server
+	publicL, adminL net.Listener
+	draining        atomic.Bool
+}
+
+// NewApp builds the app and opens its listeners, so that a taken port is known
+// before anything runs. The config must have passed check.
+func NewApp(cfg Config, parts Parts) (*App, error) {
+	a := &App{cfg: cfg, parts: parts, log: parts.Log}
+	maxClients := cfg.MaxClients.T
+	if maxClients == auto {
+		maxClients = descriptorBudget()
+	}
+	a.hub = hub.New(hub.Config{
+		Encode:            sse.EncodeEntry,
+		BroadcastUser:     cfg.BroadcastUser,
+		QueueFrames:       cfg.Queue.T,
+		QueueBytes:        cfg.QueueBytes.T,
+		QueueGrace:        queueGrace,
+		QueueTotalBytes:   int64(cfg.QueueTotalBytes.T),
+		MaxClients:        maxClients,
+		MaxClientsPerUser: cfg.MaxClientsPerUser.T,
+		GapSpread:         gapSpread,
+	})
+	a.streams = sse.New(sse.Config{
+		Hub:          a.hub,
+		Authenticate: parts.Authenticate,
+		Origins:      sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate},
+		PingInterval: cfg.PingInterval.T,
+		WriteTimeout: cfg.WriteTimeout.T,
+		Retry:        cfg.Retry.T,
+		MaxAge:       cfg.MaxAge.T,
+		Log:          a.log,
+	})
+	var err error
+	a.feed, err = redis.NewPubSub(redis.Config{
+		Server:        parts.Redis,
+		ChannelPrefix: cfg.ChannelPrefix,
+		MaxPayload:    cfg.MaxPayload.T,
+		Publish:       a.hub.Publish,
+		TooLarge:      func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
+		// The first subscription too: a stream that was opened before it may
+		// have missed what was published before it.
+		Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
+		Log:        a.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listen(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// listen opens both listeners and builds the servers for them.
+func (a *App) listen() (err error) {
+	var token string
+	if a.cfg.AdminTokenFile != "" {
+		if token, err = readSecret(a.cfg.AdminTokenFile); err != nil {
+			return err
+		}
+	}
+	a.publicL, err = sse.Listen(context.Background(), a.cfg.Listen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
+	if err != nil {
+		return listenError("listen", a.cfg.Listen, err)
+	}
+	a.adminL, err = net.Listen("tcp", a.cfg.AdminListen)
+	if err != nil {
+		a.publicL.Close()
+		return listenError("admin-listen", a.cfg.AdminListen, err)
+	}
+
+	public := admin.NewEcho()
+	public.Any(a.cfg.Path, a.streams.Echo)
+	admin.MountHealth(public, a.status, false)
+	if a.parts.Mount != nil {
+		a.parts.Mount(public)
+	}
+	registry := metrics.NewRegistry(metrics.Sources{
+		Hub: a.hub.Stats, Streams: a.streams.Stats, Feed: a.feed.Stats, Version: version(),
+	})
+	private := admin.NewEcho()
+	admin.Mount(private, a.status, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), token)
+
+	a.public, a.admin = a.newServer(public), a.newServer(private)
+	a.public.Protocols = new(http.Protocols)
+	a.public.Protocols.SetHTTP1(true)
+	a.public.Protocols.SetUnencryptedHTTP2(true)
+	// Whoever was refused would keep a connection until the idle timeout: at a
+	// full hub these used up the descriptors that are reserved for refusing.
+	a.public.SetKeepAlivesEnabled(false)
+	return nil
+}
+
+// listenError is one plain line about a listener that could not be opened.
+func listenError(flag, address string, err error) error {
+	why := err
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		why = errno
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("cannot listen on %s: the port is taken; stop what listens there or choose another with --%s", address, flag)
+	}
+	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)
+}
+
+// newServer has no WriteTimeout: it would end every stream.
+func (a *App) newServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second, // a request that dribbles in holds a descriptor
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    64 << 10, // room for large cookies, not for header bombs
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+	}
+}
+
+// status is what health answers.
+func (a *App) status() admin.Status {
+	feed := a.feed.Stats()
+	s := admin.Status{
+		Ready: true,
+		Feeds: []admin.FeedLink{{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected}},
+	}
+	switch {
+	case a.draining.Load():
+		s.Ready, s.Why = false, "stopping"
+	case feed.Generation == 0:
+		s.Ready, s.Why = false, "not yet subscribed to Redis"
+	}
+	return s
+}
+
+// PublicAddr is where the public listener listens.
+func (a *App) PublicAddr() string { return a.publicL.Addr().String() }
+
+// AdminAddr is where the admin listener listens.
+func (a *App) AdminAddr() string { return a.adminL.Addr().String() }
+
+// Run serves until ctx is done, drains, and returns when nothing of the app is
+// left. With errInterrupt as the context's cause the draining is short. The error
+// is of a listener that failed.
+func (a *App) Run(ctx context.Context) error {
+	var running sync.WaitGroup
+	feedCtx, stopFeed := context.WithCancel(context.Background())
+	defer running.Wait()
+	defer stopFeed()
+	running.Go(func() { a.feed.Run(feedCtx) })
+
+	failed := make(chan error, 2) // one for each server
+	serve := func(s *http.Server, l net.Listener) {
+		running.Go(func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				failed <- err
+			}
+		})
+	}
+	serve(a.public, a.publicL)
+	serve(a.admin, a.adminL)
+	a.log.Info("listening", slog.String("public", a.PublicAddr()), slog.String("admin", a.AdminAddr()), slog.String("path", a.cfg.Path))
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+		err = fmt.Errorf("a listener failed: %w", err)
+	}
+	a.drain(errors.Is(context.Cause(ctx), errInterrupt) || err != nil)
+	return err
+}
+
+// drain ends all streams, then the listeners: until then newcomers are told "not
+// now", for a refused connection would make a balancer answer 502.
+func (a *App) drain(short bool) {
+	a.draining.Store(true)
+	a.hub.Refuse()
+	delay, over := a.parts.DrainDelay, a.parts.Drain
+	if short {
+		delay, over = 0, 0
+	}
+	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
+	time.Sleep(delay)
+	a.hub.Finish(nil, hub.ErrDrain, over)
+	a.hub.Close()
+	a.streams.Wait()
+	for _, s := range []*http.Server{a.public, a.admin} {
+		// What is still being answered gets a moment.
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		if s.Shutdown(ctx) != nil {
+			s.Close()
+		}
+		cancel()
+	}
+	a.log.Info("stopped")
+}

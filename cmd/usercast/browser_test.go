@@ -1,0 +1,266 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"usercast/internal/browsertest"
+	"usercast/internal/redistest"
+)
+
+// What a real browser does with a hub. All tests share one browser: starting it
+// takes longer than most of them.
+func TestInChromium(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	browser := browsertest.Start(t)
+	for name, test := range map[string]func(*testing.T, *browsertest.Browser){
+		"page receives what its user gets":                   pageReceives,
+		"page survives a killed hub":                         pageSurvivesKilledHub,
+		"page hears of a killed Redis":                       pageHearsOfKilledRedis,
+		"page that is told busy comes back":                  pageToldBusyComesBack,
+		"page that is told bye comes back":                   pageToldByeComesBack,
+		"page that comes back in time has missed nothing":    pageComesBackInTime,
+		"page of a stopping hub moves on to the next":        pageOfStoppingHubMovesOn,
+		"page of an error status is closed for good":         pageOfErrorStatusIsClosed,
+		"page of another origin is let in when it is listed": pageOfAnotherOrigin,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, browser) })
+	}
+}
+
+// listener is an EventSource and all that it fired.
+const listener = `
+window.fired = [];
+window.opens = 0;
+window.errors = []; // readyState at each error; 2 is CLOSED, for good
+window.listen = url => {
+	window.es = new EventSource(url, {withCredentials: true});
+	es.onopen = () => opens++;
+	es.onerror = () => errors.push(es.readyState);
+	for (const name of ["message", "gap", "busy", "bye", "ping", "activity"])
+		es.addEventListener(name, e => fired.push({name, data: e.data, id: e.lastEventId}));
+};
+`
+
+// A tab is a page on the hub's own origin that listens to a stream.
+type tab struct {
+	*browsertest.Page
+	t *testing.T
+}
+
+func openTab(t *testing.T, browser *browsertest.Browser, origin, stream string) tab {
+	t.Helper()
+	p := tab{browser.Open(t, origin+"/livez"), t}
+	p.Run(listener)
+	p.Run(fmt.Sprintf("listen(%q)", stream))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the page: %s", p.Text("JSON.stringify({fired, opens, errors, readyState: es.readyState})"))
+		}
+	})
+	return p
+}
+
+// heard waits until the page has heard so many events, and returns them as
+// "name data".
+func (p tab) heard(n int) []string {
+	p.t.Helper()
+	p.Until(fmt.Sprintf("fired.length >= %d", n))
+	return strings.Split(p.Text(`fired.map(e => e.name + " " + e.data).join("\x00")`), "\x00")
+}
+
+func (p tab) wantHeard(want ...string) {
+	p.t.Helper()
+	if got := p.heard(len(want)); strings.Join(got, "\x00") != strings.Join(want, "\x00") {
+		p.t.Fatalf("the page heard %q, want %q", got, want)
+	}
+}
+
+// wantAlive wants an EventSource that has never given up.
+func (p tab) wantAlive() {
+	p.t.Helper()
+	if got := p.Text(`es.readyState != 2 && !errors.includes(2)`); got != "true" {
+		p.t.Fatal("the EventSource is closed for good")
+	}
+}
+
+func pageReceives(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--ping-interval", "300ms")
+	app := newPublisher(t, server.Addr())
+	all := openTab(t, browser, h.public(""), "/events?user=42")
+	named := openTab(t, browser, h.public(""), "/events?user=42&event=topic&topic=activity&topic=gap")
+	stranger := openTab(t, browser, h.public(""), "/events?user=7")
+	for _, p := range []tab{all, named, stranger} {
+		p.Until("es.readyState == 1")
+	}
+	app.publish(t, "user-42:activity", `{"kind":"comment","id":7}`)
+	app.publish(t, "user-42", "")
+	app.publish(t, "user-42", "a\r\nb\rc\nd\n")
+	app.publish(t, "user-42:gap", "no gap")
+	app.publish(t, "user-42", "grüße 👋 \xff")
+	app.publish(t, "user-*:activity", "to all")
+	all.wantHeard(`message {"kind":"comment","id":7}`, "message ", "message a\nb\nc\nd\n", "message no gap", "message grüße 👋 �", "message to all")
+	named.wantHeard(`activity {"kind":"comment","id":7}`, "message no gap", "activity to all")
+	stranger.wantHeard("message to all")
+
+	// Pings fire nothing unless the page asks for them.
+	pinged := openTab(t, browser, h.public(""), "/events?user=42&ping=event")
+	pinged.Until("fired.length >= 2 && fired.every(e => e.name == 'ping' && e.data == '{}')")
+	if got := len(all.heard(6)); got != 6 {
+		t.Errorf("the page heard %d events, want 6", got)
+	}
+	// A closed tab is gone at once.
+	pinged.Run("es.close()")
+	within(t, soon, "the closed stream is gone", func() bool { return h.hub.Stats().Clients == 3 })
+}
+
+func pageSurvivesKilledHub(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	app := newPublisher(t, server.Addr())
+	listen := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	first, _, _ := serveProgram(t, server, nil, "--listen", listen, "--retry", "200ms")
+	p := openTab(t, browser, "http://"+listen, "/events?user=42")
+	p.Until("es.readyState == 1")
+	app.publish(t, "user-42", "before")
+	p.wantHeard("message before")
+
+	first.signal(syscall.SIGKILL)
+	first.wait(t)
+	p.Until("errors.length >= 3") // it is refused again and again, and goes on
+	app.publish(t, "user-42", "missed")
+	serveProgram(t, server, nil, "--listen", listen, "--retry", "200ms")
+	p.Until("opens == 2")
+	p.wantHeard("message before", `gap {"reason":"unknown-id"}`)
+	app.publish(t, "user-42", "after")
+	p.wantHeard("message before", `gap {"reason":"unknown-id"}`, "message after")
+	p.wantAlive()
+}
+
+func pageHearsOfKilledRedis(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	p := openTab(t, browser, h.public(""), "/events?user=42")
+	p.Until("es.readyState == 1")
+	newPublisher(t, server.Addr()).publish(t, "user-42", "before")
+	p.wantHeard("message before")
+	server.Restart()
+	p.wantHeard("message before", `gap {"reason":"redis-reconnect"}`)
+	newPublisher(t, server.Addr()).publish(t, "user-42", "after")
+	p.wantHeard("message before", `gap {"reason":"redis-reconnect"}`, "message after")
+	if got := p.Text("opens + ' ' + errors.length"); got != "1 0" {
+		t.Errorf("the page noticed more than the gap: opens and errors are %s", got)
+	}
+}
+
+func pageToldBusyComesBack(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--max-clients", "1", "--retry", "50ms")
+	occupant := h.openPage(t, "user=7")
+	p := openTab(t, browser, h.public(""), "/events?user=42")
+	p.Until("fired.filter(e => e.name == 'busy').length >= 3")
+	p.wantAlive()
+	if got := p.heard(3)[0]; got != `busy {"reason":"clients"}` {
+		t.Errorf("the page heard %s", got)
+	}
+	occupant.close()
+	eventually(t, "the page has got in", func() bool {
+		s := h.hub.Stats()
+		return s.Clients == 1 && s.Connects == 2
+	})
+	newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
+	p.Until("fired.at(-1).name == 'message' && fired.at(-1).data == 'hello'")
+	p.wantAlive()
+}
+
+func pageToldByeComesBack(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--max-age", "500ms", "--retry", "50ms")
+	p := openTab(t, browser, h.public(""), "/events?user=42")
+	p.Until("opens >= 3")
+	p.wantAlive()
+	// Nothing has happened meanwhile: no gap.
+	for _, e := range p.heard(2) {
+		if e != `bye {"reason":"max_age"}` {
+			t.Errorf("the page heard %s", e)
+		}
+	}
+}
+
+// Another user's messages move the position on; a page that has kept up with it
+// by pings has nothing to fetch anew.
+func pageComesBackInTime(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--ping-interval", "100ms", "--max-age", "2s", "--retry", "50ms")
+	p := openTab(t, browser, h.public(""), "/events?user=42")
+	p.Until("opens >= 1")
+	newPublisher(t, server.Addr()).publish(t, "user-7", "for somebody else")
+	p.Until("opens >= 2")
+	p.wantHeard(`bye {"reason":"max_age"}`)
+}
+
+// A deploy: the hub ends in good order, and the next one takes over its port.
+func pageOfStoppingHubMovesOn(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	listen := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	flags := []string{"--listen", listen, "--retry", "100ms", "--drain-delay", "1s", "--drain", "100ms"}
+	first, _, _ := serveProgram(t, server, nil, flags...)
+	p := openTab(t, browser, "http://"+listen, "/events?user=42")
+	p.Until("es.readyState == 1")
+	first.signal(syscall.SIGTERM)
+	eventually(t, "the hub drains", func() bool { return len(first.stderr.lines("msg=stopping")) == 1 })
+	newcomer := browser.Open(t, "http://"+listen+"/livez")
+	newcomer.Run(listener)
+	newcomer.Run("listen('/events?user=42')")
+	newcomer.Until("fired.length > 0 && fired[0].name == 'busy' && fired[0].data == '{\"reason\":\"draining\"}'")
+	p.wantHeard(`bye {"reason":"draining"}`)
+	if code := first.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	serveProgram(t, server, nil, flags...)
+	app := newPublisher(t, server.Addr())
+	for _, p := range []tab{p, {newcomer, t}} {
+		p.Until("es.readyState == 1")
+		p.wantAlive()
+	}
+	app.publish(t, "user-*", "from the next")
+	for _, p := range []tab{p, {newcomer, t}} {
+		p.Until("fired.at(-1).data == 'from the next'")
+	}
+}
+
+// The rule that the answers are made for: any status but 200 ends an EventSource.
+func pageOfErrorStatusIsClosed(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	p := openTab(t, browser, h.public(""), "/events") // nobody
+	p.Until("es.readyState == 2")
+	if n := h.streams.Stats().Rejects["unauthorized"]; n != 1 {
+		t.Errorf("%d requests were refused, want 1", n)
+	}
+}
+
+func pageOfAnotherOrigin(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	page := startHub(t, server) // any page on another port will do
+	listed := startHub(t, server, "--allow-origin", page.public(""))
+	app := newPublisher(t, server.Addr())
+
+	p := openTab(t, browser, page.public(""), listed.public("/events?user=42"))
+	p.Until("es.readyState == 1")
+	if n := app.publish(t, "user-42", "hello"); n != 2 {
+		t.Errorf("%d hubs heard the message, want 2", n)
+	}
+	p.wantHeard("message hello")
+
+	other := startHub(t, server)
+	foreign := openTab(t, browser, page.public(""), other.public("/events?user=42"))
+	foreign.Until("es.readyState == 2")
+	if n := other.streams.Stats().Rejects["origin"]; n != 1 {
+		t.Errorf("%d requests were refused for their origin, want 1", n)
+	}
+}

@@ -1,0 +1,156 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"usercast/transport/redis"
+)
+
+const (
+	defaultRedis  = "redis://127.0.0.1:6379/0"
+	defaultPrefix = "user-"
+)
+
+// A Config is what an App is made of: the flags that serve and dev share. The
+// defaults are in the tags; PRODUCT.md's table is made of them.
+type Config struct {
+	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Public listener: the stream, /livez and /readyz (${default})."`
+	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: /metrics, health, /debug/pprof/ (${default})."`
+	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards /debug/pprof/; without one it answers this machine only."`
+	Path           string   `default:"/events" help:"Path of the stream (${default})."`
+	AllowOrigin    []string `placeholder:"ORIGIN" help:"Origin of a page on another host that may open streams with credentials, exactly as browsers send it; repeatable."`
+
+	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
+	BroadcastUser string `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
+	MaxPayload    size   `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
+
+	// A ping every 15 s is below every proxy's idle limit that we know of.
+	PingInterval duration `default:"15s" placeholder:"DURATION" help:"A stream is never silent for longer (${default})."`
+	// Also how long a peer may leave data unacknowledged.
+	WriteTimeout duration `default:"10s" placeholder:"DURATION" help:"A reader that takes nothing for this long is closed (${default})."`
+	Retry        duration `default:"3s" placeholder:"DURATION" help:"When a browser comes back after an end, ±50 % each (${default})."`
+	MaxAge       duration `default:"0" placeholder:"DURATION" help:"Longest life of a stream, ±20 %; 0: no end (${default})."`
+
+	// A burst that a healthy reader could take must fit.
+	Queue      count `default:"1024" placeholder:"N" help:"Frames that may wait for one stream (${default})."`
+	QueueBytes size  `default:"1MiB" placeholder:"SIZE" help:"Bytes that may wait for one stream (${default})."`
+	// The bound on what readers who stop can make the hub hold.
+	QueueTotalBytes size `default:"256MiB" placeholder:"SIZE" help:"Bytes that may wait for all streams; past it the fullest queue is closed (${default})."`
+	// The kernel would take 4 MB for a reader that never reads.
+	SendBuffer size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
+
+	MaxClients        autoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
+	MaxClientsPerUser count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
+
+	LogLevel  string `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
+	LogFormat string `default:"text" placeholder:"FORMAT" help:"text or json (${default})."`
+}
+
+// check adds everything that is wrong with c.
+func (c *Config) check(k *checker) {
+	checkAddress(k, "listen", c.Listen)
+	checkAddress(k, "admin-listen", c.AdminListen)
+	if c.AdminTokenFile != "" {
+		_, err := readSecret(c.AdminTokenFile)
+		k.read("admin-token-file", err)
+	}
+	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:* ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
+		k.wrong("path", "%q must be a plain path such as /events, and none of /, /livez, /readyz", c.Path)
+	}
+	for _, origin := range c.AllowOrigin {
+		if !isOrigin(origin) {
+			k.wrong("allow-origin", "%q is not an origin such as https://app.example: scheme, host and perhaps port, in lower case", origin)
+		}
+	}
+	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	if strings.Contains(c.BroadcastUser, ":") {
+		k.wrong("broadcast-user", "a user has no ':' in it")
+	}
+	k.atLeast("max-payload", c.MaxPayload.value, 1)
+	k.positive("ping-interval", c.PingInterval)
+	k.positive("write-timeout", c.WriteTimeout)
+	k.positive("retry", c.Retry)
+	k.notNegative("max-age", c.MaxAge)
+	k.atLeast("queue", c.Queue.value, 1)
+	k.atLeast("queue-bytes", c.QueueBytes.value, 1)
+	k.atLeast("queue-total-bytes", c.QueueTotalBytes.value, 1)
+	k.atLeast("send-buffer", c.SendBuffer.value, 4096)
+	k.read("max-clients", c.MaxClients.err)
+	k.atLeast("max-clients-per-user", c.MaxClientsPerUser.value, 0)
+	if _, err := parseLevel(c.LogLevel); err != nil {
+		k.wrong("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		k.wrong("log-format", "%q is neither text nor json", c.LogFormat)
+	}
+}
+
+// checkAddress wants host:port with a numeric port.
+func checkAddress(k *checker, flag, address string) {
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		k.wrong(flag, "%q is not an address such as 127.0.0.1:8080 or :8080", address)
+	}
+}
+
+// isLoopback reports whether only this machine can reach the address.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// isOrigin reports whether s is an origin as a browser writes it.
+func isOrigin(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" &&
+		s == u.Scheme+"://"+u.Host && s == strings.ToLower(s)
+}
+
+// readSecret reads a secret from a file, without the line end that editors add.
+func readSecret(file string) (string, error) {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(b), "\r\n")
+	if secret == "" {
+		return "", errors.New("the file " + file + " is empty")
+	}
+	return secret, nil
+}
+
+// redisConfig says which Redis, for the commands that talk to one.
+type redisConfig struct {
+	Redis             string `default:"${redis_default}" placeholder:"URL" help:"redis://, rediss:// or unix:// (${default})."`
+	RedisPasswordFile string `placeholder:"FILE" help:"File that holds the password."`
+	RedisTLSCA        string `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
+}
+
+// server reads the flags; k hears of what is wrong.
+func (c *redisConfig) server(k *checker) *redis.Server {
+	var password string
+	if c.RedisPasswordFile != "" {
+		var err error
+		password, err = readSecret(c.RedisPasswordFile)
+		if !k.read("redis-password-file", err) {
+			return nil
+		}
+	}
+	s, err := redis.ParseServer(cmp.Or(c.Redis, defaultRedis), redis.ServerOptions{Password: password, TLSCAFile: c.RedisTLSCA})
+	k.read("redis", err)
+	return s
+}

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"html/template"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/netip"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// demoFiles are the page's template and its assets.
+//
+//go:embed demo
+var demoFiles embed.FS
+
+var demoTemplate = template.Must(template.ParseFS(demoFiles, "demo/index.html"))
+
+// demoTypes are the assets' content types: the system's table, which package
+// mime asks first, may know a script under a type that nosniff forbids.
+var demoTypes = map[string]string{
+	".css": "text/css; charset=utf-8",
+	".js":  "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml",
+}
+
+const (
+	// demoPolicy lets the page load and ask what this listener serves, and
+	// nothing else: it shows payloads that anybody may have published.
+	demoPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+	demoMaxBody        = 1<<20 + 64<<10 // bytes: a payload of 1 MiB, its escapes and the rest
+	demoPublishTimeout = 5 * time.Second
+)
+
+// demoPage is what the page shows.
+type demoPage struct {
+	Path      string // of the stream, "/events"
+	Prefix    string // channel prefix, "user-"
+	RedisPort int    // for the redis-cli line
+	User      string // whose stream opens by itself, "42"
+}
+
+// mountDemo serves the page at / and its form's publishing at POST /publish on
+// the public listener of `usercast dev`, nowhere else: whoever reaches it may
+// publish to everybody.
+//
+// The function publish returns how many subscribers Redis handed the message to.
+// It is called from many goroutines, with a deadline.
+func mountDemo(e *echo.Echo, page demoPage, publish func(ctx context.Context, channel, payload string) (receivers int64, err error)) {
+	d := &demo{page: page, publish: publish, origins: http.NewCrossOriginProtection()}
+	e.Match([]string{http.MethodGet, http.MethodHead}, "/", d.index)
+	e.POST("/publish", d.post)
+	files, err := demoFiles.ReadDir("demo")
+	if err != nil {
+		panic(err) // embedded
+	}
+	for _, f := range files {
+		if contentType := demoTypes[path.Ext(f.Name())]; contentType != "" {
+			e.Match([]string{http.MethodGet, http.MethodHead}, "/demo/"+f.Name(), asset("demo/"+f.Name(), contentType))
+		}
+	}
+}
+
+// demo answers the page's requests. Immutable after mountDemo.
+type demo struct {
+	page    demoPage
+	publish func(ctx context.Context, channel, payload string) (int64, error)
+	origins *http.CrossOriginProtection
+}
+
+// index renders the page.
+func (d *demo) index(c echo.Context) error {
+	other := "7"
+	if d.page.User == other {
+		other = "42"
+	}
+	const topic, payload = "activity", `{"kind":"comment","id":7}`
+	type panel struct{ Key, User string }
+	var body bytes.Buffer
+	err := demoTemplate.Execute(&body, struct {
+		demoPage
+		Channel, Topic, Payload string
+		Command                 []string
+		Panels                  []panel
+	}{
+		demoPage: d.page,
+		Channel:  d.page.channel(d.page.User, topic),
+		Topic:    topic,
+		Payload:  payload,
+		Command:  d.page.command(topic, payload),
+		Panels:   []panel{{"a", d.page.User}, {"b", other}},
+	})
+	if err != nil {
+		return err
+	}
+	h := c.Response().Header()
+	h.Set("Content-Security-Policy", demoPolicy)
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	return c.HTMLBlob(http.StatusOK, body.Bytes())
+}
+
+// asset serves one embedded file.
+func asset(name, contentType string) echo.HandlerFunc {
+	body, err := demoFiles.ReadFile(name)
+	if err != nil {
+		panic(err) // embedded
+	}
+	return func(c echo.Context) error {
+		h := c.Response().Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Cache-Control", "no-cache") // the next build may bring another
+		return c.Blob(http.StatusOK, contentType, body)
+	}
+}
+
+// post publishes what the form says.
+func (d *demo) post(c echo.Context) error {
+	c.Response().Header().Set("Cache-Control", "no-store")
+	c.Response().Header().Set("X-Content-Type-Options", "nosniff")
+	r := c.Request()
+	fail := func(status int, sentence string) error {
+		return c.JSON(status, map[string]string{"error": sentence})
+	}
+
+	// There is no log-in here, so a page of another site must not get through:
+	// not with a request of its own (Fetch metadata, Origin), not with a form
+	// (a form cannot send JSON), and not under a name of its own that it has
+	// made point to this machine.
+	if arrivedOnLoopback(r) && !namesLoopback(r.Host) {
+		return fail(http.StatusForbidden, "this page is served to this machine only: use http://127.0.0.1 or http://localhost")
+	}
+	if err := d.origins.Check(r); err != nil {
+		return fail(http.StatusForbidden, "another site may not publish here")
+	}
+	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
+		return fail(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
+	}
+
+	var form struct{ User, Topic, Payload string }
+	body := json.NewDecoder(http.MaxBytesReader(c.Response(), r.Body, demoMaxBody))
+	err := body.Decode(&form)
+	if err == nil {
+		if _, err = body.Token(); err == io.EOF {
+			err = nil
+		} else if err == nil {
+			err = errors.New("more than one value")
+		}
+	}
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return fail(http.StatusRequestEntityTooLarge, "the message is too large: a payload has 1 MiB at most")
+	}
+	if err != nil {
+		return fail(http.StatusBadRequest, `the body must be JSON of the form {"user":"42","topic":"activity","payload":"…"}`)
+	}
+	switch {
+	case form.User == "":
+		return fail(http.StatusBadRequest, "a user id is needed; * stands for everybody")
+	case strings.Contains(form.User, ":"):
+		return fail(http.StatusBadRequest, "a user id has no colon: what follows the first one is the topic")
+	}
+
+	ctx, cancel := context.WithTimeout(r.Context(), demoPublishTimeout)
+	defer cancel()
+	receivers, err := d.publish(ctx, d.page.channel(form.User, form.Topic), form.Payload)
+	if err != nil {
+		return fail(http.StatusBadGateway, "Redis did not take the message: "+err.Error())
+	}
+	return c.JSON(http.StatusOK, map[string]int64{"receivers": receivers})
+}
+
+// channel is <prefix><user>[:<topic>].
+func (p demoPage) channel(user, topic string) string {
+	if topic == "" {
+		return p.Prefix + user
+	}
+	return p.Prefix + user + ":" + topic
+}
+
+// command is the line that one pastes into a shell, in words.
+func (p demoPage) command(topic, payload string) []string {
+	return []string{"redis-cli", "-p", strconv.Itoa(p.RedisPort), "PUBLISH", shellWord(p.channel(p.User, topic)), shellWord(payload)}
+}
+
+// shellWord quotes s for a POSIX shell, if it must be.
+func shellWord(s string) string {
+	special := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:/", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, special) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// arrivedOnLoopback reports whether the request came to an address that only this
+// machine reaches. A request that does not say where it came to counts as such.
+func arrivedOnLoopback(r *http.Request) bool {
+	addr, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+	return !ok || addr.IP.IsLoopback()
+}
+
+// namesLoopback reports whether a Host header names this machine in a way that
+// no foreign name server has a say in (RFC 6761, section 6.3, for localhost).
+func namesLoopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return err == nil && ip.IsLoopback()
+}

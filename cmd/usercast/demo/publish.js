@@ -1,0 +1,155 @@
+// The form that publishes.
+
+const BURST = 100;
+const TIMEOUT = 8_000; // ms
+
+export class Publisher {
+  #prefix;
+  #ledger;
+  #form;
+  #result = document.getElementById("result");
+  #buttons;
+
+  constructor(form, prefix, ledger) {
+    this.#prefix = prefix;
+    this.#ledger = ledger;
+    this.#form = form;
+    this.#buttons = form.querySelectorAll(".buttons button");
+    form.addEventListener("submit", e => {
+      e.preventDefault();
+      this.#publish();
+    });
+    form.addEventListener("keydown", e => {
+      if (e.key === "Enter" && (e.ctrlKey || e.metaKey)) {
+        e.preventDefault();
+        form.requestSubmit();
+      }
+    });
+    form.addEventListener("input", () => this.#showChannel());
+    form.querySelector("#burst").addEventListener("click", () => {
+      if (form.reportValidity()) this.#burst();
+    });
+    for (const target of form.querySelectorAll(".target")) {
+      target.addEventListener("click", () => {
+        this.#user.value = target.value;
+        this.#showChannel();
+      });
+    }
+    this.#showChannel();
+  }
+
+  /** Makes a target button stand for the user whom a panel shows. */
+  offer(panelKey, user) {
+    const target = this.#form.querySelector(`.target[data-panel="${panelKey}"]`);
+    target.value = target.textContent = user;
+    target.hidden = user === "" || user.includes(":") || user === "*";
+    this.#showChannel();
+  }
+
+  get #user() {
+    return this.#form.elements.user;
+  }
+
+  #message() {
+    const { user, topic, payload } = this.#form.elements;
+    return { user: user.value, topic: topic.value, payload: payload.value };
+  }
+
+  #showChannel() {
+    const { user, topic } = this.#message();
+    this.#user.setCustomValidity(user.includes(":") ? "A user id has no colon: put what follows it into the topic." : "");
+    document.getElementById("channel").textContent = this.#prefix + user + (topic && `:${topic}`);
+    for (const target of this.#form.querySelectorAll(".target")) {
+      target.setAttribute("aria-pressed", String(target.value === user));
+    }
+  }
+
+  async #publish() {
+    const message = this.#message();
+    try {
+      const receivers = await this.#send(message);
+      this.#say(`Redis handed it to ${subscribers(receivers)}.`, receivers > 0);
+    } catch (err) {
+      this.#say(err.message, false);
+    }
+  }
+
+  // One after the other: side by side they would overtake each other on their
+  // way to Redis, and the stream would seem to have lost the order.
+  async #burst() {
+    const message = this.#message();
+    const began = performance.now();
+    this.#busy(true);
+    try {
+      let fewest = Infinity;
+      for (let n = 1; n <= BURST; n++) {
+        fewest = Math.min(fewest, await this.#send({ ...message, payload: numbered(message.payload, n) }));
+      }
+      const took = Math.round(performance.now() - began);
+      this.#say(`${BURST} published in ${took} ms; Redis handed each to ${subscribers(fewest)}.`, fewest > 0);
+    } catch (err) {
+      this.#say(err.message, false);
+    } finally {
+      this.#busy(false);
+    }
+  }
+
+  /** Publishes one message; the error's message is a sentence for people. */
+  async #send(message) {
+    const publication = this.#ledger.note(message.user, message.topic, message.payload);
+    try {
+      return await post(message);
+    } catch (err) {
+      this.#ledger.forget(publication);
+      throw err;
+    }
+  }
+
+  #busy(busy) {
+    for (const button of this.#buttons) button.disabled = busy;
+  }
+
+  #say(text, fine) {
+    this.#result.textContent = text;
+    this.#result.classList.toggle("bad", !fine);
+  }
+}
+
+async function post(message) {
+  let answer, body;
+  try {
+    answer = await fetch("/publish", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(message),
+      signal: AbortSignal.timeout(TIMEOUT),
+    });
+    body = await answer.json();
+  } catch (err) {
+    if (err.name === "TimeoutError") {
+      throw new Error("No answer yet. Over HTTP/1.1 a browser keeps at most six connections to one host: close other tabs of this page.");
+    }
+    throw new Error("The hub does not answer. Is it still running?");
+  }
+  if (!answer.ok) throw new Error(`Not published: ${body.error}.`);
+  return body.receivers;
+}
+
+function subscribers(n) {
+  if (n === 0) return "no subscriber: the hub is not subscribed just now";
+  return n === 1 ? "1 subscriber" : `${n} subscribers`;
+}
+
+// numbered adds a number to a payload that is a JSON object, so that one sees the
+// order in which a burst arrives. Only the end of the text is touched: writing
+// the JSON anew would change numbers that JavaScript cannot hold.
+function numbered(payload, n) {
+  try {
+    const value = JSON.parse(payload);
+    if (typeof value !== "object" || value === null || Array.isArray(value)) return payload;
+    const comma = Object.keys(value).length ? "," : "";
+    return payload.replace(/\}\s*$/, `${comma}"n":${n}}`);
+  } catch {
+    return payload;
+  }
+}

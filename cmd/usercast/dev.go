@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/labstack/echo/v4"
+
+	"usercast/auth"
+	"usercast/transport/redis"
+)
+
+type devCmd struct {
+	Config
+}
+
+// devUser is the user of the line to try, whose stream the demo page opens.
+const devUser = "42"
+
+func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
+	var k checker
+	c.check(&k)
+	if !isLoopback(c.Listen) {
+		k.wrong("listen", "dev asks nobody for a log-in and so listens on this machine only: 127.0.0.1:8080")
+	}
+	if c.Path == "/publish" || strings.HasPrefix(c.Path, "/demo/") {
+		k.wrong("path", "%q is the demo page's", c.Path)
+	}
+	if err := k.err(); err != nil {
+		return err
+	}
+	store, port, err := startEmbeddedRedis()
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	server, err := redis.ParseServer("redis://"+store.Addr(), redis.ServerOptions{})
+	if err != nil {
+		return err
+	}
+	commands := redis.NewCommands(server)
+	defer commands.Close()
+	app, err := NewApp(c.Config, Parts{
+		Redis:        server,
+		Authenticate: auth.Insecure,
+		Navigate:     true,
+		Mount: func(e *echo.Echo) {
+			mountDemo(e, demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}, commands.Publish)
+		},
+		Log: newLog(&c.Config, os.Stderr),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(stdout, `usercast dev: a hub with an embedded Redis, to try things out on this machine
+  open     http://%s/
+  try      redis-cli -p %d PUBLISH %s%s:activity '{"kind":"comment","id":7}'
+  or       usercast publish --redis redis://%s %s:activity '{"kind":"comment","id":7}'
+  metrics  http://%s/metrics
+`, app.PublicAddr(), port, c.ChannelPrefix, devUser, store.Addr(), devUser, app.AdminAddr())
+	return app.Run(ctx)
+}
+
+// startEmbeddedRedis listens on Redis's own port or the next one that is free.
+// miniredis is made for tests: it is right for one developer, and for no more.
+func startEmbeddedRedis() (store *miniredis.Miniredis, port int, err error) {
+	const first, tries = 6379, 100
+	for port = first; port < first+tries; port++ {
+		store = miniredis.NewMiniRedis()
+		err = store.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err == nil {
+			return store, port, nil
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			break
+		}
+	}
+	return nil, 0, fmt.Errorf("start the embedded Redis on 127.0.0.1: %w", err)
+}

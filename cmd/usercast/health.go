@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+)
+
+type healthCmd struct {
+	AdminListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"The hub's admin listener, as given to it (${default})."`
+}
+
+// Run exits 0 when the hub is ready, and says why when it is not.
+func (c *healthCmd) Run(ctx context.Context, stdout io.Writer) error {
+	var k checker
+	checkAddress(&k, "admin-listen", c.AdminListen)
+	if err := k.err(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(c.AdminListen)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		if ue := new(url.Error); errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return fmt.Errorf("no answer from %s: %w", r.URL.Host, err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	if err != nil {
+		return fmt.Errorf("read the answer of %s: %w", r.URL.Host, err)
+	}
+	text := strings.TrimSpace(string(body))
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s is not ready: %s", r.URL.Host, text)
+	}
+	_, err = fmt.Fprintln(stdout, text)
+	return err
+}
+
+// dialable turns an address to listen on into one to dial: 0.0.0.0 and an empty
+// host mean this machine.
+func dialable(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip.Is6() {
+			host = "::1"
+		}
+	}
+	return net.JoinHostPort(host, port)
+}

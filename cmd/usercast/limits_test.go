@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/hub"
+	"usercast/internal/redistest"
+)
+
+// soon is what "at once" means on a loaded machine: far below the ping interval
+// of these tests, at which a gone browser would show at last.
+const soon = 5 * time.Second
+
+func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--ping-interval", "10m")
+	for name, leave := range map[string]func(*net.TCPConn) error{
+		"closed":      (*net.TCPConn).Close,
+		"half-closed": (*net.TCPConn).CloseWrite,
+		"reset": func(c *net.TCPConn) error {
+			c.SetLinger(0)
+			return c.Close()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			pages := h.openPages(t, 10, func(int) string { return "user=42" })
+			before := h.scrape(t)
+			for _, p := range pages[:4] {
+				if err := leave(p.conn.(*net.TCPConn)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			within(t, soon, "the gauge has forgotten them", func() bool { return h.scrape(t)["usercast_clients"] == 6 })
+			after := h.scrape(t)
+			if n := after.with("usercast_disconnects_total", "closed") - before.with("usercast_disconnects_total", "closed"); n != 4 {
+				t.Errorf("%v streams are counted as closed, want 4: %v", n, after)
+			}
+			if after["usercast_users"] != 1 {
+				t.Errorf("%v users", after["usercast_users"])
+			}
+			for _, p := range pages {
+				p.close()
+			}
+			within(t, soon, "nobody is left", func() bool { m := h.scrape(t); return m["usercast_clients"] == 0 && m["usercast_users"] == 0 })
+		})
+	}
+}
+
+func TestQuietStreamIsPinged(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--ping-interval", "200ms")
+	app := newPublisher(t, server.Addr())
+	p := h.openPage(t, "user=42")
+	seen := h.openPage(t, "user=42&ping=event")
+	seen.wantEvent(t, "ping", "{}")
+	if p.block(); p.comments != 1 {
+		t.Error("a quiet stream gets no comment")
+	}
+	// The position moves on with what others got.
+	before := p.lastID
+	app.publish(t, "user-7", "for somebody else")
+	eventually(t, "the position is told", func() bool {
+		e, fires, err := p.block()
+		if fires || err != nil {
+			t.Fatalf("got %+v, %v", e, err)
+		}
+		return p.lastID != before
+	})
+	// From there nothing is missing.
+	back := h.openPage(t, "user=42", "Last-Event-ID: "+p.lastID)
+	app.publish(t, "user-42", "hello")
+	back.want(t, "hello")
+}
+
+func TestMaxAgeEndsAStreamCleanly(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--max-age", "500ms", "--retry", "2s")
+	start := time.Now()
+	for range 3 {
+		p := h.openPage(t, "user=42")
+		p.retry = 0
+		p.wantEvent(t, "bye", `{"reason":"max_age"}`)
+		p.wantEnd(t)
+		if age := time.Since(start); age < 400*time.Millisecond {
+			t.Errorf("ended after %v, want 500 ms ± 20 %%", age)
+		}
+		if p.retry < time.Second || p.retry > 3*time.Second {
+			t.Errorf("retry %v, want 2 s ± 50 %%", p.retry)
+		}
+		start = time.Now()
+	}
+	if s := h.hub.Stats(); s.Disconnects[hub.ErrMaxAge] != 3 {
+		t.Errorf("disconnects: %v, want 3 of max_age", s.Disconnects)
+	}
+}
+
+// A browser is told "not now" inside a stream, since an error status would end
+// its EventSource for good; anybody else gets a status.
+func TestRefusals(t *testing.T) {
+	for _, test := range []struct {
+		flag, reason string
+		code         int
+	}{
+		{"--max-clients", "clients", 503},
+		{"--max-clients-per-user", "user-limit", 429},
+	} {
+		t.Run(test.reason, func(t *testing.T) {
+			server := redistest.Start(t)
+			h := startHub(t, server, test.flag, "2", "--retry", "2s")
+			first := h.openPage(t, "user=42")
+			h.openPage(t, "user=42")
+			h.refuses(t, test.reason, test.code)
+			if test.reason == "user-limit" {
+				h.openPage(t, "user=7")
+			}
+			if m := h.scrape(t); m.with("usercast_rejects_total", test.reason) != 3 || m.sum("usercast_rejects_total") != 3 {
+				t.Errorf("%v refusals are counted, want 3", m.with("usercast_rejects_total", test.reason))
+			}
+			first.close()
+			eventually(t, "there is room", func() bool { return h.hub.Stats().Disconnects[hub.ErrClosed] == 1 })
+			p := h.openPage(t, "user=42")
+			newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
+			p.want(t, "hello")
+		})
+	}
+	t.Run("off", func(t *testing.T) {
+		server := redistest.Start(t)
+		h := startHub(t, server, "--max-clients", "0", "--max-clients-per-user", "0")
+		h.openPages(t, 100, func(int) string { return "user=42" })
+	})
+}
+
+// refuses wants user 42 to be refused: once a browser, twice somebody else. The
+// flag --retry is 2s.
+func (h *liveHub) refuses(t *testing.T, reason string, code int) {
+	t.Helper()
+	p, err := dialPage(h.PublicAddr(), "user=42")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	if p.head.StatusCode != 200 || p.head.Header.Get("Content-Type") != "text/event-stream" {
+		t.Fatalf("a browser is refused with %s, %v", p.head.Status, p.head.Header)
+	}
+	p.wantEvent(t, "busy", `{"reason":"`+reason+`"}`)
+	p.wantEnd(t)
+	if p.retry < 5*time.Second || p.retry > 15*time.Second {
+		t.Errorf("retry %v, want 10 s ± 50 %%", p.retry)
+	}
+	if p.lastID != "" {
+		t.Errorf("a refusal moves the page's position to %s", p.lastID)
+	}
+	for _, accept := range []string{"*/*", "application/json"} {
+		a := ask(t, "GET", h.public("/events?user=42"), "Accept: "+accept)
+		if a.code != code {
+			t.Errorf("Accept %s is refused with %d, want %d", accept, a.code, code)
+		}
+		if s, err := strconv.Atoi(a.header.Get("Retry-After")); err != nil || s < 5 || s > 15 {
+			t.Errorf("Retry-After: %q, want 5 to 15 seconds", a.header.Get("Retry-After"))
+		}
+		if !strings.HasPrefix(a.body, `{"error":"`) {
+			t.Errorf("body %q", a.body)
+		}
+	}
+}
+
+func TestStreamsHead(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--retry", "2s", "--allow-origin", "https://app.example")
+	retries := map[time.Duration]bool{}
+	for range 20 {
+		p := h.openPage(t, "user=42", "Origin: https://app.example")
+		for name, want := range map[string]string{
+			"Content-Type":                     "text/event-stream",
+			"Cache-Control":                    "no-cache, no-store, no-transform",
+			"X-Accel-Buffering":                "no",
+			"X-Content-Type-Options":           "nosniff",
+			"Access-Control-Allow-Origin":      "https://app.example",
+			"Access-Control-Allow-Credentials": "true",
+			"Vary":                             "Origin",
+		} {
+			if got := p.head.Header.Values(name); fmt.Sprint(got) != fmt.Sprint([]string{want}) {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		if p.retry < time.Second || p.retry > 3*time.Second {
+			t.Errorf("retry %v, want 2 s ± 50 %%", p.retry)
+		}
+		retries[p.retry] = true
+	}
+	if len(retries) < 10 {
+		t.Errorf("20 clients come back at %d different times", len(retries))
+	}
+}

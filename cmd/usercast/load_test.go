@@ -1,0 +1,176 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+	"usercast/internal/redistest"
+)
+
+// One connection to Redis, whatever the number of browsers.
+func TestOneSubscriptionForFiveThousandStreams(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens 5,000 streams")
+	}
+	server := redistest.Start(t)
+	h := startHub(t, server, "--max-clients-per-user", "0")
+	app := newPublisher(t, server.Addr())
+	pages := h.openPages(t, 5000, func(i int) string { return fmt.Sprintf("user=%d", i%1000) })
+
+	if n := app.publish(t, "user-*", "to all"); n != 1 {
+		t.Errorf("%d subscribers heard a message, want 1", n)
+	}
+	each(t, len(pages), func(i int) error { return pages[i].expect("message", "to all") })
+
+	var ours []string
+	for line := range strings.Lines(app.do(t, "CLIENT", "LIST")) {
+		if strings.Contains(line, " name=usercast ") {
+			ours = append(ours, line)
+		}
+	}
+	if len(ours) != 1 || !strings.Contains(ours[0], " psub=1 ") {
+		t.Errorf("want one connection, with one pattern, got:\n%s", strings.Join(ours, ""))
+	}
+	if m := h.scrape(t); m["usercast_clients"] != 5000 || m["usercast_users"] != 1000 {
+		t.Errorf("%v clients of %v users, want 5000 of 1000", m["usercast_clients"], m["usercast_users"])
+	}
+}
+
+func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
+	const users, each200 = 200, 100
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	pages := h.openPages(t, users, func(i int) string { return fmt.Sprintf("user=%d", i) })
+
+	received := make(chan error, users)
+	for _, p := range pages {
+		go func() { received <- p.expectNumbers(each200) }()
+	}
+	app.burst(t, users*each200, func(i int) (string, string) {
+		return fmt.Sprintf("user-%d:n", i%users), strconv.Itoa(i / users)
+	})
+	for range pages {
+		if err := <-received; err != nil {
+			t.Error(err)
+		}
+	}
+	// What comes next is new: nothing came twice.
+	app.publish(t, "user-*", "last")
+	for _, p := range pages {
+		p.want(t, "last")
+	}
+	if m := h.scrape(t); m.sum("usercast_messages_received_total") != users*each200+1 || m.sum("usercast_deliveries_total") != users*(each200+1) {
+		t.Errorf("%v received, %v delivered", m.sum("usercast_messages_received_total"), m.sum("usercast_deliveries_total"))
+	}
+}
+
+// A stream's queue has room for what a pipelining app sends at once.
+func TestBurstEndsNoHealthyStream(t *testing.T) {
+	const streams, burst = 50, 1000
+	server := redistest.Start(t)
+	for name, channel := range map[string]func(i int) string{
+		"one user after the other": func(i int) string { return fmt.Sprintf("user-%d", i/burst) },
+		"all users in turn":        func(i int) string { return fmt.Sprintf("user-%d", i%streams) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := startHub(t, server)
+			app := newPublisher(t, server.Addr())
+			pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+			received := make(chan error, streams)
+			for _, p := range pages {
+				go func() { received <- p.expectNumbers(burst) }()
+			}
+			sent := make(map[string]int)
+			app.burst(t, streams*burst, func(i int) (string, string) {
+				c := channel(i)
+				sent[c]++
+				return c, strconv.Itoa(sent[c] - 1)
+			})
+			for range pages {
+				if err := <-received; err != nil {
+					t.Error(err)
+				}
+			}
+			if s := h.hub.Stats(); s.Clients != streams || s.Deliveries != streams*burst {
+				t.Errorf("%d streams are left and took %d messages, want %d and %d", s.Clients, s.Deliveries, streams, streams*burst)
+			}
+		})
+	}
+}
+
+// The same when each message goes to all: a broadcast is work for every stream.
+func TestBurstOfBroadcastsEndsNoHealthyStream(t *testing.T) {
+	const streams, burst = 50, 1000
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+	received := make(chan error, streams)
+	for _, p := range pages {
+		go func() { received <- p.expectNumbers(burst) }()
+	}
+	app.burst(t, burst, func(i int) (string, string) { return "user-*", strconv.Itoa(i) })
+	for range pages {
+		if err := <-received; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// A page that stops reading costs its own stream, not its neighbours'.
+func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--write-timeout", "2s", "--send-buffer", "4096")
+	app := newPublisher(t, server.Addr())
+	healthy := h.openPage(t, "user=42")
+	stopped := h.openPage(t, "user=42")
+
+	// More than the kernel's buffers take, far less than the queue's bound.
+	const messages, length = 40, 20_000
+	large := strings.Repeat("x", length)
+	go func() {
+		for range messages {
+			healthy.expect("message", large)
+		}
+	}()
+	for range messages {
+		app.publish(t, "user-42", large)
+	}
+	eventually(t, "the stopped stream has ended", func() bool { return h.hub.Stats().Clients == 1 })
+	if s := h.hub.Stats(); s.Disconnects[hub.ErrSlow] != 1 {
+		t.Errorf("disconnects: %v, want one slow", s.Disconnects)
+	}
+	for {
+		_, err := stopped.next()
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error("the connection of the stopped stream was not closed")
+		}
+		break
+	}
+}
+
+// expectNumbers wants the messages 0…n-1 with growing ids.
+func (p *page) expectNumbers(n int) error {
+	var last uint64
+	for i := range n {
+		if err := p.expect("message", strconv.Itoa(i)); err != nil {
+			return err
+		}
+		_, digits, _ := strings.Cut(p.lastID, "-")
+		seq, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil || seq <= last {
+			return fmt.Errorf("message %d has the id %q, after %d", i, p.lastID, last)
+		}
+		last = seq
+	}
+	return nil
+}

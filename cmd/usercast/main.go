@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/alecthomas/kong"
+)
+
+// commands is the command line. Every flag may also be given as
+// USERCAST_<FLAG>.
+type commands struct {
+	Serve   serveCmd   `cmd:"" help:"Run the hub beside an app and its Redis."`
+	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for trying it out on this machine."`
+	Publish publishCmd `cmd:"" help:"Publish one message to a user, or to everybody."`
+	Health  healthCmd  `cmd:"" help:"Ask a running hub whether it is ready; for images without a shell."`
+	Version versionCmd `cmd:"" help:"Say which version this is."`
+}
+
+// Exit codes, as the contract has them.
+const (
+	exitFailure = 1
+	exitUsage   = 2
+)
+
+// A usageError is for the user to mend on the command line. Joined errors are
+// one fault each.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func main() {
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// run is the program from arguments to exit code.
+func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	var cli commands
+	exited := -1
+	parser, err := kong.New(&cli,
+		kong.Name("usercast"),
+		kong.Description("Pushes what an app publishes to Redis to each user's open browsers, over one Redis subscription."),
+		kong.DefaultEnvars("USERCAST"),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { exited = code }),
+		kong.Vars{"redis_default": defaultRedis, "prefix_default": defaultPrefix},
+		kong.BindTo(stdin, (*io.Reader)(nil)),
+		kong.BindTo(stdout, (*io.Writer)(nil)),
+	)
+	if err != nil {
+		panic(err) // the struct tags are wrong
+	}
+	command, err := parser.Parse(args)
+	if exited >= 0 { // --help
+		return exited
+	}
+	if err != nil {
+		return report(stderr, usageError{err})
+	}
+	ctx, stop := signals(stderr)
+	defer stop()
+	command.BindTo(ctx, (*context.Context)(nil))
+	return report(stderr, command.Run())
+}
+
+// report writes one plain line a fault and returns the exit code for err.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	for _, fault := range faults(err) {
+		fmt.Fprintf(stderr, "usercast: %v\n", fault)
+	}
+	if errors.As(err, new(usageError)) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// faults takes joined errors apart.
+func faults(err error) []error {
+	var usage usageError
+	if errors.As(err, &usage) {
+		err = usage.error
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

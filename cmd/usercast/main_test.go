@@ -1,0 +1,50 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+// asProgram in the environment makes the test binary be usercast itself: tests
+// that need a process of its own start it so.
+const asProgram = "TEST_BINARY_IS_USERCAST"
+
+// patience bounds waiting for something that will come. It is long because it
+// only matters to a test that fails.
+const patience = 30 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections() // what the command health has asked over
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// eventually waits until done.
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	within(t, patience, what, done)
+}
+
+// within is eventually for a promise that names a time.
+func within(t *testing.T, d time.Duration, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(d); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v in vain until %s", d, what)
+		}
+	}
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
+	const streams = 1000
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+	before := newPublisher(t, server.Addr())
+	before.publish(t, "user-*", "before")
+	each(t, streams, func(i int) error { return pages[i].expect("message", "before") })
+
+	server.Kill()
+	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feed.Stats().Connected })
+	if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
+		t.Errorf("/readyz is %d while Redis is away: a balancer would end every EventSource for good", a.code)
+	}
+	if a := ask(t, "GET", h.private("/readyz")); a.code != 200 || a.feeds(t)[0].Connected {
+		t.Errorf("the admin listener tells of no outage: %d %s", a.code, a.body)
+	}
+	if m := h.scrape(t); m.sum("usercast_redis_connected") != 0 {
+		t.Error("usercast_redis_connected is 1 while Redis is away")
+	}
+
+	server.Restart()
+	within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.feed.Stats().Generation == 2 })
+	after := newPublisher(t, server.Addr())
+	after.publish(t, "user-*", "to all")
+	for i := range streams {
+		after.publish(t, fmt.Sprintf("user-%d", i), fmt.Sprint("after ", i))
+	}
+	each(t, streams, func(i int) error {
+		if err := pages[i].expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
+			return err
+		}
+		if err := pages[i].expect("message", "to all"); err != nil {
+			return err
+		}
+		return pages[i].expect("message", fmt.Sprint("after ", i))
+	})
+	m := h.scrape(t)
+	if m["usercast_clients"] != streams || m["usercast_connects_total"] != streams {
+		t.Errorf("%v of %v streams are open, want all of %d", m["usercast_clients"], m["usercast_connects_total"], streams)
+	}
+	if m.with("usercast_gaps_total", "redis-reconnect") != streams || m.sum("usercast_redis_reconnects_total") != 1 || m.sum("usercast_redis_connected") != 1 {
+		t.Errorf("gaps %v, reconnects %v, connected %v", m.with("usercast_gaps_total", "redis-reconnect"),
+			m.sum("usercast_redis_reconnects_total"), m.sum("usercast_redis_connected"))
+	}
+}
+
+// A stream with nothing else to get hears of the gap too, in time, and not at
+// the same moment as all the others.
+func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
+	const streams = 600
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+	server.Restart()
+	heard := make(chan time.Time, streams)
+	for _, p := range pages {
+		go func() {
+			if err := p.expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
+				t.Error(err)
+			}
+			heard <- time.Now()
+		}()
+	}
+	first := <-heard
+	last := first
+	for range streams - 1 {
+		last = <-heard
+	}
+	if over := last.Sub(first); over < 300*time.Millisecond || over > gapSpread+2*time.Second {
+		t.Errorf("%d pages refetch within %v", streams, over)
+	}
+}
+
+func TestHubStartsWithoutRedis(t *testing.T) {
+	server := redistest.Start(t)
+	relay := redistest.StartRelay(t, server.Addr()) // it counts the attempts
+	server.Kill()
+	h := runHub(t, newHub(t, relay.URL()))
+
+	eventually(t, "the hub has tried often", func() bool { return relay.Accepted() > 3 })
+	if n := len(h.log.lines("level=WARN")); n != 1 {
+		t.Errorf("%d warnings about one fault:\n%s", n, h.log)
+	}
+	if a := ask(t, "GET", h.public("/readyz")); a.code != 503 || a.body != "not ready\n" {
+		t.Errorf("public /readyz before the first subscription: %d %q", a.code, a.body)
+	}
+	if a := ask(t, "GET", h.private("/readyz")); a.code != 503 || a.feeds(t)[0].Connected {
+		t.Errorf("admin /readyz before the first subscription: %d %q", a.code, a.body)
+	}
+	if a := ask(t, "GET", h.public("/livez")); a.code != 200 {
+		t.Errorf("/livez without Redis: %d", a.code)
+	}
+	early := h.openPage(t, "user=42") // a 200 and a position, and then nothing
+
+	server.Restart()
+	eventually(t, "the hub is ready", func() bool { return ask(t, "GET", h.public("/readyz")).code == 200 })
+	late := h.openPage(t, "user=42")
+	newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
+	early.wantGap(t, "redis-reconnect")
+	early.want(t, "hello")
+	late.want(t, "hello")
+	if a := ask(t, "GET", h.private("/readyz")); a.code != 200 || !a.feeds(t)[0].Connected {
+		t.Errorf("admin /readyz after the first subscription: %d %q", a.code, a.body)
+	}
+	if m := h.scrape(t); m.sum("usercast_redis_reconnects_total") != 0 {
+		t.Error("the first subscription is counted as a reconnect")
+	}
+
+	// Nor does a later outage turn it red.
+	server.Kill()
+	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feed.Stats().Connected })
+	if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
+		t.Errorf("public /readyz in an outage: %d", a.code)
+	}
+}
+
+// A gap that nobody has heard yet is not lost when the page goes and comes back.
+func TestPageThatComesBackWithAnOldIDHearsOfAGap(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	p := h.openPage(t, "user=42")
+	app.publish(t, "user-42", "one")
+	p.want(t, "one")
+	id := p.lastID
+	p.close()
+
+	// Nothing has happened since: nothing is announced.
+	same := h.openPage(t, "user=42", "Last-Event-ID: "+id)
+	app.publish(t, "user-42", "two")
+	same.want(t, "two")
+	// Something has.
+	h.openPage(t, "user=42", "Last-Event-ID: "+id).wantGap(t, "history-expired")
+	h.openPage(t, "user=42&last-event-id="+id).wantGap(t, "history-expired")
+	// No id is an error: the browser would send it for ever.
+	for _, strange := range []string{"1", "abc-1", "9999999999999-0", id + "0", "-", "x y", "\xff", "*"} {
+		h.openPage(t, "user=42", "Last-Event-ID: "+strange).wantGap(t, "unknown-id")
+	}
+	// The header wins, for it is newer than the page's URL.
+	fresh := h.openPage(t, "user=42&last-event-id=abc-1", "Last-Event-ID: "+h.openPage(t, "user=42").lastID)
+	app.publish(t, "user-42", "three")
+	fresh.want(t, "three")
+}
+
+// feeds reads the body of the admin listener's /readyz.
+func (a answer) feeds(t *testing.T) []struct{ Connected bool } {
+	t.Helper()
+	var status struct{ Feeds []struct{ Connected bool } }
+	if err := json.Unmarshal([]byte(a.body), &status); err != nil || len(status.Feeds) == 0 {
+		t.Fatalf("/readyz says %q: %v", a.body, err)
+	}
+	return status.Feeds
+}

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"usercast/transport/redis"
+)
+
+type publishCmd struct {
+	redisConfig
+	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
+
+	To   string `arg:"" name:"user[:topic]" help:"Who gets it; '*' is everybody."`
+	Data string `arg:"" optional:"" default:"-" help:"The payload; - or nothing: read from standard input."`
+}
+
+func (c *publishCmd) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+	var k checker
+	server := c.server(&k)
+	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	user, topic, _ := strings.Cut(c.To, ":")
+	channel, err := redis.Channel(c.ChannelPrefix, user, topic)
+	if err != nil {
+		k.faults = append(k.faults, fmt.Errorf("%q: %w", c.To, err))
+	}
+	if err := k.err(); err != nil {
+		return err
+	}
+	payload := c.Data
+	if payload == "-" {
+		b, err := io.ReadAll(stdin)
+		if err != nil {
+			return fmt.Errorf("read the payload: %w", err)
+		}
+		payload = string(b)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	commands := redis.NewCommands(server)
+	defer commands.Close()
+	n, err := commands.Publish(ctx, channel, payload)
+	if err != nil {
+		return fmt.Errorf("publish to %s: %w", server.Name(), err)
+	}
+	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, plural(n, "hub", "hubs"))
+	return err
+}
+
+func plural(n int64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"usercast/internal/redistest"
+)
+
+func TestMessageReachesItsUsersStreamsAndNobodyElses(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	tab, phone := h.openPage(t, "user=42"), h.openPage(t, "user=42")
+	stranger, namesake := h.openPage(t, "user=7"), h.openPage(t, "user=4")
+
+	app.publish(t, "user-42:activity", `{"kind":"comment","id":7}`)
+	app.publish(t, "user-42", "without a topic")
+	app.publish(t, "user-422:activity", "for a longer name")
+	for _, user := range []string{"4", "7", "42"} {
+		app.publish(t, "user-"+user, "last")
+	}
+	for _, p := range []*page{tab, phone} {
+		p.want(t, `{"kind":"comment","id":7}`, "without a topic", "last")
+	}
+	stranger.want(t, "last")
+	namesake.want(t, "last")
+}
+
+func TestTopicFilterLetsOnlyItsTopicsThrough(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	pages := map[string]*page{}
+	for _, filter := range []string{"", "&topic=a", "&topic=a&topic=b:c", "&topic=", "&topic=a&topic=", "&topic=none"} {
+		pages[filter] = h.openPage(t, "user=42"+filter)
+	}
+	for _, channel := range []string{"user-42:a", "user-42:b", "user-42:b:c", "user-42", "user-42:", "user-42:A"} {
+		app.publish(t, channel, channel)
+	}
+	app.publish(t, "user-*", "topic: ") // a broadcast goes through the filter as well
+	app.publish(t, "user-*:a", "topic: a")
+	app.publish(t, "user-*:none", "topic: none")
+	for filter, want := range map[string][]string{
+		"":                   {"user-42:a", "user-42:b", "user-42:b:c", "user-42", "user-42:", "user-42:A", "topic: ", "topic: a", "topic: none"},
+		"&topic=a":           {"user-42:a", "topic: a"},
+		"&topic=a&topic=b:c": {"user-42:a", "user-42:b:c", "topic: a"},
+		"&topic=":            {"user-42", "user-42:", "topic: "},
+		"&topic=a&topic=":    {"user-42:a", "user-42", "user-42:", "topic: ", "topic: a"},
+		"&topic=none":        {"topic: none"},
+	} {
+		t.Run(filter, func(t *testing.T) { pages[filter].want(t, want...) })
+	}
+	h.stop(errInterrupt)
+	for filter, p := range pages {
+		if e, err := p.next(); err != nil || e.name != "bye" {
+			t.Errorf("filter %q let through %+v, %v", filter, e, err)
+		}
+	}
+}
+
+func TestEventTopicNamesEventsAfterTheirTopic(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	named, plain := h.openPage(t, "user=42&event=topic"), h.openPage(t, "user=42")
+	for _, test := range []struct{ topic, name string }{
+		{"activity", "activity"}, {"a:b c", "a:b c"}, {"grüße", "grüße"}, {"Gap", "Gap"},
+		{"", "message"}, {"a\nid: 1", "message"}, {"a\r", "message"}, {"a\x00", "message"},
+		{"open", "message"}, {"error", "message"}, {"message", "message"}, {"gap", "message"},
+		{"busy", "message"}, {"bye", "message"}, {"ping", "message"},
+	} {
+		app.publish(t, "user-42:"+test.topic, "of "+test.topic)
+		want := strings.ReplaceAll("of "+test.topic, "\r", "\n")
+		named.wantEvent(t, test.name, want)
+		plain.wantEvent(t, "message", want)
+	}
+}
+
+func TestBroadcastReachesEveryStream(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	pages := h.openPages(t, 40, func(i int) string { return fmt.Sprintf("user=%d", i%10) })
+	app.publish(t, "user-3", "before")
+	app.publish(t, "user-*", "to all")
+	app.publish(t, "user-*:news", "news to all")
+	app.publish(t, "user-3", "after")
+	for i, p := range pages {
+		want := []string{"to all", "news to all"}
+		if i%10 == 3 {
+			want = []string{"before", "to all", "news to all", "after"}
+		}
+		p.want(t, want...)
+	}
+	if m := h.scrape(t); m.sum("usercast_messages_routed_total") != 4 || m.sum("usercast_deliveries_total") != 88 {
+		t.Errorf("counted %v messages routed and %v deliveries, want 4 and 88",
+			m.sum("usercast_messages_routed_total"), m.sum("usercast_deliveries_total"))
+	}
+}
+
+func TestBroadcastUserCanBeAnotherOrNobody(t *testing.T) {
+	server := redistest.Start(t)
+	off := startHub(t, server, "--broadcast-user", "")
+	other := startHub(t, server, "--broadcast-user", "all")
+	app := newPublisher(t, server.Addr())
+	offPage, otherPage := off.openPage(t, "user=42"), other.openPage(t, "user=42")
+
+	app.publish(t, "user-*", "a star")
+	app.publish(t, "user-all:news", "to all")
+	app.publish(t, "user-", "malformed")
+	app.publish(t, "user-42", "last")
+	offPage.want(t, "last")
+	otherPage.want(t, "to all", "last")
+	for _, u := range []string{"*", "all", "", "a:b"} {
+		if a := ask(t, "GET", other.public("/events?user="+u)); a.code != 403 {
+			t.Errorf("user %q may log in: %d", u, a.code)
+		}
+	}
+	if a := ask(t, "GET", off.public("/events?user=*")); a.code != 403 {
+		t.Errorf("user * may log in although there is no broadcast: %d", a.code)
+	}
+}
+
+// The prefix is taken literally, although PSUBSCRIBE takes patterns.
+func TestGlobCharactersInThePrefixMatchThemselves(t *testing.T) {
+	server := redistest.Start(t)
+	for _, test := range []struct {
+		prefix  string
+		foreign []string // channels that the unescaped pattern would match
+	}{
+		{"app[1]*-", []string{"app1-42", "app1x-42", "app[1]x-42"}},
+		{`a?b\*`, []string{"axb42", `axb*42`, "a?b*42"}},
+		{"[^x]", []string{"y42"}},
+	} {
+		t.Run(test.prefix, func(t *testing.T) {
+			h := startHub(t, server, "--channel-prefix", test.prefix)
+			app := newPublisher(t, server.Addr())
+			p := h.openPage(t, "user=42")
+			for _, channel := range test.foreign {
+				if n := app.publish(t, channel, "foreign"); n != 0 {
+					t.Errorf("the hub subscribed to %s too", channel)
+				}
+			}
+			if n := app.publish(t, test.prefix+"42:a", "hello"); n != 1 {
+				t.Errorf("%d hubs heard the message, want 1", n)
+			}
+			p.want(t, "hello")
+			if got := h.scrape(t).sum("usercast_messages_received_total"); got != 1 {
+				t.Errorf("%v messages received, want 1", got)
+			}
+		})
+	}
+}
+
+func TestPayloadsArriveUnchanged(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server)
+	app := newPublisher(t, server.Addr())
+	p := h.openPage(t, "user=42")
+	var all []string
+	for _, payload := range []string{
+		"", " ", "\n", "\n\n", "a\nb", "a\rb", "a\r\nb", "\r\n\r\n", "trailing\n", ": no comment", "data: no field",
+		"id: 1\n\ndata: no second event", "\ufeffbom", "grüße 👋", "\x00", "\xff\xfe", strings.Repeat("x", 200_000),
+		strings.Repeat("line\n", 5000), string(allBytes()),
+	} {
+		app.publish(t, "user-42", payload)
+		all = append(all, strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(payload))
+	}
+	p.want(t, all...)
+}
+
+func allBytes() []byte {
+	b := make([]byte, 256)
+	for i := range b {
+		b[i] = byte(i)
+	}
+	return slices.Concat(b, b)
+}

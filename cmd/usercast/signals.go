@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+// Why Run is to stop, as the context's cause.
+var (
+	errTerminate = errors.New("asked to stop")      // SIGTERM: drain
+	errInterrupt = errors.New("asked to stop soon") // SIGINT: without delay and spreading
+)
+
+// signals returns a context that the first SIGTERM or SIGINT cancels with the
+// cause above. A second signal ends the process at once with 1.
+func signals(stderr io.Writer) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	c := make(chan os.Signal, 2) // the second must not be lost while the first is handled
+	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
+	go func() {
+		sig, open := <-c
+		if !open {
+			return
+		}
+		if sig == syscall.SIGTERM {
+			cancel(errTerminate)
+		} else {
+			cancel(errInterrupt)
+		}
+		if _, open = <-c; open {
+			fmt.Fprintln(stderr, "usercast: second signal, stopping at once")
+			os.Exit(exitFailure)
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(c)
+		close(c)
+		cancel(nil)
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/dustin/go-humanize"
+)
+
+// A flag's value keeps the error of reading it, so that check can report every
+// wrong flag at once; the parser would stop at the first.
+type value[T any] struct {
+	T   T
+	err error
+}
+
+type (
+	duration struct{ value[time.Duration] }
+	size     struct{ value[int] } // bytes: 1048576, 1MiB, 128KiB
+	count    struct{ value[int] }
+	// autoCount is a count, or "auto", which is -1.
+	autoCount struct{ value[int] }
+)
+
+const auto = -1
+
+func (d *duration) UnmarshalText(text []byte) error {
+	if d.T, d.err = time.ParseDuration(string(text)); d.err != nil {
+		d.err = fmt.Errorf("%q is not a duration such as 15s or 2m", text)
+	}
+	return nil
+}
+
+func (s *size) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil || n > 1<<40 {
+		err = fmt.Errorf("%q is not a size such as 128KiB or 1MiB", text)
+	}
+	s.T, s.err = int(n), err
+	return nil
+}
+
+func (c *count) UnmarshalText(text []byte) error {
+	if c.T, c.err = strconv.Atoi(string(text)); c.err != nil {
+		c.err = fmt.Errorf("%q is not a whole number", text)
+	}
+	return nil
+}
+
+func (c *autoCount) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		c.T = auto
+		return nil
+	}
+	var n count
+	n.UnmarshalText(text)
+	if c.value = n.value; c.err != nil || c.T < 0 {
+		c.err = fmt.Errorf("%q is neither auto nor a whole number", text)
+	}
+	return nil
+}
+
+// A checker collects what is wrong with the flags.
+type checker struct{ faults []error }
+
+// wrong adds a fault of one flag.
+func (c *checker) wrong(flag, format string, args ...any) {
+	c.faults = append(c.faults, fmt.Errorf("--%s: %w", flag, fmt.Errorf(format, args...)))
+}
+
+// read adds err, if any, and reports whether there was none.
+func (c *checker) read(flag string, err error) bool {
+	if err != nil {
+		c.wrong(flag, "%w", err)
+	}
+	return err == nil
+}
+
+// positive wants a duration above 0.
+func (c *checker) positive(flag string, d duration) {
+	if c.read(flag, d.err) && d.T <= 0 {
+		c.wrong(flag, "must be longer than 0")
+	}
+}
+
+// notNegative wants a duration of 0 or more.
+func (c *checker) notNegative(flag string, d duration) {
+	if c.read(flag, d.err) && d.T < 0 {
+		c.wrong(flag, "must not be negative")
+	}
+}
+
+// atLeast wants a number of least or more.
+func (c *checker) atLeast(flag string, n value[int], least int) {
+	if c.read(flag, n.err) && n.T < least {
+		c.wrong(flag, "must be %d or more", least)
+	}
+}
+
+// err is nil or a usageError with all that was found.
+func (c *checker) err() error {
+	if len(c.faults) == 0 {
+		return nil
+	}
+	return usageError{errors.Join(c.faults...)}
+}

@@ -1,0 +1,172 @@
+package metrics_test
+
+import (
+	"flag"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"go.uber.org/goleak"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/internal/histogram"
+	"usercast/metrics"
+	"usercast/transport/redis"
+	"usercast/transport/sse"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A scrape right after the start names every metric and every label value, so
+// that a rate() has a zero to begin with.
+func TestEverythingIsThereFromTheStart(t *testing.T) {
+	golden(t, "start.prom", atStart(t))
+}
+
+// Each figure has a value of its own here, so that none can stand under another's
+// name.
+func TestEachFigureStandsUnderItsName(t *testing.T) {
+	golden(t, "busy.prom", busy())
+}
+
+// These are the rules of `promtool check metrics`.
+func TestExpositionIsLintFree(t *testing.T) {
+	for name, sources := range map[string]metrics.Sources{"start": atStart(t), "busy": busy()} {
+		problems, err := promlint.New(strings.NewReader(scrape(t, metrics.NewRegistry(sources)))).Lint()
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		for _, p := range problems {
+			t.Errorf("%s: %s: %s", name, p.Metric, p.Text)
+		}
+	}
+}
+
+func TestRegistryHasRuntimeAndProcess(t *testing.T) {
+	text := scrape(t, metrics.NewRegistry(atStart(t)))
+	for _, name := range []string{"usercast_clients ", "go_goroutines ", "process_open_fds "} {
+		if name == "process_open_fds " && runtime.GOOS != "linux" {
+			continue
+		}
+		if !strings.Contains(text, "\n"+name) {
+			t.Errorf("a scrape lacks %s", name)
+		}
+	}
+}
+
+// atStart reads the real Stats of a hub that nothing has happened to.
+func atStart(t *testing.T) metrics.Sources {
+	t.Helper()
+	h := hub.New(hub.Config{Encode: sse.EncodeEntry})
+	server, err := redis.ParseServer("redis://127.0.0.1:6379", redis.ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	feed, err := redis.NewPubSub(redis.Config{Server: server, ChannelPrefix: "user-", Publish: h.Publish})
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure})
+	return metrics.Sources{Hub: h.Stats, Streams: streams.Stats, Feed: feed.Stats, Version: "v0.0.0"}
+}
+
+// busy makes Stats up.
+func busy() metrics.Sources {
+	n := 100
+	next := func() uint64 { n++; return uint64(n) }
+	h := hub.Stats{
+		Clients: 1, Users: 2, Connects: next(),
+		Disconnects:    map[hub.Cause]uint64{},
+		FramesEnqueued: next(), FramesQueued: int64(next()), Deliveries: next(), DeliveryBytes: next(),
+		FramesDiscarded: map[hub.Cause]uint64{},
+		Gaps:            map[hub.Gap]uint64{},
+	}
+	for _, c := range hub.Causes() {
+		h.Disconnects[c], h.FramesDiscarded[c] = next(), next()
+	}
+	for _, g := range hub.Gaps() {
+		h.Gaps[g] = next()
+	}
+	streams := sse.Stats{
+		Rejects:  sse.New(sse.Config{}).Stats().Rejects, // for its keys
+		Delivery: histogram.Snapshot{Count: 7, SumSeconds: 0.5, Cumulative: map[float64]uint64{0.001: 3, 1: 6}},
+		Auth:     histogram.Snapshot{Count: 8, SumSeconds: 0.25, Cumulative: map[float64]uint64{0.001: 4, 1: 5}},
+	}
+	for _, reason := range []string{
+		"clients", "user-limit", "draining", "auth-unavailable", "unauthorized", "origin", "topic", "bad-user", "bad-request",
+	} {
+		streams.Rejects[reason] = next()
+	}
+	feed := redis.Stats{
+		Feed: "pubsub", Redis: "redis.example:6379",
+		Received: next(), Routed: next(), Unrouted: next(), Malformed: next(), TooLarge: next(),
+		Connected: true, Generation: 3, Reconnects: 2,
+		Probe: histogram.Snapshot{Count: 9, SumSeconds: 0.125, Cumulative: map[float64]uint64{0.001: 5, 0.01: 5}},
+	}
+	return metrics.Sources{
+		Hub:     func() hub.Stats { return h },
+		Streams: func() sse.Stats { return streams },
+		Feed:    func() redis.Stats { return feed },
+		Version: "v1.2.3",
+	}
+}
+
+// golden compares a scrape of the hub's own metrics with a file.
+func golden(t *testing.T, name string, sources metrics.Sources) {
+	t.Helper()
+	registry := prometheus.NewPedanticRegistry()
+	registry.MustRegister(metrics.NewCollector(sources))
+	got := strings.ReplaceAll(scrape(t, registry), runtime.Version(), "go0.0.0")
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got == string(want) {
+		return
+	}
+	lines := func(text string) map[string]bool {
+		set := make(map[string]bool)
+		for line := range strings.Lines(text) {
+			set[line] = true
+		}
+		return set
+	}
+	gotLines, wantLines := lines(got), lines(string(want))
+	for line := range wantLines {
+		if !gotLines[line] {
+			t.Errorf("gone: %s", line)
+		}
+	}
+	for line := range gotLines {
+		if !wantLines[line] {
+			t.Errorf("new: %s", line)
+		}
+	}
+	t.Errorf("the exposition differs from %s; if it should, run this test with -update and tell of it in the changelog", file)
+}
+
+// scrape asks as Prometheus does.
+func scrape(t *testing.T, g prometheus.Gatherer) string {
+	t.Helper()
+	answer := httptest.NewRecorder()
+	promhttp.HandlerFor(g, promhttp.HandlerOpts{}).ServeHTTP(answer, httptest.NewRequest("GET", "/metrics", nil))
+	if answer.Code != 200 {
+		t.Fatalf("a scrape is answered with %d: %s", answer.Code, answer.Body)
+	}
+	return answer.Body.String()
+}

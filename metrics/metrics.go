@@ -1,0 +1,138 @@
+package metrics
+
+import (
+	"runtime"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"usercast/hub"
+	"usercast/internal/histogram"
+	"usercast/transport/redis"
+	"usercast/transport/sse"
+)
+
+// Sources are read at each scrape, from several goroutines at once.
+type Sources struct {
+	Hub     func() hub.Stats
+	Streams func() sse.Stats
+	Feed    func() redis.Stats
+	Version string
+}
+
+// NewRegistry makes a registry of the hub's metrics and those of the Go runtime
+// and the process.
+func NewRegistry(s Sources) *prometheus.Registry {
+	r := prometheus.NewRegistry()
+	r.MustRegister(
+		NewCollector(s),
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	return r
+}
+
+// A Collector turns Stats into metrics.
+type Collector struct{ sources Sources }
+
+// NewCollector makes a collector to register.
+func NewCollector(s Sources) *Collector { return &Collector{s} }
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("usercast_"+name, help, labels, nil)
+}
+
+var (
+	clients     = desc("clients", "Open streams.")
+	users       = desc("users", "Users with an open stream.")
+	connects    = desc("connects_total", "Streams opened.")
+	disconnects = desc("disconnects_total", "Streams ended, by cause.", "reason")
+	rejects     = desc("rejects_total", "Requests for a stream that were refused, by reason.", "reason")
+
+	received  = desc("messages_received_total", "Messages that Redis handed over.", "feed", "redis")
+	routed    = desc("messages_routed_total", "Messages that at least one stream took live.", "feed", "redis")
+	unrouted  = desc("messages_unrouted_total", "Messages that no stream took live.", "feed", "redis")
+	malformed = desc("messages_malformed_total", "Messages whose channel names no user.", "feed", "redis")
+	tooLarge  = desc("messages_too_large_total", "Messages over the payload limit, announced as gaps.", "feed", "redis")
+
+	enqueued      = desc("frames_enqueued_total", "Messages queued for a stream, once per stream.")
+	queued        = desc("frames_queued", "Messages queued or being written, once per stream.")
+	discarded     = desc("frames_discarded_total", "Messages that were queued when their stream ended, by the stream's cause.", "reason")
+	deliveries    = desc("deliveries_total", "Messages written to a stream's socket.")
+	deliveryBytes = desc("delivery_bytes_total", "Bytes of the messages written to sockets.")
+	delivery      = desc("delivery_seconds", "Time from Redis handing a message over until it was written to a socket.")
+	gaps          = desc("gaps_total", "Gaps announced, once per stream, by reason.", "reason")
+
+	connected  = desc("redis_connected", "1 while the subscription stands.", "feed", "redis")
+	reconnects = desc("redis_reconnects_total", "Subscriptions made after the first.", "feed", "redis")
+	probe      = desc("redis_probe_seconds", "Time for a probe to come back through Redis.")
+	authTime   = desc("auth_seconds", "Time to find out who is asking.")
+	buildInfo  = desc("build_info", "1, with the version as label.", "version", "goversion")
+)
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeByCollect(c, ch) }
+
+// Collect implements prometheus.Collector.
+func (c *Collector) Collect(ch chan<- prometheus.Metric) {
+	out := sink(ch)
+	out.gauge(buildInfo, 1, c.sources.Version, runtime.Version())
+	out.hub(c.sources.Hub())
+	out.streams(c.sources.Streams())
+	out.feed(c.sources.Feed())
+}
+
+type sink chan<- prometheus.Metric
+
+func (s sink) hub(st hub.Stats) {
+	s.gauge(clients, float64(st.Clients))
+	s.gauge(users, float64(st.Users))
+	s.counter(connects, st.Connects)
+	for _, cause := range hub.Causes() {
+		s.counter(disconnects, st.Disconnects[cause], cause.Error())
+		s.counter(discarded, st.FramesDiscarded[cause], cause.Error())
+	}
+	s.counter(enqueued, st.FramesEnqueued)
+	s.gauge(queued, float64(st.FramesQueued))
+	s.counter(deliveries, st.Deliveries)
+	s.counter(deliveryBytes, st.DeliveryBytes)
+	for _, gap := range hub.Gaps() {
+		s.counter(gaps, st.Gaps[gap], gap.String())
+	}
+}
+
+func (s sink) streams(st sse.Stats) {
+	for reason, n := range st.Rejects {
+		s.counter(rejects, n, reason)
+	}
+	s.histogram(delivery, st.Delivery)
+	s.histogram(authTime, st.Auth)
+}
+
+func (s sink) feed(st redis.Stats) {
+	labels := []string{st.Feed, st.Redis}
+	s.counter(received, st.Received, labels...)
+	s.counter(routed, st.Routed, labels...)
+	s.counter(unrouted, st.Unrouted, labels...)
+	s.counter(malformed, st.Malformed, labels...)
+	s.counter(tooLarge, st.TooLarge, labels...)
+	up := 0.0
+	if st.Connected {
+		up = 1
+	}
+	s.gauge(connected, up, labels...)
+	s.counter(reconnects, st.Reconnects, labels...)
+	s.histogram(probe, st.Probe)
+}
+
+func (s sink) counter(d *prometheus.Desc, n uint64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+}
+
+func (s sink) gauge(d *prometheus.Desc, v float64, labels ...string) {
+	s <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func (s sink) histogram(d *prometheus.Desc, h histogram.Snapshot) {
+	s <- prometheus.MustNewConstHistogram(d, h.Count, h.SumSeconds, h.Cumulative)
+}

@@ -1,0 +1,50 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"net/http/pprof"
+
+	"github.com/labstack/echo/v4"
+)
+
+// NewEcho is an echo app whose errors are JSON: {"error":"one plain sentence"}.
+func NewEcho() *echo.Echo {
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = func(err error, c echo.Context) {
+		if c.Response().Committed {
+			return
+		}
+		code, sentence := http.StatusInternalServerError, "something went wrong"
+		var he *echo.HTTPError
+		if errors.As(err, &he) {
+			code, sentence = he.Code, http.StatusText(he.Code)
+			if s, ok := he.Message.(string); ok {
+				sentence = s
+			}
+		}
+		if code == http.StatusNotFound {
+			sentence = "there is nothing at this path"
+		}
+		c.Response().Header().Set("Cache-Control", "no-store")
+		c.JSON(code, map[string]string{"error": sentence})
+	}
+	return e
+}
+
+// Mount serves what the admin listener has: health, metrics, and profiles behind
+// the guard.
+func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token string) {
+	MountHealth(e, status, true)
+	e.GET("/metrics", echo.WrapHandler(metrics))
+
+	profiles := e.Group("/debug/pprof", Guard(token))
+	profiles.GET("/cmdline", echo.WrapHandler(http.HandlerFunc(pprof.Cmdline)))
+	profiles.GET("/profile", echo.WrapHandler(http.HandlerFunc(pprof.Profile)))
+	profiles.GET("/symbol", echo.WrapHandler(http.HandlerFunc(pprof.Symbol)))
+	profiles.POST("/symbol", echo.WrapHandler(http.HandlerFunc(pprof.Symbol)))
+	profiles.GET("/trace", echo.WrapHandler(http.HandlerFunc(pprof.Trace)))
+	profiles.GET("/", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
+	profiles.GET("/*", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
+}

@@ -1,0 +1,128 @@
+package admin_test
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+
+	"usercast/transport/admin"
+)
+
+const token = "correct-horse"
+
+func mounted(token string) *echo.Echo {
+	e := admin.NewEcho()
+	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "usercast_clients 0\n") })
+	admin.Mount(e, func() admin.Status { return ready }, metrics, token)
+	return e
+}
+
+func TestWithoutTokenOnlyThisMachineIsLetThrough(t *testing.T) {
+	e := mounted("")
+	for _, test := range []struct {
+		peer, host string
+		ok         bool
+	}{
+		{"127.0.0.1:40000", "127.0.0.1:8081", true},
+		{"127.0.0.1:40000", "127.0.0.1", true},
+		{"127.8.9.1:40000", "localhost:8081", true},
+		{"127.0.0.1:40000", "LocalHost", true},
+		{"[::1]:40000", "[::1]:8081", true},
+		{"[::1]:40000", "[::1]", true},
+		{"[::ffff:127.0.0.1]:40000", "127.0.0.1:8081", true}, // a dual-stack listener's IPv4 peer
+
+		{"127.0.0.1:40000", "rebound.example:8081", false}, // DNS rebinding
+		{"127.0.0.1:40000", "127.0.0.1.example", false},
+		{"127.0.0.1:40000", "localhost.example", false},
+		{"127.0.0.1:40000", "10.0.0.1:8081", false},
+		{"127.0.0.1:40000", "[2001:db8::1]:8081", false},
+		{"127.0.0.1:40000", "", false},
+		{"10.0.0.9:40000", "127.0.0.1:8081", false}, // a peer may claim any Host
+		{"[2001:db8::9]:40000", "[::1]:8081", false},
+		{"[::ffff:10.0.0.9]:40000", "localhost", false},
+		{"", "localhost", false},
+	} {
+		answer := ask(e, "GET", "/debug/pprof/", func(r *http.Request) { r.RemoteAddr, r.Host = test.peer, test.host })
+		if want := map[bool]int{true: 200, false: 403}[test.ok]; answer.Code != want {
+			t.Errorf("peer %s, host %q: %d, want %d", test.peer, test.host, answer.Code, want)
+		}
+		if !test.ok && !strings.Contains(answer.Body.String(), "--admin-token-file") {
+			t.Errorf("peer %s, host %q: %q does not say what to do", test.peer, test.host, answer.Body)
+		}
+	}
+}
+
+func TestWithTokenOnlyTheTokenCounts(t *testing.T) {
+	e := mounted(token)
+	for _, test := range []struct {
+		name, authorization string
+		ok                  bool
+	}{
+		{"right", "Bearer " + token, true},
+		{"the scheme in lower case", "bearer " + token, true},
+		{"missing", "", false},
+		{"empty", "Bearer ", false},
+		{"wrong", "Bearer wrong", false},
+		{"a beginning of it", "Bearer " + token[:4], false},
+		{"more than it", "Bearer " + token + "x", false},
+		{"in another case", "Bearer " + strings.ToUpper(token), false},
+		{"another scheme", "Basic " + token, false},
+		{"no scheme", token, false},
+	} {
+		for _, peer := range []string{"127.0.0.1:40000", "10.0.0.9:40000"} {
+			answer := ask(e, "GET", "/debug/pprof/", func(r *http.Request) {
+				r.RemoteAddr, r.Host = peer, "usercast.example"
+				r.Header.Set("Authorization", test.authorization)
+			})
+			want := 401
+			if test.ok {
+				want = 200
+			}
+			if answer.Code != want {
+				t.Errorf("%s, from %s: %d, want %d", test.name, peer, answer.Code, want)
+			}
+			if !test.ok && answer.Header().Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("%s: WWW-Authenticate is %q", test.name, answer.Header().Get("WWW-Authenticate"))
+			}
+			if strings.Contains(answer.Body.String(), token) {
+				t.Errorf("%s: the answer holds the token", test.name)
+			}
+		}
+	}
+}
+
+// Prometheus and load balancers ask from other machines and have no token.
+func TestMetricsAndHealthAreOpen(t *testing.T) {
+	for _, token := range []string{"", token} {
+		e := mounted(token)
+		for _, path := range []string{"/metrics", "/livez", "/readyz"} {
+			answer := ask(e, "GET", path, func(r *http.Request) { r.RemoteAddr, r.Host = "10.0.0.9:40000", "usercast:8081" })
+			if answer.Code != 200 {
+				t.Errorf("%s: %d with token %q", path, answer.Code, token)
+			}
+		}
+	}
+}
+
+func TestProfilesAreServedBehindTheGuard(t *testing.T) {
+	e := mounted("")
+	for path, holds := range map[string]string{
+		"/debug/pprof/":                   "goroutine",
+		"/debug/pprof/goroutine?debug=1":  "goroutine profile:",
+		"/debug/pprof/heap":               "",
+		"/debug/pprof/cmdline":            "",
+		"/debug/pprof/symbol":             "num_symbols",
+		"/debug/pprof/trace?seconds=0.01": "",
+	} {
+		if answer := ask(e, "GET", path, nil); answer.Code != 200 || answer.Body.Len() == 0 || !strings.Contains(answer.Body.String(), holds) {
+			t.Errorf("%s: %d, %d bytes", path, answer.Code, answer.Body.Len())
+		}
+		stranger := ask(e, "GET", path, func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" })
+		if stranger.Code != 403 {
+			t.Errorf("%s: a stranger gets %d", path, stranger.Code)
+		}
+	}
+}

@@ -1,0 +1,106 @@
+package admin_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/labstack/echo/v4"
+	"go.uber.org/goleak"
+
+	"usercast/transport/admin"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	ready    = admin.Status{Ready: true, Feeds: []admin.FeedLink{{Feed: "pubsub", Redis: "127.0.0.1:6379", Connected: true}}}
+	outage   = admin.Status{Ready: true, Feeds: []admin.FeedLink{{Feed: "pubsub", Redis: "127.0.0.1:6379"}}}
+	stopping = admin.Status{Why: "stopping", Feeds: ready.Feeds}
+)
+
+func TestHealthAnswers(t *testing.T) {
+	const feed = `"feeds":[{"feed":"pubsub","redis":"127.0.0.1:6379","connected":`
+	for _, test := range []struct {
+		name    string
+		status  admin.Status
+		verbose bool
+		path    string
+		code    int
+		body    string
+	}{
+		{"alive", stopping, false, "/livez", 200, "ok\n"},
+		{"alive, admin", stopping, true, "/livez", 200, "ok\n"},
+		{"ready", ready, false, "/readyz", 200, "ok\n"},
+		{"ready, admin", ready, true, "/readyz", 200, `{"ready":true,` + feed + "true}]}\n"},
+		{"a redis that is away", outage, false, "/readyz", 200, "ok\n"},
+		{"a redis that is away, admin", outage, true, "/readyz", 200, `{"ready":true,` + feed + "false}]}\n"},
+		{"stopping", stopping, false, "/readyz", 503, "not ready\n"},
+		{"stopping, admin", stopping, true, "/readyz", 503, `{"ready":false,"why":"stopping",` + feed + "true}]}\n"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			e := admin.NewEcho()
+			admin.MountHealth(e, func() admin.Status { return test.status }, test.verbose)
+
+			answer := ask(e, "GET", test.path, nil)
+			if answer.Code != test.code || answer.Body.String() != test.body {
+				t.Errorf("GET: %d %q, want %d %q", answer.Code, answer.Body, test.code, test.body)
+			}
+			if test.path == "/readyz" && answer.Header().Get("Cache-Control") != "no-store" {
+				t.Error("an answer may be cached")
+			}
+			if answer := overWire(t, e, "HEAD", test.path); answer.StatusCode != test.code {
+				t.Errorf("HEAD: %d, want %d", answer.StatusCode, test.code)
+			}
+			if answer := ask(e, "POST", test.path, nil); answer.Code != 405 {
+				t.Errorf("POST: %d, want 405", answer.Code)
+			}
+		})
+	}
+}
+
+func TestErrorsAreOneJSONSentence(t *testing.T) {
+	e := admin.NewEcho()
+	e.GET("/fails", func(echo.Context) error { return http.ErrAbortHandler })
+	for path, want := range map[string]string{
+		"/nothing": `{"error":"there is nothing at this path"}` + "\n",
+		"/fails":   `{"error":"something went wrong"}` + "\n", // and nothing of what it was
+	} {
+		answer := ask(e, "GET", path, nil)
+		if answer.Body.String() != want {
+			t.Errorf("%s: %d %q, want %q", path, answer.Code, answer.Body, want)
+		}
+		if got := answer.Header().Get("Content-Type"); got != "application/json" {
+			t.Errorf("%s: content type %q", path, got)
+		}
+	}
+}
+
+// ask lets e answer a request of this machine; change may adjust it.
+func ask(e *echo.Echo, method, path string, change func(*http.Request)) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://127.0.0.1:8081"+path, nil)
+	r.RemoteAddr = "127.0.0.1:40000"
+	if change != nil {
+		change(r)
+	}
+	answer := httptest.NewRecorder()
+	e.ServeHTTP(answer, r)
+	return answer
+}
+
+// overWire asks through a real server, which is what takes the body off HEAD.
+func overWire(t *testing.T, e *echo.Echo, method, path string) *http.Response {
+	t.Helper()
+	server := httptest.NewServer(e)
+	defer server.Close()
+	r, err := http.NewRequest(method, server.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	return answer
+}
