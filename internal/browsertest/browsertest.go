@@ -1,0 +1,118 @@
+// Package browsertest runs pages in a real Chromium, without a window and with
+// no network but loopback. The browser is gone when the test ends.
+package browsertest
+
+import (
+	"context"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+)
+
+// patience is how long a browser may take for anything. It is long because it
+// only bounds a test that fails anyway.
+const patience = 60 * time.Second
+
+// Browser is one Chromium process with a profile of its own.
+type Browser struct{ ctx context.Context }
+
+// Page is one tab. Its methods fail the test when they cannot do what they say;
+// they are for one goroutine at a time.
+type Page struct {
+	tb  testing.TB
+	ctx context.Context
+}
+
+// Start starts a browser that lives as long as the test.
+func Start(tb testing.TB) *Browser {
+	tb.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:],
+		chromedp.ExecPath(find(tb)),
+		chromedp.NoSandbox, // which needs rights that a container lacks
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("no-proxy-server", true),
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
+	)
+	ctx, stopProcess := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, stopBrowser := chromedp.NewContext(ctx)
+	tb.Cleanup(func() {
+		stopBrowser()
+		stopProcess() // and waits for it
+	})
+	if err := chromedp.Do(ctx); err != nil {
+		tb.Fatalf("start chromium: %v", err)
+	}
+	return &Browser{ctx}
+}
+
+// find returns the path of a Chromium or a Chrome.
+func find(tb testing.TB) string {
+	tb.Helper()
+	names := []string{
+		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
+		"/Applications/Chromium.app/Contents/MacOS/Chromium",
+		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+	}
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	tb.Fatal("this test needs Chromium or Chrome in PATH: apt-get install chromium, or brew install --cask chromium; go test -short goes without")
+	return ""
+}
+
+// Open opens a URL in a new tab, which is closed with the test.
+func (b *Browser) Open(tb testing.TB, url string) *Page {
+	tb.Helper()
+	ctx, closeTab := chromedp.NewContext(b.ctx)
+	tb.Cleanup(closeTab)
+	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as this context
+		tb.Fatalf("open a tab: %v", err)
+	}
+	p := &Page{tb, ctx}
+	p.Do(chromedp.Navigate(url))
+	return p
+}
+
+// Do does in the page whatever chromedp can do.
+func (p *Page) Do(steps ...chromedp.Action[chromedp.Void]) {
+	p.tb.Helper()
+	do(p, chromedp.Steps(steps...))
+}
+
+// Run runs a script in the page.
+func (p *Page) Run(script string) {
+	p.tb.Helper()
+	do(p, chromedp.Evaluate[chromedp.Void](script))
+}
+
+// Text is the value of a JavaScript expression as a string.
+func (p *Page) Text(expression string) string {
+	p.tb.Helper()
+	return do(p, chromedp.Evaluate[string]("String("+expression+")"))
+}
+
+// Until waits until a JavaScript expression is true.
+func (p *Page) Until(expression string) {
+	p.tb.Helper()
+	for deadline := time.Now().Add(patience); p.Text("Boolean("+expression+")") != "true"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			p.tb.Fatalf("in the browser: waited in vain until %s", expression)
+		}
+	}
+}
+
+func do[T any](p *Page, action chromedp.Action[T]) T {
+	p.tb.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, patience)
+	defer cancel()
+	value, err := chromedp.Run(ctx, action)
+	if err != nil {
+		p.tb.Fatalf("in the browser: %v", err)
+	}
+	return value
+}

@@ -1,0 +1,79 @@
+// Package house keeps what the compiler does not: which package may know which.
+package house
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows says what each package of ours may import, directly or not. Packages
+// that are not listed may import anything (cmd wires all; internal test helpers
+// are imported by tests only).
+var arrows = map[string]struct {
+	ours  []string // packages of this module
+	other bool     // modules besides the standard library
+}{
+	"usercast/hub":                {},
+	"usercast/auth":               {},
+	"usercast/internal/histogram": {},
+	"usercast/transport/redis":    {ours: []string{"usercast/internal/histogram"}, other: true},
+	"usercast/transport/sse":      {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram"}, other: true},
+	"usercast/transport/admin":    {other: true},
+	"usercast/metrics": {ours: []string{
+		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/transport/redis", "usercast/transport/sse",
+	}, other: true},
+}
+
+// lives says which of our packages may import a module directly.
+var lives = map[string][]string{
+	"github.com/redis/go-redis/":     {"usercast/transport/redis", "usercast/internal/redistest"},
+	"github.com/prometheus/":         {"usercast/metrics", "usercast/cmd/usercast"},
+	"github.com/alecthomas/kong":     {"usercast/cmd/usercast"},
+	"github.com/alicebob/miniredis/": {"usercast/cmd/usercast"},
+	"usercast/cmd/":                  {},
+}
+
+func TestArrowsRunDownwards(t *testing.T) {
+	for pkg, may := range arrows {
+		for _, dep := range list(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg) {
+			ours := dep == "usercast" || strings.HasPrefix(dep, "usercast/")
+			switch {
+			case dep == pkg:
+			case ours && !slices.Contains(may.ours, dep):
+				t.Errorf("%s depends on %s", pkg, dep)
+			case !ours && !may.other:
+				t.Errorf("%s depends on %s and should need the standard library only", pkg, dep)
+			}
+		}
+	}
+}
+
+func TestLibrariesStayInTheirPlace(t *testing.T) {
+	for _, line := range list(t, "-f", "{{$p := .ImportPath}}{{range .Imports}}{{$p}} {{.}}\n{{end}}", "usercast/...") {
+		pkg, dep, _ := strings.Cut(line, " ")
+		for module, homes := range lives {
+			if strings.HasPrefix(dep, module) && !slices.Contains(homes, pkg) {
+				t.Errorf("%s imports %s, which belongs in %v", pkg, dep, homes)
+			}
+		}
+	}
+}
+
+// list runs go list and returns its lines.
+func list(t *testing.T, args ...string) []string {
+	t.Helper()
+	out, err := exec.Command("go", append([]string{"list"}, args...)...).Output()
+	if err != nil {
+		t.Fatalf("go list %v: %v", args, err)
+	}
+	lines := strings.Fields(strings.ReplaceAll(string(out), " ", "\x00"))
+	for i := range lines {
+		lines[i] = strings.ReplaceAll(lines[i], "\x00", " ")
+	}
+	if len(lines) == 0 {
+		t.Fatalf("go list %v said nothing", args)
+	}
+	return lines
+}
