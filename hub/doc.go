@@ -22,7 +22,8 @@
 //	sequence, users, clients   Hub, under Hub.mu
 //	queue of a client          Client, under Client.mu; one consumer takes from it
 //	frames                     immutable once made, shared by all receivers
-//	goroutines                 none; a gap's spreading runs on one timer
+//	goroutines                 none; a gap's spreading runs on one timer, and a queue
+//	                           that is over its bounds has one
 //
 // Locks are taken in the order Hub.mu, Client.mu. Neither is held during I/O.
 package hub

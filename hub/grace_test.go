@@ -54,6 +54,26 @@ func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
 	})
 }
 
+// A burst that was taken in time does not excuse the next one.
+func TestQueueIsWatchedEachTimeItIsOverItsBound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		c := listen(t, h, hub.Options{User: "42"})
+		burst := func() {
+			for range 20 {
+				h.Publish("42", "", "x")
+			}
+		}
+		burst()
+		c.drain()
+		time.Sleep(2 * grace)
+		wantCause(t, c, 0)
+		burst()
+		time.Sleep(2 * grace)
+		wantCause(t, c, hub.ErrSlow)
+	})
+}
+
 // The goodbye of a client that ends politely is not cut short by its full queue.
 func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

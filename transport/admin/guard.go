@@ -11,14 +11,14 @@ import (
 )
 
 // Guard lets a request through that has the bearer token. With an empty token it
-// lets loopback peers through whose Host is loopback too: a page of another site
+// lets loopback peers through that ask for themselves and whose Host is loopback too: a page of another site
 // may reach a loopback listener under a name of its own (DNS rebinding).
 func Guard(token string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
 			switch {
-			case token == "" && !(isLoopback(r.RemoteAddr) && isLoopback(r.Host)):
+			case token == "" && !(isLoopback(r.RemoteAddr) && isLoopback(r.Host) && !forwarded(r)):
 				return echo.NewHTTPError(http.StatusForbidden, "only this machine may ask, at a loopback address; set --admin-token-file to ask from elsewhere")
 			case token != "" && !hasBearer(r, token):
 				c.Response().Header().Set("WWW-Authenticate", "Bearer")
@@ -27,6 +27,17 @@ func Guard(token string) echo.MiddlewareFunc {
 			return next(c)
 		}
 	}
+}
+
+// forwarded reports whether a proxy says that it asks for somebody else. Not every
+// proxy says so: one on this machine must not lead here without a token.
+func forwarded(r *http.Request) bool {
+	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
+		if r.Header.Get(name) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func hasBearer(r *http.Request, token string) bool {

@@ -55,6 +55,20 @@ func TestWithoutTokenOnlyThisMachineIsLetThrough(t *testing.T) {
 	}
 }
 
+// A proxy on this machine is a loopback peer whoever asks through it.
+func TestWithoutTokenNoProxyIsLetThrough(t *testing.T) {
+	for _, header := range []string{"X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy"} {
+		name, value, _ := strings.Cut(header, ": ")
+		change := func(r *http.Request) { r.Header.Set(name, value) }
+		if answer := ask(mounted(""), "GET", "/debug/pprof/", change); answer.Code != 403 {
+			t.Errorf("%s: %d, want 403", header, answer.Code)
+		}
+		if answer := ask(mounted(""), "GET", "/metrics", change); answer.Code != 200 {
+			t.Errorf("%s: /metrics is answered with %d", header, answer.Code)
+		}
+	}
+}
+
 func TestWithTokenOnlyTheTokenCounts(t *testing.T) {
 	e := mounted(token)
 	for _, test := range []struct {

@@ -17,6 +17,11 @@
 // It routes nothing and remembers nothing. It does not end streams when the
 // process stops: the hub does (hub.Hub.Finish), and Handler.Wait waits for them.
 //
+// The server is somebody else's. Its WriteTimeout must be 0, and when it speaks
+// HTTP/2 its HTTP2.WriteByteTimeout should be the write timeout: a connection that
+// takes nothing holds up the writes of all its streams, and no deadline of a stream
+// ends that.
+//
 // # Who owns what
 //
 //	connection        the stream, from detach on; net/http before that, and for

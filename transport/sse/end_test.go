@@ -143,6 +143,11 @@ func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
 			conn := dial(t, s)
 			return func() { conn.(*net.TCPConn).CloseWrite() }
 		},
+		"FIN of a half, in the middle of a write": func(t *testing.T, s *site) func() {
+			conn := dial(t, s)
+			s.hub.Publish("42", "", strings.Repeat("x", 16<<20))
+			return func() { conn.(*net.TCPConn).CloseWrite() }
+		},
 		"RST": func(t *testing.T, s *site) func() {
 			conn := dial(t, s)
 			conn.(*net.TCPConn).SetLinger(0)
@@ -157,7 +162,7 @@ func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
 	}
 	for name, open := range leave {
 		t.Run(name, func(t *testing.T) {
-			s := serve(t, config{sse: sse.Config{PingInterval: time.Hour}})
+			s := serve(t, config{sse: sse.Config{PingInterval: time.Hour, WriteTimeout: time.Hour}})
 			leaves := open(t, s)
 			if n := s.hub.Stats().Clients; n != 1 {
 				t.Fatalf("%d clients", n)

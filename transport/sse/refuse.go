@@ -20,7 +20,7 @@ var rejectReasons = []string{
 var sentences = map[string]string{
 	"clients":          "all places are taken; come back later",
 	"user-limit":       "this user has as many streams as one may have; close one or come back later",
-	"draining":         "this server is stopping; come back at once, another one answers",
+	"draining":         "this server is stopping; come back later",
 	"auth-unavailable": "who is asking could not be found out just now; come back later",
 }
 

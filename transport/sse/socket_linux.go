@@ -26,22 +26,37 @@ func tune(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 // closed window included, within d. The probes are sent ever less often, so one
 // that has acknowledged all that it was sent has twice that time.
 func acknowledges(conn net.Conn, d time.Duration) bool {
-	sc, ok := conn.(syscall.Conn)
-	if !ok {
+	info := tcpInfo(conn)
+	if info == nil { // a pipe, a Unix socket
 		return true
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return false
-	}
-	var info *unix.TCPInfo
-	if e := raw.Control(func(fd uintptr) {
-		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
-	}); e != nil || err != nil {
-		return false
 	}
 	if info.Last_ack_recv <= info.Last_data_sent {
 		d *= 2
 	}
 	return time.Duration(info.Last_ack_recv)*time.Millisecond < d
+}
+
+// hasFailed reports whether the kernel has given the connection up, which a peer
+// that merely says that it has no more to send does not bring about.
+func hasFailed(conn net.Conn) bool {
+	info := tcpInfo(conn)
+	return info != nil && info.State == unix.BPF_TCP_CLOSE
+}
+
+// tcpInfo is nil for what is no open TCP socket.
+func tcpInfo(conn net.Conn) (info *unix.TCPInfo) {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil
+	}
+	if e := raw.Control(func(fd uintptr) {
+		info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}); e != nil || err != nil {
+		return nil
+	}
+	return info
 }

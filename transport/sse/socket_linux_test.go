@@ -2,9 +2,11 @@ package sse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -117,6 +119,53 @@ func TestBurstIsOneSegment(t *testing.T) {
 	}
 }
 
+// A write that finds the socket's buffer full waits until there is room, whether
+// it is one frame or many.
+func TestWriteIntoAFullBuffer(t *testing.T) {
+	for _, frames := range []int{1, 2} {
+		server, client := accept(t, 64<<10, 10*time.Second)
+		w := newConnWire(server, patience{10 * time.Second, openClient(t)})
+		sent := fill(t, w)
+		large := strings.Repeat("0123456789", 1<<18) // far more than any buffer holds
+		var bufs net.Buffers
+		for range frames {
+			bufs = append(bufs, []byte(large))
+			sent += large
+		}
+		got := make(chan string)
+		go func() {
+			all, err := io.ReadAll(client)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- string(all)
+		}()
+		if n, err := w.write(&bufs); n != int64(frames*len(large)) || err != nil {
+			t.Errorf("%d frames: %d bytes, %v", frames, n, err)
+		}
+		w.close()
+		if all := <-got; all != sent {
+			t.Errorf("%d frames: %d bytes came, %d were sent, or not the same", frames, len(all), len(sent))
+		}
+	}
+}
+
+// fill writes until the socket takes no more, which is no error.
+func fill(t *testing.T, w *connWire) (sent string) {
+	t.Helper()
+	some := strings.Repeat("filled!", 1000)
+	for {
+		n, err := w.try.write([]byte(some))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			return sent
+		}
+		sent += some[:n]
+	}
+}
+
 func segments(t *testing.T, conn *net.TCPConn) (n uint32) {
 	control(t, conn, func(fd int) error {
 		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
@@ -156,6 +205,14 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 			if took < timeout/2 {
 				t.Errorf("ended after %v", took)
 			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return
+			}
+			// The socket has failed, and only the write was told why.
+			w.reading.Add(1)
+			if cause := w.wait(); cause != hub.ErrSlow {
+				t.Errorf("the read says %v", cause)
+			}
 		})
 	}
 }
@@ -185,6 +242,33 @@ func TestAcknowledgementsHaveAnAge(t *testing.T) {
 	if !acknowledges(pipe, 0) {
 		t.Error("a connection that cannot be asked is taken for dead")
 	}
+}
+
+// The kernel tells once why a socket has failed. Whoever is told first must not
+// keep it to himself.
+func TestFailedSocketSaysWhy(t *testing.T) {
+	server, client := accept(t, 4096, 10*time.Second)
+	client.SetLinger(0)
+	client.Close() // a reset
+	if err := untilReadable(server); err != nil {
+		t.Fatal(err)
+	}
+	bufs := net.Buffers{[]byte("x")}
+	if _, err := newConnWire(server, patience{time.Minute, openClient(t)}).write(&bufs); !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("write says %v", err)
+	}
+}
+
+// untilReadable waits until a read would return, and does not read.
+func untilReadable(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(fd uintptr) bool {
+		n, _ := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0
+	})
 }
 
 // A write on a socket that has failed says "broken pipe", whatever has happened:

@@ -11,5 +11,8 @@ import (
 // peer that takes nothing, once its buffer is full.
 func tune(uintptr, int, time.Duration) error { return nil }
 
+// hasFailed cannot be told without Linux's TCP_INFO.
+func hasFailed(net.Conn) bool { return false }
+
 // acknowledges cannot be told without Linux's TCP_INFO.
 func acknowledges(net.Conn, time.Duration) bool { return true }

@@ -16,6 +16,7 @@ type trial struct {
 	// allocates nothing.
 	data []byte
 	n    int
+	err  error
 }
 
 func (t *trial) init(conn net.Conn) {
@@ -26,24 +27,28 @@ func (t *trial) init(conn net.Conn) {
 	}
 	t.call = func(fd uintptr) bool {
 		n, err := syscall.Write(int(fd), t.data)
-		if err == nil {
+		switch err {
+		case nil:
 			t.n = n
+		case syscall.EAGAIN, syscall.EINTR:
+		default:
+			t.err = err
 		}
 		return true // never wait
 	}
 }
 
-// write returns how many bytes were taken. A full buffer and an error both look
-// like 0: the write that follows finds out which it is.
-func (t *trial) write(data []byte) int {
+// write returns how many bytes were taken. A full buffer is no error; one of the
+// socket is returned, for the kernel tells it once.
+func (t *trial) write(data []byte) (int, error) {
 	if t.raw == nil {
-		return 0
+		return 0, nil
 	}
-	t.data, t.n = data, 0
+	t.data, t.n, t.err = data, 0, nil
 	err := t.raw.Write(t.call)
 	t.data = nil
-	if err != nil {
-		return 0
+	if err != nil { // the connection is closed, or a deadline is armed
+		return 0, nil
 	}
-	return t.n
+	return t.n, t.err
 }

@@ -24,8 +24,13 @@ type connWire struct {
 	interrupted atomic.Bool
 	scratch     [64]byte // what the peer sends is read here and forgotten
 
+	// The kernel tells once why a socket has failed, to whoever comes first: the
+	// read that waits all the time or a write. The other one hears no more than
+	// "end of file" or "broken pipe", and looks here.
 	reading sync.WaitGroup // wait has yet to return
 	left    hub.Cause      // what it returned
+	writing sync.Mutex     // held during a write
+	failed  hub.Cause      // guarded by writing: what a write was told
 }
 
 func newConnWire(conn net.Conn, p patience) *connWire {
@@ -49,8 +54,18 @@ const timeoutSteps = 16
 // One message mostly fits into the socket's buffer. That is tried first without a
 // deadline: setting one costs a timer, a quarter of the user time of a delivery.
 func (w *connWire) write(bufs *net.Buffers) (n int64, err error) {
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	defer func() {
+		if errors.Is(err, syscall.ETIMEDOUT) {
+			w.failed = w.cause(err)
+		}
+	}()
 	if len(*bufs) == 1 && !w.interrupted.Load() {
-		k := w.try.write((*bufs)[0])
+		k, err := w.try.write((*bufs)[0])
+		if err != nil {
+			return 0, err
+		}
 		if n = int64(k); k == len((*bufs)[0]) {
 			*bufs = (*bufs)[1:]
 			return n, nil
@@ -132,10 +147,16 @@ func (w *connWire) read() hub.Cause {
 
 func (w *connWire) cause(err error) hub.Cause {
 	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+	case errors.Is(err, io.EOF):
+		if !hasFailed(w.conn) { // a FIN; a write may wait for long
+			return hub.ErrClosed
+		}
+		w.writing.Lock()
+		defer w.writing.Unlock()
+		return cmp.Or(w.failed, hub.ErrClosed)
+	case errors.Is(err, syscall.ECONNRESET):
 		return hub.ErrClosed
 	case errors.Is(err, syscall.EPIPE):
-		// The kernel tells why once, and it has told the one who reads.
 		w.reading.Wait()
 		return cmp.Or(w.left, hub.ErrClosed)
 	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
