@@ -58,8 +58,8 @@ type Client struct {
 	ended  time.Time // when that was
 	lost   bool      // something was discarded
 
-	overSince time.Time // when the queue went over its bounds; zero: it is within
-	watched   bool      // a timer for endIfOver is set
+	overSince time.Time   // when the queue went over its bounds; zero: it is within
+	overTimer *time.Timer // calls endIfOver; nil: not set
 }
 
 // User is the user the client belongs to.
@@ -119,9 +119,9 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 	c.mu.Lock()
 	bytes = min(bytes, c.flight) // nothing is left of it after End
 	c.flight -= bytes
-	c.hub.count.bytes.Add(-int64(bytes)) // with mu held: shed adds up what clients hold
 	cause := c.cause
 	c.mu.Unlock()
+	c.hub.count.released(frames)
 	c.hub.count.delivered(frames[:delivered])
 	c.hub.count.discarded(frames[delivered:], cause)
 }
@@ -193,7 +193,6 @@ func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	}
 	c.queue = append(c.queue, f)
 	c.bytes += len(f.Wire)
-	c.hub.count.bytes.Add(int64(len(f.Wire)))
 	c.hub.count.enqueued(f)
 	if !quietly {
 		c.wake()
@@ -221,9 +220,8 @@ func (c *Client) mayBeOver() bool {
 	if c.overSince.IsZero() {
 		c.overSince = time.Now()
 	}
-	if !c.watched {
-		c.watched = true
-		time.AfterFunc(grace, c.endIfOver)
+	if c.overTimer == nil {
+		c.overTimer = time.AfterFunc(grace, c.endIfOver)
 	}
 	return true
 }
@@ -233,12 +231,11 @@ func (c *Client) endIfOver() {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.mu.Lock()
-	c.watched = false
+	c.overTimer = nil
 	left := c.hub.cfg.QueueGrace - time.Since(c.overSince)
 	over := !c.overSince.IsZero()
 	if over && left > 0 { // taken from and full anew
-		c.watched = true
-		time.AfterFunc(left, c.endIfOver)
+		c.overTimer = time.AfterFunc(left, c.endIfOver)
 	}
 	c.mu.Unlock()
 	if over && left <= 0 {
@@ -253,10 +250,13 @@ func (c *Client) stop(cause Cause, politely bool) {
 	if c.cause == 0 {
 		c.cause, c.final, c.ended = cause, c.hub.seq.Load(), time.Now()
 		c.overSince = time.Time{} // it grows no more
+		if c.overTimer != nil {
+			c.overTimer.Stop()
+		}
 	}
 	if !politely {
 		c.lost = c.lost || c.bytes+c.flight > 0
-		c.hub.count.bytes.Add(-int64(c.bytes + c.flight))
+		c.hub.count.released(c.queue)
 		c.hub.count.discarded(c.queue, c.cause)
 		c.queue, c.bytes, c.flight = nil, 0, 0
 		if c.woken {

@@ -25,5 +25,5 @@
 //	goroutines                 none; a gap's spreading runs on one timer, and a queue
 //	                           that is over its bounds has one
 //
-// Locks are taken in the order Hub.mu, Client.mu. Neither is held during I/O.
+// Locks are taken in the order Hub.mu, spread.mu, Client.mu. None is held during I/O.
 package hub

@@ -22,7 +22,7 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 				}
 				start := time.Now()
 				done := make(chan struct{})
-				go func() { h.Finish(nil, hub.ErrDrain, over); close(done) }()
+				go func() { h.Finish(hub.ErrDrain, over); close(done) }()
 
 				for tenth := range 10 {
 					left := h.Stats().Clients
@@ -44,32 +44,13 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 	}
 }
 
-func TestFinishStopsSpreadingWhenTold(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{})
-		for range 100 {
-			listen(t, h, hub.Options{User: "42"})
-		}
-		stop := make(chan struct{})
-		time.AfterFunc(time.Second, func() { close(stop) })
-		start := time.Now()
-		h.Finish(stop, hub.ErrDrain, time.Hour)
-		if took := time.Since(start); took != time.Second {
-			t.Errorf("took %v, want the second until it was told", took)
-		}
-		if s := h.Stats(); s.Clients != 0 {
-			t.Errorf("%d clients left", s.Clients)
-		}
-	})
-}
-
 func TestFinishAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		newHub(t, hub.Config{}).Finish(nil, hub.ErrDrain, time.Hour) // nobody is there
+		newHub(t, hub.Config{}).Finish(hub.ErrDrain, time.Hour) // nobody is there
 		h := newHub(t, hub.Config{})
 		listen(t, h, hub.Options{User: "42"})
-		h.Finish(nil, hub.ErrDrain, 0)
+		h.Finish(hub.ErrDrain, 0)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("took %v", took)
 		}
@@ -94,7 +75,7 @@ func TestFinishReturnsWhenNobodyIsLeft(t *testing.T) {
 			}
 		})
 		start := time.Now()
-		h.Finish(nil, hub.ErrDrain, time.Hour)
+		h.Finish(hub.ErrDrain, time.Hour)
 		if took := time.Since(start); took > time.Second+20*time.Millisecond {
 			t.Errorf("took %v, the last one left after a second", took)
 		}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -73,4 +74,6 @@ type Frame struct {
 	Seq   uint64
 	Gap   Gap       // not zero: a gap
 	Taken time.Time // when the hub got the entry
+
+	holders atomic.Int32 // clients in whose queue it is, or who are writing it
 }

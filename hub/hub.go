@@ -30,9 +30,8 @@ type Config struct {
 	GapSpread         time.Duration // longest time over which a gap reaches the clients that have nothing else to get
 }
 
-// gapRate bounds how many idle clients a second hear of a gap: each of them is
-// a page that fetches its state anew from the app. With few clients the spread is
-// shorter than Config.GapSpread.
+// gapRate is how many idle clients a second hear of a gap, until Config.GapSpread
+// is reached: each of them is a page that fetches its state anew from the app.
 const gapRate = 1000
 
 // A Hub routes messages to clients. All methods are safe for concurrent use.
@@ -51,7 +50,8 @@ type Hub struct {
 	users    map[string][]*Client
 	clients  []*Client // all of them, for broadcasts
 	draining bool
-	spread   *spread // the gap under way, if any
+	spread   *spread   // the gap under way, if any
+	shedAt   time.Time // when shed last ended somebody
 }
 
 // New makes a hub that nobody is connected to.
@@ -223,15 +223,36 @@ func (h *Hub) hand(c *Client, f *Frame, quietly bool) bool {
 	return false
 }
 
-// shed closes the fullest queues until all of them together are within the bound,
-// or only clients that are ending hold anything.
+// shedPause is how long what shed has ended is given to let go of its memory: a
+// writer may be in the middle of a system call.
+const shedPause = 100 * time.Millisecond
+
+// shed closes the fullest queues when all frames that anybody holds are past the
+// bound together. Healthy clients that share one large frame are not the reason:
+// it counts once.
 func (h *Hub) shed() {
-	for h.count.bytes.Load() > h.cfg.QueueTotalBytes && len(h.clients) > 0 {
-		fullest := slices.MaxFunc(h.clients, func(a, b *Client) int { return a.held() - b.held() })
-		if fullest.held() == 0 {
+	excess := h.count.bytes.Load() - h.cfg.QueueTotalBytes
+	if excess <= 0 || time.Since(h.shedAt) < shedPause {
+		return
+	}
+	h.shedAt = time.Now()
+	type holding struct {
+		client *Client
+		bytes  int
+	}
+	var all []holding
+	for _, c := range h.clients {
+		if n := c.held(); n > 0 {
+			all = append(all, holding{c, n})
+		}
+	}
+	slices.SortFunc(all, func(a, b holding) int { return b.bytes - a.bytes })
+	for _, fullest := range all {
+		if excess <= 0 {
 			return
 		}
-		h.end(fullest, ErrSlow, false)
+		h.end(fullest.client, ErrSlow, false)
+		excess -= int64(fullest.bytes)
 	}
 }
 
@@ -277,10 +298,9 @@ func (h *Hub) Refuse() {
 }
 
 // Finish ends every client with a cause, politely, in random order and evenly
-// over the given time. It returns when the last one was told or has left, or at
-// once with all of them told when stop is closed. Clients that register meanwhile
-// are not among them: call Refuse first.
-func (h *Hub) Finish(stop <-chan struct{}, cause Cause, over time.Duration) {
+// over the given time. It returns when the last one was told or has left. Clients
+// that register meanwhile are not among them: call Refuse first.
+func (h *Hub) Finish(cause Cause, over time.Duration) {
 	h.mu.Lock()
 	clients := slices.Clone(h.clients)
 	h.mu.Unlock()
@@ -297,11 +317,7 @@ func (h *Hub) Finish(stop <-chan struct{}, cause Cause, over time.Duration) {
 		if told == len(clients) || h.empty() {
 			return
 		}
-		select {
-		case <-tick.C:
-		case <-stop:
-			over = 0
-		}
+		<-tick.C
 	}
 }
 

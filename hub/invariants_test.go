@@ -48,7 +48,7 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	h.Stats()
 	wantCause(t, stuck, hub.ErrSlow)
 	well.End(hub.ErrClosed)
-	h.Finish(nil, hub.ErrDrain, 0)
+	h.Finish(hub.ErrDrain, 0)
 	if got := stuck.interrupts.Load(); got == 0 {
 		t.Error("the write of an ended client was not interrupted")
 	}
@@ -312,7 +312,7 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 	ends := map[string]func(*hub.Hub, *hub.Client){
 		"Finish":     func(_ *hub.Hub, c *hub.Client) { c.Finish(hub.ErrKicked) },
 		"End":        func(_ *hub.Hub, c *hub.Client) { c.End(hub.ErrKicked) },
-		"Hub.Finish": func(h *hub.Hub, _ *hub.Client) { h.Finish(nil, hub.ErrKicked, 0) },
+		"Hub.Finish": func(h *hub.Hub, _ *hub.Client) { h.Finish(hub.ErrKicked, 0) },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {

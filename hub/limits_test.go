@@ -5,6 +5,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"usercast/hub"
 )
@@ -59,12 +61,16 @@ func TestZeroIsNoLimit(t *testing.T) {
 	for range 3000 {
 		h.Publish("42", "", strings.Repeat("x", 1000))
 	}
-	if s := h.Stats(); s.FramesQueued != 300_000 || s.QueueBytes != 300_000_000 {
+	if s := h.Stats(); s.FramesQueued != 300_000 || s.QueueBytes != 3_000_000 {
 		t.Errorf("%d frames of %d bytes queued", s.FramesQueued, s.QueueBytes)
 	}
 }
 
 func TestFullestQueuesAreClosedPastTheTotal(t *testing.T) {
+	synctest.Test(t, testFullestQueues)
+}
+
+func testFullestQueues(t *testing.T) {
 	h := newHub(t, hub.Config{QueueTotalBytes: 100})
 	fill := func(user string, bytes int) *listener {
 		l := listen(t, h, hub.Options{User: user})
@@ -87,7 +93,10 @@ func TestFullestQueuesAreClosedPastTheTotal(t *testing.T) {
 		t.Errorf("%d bytes queued, %d frames discarded; want 56, 1", s.QueueBytes, s.FramesDiscarded[hub.ErrSlow])
 	}
 
-	h.Publish("small", "", strings.Repeat("x", 60)) // two must go, or the one that has 76 now
+	h.Publish("small", "", strings.Repeat("x", 45)) // past it again, but what was ended may still let go
+	wantCause(t, small, 0)
+	time.Sleep(time.Second)
+	h.Publish("small", "", strings.Repeat("x", 15)) // two must go, or the one that has 76 now
 	wantCause(t, small, hub.ErrSlow)
 	wantCause(t, large, 0)
 }
@@ -104,8 +113,8 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 	if l.interrupts.Load() != 1 {
 		t.Error("its write was not interrupted")
 	}
-	if got := h.Stats().QueueBytes; got != 0 {
-		t.Errorf("%d bytes counted for a client that has ended", got)
+	if got := h.Stats().QueueBytes; got != 80 {
+		t.Errorf("%d bytes held while the write lasts, want 80", got)
 	}
 	l.Settle(frames, 0)
 	if got := h.Stats().QueueBytes; got != 0 {
@@ -174,4 +183,27 @@ func heap() int64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc)
+}
+
+// What is bounded is memory: one large frame that all clients share is held once,
+// and nobody is too slow because of it.
+func TestSharedFrameCountsOnce(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*", QueueTotalBytes: 1000})
+	var clients []*listener
+	for range 100 {
+		clients = append(clients, listen(t, h, hub.Options{User: "42"}))
+	}
+	if n := h.Publish("*", "", strings.Repeat("x", 900)); n != 100 {
+		t.Fatalf("%d took it", n)
+	}
+	if s := h.Stats(); s.Clients != 100 || s.QueueBytes != 900 {
+		t.Errorf("%d clients left, %d bytes held; want 100 and 900", s.Clients, s.QueueBytes)
+	}
+	for _, c := range clients {
+		frames, _ := c.Take(nil)
+		c.Settle(frames, len(frames))
+	}
+	if s := h.Stats(); s.QueueBytes != 0 {
+		t.Errorf("%d bytes held after all have written it", s.QueueBytes)
+	}
 }

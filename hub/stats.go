@@ -17,7 +17,7 @@ type Stats struct {
 	DeliveryBytes   uint64
 	FramesDiscarded map[Cause]uint64 // were queued when their client ended
 	Gaps            map[Gap]uint64   // gaps written to a socket
-	QueueBytes      int64            // waiting or being written, gaps included
+	QueueBytes      int64            // waiting or being written, gaps included; a frame that many share counts once
 }
 
 // Stats takes a snapshot. Its figures are read one after the other: they add up
@@ -56,13 +56,25 @@ type counters struct {
 	deliveryBytes atomic.Uint64
 	discards      [causeCount]atomic.Uint64
 	gaps          [gapCount]atomic.Uint64
-	bytes         atomic.Int64 // held by clients; see Client.held
+	bytes         atomic.Int64 // of the frames that somebody holds, each once
 }
 
 func (n *counters) enqueued(f *Frame) {
+	if f.holders.Add(1) == 1 {
+		n.bytes.Add(int64(len(f.Wire)))
+	}
 	if f.Gap == 0 {
 		n.frames.Add(1)
 		n.queued.Add(1)
+	}
+}
+
+// released is for frames that a client holds no longer.
+func (n *counters) released(frames []*Frame) {
+	for _, f := range frames {
+		if f.holders.Add(-1) == 0 {
+			n.bytes.Add(-int64(len(f.Wire)))
+		}
 	}
 }
 

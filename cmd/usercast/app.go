@@ -142,6 +142,9 @@ func (a *App) listen() (err error) {
 	a.public.Protocols = new(http.Protocols)
 	a.public.Protocols.SetHTTP1(true)
 	a.public.Protocols.SetUnencryptedHTTP2(true)
+	// Streams share an HTTP/2 connection: their own deadlines cannot end a write
+	// that waits for the connection itself.
+	a.public.HTTP2 = &http.HTTP2Config{WriteByteTimeout: a.cfg.WriteTimeout.T}
 	// Whoever was refused would keep a connection until the idle timeout: at a
 	// full hub these used up the descriptors that are reserved for refusing.
 	a.public.SetKeepAlivesEnabled(false)
@@ -236,7 +239,7 @@ func (a *App) drain(short bool) {
 	}
 	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
 	time.Sleep(delay)
-	a.hub.Finish(nil, hub.ErrDrain, over)
+	a.hub.Finish(hub.ErrDrain, over)
 	a.hub.Close()
 	a.streams.Wait()
 	for _, s := range []*http.Server{a.public, a.admin} {

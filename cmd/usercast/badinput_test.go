@@ -48,10 +48,12 @@ func TestStrangeChannelsAreCountedAndHarmNobody(t *testing.T) {
 		if n := app.publish(t, channel, "for "+kind); n != 1 {
 			t.Errorf("%d hubs heard %.40q", n, channel)
 		}
-		counted := func(kind string) float64 {
-			return h.scrape(t).sum("usercast_messages_"+kind+"_total") - before.sum("usercast_messages_"+kind+"_total")
+		want := make(map[string]float64)
+		for _, name := range []string{"received", kind} {
+			name = "usercast_messages_" + name + "_total"
+			want[name] = before.sum(name) + 1
 		}
-		eventually(t, "the message is counted", func() bool { return counted("received") == 1 && counted(kind) == 1 })
+		h.wantMetrics(t, want)
 	}
 	invalid.want(t, "for routed")
 	globs.want(t, "for routed")
@@ -78,9 +80,7 @@ func TestPayloadOverTheLimitIsAGapForItsUserOnly(t *testing.T) {
 	filtered.wantGap(t, "too-large") // of the topic that it listens to
 	filtered.want(t, "last")
 	stranger.want(t, "last")
-	if m := h.scrape(t); m.sum("usercast_messages_too_large_total") != 3 || m.with("usercast_gaps_total", "too-large") != 3 {
-		t.Errorf("%v too large, %v gaps, want 3 and 3", m.sum("usercast_messages_too_large_total"), m.with("usercast_gaps_total", "too-large"))
-	}
+	h.wantMetrics(t, map[string]float64{"usercast_messages_too_large_total": 3, "usercast_gaps_total" + reasonLabel("too-large"): 3})
 	app.publish(t, "user-*:a", strings.Repeat("x", 1001)) // a broadcast concerns all
 	for _, p := range []*page{p, filtered, stranger} {
 		p.wantGap(t, "too-large")

@@ -14,7 +14,7 @@ import (
 func TestConservationInTheMetrics(t *testing.T) {
 	const users, rounds, length = 20, 60, 2000
 	server := redistest.Start(t)
-	h := startHub(t, server, "--queue", "50", "--send-buffer", "4096", "--max-payload", "4KiB")
+	h := startHub(t, server, "--queue", "50", "--send-buffer", "4096", "--write-timeout", "2s", "--max-payload", "4KiB")
 	app := newPublisher(t, server.Addr())
 
 	// Of each user: one page that reads all, one that never reads, one that

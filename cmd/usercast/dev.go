@@ -48,24 +48,31 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 	}
 	commands := redis.NewCommands(server)
 	defer commands.Close()
+	page := demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}
 	app, err := NewApp(c.Config, Parts{
 		Redis:        server,
 		Authenticate: auth.Insecure,
 		Navigate:     true,
 		Mount: func(e *echo.Echo) {
-			mountDemo(e, demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}, commands.Publish)
+			mountDemo(e, page, commands.Publish)
 		},
 		Log: newLog(&c.Config, os.Stderr),
 	})
 	if err != nil {
 		return err
 	}
+	const topic, payload = "activity", `{"kind":"comment","id":7}`
+	publish := []string{"usercast", "publish", "--redis", "redis://" + store.Addr()}
+	if c.ChannelPrefix != defaultPrefix {
+		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
+	}
+	publish = append(publish, devUser+":"+topic, shellWord(payload))
 	fmt.Fprintf(stdout, `usercast dev: a hub with an embedded Redis, to try things out on this machine
   open     http://%s/
-  try      redis-cli -p %d PUBLISH %s%s:activity '{"kind":"comment","id":7}'
-  or       usercast publish --redis redis://%s %s:activity '{"kind":"comment","id":7}'
+  try      %s
+  or       %s
   metrics  http://%s/metrics
-`, app.PublicAddr(), port, c.ChannelPrefix, devUser, store.Addr(), devUser, app.AdminAddr())
+`, app.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), app.AdminAddr())
 	return app.Run(ctx)
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,8 +10,9 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"time"
+
+	"usercast/transport/admin"
 )
 
 type healthCmd struct {
@@ -38,15 +40,14 @@ func (c *healthCmd) Run(ctx context.Context, stdout io.Writer) error {
 		return fmt.Errorf("no answer from %s: %w", r.URL.Host, err)
 	}
 	defer answer.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
-	if err != nil {
-		return fmt.Errorf("read the answer of %s: %w", r.URL.Host, err)
+	var status admin.Status
+	if err := json.NewDecoder(io.LimitReader(answer.Body, 64<<10)).Decode(&status); err != nil {
+		return fmt.Errorf("%s answers %s, but not as the admin listener of a hub", r.URL.Host, answer.Status)
 	}
-	text := strings.TrimSpace(string(body))
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s is not ready: %s", r.URL.Host, text)
+	if !status.Ready {
+		return fmt.Errorf("%s is not ready: %s", r.URL.Host, status.Why)
 	}
-	_, err = fmt.Fprintln(stdout, text)
+	_, err = fmt.Fprintln(stdout, "ready")
 	return err
 }
 

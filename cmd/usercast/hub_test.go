@@ -217,7 +217,32 @@ func (s samples) sum(name string) (sum float64) {
 }
 
 // with reads a sample by its reason.
-func (s samples) with(name, reason string) float64 { return s[name+`{reason="`+reason+`"}`] }
+func (s samples) with(name, reason string) float64 { return s[name+reasonLabel(reason)] }
+
+func reasonLabel(reason string) string { return `{reason="` + reason + `"}` }
+
+// wantMetrics wants sums of metrics, by name with or without labels. A page may
+// have read what the hub has not counted yet, so it waits a little.
+func (h *liveHub) wantMetrics(t *testing.T, want map[string]float64) {
+	t.Helper()
+	for deadline := time.Now().Add(soon); ; time.Sleep(2 * time.Millisecond) {
+		m, right := h.scrape(t), true
+		for name, v := range want {
+			right = right && m.sum(name) == v
+		}
+		if right {
+			return
+		}
+		if time.Now().After(deadline) {
+			for name, v := range want {
+				if got := m.sum(name); got != v {
+					t.Errorf("%s is %v, want %v", name, got, v)
+				}
+			}
+			return
+		}
+	}
+}
 
 // output is what a program writes, readable while it does.
 type output struct {

@@ -36,13 +36,11 @@ func TestOneSubscriptionForFiveThousandStreams(t *testing.T) {
 	if len(ours) != 1 || !strings.Contains(ours[0], " psub=1 ") {
 		t.Errorf("want one connection, with one pattern, got:\n%s", strings.Join(ours, ""))
 	}
-	if m := h.scrape(t); m["usercast_clients"] != 5000 || m["usercast_users"] != 1000 {
-		t.Errorf("%v clients of %v users, want 5000 of 1000", m["usercast_clients"], m["usercast_users"])
-	}
+	h.wantMetrics(t, map[string]float64{"usercast_clients": 5000, "usercast_users": 1000})
 }
 
 func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
-	const users, each200 = 200, 100
+	const users, perUser = 200, 100
 	server := redistest.Start(t)
 	h := startHub(t, server)
 	app := newPublisher(t, server.Addr())
@@ -50,9 +48,9 @@ func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
 
 	received := make(chan error, users)
 	for _, p := range pages {
-		go func() { received <- p.expectNumbers(each200) }()
+		go func() { received <- p.expectNumbers(perUser) }()
 	}
-	app.burst(t, users*each200, func(i int) (string, string) {
+	app.burst(t, users*perUser, func(i int) (string, string) {
 		return fmt.Sprintf("user-%d:n", i%users), strconv.Itoa(i / users)
 	})
 	for range pages {
@@ -65,9 +63,11 @@ func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
 	for _, p := range pages {
 		p.want(t, "last")
 	}
-	if m := h.scrape(t); m.sum("usercast_messages_received_total") != users*each200+1 || m.sum("usercast_deliveries_total") != users*(each200+1) {
-		t.Errorf("%v received, %v delivered", m.sum("usercast_messages_received_total"), m.sum("usercast_deliveries_total"))
-	}
+	h.wantMetrics(t, map[string]float64{
+		"usercast_messages_received_total": users*perUser + 1,
+		"usercast_deliveries_total":        users * (perUser + 1),
+		"usercast_disconnects_total":       0,
+	})
 }
 
 // A stream's queue has room for what a pipelining app sends at once.
@@ -97,9 +97,7 @@ func TestBurstEndsNoHealthyStream(t *testing.T) {
 					t.Error(err)
 				}
 			}
-			if s := h.hub.Stats(); s.Clients != streams || s.Deliveries != streams*burst {
-				t.Errorf("%d streams are left and took %d messages, want %d and %d", s.Clients, s.Deliveries, streams, streams*burst)
-			}
+			h.wantMetrics(t, map[string]float64{"usercast_clients": streams, "usercast_deliveries_total": streams * burst})
 		})
 	}
 }

@@ -18,6 +18,9 @@ const asProgram = "TEST_BINARY_IS_USERCAST"
 // only matters to a test that fails.
 const patience = 30 * time.Second
 
+// soon is what "at once" means on a loaded machine.
+const soon = 5 * time.Second
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -312,7 +313,7 @@ func TestHealth(t *testing.T) {
 	server.Restart()
 	h.waitUntilSubscribed(t, 1)
 	code, stdout, stderr = health()
-	if code != 0 || stderr != "" || !strings.Contains(stdout, `"ready":true`) {
+	if code != 0 || stderr != "" || stdout != "ready\n" {
 		t.Errorf("ready: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 	_, port, _ := net.SplitHostPort(h.AdminAddr())
@@ -407,43 +408,84 @@ func TestSignals(t *testing.T) {
 
 var (
 	devURL  = regexp.MustCompile(`(?m)^\s+open\s+(http://\S+/)$`)
-	devLine = regexp.MustCompile(`(?m)^\s+try\s+redis-cli -p (\d+) PUBLISH (\S+) '([^']*)'$`)
+	devLine = regexp.MustCompile(`(?m)^\s+(?:try|or)\s+(.*)$`)
 )
 
+// The lines to try are pasted into a shell, as a newcomer does.
 func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 	// Redis' own port is taken now, by this test or by somebody else.
 	if l, err := net.Listen("tcp", "127.0.0.1:6379"); err == nil {
 		defer l.Close()
 	}
-	p := startProgram(t, nil, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
-	var url, try []string
-	eventually(t, "dev says what to do", func() bool {
-		url, try = devURL.FindStringSubmatch(p.stdout.String()), devLine.FindStringSubmatch(p.stdout.String())
-		return url != nil && try != nil
-	})
-	if port, _ := strconv.Atoi(try[1]); port <= 6379 || port > 6379+100 {
-		t.Errorf("the embedded Redis has port %d, want the next free one after 6379", port)
+	for _, prefix := range []string{defaultPrefix, "it's $HOME's [app]-*"} {
+		t.Run(prefix, func(t *testing.T) {
+			p := startProgram(t, nil, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--channel-prefix", prefix)
+			var url []string
+			var lines [][]string
+			eventually(t, "dev says what to do", func() bool {
+				url, lines = devURL.FindStringSubmatch(p.stdout.String()), devLine.FindAllStringSubmatch(p.stdout.String(), -1)
+				return url != nil && len(lines) == 2
+			})
+			if a := ask(t, "GET", url[1]); a.code != 200 || !strings.Contains(a.body, "<html") {
+				t.Errorf("the page: %d, %.200s", a.code, a.body)
+			}
+			eventually(t, "dev is ready", func() bool { return ask(t, "GET", url[1]+"readyz").code == 200 })
+			public := strings.TrimSuffix(strings.TrimPrefix(url[1], "http://"), "/")
+			stream, err := openPageAt(public, "user=42")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.close()
+
+			try := shellWords(t, lines[0][1])
+			if len(try) != 6 || try[0] != "redis-cli" || try[1] != "-p" || try[3] != "PUBLISH" {
+				t.Fatalf("the line to try is %q", try)
+			}
+			if port, _ := strconv.Atoi(try[2]); port <= 6379 || port > 6379+100 {
+				t.Errorf("the embedded Redis has port %s, want the next free one after 6379", try[2])
+			}
+			// What redis-cli would send.
+			if n := newPublisher(t, "127.0.0.1:"+try[2]).publish(t, try[4], try[5]); n != 1 {
+				t.Errorf("%d hubs heard the line to try", n)
+			}
+			stream.want(t, `{"kind":"comment","id":7}`)
+
+			or := shellWords(t, lines[1][1])
+			if code, stdout, stderr := runCommand("", or[1:]...); or[0] != "usercast" || code != 0 || !strings.HasSuffix(stdout, ", heard by 1 hub\n") {
+				t.Errorf("%q: exit code %d, %s%s", or, code, stdout, stderr)
+			}
+			stream.want(t, `{"kind":"comment","id":7}`)
+
+			p.signal(syscall.SIGTERM)
+			if code := p.wait(t); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			stream.wantEvent(t, "bye", `{"reason":"draining"}`)
+		})
 	}
-	if a := ask(t, "GET", url[1]); a.code != 200 || !strings.Contains(a.body, "<html") {
-		t.Errorf("the page: %d, %.200s", a.code, a.body)
-	}
-	public := strings.TrimSuffix(strings.TrimPrefix(url[1], "http://"), "/")
-	eventually(t, "dev is ready", func() bool { return ask(t, "GET", url[1]+"readyz").code == 200 })
-	stream, err := openPageAt(public, "user=42")
+}
+
+// shellWords lets a shell take a line apart.
+func shellWords(t *testing.T, line string) []string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", `printf '%s\0' `+line).Output()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("a shell reads %s: %v", line, err)
 	}
-	defer stream.close()
-	// What redis-cli would send.
-	if n := newPublisher(t, "127.0.0.1:"+try[1]).publish(t, try[2], try[3]); n != 1 {
-		t.Errorf("%d hubs heard the line to try", n)
+	return strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+}
+
+func TestLogCanBeJSON(t *testing.T) {
+	server := redistest.Start(t)
+	h := startHub(t, server, "--log-format", "json")
+	h.openPage(t, "user=42").close()
+	eventually(t, "the stream's end is logged", func() bool { return len(h.log.lines("stream ended")) == 1 })
+	for line := range strings.Lines(h.log.String()) {
+		var entry struct{ Time, Level, Msg string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Time == "" || entry.Level == "" || entry.Msg == "" {
+			t.Errorf("the log holds %q: %v", line, err)
+		}
 	}
-	stream.want(t, try[3])
-	p.signal(syscall.SIGTERM)
-	if code := p.wait(t); code != 0 {
-		t.Errorf("exit code %d", code)
-	}
-	stream.wantEvent(t, "bye", `{"reason":"draining"}`)
 }
 
 // No secret reaches the output, at any level, whatever goes wrong.

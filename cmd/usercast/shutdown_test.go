@@ -23,8 +23,8 @@ import (
 func TestTerminationDrains(t *testing.T) {
 	const (
 		streams = 60
-		delay   = 700 * time.Millisecond
-		over    = 1500 * time.Millisecond
+		delay   = time.Second
+		over    = time.Second
 		slack   = 5 * time.Second // of a loaded machine
 	)
 	server := redistest.Start(t)
@@ -43,9 +43,6 @@ func TestTerminationDrains(t *testing.T) {
 	}
 	h.refuses(t, "draining", 503)
 	app.publish(t, "user-*", "until the end") // streams work on
-	if d := time.Since(start); d > delay {
-		t.Logf("too slow to prove much: %v since the signal", d)
-	}
 
 	// Newcomers are answered to the last moment.
 	stop := make(chan struct{})

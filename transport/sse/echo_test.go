@@ -43,7 +43,7 @@ func TestEchoMount(t *testing.T) {
 		}
 		s.hub.Publish("42", "", "hello")
 		b.want("message", "hello")
-		s.hub.Finish(nil, hub.ErrKicked, 0)
+		s.hub.Finish(hub.ErrKicked, 0)
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
 
@@ -98,7 +98,7 @@ func Example() {
 
 	// When the app stops: no new streams, goodbye to the open ones, wait for them.
 	users.Refuse()
-	users.Finish(nil, hub.ErrDrain, 0)
+	users.Finish(hub.ErrDrain, 0)
 	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
 		if line := lines.Text(); len(line) > 4 && line[:5] == "data:" {
 			fmt.Println(line)

@@ -32,7 +32,7 @@ func TestGoodbye(t *testing.T) {
 					s.hub.Publish("42", "", fmt.Sprint(i))
 					synctest.Wait()
 				}
-				s.hub.Finish(nil, cause, 0)
+				s.hub.Finish(cause, 0)
 				s.hub.Publish("42", "", "too late")
 				all, err := io.ReadAll(p.conn)
 				want := "id: BOOT-1\ndata: 0\n\nid: BOOT-2\ndata: 1\n\nid: BOOT-3\ndata: 2\n\n" +
@@ -55,7 +55,7 @@ func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
 		p := open(t, l.dial(), request("user=42"))
 		n := p.size()
 		s.hub.Publish("another", "", "")
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		s.hub.Publish("another", "", "after the end")
 		if got, want := p.since(n), "retry: MS\nid: BOOT-1\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -69,7 +69,7 @@ func TestNoGoodbyeForOtherCauses(t *testing.T) {
 		bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
 			p := open(t, l.dial(), request("user=42"))
 			n := p.size()
-			s.hub.Finish(nil, cause, 0)
+			s.hub.Finish(cause, 0)
 			if got := p.since(n); got != "" {
 				t.Errorf("%v: got %q", cause, got)
 			}
@@ -229,7 +229,7 @@ func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
 			t.Fatal("streams are open")
 		default:
 		}
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		<-waited
 		if n := len(s.ends); n != 40 {
 			t.Errorf("%d of 40 streams have ended", n)
@@ -254,7 +254,7 @@ func TestWaitWhileRequestsCome(t *testing.T) {
 				}
 			})
 		}
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		s.handler.Wait()
 		if n := len(s.ends); n != 1 {
 			t.Fatalf("Wait returned when %d of 1 streams had ended", n)

@@ -55,7 +55,7 @@ func newSite(t testing.TB, c config) *site {
 	s.handler = sse.New(c.sse)
 	t.Cleanup(func() {
 		s.hub.Refuse()
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		s.handler.Wait()
 		s.hub.Close()
 		s.checkConservation()
@@ -88,7 +88,7 @@ func serve(t testing.TB, c config) *site {
 	})
 	t.Cleanup(func() {
 		s.hub.Refuse()
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		s.handler.Wait()
 		server.Close()
 	})

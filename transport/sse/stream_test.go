@@ -58,7 +58,7 @@ func TestStreamBytes(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		want(":\n\n")
 		s.hub.Publish("42", "", "last")
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		want("id: BOOT-7\ndata: last\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n")
 		if _, eof := p.text(); !eof {
 			t.Error("the connection is open")
@@ -79,7 +79,7 @@ func TestStreamForHTTP10(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	s.hub.Publish("42", "", "hello")
-	s.hub.Finish(nil, hub.ErrKicked, 0)
+	s.hub.Finish(hub.ErrKicked, 0)
 	rest, err := io.ReadAll(conn)
 	if want := "id: BOOT-1\ndata: hello\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\n\n"; plain(string(rest)) != want || err != nil {
 		t.Errorf("got %q, %v; want %q", rest, err, want)
@@ -109,7 +109,7 @@ func TestStreamOverEachProtocol(t *testing.T) {
 		if !strings.HasSuffix(b.lastID, "-4") {
 			t.Errorf("last id %q", b.lastID)
 		}
-		s.hub.Finish(nil, hub.ErrDrain, 0)
+		s.hub.Finish(hub.ErrDrain, 0)
 		b.want("bye", `{"reason":"draining"}`)
 		b.wantEnd()
 		s.wantEnd(hub.ErrDrain)
@@ -124,7 +124,7 @@ func TestStreamOverTLS(t *testing.T) {
 		server.EnableHTTP2 = http2
 		server.StartTLS()
 		t.Cleanup(func() {
-			s.hub.Finish(nil, hub.ErrDrain, 0)
+			s.hub.Finish(hub.ErrDrain, 0)
 			server.Close()
 		})
 		b := browse(t, server.Client(), server.URL+"/events?user=42")
@@ -135,7 +135,7 @@ func TestStreamOverTLS(t *testing.T) {
 		large := strings.Repeat("large ", 50_000)
 		s.hub.Publish("42", "", large)
 		b.want("message", large)
-		s.hub.Finish(nil, hub.ErrMaxAge, 0)
+		s.hub.Finish(hub.ErrMaxAge, 0)
 		b.want("bye", `{"reason":"max_age"}`)
 		b.wantEnd()
 		s.wantEnd(hub.ErrMaxAge)
@@ -198,7 +198,7 @@ func TestStreamThroughAResponseWriter(t *testing.T) {
 		go s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		synctest.Wait()
 		s.hub.Publish("42", "", "hello")
-		s.hub.Finish(nil, hub.ErrExpired, 0)
+		s.hub.Finish(hub.ErrExpired, 0)
 		s.wantEnd(hub.ErrExpired)
 		synctest.Wait()
 		wantStreamHead(t, recorder.Code, recorder.Header())

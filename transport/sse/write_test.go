@@ -186,7 +186,7 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 			defer drip(p.conn)()
 			time.Sleep(patience * 5)
 			start := time.Now()
-			s.hub.Finish(nil, hub.ErrKicked, 0)
+			s.hub.Finish(hub.ErrKicked, 0)
 			s.wantEnd(hub.ErrKicked)
 			if took := time.Since(start); took > patience {
 				t.Errorf("ended after %v, want %v", took, patience)
@@ -200,7 +200,7 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 			defer drip(b.head.Body)()
 			time.Sleep(patience * 5)
 			start := time.Now()
-			s.hub.Finish(nil, hub.ErrKicked, 0)
+			s.hub.Finish(hub.ErrKicked, 0)
 			s.wantEnd(hub.ErrKicked)
 			if took := time.Since(start); took > patience {
 				t.Errorf("ended after %v, want %v", took, patience)
@@ -282,7 +282,7 @@ func TestNothingIsWrittenAfterACutFrame(t *testing.T) {
 		cut.cuts.Store(true)
 		s.hub.Publish("42", "", "x")
 		time.Sleep(patience / 2)
-		s.hub.Finish(nil, hub.ErrKicked, 0)
+		s.hub.Finish(hub.ErrKicked, 0)
 		s.wantEnd(hub.ErrKicked)
 		if n := cut.later.Load(); n > 0 {
 			t.Errorf("%d writes after the one that was cut", n)
