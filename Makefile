@@ -2,7 +2,7 @@
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
-	@go run ./cmd/usercast dev
+	@trap stopped=1 INT; go run ./cmd/usercast dev || test "$$stopped"
 
 # Everything: what the tests need is installed when missing.
 test: check
@@ -14,6 +14,7 @@ check:
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	go mod tidy -diff
 
 # A static binary, bin/usercast.
 build:

@@ -166,8 +166,11 @@ func listenError(flag, address string, err error) error {
 // newServer has no WriteTimeout: it would end every stream.
 func (a *App) newServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second, // a request that dribbles in holds a descriptor
+		Handler: h,
+		// A request that dribbles in, or a body that never comes, holds a descriptor.
+		// Streams lift the second: what they read is the peer's leaving.
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       15 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    64 << 10, // room for large cookies, not for header bombs
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),

@@ -279,3 +279,26 @@ func dialRaw(t *testing.T, addr string) net.Conn {
 	conn.SetDeadline(time.Now().Add(patience))
 	return conn
 }
+
+// A body that never comes must not hold a descriptor for ever: net/http waits for
+// the rest of one before it closes.
+func TestBodyThatNeverComesIsNotWaitedFor(t *testing.T) {
+	h := newHub(t, redistest.Start(t).URL())
+	if timeout := h.App.public.ReadTimeout; timeout <= 0 || timeout > 30*time.Second {
+		t.Errorf("the public listener waits %v for a request", timeout)
+	}
+	h.App.public.ReadTimeout = 500 * time.Millisecond
+	h = runHub(t, h)
+	for _, request := range []string{"POST /events", "GET /events", "GET /nothing"} {
+		conn, err := net.Dial("tcp", h.PublicAddr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n", request)
+		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.Copy(io.Discard, conn); err != nil {
+			t.Errorf("%s: %v; want the connection closed", request, err)
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"usercast/transport/redis"
 )
@@ -64,6 +65,9 @@ func (c *Config) check(k *checker) {
 	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:* ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
 		k.wrong("path", "%q must be a plain path such as /events, and none of /, /livez, /readyz", c.Path)
 	}
+	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
+		k.wrong("admin-listen", "must differ from --listen")
+	}
 	for _, origin := range c.AllowOrigin {
 		if !isOrigin(origin) {
 			k.wrong("allow-origin", "%q is not an origin such as https://app.example: scheme, host and perhaps port, in lower case", origin)
@@ -74,9 +78,12 @@ func (c *Config) check(k *checker) {
 		k.wrong("broadcast-user", "a user has no ':' in it")
 	}
 	k.atLeast("max-payload", c.MaxPayload.value, 1)
-	k.positive("ping-interval", c.PingInterval)
-	k.positive("write-timeout", c.WriteTimeout)
-	k.positive("retry", c.Retry)
+	// Below, each stream would be a storm of its own; above, the kernel's and the
+	// browsers' own counters end.
+	const least, most = 10 * time.Millisecond, time.Hour
+	k.between("ping-interval", c.PingInterval, least, most)
+	k.between("write-timeout", c.WriteTimeout, least, most)
+	k.between("retry", c.Retry, least, most)
 	k.notNegative("max-age", c.MaxAge)
 	k.atLeast("queue", c.Queue.value, 1)
 	k.atLeast("queue-bytes", c.QueueBytes.value, 1)
@@ -92,7 +99,7 @@ func (c *Config) check(k *checker) {
 	}
 }
 
-// checkAddress wants host:port with a numeric port.
+// checkAddress wants host:port.
 func checkAddress(k *checker, flag, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {

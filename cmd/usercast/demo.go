@@ -153,6 +153,7 @@ func (d *demo) post(c echo.Context) error {
 
 	var form struct{ User, Topic, Payload string }
 	body := json.NewDecoder(http.MaxBytesReader(c.Response(), r.Body, demoMaxBody))
+	body.DisallowUnknownFields()
 	err := body.Decode(&form)
 	if err == nil {
 		if _, err = body.Token(); err == io.EOF {

@@ -19,20 +19,23 @@ type healthCmd struct {
 	AdminListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"The hub's admin listener, as given to it (${default})."`
 }
 
+// asker asks the hub itself: the environment's HTTP_PROXY is for the world outside.
+var asker = &http.Client{Transport: &http.Transport{}}
+
 // Run exits 0 when the hub is ready, and says why when it is not.
-func (c *healthCmd) Run(ctx context.Context, stdout io.Writer) error {
+func (c *healthCmd) Run(stdout io.Writer) error {
 	var k checker
 	checkAddress(&k, "admin-listen", c.AdminListen)
 	if err := k.err(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(c.AdminListen)+"/readyz", nil)
 	if err != nil {
 		return err
 	}
-	answer, err := http.DefaultClient.Do(r)
+	answer, err := asker.Do(r)
 	if err != nil {
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err

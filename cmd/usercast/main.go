@@ -71,9 +71,16 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, usageError{err})
 	}
-	ctx, stop := signals(stderr)
-	defer stop()
-	command.BindTo(ctx, (*context.Context)(nil))
+	// Only commands that stop in an orderly way ask for the context; for the others
+	// a signal does what it does by itself.
+	stop := func() {}
+	defer func() { stop() }()
+	if err := command.BindToProvider(func() (ctx context.Context, err error) {
+		ctx, stop = signals(stderr)
+		return ctx, nil
+	}); err != nil {
+		panic(err) // not a func that provides something
+	}
 	return report(stderr, command.Run())
 }
 

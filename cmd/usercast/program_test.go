@@ -349,7 +349,7 @@ func TestPublish(t *testing.T) {
 		{[]string{"*:news", "to all"}, "", "user-*:news", "news", "to all", true},
 	} {
 		code, stdout, stderr := runCommand(test.stdin, append([]string{"publish", "--redis", server.URL()}, test.args...)...)
-		if want := "published to " + test.channel + ", heard by 1 hub\n"; code != 0 || stdout != want || stderr != "" {
+		if want := "published to " + test.channel + ", heard by 1 subscriber\n"; code != 0 || stdout != want || stderr != "" {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q", test.args, code, stdout, stderr)
 		}
 		p.wantEvent(t, test.name, test.data)
@@ -357,7 +357,7 @@ func TestPublish(t *testing.T) {
 			other.want(t, test.data)
 		}
 	}
-	if code, stdout, _ := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, heard by 0 hubs\n" {
+	if code, stdout, _ := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, heard by 0 subscribers\n" {
 		t.Errorf("another prefix: exit code %d, %q", code, stdout)
 	}
 	server.Kill()
@@ -451,7 +451,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			stream.want(t, `{"kind":"comment","id":7}`)
 
 			or := shellWords(t, lines[1][1])
-			if code, stdout, stderr := runCommand("", or[1:]...); or[0] != "usercast" || code != 0 || !strings.HasSuffix(stdout, ", heard by 1 hub\n") {
+			if code, stdout, stderr := runCommand("", or[1:]...); or[0] != "usercast" || code != 0 || !strings.HasSuffix(stdout, ", heard by 1 subscriber\n") {
 				t.Errorf("%q: exit code %d, %s%s", or, code, stdout, stderr)
 			}
 			stream.want(t, `{"kind":"comment","id":7}`)

@@ -18,7 +18,7 @@ type publishCmd struct {
 	Data string `arg:"" optional:"" default:"-" help:"The payload; - or nothing: read from standard input."`
 }
 
-func (c *publishCmd) Run(ctx context.Context, stdin io.Reader, stdout io.Writer) error {
+func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer) error {
 	var k checker
 	server := c.server(&k)
 	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
@@ -38,7 +38,7 @@ func (c *publishCmd) Run(ctx context.Context, stdin io.Reader, stdout io.Writer)
 		}
 		payload = string(b)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	commands := redis.NewCommands(server)
 	defer commands.Close()
@@ -46,7 +46,7 @@ func (c *publishCmd) Run(ctx context.Context, stdin io.Reader, stdout io.Writer)
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)
 	}
-	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, plural(n, "hub", "hubs"))
+	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, plural(n, "subscriber", "subscribers"))
 	return err
 }
 

@@ -78,10 +78,10 @@ func (c *checker) read(flag string, err error) bool {
 	return err == nil
 }
 
-// positive wants a duration above 0.
-func (c *checker) positive(flag string, d duration) {
-	if c.read(flag, d.err) && d.T <= 0 {
-		c.wrong(flag, "must be longer than 0")
+// between wants a duration from least to most.
+func (c *checker) between(flag string, d duration, least, most time.Duration) {
+	if c.read(flag, d.err) && (d.T < least || d.T > most) {
+		c.wrong(flag, "must be from %v to %v", least, most)
 	}
 }
 

@@ -37,7 +37,7 @@ func NewEcho() *echo.Echo {
 // the guard.
 func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token string) {
 	MountHealth(e, status, true)
-	e.GET("/metrics", echo.WrapHandler(metrics))
+	e.Match([]string{http.MethodGet, http.MethodHead}, "/metrics", echo.WrapHandler(metrics))
 
 	profiles := e.Group("/debug/pprof", Guard(token))
 	profiles.GET("/cmdline", echo.WrapHandler(http.HandlerFunc(pprof.Cmdline)))

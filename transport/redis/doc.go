@@ -39,10 +39,10 @@
 //	goredis.Client and PubSub   link; only the receiving goroutine calls Receive
 //	sockets for commands        Commands: at most 4, lent to one caller at a time
 //	receiving goroutine         the caller of Run; it alone calls the sinks
-//	watchdog, prober            generation.run starts them and waits for them
+//	watchdog, prober            PubSub.generation starts them and waits for them
 //	echo channel (1 slot)       filled by the receiving goroutine, emptied by the
 //	                            prober; the slot keeps the former from waiting
 //	message counters            written by the receiving goroutine alone
-//	probe histogram             prober writes, Stats reads, under its mutex
+//	probe histogram             prober writes, Stats reads
 //	reaper of idle commands     one timer of Commands; no goroutine while it waits
 package redis

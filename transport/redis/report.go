@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"context"
 	"log/slog"
 	"sync"
 	"time"
@@ -64,10 +65,15 @@ func (r *reporter) subscribed(generation uint64, role string) {
 	defer r.mu.Unlock()
 	r.link = saying{}
 	attrs := []any{"generation", generation}
+	level := slog.LevelInfo
 	if role != "" {
 		attrs = append(attrs, "role", role)
 	}
-	r.log.Info("redis subscribed", attrs...)
+	if role != "" && role != "master" {
+		level = slog.LevelWarn
+		attrs = append(attrs, "do", "subscribe to the primary: what is published there arrives here late, or never when the link between them is down")
+	}
+	r.log.Log(context.Background(), level, "redis subscribed", attrs...)
 }
 
 // probeFailed says that no probe could be sent. The subscription is left alone.

@@ -76,6 +76,10 @@ func (h *Handler) Echo(c echo.Context) error {
 // Wait waits for it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.cfg.Origins.allow(w.Header(), r)
+	if err := h.cfg.Origins.check(r); err != nil {
+		h.never(w, http.StatusForbidden, "origin", err.Error())
+		return
+	}
 	switch {
 	case r.Method == http.MethodGet:
 		h.serve(w, r)
@@ -87,10 +91,6 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
-	if err := h.cfg.Origins.check(r); err != nil {
-		h.never(w, http.StatusForbidden, "origin", err.Error())
-		return
-	}
 	q, err := parseQuery(r)
 	if err != nil {
 		h.never(w, http.StatusBadRequest, "bad-request", err.Error())

@@ -154,6 +154,6 @@ func TestPreflight(t *testing.T) {
 		t.Errorf("%d rejects", n)
 	}
 	w = ask("https://evil.example")
-	wantError(t, w, http.StatusMethodNotAllowed)
+	wantError(t, w, http.StatusForbidden)
 	wantCORS(t, w, true, false)
 }

@@ -305,8 +305,17 @@ func (s *stream) release() {
 
 func (s *stream) logEnd() {
 	s.handler.log.Info("stream ended",
-		slog.String("user", s.client.User()),
+		slog.String("user", clip(s.client.User())),
 		slog.String("cause", s.client.Cause().Error()),
 		slog.Duration("age", time.Since(s.client.Since()).Round(time.Millisecond)),
 		slog.String("remote", s.remote))
+}
+
+// clip keeps a user id of a stranger's making from filling the log.
+func clip(id string) string {
+	const most = 100
+	if len(id) > most {
+		return id[:most] + "…"
+	}
+	return id
 }

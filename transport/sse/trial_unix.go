@@ -20,8 +20,10 @@ type trial struct {
 }
 
 func (t *trial) init(conn net.Conn) {
-	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
+	// Not any connection that lets one at its socket: another's Write may do more
+	// than write.
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		if raw, err := tcp.SyscallConn(); err == nil {
 			t.raw = raw
 		}
 	}

@@ -38,6 +38,9 @@ func newResponseWire(w http.ResponseWriter, r *http.Request, p patience) *respon
 	if e, ok := w.(*echo.Response); ok {
 		rc = http.NewResponseController(e.Writer) // e.Flush tells no error, and panics
 	}
+	// The server's ReadTimeout is for the request. net/http goes on reading for the
+	// peer's leaving, and a server without deadlines (a recorder) needs none lifted.
+	rc.SetReadDeadline(time.Time{})
 	return &responseWire{patience: p, w: w, rc: rc, ctx: r.Context(), closed: make(chan struct{})}
 }
 
