@@ -208,6 +208,7 @@ func (a *App) Run(ctx context.Context) error {
 	defer running.Wait()
 	defer stopFeed()
 	running.Go(func() { a.feed.Run(feedCtx) })
+	running.Go(func() { trim(feedCtx, func() uint64 { return a.hub.Stats().Connects }) })
 
 	failed := make(chan error, 2) // one for each server
 	serve := func(s *http.Server, l net.Listener) {
