@@ -127,6 +127,7 @@ func (a *App) listen() (err error) {
 	}
 
 	public := admin.NewEcho()
+	public.Use(a.streams.CORS)
 	public.Any(a.cfg.Path, a.streams.Echo)
 	admin.MountHealth(public, a.status, false)
 	if a.parts.Mount != nil {

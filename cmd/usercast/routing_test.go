@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -173,4 +174,27 @@ func allBytes() []byte {
 		b[i] = byte(i)
 	}
 	return slices.Concat(b, b)
+}
+
+// A page of a listed origin can tell a wrong path from a network error.
+func TestErrorsBesideTheStreamCarryCORSHeaders(t *testing.T) {
+	h := startHub(t, redistest.Start(t), "--allow-origin", "https://app.example")
+	for _, path := range []string{"/nothing", "/events"} {
+		r, err := http.NewRequest(http.MethodGet, "http://"+h.PublicAddr()+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Origin", "https://app.example")
+		answer, err := http.DefaultTransport.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		if got := answer.Header.Get("Access-Control-Allow-Origin"); answer.StatusCode < 400 || got != "https://app.example" {
+			t.Errorf("%s: %s, Access-Control-Allow-Origin %q", path, answer.Status, got)
+		}
+		if got := answer.Header.Values("Vary"); len(got) != 1 || got[0] != "Origin" {
+			t.Errorf("%s: Vary %q", path, got)
+		}
+	}
 }

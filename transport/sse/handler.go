@@ -72,6 +72,15 @@ func (h *Handler) Echo(c echo.Context) error {
 	return nil
 }
 
+// CORS is echo middleware that adds the CORS headers to what is beside the stream,
+// so that a page can tell a wrong path from a network error.
+func (h *Handler) CORS(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		h.cfg.Origins.allow(c.Response().Header(), c.Request())
+		return next(c)
+	}
+}
+
 // ServeHTTP answers one request. A stream over plain HTTP/1 outlives the call;
 // Wait waits for it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -50,7 +50,9 @@ func (o Origins) allow(h http.Header, r *http.Request) {
 	if len(o.Allow) == 0 {
 		return
 	}
-	h.Add("Vary", "Origin")
+	if !slices.Contains(h.Values("Vary"), "Origin") {
+		h.Add("Vary", "Origin")
+	}
 	if origin := r.Header.Get("Origin"); slices.Contains(o.Allow, origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
