@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -142,9 +141,9 @@ func readSecret(file string) (string, error) {
 
 // redisConfig says which Redis, for the commands that talk to one.
 type redisConfig struct {
-	Redis             string `default:"${redis_default}" placeholder:"URL" help:"redis://, rediss:// or unix:// (${default})."`
-	RedisPasswordFile string `placeholder:"FILE" help:"File that holds the password."`
-	RedisTLSCA        string `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
+	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss:// or unix:// (${default})."`
+	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
+	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
 }
 
 // server reads the flags; k hears of what is wrong.
@@ -157,7 +156,11 @@ func (c *redisConfig) server(k *checker) *redis.Server {
 			return nil
 		}
 	}
-	s, err := redis.ParseServer(cmp.Or(c.Redis, defaultRedis), redis.ServerOptions{Password: password, TLSCAFile: c.RedisTLSCA})
+	if len(c.Redis) != 1 {
+		k.wrong("redis", "give one: the others would not be heard")
+		return nil
+	}
+	s, err := redis.ParseServer(c.Redis[0], redis.ServerOptions{Password: password, TLSCAFile: c.RedisTLSCA})
 	k.read("redis", err)
 	return s
 }

@@ -182,6 +182,9 @@ func TestBadUsageIsOnePlainLine(t *testing.T) {
 		{"user[:topic]", []string{"publish"}},
 		{"--admin-listen", []string{"health", "--admin-listen", "8081"}},
 		{"--redis", []string{"publish", "--redis", "http://127.0.0.1", "42", "x"}},
+		{"--redis: give one", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},
+		{"--admin-listen: must differ", []string{"serve", "--auth", "insecure", "--listen", "127.0.0.1:8080", "--admin-listen", "127.0.0.1:8080"}},
+		{"--retry: must be from", []string{"serve", "--auth", "insecure", "--retry", "100us"}},
 		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
 		{"unexpected argument", []string{"version", "now"}},
 	} {
