@@ -24,7 +24,7 @@ type Config struct {
 	QueueFrames       int           // frames waiting for one client
 	QueueBytes        int           // bytes waiting for one client
 	QueueGrace        time.Duration // for how long a queue may be over these two; 0: not at all
-	QueueTotalBytes   int64         // bytes waiting or in flight for all; past it the fullest queue is closed
+	QueueTotalBytes   int64         // bytes of the frames waiting or in flight, shared ones once; past it the fullest queue is closed
 	MaxClients        int           // clients at once
 	MaxClientsPerUser int           // clients of one user at once
 	GapSpread         time.Duration // longest time over which a gap reaches the clients that have nothing else to get

@@ -46,18 +46,11 @@ func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
 	app := newPublisher(t, server.Addr())
 	pages := h.openPages(t, users, func(i int) string { return fmt.Sprintf("user=%d", i) })
 
-	received := make(chan error, users)
-	for _, p := range pages {
-		go func() { received <- p.expectNumbers(perUser) }()
-	}
+	received := expectNumbers(pages, perUser)
 	app.burst(t, users*perUser, func(i int) (string, string) {
 		return fmt.Sprintf("user-%d:n", i%users), strconv.Itoa(i / users)
 	})
-	for range pages {
-		if err := <-received; err != nil {
-			t.Error(err)
-		}
-	}
+	received(t)
 	// What comes next is new: nothing came twice.
 	app.publish(t, "user-*", "last")
 	for _, p := range pages {
@@ -82,21 +75,14 @@ func TestBurstEndsNoHealthyStream(t *testing.T) {
 			h := startHub(t, server)
 			app := newPublisher(t, server.Addr())
 			pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-			received := make(chan error, streams)
-			for _, p := range pages {
-				go func() { received <- p.expectNumbers(burst) }()
-			}
+			received := expectNumbers(pages, burst)
 			sent := make(map[string]int)
 			app.burst(t, streams*burst, func(i int) (string, string) {
 				c := channel(i)
 				sent[c]++
 				return c, strconv.Itoa(sent[c] - 1)
 			})
-			for range pages {
-				if err := <-received; err != nil {
-					t.Error(err)
-				}
-			}
+			received(t)
 			h.wantMetrics(t, map[string]float64{"usercast_clients": streams, "usercast_deliveries_total": streams * burst})
 		})
 	}
@@ -109,16 +95,9 @@ func TestBurstOfBroadcastsEndsNoHealthyStream(t *testing.T) {
 	h := startHub(t, server)
 	app := newPublisher(t, server.Addr())
 	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	received := make(chan error, streams)
-	for _, p := range pages {
-		go func() { received <- p.expectNumbers(burst) }()
-	}
+	received := expectNumbers(pages, burst)
 	app.burst(t, burst, func(i int) (string, string) { return "user-*", strconv.Itoa(i) })
-	for range pages {
-		if err := <-received; err != nil {
-			t.Error(err)
-		}
-	}
+	received(t)
 }
 
 // A page that stops reading costs its own stream, not its neighbours'.
@@ -153,6 +132,22 @@ func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
 			t.Error("the connection of the stopped stream was not closed")
 		}
 		break
+	}
+}
+
+// expectNumbers reads all pages at once; what it returns waits for them.
+func expectNumbers(pages []*page, n int) (wait func(*testing.T)) {
+	received := make(chan error, len(pages))
+	for _, p := range pages {
+		go func() { received <- p.expectNumbers(n) }()
+	}
+	return func(t *testing.T) {
+		t.Helper()
+		for range pages {
+			if err := <-received; err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 

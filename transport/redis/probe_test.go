@@ -69,6 +69,17 @@ func TestDemotedPrimaryIsLeft(t *testing.T) {
 	h.awaitDelivery(t, b, "on b")
 }
 
+// On a replica everything seems to work; what is published there is not everything.
+func TestSubscriptionToAReplicaIsAWarning(t *testing.T) {
+	t.Parallel()
+	primary, replica := redistest.Start(t), redistest.Start(t)
+	host, port := primary.HostPort()
+	replica.Do("replicaof", host, port)
+	h := start(t, parse(t, replica.URL(), ServerOptions{}), func(*Config) {})
+	h.awaitGeneration(t, 1)
+	h.log.await(t, "WARN redis subscribed", "role=slave", "subscribe to the primary")
+}
+
 func TestHealthyRedisIsProbedAndKept(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
