@@ -1,0 +1,53 @@
+package redis
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// A Control is an order to every hub: on the pub/sub feed a message on the control
+// channel, on the stream feed an entry with the field ctl.
+type Control struct {
+	Op   string `json:"op"`
+	User string `json:"user"`
+}
+
+// OpDisconnect ends all streams of a user.
+const OpDisconnect = "disconnect"
+
+// maxControl is the most bytes that an order may have: a user id and a little more.
+const maxControl = 16 << 10
+
+// ParseControl reads an order and says what is wrong with one that cannot be
+// carried out. Fields that it does not know are left alone, so that a newer
+// program may say more to an older hub.
+func ParseControl(payload string) (Control, error) {
+	if len(payload) > maxControl {
+		return Control{}, fmt.Errorf("an order has %d bytes at most", maxControl)
+	}
+	var c Control
+	if err := json.Unmarshal([]byte(payload), &c); err != nil {
+		return Control{}, errors.New(`an order is JSON of the form {"op":"disconnect","user":"42"}`)
+	}
+	switch {
+	case c.Op != OpDisconnect:
+		return Control{}, errors.New("the order's op is none that this version knows: there is disconnect")
+	case c.User == "":
+		return Control{}, errors.New("the order names no user")
+	}
+	return c, nil
+}
+
+// String is the order as it is sent.
+func (c Control) String() string {
+	b, err := json.Marshal(c)
+	if err != nil {
+		panic(err) // two strings
+	}
+	return string(b)
+}
+
+// ControlChannel is the channel on which hubs with this prefix hear orders, unless
+// they are told of another.
+func ControlChannel(prefix string) string { return ownNames + prefix + "control" }

@@ -1,0 +1,30 @@
+package redis
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseControl(t *testing.T) {
+	for payload, want := range map[string]Control{
+		`{"op":"disconnect","user":"42"}`:                {OpDisconnect, "42"},
+		` {"user":"a b", "op":"disconnect", "later":1} `: {OpDisconnect, "a b"},
+		`{"op":"disconnect","user":"*"}`:                 {OpDisconnect, "*"},
+	} {
+		if got, err := ParseControl(payload); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", payload, got, err)
+		}
+		if again, err := ParseControl(want.String()); err != nil || again != want {
+			t.Errorf("%s is not read back: %+v, %v", want, again, err)
+		}
+	}
+	for _, payload := range []string{
+		"", "{}", "null", "[]", "42", `"disconnect"`, `{"op":"disconnect"}`, `{"op":"disconnect","user":""}`, `{"op":"disconnect","user":42}`,
+		`{"op":"restart","user":"42"}`, `{"user":"42"}`, `{"op":"disconnect","user":"42"`, `{"op":"disconnect","user":"42"} x`,
+		`{"op":"disconnect","user":"` + strings.Repeat("4", maxControl) + `"}`, "\xff",
+	} {
+		if got, err := ParseControl(payload); err == nil {
+			t.Errorf("%.60q is taken for %+v", payload, got)
+		}
+	}
+}
