@@ -1,6 +1,7 @@
 // Package redistest starts a real redis-server for a test, on loopback and on a
 // free port, and does to it what production does: kills it, restarts it, freezes
-// it. The server is gone when the test ends.
+// it, with replicas, Sentinels or a cluster if need be. All of it is gone when the
+// test ends.
 package redistest
 
 import (
@@ -12,7 +13,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -34,7 +37,7 @@ const adminUser, adminPassword = "redistest", "redistest"
 type Server struct {
 	tb     testing.TB
 	port   int
-	args   []string
+	args   func(*Server) []string // its command line
 	dir    string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has been waited for
@@ -43,6 +46,48 @@ type Server struct {
 // Start starts a redis-server that keeps nothing on disk and waits until it
 // answers. Args are added to its command line, e.g. "--requirepass", "secret".
 func Start(tb testing.TB, args ...string) *Server {
+	tb.Helper()
+	return start(tb, func(s *Server) []string {
+		return append([]string{
+			"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
+			"--dir", s.dir, "--save", "", "--appendonly", "no",
+			"--repl-diskless-sync-delay", "0", // else a replica waits for others
+			"--user", adminUser, "on", ">" + adminPassword, "~*", "&*", "+@all",
+		}, args...)
+	})
+}
+
+// StartReplica starts a replica of a primary and waits until both know that it
+// follows it.
+func StartReplica(tb testing.TB, primary *Server, args ...string) *Server {
+	tb.Helper()
+	host, port := primary.HostPort()
+	s := Start(tb, append([]string{"--replicaof", host, port}, args...)...)
+	_, own := s.HostPort()
+	s.Await("it follows its primary", func() bool {
+		return strings.Contains(s.Do("info", "replication").(string), "master_link_status:up") &&
+			slices.ContainsFunc(replicas(primary), func(r any) bool { return r.([]any)[1] == own })
+	})
+	return s
+}
+
+// replicas are those that are up to date: host, port and offset of each.
+func replicas(primary *Server) []any {
+	primary.tb.Helper()
+	return primary.Do("role").([]any)[2].([]any) // after "master" and an offset
+}
+
+// Await waits until done says so.
+func (s *Server) Await(what string, done func() bool) {
+	s.tb.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			s.tb.Fatalf("in vain waited for the redis-server on port %d until %s", s.port, what)
+		}
+	}
+}
+
+func start(tb testing.TB, args func(*Server) []string) *Server {
 	tb.Helper()
 	s := &Server{tb: tb, args: args, dir: tb.TempDir()}
 	tb.Cleanup(func() {
@@ -117,14 +162,15 @@ func (s *Server) signal(sig syscall.Signal) {
 // returns the reply.
 func (s *Server) Do(args ...any) any {
 	s.tb.Helper()
-	reply, err := s.do(args...)
+	reply, err := s.Try(args...)
 	if err != nil {
 		s.tb.Fatalf("redis command %v: %v", args, err)
 	}
 	return reply
 }
 
-func (s *Server) do(args ...any) (any, error) {
+// Try is Do for a command that may fail.
+func (s *Server) Try(args ...any) (any, error) {
 	client := goredis.NewClient(&goredis.Options{
 		Addr:                     s.Addr(),
 		Username:                 adminUser,
@@ -149,12 +195,7 @@ func (s *Server) launch() error {
 		s.tb.Fatal(err)
 	}
 	defer log.Close()
-	args := append([]string{
-		"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
-		"--dir", s.dir, "--save", "", "--appendonly", "no",
-		"--user", adminUser, "on", ">" + adminPassword, "~*", "&*", "+@all",
-	}, s.args...)
-	cmd := exec.Command("redis-server", args...)
+	cmd := exec.Command("redis-server", s.args(s)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
 		s.tb.Fatal("this test needs redis-server (6.0 or later) in PATH: apt-get install redis-server, or brew install redis")
@@ -170,7 +211,7 @@ func (s *Server) launch() error {
 
 	deadline := time.Now().Add(patience)
 	for {
-		if _, err = s.do("ping"); err == nil {
+		if _, err = s.Try("ping"); err == nil {
 			return nil
 		}
 		select {

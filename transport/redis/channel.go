@@ -23,6 +23,19 @@ func ValidatePrefix(prefix string) error {
 	return nil
 }
 
+// ValidateControlChannel says why a control channel cannot be used beside a
+// channel prefix, or nil. One that begins with the prefix is refused: the pattern
+// would bring each order a second time, as a user's message.
+func ValidateControlChannel(prefix, channel string) error {
+	if channel == "" {
+		return errors.New("the control channel has no name")
+	}
+	if strings.HasPrefix(channel, prefix) {
+		return errors.New("the control channel begins with the channel prefix, and its orders would be read as a user's messages: choose another")
+	}
+	return nil
+}
+
 // Channel is the name of the channel that carries a user's messages:
 // prefix+user, or prefix+user:topic when topic is not empty. The user "*" is the
 // broadcast. A user that is empty or holds ':' cannot be named, and is an error.

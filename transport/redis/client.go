@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -42,9 +43,10 @@ func (s *Server) options() *goredis.Options {
 		// our clients are closed after the first.
 		PoolSize:         2,
 		PipelinePoolSize: -1,
-		DialTimeout:      s.dialTimeout + s.answerTimeout, // TLS handshake included
-		ReadTimeout:      s.answerTimeout,
-		WriteTimeout:     s.answerTimeout,
+		// TLS handshake included, and asking around for the node to connect to.
+		DialTimeout:  time.Duration(1+s.hosts()) * (s.dialTimeout + s.answerTimeout),
+		ReadTimeout:  s.answerTimeout,
+		WriteTimeout: s.answerTimeout,
 		// ReadBufferSize is left alone: go-redis gives a PubSub 32 KiB whatever it
 		// says. That is one read(2) for some 300 small messages, a few percent of what
 		// they cost.
@@ -55,23 +57,84 @@ func (s *Server) options() *goredis.Options {
 // the TLS handshake.
 var errTLS = errors.New("tls handshake")
 
-// dial makes one connection and resolves the name anew for it. Raw is the
-// socket under conn: closing it never blocks, while tls.Conn.Close may wait to
-// say goodbye.
-func (s *Server) dial(ctx context.Context) (conn, raw net.Conn, err error) {
+// target says which node to connect to where there are several.
+type target struct {
+	key string // in a cluster, the node that owns it; "": any
+	not string // in a cluster, rather not the node at this address
+}
+
+// socket is a fresh connection. Raw is what lies under conn: closing it never
+// blocks, while tls.Conn.Close may wait to say goodbye.
+type socket struct {
+	conn, raw net.Conn
+	addr      string // what was dialled
+}
+
+// dial makes one connection. Names are resolved, and Sentinels or the cluster
+// asked, anew each time: that is how a fail-over is followed.
+func (s *Server) dial(ctx context.Context, to target) (socket, error) {
+	switch {
+	case s.sentinels != nil:
+		return s.dialPrimary(ctx)
+	case s.cluster != nil && to.key != "":
+		return s.dialOwner(ctx, to.key)
+	case s.cluster != nil:
+		return s.dialNode(ctx, to.not)
+	}
+	return s.dialAddr(ctx, s.addr)
+}
+
+func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	dialer := net.Dialer{Timeout: s.dialTimeout}
-	raw, err = dialer.DialContext(ctx, s.network, s.addr)
-	if err != nil || s.tls == nil {
-		return raw, raw, err
+	raw, err := dialer.DialContext(ctx, s.network, addr)
+	if err != nil {
+		return socket{}, err
+	}
+	if s.tls == nil {
+		return socket{raw, raw, addr}, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.answerTimeout)
 	defer cancel()
 	secure := tls.Client(raw, s.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		_ = raw.Close()
-		return nil, nil, fmt.Errorf("%w: %w", errTLS, err)
+		return socket{}, fmt.Errorf("%w: %w", errTLS, err)
 	}
-	return secure, raw, nil
+	return socket{secure, raw, addr}, nil
+}
+
+// admit checks, after log-in, that the node is one to use. Where it may not be
+// asked it is taken as it is, and the refusal comes back in denied.
+func (s *Server) admit(ctx context.Context, cn *goredis.Conn, to target) (state string, denied, err error) {
+	switch {
+	case s.sentinels != nil:
+		return "", nil, s.admitPrimary(ctx, cn)
+	case s.cluster != nil && to.key == "":
+		return s.admitNode(ctx, cn)
+	}
+	return "", nil, nil // the owner of a key refuses what it cannot do by itself
+}
+
+// hosts is how many others may be asked before a connection is made.
+func (s *Server) hosts() int {
+	switch {
+	case s.sentinels != nil:
+		return 2 * len(s.sentinels.addrs) // without a password, and with it
+	case s.cluster != nil:
+		return s.cluster.size()
+	}
+	return 0
+}
+
+// ask runs one question on a connection of its own, which is closed before ask
+// returns.
+func (s *Server) ask(ctx context.Context, question func(context.Context, *goredis.Conn) error) error {
+	l := s.newLink(ctx, question)
+	defer l.close()
+	if err := l.pubsub.Ping(context.WithoutCancel(ctx)); err != nil { // what is used makes the connection
+		return l.why(err)
+	}
+	return nil
 }
 
 // isReply reports whether err is an error reply: Redis refused a command, and

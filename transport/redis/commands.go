@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,6 +41,7 @@ type Commands struct {
 // command is one connection for commands. Lent to one caller at a time.
 type command struct {
 	client *goredis.Client
+	key    string    // whose owner it leads to; "": any node, or there is one only
 	used   time.Time // last
 }
 
@@ -51,106 +53,163 @@ func NewCommands(server *Server) *Commands {
 // Publish sends a payload to a channel and returns how many subscribers of that
 // Redis heard it. It is tried once: after an error, whether it was published is
 // unknown, unless the error is that no connection could be made. The text of an
-// error says what is wrong and what to do.
+// error says what is wrong and what to do. In a cluster the subscribers are those
+// of one node, although all hear it.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
-	cmd, err := c.take(ctx)
-	if err != nil {
-		return 0, err
-	}
-	receivers, err = cmd.client.Publish(ctx, channel, payload).Result()
-	c.give(cmd, err)
+	return c.publish(ctx, channel, payload, "+publish and a pattern for the channels, like &user-*")
+}
+
+// Order sends an order to every hub that listens on the control channel now, and
+// returns how many subscribers heard it: hubs, and whoever else subscribed to it.
+// Else it is like Publish.
+func (c *Commands) Order(ctx context.Context, channel string, order Control) (heard int64, err error) {
+	return c.publish(ctx, channel, order.String(), "+publish &"+globEscaper.Replace(channel))
+}
+
+func (c *Commands) publish(ctx context.Context, channel, payload, grant string) (receivers int64, err error) {
+	err = c.do(ctx, "", func(client *goredis.Client) error {
+		receivers, err = client.Publish(ctx, channel, payload).Result()
+		return err
+	})
 	switch {
 	case err == nil:
 		return receivers, nil
 	case errors.Is(err, context.Canceled):
 		return 0, err
 	}
-	return 0, c.server.denied(err, "publish", "+publish and a pattern for the channels, like &user-*")
+	return 0, c.server.denied(err, "publish", grant)
+}
+
+// do lends a connection to run, once. In a cluster it leads to the node that
+// owns the key, or to any node when key is "". It returns run's error as it is.
+func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client) error) error {
+	if c.server.cluster == nil {
+		key = ""
+	}
+	cmd, err := c.take(ctx, key)
+	if err != nil {
+		return err
+	}
+	err = run(cmd.client)
+	c.give(cmd, err)
+	return err
 }
 
 // Close closes the connections: free ones now, one that is lent as soon as its
 // command is done. Commands fail from then on.
 func (c *Commands) Close() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.closed = true
 	if c.reaper != nil {
 		c.reaper.Stop()
 	}
-	c.closeFree(len(c.free))
+	free := c.free
+	c.free = nil
+	c.mu.Unlock()
+	hangUp(free...)
 }
 
-// take lends the most recently used connection, or a new one.
-func (c *Commands) take(ctx context.Context) (*command, error) {
+// take lends the most recently used connection that leads to the key's owner, or
+// a new one.
+func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	if c.closed {
+		c.mu.Unlock()
 		<-c.slots
 		return nil, errors.New("commands to redis are closed")
 	}
-	if n := len(c.free); n > 0 {
-		cmd := c.free[n-1]
-		c.free = c.free[:n-1]
-		return cmd, nil
+	for i, cmd := range slices.Backward(c.free) {
+		if key == "" || cmd.key == key {
+			c.free = slices.Delete(c.free, i, i+1)
+			c.mu.Unlock()
+			return cmd, nil
+		}
 	}
-	return &command{client: c.server.newClient()}, nil
+	// Connections to other keys' owners must not add up to more than are allowed.
+	var surplus []*command
+	if n := len(c.slots) + len(c.free) - cap(c.slots); n > 0 {
+		surplus = slices.Clone(c.free[:n])
+		c.free = slices.Delete(c.free, 0, n)
+	}
+	c.mu.Unlock()
+	hangUp(surplus...)
+	return &command{client: c.server.newClient(key), key: key}, nil
 }
 
 // give takes a connection back. One that failed is closed: a reply may still be
-// under way on it.
+// under way on it. So is one that leads to the wrong node by now.
 func (c *Commands) give(cmd *command, err error) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	defer func() { <-c.slots }()
-	if c.closed || err != nil && !isReply(err) {
-		_ = cmd.client.Close()
-		return
+	fit := !c.closed && (err == nil || isReply(err) && !isElsewhere(err))
+	if fit {
+		cmd.used = time.Now()
+		c.free = append(c.free, cmd)
+		if c.reaper == nil {
+			c.reaper = time.AfterFunc(c.idle, c.reap)
+		}
 	}
-	cmd.used = time.Now()
-	c.free = append(c.free, cmd)
-	if c.reaper == nil {
-		c.reaper = time.AfterFunc(c.idle, c.reap)
+	c.mu.Unlock()
+	if !fit {
+		hangUp(cmd)
 	}
+	<-c.slots
 }
 
 // reap closes what has been free for too long.
 func (c *Commands) reap() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	now := time.Now()
 	n := 0
 	for n < len(c.free) && now.Sub(c.free[n].used) >= c.idle {
 		n++
 	}
-	c.closeFree(n)
+	idle := slices.Clone(c.free[:n])
+	c.free = slices.Delete(c.free, 0, n)
 	c.reaper = nil
 	if len(c.free) > 0 {
 		c.reaper = time.AfterFunc(c.idle-now.Sub(c.free[0].used), c.reap)
 	}
+	c.mu.Unlock()
+	hangUp(idle...)
 }
 
-// closeFree closes the n connections that were unused for longest. c.mu is held.
-func (c *Commands) closeFree(n int) {
-	for _, cmd := range c.free[:n] {
+// hangUp closes connections. It may take a while, as with TLS: c.mu is not held.
+func hangUp(commands ...*command) {
+	for _, cmd := range commands {
 		_ = cmd.client.Close()
 	}
-	c.free = append(c.free[:0], c.free[n:]...)
 }
 
-// newClient makes a client that connects when it is first used.
-func (s *Server) newClient() *goredis.Client {
+// isElsewhere reports whether an error reply means that another node is to be
+// asked: the primary was demoted, or the key has moved.
+func isElsewhere(err error) bool {
+	for _, prefix := range []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN"} {
+		if goredis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// newClient makes a client that connects when it is first used, in a cluster to
+// the owner of the key, or to any node when key is "".
+func (s *Server) newClient(key string) *goredis.Client {
+	to := target{key: key}
 	opt := s.options()
 	opt.ContextTimeoutEnabled = true // callers' deadlines count
 	opt.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		conn, _, err := s.dial(ctx)
-		return conn, err
+		far, err := s.dial(ctx, to)
+		return far.conn, err
 	}
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
+		if _, _, err := s.admit(ctx, cn, to); err != nil {
+			return err
+		}
 		// Whoever subscribes names the missing right; a PUBLISH goes without.
 		return optional(cn.ClientSetName(ctx, clientName).Err(), rightName, func(right, error) {})
 	}

@@ -17,12 +17,24 @@
 //   - Rights that are missing are named once and gone without, but for the right to
 //     subscribe.
 //   - Received = Routed + Unrouted + Malformed + TooLarge in Stats, at rest.
+//   - Orders come over the same connection. Whoever is connected hears them.
+//
+// # Where Redis is
+//
+// One primary at a fixed address; or the primary that Sentinels name, who are
+// asked for every new connection, and every other second whether they still mean
+// the one that is subscribed to; or a cluster, in which every node passes on what
+// is published, so that the subscription stands at any one of them. A command on
+// a key goes to the key's owner, for which the cluster is asked anew for each
+// connection. See sentinel.go and cluster.go.
 //
 // # What it does not
 //
 // It cannot tell what Redis never handed over, nor that a message was published
 // while no generation lived. It does not retry a PUBLISH: a second try could
-// publish twice.
+// publish twice. Between the nodes of a cluster Redis itself passes messages on
+// without any guarantee; a node to which nothing gets through is found by a probe,
+// a short interruption is not.
 //
 // # How go-redis is used
 //
@@ -37,6 +49,8 @@
 //	socket of a subscription    link; closed when the generation's context ends
 //	socket of a probe           link; closed before the probe awaits its echo
 //	goredis.Client and PubSub   link; only the receiving goroutine calls Receive
+//	socket for a question       link; to a Sentinel, or to a node that is asked for
+//	                            a key's owner; closed before its answer is used
 //	sockets for commands        Commands: at most 4, lent to one caller at a time
 //	receiving goroutine         the caller of Run; it alone calls the sinks
 //	watchdog, prober            PubSub.generation starts them and waits for them

@@ -63,6 +63,8 @@ func (s *Server) replyFault(err error) *fault {
 		return &fault{reason: "protected", problem: "redis is in protected mode and refuses other machines", advice: "set a password or a bind address in redis"}
 	case goredis.IsMaxClientsError(err):
 		return &fault{reason: "full", problem: "redis has no room for another connection", advice: "raise maxclients in redis"}
+	case has("This instance has cluster support disabled"):
+		return &fault{reason: "cluster", problem: "this redis is no node of a cluster", advice: "redis:// instead of redis+cluster://?"}
 	case goredis.IsLoadingError(err):
 		return &fault{reason: "loading", problem: "redis is loading its data", advice: "nothing: trying again until it has"}
 	}

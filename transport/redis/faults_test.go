@@ -17,6 +17,12 @@ import (
 // hangs up after an answer if told to.
 func fake(t *testing.T, reply func(command string) string, hangUp bool) (addr string) {
 	t.Helper()
+	return fakeWords(t, func(words []string) string { return reply(words[0]) }, hangUp)
+}
+
+// fakeWords is fake for replies that depend on a command's arguments.
+func fakeWords(t *testing.T, reply func(words []string) string, hangUp bool) (addr string) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +41,7 @@ func fake(t *testing.T, reply func(command string) string, hangUp bool) (addr st
 			if n == 0 {
 				return
 			}
-			if answer := reply(words[0]); answer != "" {
+			if answer := reply(words); answer != "" {
 				fmt.Fprintf(conn, "%s\r\n", answer)
 				if hangUp {
 					return

@@ -19,7 +19,7 @@ type generation struct {
 	primary identity
 
 	// Owned by the receiving goroutine.
-	awaited []string  // commands sent and not answered yet; Redis answers in order
+	awaited []awaited // commands sent and not answered yet; Redis answers in order
 	since   time.Time // when the subscription was confirmed; zero before
 
 	// Between the receiving goroutine and the others.
@@ -27,7 +27,18 @@ type generation struct {
 	echoes    atomic.Bool            // the probe channel is subscribed to as well
 	token     atomic.Pointer[string] // payload of the probe under way
 	echo      chan time.Time         // when it came back
+	passed    chan struct{}          // what was sent after it came back
 }
+
+// awaited is a command whose answer is under way.
+type awaited int
+
+const (
+	awaitNone awaited = iota
+	awaitPattern
+	awaitControl
+	awaitProbe
+)
 
 // generation makes one connection, subscribes, and hands over messages until
 // something ends it. It returns how long the subscription stood, zero if it
@@ -39,8 +50,10 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 		end:       end,
 		confirmed: make(chan struct{}),
 		echo:      make(chan time.Time, 1),
+		passed:    make(chan struct{}, 1),
 	}
-	g.link = p.cfg.Server.newLink(ctx, func(ctx context.Context, cn *goredis.Conn) error {
+	// Whatever was wrong with a node of a cluster: try another.
+	g.link = p.cfg.Server.newLinkTo(ctx, target{not: p.left}, func(ctx context.Context, cn *goredis.Conn) error {
 		var err error
 		g.primary, err = introduce(ctx, cn, p.missing)
 		return err
@@ -51,6 +64,10 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 	defer end(nil)
 
 	err = g.subscribe(ctx)
+	p.left = g.link.addr
+	if g.link.denied != nil {
+		p.missing(rightClusterInfo, g.link.denied)
+	}
 	if err == nil {
 		wg.Go(func() { g.watch(ctx) })
 		wg.Go(func() { g.probe(ctx) })
@@ -71,11 +88,18 @@ func (g *generation) subscribe(ctx context.Context) error {
 	p := g.feed
 	// Without deadlines of the caller's: one in ctx would become the socket's.
 	ctx = context.WithoutCancel(ctx)
+	// The control channel before the pattern: whoever is connected hears orders.
+	if p.cfg.Control != nil {
+		if err := g.link.pubsub.Subscribe(ctx, p.cfg.ControlChannel); err != nil {
+			return g.link.why(err)
+		}
+		g.awaited = append(g.awaited, awaitControl)
+	}
 	if err := g.link.pubsub.PSubscribe(ctx, p.pattern); err != nil {
 		return g.link.why(err)
 	}
-	// The control channel will be subscribed to here as well.
-	g.awaited = []string{"psubscribe", "subscribe"}
+	g.awaited = append(g.awaited, awaitPattern)
+	g.awaited = append(g.awaited, awaitProbe)
 	return g.link.pubsub.Subscribe(ctx, p.probeChannel)
 }
 
@@ -96,13 +120,18 @@ func (g *generation) receive(ctx context.Context) error {
 		switch m := received.(type) {
 		case *goredis.Message:
 			// What the pattern brought has it; what a channel's own name brought has none.
-			if m.Pattern != "" {
+			switch {
+			case m.Pattern != "":
 				g.feed.route(m.Channel, m.Payload)
-			} else if m.Channel == g.feed.probeChannel {
+			case m.Channel == g.feed.probeChannel:
 				g.probed(m.Payload)
+			case m.Channel == g.feed.cfg.ControlChannel:
+				g.feed.ordered(m.Payload)
 			}
 		case *goredis.Subscription:
 			g.subscribed()
+		case *goredis.Pong:
+			g.overtaken(m.Payload)
 		}
 	}
 }
@@ -124,9 +153,22 @@ func (p *PubSub) route(channel, payload string) {
 	}
 }
 
-// answered takes the command that a confirmation or a refusal answers; "" when
-// none is awaited.
-func (g *generation) answered() (command string) {
+// ordered takes what came in on the control channel, to which anyone may publish
+// who has the right.
+func (p *PubSub) ordered(payload string) {
+	p.count.controlReceived.Add(1)
+	order, err := ParseControl(payload)
+	if err != nil {
+		p.count.controlMalformed.Add(1)
+		p.report.malformedOrder(err)
+		return
+	}
+	p.cfg.Control(order)
+}
+
+// answered takes the command that a confirmation or a refusal answers; awaitNone
+// when none is awaited.
+func (g *generation) answered() (command awaited) {
 	if len(g.awaited) > 0 {
 		command, g.awaited = g.awaited[0], g.awaited[1:]
 	}
@@ -136,26 +178,49 @@ func (g *generation) answered() (command string) {
 func (g *generation) subscribed() {
 	p := g.feed
 	switch g.answered() {
-	case "psubscribe":
+	case awaitPattern:
 		g.since = time.Now()
 		n := p.count.generation.Add(1)
 		p.count.connected.Store(true)
 		p.cfg.Subscribed(n)
-		p.report.subscribed(n, g.primary.role)
+		p.report.subscribed(n, g.standing(), g.where()...)
 		close(g.confirmed)
-	case "subscribe":
+	case awaitProbe:
 		g.echoes.Store(true)
 	}
+}
+
+// standing is the role that matters: in a cluster a replica hears all that a
+// primary hears.
+func (g *generation) standing() (role string) {
+	if g.feed.cfg.Server.cluster != nil {
+		return ""
+	}
+	return g.primary.role
+}
+
+// where says which node it is, when the server's name does not, and whether all is
+// well with it.
+func (g *generation) where() (attrs []any) {
+	if g.link.addr != g.feed.cfg.Server.Name() {
+		attrs = append(attrs, "address", g.link.addr)
+	}
+	if g.link.state == "fail" {
+		attrs = append(attrs, "cluster_state", g.link.state)
+	}
+	return attrs
 }
 
 // refused takes an error reply, and returns an error if we cannot go on with it.
 func (g *generation) refused(err error) error {
 	p := g.feed
 	switch g.answered() {
-	case "psubscribe":
+	case awaitPattern:
 		// For PSUBSCRIBE the ACL compares patterns letter by letter.
 		return p.cfg.Server.denied(err, "subscribe to "+p.pattern, "+psubscribe &"+p.pattern)
-	case "subscribe":
+	case awaitControl:
+		p.missing(rightControl(p.cfg.ControlChannel), err)
+	case awaitProbe:
 		p.missing(rightProbeSubscribe(p.probeChannel), err)
 	default:
 		p.missing(rightPing, err)

@@ -137,13 +137,14 @@ func (h *hub) awaitDelivery(t *testing.T, server *redistest.Server, payload stri
 	h.awaitEvent(t, "42/activity/"+payload)
 }
 
-// conserved checks that the counters add up.
-func (h *hub) conserved(t *testing.T) Stats {
+// conserved waits until the counters add up, and returns them. A message is
+// counted as routed after it was handed over.
+func (h *hub) conserved(t *testing.T) (s Stats) {
 	t.Helper()
-	s := h.Stats()
-	if s.Received != s.Routed+s.Unrouted+s.Malformed+s.TooLarge {
-		t.Errorf("messages are not conserved: %+v", s)
-	}
+	eventually(t, "the counters added up", func() bool {
+		s = h.Stats()
+		return s.Received == s.Routed+s.Unrouted+s.Malformed+s.TooLarge
+	})
 	return s
 }
 

@@ -34,6 +34,10 @@ func rightProbeSubscribe(channel string) right {
 	return right{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a fail-over behind one address is noticed only through INFO"}
 }
 
+func rightControl(channel string) right {
+	return right{"SUBSCRIBE to the control channel", "+subscribe &" + globEscaper.Replace(channel), "orders like disconnect do not reach this hub"}
+}
+
 func rightProbePublish(channel string) right {
 	return right{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a fail-over behind one address is noticed only through INFO"}
 }

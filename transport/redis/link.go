@@ -18,6 +18,11 @@ type link struct {
 	client *goredis.Client
 	pubsub *goredis.PubSub
 	read   activity
+
+	// Set by the time that its first use returns.
+	addr   string // what it dialled
+	state  string // what a node said of its cluster: "ok", "fail"; "" where there is none, or it will not tell
+	denied error  // why it would not tell
 	refuse refusals
 
 	unhook func() bool   // stops hangUp from being called when the context ends
@@ -36,22 +41,37 @@ var errOneDial = errors.New("a link dials once")
 // newLink makes a link that dials when it is first used, and is cut when ctx
 // ends. Use is called on the new connection, after log-in and before all else.
 func (s *Server) newLink(ctx context.Context, use func(context.Context, *goredis.Conn) error) *link {
+	return s.newLinkTo(ctx, target{}, use)
+}
+
+// newLinkFor is newLink to the node that owns a key. Only a cluster has several.
+func (s *Server) newLinkFor(ctx context.Context, key string, use func(context.Context, *goredis.Conn) error) *link {
+	return s.newLinkTo(ctx, target{key: key}, use)
+}
+
+func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Context, *goredis.Conn) error) *link {
 	l := &link{hungUp: make(chan struct{})}
 	l.read.epoch = time.Now()
 	opt := s.options()
-	opt.OnConnect = use
+	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) (err error) {
+		if l.state, l.denied, err = s.admit(ctx, cn, to); err != nil {
+			return err
+		}
+		return use(ctx, cn)
+	}
 	opt.Dialer = func(context.Context, string, string) (net.Conn, error) {
 		if !l.mayDial() {
 			return nil, errOneDial
 		}
-		conn, raw, err := s.dial(ctx)
+		far, err := s.dial(ctx, to)
 		if err != nil {
 			return nil, err
 		}
-		if !l.adopt(raw) {
+		l.addr = far.addr
+		if !l.adopt(far.raw) {
 			return nil, context.Cause(ctx)
 		}
-		return &activeConn{Conn: conn, read: &l.read}, nil
+		return &activeConn{Conn: far.conn, read: &l.read}, nil
 	}
 	l.client = goredis.NewClient(opt)
 	l.client.AddHook(&l.refuse)

@@ -1,6 +1,8 @@
 package redis
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,5 +136,67 @@ func TestStrangersOnTheProbeChannelAreIgnored(t *testing.T) {
 	h.awaitDelivery(t, server, "x")
 	if s := h.conserved(t); s.Received != 1 || probes(h) != 0 {
 		t.Errorf("stats %+v", s)
+	}
+}
+
+// A probe that comes back late, behind a backlog, is no sign of loss.
+func TestLateProbeIsAwaited(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	release := make(chan struct{})
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) {
+		c.ProbeEvery = 50 * time.Millisecond
+		c.ProbeTimeout = 50 * time.Millisecond
+		publish := c.Publish
+		c.Publish = func(user, topic, payload string) int {
+			<-release
+			return publish(user, topic, payload)
+		}
+	})
+	h.awaitGeneration(t, 1)
+	server.Do("publish", "user-42:activity", "x")
+	before := probes(h)
+	eventually(t, "a probe was asked for", func() bool {
+		return slices.ContainsFunc(connections(server), func(c string) bool {
+			return strings.Contains(c, " psub=1 ") && strings.Contains(c, " cmd=ping ")
+		})
+	})
+	close(release)
+	eventually(t, "probes came back", func() bool { return probes(h) >= before+3 })
+	if s := h.conserved(t); s.Generation != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	h.log.warnings(t, 0)
+}
+
+func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rights []any
+		late   time.Duration
+	}{
+		"with PING":    {[]any{"-info"}, 2 * time.Second}, // without its answer it would take 24 s
+		"without PING": {[]any{"-info", "-ping"}, 100 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := redistest.Start(t), redistest.Start(t)
+			for _, s := range []*redistest.Server{a, b} {
+				s.Do(append([]any{"acl", "setuser", "app", "on", ">secret", "+@all", "&*"}, c.rights...)...)
+			}
+			relay := redistest.StartRelay(t, a.Addr())
+			h := start(t, parse(t, "redis://app:secret@"+relay.Addr(), ServerOptions{}), func(cfg *Config) {
+				cfg.ProbeEvery = 100 * time.Millisecond
+				cfg.ProbeTimeout = c.late
+			})
+			h.awaitGeneration(t, 1)
+			relay.SetTarget(b.Addr())
+			eventually(t, "the old primary was left", func() bool {
+				a.Do("publish", "user-42", "on a") // it still gets messages
+				return h.Stats().Generation == 2
+			})
+			h.log.await(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+			h.awaitGeneration(t, 2)
+			h.awaitDelivery(t, b, "on b")
+		})
 	}
 }

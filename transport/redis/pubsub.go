@@ -35,6 +35,14 @@ type Config struct {
 	// is 1; before any other, messages may have been missed.
 	Subscribed func(generation uint64)
 
+	// Control hears of each order that can be carried out. Default: none, and then
+	// the control channel is not subscribed to.
+	Control func(Control)
+
+	// ControlChannel is where orders come in, as ValidateControlChannel allows.
+	// Default: ControlChannel(ChannelPrefix).
+	ControlChannel string
+
 	// Log takes one line for each change of state. Default: none.
 	Log *slog.Logger
 
@@ -47,8 +55,9 @@ type Config struct {
 	// Default 30 s.
 	ProbeEvery time.Duration
 
-	// ProbeTimeout is how long a published probe may take to come back. It waits
-	// its turn behind all messages before it. Default 5 s.
+	// ProbeTimeout is how long a published probe may take to come back before it is
+	// asked for. It waits its turn behind all messages before it: that alone does
+	// not end a generation. Default 5 s.
 	ProbeTimeout time.Duration
 
 	// BackoffMin and BackoffMax bound the pause before a new attempt, which
@@ -65,6 +74,9 @@ type PubSub struct {
 	pattern      string
 	probeChannel string
 	report       *reporter
+
+	// Owned by Run.
+	left string // the address that the latest generation was at
 
 	started atomic.Bool
 	count   counters
@@ -83,6 +95,7 @@ func NewPubSub(cfg Config) (*PubSub, error) {
 	if cfg.TooLarge == nil {
 		cfg.TooLarge = func(string, string) {}
 	}
+	cfg.ControlChannel = cmp.Or(cfg.ControlChannel, ControlChannel(cfg.ChannelPrefix))
 	if cfg.Subscribed == nil {
 		cfg.Subscribed = func(uint64) {}
 	}
@@ -101,7 +114,7 @@ func NewPubSub(cfg Config) (*PubSub, error) {
 }
 
 func (c *Config) validate() error {
-	errs := []error{ValidatePrefix(c.ChannelPrefix)}
+	errs := []error{cmp.Or(ValidatePrefix(c.ChannelPrefix), ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))}
 	if c.Server == nil {
 		errs = append(errs, errors.New("no server to subscribe to"))
 	}

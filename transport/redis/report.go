@@ -19,10 +19,14 @@ type reporter struct {
 	log *slog.Logger
 
 	// Guarded by mu.
-	mu    sync.Mutex
-	link  saying
-	probe saying
-	named map[string]bool // commands of missing rights
+	mu     sync.Mutex
+	link   saying
+	probe  saying
+	named  map[string]bool // commands of missing rights
+	orders struct {
+		said     time.Time
+		unspoken uint64 // malformed ones since
+	}
 }
 
 // saying is what has been said about one thing since it last worked.
@@ -60,11 +64,11 @@ func (r *reporter) down(f *fault, live bool) {
 	}
 }
 
-func (r *reporter) subscribed(generation uint64, role string) {
+func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.link = saying{}
-	attrs := []any{"generation", generation}
+	attrs := append([]any{"generation", generation}, where...)
 	level := slog.LevelInfo
 	if role != "" {
 		attrs = append(attrs, "role", role)
@@ -107,6 +111,18 @@ func (r *reporter) missing(which right, user string, err error) {
 	}
 	r.log.Debug("redis command unavailable", "command", which.command,
 		"without", which.without, "error", err)
+}
+
+// malformedOrder says once a minute at most that orders cannot be carried out,
+// and why the latest cannot. Err holds nothing of what was sent.
+func (r *reporter) malformedOrder(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.orders.unspoken++
+	if now := time.Now(); r.orders.said.IsZero() || now.Sub(r.orders.said) >= repeatAfter {
+		r.log.Warn("redis control malformed", "orders", r.orders.unspoken, "problem", err.Error())
+		r.orders.said, r.orders.unspoken = now, 0
+	}
 }
 
 func (f *fault) attrs() []any {

@@ -14,14 +14,20 @@ import (
 	"time"
 )
 
-// Server is one Redis primary: where it is, how to log in, and how patient to
-// be with it. It is immutable; PubSub and Commands may share one.
+// Server is one Redis: where it is, how to log in, and how patient to be with
+// it. It is one primary, at a fixed address or where Sentinels say, or a cluster.
+// PubSub and Commands may share one. Safe for concurrent use.
 type Server struct {
+	// Immutable after ParseServer.
 	network, addr  string
 	user, password string
 	tls            *tls.Config // nil: not encrypted
 	dialTimeout    time.Duration
 	answerTimeout  time.Duration
+
+	// At most one of them; with none the primary is at addr.
+	sentinels *sentinels
+	cluster   *cluster
 }
 
 // ServerOptions is what a Server has beside its URL.
@@ -41,16 +47,27 @@ type ServerOptions struct {
 
 var errUnreadable = errors.New("the Redis URL cannot be read: does the password hold one of / ? # @ : % not percent-encoded (%2F %3F %23 %40 %3A %25)?")
 
-// ParseServer reads redis://, rediss:// (TLS) and unix:// URLs:
+var errHosts = errors.New("the Redis URL must name its hosts as //host:port,host:port")
+
+// ParseServer reads the URLs
 //
 //	redis://[user:password@]host[:port][/db]
 //	rediss://[user:password@]host[:port][/db][?skip_verify=true]
 //	unix://[user:password@]/path/to/socket[?db=n]
+//	redis+sentinel://[user:password@]host[:port][,host[:port]…]/name[/db]
+//	redis+cluster://[user:password@]host[:port][,host[:port]…]
+//
+// of one primary (rediss with TLS), of the Sentinels that know where the primary
+// called name is (port 26379), and of some nodes of a cluster.
 //
 // The database number is checked and then not used: pub/sub has no databases.
 // An error is one plain line and holds nothing of the URL, because any part of
 // a URL that cannot be read may be a part of the password.
 func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
+	var others []string // hosts but the first
+	if strings.HasPrefix(rawURL, "redis+sentinel://") || strings.HasPrefix(rawURL, "redis+cluster://") {
+		rawURL, others = cutHosts(rawURL)
+	}
 	u, err := url.Parse(rawURL)
 	if err != nil || strings.Contains(rawURL, "#") {
 		return nil, errUnreadable
@@ -70,10 +87,12 @@ func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
 		err = s.parseTCP(u)
 	case "unix":
 		err = s.parseUnix(u)
-	case "redis+sentinel", "redis+cluster":
-		return nil, fmt.Errorf("%s:// is not supported yet: give the address of one primary, redis://host:port", u.Scheme)
+	case "redis+sentinel":
+		err = s.parseSentinels(u, others)
+	case "redis+cluster":
+		err = s.parseCluster(u, others)
 	default:
-		return nil, errors.New("the Redis URL must begin with redis://, rediss:// or unix://")
+		return nil, errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
 	}
 	if err == nil {
 		err = s.parseQuery(u.Query())
@@ -87,33 +106,88 @@ func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
 	return s, nil
 }
 
-// Name is the server's host:port, or its socket's path: the value of the label
-// redis in metrics and logs.
-func (s *Server) Name() string { return s.addr }
+// Name is the value of the label redis in metrics and logs. It never changes:
+// the host:port, or the socket's path; with Sentinels the first one's host:port and
+// the primary's name, as in "10.0.0.7:26379/mymaster"; of a cluster the host:port
+// of the node that is named first.
+func (s *Server) Name() string {
+	if s.sentinels != nil {
+		return s.addr + "/" + s.sentinels.primary
+	}
+	return s.addr
+}
 
 // Insecure reports whether TLS is used without knowing who answers
 // (skip_verify=true), which deserves a warning.
 func (s *Server) Insecure() bool { return s.tls != nil && s.tls.InsecureSkipVerify }
 
 func (s *Server) parseTCP(u *url.URL) error {
-	host := cmp.Or(u.Hostname(), "localhost")
-	port := cmp.Or(u.Port(), "6379")
-	// A password with a raw '/' or '?' ends the host early, and its '@' turns up
-	// behind it.
-	if strings.Contains(u.Path+u.RawQuery, "@") {
+	if hidesPassword(u) {
 		return errUnreadable
 	}
-	if u.Opaque != "" || strings.ContainsAny(host, ", ") {
+	if u.Opaque != "" || strings.ContainsAny(u.Hostname(), ", ") {
 		return errors.New("the Redis URL must name one host: redis://host:port")
 	}
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return errors.New("the port in the Redis URL must be a number from 1 to 65535")
+	var err error
+	if s.addr, err = hostPort(u, "6379"); err != nil {
+		return err
 	}
-	s.network, s.addr = "tcp", net.JoinHostPort(host, port)
+	s.network = "tcp"
 	if u.Scheme == "rediss" {
-		s.tls = &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
+		s.tls = &tls.Config{ServerName: cmp.Or(u.Hostname(), "localhost"), MinVersion: tls.VersionTLS12}
 	}
 	return checkDatabase(strings.Trim(u.Path, "/"))
+}
+
+// hidesPassword reports whether a password with a raw '/' or '?' has ended the host
+// early: its '@' turns up behind it.
+func hidesPassword(u *url.URL) bool { return strings.Contains(u.Path+u.RawQuery, "@") }
+
+func hostPort(u *url.URL, defaultPort string) (string, error) {
+	port := cmp.Or(u.Port(), defaultPort)
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return "", errors.New("the port in the Redis URL must be a number from 1 to 65535")
+	}
+	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), port), nil
+}
+
+// cutHosts leaves only the first host in a URL with several, as url.Parse takes
+// it, and returns the others.
+func cutHosts(rawURL string) (one string, others []string) {
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		end = i
+	}
+	hosts := strings.Split(rest[strings.LastIndexByte(rest[:end], '@')+1:end], ",")
+	before := strings.TrimSuffix(rest[:end], strings.Join(hosts, ","))
+	return scheme + "://" + before + hosts[0] + rest[end:], hosts[1:]
+}
+
+// parseHosts reads the hosts of a URL with several.
+func parseHosts(u *url.URL, others []string, defaultPort string) ([]string, error) {
+	if hidesPassword(u) {
+		return nil, errUnreadable
+	}
+	if u.Opaque != "" {
+		return nil, errHosts
+	}
+	addr, err := hostPort(u, defaultPort)
+	if err != nil {
+		return nil, err
+	}
+	addrs := []string{addr}
+	for _, other := range others {
+		o, err := url.Parse("redis://" + other)
+		if err != nil || u.Hostname() == "" || o.Hostname() == "" {
+			return nil, errHosts
+		}
+		if addr, err = hostPort(o, defaultPort); err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
 }
 
 func (s *Server) parseUnix(u *url.URL) error {

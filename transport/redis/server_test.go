@@ -9,15 +9,20 @@ import (
 
 func TestServerIsNamedByItsAddress(t *testing.T) {
 	for url, want := range map[string]string{
-		"redis://127.0.0.1:6380/0":            "127.0.0.1:6380",
-		"redis://host":                        "host:6379",
-		"redis://":                            "localhost:6379",
-		"redis://[::1]":                       "[::1]:6379",
-		"redis://app:s%40cret@host:1":         "host:1",
-		"redis://:s%2Fcret@host?db=3":         "host:6379",
-		"rediss://host/2?skip_verify=true":    "host:6379",
-		"unix:///run/redis.sock?db=1":         "/run/redis.sock",
-		"unix://app:secret@/run/r@dis/r.sock": "/run/r@dis/r.sock",
+		"redis://127.0.0.1:6380/0":                        "127.0.0.1:6380",
+		"redis://host":                                    "host:6379",
+		"redis://":                                        "localhost:6379",
+		"redis://[::1]":                                   "[::1]:6379",
+		"redis://app:s%40cret@host:1":                     "host:1",
+		"redis://:s%2Fcret@host?db=3":                     "host:6379",
+		"rediss://host/2?skip_verify=true":                "host:6379",
+		"redis+sentinel://h1,h2:26380/main/0":             "h1:26379/main",
+		"redis+sentinel://app:s,%40@h1:1,[::1]/my%20main": "h1:1/my main",
+		"redis+sentinel://[::1]/main":                     "[::1]:26379/main",
+		"redis+cluster://h1,h2:6380":                      "h1:6379",
+		"redis+cluster://:s@[::1]:7000,h2/0":              "[::1]:7000",
+		"unix:///run/redis.sock?db=1":                     "/run/redis.sock",
+		"unix://app:secret@/run/r@dis/r.sock":             "/run/r@dis/r.sock",
 	} {
 		s, err := ParseServer(url, ServerOptions{})
 		if err != nil {
@@ -30,30 +35,46 @@ func TestServerIsNamedByItsAddress(t *testing.T) {
 
 func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
 	for url, want := range map[string]string{
-		"":                               "must begin with",
-		"localhost:6379":                 "must begin with",
-		"hunter2@host":                   "must begin with",
-		"http://host":                    "must begin with",
-		"redis+sentinel://h1,h2/main/0":  "not supported yet",
-		"redis+cluster://h1,h2":          "not supported yet",
-		"redis:host:6379":                "one host",
-		"redis://h1,h2":                  "one host",
-		"redis://host:0":                 "port",
-		"redis://host:70000":             "port",
-		"redis://host/zero":              "database",
-		"redis://host?db=-1":             "database",
-		"redis://host?pool_size=9":       "unknown parameter",
-		"redis://host?skip_verify=true":  "rediss://",
-		"rediss://host?skip_verify=si":   "true or false",
-		"redis://hunter2@host":           "no password",
-		"redis://:hun%ter2@host":         "percent-encoded",
-		"redis://:hun/ter2@host":         "percent-encoded",
-		"redis://:1/hunter2@host":        "percent-encoded",
-		"redis://:1?hunter2@host":        "percent-encoded",
-		"redis://:1#hunter2@host":        "percent-encoded",
-		"unix://run/redis.sock":          "absolute path",
-		"unix:///":                       "absolute path",
-		"redis://app:hunter2@host/x?y=z": "database",
+		"":                                        "must begin with",
+		"localhost:6379":                          "must begin with",
+		"hunter2@host":                            "must begin with",
+		"http://host":                             "must begin with",
+		"redis+sentinel://h1,h2":                  "name of the primary",
+		"redis+sentinel://h1,h2/":                 "name of the primary",
+		"redis+sentinel://h1,h2/main/x":           "database",
+		"redis+sentinel://h1,,h2/main":            "host:port,host:port",
+		"redis+sentinel://h1:0,h2/main":           "port",
+		"redis+sentinel://h1,h2:99999/main":       "port",
+		"redis+sentinel://h1,h2:x/main":           "host:port,host:port",
+		"redis+sentinel://hunter2@h1,h2/main":     "no password",
+		"redis+sentinel://:hun/ter2@h1,h2/main":   "percent-encoded",
+		"redis+sentinel://:hun%ter2@h1,h2/main":   "percent-encoded",
+		"redis+sentinel://:hun#ter2@h1,h2/main":   "percent-encoded",
+		"redis+sentinel://:1@h1,hun?ter2@h2/main": "percent-encoded",
+		"redis+sentinel://h1/main?skip_verify=1":  "rediss://",
+		"redis+cluster://h1,h2/1":                 "no database",
+		"redis+cluster://h1,h2?skip_verify=true":  "no database",
+		"redis+cluster://h1,":                     "host:port,host:port",
+		"redis+cluster://:hun/ter2@h1,h2":         "percent-encoded",
+		"redis+cluster:h1,h2":                     "host:port,host:port",
+		"redis:host:6379":                         "one host",
+		"redis://h1,h2":                           "one host",
+		"redis://host:0":                          "port",
+		"redis://host:70000":                      "port",
+		"redis://host/zero":                       "database",
+		"redis://host?db=-1":                      "database",
+		"redis://host?pool_size=9":                "unknown parameter",
+		"redis://host?skip_verify=true":           "rediss://",
+		"rediss://host?skip_verify=si":            "true or false",
+		"redis://hunter2@host":                    "no password",
+		"redis://:hun%ter2@host":                  "percent-encoded",
+		"redis://:hun/ter2@host":                  "percent-encoded",
+		"redis://:1/hunter2@host":                 "percent-encoded",
+		"redis://:1?hunter2@host":                 "percent-encoded",
+		"redis://:1#hunter2@host":                 "percent-encoded",
+		"unix://run/redis.sock":                   "absolute path",
+		"unix:///":                                "absolute path",
+		"redis://app:hunter2@host/x?y=z":          "database",
 	} {
 		_, err := ParseServer(url, ServerOptions{})
 		switch {
@@ -103,4 +124,46 @@ func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
 			t.Errorf("%q does not mention %q", err, want)
 		}
 	}
+}
+
+func TestSeveralHostsAreReadInOrder(t *testing.T) {
+	for url, want := range map[string]string{
+		"redis+sentinel://h1,h2:26380,[::1]/main": "h1:26379 h2:26380 [::1]:26379",
+		"redis+sentinel://app:a,b@h1:1,h2/main/2": "h1:1 h2:26379",
+		"redis+cluster://h1,h2:7000,h3":           "h1:6379 h2:7000 h3:6379",
+		"redis+cluster://app:a,b@h1":              "h1:6379",
+	} {
+		s := parse(t, url, ServerOptions{})
+		var got []string
+		if s.cluster != nil {
+			got = s.cluster.seeds
+		} else {
+			got = s.sentinels.addrs
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %q, want %s", url, got, want)
+		}
+		if strings.Contains(url, "a,b") && (s.user != "app" || s.password != "a,b") {
+			t.Errorf("%s: user %q, password %q", url, s.user, s.password)
+		}
+	}
+}
+
+// FuzzParseServer looks for a URL that makes the parser panic, or talk.
+func FuzzParseServer(f *testing.F) {
+	for _, url := range []string{"redis://:p@h:1/0", "redis+sentinel://u:p@a:1,b/m/0", "redis+cluster://a,b", "unix:///s?db=1", "redis+cluster://,@,"} {
+		f.Add(url)
+	}
+	f.Fuzz(func(t *testing.T, url string) {
+		s, err := ParseServer(url, ServerOptions{})
+		if err != nil {
+			if strings.ContainsAny(err.Error(), "\r\n") {
+				t.Errorf("%q: %q is not one line", url, err)
+			}
+			return
+		}
+		if s.addr == "" || (s.sentinels != nil && s.cluster != nil) {
+			t.Errorf("%q: %+v", url, s)
+		}
+	})
 }

@@ -7,7 +7,8 @@ import (
 )
 
 // Stats is a snapshot of a feed. Counters only grow. Once nothing moves,
-// Received = Routed + Unrouted + Malformed + TooLarge. Probes are not counted.
+// Received = Routed + Unrouted + Malformed + TooLarge. Probes are not counted,
+// and orders apart.
 type Stats struct {
 	Feed  string // "pubsub"
 	Redis string // Server.Name
@@ -17,6 +18,9 @@ type Stats struct {
 	Unrouted  uint64 // nobody took it live
 	Malformed uint64 // its channel names no user
 	TooLarge  uint64 // over MaxPayload
+
+	ControlReceived  uint64 // orders that Redis handed over
+	ControlMalformed uint64 // those of them that cannot be carried out
 
 	Connected  bool   // a subscription stands
 	Generation uint64 // subscriptions that have stood so far, this one included
@@ -29,6 +33,8 @@ type Stats struct {
 type counters struct {
 	received, routed, unrouted, malformed, tooLarge atomic.Uint64
 
+	controlReceived, controlMalformed atomic.Uint64
+
 	connected  atomic.Bool
 	generation atomic.Uint64
 }
@@ -38,16 +44,18 @@ type counters struct {
 func (p *PubSub) Stats() Stats {
 	generation := p.count.generation.Load()
 	return Stats{
-		Feed:       "pubsub",
-		Redis:      p.cfg.Server.Name(),
-		Received:   p.count.received.Load(),
-		Routed:     p.count.routed.Load(),
-		Unrouted:   p.count.unrouted.Load(),
-		Malformed:  p.count.malformed.Load(),
-		TooLarge:   p.count.tooLarge.Load(),
-		Connected:  p.count.connected.Load(),
-		Generation: generation,
-		Reconnects: max(generation, 1) - 1,
-		Probe:      p.probes.Snapshot(),
+		Feed:             "pubsub",
+		Redis:            p.cfg.Server.Name(),
+		Received:         p.count.received.Load(),
+		Routed:           p.count.routed.Load(),
+		Unrouted:         p.count.unrouted.Load(),
+		Malformed:        p.count.malformed.Load(),
+		TooLarge:         p.count.tooLarge.Load(),
+		ControlReceived:  p.count.controlReceived.Load(),
+		ControlMalformed: p.count.controlMalformed.Load(),
+		Connected:        p.count.connected.Load(),
+		Generation:       generation,
+		Reconnects:       max(generation, 1) - 1,
+		Probe:            p.probes.Snapshot(),
 	}
 }

@@ -1,0 +1,379 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
+
+	"usercast/internal/redistest"
+)
+
+func clusterURL(userinfo string, nodes ...*redistest.Server) string {
+	var addrs []string
+	for _, node := range nodes {
+		addrs = append(addrs, node.Addr())
+	}
+	return "redis+cluster://" + userinfo + strings.Join(addrs, ",")
+}
+
+// subscribedNode is the one node that holds our subscription, and its place in nodes.
+func subscribedNode(t *testing.T, nodes []*redistest.Server) (node *redistest.Server, others []*redistest.Server) {
+	t.Helper()
+	for i, n := range nodes {
+		if len(connections(n)) == 0 {
+			continue
+		}
+		if node != nil {
+			t.Fatalf("connected to %s and %s, want one connection", node.Addr(), n.Addr())
+		}
+		node, others = n, slices.Delete(slices.Clone(nodes), i, i+1)
+	}
+	if node == nil {
+		t.Fatal("connected to no node")
+	}
+	return node, others
+}
+
+// deliverFrom publishes on each node, and waits until all has come.
+func (h *hub) deliverFrom(t *testing.T, what string, nodes ...*redistest.Server) {
+	t.Helper()
+	for _, node := range nodes {
+		node.Do("publish", "user-42:from", what+" "+node.Addr())
+	}
+	for _, node := range nodes {
+		h.awaitEvent(t, "42/from/"+what+" "+node.Addr())
+	}
+}
+
+func TestClusterIsHeardOverOneConnection(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
+	h := start(t, redis, func(c *Config) { c.BackoffMax = 0 }) // default timings
+	h.awaitGeneration(t, 1)
+	for i := range 50 {
+		h.deliverFrom(t, fmt.Sprint(i), nodes...)
+	}
+	if s := h.conserved(t); s.Received != 150 || s.Generation != 1 || s.Redis != nodes[0].Addr() {
+		t.Errorf("stats %+v, want each message once", s)
+	}
+	subscribed, others := subscribedNode(t, nodes)
+	h.log.warnings(t, 0)
+
+	subscribed.Kill()
+	killed := time.Now()
+	h.awaitGeneration(t, 2)
+	t.Logf("back %v after the kill", time.Since(killed).Round(time.Millisecond))
+	h.deliverFrom(t, "after", others...)
+	next, _ := subscribedNode(t, others)
+	if s := h.conserved(t); s.Received != 152 || s.Generation != 2 {
+		t.Errorf("stats %+v", s)
+	}
+
+	// With the node its slots are gone, and all others say that the cluster fails.
+	// What is published still reaches everybody, and so must a new subscription.
+	for _, node := range others {
+		node.Await("it misses the killed one", func() bool {
+			return strings.Contains(node.Do("cluster", "info").(string), "cluster_state:fail")
+		})
+	}
+	h.deliverFrom(t, "failing", others...)
+	next.Do("client", "kill", "type", "pubsub")
+	h.awaitGeneration(t, 3)
+	h.deliverFrom(t, "at last", others...)
+	c := NewCommands(redis)
+	defer c.Close()
+	if _, err := c.Publish(context.Background(), "user-42:from", "command"); err != nil {
+		t.Errorf("Publish: %v", err)
+	}
+	h.awaitEvent(t, "42/from/command")
+	if s := h.conserved(t); s.Received != 157 || s.Generation != 3 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	eventually(t, "probes came back", func() bool { return probes(h) >= 10 })
+	published := 0
+	for _, node := range nodes {
+		if callsOf(t, node, "publish") > 0 {
+			published++
+		} else if callsOf(t, node, "psubscribe") != 1 {
+			t.Errorf("neither probe nor subscription at %s", node.Addr())
+		}
+	}
+	if published != 2 {
+		t.Errorf("probes were sent to %d nodes, want all but the subscribed one", published)
+	}
+	if s := h.conserved(t); s.Generation != 1 || s.Received != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	h.log.warnings(t, 0)
+}
+
+// The subscribed node lives, and hears nothing of the others any more.
+func TestNodeThatHearsNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *Config) {
+		c.ProbeEvery = 100 * time.Millisecond
+		c.ProbeTimeout = time.Second
+	})
+	h.awaitGeneration(t, 1)
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	var deaf string
+	for _, node := range nodes {
+		if callsOf(t, node, "psubscribe") > 0 {
+			deaf = node.Do("cluster", "myid").(string)
+		}
+	}
+	for _, node := range nodes {
+		if node.Do("cluster", "myid") != deaf {
+			node.Do("cluster", "forget", deaf)
+		}
+	}
+	h.awaitGeneration(t, 2)
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	for _, node := range nodes {
+		if node.Do("cluster", "myid") != deaf {
+			h.deliverFrom(t, "after", node)
+		}
+	}
+}
+
+func TestFrozenNodeIsLeftForAnother(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *Config) { c.PingAfter = 100 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	frozen, others := subscribedNode(t, nodes)
+	c := h.cfg.Server.cluster
+	c.mu.Lock()
+	turn := slices.Index(nodes, frozen)
+	c.next = turn // and yet it is not tried
+	c.mu.Unlock()
+	frozen.Freeze()
+	defer frozen.Thaw()
+	h.awaitGeneration(t, 2)
+	h.deliverFrom(t, "after", others...)
+	h.log.once(t, "WARN ", "reason=silent")
+	h.log.warnings(t, 1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next != (turn+1)%len(nodes) {
+		t.Error("it took more than one attempt")
+	}
+}
+
+func TestClusterIsKnownFromOneNode(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	h := start(t, parse(t, clusterURL("", nodes[0]), ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+	nodes[0].Kill()
+	h.awaitGeneration(t, 2)
+	h.deliverFrom(t, "after", nodes[1:]...)
+}
+
+func clusterState(nodes ...*redistest.Server) func(want string) bool {
+	return func(want string) bool {
+		return !slices.ContainsFunc(nodes, func(n *redistest.Server) bool {
+			return infoField(n.Do("cluster", "info").(string), "cluster_state") != want
+		})
+	}
+}
+
+// A node that says that its cluster fails is taken only when no other one is left,
+// and is not believed when it passes no probe on.
+func TestNodeWhoseClusterFailsIsTriedLast(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	nodes[0].Do("cluster", "delslots", 0)
+	eventually(t, "it found its cluster failing", func() bool { return clusterState(nodes[0])("fail") })
+	if !clusterState(nodes[1:]...)("ok") {
+		t.Fatal("so have the others")
+	}
+	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
+	redis.cluster.next = 0 // before others share it
+	h := start(t, redis, func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	h.log.once(t, "WARN redis subscription failed", "reason=cluster")
+	h.log.await(t, "WARN redis probe failed", "reason=cluster")
+	eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
+	if callsOf(t, nodes[0], "psubscribe") > 0 {
+		t.Error("subscribed to the node whose cluster fails")
+	}
+	if n := h.Stats().Generation; n != 1 {
+		t.Errorf("generation %d", n)
+	}
+}
+
+func TestNodeThatRecoversIsANewGeneration(t *testing.T) {
+	t.Parallel()
+	node := redistest.StartCluster(t, 1)[0]
+	node.Do("cluster", "delslots", 0)
+	eventually(t, "it found its cluster failing", func() bool { return clusterState(node)("fail") })
+	h := start(t, parse(t, clusterURL("", node), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
+	if n := h.Stats().Generation; n != 1 {
+		t.Errorf("generation %d", n)
+	}
+	node.Do("cluster", "addslots", 0)
+	h.awaitGeneration(t, 2)
+	h.log.once(t, "WARN redis subscription lost", "reason=cluster", "is back in it")
+}
+
+func TestClusterFaultsAreExplained(t *testing.T) {
+	t.Parallel()
+	plain := redistest.Start(t)
+	h := start(t, parse(t, clusterURL("", plain), ServerOptions{}), nil)
+	h.log.await(t, "WARN redis subscription failed", "reason=cluster", "no node of a cluster")
+	h.stop()
+	plain.Kill()
+	h = start(t, parse(t, clusterURL("", plain), ServerOptions{}), nil)
+	h.log.await(t, "WARN redis subscription failed", "reason=refused")
+}
+
+func TestClusterWithoutRightsIsGoneWith(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	for _, node := range nodes {
+		node.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-cluster", "&*")
+	}
+	redis := parse(t, clusterURL("app:secret@", nodes...), ServerOptions{})
+	h := start(t, redis, func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	h.deliverFrom(t, "x", nodes...)
+	h.log.once(t, "WARN redis right missing", "command=CLUSTER INFO", "do=ACL SETUSER app +cluster|info")
+	h.log.warnings(t, 1)
+
+	c := NewCommands(redis)
+	defer c.Close()
+	err := c.do(context.Background(), "key", func(*goredis.Client) error { return nil })
+	if err != nil {
+		t.Errorf("nothing was asked for: %v", err)
+	}
+	err = c.do(context.Background(), "key", ping)
+	if err == nil || !strings.Contains(err.Error(), "+cluster|keyslot +cluster|slots") {
+		t.Errorf("%v", err)
+	}
+}
+
+func ping(client *goredis.Client) error { return client.Ping(context.Background()).Err() }
+
+func TestKeyLeadsToItsOwner(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
+	c := NewCommands(redis)
+	defer c.Close()
+	ctx := context.Background()
+	var keys []string
+	for i := range 12 {
+		keys = append(keys, fmt.Sprint("key", i))
+	}
+	set := func(key string) error {
+		return c.do(ctx, key, func(client *goredis.Client) error { return client.Set(ctx, key, "x", 0).Err() })
+	}
+	owners := make(map[string]int)
+	for _, key := range keys {
+		if err := set(key); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		var l *link
+		l = redis.newLinkFor(ctx, key, func(ctx context.Context, cn *goredis.Conn) error {
+			owners[l.addr]++
+			return cn.Get(ctx, key).Err()
+		})
+		if err := l.pubsub.Ping(ctx); err != nil {
+			t.Errorf("%s: %v", key, l.why(err))
+		}
+		l.close()
+	}
+	if len(owners) != 3 {
+		t.Errorf("owners %v, want all three nodes", owners)
+	}
+
+	// At once, and still no more than four connections.
+	var wg sync.WaitGroup
+	for range 10 {
+		for _, key := range keys {
+			wg.Go(func() {
+				if err := set(key); err != nil {
+					t.Errorf("%s: %v", key, err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	all := 0
+	for _, node := range nodes {
+		all += len(connections(node))
+	}
+	if all > maxCommands {
+		t.Errorf("%d connections", all)
+	}
+
+	// A key that moves is followed at the next try.
+	const key = "moving"
+	slot := nodes[0].Do("cluster", "keyslot", key)
+	noop := func(client *goredis.Client) error { return client.Get(ctx, key).Err() }
+	if err := c.do(ctx, key, noop); err != goredis.Nil {
+		t.Errorf("%v", err)
+	}
+	for _, node := range nodes {
+		to := node.Do("cluster", "myid")
+		for _, n := range nodes {
+			n.Do("cluster", "setslot", slot, "node", to)
+		}
+		if err := c.do(ctx, key, noop); err != goredis.Nil && !goredis.HasErrorPrefix(err, "MOVED") {
+			t.Errorf("%v", err)
+		}
+		if err := c.do(ctx, key, noop); err != goredis.Nil {
+			t.Errorf("after MOVED: %v", err)
+		}
+	}
+}
+
+// Not parallel, so that the goroutines of other tests are not taken for its own.
+func TestNothingOutlivesRunWithSeveralServers(t *testing.T) {
+	primary := redistest.Start(t)
+	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
+	node := redistest.StartCluster(t, 1)[0]
+	for name, c := range map[string]struct {
+		url    string
+		frozen *redistest.Server // nil: none
+	}{
+		"sentinel":        {sentinelURL(sentinel), nil},
+		"frozen sentinel": {sentinelURL(sentinel), sentinel},
+		"cluster":         {clusterURL("", node), nil},
+		"frozen node":     {clusterURL("", node), node},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := goleak.IgnoreCurrent()
+			h := start(t, parse(t, c.url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+			h.awaitGeneration(t, 1)
+			eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+			if c.frozen != nil {
+				c.frozen.Freeze()
+				defer c.frozen.Thaw()   // after the check
+				h.log.await(t, "WARN ") // from now on it mostly waits in vain
+			}
+			h.stop()
+			goleak.VerifyNone(t, before)
+		})
+	}
+}

@@ -1,0 +1,188 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// hearing makes a hub note the orders that it hears.
+func hearing(orders chan<- Control) func(*Config) {
+	return func(c *Config) { c.Control = func(order Control) { orders <- order } }
+}
+
+func awaitOrder(t *testing.T, orders <-chan Control, want Control) {
+	t.Helper()
+	select {
+	case got := <-orders:
+		if got != want {
+			t.Errorf("order %+v, want %+v", got, want)
+		}
+	case <-time.After(patience):
+		t.Fatalf("the order %+v did not come", want)
+	}
+}
+
+func TestOrderReachesEveryHub(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	redis := parse(t, server.URL(), ServerOptions{})
+	orders := make([]chan Control, 3)
+	hubs := make([]*hub, 3)
+	for i := range hubs {
+		orders[i] = make(chan Control, 10)
+		hubs[i] = start(t, redis, hearing(orders[i]))
+		hubs[i].awaitGeneration(t, 1)
+	}
+	c := NewCommands(redis)
+	defer c.Close()
+	for _, user := range []string{"42", "*", "ü\r\n\xff"} {
+		order := Control{Op: OpDisconnect, User: user}
+		if heard, err := c.Order(context.Background(), ControlChannel("user-"), order); err != nil || heard != 3 {
+			t.Errorf("Order = %d, %v, want 3 hubs", heard, err)
+		}
+		want, err := ParseControl(order.String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range orders {
+			awaitOrder(t, orders[i], want)
+		}
+	}
+	for _, h := range hubs {
+		if s := h.conserved(t); s.ControlReceived != 3 || s.ControlMalformed != 0 || s.Received != 0 {
+			t.Errorf("stats %+v: an order is no message", s)
+		}
+		h.log.warnings(t, 0)
+	}
+	if n := len(connections(server)); n != 4 {
+		t.Errorf("%d connections, want one for each hub and one for commands", n)
+	}
+}
+
+// Whoever is connected hears orders: the control channel comes first.
+func TestOrderOfTheMomentIsHeard(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	orders := make(chan Control, 1)
+	start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) {
+		hearing(orders)(c)
+		c.ControlChannel = "orders*"
+		c.Subscribed = func(uint64) {
+			if n := server.Do("publish", "orders*", `{"op":"disconnect","user":"42"}`); n != int64(1) {
+				t.Errorf("%v hubs heard it", n)
+			}
+		}
+	})
+	awaitOrder(t, orders, Control{OpDisconnect, "42"})
+}
+
+func TestMalformedOrdersAreCountedAndNamedOnce(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	orders := make(chan Control, 1)
+	h := start(t, parse(t, server.URL(), ServerOptions{}), hearing(orders))
+	h.awaitGeneration(t, 1)
+	for _, payload := range []string{"secret", `{"op":"secret"}`, "", `{"op":"disconnect","user":""}`, strings.Repeat("secret", 10_000)} {
+		server.Do("publish", ControlChannel("user-"), payload)
+	}
+	server.Do("publish", ControlChannel("user-"), `{"op":"disconnect","user":"42"}`)
+	awaitOrder(t, orders, Control{OpDisconnect, "42"})
+	if s := h.conserved(t); s.ControlReceived != 6 || s.ControlMalformed != 5 || s.Received != 0 {
+		t.Errorf("stats %+v", s)
+	}
+	h.log.once(t, "WARN redis control malformed", "orders=1")
+	h.log.warnings(t, 1)
+	h.log.silentOn(t, "secret")
+}
+
+func TestMissingRightToHearOrdersIsNamed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&user-*", "&usercast:user-probe:*")
+	orders := make(chan Control, 1)
+	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *Config) {
+		hearing(orders)(c)
+		c.ProbeEvery = 20 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, server, "x")
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	h.log.once(t, "WARN redis right missing", "command=SUBSCRIBE to the control channel", "do=ACL SETUSER app +subscribe &usercast:user-control")
+	h.log.warnings(t, 1)
+
+	// Commands say it, too.
+	c := NewCommands(h.cfg.Server)
+	defer c.Close()
+	if _, err := c.Order(context.Background(), ControlChannel("user-"), Control{OpDisconnect, "42"}); err == nil || !strings.Contains(err.Error(), "+publish &usercast:user-control") {
+		t.Errorf("%v", err)
+	}
+	server.Do("acl", "setuser", "app", "&usercast:user-control")
+	server.Do("client", "kill", "type", "pubsub")
+	h.awaitGeneration(t, 2)
+	if n := server.Do("publish", ControlChannel("user-"), `{"op":"disconnect","user":"42"}`); n != int64(1) {
+		t.Errorf("%v hubs heard it", n)
+	}
+	awaitOrder(t, orders, Control{OpDisconnect, "42"})
+}
+
+func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
+	for _, bad := range []string{"", "user-", "user-control", "user-*"} {
+		if ValidateControlChannel("user-", bad) == nil {
+			t.Errorf("%q is accepted", bad)
+		}
+	}
+	for _, good := range []string{"user", "orders", "usercast:user-control", "*", "User-x"} {
+		if err := ValidateControlChannel("user-", good); err != nil {
+			t.Errorf("%q: %v", good, err)
+		}
+	}
+	_, err := NewPubSub(Config{
+		Server: parse(t, "redis://127.0.0.1:1", ServerOptions{}), ChannelPrefix: "user-", ControlChannel: "user-control",
+		Publish: func(string, string, string) int { return 0 },
+	})
+	if err == nil || !strings.Contains(err.Error(), "control channel") {
+		t.Errorf("%v", err)
+	}
+	// What is not set follows the prefix, and is never matched by it.
+	for _, prefix := range []string{"*", "usercast-", "usercast:x", "a"} {
+		if err := ValidateControlChannel(prefix, ControlChannel(prefix)); err != nil {
+			t.Errorf("prefix %q: %v", prefix, err)
+		}
+	}
+}
+
+// Two PubSubs on two servers with one prefix: what is published on either arrives
+// once, and neither takes the other's probe for its own.
+func TestTwoServersSideBySide(t *testing.T) {
+	t.Parallel()
+	var servers []*redistest.Server
+	var hubs []*hub
+	for range 2 {
+		server := redistest.Start(t)
+		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+		h.awaitGeneration(t, 1)
+		servers, hubs = append(servers, server), append(hubs, h)
+	}
+	if hubs[0].probeChannel == hubs[1].probeChannel {
+		t.Errorf("both probe on %s", hubs[0].probeChannel)
+	}
+	for i, h := range hubs {
+		h.awaitDelivery(t, servers[i], fmt.Sprint("on ", i))
+		eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
+	}
+	servers[0].Kill()
+	hubs[0].log.await(t, "reason=refused")
+	hubs[1].awaitDelivery(t, servers[1], "still")
+	if s := hubs[1].conserved(t); s.Generation != 1 || s.Received != 2 {
+		t.Errorf("stats %+v of the one that was left alone", s)
+	}
+	if slices.Contains(hubs[0].seen(), "42/activity/still") {
+		t.Error("one heard what was published on the other")
+	}
+}

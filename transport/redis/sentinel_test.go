@@ -1,0 +1,311 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// watched is a primary with two replicas and three Sentinels.
+type watched struct {
+	sentinels []*redistest.Server
+	servers   map[string]*redistest.Server // by address
+	primary   *redistest.Server            // at first
+}
+
+func startWatched(t *testing.T) *watched {
+	t.Helper()
+	w := &watched{servers: make(map[string]*redistest.Server), primary: redistest.Start(t)}
+	w.servers[w.primary.Addr()] = w.primary
+	for range 2 {
+		replica := redistest.StartReplica(t, w.primary)
+		w.servers[replica.Addr()] = replica
+	}
+	w.sentinels = redistest.StartSentinels(t, 3, "main", w.primary)
+	return w
+}
+
+func sentinelURL(sentinels ...*redistest.Server) string {
+	var addrs []string
+	for _, s := range sentinels {
+		addrs = append(addrs, s.Addr())
+	}
+	return "redis+sentinel://" + strings.Join(addrs, ",") + "/main"
+}
+
+func TestKilledPrimaryIsFollowed(t *testing.T) {
+	t.Parallel()
+	w := startWatched(t)
+	redis := parse(t, sentinelURL(w.sentinels...), ServerOptions{})
+	h := start(t, redis, func(c *Config) { c.BackoffMax = 0 }) // default timings
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, w.primary, "before")
+	c := NewCommands(redis)
+	defer c.Close()
+	if n, err := c.Publish(context.Background(), "user-42", "command"); n != 1 || err != nil {
+		t.Errorf("Publish = %d, %v", n, err)
+	}
+	h.awaitEvent(t, "42//command")
+
+	w.primary.Kill()
+	killed := time.Now()
+	h.awaitGeneration(t, 2)
+	took := time.Since(killed)
+	eventually(t, "all sentinels name the promoted one", func() bool {
+		return !slices.ContainsFunc(w.sentinels, func(s *redistest.Server) bool { return s.PrimaryOf("main") == w.primary.Addr() })
+	})
+	promoted := w.servers[w.sentinels[0].PrimaryOf("main")]
+	h.awaitDelivery(t, promoted, "after")
+	if n, err := c.Publish(context.Background(), "user-42", "again"); n != 1 || err != nil {
+		t.Errorf("Publish = %d, %v", n, err)
+	}
+	h.awaitEvent(t, "42//again")
+	want := []string{"generation 1", "42/activity/before", "42//command", "generation 2", "42/activity/after", "42//again"}
+	if got := h.seen(); !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+	if got, want := h.Stats().Redis, w.sentinels[0].Addr()+"/main"; got != want {
+		t.Errorf("named %q, want %q", got, want)
+	}
+	h.log.once(t, "INFO redis subscribed", "generation=2", "role=master", "address="+promoted.Addr())
+	t.Logf("back %v after the kill; the sentinels wait for %v", took.Round(time.Millisecond), redistest.SentinelDown)
+}
+
+// Throughout a soft fail-over each message is heard, or lies before a new generation.
+func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
+	t.Parallel()
+	w := startWatched(t)
+	h := start(t, parse(t, sentinelURL(w.sentinels...), ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+
+	type message struct {
+		number, heard int
+		addr          string
+	}
+	var sent []message
+	after := 0
+	var began, noticed time.Time
+	for i := 0; after < 200; i++ {
+		if i == 100 {
+			w.sentinels[0].Do("sentinel", "failover", "main")
+			began = time.Now()
+		}
+		addr := w.sentinels[0].PrimaryOf("main")
+		// The old primary may cut the connection: then nobody can say what became of it.
+		if heard, err := w.servers[addr].Try("publish", "user-42:n", i); err == nil {
+			sent = append(sent, message{i, int(heard.(int64)), addr})
+		}
+		if s := h.Stats(); s.Generation >= 2 && s.Connected && addr != w.primary.Addr() {
+			if after++; noticed.IsZero() {
+				noticed = time.Now()
+			}
+		}
+		if time.Since(began) > patience && !began.IsZero() {
+			t.Fatal("the fail-over was not noticed")
+		}
+	}
+	last := sent[len(sent)-1]
+	h.awaitEvent(t, fmt.Sprint("42/n/", last.number))
+
+	events := h.seen()
+	at := make(map[int]int) // number → index of its event
+	lastGeneration := 0
+	for i, event := range events {
+		if number, ok := strings.CutPrefix(event, "42/n/"); ok {
+			n, _ := strconv.Atoi(number)
+			if _, twice := at[n]; twice {
+				t.Errorf("%d came twice", n)
+			}
+			at[n] = i
+		} else {
+			lastGeneration = i
+		}
+	}
+	missing, latest := 0, 0
+	for _, m := range sent {
+		if i, ok := at[m.number]; ok {
+			latest = max(latest, i)
+			continue
+		}
+		if m.heard == 0 && m.addr != last.addr {
+			continue // given to a primary that had been left
+		}
+		if missing++; latest > lastGeneration {
+			t.Errorf("%d, sent to %s and heard by %d, is missing, and no generation came after it", m.number, m.addr, m.heard)
+		}
+	}
+	t.Logf("%d sent, %d missing before generation %d, noticed after %v", len(sent), missing, h.Stats().Generation, noticed.Sub(began).Round(time.Millisecond))
+}
+
+// fakeSentinel is a server that names whatever primary the test wants.
+type fakeSentinel struct {
+	addr string
+	says atomic.Pointer[sighting]
+}
+
+func startFakeSentinel(t *testing.T, says sighting) *fakeSentinel {
+	t.Helper()
+	f := &fakeSentinel{}
+	f.say(says)
+	bulk := func(s string) string { return fmt.Sprintf("$%d\r\n%s", len(s), s) }
+	f.addr = fakeWords(t, func(words []string) string {
+		says := *f.says.Load()
+		switch {
+		case words[0] == "ping":
+			return "+PONG"
+		case words[0] != "sentinel":
+			return "-ERR unknown command"
+		case words[1] == "master":
+			return "*2\r\n" + bulk("config-epoch") + "\r\n" + bulk(fmt.Sprint(says.epoch))
+		}
+		host, port, _ := strings.Cut(says.addr, ":")
+		return "*2\r\n" + bulk(host) + "\r\n" + bulk(port)
+	}, false)
+	return f
+}
+
+func (f *fakeSentinel) say(says sighting) { f.says.Store(&says) }
+
+// Nothing but the probe can see it: the old primary stays up and keeps its role.
+func TestProbeAsksTheSentinelsAnew(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	sentinel := startFakeSentinel(t, sighting{a.Addr(), 0})
+	h := start(t, parse(t, "redis+sentinel://"+sentinel.addr+"/main", ServerOptions{}), func(c *Config) { c.ProbeEvery = 50 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	sentinel.say(sighting{b.Addr(), 1})
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, b, "on b")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved")
+	h.log.warnings(t, 1)
+}
+
+func TestPromotionIsNoticedBeforeTheNextProbe(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	behind, sentinel := startFakeSentinel(t, sighting{a.Addr(), 0}), startFakeSentinel(t, sighting{a.Addr(), 0})
+	h := start(t, parse(t, "redis+sentinel://"+behind.addr+","+sentinel.addr+"/main", ServerOptions{}), func(c *Config) { c.ProbeEvery = time.Hour })
+	h.awaitGeneration(t, 1)
+	sentinel.say(sighting{b.Addr(), 1}) // not the one that was asked last
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, b, "on b")
+}
+
+func TestReplicaThatASentinelNamesIsRefused(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	replica := redistest.StartReplica(t, primary)
+	stale, sentinel := startFakeSentinel(t, sighting{replica.Addr(), 0}), startFakeSentinel(t, sighting{replica.Addr(), 0})
+	redis := parse(t, "redis+sentinel://"+stale.addr+","+sentinel.addr+"/main", ServerOptions{})
+	h := start(t, redis, nil)
+	h.log.await(t, "WARN redis subscription failed", "reason=sentinel", "is a replica")
+	c := NewCommands(redis)
+	defer c.Close()
+	if _, err := c.Publish(context.Background(), "user-42", "x"); err == nil || !strings.Contains(err.Error(), "is a replica") {
+		t.Errorf("Publish: %v", err)
+	}
+	if n := h.Stats().Generation; n != 0 {
+		t.Errorf("generation %d on a replica", n)
+	}
+	// The first sentinel stays behind; the second has heard.
+	sentinel.say(sighting{primary.Addr(), 0}) // before it raises its epoch
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, primary, "x")
+	h.log.once(t, "WARN ", "reason=sentinel")
+	h.log.warnings(t, 1)
+}
+
+// A sentinel that is cut off names a primary that is gone.
+func TestSentinelThatNamesADeadPrimaryIsNotTheOnlyOneAsked(t *testing.T) {
+	t.Parallel()
+	dead, primary := redistest.Start(t), redistest.Start(t)
+	dead.Kill()
+	stale, sentinel := startFakeSentinel(t, sighting{dead.Addr(), 0}), startFakeSentinel(t, sighting{primary.Addr(), 0})
+	h := start(t, parse(t, "redis+sentinel://"+stale.addr+","+sentinel.addr+"/main", ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, primary, "x")
+	h.log.once(t, "WARN redis subscription failed", "reason=refused")
+}
+
+// Split brain: one sentinel is cut off from the others together with the old
+// primary, which goes on being one. We reach both sides.
+func TestSentinelThatIsBehindIsNotBelieved(t *testing.T) {
+	t.Parallel()
+	old, promoted := redistest.Start(t), redistest.Start(t)
+	behind, sentinel := startFakeSentinel(t, sighting{old.Addr(), 3}), startFakeSentinel(t, sighting{old.Addr(), 3})
+	h := start(t, parse(t, "redis+sentinel://"+behind.addr+","+sentinel.addr+"/main", ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	sentinel.say(sighting{promoted.Addr(), 4})
+	h.cfg.Server.sentinels.doubt() // as it does every other second
+	h.awaitGeneration(t, 2)
+	before := probes(h)
+	h.cfg.Server.sentinels.doubt()
+	eventually(t, "probes came back", func() bool { return probes(h) >= before+10 })
+	h.awaitDelivery(t, promoted, "x")
+	if n := h.Stats().Generation; n != 2 {
+		t.Errorf("generation %d: it goes to and fro", n)
+	}
+
+	// A reset of all sentinels begins anew at 0.
+	behind.say(sighting{promoted.Addr(), 0})
+	sentinel.say(sighting{promoted.Addr(), 0})
+	promoted.Do("client", "kill", "type", "pubsub")
+	h.awaitGeneration(t, 3)
+	h.awaitDelivery(t, promoted, "y")
+	if _, epoch := h.cfg.Server.sentinels.known(); epoch != 0 {
+		t.Errorf("still waits for epoch %d", epoch)
+	}
+}
+
+func TestSentinelFaultsAreExplained(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
+	locked := redistest.StartSentinels(t, 1, "main", primary, "requirepass sentinel-secret")[0]
+	nobody := redistest.Start(t)
+	nobody.Kill()
+	frozen := redistest.Start(t)
+	frozen.Freeze()
+	defer frozen.Thaw()
+	for url, want := range map[string]string{
+		"redis+sentinel://" + nobody.Addr() + "/main":               "no sentinel answers",
+		"redis+sentinel://" + frozen.Addr() + "/main":               "no sentinel answers",
+		sentinelURL(nobody, sentinel) + "x":                         "know no primary of this name",
+		"redis+sentinel://" + primary.Addr() + "/main":              "is no sentinel",
+		sentinelURL(locked):                                         "asked for the primary: redis asks for a password",
+		"redis+sentinel://:wrong-secret@" + locked.Addr() + "/main": "asked for the primary: redis refuses user or password",
+	} {
+		h := start(t, parse(t, url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), nil)
+		h.log.await(t, "WARN redis subscription failed", want)
+		h.stop()
+		h.log.warnings(t, 1)
+		h.log.silentOn(t, "secret")
+	}
+}
+
+// Sentinels often have no password where Redis has one; sometimes they have the same.
+func TestPasswordIsGivenToASentinelThatAsks(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t, "--requirepass", "secret")
+	open := redistest.StartSentinels(t, 1, "main", primary, "sentinel auth-pass main secret")[0]
+	locked := redistest.StartSentinels(t, 1, "main", primary, "sentinel auth-pass main secret", "requirepass secret")[0]
+	for _, sentinel := range []*redistest.Server{open, locked} {
+		h := start(t, parse(t, "redis+sentinel://"+sentinel.Addr()+"/main", ServerOptions{Password: "secret"}), func(c *Config) { c.ProbeEvery = 50 * time.Millisecond })
+		h.awaitGeneration(t, 1)
+		eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+		h.awaitDelivery(t, primary, "x")
+		h.stop()
+		h.log.warnings(t, 0)
+		h.log.silentOn(t, "secret")
+		eventually(t, "no connection was left", func() bool { return len(connections(primary)) == 0 })
+	}
+}
