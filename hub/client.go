@@ -36,41 +36,44 @@ type Options struct {
 type Client struct {
 	// Immutable after Register.
 	hub      *Hub
-	user     string
+	user     *user
 	topics   []string
 	named    bool
 	consumer Consumer
-	opening  uint64
+	opening  ID
 	since    time.Time
 
 	// Guarded by hub.mu.
-	index int // in hub.clients; -1 once the client has left
+	index  int     // in hub.clients; -1 once the client has left
+	replay *replay // what comes before the queue; nil: nothing
+	skip   point   // the client has everything up to here
 
 	// Guarded by mu.
-	mu     sync.Mutex
-	queue  []*Frame
-	bytes  int  // of queue
-	flight int  // bytes taken and not yet settled
-	woken  bool // the consumer is between Wake and the Take that ends it
-	told   bool // Take has said the cause: the consumer is done and is not called again
-	cause  Cause
-	final  uint64    // the sequence when the client ended
-	ended  time.Time // when that was
-	lost   bool      // something was discarded
+	mu        sync.Mutex
+	queue     []*Frame
+	replaying bool // replay is not nil
+	bytes     int  // of queue
+	flight    int  // bytes taken and not yet settled
+	woken     bool // the consumer is between Wake and the Take that ends it
+	told      bool // Take has said the cause: the consumer is done and is not called again
+	cause     Cause
+	final     point     // the newest entry when the client ended
+	ended     time.Time // when that was
+	lost      bool      // something was discarded
 
 	overSince time.Time   // when the queue went over its bounds; zero: it is within
 	overTimer *time.Timer // calls endIfOver; nil: not set
 }
 
 // User is the user the client belongs to.
-func (c *Client) User() string { return c.user }
+func (c *Client) User() string { return c.user.name }
 
 // Since is when the client was registered.
 func (c *Client) Since() time.Time { return c.since }
 
 // Opening is the point from which the client is complete: every later entry
-// that concerns it comes through the queue.
-func (c *Client) Opening() ID { return ID{c.hub.boot, c.opening} }
+// that concerns it comes with Take, or a gap in its place.
+func (c *Client) Opening() ID { return c.opening }
 
 // Cause says why the client ended; zero while it is open.
 func (c *Client) Cause() Cause {
@@ -86,7 +89,8 @@ func (c *Client) Ended() time.Time {
 	return c.ended
 }
 
-// Take hands over all that is queued. With nothing queued it returns nil: then
+// Take hands over all that is queued, or, for a client that has come back, the next
+// part of what it has missed. With nothing to hand over it returns nil: then
 // the consumer stops and waits for Wake, or, when cause is not zero, the client
 // has ended and the consumer says goodbye. Frames that were taken are accounted
 // for with Settle. Only the consumer calls Take.
@@ -95,8 +99,24 @@ func (c *Client) Ended() time.Time {
 // passes back what it took before and nothing is allocated.
 func (c *Client) Take(spent []*Frame) (frames []*Frame, cause Cause) {
 	clear(spent)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	for {
+		c.mu.Lock()
+		replaying := c.replaying
+		if !replaying {
+			frames, cause = c.takeQueue(spent)
+		}
+		c.mu.Unlock()
+		if !replaying {
+			return frames, cause
+		}
+		if frames, again := c.replayed(); len(frames) > 0 || !again {
+			return frames, 0
+		}
+	}
+}
+
+// takeQueue is Take without a replay. c.mu is held.
+func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, cause Cause) {
 	if len(c.queue) == 0 {
 		c.queue = nil // an idle client owns none
 		c.woken, c.told = false, c.cause != 0
@@ -128,21 +148,20 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 
 // Position is the newest point of the sequence up to which the client is
 // complete, given that everything taken before has been written; ok is false
-// when something is queued, or was discarded. Once the client has ended it stays
-// where it was then. Only the consumer calls it, between Wake and the Take that ends it or,
-// for the goodbye, after the Take that said the cause.
-//
-// The sequence is read before the queue: an entry that the sequence counts was
-// enqueued before the sequence moved, so an empty queue seen afterwards proves
-// that no such entry is on its way.
+// when something is queued, has yet to be replayed, or was discarded. Once the
+// client has ended it stays where it was then. Only the consumer calls it, between
+// Wake and the Take that ends it or, for the goodbye, after the Take that said the
+// cause.
 func (c *Client) Position() (id ID, ok bool) {
-	seq := c.hub.seq.Load()
+	c.hub.mu.Lock() // no entry is on its way
+	defer c.hub.mu.Unlock()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	at := c.hub.pos
 	if c.cause != 0 {
-		seq = c.final
+		at = c.final
 	}
-	return ID{c.hub.boot, seq}, len(c.queue) == 0 && !c.lost
+	return c.hub.id(later(at, c.skip)), len(c.queue) == 0 && !c.lost && !c.replaying
 }
 
 // Nudge wakes the consumer although nothing may be queued, for a ping.
@@ -243,27 +262,42 @@ func (c *Client) endIfOver() {
 	}
 }
 
-// stop records the cause and, unless politely, empties the queue.
+// stop records the cause and, unless politely, empties the queue. c.hub.mu is held.
 func (c *Client) stop(cause Cause, politely bool) {
+	if r := c.replay; r != nil {
+		switch {
+		case !politely:
+			c.replay = nil
+		case !r.live && !r.asked:
+			c.goLive(r) // to the end, and no further
+		}
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == 0 {
-		c.cause, c.final, c.ended = cause, c.hub.seq.Load(), time.Now()
+		c.cause, c.final, c.ended = cause, c.hub.pos, time.Now()
 		c.overSince = time.Time{} // it grows no more
 		if c.overTimer != nil {
 			c.overTimer.Stop()
 		}
 	}
 	if !politely {
-		c.lost = c.lost || c.bytes+c.flight > 0
-		c.hub.count.released(c.queue)
-		c.hub.count.discarded(c.queue, c.cause)
-		c.queue, c.bytes, c.flight = nil, 0, 0
+		c.lost = c.lost || c.replaying || c.bytes+c.flight > 0
+		c.replaying = false
+		c.flight = 0
+		c.discard()
 		if c.woken {
 			c.consumer.Interrupt()
 		}
 	}
 	c.wake()
+}
+
+// discard empties the queue. c.mu is held.
+func (c *Client) discard() {
+	c.hub.count.released(c.queue)
+	c.hub.count.discarded(c.queue, c.cause)
+	c.queue, c.bytes = nil, 0
 }
 
 // held is what the client keeps in memory: waiting and in flight.

@@ -22,13 +22,17 @@ func FuzzIDHasOneSpelling(f *testing.F) {
 }
 
 func FuzzIDRoundTrip(f *testing.F) {
-	f.Add("boot", uint64(0))
-	f.Add("b", ^uint64(0))
-	f.Fuzz(func(t *testing.T, boot string, seq uint64) {
-		if boot == "" || strings.Contains(boot, "-") {
+	f.Add("boot", uint64(0), uint64(0))
+	f.Add("b", uint64(0), ^uint64(0))
+	f.Add("", uint64(1526919030474), uint64(3))
+	f.Fuzz(func(t *testing.T, boot string, ms, seq uint64) {
+		if _, number := parseNumber(boot); number || strings.Contains(boot, "-") {
 			return // not a boot
 		}
-		want := ID{boot, seq}
+		if boot != "" {
+			ms = 0
+		}
+		want := ID{boot, ms, seq}
 		if got, ok := parseID(want.String()); !ok || got != want {
 			t.Errorf("%v is read as %v, %v", want, got, ok)
 		}

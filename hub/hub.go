@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -28,6 +27,18 @@ type Config struct {
 	MaxClients        int           // clients at once
 	MaxClientsPerUser int           // clients of one user at once
 	GapSpread         time.Duration // longest time over which a gap reaches the clients that have nothing else to get
+
+	// What is kept for clients that come back. Without a log: the newest entries of
+	// each user who is here or was within the age. 0 of any: nothing is kept.
+	HistoryPerUser int           // entries; not with a log
+	HistoryAge     time.Duration // not with a log
+	HistoryBytes   int64         // of all that is kept, with what it costs beside its text
+
+	// Older is set when a log outside numbers the entries and keeps them for
+	// longer than the hub: then they come with Load and Append. It is called for a
+	// client whose replay begins before what the hub holds. It must return at once
+	// and see to Query.Answer, which may take its time.
+	Older func(*Query)
 }
 
 // gapRate is how many idle clients a second hear of a gap, until Config.GapSpread
@@ -38,20 +49,36 @@ const gapRate = 1000
 type Hub struct {
 	// Immutable after New.
 	cfg  Config
-	boot string
+	boot string // of all ids; "" with a log
+	void string // of ids that cannot be resumed from
 
-	// seq is the newest entry of the sequence. It is written with mu held, after
-	// the entry was enqueued everywhere: see Client.Position.
-	seq   atomic.Uint64
 	count counters
 
 	// Guarded by mu.
 	mu       sync.Mutex
-	users    map[string][]*Client
+	pos      point // the newest entry; moves on once the entry was enqueued everywhere
+	users    map[string]*user
+	present  int       // users with a client
 	clients  []*Client // all of them, for broadcasts
 	draining bool
+	closed   bool
 	spread   *spread   // the gap under way, if any
 	shedAt   time.Time // when shed last ended somebody
+
+	// The history: see keep.
+	everybody      user // broadcasts, and gaps that concern all
+	oldest, newest *kept
+	keptEntries    int
+	keptBytes      int64
+	departures     deque[departure]
+	sweeper        *time.Timer
+	sweeping       bool // sweeper is set
+
+	// With a log.
+	loaded bool
+	floor  point        // all later entries are kept
+	ids    deque[point] // of all that is kept
+	reset  *point       // where the log last went backwards; nil: it has not
 }
 
 // New makes a hub that nobody is connected to.
@@ -68,21 +95,22 @@ func New(cfg Config) *Hub {
 	if cfg.QueueTotalBytes <= 0 {
 		cfg.QueueTotalBytes = int64(^uint64(0) >> 1)
 	}
-	return &Hub{cfg: cfg, boot: newBoot(), users: make(map[string][]*Client)}
+	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), users: make(map[string]*user)}
+	if h.isLog() {
+		h.boot = ""
+	}
+	return h
 }
 
 // BroadcastUser is the user whose messages reach everybody, "" if there is none.
 func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 
-// Register makes a client: from now on its messages are queued. The error is
-// ErrDraining, ErrFull or ErrUserLimit.
-//
-// A client that resumes with an id is told of a gap unless nothing at all has
-// happened since that id.
+// Register makes a client: from now on its messages are queued, once those that it
+// missed since the id it resumes with have been taken. The error is ErrDraining,
+// ErrFull or ErrUserLimit.
 func (h *Hub) Register(o Options) (*Client, error) {
 	c := &Client{
 		hub:      h,
-		user:     strings.Clone(o.User), // may be a part of a whole request
 		topics:   cloneAll(o.Topics),
 		named:    o.Named,
 		consumer: o.Consumer,
@@ -91,28 +119,21 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	mates := h.users[c.user]
+	known := h.users[o.User]
 	switch {
 	case h.draining:
 		return nil, ErrDraining
 	case len(h.clients) >= h.cfg.MaxClients:
 		return nil, ErrFull
-	case len(mates) >= h.cfg.MaxClientsPerUser:
+	case known != nil && len(known.clients) >= h.cfg.MaxClientsPerUser:
 		return nil, ErrUserLimit
 	}
-	h.users[c.user] = append(mates, c)
+	h.arrive(c, o.User)
 	c.index = len(h.clients)
 	h.clients = append(h.clients, c)
 	h.count.connects.Add(1)
-	c.opening = h.seq.Load()
-	if gap := h.missed(o.Resume); gap != 0 {
-		// An entry of its own: the opening id is older than the gap, so a
-		// browser that reads the one and loses the other does not come back
-		// believing that it is complete.
-		seq := h.seq.Load() + 1
-		c.enqueue(h.encode(Entry{ID: ID{h.boot, seq}, Gap: gap}, false), false)
-		h.seq.Store(seq)
-	}
+	c.opening = h.begin(c, o.Resume)
+	c.replaying = c.replay != nil
 	return c, nil
 }
 
@@ -125,30 +146,12 @@ func cloneAll(list []string) []string {
 	return list
 }
 
-// missed says which gap lies between an id and now; 0 if none does.
-func (h *Hub) missed(resume string) Gap {
-	if resume == "" {
-		return 0
-	}
-	id, ok := parseID(resume)
-	switch seq := h.seq.Load(); {
-	case !ok || id.Boot != h.boot || id.Seq > seq:
-		return GapUnknownID
-	case id.Seq < seq:
-		return GapHistoryExpired
-	}
-	return 0
-}
-
 // Publish routes one message and returns to how many clients it went. It
-// allocates nothing when that is none.
+// allocates nothing when the user is nobody that the hub knows.
 func (h *Hub) Publish(user, topic, payload string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e := Entry{ID: ID{h.boot, h.seq.Load() + 1}, Topic: topic, Payload: payload}
-	n := h.route(h.receivers(user), e, false)
-	h.seq.Store(e.ID.Seq)
-	return n
+	return h.add(user, h.next(Entry{Topic: topic, Payload: payload}))
 }
 
 // GapFor announces a gap to the clients that a message to this user and topic
@@ -156,9 +159,7 @@ func (h *Hub) Publish(user, topic, payload string) int {
 func (h *Hub) GapFor(user, topic string, reason Gap) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e := Entry{ID: ID{h.boot, h.seq.Load() + 1}, Topic: topic, Gap: reason}
-	h.route(h.receivers(user), e, false)
-	h.seq.Store(e.ID.Seq)
+	h.add(user, h.next(Entry{Topic: topic, Gap: reason}))
 }
 
 // GapForAll announces a gap to every client: before its next message, or, when
@@ -167,34 +168,70 @@ func (h *Hub) GapFor(user, topic string, reason Gap) {
 func (h *Hub) GapForAll(reason Gap) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	e := Entry{ID: ID{h.boot, h.seq.Load() + 1}, Gap: reason}
-	f := h.encode(e, false)
-	for i := len(h.clients) - 1; i >= 0; i-- {
-		h.hand(h.clients[i], f, true)
-	}
-	h.seq.Store(e.ID.Seq)
-	h.shed()
+	h.addForAll(h.next(Entry{Gap: reason}))
+}
 
+// next numbers an entry.
+func (h *Hub) next(e Entry) Entry {
+	e.ID = h.id(point{0, h.pos.seq + 1})
+	return e
+}
+
+// add routes the newest entry, keeps it, and moves the sequence on.
+func (h *Hub) add(name string, e Entry) (n int) {
+	at := e.ID.point()
+	if name == h.cfg.BroadcastUser && name != "" {
+		n = h.route(h.clients, e)
+		h.keep(&h.everybody, at, e, false)
+	} else if u := h.owner(name); u != nil {
+		n = h.route(u.clients, e)
+		h.keep(u, at, e, false)
+	}
+	h.pos = at
+	return n
+}
+
+// owner is the user whose history an entry belongs to; nil: it is not kept. With
+// a log, whoever comes later may ask for it.
+func (h *Hub) owner(name string) *user {
+	u := h.users[name]
+	if u == nil && h.isLog() && h.keeps() {
+		u = &user{name: name}
+		h.users[name] = u
+	}
+	return u
+}
+
+// addForAll is add for a gap that concerns everybody, whatever their topics.
+func (h *Hub) addForAll(e Entry) {
+	at := e.ID.point()
+	h.handAll(e)
+	h.keep(&h.everybody, at, e, true)
+	h.pos = at
+}
+
+// handAll hands a gap to every client, and sees to it that those hear of it soon
+// who get nothing else.
+func (h *Hub) handAll(e Entry) {
+	f := h.encode(e, false)
+	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
+		if c := h.clients[i]; c.hears(e.ID) {
+			h.hand(c, f, true)
+		}
+	}
+	h.shed()
 	over := min(h.cfg.GapSpread, time.Duration(len(h.clients))*time.Second/gapRate)
 	h.spread.stop()
 	h.spread = spreadNudges(slices.Clone(h.clients), over)
 }
 
-// receivers are the clients that a message to user concerns.
-func (h *Hub) receivers(user string) []*Client {
-	if user == h.cfg.BroadcastUser && user != "" {
-		return h.clients
-	}
-	return h.users[user]
-}
-
 // route hands e to those of the clients that want its topic, encoded at most
 // once per variant. h.mu is held.
-func (h *Hub) route(clients []*Client, e Entry, quietly bool) (n int) {
+func (h *Hub) route(clients []*Client, e Entry) (n int) {
 	var plain, named *Frame
 	for i := len(clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
 		c := clients[i]
-		if !c.wants(e.Topic) {
+		if !c.wants(e.Topic) || !c.hears(e.ID) {
 			continue
 		}
 		f := &plain
@@ -204,7 +241,7 @@ func (h *Hub) route(clients []*Client, e Entry, quietly bool) (n int) {
 		if *f == nil {
 			*f = h.encode(e, c.named)
 		}
-		if h.hand(c, *f, quietly) {
+		if h.hand(c, *f, false) {
 			n++
 		}
 	}
@@ -257,7 +294,7 @@ func (h *Hub) shed() {
 }
 
 func (h *Hub) encode(e Entry, named bool) *Frame {
-	return &Frame{Wire: h.cfg.Encode(nil, e, named), Seq: e.ID.Seq, Gap: e.Gap, Taken: time.Now()}
+	return &Frame{Wire: h.cfg.Encode(nil, e, named), ID: e.ID, Gap: e.Gap, Taken: time.Now()}
 }
 
 // end takes the client out and records the cause. h.mu is held.
@@ -278,16 +315,22 @@ func (h *Hub) remove(c *Client) {
 	h.clients[last] = nil
 	h.clients = h.clients[:last]
 	c.index = -1
+	h.depart(c)
+}
 
-	mates := h.users[c.user]
-	if len(mates) == 1 {
-		delete(h.users, c.user)
-		return
+// Disconnect ends all clients of a user, politely, and returns how many there were.
+func (h *Hub) Disconnect(user string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	u := h.users[user]
+	if u == nil {
+		return 0
 	}
-	i := slices.Index(mates, c)
-	mates[i] = mates[len(mates)-1]
-	mates[len(mates)-1] = nil
-	h.users[c.user] = mates[:len(mates)-1]
+	clients := slices.Clone(u.clients)
+	for _, c := range clients {
+		h.end(c, ErrKicked, true)
+	}
+	return len(clients)
 }
 
 // Refuse makes Register answer ErrDraining from now on.
@@ -327,9 +370,14 @@ func (h *Hub) empty() bool {
 	return len(h.clients) == 0
 }
 
-// Close stops what is still spread over time. Clients are not ended.
+// Close stops what is still spread over time, and forgets nothing any more. Clients
+// are not ended.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.closed = true
 	h.spread.stop()
+	if h.sweeper != nil {
+		h.sweeper.Stop()
+	}
 }

@@ -126,14 +126,15 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 // none, would not bring it back.
 func TestIdleClientsAreNotShed(t *testing.T) {
 	h := newHub(t, hub.Config{QueueTotalBytes: 10})
-	leaving := register(t, h, hub.Options{User: "leaving", Resume: "strange"})
+	leaving := register(t, h, hub.Options{User: "leaving"})
+	h.Publish("leaving", "", "12345678")
 	leaving.Finish(hub.ErrKicked)
 
 	idle, hit := listen(t, h, hub.Options{User: "idle"}), listen(t, h, hub.Options{User: "hit"})
-	h.Publish("hit", "", "x")
+	h.Publish("hit", "", "xyz")
 	wantCause(t, idle, 0)
 	wantCause(t, hit, hub.ErrSlow) // of those that stay, the only one that holds anything
-	wantFrames(t, leaving, "gap unknown-id")
+	wantFrames(t, leaving, "12345678")
 }
 
 func TestRegisterRefuses(t *testing.T) {

@@ -8,8 +8,7 @@ import (
 	"usercast/hub"
 )
 
-// Nothing is kept for later yet: whoever comes back with an id that is not the
-// newest is told of a gap.
+// What can be resumed from, in a hub that keeps nothing.
 func TestResume(t *testing.T) {
 	h := newHub(t, hub.Config{})
 	for range 10 {
@@ -49,17 +48,22 @@ func TestResume(t *testing.T) {
 	}
 	for _, test := range tests {
 		resume := strings.ReplaceAll(test.resume, "%d", fmt.Sprint(newest(t, h)))
-		before := newest(t, h)
 		l := register(t, h, hub.Options{User: "42", Resume: resume})
-		if got := l.Opening().Seq; got != before {
-			t.Errorf("%.40q: opening %d, want %d", resume, got, before)
+		switch opening := l.Opening(); {
+		case test.want == unknown:
+			// Nobody can resume from it: the browser may lose what follows.
+			if opening.Boot == boot {
+				t.Errorf("%.40q: opening %v", resume, opening)
+			}
+		case resume != "" && opening.String() != resume:
+			t.Errorf("%.40q: opening %v", resume, opening)
 		}
 		frames, _ := l.Take(nil)
 		var got string
 		for _, f := range frames {
 			got += string(f.Wire)
-			if f.Seq != before+1 {
-				t.Errorf("%.40q: the gap is entry %d, want %d", resume, f.Seq, before+1)
+			if want := (hub.ID{Boot: boot, Seq: 10}); f.ID != want {
+				t.Errorf("%.40q: the gap's id is %v, want %v", resume, f.ID, want)
 			}
 		}
 		if got != test.want {
@@ -71,12 +75,21 @@ func TestResume(t *testing.T) {
 }
 
 // A browser that read the opening id and not the gap after it comes back with
-// that id, and must hear of the gap then.
+// that id, and must hear of the gap then; one that read the gap must not.
 func TestGapIsNewerThanTheOpening(t *testing.T) {
 	h := newHub(t, hub.Config{})
-	first := register(t, h, hub.Options{User: "42", Resume: "strange"})
-	again := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
-	wantFrames(t, again, "gap history-expired")
+	h.Publish("42", "", "missed")
+	first := listen(t, h, hub.Options{User: "42"})
+	for _, resume := range []string{"strange", fmt.Sprint(first.Opening().Boot, "-0")} {
+		l := register(t, h, hub.Options{User: "42", Resume: resume})
+		again := register(t, h, hub.Options{User: "42", Resume: l.Opening().String()})
+		frames, _ := l.Take(nil)
+		l.Settle(frames, 1)
+		if got, _ := again.drain(); len(got) != 1 || got[0] != string(frames[0].Wire) {
+			t.Errorf("%q: heard %q the second time, %q the first", resume, got, frames[0].Wire)
+		}
+		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: frames[0].ID.String()}))
+	}
 }
 
 // newest is the newest entry of h's sequence.

@@ -12,11 +12,14 @@ type Stats struct {
 	Connects        uint64
 	Disconnects     map[Cause]uint64
 	FramesEnqueued  uint64
+	Replayed        uint64 // those of them that were made for a client that came back
 	FramesQueued    int64 // waiting or being written
 	Deliveries      uint64
 	DeliveryBytes   uint64
 	FramesDiscarded map[Cause]uint64 // were queued when their client ended
 	Gaps            map[Gap]uint64   // gaps written to a socket
+	HistoryEntries  int              // kept for clients that come back
+	HistoryBytes    int64            // of these, with what they cost beside their text
 	QueueBytes      int64            // waiting or being written, gaps included; a frame that many share counts once
 }
 
@@ -24,12 +27,13 @@ type Stats struct {
 // only while nothing moves.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	s := Stats{Clients: len(h.clients), Users: len(h.users)}
+	s := Stats{Clients: len(h.clients), Users: h.present, HistoryEntries: h.keptEntries, HistoryBytes: h.keptBytes}
 	h.mu.Unlock()
 	n := &h.count
 	s.Connects = n.connects.Load()
 	s.FramesEnqueued = n.frames.Load()
 	s.FramesQueued = n.queued.Load()
+	s.Replayed = n.replayed.Load()
 	s.Deliveries = n.deliveries.Load()
 	s.DeliveryBytes = n.deliveryBytes.Load()
 	s.QueueBytes = n.bytes.Load()
@@ -51,6 +55,7 @@ type counters struct {
 	connects      atomic.Uint64
 	disconnects   [causeCount]atomic.Uint64
 	frames        atomic.Uint64
+	replayed      atomic.Uint64
 	queued        atomic.Int64
 	deliveries    atomic.Uint64
 	deliveryBytes atomic.Uint64
@@ -65,6 +70,9 @@ func (n *counters) enqueued(f *Frame) {
 	}
 	if f.Gap == 0 {
 		n.frames.Add(1)
+		if f.Replayed {
+			n.replayed.Add(1)
+		}
 		n.queued.Add(1)
 	}
 }

@@ -60,7 +60,7 @@ type stream struct {
 	remote     string
 
 	// Owned by the writer.
-	seq  uint64 // the newest entry whose id is on the wire
+	id   hub.ID // the newest that is on the wire
 	bufs net.Buffers
 	cut  bool // a write has failed, perhaps in the middle of a frame
 
@@ -90,7 +90,7 @@ func newStream(h *Handler, r *http.Request, q query) *stream {
 func (s *stream) start(w wire) {
 	s.wire = w
 	s.started.Store(true)
-	s.seq = s.client.Opening().Seq
+	s.id = s.client.Opening()
 	s.written.Store(int64(s.handler.clock()))
 	s.mu.Lock()
 	s.timer = time.AfterFunc(s.untilTick(), s.tick)
@@ -161,8 +161,8 @@ func (s *stream) send(frames []*hub.Frame) {
 			break
 		}
 		delivered++
-		s.seq = f.Seq
-		if f.Gap == 0 {
+		s.id = f.ID
+		if f.Gap == 0 && !f.Replayed {
 			s.handler.delivery.Observe(now.Sub(f.Taken))
 		}
 	}
@@ -193,12 +193,15 @@ const idleBuffers = 1
 // ping writes a sign of life: the position if it has moved on without a frame
 // for this stream, so that a quiet stream resumes from here, else a comment.
 func (s *stream) ping() {
-	if id, ok := s.client.Position(); ok && s.isQuiet() {
+	if id, ok := s.client.Position(); s.isQuiet() {
+		if !ok {
+			id = s.id
+		}
 		s.bufs = append(s.bufs[:0], s.pingFrame(id))
 		if _, err := s.write(); err != nil {
 			s.client.End(s.wire.cause(err))
 		} else {
-			s.seq = id.Seq
+			s.id = id
 		}
 	}
 	s.rearm()
@@ -207,7 +210,7 @@ func (s *stream) ping() {
 var commentPing = []byte(":\n\n")
 
 func (s *stream) pingFrame(id hub.ID) []byte {
-	moved := id.Seq != s.seq
+	moved := id != s.id
 	switch {
 	case s.pingEvents && moved:
 		return mustAppendEvent(nil, Event{ID: id.String(), Name: "ping", Data: "{}"})
@@ -224,7 +227,7 @@ func (s *stream) pingFrame(id hub.ID) []byte {
 func (s *stream) goodbye(cause hub.Cause) {
 	if reason := byeReason(cause); reason != "" && !s.cut {
 		bye := Event{Retry: s.handler.retry(), Name: "bye", Data: reasonJSON(reason)}
-		if id, ok := s.client.Position(); ok && id.Seq != s.seq {
+		if id, ok := s.client.Position(); ok && id != s.id {
 			bye.ID = id.String()
 		}
 		s.bufs = append(s.bufs[:0], mustAppendEvent(nil, bye))

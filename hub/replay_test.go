@@ -1,0 +1,397 @@
+package hub_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+// keeping is a hub with a history.
+func keeping(t testing.TB, change func(*hub.Config)) *hub.Hub {
+	cfg := hub.Config{BroadcastUser: "*", HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 1 << 20}
+	if change != nil {
+		change(&cfg)
+	}
+	return newHub(t, cfg)
+}
+
+func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
+	for _, test := range []struct {
+		topics, want []string
+	}{
+		{nil, []string{"1", "2", "gap redis-reconnect", "gap too-large", "3", "later", "later a"}},
+		{[]string{"a"}, []string{"1", "gap redis-reconnect", "later a"}},
+		{[]string{"b"}, []string{"2", "gap redis-reconnect", "gap too-large", "3"}},
+		{[]string{""}, []string{"gap redis-reconnect", "later"}},
+	} {
+		h := keeping(t, nil)
+		first := listen(t, h, hub.Options{User: "42"})
+		first.End(hub.ErrClosed)
+		h.Publish("42", "a", "1")
+		h.Publish("*", "b", "2")
+		h.Publish("7", "a", "of another")
+		h.GapForAll(hub.GapRedisReconnect)
+		h.GapFor("42", "b", hub.GapTooLarge)
+		h.Publish("42", "b", "3")
+
+		l := register(t, h, hub.Options{User: "42", Topics: test.topics, Resume: first.Opening().String()})
+		if l.Opening() != first.Opening() {
+			t.Errorf("opens with %v, want the client's own %v", l.Opening(), first.Opening())
+		}
+		h.Publish("42", "", "later")
+		h.Publish("42", "a", "later a")
+		wantFrames(t, l, test.want...)
+	}
+}
+
+// A replay of more than the queue holds ends nobody.
+func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
+	h := keeping(t, func(c *hub.Config) { c.QueueFrames = 4; c.HistoryPerUser = 1000 })
+	first := listen(t, h, hub.Options{User: "42"})
+	first.End(hub.ErrClosed)
+	var want []string
+	for i := range 1000 {
+		want = append(want, fmt.Sprint(i))
+		h.Publish("42", "", fmt.Sprint(i))
+	}
+	l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+	frames, _ := l.Take(nil)
+	if len(frames) == 0 || len(frames) == 1000 {
+		t.Errorf("a replay of 1000 comes as %d at once, want parts", len(frames))
+	}
+	l.Settle(frames, len(frames))
+	rest, _ := l.drain()
+	if got := len(frames) + len(rest); got != 1000 || !slices.Equal(rest, want[len(frames):]) {
+		t.Errorf("%d frames, and not those that were published", got)
+	}
+	if s := h.Stats(); s.Replayed != 1000 || s.FramesEnqueued != 1000 || s.Deliveries != 1000 {
+		t.Errorf("replayed %d, enqueued %d, delivered %d", s.Replayed, s.FramesEnqueued, s.Deliveries)
+	}
+}
+
+// What is forgotten while a slow reader is being replayed becomes a gap in its
+// middle.
+func TestReplayThatIsOvertakenHasAGap(t *testing.T) {
+	h := keeping(t, func(c *hub.Config) { c.HistoryPerUser = 100 })
+	first := listen(t, h, hub.Options{User: "42"})
+	first.End(hub.ErrClosed)
+	for i := range 100 {
+		h.Publish("42", "", fmt.Sprint(i))
+	}
+	l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+	frames, _ := l.Take(nil)
+	l.Settle(frames, len(frames))
+	for i := range 80 {
+		h.Publish("42", "", fmt.Sprint(100+i))
+	}
+	want := []string{"gap history-expired"}
+	for i := 80; i < 180; i++ { // 80 to 99 from the history, the others from the queue
+		want = append(want, fmt.Sprint(i))
+	}
+	if len(frames) >= 80 {
+		t.Fatalf("%d frames at once", len(frames))
+	}
+	wantFrames(t, l, want...)
+}
+
+func TestUserIsForgottenAfterTheAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := keeping(t, nil)
+		l := listen(t, h, hub.Options{User: "42"})
+		h.Publish("42", "", "kept")
+		l.drain()
+		l.End(hub.ErrClosed)
+		id := l.Opening().String()
+		time.Sleep(119 * time.Second)
+		h.Publish("42", "", "kept for one who was here")
+		back := register(t, h, hub.Options{User: "42", Resume: id})
+		wantFrames(t, back, "kept", "kept for one who was here")
+		back.End(hub.ErrClosed)
+
+		time.Sleep(125 * time.Second)
+		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
+			t.Errorf("after the age: %+v", s)
+		}
+		h.Publish("42", "", "for nobody")
+		if s := h.Stats(); s.HistoryEntries != 0 {
+			t.Error("a message for nobody is kept")
+		}
+		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap history-expired")
+	})
+}
+
+// Many users who were here and left may not hold more than the bound together.
+func TestHistoryBytesHoldUnder100000Users(t *testing.T) {
+	const limit = 8 << 20
+	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = limit })
+	payload := strings.Repeat("x", 500)
+	for i := range 100_000 {
+		name := fmt.Sprint("user", i)
+		l := register(t, h, hub.Options{User: name})
+		h.Publish(name, "", payload)
+		l.drain()
+		l.End(hub.ErrClosed)
+		if s := h.Stats(); s.HistoryBytes > limit {
+			t.Fatalf("%d bytes after %d users, want %d at most", s.HistoryBytes, i, limit)
+		}
+	}
+	if s := h.Stats(); s.HistoryBytes < limit/2 {
+		t.Errorf("only %d bytes of %d are used", s.HistoryBytes, limit)
+	}
+}
+
+func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
+	h := keeping(t, nil)
+	a, b, other := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "7"})
+	h.Publish("42", "", "before")
+	if n := h.Disconnect("42"); n != 2 {
+		t.Errorf("%d were disconnected, want 2", n)
+	}
+	for _, l := range []*listener{a, b} {
+		if got, cause := l.drain(); cause != hub.ErrKicked || !slices.Equal(got, []string{"before"}) {
+			t.Errorf("got %q, cause %v", got, word(cause))
+		}
+	}
+	wantCause(t, other, 0)
+	if n := h.Disconnect("42") + h.Disconnect("nobody"); n != 0 {
+		t.Errorf("%d were disconnected twice", n)
+	}
+}
+
+// What a user was sent, and what is kept of it, in the simplest words.
+type oracle struct {
+	limit  hub.Config
+	boot   string
+	seq    uint64
+	all    []oracleEntry // kept, oldest first
+	users  map[string]*oracleUser
+	common uint64 // floor of broadcasts and gaps for all
+}
+
+type oracleEntry struct {
+	seq         uint64
+	user, topic string // user "*": for all
+	text        string
+	gapForAll   bool
+}
+
+type oracleUser struct {
+	here  int
+	floor uint64
+}
+
+func (o *oracle) add(user, topic, text string, gapForAll bool) {
+	o.seq++
+	u := o.users[user]
+	if user != "*" && u == nil {
+		return
+	}
+	o.all = append(o.all, oracleEntry{o.seq, user, topic, text, gapForAll})
+	n, first := 0, -1
+	for i, e := range o.all {
+		if e.user == user {
+			if n++; first < 0 {
+				first = i
+			}
+		}
+	}
+	if n > o.limit.HistoryPerUser {
+		o.drop(first)
+	}
+	for o.bytes() > o.limit.HistoryBytes && len(o.all) > 0 {
+		o.drop(0)
+	}
+}
+
+func (o *oracle) bytes() (n int64) {
+	for _, e := range o.all {
+		n += int64(192 + len(e.topic))
+		if !strings.HasPrefix(e.text, "gap ") {
+			n += int64(len(e.text))
+		}
+		if e.user != "*" {
+			n += int64(len(e.user))
+		}
+	}
+	for _, u := range o.users {
+		if u.here == 0 {
+			n += 256
+		}
+	}
+	return n
+}
+
+func (o *oracle) drop(i int) {
+	e := o.all[i]
+	o.all = slices.Delete(o.all, i, i+1)
+	if e.user == "*" {
+		o.common = e.seq
+	} else {
+		o.users[e.user].floor = e.seq
+	}
+}
+
+// missed is what a client with a filter must hear when it comes back.
+func (o *oracle) missed(user string, topics []string, id uint64) (texts []string) {
+	floor := max(o.users[user].floor, o.common)
+	if id > o.seq {
+		return []string{fmt.Sprint(o.seq, " gap unknown-id")}
+	}
+	if id < floor {
+		texts = append(texts, fmt.Sprint(floor, " gap history-expired"))
+		id = floor
+	}
+	for _, e := range o.all {
+		if e.seq > id && (e.user == user || e.user == "*") && (e.gapForAll || topics == nil || slices.Contains(topics, e.topic)) {
+			texts = append(texts, fmt.Sprint(e.seq, " ", e.text))
+		}
+	}
+	return texts
+}
+
+// Thousands of random runs against the oracle: connects, closes, publishes,
+// evictions by each bound, filters that change, gaps.
+func TestInvariant12ResumeHandsOverWithoutLossOrDouble(t *testing.T) {
+	runs := 2000
+	if testing.Short() {
+		runs = 200
+	}
+	for range runs {
+		seed := rand.Uint64()
+		synctest.Test(t, func(t *testing.T) { replayRun(t, rand.New(rand.NewPCG(seed, 0))) })
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+type replayClient struct {
+	*listener
+	user   string
+	topics []string
+	want   []string // yet to come
+	last   uint64   // newest id that it has seen
+}
+
+func replayRun(t *testing.T, random *rand.Rand) {
+	limits := hub.Config{
+		Encode: encode, BroadcastUser: "*", HistoryPerUser: 1 + random.IntN(8), HistoryAge: time.Hour,
+		HistoryBytes: int64(1000 + random.IntN(4000)),
+	}
+	h := newHub(t, limits)
+	o := &oracle{limit: limits, users: map[string]*oracleUser{}}
+	var clients []*replayClient
+	ids := map[string][]uint64{} // that somebody of a user has seen
+	filters := [][]string{nil, {"a"}, {"b", ""}}
+
+	connect := func() {
+		user := fmt.Sprint(random.IntN(3))
+		c := &replayClient{user: user, topics: filters[random.IntN(len(filters))]}
+		if o.users[user] == nil {
+			o.users[user] = &oracleUser{floor: o.seq}
+		}
+		o.users[user].here++
+		options := hub.Options{User: user, Topics: c.topics}
+		c.last = o.seq
+		if seen := ids[user]; len(seen) > 0 && random.IntN(4) > 0 {
+			c.last = seen[random.IntN(len(seen))]
+			if random.IntN(10) == 0 {
+				c.last = o.seq + 1 + random.Uint64N(3)
+			}
+			options.Resume = fmt.Sprint(o.boot, "-", c.last)
+			c.want = o.missed(user, c.topics, c.last)
+		}
+		c.listener = register(t, h, options)
+		if o.boot == "" {
+			o.boot = c.Opening().Boot
+		}
+		ids[user] = append(ids[user], min(c.last, o.seq))
+		clients = append(clients, c)
+		// The replay is taken at once here, or it may rightly be overtaken.
+		c.take(t)
+	}
+	concerns := func(c *replayClient, user, topic string) bool {
+		return (user == "*" || user == c.user) && (c.topics == nil || slices.Contains(c.topics, topic))
+	}
+	for range 60 {
+		user, topic := []string{"0", "1", "2", "*"}[random.IntN(4)], []string{"", "a", "b"}[random.IntN(3)]
+		switch random.IntN(8) {
+		case 0, 1:
+			if len(clients) < 8 {
+				connect()
+			}
+		case 2:
+			if len(clients) > 0 {
+				i := random.IntN(len(clients))
+				c := clients[i]
+				c.take(t)
+				ids[c.user] = append(ids[c.user], c.last)
+				c.End(hub.ErrClosed)
+				o.users[c.user].here--
+				for o.bytes() > limits.HistoryBytes && len(o.all) > 0 {
+					o.drop(0)
+				}
+				clients = slices.Delete(clients, i, i+1)
+			}
+		case 3:
+			h.GapForAll(hub.GapRedisReconnect)
+			o.add("*", "", "gap redis-reconnect", true)
+			for _, c := range clients {
+				c.want = append(c.want, fmt.Sprint(o.seq, " gap redis-reconnect"))
+			}
+		case 4:
+			c := clients
+			if len(c) > 0 {
+				c[random.IntN(len(c))].take(t)
+			}
+		default:
+			text := strings.Repeat("x", random.IntN(300))
+			h.Publish(user, topic, text)
+			o.add(user, topic, text, false)
+			for _, c := range clients {
+				if concerns(c, user, topic) {
+					c.want = append(c.want, fmt.Sprint(o.seq, " ", text))
+				}
+			}
+		}
+		if s := h.Stats(); s.HistoryBytes != o.bytes() || s.HistoryEntries != len(o.all) {
+			t.Fatalf("history of %d entries, %d bytes; want %d, %d", s.HistoryEntries, s.HistoryBytes, len(o.all), o.bytes())
+		}
+	}
+	for _, c := range clients {
+		c.take(t)
+		c.End(hub.ErrClosed)
+	}
+	h.Close()
+}
+
+// take compares all that has come. The position is known then.
+func (c *replayClient) take(t *testing.T) {
+	var got []string
+	for {
+		frames, _ := c.Take(nil)
+		if frames == nil {
+			break
+		}
+		for _, f := range frames {
+			got = append(got, fmt.Sprint(f.ID.Seq, " ", string(f.Wire)))
+			c.last = f.ID.Seq
+		}
+		c.Settle(frames, len(frames))
+	}
+	if !slices.Equal(got, c.want) {
+		t.Fatalf("user %s, topics %q: got %q, want %q", c.user, c.topics, got, c.want)
+	}
+	c.want = nil
+	id, ok := c.Position()
+	if !ok {
+		t.Fatal("no position although nothing is waiting")
+	}
+	c.last = id.Seq
+}

@@ -1,0 +1,91 @@
+package hub
+
+import (
+	"slices"
+	"time"
+)
+
+// A user is what the hub knows of one user id: the clients that are here, and the
+// newest entries, for those who come back. All fields are guarded by Hub.mu.
+type user struct {
+	name    string
+	clients []*Client
+	kept    deque[*kept]
+	// floor is where the entries that are kept begin: all later ones of this user
+	// are among them. With a log, Hub.floor says it for all users.
+	floor point
+	left  time.Time // when the last client left; zero: somebody is here
+}
+
+// A departure is a user without a client, whose entries are kept for a while.
+type departure struct {
+	user *user
+	at   time.Time // other than user.left: somebody has come since
+}
+
+// userOverhead is about what a user without entries costs, in bytes.
+const userOverhead = 256
+
+// arrive adds a client to its user.
+func (h *Hub) arrive(c *Client, name string) {
+	u := h.users[name]
+	if u == nil {
+		u = &user{name: name, floor: h.pos}
+		h.users[name] = u
+	}
+	if len(u.clients) == 0 {
+		h.present++
+		if !u.left.IsZero() {
+			u.left = time.Time{}
+			h.keptBytes -= userOverhead
+		}
+	}
+	u.clients = append(u.clients, c)
+	c.user = u
+}
+
+// depart takes a client out of its user.
+func (h *Hub) depart(c *Client) {
+	u := c.user
+	last := len(u.clients) - 1
+	i := slices.Index(u.clients, c)
+	u.clients[i] = u.clients[last]
+	u.clients[last] = nil
+	u.clients = u.clients[:last]
+	if last > 0 {
+		return
+	}
+	u.clients = nil
+	h.present--
+	switch {
+	case h.isLog():
+		h.forgetIfEmpty(u)
+	case h.cfg.HistoryPerUser <= 0 || h.cfg.HistoryAge <= 0:
+		h.forget(u)
+	default:
+		u.left = time.Now()
+		h.departures.pushBack(departure{u, u.left})
+		h.keptBytes += userOverhead
+		h.trim()
+		h.scheduleSweep()
+	}
+}
+
+// forget drops a user without clients and all that is kept of it.
+func (h *Hub) forget(u *user) {
+	for u.kept.len() > 0 {
+		h.drop(u.kept.at(0))
+	}
+	if !u.left.IsZero() {
+		h.keptBytes -= userOverhead
+	}
+	delete(h.users, u.name)
+}
+
+// forgetIfEmpty drops a user of whom nothing is here. With a log, what is kept of
+// all users has one floor, so nothing is lost with the user.
+func (h *Hub) forgetIfEmpty(u *user) {
+	if u != &h.everybody && len(u.clients) == 0 && u.kept.len() == 0 {
+		delete(h.users, u.name)
+	}
+}
