@@ -68,6 +68,9 @@ type Client struct {
 // User is the user the client belongs to.
 func (c *Client) User() string { return c.user.name }
 
+// Topics are the topics that the client wants; nil: all.
+func (c *Client) Topics() []string { return slices.Clone(c.topics) }
+
 // Since is when the client was registered.
 func (c *Client) Since() time.Time { return c.since }
 

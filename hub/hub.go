@@ -318,6 +318,16 @@ func (h *Hub) remove(c *Client) {
 	h.depart(c)
 }
 
+// ClientsOf are the clients of a user.
+func (h *Hub) ClientsOf(user string) []*Client {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if u := h.users[user]; u != nil {
+		return slices.Clone(u.clients)
+	}
+	return nil
+}
+
 // Disconnect ends all clients of a user, politely, and returns how many there were.
 func (h *Hub) Disconnect(user string) int {
 	h.mu.Lock()

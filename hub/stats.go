@@ -13,7 +13,7 @@ type Stats struct {
 	Disconnects     map[Cause]uint64
 	FramesEnqueued  uint64
 	Replayed        uint64 // those of them that were made for a client that came back
-	FramesQueued    int64 // waiting or being written
+	FramesQueued    int64  // waiting or being written
 	Deliveries      uint64
 	DeliveryBytes   uint64
 	FramesDiscarded map[Cause]uint64 // were queued when their client ended

@@ -76,7 +76,7 @@ func atStart(t *testing.T) metrics.Sources {
 		t.Fatal(err)
 	}
 	streams := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure})
-	return metrics.Sources{Hub: h.Stats, Streams: streams.Stats, Feed: feed.Stats, Version: "v0.0.0"}
+	return metrics.Sources{Hub: h.Stats, Streams: streams.Stats, Feeds: func() []redis.Stats { return []redis.Stats{feed.Stats()} }, Version: "v0.0.0"}
 }
 
 // busy makes Stats up.
@@ -86,7 +86,7 @@ func busy() metrics.Sources {
 	h := hub.Stats{
 		Clients: 1, Users: 2, Connects: next(),
 		Disconnects:    map[hub.Cause]uint64{},
-		FramesEnqueued: next(), FramesQueued: int64(next()), Deliveries: next(), DeliveryBytes: next(),
+		FramesEnqueued: next(), Replayed: next(), HistoryEntries: int(next()), HistoryBytes: int64(next()), FramesQueued: int64(next()), Deliveries: next(), DeliveryBytes: next(),
 		FramesDiscarded: map[hub.Cause]uint64{},
 		Gaps:            map[hub.Gap]uint64{},
 	}
@@ -109,13 +109,16 @@ func busy() metrics.Sources {
 	feed := redis.Stats{
 		Feed: "pubsub", Redis: "redis.example:6379",
 		Received: next(), Routed: next(), Unrouted: next(), Malformed: next(), TooLarge: next(),
+		ControlReceived: next(), ControlMalformed: next(),
 		Connected: true, Generation: 3, Reconnects: 2,
 		Probe: histogram.Snapshot{Count: 9, SumSeconds: 0.125, Cumulative: map[float64]uint64{0.001: 5, 0.01: 5}},
 	}
+	other := feed
+	other.Redis, other.Received, other.Connected = "other.example:6379", next(), false
 	return metrics.Sources{
 		Hub:     func() hub.Stats { return h },
 		Streams: func() sse.Stats { return streams },
-		Feed:    func() redis.Stats { return feed },
+		Feeds:   func() []redis.Stats { return []redis.Stats{feed, other} },
 		Version: "v1.2.3",
 	}
 }

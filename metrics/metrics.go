@@ -16,7 +16,7 @@ import (
 type Sources struct {
 	Hub     func() hub.Stats
 	Streams func() sse.Stats
-	Feed    func() redis.Stats
+	Feeds   func() []redis.Stats // each with a Redis of its own
 	Version string
 }
 
@@ -55,13 +55,20 @@ var (
 	malformed = desc("messages_malformed_total", "Messages whose channel names no user.", "feed", "redis")
 	tooLarge  = desc("messages_too_large_total", "Messages over the payload limit, announced as gaps.", "feed", "redis")
 
-	enqueued      = desc("frames_enqueued_total", "Messages queued for a stream, once per stream.")
+	control          = desc("control_received_total", "Orders on the control channel, malformed ones included.", "feed", "redis")
+	controlMalformed = desc("control_malformed_total", "Orders that cannot be carried out.", "feed", "redis")
+
+	enqueued      = desc("frames_enqueued_total", "Messages queued for a stream or replayed to it, once per stream.")
+	replayed      = desc("replayed_total", "Messages replayed to streams that came back; they count as enqueued too.")
 	queued        = desc("frames_queued", "Messages queued or being written, once per stream.")
 	discarded     = desc("frames_discarded_total", "Messages that were queued when their stream ended, by the stream's cause.", "reason")
 	deliveries    = desc("deliveries_total", "Messages written to a stream's socket.")
 	deliveryBytes = desc("delivery_bytes_total", "Bytes of the messages written to sockets.")
 	delivery      = desc("delivery_seconds", "Time from Redis handing a message over until it was written to a socket.")
 	gaps          = desc("gaps_total", "Gaps announced, once per stream, by reason.", "reason")
+
+	historyEntries = desc("history_entries", "Messages and gaps kept for streams that come back.")
+	historyBytes   = desc("history_bytes", "Bytes of these, with what they cost beside their text.")
 
 	connected  = desc("redis_connected", "1 while the subscription stands.", "feed", "redis")
 	reconnects = desc("redis_reconnects_total", "Subscriptions made after the first.", "feed", "redis")
@@ -79,7 +86,12 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(buildInfo, 1, c.sources.Version, runtime.Version())
 	out.hub(c.sources.Hub())
 	out.streams(c.sources.Streams())
-	out.feed(c.sources.Feed())
+	var probes histogram.Snapshot
+	for _, st := range c.sources.Feeds() {
+		out.feed(st)
+		probes.Add(st.Probe)
+	}
+	out.histogram(probe, probes)
 }
 
 type sink chan<- prometheus.Metric
@@ -93,6 +105,9 @@ func (s sink) hub(st hub.Stats) {
 		s.counter(discarded, st.FramesDiscarded[cause], cause.Error())
 	}
 	s.counter(enqueued, st.FramesEnqueued)
+	s.counter(replayed, st.Replayed)
+	s.gauge(historyEntries, float64(st.HistoryEntries))
+	s.gauge(historyBytes, float64(st.HistoryBytes))
 	s.gauge(queued, float64(st.FramesQueued))
 	s.counter(deliveries, st.Deliveries)
 	s.counter(deliveryBytes, st.DeliveryBytes)
@@ -120,9 +135,10 @@ func (s sink) feed(st redis.Stats) {
 	if st.Connected {
 		up = 1
 	}
+	s.counter(control, st.ControlReceived, labels...)
+	s.counter(controlMalformed, st.ControlMalformed, labels...)
 	s.gauge(connected, up, labels...)
 	s.counter(reconnects, st.Reconnects, labels...)
-	s.histogram(probe, st.Probe)
 }
 
 func (s sink) counter(d *prometheus.Desc, n uint64, labels ...string) {

@@ -34,7 +34,7 @@ const queueGrace = 250 * time.Millisecond
 
 // Parts are what an App needs beside its Config.
 type Parts struct {
-	Redis        *redis.Server
+	Redis        []*redis.Server // one or more
 	Authenticate auth.Authenticator
 	Navigate     bool             // the address bar may open a stream
 	Mount        func(*echo.Echo) // more routes on the public listener; nil: none
@@ -51,7 +51,8 @@ type App struct {
 
 	hub     *hub.Hub
 	streams *sse.Handler
-	feed    *redis.PubSub
+	feeds   []*redis.PubSub // one for each Redis
+	orders  *redis.Commands // to the first of them
 
 	public, admin   *http.Server
 	publicL, adminL net.Listener
@@ -76,6 +77,9 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		MaxClients:        maxClients,
 		MaxClientsPerUser: cfg.MaxClientsPerUser.T,
 		GapSpread:         gapSpread,
+		HistoryPerUser:    cfg.HistoryPerUser.T,
+		HistoryAge:        cfg.HistoryAge.T,
+		HistoryBytes:      int64(cfg.HistoryBytes.T),
 	})
 	a.streams = sse.New(sse.Config{
 		Hub:          a.hub,
@@ -87,21 +91,26 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		MaxAge:       cfg.MaxAge.T,
 		Log:          a.log,
 	})
-	var err error
-	a.feed, err = redis.NewPubSub(redis.Config{
-		Server:        parts.Redis,
-		ChannelPrefix: cfg.ChannelPrefix,
-		MaxPayload:    cfg.MaxPayload.T,
-		Publish:       a.hub.Publish,
-		TooLarge:      func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
-		// The first subscription too: a stream that was opened before it may
-		// have missed what was published before it.
-		Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
-		Log:        a.log,
-	})
-	if err != nil {
-		return nil, err
+	for _, server := range parts.Redis {
+		feed, err := redis.NewPubSub(redis.Config{
+			Server:         server,
+			ChannelPrefix:  cfg.ChannelPrefix,
+			ControlChannel: cfg.controlChannel(),
+			MaxPayload:     cfg.MaxPayload.T,
+			Publish:        a.hub.Publish,
+			TooLarge:       func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
+			Control:        a.obey,
+			// The first subscription too: a stream that was opened before it may
+			// have missed what was published before it.
+			Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
+			Log:        a.log,
+		})
+		if err != nil {
+			return nil, err
+		}
+		a.feeds = append(a.feeds, feed)
 	}
+	a.orders = redis.NewCommands(parts.Redis[0])
 	if err := a.listen(); err != nil {
 		return nil, err
 	}
@@ -134,10 +143,11 @@ func (a *App) listen() (err error) {
 		a.parts.Mount(public)
 	}
 	registry := metrics.NewRegistry(metrics.Sources{
-		Hub: a.hub.Stats, Streams: a.streams.Stats, Feed: a.feed.Stats, Version: version(),
+		Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Version: version(),
 	})
 	private := admin.NewEcho()
 	admin.Mount(private, a.status, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), token)
+	admin.MountUsers(private, a.users(), token)
 
 	a.public, a.admin = a.newServer(public), a.newServer(private)
 	a.public.Protocols = new(http.Protocols)
@@ -180,18 +190,27 @@ func (a *App) newServer(h http.Handler) *http.Server {
 
 // status is what health answers.
 func (a *App) status() admin.Status {
-	feed := a.feed.Stats()
-	s := admin.Status{
-		Ready: true,
-		Feeds: []admin.FeedLink{{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected}},
+	s := admin.Status{Ready: true}
+	subscribed := false
+	for _, feed := range a.feedStats() {
+		s.Feeds = append(s.Feeds, admin.FeedLink{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected})
+		subscribed = subscribed || feed.Generation > 0
 	}
 	switch {
 	case a.draining.Load():
 		s.Ready, s.Why = false, "stopping"
-	case feed.Generation == 0:
+	case !subscribed:
 		s.Ready, s.Why = false, "not yet subscribed to Redis"
 	}
 	return s
+}
+
+func (a *App) feedStats() []redis.Stats {
+	stats := make([]redis.Stats, len(a.feeds))
+	for i, feed := range a.feeds {
+		stats[i] = feed.Stats()
+	}
+	return stats
 }
 
 // PublicAddr is where the public listener listens.
@@ -208,7 +227,10 @@ func (a *App) Run(ctx context.Context) error {
 	feedCtx, stopFeed := context.WithCancel(context.Background())
 	defer running.Wait()
 	defer stopFeed()
-	running.Go(func() { a.feed.Run(feedCtx) })
+	defer a.orders.Close()
+	for _, feed := range a.feeds {
+		running.Go(func() { feed.Run(feedCtx) })
+	}
 	running.Go(func() { trim(feedCtx, func() uint64 { return a.hub.Stats().Connects }) })
 
 	failed := make(chan error, 2) // one for each server

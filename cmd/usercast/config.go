@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"net"
 	"net/netip"
@@ -27,9 +28,10 @@ type Config struct {
 	Path           string   `default:"/events" help:"Path of the stream (${default})."`
 	AllowOrigin    []string `placeholder:"ORIGIN" help:"Origin of a page on another host that may open streams with credentials, exactly as browsers send it; repeatable."`
 
-	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
-	BroadcastUser string `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
-	MaxPayload    size   `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
+	ChannelPrefix  string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
+	ControlChannel string `placeholder:"NAME" help:"Channel on which hubs hear orders (usercast:<prefix>control)."`
+	BroadcastUser  string `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
+	MaxPayload     size   `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
 
 	// A ping every 15 s is below every proxy's idle limit that we know of.
 	PingInterval duration `default:"15s" placeholder:"DURATION" help:"A stream is never silent for longer (${default})."`
@@ -45,6 +47,11 @@ type Config struct {
 	QueueTotalBytes size `default:"256MiB" placeholder:"SIZE" help:"Bytes that may wait for all streams; past it the fullest queue is closed (${default})."`
 	// The kernel would take 4 MB for a reader that never reads.
 	SendBuffer size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
+
+	// What a browser that was away for a moment gets when it is back.
+	HistoryPerUser count    `default:"256" placeholder:"N" help:"Newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
+	HistoryAge     duration `default:"2m" placeholder:"DURATION" help:"For how long they are kept; 0: not at all (${default})."`
+	HistoryBytes   size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that they may take together; 0: none are kept (${default})."`
 
 	MaxClients        autoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
 	MaxClientsPerUser count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
@@ -73,6 +80,9 @@ func (c *Config) check(k *checker) {
 		}
 	}
 	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	if c.ControlChannel != "" {
+		k.read("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))
+	}
 	if strings.Contains(c.BroadcastUser, ":") {
 		k.wrong("broadcast-user", "a user has no ':' in it")
 	}
@@ -88,6 +98,9 @@ func (c *Config) check(k *checker) {
 	k.atLeast("queue-bytes", c.QueueBytes.value, 1)
 	k.atLeast("queue-total-bytes", c.QueueTotalBytes.value, 1)
 	k.atLeast("send-buffer", c.SendBuffer.value, 4096)
+	k.atLeast("history-per-user", c.HistoryPerUser.value, 0)
+	k.notNegative("history-age", c.HistoryAge)
+	k.atLeast("history-bytes", c.HistoryBytes.value, 0)
 	k.read("max-clients", c.MaxClients.err)
 	k.atLeast("max-clients-per-user", c.MaxClientsPerUser.value, 0)
 	if _, err := parseLevel(c.LogLevel); err != nil {
@@ -141,13 +154,30 @@ func readSecret(file string) (string, error) {
 
 // redisConfig says which Redis, for the commands that talk to one.
 type redisConfig struct {
-	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss:// or unix:// (${default})."`
+	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users (${default})."`
 	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
 	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
 }
 
-// server reads the flags; k hears of what is wrong.
+// controlChannel is where orders are heard.
+func (c *Config) controlChannel() string {
+	return cmp.Or(c.ControlChannel, redis.ControlChannel(c.ChannelPrefix))
+}
+
+// server is servers for a command that talks to one.
 func (c *redisConfig) server(k *checker) *redis.Server {
+	if len(c.Redis) != 1 {
+		k.wrong("redis", "give one")
+		return nil
+	}
+	if servers := c.servers(k); len(servers) == 1 {
+		return servers[0]
+	}
+	return nil
+}
+
+// servers reads the flags; k hears of what is wrong.
+func (c *redisConfig) servers(k *checker) (servers []*redis.Server) {
 	var password string
 	if c.RedisPasswordFile != "" {
 		var err error
@@ -156,11 +186,17 @@ func (c *redisConfig) server(k *checker) *redis.Server {
 			return nil
 		}
 	}
-	if len(c.Redis) != 1 {
-		k.wrong("redis", "give one: the others would not be heard")
-		return nil
+	named := make(map[string]bool)
+	for _, url := range c.Redis {
+		s, err := redis.ParseServer(url, redis.ServerOptions{Password: password, TLSCAFile: c.RedisTLSCA})
+		if !k.read("redis", err) {
+			continue
+		}
+		if named[s.Name()] {
+			k.wrong("redis", "%s is given twice", s.Name())
+		}
+		named[s.Name()] = true
+		servers = append(servers, s)
 	}
-	s, err := redis.ParseServer(c.Redis[0], redis.ServerOptions{Password: password, TLSCAFile: c.RedisTLSCA})
-	k.read("redis", err)
-	return s
+	return servers
 }

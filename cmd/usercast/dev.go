@@ -50,7 +50,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 	defer commands.Close()
 	page := demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}
 	app, err := NewApp(c.Config, Parts{
-		Redis:        server,
+		Redis:        []*redis.Server{server},
 		Authenticate: auth.Insecure,
 		Navigate:     true,
 		Mount: func(e *echo.Echo) {

@@ -49,13 +49,13 @@ func newHub(t *testing.T, redisURL string, flags ...string) *liveHub {
 	}
 	var k checker
 	c.check(&k)
-	server := c.server(&k)
+	servers := c.servers(&k)
 	if err := k.err(); err != nil {
 		t.Fatal(err)
 	}
 	h := &liveHub{log: new(output), ended: make(chan struct{})}
 	h.App, err = NewApp(c.Config, Parts{
-		Redis:        server,
+		Redis:        servers,
 		Authenticate: auth.Insecure,
 		Navigate:     true,
 		DrainDelay:   c.DrainDelay.T,
@@ -105,7 +105,7 @@ func (h *liveHub) wait(t *testing.T) {
 func (h *liveHub) waitUntilSubscribed(t *testing.T, generation uint64) {
 	t.Helper()
 	eventually(t, "the hub has subscribed to Redis", func() bool {
-		s := h.feed.Stats()
+		s := h.feeds[0].Stats()
 		return s.Connected && s.Generation >= generation
 	})
 }
@@ -113,7 +113,7 @@ func (h *liveHub) waitUntilSubscribed(t *testing.T, generation uint64) {
 // checkConservation adds up what a stopped hub has counted.
 func (h *liveHub) checkConservation(t *testing.T) {
 	t.Helper()
-	in, out := h.feed.Stats(), h.hub.Stats()
+	in, out := h.feeds[0].Stats(), h.hub.Stats()
 	if in.Received != in.Routed+in.Unrouted+in.Malformed+in.TooLarge {
 		t.Errorf("messages do not add up: %+v", in)
 	}

@@ -20,7 +20,7 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 	each(t, streams, func(i int) error { return pages[i].expect("message", "before") })
 
 	server.Kill()
-	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feed.Stats().Connected })
+	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
 	if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
 		t.Errorf("/readyz is %d while Redis is away: a balancer would end every EventSource for good", a.code)
 	}
@@ -30,7 +30,7 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 	h.wantMetrics(t, map[string]float64{"usercast_redis_connected": 0})
 
 	server.Restart()
-	within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.feed.Stats().Generation == 2 })
+	within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.feeds[0].Stats().Generation == 2 })
 	after := newPublisher(t, server.Addr())
 	after.publish(t, "user-*", "to all")
 	for i := range streams {
@@ -116,7 +116,7 @@ func TestHubStartsWithoutRedis(t *testing.T) {
 
 	// Nor does a later outage turn it red.
 	server.Kill()
-	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feed.Stats().Connected })
+	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
 	if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
 		t.Errorf("public /readyz in an outage: %d", a.code)
 	}
@@ -144,7 +144,7 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 	n := 0
 	for generation := range cuts {
 		operator.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-		for h.feed.Stats().Generation < uint64(generation+2) {
+		for h.feeds[0].Stats().Generation < uint64(generation+2) {
 			app.do(t, "PUBLISH", "user-*", fmt.Sprint(n)) // perhaps to nobody
 			n++
 		}
@@ -187,34 +187,6 @@ func (p *page) countMissed() (missed int, err error) {
 		missed += n - next
 		next, announced = n+1, false
 	}
-}
-
-// A gap that nobody has heard yet is not lost when the page goes and comes back.
-func TestPageThatComesBackWithAnOldIDHearsOfAGap(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	app := newPublisher(t, server.Addr())
-	p := h.openPage(t, "user=42")
-	app.publish(t, "user-42", "one")
-	p.want(t, "one")
-	id := p.lastID
-	p.close()
-
-	// Nothing has happened since: nothing is announced.
-	same := h.openPage(t, "user=42", "Last-Event-ID: "+id)
-	app.publish(t, "user-42", "two")
-	same.want(t, "two")
-	// Something has.
-	h.openPage(t, "user=42", "Last-Event-ID: "+id).wantGap(t, "history-expired")
-	h.openPage(t, "user=42&last-event-id="+id).wantGap(t, "history-expired")
-	// No id is an error: the browser would send it for ever.
-	for _, strange := range []string{"1", "abc-1", "9999999999999-0", id + "0", "-", "x y", "\xff", "*"} {
-		h.openPage(t, "user=42", "Last-Event-ID: "+strange).wantGap(t, "unknown-id")
-	}
-	// The header wins, for it is newer than the page's URL.
-	fresh := h.openPage(t, "user=42&last-event-id=abc-1", "Last-Event-ID: "+h.openPage(t, "user=42").lastID)
-	app.publish(t, "user-42", "three")
-	fresh.want(t, "three")
 }
 
 // feeds reads the body of the admin listener's /readyz.

@@ -21,7 +21,7 @@ type serveCmd struct {
 func (c *serveCmd) Run(ctx context.Context) error {
 	var k checker
 	c.check(&k)
-	server := c.server(&k)
+	servers := c.servers(&k)
 	k.notNegative("drain-delay", c.DrainDelay)
 	k.notNegative("drain", c.Drain)
 	switch c.Auth {
@@ -38,11 +38,13 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		return err
 	}
 	log := newLog(&c.Config, os.Stderr)
-	if server.Insecure() {
-		log.Warn("redis certificate is not verified", slog.String("redis", server.Name()))
+	for _, s := range servers {
+		if s.Insecure() {
+			log.Warn("redis certificate is not verified", slog.String("redis", s.Name()))
+		}
 	}
 	app, err := NewApp(c.Config, Parts{
-		Redis:        server,
+		Redis:        servers,
 		Authenticate: auth.Insecure,
 		Navigate:     isLoopback(c.Listen),
 		DrainDelay:   c.DrainDelay.T,

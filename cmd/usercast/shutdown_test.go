@@ -168,7 +168,7 @@ func TestGoodbyeComesAfterAllMessages(t *testing.T) {
 	app := newPublisher(t, server.Addr())
 	pages := h.openPages(t, 10, func(int) string { return "user=42" })
 	app.burst(t, 500, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
-	eventually(t, "the hub has them all", func() bool { return h.feed.Stats().Received == 500 })
+	eventually(t, "the hub has them all", func() bool { return h.feeds[0].Stats().Received == 500 })
 	h.stop(errInterrupt)
 	for _, p := range pages {
 		if err := p.expectNumbers(500); err != nil {
@@ -207,7 +207,7 @@ func TestNothingOutlivesRun(t *testing.T) {
 		app.publish(t, "user-42", large)
 	}
 	server.Kill() // and the feed is between two attempts
-	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feed.Stats().Connected })
+	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
 	h.stop(errInterrupt)
 	h.wait(t)
 	for _, p := range pages {

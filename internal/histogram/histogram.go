@@ -39,6 +39,18 @@ type Snapshot struct {
 	Cumulative map[float64]uint64 // by upper bound in seconds, without +Inf
 }
 
+// Add adds what another histogram held.
+func (s *Snapshot) Add(other Snapshot) {
+	if s.Cumulative == nil {
+		s.Cumulative = make(map[float64]uint64, len(other.Cumulative))
+	}
+	s.Count += other.Count
+	s.SumSeconds += other.SumSeconds
+	for bound, n := range other.Cumulative {
+		s.Cumulative[bound] += n
+	}
+}
+
 // Snapshot reads the buckets one after the other.
 func (h *Histogram) Snapshot() Snapshot {
 	s := Snapshot{Cumulative: make(map[float64]uint64, len(bounds))}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"usercast/transport/admin"
+	"usercast/transport/redis"
+)
+
+// obey carries out an order that a hub heard, perhaps one of its own.
+func (a *App) obey(order redis.Control) {
+	n := a.hub.Disconnect(order.User)
+	a.log.Info("streams disconnected by order", slog.Int("streams", n))
+}
+
+// users is what the admin listener can do with one user. With several Redis it
+// speaks to the first: every hub hears them all.
+func (a *App) users() admin.Users {
+	return admin.Users{
+		Streams: func(user string) []admin.Stream {
+			streams := []admin.Stream{}
+			for _, c := range a.hub.ClientsOf(user) {
+				streams = append(streams, admin.Stream{Since: c.Since(), Topics: c.Topics()})
+			}
+			return streams
+		},
+		Disconnect: func(ctx context.Context, user string) (int64, error) {
+			return a.orders.Order(ctx, a.cfg.controlChannel(), redis.Control{Op: redis.OpDisconnect, User: user})
+		},
+		Publish: func(ctx context.Context, user, topic, payload string) (int64, error) {
+			channel, err := redis.Channel(a.cfg.ChannelPrefix, user, topic)
+			if err != nil {
+				return 0, err
+			}
+			return a.orders.Publish(ctx, channel, payload)
+		},
+		MaxPayload: int64(a.cfg.MaxPayload.T),
+	}
+}

@@ -1,0 +1,111 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// Users is what the API can do with a user. The funcs are called from many
+// goroutines.
+type Users struct {
+	// Streams are the user's open streams here.
+	Streams func(user string) []Stream
+	// Disconnect tells every hub to end the user's streams and returns how many
+	// heard of it.
+	Disconnect func(ctx context.Context, user string) (heard int64, err error)
+	// Publish sends a message and returns how many subscribers Redis handed it to.
+	Publish    func(ctx context.Context, user, topic, payload string) (receivers int64, err error)
+	MaxPayload int64 // bytes
+}
+
+// A Stream is one open stream of a user.
+type Stream struct {
+	Since  time.Time `json:"since"`
+	Topics []string  `json:"topics,omitempty"` // only these
+}
+
+// askRedis is how long a request waits for Redis.
+const askRedis = 5 * time.Second
+
+// MountUsers serves /api/users behind the guard.
+func MountUsers(e *echo.Echo, u Users, token string) {
+	// A page of another site may send simple requests to a loopback listener.
+	origins := http.NewCrossOriginProtection()
+	g := e.Group("/api/users", Guard(token), func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			c.Response().Header().Set("Cache-Control", "no-store")
+			if origins.Check(c.Request()) != nil {
+				return echo.NewHTTPError(http.StatusForbidden, "another site may not ask this")
+			}
+			return next(c)
+		}
+	})
+	g.GET("/:user", u.get)
+	g.DELETE("/:user", u.disconnect)
+	g.POST("/:user/messages", u.post)
+}
+
+// user reads the path's user id.
+func user(c echo.Context) (string, error) {
+	id := c.Param("user")
+	if c.Request().URL.RawPath != "" { // then echo leaves the escapes
+		var err error
+		if id, err = url.PathUnescape(id); err != nil {
+			return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not escaped properly")
+		}
+	}
+	if id == "" || strings.Contains(id, ":") {
+		return "", echo.NewHTTPError(http.StatusBadRequest, "a user id is not empty and has no colon")
+	}
+	return id, nil
+}
+
+func (u Users) get(c echo.Context) error {
+	id, err := user(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]any{"user": id, "streams": u.Streams(id)})
+}
+
+func (u Users) disconnect(c echo.Context) error {
+	id, err := user(c)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
+	defer cancel()
+	heard, err := u.Disconnect(ctx, id)
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the order: "+err.Error())
+	}
+	return c.JSON(http.StatusOK, map[string]any{"user": id, "heard": heard})
+}
+
+func (u Users) post(c echo.Context) error {
+	id, err := user(c)
+	if err != nil {
+		return err
+	}
+	payload, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, u.MaxPayload))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return echo.NewHTTPError(http.StatusRequestEntityTooLarge, "the message is larger than --max-payload")
+	}
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadRequest, "the body ended early")
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
+	defer cancel()
+	receivers, err := u.Publish(ctx, id, c.QueryParam("topic"), string(payload))
+	if err != nil {
+		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the message: "+err.Error())
+	}
+	return c.JSON(http.StatusOK, map[string]any{"user": id, "receivers": receivers})
+}
