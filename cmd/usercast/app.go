@@ -51,7 +51,8 @@ type App struct {
 
 	hub     *hub.Hub
 	streams *sse.Handler
-	feeds   []*redis.PubSub // one for each Redis
+	feeds   []feed          // one for each Redis
+	stream  *redis.Log      // the one feed, if it is a stream
 	orders  *redis.Commands // to the first of them
 
 	public, admin   *http.Server
@@ -80,6 +81,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		HistoryPerUser:    cfg.HistoryPerUser.T,
 		HistoryAge:        cfg.HistoryAge.T,
 		HistoryBytes:      int64(cfg.HistoryBytes.T),
+		Older:             a.older(),
 	})
 	a.streams = sse.New(sse.Config{
 		Hub:          a.hub,
@@ -92,19 +94,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		Log:          a.log,
 	})
 	for _, server := range parts.Redis {
-		feed, err := redis.NewPubSub(redis.Config{
-			Server:         server,
-			ChannelPrefix:  cfg.ChannelPrefix,
-			ControlChannel: cfg.controlChannel(),
-			MaxPayload:     cfg.MaxPayload.T,
-			Publish:        a.hub.Publish,
-			TooLarge:       func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
-			Control:        a.obey,
-			// The first subscription too: a stream that was opened before it may
-			// have missed what was published before it.
-			Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
-			Log:        a.log,
-		})
+		feed, err := a.newFeed(server)
 		if err != nil {
 			return nil, err
 		}

@@ -28,6 +28,9 @@ type Config struct {
 	Path           string   `default:"/events" help:"Path of the stream (${default})."`
 	AllowOrigin    []string `placeholder:"ORIGIN" help:"Origin of a page on another host that may open streams with credentials, exactly as browsers send it; repeatable."`
 
+	Feed      string `default:"pubsub" placeholder:"FEED" help:"pubsub: the app publishes to channels; stream: it appends to one Redis stream, and nothing is lost over outages and restarts (${default})."`
+	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of that stream (${default})."`
+
 	ChannelPrefix  string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
 	ControlChannel string `placeholder:"NAME" help:"Channel on which hubs hear orders (usercast:<prefix>control)."`
 	BroadcastUser  string `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
@@ -79,6 +82,10 @@ func (c *Config) check(k *checker) {
 			k.wrong("allow-origin", "%q is not an origin such as https://app.example: scheme, host and perhaps port, in lower case", origin)
 		}
 	}
+	if c.Feed != feedPubSub && c.Feed != feedStream {
+		k.wrong("feed", "%q is neither pubsub nor stream", c.Feed)
+	}
+	k.read("stream-key", redis.ValidateKey(c.StreamKey))
 	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
 	if c.ControlChannel != "" {
 		k.read("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))

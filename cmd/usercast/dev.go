@@ -34,6 +34,9 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 	if c.Path == "/publish" || strings.HasPrefix(c.Path, "/demo/") {
 		k.wrong("path", "%q is the demo page's", c.Path)
 	}
+	if c.Feed != feedPubSub {
+		k.wrong("feed", "dev has the pubsub feed only; try the other one with serve and a Redis of yours")
+	}
 	if err := k.err(); err != nil {
 		return err
 	}

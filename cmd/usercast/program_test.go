@@ -295,7 +295,7 @@ func TestHelpIsThereAndTellsOfNothingThatIsNot(t *testing.T) {
 		if code != 0 || !strings.Contains(help, "Usage: usercast "+command) {
 			t.Errorf("%s --help: exit code %d, %q", command, code, help)
 		}
-		for _, absent := range []string{"jwt", "forward", "trusted", "--feed", "${"} {
+		for _, absent := range []string{"jwt", "forward", "trusted", "${"} {
 			if strings.Contains(help, absent) {
 				t.Errorf("%s --help tells of %s", command, absent)
 			}

@@ -14,6 +14,9 @@ type publishCmd struct {
 	redisConfig
 	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
 
+	Feed      string `default:"pubsub" placeholder:"FEED" help:"What the hubs read: pubsub or stream (${default})."`
+	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of the stream (${default})."`
+
 	To   string `arg:"" name:"user[:topic]" help:"Who gets it; '*' is everybody."`
 	Data string `arg:"" optional:"" default:"-" help:"The payload; - or nothing: read from standard input."`
 }
@@ -22,6 +25,10 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer) error {
 	var k checker
 	server := c.server(&k)
 	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	if c.Feed != feedPubSub && c.Feed != feedStream {
+		k.wrong("feed", "%q is neither pubsub nor stream", c.Feed)
+	}
+	k.read("stream-key", redis.ValidateKey(c.StreamKey))
 	user, topic, _ := strings.Cut(c.To, ":")
 	channel, err := redis.Channel(c.ChannelPrefix, user, topic)
 	if err != nil {
@@ -42,6 +49,14 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer) error {
 	defer cancel()
 	commands := redis.NewCommands(server)
 	defer commands.Close()
+	if c.Feed == feedStream {
+		id, err := commands.Append(ctx, c.StreamKey, channel, payload)
+		if err != nil {
+			return fmt.Errorf("append to %s: %w", server.Name(), err)
+		}
+		_, err = fmt.Fprintf(stdout, "appended for %s to %s as %s\n", channel, c.StreamKey, id)
+		return err
+	}
 	n, err := commands.Publish(ctx, channel, payload)
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)

@@ -22,6 +22,9 @@ func (c *serveCmd) Run(ctx context.Context) error {
 	var k checker
 	c.check(&k)
 	servers := c.servers(&k)
+	if c.Feed == feedStream && len(c.Redis) > 1 {
+		k.wrong("redis", "give one with --feed stream: a stream is in one place")
+	}
 	k.notNegative("drain-delay", c.DrainDelay)
 	k.notNegative("drain", c.Drain)
 	switch c.Auth {

@@ -25,15 +25,26 @@ func (a *App) users() admin.Users {
 			}
 			return streams
 		},
-		Disconnect: func(ctx context.Context, user string) (int64, error) {
-			return a.orders.Order(ctx, a.cfg.controlChannel(), redis.Control{Op: redis.OpDisconnect, User: user})
+		Disconnect: func(ctx context.Context, user string) (admin.Receipt, error) {
+			order := redis.Control{Op: redis.OpDisconnect, User: user}
+			if a.cfg.Feed == feedStream {
+				id, err := a.orders.AppendOrder(ctx, a.cfg.StreamKey, order)
+				return admin.Receipt{ID: id}, err
+			}
+			heard, err := a.orders.Order(ctx, a.cfg.controlChannel(), order)
+			return admin.Receipt{Heard: &heard}, err
 		},
-		Publish: func(ctx context.Context, user, topic, payload string) (int64, error) {
+		Publish: func(ctx context.Context, user, topic, payload string) (admin.Receipt, error) {
 			channel, err := redis.Channel(a.cfg.ChannelPrefix, user, topic)
 			if err != nil {
-				return 0, err
+				return admin.Receipt{}, err
 			}
-			return a.orders.Publish(ctx, channel, payload)
+			if a.cfg.Feed == feedStream {
+				id, err := a.orders.Append(ctx, a.cfg.StreamKey, channel, payload)
+				return admin.Receipt{ID: id}, err
+			}
+			heard, err := a.orders.Publish(ctx, channel, payload)
+			return admin.Receipt{Heard: &heard}, err
 		},
 		MaxPayload: int64(a.cfg.MaxPayload.T),
 	}

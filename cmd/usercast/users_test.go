@@ -16,7 +16,7 @@ func TestDisconnectReachesEveryHub(t *testing.T) {
 		theirs = append(theirs, h.openPage(t, "user=42"), h.openPage(t, "user=42&topic=a"))
 	}
 	other := there.openPage(t, "user=4")
-	if a := ask(t, "DELETE", here.private("/api/users/42")); a.code != 200 || a.body != `{"heard":2,"user":"42"}`+"\n" {
+	if a := ask(t, "DELETE", here.private("/api/users/42")); a.code != 200 || a.body != `{"user":"42","heard":2}`+"\n" {
 		t.Errorf("answered with %d %s", a.code, a.body)
 	}
 	for _, p := range theirs {
@@ -78,10 +78,10 @@ func TestUsersAPI(t *testing.T) {
 		code       int
 		answer     string
 	}{
-		{"/api/users/42/messages?topic=a", "hello\nworld", 200, `{"receivers":1,"user":"42"}`},
-		{"/api/users/42/messages", "", 200, `{"receivers":1,"user":"42"}`},
-		{"/api/users/a%2Fb%25/messages?topic=x%3Ay", "odd", 200, `{"receivers":1,"user":"a/b%"}`},
-		{"/api/users/*/messages?topic=a", "to all", 200, `{"receivers":1,"user":"*"}`},
+		{"/api/users/42/messages?topic=a", "hello\nworld", 200, `{"user":"42","heard":1}`},
+		{"/api/users/42/messages", "", 200, `{"user":"42","heard":1}`},
+		{"/api/users/a%2Fb%25/messages?topic=x%3Ay", "odd", 200, `{"user":"a/b%","heard":1}`},
+		{"/api/users/*/messages?topic=a", "to all", 200, `{"user":"*","heard":1}`},
 		{"/api/users/4:2/messages", "x", 400, "colon"},
 		{"/api/users//messages", "x", 400, "empty"},
 		{"/api/users/42/messages", strings.Repeat("x", 101), 413, "--max-payload"},

@@ -17,12 +17,18 @@ import (
 type Users struct {
 	// Streams are the user's open streams here.
 	Streams func(user string) []Stream
-	// Disconnect tells every hub to end the user's streams and returns how many
-	// heard of it.
-	Disconnect func(ctx context.Context, user string) (heard int64, err error)
-	// Publish sends a message and returns how many subscribers Redis handed it to.
-	Publish    func(ctx context.Context, user, topic, payload string) (receivers int64, err error)
+	// Disconnect tells every hub to end the user's streams.
+	Disconnect func(ctx context.Context, user string) (Receipt, error)
+	// Publish sends a message through the feed.
+	Publish    func(ctx context.Context, user, topic, payload string) (Receipt, error)
 	MaxPayload int64 // bytes
+}
+
+// A Receipt is what Redis said to a message or an order.
+type Receipt struct {
+	User  string `json:"user"`
+	Heard *int64 `json:"heard,omitempty"` // by how many subscribers: the hubs, and others
+	ID    string `json:"id,omitempty"`    // of the stream's entry, which every hub will read
 }
 
 // A Stream is one open stream of a user.
@@ -82,11 +88,12 @@ func (u Users) disconnect(c echo.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
 	defer cancel()
-	heard, err := u.Disconnect(ctx, id)
+	receipt, err := u.Disconnect(ctx, id)
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the order: "+err.Error())
 	}
-	return c.JSON(http.StatusOK, map[string]any{"user": id, "heard": heard})
+	receipt.User = id
+	return c.JSON(http.StatusOK, receipt)
 }
 
 func (u Users) post(c echo.Context) error {
@@ -103,9 +110,10 @@ func (u Users) post(c echo.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
 	defer cancel()
-	receivers, err := u.Publish(ctx, id, c.QueryParam("topic"), string(payload))
+	receipt, err := u.Publish(ctx, id, c.QueryParam("topic"), string(payload))
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the message: "+err.Error())
 	}
-	return c.JSON(http.StatusOK, map[string]any{"user": id, "receivers": receivers})
+	receipt.User = id
+	return c.JSON(http.StatusOK, receipt)
 }

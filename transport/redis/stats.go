@@ -10,7 +10,7 @@ import (
 // Received = Routed + Unrouted + Malformed + TooLarge. Probes are not counted,
 // and orders apart.
 type Stats struct {
-	Feed  string // "pubsub"
+	Feed  string // "pubsub" or "stream"
 	Redis string // Server.Name
 
 	Received  uint64 // messages that Redis handed over
@@ -42,20 +42,24 @@ type counters struct {
 // Stats takes a snapshot. Its figures are read one after the other: they add up
 // only while nothing moves.
 func (p *PubSub) Stats() Stats {
-	generation := p.count.generation.Load()
+	s := p.count.stats()
+	s.Feed, s.Redis, s.Probe = "pubsub", p.cfg.Server.Name(), p.probes.Snapshot()
+	return s
+}
+
+// stats is what the counters know.
+func (c *counters) stats() Stats {
+	generation := c.generation.Load()
 	return Stats{
-		Feed:             "pubsub",
-		Redis:            p.cfg.Server.Name(),
-		Received:         p.count.received.Load(),
-		Routed:           p.count.routed.Load(),
-		Unrouted:         p.count.unrouted.Load(),
-		Malformed:        p.count.malformed.Load(),
-		TooLarge:         p.count.tooLarge.Load(),
-		ControlReceived:  p.count.controlReceived.Load(),
-		ControlMalformed: p.count.controlMalformed.Load(),
-		Connected:        p.count.connected.Load(),
+		Received:         c.received.Load(),
+		Routed:           c.routed.Load(),
+		Unrouted:         c.unrouted.Load(),
+		Malformed:        c.malformed.Load(),
+		TooLarge:         c.tooLarge.Load(),
+		ControlReceived:  c.controlReceived.Load(),
+		ControlMalformed: c.controlMalformed.Load(),
+		Connected:        c.connected.Load(),
 		Generation:       generation,
 		Reconnects:       max(generation, 1) - 1,
-		Probe:            p.probes.Snapshot(),
 	}
 }

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"usercast/hub"
+	"usercast/transport/redis"
+)
+
+// The feeds that --feed names.
+const (
+	feedPubSub = "pubsub"
+	feedStream = "stream"
+)
+
+const defaultStreamKey = "usercast:log"
+
+// A feed brings messages from one Redis.
+type feed interface {
+	Run(ctx context.Context) error
+	Stats() redis.Stats
+}
+
+// newFeed joins a Redis and the hub.
+func (a *App) newFeed(server *redis.Server) (feed, error) {
+	if a.cfg.Feed == feedStream {
+		return a.newLog(server)
+	}
+	return redis.NewPubSub(redis.Config{
+		Server:         server,
+		ChannelPrefix:  a.cfg.ChannelPrefix,
+		ControlChannel: a.cfg.controlChannel(),
+		MaxPayload:     a.cfg.MaxPayload.T,
+		Publish:        a.hub.Publish,
+		TooLarge:       func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
+		Control:        a.obey,
+		// The first subscription too: a stream that was opened before it may
+		// have missed what was published before it.
+		Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
+		Log:        a.log,
+	})
+}
+
+// newLog is newFeed for a stream: entries keep its ids, so that a browser may come
+// back to any hub.
+func (a *App) newLog(server *redis.Server) (feed, error) {
+	log, err := redis.NewLog(redis.LogConfig{
+		Server:        server,
+		Key:           a.cfg.StreamKey,
+		ChannelPrefix: a.cfg.ChannelPrefix,
+		BroadcastUser: a.cfg.BroadcastUser,
+		MaxPayload:    a.cfg.MaxPayload.T,
+		WindowBytes:   int64(a.cfg.HistoryBytes.T),
+		Load: func(window []redis.Entry, floor, newest redis.EntryID) {
+			a.hub.Load(hubID(floor), hubID(newest), func(yield func(string, hub.Entry) bool) {
+				for _, e := range window {
+					if !yield(e.User, hubEntry(e)) {
+						return
+					}
+				}
+			})
+		},
+		Append:   func(e redis.Entry) int { return a.hub.Append(e.User, hubEntry(e)) },
+		TooLarge: func(e redis.Entry) { a.hub.Append(e.User, hubEntry(e)) },
+		Skip:     func(id redis.EntryID) { a.hub.Append("", hub.Entry{ID: hubID(id)}) },
+		Lost:     func(upTo redis.EntryID) { a.hub.Lose(hubID(upTo)) },
+		Reset:    func(newest redis.EntryID) { a.hub.Reset(hubID(newest)) },
+		Control:  a.obey,
+		Log:      a.log,
+	})
+	a.stream = log
+	return log, err
+}
+
+// older is how the hub asks for what it no longer holds; nil without a log.
+func (a *App) older() func(*hub.Query) {
+	if a.cfg.Feed != feedStream {
+		return nil
+	}
+	return func(q *hub.Query) {
+		a.stream.Ask(redis.Query{
+			User:  q.User,
+			After: redis.EntryID{Ms: q.After.Ms, Seq: q.After.Seq},
+			UpTo:  redis.EntryID{Ms: q.UpTo.Ms, Seq: q.UpTo.Seq},
+			Answer: func(list []redis.Entry, covered redis.EntryID, err error) {
+				var gap hub.Gap
+				switch {
+				case errors.Is(err, redis.ErrUnknownID):
+					gap = hub.GapUnknownID
+				case err != nil:
+					gap = hub.GapHistoryExpired
+				}
+				entries := make([]hub.Entry, len(list))
+				for i, e := range list {
+					entries[i] = hubEntry(e)
+				}
+				q.Answer(entries, hubID(covered), gap)
+			},
+		})
+	}
+}
+
+func hubID(id redis.EntryID) hub.ID { return hub.ID{Ms: id.Ms, Seq: id.Seq} }
+
+func hubEntry(e redis.Entry) hub.Entry {
+	h := hub.Entry{ID: hubID(e.ID), Topic: e.Topic, Payload: e.Payload}
+	if e.TooLarge {
+		h.Gap = hub.GapTooLarge
+	}
+	return h
+}

@@ -1,0 +1,141 @@
+package redis
+
+import (
+	"context"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// logInfo is what XINFO STREAM says, in our words. A key that is missing has none
+// of it.
+type logInfo struct {
+	length      uint64
+	first, last EntryID // last: the newest id ever given
+	deleted     EntryID // the newest that XDEL took
+	added       uint64  // entries ever added
+	counts      bool    // added and deleted are known (Redis 7)
+}
+
+func (r *logReader) info(ctx context.Context) (info logInfo, err error) {
+	var x *goredis.XInfoStream
+	r.patiently(0, func() { x, err = r.client.XInfoStream(context.WithoutCancel(ctx), r.cfg.Key).Result() })
+	return newLogInfo(x, err)
+}
+
+func newLogInfo(x *goredis.XInfoStream, err error) (info logInfo, _ error) {
+	if goredis.HasErrorPrefix(err, "no such key") {
+		return logInfo{counts: true}, nil
+	}
+	if err != nil {
+		return info, err
+	}
+	info.length, info.added = uint64(x.Length), uint64(x.EntriesAdded)
+	if info.last, err = parseEntryID(x.LastGeneratedID); err != nil {
+		return info, err
+	}
+	if x.Length > 0 {
+		if info.first, err = parseEntryID(x.FirstEntry.ID); err != nil {
+			return info, err
+		}
+	}
+	if info.counts = x.MaxDeletedEntryID != ""; info.counts {
+		info.deleted, err = parseEntryID(x.MaxDeletedEntryID)
+	}
+	return info, err
+}
+
+// starts is the first entry that is there, or what would come after the newest.
+func (i logInfo) starts(id EntryID) bool { return i.length > 0 && !id.before(i.first) }
+
+// settle looks at a log from which nothing new came, or that was out of sight
+// (anew): has it gone backwards, was something trimmed before it was read?
+func (r *logReader) settle(ctx context.Context, info logInfo, anew bool) error {
+	back := info.last.before(r.cursor) || info.counts && info.added < r.index
+	if !back && anew && info.last != r.cursor && info.starts(r.cursor) && r.cursor != (EntryID{}) {
+		// A promoted replica may lack our last entry and have got others since.
+		there, err := r.exists(ctx, r.cursor)
+		if err != nil {
+			return err
+		}
+		back = !there && !(info.counts && !info.deleted.before(r.cursor))
+	}
+	if back {
+		r.reset(info)
+		return nil
+	}
+	r.trimmed(info, nil)
+	return nil
+}
+
+// check looks, before entries are handed over, whether some between the cursor and
+// them were trimmed: not while the entry at the cursor is there, for a stream is
+// trimmed from its beginning.
+func (r *logReader) check(ctx context.Context, entries []Entry) error {
+	if there, err := r.exists(ctx, r.cursor); there || err != nil {
+		return err
+	}
+	info, err := r.info(ctx)
+	if err != nil {
+		return err
+	}
+	if info.counts && info.added < r.index+uint64(len(entries)) {
+		// Another log under the same key, whose ids happen to be later.
+		r.cfg.Reset(entries[0].ID.Before())
+		r.cursor, r.index = entries[0].ID.Before(), info.added-min(info.added, uint64(len(entries)))
+		return nil
+	}
+	r.trimmed(info, entries)
+	return nil
+}
+
+// trimmed says so if entries later than the cursor were trimmed that are not among
+// those that were read. Redis counts all that were ever added; what is no longer
+// there, less what was added up to the cursor, was removed after it.
+func (r *logReader) trimmed(info logInfo, read []Entry) {
+	if info.last == r.cursor || info.starts(r.cursor) {
+		return
+	}
+	upTo := info.last
+	if info.length > 0 {
+		upTo = info.first.Before()
+	}
+	gone := uint64(0) // of those that were read
+	for _, e := range read {
+		if info.length == 0 || e.ID.before(info.first) {
+			gone++
+		}
+	}
+	if len(read) > 0 {
+		upTo = read[0].ID.Before()
+	}
+	if !info.counts {
+		r.lost(upTo)
+		return
+	}
+	if removed := info.added - info.length; removed > r.index+gone {
+		r.index += removed - r.index - gone
+		r.lost(upTo)
+	}
+}
+
+func (r *logReader) lost(upTo EntryID) {
+	r.cfg.Lost(upTo)
+	r.cursor = upTo
+}
+
+func (r *logReader) reset(info logInfo) {
+	r.cfg.Reset(info.last)
+	r.cursor, r.index = info.last, info.added
+}
+
+func (r *logReader) exists(ctx context.Context, id EntryID) (bool, error) {
+	if id == (EntryID{}) {
+		return false, nil
+	}
+	var list []goredis.XMessage
+	var err error
+	r.patiently(0, func() {
+		list, err = r.client.XRangeN(context.WithoutCancel(ctx), r.cfg.Key, id.String(), id.String(), 1).Result()
+	})
+	return len(list) > 0, err
+}

@@ -1,0 +1,173 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// readCount is how many entries one XREAD or XRANGE brings at most.
+const readCount = 1000
+
+// generation makes one connection and reads until something ends it. It returns
+// how long it could read, and why it ended.
+func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	var primary identity
+	cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
+		primary, err = introduce(ctx, c, l.missing)
+		return err
+	})
+	var wg sync.WaitGroup
+	defer cn.close()
+	defer wg.Wait()
+	defer end(nil)
+
+	r := &logReader{Log: l, client: cn.client, end: end}
+	err = r.begin(ctx)
+	var since time.Time
+	if err == nil {
+		since = time.Now()
+		l.count.connected.Store(true)
+		l.report.subscribed(l.count.generation.Add(1), primary.role)
+		wg.Go(func() { l.probe(ctx, primary, end) })
+		for err == nil {
+			err = r.next(ctx)
+		}
+		lived = time.Since(since)
+	} else {
+		err = cn.why(err)
+	}
+	l.count.connected.Store(false)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the socket was cut for it; err only tells of the cut
+	}
+	return lived, err
+}
+
+// logReader reads over one connection.
+type logReader struct {
+	*Log
+	client *goredis.Client
+	end    context.CancelCauseFunc
+}
+
+// patiently runs one command, and ends the generation when no answer comes in
+// time: go-redis gives a blocking command ten seconds more than it asks for.
+func (r *logReader) patiently(wait time.Duration, run func()) {
+	timer := time.AfterFunc(wait+r.cfg.Server.answerTimeout, func() { r.end(faultSilent) })
+	defer timer.Stop()
+	run()
+}
+
+// begin loads the window on the first connection, and looks on every later one
+// whether the log still is what it was.
+func (r *logReader) begin(ctx context.Context) (err error) {
+	if !r.loaded {
+		return r.load(ctx)
+	}
+	info, err := r.info(ctx)
+	if err != nil {
+		return err
+	}
+	return r.settle(ctx, info, true)
+}
+
+// next waits for entries and hands them over.
+func (r *logReader) next(ctx context.Context) error {
+	var streams []goredis.XStream
+	var err error
+	r.patiently(r.cfg.Block, func() {
+		streams, err = r.client.XRead(context.WithoutCancel(ctx), &goredis.XReadArgs{
+			Streams: []string{r.cfg.Key, r.cursor.String()}, Count: readCount, Block: r.cfg.Block,
+		}).Result()
+	})
+	if errors.Is(err, goredis.Nil) { // nothing came
+		info, err := r.info(ctx)
+		if err != nil {
+			return err
+		}
+		return r.settle(ctx, info, false)
+	}
+	if err != nil {
+		return err
+	}
+	for _, s := range streams {
+		entries, err := r.readAll(s.Messages)
+		if err != nil {
+			return err
+		}
+		if err := r.check(ctx, entries); err != nil {
+			return err
+		}
+		for _, e := range entries {
+			r.take(e)
+		}
+	}
+	return nil
+}
+
+// take hands one entry over.
+func (l *Log) take(e Entry) {
+	switch {
+	case e.order != "":
+		l.count.controlReceived.Add(1)
+		if order, err := ParseControl(e.order); err != nil {
+			l.count.controlMalformed.Add(1)
+			l.report.malformedOrder(err)
+		} else {
+			l.cfg.Control(order)
+		}
+		l.cfg.Skip(e.ID)
+	case e.User == "":
+		l.count.received.Add(1)
+		l.cfg.Skip(e.ID)
+		l.count.malformed.Add(1)
+	case e.TooLarge:
+		l.count.received.Add(1)
+		l.cfg.TooLarge(e)
+		l.count.tooLarge.Add(1)
+	default:
+		l.count.received.Add(1)
+		if l.cfg.Append(e) > 0 {
+			l.count.routed.Add(1)
+		} else {
+			l.count.unrouted.Add(1)
+		}
+	}
+	l.cursor = e.ID
+	l.index++
+}
+
+func (l *Log) missing(which right, err error) {
+	l.report.missing(which, l.cfg.Server.userName(), err)
+}
+
+// probe connects anew from time to time and ends the generation when somebody
+// else answers: after a soft fail-over the old primary keeps its connections.
+func (l *Log) probe(ctx context.Context, primary identity, end context.CancelCauseFunc) {
+	for sleep(ctx, jitter(l.cfg.ProbeEvery)) {
+		var found identity
+		cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
+			found, err = introduce(ctx, c, l.missing)
+			return err
+		})
+		err := cn.pubsub.Ping(context.WithoutCancel(ctx))
+		if err != nil {
+			err = cn.why(err)
+		}
+		cn.close()
+		switch {
+		case ctx.Err() != nil:
+		case found.differs(primary):
+			end(faultMoved)
+		case err != nil:
+			l.report.probeFailed(l.cfg.Server.fault(err, false))
+		default:
+			l.report.probeSent()
+		}
+	}
+}

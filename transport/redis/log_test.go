@@ -1,0 +1,354 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// followed is a Log that runs, and all that it has handed over, in words.
+type followed struct {
+	*Log
+	mu     sync.Mutex
+	heard  []string
+	floor  EntryID
+	newest EntryID
+}
+
+func (f *followed) note(format string, args ...any) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.heard = append(f.heard, fmt.Sprintf(format, args...))
+}
+
+// follow runs a Log until the test is over.
+func follow(t *testing.T, server *Server, change func(*LogConfig)) *followed {
+	t.Helper()
+	f := new(followed)
+	cfg := LogConfig{
+		Server: server, Key: "log", ChannelPrefix: "user-", BroadcastUser: "*", WindowBytes: 1 << 20, MaxPayload: 100,
+		Load: func(window []Entry, floor, newest EntryID) {
+			f.mu.Lock()
+			f.floor, f.newest = floor, newest
+			f.mu.Unlock()
+			for _, e := range window {
+				f.note("old %s", e.Payload)
+			}
+		},
+		Append:   func(e Entry) int { f.note("%s:%s %s", e.User, e.Topic, e.Payload); return 1 },
+		TooLarge: func(e Entry) { f.note("too large for %s", e.User) },
+		Skip:     func(EntryID) { f.note("skip") },
+		Lost:     func(EntryID) { f.note("lost") },
+		Reset:    func(EntryID) { f.note("reset") },
+		Control:  func(c Control) { f.note("%s %s", c.Op, c.User) },
+		Block:    200 * time.Millisecond,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var err error
+	if f.Log, err = NewLog(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := f.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		if s := f.Stats(); s.Received != s.Routed+s.Unrouted+s.Malformed+s.TooLarge {
+			t.Errorf("%+v does not add up", s)
+		}
+	})
+	f.connected(t, 1)
+	return f
+}
+
+func (f *followed) connected(t *testing.T, generation uint64) {
+	t.Helper()
+	f.await(t, fmt.Sprint("generation ", generation), func() bool {
+		s := f.Stats()
+		return s.Connected && s.Generation >= generation
+	})
+}
+
+func (f *followed) await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s; heard %q", what, f.heard)
+		}
+	}
+}
+
+// want waits until as much was heard, and compares.
+func (f *followed) want(t *testing.T, want ...string) {
+	t.Helper()
+	f.await(t, fmt.Sprintf("%q", want), func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.heard) >= len(want)
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !slices.Equal(f.heard, want) {
+		t.Fatalf("heard %q, want %q", f.heard, want)
+	}
+	f.heard = nil
+}
+
+func parsed(t *testing.T, url string) *Server {
+	t.Helper()
+	s, err := ParseServer(url, ServerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func xadd(server *redistest.Server, channel, payload string) string {
+	return server.Do("XADD", "log", "*", "ch", channel, "data", payload).(string)
+}
+
+func durable(t *testing.T) *redistest.Server {
+	return redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
+}
+
+func TestLogHandsOverWhatIsAppended(t *testing.T) {
+	server := redistest.Start(t)
+	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"old"}`) // not live: nobody is disconnected
+	xadd(server, "user-42", "before")
+	f := follow(t, parsed(t, server.URL()), nil)
+	f.want(t, "old ", "old before")
+
+	xadd(server, "user-42:a:b", "one")
+	server.Do("XADD", "log", "*", "data", "two", "more", "x", "ch", "user-*")
+	for _, malformed := range [][]any{{"ch", "user-42"}, {"data", "x"}, {"ch", "user-", "data", "x"}, {"ch", "other-42", "data", "x"}, {"a", "b"}} {
+		server.Do(append([]any{"XADD", "log", "*"}, malformed...)...)
+	}
+	xadd(server, "user-42", fmt.Sprintf("%0101d", 0))
+	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"42"}`)
+	server.Do("XADD", "log", "*", "ctl", `nonsense`)
+	f.want(t, "42:a:b one", "*: two", "skip", "skip", "skip", "skip", "skip", "too large for 42", "disconnect 42", "skip", "skip")
+	f.await(t, "the counts", func() bool {
+		s := f.Stats()
+		return s.Received == 8 && s.Routed == 2 && s.Malformed == 5 && s.TooLarge == 1 && s.ControlReceived == 2 && s.ControlMalformed == 1
+	})
+}
+
+func TestLogLosesNothingOverAKilledRedisWithAOF(t *testing.T) {
+	server := durable(t)
+	f := follow(t, parsed(t, server.URL()), nil)
+	var want []string
+	for i := range 5 {
+		for range 20 {
+			xadd(server, "user-42", fmt.Sprint(len(want)))
+			want = append(want, fmt.Sprint("42: ", len(want)))
+		}
+		switch i {
+		case 0, 2:
+			server.Kill()
+			server.Restart()
+		case 1:
+			server.Do("CLIENT", "KILL", "TYPE", "normal")
+		}
+	}
+	f.want(t, want...)
+}
+
+func TestLogFindsAFrozenRedis(t *testing.T) {
+	server := redistest.Start(t)
+	s, err := ParseServer(server.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := follow(t, s, nil)
+	server.Freeze()
+	f.await(t, "the end of the generation", func() bool { return !f.Stats().Connected })
+	server.Thaw()
+	xadd(server, "user-42", "after")
+	f.want(t, "42: after")
+}
+
+func TestLogWentBackwards(t *testing.T) {
+	for name, fault := range map[string]func(*redistest.Server){
+		"restart without AOF": func(s *redistest.Server) { s.Restart() },
+		"DEL":                 func(s *redistest.Server) { s.Do("DEL", "log") },
+		"DEL, made anew": func(s *redistest.Server) {
+			s.Do("EVAL", `redis.call("DEL", KEYS[1]) redis.call("XADD", KEYS[1], "1-1", "ch", "user-42", "data", "unread") return 1`, 1, "log")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			f := follow(t, parsed(t, server.URL()), nil)
+			for range 3 {
+				xadd(server, "user-42", "x")
+			}
+			f.want(t, "42: x", "42: x", "42: x")
+			fault(server)
+			f.want(t, "reset")
+			xadd(server, "user-42", "after")
+			f.want(t, "42: after")
+		})
+	}
+}
+
+func TestTrimmedBeforeItWasReadIsLost(t *testing.T) {
+	server := durable(t)
+	relay := redistest.StartRelay(t, server.Addr())
+	f := follow(t, parsed(t, relay.URL()), nil)
+	xadd(server, "user-42", "one")
+	f.want(t, "42: one")
+
+	// In one step, so that nobody can read in between.
+	server.Do("EVAL", `for i = 1, 10 do redis.call("XADD", KEYS[1], "MAXLEN", "1", "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
+	f.want(t, "lost", "42: 10")
+
+	// All has been read: nothing is lost, whatever is trimmed.
+	server.Do("XTRIM", "log", "MAXLEN", "0")
+	server.Restart()
+	f.connected(t, 2)
+	server.Do("EVAL", `for i = 1, 2 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end redis.call("XTRIM", KEYS[1], "MAXLEN", 1) return 1`, 1, "log")
+	f.want(t, "lost", "42: 2")
+	xadd(server, "user-42", "last")
+	f.want(t, "42: last")
+}
+
+func TestDeletedEntryIsNoReset(t *testing.T) {
+	server := durable(t)
+	f := follow(t, parsed(t, server.URL()), nil)
+	xadd(server, "user-42", "one")
+	id := xadd(server, "user-42", "two")
+	f.want(t, "42: one", "42: two")
+	server.Do("XDEL", "log", id)
+	server.Restart()
+	f.connected(t, 2)
+	xadd(server, "user-42", "three")
+	f.want(t, "42: three")
+}
+
+// A primary that was promoted without the last entries.
+func TestPromotedReplicaWithoutTheTailIsAReset(t *testing.T) {
+	primary := redistest.Start(t)
+	replica := redistest.StartReplica(t, primary)
+	relay := redistest.StartRelay(t, primary.Addr())
+	f := follow(t, parsed(t, relay.URL()), nil)
+	xadd(primary, "user-42", "both")
+	replica.Await("the entry", func() bool { return replica.Do("XLEN", "log").(int64) == 1 })
+	replica.Do("REPLICAOF", "NO", "ONE")
+	xadd(primary, "user-42", "only there")
+	f.want(t, "42: both", "42: only there")
+	xadd(replica, "user-42", "only here")
+	relay.SetTarget(replica.Addr())
+	primary.Kill()
+	f.want(t, "reset")
+	xadd(replica, "user-42", "after")
+	f.want(t, "42: after")
+}
+
+func TestWindowIsBounded(t *testing.T) {
+	server := redistest.Start(t)
+	server.Do("EVAL", `for i = 1, 5000 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
+	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 500_000 })
+	f.mu.Lock()
+	n, last := len(f.heard), f.heard[len(f.heard)-1]
+	first, floor := f.heard[0], f.floor
+	f.mu.Unlock()
+	if n < 2000 || n > 2550 || last != "old 5000" || first != fmt.Sprint("old ", 5001-n) || floor == (EntryID{}) {
+		t.Errorf("window of %d from %q to %q, floor %v", n, first, last, floor)
+	}
+
+	all := follow(t, parsed(t, server.URL()), nil)
+	if len(all.heard) != 5000 || all.floor != (EntryID{}) {
+		t.Errorf("window of %d, floor %v", len(all.heard), all.floor)
+	}
+}
+
+type reply struct {
+	entries []Entry
+	covered EntryID
+	err     error
+}
+
+func (f *followed) askFor(user string, after, upTo EntryID) reply {
+	c := make(chan reply, 1)
+	f.Ask(Query{user, after, upTo, func(entries []Entry, covered EntryID, err error) { c <- reply{entries, covered, err} }})
+	return <-c
+}
+
+func TestQueriesAreAnswered(t *testing.T) {
+	server := redistest.Start(t)
+	var ids []EntryID
+	for i := range 2500 {
+		id, err := parseEntryID(xadd(server, []string{"user-1", "user-2", "user-*"}[i%3], fmt.Sprint(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id)
+	}
+	server.Do("XTRIM", "log", "MAXLEN", "2000") // the first 500 are gone
+	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
+	last := ids[len(ids)-1]
+	for name, test := range map[string]struct {
+		after, upTo EntryID
+		err         error
+	}{
+		"trimmed":      {ids[10], last, ErrTrimmed},
+		"beginning":    {EntryID{}, last, ErrTrimmed},
+		"never":        {EntryID{ids[600].Ms, ids[600].Seq + 500}, last, ErrUnknownID},
+		"future":       {EntryID{last.Ms + 1000, 0}, last, ErrUnknownID},
+		"ahead":        {last, ids[2000], nil},
+		"just before":  {ids[500].Before(), ids[500], nil},
+		"ends at once": {last, last, nil},
+	} {
+		if got := f.askFor("1", test.after, test.upTo); got.err != test.err {
+			t.Errorf("%s: %v, want %v", name, got.err, test.err)
+		}
+	}
+	var wg sync.WaitGroup
+	for i := range 2000 {
+		wg.Go(func() {
+			after := 500 + i/2
+			user := []string{"1", "2", "3"}[i%3]
+			var want, got []string
+			for n := after + 1; n < 2400; n++ {
+				if u := []string{"1", "2", "*"}[n%3]; u == user || u == "*" {
+					want = append(want, fmt.Sprint(n))
+				}
+			}
+			for at := ids[after]; at.before(ids[2399]); {
+				r := f.askFor(user, at, ids[2399])
+				if r.err != nil || !at.before(r.covered) {
+					t.Errorf("%v after %v: %+v", user, at, r.err)
+					return
+				}
+				for _, e := range r.entries {
+					got = append(got, e.Payload)
+				}
+				at = r.covered
+			}
+			if !slices.Equal(got, want) && !slices.Equal(got, append(want, "2399")) {
+				t.Errorf("user %s after %d: %d entries, want %d", user, after, len(got), len(want))
+			}
+		})
+	}
+	wg.Wait()
+
+	// While Redis is away an answer waits.
+	c := make(chan reply, 1)
+	server.Kill()
+	f.Ask(Query{"1", last, last, func(_ []Entry, covered EntryID, err error) { c <- reply{nil, covered, err} }})
+	server.Restart() // without a file: another log
+	if r := <-c; r.err != ErrUnknownID {
+		t.Errorf("answer of the new log: %+v", r)
+	}
+}
