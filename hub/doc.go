@@ -7,15 +7,17 @@
 //     most once per variant, and not at all when nobody listens.
 //   - Messages, broadcasts and gaps share one sequence. A client gets its entries
 //     in the order of that sequence.
+//   - A client that comes back with an id gets what it missed: all that concerns
+//     it since, or a gap and what is still there.
 //   - A client that stays open has skipped nothing unannounced: a queue that
 //     overflows ends its client (ErrSlow).
 //   - Everything is counted: frames enqueued = delivered + discarded + queued.
 //
 // # What it does not
 //
-// It keeps no message for later: a client that comes back with an old id is
-// told of a gap. It does not know what a stream is; whoever registers a client
-// consumes its queue.
+// It keeps nothing for users who are not here and were not within the history's
+// age, unless a log brings the entries. It does not know what a stream is; whoever
+// registers a client consumes its queue.
 //
 // # Invariants
 //
@@ -30,16 +32,21 @@
 //	 6  One sequence for messages, broadcasts and gaps; a position is written only
 //	    while nothing is queued, and is read in the order of Publish.
 //	 7  A stream writes something within the ping interval.
+//	 8  A user without a stream, and past the history's age, occupies no memory.
 //	 9  Frames enqueued = delivered + discarded + queued.
 //	11  No goroutine outlives the process's run.
+//	12  Resume hands over without loss or double: register first, then replay what
+//	    is older than the registration point.
 //
 // # Who owns what
 //
 //	sequence, users, clients   Hub, under Hub.mu
+//	history, replays           Hub, under Hub.mu; a replay is read by its consumer
 //	queue of a client          Client, under Client.mu; one consumer takes from it
 //	frames                     immutable once made, shared by all receivers
-//	goroutines                 none; a gap's spreading runs on one timer, and a queue
-//	                           that is over its bounds has one
+//	goroutines                 none; a gap's spreading and the history's sweep run on
+//	                           one timer each, and a queue that is over its bounds
+//	                           has one
 //
 // Locks are taken in the order Hub.mu, spread.mu, Client.mu. None is held during I/O.
 package hub

@@ -17,10 +17,12 @@ func TestPageThatComesBackGetsWhatItMissed(t *testing.T) {
 	p.want(t, "one")
 	id := p.lastID
 	p.close()
+	h.wantMetrics(t, map[string]float64{"usercast_clients": 0})
 
 	app.publish(t, "user-42:a", "two")
 	app.publish(t, "user-7", "of another")
 	app.publish(t, "user-*:b", "three, for all")
+	h.wantMetrics(t, map[string]float64{"usercast_messages_received_total": 4})
 	back := map[string]*page{
 		"header":          h.openPage(t, "user=42", "Last-Event-ID: "+id),
 		"query":           h.openPage(t, "user=42&last-event-id="+id),
@@ -152,6 +154,7 @@ func TestGapIsReplayedInItsPlace(t *testing.T) {
 	id := p.lastID
 	p.close()
 	newPublisher(t, server.Addr()).publish(t, "user-42", "before")
+	h.wantMetrics(t, map[string]float64{"usercast_messages_received_total": 1}) // or Redis may die with it
 	server.Restart()
 	h.waitUntilSubscribed(t, 2)
 	newPublisher(t, server.Addr()).publish(t, "user-42", "after")

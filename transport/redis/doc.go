@@ -19,6 +19,14 @@
 //   - Received = Routed + Unrouted + Malformed + TooLarge in Stats, at rest.
 //   - Orders come over the same connection. Whoever is connected hears them.
 //
+// # The stream feed
+//
+// A Log follows one Redis stream. Its cursor outlives its connections, so it misses
+// nothing that Redis still has; that something was trimmed before it was read, or
+// that the stream went backwards, it finds with XINFO's counts (Redis 7; before that
+// it takes a trimmed cursor for a loss). Queries for older entries are answered by
+// one scanner, over a connection of the commands' kind, all that wait in one pass.
+//
 // # Where Redis is
 //
 // One primary at a fixed address; or the primary that Sentinels name, who are
