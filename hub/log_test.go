@@ -1,0 +1,147 @@
+package hub_test
+
+import (
+	"fmt"
+	"testing"
+
+	"usercast/hub"
+)
+
+// logged is a hub whose log holds the entries 1-0 to 9-0 for user 42, of which it
+// keeps those after 5-0. Its queries wait in the slice.
+func logged(t *testing.T) (h *hub.Hub, queries *[]*hub.Query) {
+	queries = new([]*hub.Query)
+	h = newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20, Older: func(q *hub.Query) { *queries = append(*queries, q) }})
+	h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 9}, func(yield func(string, hub.Entry) bool) {
+		for ms := uint64(6); ms <= 9 && yield("42", numbered(ms)); ms++ {
+		}
+	})
+	return h, queries
+}
+
+func numbered(ms uint64) hub.Entry {
+	return hub.Entry{ID: hub.ID{Ms: ms}, Payload: fmt.Sprint(ms)}
+}
+
+// ask lets a client that resumes before the window ask for what is older.
+func ask(t *testing.T, h *hub.Hub, queries *[]*hub.Query, resume string) (*listener, *hub.Query) {
+	t.Helper()
+	l := register(t, h, hub.Options{User: "42", Resume: resume})
+	wantFrames(t, l)
+	if len(*queries) != 1 {
+		t.Fatalf("%d queries, want 1", len(*queries))
+	}
+	q := (*queries)[0]
+	*queries = nil
+	return l, q
+}
+
+func TestLogIsResumedFromTheWindow(t *testing.T) {
+	h, queries := logged(t)
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "7-0"}), "8", "9")
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "5-0"}), "6", "7", "8", "9")
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "9-0"}))
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "7-1"}), "gap unknown-id")
+	wantFrames(t, register(t, h, hub.Options{User: "7", Resume: "7-0"}))
+	if len(*queries) != 0 {
+		t.Errorf("%d queries for what the hub holds", len(*queries))
+	}
+}
+
+func TestLogIsAskedForWhatIsOlder(t *testing.T) {
+	h, queries := logged(t)
+	l, q := ask(t, h, queries, "2-0")
+	if q.User != "42" || q.After != (hub.ID{Ms: 2}) || q.UpTo != (hub.ID{Ms: 5}) {
+		t.Errorf("asks for %+v", q)
+	}
+	h.Append("42", numbered(10))
+	wantFrames(t, l)                                     // not before what is older
+	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part
+	wantFrames(t, l, "3")                                // and asks again
+	(*queries)[0].Answer([]hub.Entry{numbered(4)}, hub.ID{Ms: 5}, 0)
+	h.Append("42", numbered(11))
+	wantFrames(t, l, "4", "6", "7", "8", "9", "10", "11")
+	h.Append("42", numbered(12))
+	wantFrames(t, l, "12")
+}
+
+func TestLogHasNoAnswer(t *testing.T) {
+	for gap, want := range map[hub.Gap][]string{
+		hub.GapHistoryExpired: {"gap history-expired", "6", "7", "8", "9", "10"},
+		hub.GapUnknownID:      {"gap unknown-id", "10"},
+	} {
+		h, queries := logged(t)
+		l, q := ask(t, h, queries, "2-0")
+		q.Answer(nil, hub.ID{}, gap)
+		if l.wakes.Load() != 1 {
+			t.Errorf("woken %d times by the answer", l.wakes.Load())
+		}
+		if gap == hub.GapHistoryExpired {
+			h.Append("42", numbered(10))
+			wantFrames(t, l, want...)
+			continue
+		}
+		wantFrames(t, l, want[0])
+		h.Append("42", numbered(10))
+		wantFrames(t, l, want[1])
+	}
+}
+
+// Another hub was quicker: what the client has is not sent again.
+func TestLogClientIsAheadOfThisHub(t *testing.T) {
+	h, queries := logged(t)
+	l, q := ask(t, h, queries, "11-0")
+	q.Answer(nil, q.After, 0)
+	wantFrames(t, l)
+	if id, ok := l.Position(); !ok || id != (hub.ID{Ms: 11}) {
+		t.Errorf("position %v, %v: behind the client's own", id, ok)
+	}
+	for ms := uint64(10); ms <= 12; ms++ {
+		h.Append("42", numbered(ms))
+	}
+	wantFrames(t, l, "12")
+}
+
+func TestLogClientThatWaitsEnds(t *testing.T) {
+	for name, end := range map[string]func(*listener){
+		"politely": func(l *listener) { l.Finish(hub.ErrDrain) },
+		"at once":  func(l *listener) { l.End(hub.ErrDrain) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, queries := logged(t)
+			l, q := ask(t, h, queries, "2-0")
+			end(l)
+			if frames, cause := l.drain(); frames != nil || cause != hub.ErrDrain {
+				t.Errorf("%d frames, cause %v", len(frames), word(cause))
+			}
+			if id, ok := l.Position(); ok {
+				t.Errorf("says position %v, and has not got what is older", id)
+			}
+			q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // too late: nothing happens
+		})
+	}
+}
+
+func TestLogIsResetWhileClientsWait(t *testing.T) {
+	h, queries := logged(t)
+	waiting, q := ask(t, h, queries, "2-0")
+	reading, current := register(t, h, hub.Options{User: "42", Resume: "7-0"}), listen(t, h, hub.Options{User: "42"})
+	h.Reset(hub.ID{Ms: 4})
+	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // of the log that was
+	h.Append("42", numbered(5))
+	for _, l := range []*listener{waiting, reading, current} {
+		wantFrames(t, l, "gap feed-reset", "5")
+	}
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "4-0"}), "gap feed-reset", "5")
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "5-0"}))
+}
+
+func TestLogLetsGoOfEntriesUnread(t *testing.T) {
+	h, _ := logged(t)
+	l := listen(t, h, hub.Options{User: "42"})
+	h.Lose(hub.ID{Ms: 20})
+	h.Append("42", numbered(21))
+	wantFrames(t, l, "gap history-expired", "21")
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "9-0"}), "gap history-expired", "21")
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "20-0"}), "21")
+}
