@@ -40,8 +40,26 @@ func StartCluster(tb testing.TB, n int, args ...string) []*Server {
 		node.Await("its cluster is in order", func() bool {
 			info := node.Do("cluster", "info").(string)
 			return strings.Contains(info, "cluster_state:ok\r\n") &&
-				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r\n", n))
+				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r\n", n)) &&
+				node.hears(n-1)
 		})
 	}
 	return nodes
+}
+
+// hears reports whether so many other nodes have a link to this one, and it to them.
+// A cluster can be in order before: what is published at a node without a link to
+// another one does not get there, and nobody says so.
+func (s *Server) hears(others int) bool {
+	s.tb.Helper()
+	to, from := 0, 0
+	for _, link := range s.Do("cluster", "links").([]any) {
+		switch link.([]any)[1] { // after "direction"
+		case "to":
+			to++
+		case "from":
+			from++
+		}
+	}
+	return to == others && from == others
 }
