@@ -50,6 +50,7 @@ type App struct {
 	log   *slog.Logger
 
 	hub     *hub.Hub
+	crowd   *sse.Crowd
 	streams *sse.Handler
 	feeds   []feed          // one for each Redis
 	stream  *redis.Log      // the one feed, if it is a stream
@@ -64,10 +65,12 @@ type App struct {
 // before anything runs. The config must have passed check.
 func NewApp(cfg Config, parts Parts) (*App, error) {
 	a := &App{cfg: cfg, parts: parts, log: parts.Log}
+	streams, connections := descriptorBudget()
 	maxClients := cfg.MaxClients.T
 	if maxClients == auto {
-		maxClients = descriptorBudget()
+		maxClients = streams
 	}
+	a.crowd = sse.NewCrowd(connections)
 	a.hub = hub.New(hub.Config{
 		Encode:            sse.EncodeEntry,
 		BroadcastUser:     cfg.BroadcastUser,
@@ -91,6 +94,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		WriteTimeout: cfg.WriteTimeout.T,
 		Retry:        cfg.Retry.T,
 		MaxAge:       cfg.MaxAge.T,
+		Crowd:        a.crowd,
 		Log:          a.log,
 	})
 	for _, server := range parts.Redis {
@@ -149,6 +153,7 @@ func (a *App) listen() (err error) {
 	// Whoever was refused would keep a connection until the idle timeout: at a
 	// full hub these used up the descriptors that are reserved for refusing.
 	a.public.SetKeepAlivesEnabled(false)
+	a.publicL = a.crowd.Attend(a.public, a.publicL)
 	return nil
 }
 

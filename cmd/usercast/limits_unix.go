@@ -2,20 +2,28 @@
 
 package main
 
-import "syscall"
+import (
+	"syscall"
 
-// descriptorReserve is kept for listeners, Redis, the admin listener, and
-// newcomers who must be told that the hub is full.
-const descriptorReserve = 256
+	"usercast/transport/sse"
+)
 
-// descriptorBudget is how many streams the process's descriptors allow; 0, no
-// limit, when that cannot be told. Go has raised the soft limit to the hard one
-// at start.
-func descriptorBudget() int {
+// Descriptors that are no stream's. The hub itself needs some for its listeners,
+// Redis, probes and whoever looks at the admin listener. Newcomers need some while
+// they ask, and to be told that the hub is full: a fifth of a low limit.
+const (
+	ownDescriptors      = 16 + sse.PassersBy
+	newcomerDescriptors = 232
+)
+
+// descriptorBudget is how many streams, and how many connections of the public
+// listener altogether, the process's descriptors allow; 0, no limit, when that
+// cannot be told. Go has raised the soft limit to the hard one at start.
+func descriptorBudget() (streams, connections int) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<40 {
-		return 0
+		return 0, 0
 	}
-	n := int(limit.Cur)
-	return max(n-min(descriptorReserve, n/4), 1)
+	connections = max(int(limit.Cur)-ownDescriptors, 2)
+	return connections - min(newcomerDescriptors, connections/5+1), connections
 }

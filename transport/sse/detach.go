@@ -34,7 +34,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 			wr, failure := detach(conn, w.Header(), opening, p)
 			return wr, true, failure
 		case !errors.Is(err, http.ErrNotSupported):
-			return nil, true, hub.ErrFailed
+			return nil, false, hub.ErrFailed
 		}
 	}
 	rw := newResponseWire(w, r, p)

@@ -22,6 +22,8 @@
 // takes nothing holds up the writes of all its streams, and no deadline of a stream
 // ends that.
 //
+// A Crowd keeps descriptors free for what is not a stream.
+//
 // # Who owns what
 //
 //	connection        the stream, from detach on; net/http before that, and for

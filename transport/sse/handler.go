@@ -25,6 +25,7 @@ type Config struct {
 	WriteTimeout time.Duration // a write that waits longer ends its stream
 	Retry        time.Duration // when a browser is to come back; jittered ±50 % per client
 	MaxAge       time.Duration // a stream's longest life, ±20 %; 0: no end
+	Crowd        *Crowd        // attends the server; nil: its connections have no bound
 	Log          *slog.Logger  // nil: silent
 }
 
@@ -105,6 +106,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
 		return
 	}
+	if isCrowded(r) {
+		w.Header().Set("Connection", "close") // the next one waits for that
+		h.notNow(w, r, "clients")
+		return
+	}
 	id, err := h.authenticate(r)
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
@@ -135,6 +141,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	if failure != 0 {
 		s.client.End(failure)
 		s.logEnd()
+		if detached {
+			h.cfg.Crowd.leave()
+		}
 		h.count(-1)
 		return
 	}

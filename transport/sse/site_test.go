@@ -81,9 +81,10 @@ func serve(t testing.TB, c config) *site {
 		server.HTTP2.WriteByteTimeout = c.sse.WriteTimeout
 	}
 	done := make(chan struct{})
-	go func() { defer close(done); server.Serve(c.listener) }()
+	attended := c.sse.Crowd.Attend(server, c.listener)
+	go func() { defer close(done); server.Serve(attended) }()
 	t.Cleanup(func() { // before the hub's: browsers come to a closed door, streams go on
-		c.listener.Close()
+		attended.Close()
 		<-done
 	})
 	t.Cleanup(func() {

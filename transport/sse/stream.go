@@ -302,6 +302,8 @@ func (s *stream) release() {
 	s.logEnd()
 	if s.done != nil {
 		close(s.done)
+	} else { // detached: the server does not know
+		s.handler.cfg.Crowd.leave()
 	}
 	s.handler.count(-1)
 }

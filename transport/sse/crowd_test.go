@@ -1,0 +1,117 @@
+package sse_test
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/transport/sse"
+)
+
+// Connections that ask for nothing take all places: newcomers are still answered.
+func TestNewcomerPastTheBoundIsTold(t *testing.T) {
+	bubble(t, config{sse: sse.Config{Crowd: sse.NewCrowd(3)}}, func(t *testing.T, s *site, l *pipeListener) {
+		silent := make([]net.Conn, 3)
+		for i := range silent {
+			silent[i] = l.dial()
+			defer silent[i].Close()
+		}
+		for range 5 {
+			got, ended := finished(open(t, l.dial(), request("user=42")))
+			if !strings.HasSuffix(plain(got), "retry: MS\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n") || !ended {
+				t.Errorf("a browser gets %q, end: %v", got, ended)
+			}
+			got, _ = finished(open(t, l.dial(), "GET /events?user=42 HTTP/1.1\r\nHost: hub.example\r\n\r\n"))
+			if !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "\r\nRetry-After: ") {
+				t.Errorf("another client gets %q", got)
+			}
+		}
+		if n := s.handler.Stats().Rejects["clients"]; n != 10 {
+			t.Errorf("%d refusals are counted, want 10", n)
+		}
+
+		// Those who ask for nothing, past the bound, do not hold up the others for long.
+		start := time.Now()
+		var dawdlers []*peer
+		for range 2 * sse.PassersBy {
+			dawdlers = append(dawdlers, open(t, l.dial(), "GET /events?user=42 HTTP/1.1\r\n"))
+		}
+		finished(open(t, l.dial(), request("user=42")))
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("the next one waits for %v", d)
+		}
+		for _, p := range dawdlers {
+			if _, ended := finished(p); !ended {
+				t.Error("one of those before is still there")
+			}
+		}
+
+		silent[0].Close()
+		synctest.Wait()
+		if got, _ := finished(open(t, l.dial(), request("user=42"))); !strings.Contains(got, "\r\n\r\nretry: ") {
+			t.Errorf("with a place free a browser gets %q", got)
+		}
+	})
+}
+
+// finished lets a peer in a bubble hear what there is.
+func finished(p *peer) (text string, ended bool) {
+	synctest.Wait()
+	return p.text()
+}
+
+// Whatever a connection was used for, its place is free afterwards.
+func TestCrowdForgetsWhoLeft(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		s := serve(t, config{sse: sse.Config{Crowd: sse.NewCrowd(1)}})
+		for _, query := range []string{"user=42", "", "user=42&event=x", "user=42"} {
+			b := admitted(t, s, http2, query)
+			b.head.Body.Close()
+			b.client.CloseIdleConnections()
+		}
+		conn, err := net.Dial("tcp", s.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "this is no request\r\n\r\n")
+		io.Copy(io.Discard, conn)
+		conn.Close()
+		b := admitted(t, s, http2, "user=42")
+		s.hub.Disconnect("42")
+		b.want("bye", `{"reason":"kicked"}`)
+		b.wantEnd()
+	})
+}
+
+type admission struct {
+	*browser
+	client *http.Client
+}
+
+// admitted asks until it is not told "busy": the place of who was there before is
+// free a moment after it has left.
+func admitted(t *testing.T, s *site, http2 bool, query string) admission {
+	t.Helper()
+	for {
+		client := newClient(t, http2, nil)
+		r, err := http.NewRequest(http.MethodGet, s.url(query), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := admission{&browser{newParser(response.Body), t, response, nil}, client}
+		if e, _, _ := b.block(); e.Type != "busy" {
+			return b
+		}
+		response.Body.Close()
+		client.CloseIdleConnections()
+	}
+}
