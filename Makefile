@@ -1,4 +1,4 @@
-.PHONY: run test check build image
+.PHONY: run test check soak build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -13,8 +13,15 @@ check:
 	@.ci/setup
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
+	go vet -tags soak ./cmd/usercast
 	go tool staticcheck ./...
 	go mod tidy -diff
+
+# Hubs of both feeds under faults at random, for MINUTES; SEED repeats a run's choices.
+MINUTES ?= 20
+soak:
+	@.ci/setup
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./cmd/usercast
 
 # A static binary, bin/usercast.
 build:
