@@ -36,16 +36,22 @@ func TestGapIsSpread(t *testing.T) {
 		want    time.Duration // for the last one
 	}{
 		{1, 5 * time.Second, 20 * time.Millisecond},
-		{1000, 5 * time.Second, time.Second}, // a thousand a second at most
+		{200, 5 * time.Second, 2 * time.Second}, // a hundred a second at most
 		{5000, 2 * time.Second, 2 * time.Second},
 		{100, 0, 0},
 	}
-	for _, test := range tests {
-		t.Run(fmt.Sprint(test.clients, "/", test.spread), func(t *testing.T) {
+	gaps := map[string]func(*hub.Hub){
+		"of all":         func(h *hub.Hub) { h.GapForAll(hub.GapRedisReconnect) },
+		"of a broadcast": func(h *hub.Hub) { h.GapFor("*", "", hub.GapTooLarge) },
+	}
+	for i := range 2 * len(tests) {
+		test, name := tests[i/2], []string{"of all", "of a broadcast"}[i%2]
+		announce := gaps[name]
+		t.Run(fmt.Sprint(name, "/", test.clients, "/", test.spread), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, hub.Config{GapSpread: test.spread})
+				h := newHub(t, hub.Config{GapSpread: test.spread, BroadcastUser: "*"})
 				heard := listenToGaps(t, h, test.clients)
-				h.GapForAll(hub.GapRedisReconnect)
+				announce(h)
 
 				time.Sleep(test.want / 2)
 				synctest.Wait()
@@ -70,12 +76,29 @@ func TestSecondGapLosesNobody(t *testing.T) {
 		h.GapForAll(hub.GapRedisReconnect)
 		time.Sleep(300 * time.Millisecond)
 		h.GapForAll(hub.GapFeedReset)
-		time.Sleep(time.Second + 10*time.Millisecond)
+		time.Sleep(1700*time.Millisecond + 20*time.Millisecond) // the rest of the first, and the second
 		synctest.Wait()
 		for i, l := range heard {
 			if got := strings.Join(l.heard(), ", "); got != "gap redis-reconnect, gap feed-reset" {
 				t.Fatalf("client %d heard %q", i, got)
 			}
+		}
+	})
+}
+
+// However often the link to Redis breaks, nobody waits for his gap for longer than
+// two times the spread.
+func TestGapsDoNotPutEachOtherOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{GapSpread: time.Second})
+		heard := listenToGaps(t, h, 1000)
+		for range 20 {
+			h.GapForAll(hub.GapRedisReconnect)
+			time.Sleep(100 * time.Millisecond)
+		}
+		synctest.Wait()
+		if n := heard.count(); n != len(heard) {
+			t.Errorf("%d of %d heard", n, len(heard))
 		}
 	})
 }

@@ -43,7 +43,7 @@ type Config struct {
 
 // gapRate is how many idle clients a second hear of a gap, until Config.GapSpread
 // is reached: each of them is a page that fetches its state anew from the app.
-const gapRate = 1000
+const gapRate = 100
 
 // A Hub routes messages to clients. All methods are safe for concurrent use.
 type Hub struct {
@@ -63,6 +63,7 @@ type Hub struct {
 	draining bool
 	closed   bool
 	spread   *spread   // the gap under way, if any
+	another  bool      // gap since that began
 	shedAt   time.Time // when shed last ended somebody
 
 	// The history: see keep.
@@ -181,7 +182,11 @@ func (h *Hub) next(e Entry) Entry {
 func (h *Hub) add(name string, e Entry) (n int) {
 	at := e.ID.point()
 	if name == h.cfg.BroadcastUser && name != "" {
-		n = h.route(h.clients, e)
+		if e.Gap != 0 {
+			h.handAll(e, false)
+		} else {
+			n = h.route(h.clients, e)
+		}
 		h.keep(&h.everybody, at, e, false)
 	} else if u := h.owner(name); u != nil {
 		n = h.route(u.clients, e)
@@ -205,24 +210,41 @@ func (h *Hub) owner(name string) *user {
 // addForAll is add for a gap that concerns everybody, whatever their topics.
 func (h *Hub) addForAll(e Entry) {
 	at := e.ID.point()
-	h.handAll(e)
+	h.handAll(e, true)
 	h.keep(&h.everybody, at, e, true)
 	h.pos = at
 }
 
-// handAll hands a gap to every client, and sees to it that those hear of it soon
-// who get nothing else.
-func (h *Hub) handAll(e Entry) {
+// handAll hands a gap to every client, forAll whatever their topics, and sees to
+// it that those hear of it soon who get nothing else.
+func (h *Hub) handAll(e Entry, forAll bool) {
 	f := h.encode(e, false)
 	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
-		if c := h.clients[i]; c.hears(e.ID) {
+		if c := h.clients[i]; c.hears(e.ID) && (forAll || c.wants(e.Topic)) {
 			h.hand(c, f, true)
 		}
 	}
 	h.shed()
+	h.spreadGap()
+}
+
+// spreadGap nudges all clients over a time. While an earlier gap is on its way, it
+// does so afterwards: gaps that come one after the other must not put each
+// other off.
+func (h *Hub) spreadGap() {
+	if h.another = h.spread.underWay(); h.another {
+		return
+	}
 	over := min(h.cfg.GapSpread, time.Duration(len(h.clients))*time.Second/gapRate)
-	h.spread.stop()
-	h.spread = spreadNudges(slices.Clone(h.clients), over)
+	h.spread = spreadNudges(slices.Clone(h.clients), over, h.gapWasSpread)
+}
+
+func (h *Hub) gapWasSpread() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.another && !h.closed {
+		h.spreadGap()
+	}
 }
 
 // route hands e to those of the clients that want its topic, encoded at most

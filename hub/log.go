@@ -86,7 +86,7 @@ func (h *Hub) Reset(newest ID) {
 	for _, c := range h.clients {
 		h.resetFor(c)
 	}
-	h.handAll(Entry{ID: newest, Gap: GapFeedReset})
+	h.handAll(Entry{ID: newest, Gap: GapFeedReset}, true)
 }
 
 // resetFor makes what a client has yet to be replayed a gap.

@@ -23,6 +23,8 @@ func due(n int, passed, over time.Duration) int {
 
 // A spread nudges clients one after the other over a time, on one timer.
 type spread struct {
+	done func() // called when all were nudged, with no lock held
+
 	mu      sync.Mutex
 	timer   *time.Timer // nil once stopped or done
 	clients []*Client
@@ -32,9 +34,9 @@ type spread struct {
 }
 
 // spreadNudges owns clients from now on.
-func spreadNudges(clients []*Client, over time.Duration) *spread {
+func spreadNudges(clients []*Client, over time.Duration, done func()) *spread {
 	rand.Shuffle(len(clients), func(i, j int) { clients[i], clients[j] = clients[j], clients[i] })
-	s := &spread{clients: clients, start: time.Now(), over: over}
+	s := &spread{clients: clients, start: time.Now(), over: over, done: done}
 	if len(clients) > 0 {
 		s.mu.Lock()
 		s.timer = time.AfterFunc(min(spreadStep, over), s.step)
@@ -44,10 +46,17 @@ func spreadNudges(clients []*Client, over time.Duration) *spread {
 }
 
 func (s *spread) step() {
+	if s.nudge() {
+		s.done()
+	}
+}
+
+// nudge nudges those whose time has come, and reports whether they were the last.
+func (s *spread) nudge() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.timer == nil {
-		return
+		return false
 	}
 	n := due(len(s.clients), time.Since(s.start), s.over)
 	for _, c := range s.clients[s.nudged:n] {
@@ -55,13 +64,22 @@ func (s *spread) step() {
 	}
 	if s.nudged = n; n == len(s.clients) {
 		s.clients, s.timer = nil, nil
-		return
+		return true
 	}
 	s.timer.Reset(spreadStep)
+	return false
 }
 
-// stop ends a spread that a newer one replaces: the clients that it has not
-// reached are in the newer one too, or have left.
+// underWay reports whether there is somebody left to nudge.
+func (s *spread) underWay() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.timer != nil
+}
+
 func (s *spread) stop() {
 	if s == nil {
 		return

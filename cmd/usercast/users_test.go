@@ -84,6 +84,9 @@ func TestUsersAPI(t *testing.T) {
 		{"/api/users/*/messages?topic=a", "to all", 200, `{"user":"*","heard":1}`},
 		{"/api/users/4:2/messages", "x", 400, "colon"},
 		{"/api/users//messages", "x", 400, "empty"},
+		{"/api/users/%FF/messages", "x", 400, "UTF-8"},
+		{"/api/users/42/messages?topic=%zz", "x", 400, "malformed"},
+		{"/api/users/42/messages?topic=a&topic=b", "x", 400, "one topic"},
 		{"/api/users/42/messages", strings.Repeat("x", 101), 413, "--max-payload"},
 	} {
 		if code, answer := post(test.path, test.body); code != test.code || !strings.Contains(answer, test.answer) {
@@ -98,6 +101,10 @@ func TestUsersAPI(t *testing.T) {
 	}
 	if a := ask(t, "GET", h.private("/api/users/42")); a.code != 200 || !strings.Contains(a.body, `"topics":["a",""]`) || strings.Count(a.body, `"since"`) != 1 {
 		t.Errorf("GET is answered with %d %s", a.code, a.body)
+	}
+	// An order is JSON, which cannot say this user: it would hit another one.
+	if a := ask(t, "DELETE", h.private("/api/users/%FF")); a.code != 400 {
+		t.Errorf("DELETE of an id that is not UTF-8 is answered with %d %s", a.code, a.body)
 	}
 	if a := ask(t, "GET", h.private("/api/users/nobody")); a.code != 200 || a.body != `{"streams":[],"user":"nobody"}`+"\n" {
 		t.Errorf("GET for nobody is answered with %d %s", a.code, a.body)

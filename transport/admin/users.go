@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 )
@@ -67,10 +68,25 @@ func user(c echo.Context) (string, error) {
 			return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not escaped properly")
 		}
 	}
+	if !utf8.ValidString(id) {
+		return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not valid UTF-8: JSON cannot say it")
+	}
 	if id == "" || strings.Contains(id, ":") {
 		return "", echo.NewHTTPError(http.StatusBadRequest, "a user id is not empty and has no colon")
 	}
 	return id, nil
+}
+
+// topic reads the query of a message, which has one topic at most.
+func topic(c echo.Context) (string, error) {
+	query, err := url.ParseQuery(c.Request().URL.RawQuery)
+	if err != nil {
+		return "", echo.NewHTTPError(http.StatusBadRequest, "the query string is malformed")
+	}
+	if len(query["topic"]) > 1 {
+		return "", echo.NewHTTPError(http.StatusBadRequest, "a message has one topic")
+	}
+	return query.Get("topic"), nil
 }
 
 func (u Users) get(c echo.Context) error {
@@ -101,6 +117,10 @@ func (u Users) post(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	topic, err := topic(c)
+	if err != nil {
+		return err
+	}
 	payload, err := io.ReadAll(http.MaxBytesReader(c.Response(), c.Request().Body, u.MaxPayload))
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return echo.NewHTTPError(http.StatusRequestEntityTooLarge, "the message is larger than --max-payload")
@@ -110,7 +130,7 @@ func (u Users) post(c echo.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
 	defer cancel()
-	receipt, err := u.Publish(ctx, id, c.QueryParam("topic"), string(payload))
+	receipt, err := u.Publish(ctx, id, topic, string(payload))
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the message: "+err.Error())
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"cmp"
+	"hash/maphash"
 	"math"
 	"strconv"
 	"strings"
@@ -50,6 +51,25 @@ type Entry struct {
 	TooLarge             bool   // Payload was over MaxPayload and is left out
 
 	order string // of a control entry
+	mark  uint64 // tells it from another entry with the same id
+}
+
+// marking is the process's: marks are never told to anybody.
+var marking = maphash.MakeSeed()
+
+// markOf is the same for the same fields, whatever their order.
+func markOf(fields map[string]any) (mark uint64) {
+	var h maphash.Hash
+	h.SetSeed(marking)
+	for name, value := range fields {
+		text, _ := value.(string)
+		h.Reset()
+		h.WriteString(name)
+		h.WriteByte(0)
+		h.WriteString(text)
+		mark += h.Sum64()
+	}
+	return mark
 }
 
 // read makes an entry of what Redis sent: the fields ch and data of a message, or
@@ -59,7 +79,7 @@ func (l *Log) read(m goredis.XMessage) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	e := Entry{ID: id}
+	e := Entry{ID: id, mark: markOf(m.Values)}
 	if order, ok := m.Values["ctl"].(string); ok {
 		e.order = order
 		return e, nil

@@ -55,6 +55,7 @@ type Log struct {
 	// Owned by Run.
 	loaded bool
 	cursor EntryID // the newest entry that was read
+	mark   uint64  // of that entry; 0: not known
 	index  uint64  // how many entries were ever added up to the cursor; see check
 
 	started atomic.Bool

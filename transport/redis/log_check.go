@@ -51,13 +51,20 @@ func (i logInfo) starts(id EntryID) bool { return i.length > 0 && !id.before(i.f
 // (anew): has it gone backwards, was something trimmed before it was read?
 func (r *logReader) settle(ctx context.Context, info logInfo, anew bool) error {
 	back := info.last.before(r.cursor) || info.counts && info.added < r.index
-	if !back && anew && info.last != r.cursor && info.starts(r.cursor) && r.cursor != (EntryID{}) {
-		// A promoted replica may lack our last entry and have got others since.
-		there, err := r.exists(ctx, r.cursor)
+	if !back && anew && info.starts(r.cursor) {
+		// A promoted replica may lack our last entry and have got others since, or
+		// have given its id to another: Redis goes on behind the newest id when the
+		// clock is behind it.
+		there, err := r.found(ctx)
 		if err != nil {
 			return err
 		}
-		back = !there && !(info.counts && !info.deleted.before(r.cursor))
+		switch there {
+		case another:
+			back = true
+		case missing:
+			back = r.cursor != (EntryID{}) && info.last != r.cursor && !(info.counts && !info.deleted.before(r.cursor))
+		}
 	}
 	if back {
 		r.reset(info)
@@ -71,17 +78,18 @@ func (r *logReader) settle(ctx context.Context, info logInfo, anew bool) error {
 // them were trimmed: not while the entry at the cursor is there, for a stream is
 // trimmed from its beginning.
 func (r *logReader) check(ctx context.Context, entries []Entry) error {
-	if there, err := r.exists(ctx, r.cursor); there || err != nil {
+	there, err := r.found(ctx)
+	if there == same || err != nil {
 		return err
 	}
 	info, err := r.info(ctx)
 	if err != nil {
 		return err
 	}
-	if info.counts && info.added < r.index+uint64(len(entries)) {
+	if there == another || info.counts && info.added < r.index+uint64(len(entries)) {
 		// Another log under the same key, whose ids happen to be later.
 		r.cfg.Reset(entries[0].ID.Before())
-		r.cursor, r.index = entries[0].ID.Before(), info.added-min(info.added, uint64(len(entries)))
+		r.cursor, r.mark, r.index = entries[0].ID.Before(), 0, info.added-min(info.added, uint64(len(entries)))
 		return nil
 	}
 	r.trimmed(info, entries)
@@ -120,22 +128,41 @@ func (r *logReader) trimmed(info logInfo, read []Entry) {
 
 func (r *logReader) lost(upTo EntryID) {
 	r.cfg.Lost(upTo)
-	r.cursor = upTo
+	r.cursor, r.mark = upTo, 0
 }
 
 func (r *logReader) reset(info logInfo) {
 	r.cfg.Reset(info.last)
-	r.cursor, r.index = info.last, info.added
+	r.cursor, r.mark, r.index = info.last, 0, info.added
 }
 
-func (r *logReader) exists(ctx context.Context, id EntryID) (bool, error) {
-	if id == (EntryID{}) {
-		return false, nil
+// What is at the cursor, next to what was read there.
+type finding int
+
+const (
+	missing finding = iota
+	same
+	another
+)
+
+// found looks at the entry at the cursor. One that was never read is taken for the
+// same, and remembered.
+func (r *logReader) found(ctx context.Context) (finding, error) {
+	if r.cursor == (EntryID{}) {
+		return missing, nil
 	}
 	var list []goredis.XMessage
 	var err error
 	r.patiently(0, func() {
-		list, err = r.client.XRangeN(context.WithoutCancel(ctx), r.cfg.Key, id.String(), id.String(), 1).Result()
+		list, err = r.client.XRangeN(context.WithoutCancel(ctx), r.cfg.Key, r.cursor.String(), r.cursor.String(), 1).Result()
 	})
-	return len(list) > 0, err
+	if err != nil || len(list) == 0 {
+		return missing, err
+	}
+	mark := markOf(list[0].Values)
+	if r.mark != 0 && r.mark != mark {
+		return another, nil
+	}
+	r.mark = mark
+	return same, nil
 }

@@ -52,5 +52,6 @@ func (r *logReader) load(ctx context.Context) error {
 	}
 	r.cfg.Load(window, floor, info.last)
 	r.loaded, r.cursor, r.index = true, info.last, info.added
-	return nil
+	_, err = r.found(ctx)
+	return err
 }

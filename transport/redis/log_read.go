@@ -139,7 +139,7 @@ func (l *Log) take(e Entry) {
 			l.count.unrouted.Add(1)
 		}
 	}
-	l.cursor = e.ID
+	l.cursor, l.mark = e.ID, e.mark
 	l.index++
 }
 

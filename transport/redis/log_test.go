@@ -255,6 +255,55 @@ func TestPromotedReplicaWithoutTheTailIsAReset(t *testing.T) {
 	f.want(t, "42: after")
 }
 
+// Redis goes on behind the newest id that it knows when its clock is behind that: a
+// promoted replica then gives ids anew that only its primary had given.
+func TestPromotedReplicaThatReusesIDsIsAReset(t *testing.T) {
+	add := func(s *redistest.Server, id, data string) { s.Do("XADD", "log", id, "ch", "user-42", "data", data) }
+	for name, after := range map[string]string{"as many": "", "more": "7-4"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			primary := redistest.Start(t)
+			replica := redistest.StartReplica(t, primary)
+			relay := redistest.StartRelay(t, primary.Addr())
+			f := follow(t, parsed(t, relay.URL()), nil)
+			add(primary, "7-1", "both")
+			replica.Await("the entry", func() bool { return replica.Do("XLEN", "log").(int64) == 1 })
+			replica.Do("REPLICAOF", "NO", "ONE")
+			for _, s := range []*redistest.Server{primary, replica} {
+				add(s, "7-2", "of "+s.Addr())
+				add(s, "7-3", "of "+s.Addr())
+			}
+			f.want(t, "42: both", "42: of "+primary.Addr(), "42: of "+primary.Addr())
+			if after != "" {
+				add(replica, after, "more")
+			}
+			relay.SetTarget(replica.Addr())
+			primary.Kill()
+			f.want(t, "reset")
+			add(replica, "8-1", "after")
+			f.want(t, "42: after")
+		})
+	}
+}
+
+// The newest entry of the window is known, too.
+func TestLogThatWasReplacedBeforeAnythingWasReadIsAReset(t *testing.T) {
+	one, other := redistest.Start(t), redistest.Start(t)
+	for _, s := range []*redistest.Server{one, other} {
+		s.Do("XADD", "log", "7-1", "ch", "user-42", "data", "of "+s.Addr())
+	}
+	for _, window := range []int64{1, 1 << 20} {
+		relay := redistest.StartRelay(t, one.Addr())
+		f := follow(t, parsed(t, relay.URL()), func(c *LogConfig) { c.WindowBytes = window })
+		if window > 1 {
+			f.want(t, "old of "+one.Addr())
+		}
+		relay.SetTarget(other.Addr())
+		one.Do("CLIENT", "KILL", "TYPE", "normal")
+		f.want(t, "reset")
+	}
+}
+
 func TestWindowIsBounded(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 1, 5000 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
