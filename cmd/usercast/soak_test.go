@@ -67,7 +67,8 @@ type soakWorld struct {
 	pages []*soakPage
 
 	ending atomic.Bool  // pages behave from now on
-	last   atomic.Int64 // number of the last message; 0: not yet known
+	rested time.Time    // when the last message was said; before last is set
+	last   atomic.Int64 // number of the last message; 0: not yet said
 	faults map[string]int
 
 	mu     sync.Mutex
@@ -137,7 +138,16 @@ func soak(t *testing.T, feed string, rng *rand.Rand, length time.Duration) {
 			return scrape(t, "http://"+h.private+"/metrics").sum("usercast_redis_connected") == 1
 		})
 	}
-	w.last.Store(int64(w.app.sayLast()))
+	eventually(t, "all pages are there", func() bool {
+		n := 0.0
+		for _, h := range w.hubs {
+			n += scrape(t, "http://"+h.private+"/metrics").sum("usercast_clients")
+		}
+		return n == soakPages
+	})
+	last := w.app.sayLast()
+	w.rested = time.Now()
+	w.last.Store(int64(last))
 	pages.Wait()
 	if feed == feedStream {
 		w.app.readTruth()
