@@ -275,7 +275,8 @@ func untilReadable(conn *net.TCPConn) error {
 // the reason was told to the read that waits all the time.
 func TestBrokenPipeIsWhatTheReadSays(t *testing.T) {
 	for told, want := range map[error]hub.Cause{
-		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.ETIMEDOUT: hub.ErrSlow, syscall.EIO: hub.ErrFailed,
+		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.ETIMEDOUT: hub.ErrSlow, syscall.EHOSTUNREACH: hub.ErrSlow,
+		syscall.EIO: hub.ErrFailed,
 	} {
 		w := newConnWire(failingConn{read: told}, patience{time.Minute, openClient(t)})
 		w.reading.Add(1)
@@ -298,8 +299,9 @@ func TestCauseOfAnError(t *testing.T) {
 	w := newConnWire(server, patience{time.Minute, openClient(t)})
 	for err, want := range map[error]hub.Cause{
 		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.EPIPE: hub.ErrClosed,
-		syscall.ETIMEDOUT: hub.ErrSlow, // a peer that has just acknowledged the handshake
-		net.ErrClosed:     hub.ErrFailed, syscall.ENOBUFS: hub.ErrFailed,
+		// A peer that has just acknowledged the handshake.
+		syscall.ETIMEDOUT: hub.ErrSlow, syscall.EHOSTUNREACH: hub.ErrSlow, syscall.ENETUNREACH: hub.ErrSlow, syscall.ECONNREFUSED: hub.ErrSlow,
+		net.ErrClosed: hub.ErrFailed, syscall.ENOBUFS: hub.ErrFailed,
 	} {
 		if got := w.cause(&net.OpError{Op: "write", Err: err}); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)

@@ -57,7 +57,7 @@ func (w *connWire) write(bufs *net.Buffers) (n int64, err error) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
 	defer func() {
-		if errors.Is(err, syscall.ETIMEDOUT) {
+		if gaveUp(err) {
 			w.failed = w.cause(err)
 		}
 	}()
@@ -159,7 +159,7 @@ func (w *connWire) cause(err error) hub.Cause {
 	case errors.Is(err, syscall.EPIPE):
 		w.reading.Wait()
 		return cmp.Or(w.left, hub.ErrClosed)
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, syscall.ETIMEDOUT):
+	case errors.Is(err, os.ErrDeadlineExceeded), gaveUp(err):
 		// Both a reader that stopped and a peer that vanished end here:
 		// TCP_USER_TIMEOUT counts a closed window as well. The former
 		// acknowledges probes of its window, each after twice the time of the one
@@ -174,3 +174,17 @@ func (w *connWire) cause(err error) hub.Cause {
 }
 
 func (w *connWire) close() { w.conn.Close() }
+
+// gaveUp reports whether the kernel has waited in vain for an acknowledgement. It then
+// says what it has heard meanwhile, if anything: a neighbour that does not answer ARP
+// or a router makes it "no route to host", a firewall "connection refused".
+func gaveUp(err error) bool {
+	for _, why := range []syscall.Errno{
+		syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ECONNREFUSED,
+	} {
+		if errors.Is(err, why) {
+			return true
+		}
+	}
+	return false
+}
