@@ -147,6 +147,7 @@ func (a *App) listen() (err error) {
 	a.public.Protocols = new(http.Protocols)
 	a.public.Protocols.SetHTTP1(true)
 	a.public.Protocols.SetUnencryptedHTTP2(true)
+	a.public.ConnContext = sse.ConnContext
 	// Streams share an HTTP/2 connection: their own deadlines cannot end a write
 	// that waits for the connection itself.
 	a.public.HTTP2 = &http.HTTP2Config{WriteByteTimeout: a.cfg.WriteTimeout.T}

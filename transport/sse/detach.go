@@ -63,6 +63,9 @@ func detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire
 	head.WriteString("\r\n")
 	head.Write(opening)
 
+	if s, ok := conn.(*socket); ok {
+		conn = s.TCPConn
+	}
 	wr := newConnWire(conn, p)
 	err := conn.SetReadDeadline(time.Time{}) // net/http's, for the request's head
 	if err == nil {

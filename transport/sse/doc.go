@@ -20,7 +20,8 @@
 // The server is somebody else's. Its WriteTimeout must be 0, and when it speaks
 // HTTP/2 its HTTP2.WriteByteTimeout should be the write timeout: a connection that
 // takes nothing holds up the writes of all its streams, and no deadline of a stream
-// ends that.
+// ends that. Its ConnContext should be ours, lest a peer that vanished counts as one
+// that left.
 //
 // A Crowd keeps descriptors free for what is not a stream.
 //

@@ -27,5 +27,9 @@ func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout ti
 	// Over MPTCP, which Go's listeners speak where they can, TCP_USER_TIMEOUT is
 	// "protocol not available".
 	lc.SetMultipathTCP(false)
-	return lc.Listen(ctx, "tcp", address)
+	l, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return listener{l, writeTimeout}, nil
 }

@@ -36,6 +36,13 @@ func acknowledges(conn net.Conn, d time.Duration) bool {
 	return time.Duration(info.Last_ack_recv)*time.Millisecond < d
 }
 
+// isOwed reports whether the peer has yet to acknowledge something, or had when the
+// kernel gave the connection up.
+func isOwed(conn net.Conn) bool {
+	info := tcpInfo(conn)
+	return info != nil && (info.State == unix.BPF_TCP_CLOSE || info.Unacked > 0 || info.Notsent_bytes > 0)
+}
+
 // hasFailed reports whether the kernel has given the connection up, which a peer
 // that merely says that it has no more to send does not bring about.
 func hasFailed(conn net.Conn) bool {

@@ -35,7 +35,7 @@ func accept(t *testing.T, sendBuffer int, writeTimeout time.Duration) (server, c
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { accepted.Close() })
-	return accepted.(*net.TCPConn), dialled.(*net.TCPConn)
+	return accepted.(*socket).TCPConn, dialled.(*net.TCPConn)
 }
 
 // control looks at a socket.

@@ -23,6 +23,7 @@ type responseWire struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	ctx    context.Context           // the request's: it ends when the peer leaves
+	socket *socket                   // nil: not known
 	armed  atomic.Pointer[time.Time] // the deadline of the write under way, or that has passed
 	closed chan struct{}
 	once   sync.Once
@@ -41,7 +42,8 @@ func newResponseWire(w http.ResponseWriter, r *http.Request, p patience) *respon
 	// The server's ReadTimeout is for the request. net/http goes on reading for the
 	// peer's leaving, and a server without deadlines (a recorder) needs none lifted.
 	rc.SetReadDeadline(time.Time{})
-	return &responseWire{patience: p, w: w, rc: rc, ctx: r.Context(), closed: make(chan struct{})}
+	s, _ := r.Context().Value(socketKey{}).(*socket)
+	return &responseWire{patience: p, w: w, rc: rc, ctx: r.Context(), socket: s, closed: make(chan struct{})}
 }
 
 func (w *responseWire) write(bufs *net.Buffers) (n int64, err error) {
@@ -118,10 +120,7 @@ func (w *responseWire) interrupt() {
 func (w *responseWire) wait() hub.Cause {
 	select {
 	case <-w.ctx.Done():
-		if w.late() { // the deadline has reset the stream
-			return hub.ErrSlow
-		}
-		return hub.ErrClosed
+		return w.gone()
 	case <-w.closed:
 		return hub.ErrFailed // the cause is known already
 	}
@@ -130,11 +129,30 @@ func (w *responseWire) wait() hub.Cause {
 func (w *responseWire) cause(err error) hub.Cause {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return hub.ErrSlow
+		return w.stalled()
 	case w.ctx.Err() != nil:
-		return hub.ErrClosed
+		return w.gone()
 	}
 	return hub.ErrFailed
+}
+
+// gone says why the request's context has ended.
+func (w *responseWire) gone() hub.Cause {
+	switch {
+	case w.late(): // the deadline has reset the stream
+		return w.stalled()
+	case w.socket != nil && w.socket.vanished.Load():
+		return hub.ErrDead
+	}
+	return hub.ErrClosed
+}
+
+// stalled says why nothing was taken for the write timeout.
+func (w *responseWire) stalled() hub.Cause {
+	if w.socket != nil && (w.socket.vanished.Load() || w.socket.isSilent()) {
+		return hub.ErrDead
+	}
+	return hub.ErrSlow
 }
 
 func (w *responseWire) close() { w.once.Do(func() { close(w.closed) }) }
