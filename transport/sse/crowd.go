@@ -30,7 +30,8 @@ func NewCrowd(most int) *Crowd {
 	return &Crowd{most: int64(most)}
 }
 
-// Attend makes a server count its connections, and returns the listener to serve.
+// Attend makes a server count its connections, and returns the listener to serve. It
+// sets the server's ConnState, and goes before its ConnContext.
 // The server's Handler must be or hold a Handler with this Crowd, which counts those
 // that leave after they were detached.
 func (c *Crowd) Attend(s *http.Server, l net.Listener) net.Listener {
@@ -45,9 +46,13 @@ func (c *Crowd) Attend(s *http.Server, l net.Listener) net.Listener {
 			c.leave()
 		}
 	}
+	before := s.ConnContext
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
 		if _, ok := conn.(*passerBy); ok {
 			return context.WithValue(ctx, crowdedKey{}, true)
+		}
+		if before != nil {
+			ctx = before(ctx, conn)
 		}
 		return ctx
 	}
