@@ -140,3 +140,30 @@ func TestUnreachableHostsAreExplained(t *testing.T) {
 		}
 	}
 }
+
+// A hub that is busy with what it has read does not hear the answer to its ping, and
+// must not take that for a silence of Redis': a new subscription would lose what waits
+// in the old one.
+func TestBusyHubDoesNotTakeRedisForSilent(t *testing.T) {
+	t.Parallel()
+	const patience = time.Second
+	server := redistest.Start(t)
+	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: patience}), func(c *Config) {
+		c.PingAfter = patience / 10
+		publish := c.Publish
+		c.Publish = func(user, topic, payload string) int {
+			if payload == "large" {
+				time.Sleep(3 * patience) // several times what it takes to be taken for silent
+			}
+			return publish(user, topic, payload)
+		}
+	})
+	h.awaitGeneration(t, 1)
+	server.Do("publish", "user-42:activity", "large")
+	server.Do("publish", "user-42:activity", "behind it")
+	h.awaitEvent(t, "42/activity/behind it")
+	if s := h.conserved(t); s.Generation != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	h.log.warnings(t, 0)
+}

@@ -133,11 +133,18 @@ func (l *link) hangUp() {
 // activity knows when bytes last came in. Bytes rather than frames: a big frame
 // on a slow line is a sign of life too, and a read is rarer than a message.
 type activity struct {
-	epoch time.Time    // immutable
-	last  atomic.Int64 // ns after epoch
+	epoch   time.Time    // immutable
+	last    atomic.Int64 // ns after epoch
+	reading atomic.Bool  // a read is under way
 }
 
+// silence is for how long nothing has come although it was waited for. One read may
+// bring messages that take many seconds to hand over on a busy machine, with more
+// behind them in the kernel: that is no silence of the peer's.
 func (a *activity) silence() time.Duration {
+	if !a.reading.Load() {
+		return 0
+	}
 	return time.Since(a.epoch) - time.Duration(a.last.Load())
 }
 
@@ -148,6 +155,8 @@ type activeConn struct {
 }
 
 func (c *activeConn) Read(b []byte) (int, error) {
+	c.read.reading.Store(true)
+	defer c.read.reading.Store(false) // after last
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.read.last.Store(int64(time.Since(c.read.epoch)))

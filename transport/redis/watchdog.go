@@ -38,7 +38,7 @@ func (g *generation) watch(ctx context.Context) {
 		if !sleep(ctx, patience) {
 			return
 		}
-		if g.link.read.last.Load() == before {
+		if g.link.read.last.Load() == before && g.link.read.silence() > 0 {
 			g.end(faultSilent)
 			return
 		}
