@@ -64,3 +64,23 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 	}
 	h.wait(t)
 }
+
+// openHTTP2 opens a stream and reads its opening block.
+func openHTTP2(t *testing.T, transport *http.Transport, url string) *page {
+	t.Helper()
+	r, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	resp, err := transport.RoundTrip(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	p := &page{head: resp, body: bufio.NewReader(resp.Body)}
+	if e, fires, err := p.block(); err != nil || fires || p.lastID == "" {
+		t.Fatalf("a stream begins with %+v, id %q, %v", e, p.lastID, err)
+	}
+	return p
+}

@@ -14,6 +14,9 @@ import (
 // that need a process of its own start it so.
 const asProgram = "TEST_BINARY_IS_USERCAST"
 
+// asReader makes it a page in a process of its own, of the stream at that address.
+const asReader = "TEST_BINARY_READS_FROM"
+
 // patience bounds waiting for something that will come. It is long because it
 // only matters to a test that fails.
 const patience = 30 * time.Second
@@ -24,6 +27,9 @@ const soon = 5 * time.Second
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
+	}
+	if addr := os.Getenv(asReader); addr != "" {
+		os.Exit(readAndTell(addr))
 	}
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections() // what the command health has asked over

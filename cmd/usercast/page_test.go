@@ -60,7 +60,16 @@ func (h *liveHub) openPages(t *testing.T, n int, query func(i int) string) []*pa
 
 // openPageAt expects a stream that stays open.
 func openPageAt(addr, query string, headers ...string) (*page, error) {
-	p, err := dialPage(addr, query, headers...)
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return openPageOn(conn, query, headers...)
+}
+
+// openPageOn is openPageAt for a connection that was dialled already.
+func openPageOn(conn net.Conn, query string, headers ...string) (*page, error) {
+	p, err := askPage(conn, query, headers...)
 	if err != nil {
 		return nil, err
 	}
@@ -68,7 +77,7 @@ func openPageAt(addr, query string, headers ...string) (*page, error) {
 		p.close()
 		return nil, fmt.Errorf("a stream is answered with %s", p.head.Status)
 	}
-	e, fires, err := p.block() // still under dialPage's deadline
+	e, fires, err := p.block() // still under askPage's deadline
 	if err == nil && (fires || p.lastID == "" || p.retry == 0) {
 		err = fmt.Errorf("a stream begins with %+v, id %q, retry %v", e, p.lastID, p.retry)
 	}
@@ -85,13 +94,17 @@ func dialPage(addr, query string, headers ...string) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	request := "GET /events?" + query + " HTTP/1.1\r\nHost: " + addr + "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
+	return askPage(conn, query, headers...)
+}
+
+func askPage(conn net.Conn, query string, headers ...string) (*page, error) {
+	request := "GET /events?" + query + " HTTP/1.1\r\nHost: " + conn.RemoteAddr().String() + "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
 	for _, h := range headers {
 		request += h + "\r\n"
 	}
 	p := &page{conn: conn}
 	conn.SetDeadline(time.Now().Add(patience))
-	_, err = io.WriteString(conn, request+"\r\n")
+	_, err := io.WriteString(conn, request+"\r\n")
 	if err == nil {
 		r := bufio.NewReaderSize(conn, 1024) // many pages are open at once
 		if p.head, err = http.ReadResponse(r, nil); err == nil {

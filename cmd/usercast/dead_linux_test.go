@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/netnstest"
+	"usercast/internal/redistest"
+)
+
+// A peer that vanishes says nothing, so the hub must find out by itself; one that is
+// merely stalled still acknowledges, and is told apart.
+func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
+	for name, vanish := range map[string]func(*netnstest.Network){
+		"cable": (*netnstest.Network).Unplug,
+		"radio": (*netnstest.Network).Mute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // each waits for timeouts
+			const ping, timeout = time.Second, 2 * time.Second
+			network := netnstest.New(t)
+			server := redistest.Start(t)
+			h := startHub(t, server, "--listen", network.Host()+":0", "--ping-interval", ping.String(), "--write-timeout", timeout.String(), "--send-buffer", "4096")
+			app := newPublisher(t, server.Addr())
+			r := remote{t, h, network}
+			here := h.openPages(t, 3, func(int) string { return "user=here" })
+			r.open("idle", 0)
+			r.open("idle", 0)
+			r.openHTTP2("idle")
+			for _, p := range []*page{r.open("busy", 0), r.openHTTP2("busy")} {
+				app.publish(t, "user-busy", "before")
+				p.want(t, "before")
+			}
+			r.open("large", 0)
+			r.openHTTP2("large")
+			const dead = 7
+
+			r.open("stalled", 2048)
+			large := strings.Repeat("x", 1<<20)
+			app.publish(t, "user-stalled", large)
+			ended := func(reason string) float64 { return h.scrape(t).with("usercast_disconnects_total", reason) }
+			within(t, timeout+soon, "the stalled peer is slow", func() bool { return ended("slow") == 1 })
+
+			vanish(network)
+			app.publish(t, "user-large", large)
+			within(t, ping+timeout+soon, "the others are gone", func() bool {
+				app.publish(t, "user-busy", "after")
+				return h.hub.Stats().Clients == len(here)
+			})
+			h.wantMetrics(t, map[string]float64{
+				"usercast_disconnects_total" + reasonLabel("dead"): dead,
+				"usercast_disconnects_total":                       dead + 1,
+			})
+			app.publish(t, "user-*", "hello")
+			for _, p := range here {
+				p.want(t, "hello")
+			}
+		})
+	}
+}
+
+// A remote opens streams from the far end of a network.
+type remote struct {
+	t       *testing.T
+	hub     *liveHub
+	network *netnstest.Network
+}
+
+func (r remote) open(user string, receiveBuffer int) *page {
+	r.t.Helper()
+	p, err := openPageOn(r.dial(receiveBuffer), "user="+user)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// openHTTP2 opens a stream on a connection of its own.
+func (r remote) openHTTP2(user string) *page {
+	r.t.Helper()
+	conn := r.dial(0)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{
+		Protocols:   protocols,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}
+	r.t.Cleanup(transport.CloseIdleConnections)
+	return openHTTP2(r.t, transport, r.hub.public("/events?user="+user))
+}
+
+func (r remote) dial(receiveBuffer int) (conn net.Conn) {
+	r.t.Helper()
+	var err error
+	r.network.In(func() { conn, err = dialSmall(r.hub.PublicAddr(), receiveBuffer) })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn.(*net.TCPConn).SetLinger(0) // a FIN that nobody acknowledges would keep the namespace
+	r.t.Cleanup(func() { conn.Close() })
+	return conn
+}

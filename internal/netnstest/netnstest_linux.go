@@ -1,0 +1,152 @@
+// Package netnstest gives a test a peer on another network: a namespace that is
+// joined to this machine by a cable, which can be pulled out, so that the peer
+// vanishes without a FIN or a reset. All of it is gone when the test ends.
+package netnstest
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Network is a namespace and a veth pair between it and this machine.
+type Network struct {
+	tb                testing.TB
+	name              string // of the namespace
+	near, far         string // the cable's two ends
+	nearAddr, farAddr netip.Addr
+}
+
+// New makes one. That needs root and iproute2: without, it skips the test, but fails
+// it in CI.
+func New(tb testing.TB) *Network {
+	tb.Helper()
+	id := fmt.Sprintf("%08x", rand.Uint32())
+	n := &Network{tb: tb, name: "netnstest-" + id, near: "nt" + id + "n", far: "nt" + id + "f"}
+	if err := run("netns", "add", n.name); err != nil {
+		const what = "a network namespace needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN) and iproute2"
+		if os.Getenv("CI") == "true" {
+			tb.Fatalf("%s: %v", what, err)
+		}
+		tb.Skipf("%s: %v", what, err)
+	}
+	tb.Cleanup(func() {
+		// The cable first: a socket that is still open would keep the namespace.
+		for _, args := range [][]string{{"link", "del", n.near}, {"netns", "del", n.name}} {
+			if err := run(args...); err != nil {
+				tb.Error(err)
+			}
+		}
+	})
+	n.nearAddr = freeNet(tb)
+	n.farAddr = n.nearAddr.Next()
+	n.do("link", "add", n.near, "type", "veth", "peer", "name", n.far, "netns", n.name)
+	n.do("addr", "add", n.nearAddr.String()+"/30", "dev", n.near)
+	n.do("-n", n.name, "addr", "add", n.farAddr.String()+"/30", "dev", n.far)
+	n.do("link", "set", n.near, "up")
+	// So that a peer whose cable is out becomes unreachable, which a socket then says
+	// it has failed with, within a test's timeouts. By itself it takes 3 s.
+	n.do("ntable", "change", "name", "arp_cache", "dev", n.near, "retrans", "100")
+	n.do("-n", n.name, "link", "set", n.far, "up")
+	return n
+}
+
+// Host is the address that this machine has on the network.
+func (n *Network) Host() string { return n.nearAddr.String() }
+
+// In runs f on a thread inside the namespace. A socket that f makes stays there.
+func (n *Network) In(f func()) {
+	n.tb.Helper()
+	errs := make(chan error)
+	go func() { errs <- n.in(f) }()
+	if err := <-errs; err != nil {
+		n.tb.Fatal(err)
+	}
+}
+
+func (n *Network) in(f func()) error {
+	home, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return err
+	}
+	defer home.Close()
+	away, err := os.Open("/var/run/netns/" + n.name)
+	if err != nil {
+		return err
+	}
+	defer away.Close()
+	// The thread is lost with this goroutine unless it finds its way back.
+	runtime.LockOSThread()
+	if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("enter the namespace: %w", err)
+	}
+	f()
+	if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("leave the namespace: %w", err)
+	}
+	runtime.UnlockOSThread()
+	return nil
+}
+
+// Unplug pulls the cable out at the far end.
+func (n *Network) Unplug() {
+	n.tb.Helper()
+	n.do("-n", n.name, "link", "set", n.far, "down")
+}
+
+// Mute loses all that the far end sends, as when a radio link gets too weak one way:
+// nobody on this side can see it.
+func (n *Network) Mute() {
+	n.tb.Helper()
+	n.do("-n", n.name, "route", "add", "blackhole", n.nearAddr.String()+"/32")
+}
+
+func (n *Network) do(args ...string) {
+	n.tb.Helper()
+	if err := run(args...); err != nil {
+		n.tb.Fatal(err)
+	}
+}
+
+func run(args ...string) error {
+	out, err := exec.Command("ip", args...).CombinedOutput()
+	if err == nil {
+		return nil
+	}
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		err = errors.New(strings.TrimSpace(string(out)))
+	}
+	return fmt.Errorf("ip %s: %w", strings.Join(args, " "), err)
+}
+
+// freeNet is the first host's address of a /30 of 10.0.0.0/8 that no interface of
+// this machine is in.
+func freeNet(tb testing.TB) netip.Addr {
+	tb.Helper()
+	taken, err := net.InterfaceAddrs()
+	if err != nil {
+		tb.Fatal(err)
+	}
+next:
+	for range 100 {
+		r := rand.Uint32()
+		addr := netip.AddrFrom4([4]byte{10, byte(r >> 16), byte(r >> 8), byte(r)&^3 | 1})
+		for _, a := range taken {
+			if p, err := netip.ParsePrefix(a.String()); err == nil && p.Contains(addr) {
+				continue next
+			}
+		}
+		return addr
+	}
+	tb.Fatal("no free network in 10.0.0.0/8")
+	return netip.Addr{}
+}
