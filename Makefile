@@ -1,4 +1,4 @@
-.PHONY: run test check soak build image
+.PHONY: run test check soak measure build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -22,6 +22,11 @@ MINUTES ?= 20
 soak:
 	@.ci/setup
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./cmd/usercast
+
+# What a test can only measure: needs some minutes, and the machine for itself.
+measure:
+	@.ci/setup
+	USERCAST_MEASURE=1 go test -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
 
 # A static binary, bin/usercast.
 build:
