@@ -164,7 +164,8 @@ func (c *Client) Position() (id ID, ok bool) {
 	if c.cause != 0 {
 		at = c.final
 	}
-	return c.hub.id(later(at, c.skip)), len(c.queue) == 0 && !c.lost && !c.replaying
+	// One that is ahead of this hub keeps its id until the log has got there.
+	return c.hub.id(later(at, c.skip)), len(c.queue) == 0 && !c.lost && !c.replaying && !at.before(c.skip)
 }
 
 // Nudge wakes the consumer although nothing may be queued, for a ping.

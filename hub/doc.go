@@ -22,7 +22,7 @@
 // # Invariants
 //
 // Tests bear their numbers, here and, where a connection is part of them, in
-// transport/sse. Those that are missing belong to what is not built yet.
+// transport/sse. (10, that a drain waits for the hub's own count, is cmd/usercast's.)
 //
 //	 1  Publish never waits for a client; no lock is held during I/O.
 //	 2  A queue has one consumer; frames reach the socket in the order of Publish.

@@ -23,7 +23,7 @@ type Frame struct {
 	Wire     []byte
 	ID       ID
 	Gap      Gap       // not zero: a gap
-	Replayed bool      // made anew for one client that comes back
+	Replayed bool      // made anew for clients that come back
 	Taken    time.Time // when the hub got the entry; zero if replayed
 
 	holders atomic.Int32 // clients in whose queue it is, or who are writing it

@@ -3,6 +3,7 @@ package hub
 import (
 	"slices"
 	"time"
+	"weak"
 )
 
 // kept is an entry of the history. It is in the list of its owner, and in the one
@@ -14,7 +15,10 @@ type kept struct {
 	forAll         bool // whatever their topics
 	since          time.Time
 	owner          *user // Hub.everybody for what concerns all; nil: only its id counts
-	older, newer   *kept
+	// Frames that were made of it for a replay, plain and named, as long as somebody
+	// writes them: thousands who come back at once share them.
+	frames       [2]weak.Pointer[Frame]
+	older, newer *kept
 }
 
 // entryOverhead is about what an entry costs beside its strings, in bytes.

@@ -80,6 +80,7 @@ type Hub struct {
 	floor  point        // all later entries are kept
 	ids    deque[point] // of all that is kept
 	reset  *point       // where the log last went backwards; nil: it has not
+	ahead  []*Client    // those with an id that is later than pos: see overtake
 }
 
 // New makes a hub that nobody is connected to.
@@ -181,6 +182,7 @@ func (h *Hub) next(e Entry) Entry {
 // add routes the newest entry, keeps it, and moves the sequence on.
 func (h *Hub) add(name string, e Entry) (n int) {
 	at := e.ID.point()
+	h.overtake(at, false)
 	if name == h.cfg.BroadcastUser && name != "" {
 		if e.Gap != 0 {
 			h.handAll(e, false)
@@ -191,6 +193,9 @@ func (h *Hub) add(name string, e Entry) (n int) {
 	} else if u := h.owner(name); u != nil {
 		n = h.route(u.clients, e)
 		h.keep(u, at, e, false)
+	}
+	if h.isLog() && !h.keeps() { // it may have been somebody's who comes later
+		h.floor = at
 	}
 	h.pos = at
 	return n
@@ -203,6 +208,7 @@ func (h *Hub) owner(name string) *user {
 	if u == nil && h.isLog() && h.keeps() {
 		u = &user{name: name}
 		h.users[name] = u
+		h.charge(u, true)
 	}
 	return u
 }
@@ -210,6 +216,7 @@ func (h *Hub) owner(name string) *user {
 // addForAll is add for a gap that concerns everybody, whatever their topics.
 func (h *Hub) addForAll(e Entry) {
 	at := e.ID.point()
+	h.overtake(at, true)
 	h.handAll(e, true)
 	h.keep(&h.everybody, at, e, true)
 	h.pos = at
@@ -261,7 +268,7 @@ func (h *Hub) route(clients []*Client, e Entry) (n int) {
 			f = &named
 		}
 		if *f == nil {
-			*f = h.encode(e, c.named)
+			*f = h.encode(e, f == &named)
 		}
 		if h.hand(c, *f, false) {
 			n++

@@ -42,6 +42,7 @@ func (h *Hub) loadedFor(c *Client) {
 // record keeps an entry that nobody gets live.
 func (h *Hub) record(name string, e Entry) {
 	at := e.ID.point()
+	h.overtake(at, false)
 	switch {
 	case name == "":
 		h.keep(nil, at, e, false)
@@ -83,6 +84,7 @@ func (h *Hub) Reset(newest ID) {
 	}
 	at := newest.point()
 	h.pos, h.floor, h.reset = at, at, &at
+	h.ahead = nil
 	for _, c := range h.clients {
 		h.resetFor(c)
 	}
@@ -97,7 +99,11 @@ func (h *Hub) resetFor(c *Client) {
 	case r == nil:
 	case r.live: // what is left is older than what is queued
 		if r.cursor.before(r.until) {
+			r.asked, r.query = false, nil
 			r.fail(r.until, GapHistoryExpired)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.wake()
 		}
 	default:
 		r.asked, r.query = false, nil

@@ -1,5 +1,7 @@
 package hub
 
+import "weak"
+
 // A replay is what a client that came back has yet to get before its queue's
 // turn. It reads the history bit by bit, at the pace of the client's writer: what
 // the history lets go of before it was read becomes a gap. All fields are guarded
@@ -11,13 +13,15 @@ type replay struct {
 	// With a log it is so at the end, because a replay may take long.
 	live  bool
 	until point
-	gap   Gap // to be announced next, with the cursor as its id
+	gap   Gap  // to be announced next, with the cursor as its id
+	told  bool // the log has answered all that was asked
 
 	// Waiting for the log.
 	asked   bool   // and not answered
 	query   *Query // nil: the log is yet to be loaded
 	unsent  bool   // the query is
 	fresh   bool   // nothing to resume: came before the log was loaded
+	ahead   bool   // the cursor is an id that this hub had not seen when it asked
 	read    []Entry
 	covered point // read has all up to here
 }
@@ -38,6 +42,15 @@ type Query struct {
 	client *Client
 }
 
+// Gone reports whether nobody waits for the answer any more.
+func (q *Query) Gone() bool {
+	h := q.client.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	r := q.client.replay
+	return r == nil || r.query != q || q.client.index < 0
+}
+
 // Answer is the reply to a Query; it may be given from any goroutine, once. The
 // entries are those after Query.After and up to covered, in order; if covered is
 // before Query.UpTo, the hub asks again for the rest. A gap says why there is no
@@ -56,9 +69,10 @@ func (q *Query) Answer(entries []Entry, covered ID, gap Gap) {
 	case gap == GapUnknownID && !r.live:
 		r.fail(h.pos, gap)
 	case gap != 0:
-		r.fail(h.floor, GapHistoryExpired)
+		r.fail(later(h.floor, r.cursor), GapHistoryExpired) // one that is ahead of this hub must not go back
 	default:
 		r.read, r.covered = entries, covered.point()
+		r.told = !covered.point().before(q.UpTo.point())
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -71,13 +85,38 @@ func (r *replay) fail(to point, gap Gap) {
 		to = r.until // the queue has what is later
 	}
 	r.cursor, r.gap = to, gap
-	r.read = nil
+	r.read, r.covered, r.ahead = nil, point{}, false
 }
 
 // goLive lets the queue have what comes from now on.
 func (c *Client) goLive(r *replay) {
 	r.live, r.until = true, later(c.hub.pos, r.cursor)
-	c.skip = r.until // a cursor ahead of the hub: another one was quicker
+	c.skip = r.until
+	if c.hub.pos.before(c.skip) { // another hub was quicker
+		c.hub.ahead = append(c.hub.ahead, c)
+	}
+}
+
+// overtake looks, before the sequence moves on to a place, for clients whose id is
+// not later than that. If no entry of the log has the id, the log has lost its
+// tail before this hub saw it: what came instead was skipped for the client. When
+// the place is that of a loss, that is what the client hears of.
+func (h *Hub) overtake(at point, loss bool) {
+	if len(h.ahead) == 0 {
+		return
+	}
+	still := h.ahead[:0]
+	for _, c := range h.ahead {
+		switch {
+		case at.before(c.skip):
+			still = append(still, c)
+		case c.index < 0, c.skip == at, loss:
+		default:
+			h.hand(c, h.encode(Entry{ID: h.id(at.pred()), Gap: GapFeedReset}, false), false)
+		}
+	}
+	clear(h.ahead[len(still):])
+	h.ahead = still
 }
 
 // hears reports whether an entry goes into the client's queue: not while it has
@@ -147,8 +186,13 @@ func (h *Hub) resume(c *Client, r *replay, at point) {
 
 // ask makes a query; the caller sends it once no lock is held.
 func (h *Hub) ask(c *Client, r *replay) {
-	r.asked, r.unsent = true, true
-	r.query = &Query{User: c.user.name, After: h.id(r.cursor), UpTo: h.id(h.floor), client: c}
+	r.asked, r.unsent, r.told = true, true, false
+	r.ahead = h.pos.before(r.cursor)
+	upTo := h.floor
+	if r.live && r.until.before(upTo) { // the queue has what is later
+		upTo = r.until
+	}
+	r.query = &Query{User: c.user.name, After: h.id(r.cursor), UpTo: h.id(upTo), client: c}
 }
 
 // nowhere is an id that no stream can be resumed from, here or elsewhere.
@@ -162,25 +206,58 @@ func (c *Client) replayed() (frames []*Frame, again bool) {
 	h := c.hub
 	h.mu.Lock()
 	entries, query, again := c.nextEntries()
+	for _, e := range entries {
+		var f *Frame // nil: to be made
+		if e.kept != nil {
+			f = e.kept.frames[c.variant(e.Entry)].Value()
+		}
+		frames = append(frames, f)
+	}
 	h.mu.Unlock()
 	if query != nil {
 		h.cfg.Older(query)
 		return nil, true
 	}
-	size := 0
-	for _, e := range entries {
-		f := &Frame{Wire: h.cfg.Encode(nil, e, c.named && e.Gap == 0), ID: e.ID, Gap: e.Gap, Replayed: true}
-		frames = append(frames, f)
-		size += len(f.Wire)
+	for i, e := range entries {
+		if frames[i] == nil {
+			frames[i] = &Frame{Wire: h.cfg.Encode(nil, e.Entry, c.variant(e.Entry) == 1), ID: e.ID, Gap: e.Gap, Replayed: true}
+			h.share(e.kept, c.variant(e.Entry), frames[i])
+		}
 	}
-	if len(frames) > 0 && !c.hold(frames, size) {
+	if len(frames) > 0 && !c.hold(frames) {
 		return nil, true // it has ended
 	}
 	return frames, again
 }
 
-// hold counts frames that were not in the queue as taken.
-func (c *Client) hold(frames []*Frame, bytes int) bool {
+// variant is how an entry is encoded for the client: 1 with the topic in the event's
+// name, else 0.
+func (c *Client) variant(e Entry) int {
+	if c.named && e.Gap == 0 {
+		return 1
+	}
+	return 0
+}
+
+// share lets others who come back have a frame, too.
+func (h *Hub) share(k *kept, variant int, f *Frame) {
+	if k == nil {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	k.frames[variant] = weak.Make(f)
+}
+
+// A replayed entry is kept, unless the log has brought it.
+type replayedEntry struct {
+	Entry
+	kept *kept
+}
+
+// hold counts frames that were not in the queue as taken. They are no part of what
+// the queues hold together: it is the history that bounds them.
+func (c *Client) hold(frames []*Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.replaying {
@@ -189,13 +266,12 @@ func (c *Client) hold(frames []*Frame, bytes int) bool {
 	for _, f := range frames {
 		c.hub.count.enqueued(f)
 	}
-	c.flight += bytes
 	return true
 }
 
 // nextEntries is one step of the replay: entries to write, or a query to send;
 // again says that there is more to do at once. h.mu is held.
-func (c *Client) nextEntries() (entries []Entry, query *Query, again bool) {
+func (c *Client) nextEntries() (entries []replayedEntry, query *Query, again bool) {
 	h, r := c.hub, c.replay
 	if r == nil {
 		return nil, nil, true
@@ -215,18 +291,32 @@ func (c *Client) nextEntries() (entries []Entry, query *Query, again bool) {
 	if r.gap != 0 {
 		e := Entry{ID: h.id(r.cursor), Gap: r.gap}
 		r.gap = 0
-		return []Entry{e}, nil, true
+		return []replayedEntry{{e, nil}}, nil, true
 	}
 	if r.read != nil || r.cursor.before(r.covered) {
 		return c.fromLog(r), nil, true
 	}
 	if floor := h.completeFrom(c.user); r.cursor.before(floor) && !(r.live && r.cursor == r.until) {
-		if h.isLog() && c.index >= 0 {
-			h.ask(c, r)
-		} else {
+		switch {
+		case !h.isLog():
 			r.fail(floor, GapHistoryExpired)
+		case c.index < 0: // the log has it: the browser keeps its id, and the next hub goes on from there
+			c.giveUpReplay()
+		default:
+			// A window that is shorter than a scan takes would always be one step ahead.
+			if r.told && !r.live {
+				c.goLive(r)
+			}
+			h.ask(c, r)
 		}
 		return nil, nil, true
+	}
+	if r.ahead && !h.pos.before(r.cursor) {
+		// This hub has got there meanwhile, and knows better than the log that was asked.
+		if r.ahead = false; !h.isKnown(r.cursor) {
+			r.fail(h.pos, GapUnknownID)
+			return nil, nil, true
+		}
 	}
 	if !r.live {
 		r.until = later(h.pos, r.cursor)
@@ -245,12 +335,12 @@ func (c *Client) nextEntries() (entries []Entry, query *Query, again bool) {
 }
 
 // fromLog takes a batch of what the log has answered.
-func (c *Client) fromLog(r *replay) (batch []Entry) {
+func (c *Client) fromLog(r *replay) (batch []replayedEntry) {
 	for size := 0; len(r.read) > 0 && len(batch) < replayBatch && size < replayBytes; r.read = r.read[1:] {
 		e := r.read[0]
 		r.cursor = e.ID.point()
 		if c.wants(e.Topic) {
-			batch = append(batch, e)
+			batch = append(batch, replayedEntry{e, nil})
 			size += len(e.Payload)
 		}
 	}
@@ -262,7 +352,7 @@ func (c *Client) fromLog(r *replay) (batch []Entry) {
 }
 
 // fromHistory takes a batch of what the hub holds.
-func (c *Client) fromHistory(r *replay) (batch []Entry) {
+func (c *Client) fromHistory(r *replay) (batch []replayedEntry) {
 	h := c.hub
 	const look = 16 * replayBatch // a filter may let none of them through
 	list, all := h.between(nil, c.user, r.cursor, r.until, look)
@@ -273,7 +363,7 @@ func (c *Client) fromHistory(r *replay) (batch []Entry) {
 		}
 		r.cursor = k.at
 		if k.forAll || c.wants(k.topic) {
-			batch = append(batch, Entry{ID: h.id(k.at), Topic: k.topic, Payload: k.payload, Gap: k.gap})
+			batch = append(batch, replayedEntry{Entry{ID: h.id(k.at), Topic: k.topic, Payload: k.payload, Gap: k.gap}, k})
 			size += len(k.payload)
 		}
 	}

@@ -395,3 +395,72 @@ func (c *replayClient) take(t *testing.T) {
 	}
 	c.last = id.Seq
 }
+
+// Replays do not count as what readers leave lying: the history bounds them.
+func TestReplaysOfManyEndNobody(t *testing.T) {
+	h := keeping(t, func(c *hub.Config) { c.QueueTotalBytes = 1 << 20; c.HistoryBytes = 64 << 20 })
+	first := listen(t, h, hub.Options{User: "42"})
+	payload := strings.Repeat("x", 4096)
+	for range 64 {
+		h.Publish("*", "", payload) // 256 KiB of history
+		first.drain()
+	}
+	var all []*listener
+	for range 20 {
+		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+		l.Take(nil) // its writer is in the middle of its write
+		all = append(all, l)
+	}
+	t.Logf("%d bytes in flight of %d kept", h.Stats().QueueBytes, h.Stats().HistoryBytes)
+	other := listen(t, h, hub.Options{User: "7"})
+	h.Publish("7", "", "x")
+	_ = other
+	n := 0
+	for _, l := range all {
+		if l.Cause() != 0 {
+			n++
+		}
+	}
+	if n > 0 {
+		t.Errorf("%d of %d healthy clients that are being replayed were ended as slow", n, len(all))
+	}
+}
+
+func TestUserIsForgottenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := keeping(t, nil)
+		for range 3 { // within one tick of the clock
+			listen(t, h, hub.Options{User: "42"}).End(hub.ErrClosed)
+		}
+		time.Sleep(5 * time.Minute)
+		if s := h.Stats(); s.HistoryBytes != 0 {
+			t.Errorf("%d bytes of history", s.HistoryBytes)
+		}
+	})
+}
+
+func TestReplaysShareTheirFrames(t *testing.T) {
+	h := keeping(t, nil)
+	first := listen(t, h, hub.Options{User: "42"})
+	h.Publish("42", "a", "one")
+	h.Publish("*", "", "two")
+	first.drain()
+	var plain, named [][]*hub.Frame
+	for i := range 6 {
+		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String(), Named: i%2 == 1})
+		frames, _ := l.Take(nil)
+		if i%2 == 1 {
+			named = append(named, frames)
+		} else {
+			plain = append(plain, frames)
+		}
+		defer l.Settle(frames, len(frames))
+	}
+	for i := range plain {
+		for k := range 2 {
+			if plain[i][k] != plain[0][k] || named[i][k] != named[0][k] || plain[i][k] == named[i][k] {
+				t.Errorf("client %d has a frame %d of its own", i, k)
+			}
+		}
+	}
+}

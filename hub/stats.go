@@ -20,7 +20,7 @@ type Stats struct {
 	Gaps            map[Gap]uint64   // gaps written to a socket
 	HistoryEntries  int              // kept for clients that come back
 	HistoryBytes    int64            // of these, with what they cost beside their text
-	QueueBytes      int64            // waiting or being written, gaps included; a frame that many share counts once
+	QueueBytes      int64            // waiting or being written, gaps included, replayed ones not; a frame that many share counts once
 }
 
 // Stats takes a snapshot. Its figures are read one after the other: they add up
@@ -61,11 +61,11 @@ type counters struct {
 	deliveryBytes atomic.Uint64
 	discards      [causeCount]atomic.Uint64
 	gaps          [gapCount]atomic.Uint64
-	bytes         atomic.Int64 // of the frames that somebody holds, each once
+	bytes         atomic.Int64 // of the frames that somebody holds, each once; not of replayed ones
 }
 
 func (n *counters) enqueued(f *Frame) {
-	if f.holders.Add(1) == 1 {
+	if !f.Replayed && f.holders.Add(1) == 1 {
 		n.bytes.Add(int64(len(f.Wire)))
 	}
 	if f.Gap == 0 {
@@ -80,7 +80,7 @@ func (n *counters) enqueued(f *Frame) {
 // released is for frames that a client holds no longer.
 func (n *counters) released(frames []*Frame) {
 	for _, f := range frames {
-		if f.holders.Add(-1) == 0 {
+		if !f.Replayed && f.holders.Add(-1) == 0 {
 			n.bytes.Add(-int64(len(f.Wire)))
 		}
 	}

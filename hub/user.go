@@ -13,8 +13,9 @@ type user struct {
 	kept    deque[*kept]
 	// floor is where the entries that are kept begin: all later ones of this user
 	// are among them. With a log, Hub.floor says it for all users.
-	floor point
-	left  time.Time // when the last client left; zero: somebody is here
+	floor   point
+	left    time.Time // when the last client left; zero: somebody is here
+	charged bool      // the history pays for it: nobody is here
 }
 
 // A departure is a user without a client, whose entries are kept for a while.
@@ -35,10 +36,8 @@ func (h *Hub) arrive(c *Client, name string) {
 	}
 	if len(u.clients) == 0 {
 		h.present++
-		if !u.left.IsZero() {
-			u.left = time.Time{}
-			h.keptBytes -= userOverhead
-		}
+		u.left = time.Time{}
+		h.charge(u, false)
 	}
 	u.clients = append(u.clients, c)
 	c.user = u
@@ -59,13 +58,15 @@ func (h *Hub) depart(c *Client) {
 	h.present--
 	switch {
 	case h.isLog():
+		h.charge(u, true)
 		h.forgetIfEmpty(u)
+		h.trim()
 	case h.cfg.HistoryPerUser <= 0 || h.cfg.HistoryAge <= 0:
 		h.forget(u)
 	default:
 		u.left = time.Now()
 		h.departures.pushBack(departure{u, u.left})
-		h.keptBytes += userOverhead
+		h.charge(u, true)
 		h.trim()
 		h.scheduleSweep()
 	}
@@ -76,16 +77,27 @@ func (h *Hub) forget(u *user) {
 	for u.kept.len() > 0 {
 		h.drop(u.kept.at(0))
 	}
-	if !u.left.IsZero() {
+	u.left = time.Time{} // it may have departed more than once
+	h.charge(u, false)
+	delete(h.users, u.name)
+}
+
+// charge makes the history pay for a user who is not here, or no longer.
+func (h *Hub) charge(u *user, yes bool) {
+	switch {
+	case yes && !u.charged:
+		h.keptBytes += userOverhead
+	case !yes && u.charged:
 		h.keptBytes -= userOverhead
 	}
-	delete(h.users, u.name)
+	u.charged = yes
 }
 
 // forgetIfEmpty drops a user of whom nothing is here. With a log, what is kept of
 // all users has one floor, so nothing is lost with the user.
 func (h *Hub) forgetIfEmpty(u *user) {
 	if u != &h.everybody && len(u.clients) == 0 && u.kept.len() == 0 {
+		h.charge(u, false)
 		delete(h.users, u.name)
 	}
 }

@@ -23,8 +23,8 @@ const (
 // defaults are in the tags; PRODUCT.md's table is made of them.
 type Config struct {
 	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Public listener: the stream, /livez and /readyz (${default})."`
-	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: /metrics, health, /debug/pprof/ (${default})."`
-	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards /debug/pprof/; without one it answers this machine only."`
+	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: /metrics, health, /api/users, /debug/pprof/ (${default})."`
+	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards /api and /debug/pprof/; without one they answer this machine only."`
 	Path           string   `default:"/events" help:"Path of the stream (${default})."`
 	AllowOrigin    []string `placeholder:"ORIGIN" help:"Origin of a page on another host that may open streams with credentials, exactly as browsers send it; repeatable."`
 
@@ -32,7 +32,7 @@ type Config struct {
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of that stream (${default})."`
 
 	ChannelPrefix  string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
-	ControlChannel string `placeholder:"NAME" help:"Channel on which hubs hear orders (usercast:<prefix>control)."`
+	ControlChannel string `placeholder:"NAME" help:"With pubsub: channel on which hubs hear orders (usercast:<prefix>control)."`
 	BroadcastUser  string `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
 	MaxPayload     size   `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
 
@@ -52,9 +52,9 @@ type Config struct {
 	SendBuffer size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
 
 	// What a browser that was away for a moment gets when it is back.
-	HistoryPerUser count    `default:"256" placeholder:"N" help:"Newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
-	HistoryAge     duration `default:"2m" placeholder:"DURATION" help:"For how long they are kept; 0: not at all (${default})."`
-	HistoryBytes   size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that they may take together; 0: none are kept (${default})."`
+	HistoryPerUser count    `default:"256" placeholder:"N" help:"With pubsub: newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
+	HistoryAge     duration `default:"2m" placeholder:"DURATION" help:"With pubsub: for how long they are kept; 0: not at all (${default})."`
+	HistoryBytes   size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that kept messages may take together, with stream those of all users; 0: none are kept (${default})."`
 
 	MaxClients        autoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
 	MaxClientsPerUser count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
