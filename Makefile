@@ -13,7 +13,7 @@ check:
 	@.ci/setup
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
-	go vet -tags soak ./cmd/usercast
+	go vet -tags soak,measure ./cmd/usercast
 	go tool staticcheck ./...
 	go mod tidy -diff
 
@@ -26,7 +26,7 @@ soak:
 # What a test can only measure: needs some minutes, and the machine for itself.
 measure:
 	@.ci/setup
-	USERCAST_MEASURE=1 go test -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
+	go test -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
 
 # A static binary, bin/usercast.
 build:

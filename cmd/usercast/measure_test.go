@@ -1,4 +1,4 @@
-//go:build unix
+//go:build measure
 
 package main
 
@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,9 +23,6 @@ import (
 // stalled, turn and turn about, for the machine does not stay the same. The same is
 // published in both: without the stalled readers, their messages are nobody's.
 func TestMeasureStalledReadersBesideFiveThousand(t *testing.T) {
-	if os.Getenv("USERCAST_MEASURE") == "" {
-		t.Skip("measures, and needs the machine for itself: make measure")
-	}
 	const (
 		streams, rate           = 5000, 5000
 		stalled, large, perUser = 100, 10_000, 10 // messages a second to each stalled one, and their bytes
