@@ -28,8 +28,6 @@ type sim struct {
 	clients []*simClient
 	saved   []savedID
 	resets  int
-	cutAt   uint64 // ids later than this and up to cutEnd are from a lost tail
-	cutEnd  uint64
 	trace   []string
 	lost    map[uint64]bool
 	used    map[uint64]bool
@@ -52,10 +50,8 @@ type simClient struct {
 	user    string
 	topics  []string
 	last    uint64 // complete up to here
-	old     bool   // last belongs to a lost tail
 	void    bool   // has no real id: a gap must come first
 	mustGap bool   // reset since: a gap must come before the first entry after
-	seen    map[uint64]bool
 	pending []*hub.Frame
 }
 
