@@ -1,6 +1,9 @@
 package hub
 
-import "weak"
+import (
+	"time"
+	"weak"
+)
 
 // A replay is what a client that came back has yet to get before its queue's
 // turn. It reads the history bit by bit, at the pace of the client's writer: what
@@ -218,11 +221,15 @@ func (c *Client) replayed() (frames []*Frame, again bool) {
 		h.cfg.Older(query)
 		return nil, true
 	}
+	made := false
 	for i, e := range entries {
 		if frames[i] == nil {
 			frames[i] = &Frame{Wire: h.cfg.Encode(nil, e.Entry, c.variant(e.Entry) == 1), ID: e.ID, Gap: e.Gap, Replayed: true}
-			h.share(e.kept, c.variant(e.Entry), frames[i])
+			made = made || e.kept != nil
 		}
+	}
+	if made {
+		c.share(entries, frames)
 	}
 	if len(frames) > 0 && !c.hold(frames) {
 		return nil, true // it has ended
@@ -239,14 +246,15 @@ func (c *Client) variant(e Entry) int {
 	return 0
 }
 
-// share lets others who come back have a frame, too.
-func (h *Hub) share(k *kept, variant int, f *Frame) {
-	if k == nil {
-		return
+// share lets others who come back have the frames, too.
+func (c *Client) share(entries []replayedEntry, frames []*Frame) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	for i, e := range entries {
+		if e.kept != nil {
+			e.kept.frames[c.variant(e.Entry)] = weak.Make(frames[i])
+		}
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	k.frames[variant] = weak.Make(f)
 }
 
 // A replayed entry is kept, unless the log has brought it.
@@ -265,6 +273,10 @@ func (c *Client) hold(frames []*Frame) bool {
 	}
 	for _, f := range frames {
 		c.hub.count.enqueued(f)
+	}
+	// The queue waits for the replay. Whoever takes that is no slow reader.
+	if !c.overSince.IsZero() {
+		c.overSince = time.Now()
 	}
 	return true
 }

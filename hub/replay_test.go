@@ -464,3 +464,44 @@ func TestReplaysShareTheirFrames(t *testing.T) {
 		}
 	}
 }
+
+// Messages that come during a long replay wait in the queue, for longer than its
+// bounds allow: as long as the replay goes on, that ends nobody.
+func TestQueueWaitsForTheReplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const grace = 250 * time.Millisecond
+		h := keeping(t, func(c *hub.Config) {
+			c.QueueFrames, c.QueueGrace, c.HistoryPerUser = 10, grace, 1000
+		})
+		first := listen(t, h, hub.Options{User: "42"})
+		for i := range 500 {
+			h.Publish("42", "", fmt.Sprint(i))
+			first.drain()
+		}
+		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+		for i := range 30 {
+			h.Publish("42", "", fmt.Sprint(500+i))
+			first.drain()
+		}
+		for range 500 / 64 {
+			time.Sleep(grace * 4 / 5) // a reader that takes its time
+			frames, _ := l.Take(nil)
+			l.Settle(frames, len(frames))
+		}
+		texts, cause := l.drain()
+		if cause != 0 || len(texts) == 0 || texts[len(texts)-1] != "529" {
+			t.Errorf("cause %v, the last is %q", word(cause), texts[max(0, len(texts)-1):])
+		}
+
+		stopped := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+		stopped.Take(nil)
+		for range 30 {
+			h.Publish("42", "", "more")
+			first.drain()
+		}
+		time.Sleep(2 * grace)
+		if stopped.Cause() != hub.ErrSlow {
+			t.Errorf("a reader that stopped in its replay is not ended: %v", word(stopped.Cause()))
+		}
+	})
+}
