@@ -111,9 +111,9 @@ func (p *scanPass) run(ctx context.Context, c *goredis.Client) error {
 		}
 	}
 	p.open = nil
-	err = p.read(ctx, c, searches)
+	err = p.read(ctx, c, info, searches)
 	for _, s := range searches {
-		if !s.done { // only after an error
+		if !s.done { // only after an error, or when what was read ends in a hole
 			p.open = append(p.open, s.Query)
 		}
 	}
@@ -160,8 +160,10 @@ func (p *scanPass) verdicts(ctx context.Context, c *goredis.Client, info logInfo
 	return verdicts, nil
 }
 
-// read goes through the stream from where the first search begins.
-func (p *scanPass) read(ctx context.Context, c *goredis.Client, searches []*search) error {
+// read goes through the stream from where the first search begins, as long as
+// nothing is removed from under it. What it leaves undone is to be judged again: the
+// place where it begins may be gone.
+func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo, searches []*search) error {
 	if len(searches) == 0 {
 		return nil
 	}
@@ -175,7 +177,7 @@ func (p *scanPass) read(ctx context.Context, c *goredis.Client, searches []*sear
 		}
 	}
 	at := searches[0].After
-	for scanned := 0; ; {
+	for scanned, first := 0, true; ; first = false {
 		page, err := c.XRangeN(ctx, p.log.cfg.Key, at.String(), end.String(), readCount).Result()
 		if err != nil {
 			return err
@@ -183,6 +185,16 @@ func (p *scanPass) read(ctx context.Context, c *goredis.Client, searches []*sear
 		entries, err := p.log.readAll(page)
 		if err != nil {
 			return err
+		}
+		// Each page begins with the last entry of the one before it: had it been trimmed
+		// meanwhile, so might have been others, behind it, that nobody has read.
+		if !first {
+			if len(entries) == 0 || entries[0].ID != at {
+				return nil
+			}
+			entries = entries[1:]
+		} else if !info.joins(at, entries) {
+			return nil
 		}
 		for _, e := range entries {
 			at = e.ID
@@ -212,8 +224,17 @@ func (p *scanPass) read(ctx context.Context, c *goredis.Client, searches []*sear
 		if left == 0 {
 			return nil
 		}
-		at.Seq++ // the next page begins behind; it ends at the largest id if Seq is at its end
 	}
+}
+
+// joins reports whether nothing is missing between a place and the entries that were
+// read from there on, as far as the verdict on the place is older than they.
+func (i logInfo) joins(at EntryID, entries []Entry) bool {
+	if len(entries) == 0 {
+		return at == i.last || i.length == 0
+	}
+	first := entries[0].ID
+	return first == at || first.Before() == at || at == (EntryID{}) && i.length > 0 && first == i.first
 }
 
 // offer gives an entry to the searches that want it.
