@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 
 	goredis "github.com/redis/go-redis/v9"
 )
@@ -47,32 +48,67 @@ func newLogInfo(x *goredis.XInfoStream, err error) (info logInfo, _ error) {
 // starts is the first entry that is there, or what would come after the newest.
 func (i logInfo) starts(id EntryID) bool { return i.length > 0 && !id.before(i.first) }
 
-// settle looks at a log from which nothing new came, or that was out of sight
-// (anew): has it gone backwards, was something trimmed before it was read?
-func (r *logReader) settle(ctx context.Context, info logInfo, anew bool) error {
-	back := info.last.before(r.cursor) || info.counts && info.added < r.index
-	if !back && anew && info.starts(r.cursor) {
-		// A promoted replica may lack our last entry and have got others since, or
-		// have given its id to another: Redis goes on behind the newest id when the
-		// clock is behind it.
-		there, err := r.found(ctx)
-		if err != nil {
-			return err
-		}
-		switch there {
-		case another:
-			back = true
-		case missing:
-			back = r.cursor != (EntryID{}) && info.last != r.cursor && !(info.counts && !info.deleted.before(r.cursor))
-		}
+// replaced reports whether the log is not the one that was read: it went backwards, or
+// another stands under the same key. Info is from after the look at the cursor; read
+// are entries behind it.
+func (r *logReader) replaced(there finding, info logInfo, read []Entry) bool {
+	switch {
+	case info.last.before(r.cursor), there == another:
+		return true
+	case info.counts && info.added < r.index+uint64(len(read)):
+		return true // Redis counts all that were ever added: it began anew
+	case there == same:
+		return false
+	case info.starts(r.cursor):
+		// What is older is there, so ours was not trimmed. A promoted replica may lack it
+		// and have got others since.
+		return info.last != r.cursor && !(info.counts && !info.deleted.before(r.cursor))
 	}
-	if back {
-		r.reset(info)
-		return nil
+	// Ours was trimmed, and all before it: at least as many are gone.
+	return info.counts && info.added-info.length < r.index
+}
+
+// idle looks at a log from which nothing new came.
+func (r *logReader) idle(ctx context.Context) error {
+	info, err := r.info(ctx)
+	if err != nil {
+		return err
 	}
-	r.trimmed(info, nil)
+	if info.last != r.cursor {
+		return r.look(ctx)
+	}
+	r.settle(same, info)
 	return nil
 }
+
+// look compares the log with what was read of it.
+func (r *logReader) look(ctx context.Context) error {
+	there, err := r.found(ctx) // before info: a stream loses entries, it gets none back
+	if err != nil {
+		return err
+	}
+	info, err := r.info(ctx)
+	if err != nil {
+		return err
+	}
+	r.settle(there, info)
+	return nil
+}
+
+// settle says if the log was replaced, or if something was trimmed before it was read.
+func (r *logReader) settle(there finding, info logInfo) {
+	switch {
+	case r.replaced(there, info, nil):
+		r.reset(info)
+	case info.last == r.cursor:
+		r.index = info.added // with those that XDEL took before they were read
+	default:
+		r.trimmed(info, nil)
+	}
+}
+
+// errReset says that what was read is not to be handed over: Reset has gone past it.
+var errReset = errors.New("the log was replaced")
 
 // check looks, before entries are handed over, whether some between the cursor and
 // them were trimmed: not while the entry at the cursor is there, for a stream is
@@ -86,19 +122,17 @@ func (r *logReader) check(ctx context.Context, entries []Entry) error {
 	if err != nil {
 		return err
 	}
-	if there == another || info.counts && info.added < r.index+uint64(len(entries)) {
-		// Another log under the same key, whose ids happen to be later.
-		r.cfg.Reset(entries[0].ID.Before())
-		r.cursor, r.mark, r.index = entries[0].ID.Before(), 0, info.added-min(info.added, uint64(len(entries)))
-		return nil
+	if r.replaced(there, info, entries) {
+		r.reset(info)
+		return errReset
 	}
 	r.trimmed(info, entries)
 	return nil
 }
 
 // trimmed says so if entries later than the cursor were trimmed that are not among
-// those that were read. Redis counts all that were ever added; what is no longer
-// there, less what was added up to the cursor, was removed after it.
+// those that were read. What is no longer there, less what was added up to the cursor,
+// was removed after it.
 func (r *logReader) trimmed(info logInfo, read []Entry) {
 	if info.last == r.cursor || info.starts(r.cursor) {
 		return
@@ -109,9 +143,10 @@ func (r *logReader) trimmed(info logInfo, read []Entry) {
 	}
 	gone := uint64(0) // of those that were read
 	for _, e := range read {
-		if info.length == 0 || e.ID.before(info.first) {
-			gone++
+		if upTo.before(e.ID) {
+			break
 		}
+		gone++
 	}
 	if len(read) > 0 {
 		upTo = read[0].ID.Before()
@@ -120,8 +155,11 @@ func (r *logReader) trimmed(info logInfo, read []Entry) {
 		r.lost(upTo)
 		return
 	}
+	if n := len(read); n > 0 && gone == uint64(n) && info.last != read[n-1].ID {
+		return // what is missing may have been behind them: the next look, from there, says so
+	}
 	if removed := info.added - info.length; removed > r.index+gone {
-		r.index += removed - r.index - gone
+		r.index = removed - gone
 		r.lost(upTo)
 	}
 }

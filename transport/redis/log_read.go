@@ -70,11 +70,7 @@ func (r *logReader) begin(ctx context.Context) (err error) {
 	if !r.loaded {
 		return r.load(ctx)
 	}
-	info, err := r.info(ctx)
-	if err != nil {
-		return err
-	}
-	return r.settle(ctx, info, true)
+	return r.look(ctx)
 }
 
 // next waits for entries and hands them over.
@@ -87,11 +83,7 @@ func (r *logReader) next(ctx context.Context) error {
 		}).Result()
 	})
 	if errors.Is(err, goredis.Nil) { // nothing came
-		info, err := r.info(ctx)
-		if err != nil {
-			return err
-		}
-		return r.settle(ctx, info, false)
+		return r.idle(ctx)
 	}
 	if err != nil {
 		return err
@@ -101,7 +93,9 @@ func (r *logReader) next(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := r.check(ctx, entries); err != nil {
+		if err := r.check(ctx, entries); errors.Is(err, errReset) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 		for _, e := range entries {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -186,8 +187,22 @@ func TestLogWentBackwards(t *testing.T) {
 		"DEL, made anew": func(s *redistest.Server) {
 			s.Do("EVAL", `redis.call("DEL", KEYS[1]) redis.call("XADD", KEYS[1], "1-1", "ch", "user-42", "data", "unread") return 1`, 1, "log")
 		},
+		"DEL, made anew on both sides of the cursor": func(s *redistest.Server) {
+			s.Do("EVAL", `redis.call("DEL", KEYS[1])
+				for i = 1, 3 do redis.call("XADD", KEYS[1], "1-" .. i, "ch", "user-42", "data", "unread") end
+				redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") return 1`, 1, "log")
+		},
+		"DEL, made anew and longer": func(s *redistest.Server) {
+			s.Do("EVAL", `redis.call("DEL", KEYS[1])
+				for i = 1, 500 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") end return 1`, 1, "log")
+		},
+		"DEL, made anew, longer and trimmed": func(s *redistest.Server) {
+			s.Do("EVAL", `redis.call("DEL", KEYS[1])
+				for i = 1, 500 do redis.call("XADD", KEYS[1], "MAXLEN", 498, "*", "ch", "user-42", "data", "unread") end return 1`, 1, "log")
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := redistest.Start(t)
 			f := follow(t, parsed(t, server.URL()), nil)
 			for range 3 {
@@ -196,6 +211,8 @@ func TestLogWentBackwards(t *testing.T) {
 			f.want(t, "42: x", "42: x", "42: x")
 			fault(server)
 			f.want(t, "reset")
+			idle := callsOf(t, server, "xinfo|stream") + 2
+			f.await(t, "a look", func() bool { return callsOf(t, server, "xinfo|stream") >= idle })
 			xadd(server, "user-42", "after")
 			f.want(t, "42: after")
 		})
@@ -221,6 +238,102 @@ func TestTrimmedBeforeItWasReadIsLost(t *testing.T) {
 	f.want(t, "lost", "42: 2")
 	xadd(server, "user-42", "last")
 	f.want(t, "42: last")
+}
+
+// One reset, however many batches stand behind the cursor.
+func TestLongLogMadeAnewIsOneReset(t *testing.T) {
+	server := redistest.Start(t)
+	f := follow(t, parsed(t, server.URL()), nil)
+	const add = `for i = 1, ARGV[1] do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`
+	server.Do("EVAL", add, 1, "log", 700)
+	f.await(t, "all", func() bool { return f.Stats().Received == 700 })
+	f.heard = nil
+	server.Do("EVAL", `redis.call("DEL", KEYS[1]) `+add, 1, "log", 500)
+	f.want(t, "reset")
+	idle := callsOf(t, server, "xinfo|stream") + 3
+	f.await(t, "a look", func() bool { return callsOf(t, server, "xinfo|stream") >= idle })
+	xadd(server, "user-42", "after")
+	f.want(t, "42: after")
+}
+
+// What was trimmed behind a batch while the batch was under way is not said to have
+// been before it.
+func TestLossIsAnnouncedWhereItWas(t *testing.T) {
+	id := func(n uint64) EntryID { return EntryID{n, 0} }
+	for name, test := range map[string]struct {
+		read        []uint64
+		first, last uint64 // first 0: all are gone
+		added       uint64 // one entry for each millisecond, if as many as last
+		during      []string
+		next        uint64 // then it reads this; 0: nothing more came
+		after       []string
+	}{
+		"before, the batch is there":        {[]uint64{8, 9}, 8, 9, 9, []string{"lost 7-max"}, 0, nil},
+		"before, half of the batch is gone": {[]uint64{8, 9}, 9, 9, 9, []string{"lost 7-max"}, 0, nil},
+		"before, the batch is all":          {[]uint64{8, 9}, 0, 9, 9, []string{"lost 7-max"}, 0, nil},
+		"none, the batch is gone":           {[]uint64{6, 7}, 8, 9, 9, nil, 8, nil},
+		"behind the batch":                  {[]uint64{6, 7}, 9, 9, 9, nil, 9, []string{"lost 8-max"}},
+		"behind the batch, all gone":        {[]uint64{6, 7}, 0, 9, 9, nil, 0, []string{"lost 9-0"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var heard []string
+			l := &Log{cursor: id(5), index: 5}
+			l.cfg.Append = func(Entry) int { return 1 }
+			l.cfg.Lost = func(upTo EntryID) {
+				heard = append(heard, strings.ReplaceAll("lost "+upTo.String(), "18446744073709551615", "max"))
+			}
+			r := &logReader{Log: l}
+			info := logInfo{first: id(test.first), last: id(test.last), added: test.added, counts: true}
+			if test.first > 0 {
+				info.length = test.last - test.first + 1
+			}
+			batch := func(ids ...uint64) (entries []Entry) {
+				for _, n := range ids {
+					entries = append(entries, Entry{ID: id(n), User: "42"})
+				}
+				return entries
+			}
+			read := func(entries []Entry, want []string) {
+				t.Helper()
+				heard = nil
+				if r.replaced(missing, info, entries) {
+					t.Fatal("replaced")
+				}
+				r.trimmed(info, entries)
+				for _, e := range entries {
+					r.take(e)
+				}
+				if !slices.Equal(heard, want) {
+					t.Errorf("heard %q, want %q", heard, want)
+				}
+			}
+			read(batch(test.read...), test.during)
+			if test.next > 0 {
+				read(batch(test.next), test.after)
+			} else {
+				read(nil, test.after)
+			}
+			if r.index > test.added {
+				t.Errorf("index %d of %d", r.index, test.added)
+			}
+		})
+	}
+}
+
+// What was deleted before it was read is not taken for a loss when all is trimmed.
+func TestDeletedUnreadEntryIsNoLoss(t *testing.T) {
+	server := redistest.Start(t)
+	f := follow(t, parsed(t, server.URL()), nil)
+	xadd(server, "user-42", "first")
+	f.want(t, "42: first")
+	server.Do("EVAL", `local id = redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "deleted")
+		redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "one") redis.call("XDEL", KEYS[1], id) return 1`, 1, "log")
+	f.want(t, "42: one")
+	idle := callsOf(t, server, "xinfo|stream") + 2
+	f.await(t, "a look", func() bool { return callsOf(t, server, "xinfo|stream") >= idle })
+	server.Do("XTRIM", "log", "MAXLEN", "0")
+	xadd(server, "user-42", "two")
+	f.want(t, "42: two")
 }
 
 func TestDeletedEntryIsNoReset(t *testing.T) {
