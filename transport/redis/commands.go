@@ -28,8 +28,9 @@ const (
 // go-redis's pool closes idle connections only when it is asked for one.
 type Commands struct {
 	server *Server
-	idle   time.Duration // after which an unused connection is closed
-	slots  chan struct{} // one token for each connection lent; full: callers wait
+	idle   time.Duration           // after which an unused connection is closed
+	slots  chan struct{}           // one token for each connection lent; full: callers wait
+	wrap   func(net.Conn) net.Conn // each connection, as soon as it is made
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -47,7 +48,12 @@ type command struct {
 
 // NewCommands makes a pool without connections.
 func NewCommands(server *Server) *Commands {
-	return &Commands{server: server, idle: idleCommand, slots: make(chan struct{}, maxCommands)}
+	return &Commands{
+		server: server,
+		idle:   idleCommand,
+		slots:  make(chan struct{}, maxCommands),
+		wrap:   func(conn net.Conn) net.Conn { return conn },
+	}
 }
 
 // Publish sends a payload to a channel and returns how many subscribers of that
@@ -138,7 +144,7 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	}
 	c.mu.Unlock()
 	hangUp(surplus...)
-	return &command{client: c.server.newClient(key), key: key}, nil
+	return &command{client: c.server.newClient(key, c.wrap), key: key}, nil
 }
 
 // give takes a connection back. One that failed is closed: a reply may still be
@@ -198,13 +204,16 @@ func isElsewhere(err error) bool {
 
 // newClient makes a client that connects when it is first used, in a cluster to
 // the owner of the key, or to any node when key is "".
-func (s *Server) newClient(key string) *goredis.Client {
+func (s *Server) newClient(key string, wrap func(net.Conn) net.Conn) *goredis.Client {
 	to := target{key: key}
 	opt := s.options()
 	opt.ContextTimeoutEnabled = true // callers' deadlines count
 	opt.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		far, err := s.dial(ctx, to)
-		return far.conn, err
+		if err != nil {
+			return nil, err
+		}
+		return wrap(far.conn), nil
 	}
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
 		if _, _, err := s.admit(ctx, cn, to); err != nil {

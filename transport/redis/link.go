@@ -19,6 +19,9 @@ type link struct {
 	pubsub *goredis.PubSub
 	read   activity
 
+	// Set before its first use.
+	patience time.Duration // how long a read may bring nothing; 0: as long as go-redis lets it
+
 	// Set by the time that its first use returns.
 	addr   string // what it dialled
 	state  string // what a node said of its cluster: "ok", "fail"; "" where there is none, or it will not tell
@@ -70,6 +73,9 @@ func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Cont
 		l.addr = far.addr
 		if !l.adopt(far.raw) {
 			return nil, context.Cause(ctx)
+		}
+		if l.patience > 0 {
+			return &patientConn{Conn: far.conn, ctx: ctx, patience: l.patience}, nil
 		}
 		return &activeConn{Conn: far.conn, read: &l.read}, nil
 	}
@@ -163,6 +169,27 @@ func (c *activeConn) Read(b []byte) (int, error) {
 	}
 	return n, err
 }
+
+// patientConn bounds the silence of the other end rather than the time that a whole
+// reply takes, as go-redis does: many big entries on a slow line take longer than any
+// answer should, and would be asked for, and given up, for ever.
+type patientConn struct {
+	net.Conn
+	ctx      context.Context // ends reading, if only when something comes, or patience does
+	patience time.Duration
+}
+
+func (c *patientConn) Read(b []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	if err := c.Conn.SetReadDeadline(time.Now().Add(c.patience)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
+}
+
+func (c *patientConn) SetReadDeadline(time.Time) error { return nil }
 
 // refusals keeps the reason why Redis turned a connection away at its first
 // command, HELLO (protected mode, maxclients). go-redis takes any error reply to

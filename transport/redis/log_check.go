@@ -18,9 +18,7 @@ type logInfo struct {
 }
 
 func (r *logReader) info(ctx context.Context) (info logInfo, err error) {
-	var x *goredis.XInfoStream
-	r.patiently(0, func() { x, err = r.client.XInfoStream(context.WithoutCancel(ctx), r.cfg.Key).Result() })
-	return newLogInfo(x, err)
+	return newLogInfo(r.client.XInfoStream(context.WithoutCancel(ctx), r.cfg.Key).Result())
 }
 
 func newLogInfo(x *goredis.XInfoStream, err error) (info logInfo, _ error) {
@@ -189,11 +187,7 @@ func (r *logReader) found(ctx context.Context) (finding, error) {
 	if r.cursor == (EntryID{}) {
 		return missing, nil
 	}
-	var list []goredis.XMessage
-	var err error
-	r.patiently(0, func() {
-		list, err = r.client.XRangeN(context.WithoutCancel(ctx), r.cfg.Key, r.cursor.String(), r.cursor.String(), 1).Result()
-	})
+	list, err := r.client.XRangeN(context.WithoutCancel(ctx), r.cfg.Key, r.cursor.String(), r.cursor.String(), 1).Result()
 	if err != nil || len(list) == 0 {
 		return missing, err
 	}

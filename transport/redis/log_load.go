@@ -3,8 +3,6 @@ package redis
 import (
 	"context"
 	"slices"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // entryCost is what an entry counts beside its text when it is held in memory.
@@ -21,10 +19,7 @@ func (r *logReader) load(ctx context.Context) error {
 	var size int64
 	whole := info.length == 0
 	for end := info.last; info.length > 0 && size < r.cfg.WindowBytes; end = window[len(window)-1].ID.Before() {
-		var page []goredis.XMessage
-		r.patiently(0, func() {
-			page, err = r.client.XRevRangeN(context.WithoutCancel(ctx), r.cfg.Key, end.String(), "-", readCount).Result()
-		})
+		page, err := r.client.XRevRangeN(context.WithoutCancel(ctx), r.cfg.Key, end.String(), "-", readCount).Result()
 		if err != nil {
 			return err
 		}

@@ -22,12 +22,13 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 		primary, err = introduce(ctx, c, l.missing)
 		return err
 	})
+	cn.patience = l.cfg.Block + l.cfg.Server.answerTimeout
 	var wg sync.WaitGroup
 	defer cn.close()
 	defer wg.Wait()
 	defer end(nil)
 
-	r := &logReader{Log: l, client: cn.client, end: end}
+	r := &logReader{Log: l, client: cn.client}
 	err = r.begin(ctx)
 	var since time.Time
 	if err == nil {
@@ -52,16 +53,7 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 // logReader reads over one connection.
 type logReader struct {
 	*Log
-	client *goredis.Client
-	end    context.CancelCauseFunc
-}
-
-// patiently runs one command, and ends the generation when no answer comes in
-// time: go-redis gives a blocking command ten seconds more than it asks for.
-func (r *logReader) patiently(wait time.Duration, run func()) {
-	timer := time.AfterFunc(wait+r.cfg.Server.answerTimeout, func() { r.end(faultSilent) })
-	defer timer.Stop()
-	run()
+	client *goredis.Client // its link bounds how long Redis may be silent
 }
 
 // begin loads the window on the first connection, and looks on every later one
@@ -75,13 +67,9 @@ func (r *logReader) begin(ctx context.Context) (err error) {
 
 // next waits for entries and hands them over.
 func (r *logReader) next(ctx context.Context) error {
-	var streams []goredis.XStream
-	var err error
-	r.patiently(r.cfg.Block, func() {
-		streams, err = r.client.XRead(context.WithoutCancel(ctx), &goredis.XReadArgs{
-			Streams: []string{r.cfg.Key, r.cursor.String()}, Count: readCount, Block: r.cfg.Block,
-		}).Result()
-	})
+	streams, err := r.client.XRead(context.WithoutCancel(ctx), &goredis.XReadArgs{
+		Streams: []string{r.cfg.Key, r.cursor.String()}, Count: readCount, Block: r.cfg.Block,
+	}).Result()
 	if errors.Is(err, goredis.Nil) { // nothing came
 		return r.idle(ctx)
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"time"
 
@@ -52,6 +53,9 @@ func (l *Log) Ask(q Query) {
 func (l *Log) scan(ctx context.Context) {
 	commands := NewCommands(l.cfg.Server)
 	defer commands.Close()
+	commands.wrap = func(conn net.Conn) net.Conn {
+		return &patientConn{Conn: conn, ctx: ctx, patience: l.cfg.Server.answerTimeout}
+	}
 	for {
 		select {
 		case <-ctx.Done():

@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -512,5 +514,75 @@ func TestQueriesAreAnswered(t *testing.T) {
 	server.Restart() // without a file: another log
 	if r := <-c; r.err != ErrUnknownID {
 		t.Errorf("answer of the new log: %+v", r)
+	}
+}
+
+// throttled stands before a server and lets answers through at a rate.
+func throttled(t *testing.T, target string, bytesPerSecond int) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	t.Cleanup(func() { l.Close() })
+	pass := func(client net.Conn) {
+		defer client.Close()
+		server, err := net.Dial("tcp", target)
+		if err != nil {
+			return
+		}
+		wg.Go(func() { io.Copy(server, client); server.Close() })
+		buf := make([]byte, bytesPerSecond/100)
+		for {
+			n, err := server.Read(buf)
+			if err != nil {
+				return
+			}
+			if _, err := client.Write(buf[:n]); err != nil {
+				return
+			}
+			time.Sleep(time.Duration(n) * time.Second / time.Duration(bytesPerSecond))
+		}
+	}
+	wg.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() { pass(client) })
+		}
+	})
+	return "redis://" + l.Addr().String()
+}
+
+// A reply may take longer than an answer may, as long as something comes: when it is
+// read live, loaded, and asked for.
+func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
+	server := redistest.Start(t)
+	s, err := ParseServer(throttled(t, server.Addr(), 20<<20), ServerOptions{AnswerTimeout: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change := func(c *LogConfig) {
+		c.MaxPayload, c.WindowBytes = 1<<20, 12<<20
+		c.Load = func(window []Entry, _, _ EntryID) {
+			if len(window) < 100 {
+				t.Errorf("window of %d", len(window))
+			}
+		}
+		c.Append = func(Entry) int { return 1 }
+	}
+	f := follow(t, s, func(c *LogConfig) { change(c); c.Load = func([]Entry, EntryID, EntryID) {} })
+	server.Do("EVAL", `for i = 1, 200 do redis.call("XADD", KEYS[1], i .. "-0", "ch", "user-42", "data", ARGV[1]) end return 1`,
+		1, "log", strings.Repeat("x", 100<<10))
+	f.await(t, "all", func() bool { return f.Stats().Routed == 200 })
+	follow(t, s, change)
+	if r := f.askFor("7", EntryID{1, 0}, EntryID{200, 0}); r.err != nil || r.covered != (EntryID{200, 0}) {
+		t.Errorf("after %v: %v", r.covered, r.err)
+	}
+	if n := f.Stats().Generation; n != 1 {
+		t.Errorf("%d generations", n)
 	}
 }
