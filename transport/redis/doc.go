@@ -25,7 +25,8 @@
 // nothing that Redis still has; that something was trimmed before it was read, or
 // that the stream went backwards, it finds with XINFO's counts (Redis 7; before that
 // it takes a trimmed cursor for a loss). Queries for older entries are answered by
-// one scanner, over a connection of the commands' kind, all that wait in one pass.
+// one scanner, over a connection of the commands' kind, hundreds in one pass, the one
+// that has waited longest first.
 //
 // # Where Redis is
 //

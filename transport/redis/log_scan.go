@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"errors"
+	"maps"
 	"net"
 	"slices"
 	"time"
@@ -28,13 +29,21 @@ type Query struct {
 	// ErrTrimmed or ErrUnknownID. While Redis is away the answer waits; once Run has
 	// ended there is none.
 	Answer func(entries []Entry, covered EntryID, err error)
+	// Gone reports that nobody waits for the answer any more: there may be none then.
+	// Nil: never. It is called from another goroutine and must not block.
+	Gone func() bool
 }
 
-// Bounds of one scan: what it reads, and what one answer holds.
+// Bounds of one pass: what it reads, how many queries it serves, what one answer
+// holds, and how many places it asks for at once: for each the entry there comes, of up
+// to MaxPayload. The answers of a pass are 64 MiB at most and an entry more for each,
+// less what they have in common.
 const (
 	scanEntries   = 20_000
+	scanQueries   = 256
 	answerEntries = 1000
-	answerBytes   = 1 << 20
+	answerBytes   = 256 << 10
+	scanPlaces    = 16
 )
 
 // Ask puts a query to the log. It returns at once.
@@ -48,8 +57,8 @@ func (l *Log) Ask(q Query) {
 	}
 }
 
-// scan answers queries, all that wait in one pass over the stream, one pass at a
-// time: browsers that come back by the thousand cost no more than one that does.
+// scan answers queries, hundreds in one pass over the stream, one pass at a time:
+// browsers that come back by the hundred cost hardly more than one that does.
 func (l *Log) scan(ctx context.Context) {
 	commands := NewCommands(l.cfg.Server)
 	defer commands.Close()
@@ -62,27 +71,58 @@ func (l *Log) scan(ctx context.Context) {
 			return
 		case <-l.asked:
 		}
-		l.mu.Lock()
-		queries := l.waiting
-		l.waiting = nil
-		l.mu.Unlock()
-		for len(queries) > 0 {
-			pass := scanPass{log: l, open: queries}
+		for queries := l.more(nil); len(queries) > 0; queries = l.more(queries) {
+			pass := newScanPass(l, queries)
 			err := commands.do(ctx, l.cfg.Key, func(c *goredis.Client) error { return pass.run(ctx, c) })
 			if ctx.Err() != nil {
 				return
 			}
-			if queries = pass.open; err != nil && !sleep(ctx, jitter(500*time.Millisecond)) {
+			if queries = pass.left(); err != nil && !sleep(ctx, jitter(500*time.Millisecond)) {
 				return
 			}
 		}
 	}
 }
 
-// scanPass is one pass over the stream.
+// more adds what was asked meanwhile to the queries that wait, and drops those that
+// nobody waits for.
+func (l *Log) more(queries []Query) []Query {
+	l.mu.Lock()
+	queries = append(queries, l.waiting...)
+	l.waiting = nil
+	l.mu.Unlock()
+	return slices.DeleteFunc(queries, func(q Query) bool { return q.Gone != nil && q.Gone() })
+}
+
+// scanPass is one pass over the stream. It begins where the query begins that has
+// waited longest, and serves with it those that begin there or behind it: if each
+// began at the earliest place, some might never be come to.
 type scanPass struct {
-	log  *Log
-	open []Query // yet to be answered
+	log      *Log
+	queries  []*search // all that wait, the longest waiting first
+	searches []*search // those of them that it serves
+}
+
+func newScanPass(l *Log, queries []Query) *scanPass {
+	p := &scanPass{log: l}
+	for _, q := range queries {
+		s := &search{Query: q}
+		p.queries = append(p.queries, s)
+		if len(p.searches) < scanQueries && !q.After.before(queries[0].After) {
+			p.searches = append(p.searches, s)
+		}
+	}
+	return p
+}
+
+// left is what is yet to be answered, the longest waiting first.
+func (p *scanPass) left() (queries []Query) {
+	for _, s := range p.queries {
+		if !s.done {
+			queries = append(queries, s.Query)
+		}
+	}
+	return queries
 }
 
 // search is a query during a pass.
@@ -93,7 +133,8 @@ type search struct {
 	done  bool
 }
 
-// run answers what it can; after an error the rest stays open.
+// run answers what it can. The rest stays open after an error, or when what was read
+// ends in a hole.
 func (p *scanPass) run(ctx context.Context, c *goredis.Client) error {
 	info, err := newLogInfo(c.XInfoStream(ctx, p.log.cfg.Key).Result())
 	if err != nil {
@@ -103,74 +144,71 @@ func (p *scanPass) run(ctx context.Context, c *goredis.Client) error {
 	if err != nil {
 		return err
 	}
-	var searches []*search
-	for _, q := range p.open {
-		switch err := verdicts[q.After]; {
+	for _, s := range p.searches {
+		switch err := verdicts[s.After]; {
 		case err != nil:
-			q.Answer(nil, EntryID{}, err)
-		case !q.After.before(q.UpTo):
-			q.Answer(nil, q.After, nil)
-		default:
-			searches = append(searches, &search{Query: q})
+			s.fail(err)
+		case !s.After.before(s.UpTo):
+			s.answer(s.After)
 		}
 	}
-	p.open = nil
-	err = p.read(ctx, c, info, searches)
-	for _, s := range searches {
-		if !s.done { // only after an error, or when what was read ends in a hole
-			p.open = append(p.open, s.Query)
-		}
+	p.searches = slices.DeleteFunc(p.searches, func(s *search) bool { return s.done })
+	if len(p.searches) == 0 {
+		return nil
 	}
-	return err
+	return p.read(ctx, c, info)
 }
 
 // verdicts says of each query's beginning whether it is a place of this stream: an
 // entry, the place just before one (gaps are there), the newest id ever given, or
 // the beginning of a stream that has lost nothing.
 func (p *scanPass) verdicts(ctx context.Context, c *goredis.Client, info logInfo) (map[EntryID]error, error) {
-	next := make(map[EntryID]*goredis.XMessageSliceCmd)
-	for _, q := range p.open {
-		next[q.After] = nil
+	verdicts := make(map[EntryID]error)
+	for _, s := range p.searches {
+		verdicts[s.After] = nil
 	}
-	_, err := c.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-		for id := range next {
-			next[id] = pipe.XRangeN(ctx, p.log.cfg.Key, id.String(), "+", 1) // it, or the one behind it
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	verdicts := make(map[EntryID]error, len(next))
-	for id, cmd := range next {
-		verdicts[id] = ErrUnknownID
-		if len(cmd.Val()) > 0 {
-			behind, err := parseEntryID(cmd.Val()[0].ID)
-			if err != nil {
-				return nil, err
+	for places := range slices.Chunk(slices.Collect(maps.Keys(verdicts)), scanPlaces) {
+		next := make([]*goredis.XMessageSliceCmd, len(places))
+		_, err := c.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
+			for i, id := range places {
+				next[i] = pipe.XRangeN(ctx, p.log.cfg.Key, id.String(), "+", 1) // it, or the one behind it
 			}
-			if behind == id || behind.Before() == id {
-				verdicts[id] = nil
-				continue
-			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
 		}
-		switch {
-		case id == info.last, id == EntryID{} && info.counts && info.added == info.length:
-			verdicts[id] = nil
-		case id.before(info.first):
-			verdicts[id] = ErrTrimmed
+		for i, id := range places {
+			var behind EntryID
+			if list := next[i].Val(); len(list) > 0 {
+				if behind, err = parseEntryID(list[0].ID); err != nil {
+					return nil, err
+				}
+			}
+			verdicts[id] = info.verdict(id, behind)
 		}
 	}
 	return verdicts, nil
 }
 
+// verdict is that on a place, of which behind is the entry there or the next one; 0-0
+// if there is none.
+func (i logInfo) verdict(id, behind EntryID) error {
+	switch {
+	case behind != (EntryID{}) && (behind == id || behind.Before() == id),
+		id == i.last, id == EntryID{} && i.counts && i.added == i.length:
+		return nil
+	case id.before(i.first):
+		return ErrTrimmed
+	}
+	return ErrUnknownID
+}
+
 // read goes through the stream from where the first search begins, as long as
 // nothing is removed from under it. What it leaves undone is to be judged again: the
 // place where it begins may be gone.
-func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo, searches []*search) error {
-	if len(searches) == 0 {
-		return nil
-	}
+func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo) error {
+	searches := p.searches
 	slices.SortFunc(searches, func(a, b *search) int { return a.After.Compare(b.After) })
 	byUser := make(map[string][]*search)
 	end := searches[0].UpTo
@@ -218,11 +256,8 @@ func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo, se
 				s.answer(s.UpTo)
 			case scanned >= scanEntries && s.After.before(at):
 				s.answer(at)
-			case scanned >= scanEntries:
-				p.log.Ask(s.Query) // begins behind what this pass has read
-				s.done = true
-			default:
-				left++
+			case scanned < scanEntries:
+				left++ // else it begins behind what this pass has read
 			}
 		}
 		if left == 0 {
@@ -257,4 +292,10 @@ func offer(searches []*search, e Entry) {
 func (s *search) answer(covered EntryID) {
 	s.done = true
 	s.Answer(s.found, covered, nil)
+	s.found = nil
+}
+
+func (s *search) fail(err error) {
+	s.done = true
+	s.Answer(nil, EntryID{}, err)
 }

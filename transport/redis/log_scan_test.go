@@ -2,6 +2,7 @@ package redis
 
 import (
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,5 +78,64 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 		if r := f.askFor("7", EntryID{}, end); r.err != nil || len(r.entries) != 1 {
 			t.Errorf("of a whole stream: %+v", r)
 		}
+	}
+}
+
+// Browsers that begin far back do not keep those waiting that do not.
+func TestQueriesAreAnsweredInTurn(t *testing.T) {
+	server := redistest.Start(t)
+	server.Do("EVAL", `for i = 0, 29999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-7", "data", "x") end return 1`, 1, "log")
+	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
+	begin, end := EntryID{1000, 0}, EntryID{30999, 0}
+	var others atomic.Int32
+	var stop atomic.Bool
+	var again func()
+	again = func() { // in each pass somebody else comes with the oldest id
+		f.Ask(Query{User: "42", After: begin, UpTo: end, Answer: func([]Entry, EntryID, error) {
+			if others.Add(1); !stop.Load() {
+				again()
+			}
+		}})
+	}
+	again()
+	before := others.Load()
+	if r := f.askFor("42", EntryID{30000, 0}, end); r.err != nil || r.covered != end {
+		t.Errorf("%+v", r)
+	}
+	stop.Store(true)
+	if n := others.Load() - before; n > 5 {
+		t.Errorf("answered after %d others", n)
+	}
+}
+
+// However many wait, each is answered, once; unless nobody waits for the answer.
+func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
+	server := durable(t)
+	server.Do("EVAL", `for i = 1, 1000 do redis.call("XADD", KEYS[1], i .. "-0", "ch", "user-7", "data", "x") end return 1`, 1, "log")
+	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
+	server.Kill()
+	var gone atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 3 * scanQueries {
+		q := Query{User: "7", After: EntryID{uint64(1 + i), 0}, UpTo: EntryID{1000, 0}}
+		if i%2 == 0 {
+			q.Gone = func() bool { return true }
+			q.Answer = func([]Entry, EntryID, error) { gone.Add(1) }
+		} else {
+			wg.Add(1)
+			q.Gone = func() bool { return false }
+			q.Answer = func(list []Entry, covered EntryID, err error) {
+				if err != nil || len(list) != 999-i || covered != q.UpTo {
+					t.Errorf("after %v: %d entries up to %v, %v", q.After, len(list), covered, err)
+				}
+				wg.Done()
+			}
+		}
+		f.Ask(q)
+	}
+	server.Restart()
+	wg.Wait()
+	if n := gone.Load(); n > 0 {
+		t.Errorf("%d were answered in vain", n)
 	}
 }

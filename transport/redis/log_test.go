@@ -445,7 +445,7 @@ type reply struct {
 
 func (f *followed) askFor(user string, after, upTo EntryID) reply {
 	c := make(chan reply, 1)
-	f.Ask(Query{user, after, upTo, func(entries []Entry, covered EntryID, err error) { c <- reply{entries, covered, err} }})
+	f.Ask(Query{User: user, After: after, UpTo: upTo, Answer: func(entries []Entry, covered EntryID, err error) { c <- reply{entries, covered, err} }})
 	return <-c
 }
 
@@ -510,7 +510,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 	// While Redis is away an answer waits.
 	c := make(chan reply, 1)
 	server.Kill()
-	f.Ask(Query{"1", last, last, func(_ []Entry, covered EntryID, err error) { c <- reply{nil, covered, err} }})
+	f.Ask(Query{User: "1", After: last, UpTo: last, Answer: func(_ []Entry, covered EntryID, err error) { c <- reply{nil, covered, err} }})
 	server.Restart() // without a file: another log
 	if r := <-c; r.err != ErrUnknownID {
 		t.Errorf("answer of the new log: %+v", r)
