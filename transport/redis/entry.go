@@ -2,6 +2,8 @@ package redis
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"hash/maphash"
 	"math"
 	"strconv"
@@ -35,13 +37,18 @@ func (id EntryID) Before() EntryID {
 	return id
 }
 
+var errEntryID = errors.New("id of an entry")
+
 // parseEntryID reads an id of Redis's.
 func parseEntryID(s string) (id EntryID, err error) {
 	ms, seq, _ := strings.Cut(s, "-")
 	if id.Ms, err = strconv.ParseUint(ms, 10, 64); err == nil {
 		id.Seq, err = strconv.ParseUint(seq, 10, 64)
 	}
-	return id, err
+	if err != nil {
+		return EntryID{}, fmt.Errorf("%w: %w", errEntryID, err)
+	}
+	return id, nil
 }
 
 // An Entry is one entry of the log.

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // LogConfig is what a Log needs. The funcs are called from one goroutine, the one
@@ -122,7 +124,12 @@ func (l *Log) Run(ctx context.Context) error {
 }
 
 func (l *Log) fault(err error, live bool) *fault {
-	if isReply(err) {
+	switch {
+	case errors.Is(err, errEntryID):
+		return &fault{reason: "entry", problem: "redis names an entry in a way that cannot be read", advice: "is it Redis that answers, and " + l.cfg.Key + " a stream of its own?", err: err}
+	case goredis.HasErrorPrefix(err, "WRONGTYPE"):
+		return &fault{reason: "type", problem: l.cfg.Key + " is no stream", advice: "rename that key, or follow another", err: err}
+	case isReply(err):
 		return l.cfg.Server.denied(err, "read "+l.cfg.Key, fmt.Sprintf("+xread +xrange +xrevrange +xinfo|stream ~%s", globEscaper.Replace(l.cfg.Key)))
 	}
 	return l.cfg.Server.fault(err, live)

@@ -77,7 +77,13 @@ func (l *Log) scan(ctx context.Context) {
 			if ctx.Err() != nil {
 				return
 			}
-			if queries = pass.left(); err != nil && !sleep(ctx, jitter(500*time.Millisecond)) {
+			queries = pass.left()
+			if err == nil {
+				l.report.scanned()
+				continue
+			}
+			l.report.scanFailed(l.fault(err, false))
+			if !sleep(ctx, jitter(500*time.Millisecond)) {
 				return
 			}
 		}

@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -138,4 +139,37 @@ func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
 	if n := gone.Load(); n > 0 {
 		t.Errorf("%d were answered in vain", n)
 	}
+}
+
+// A fault that keeps queries waiting is said once, as what it is, and again when it
+// comes back.
+func TestFaultOfAScanIsSaidOnce(t *testing.T) {
+	server := redistest.Start(t)
+	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*")
+	log := &logbook{}
+	f := follow(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *LogConfig) { c.Log = slog.New(log) })
+	id, err := parseEntryID(xadd(server, "user-42", "x"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, "42: x")
+	for range 2 {
+		server.Do("ACL", "SETUSER", "app", "-xrange")
+		refused := callsOf(t, server, "xrange") + 3
+		c := make(chan error, 1)
+		f.Ask(Query{User: "42", After: id, UpTo: id, Answer: func(_ []Entry, _ EntryID, err error) { c <- err }})
+		f.await(t, "three tries", func() bool { return callsOf(t, server, "xrange") >= refused })
+		log.once(t, "WARN redis scan failed", "reason=right", "user app may not read log", "+xrange")
+		server.Do("ACL", "SETUSER", "app", "+xrange")
+		if err := <-c; err != nil {
+			t.Error(err)
+		}
+		log.mu.Lock()
+		log.lines = nil
+		log.mu.Unlock()
+	}
+	server.Do("SET", "log", "text")
+	f.Ask(Query{User: "42", After: id, UpTo: id, Answer: func([]Entry, EntryID, error) {}})
+	log.await(t, "WARN redis scan failed", "reason=type", "log is no stream")
+	log.await(t, "WARN redis subscription lost", "reason=type", "log is no stream")
 }

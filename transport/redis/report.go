@@ -22,6 +22,7 @@ type reporter struct {
 	mu     sync.Mutex
 	link   saying
 	probe  saying
+	scan   saying
 	named  map[string]bool // commands of missing rights
 	orders struct {
 		said     time.Time
@@ -93,6 +94,21 @@ func (r *reporter) probeSent() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.probe = saying{}
+}
+
+// scanFailed says that queries wait because older entries cannot be read.
+func (r *reporter) scanFailed(f *fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.scan.fresh(f.reason, time.Now()) {
+		r.log.Warn("redis scan failed", f.attrs()...)
+	}
+}
+
+func (r *reporter) scanned() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.scan = saying{}
 }
 
 // missing says that a right is missing, or a command unknown, and what is lost
