@@ -97,6 +97,7 @@ func (a *App) older() func(*hub.Query) {
 				}
 				q.Answer(entries, hubID(covered), gap)
 			},
+			Gone: q.Gone,
 		})
 	}
 }
