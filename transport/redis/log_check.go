@@ -59,8 +59,12 @@ func (r *logReader) replaced(there finding, info logInfo, read []Entry) bool {
 		return false
 	case info.starts(r.cursor):
 		// What is older is there, so ours was not trimmed. A promoted replica may lack it
-		// and have got others since.
-		return info.last != r.cursor && !(info.counts && !info.deleted.before(r.cursor))
+		// and have got others since. XDEL may have taken it, too: where Redis does not say
+		// (before 7) only a log that was out of sight is suspected.
+		if !info.counts {
+			return info.last != r.cursor && len(read) == 0
+		}
+		return info.last != r.cursor && info.deleted.before(r.cursor)
 	}
 	// Ours was trimmed, and all before it: at least as many are gone.
 	return info.counts && info.added-info.length < r.index

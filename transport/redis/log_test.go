@@ -258,6 +258,28 @@ func TestLongLogMadeAnewIsOneReset(t *testing.T) {
 	f.want(t, "42: after")
 }
 
+// Before Redis 7, which counts, a deleted entry is no reset while the log is in sight.
+func TestEntryThatIsMissingIsJudgedByWhatRedisSays(t *testing.T) {
+	r := &logReader{Log: &Log{cursor: EntryID{5, 0}, index: 5}}
+	read := []Entry{{ID: EntryID{6, 0}}}
+	for name, test := range map[string]struct {
+		counts  bool
+		deleted uint64
+		read    []Entry
+		want    bool
+	}{
+		"deleted":                         {true, 5, read, false},
+		"not deleted":                     {true, 4, read, true},
+		"before Redis 7, in sight":        {false, 0, read, false},
+		"before Redis 7, after an outage": {false, 0, nil, true},
+	} {
+		info := logInfo{length: 5, first: EntryID{1, 0}, last: EntryID{6, 0}, deleted: EntryID{test.deleted, 0}, added: 6, counts: test.counts}
+		if got := r.replaced(missing, info, test.read); got != test.want {
+			t.Errorf("%s: replaced %v", name, got)
+		}
+	}
+}
+
 // What was trimmed behind a batch while the batch was under way is not said to have
 // been before it.
 func TestLossIsAnnouncedWhereItWas(t *testing.T) {
