@@ -67,13 +67,16 @@ func TestTLS(t *testing.T) {
 		t.Error("a server whose certificate is not checked is not called insecure")
 	}
 
-	for _, c := range []struct{ url, ca, want string }{
-		{url, "", "authority is unknown"},
-		{strings.Replace(url, "127.0.0.1", "localhost", 1), cert, "for another name"},
-		{"rediss://" + server.Addr(), cert, "reason=tls"},          // a plain port
-		{strings.Replace(url, "rediss", "redis", 1), "", "rediss"}, // TLS port, spoken to in plain
+	for _, c := range []struct {
+		url, ca, want string
+		patience      time.Duration
+	}{
+		{url, "", "authority is unknown", patience},
+		{strings.Replace(url, "127.0.0.1", "localhost", 1), cert, "for another name", patience},
+		{"rediss://" + server.Addr(), cert, "reason=tls", time.Second},          // a plain port
+		{strings.Replace(url, "rediss", "redis", 1), "", "rediss", time.Second}, // TLS port, spoken to in plain
 	} {
-		h := start(t, parse(t, c.url, ServerOptions{TLSCAFile: c.ca, AnswerTimeout: time.Second}), nil)
+		h := start(t, parse(t, c.url, ServerOptions{TLSCAFile: c.ca, AnswerTimeout: c.patience}), nil)
 		h.log.await(t, "WARN redis subscription failed", c.want)
 		h.stop()
 		h.log.warnings(t, 1)

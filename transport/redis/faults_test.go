@@ -119,7 +119,7 @@ func TestFaultsThatTakeTurnsAreNotRepeated(t *testing.T) {
 		{repeatAfter, "silent", true},
 	} {
 		now = now.Add(c.after)
-		if s.fresh(c.reason, now) != c.fresh {
+		if s.fresh(&fault{reason: c.reason}, now) != c.fresh {
 			t.Errorf("%d: %s is fresh: %v", i, c.reason, !c.fresh)
 		}
 	}

@@ -582,8 +582,9 @@ func throttled(t *testing.T, target string, bytesPerSecond int) string {
 // A reply may take longer than an answer may, as long as something comes: when it is
 // read live, loaded, and asked for.
 func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
-	s, err := ParseServer(throttled(t, server.Addr(), 20<<20), ServerOptions{AnswerTimeout: 300 * time.Millisecond})
+	s, err := ParseServer(throttled(t, server.Addr(), 10<<20), ServerOptions{AnswerTimeout: time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

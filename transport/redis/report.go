@@ -32,23 +32,26 @@ type reporter struct {
 
 // saying is what has been said about one thing since it last worked.
 type saying struct {
-	last string               // reason
-	at   map[string]time.Time // reason → when said
+	last string               // key
+	at   map[string]time.Time // key → when said
 }
 
 func newReporter(log *slog.Logger, server *Server) *reporter {
 	return &reporter{log: log.With("redis", server.Name()), named: make(map[string]bool)}
 }
 
-func (s *saying) fresh(reason string, now time.Time) bool {
-	said, before := s.at[reason]
-	if s.last == reason || before && now.Sub(said) < repeatAfter {
+// fresh reports whether to say a fault. Its key is what to do about it, beside the
+// reason: a handshake that was late once must not hide a wrong certificate.
+func (s *saying) fresh(f *fault, now time.Time) bool {
+	key := f.reason + ": " + f.advice
+	said, before := s.at[key]
+	if s.last == key || before && now.Sub(said) < repeatAfter {
 		return false
 	}
 	if s.at == nil {
 		s.at = make(map[string]time.Time)
 	}
-	s.last, s.at[reason] = reason, now
+	s.last, s.at[key] = key, now
 	return true
 }
 
@@ -60,7 +63,7 @@ func (r *reporter) down(f *fault, live bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.link.fresh(f.reason, time.Now()) {
+	if r.link.fresh(f, time.Now()) {
 		r.log.Warn(message, f.attrs()...)
 	}
 }
@@ -85,7 +88,7 @@ func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 func (r *reporter) probeFailed(f *fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.probe.fresh(f.reason, time.Now()) {
+	if r.probe.fresh(f, time.Now()) {
 		r.log.Warn("redis probe failed", f.attrs()...)
 	}
 }
@@ -100,7 +103,7 @@ func (r *reporter) probeSent() {
 func (r *reporter) scanFailed(f *fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.scan.fresh(f.reason, time.Now()) {
+	if r.scan.fresh(f, time.Now()) {
 		r.log.Warn("redis scan failed", f.attrs()...)
 	}
 }
