@@ -13,7 +13,8 @@ type replay struct {
 	cursor point // the client has everything up to here
 	// Once live, what is later than until comes through the queue; before, nothing
 	// does. Without a log that is so from the start, because the history is short.
-	// With a log it is so at the end, because a replay may take long.
+	// With a log it is so at the end, because a replay may take long; or, when what
+	// is kept is shorter than that, once the log has answered.
 	live  bool
 	until point
 	gap   Gap  // to be announced next, with the cursor as its id
@@ -54,7 +55,8 @@ func (q *Query) Gone() bool {
 	return r == nil || r.query != q || q.client.index < 0
 }
 
-// Answer is the reply to a Query; it may be given from any goroutine, once. The
+// Answer is the reply to a Query; it may be given from any goroutine, once, and need
+// not be once the query is Gone. The
 // entries are those after Query.After and up to covered, in order; if covered is
 // before Query.UpTo, the hub asks again for the rest. A gap says why there is no
 // answer: GapHistoryExpired or GapUnknownID.
