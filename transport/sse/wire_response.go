@@ -130,10 +130,12 @@ func (w *responseWire) cause(err error) hub.Cause {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return w.stalled()
-	case w.ctx.Err() != nil:
-		return w.gone()
+	case w.ctx.Err() == nil && errors.Is(err, net.ErrClosed):
+		return hub.ErrFailed // by ourselves: the cause is known already
 	}
-	return hub.ErrFailed
+	// An HTTP/2 server tells writers that a connection is gone before it ends the
+	// contexts of its requests.
+	return w.gone()
 }
 
 // gone says why the request's context has ended.
