@@ -411,27 +411,38 @@ func TestReplaysOfManyEndNobody(t *testing.T) {
 		l.Take(nil) // its writer is in the middle of its write
 		all = append(all, l)
 	}
-	t.Logf("%d bytes in flight of %d kept", h.Stats().QueueBytes, h.Stats().HistoryBytes)
-	other := listen(t, h, hub.Options{User: "7"})
+	listen(t, h, hub.Options{User: "7"})
 	h.Publish("7", "", "x")
-	_ = other
 	n := 0
 	for _, l := range all {
 		if l.Cause() != 0 {
 			n++
 		}
 	}
+	if bytes := h.Stats().QueueBytes; bytes > 100 {
+		t.Errorf("%d bytes count as queued, and one small message is", bytes)
+	}
 	if n > 0 {
 		t.Errorf("%d of %d healthy clients that are being replayed were ended as slow", n, len(all))
 	}
 }
 
+// A user who has left twice in one moment is forgotten once: not again when it is
+// back as somebody new.
 func TestUserIsForgottenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := keeping(t, nil)
-		for range 3 { // within one tick of the clock
-			listen(t, h, hub.Options{User: "42"}).End(hub.ErrClosed)
-		}
+		const overhead = 256 // of a user without entries
+		h := keeping(t, func(c *hub.Config) { c.HistoryBytes = overhead + overhead/2 })
+		leave := func(user string) { listen(t, h, hub.Options{User: user}).End(hub.ErrClosed) }
+		leave("42")
+		leave("42")
+		leave("7") // there is room for one: the first departure of 42 goes
+		back := listen(t, h, hub.Options{User: "42"})
+		leave("8")
+		leave("9") // and the second
+		h.Publish("42", "", "hello")
+		wantFrames(t, back, "hello")
+		back.End(hub.ErrClosed)
 		time.Sleep(5 * time.Minute)
 		if s := h.Stats(); s.HistoryBytes != 0 {
 			t.Errorf("%d bytes of history", s.HistoryBytes)
