@@ -6,6 +6,7 @@ import (
 
 	"usercast/hub"
 	"usercast/transport/redis"
+	"usercast/transport/sse"
 )
 
 // The feeds that --feed names.
@@ -27,14 +28,19 @@ func (a *App) newFeed(server *redis.Server) (feed, error) {
 	if a.cfg.Feed == feedStream {
 		return a.newLog(server)
 	}
+	b := &batch{streams: a.streams}
 	return redis.NewPubSub(redis.Config{
 		Server:         server,
 		ChannelPrefix:  a.cfg.ChannelPrefix,
 		ControlChannel: a.cfg.controlChannel(),
 		MaxPayload:     a.cfg.MaxPayload.T,
-		Publish:        a.hub.Publish,
-		TooLarge:       func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
-		Control:        a.obey,
+		Publish: func(user, topic, payload string) int {
+			b.begin()
+			return a.hub.Publish(user, topic, payload)
+		},
+		Waiting:  b.end,
+		TooLarge: func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
+		Control:  a.obey,
 		// The first subscription too: a stream that was opened before it may
 		// have missed what was published before it.
 		Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
@@ -45,6 +51,7 @@ func (a *App) newFeed(server *redis.Server) (feed, error) {
 // newLog is newFeed for a stream: entries keep its ids, so that a browser may come
 // back to any hub.
 func (a *App) newLog(server *redis.Server) (feed, error) {
+	b := &batch{streams: a.streams}
 	log, err := redis.NewLog(redis.LogConfig{
 		Server:        server,
 		Key:           a.cfg.StreamKey,
@@ -61,7 +68,11 @@ func (a *App) newLog(server *redis.Server) (feed, error) {
 				}
 			})
 		},
-		Append:   func(e redis.Entry) int { return a.hub.Append(e.User, hubEntry(e)) },
+		Append: func(e redis.Entry) int {
+			b.begin()
+			return a.hub.Append(e.User, hubEntry(e))
+		},
+		Waiting:  b.end,
 		TooLarge: func(e redis.Entry) { a.hub.Append(e.User, hubEntry(e)) },
 		Skip:     func(id redis.EntryID) { a.hub.Append("", hub.Entry{ID: hubID(id)}) },
 		Lost:     func(upTo redis.EntryID) { a.hub.Lose(hubID(upTo)) },
@@ -71,6 +82,27 @@ func (a *App) newLog(server *redis.Server) (feed, error) {
 	})
 	a.stream = log
 	return log, err
+}
+
+// A batch is what a feed hands over before it waits for more: the streams' writes are
+// put off for as long. It belongs to the goroutine that reads the feed.
+type batch struct {
+	streams *sse.Handler
+	begun   bool
+}
+
+func (b *batch) begin() {
+	if !b.begun {
+		b.begun = true
+		b.streams.Cork()
+	}
+}
+
+func (b *batch) end() {
+	if b.begun {
+		b.begun = false
+		b.streams.Uncork()
+	}
 }
 
 // older is how the hub asks for what it no longer holds; nil without a log.

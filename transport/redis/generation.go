@@ -58,7 +58,9 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 		g.primary, err = introduce(ctx, cn, p.missing)
 		return err
 	})
+	g.link.waiting = p.cfg.Waiting
 	var wg sync.WaitGroup
+	defer p.cfg.Waiting() // a connection may end in the middle of a batch
 	defer g.link.close()
 	defer wg.Wait()
 	defer end(nil)

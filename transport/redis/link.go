@@ -21,6 +21,7 @@ type link struct {
 
 	// Set before its first use.
 	patience time.Duration // how long a read may bring nothing; 0: as long as go-redis lets it
+	waiting  func()        // called before each read; nil: not
 
 	// Set by the time that its first use returns.
 	addr   string // what it dialled
@@ -77,7 +78,7 @@ func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Cont
 		if l.patience > 0 {
 			return &patientConn{Conn: far.conn, ctx: ctx, patience: l.patience}, nil
 		}
-		return &activeConn{Conn: far.conn, read: &l.read}, nil
+		return &activeConn{Conn: far.conn, read: &l.read, waiting: l.waiting}, nil
 	}
 	l.client = goredis.NewClient(opt)
 	l.client.AddHook(&l.refuse)
@@ -157,10 +158,14 @@ func (a *activity) silence() time.Duration {
 // activeConn notes each read that brought something.
 type activeConn struct {
 	net.Conn
-	read *activity
+	read    *activity
+	waiting func() // called before each read; nil: not
 }
 
 func (c *activeConn) Read(b []byte) (int, error) {
+	if c.waiting != nil {
+		c.waiting()
+	}
 	c.read.reading.Store(true)
 	defer c.read.reading.Store(false) // after last
 	n, err := c.Conn.Read(b)

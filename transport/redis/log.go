@@ -39,6 +39,8 @@ type LogConfig struct {
 	Reset func(newest EntryID)
 	// Control gets each order among the later entries.
 	Control func(Control)
+	// Waiting is as in Config.
+	Waiting func()
 
 	Log *slog.Logger // nil: none
 
@@ -75,6 +77,9 @@ func NewLog(cfg LogConfig) (*Log, error) {
 	cfg.ProbeEvery = cmp.Or(cfg.ProbeEvery, 30*time.Second)
 	cfg.BackoffMin = cmp.Or(cfg.BackoffMin, 100*time.Millisecond)
 	cfg.BackoffMax = cmp.Or(cfg.BackoffMax, time.Second)
+	if cfg.Waiting == nil {
+		cfg.Waiting = func() {}
+	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}

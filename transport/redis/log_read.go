@@ -89,6 +89,7 @@ func (r *logReader) next(ctx context.Context) error {
 		for _, e := range entries {
 			r.take(e)
 		}
+		r.cfg.Waiting()
 	}
 	return nil
 }

@@ -35,6 +35,10 @@ type Config struct {
 	// is 1; before any other, messages may have been missed.
 	Subscribed func(generation uint64)
 
+	// Waiting hears that all that has come was handed over, before the feed waits for
+	// more: what was put off for a batch is to be done now. Default: nothing is.
+	Waiting func()
+
 	// Control hears of each order that can be carried out. Default: none, and then
 	// the control channel is not subscribed to.
 	Control func(Control)
@@ -96,6 +100,9 @@ func NewPubSub(cfg Config) (*PubSub, error) {
 		cfg.TooLarge = func(string, string) {}
 	}
 	cfg.ControlChannel = cmp.Or(cfg.ControlChannel, ControlChannel(cfg.ChannelPrefix))
+	if cfg.Waiting == nil {
+		cfg.Waiting = func() {}
+	}
 	if cfg.Subscribed == nil {
 		cfg.Subscribed = func(uint64) {}
 	}

@@ -3,6 +3,7 @@ package sse
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -31,7 +32,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 		conn, _, err := http.NewResponseController(w).Hijack()
 		switch {
 		case err == nil:
-			wr, failure := detach(conn, w.Header(), opening, p)
+			wr, failure := h.detach(conn, w.Header(), opening, p)
 			return wr, true, failure
 		case !errors.Is(err, http.ErrNotSupported):
 			return nil, false, hub.ErrFailed
@@ -54,7 +55,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 // no length and no chunks: its body ends with the connection, for HTTP/1.0
 // clients too (RFC 9112, section 6.3). What middleware has put into the header
 // goes out as well.
-func detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire, hub.Cause) {
+func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire, hub.Cause) {
 	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	header.Set("Connection", "close")
 	var head bytes.Buffer
@@ -66,16 +67,27 @@ func detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire
 	if s, ok := conn.(*socket); ok {
 		conn = s.TCPConn
 	}
-	wr := newConnWire(conn, p)
-	err := conn.SetReadDeadline(time.Time{}) // net/http's, for the request's head
-	if err == nil {
-		_, err = wr.write(&net.Buffers{head.Bytes()})
-	}
-	if err != nil {
+	wr := h.wireOf(conn, p)
+	if _, err := wr.write(&net.Buffers{head.Bytes()}); err != nil {
 		cause := wr.cause(err)
-		conn.Close()
+		wr.close()
 		return nil, cause
 	}
-	wr.reading.Add(1)
+	if w, ok := wr.(*connWire); ok {
+		w.reading.Add(1) // wait, which the caller sees to
+	}
 	return wr, 0
+}
+
+// wireOf parks a connection where that can be done.
+func (h *Handler) wireOf(conn net.Conn, p patience) wire {
+	if tcp, ok := conn.(*net.TCPConn); ok && !h.cfg.Portable {
+		if w, err := h.lot.park(tcp, p); err == nil {
+			return w
+		} else if !errors.Is(err, errors.ErrUnsupported) {
+			h.log.Debug("a stream is not parked", slog.Any("error", err)) // out of descriptors
+		}
+	}
+	conn.SetReadDeadline(time.Time{}) // net/http's, for the request's head; if it fails, so does the first write
+	return newConnWire(conn, p)
 }

@@ -25,6 +25,7 @@ type Config struct {
 	WriteTimeout time.Duration // a write that waits longer ends its stream
 	Retry        time.Duration // when a browser is to come back; jittered ±50 % per client
 	MaxAge       time.Duration // a stream's longest life, ±20 %; 0: no end
+	Portable     bool          // keep a goroutine waiting for each stream, also where Linux's epoll could
 	Crowd        *Crowd        // attends the server; nil: its connections have no bound
 	Log          *slog.Logger  // nil: silent
 }
@@ -36,9 +37,13 @@ type Handler struct {
 	log   *slog.Logger
 	began time.Time
 
-	mu      sync.Mutex
-	streams int        // guarded by mu
-	none    *sync.Cond // streams became 0
+	writers writers
+	wheel   *wheel
+	lot     *lot
+
+	mu   sync.Mutex
+	live int        // guarded by mu: streams, and goroutines that serve them
+	none *sync.Cond // live became 0
 
 	rejects  map[string]*atomic.Uint64
 	delivery histogram.Histogram
@@ -57,6 +62,13 @@ func New(cfg Config) *Handler {
 	fill(&cfg.Retry, 3*time.Second)
 	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64)}
 	h.none = sync.NewCond(&h.mu)
+	h.writers.count = h.count
+	period := cfg.PingInterval
+	if cfg.MaxAge > 0 {
+		period = min(period, cfg.MaxAge)
+	}
+	h.wheel = newWheel(period, h.clock)
+	h.lot = newLot(h.count)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -147,16 +159,29 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.count(-1)
 		return
 	}
-	if detached {
+	watched, ok := wr.(watchedWire)
+	switch {
+	case !detached:
+		s.done = make(chan struct{})
 		s.start(wr)
-		go s.watch()
-		return
+		s.watch(watched)
+		<-s.done
+	case ok:
+		s.start(wr)
+		go s.watch(watched)
+	default:
+		s.start(wr)
 	}
-	s.done = make(chan struct{})
-	s.start(wr)
-	s.watch()
-	<-s.done
 }
+
+// Cork is for a feed that is about to hand several messages to the hub. Until Uncork
+// they need not go out at once, which spares waking writers on other cores for a few
+// of them. The feed must not wait for anything in between.
+func (h *Handler) Cork() { h.writers.cork() }
+
+// Uncork writes what is left to be written since Cork: a part itself, as long as it
+// does not have to wait for a reader, the rest in goroutines.
+func (h *Handler) Uncork() { h.writers.uncork() }
 
 // authenticate asks who is there and checks that such a user can be.
 func (h *Handler) authenticate(r *http.Request) (auth.Identity, error) {
@@ -169,12 +194,12 @@ func (h *Handler) authenticate(r *http.Request) (auth.Identity, error) {
 	return id, err
 }
 
-// count counts streams. Not with a sync.WaitGroup, which panics when it rises from
+// count counts what Wait waits for. Not with a sync.WaitGroup, which panics when it rises from
 // zero under a Wait: requests come and are refused while the last streams end.
 func (h *Handler) count(change int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.streams += change; h.streams == 0 {
+	if h.live += change; h.live == 0 {
 		h.none.Broadcast()
 	}
 }
@@ -184,7 +209,7 @@ func (h *Handler) count(change int) {
 func (h *Handler) Wait() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for h.streams > 0 {
+	for h.live > 0 {
 		h.none.Wait()
 	}
 }

@@ -155,7 +155,7 @@ func fill(t *testing.T, w *connWire) (sent string) {
 	t.Helper()
 	some := strings.Repeat("filled!", 1000)
 	for {
-		n, err := w.try.write([]byte(some))
+		n, err := w.trial.write([]byte(some))
 		if err != nil {
 			t.Fatal(err)
 		}

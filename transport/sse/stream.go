@@ -3,111 +3,75 @@ package sse
 import (
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
-	"sync"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"usercast/hub"
 )
 
-// A wire carries the bytes of one stream to its browser.
-type wire interface {
-	// write sends all buffers and consumes them. Only one write runs at a time.
-	// It fails when the peer takes nothing for the write timeout; n says how
-	// many bytes were taken.
-	write(bufs *net.Buffers) (n int64, err error)
-	// interrupt makes a write under way, and every later one, fail soon.
-	interrupt()
-	// wait returns when the peer has left, or when the wire was closed, and why.
-	wait() hub.Cause
-	// cause says what an error of write means.
-	cause(err error) hub.Cause
-	// close ends the response; more than once does no harm.
-	close()
-}
-
-// patience is how long a wire waits for its reader.
-type patience struct {
-	timeout time.Duration
-	client  *hub.Client
-}
-
-// limit is t, or earlier: a connection closes within the timeout of its client's
-// end, however slowly its reader takes what is left.
-func (p patience) limit(t time.Time) time.Time {
-	if ended := p.client.Ended(); !ended.IsZero() {
-		if last := ended.Add(p.timeout); last.Before(t) {
-			return last
-		}
-	}
-	return t
-}
-
-// A stream is the sole owner of one response: it writes the client's frames, the
-// pings and the goodbye, and closes the wire once.
+// A stream is the sole owner of one response: its writer writes the client's frames,
+// the pings and the goodbye, and closes the wire once.
 //
-// An idle stream is one goroutine, parked until the peer leaves, and one timer.
-// A writer runs only while there is something to write.
+// A stream has a writer only while there is something to write. An idle one is this
+// struct, its place on the wheel, and what its wire needs.
 type stream struct {
 	// Immutable after start.
 	handler    *Handler
 	client     *hub.Client
 	wire       wire
-	pingEvents bool
-	end        time.Time // when the maximum age is reached; zero: never
 	remote     string
+	end        time.Duration // when the maximum age is reached, by handler.clock; 0: never
+	pingEvents bool
 
 	// Owned by the writer.
-	id   hub.ID // the newest that is on the wire
-	bufs net.Buffers
-	cut  bool // a write has failed, perhaps in the middle of a frame
+	cut bool   // a write has failed, perhaps in the middle of a frame
+	id  hub.ID // the newest that is on the wire
 
-	workers atomic.Int32  // goroutines that use the stream; the last one cleans up
+	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
 	started atomic.Bool   // wire is set
 	pingDue atomic.Bool   // the next thing that the writer does
 	written atomic.Int64  // when something was last written, by handler.clock
 	done    chan struct{} // closed at the very end; nil if nobody waits for that
 
-	mu    sync.Mutex
-	timer *time.Timer // guarded by mu; nil once the stream is over
+	link link // guarded by handler.wheel
 }
 
 // newStream is a stream that can be registered in the hub before it has a wire.
-// Its first two workers are the writer, for the client counts as woken, and watch.
+// The client counts as woken, so it has a writer already, which start becomes.
 func newStream(h *Handler, r *http.Request, q query) *stream {
 	s := &stream{handler: h, pingEvents: q.pingEvents, remote: r.RemoteAddr}
 	s.workers.Store(2)
 	if age := h.cfg.MaxAge; age > 0 {
-		s.end = time.Now().Add(age*4/5 + rand.N(age*2/5+1)) // ±20 %
+		s.end = h.clock() + age*4/5 + rand.N(age*2/5+1) // ±20 %
 	}
 	return s
 }
 
-// start takes over from the handler, which has just written the head. The caller
-// sees to watch.
+// start takes over from the handler, which has just written the head.
 func (s *stream) start(w wire) {
 	s.wire = w
-	s.started.Store(true)
 	s.id = s.client.Opening()
 	s.written.Store(int64(s.handler.clock()))
-	s.mu.Lock()
-	s.timer = time.AfterFunc(s.untilTick(), s.tick)
-	s.mu.Unlock()
-	go s.flush()
+	s.started.Store(true)
+	s.rearm()
+	if _, ok := w.(watchedWire); ok {
+		s.workers.Add(1) // watch, to which the caller sees
+	}
+	s.flush(new(writer))
 }
 
 // watch waits for the peer to leave.
-func (s *stream) watch() {
+func (s *stream) watch(w watchedWire) {
 	defer s.release()
-	s.client.End(s.wire.wait())
+	s.client.End(w.wait())
 }
 
 // Wake implements hub.Consumer.
 func (s *stream) Wake() {
 	s.workers.Add(1)
-	go s.flush()
+	s.handler.writers.add(s)
 }
 
 // Interrupt implements hub.Consumer.
@@ -122,41 +86,58 @@ func (s *stream) Interrupt() {
 	}()
 }
 
-// flush is the writer: it runs from Wake to the Take that ends it.
-func (s *stream) flush() {
-	defer s.release()
-	var frames []*hub.Frame
-	for {
-		if s.pingDue.Swap(false) {
-			s.ping()
+// turns is how many writes of one stream come before those of the next.
+const turns = 4
+
+// flush is the writer: it runs from Wake to the Take that ends it, or hands the
+// stream to another goroutine.
+func (s *stream) flush(w *writer) {
+	for turn := 0; ; turn++ {
+		if turn == turns && !w.patient {
+			s.handler.writers.add(s)
+			return
 		}
-		var cause hub.Cause
-		frames, cause = s.client.Take(frames)
+		if s.pingDue.Swap(false) && !s.ping(w) {
+			return
+		}
+		frames, cause := s.client.Take(w.frames)
+		if frames != nil {
+			w.frames = frames
+		}
 		switch {
 		case cause != 0:
-			s.goodbye(cause)
+			if s.goodbye(w, cause) {
+				s.release()
+				s.release() // it is over
+			}
 			return
 		case frames == nil:
 			// A tick between the check above and Take has found a writer at
-			// work, and so has started none.
+			// work, and so has woken none.
 			if s.pingDue.Load() {
 				s.client.Nudge()
 			}
+			s.release()
 			return
 		}
-		s.send(frames)
+		if !s.send(w) {
+			return
+		}
 	}
 }
 
-// send writes frames with as few system calls as can be.
-func (s *stream) send(frames []*hub.Frame) {
-	s.bufs = s.bufs[:0]
-	for _, f := range frames {
-		s.bufs = append(s.bufs, f.Wire)
+// send writes w.frames with as few system calls as can be.
+func (s *stream) send(w *writer) bool {
+	for _, f := range w.frames {
+		w.bufs = append(w.bufs, f.Wire)
 	}
-	n, err := s.write()
+	return s.write(w, (*stream).sent)
+}
+
+// sent accounts for frames of which n bytes were written.
+func (s *stream) sent(w *writer, n int64, err error) {
 	now, delivered := time.Now(), 0
-	for _, f := range frames {
+	for _, f := range w.frames {
 		if n -= int64(len(f.Wire)); n < 0 {
 			break
 		}
@@ -169,40 +150,58 @@ func (s *stream) send(frames []*hub.Frame) {
 	if err != nil {
 		s.client.End(s.wire.cause(err))
 	}
-	s.client.Settle(frames, delivered)
+	s.client.Settle(w.frames, delivered)
 }
 
-// write sends s.bufs and forgets them.
-func (s *stream) write() (int64, error) {
-	all := s.bufs // the wire consumes s.bufs; what it pointed at must not be kept
-	n, err := s.wire.write(&s.bufs)
-	clear(all)
-	s.bufs = nil
-	if cap(all) <= idleBuffers {
-		s.bufs = all[:0]
+// write sends w.bufs and forgets them; then says how that ended. It is false if the
+// stream is another's: one whose socket is full and whose writer may not wait goes on
+// in a goroutine of its own.
+func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err error)) bool {
+	all := w.bufs // the wire consumes w.bufs; what it pointed at must not be kept
+	var n int64
+	var err error
+	if w.patient {
+		n, err = s.wire.write(&w.bufs)
+	} else if n, err = s.wire.try(&w.bufs); err == errFull {
+		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id}
+		w.forget(all)
+		go s.goOn(own, n, then)
+		return false
 	}
+	w.forget(all)
 	s.cut = s.cut || err != nil
 	s.written.Store(int64(s.handler.clock()))
-	return n, err
+	then(s, w, n, err)
+	return true
 }
 
-// idleBuffers is how many buffer headers an idle stream keeps: what one message
-// needs.
-const idleBuffers = 1
+// goOn writes the rest of what a hurried writer has begun, and all that follows.
+func (s *stream) goOn(own *writer, n int64, then func(s *stream, w *writer, n int64, err error)) {
+	s.write(own, func(s *stream, w *writer, more int64, err error) { then(s, w, n+more, err) })
+	s.flush(own)
+}
 
 // ping writes a sign of life: the position if it has moved on without a frame
 // for this stream, so that a quiet stream resumes from here, else a comment.
-func (s *stream) ping() {
-	if id, ok := s.client.Position(); s.isQuiet() {
-		if !ok {
-			id = s.id
-		}
-		s.bufs = append(s.bufs[:0], s.pingFrame(id))
-		if _, err := s.write(); err != nil {
-			s.client.End(s.wire.cause(err))
-		} else {
-			s.id = id
-		}
+func (s *stream) ping(w *writer) bool {
+	id, ok := s.client.Position()
+	if !s.isQuiet() {
+		s.rearm()
+		return true
+	}
+	if !ok {
+		id = s.id
+	}
+	w.id = id
+	w.bufs = append(w.bufs, s.pingFrame(id))
+	return s.write(w, (*stream).pinged)
+}
+
+func (s *stream) pinged(w *writer, _ int64, err error) {
+	if err != nil {
+		s.client.End(s.wire.cause(err))
+	} else {
+		s.id = w.id
 	}
 	s.rearm()
 }
@@ -224,15 +223,22 @@ func (s *stream) pingFrame(id hub.ID) []byte {
 
 // goodbye says why the hub ends a stream on purpose, and closes it. After a write
 // that failed, it would become a part of the frame that was cut off.
-func (s *stream) goodbye(cause hub.Cause) {
+func (s *stream) goodbye(w *writer, cause hub.Cause) bool {
 	if reason := byeReason(cause); reason != "" && !s.cut {
 		bye := Event{Retry: s.handler.retry(), Name: "bye", Data: reasonJSON(reason)}
 		if id, ok := s.client.Position(); ok && id != s.id {
 			bye.ID = id.String()
 		}
-		s.bufs = append(s.bufs[:0], mustAppendEvent(nil, bye))
-		s.write() // the stream ends either way
+		w.bufs = append(w.bufs, mustAppendEvent(nil, bye))
+		return s.write(w, (*stream).closed)
 	}
+	s.wire.close()
+	return true
+}
+
+// closed ends the stream, however the goodbye has ended: nothing may follow it.
+func (s *stream) closed(*writer, int64, error) {
+	s.cut = true
 	s.wire.close()
 }
 
@@ -249,7 +255,7 @@ func byeReason(cause hub.Cause) string {
 
 // tick runs when the stream may be due for a ping or for its end.
 func (s *stream) tick() {
-	if !s.end.IsZero() && !time.Now().Before(s.end) {
+	if s.end != 0 && s.handler.clock() >= s.end {
 		s.client.Finish(hub.ErrMaxAge)
 		return
 	}
@@ -266,9 +272,9 @@ func (s *stream) tick() {
 // streams that were written to together should not ping together.
 func (s *stream) untilTick() time.Duration {
 	interval := s.handler.cfg.PingInterval
-	d := interval - rand.N(interval/10+1) - s.quiet()
-	if !s.end.IsZero() {
-		d = min(d, time.Until(s.end))
+	d := interval - rand.N(interval/13+1) - s.quiet()
+	if s.end != 0 {
+		d = min(d, s.end-s.handler.clock())
 	}
 	return max(d, 0)
 }
@@ -278,15 +284,14 @@ func (s *stream) quiet() time.Duration {
 	return s.handler.clock() - time.Duration(s.written.Load())
 }
 
-// isQuiet reports whether it is time for a ping.
+// isQuiet reports whether it is time for a ping: not sooner than the earliest tick,
+// which is a step of the wheel before its time.
 func (s *stream) isQuiet() bool { return s.quiet() >= s.handler.cfg.PingInterval*9/10 }
 
+// rearm puts the stream on the wheel, until it has ended: a tick may be under way
+// meanwhile.
 func (s *stream) rearm() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.timer != nil {
-		s.timer.Reset(s.untilTick())
-	}
+	s.handler.wheel.put(s, s.untilTick())
 }
 
 // release ends one worker of the stream, and with the last one the stream.
@@ -295,10 +300,7 @@ func (s *stream) release() {
 		return
 	}
 	s.wire.close()
-	s.mu.Lock()
-	s.timer.Stop()
-	s.timer = nil
-	s.mu.Unlock()
+	s.handler.wheel.remove(s)
 	s.logEnd()
 	if s.done != nil {
 		close(s.done)

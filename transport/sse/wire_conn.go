@@ -20,7 +20,7 @@ import (
 type connWire struct {
 	patience
 	conn        net.Conn
-	try         trial
+	trial       trial
 	interrupted atomic.Bool
 	scratch     [64]byte // what the peer sends is read here and forgotten
 
@@ -35,7 +35,7 @@ type connWire struct {
 
 func newConnWire(conn net.Conn, p patience) *connWire {
 	w := &connWire{patience: p, conn: conn}
-	w.try.init(conn)
+	w.trial.init(conn)
 	return w
 }
 
@@ -50,9 +50,6 @@ const timeoutSteps = 16
 // write gives up when the peer has taken nothing for the timeout. One that takes a
 // large write bit by bit is waited for: the kernel tells how much it took when a
 // deadline passes, so the timeout is waited for in steps.
-//
-// One message mostly fits into the socket's buffer. That is tried first without a
-// deadline: setting one costs a timer, a quarter of the user time of a delivery.
 func (w *connWire) write(bufs *net.Buffers) (n int64, err error) {
 	w.writing.Lock()
 	defer w.writing.Unlock()
@@ -61,19 +58,32 @@ func (w *connWire) write(bufs *net.Buffers) (n int64, err error) {
 			w.failed = w.cause(err)
 		}
 	}()
-	if len(*bufs) == 1 && !w.interrupted.Load() {
-		k, err := w.try.write((*bufs)[0])
-		if err != nil {
-			return 0, err
-		}
-		if n = int64(k); k == len((*bufs)[0]) {
-			*bufs = (*bufs)[1:]
-			return n, nil
-		}
-		(*bufs)[0] = (*bufs)[0][k:]
+	return w.writePatiently(bufs)
+}
+
+// try writes one message, which mostly fits into the socket's buffer, without a
+// deadline: setting one costs a timer, a quarter of the user time of a delivery.
+func (w *connWire) try(bufs *net.Buffers) (n int64, err error) {
+	if len(*bufs) != 1 {
+		return 0, errFull
 	}
-	more, err := w.writePatiently(bufs)
-	return n + more, err
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	if w.interrupted.Load() {
+		return 0, os.ErrDeadlineExceeded
+	}
+	k, err := w.trial.write((*bufs)[0])
+	if err != nil {
+		if gaveUp(err) {
+			w.failed = w.cause(err)
+		}
+		return 0, err
+	}
+	consume(bufs, k)
+	if len(*bufs) > 0 {
+		err = errFull
+	}
+	return int64(k), err
 }
 
 func (w *connWire) writePatiently(bufs *net.Buffers) (n int64, err error) {

@@ -46,6 +46,9 @@ func newResponseWire(w http.ResponseWriter, r *http.Request, p patience) *respon
 	return &responseWire{patience: p, w: w, rc: rc, ctx: r.Context(), socket: s, closed: make(chan struct{})}
 }
 
+// try leaves it all to write: net/http does not say what would block.
+func (w *responseWire) try(*net.Buffers) (int64, error) { return 0, errFull }
+
 func (w *responseWire) write(bufs *net.Buffers) (n int64, err error) {
 	for len(*bufs) > 0 {
 		err := w.timed(func() error {

@@ -1,0 +1,150 @@
+package sse
+
+import (
+	"os"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A lot watches sockets that are parked: one epoll, and one goroutine that waits for
+// it, however many there are. Both are there while there is a socket.
+type lot struct {
+	count func(change int) // goroutines of ours
+
+	mu    sync.Mutex
+	wires []*parkedWire // by descriptor
+	in    int
+	turn  uint32
+	epoll *os.File // nil: nothing is watched
+	fd    int      // of epoll
+}
+
+func newLot(count func(int)) *lot { return &lot{count: count} }
+
+// Of a parked socket one wants to know when the peer is gone. Edge-triggered: what is
+// told once is not told again and again until the writer has closed the socket.
+const parkedEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+
+// add watches the socket of w, which must be open.
+func (l *lot) add(w *parkedWire) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.epoll == nil {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
+	l.turn++
+	w.turn = l.turn
+	if missing := int(w.fd) + 1 - len(l.wires); missing > 0 {
+		l.wires = append(l.wires, make([]*parkedWire, missing)...)
+	}
+	l.wires[w.fd] = w
+	l.in++
+	event := l.event(w, parkedEvents)
+	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, int(w.fd), &event); err != nil {
+		l.forget(w)
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	return nil
+}
+
+// event is what the epoll keeps of a socket. An event may be read after its socket
+// was closed and the descriptor is another's: turn tells.
+func (l *lot) event(w *parkedWire, events uint32) unix.EpollEvent {
+	return unix.EpollEvent{Events: events, Fd: w.fd, Pad: int32(w.turn)}
+}
+
+// modify says whether one also wants to know when the peer takes more. w.mu is held.
+func (l *lot) modify(w *parkedWire, room bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w.fd < 0 {
+		return
+	}
+	events := uint32(parkedEvents)
+	if room {
+		events |= unix.EPOLLOUT
+	}
+	event := l.event(w, events)
+	// If it fails, a writer that waits looks again at the end of its step.
+	unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, int(w.fd), &event)
+}
+
+// remove forgets w, whose socket is about to be closed: with that, the kernel forgets
+// it, too. w.mu is held.
+func (l *lot) remove(w *parkedWire) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.forget(w)
+}
+
+func (l *lot) forget(w *parkedWire) {
+	l.wires[w.fd] = nil
+	if l.in--; l.in == 0 {
+		l.epoll.Close()
+		l.epoll, l.wires = nil, nil
+	}
+}
+
+// open makes the epoll, which Go's own poller waits for.
+func (l *lot) open() error {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return err
+	}
+	l.epoll, l.fd = os.NewFile(uintptr(fd), "epoll"), fd
+	raw, err := l.epoll.SyscallConn()
+	if err != nil {
+		l.epoll.Close()
+		l.epoll = nil
+		return err
+	}
+	l.count(+1)
+	go l.watch(raw)
+	return nil
+}
+
+// watch hands out what the sockets have to say until the epoll is closed.
+func (l *lot) watch(raw syscall.RawConn) {
+	defer l.count(-1)
+	events := make([]unix.EpollEvent, 128)
+	scratch := make([]byte, 4<<10) // what peers send is read here and forgotten
+	for {
+		n := 0
+		err := raw.Read(func(fd uintptr) bool {
+			var err error
+			if n, err = unix.EpollWait(int(fd), events, 0); err != nil && err != unix.EINTR {
+				panic(err) // not an epoll of ours
+			}
+			return n > 0
+		})
+		if err != nil {
+			return
+		}
+		for _, e := range events[:n] {
+			if w := l.find(e); w != nil {
+				if cause := w.happened(e.Events, scratch); cause != 0 {
+					w.client.End(cause)
+				}
+			}
+		}
+	}
+}
+
+func (l *lot) find(e unix.EpollEvent) *parkedWire {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if int(e.Fd) < len(l.wires) {
+		if w := l.wires[e.Fd]; w != nil && w.turn == uint32(e.Pad) {
+			return w
+		}
+	}
+	return nil
+}

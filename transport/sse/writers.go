@@ -1,0 +1,153 @@
+package sse
+
+import (
+	"net"
+	"runtime"
+	"sync"
+
+	"usercast/hub"
+)
+
+// A writer is what a goroutine that writes to streams has at hand, one stream after
+// the other: an idle stream owns none of it.
+type writer struct {
+	patient bool // it is the stream's own, and may wait for its reader
+	frames  []*hub.Frame
+	bufs    net.Buffers
+	id      hub.ID // what a ping under way says
+}
+
+// forget lets go of what all of bufs pointed at.
+func (w *writer) forget(all net.Buffers) {
+	clear(all)
+	w.bufs = all[:0]
+}
+
+// writers write to the streams that have something to be written, on as many cores
+// as there are, and are gone when nothing is left. A stream is in line at most once,
+// and belongs to whoever takes it out: so its frames stay in order, and each client
+// has one writer at a time, as the hub asks.
+//
+// None of them ever waits for a reader: a stream whose socket is full goes on in a
+// goroutine of its own.
+type writers struct {
+	count func(change int) // goroutines of ours
+
+	mu      sync.Mutex
+	line    []*stream // those from head on are to be written to
+	head    int
+	running int // goroutines
+	corks   int // feeds in the middle of handing messages over
+}
+
+// Each writer that is at work spares the others backlog streams; another one costs
+// its way to the other core. While a feed is corked it is about to write itself.
+const (
+	backlog = 32
+	taken   = 16 // streams that a writer takes at once
+)
+
+// uncorked is how many streams a feed writes to before it reads on: at ten
+// microseconds each it is not away for longer than Redis's answers take anyway.
+const uncorked = 64
+
+// add puts a stream in line. It does not block.
+func (ws *writers) add(s *stream) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.line = append(ws.line, s)
+	ws.hire()
+}
+
+// hire starts one more writer if there is enough to do. ws.mu is held.
+func (ws *writers) hire() {
+	busy := ws.running + ws.corks
+	if waiting := len(ws.line) - ws.head; waiting == 0 || waiting < backlog*busy || ws.running >= runtime.GOMAXPROCS(0) {
+		return
+	}
+	ws.running++
+	ws.count(+1)
+	go ws.run()
+}
+
+// run is one goroutine that writes until nothing is left to do.
+func (ws *writers) run() {
+	defer ws.count(-1)
+	var w writer
+	var mine [taken]*stream
+	for {
+		n := ws.take(mine[:])
+		if n == 0 {
+			return
+		}
+		ws.serve(&w, mine[:n])
+	}
+}
+
+// take takes streams out of the line. A goroutine that gets none has ended.
+func (ws *writers) take(mine []*stream) int {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	n := ws.next(mine)
+	if n == 0 {
+		ws.running--
+	} else {
+		ws.hire()
+	}
+	return n
+}
+
+func (ws *writers) next(mine []*stream) int {
+	n := copy(mine, ws.line[ws.head:])
+	clear(ws.line[ws.head : ws.head+n])
+	ws.head += n
+	switch left := len(ws.line) - ws.head; {
+	case left == 0:
+		ws.line, ws.head = ws.line[:0], 0
+		if cap(ws.line) > 1<<10 { // what a broadcast has left
+			ws.line = nil
+		}
+	case ws.head > left:
+		copy(ws.line, ws.line[ws.head:])
+		clear(ws.line[left:])
+		ws.line, ws.head = ws.line[:left], 0
+	}
+	return n
+}
+
+// serve writes to streams that were taken out of the line.
+func (ws *writers) serve(w *writer, mine []*stream) {
+	for i, s := range mine {
+		mine[i] = nil
+		s.flush(w)
+	}
+}
+
+func (ws *writers) cork() {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	ws.corks++
+}
+
+// uncork writes to some of the streams in line, and leaves the others to goroutines.
+func (ws *writers) uncork() {
+	var w writer
+	var mine [taken]*stream
+	for done := 0; ; {
+		ws.mu.Lock()
+		n := 0
+		if done < uncorked {
+			n = ws.next(mine[:])
+		}
+		if n == 0 {
+			ws.corks--
+		}
+		ws.hire()
+		ws.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		ws.serve(&w, mine[:n])
+		done += n
+	}
+}
