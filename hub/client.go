@@ -38,10 +38,11 @@ type Client struct {
 	hub      *Hub
 	user     *user
 	topics   []string
-	named    bool
 	consumer Consumer
-	opening  ID
-	since    time.Time
+	opening  point
+	since    int64 // unix time in ns
+	nowhere  bool  // nobody can resume from opening
+	named    bool
 
 	// Guarded by hub.mu.
 	index  int     // in hub.clients; -1 once the client has left
@@ -50,19 +51,29 @@ type Client struct {
 
 	// Guarded by mu.
 	mu        sync.Mutex
-	queue     []*Frame
+	cause     Cause
 	replaying bool // replay is not nil
-	bytes     int  // of queue
-	flight    int  // bytes taken and not yet settled
 	woken     bool // the consumer is between Wake and the Take that ends it
 	told      bool // Take has said the cause: the consumer is done and is not called again
-	cause     Cause
-	final     point     // the newest entry when the client ended
-	ended     time.Time // when that was
-	lost      bool      // something was discarded
+	lost      bool // something was discarded
+	queue     []*Frame
+	one       [1]*Frame // the queue's memory as long as it is not longer
+	bytes     int       // of queue
+	flight    int       // bytes taken and not yet settled
+	end       *end      // nil: the client is open
+	over      *over     // nil: the queue has not been over its bounds
+}
 
-	overSince time.Time   // when the queue went over its bounds; zero: it is within
-	overTimer *time.Timer // calls endIfOver; nil: not set
+// end is what there is to know of a client that has ended.
+type end struct {
+	final point // the newest entry then
+	at    time.Time
+}
+
+// over is what there is to know of a queue that went over its bounds.
+type over struct {
+	since time.Time   // zero: it is within them again
+	timer *time.Timer // calls endIfOver; nil: not set
 }
 
 // User is the user the client belongs to.
@@ -72,11 +83,16 @@ func (c *Client) User() string { return c.user.name }
 func (c *Client) Topics() []string { return slices.Clone(c.topics) }
 
 // Since is when the client was registered.
-func (c *Client) Since() time.Time { return c.since }
+func (c *Client) Since() time.Time { return time.Unix(0, c.since) }
 
 // Opening is the point from which the client is complete: every later entry
 // that concerns it comes with Take, or a gap in its place.
-func (c *Client) Opening() ID { return c.opening }
+func (c *Client) Opening() ID {
+	if c.nowhere {
+		return c.hub.nowhere(c.opening)
+	}
+	return c.hub.id(c.opening)
+}
 
 // Cause says why the client ended; zero while it is open.
 func (c *Client) Cause() Cause {
@@ -89,7 +105,10 @@ func (c *Client) Cause() Cause {
 func (c *Client) Ended() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ended
+	if c.end == nil {
+		return time.Time{}
+	}
+	return c.end.at
 }
 
 // Take hands over all that is queued, or, for a client that has come back, the next
@@ -125,8 +144,15 @@ func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, cause Cause) {
 		c.woken, c.told = false, c.cause != 0
 		return nil, c.cause
 	}
-	frames, c.queue = c.queue, spent[:0]
-	c.overSince = time.Time{}
+	if len(c.queue) == 1 && &c.queue[0] == &c.one[0] {
+		frames = append(spent[:0], c.one[0])
+		c.one[0], c.queue = nil, nil
+	} else {
+		frames, c.queue, c.one[0] = c.queue, spent[:0], nil
+	}
+	if c.over != nil {
+		c.over.since = time.Time{}
+	}
 	c.flight += c.bytes
 	c.bytes = 0
 	return frames, 0
@@ -161,8 +187,8 @@ func (c *Client) Position() (id ID, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.hub.pos
-	if c.cause != 0 {
-		at = c.final
+	if c.end != nil {
+		at = c.end.final
 	}
 	// One that is ahead of this hub keeps its id until the log has got there.
 	return c.hub.id(later(at, c.skip)), len(c.queue) == 0 && !c.lost && !c.replaying && !at.before(c.skip)
@@ -214,6 +240,9 @@ func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	if !c.fits(f) && !c.mayBeOver() {
 		return false
 	}
+	if c.queue == nil {
+		c.queue = c.one[:0]
+	}
 	c.queue = append(c.queue, f)
 	c.bytes += len(f.Wire)
 	c.hub.count.enqueued(f)
@@ -240,11 +269,14 @@ func (c *Client) mayBeOver() bool {
 	if grace <= 0 {
 		return false
 	}
-	if c.overSince.IsZero() {
-		c.overSince = time.Now()
+	if c.over == nil {
+		c.over = new(over)
 	}
-	if c.overTimer == nil {
-		c.overTimer = time.AfterFunc(grace, c.endIfOver)
+	if c.over.since.IsZero() {
+		c.over.since = time.Now()
+	}
+	if c.over.timer == nil {
+		c.over.timer = time.AfterFunc(grace, c.endIfOver)
 	}
 	return true
 }
@@ -254,11 +286,11 @@ func (c *Client) endIfOver() {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.mu.Lock()
-	c.overTimer = nil
-	left := c.hub.cfg.QueueGrace - time.Since(c.overSince)
-	over := !c.overSince.IsZero()
+	c.over.timer = nil
+	left := c.hub.cfg.QueueGrace - time.Since(c.over.since)
+	over := !c.over.since.IsZero()
 	if over && left > 0 { // taken from and full anew
-		c.overTimer = time.AfterFunc(left, c.endIfOver)
+		c.over.timer = time.AfterFunc(left, c.endIfOver)
 	}
 	c.mu.Unlock()
 	if over && left <= 0 {
@@ -279,10 +311,12 @@ func (c *Client) stop(cause Cause, politely bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.cause == 0 {
-		c.cause, c.final, c.ended = cause, c.hub.pos, time.Now()
-		c.overSince = time.Time{} // it grows no more
-		if c.overTimer != nil {
-			c.overTimer.Stop()
+		c.cause, c.end = cause, &end{c.hub.pos, time.Now()}
+		if c.over != nil {
+			c.over.since = time.Time{} // it grows no more
+			if c.over.timer != nil {
+				c.over.timer.Stop()
+			}
 		}
 	}
 	if !politely {
@@ -301,7 +335,7 @@ func (c *Client) stop(cause Cause, politely bool) {
 func (c *Client) discard() {
 	c.hub.count.released(c.queue)
 	c.hub.count.discarded(c.queue, c.cause)
-	c.queue, c.bytes = nil, 0
+	c.queue, c.one[0], c.bytes = nil, nil, 0
 }
 
 // held is what the client keeps in memory: waiting and in flight.

@@ -11,6 +11,16 @@ type Entry struct {
 	Topic   string
 	Payload string
 	Gap     Gap // not zero: the entry is a gap, without payload
+
+	taken time.Time // when the hub got it; zero: nobody has asked yet
+}
+
+// time is when the hub got the entry. A message for nobody does without.
+func (e *Entry) time() time.Time {
+	if e.taken.IsZero() {
+		e.taken = time.Now()
+	}
+	return e.taken
 }
 
 // An Encoder appends the wire bytes of e to dst. With named, the entry's topic

@@ -37,7 +37,7 @@ func (h *Hub) isLog() bool { return h.cfg.Older != nil }
 
 // keep adds the newest entry to the history. Owner nil: only the id is kept, so
 // that it is known.
-func (h *Hub) keep(owner *user, at point, e Entry, forAll bool) {
+func (h *Hub) keep(owner *user, at point, e *Entry, forAll bool) {
 	if owner != nil && !h.keeps() {
 		owner.floor = at
 	}
@@ -45,7 +45,7 @@ func (h *Hub) keep(owner *user, at point, e Entry, forAll bool) {
 		h.floor = at
 		return
 	}
-	k := &kept{at: at, topic: e.Topic, payload: e.Payload, gap: e.Gap, forAll: forAll, since: time.Now(), owner: owner}
+	k := &kept{at: at, topic: e.Topic, payload: e.Payload, gap: e.Gap, forAll: forAll, since: e.time(), owner: owner}
 	k.older = h.newest
 	if h.newest == nil {
 		h.oldest = k

@@ -116,7 +116,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 		topics:   cloneAll(o.Topics),
 		named:    o.Named,
 		consumer: o.Consumer,
-		since:    time.Now(),
+		since:    time.Now().UnixNano(),
 		woken:    true,
 	}
 	h.mu.Lock()
@@ -134,7 +134,8 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	c.index = len(h.clients)
 	h.clients = append(h.clients, c)
 	h.count.connects.Add(1)
-	c.opening = h.begin(c, o.Resume)
+	opening := h.begin(c, o.Resume)
+	c.opening, c.nowhere = opening.point(), opening.Boot == h.void
 	c.replaying = c.replay != nil
 	return c, nil
 }
@@ -185,14 +186,14 @@ func (h *Hub) add(name string, e Entry) (n int) {
 	h.overtake(at, false)
 	if name == h.cfg.BroadcastUser && name != "" {
 		if e.Gap != 0 {
-			h.handAll(e, false)
+			h.handAll(&e, false)
 		} else {
-			n = h.route(h.clients, e)
+			n = h.route(h.clients, &e)
 		}
-		h.keep(&h.everybody, at, e, false)
+		h.keep(&h.everybody, at, &e, false)
 	} else if u := h.owner(name); u != nil {
-		n = h.route(u.clients, e)
-		h.keep(u, at, e, false)
+		n = h.route(u.clients, &e)
+		h.keep(u, at, &e, false)
 	}
 	if h.isLog() && !h.keeps() { // it may have been somebody's who comes later
 		h.floor = at
@@ -217,14 +218,14 @@ func (h *Hub) owner(name string) *user {
 func (h *Hub) addForAll(e Entry) {
 	at := e.ID.point()
 	h.overtake(at, true)
-	h.handAll(e, true)
-	h.keep(&h.everybody, at, e, true)
+	h.handAll(&e, true)
+	h.keep(&h.everybody, at, &e, true)
 	h.pos = at
 }
 
 // handAll hands a gap to every client, forAll whatever their topics, and sees to
 // it that those hear of it soon who get nothing else.
-func (h *Hub) handAll(e Entry, forAll bool) {
+func (h *Hub) handAll(e *Entry, forAll bool) {
 	f := h.encode(e, false)
 	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
 		if c := h.clients[i]; c.hears(e.ID) && (forAll || c.wants(e.Topic)) {
@@ -256,7 +257,7 @@ func (h *Hub) gapWasSpread() {
 
 // route hands e to those of the clients that want its topic, encoded at most
 // once per variant. h.mu is held.
-func (h *Hub) route(clients []*Client, e Entry) (n int) {
+func (h *Hub) route(clients []*Client, e *Entry) (n int) {
 	var plain, named *Frame
 	for i := len(clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
 		c := clients[i]
@@ -322,8 +323,8 @@ func (h *Hub) shed() {
 	}
 }
 
-func (h *Hub) encode(e Entry, named bool) *Frame {
-	return &Frame{Wire: h.cfg.Encode(nil, e, named), ID: e.ID, Gap: e.Gap, Taken: time.Now()}
+func (h *Hub) encode(e *Entry, named bool) *Frame {
+	return &Frame{Wire: h.cfg.Encode(nil, *e, named), ID: e.ID, Gap: e.Gap, Taken: e.time()}
 }
 
 // end takes the client out and records the cause. h.mu is held.

@@ -45,11 +45,11 @@ func (h *Hub) record(name string, e Entry) {
 	h.overtake(at, false)
 	switch {
 	case name == "":
-		h.keep(nil, at, e, false)
+		h.keep(nil, at, &e, false)
 	case name == h.cfg.BroadcastUser:
-		h.keep(&h.everybody, at, e, false)
+		h.keep(&h.everybody, at, &e, false)
 	default:
-		h.keep(h.owner(name), at, e, false)
+		h.keep(h.owner(name), at, &e, false)
 	}
 	h.pos = at
 }
@@ -88,7 +88,7 @@ func (h *Hub) Reset(newest ID) {
 	for _, c := range h.clients {
 		h.resetFor(c)
 	}
-	h.handAll(Entry{ID: newest, Gap: GapFeedReset}, true)
+	h.handAll(&Entry{ID: newest, Gap: GapFeedReset}, true)
 }
 
 // resetFor makes what a client has yet to be replayed a gap.

@@ -117,7 +117,7 @@ func (h *Hub) overtake(at point, loss bool) {
 			still = append(still, c)
 		case c.index < 0, c.skip == at, loss:
 		default:
-			h.hand(c, h.encode(Entry{ID: h.id(at.pred()), Gap: GapFeedReset}, false), false)
+			h.hand(c, h.encode(&Entry{ID: h.id(at.pred()), Gap: GapFeedReset}, false), false)
 		}
 	}
 	clear(h.ahead[len(still):])
@@ -152,7 +152,7 @@ func (h *Hub) begin(c *Client, resume string) (opening ID) {
 			return id
 		}
 		c.replay = r
-		return h.nowhere()
+		return h.nowhere(h.pos)
 	case resume == "" || known && id.point() == h.pos && (h.reset == nil || *h.reset != h.pos):
 		return h.id(h.pos)
 	case !known:
@@ -165,7 +165,7 @@ func (h *Hub) begin(c *Client, resume string) (opening ID) {
 		c.goLive(r)
 	}
 	if r.gap == GapUnknownID {
-		return h.nowhere()
+		return h.nowhere(h.pos)
 	}
 	return id
 }
@@ -201,7 +201,7 @@ func (h *Hub) ask(c *Client, r *replay) {
 }
 
 // nowhere is an id that no stream can be resumed from, here or elsewhere.
-func (h *Hub) nowhere() ID { return ID{Boot: h.void, Seq: h.pos.seq} }
+func (h *Hub) nowhere(p point) ID { return ID{Boot: h.void, Seq: p.seq} }
 
 func (h *Hub) id(p point) ID { return ID{h.boot, p.ms, p.seq} }
 
@@ -277,8 +277,8 @@ func (c *Client) hold(frames []*Frame) bool {
 		c.hub.count.enqueued(f)
 	}
 	// The queue waits for the replay. Whoever takes that is no slow reader.
-	if !c.overSince.IsZero() {
-		c.overSince = time.Now()
+	if c.over != nil && !c.over.since.IsZero() {
+		c.over.since = time.Now()
 	}
 	return true
 }

@@ -2,6 +2,7 @@ package hub
 
 import (
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -31,8 +32,8 @@ const userOverhead = 256
 func (h *Hub) arrive(c *Client, name string) {
 	u := h.users[name]
 	if u == nil {
-		u = &user{name: name, floor: h.pos}
-		h.users[name] = u
+		u = &user{name: strings.Clone(name), floor: h.pos} // not the whole request that it was read from
+		h.users[u.name] = u
 	}
 	if len(u.clients) == 0 {
 		h.present++

@@ -107,15 +107,24 @@ func reasonJSON(reason string) string { return `{"reason":"` + reason + `"}` }
 
 // EncodeEntry is the hub.Encoder of this package.
 func EncodeEntry(dst []byte, e hub.Entry, named bool) []byte {
-	event := Event{ID: e.ID.String(), Data: e.Payload}
+	var name, data string
 	switch {
 	case e.Gap != 0:
-		event.Name, event.Data = "gap", reasonJSON(e.Gap.String())
+		name, data = "gap", reasonJSON(e.Gap.String())
 	case named && canName(e.Topic):
-		event.Name = e.Topic
+		name, data = e.Topic, e.Payload
+	default:
+		data = e.Payload
 	}
-	dst = slices.Grow(dst, len("id: \nevent: \ndata: \n\n")+len(event.ID)+len(event.Name)+len(event.Data))
-	return mustAppendEvent(dst, event)
+	var room [48]byte
+	id := e.ID.Append(room[:0])
+	dst = slices.Grow(dst, len("id: \nevent: \ndata: \n\n")+len(id)+len(name)+len(data))
+	dst = append(dst, "id: "...)
+	dst = append(dst, id...)
+	dst = append(dst, '\n')
+	dst = appendField(dst, "event: ", name)
+	dst = appendData(dst, data)
+	return append(dst, '\n')
 }
 
 // mustAppendEvent is for ids of our own and names that are known to fit.

@@ -75,7 +75,7 @@ func TestEntryBytes(t *testing.T) {
 	for _, test := range tests {
 		test.entry.ID = id
 		if got := sse.EncodeEntry(nil, test.entry, test.named); string(got) != test.want {
-			t.Errorf("%+q, named %v: %q, want %q", test.entry, test.named, got, test.want)
+			t.Errorf("%+v, named %v: %q, want %q", test.entry, test.named, got, test.want)
 		}
 	}
 }
