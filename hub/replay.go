@@ -137,6 +137,10 @@ func (c *Client) hears(id ID) bool {
 func (h *Hub) begin(c *Client, resume string) (opening ID) {
 	id, known := parseID(resume)
 	known = known && id.Boot == h.boot
+	isThere := resume == "" || known && id.point() == h.pos && (h.reset == nil || *h.reset != h.pos)
+	if isThere && !(h.isLog() && !h.loaded) {
+		return h.id(h.pos)
+	}
 	r := new(replay)
 	switch {
 	case h.isLog() && !h.loaded:
@@ -153,8 +157,6 @@ func (h *Hub) begin(c *Client, resume string) (opening ID) {
 		}
 		c.replay = r
 		return h.nowhere(h.pos)
-	case resume == "" || known && id.point() == h.pos && (h.reset == nil || *h.reset != h.pos):
-		return h.id(h.pos)
 	case !known:
 		r.fail(h.pos, GapUnknownID)
 	default:

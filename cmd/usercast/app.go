@@ -95,6 +95,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		Retry:        cfg.Retry.T,
 		MaxAge:       cfg.MaxAge.T,
 		Crowd:        a.crowd,
+		Portable:     cfg.Writer == writerPortable,
 		Log:          a.log,
 	})
 	for _, server := range parts.Redis {
@@ -154,6 +155,9 @@ func (a *App) listen() (err error) {
 	// Whoever was refused would keep a connection until the idle timeout: at a
 	// full hub these used up the descriptors that are reserved for refusing.
 	a.public.SetKeepAlivesEnabled(false)
+	if a.publicL, err = a.streams.Front(a.publicL, a.cfg.Path, public); err != nil {
+		return err
+	}
 	a.publicL = a.crowd.Attend(a.public, a.publicL)
 	return nil
 }

@@ -19,6 +19,12 @@ const (
 	defaultPrefix = "user-"
 )
 
+// The kinds of --writer.
+const (
+	writerAuto     = "auto"
+	writerPortable = "portable"
+)
+
 // A Config is what an App is made of: the flags that serve and dev share. The
 // defaults are in the tags; PRODUCT.md's table is made of them.
 type Config struct {
@@ -58,6 +64,8 @@ type Config struct {
 
 	MaxClients        autoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
 	MaxClientsPerUser count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
+
+	Writer string `default:"${writer_default}" placeholder:"KIND" help:"How streams are written to. auto: on Linux, idle HTTP/1.1 streams are parked in one epoll; portable: a goroutine waits for each, as elsewhere (${default})."`
 
 	LogLevel  string `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
 	LogFormat string `default:"text" placeholder:"FORMAT" help:"text or json (${default})."`
@@ -110,6 +118,9 @@ func (c *Config) check(k *checker) {
 	k.atLeast("history-bytes", c.HistoryBytes.value, 0)
 	k.read("max-clients", c.MaxClients.err)
 	k.atLeast("max-clients-per-user", c.MaxClientsPerUser.value, 0)
+	if c.Writer != writerAuto && c.Writer != writerPortable {
+		k.wrong("writer", "%q is neither auto nor portable", c.Writer)
+	}
 	if _, err := parseLevel(c.LogLevel); err != nil {
 		k.wrong("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
 	}

@@ -59,6 +59,18 @@ func (c *Crowd) Attend(s *http.Server, l net.Listener) net.Listener {
 	return &crowdListener{Listener: l, crowd: c, places: make(chan struct{}, PassersBy), closed: make(chan struct{})}
 }
 
+// enter counts one more, if there is a place.
+func (c *Crowd) enter() bool {
+	if c == nil {
+		return true
+	}
+	if c.open.Add(1) > c.most {
+		c.open.Add(-1)
+		return false
+	}
+	return true
+}
+
 func (c *Crowd) leave() {
 	if c != nil {
 		c.open.Add(-1)

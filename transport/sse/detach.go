@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"time"
@@ -13,10 +14,15 @@ import (
 
 // setHead puts the head of every stream, refusals included, into h.
 func setHead(h http.Header) {
-	h.Set("Content-Type", mediaType)
-	h.Set("Cache-Control", "no-cache, no-store, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	h.Set("X-Content-Type-Options", "nosniff")
+	maps.Copy(h, streamHead)
+}
+
+// streamHead is not to be changed.
+var streamHead = http.Header{
+	"Content-Type":           {mediaType},
+	"Cache-Control":          {"no-cache, no-store, no-transform"},
+	"X-Accel-Buffering":      {"no"},
+	"X-Content-Type-Options": {"nosniff"},
 }
 
 // open writes the head and the opening block and returns the wire for the rest,
@@ -28,6 +34,13 @@ func setHead(h http.Header) {
 func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, opening []byte) (wr wire, detached bool, failure hub.Cause) {
 	setHead(w.Header())
 	p := patience{h.cfg.WriteTimeout, c}
+	if wr, gone := takeSocket(w, p); wr != nil {
+		if gone != 0 {
+			wr.close()
+			return nil, true, gone
+		}
+		return wr, true, writeHead(wr, w.Header(), opening)
+	}
 	if r.ProtoMajor == 1 && r.TLS == nil {
 		conn, _, err := http.NewResponseController(w).Hijack()
 		switch {
@@ -51,32 +64,40 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 	return rw, false, 0
 }
 
-// detach answers on a connection that was taken from net/http. The response has
-// no length and no chunks: its body ends with the connection, for HTTP/1.0
-// clients too (RFC 9112, section 6.3). What middleware has put into the header
-// goes out as well.
+// detach answers on a connection that was taken from net/http.
 func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire, hub.Cause) {
-	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	header.Set("Connection", "close")
-	var head bytes.Buffer
-	head.WriteString("HTTP/1.1 200 OK\r\n")
-	header.Write(&head)
-	head.WriteString("\r\n")
-	head.Write(opening)
-
 	if s, ok := conn.(*socket); ok {
 		conn = s.TCPConn
 	}
 	wr := h.wireOf(conn, p)
-	if _, err := wr.write(&net.Buffers{head.Bytes()}); err != nil {
-		cause := wr.cause(err)
-		wr.close()
+	if cause := writeHead(wr, header, opening); cause != 0 {
 		return nil, cause
 	}
 	if w, ok := wr.(*connWire); ok {
 		w.reading.Add(1) // wait, which the caller sees to
 	}
 	return wr, 0
+}
+
+// writeHead sends the head and the opening block, or closes the wire. The response has
+// no length and no chunks: its body ends with the connection, for HTTP/1.0
+// clients too (RFC 9112, section 6.3). What middleware has put into the header
+// goes out as well.
+func writeHead(wr wire, header http.Header, opening []byte) hub.Cause {
+	header["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
+	header["Connection"] = []string{"close"}
+	var head bytes.Buffer
+	head.Grow(512)
+	head.WriteString("HTTP/1.1 200 OK\r\n")
+	header.Write(&head)
+	head.WriteString("\r\n")
+	head.Write(opening)
+
+	if _, err := wr.write(&net.Buffers{head.Bytes()}); err != nil {
+		defer wr.close()
+		return wr.cause(err)
+	}
+	return 0
 }
 
 // wireOf parks a connection where that can be done.

@@ -68,7 +68,7 @@ func New(cfg Config) *Handler {
 		period = min(period, cfg.MaxAge)
 	}
 	h.wheel = newWheel(period, h.clock)
-	h.lot = newLot(h.count)
+	h.lot = newLot()
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -212,6 +212,7 @@ func (h *Handler) Wait() {
 	for h.live > 0 {
 		h.none.Wait()
 	}
+	h.lot.wait(true)
 }
 
 // clock is a time that only serves to measure.

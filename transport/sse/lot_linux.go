@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"errors"
 	"os"
 	"sync"
 	"syscall"
@@ -11,17 +12,33 @@ import (
 // A lot watches sockets that are parked: one epoll, and one goroutine that waits for
 // it, however many there are. Both are there while there is a socket.
 type lot struct {
-	count func(change int) // goroutines of ours
+	mu       sync.Mutex
+	none     *sync.Cond // nobody watches any more
+	watchers int
+	wires    []*parkedWire // by descriptor
+	in       int
+	turn     uint32
+	epoll    *os.File // nil: nothing is watched
+	fd       int      // of epoll
 
-	mu    sync.Mutex
-	wires []*parkedWire // by descriptor
-	in    int
-	turn  uint32
-	epoll *os.File // nil: nothing is watched
-	fd    int      // of epoll
+	front *front // whose listener is watched; nil: none
 }
 
-func newLot(count func(int)) *lot { return &lot{count: count} }
+func newLot() *lot {
+	l := new(lot)
+	l.none = sync.NewCond(&l.mu)
+	return l
+}
+
+// wait returns when nothing is watched and the goroutine has gone; with streams, it is
+// to wait for them, else it waits only if there are none.
+func (l *lot) wait(streams bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.watchers > 0 && l.front == nil && (streams || l.in == 0) {
+		l.none.Wait()
+	}
+}
 
 // Of a parked socket one wants to know when the peer is gone. Edge-triggered: what is
 // told once is not told again and again until the writer has closed the socket.
@@ -83,7 +100,12 @@ func (l *lot) remove(w *parkedWire) {
 
 func (l *lot) forget(w *parkedWire) {
 	l.wires[w.fd] = nil
-	if l.in--; l.in == 0 {
+	l.in--
+	l.closeIfEmpty()
+}
+
+func (l *lot) closeIfEmpty() {
+	if l.in == 0 {
 		l.epoll.Close()
 		l.epoll, l.wires = nil, nil
 	}
@@ -106,16 +128,16 @@ func (l *lot) open() error {
 		l.epoll = nil
 		return err
 	}
-	l.count(+1)
+	l.watchers++
 	go l.watch(raw)
 	return nil
 }
 
 // watch hands out what the sockets have to say until the epoll is closed.
 func (l *lot) watch(raw syscall.RawConn) {
-	defer l.count(-1)
+	defer l.left()
 	events := make([]unix.EpollEvent, 128)
-	scratch := make([]byte, 4<<10) // what peers send is read here and forgotten
+	scratch := make([]byte, 16<<10) // what peers send is read here and forgotten
 	for {
 		n := 0
 		err := raw.Read(func(fd uintptr) bool {
@@ -129,22 +151,101 @@ func (l *lot) watch(raw syscall.RawConn) {
 			return
 		}
 		for _, e := range events[:n] {
-			if w := l.find(e); w != nil {
-				if cause := w.happened(e.Events, scratch); cause != 0 {
-					w.client.End(cause)
-				}
-			}
+			l.happened(e, scratch)
 		}
 	}
 }
 
-func (l *lot) find(e unix.EpollEvent) *parkedWire {
+func (l *lot) left() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.watchers--; l.watchers == 0 {
+		l.none.Broadcast()
+	}
+}
+
+func (l *lot) happened(e unix.EpollEvent, scratch []byte) {
+	w, f := l.find(e)
+	switch {
+	case w != nil:
+		client, cause, asks := w.happened(e.Events, scratch)
+		if asks {
+			f.asks(w, scratch)
+		} else if client != nil && cause != 0 {
+			client.End(cause)
+		}
+	case f != nil:
+		f.accept()
+	}
+}
+
+// find is the socket that an event is of, and the front that it came through, or the
+// front whose listener it is.
+func (l *lot) find(e unix.EpollEvent) (*parkedWire, *front) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if int(e.Fd) < len(l.wires) {
 		if w := l.wires[e.Fd]; w != nil && w.turn == uint32(e.Pad) {
-			return w
+			return w, l.front
 		}
 	}
+	if l.front != nil && l.front.fd == int(e.Fd) && e.Pad == listenerTurn {
+		return nil, l.front
+	}
+	return nil, nil
+}
+
+// listenerTurn is the turn of a listener: no socket's.
+const listenerTurn = 0
+
+// listen watches the listener of a front.
+func (l *lot) listen(f *front) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.front != nil {
+		return errors.New("sse: a handler has one front")
+	}
+	if l.epoll == nil {
+		if err := l.open(); err != nil {
+			return err
+		}
+	}
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(f.fd), Pad: listenerTurn}
+	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, f.fd, &event); err != nil {
+		l.closeIfEmpty()
+		return os.NewSyscallError("epoll_ctl", err)
+	}
+	l.front = f
+	l.in++
 	return nil
+}
+
+// pause stops watching the listener, or goes on.
+func (l *lot) pause(f *front, yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(f.fd), Pad: listenerTurn}
+	if yes {
+		event.Events = 0
+	}
+	unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, f.fd, &event)
+}
+
+// unlisten forgets the listener. Its descriptor shares the socket with the original's,
+// so the kernel does not forget it by itself.
+func (l *lot) unlisten(f *front) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, f.fd, nil)
+	l.front = nil
+	l.in--
+	l.closeIfEmpty()
+}
+
+// forsake forgets a socket that stays open.
+func (l *lot) forsake(w *parkedWire) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, int(w.fd), nil)
+	l.forget(w)
 }

@@ -31,9 +31,15 @@ type socket struct {
 	*net.TCPConn
 	timeout  time.Duration
 	vanished atomic.Bool
+	read     []byte // by a front, which has nothing to do with it
 }
 
 func (s *socket) Read(b []byte) (int, error) {
+	if len(s.read) > 0 {
+		n := copy(b, s.read)
+		s.read = s.read[n:]
+		return n, nil
+	}
 	n, err := s.TCPConn.Read(b)
 	s.look(err)
 	return n, err

@@ -17,18 +17,20 @@ import (
 // net.Conn, no buffer. While nothing happens to it, it is an entry in a lot.
 type parkedWire struct {
 	patience
-	lot *lot
+	lot    *lot
+	remote string // address of the peer; "" if somebody else knows it
 
 	interrupted atomic.Bool
 
 	// The kernel tells once why a socket has failed, to the read or the write that
 	// comes first; the other one hears "end of file" or "broken pipe". So each call
 	// and the note of what it was told are one step under mu.
-	mu    sync.Mutex
-	fd    int32         // guarded by mu; -1 once closed
-	told  hub.Cause     // guarded by mu: why the peer is gone; 0: it is not
-	heard uint32        // guarded by mu: bytes that the peer sent after its request
-	room  chan struct{} // guarded by mu: has an item when there may be room; nil: nobody waits
+	mu     sync.Mutex
+	fd     int32         // guarded by mu; -1 once closed
+	asking bool          // guarded by mu: the front waits for its request
+	told   hub.Cause     // guarded by mu: why the peer is gone; 0: it is not
+	heard  uint32        // guarded by mu: bytes that the peer sent after its request
+	room   chan struct{} // guarded by mu: has an item when there may be room; nil: nobody waits
 
 	turn uint32 // guarded by lot.mu: tells it from others that had the same descriptor
 }
@@ -51,6 +53,30 @@ func (l *lot) park(conn *net.TCPConn, p patience) (wire, error) {
 	}
 	conn.Close()
 	return w, nil
+}
+
+// serve makes it the wire of a client, which the peer may have left already.
+func (w *parkedWire) serve(p patience) hub.Cause {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.patience = p
+	return w.told
+}
+
+// descriptor is -1 once the wire is closed.
+func (w *parkedWire) descriptor() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return int(w.fd)
+}
+
+// stopAsking reports whether the front was waiting for a request until now.
+func (w *parkedWire) stopAsking() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	asked := w.asking
+	w.asking = false
+	return asked
 }
 
 func (w *parkedWire) try(bufs *net.Buffers) (int64, error) {
@@ -147,14 +173,17 @@ func (w *parkedWire) interrupt() {
 	w.wakeWriter()
 }
 
-// happened is called by the lot when the socket has something to say. It returns why
-// the peer is gone, or 0.
-func (w *parkedWire) happened(events uint32, scratch []byte) hub.Cause {
+// happened is called by the lot when the socket has something to say. It returns
+// whose peer is gone, if it is, and why; or that the front is asked.
+func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cause hub.Cause, asks bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.asking {
+		return nil, 0, true
+	}
 	w.wakeWriter()
 	if events&^unix.EPOLLOUT == 0 {
-		return 0
+		return nil, 0, false
 	}
 	for w.fd >= 0 && w.told == 0 {
 		n, err := unix.Read(int(w.fd), scratch)
@@ -162,7 +191,7 @@ func (w *parkedWire) happened(events uint32, scratch []byte) hub.Cause {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
-			return 0
+			return nil, 0, false
 		case err != nil:
 			w.note(err)
 		case n == 0: // a FIN
@@ -173,7 +202,7 @@ func (w *parkedWire) happened(events uint32, scratch []byte) hub.Cause {
 			}
 		}
 	}
-	return w.told
+	return w.client, w.told, false
 }
 
 // note keeps what the kernel has told. w.mu is held.

@@ -1,0 +1,388 @@
+package sse
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usercast/hub"
+)
+
+// A front accepts connections and waits for their requests in the lot. A plain request
+// for a stream, as browsers send it, it answers itself with the server's handler: the
+// connection is parked from the first moment to the last. All others, and whatever is
+// out of the ordinary in a request, go to net/http as if nothing had happened.
+type front struct {
+	lot     *lot
+	handler http.Handler
+	start   []byte // of an ordinary request: method and path
+	crowd   *Crowd
+	log     *slog.Logger
+	timeout time.Duration // of sockets, as in listener
+	fd      int           // of the listener, duplicated
+	addr    net.Addr
+	under   net.Listener
+
+	mu      sync.Mutex
+	more    *sync.Cond // waiting has one more, or it is closed, or nothing is served any more
+	waiting []net.Conn // for Accept
+	paused  bool       // no connections are taken for now
+	closed  bool
+	serving int       // requests
+	arrived []arrival // that have yet to ask, the first first
+	timer   *time.Timer
+}
+
+// An arrival is a connection that has not asked for anything.
+type arrival struct {
+	wire *parkedWire
+	at   time.Time
+}
+
+// maxWaiting is how many connections wait for net/http. With more, newcomers wait in
+// the kernel.
+const maxWaiting = 16
+
+// askingTime is how long a connection may take to send the first byte of a request. A
+// browser opens some to spare; net/http has a limit of its own for the rest.
+const askingTime = 10 * time.Second
+
+// Front returns a listener in place of l, which Listen has made, for a server with
+// this handler: requests for the path are answered without net/http if they can be.
+// Use it before Crowd.Attend. It returns l itself where nothing can be parked.
+func (h *Handler) Front(l net.Listener, path string, handler http.Handler) (net.Listener, error) {
+	ours, ok := l.(listener)
+	if !ok || h.cfg.Portable {
+		return l, nil
+	}
+	raw, err := ours.Listener.(*net.TCPListener).SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	f := &front{
+		lot: h.lot, handler: handler, start: []byte(http.MethodGet + " " + path), crowd: h.cfg.Crowd, log: h.log,
+		timeout: ours.writeTimeout, addr: l.Addr(), under: l,
+	}
+	f.more = sync.NewCond(&f.mu)
+	if e := raw.Control(func(old uintptr) { f.fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return nil, e
+	} else if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	if err := h.lot.listen(f); err != nil {
+		unix.Close(f.fd)
+		return nil, err
+	}
+	return f, nil
+}
+
+// Accept returns the next connection that is not ours.
+func (f *front) Accept() (net.Conn, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for len(f.waiting) == 0 && !f.closed {
+		f.more.Wait()
+	}
+	if f.closed {
+		return nil, net.ErrClosed
+	}
+	conn := f.waiting[0]
+	f.waiting = f.waiting[1:]
+	f.pause(false)
+	return conn, nil
+}
+
+func (f *front) Addr() net.Addr { return f.addr }
+
+// Close lets no more connections in, and returns when no request is being answered. The
+// streams go on.
+func (f *front) Close() error {
+	defer f.lot.wait(false)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return net.ErrClosed
+	}
+	f.closed = true
+	f.more.Broadcast()
+	for _, conn := range f.waiting {
+		conn.Close()
+	}
+	if f.timer != nil {
+		f.timer.Stop()
+	}
+	for _, a := range f.arrived {
+		f.dismiss(a.wire)
+	}
+	f.lot.unlisten(f)
+	unix.Close(f.fd)
+	err := f.under.Close()
+	for f.serving > 0 {
+		f.more.Wait()
+	}
+	return err
+}
+
+// pause stops taking connections, or goes on. f.mu is held.
+func (f *front) pause(yes bool) {
+	if f.paused != yes && !f.closed {
+		f.paused = yes
+		f.lot.pause(f, yes)
+	}
+}
+
+// accept takes all connections that are there.
+func (f *front) accept() {
+	for {
+		fd, from, err := unix.Accept4(f.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch err {
+		case nil:
+			f.welcome(fd, from)
+		case unix.EINTR, unix.ECONNABORTED:
+		case unix.EAGAIN:
+			return
+		default: // out of descriptors, or of memory
+			f.mu.Lock()
+			f.pause(true)
+			f.mu.Unlock()
+			time.AfterFunc(acceptPause, func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.pause(len(f.waiting) >= maxWaiting)
+			})
+			return
+		}
+		f.mu.Lock()
+		full := f.paused || f.closed
+		f.mu.Unlock()
+		if full {
+			return
+		}
+	}
+}
+
+// acceptPause is how long no connection is taken after one could not be.
+const acceptPause = 50 * time.Millisecond
+
+// welcome waits for the request of a connection, unless there is no place.
+func (f *front) welcome(fd int, from unix.Sockaddr) {
+	w := &parkedWire{lot: f.lot, fd: int32(fd), remote: addressOf(from), asking: true}
+	if w.remote == "" || !f.crowd.enter() {
+		f.handOver(fd, nil)
+		return
+	}
+	f.mu.Lock()
+	f.arrived = append(f.arrived, arrival{w, time.Now()})
+	if f.timer == nil {
+		f.timer = time.AfterFunc(askingTime, f.sweep)
+	}
+	f.mu.Unlock()
+	if f.lot.add(w) != nil {
+		f.crowd.leave()
+		f.handOver(fd, nil)
+	}
+}
+
+// addressOf is "" for an address that is not plain.
+func addressOf(sa unix.Sockaddr) string {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
+	case *unix.SockaddrInet6:
+		if sa.ZoneId == 0 {
+			return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+		}
+	}
+	return ""
+}
+
+// sweep dismisses those who have not asked for too long.
+func (f *front) sweep() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return
+	}
+	late := time.Now().Add(-askingTime)
+	n := 0
+	for ; n < len(f.arrived) && !f.arrived[n].at.After(late); n++ {
+		f.dismiss(f.arrived[n].wire)
+	}
+	f.arrived = append([]arrival(nil), f.arrived[n:]...)
+	f.timer = nil
+	if len(f.arrived) > 0 {
+		f.timer = time.AfterFunc(max(time.Until(f.arrived[0].at.Add(askingTime)), askingTime/16), f.sweep)
+	}
+}
+
+// dismiss closes a connection that has not asked, if it still has not.
+func (f *front) dismiss(w *parkedWire) {
+	if w.stopAsking() {
+		w.close()
+		f.crowd.leave()
+	}
+}
+
+// asks is called when a connection that has yet to ask has something to say.
+func (f *front) asks(w *parkedWire, scratch []byte) {
+	fd := w.descriptor()
+	n, err := unix.Read(fd, scratch)
+	switch {
+	case err == unix.EAGAIN || err == unix.EINTR:
+		return
+	case err != nil || n == 0: // it left
+		f.dismiss(w)
+		return
+	case !w.stopAsking():
+		return
+	}
+	if head := scratch[:n]; isOrdinary(head, f.start) {
+		r := requests.Get().(*request)
+		r.head = append(r.head[:0], head...)
+		f.mu.Lock()
+		f.serving++
+		f.mu.Unlock()
+		go f.serve(w, r)
+		return
+	}
+	f.lot.forsake(w)
+	f.crowd.leave() // net/http counts it again
+	f.handOver(fd, bytes.Clone(scratch[:n]))
+}
+
+// handOver gives a connection to net/http, with what was read from it.
+func (f *front) handOver(fd int, read []byte) {
+	file := os.NewFile(uintptr(fd), "connection")
+	conn, err := net.FileConn(file)
+	file.Close()
+	if err != nil {
+		return // out of descriptors
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		conn.Close()
+		return
+	}
+	f.waiting = append(f.waiting, &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: read})
+	f.pause(len(f.waiting) >= maxWaiting)
+	f.more.Signal()
+}
+
+// A request is what it takes to read one.
+type request struct {
+	head   []byte
+	bytes  bytes.Reader
+	reader *bufio.Reader
+}
+
+var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil)} }}
+
+// serve answers one request with the server's handler.
+func (f *front) serve(w *parkedWire, r *request) {
+	defer f.served()
+	r.bytes.Reset(r.head)
+	r.reader.Reset(&r.bytes)
+	rw := &frontResponse{wire: w, header: make(http.Header)}
+	defer rw.finish(f)
+	req, err := http.ReadRequest(r.reader)
+	requests.Put(r)
+	if err != nil {
+		rw.WriteHeader(http.StatusBadRequest)
+		return
+	}
+	req.RemoteAddr = w.remote
+	defer func() {
+		// As net/http does: one request's fault is not all streams'.
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			f.log.Error("a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
+			rw.abort = true
+		}
+	}()
+	f.handler.ServeHTTP(rw, req)
+}
+
+func (f *front) served() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.serving--; f.serving == 0 {
+		f.more.Broadcast()
+	}
+}
+
+// A frontResponse is the answer to a request that the front has taken. A stream takes
+// its socket; what else is written is kept until the handler returns.
+type frontResponse struct {
+	wire   *parkedWire
+	taken  bool // by a stream
+	abort  bool // nothing is answered
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (rw *frontResponse) Header() http.Header { return rw.header }
+
+func (rw *frontResponse) WriteHeader(status int) {
+	if rw.status == 0 {
+		rw.status = status
+	}
+}
+
+func (rw *frontResponse) Write(b []byte) (int, error) {
+	rw.WriteHeader(http.StatusOK)
+	return rw.body.Write(b)
+}
+
+// Flush says that the handler streams, which only one that has taken the socket can.
+func (rw *frontResponse) Flush() {}
+
+// finish sends what a handler has answered, if no stream has taken the socket. It
+// fits into an empty send buffer.
+func (rw *frontResponse) finish(f *front) {
+	if rw.taken {
+		return
+	}
+	defer f.crowd.leave()
+	defer rw.wire.close()
+	if rw.abort {
+		return
+	}
+	rw.WriteHeader(http.StatusOK)
+	rw.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	rw.header.Set("Connection", "close")
+	rw.header.Set("Content-Length", fmt.Sprint(rw.body.Len()))
+	var out bytes.Buffer
+	fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\n", rw.status, http.StatusText(rw.status))
+	rw.header.Write(&out)
+	out.WriteString("\r\n")
+	io.Copy(&out, &rw.body)
+	rw.wire.try(&net.Buffers{out.Bytes()})
+}
+
+// takeSocket is the socket of a request that a front has taken, as the wire of a client,
+// and why the peer is gone if it is; nil for other requests.
+func takeSocket(w http.ResponseWriter, p patience) (wire, hub.Cause) {
+	for {
+		switch v := w.(type) {
+		case *frontResponse:
+			v.taken = true
+			return v.wire, v.wire.serve(p)
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = v.Unwrap()
+		default:
+			return nil, 0
+		}
+	}
+}

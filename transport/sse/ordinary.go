@@ -1,0 +1,72 @@
+package sse
+
+import (
+	"bytes"
+	"strings"
+)
+
+// isOrdinary reports whether text is one whole request, with nothing behind it, that
+// begins with start (its method and path) and has nothing in it that a server would
+// have to think about. It is strict: what is not ordinary is net/http's.
+func isOrdinary(text, start []byte) bool {
+	if !bytes.HasPrefix(text, start) || !bytes.HasSuffix(text, []byte("\r\n\r\n")) {
+		return false
+	}
+	line, rest, _ := bytes.Cut(text[len(start):len(text)-2], []byte("\r\n"))
+	query, ok := bytes.CutSuffix(line, []byte(" HTTP/1.1"))
+	if !ok || len(query) > 0 && query[0] != '?' || !isPrintable(query, 0x21) {
+		return false
+	}
+	hosts := 0
+	for len(rest) > 0 {
+		line, rest, _ = bytes.Cut(rest, []byte("\r\n"))
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found || !isName(name) || !isPrintable(value, 0x20) {
+			return false
+		}
+		switch strings.ToLower(string(name)) {
+		case "host":
+			if hosts++; !isHost(bytes.Trim(value, " ")) {
+				return false
+			}
+		case "connection":
+			if v := bytes.Trim(value, " "); !bytes.EqualFold(v, []byte("keep-alive")) && !bytes.EqualFold(v, []byte("close")) {
+				return false
+			}
+		case "content-length", "transfer-encoding", "trailer", "upgrade", "expect", "te", "http2-settings":
+			return false
+		}
+	}
+	return hosts == 1
+}
+
+// isPrintable reports whether all of text is ASCII from least on.
+func isPrintable(text []byte, least byte) bool {
+	for _, b := range text {
+		if b < least || b > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// isName reports whether text names a header field: letters, digits and '-', which is
+// less than RFC 9110 allows.
+func isName(text []byte) bool {
+	for _, b := range text {
+		if !(b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '-') {
+			return false
+		}
+	}
+	return len(text) > 0
+}
+
+// isHost reports whether text is a name or an address, perhaps with a port.
+func isHost(text []byte) bool {
+	for _, b := range text {
+		if !(isName([]byte{b}) || strings.IndexByte(".:[]_", b) >= 0) {
+			return false
+		}
+	}
+	return len(text) > 0
+}
