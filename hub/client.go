@@ -37,7 +37,7 @@ type Client struct {
 	// Immutable after Register.
 	hub      *Hub
 	user     *user
-	topics   []string
+	topics   *[]string // nil: all
 	consumer Consumer
 	opening  point
 	since    int64 // unix time in ns
@@ -80,7 +80,12 @@ type over struct {
 func (c *Client) User() string { return c.user.name }
 
 // Topics are the topics that the client wants; nil: all.
-func (c *Client) Topics() []string { return slices.Clone(c.topics) }
+func (c *Client) Topics() []string {
+	if c.topics == nil {
+		return nil
+	}
+	return slices.Clone(*c.topics)
+}
 
 // Since is when the client was registered.
 func (c *Client) Since() time.Time { return time.Unix(0, c.since) }
@@ -221,7 +226,7 @@ func (c *Client) End(cause Cause) {
 
 // wants reports whether the client's topic filter lets a topic through.
 func (c *Client) wants(topic string) bool {
-	return c.topics == nil || slices.Contains(c.topics, topic)
+	return c.topics == nil || slices.Contains(*c.topics, topic)
 }
 
 // wake tells the consumer, once until it has stopped. c.mu is held.

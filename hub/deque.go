@@ -1,31 +1,46 @@
 package hub
 
 // A deque is a list that grows at the back and shrinks at the front. The zero
-// value is empty and owns no memory.
-type deque[T any] struct {
+// value is empty; while it is, it costs one pointer.
+type deque[T any] struct{ list *dequeList[T] }
+
+type dequeList[T any] struct {
 	items []T
 	head  int // items before it are gone
 }
 
-func (d *deque[T]) len() int     { return len(d.items) - d.head }
-func (d *deque[T]) at(i int) T   { return d.items[d.head+i] }
-func (d *deque[T]) all() []T     { return d.items[d.head:] }
-func (d *deque[T]) pushBack(v T) { d.items = append(d.items, v) }
-func (d *deque[T]) clear()       { *d = deque[T]{} }
+func (d *deque[T]) len() int { return len(d.all()) }
+
+func (d *deque[T]) at(i int) T { return d.list.items[d.list.head+i] }
+
+func (d *deque[T]) all() []T {
+	if d.list == nil {
+		return nil
+	}
+	return d.list.items[d.list.head:]
+}
+
+func (d *deque[T]) pushBack(v T) {
+	if d.list == nil {
+		d.list = new(dequeList[T])
+	}
+	d.list.items = append(d.list.items, v)
+}
 
 // popFront takes the first item out. What is taken costs memory until as much has
 // been taken as is left.
 func (d *deque[T]) popFront() T {
 	var none T
-	v := d.items[d.head]
-	d.items[d.head] = none
-	d.head++
+	l := d.list
+	v := l.items[l.head]
+	l.items[l.head] = none
+	l.head++
 	switch n := d.len(); {
 	case n == 0:
-		d.clear()
-	case d.head >= n && d.head >= 16:
-		d.items = append(make([]T, 0, n+n/4), d.all()...)
-		d.head = 0
+		d.list = nil
+	case l.head >= n && l.head >= 16:
+		l.items = append(make([]T, 0, n+n/4), d.all()...)
+		l.head = 0
 	}
 	return v
 }

@@ -122,7 +122,7 @@ func (h *Hub) drop(k *kept) {
 // forgetFirst takes the first departure and forgets its user, unless it is here
 // again.
 func (h *Hub) forgetFirst() {
-	if d := h.departures.popFront(); d.user.left.Equal(d.at) {
+	if d := h.departures.popFront(); d.user.left == d.number {
 		h.forget(d.user)
 	}
 }

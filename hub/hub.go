@@ -72,6 +72,7 @@ type Hub struct {
 	keptEntries    int
 	keptBytes      int64
 	departures     deque[departure]
+	departed       uint64 // how many there ever were
 	sweeper        *time.Timer
 	sweeping       bool // sweeper is set
 
@@ -113,11 +114,14 @@ func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 func (h *Hub) Register(o Options) (*Client, error) {
 	c := &Client{
 		hub:      h,
-		topics:   cloneAll(o.Topics),
 		named:    o.Named,
 		consumer: o.Consumer,
 		since:    time.Now().UnixNano(),
 		woken:    true,
+	}
+	if o.Topics != nil {
+		topics := cloneAll(o.Topics)
+		c.topics = &topics
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -140,7 +144,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	return c, nil
 }
 
-// cloneAll copies a list and its strings; nil stays nil.
+// cloneAll copies a list and its strings.
 func cloneAll(list []string) []string {
 	list = slices.Clone(list)
 	for i, s := range list {

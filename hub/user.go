@@ -15,14 +15,15 @@ type user struct {
 	// floor is where the entries that are kept begin: all later ones of this user
 	// are among them. With a log, Hub.floor says it for all users.
 	floor   point
-	left    time.Time // when the last client left; zero: somebody is here
-	charged bool      // the history pays for it: nobody is here
+	left    uint64 // the number of its last departure; 0: somebody is here
+	charged bool   // the history pays for it: nobody is here
 }
 
 // A departure is a user without a client, whose entries are kept for a while.
 type departure struct {
-	user *user
-	at   time.Time // other than user.left: somebody has come since
+	user   *user
+	number uint64 // other than user.left: somebody has come since
+	at     time.Time
 }
 
 // userOverhead is about what a user without entries costs, in bytes.
@@ -37,7 +38,7 @@ func (h *Hub) arrive(c *Client, name string) {
 	}
 	if len(u.clients) == 0 {
 		h.present++
-		u.left = time.Time{}
+		u.left = 0
 		h.charge(u, false)
 	}
 	u.clients = append(u.clients, c)
@@ -65,8 +66,9 @@ func (h *Hub) depart(c *Client) {
 	case h.cfg.HistoryPerUser <= 0 || h.cfg.HistoryAge <= 0:
 		h.forget(u)
 	default:
-		u.left = time.Now()
-		h.departures.pushBack(departure{u, u.left})
+		h.departed++
+		u.left = h.departed
+		h.departures.pushBack(departure{u, u.left, time.Now()})
 		h.charge(u, true)
 		h.trim()
 		h.scheduleSweep()
@@ -78,7 +80,7 @@ func (h *Hub) forget(u *user) {
 	for u.kept.len() > 0 {
 		h.drop(u.kept.at(0))
 	}
-	u.left = time.Time{} // it may have departed more than once
+	u.left = 0 // it may have departed more than once
 	h.charge(u, false)
 	delete(h.users, u.name)
 }

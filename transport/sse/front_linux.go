@@ -39,15 +39,15 @@ type front struct {
 	waiting []net.Conn // for Accept
 	paused  bool       // no connections are taken for now
 	closed  bool
-	serving int       // requests
-	arrived []arrival // that have yet to ask, the first first
-	timer   *time.Timer
+	serving int         // requests
+	arrived int         // connections that have yet to ask
+	timer   *time.Timer // calls sweep; nil: nobody has yet to ask
 }
 
-// An arrival is a connection that has not asked for anything.
-type arrival struct {
-	wire *parkedWire
-	at   time.Time
+// asking is what the front knows of a connection that has yet to ask for something.
+type asking struct {
+	remote string // address of the peer
+	since  time.Time
 }
 
 // maxWaiting is how many connections wait for net/http. With more, newcomers wait in
@@ -122,8 +122,8 @@ func (f *front) Close() error {
 	if f.timer != nil {
 		f.timer.Stop()
 	}
-	for _, a := range f.arrived {
-		f.dismiss(a.wire)
+	for _, w := range f.lot.parked() {
+		f.dismiss(w, 0)
 	}
 	f.lot.unlisten(f)
 	unix.Close(f.fd)
@@ -177,20 +177,21 @@ const acceptPause = 50 * time.Millisecond
 
 // welcome waits for the request of a connection, unless there is no place.
 func (f *front) welcome(fd int, from unix.Sockaddr) {
-	w := &parkedWire{lot: f.lot, fd: int32(fd), remote: addressOf(from), asking: true}
-	if w.remote == "" || !f.crowd.enter() {
+	remote := addressOf(from)
+	if remote == "" || !f.crowd.enter() {
+		f.handOver(fd, nil)
+		return
+	}
+	w := &parkedWire{lot: f.lot, fd: int32(fd), asking: &asking{remote, time.Now()}}
+	if f.lot.add(w) != nil {
+		f.crowd.leave()
 		f.handOver(fd, nil)
 		return
 	}
 	f.mu.Lock()
-	f.arrived = append(f.arrived, arrival{w, time.Now()})
-	if f.timer == nil {
-		f.timer = time.AfterFunc(askingTime, f.sweep)
-	}
-	f.mu.Unlock()
-	if f.lot.add(w) != nil {
-		f.crowd.leave()
-		f.handOver(fd, nil)
+	defer f.mu.Unlock()
+	if f.arrived++; f.timer == nil {
+		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
 }
 
@@ -214,21 +215,21 @@ func (f *front) sweep() {
 	if f.closed {
 		return
 	}
-	late := time.Now().Add(-askingTime)
-	n := 0
-	for ; n < len(f.arrived) && !f.arrived[n].at.After(late); n++ {
-		f.dismiss(f.arrived[n].wire)
+	for _, w := range f.lot.parked() {
+		f.dismiss(w, askingTime)
 	}
-	f.arrived = append([]arrival(nil), f.arrived[n:]...)
-	f.timer = nil
-	if len(f.arrived) > 0 {
-		f.timer = time.AfterFunc(max(time.Until(f.arrived[0].at.Add(askingTime)), askingTime/16), f.sweep)
+	if f.timer = nil; f.arrived > 0 {
+		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
 }
 
-// dismiss closes a connection that has not asked, if it still has not.
-func (f *front) dismiss(w *parkedWire) {
-	if w.stopAsking() {
+// sweepEvery is how often those are looked for: so much longer they may take.
+const sweepEvery = askingTime / 4
+
+// dismiss closes a connection that has not asked for so long. f.mu is held.
+func (f *front) dismiss(w *parkedWire, since time.Duration) {
+	if w.stopAsking(since) != nil {
+		f.arrived--
 		w.close()
 		f.crowd.leave()
 	}
@@ -242,18 +243,27 @@ func (f *front) asks(w *parkedWire, scratch []byte) {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
 	case err != nil || n == 0: // it left
-		f.dismiss(w)
-		return
-	case !w.stopAsking():
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.dismiss(w, 0)
 		return
 	}
-	if head := scratch[:n]; isOrdinary(head, f.start) {
+	a := w.stopAsking(0)
+	if a == nil {
+		return
+	}
+	head := scratch[:n]
+	ordinary := isOrdinary(head, f.start)
+	f.mu.Lock()
+	f.arrived--
+	if ordinary {
+		f.serving++
+	}
+	f.mu.Unlock()
+	if ordinary {
 		r := requests.Get().(*request)
 		r.head = append(r.head[:0], head...)
-		f.mu.Lock()
-		f.serving++
-		f.mu.Unlock()
-		go f.serve(w, r)
+		go f.serve(w, a.remote, r)
 		return
 	}
 	f.lot.forsake(w)
@@ -290,7 +300,7 @@ type request struct {
 var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil)} }}
 
 // serve answers one request with the server's handler.
-func (f *front) serve(w *parkedWire, r *request) {
+func (f *front) serve(w *parkedWire, remote string, r *request) {
 	defer f.served()
 	r.bytes.Reset(r.head)
 	r.reader.Reset(&r.bytes)
@@ -302,7 +312,7 @@ func (f *front) serve(w *parkedWire, r *request) {
 		rw.WriteHeader(http.StatusBadRequest)
 		return
 	}
-	req.RemoteAddr = w.remote
+	req.RemoteAddr = remote
 	defer func() {
 		// As net/http does: one request's fault is not all streams'.
 		if p := recover(); p != nil && p != http.ErrAbortHandler {

@@ -12,10 +12,12 @@ type wheel struct {
 	now  func() time.Duration // immutable
 
 	mu    sync.Mutex
-	slots [wheelSlots]link
-	next  int64       // the step whose slot has yet to be emptied
-	in    int         // streams
-	timer *time.Timer // nil: nothing is due
+	slots [wheelSlots]*stream // the first of each
+	next  int64               // the step whose slot has yet to be emptied
+	in    int                 // streams
+	timer *time.Timer         // nil: nothing is due
+
+	list []*stream // owned by turn, which runs once at a time
 }
 
 // A step is a wheelPart of the shortest period that streams have: so much of all pings
@@ -27,18 +29,14 @@ const (
 	minStep    = time.Millisecond
 )
 
-// A link is a stream's place in a slot; unlinked if next is nil.
+// A link is a stream's place in a slot.
 type link struct {
-	next, prev *link
-	stream     *stream
+	next *stream
+	here **stream // what points at the stream; nil: it is in no slot
 }
 
 func newWheel(period time.Duration, now func() time.Duration) *wheel {
-	w := &wheel{step: max(period/wheelPart, minStep), now: now}
-	for i := range w.slots {
-		w.slots[i].next, w.slots[i].prev = &w.slots[i], &w.slots[i]
-	}
-	return w
+	return &wheel{step: max(period/wheelPart, minStep), now: now}
 }
 
 // put lets s tick after d: up to a step early, and late only if it is due at once.
@@ -55,11 +53,12 @@ func (w *wheel) put(s *stream, d time.Duration) {
 	}
 	w.unlink(s)
 	at := min(max(int64((now+d)/w.step), w.next), w.next+wheelSlots-1)
-	slot := &w.slots[at%wheelSlots]
-	l := &s.link
-	l.stream = s
-	l.next, l.prev = slot, slot.prev
-	l.prev.next, slot.prev = l, l
+	first := &w.slots[at%wheelSlots]
+	s.link = link{*first, first}
+	if *first != nil {
+		(*first).link.here = &s.link.next
+	}
+	*first = s
 	w.in++
 }
 
@@ -71,39 +70,48 @@ func (w *wheel) remove(s *stream) {
 }
 
 func (w *wheel) unlink(s *stream) {
-	l := &s.link
-	if l.next == nil {
+	l := s.link
+	if l.here == nil {
 		return
 	}
-	l.prev.next, l.next.prev = l.next, l.prev
-	*l = link{}
+	*l.here = l.next
+	if l.next != nil {
+		l.next.link.here = l.here
+	}
+	s.link = link{}
 	w.in--
 }
 
-// turn calls all whose time has come.
+// turn calls all whose time has come, and sets the timer for the others.
 func (w *wheel) turn() {
-	for _, s := range w.due() {
+	w.list = w.due(w.list[:0])
+	for _, s := range w.list {
 		s.tick()
+	}
+	clear(w.list)
+	if cap(w.list) > longList {
+		w.list = nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer = nil; w.in > 0 {
+		w.timer = time.AfterFunc(max(time.Duration(w.next)*w.step-w.now(), 0), w.turn)
 	}
 }
 
-// due takes out all whose time has come, and sets the timer for the others.
-func (w *wheel) due() (list []*stream) {
+// longList is how long a list of streams may be that is kept for the next time.
+const longList = 4 << 10
+
+// due takes out all whose time has come.
+func (w *wheel) due(list []*stream) []*stream {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.now()
 	for last := int64(now / w.step); w.next <= last; w.next++ {
-		slot := &w.slots[w.next%wheelSlots]
-		for slot.next != slot {
-			s := slot.next.stream
-			w.unlink(s)
-			list = append(list, s)
+		for first := &w.slots[w.next%wheelSlots]; *first != nil; {
+			list = append(list, *first)
+			w.unlink(*first)
 		}
-	}
-	// Those that are taken out are about to be put in again, or else the next turn
-	// finds nobody.
-	if w.timer = nil; w.in+len(list) > 0 {
-		w.timer = time.AfterFunc(max(time.Duration(w.next)*w.step-now, 0), w.turn)
 	}
 	return list
 }

@@ -17,8 +17,7 @@ import (
 // net.Conn, no buffer. While nothing happens to it, it is an entry in a lot.
 type parkedWire struct {
 	patience
-	lot    *lot
-	remote string // address of the peer; "" if somebody else knows it
+	lot *lot
 
 	interrupted atomic.Bool
 
@@ -27,7 +26,7 @@ type parkedWire struct {
 	// and the note of what it was told are one step under mu.
 	mu     sync.Mutex
 	fd     int32         // guarded by mu; -1 once closed
-	asking bool          // guarded by mu: the front waits for its request
+	asking *asking       // guarded by mu: nil unless a front waits for its request
 	told   hub.Cause     // guarded by mu: why the peer is gone; 0: it is not
 	heard  uint32        // guarded by mu: bytes that the peer sent after its request
 	room   chan struct{} // guarded by mu: has an item when there may be room; nil: nobody waits
@@ -70,13 +69,17 @@ func (w *parkedWire) descriptor() int {
 	return int(w.fd)
 }
 
-// stopAsking reports whether the front was waiting for a request until now.
-func (w *parkedWire) stopAsking() bool {
+// stopAsking returns what the front knew of it if it was waiting for a request until
+// now, and for so long; else nil.
+func (w *parkedWire) stopAsking(since time.Duration) *asking {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	asked := w.asking
-	w.asking = false
-	return asked
+	a := w.asking
+	if a == nil || time.Since(a.since) < since {
+		return nil
+	}
+	w.asking = nil
+	return a
 }
 
 func (w *parkedWire) try(bufs *net.Buffers) (int64, error) {
@@ -178,7 +181,7 @@ func (w *parkedWire) interrupt() {
 func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cause hub.Cause, asks bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.asking {
+	if w.asking != nil {
 		return nil, 0, true
 	}
 	w.wakeWriter()

@@ -104,7 +104,7 @@ func (ws *writers) next(mine []*stream) int {
 	switch left := len(ws.line) - ws.head; {
 	case left == 0:
 		ws.line, ws.head = ws.line[:0], 0
-		if cap(ws.line) > 1<<10 { // what a broadcast has left
+		if cap(ws.line) > longList { // what a broadcast has left
 			ws.line = nil
 		}
 	case ws.head > left:
