@@ -48,6 +48,7 @@ type Client struct {
 	index  int     // in hub.clients; -1 once the client has left
 	replay *replay // what comes before the queue; nil: nothing
 	skip   point   // the client has everything up to here
+	heard  uint64  // broadcasts that it was handed: see Hub.broadcast
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -189,6 +190,9 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 func (c *Client) Position() (id ID, ok bool) {
 	c.hub.mu.Lock() // no entry is on its way
 	defer c.hub.mu.Unlock()
+	if c.index >= 0 {
+		c.hub.catchUp(c)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.hub.pos

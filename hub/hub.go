@@ -26,6 +26,7 @@ type Config struct {
 	QueueTotalBytes   int64         // bytes of the frames waiting or in flight, shared ones once; past it the fullest queue is closed
 	MaxClients        int           // clients at once
 	MaxClientsPerUser int           // clients of one user at once
+	FanOut            int           // clients that a broadcast is handed to at once, before others get their turn; 0: all
 	GapSpread         time.Duration // longest time over which a gap reaches the clients that have nothing else to get
 
 	// What is kept for clients that come back. Without a log: the newest entries of
@@ -65,6 +66,12 @@ type Hub struct {
 	spread   *spread   // the gap under way, if any
 	another  bool      // gap since that began
 	shedAt   time.Time // when shed last ended somebody
+
+	// Broadcasts that some clients have yet to be handed: see broadcast.
+	broadcasts uint64       // how many there ever were
+	underWay   []*broadcast // the newest of these
+	fanning    bool         // fanOut is at work
+	goroutines sync.WaitGroup
 
 	// The history: see keep.
 	everybody      user // broadcasts, and gaps that concern all
@@ -135,7 +142,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 		return nil, ErrUserLimit
 	}
 	h.arrive(c, o.User)
-	c.index = len(h.clients)
+	c.index, c.heard = len(h.clients), h.broadcasts
 	h.clients = append(h.clients, c)
 	h.count.connects.Add(1)
 	opening := h.begin(c, o.Resume)
@@ -153,7 +160,8 @@ func cloneAll(list []string) []string {
 	return list
 }
 
-// Publish routes one message and returns to how many clients it went. It
+// Publish routes one message and returns to how many clients it went; for a broadcast
+// that is handed out in parts (Config.FanOut), 1 if it goes to any. It
 // allocates nothing when the user is nobody that the hub knows.
 func (h *Hub) Publish(user, topic, payload string) int {
 	h.mu.Lock()
@@ -192,7 +200,7 @@ func (h *Hub) add(name string, e Entry) (n int) {
 		if e.Gap != 0 {
 			h.handAll(&e, false)
 		} else {
-			n = h.route(h.clients, &e)
+			n = h.broadcast(&e)
 		}
 		h.keep(&h.everybody, at, &e, false)
 	} else if u := h.owner(name); u != nil {
@@ -287,6 +295,11 @@ func (h *Hub) route(clients []*Client, e *Entry) (n int) {
 
 // hand enqueues f, or ends the client whose queue is full.
 func (h *Hub) hand(c *Client, f *Frame, quietly bool) bool {
+	if c.heard != h.broadcasts {
+		if h.catchUp(c); c.index < 0 {
+			return false
+		}
+	}
 	if c.enqueue(f, quietly) {
 		return true
 	}
@@ -334,6 +347,11 @@ func (h *Hub) encode(e *Entry, named bool) *Frame {
 // end takes the client out and records the cause. h.mu is held.
 func (h *Hub) end(c *Client, cause Cause, politely bool) {
 	if c.index >= 0 {
+		h.catchUp(c)
+		if c.index < 0 { // that has ended it
+			h.end(c, cause, politely)
+			return
+		}
 		h.remove(c)
 		h.count.disconnects[cause].Add(1)
 	} else if politely {
@@ -417,6 +435,7 @@ func (h *Hub) empty() bool {
 // Close stops what is still spread over time, and forgets nothing any more. Clients
 // are not ended.
 func (h *Hub) Close() {
+	defer h.goroutines.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true

@@ -79,6 +79,7 @@ func (h *Hub) Lose(upTo ID) {
 func (h *Hub) Reset(newest ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.catchUpAll()
 	for h.oldest != nil {
 		h.drop(h.oldest)
 	}

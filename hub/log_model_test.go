@@ -182,7 +182,7 @@ func runSim(t *testing.T, seed uint64) {
 	}
 	newH := func() *simHub {
 		h := &simHub{s: s}
-		h.Hub = newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: int64(1+s.r.IntN(6)) * 200, QueueFrames: 1000,
+		h.Hub = newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: int64(1+s.r.IntN(6)) * 200, QueueFrames: 1000, FanOut: s.r.IntN(3),
 			Older: func(q *hub.Query) { h.queries = append(h.queries, q) }})
 		return h
 	}

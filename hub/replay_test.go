@@ -282,7 +282,7 @@ type replayClient struct {
 func replayRun(t *testing.T, random *rand.Rand) {
 	limits := hub.Config{
 		Encode: encode, BroadcastUser: "*", HistoryPerUser: 1 + random.IntN(8), HistoryAge: time.Hour,
-		HistoryBytes: int64(1000 + random.IntN(4000)),
+		HistoryBytes: int64(1000 + random.IntN(4000)), FanOut: random.IntN(3),
 	}
 	h := newHub(t, limits)
 	o := &oracle{limit: limits, users: map[string]*oracleUser{}}
@@ -314,7 +314,7 @@ func replayRun(t *testing.T, random *rand.Rand) {
 		ids[user] = append(ids[user], min(c.last, o.seq))
 		clients = append(clients, c)
 		// The replay is taken at once here, or it may rightly be overtaken.
-		c.take(t)
+		c.take(t, h)
 	}
 	concerns := func(c *replayClient, user, topic string) bool {
 		return (user == "*" || user == c.user) && (c.topics == nil || slices.Contains(c.topics, topic))
@@ -330,7 +330,7 @@ func replayRun(t *testing.T, random *rand.Rand) {
 			if len(clients) > 0 {
 				i := random.IntN(len(clients))
 				c := clients[i]
-				c.take(t)
+				c.take(t, h)
 				ids[c.user] = append(ids[c.user], c.last)
 				c.End(hub.ErrClosed)
 				o.users[c.user].here--
@@ -348,7 +348,7 @@ func replayRun(t *testing.T, random *rand.Rand) {
 		case 4:
 			c := clients
 			if len(c) > 0 {
-				c[random.IntN(len(c))].take(t)
+				c[random.IntN(len(c))].take(t, h)
 			}
 		default:
 			text := strings.Repeat("x", random.IntN(300))
@@ -365,14 +365,15 @@ func replayRun(t *testing.T, random *rand.Rand) {
 		}
 	}
 	for _, c := range clients {
-		c.take(t)
+		c.take(t, h)
 		c.End(hub.ErrClosed)
 	}
 	h.Close()
 }
 
 // take compares all that has come. The position is known then.
-func (c *replayClient) take(t *testing.T) {
+func (c *replayClient) take(t *testing.T, h *hub.Hub) {
+	hub.HandedOut(h)
 	var got []string
 	for {
 		frames, _ := c.Take(nil)

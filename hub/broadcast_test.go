@@ -1,0 +1,159 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"usercast/hub"
+)
+
+// A client gets a broadcast that is under way before whatever comes later: a message
+// of its own, a gap, its end, a position.
+func TestBroadcastUnderWayComesFirst(t *testing.T) {
+	for name, then := range map[string]func(*hub.Hub, *listener) []string{
+		"message": func(h *hub.Hub, l *listener) []string {
+			h.Publish(l.User(), "", "mine")
+			return []string{"all", "mine"}
+		},
+		"gap": func(h *hub.Hub, _ *listener) []string {
+			h.GapForAll(hub.GapRedisReconnect)
+			return []string{"all", "gap redis-reconnect"}
+		},
+		"kick": func(h *hub.Hub, l *listener) []string { h.Disconnect(l.User()); return []string{"all"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+			all := make([]*listener, 1000)
+			for i := range all {
+				all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i)})
+			}
+			if n := h.Publish("*", "", "all"); n != 1 {
+				t.Errorf("reaches %d", n)
+			}
+			for _, l := range all {
+				want := then(h, l)
+				wantFrames(t, l, want...)
+				if name == "gap" { // one is for all
+					break
+				}
+			}
+			hub.HandedOut(h)
+			for _, l := range all {
+				l.End(hub.ErrClosed)
+			}
+		})
+	}
+}
+
+// What a client has yet to hear of keeps it from resuming behind that.
+func TestInvariant6PositionCoversNoBroadcastUnderWay(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+	var all []*listener
+	for range 1000 {
+		all = append(all, register(t, h, hub.Options{User: "42"}))
+	}
+	h.Publish("*", "", "all")
+	for _, l := range all {
+		if id, ok := l.Position(); ok {
+			t.Fatalf("complete up to %v with nothing taken", id)
+		}
+		wantFrames(t, l, "all")
+		if id, ok := l.Position(); !ok || id.Seq != 1 {
+			t.Fatalf("position %v, %v", id, ok)
+		}
+	}
+}
+
+// Whoever comes while a broadcast is under way has it behind him; whoever leaves makes
+// nobody miss it.
+func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
+	const stay, broadcasts = 500, 200
+	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 3})
+	var all []*listener
+	for i := range stay {
+		all = append(all, register(t, h, hub.Options{User: fmt.Sprint(i)}))
+	}
+	done := make(chan struct{})
+	var guests sync.WaitGroup
+	for range 2 {
+		guests.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				l := register(t, h, hub.Options{User: "guest"})
+				if n%3 == 0 {
+					l.drain()
+				}
+				l.End(hub.ErrClosed)
+			}
+		})
+	}
+	var want []string
+	for i := range broadcasts {
+		text := fmt.Sprint(i)
+		h.Publish("*", "", text)
+		want = append(want, text)
+	}
+	close(done)
+	guests.Wait()
+	hub.HandedOut(h)
+	for _, l := range all {
+		wantFrames(t, l, want...)
+	}
+}
+
+// A broadcast to very many does not keep the message behind it waiting for all of them.
+func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
+	const clients = 50_000
+	took := func(fanOut int) (quickest time.Duration) {
+		h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut})
+		all := make([]*listener, clients)
+		for i := range all {
+			all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i)})
+		}
+		quickest = time.Hour
+		for range 5 { // other processes may be in the way of some
+			start := time.Now()
+			h.Publish("*", "", "all")
+			quickest = min(quickest, time.Since(start))
+			hub.HandedOut(h)
+			for _, l := range all {
+				l.drain()
+			}
+		}
+		for _, l := range all {
+			l.End(hub.ErrClosed)
+		}
+		return quickest
+	}
+	at, inParts := took(0), took(512)
+	if inParts > at/4 {
+		t.Errorf("a broadcast in parts holds its publisher up for %v, in one go for %v", inParts, at)
+	}
+}
+
+// A publisher faster than broadcasts are handed out does it himself, so that they do not
+// pile up.
+func TestBroadcastsUnderWayAreBounded(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+	all := make([]*listener, 100)
+	for i := range all {
+		all[i] = register(t, h, hub.Options{User: fmt.Sprint(i)})
+	}
+	payload := strings.Repeat("x", 1000)
+	for range 10_000 {
+		h.Publish("*", "", payload)
+	}
+	hub.HandedOut(h)
+	for _, l := range all {
+		if got, _ := l.drain(); len(got) != 10_000 {
+			t.Fatalf("%d frames", len(got))
+		}
+	}
+}
