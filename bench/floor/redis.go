@@ -1,0 +1,59 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// subscribe reads messages for ever. One is an array of "pmessage", pattern,
+// channel and payload. The user is overwritten by the next message; the frame is
+// not, because writers may still have it.
+func subscribe(address string, publish func(user, frame []byte)) {
+	conn, err := net.Dial("tcp", address)
+	must("connect to Redis", err)
+	_, err = fmt.Fprint(conn, "PSUBSCRIBE user-*\r\n")
+	must("subscribe", err)
+	in := bufio.NewReaderSize(conn, 1<<20) // the longest payload
+	number(in, '*')
+	bulk(in)
+	bulk(in)
+	number(in, ':')
+	for user := []byte(nil); ; {
+		number(in, '*')
+		bulk(in)
+		bulk(in)
+		name, _, _ := bytes.Cut(bytes.TrimPrefix(bulk(in), []byte("user-")), []byte(":"))
+		user = append(user[:0], name...)
+		payload := bulk(in)
+		if bytes.IndexByte(payload, '\n') >= 0 {
+			payload = bytes.ReplaceAll(payload, []byte("\n"), []byte("\ndata: "))
+		}
+		publish(user, slices.Concat([]byte("data: "), payload, []byte("\n\n")))
+	}
+}
+
+// number reads a line of one kind.
+func number(in *bufio.Reader, kind byte) int {
+	line, err := in.ReadSlice('\n')
+	must("read from Redis", err)
+	digits, _ := strings.CutPrefix(string(line), string(kind)) // else Atoi says so
+	n, err := strconv.Atoi(strings.TrimSpace(digits))
+	must("understand Redis", err)
+	return n
+}
+
+// bulk reads a string, which the next read overwrites.
+func bulk(in *bufio.Reader) []byte {
+	n := number(in, '$')
+	text, err := in.Peek(n + len("\r\n"))
+	must("read from Redis", err)
+	in.Discard(len(text)) // it is there
+	return text[:n]
+}
