@@ -1,0 +1,43 @@
+//go:build unix
+
+package sse_test
+
+import (
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What pings cost, when nothing else happens: the processor time of this process,
+// both ends of the stream, for each ping. The time on the clock is the interval's.
+func BenchmarkPing(b *testing.B) {
+	const streams, interval = 200, 50 * time.Millisecond
+	_, address := benchSite(b, interval)
+	var readers []*reader
+	for range streams {
+		r := dialReader(b, address)
+		defer r.conn.Close()
+		readers = append(readers, r)
+	}
+	b.ReportAllocs()
+	before := processorTime(b)
+	for b.Loop() {
+		for _, r := range readers {
+			r.block(b)
+		}
+	}
+	used := processorTime(b) - before
+	b.ReportMetric(float64(used.Nanoseconds())/float64(b.N*streams), "cpu-ns/ping")
+	b.ReportMetric(0, "ns/op")
+}
+
+// processorTime is what this process has used.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}

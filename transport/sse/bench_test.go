@@ -1,0 +1,160 @@
+package sse_test
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+// Benchmarks of streams over real loopback sockets, with the product's defaults.
+// The reading end is in this process: its time and allocations are in the figures,
+// and are kept small.
+
+const benchPayload = `{"kind":"comment","id":7,"text":"a message of a common size, as an app would send it"}`
+
+func BenchmarkEncodeEntry(b *testing.B) {
+	id := hub.ID{Boot: "benchmrk", Seq: 1234567}
+	for _, bench := range []struct {
+		name  string
+		entry hub.Entry
+		named bool
+	}{
+		{"OneLine", hub.Entry{ID: id, Topic: "activity", Payload: benchPayload}, false},
+		{"TenLines", hub.Entry{ID: id, Topic: "activity", Payload: strings.Repeat(benchPayload+"\n", 10)}, false},
+		{"Named", hub.Entry{ID: id, Topic: "activity", Payload: benchPayload}, true},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				sse.EncodeEntry(nil, bench.entry, bench.named)
+			}
+		})
+	}
+}
+
+// benchSite is a hub behind an HTTP server, until the benchmark is over.
+func benchSite(b *testing.B, ping time.Duration) (h *hub.Hub, address string) {
+	b.Helper()
+	h = hub.New(hub.Config{
+		Encode:          sse.EncodeEntry,
+		BroadcastUser:   "*",
+		QueueFrames:     1024,
+		QueueBytes:      1 << 20,
+		QueueGrace:      250 * time.Millisecond,
+		QueueTotalBytes: 256 << 20,
+		HistoryPerUser:  256,
+		HistoryAge:      2 * time.Minute,
+		HistoryBytes:    64 << 20,
+	})
+	handler := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure, PingInterval: ping})
+	l, err := sse.Listen(context.Background(), "127.0.0.1:0", 128<<10, 10*time.Second)
+	if err != nil {
+		b.Fatal(err)
+	}
+	server := &http.Server{Handler: handler, ConnContext: sse.ConnContext}
+	served := make(chan struct{})
+	go func() { defer close(served); server.Serve(l) }()
+	b.Cleanup(func() {
+		h.Refuse()
+		h.Finish(hub.ErrDrain, 0)
+		handler.Wait()
+		h.Close()
+		server.Close()
+		<-served
+	})
+	return h, l.Addr().String()
+}
+
+// A reader is a page's end of a stream.
+type reader struct {
+	conn net.Conn
+	in   *bufio.Reader
+}
+
+// dialReader opens a stream and reads its opening block.
+func dialReader(b *testing.B, address string) *reader {
+	b.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &reader{conn, bufio.NewReader(conn)}
+	if _, err := io.WriteString(conn, benchRequest); err != nil {
+		b.Fatal(err)
+	}
+	r.block(b) // the head
+	r.block(b)
+	return r
+}
+
+const benchRequest = "GET /events?user=42 HTTP/1.1\r\nHost: hub.example\r\nAccept: text/event-stream\r\n" +
+	"Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en\r\nCache-Control: no-cache\r\n" +
+	"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n" +
+	"Sec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-origin\r\n\r\n"
+
+// block reads to the next blank line.
+func (r *reader) block(b *testing.B) {
+	for {
+		line, err := r.in.ReadSlice('\n')
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(line) <= len("\r\n") && (line[0] == '\r' || line[0] == '\n') {
+			return
+		}
+	}
+}
+
+// From Publish until the page has read it: the next message waits for that.
+func BenchmarkDelivery(b *testing.B) {
+	h, address := benchSite(b, 0)
+	r := dialReader(b, address)
+	defer r.conn.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		h.Publish("42", "activity", benchPayload)
+		r.block(b)
+	}
+}
+
+// The burst of a busy user: 64 messages, of which many share a write.
+func BenchmarkDeliveryOf64Messages(b *testing.B) {
+	const messages = 64
+	h, address := benchSite(b, 0)
+	r := dialReader(b, address)
+	defer r.conn.Close()
+	b.ReportAllocs()
+	for b.Loop() {
+		for range messages {
+			h.Publish("42", "activity", benchPayload)
+		}
+		for range messages {
+			r.block(b)
+		}
+	}
+}
+
+// From a page's connection to its opening block, and its end. The clock stops when
+// the hub has seen the last one leave.
+func BenchmarkConnect(b *testing.B) {
+	h, address := benchSite(b, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		r := dialReader(b, address)
+		r.conn.(*net.TCPConn).SetLinger(0) // a reset: thousands of ports in TIME_WAIT would be none left
+		r.conn.Close()
+	}
+	for h.Stats().Clients > 0 {
+		runtime.Gosched()
+	}
+}
