@@ -1,4 +1,4 @@
-.PHONY: run test check soak measure build image
+.PHONY: run test check soak measure bench bench-compare bench-baseline build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -27,6 +27,22 @@ soak:
 measure:
 	@.ci/setup
 	go test -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
+
+# The Go benchmarks, in some four minutes; needs the machine for itself.
+BENCHTIME ?= 0.8s
+bench:
+	go test -run '^$$' -bench . -benchtime $(BENCHTIME) -count 10 -timeout 9m ./hub ./transport/sse ./transport/redis \
+		>bench/results/running.txt || { cat bench/results/running.txt; exit 1; }
+	@mv bench/results/running.txt bench/results/latest.txt
+	@go tool benchstat bench/results/latest.txt
+
+# The committed results beside the latest; how much that says: bench/README.md.
+bench-compare:
+	@go tool benchstat baseline=bench/baseline.txt latest=bench/results/latest.txt
+
+# Makes the latest results the ones to commit.
+bench-baseline:
+	grep -E '^(goos|goarch|pkg|cpu|Benchmark)' bench/results/latest.txt >bench/baseline.txt
 
 # A static binary, bin/usercast.
 build:
