@@ -17,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/sys/unix"
 )
@@ -52,6 +54,9 @@ func must(what string, err error) {
 		log.Fatalf("cannot %s: %v", what, err)
 	}
 }
+
+// By its name usercast bench knows a hub.
+var clients = promauto.NewGauge(prometheus.GaugeOpts{Name: "usercast_clients", Help: "Open streams."})
 
 // A table is all streams. A descriptor is closed under the write lock alone:
 // whoever holds the read lock writes to the stream that it means.
@@ -116,13 +121,12 @@ func write(fd int, frame []byte) {
 // sweep pings each stream once an interval, a part of them at a time.
 func (t *table) sweep(interval time.Duration) {
 	const parts = 64
-	comment := []byte(":\n\n")
 	for part := 0; ; part = (part + 1) % parts {
 		time.Sleep(interval / parts)
 		t.mu.RLock()
 		for fd := part; fd < len(t.streams); fd += parts {
 			if t.streams[fd].user != "" {
-				write(fd, comment)
+				write(fd, []byte(":\n\n"))
 			}
 		}
 		t.mu.RUnlock()

@@ -9,7 +9,6 @@ import (
 	"net"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // subscribe reads messages for ever. One is an array of "pmessage", pattern,
@@ -31,10 +30,7 @@ func subscribe(address string, publish func(user, frame []byte)) {
 		bulk(in)
 		name, _, _ := bytes.Cut(bytes.TrimPrefix(bulk(in), []byte("user-")), []byte(":"))
 		user = append(user[:0], name...)
-		payload := bulk(in)
-		if bytes.IndexByte(payload, '\n') >= 0 {
-			payload = bytes.ReplaceAll(payload, []byte("\n"), []byte("\ndata: "))
-		}
+		payload := bytes.ReplaceAll(bulk(in), []byte("\n"), []byte("\ndata: "))
 		publish(user, slices.Concat([]byte("data: "), payload, []byte("\n\n")))
 	}
 }
@@ -43,8 +39,7 @@ func subscribe(address string, publish func(user, frame []byte)) {
 func number(in *bufio.Reader, kind byte) int {
 	line, err := in.ReadSlice('\n')
 	must("read from Redis", err)
-	digits, _ := strings.CutPrefix(string(line), string(kind)) // else Atoi says so
-	n, err := strconv.Atoi(strings.TrimSpace(digits))
+	n, err := strconv.Atoi(string(bytes.TrimSpace(bytes.TrimPrefix(line, []byte{kind})))) // or it is of another kind
 	must("understand Redis", err)
 	return n
 }

@@ -52,8 +52,7 @@ func (t *table) accept(poll, listener int) {
 	}
 }
 
-// read takes what a peer has sent, and reports whether it stays. A request has to
-// come in one piece.
+// read takes what a peer has sent, a request in one piece, and says whether it stays.
 func (t *table) read(fd int) bool {
 	var buffer [4096]byte
 	n, err := unix.Read(fd, buffer[:])
@@ -80,6 +79,7 @@ func (t *table) open(fd int, user string) {
 	t.streams = append(t.streams, make([]stream, max(0, fd+1-len(t.streams)))...)
 	t.streams[fd] = stream{user, t.writerOf(user)}
 	t.users[user] = append(t.users[user], fd)
+	clients.Inc()
 }
 
 // userOf is for the goroutine that opens and closes; "": no stream.
@@ -99,6 +99,7 @@ func (t *table) close(fd int) {
 			delete(t.users, user)
 		}
 		t.streams[fd] = stream{}
+		clients.Dec()
 	}
 	unix.Close(fd)
 }

@@ -16,14 +16,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/redis/go-redis/v9"
 )
 
-// waiting is how many messages a stream may be behind.
-const waiting = 64
-
 const prefix = "user-"
+const waiting = 64 // messages that a stream may be behind
+
+// By its name usercast bench knows a hub.
+var clients = promauto.NewGauge(prometheus.GaugeOpts{Name: "usercast_clients", Help: "Open streams."})
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:7710", "address of the streams: /events?user=42")
@@ -84,6 +87,7 @@ func offer(streams map[stream]bool, payload string) {
 }
 
 func (h *hub) join(user string, s stream) {
+	clients.Inc()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.users[user] == nil {
@@ -93,6 +97,7 @@ func (h *hub) join(user string, s stream) {
 }
 
 func (h *hub) leave(user string, s stream) {
+	clients.Dec()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if delete(h.users[user], s); len(h.users[user]) == 0 {
