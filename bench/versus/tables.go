@@ -1,0 +1,84 @@
+package main
+
+// A hub is one of those that are compared.
+type hub struct {
+	name, pkg string
+	// args of a process that listens on two addresses and subscribes to a Redis.
+	args func(listen, admin, redis, ping string) []string
+}
+
+const ours = "usercast"
+
+var hubs = []hub{
+	{ours, "./cmd/usercast", func(listen, admin, redis, ping string) []string {
+		return []string{"serve", "--auth", "insecure", "--listen", listen, "--admin-listen", admin,
+			"--redis", "redis://" + redis, "--ping-interval", ping}
+	}},
+	{"floor", "./bench/floor", bare},
+	{"plain", "./bench/plain", bare},
+}
+
+func bare(listen, admin, redis, ping string) []string {
+	return []string{"-listen", listen, "-admin", admin, "-redis", redis, "-ping", ping}
+}
+
+// A scenario is one run of usercast bench, with arguments beside those of every run.
+type scenario struct {
+	name string
+	ping string
+	args []string
+}
+
+var scenarios = []scenario{
+	// Two pings a stream fall into the idle time.
+	{"user, open loop", "5s", []string{"--idle", "10s", "--rate", "5000"}},
+	{"user, closed loop", "15s", []string{"--rate", "0", "--outstanding", "512"}},
+	{"broadcast, open loop", "15s", []string{"--broadcast", "--rate", "2"}},
+	{"broadcast, closed loop", "15s", []string{"--broadcast", "--rate", "0", "--outstanding", "2"}},
+}
+
+// A measure is a figure of a scenario's report.
+type measure struct {
+	scenario, name string
+	field          string // where it is in the JSON of usercast bench: see find
+	more           bool   // the better the more; else the less
+}
+
+const (
+	perMillion = "loops.0.hub_cpu_s_per_1m_deliveries"
+	perSecond  = "loops.0.deliveries_per_s"
+	median     = "loops.0.latency.p50_ms"
+	tail       = "loops.0.latency.p99_ms"
+	lastMedian = "loops.0.last_stream_latency.p50_ms"
+	lastTail   = "loops.0.last_stream_latency.p99_ms"
+)
+
+var measures = []measure{
+	{"user, open loop", "CPU a connect, µs", "connect.hub_cpu_us_per_connect", false},
+	{"user, open loop", "memory of an idle stream, KiB", "idle.hub_rss_kib_per_stream", false},
+	{"user, open loop", "CPU a ping, µs", "idle.hub_cpu_us_per_ping", false},
+	{"user, open loop", "CPU a million deliveries, s", perMillion, false},
+	{"user, open loop", "latency p50, ms", median, false},
+	{"user, open loop", "latency p99, ms", tail, false},
+	{"user, closed loop", "CPU a million deliveries, s", perMillion, false},
+	{"user, closed loop", "deliveries a second", perSecond, true},
+	{"user, closed loop", "latency p50, ms", median, false},
+	{"user, closed loop", "latency p99, ms", tail, false},
+	{"broadcast, open loop", "CPU a million deliveries, s", perMillion, false},
+	{"broadcast, open loop", "last stream p50, ms", lastMedian, false},
+	{"broadcast, open loop", "last stream p99, ms", lastTail, false},
+	{"broadcast, closed loop", "CPU a million deliveries, s", perMillion, false},
+	{"broadcast, closed loop", "deliveries a second", perSecond, true},
+	{"broadcast, closed loop", "last stream p50, ms", lastMedian, false},
+}
+
+// checks are added up over all runs of a hub.
+var checks = []measure{
+	{name: "streams that did not open", field: "connect.failed"},
+	{name: "lost, unannounced", field: "checks.lost"},
+	{name: "lost, announced", field: "checks.lost_announced"},
+	{name: "doubled", field: "checks.doubled"},
+	{name: "out of order", field: "checks.misordered"},
+	{name: "to the wrong user", field: "checks.wrong_user"},
+	{name: "streams that ended early", field: "checks.ended"},
+}
