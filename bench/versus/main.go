@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -24,6 +25,7 @@ const loader = "usercast bench"
 type versus struct {
 	rounds, streams int
 	duration        time.Duration
+	scenarios       []scenario
 	dir             string            // for programs and logs; removed in the end
 	programs        map[string]string // by name
 	redis           string            // addresses
@@ -44,12 +46,18 @@ func main() {
 	flag.IntVar(&v.rounds, "rounds", 3, "how often each scenario is measured with each hub")
 	flag.IntVar(&v.streams, "streams", 5000, "streams that are open")
 	flag.DurationVar(&v.duration, "duration", 8*time.Second, "how long each run publishes")
+	only := flag.String("only", "", "measure only scenarios whose name holds this, e.g. broadcast")
 	port := flag.Int("port", 7730, "first of three ports of 127.0.0.1: Redis, streams, admin")
 	oursAt := flag.String("usercast", "", "measure this usercast instead of building one")
 	loadAt := flag.String("load", "", "measure with this usercast's bench instead of the built one's")
 	out := flag.String("out", filepath.Join("bench", "results", "versus.json"), "file for the results as they came")
 	flag.Parse()
-	if flag.NArg() > 0 || v.rounds < 1 || v.streams < 1 {
+	for _, s := range scenarios {
+		if strings.Contains(s.name, *only) {
+			v.scenarios = append(v.scenarios, s)
+		}
+	}
+	if flag.NArg() > 0 || v.rounds < 1 || v.streams < 1 || len(v.scenarios) == 0 {
 		flag.Usage()
 		os.Exit(2)
 	}
@@ -79,7 +87,7 @@ func (v *versus) run(ctx context.Context, oursAt, loadAt, out string) (err error
 
 	var results []result
 	for round := range v.rounds {
-		for _, s := range scenarios {
+		for _, s := range v.scenarios {
 			for _, h := range turn(hubs, round) {
 				log.Printf("round %d of %d: %s, %s", round+1, v.rounds, s.name, h.name)
 				report, err := v.measure(ctx, h, s)

@@ -28,7 +28,7 @@ func (v *versus) print(w io.Writer, results []result) error {
 		}
 	}
 	names := append([]string{ours}, others...)
-	for _, s := range scenarios {
+	for _, s := range v.scenarios {
 		fmt.Fprintf(&b, "\n| %s | %s | × %s |\n|---|%s\n", s.name, strings.Join(names, " | "), strings.Join(others, " | × "),
 			strings.Repeat("---:|", len(names)+len(others)))
 		for _, m := range measures {
@@ -42,7 +42,7 @@ func (v *versus) print(w io.Writer, results []result) error {
 		fmt.Fprintf(&b, "| %s |", c.name)
 		for _, name := range names {
 			sum := 0.0
-			for _, s := range scenarios {
+			for _, s := range v.scenarios {
 				for _, report := range reports[place{s.name, name}] {
 					n, _ := find(report, c.field)
 					sum += n

@@ -26,7 +26,7 @@ func TestReportsAreReadLeniently(t *testing.T) {
 }
 
 func TestRowShowsMedianRangeAndRatio(t *testing.T) {
-	v := versus{rounds: 3}
+	v := versus{rounds: 3, scenarios: scenarios}
 	results := func(hub string, p50s ...string) (list []result) {
 		for _, p50 := range p50s {
 			list = append(list, result{Scenario: scenarios[0].name, Hub: hub, Report: json.RawMessage(`{"loops": [{"latency": {"p50_ms": ` + p50 + `}}]}`)})

@@ -10,12 +10,12 @@ type hub struct {
 const ours = "usercast"
 
 var hubs = []hub{
-	{ours, "./cmd/usercast", func(listen, admin, redis, ping string) []string {
+	{ours, "usercast/cmd/usercast", func(listen, admin, redis, ping string) []string {
 		return []string{"serve", "--auth", "insecure", "--listen", listen, "--admin-listen", admin,
 			"--redis", "redis://" + redis, "--ping-interval", ping}
 	}},
-	{"floor", "./bench/floor", bare},
-	{"plain", "./bench/plain", bare},
+	{"floor", "usercast/bench/floor", bare},
+	{"plain", "usercast/bench/plain", bare},
 }
 
 func bare(listen, admin, redis, ping string) []string {

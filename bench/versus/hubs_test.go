@@ -1,0 +1,64 @@
+//go:build linux
+
+package main
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// What usercast is compared with has to deliver, or the comparison says nothing.
+func TestFloorAndPlainDeliver(t *testing.T) {
+	address := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t))) }
+	v := versus{dir: t.TempDir(), programs: make(map[string]string), listen: address(), admin: address()}
+	if err := v.build(t.Context(), "not built", ""); err != nil {
+		t.Fatal(err)
+	}
+	v.redis = redistest.Start(t).Addr()
+	writers := hub{"floor", "", func(listen, admin, redis, ping string) []string {
+		return append(bare(listen, admin, redis, ping), "-writers", "2")
+	}}
+	for _, h := range append(hubs, writers) {
+		if h.name == ours {
+			continue
+		}
+		p, err := v.startHub(t.Context(), h, "1s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.stop)
+		stream, err := (&http.Client{Timeout: 20 * time.Second}).Get("http://" + v.listen + "/events?user=42")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Body.Close()
+		lines := bufio.NewScanner(stream.Body)
+		lines.Scan() // it is open
+		for _, command := range []string{"PUBLISH user-42:topic one", "PUBLISH user-43 other", `PUBLISH user-42 "two\nlines"`, "PUBLISH user-*:topic all"} {
+			if heard := ask(v.redis, command); heard != ":1" {
+				t.Fatalf("%s: Redis answers %q", command, heard)
+			}
+		}
+		var got []string
+		pinged := false
+		for !(pinged && len(got) >= 4) && lines.Scan() {
+			if line := lines.Text(); strings.HasPrefix(line, ":") {
+				pinged = true
+			} else if line != "" {
+				got = append(got, line)
+			}
+		}
+		if want := []string{"data: one", "data: two", "data: lines", "data: all"}; !slices.Equal(got, want) || !pinged {
+			t.Errorf("%s %q: got %q, pinged %v", h.name, p.cmd.Args, got, pinged)
+		}
+		p.stop()
+	}
+}
