@@ -23,13 +23,12 @@ func TestFloorAndPlainDeliver(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.redis = redistest.Start(t).Addr()
-	writers := hub{"floor", "", func(listen, admin, redis, ping string) []string {
-		return append(bare(listen, admin, redis, ping), "-writers", "2")
-	}}
-	for _, h := range append(hubs, writers) {
+	floor := hubs[slices.IndexFunc(hubs, func(h hub) bool { return h.name == "floor" })]
+	for i, h := range append(hubs, floor) {
 		if h.name == ours {
 			continue
 		}
+		v.writers = i / len(hubs) * 2 // the floor again, with writers of its own
 		p, err := v.startHub(t.Context(), h, "1s")
 		if err != nil {
 			t.Fatal(err)

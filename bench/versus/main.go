@@ -24,6 +24,7 @@ const loader = "usercast bench"
 // versus is what all runs have in common.
 type versus struct {
 	rounds, streams int
+	writers         int // of the floor
 	duration        time.Duration
 	scenarios       []scenario
 	dir             string            // for programs and logs; removed in the end
@@ -46,6 +47,7 @@ func main() {
 	flag.IntVar(&v.rounds, "rounds", 3, "how often each scenario is measured with each hub")
 	flag.IntVar(&v.streams, "streams", 5000, "streams that are open")
 	flag.DurationVar(&v.duration, "duration", 8*time.Second, "how long each run publishes")
+	flag.IntVar(&v.writers, "writers", 0, "goroutines that write in the floor; 0: the one that reads Redis")
 	only := flag.String("only", "", "measure only scenarios whose name holds this, e.g. broadcast")
 	port := flag.Int("port", 7730, "first of three ports of 127.0.0.1: Redis, streams, admin")
 	oursAt := flag.String("usercast", "", "measure this usercast instead of building one")

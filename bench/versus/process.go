@@ -87,7 +87,7 @@ func startRedis(ctx context.Context, dir, address string) (*process, error) {
 
 // startHub starts a hub and returns once it has subscribed and answers.
 func (v *versus) startHub(ctx context.Context, h hub, ping string) (*process, error) {
-	return start(ctx, v.dir, h.name, v.programs[h.name], h.args(v.listen, v.admin, v.redis, ping), func() bool {
+	return start(ctx, v.dir, h.name, v.programs[h.name], h.args(v, ping), func() bool {
 		if ask(v.redis, "PUBSUB NUMPAT") != ":1" {
 			return false
 		}

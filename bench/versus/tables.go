@@ -1,25 +1,28 @@
 package main
 
+import "strconv"
+
 // A hub is one of those that are compared.
 type hub struct {
 	name, pkg string
-	// args of a process that listens on two addresses and subscribes to a Redis.
-	args func(listen, admin, redis, ping string) []string
+	args      func(v *versus, ping string) []string
 }
 
 const ours = "usercast"
 
 var hubs = []hub{
-	{ours, "usercast/cmd/usercast", func(listen, admin, redis, ping string) []string {
-		return []string{"serve", "--auth", "insecure", "--listen", listen, "--admin-listen", admin,
-			"--redis", "redis://" + redis, "--ping-interval", ping}
+	{ours, "usercast/cmd/usercast", func(v *versus, ping string) []string {
+		return []string{"serve", "--auth", "insecure", "--listen", v.listen, "--admin-listen", v.admin,
+			"--redis", "redis://" + v.redis, "--ping-interval", ping}
 	}},
-	{"floor", "usercast/bench/floor", bare},
+	{"floor", "usercast/bench/floor", func(v *versus, ping string) []string {
+		return append(bare(v, ping), "-writers", strconv.Itoa(v.writers))
+	}},
 	{"plain", "usercast/bench/plain", bare},
 }
 
-func bare(listen, admin, redis, ping string) []string {
-	return []string{"-listen", listen, "-admin", admin, "-redis", redis, "-ping", ping}
+func bare(v *versus, ping string) []string {
+	return []string{"-listen", v.listen, "-admin", v.admin, "-redis", v.redis, "-ping", ping}
 }
 
 // A scenario is one run of usercast bench, with arguments beside those of every run.
@@ -34,7 +37,8 @@ var scenarios = []scenario{
 	{"user, open loop", "5s", []string{"--idle", "10s", "--rate", "5000"}},
 	{"user, closed loop", "15s", []string{"--rate", "0", "--outstanding", "512"}},
 	{"broadcast, open loop", "15s", []string{"--broadcast", "--rate", "2"}},
-	{"broadcast, closed loop", "15s", []string{"--broadcast", "--rate", "0", "--outstanding", "2"}},
+	// One message at a time: of several, usercast writes those that wait in one go.
+	{"broadcast, closed loop", "15s", []string{"--broadcast", "--rate", "0", "--outstanding", "1"}},
 }
 
 // A measure is a figure of a scenario's report.
