@@ -1,0 +1,210 @@
+//go:build measure
+
+package main
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// What one stream costs a hub: the constants of docs/scaling.md.
+func TestMeasureCostOfAStream(t *testing.T) {
+	const streams, rate, phase = 9000, 5000, 10 * time.Second
+	server := redistest.Start(t)
+	hub, public, _ := serveProgram(t, server, nil, "--ping-interval", "2s")
+	memory := hub.residentKiB(t)
+	cpu := hub.cpu(t)
+	pages := make([]*page, streams)
+	t.Cleanup(func() {
+		for _, p := range pages {
+			p.close()
+		}
+	})
+	each(t, streams, func(i int) (err error) {
+		pages[i], err = openPageAt(public, fmt.Sprintf("user=%d", i))
+		return err
+	})
+	connecting := hub.cpu(t) - cpu
+	t.Logf("CPU µs a connect: %.0f", float64(connecting.Microseconds())/streams)
+	time.Sleep(3 * time.Second) // until the garbage of connecting is given back
+	t.Logf("resident KiB a stream: %.2f", float64(hub.residentKiB(t)-memory)/streams)
+	cpu = hub.cpu(t)
+	time.Sleep(phase)
+	// Pings come up to a tenth early.
+	t.Logf("CPU µs a ping: %.1f", float64((hub.cpu(t)-cpu).Microseconds())/(streams*phase.Seconds()/1.9))
+	idle := hub.cpu(t) - cpu
+
+	app := newPublisher(t, server.Addr())
+	cpu = hub.cpu(t)
+	begun, sent := time.Now(), 0
+	for ; time.Since(begun) < phase; time.Sleep(time.Millisecond) {
+		due := int(time.Since(begun).Seconds() * rate)
+		if n := due - sent; n > 0 {
+			app.burst(t, n, func(i int) (string, string) {
+				return fmt.Sprintf("user-%d:activity", (sent+i)%streams), strings.Repeat("x", 200)
+			})
+		}
+		sent = due
+	}
+	t.Logf("CPU µs a delivery of 200 bytes, at %d a second: %.1f (pings taken off)", rate, float64((hub.cpu(t)-cpu-idle).Microseconds())/float64(sent))
+}
+
+// A crowd that comes back, to compare with bench/storm: 3,000 pages at one hub that
+// is killed and started again, and whose Redis is.
+func TestMeasureStormOfThreeThousand(t *testing.T) {
+	const streams = 3000
+	server := redistest.Start(t)
+	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
+	serve := func() *program {
+		p, _, _ := serveProgram(t, server, nil, "--listen", listen)
+		return p
+	}
+	hub := serve()
+	crowd := crowd{addr: listen, stop: make(chan struct{})}
+	for i := range streams {
+		crowd.running.Go(func() { crowd.visit(i) })
+	}
+	t.Cleanup(func() {
+		close(crowd.stop)
+		crowd.running.Wait()
+	})
+	eventually(t, "all pages are there", func() bool { return crowd.here.Load() == streams })
+
+	crowd.begin()
+	hub.signal(syscall.SIGKILL)
+	<-hub.exited
+	hub = serve()
+	ready := time.Since(crowd.start)
+	eventually(t, "all pages are back", func() bool { return crowd.count("gap") == streams })
+	t.Logf("kill -9, the next process was ready after %v", ready.Round(time.Millisecond))
+	crowd.tell(t, "connect", "attempts")
+	crowd.tell(t, "gap", "back, and told of the gap")
+
+	crowd.begin()
+	server.Kill()
+	time.Sleep(2 * time.Second)
+	server.Restart()
+	crowd.begin() // times count from Redis's return
+	eventually(t, "all pages were told", func() bool { return crowd.count("gap") == streams })
+	t.Log("Redis away for 2 s")
+	crowd.tell(t, "gap", "told of the gap")
+}
+
+// A crowd is pages that come back as browsers do, and when what happened to them.
+type crowd struct {
+	addr    string
+	stop    chan struct{}
+	running sync.WaitGroup
+	here    atomic.Int64
+
+	mu       sync.Mutex
+	start    time.Time
+	happened map[string][]time.Duration
+}
+
+func (c *crowd) begin() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.start, c.happened = time.Now(), map[string][]time.Duration{}
+}
+
+func (c *crowd) note(what string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.happened != nil {
+		c.happened[what] = append(c.happened[what], time.Since(c.start))
+	}
+}
+
+func (c *crowd) count(what string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.happened[what])
+}
+
+func (c *crowd) tell(t *testing.T, what, words string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.happened[what]
+	slices.Sort(all)
+	most := 0
+	for i, at := range all {
+		n, _ := slices.BinarySearch(all, at+time.Second)
+		most = max(most, n-i)
+	}
+	t.Logf("%s: %d, p50 %.1f s, p99 %.1f s, all %.1f s; most in a second %d", words, len(all),
+		all[len(all)/2].Seconds(), all[len(all)*99/100].Seconds(), all[len(all)-1].Seconds(), most)
+}
+
+// visit is one page, for as long as the test runs.
+func (c *crowd) visit(user int) {
+	var lastID string
+	retry := 3 * time.Second
+	for {
+		c.note("connect")
+		if p, err := openPageAt(c.addr, fmt.Sprintf("user=%d", user), "Last-Event-ID: "+lastID); err == nil {
+			c.here.Add(1)
+			p.conn.SetDeadline(time.Time{})
+			gone := make(chan struct{})
+			c.running.Go(func() {
+				select {
+				case <-c.stop:
+					p.close()
+				case <-gone:
+				}
+			})
+			for err == nil {
+				var e event
+				var fires bool
+				if e, fires, err = p.block(); fires {
+					c.note(e.name)
+				}
+			}
+			close(gone)
+			c.here.Add(-1)
+			p.close()
+			lastID, retry = p.lastID, p.retry
+		}
+		select {
+		case <-c.stop:
+			return
+		case <-time.After(retry):
+		}
+	}
+}
+
+// cpu is what the program has used, in user and in kernel mode.
+func (p *program) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	user, _ := strconv.Atoi(fields[11])
+	kernel, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+kernel) * 10 * time.Millisecond // USER_HZ is 100 on Linux
+}
+
+// residentKiB is what the program holds in memory.
+func (p *program) residentKiB(t *testing.T) (kib int) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	fmt.Sscan(rest, &kib)
+	return kib
+}
