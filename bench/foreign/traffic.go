@@ -1,0 +1,172 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A load is how messages are published.
+type load struct {
+	feed        string // "stream": appended
+	rate        int    // a second, one by one; 0: as many as outstanding lets through
+	outstanding int    // on each of the connections
+	payload     string
+	length      time.Duration
+}
+
+const connections = 8
+
+// publish runs a load and returns how many messages there were.
+func (l load) publish(redis string) (sent int, err error) {
+	var (
+		wg    sync.WaitGroup
+		all   atomic.Int64
+		first = make(chan error, 1)
+		begun = time.Now()
+	)
+	for range connections {
+		wg.Go(func() {
+			n, err := l.publishOn(redis, begun)
+			all.Add(int64(n))
+			if err != nil {
+				select {
+				case first <- err:
+				default:
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err = <-first:
+	default:
+	}
+	return int(all.Load()), err
+}
+
+// publishOn is the part of one connection. It sends what is due, at most so many at
+// once, and waits for the answers.
+func (l load) publishOn(redis string, begun time.Time) (sent int, err error) {
+	conn, err := net.Dial("tcp", redis)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	r, w := bufio.NewReader(conn), bufio.NewWriter(conn)
+	for {
+		passed := time.Since(begun)
+		if passed >= l.length {
+			return sent, nil
+		}
+		n := l.outstanding
+		if l.rate > 0 {
+			n = min(n, int(passed.Seconds()*float64(l.rate)/connections)-sent)
+		}
+		if n <= 0 {
+			time.Sleep(time.Millisecond)
+			continue
+		}
+		for range n {
+			l.write(w)
+		}
+		if err := w.Flush(); err != nil {
+			return sent, err
+		}
+		for range n {
+			if err := reply(r); err != nil {
+				return sent, err
+			}
+		}
+		sent += n
+	}
+}
+
+// write is one message, to one of a million users.
+func (l load) write(w io.Writer) {
+	channel := fmt.Sprintf("user-%07d:activity", rand.IntN(1e7))
+	if l.feed == "stream" {
+		command(w, "XADD", "usercast:log", "MAXLEN", "~", "100000", "*", "ch", channel, "data", l.payload)
+		return
+	}
+	command(w, "PUBLISH", channel, l.payload)
+}
+
+func command(w io.Writer, args ...string) {
+	fmt.Fprintf(w, "*%d\r\n", len(args))
+	for _, arg := range args {
+		fmt.Fprintf(w, "$%d\r\n%s\r\n", len(arg), arg)
+	}
+}
+
+// reply reads one answer, a number or a string.
+func reply(r *bufio.Reader) error {
+	line, err := r.ReadString('\n')
+	if err == nil && line[0] == '-' {
+		err = fmt.Errorf("redis says %s", strings.TrimSpace(line))
+	}
+	if err == nil && line[0] == '$' {
+		_, err = r.ReadString('\n')
+	}
+	return err
+}
+
+// subscribers are connections that take what one pattern brings and throw it away.
+type subscribers struct {
+	conns []net.Conn
+	bytes atomic.Int64
+	wg    sync.WaitGroup
+}
+
+func subscribe(redis string, n int) (*subscribers, error) {
+	s := new(subscribers)
+	for range n {
+		conn, err := net.Dial("tcp", redis)
+		if err != nil {
+			s.close()
+			return nil, err
+		}
+		s.conns = append(s.conns, conn)
+		command(conn, "PSUBSCRIBE", "user-*")
+		r := bufio.NewReader(conn)
+		for range 6 { // the confirmation: an array of two strings and a number
+			if _, err := r.ReadString('\n'); err != nil {
+				s.close()
+				return nil, err
+			}
+		}
+		s.wg.Go(func() {
+			b := make([]byte, 256<<10)
+			for {
+				n, err := conn.Read(b)
+				s.bytes.Add(int64(n))
+				if err != nil {
+					return
+				}
+			}
+		})
+	}
+	return s, nil
+}
+
+func (s *subscribers) close() {
+	for _, conn := range s.conns {
+		conn.Close()
+	}
+	s.wg.Wait()
+}
+
+// wireBytes is what Redis sends a subscriber for one message, in RESP2.
+func wireBytes(pattern, channel, payload string) int {
+	n := len("*4\r\n")
+	for _, s := range []string{"pmessage", pattern, channel, payload} {
+		n += len(fmt.Sprintf("$%d\r\n%s\r\n", len(s), s))
+	}
+	return n
+}
