@@ -21,7 +21,7 @@ func TestWireBytesAreThoseOfRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		payload := strings.Repeat("x", size)
-		sent, err := load{outstanding: 3, payload: payload, length: 20 * time.Millisecond}.publish(server.Addr())
+		sent, err := load{connections: 2, outstanding: 3, payload: payload, length: 20 * time.Millisecond}.publish(server.Addr())
 		if err != nil || sent == 0 {
 			t.Fatalf("%d sent, %v", sent, err)
 		}
@@ -38,7 +38,7 @@ func TestWireBytesAreThoseOfRedis(t *testing.T) {
 
 func TestAppendsAreMessagesToo(t *testing.T) {
 	server := redistest.Start(t)
-	sent, err := load{feed: "stream", rate: 1000, outstanding: 8, payload: "x", length: 50 * time.Millisecond}.publish(server.Addr())
+	sent, err := load{feed: "stream", rate: 1000, connections: 2, outstanding: 8, payload: "x", length: 50 * time.Millisecond}.publish(server.Addr())
 	if n := server.Do("xlen", "usercast:log"); err != nil || sent == 0 || sent > 50 || n != int64(sent) {
 		t.Errorf("%d sent, %v in the log, %v", sent, n, err)
 	}
@@ -47,7 +47,7 @@ func TestAppendsAreMessagesToo(t *testing.T) {
 func TestEgressIsARow(t *testing.T) {
 	var out bytes.Buffer
 	m := measurement{out: &out, port: redistest.FreePort(t)}
-	if err := m.egress(2, load{outstanding: 8, payload: "x", length: 50 * time.Millisecond}); err != nil || strings.Count(out.String(), "|") != 7 {
+	if err := m.egress(2, load{connections: 2, outstanding: 8, payload: "x", length: 50 * time.Millisecond}); err != nil || strings.Count(out.String(), "|") != 7 {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 	if _, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(m.port)); err == nil {

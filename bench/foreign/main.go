@@ -16,6 +16,7 @@ func main() {
 	program := flag.String("hub", "bin/usercast", "the hub's program")
 	counts := flag.String("n", "1,2,4,8,16", "how many subscribers, or hubs")
 	rates := flag.String("rates", "1000,10000,0", "messages a second; 0: as many as go through")
+	connections := flag.Int("connections", 8, "that publish. What comes over several at the same time Redis passes on in one write for each subscriber")
 	size := flag.Int("payload", 200, "bytes of a payload")
 	length := flag.Duration("for", 3*time.Second, "for how long each")
 	port := flag.Int("port", 7800, "first of the ports")
@@ -24,7 +25,7 @@ func main() {
 	each := func(measure func(n int, l load) error) {
 		for _, rate := range numbers(*rates, &err) {
 			for _, n := range numbers(*counts, &err) {
-				l := load{feed: *feed, rate: rate, outstanding: 64, payload: strings.Repeat("x", *size), length: *length}
+				l := load{feed: *feed, rate: rate, connections: *connections, outstanding: 64, payload: strings.Repeat("x", *size), length: *length}
 				if err == nil {
 					err = measure(n, l)
 				}

@@ -16,12 +16,11 @@ import (
 type load struct {
 	feed        string // "stream": appended
 	rate        int    // a second, one by one; 0: as many as outstanding lets through
-	outstanding int    // on each of the connections
+	connections int
+	outstanding int // on each of them
 	payload     string
 	length      time.Duration
 }
-
-const connections = 8
 
 // publish runs a load and returns how many messages there were.
 func (l load) publish(redis string) (sent int, err error) {
@@ -31,7 +30,7 @@ func (l load) publish(redis string) (sent int, err error) {
 		first = make(chan error, 1)
 		begun = time.Now()
 	)
-	for range connections {
+	for range l.connections {
 		wg.Go(func() {
 			n, err := l.publishOn(redis, begun)
 			all.Add(int64(n))
@@ -67,7 +66,7 @@ func (l load) publishOn(redis string, begun time.Time) (sent int, err error) {
 		}
 		n := l.outstanding
 		if l.rate > 0 {
-			n = min(n, int(passed.Seconds()*float64(l.rate)/connections)-sent)
+			n = min(n, int(passed.Seconds()*float64(l.rate)/float64(l.connections))-sent)
 		}
 		if n <= 0 {
 			time.Sleep(time.Millisecond)
@@ -88,7 +87,7 @@ func (l load) publishOn(redis string, begun time.Time) (sent int, err error) {
 	}
 }
 
-// write is one message, to one of a million users.
+// write is one message, to one of ten million users.
 func (l load) write(w io.Writer) {
 	channel := fmt.Sprintf("user-%07d:activity", rand.IntN(1e7))
 	if l.feed == "stream" {

@@ -23,7 +23,7 @@ func TestMeasureCostOfAStream(t *testing.T) {
 	const streams, rate, phase = 9000, 5000, 10 * time.Second
 	server := redistest.Start(t)
 	hub, public, _ := serveProgram(t, server, nil, "--ping-interval", "2s")
-	memory := hub.residentKiB(t)
+	memory, slab := hub.residentKiB(t), numberIn(t, "/proc/meminfo", "Slab:")
 	cpu := hub.cpu(t)
 	pages := make([]*page, streams)
 	t.Cleanup(func() {
@@ -39,6 +39,7 @@ func TestMeasureCostOfAStream(t *testing.T) {
 	t.Logf("CPU µs a connect: %.0f", float64(connecting.Microseconds())/streams)
 	time.Sleep(3 * time.Second) // until the garbage of connecting is given back
 	t.Logf("resident KiB a stream: %.2f", float64(hub.residentKiB(t)-memory)/streams)
+	t.Logf("KiB of kernel memory a stream, for both ends of it and of all that runs here: %.1f", float64(numberIn(t, "/proc/meminfo", "Slab:")-slab)/streams)
 	cpu = hub.cpu(t)
 	time.Sleep(phase)
 	// Pings come up to a tenth early.
@@ -198,13 +199,19 @@ func (p *program) cpu(t *testing.T) time.Duration {
 }
 
 // residentKiB is what the program holds in memory.
-func (p *program) residentKiB(t *testing.T) (kib int) {
+func (p *program) residentKiB(t *testing.T) int {
 	t.Helper()
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	return numberIn(t, fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid), "VmRSS:")
+}
+
+// numberIn is the number behind a name in a file.
+func numberIn(t *testing.T, file, name string) (n int) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, _ := strings.Cut(string(status), "VmRSS:")
-	fmt.Sscan(rest, &kib)
-	return kib
+	_, rest, _ := strings.Cut(string(text), name)
+	fmt.Sscan(rest, &n)
+	return n
 }
