@@ -85,7 +85,7 @@ func TestMeasureStormOfThreeThousand(t *testing.T) {
 	crowd.begin()
 	hub.signal(syscall.SIGKILL)
 	<-hub.exited
-	hub = serve()
+	serve()
 	ready := time.Since(crowd.start)
 	eventually(t, "all pages are back", func() bool { return crowd.count("gap") == streams })
 	t.Logf("kill -9, the next process was ready after %v", ready.Round(time.Millisecond))
