@@ -62,7 +62,8 @@ func TestMeasureCostOfAStream(t *testing.T) {
 }
 
 // A crowd that comes back, to compare with bench/storm: 3,000 pages at one hub that
-// is killed and started again, and whose Redis is.
+// is killed and started again, whose Redis is, and that is drained with no other
+// hub to go to.
 func TestMeasureStormOfThreeThousand(t *testing.T) {
 	const streams = 3000
 	server := redistest.Start(t)
@@ -85,7 +86,7 @@ func TestMeasureStormOfThreeThousand(t *testing.T) {
 	crowd.begin()
 	hub.signal(syscall.SIGKILL)
 	<-hub.exited
-	serve()
+	hub = serve()
 	ready := time.Since(crowd.start)
 	eventually(t, "all pages are back", func() bool { return crowd.count("gap") == streams })
 	t.Logf("kill -9, the next process was ready after %v", ready.Round(time.Millisecond))
@@ -100,6 +101,15 @@ func TestMeasureStormOfThreeThousand(t *testing.T) {
 	eventually(t, "all pages were told", func() bool { return crowd.count("gap") == streams })
 	t.Log("Redis away for 2 s")
 	crowd.tell(t, "gap", "told of the gap")
+
+	crowd.begin()
+	hub.signal(syscall.SIGTERM)
+	<-hub.exited
+	serve()
+	within(t, 2*patience, "all pages are back", func() bool { return crowd.here.Load() == streams })
+	t.Log("drained and started again")
+	crowd.tell(t, "busy", "told busy")
+	crowd.tell(t, "back", "back, each since its own end")
 }
 
 // A crowd is pages that come back as browsers do, and when what happened to them.
@@ -120,11 +130,18 @@ func (c *crowd) begin() {
 	c.start, c.happened = time.Now(), map[string][]time.Duration{}
 }
 
-func (c *crowd) note(what string) {
+// note is noteAfter the beginning.
+func (c *crowd) note(what string) { c.noteAfter(what, time.Time{}) }
+
+// noteAfter notes what happened, and how long after a time.
+func (c *crowd) noteAfter(what string, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.happened != nil {
-		c.happened[what] = append(c.happened[what], time.Since(c.start))
+		if since.IsZero() {
+			since = c.start
+		}
+		c.happened[what] = append(c.happened[what], time.Since(since))
 	}
 }
 
@@ -150,37 +167,55 @@ func (c *crowd) tell(t *testing.T, what, words string) {
 
 // visit is one page, for as long as the test runs.
 func (c *crowd) visit(user int) {
-	var lastID string
-	retry := 3 * time.Second
+	var (
+		lastID string
+		retry  = 3 * time.Second
+		ended  time.Time
+	)
 	for {
 		c.note("connect")
-		if p, err := openPageAt(c.addr, fmt.Sprintf("user=%d", user), "Last-Event-ID: "+lastID); err == nil {
-			c.here.Add(1)
+		p, err := dialPage(c.addr, fmt.Sprintf("user=%d", user), "Last-Event-ID: "+lastID)
+		if err == nil {
+			p.lastID, p.retry = lastID, retry
 			p.conn.SetDeadline(time.Time{})
 			gone := make(chan struct{})
 			c.running.Go(func() {
 				select {
 				case <-c.stop:
-					p.close()
 				case <-gone:
 				}
+				p.close()
 			})
-			for err == nil {
-				var e event
-				var fires bool
-				if e, fires, err = p.block(); fires {
-					c.note(e.name)
-				}
+			if c.read(p, ended) {
+				ended = time.Now()
 			}
 			close(gone)
-			c.here.Add(-1)
-			p.close()
 			lastID, retry = p.lastID, p.retry
 		}
 		select {
 		case <-c.stop:
 			return
 		case <-time.After(retry):
+		}
+	}
+}
+
+// read reads an answer to its end, and reports whether it was a stream.
+func (c *crowd) read(p *page, ended time.Time) (stream bool) {
+	for {
+		e, fires, err := p.block()
+		switch {
+		case err != nil:
+			if stream {
+				c.here.Add(-1)
+			}
+			return stream
+		case fires:
+			c.note(e.name)
+		case !stream: // the opening
+			stream = true
+			c.here.Add(1)
+			c.noteAfter("back", ended)
 		}
 	}
 }
