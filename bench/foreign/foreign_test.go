@@ -21,7 +21,7 @@ func TestWireBytesAreThoseOfRedis(t *testing.T) {
 			t.Fatal(err)
 		}
 		payload := strings.Repeat("x", size)
-		sent, err := load{connections: 2, outstanding: 3, payload: payload, length: 20 * time.Millisecond}.publish(server.Addr())
+		sent, err := load{connections: 2, outstanding: 3, payload: payload, length: 100 * time.Millisecond}.publish(server.Addr())
 		if err != nil || sent == 0 {
 			t.Fatalf("%d sent, %v", sent, err)
 		}
@@ -38,8 +38,8 @@ func TestWireBytesAreThoseOfRedis(t *testing.T) {
 
 func TestAppendsAreMessagesToo(t *testing.T) {
 	server := redistest.Start(t)
-	sent, err := load{feed: "stream", rate: 1000, connections: 2, outstanding: 8, payload: "x", length: 50 * time.Millisecond}.publish(server.Addr())
-	if n := server.Do("xlen", "usercast:log"); err != nil || sent == 0 || sent > 50 || n != int64(sent) {
+	sent, err := load{feed: "stream", rate: 1000, connections: 2, outstanding: 8, payload: "x", length: 200 * time.Millisecond}.publish(server.Addr())
+	if n := server.Do("xlen", "usercast:log"); err != nil || sent == 0 || sent > 200 || n != int64(sent) {
 		t.Errorf("%d sent, %v in the log, %v", sent, n, err)
 	}
 }
