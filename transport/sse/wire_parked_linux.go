@@ -97,7 +97,7 @@ func (w *parkedWire) writeSome(bufs *net.Buffers) (n int64, err error) {
 		}
 		var k int
 		if list := *bufs; len(list) == 1 {
-			k, err = unix.Write(int(w.fd), list[0])
+			k, err = send(w.fd, list[0])
 		} else {
 			k, err = unix.Writev(int(w.fd), list[:min(len(list), maxVector)])
 		}
