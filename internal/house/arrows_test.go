@@ -18,6 +18,7 @@ var arrows = map[string]struct {
 	"usercast/hub":                {},
 	"usercast/auth":               {},
 	"usercast/internal/histogram": {},
+	"usercast/internal/load":      {other: true},
 	"usercast/transport/redis":    {ours: []string{"usercast/internal/histogram"}, other: true},
 	"usercast/transport/sse":      {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram"}, other: true},
 	"usercast/transport/admin":    {other: true},
@@ -28,11 +29,13 @@ var arrows = map[string]struct {
 
 // lives says which of our packages may import a module directly.
 var lives = map[string][]string{
-	"github.com/redis/go-redis/":     {"usercast/transport/redis", "usercast/internal/redistest", "usercast/bench/plain"},
-	"github.com/prometheus/":         {"usercast/metrics", "usercast/cmd/usercast", "usercast/bench/plain", "usercast/bench/floor"},
-	"github.com/alecthomas/kong":     {"usercast/cmd/usercast"},
-	"github.com/alicebob/miniredis/": {"usercast/cmd/usercast"},
-	"usercast/cmd/":                  {},
+	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/internal/redistest", "usercast/bench/plain"},
+	"github.com/prometheus/":          {"usercast/metrics", "usercast/cmd/usercast", "usercast/bench/plain", "usercast/bench/floor"},
+	"github.com/alecthomas/kong":      {"usercast/cmd/usercast"},
+	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},
+	"github.com/HdrHistogram/":        {"usercast/internal/load"},
+	"github.com/schollz/progressbar/": {"usercast/cmd/usercast"},
+	"usercast/cmd/":                   {},
 }
 
 func TestArrowsRunDownwards(t *testing.T) {

@@ -1,0 +1,264 @@
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/net/http2"
+	"golang.org/x/net/http2/hpack"
+)
+
+// An http2Conn carries many streams over one cleartext connection (RFC 9113, prior
+// knowledge). It is no http2.Transport because that holds a goroutine, a pipe and
+// a buffer for every stream.
+type http2Conn struct {
+	tally *tally
+	conn  net.Conn
+	limit int // streams that the hub takes on one connection
+	done  chan struct{}
+
+	// Guarded by mu: writing, and what is to be written.
+	mu      sync.Mutex
+	w       bytes.Buffer
+	framer  *http2.Framer
+	block   bytes.Buffer
+	encoder *hpack.Encoder
+	next    uint32
+
+	// Guarded by the tally's lock.
+	streams map[uint32]*http2Stream
+	closed  bool // by us
+
+	taken int // bytes that the hub may not send any more on the connection; owned by read
+}
+
+type http2Stream struct {
+	*stream
+	taken int
+}
+
+const (
+	// A stream's window is larger than what a stalled client should let a hub send.
+	streamWindow = 1 << 20
+	connWindow   = 1 << 30
+	// writeTimeout is for a few bytes into an empty socket buffer.
+	writeTimeout = 5 * time.Second
+)
+
+var errNoHTTP2 = errors.New("no HTTP/2 without TLS there")
+
+// newHTTP2 sends the preface and waits for the hub's settings.
+func newHTTP2(t *tally, conn net.Conn) (*http2Conn, error) {
+	c := &http2Conn{tally: t, conn: conn, done: make(chan struct{}), next: 1, streams: make(map[uint32]*http2Stream)}
+	c.framer = http2.NewFramer(&c.w, conn)
+	c.framer.SetReuseFrames()
+	c.framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	c.encoder = hpack.NewEncoder(&c.block)
+	c.w.WriteString(http2.ClientPreface)
+	_ = c.framer.WriteSettings(
+		http2.Setting{ID: http2.SettingEnablePush, Val: 0},
+		http2.Setting{ID: http2.SettingInitialWindowSize, Val: streamWindow},
+	)
+	_ = c.framer.WriteWindowUpdate(0, connWindow)
+	err := c.flush()
+	if err == nil {
+		_ = conn.SetReadDeadline(time.Now().Add(writeTimeout))
+		err = c.settings()
+	}
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("%w: %w", errNoHTTP2, err)
+	}
+	_ = conn.SetReadDeadline(time.Time{})
+	go c.read()
+	return c, nil
+}
+
+func (c *http2Conn) settings() error {
+	f, err := c.framer.ReadFrame()
+	if err != nil {
+		return err
+	}
+	settings, ok := f.(*http2.SettingsFrame)
+	if !ok || settings.IsAck() {
+		return errors.New("the first frame holds no settings")
+	}
+	c.limit = 100 // what RFC 9113 calls the least to be expected
+	if n, ok := settings.Value(http2.SettingMaxConcurrentStreams); ok {
+		c.limit = int(min(n, 1<<20))
+	}
+	_ = c.framer.WriteSettingsAck()
+	return c.flush()
+}
+
+// flush writes what was framed. The caller holds mu.
+func (c *http2Conn) flush() error {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_, err := c.conn.Write(c.w.Bytes())
+	c.w.Reset()
+	return err
+}
+
+// open asks for a stream. The hub has taken as many as limit before.
+func (c *http2Conn) open(s *stream, authority, path string, header []field) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	id := c.next
+	c.next += 2
+	c.tally.lock()
+	c.streams[id] = &http2Stream{stream: s}
+	c.tally.unlock()
+	c.block.Reset()
+	write := func(name, value string) { _ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) }
+	write(":method", http.MethodGet)
+	write(":scheme", "http")
+	write(":authority", authority)
+	write(":path", path)
+	for _, f := range header {
+		write(f.lower, f.value)
+	}
+	_ = c.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: c.block.Bytes(), EndStream: true, EndHeaders: true})
+	return c.flush()
+}
+
+// read takes frames until the connection ends.
+func (c *http2Conn) read() {
+	defer close(c.done)
+	var err error
+	for err == nil {
+		var f http2.Frame
+		if f, err = c.framer.ReadFrame(); err == nil {
+			err = c.frame(f)
+		} else if errors.As(err, new(http2.StreamError)) {
+			err = nil
+		}
+	}
+	_ = c.conn.Close()
+	c.tally.lock()
+	defer c.tally.unlock()
+	for id, s := range c.streams {
+		if !c.closed {
+			s.end(howEnded(err))
+		}
+		delete(c.streams, id)
+	}
+}
+
+func (c *http2Conn) frame(f http2.Frame) error {
+	switch f := f.(type) {
+	case *http2.DataFrame:
+		return c.data(f)
+	case *http2.MetaHeadersFrame:
+		c.headers(f)
+	case *http2.RSTStreamFrame:
+		c.ended(f.StreamID, "stream reset: "+f.ErrCode.String())
+	case *http2.PingFrame:
+		if !f.IsAck() {
+			return c.write(func() { _ = c.framer.WritePing(true, f.Data) })
+		}
+	case *http2.SettingsFrame:
+		if !f.IsAck() {
+			return c.write(func() { _ = c.framer.WriteSettingsAck() })
+		}
+	}
+	return nil
+}
+
+func (c *http2Conn) write(frame func()) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	frame()
+	return c.flush()
+}
+
+func (c *http2Conn) headers(f *http2.MetaHeadersFrame) {
+	c.tally.lock()
+	defer c.tally.unlock()
+	s := c.streams[f.StreamID]
+	if s == nil {
+		return
+	}
+	c.tally.now = c.tally.clock()
+	header := make(http.Header)
+	for _, h := range f.RegularFields() {
+		header.Add(h.Name, h.Value)
+	}
+	if s.state == asking {
+		code, _ := strconv.Atoi(f.PseudoValue("status"))
+		if isStream(code, header) {
+			s.openUp()
+		} else {
+			s.refuse(code, header, nil)
+		}
+	}
+	if f.StreamEnded() {
+		s.end(howEnded(io.EOF))
+		delete(c.streams, f.StreamID)
+	}
+}
+
+// data takes in a frame, and lets the hub send as much again once half of a window
+// is used up.
+func (c *http2Conn) data(f *http2.DataFrame) error {
+	length := int(f.Length) // padding counts
+	c.taken += length
+	refill, refillStream := 0, 0
+	c.tally.lock()
+	c.tally.now = c.tally.clock()
+	c.tally.reads++
+	c.tally.bytes += int64(len(f.Data()))
+	s := c.streams[f.StreamID]
+	if s != nil {
+		if s.state == open {
+			s.take(f.Data())
+		}
+		if s.taken += length; s.taken > streamWindow/2 {
+			refillStream, s.taken = s.taken, 0
+		}
+		if f.StreamEnded() {
+			s.end(howEnded(io.EOF))
+			delete(c.streams, f.StreamID)
+		}
+	}
+	c.tally.unlock()
+	if c.taken > connWindow/2 {
+		refill, c.taken = c.taken, 0
+	}
+	if refill == 0 && refillStream == 0 {
+		return nil
+	}
+	return c.write(func() {
+		if refill > 0 {
+			_ = c.framer.WriteWindowUpdate(0, uint32(refill))
+		}
+		if refillStream > 0 && !f.StreamEnded() {
+			_ = c.framer.WriteWindowUpdate(f.StreamID, uint32(refillStream))
+		}
+	})
+}
+
+func (c *http2Conn) ended(id uint32, how string) {
+	c.tally.lock()
+	defer c.tally.unlock()
+	if s := c.streams[id]; s != nil {
+		c.tally.now = c.tally.clock()
+		s.end(how)
+		delete(c.streams, id)
+	}
+}
+
+// close ends all streams.
+func (c *http2Conn) close() {
+	c.tally.lock()
+	c.closed = true
+	c.tally.unlock()
+	_ = c.conn.Close()
+	<-c.done
+}

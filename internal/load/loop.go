@@ -1,0 +1,195 @@
+package load
+
+import (
+	"context"
+	"math"
+	"time"
+)
+
+const (
+	// most is how many messages are sent in one go: a publisher that fell behind
+	// must not make bursts that no app would.
+	most = 256
+	// breath is the shortest sleep: a timer costs about as much as ten messages.
+	breath = 100 * time.Microsecond
+	// lookup is how often a loop that waits looks whether it still makes sense.
+	lookup = 100 * time.Millisecond
+)
+
+// loop is a phase in which messages are published.
+func (r *run) loop(ctx context.Context, l *Loop) {
+	s, t := r.sender, r.tally
+	first, expected, unheard := len(s.targets), s.expected, s.unheard.Load()
+	p := &phase{first: first, latency: newHistogram()}
+	t.lock()
+	t.phases = append(t.phases, p)
+	t.unlock()
+	many := r.cfg.Broadcast || r.cfg.Users < r.cfg.Streams
+	messages, limit := r.cfg.Messages, r.cfg.Duration
+	if l.Kind == "open" {
+		// All that is due within the duration, however late the publisher is.
+		due := int(math.Ceil(r.cfg.Rate * limit.Seconds()))
+		if messages == 0 || due < messages {
+			messages = due
+		}
+		limit += r.cfg.Patience
+	}
+	m := r.mark()
+	r.phase(l.Kind+" loop", r.cfg.Duration.Milliseconds())
+	begin := t.clock()
+
+	var err error
+	for err == nil && ctx.Err() == nil && s.err() == nil {
+		elapsed := time.Duration(t.clock() - begin)
+		sent := len(s.targets) - first
+		if elapsed >= limit || messages > 0 && sent >= messages {
+			break
+		}
+		if t.open.Load() == 0 {
+			r.note("the %s loop was cut short: all streams have ended", l.Kind)
+			break
+		}
+		n, wait := 0, time.Duration(0)
+		due := func(int) int64 { return t.clock() }
+		if l.Kind == "open" {
+			n, wait = r.dueNow(elapsed, sent)
+			due = func(i int) int64 { return begin + int64(r.dueAt(sent+i)) }
+			if n > 0 {
+				l.LagMax = max(l.LagMax, milliseconds(elapsed-r.dueAt(sent)))
+			}
+		} else {
+			n, wait = r.room(), lookup
+		}
+		if messages > 0 {
+			n = min(n, messages-sent)
+		}
+		if n = min(n, most); n == 0 {
+			if l.Kind == "open" {
+				sleep(ctx, min(wait, lookup))
+			} else {
+				r.waitFor(ctx, wait)
+			}
+			continue
+		}
+		if many {
+			p.grow(t, sent+n)
+		}
+		err = s.send(n, due)
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	l.Sending = time.Duration(t.clock() - begin).Seconds()
+	l.Seconds = time.Duration(r.finish() - begin).Seconds()
+	s.givenUp = s.expected - t.accounted.Load()
+	l.Cost = r.since(m)
+	l.Messages = int64(len(s.targets) - first)
+	l.Unconfirmed = int64(len(s.targets)) - s.confirmed.Load()
+	l.Unheard = s.unheard.Load() - unheard
+	l.Expected = s.expected - expected
+	t.lock()
+	l.Delivered, l.Latency, l.LastStream = p.delivered, newLatency(p.latency), p.lastStream()
+	t.unlock()
+	l.PerSecond = float64(l.Delivered) / max(l.Seconds, 1e-9)
+	l.ClientPer1 = per(l.Cost.ClientCPU*1e6, l.Delivered)
+	if l.Cost.Hub != nil {
+		l.HubPer1M = per(l.Cost.Hub.CPU*1e6, l.Delivered)
+	}
+	r.report.Loops = append(r.report.Loops, l)
+}
+
+// dueAt is when the nth message of an open loop is due, from the loop's begin.
+func (r *run) dueAt(n int) time.Duration {
+	return time.Duration(float64(n) / r.cfg.Rate * float64(time.Second))
+}
+
+// dueNow is how many messages of an open loop are due, and how long until the next.
+func (r *run) dueNow(elapsed time.Duration, sent int) (n int, wait time.Duration) {
+	due := int(math.Floor(elapsed.Seconds()*r.cfg.Rate)) + 1 - sent
+	if due > 0 {
+		return due, 0
+	}
+	return 0, max(r.dueAt(sent)-elapsed, breath)
+}
+
+// room is how many messages of a closed loop may be sent, and if there is none, what
+// to wait for: some room, so that a batch is worth its while.
+func (r *run) room() int {
+	s, t := r.sender, r.tally
+	perMessage := max(t.open.Load()/int64(len(s.names)), 1) // streams
+	t.target.Store(math.MaxInt64)
+	limit := int64(r.cfg.Outstanding) * perMessage
+	expected := s.expected - s.givenUp
+	outstanding := expected - t.accounted.Load()
+	if outstanding < limit {
+		return int((limit - outstanding + perMessage - 1) / perMessage)
+	}
+	t.target.Store(expected - limit + limit/8 + 1)
+	return 0
+}
+
+// waitFor waits until the tally's target is reached.
+func (r *run) waitFor(ctx context.Context, d time.Duration) {
+	t := r.tally
+	if t.accounted.Load() >= t.target.Load() {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-t.reached:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// finish waits until all that was sent is accounted for, or nothing comes any more,
+// and returns when the last of it came.
+func (r *run) finish() (last int64) {
+	s, t := r.sender, r.tally
+	last = t.clock()
+	before := t.accounted.Load()
+	for waiting := t.clock(); ; {
+		now := t.accounted.Load()
+		if now != before {
+			before, waiting, last = now, t.clock(), t.clock()
+		}
+		confirmed := s.confirmed.Load() >= int64(len(s.targets)) || s.err() != nil
+		if now >= s.expected-s.givenUp && confirmed || t.clock()-waiting >= int64(r.cfg.Patience) {
+			return last
+		}
+		// Without Redis what it did not take will not come.
+		if s.err() != nil && t.clock()-waiting >= int64(r.cfg.Patience)/4 {
+			return last
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// grow makes room for the last arrivals of n messages.
+func (p *phase) grow(t *tally, n int) {
+	if n <= len(p.last) { // only we write its length
+		return
+	}
+	last := make([]int64, max(2*n, 1024))
+	t.lock()
+	copy(last, p.last)
+	p.last = last
+	t.unlock()
+}
+
+func (p *phase) lastStream() *Latency {
+	if p.last == nil {
+		return nil
+	}
+	h := newHistogram()
+	for _, latency := range p.last {
+		if latency > 0 {
+			record(h, latency)
+		}
+	}
+	l := newLatency(h)
+	return &l
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,350 @@
+package load
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// A crookedHub is Redis and hub in one: what is published to it goes to the streams
+// of the user as its rule says. It is the Publisher too.
+type crookedHub struct {
+	url  string
+	rule func(user string, n int, data string) []string // events for the nth message to a user
+
+	mu      sync.Mutex
+	streams map[chan string]string // its user
+	count   map[string]int
+	answers chan int64
+	broken  chan struct{}
+	once    sync.Once
+	kill    func()
+}
+
+func event(data string) string { return "id: a-1\ndata: " + data + "\n\n" }
+
+func honest(_ string, _ int, data string) []string { return []string{event(data)} }
+
+func startCrookedHub(t *testing.T, rule func(user string, n int, data string) []string) *crookedHub {
+	t.Helper()
+	h := &crookedHub{
+		rule: rule, streams: make(map[chan string]string), count: make(map[string]int),
+		answers: make(chan int64, 1e6), broken: make(chan struct{}),
+	}
+	server := httptest.NewUnstartedServer(http.HandlerFunc(h.stream))
+	server.Config.Protocols = new(http.Protocols)
+	server.Config.Protocols.SetHTTP1(true)
+	server.Config.Protocols.SetUnencryptedHTTP2(true)
+	server.Start()
+	h.url = server.URL
+	h.kill = sync.OnceFunc(func() {
+		server.CloseClientConnections()
+		server.Close()
+	})
+	t.Cleanup(h.kill)
+	return h
+}
+
+func (h *crookedHub) stream(w http.ResponseWriter, r *http.Request) {
+	events := make(chan string, 10000)
+	h.mu.Lock()
+	h.streams[events] = r.FormValue("user")
+	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.streams, events)
+		h.mu.Unlock()
+	}()
+	w.Header().Set("Content-Type", "text/event-stream")
+	fmt.Fprint(w, "retry: 3000\nid: a-0\n\n")
+	http.NewResponseController(w).Flush()
+	for {
+		select {
+		case e := <-events:
+			if e == "" {
+				return
+			}
+			fmt.Fprint(w, e)
+			http.NewResponseController(w).Flush()
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func (h *crookedHub) Publish(user string, payload []byte) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	events := h.rule(user, h.count[user], string(payload))
+	h.count[user]++
+	for c, of := range h.streams {
+		if of == user || user == "*" {
+			for _, e := range events {
+				c <- e
+			}
+		}
+	}
+	h.answers <- 1
+	return nil
+}
+
+func (h *crookedHub) Flush() error { return nil }
+
+func (h *crookedHub) Receive() (int64, error) {
+	select {
+	case n := <-h.answers:
+		return n, nil
+	case <-h.broken:
+		return 0, errors.New("broken")
+	}
+}
+
+func (h *crookedHub) Close() { h.once.Do(func() { close(h.broken) }) }
+
+func (h *crookedHub) config(t *testing.T) Config {
+	t.Helper()
+	target, err := ParseTarget(t.Context(), h.url+"/events?user={user}")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Config{
+		Targets: []Target{target}, Streams: 20, Users: 10, Ramp: 1e6,
+		Outstanding: 8, Messages: 100, Duration: 20 * time.Second, Size: 200,
+		Patience: 300 * time.Millisecond,
+		Dial:     func(context.Context) (Publisher, error) { return h, nil },
+	}
+}
+
+func mustRun(t *testing.T, cfg Config) *Report {
+	t.Helper()
+	report, err := Run(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report
+}
+
+var ways = map[string]func(*Config){
+	"HTTP/1.1":              func(*Config) {},
+	"HTTP/1.1 portable":     func(c *Config) { c.portable = true },
+	"HTTP/2":                func(c *Config) { c.HTTP2 = true },
+	"broadcast":             func(c *Config) { c.Broadcast = true },
+	"open loop":             func(c *Config) { c.Outstanding, c.Rate = 0, 2000 },
+	"large payloads":        func(c *Config) { c.Size = 300 << 10 },
+	"large payloads HTTP/2": func(c *Config) { c.Size, c.HTTP2 = 300<<10, true },
+}
+
+func TestHonestHubHasNoFaults(t *testing.T) {
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			if testing.Short() && strings.HasPrefix(name, "large") {
+				t.Skip("moves 60 MB")
+			}
+			cfg := startCrookedHub(t, honest).config(t)
+			way(&cfg)
+			fan := int64(2)
+			if cfg.Broadcast {
+				fan = 20
+			}
+			r := mustRun(t, cfg)
+			if len(r.Faults) > 0 || len(r.Loops) != 1 {
+				t.Fatalf("%d loops, faults %q", len(r.Loops), r.Faults)
+			}
+			l := r.Loops[0]
+			if l.Messages != 100 || l.Unconfirmed != 0 || l.Expected != 100*fan || l.Delivered != 100*fan || l.Latency.Count != 100*fan || l.LastStream.Count != 100 {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
+// Each fault is found, counted exactly, and named; by each reader.
+func TestCrookedHubIsFoundOut(t *testing.T) {
+	const gap = "event: gap\ndata: {\"reason\":\"too-large\"}\n\n"
+	nth := func(n int, events func(data string) []string) func(string, int, string) []string {
+		return func(_ string, i int, data string) []string {
+			if i == n {
+				return events(data)
+			}
+			return []string{event(data)}
+		}
+	}
+	swapped := ""
+	for name, c := range map[string]struct {
+		rule  func(user string, n int, data string) []string
+		want  Checks
+		fault string
+	}{
+		"loses":          {nth(2, func(string) []string { return nil }), Checks{Lost: 20}, "20 messages were lost, and no gap announced it"},
+		"loses and says": {nth(2, func(string) []string { return []string{gap} }), Checks{LostAnnounced: 20}, ""},
+		"says before":    {nth(2, func(data string) []string { return []string{gap, event(data)} }), Checks{}, ""},
+		"doubles":        {nth(2, func(data string) []string { return []string{event(data), event(data)} }), Checks{Doubled: 20}, "20 messages were doubled"},
+		"mixes users up": {nth(2, func(data string) []string {
+			return []string{event(data), event(strings.Replace(data, `"user":"`, `"user":"1`, 1))}
+		}), Checks{WrongUser: 20}, "20 messages were delivered to the wrong user"},
+		"invents messages": {nth(2, func(data string) []string { return []string{event(data), event("hello")} }), Checks{Foreign: 20}, ""},
+		"swaps": {func(_ string, i int, data string) []string {
+			switch i {
+			case 2:
+				swapped = data
+				return nil
+			case 3:
+				return []string{event(data), event(swapped)}
+			}
+			return []string{event(data)}
+		}, Checks{Misordered: 2}, "2 messages were out of order"},
+	} {
+		for way, set := range map[string]func(*Config){"HTTP/1.1": ways["HTTP/1.1"], "HTTP/1.1 portable": ways["HTTP/1.1 portable"], "HTTP/2": ways["HTTP/2"]} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				cfg := startCrookedHub(t, c.rule).config(t)
+				set(&cfg)
+				if name == "swaps" {
+					cfg.Users, cfg.Streams = 1, 2
+				}
+				r := mustRun(t, cfg)
+				got := r.Checks
+				got.Gaps, got.Ended = nil, nil
+				if fmt.Sprint(got) != fmt.Sprint(c.want) {
+					t.Errorf("checks %+v, want %+v", got, c.want)
+				}
+				if c.fault == "" && len(r.Faults) > 0 || c.fault != "" && (len(r.Faults) != 1 || r.Faults[0] != c.fault) {
+					t.Errorf("faults %q, want %q", r.Faults, c.fault)
+				}
+			})
+		}
+	}
+}
+
+func TestStreamsThatEndAreReportedNotAwaited(t *testing.T) {
+	for way, set := range map[string]func(*Config){"HTTP/1.1": ways["HTTP/1.1"], "HTTP/1.1 portable": ways["HTTP/1.1 portable"], "HTTP/2": ways["HTTP/2"]} {
+		t.Run(way, func(t *testing.T) {
+			var h *crookedHub
+			published := 0
+			h = startCrookedHub(t, func(user string, n int, data string) []string {
+				if published++; published == 50 {
+					go h.kill()
+				}
+				if published >= 50 {
+					return nil
+				}
+				return []string{event(data)}
+			})
+			cfg := h.config(t)
+			set(&cfg)
+			cfg.Messages, cfg.Patience = 0, 10*time.Second
+			begin := time.Now()
+			r := mustRun(t, cfg)
+			if took := time.Since(begin); took > 8*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if total(r.Checks.Ended) != 20 || len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], "20 streams ended before the run did") {
+				t.Errorf("ended %v, faults %q", r.Checks.Ended, r.Faults)
+			}
+		})
+	}
+}
+
+func TestBrokenPublisherIsReported(t *testing.T) {
+	h := startCrookedHub(t, honest)
+	cfg := h.config(t)
+	cfg.Messages = 0
+	h.rule = func(user string, n int, data string) []string {
+		if n == 5 {
+			h.Close()
+		}
+		return honest(user, n, data)
+	}
+	r := mustRun(t, cfg)
+	if len(r.Faults) != 1 || r.Faults[0] != "publishing ended early: broken" {
+		t.Errorf("faults %q", r.Faults)
+	}
+}
+
+func TestInterruptStillReports(t *testing.T) {
+	h := startCrookedHub(t, honest)
+	cfg := h.config(t)
+	cfg.Messages = 0
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	h.rule = func(user string, n int, data string) []string {
+		if n == 5 {
+			cancel()
+		}
+		return honest(user, n, data)
+	}
+	r, err := Run(ctx, cfg)
+	if err != nil || !r.Interrupted || len(r.Faults) > 0 || r.Loops[0].Delivered == 0 || r.Loops[0].Delivered != r.Loops[0].Expected {
+		t.Errorf("%v, %+v", err, r)
+	}
+}
+
+// The clock of an open loop does not wait for a hub that stalls.
+func TestOpenLoopCountsFromWhenMessagesWereDue(t *testing.T) {
+	const stall = 200 * time.Millisecond
+	h := startCrookedHub(t, func(_ string, n int, data string) []string {
+		if n == 10 {
+			time.Sleep(stall) // as a publisher's full socket would
+		}
+		return []string{event(data)}
+	})
+	cfg := h.config(t)
+	cfg.Users, cfg.Streams, cfg.Outstanding, cfg.Rate = 1, 1, 0, 500
+	l := mustRun(t, cfg).Loops[0]
+	// Of 100 messages 10 went before the stall and some 80 were due during it.
+	if l.Latency.P50 < 5 || l.LagMax < milliseconds(stall)/2 {
+		t.Errorf("latency %+v, lag %v ms", l.Latency, l.LagMax)
+	}
+}
+
+func TestRefusalsAreCountedByReason(t *testing.T) {
+	var n int
+	var mu sync.Mutex
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch n++; n % 2 {
+		case 0:
+			w.WriteHeader(401)
+			fmt.Fprint(w, `{"error":"not logged in"}`)
+		default:
+			w.Header().Set("Content-Type", "text/event-stream")
+			fmt.Fprint(w, "retry: 15000\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n")
+		}
+	}))
+	defer server.Close()
+	h := startCrookedHub(t, honest)
+	h.url = server.URL
+	for _, way := range []string{"HTTP/1.1", "HTTP/1.1 portable"} {
+		cfg := h.config(t)
+		ways[way](&cfg)
+		h.broken, h.once = make(chan struct{}), sync.Once{}
+		r := mustRun(t, cfg)
+		if c := r.Connect; c.Failed != 20 || c.FailedBy["status 401"] != 10 || c.FailedBy["busy: user-limit"] != 10 || c.Untried != 0 {
+			t.Errorf("%s: %+v", way, c)
+		}
+		if len(r.Faults) != 1 || !strings.Contains(r.Faults[0], `{"error":"not logged in"}`) || !strings.Contains(r.Faults[0], "--max-clients-per-user 0") {
+			t.Errorf("%s: faults %q", way, r.Faults)
+		}
+	}
+}
+
+func TestNobodyThereIsFoundOutSoon(t *testing.T) {
+	h := startCrookedHub(t, honest)
+	h.kill()
+	cfg := h.config(t)
+	cfg.Streams, cfg.Users, cfg.Ramp = 1000, 1000, 500
+	r := mustRun(t, cfg)
+	if c := r.Connect; c.FailedBy["connection refused"] < hopeless || c.Untried == 0 || c.Failed+c.Untried != 1000 || c.Seconds > 1 {
+		t.Errorf("%+v", c)
+	}
+}

@@ -1,0 +1,99 @@
+package load
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Samples are the figures of one or more hubs by name, added up over labels. Those
+// with a reason are there by name{reason="…"} too.
+type Samples map[string]float64
+
+// scraper asks hubs themselves: no proxy, and no redirect to elsewhere.
+var scraper = &http.Client{
+	Transport:     &http.Transport{DisableKeepAlives: true},
+	Timeout:       5 * time.Second,
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// Scrape reads the /metrics of the admin listeners at these URLs and adds them up.
+func Scrape(ctx context.Context, urls []string) (Samples, error) {
+	s := make(Samples)
+	for _, u := range urls {
+		if err := s.scrape(ctx, strings.TrimSuffix(u, "/")+"/metrics"); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func (s Samples) scrape(ctx context.Context, metrics string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, metrics, nil)
+	if err != nil {
+		return err
+	}
+	answer, err := scraper.Do(r)
+	if err != nil {
+		if ue := new(url.Error); errors.As(err, &ue) {
+			err = ue.Err
+		}
+		return fmt.Errorf("%s: %w", metrics, err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", metrics, answer.Status)
+	}
+	if err := s.add(answer.Body); err != nil {
+		return fmt.Errorf("%s: %w", metrics, err)
+	}
+	if _, ok := s["usercast_clients"]; !ok {
+		return fmt.Errorf("%s: these are not the metrics of a hub", metrics)
+	}
+	return nil
+}
+
+// add reads Prometheus' text format.
+func (s Samples) add(r io.Reader) error {
+	lines := bufio.NewScanner(r)
+	for lines.Scan() {
+		line := lines.Text()
+		if line == "" || line[0] == '#' {
+			continue
+		}
+		name, rest, ok := strings.Cut(line, " ")
+		if i := strings.IndexByte(line, '{'); i >= 0 && i < len(name) {
+			j := strings.LastIndexByte(line, '}')
+			if j < i {
+				return fmt.Errorf("%q cannot be read", line)
+			}
+			labels := line[i : j+1]
+			name, rest, ok = line[:i], strings.TrimSpace(line[j+1:]), true
+			if v, err := value(rest); err == nil && strings.HasPrefix(labels, `{reason="`) {
+				s[name+labels] += v
+			}
+		}
+		v, err := value(rest)
+		if !ok || err != nil {
+			return fmt.Errorf("%q cannot be read", line)
+		}
+		if strings.HasSuffix(name, "_bucket") {
+			continue
+		}
+		s[name] += v
+	}
+	return lines.Err()
+}
+
+// value reads a value that a timestamp may follow.
+func value(s string) (float64, error) {
+	s, _, _ = strings.Cut(s, " ")
+	return strconv.ParseFloat(s, 64)
+}

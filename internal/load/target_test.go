@@ -1,0 +1,48 @@
+package load
+
+import "testing"
+
+func TestTargets(t *testing.T) {
+	for url, want := range map[string]Target{
+		"http://127.0.0.1:8080/events?user={user}": {Host: "127.0.0.1:8080", Addr: "127.0.0.1:8080", path: "/events?user={user}"},
+		"http://127.0.0.1/u/{user}/events":         {Host: "127.0.0.1", Addr: "127.0.0.1:80", path: "/u/{user}/events"},
+		"http://[::1]:81":                          {Host: "[::1]:81", Addr: "[::1]:81", path: "/"},
+		"http://[::1]:81?a=b":                      {Host: "[::1]:81", Addr: "[::1]:81", path: "/?a=b"},
+	} {
+		if got, err := ParseTarget(t.Context(), url); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", url, got, err)
+		}
+	}
+	for _, bad := range []string{"", "127.0.0.1:8080", "https://127.0.0.1/", "http://", "http://{user}/", "http://a:b@127.0.0.1/", "http://127.0.0.1/a b", "http://127.0.0.1/#x"} {
+		if got, err := ParseTarget(t.Context(), bad); err == nil {
+			t.Errorf("%q is taken for %+v", bad, got)
+		}
+	}
+	for have, want := range map[string]string{"/e": "/e?user={user}", "/e?a=b": "/e?a=b&user={user}"} {
+		if got := (Target{path: have}).WithUser(); got.path != want || !got.Templated() {
+			t.Errorf("%s becomes %s", have, got.path)
+		}
+	}
+}
+
+func TestOnlyLoopbackIsThisMachine(t *testing.T) {
+	for host, local := range map[string]bool{
+		"127.0.0.1": true, "127.9.9.9": true, "::1": true, "localhost": true, "::ffff:127.0.0.1": true,
+		"0.0.0.0": false, "192.0.2.1": false, "2001:db8::1": false, "::ffff:192.0.2.1": false, "": false,
+	} {
+		if err := CheckLocal(t.Context(), host); (err == nil) != local {
+			t.Errorf("%q: %v", host, err)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	if h, err := ParseHeader("Cookie: a={user}; b=c:d"); err != nil || h != (Header{"Cookie", "a={user}; b=c:d"}) {
+		t.Errorf("%+v, %v", h, err)
+	}
+	for _, bad := range []string{"", "Cookie", ": x", "A B: c", "A: b\r\nC: d", "Host: x", "connection: close"} {
+		if h, err := ParseHeader(bad); err == nil {
+			t.Errorf("%q is taken for %+v", bad, h)
+		}
+	}
+}
