@@ -27,3 +27,13 @@ func descriptorBudget() (streams, connections int) {
 	connections = max(int(limit.Cur)-ownDescriptors, 2)
 	return connections - min(newcomerDescriptors, connections/5+1), connections
 }
+
+// descriptorLimit is how many descriptors the process may hold; 0: no limit that
+// matters.
+func descriptorLimit() int {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<40 {
+		return 0
+	}
+	return int(limit.Cur)
+}

@@ -16,6 +16,7 @@ type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub beside an app and its Redis."`
 	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for trying it out on this machine."`
 	Publish publishCmd `cmd:"" help:"Publish one message to a user, or to everybody."`
+	Bench   benchCmd   `cmd:"" help:"Open many streams, publish, and say what arrived, how late, and what it cost the hub."`
 	Health  healthCmd  `cmd:"" help:"Ask a running hub whether it is ready; for images without a shell."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`
 }

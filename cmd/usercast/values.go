@@ -20,8 +20,11 @@ type (
 	duration struct{ value[time.Duration] }
 	size     struct{ value[int] } // bytes: 1048576, 1MiB, 128KiB
 	count    struct{ value[int] }
+	number   struct{ value[float64] }
 	// autoCount is a count, or "auto", which is -1.
 	autoCount struct{ value[int] }
+	// autoNumber is a number, or "auto", which is -1.
+	autoNumber struct{ value[float64] }
 )
 
 const auto = -1
@@ -58,6 +61,27 @@ func (c *autoCount) UnmarshalText(text []byte) error {
 	n.UnmarshalText(text)
 	if c.value = n.value; c.err != nil || c.T < 0 {
 		c.err = fmt.Errorf("%q is neither auto nor a whole number", text)
+	}
+	return nil
+}
+
+func (n *number) UnmarshalText(text []byte) error {
+	n.T, n.err = strconv.ParseFloat(string(text), 64)
+	if n.err != nil || n.T < 0 || n.T > 1e9 {
+		n.err = fmt.Errorf("%q is not a number such as 1000 or 0.5", text)
+	}
+	return nil
+}
+
+func (n *autoNumber) UnmarshalText(text []byte) error {
+	if string(text) == "auto" {
+		n.T = auto
+		return nil
+	}
+	var number number
+	number.UnmarshalText(text)
+	if n.value = number.value; n.err != nil {
+		n.err = fmt.Errorf("%q is neither auto nor a number", text)
 	}
 	return nil
 }

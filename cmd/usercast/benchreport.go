@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"usercast/internal/load"
+)
+
+// printReport writes a report for people. What is wrong with it is said on standard
+// error, as by every command.
+func printReport(w io.Writer, r *load.Report) error {
+	var b bytes.Buffer
+	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
+
+	fmt.Fprintf(&b, "%s of %s at %s\n\n", plural(int64(r.Streams), "stream", "streams"), plural(int64(r.Users), "user", "users"), strings.Join(r.URLs, " and "))
+	c := r.Connect
+	row("connect", fmt.Sprintf("%d opened in %.1f s, %d failed", c.Opened, c.Seconds, c.Failed))
+	row("", "first bytes", latency(c.FirstBytes))
+	if hub := c.Cost.Hub; hub != nil && c.HubPerOne != nil {
+		row("", "hub", fmt.Sprintf("CPU a connect: %s; %s resident", perOne(hub, c.HubPerOne), mib(hub.RSSAfter)))
+	}
+	if p := r.Idle; p != nil {
+		row("idle", fmt.Sprintf("%.1f s, %s", p.Seconds, plural(p.Pings, "ping", "pings")))
+		if hub := p.Cost.Hub; hub != nil {
+			line := fmt.Sprintf("%.2f s CPU", hub.CPU)
+			if p.HubPerPing != nil {
+				line += fmt.Sprintf(", a ping: %s", perOne(hub, p.HubPerPing))
+			}
+			if p.HubKiB != nil {
+				line += fmt.Sprintf("; %.1f KiB a stream, %.1f of it heap and stacks", *p.HubKiB, *p.HubHeapKiB)
+			}
+			row("", "hub", line)
+		}
+	}
+	for _, l := range r.Loops {
+		how := fmt.Sprintf("%g messages/s", l.Rate)
+		if l.Kind == "closed" {
+			how = fmt.Sprintf("%d outstanding", l.Outstanding)
+		}
+		row(l.Kind+" loop", fmt.Sprintf("%s: %d messages in %.1f s, %d of %d deliveries, %.0f/s", how, l.Messages, l.Seconds, l.Delivered, l.Expected, l.PerSecond))
+		row("", "latency", latency(l.Latency))
+		if l.LastStream != nil {
+			row("", "last stream", latency(*l.LastStream))
+		}
+		if l.LagMax >= 1 {
+			row("", "publisher", fmt.Sprintf("late by %.1f ms at most: that much is bench's own", l.LagMax))
+		}
+		if hub := l.Cost.Hub; hub != nil && l.HubPer1M != nil {
+			row("", "hub", fmt.Sprintf("%.2f s CPU, %.1f s a million deliveries; %s resident", hub.CPU, *l.HubPer1M, mib(hub.RSSAfter)))
+		}
+		row("", "bench", fmt.Sprintf("%.2f s CPU", l.Cost.ClientCPU))
+	}
+	if k := r.Checks; len(r.Loops) > 0 {
+		row("check", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d to the wrong user", k.Lost, k.Doubled, k.Misordered, k.WrongUser))
+		row("", fmt.Sprintf("%s announced, with %d lost; %s ended early", plural(sum(k.Gaps), "gap", "gaps")+reasons(k.Gaps), k.LostAnnounced, plural(sum(k.Ended), "stream", "streams")+reasons(k.Ended)))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, note := range r.Notes {
+		fmt.Fprintf(&b, "\nnote: %s", note)
+	}
+	if len(r.Notes) > 0 {
+		b.WriteByte('\n')
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func latency(l load.Latency) string {
+	if l.Count == 0 {
+		return "nothing came"
+	}
+	return fmt.Sprintf("p50 %.2f   p90 %.2f   p99 %.2f   p99.9 %.2f   max %.2f ms", l.P50, l.P90, l.P99, l.P999, l.Max)
+}
+
+// perOne is a cost in microseconds. The hub's CPU clock has steps of 10 ms.
+func perOne(hub *load.Hub, us *float64) string {
+	if hub.CPU < 0.05 {
+		return "too little to tell"
+	}
+	return fmt.Sprintf("%.0f µs", *us)
+}
+
+func mib(bytes int64) string { return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20)) }
+
+// reasons is " (3 kicked, 1 drain)", or nothing.
+func reasons(m map[string]int64) string {
+	if len(m) == 0 {
+		return ""
+	}
+	return " (" + load.ByReason(m) + ")"
+}
+
+func sum(m map[string]int64) (n int64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
