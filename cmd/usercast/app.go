@@ -228,6 +228,7 @@ func (a *App) AdminAddr() string { return a.adminL.Addr().String() }
 // left. With errInterrupt as the context's cause the draining is short. The error
 // is of a listener that failed.
 func (a *App) Run(ctx context.Context) error {
+	useHugePages()
 	var running sync.WaitGroup
 	feedCtx, stopFeed := context.WithCancel(context.Background())
 	defer running.Wait()
