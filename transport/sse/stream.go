@@ -59,7 +59,9 @@ func (s *stream) start(w wire) {
 	if _, ok := w.(watchedWire); ok {
 		s.workers.Add(1) // watch, to which the caller sees
 	}
-	s.flush(new(writer))
+	first := borrowWriter()
+	defer first.giveBack()
+	s.flush(first)
 }
 
 // watch waits for the peer to leave.

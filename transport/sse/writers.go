@@ -17,6 +17,19 @@ type writer struct {
 	id      hub.ID // what a ping under way says
 }
 
+// spareWriters are those that nobody writes with.
+var spareWriters = sync.Pool{New: func() any { return new(writer) }}
+
+func borrowWriter() *writer { return spareWriters.Get().(*writer) }
+
+// giveBack keeps what a writer has at hand for the next one, unless it is large.
+func (w *writer) giveBack() {
+	if cap(w.frames) <= longList && cap(w.bufs) <= longList {
+		clear(w.frames)
+		spareWriters.Put(w)
+	}
+}
+
 // forget lets go of what all of bufs pointed at.
 func (w *writer) forget(all net.Buffers) {
 	clear(all)
@@ -73,14 +86,15 @@ func (ws *writers) hire() {
 // run is one goroutine that writes until nothing is left to do.
 func (ws *writers) run() {
 	defer ws.count(-1)
-	var w writer
+	w := borrowWriter()
+	defer w.giveBack()
 	var mine [taken]*stream
 	for {
 		n := ws.take(mine[:])
 		if n == 0 {
 			return
 		}
-		ws.serve(&w, mine[:n])
+		ws.serve(w, mine[:n])
 	}
 }
 
@@ -131,7 +145,8 @@ func (ws *writers) cork() {
 
 // uncork writes to some of the streams in line, and leaves the others to goroutines.
 func (ws *writers) uncork() {
-	var w writer
+	w := borrowWriter()
+	defer w.giveBack()
 	var mine [taken]*stream
 	for done := 0; ; {
 		ws.mu.Lock()
@@ -147,7 +162,7 @@ func (ws *writers) uncork() {
 		if n == 0 {
 			return
 		}
-		ws.serve(&w, mine[:n])
+		ws.serve(w, mine[:n])
 		done += n
 	}
 }
