@@ -228,7 +228,6 @@ func (a *App) AdminAddr() string { return a.adminL.Addr().String() }
 // left. With errInterrupt as the context's cause the draining is short. The error
 // is of a listener that failed.
 func (a *App) Run(ctx context.Context) error {
-	useHugePages()
 	var running sync.WaitGroup
 	feedCtx, stopFeed := context.WithCancel(context.Background())
 	defer running.Wait()
@@ -237,7 +236,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, feed := range a.feeds {
 		running.Go(func() { feed.Run(feedCtx) })
 	}
-	running.Go(func() { trim(feedCtx, func() uint64 { return a.hub.Stats().Connects }) })
+	running.Go(func() { trim(feedCtx, newHugeSpace(), func() uint64 { return a.hub.Stats().Connects }) })
 
 	failed := make(chan error, 2) // one for each server
 	serve := func(s *http.Server, l net.Listener) {

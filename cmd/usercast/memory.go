@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"time"
 )
@@ -27,7 +28,7 @@ const (
 
 // trim gives the garbage of a wave of new streams back to the system once the wave
 // is over; the collector by itself would keep it for as long as little else happens.
-func trim(ctx context.Context, connects func() uint64) {
+func trim(ctx context.Context, huge *hugeSpace, connects func() uint64) {
 	ticker := time.NewTicker(trimEvery)
 	defer ticker.Stop()
 	trimmed, last := connects(), connects()
@@ -37,10 +38,13 @@ func trim(ctx context.Context, connects func() uint64) {
 			return
 		case <-ticker.C:
 		}
+		huge.watch()
 		now := connects()
 		calm := now-last < trimAfter/100
 		if last = now; calm && now-trimmed >= trimAfter {
+			runtime.GC() // what a sync.Pool holds lives through one collection
 			debug.FreeOSMemory()
+			huge.release()
 			trimmed = now
 		}
 	}

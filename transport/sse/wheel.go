@@ -24,7 +24,7 @@ type wheel struct {
 // can be written in one go, and so early. What is put off for longer than the slots go
 // ticks too early, and is put off again.
 const (
-	wheelPart  = 128
+	wheelPart  = 256
 	wheelSlots = 2 * wheelPart
 	minStep    = time.Millisecond
 )
