@@ -127,12 +127,9 @@ func TestMaxAgeOverTCP(t *testing.T) {
 // A browser that closes is gone from the figures at once, not at the next ping.
 func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
 	dial := func(t *testing.T, s *site) net.Conn {
-		conn, err := net.Dial("tcp", s.listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		ask(t, conn, request("user=42")).head()
-		return conn
+		p := dial(t, s, request("user=42"))
+		p.head()
+		return p.conn
 	}
 	leave := map[string]func(*testing.T, *site) (leaves func()){
 		"FIN": func(t *testing.T, s *site) func() {

@@ -41,6 +41,7 @@ type config struct {
 	sse      sse.Config
 	listener net.Listener                    // nil: TCP on loopback
 	mount    func(*sse.Handler) http.Handler // nil: the handler itself
+	front    bool                            // before the server
 }
 
 func newSite(t testing.TB, c config) *site {
@@ -80,8 +81,15 @@ func serve(t testing.TB, c config) *site {
 	if c.sse.WriteTimeout > 0 { // else one HTTP/2 connection that is full holds all its streams
 		server.HTTP2.WriteByteTimeout = c.sse.WriteTimeout
 	}
+	l := c.listener
+	if c.front {
+		var err error
+		if l, err = s.handler.Front(l, "/events", handler); err != nil {
+			t.Fatal(err)
+		}
+	}
 	done := make(chan struct{})
-	attended := c.sse.Crowd.Attend(server, c.listener)
+	attended := c.sse.Crowd.Attend(server, l)
 	go func() { defer close(done); server.Serve(attended) }()
 	t.Cleanup(func() { // before the hub's: browsers come to a closed door, streams go on
 		attended.Close()
@@ -238,6 +246,16 @@ type peer struct {
 	mu   sync.Mutex
 	got  bytes.Buffer
 	eof  bool
+}
+
+// dial asks over a connection to the site, and reads nothing yet.
+func dial(t testing.TB, s *site, request string) *peer {
+	t.Helper()
+	conn, err := net.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ask(t, conn, request)
 }
 
 // ask sends a request over a new connection and reads nothing yet.
