@@ -74,7 +74,7 @@ func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p pa
 		return nil, cause
 	}
 	if w, ok := wr.(*connWire); ok {
-		w.reading.Add(1) // wait, which the caller sees to
+		w.reading.Add(1) // wait, to which the stream sees
 	}
 	return wr, 0
 }

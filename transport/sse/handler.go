@@ -159,19 +159,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.count(-1)
 		return
 	}
-	watched, ok := wr.(watchedWire)
-	switch {
-	case !detached:
-		s.done = make(chan struct{})
+	if detached {
 		s.start(wr)
-		s.watch(watched)
-		<-s.done
-	case ok:
-		s.start(wr)
-		go s.watch(watched)
-	default:
-		s.start(wr)
+		return
 	}
+	s.done = make(chan struct{})
+	s.start(wr)
+	s.watch(wr.(watchedWire))
+	<-s.done
 }
 
 // Cork is for a feed that is about to hand several messages to the hub. Until Uncork

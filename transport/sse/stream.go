@@ -49,15 +49,19 @@ func newStream(h *Handler, r *http.Request, q query) *stream {
 	return s
 }
 
-// start takes over from the handler, which has just written the head.
+// start takes over from the handler, which has just written the head. With done set, the
+// caller sees to watch.
 func (s *stream) start(w wire) {
 	s.wire = w
 	s.id = s.client.Opening()
 	s.written.Store(int64(s.handler.clock()))
 	s.started.Store(true)
 	s.rearm()
-	if _, ok := w.(watchedWire); ok {
-		s.workers.Add(1) // watch, to which the caller sees
+	if w, ok := w.(watchedWire); ok {
+		s.workers.Add(1)
+		if s.done == nil {
+			go s.watch(w) // before the first write: why that fails is what this one hears
+		}
 	}
 	first := borrowWriter()
 	defer first.giveBack()
