@@ -236,7 +236,7 @@ func (f *front) dismiss(w *parkedWire, since time.Duration) {
 }
 
 // asks is called when a connection that has yet to ask has something to say.
-func (f *front) asks(w *parkedWire, scratch []byte) {
+func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 	fd := w.descriptor()
 	n, err := unix.Read(fd, scratch)
 	switch {
@@ -253,7 +253,8 @@ func (f *front) asks(w *parkedWire, scratch []byte) {
 		return
 	}
 	head := scratch[:n]
-	ordinary := isOrdinary(head, f.start)
+	// That it has no more to say would not be told again.
+	ordinary := events&unix.EPOLLRDHUP == 0 && isOrdinary(head, f.start)
 	f.mu.Lock()
 	f.arrived--
 	if ordinary {

@@ -6,8 +6,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"usercast/hub"
 )
 
 // A second message must not wait until the first is acknowledged, which a browser may
@@ -29,6 +32,20 @@ func TestFrontSocketsAreAsThoseOfNet(t *testing.T) {
 	if idle, err := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE); err != nil || idle != 15 {
 		t.Errorf("TCP_KEEPIDLE is %d, %v", idle, err)
 	}
+}
+
+// A peer that says at once that it has no more to say is gone at once, as it is to
+// net/http: the kernel tells of both in one event.
+func TestFrontHearsALeaveThatCameWithTheRequest(t *testing.T) {
+	c := config{front: true, listener: listen(t, 128<<10, time.Hour)}
+	c.sse.PingInterval, c.sse.WriteTimeout = time.Hour, time.Hour
+	conn, err := net.Dial("tcp", c.listener.Addr().String()) // nobody accepts yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask(t, conn, request("user=42"))
+	conn.(*net.TCPConn).CloseWrite()
+	serve(t, c).wantEnd(hub.ErrClosed)
 }
 
 // otherEnd is the descriptor of the other end of a connection within this process.

@@ -170,7 +170,7 @@ func (l *lot) happened(e unix.EpollEvent, scratch []byte) {
 	case w != nil:
 		client, cause, asks := w.happened(e.Events, scratch)
 		if asks {
-			f.asks(w, scratch)
+			f.asks(w, e.Events, scratch)
 		} else if client != nil && cause != 0 {
 			client.End(cause)
 		}
