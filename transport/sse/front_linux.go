@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -98,7 +99,7 @@ func (f *front) Accept() (net.Conn, error) {
 		return nil, net.ErrClosed
 	}
 	conn := f.waiting[0]
-	f.waiting = f.waiting[1:]
+	f.waiting = slices.Delete(f.waiting, 0, 1)
 	f.pause(false)
 	return conn, nil
 }
@@ -142,9 +143,14 @@ func (f *front) pause(yes bool) {
 	}
 }
 
-// accept takes all connections that are there.
+// accept takes connections that are there. The kernel says again that there are more.
 func (f *front) accept() {
-	for {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for range acceptAtOnce {
+		if f.paused || f.closed {
+			return
+		}
 		fd, from, err := unix.Accept4(f.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
@@ -153,29 +159,23 @@ func (f *front) accept() {
 		case unix.EAGAIN:
 			return
 		default: // out of descriptors, or of memory
-			f.mu.Lock()
 			f.pause(true)
-			f.mu.Unlock()
 			time.AfterFunc(acceptPause, func() {
 				f.mu.Lock()
 				defer f.mu.Unlock()
 				f.pause(len(f.waiting) >= maxWaiting)
 			})
-			return
-		}
-		f.mu.Lock()
-		full := f.paused || f.closed
-		f.mu.Unlock()
-		if full {
-			return
 		}
 	}
 }
 
+// acceptAtOnce is how many connections are taken before other sockets get their turn.
+const acceptAtOnce = 64
+
 // acceptPause is how long no connection is taken after one could not be.
 const acceptPause = 50 * time.Millisecond
 
-// welcome waits for the request of a connection, unless there is no place.
+// welcome waits for the request of a connection, unless there is no place. f.mu is held.
 func (f *front) welcome(fd int, from unix.Sockaddr) {
 	remote := addressOf(from)
 	if remote == "" || !f.crowd.enter() {
@@ -188,8 +188,6 @@ func (f *front) welcome(fd int, from unix.Sockaddr) {
 		f.handOver(fd, nil)
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.arrived++; f.timer == nil {
 		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
@@ -237,54 +235,43 @@ func (f *front) dismiss(w *parkedWire, since time.Duration) {
 
 // asks is called when a connection that has yet to ask has something to say.
 func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	fd := w.descriptor()
+	if fd < 0 { // it was dismissed; from here on it cannot be
+		return
+	}
 	n, err := unix.Read(fd, scratch)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
 	case err != nil || n == 0: // it left
-		f.mu.Lock()
-		defer f.mu.Unlock()
 		f.dismiss(w, 0)
 		return
 	}
 	a := w.stopAsking(0)
-	if a == nil {
-		return
-	}
+	f.arrived--
 	head := scratch[:n]
 	// That it has no more to say would not be told again.
-	ordinary := events&unix.EPOLLRDHUP == 0 && isOrdinary(head, f.start)
-	f.mu.Lock()
-	f.arrived--
-	if ordinary {
-		f.serving++
-	}
-	f.mu.Unlock()
-	if ordinary {
+	if events&unix.EPOLLRDHUP == 0 && isOrdinary(head, f.start) {
 		r := requests.Get().(*request)
 		r.head = append(r.head[:0], head...)
+		f.serving++
 		go f.serve(w, a.remote, r)
 		return
 	}
 	f.lot.forsake(w)
 	f.crowd.leave() // net/http counts it again
-	f.handOver(fd, bytes.Clone(scratch[:n]))
+	f.handOver(fd, bytes.Clone(head))
 }
 
-// handOver gives a connection to net/http, with what was read from it.
+// handOver gives a connection to net/http, with what was read from it. f.mu is held.
 func (f *front) handOver(fd int, read []byte) {
 	file := os.NewFile(uintptr(fd), "connection")
 	conn, err := net.FileConn(file)
 	file.Close()
 	if err != nil {
 		return // out of descriptors
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.closed {
-		conn.Close()
-		return
 	}
 	f.waiting = append(f.waiting, &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: read})
 	f.pause(len(f.waiting) >= maxWaiting)
