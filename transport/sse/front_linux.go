@@ -3,8 +3,6 @@ package sse
 import (
 	"bufio"
 	"bytes"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,8 +14,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"usercast/hub"
 )
 
 // A front accepts connections and waits for their requests in the lot. A plain request
@@ -303,10 +299,11 @@ func (f *front) serve(w *parkedWire, remote string, r *request) {
 	req.RemoteAddr = remote
 	defer func() {
 		// As net/http does: one request's fault is not all streams'.
-		if p := recover(); p != nil && p != http.ErrAbortHandler {
+		p := recover()
+		if p != nil && p != http.ErrAbortHandler {
 			f.log.Error("a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
-			rw.abort = true
 		}
+		rw.abort = p != nil
 	}()
 	f.handler.ServeHTTP(rw, req)
 }
@@ -316,71 +313,5 @@ func (f *front) served() {
 	defer f.mu.Unlock()
 	if f.serving--; f.serving == 0 {
 		f.more.Broadcast()
-	}
-}
-
-// A frontResponse is the answer to a request that the front has taken. A stream takes
-// its socket; what else is written is kept until the handler returns.
-type frontResponse struct {
-	wire   *parkedWire
-	taken  bool // by a stream
-	abort  bool // nothing is answered
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (rw *frontResponse) Header() http.Header { return rw.header }
-
-func (rw *frontResponse) WriteHeader(status int) {
-	if rw.status == 0 {
-		rw.status = status
-	}
-}
-
-func (rw *frontResponse) Write(b []byte) (int, error) {
-	rw.WriteHeader(http.StatusOK)
-	return rw.body.Write(b)
-}
-
-// Flush says that the handler streams, which only one that has taken the socket can.
-func (rw *frontResponse) Flush() {}
-
-// finish sends what a handler has answered, if no stream has taken the socket. It
-// fits into an empty send buffer.
-func (rw *frontResponse) finish(f *front) {
-	if rw.taken {
-		return
-	}
-	defer f.crowd.leave()
-	defer rw.wire.close()
-	if rw.abort {
-		return
-	}
-	rw.WriteHeader(http.StatusOK)
-	rw.header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
-	rw.header.Set("Connection", "close")
-	rw.header.Set("Content-Length", fmt.Sprint(rw.body.Len()))
-	var out bytes.Buffer
-	fmt.Fprintf(&out, "HTTP/1.1 %d %s\r\n", rw.status, http.StatusText(rw.status))
-	rw.header.Write(&out)
-	out.WriteString("\r\n")
-	io.Copy(&out, &rw.body)
-	rw.wire.try(&net.Buffers{out.Bytes()})
-}
-
-// takeSocket is the socket of a request that a front has taken, as the wire of a client,
-// and why the peer is gone if it is; nil for other requests.
-func takeSocket(w http.ResponseWriter, p patience) (wire, hub.Cause) {
-	for {
-		switch v := w.(type) {
-		case *frontResponse:
-			v.taken = true
-			return v.wire, v.wire.serve(p)
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = v.Unwrap()
-		default:
-			return nil, 0
-		}
 	}
 }

@@ -1,10 +1,14 @@
 package sse_test
 
 import (
+	"errors"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +84,94 @@ func TestClosedFrontKeepsNobody(t *testing.T) {
 			}
 		}
 		s.handler.Wait()
+	}
+}
+
+// What is answered through a front is what net/http would have answered, byte by byte.
+func TestFrontAnswersAsNetHTTP(t *testing.T) {
+	type handler = http.HandlerFunc
+	header := func(name string, values ...string) string { return name + ": " + strings.Join(values, ", ") }
+	for name, c := range map[string]struct {
+		query   string
+		headers []string
+		handler handler // nil: the streams'
+	}{
+		"unauthorized": {headers: []string{header("Accept", "text/event-stream")}},
+		"bad query":    {query: "user=42&event=x"},
+		"bad escape":   {query: "user=%zz"},
+		"origin":       {query: "user=42", headers: []string{header("Origin", "https://evil.example")}},
+		"CORS":         {query: "event=x", headers: []string{header("Origin", "https://app.example")}},
+		"page":         {query: "user=42", headers: []string{header("Sec-Fetch-Mode", "navigate")}},
+		"busy":         {query: "user=busy", headers: []string{header("Accept", "text/event-stream")}},
+		"nothing":      {handler: func(http.ResponseWriter, *http.Request) {}},
+		"text":         {handler: func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<p>hello") }},
+		"encoded": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Encoding", "x")
+			io.WriteString(w, "hello")
+		}},
+		"no type": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["Content-Type"] = nil
+			io.WriteString(w, "hello")
+		}},
+		"redirect": {handler: func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/login", http.StatusFound) }},
+		"no content": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNoContent)
+			if _, err := io.WriteString(w, "hello"); !errors.Is(err, http.ErrBodyNotAllowed) {
+				t.Errorf("a body of no content: %v", err)
+			}
+		}},
+		"not modified": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "text/plain")
+			w.WriteHeader(http.StatusNotModified)
+		}},
+		"strange status": {handler: func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(599) }},
+		"too late": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Early", "1")
+			w.WriteHeader(http.StatusTeapot)
+			w.WriteHeader(http.StatusOK)
+			w.Header().Set("X-Late", "1")
+		}},
+		"injection": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-A", "a\r\nX-B: b")
+			w.Header()["X C"] = []string{"c"}
+			w.Header()["x-lower"] = []string{" 1 ", "2"}
+		}},
+		"date": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", "yesterday")
+			w.Header().Set("Content-Length", "5")
+			io.WriteString(w, "hello")
+		}},
+		"panic": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "hello")
+			panic("a fault of the handler's")
+		}},
+		"abort": {handler: func(w http.ResponseWriter, _ *http.Request) {
+			io.WriteString(w, "hello")
+			panic(http.ErrAbortHandler)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer := func(front bool) string {
+				site := config{front: front, hub: hub.Config{MaxClientsPerUser: 1}}
+				site.sse.Origins.Allow = []string{"https://app.example"}
+				if c.handler != nil {
+					site.mount = func(*sse.Handler) http.Handler { return c.handler }
+				}
+				s := serve(t, site)
+				if c.query == "user=busy" {
+					dial(t, s, request(c.query)).head()
+				}
+				p := dial(t, s, "GET /events?"+c.query+" HTTP/1.1\r\n"+strings.Join(append(c.headers, "Host: hub.example\r\nConnection: close\r\n\r\n"), "\r\n"))
+				all, err := io.ReadAll(p.conn)
+				if err != nil {
+					t.Error(err)
+				}
+				return plain(string(all))
+			}
+			if got, want := answer(true), answer(false); got != want {
+				t.Errorf("got  %q\nwant %q", got, want)
+			}
+		})
 	}
 }
 

@@ -52,14 +52,14 @@ func (p patience) limit(t time.Time) time.Time {
 	return t
 }
 
-// consume takes the first n bytes out of bufs.
+// consume takes the first n bytes out of bufs, and empty buffers behind them: a write
+// would never get past one.
 func consume(bufs *net.Buffers, n int) {
-	for n > 0 {
-		if first := (*bufs)[0]; n < len(first) {
-			(*bufs)[0] = first[n:]
-			return
-		}
+	for len(*bufs) > 0 && n >= len((*bufs)[0]) {
 		n -= len((*bufs)[0])
 		*bufs = (*bufs)[1:]
+	}
+	if n > 0 {
+		(*bufs)[0] = (*bufs)[0][n:]
 	}
 }
