@@ -34,7 +34,7 @@ var streamHead = http.Header{
 func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, opening []byte) (wr wire, detached bool, failure hub.Cause) {
 	setHead(w.Header())
 	p := patience{h.cfg.WriteTimeout, c}
-	if wr, gone := takeSocket(w, p); wr != nil {
+	if wr, gone := takeSocket(r, p); wr != nil {
 		if gone != 0 {
 			wr.close()
 			return nil, true, gone

@@ -3,6 +3,7 @@ package sse
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"log/slog"
 	"net"
 	"net/http"
@@ -58,6 +59,9 @@ const askingTime = 10 * time.Second
 // Front returns a listener in place of l, which Listen has made, for a server with
 // this handler: requests for the path are answered without net/http if they can be.
 // Use it before Crowd.Attend. It returns l itself where nothing can be parked.
+//
+// The contexts of these requests end when the handler returns, not when the browser
+// leaves, and hold neither the server nor the local address.
 func (h *Handler) Front(l net.Listener, path string, handler http.Handler) (net.Listener, error) {
 	ours, ok := l.(listener)
 	if !ok || h.cfg.Portable {
@@ -297,6 +301,8 @@ func (f *front) serve(w *parkedWire, remote string, r *request) {
 		return
 	}
 	req.RemoteAddr = remote
+	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), frontKey{}, rw))
+	defer cancel()
 	defer func() {
 		// As net/http does: one request's fault is not all streams'.
 		p := recover()
@@ -305,7 +311,7 @@ func (f *front) serve(w *parkedWire, remote string, r *request) {
 		}
 		rw.abort = p != nil
 	}()
-	f.handler.ServeHTTP(rw, req)
+	f.handler.ServeHTTP(rw, req.WithContext(ctx))
 }
 
 func (f *front) served() {

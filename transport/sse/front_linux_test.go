@@ -1,6 +1,7 @@
 package sse_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -174,6 +175,32 @@ func TestFrontAnswersAsNetHTTP(t *testing.T) {
 		})
 	}
 }
+
+// Middleware may hand on a response writer of its own, which is no reason not to stream,
+// and what it hangs on the request's context ends with the handler.
+func TestFrontBehindMiddleware(t *testing.T) {
+	ended := make(chan struct{})
+	c := config{front: true, mount: func(h *sse.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			context.AfterFunc(r.Context(), func() { close(ended) })
+			h.ServeHTTP(wrapped{w}, r)
+		})
+	}}
+	s := serve(t, c)
+	p := dial(t, s, request("user=42"))
+	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	p.head()
+	s.hub.Publish("42", "", "hello")
+	if got, want := plain(p.read(len("id: abcdefgh-1\ndata: hello\n\n"))), "id: BOOT-1\ndata: hello\n\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	<-ended
+}
+
+// wrapped is a response writer as middleware wrote them before Go 1.20.
+type wrapped struct{ http.ResponseWriter }
+
+func (w wrapped) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
 
 // otherEnd is the descriptor of the other end of a connection within this process.
 func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {

@@ -90,18 +90,16 @@ func (rw *frontResponse) head() []byte {
 	return head.Bytes()
 }
 
+type frontKey struct{}
+
 // takeSocket is the socket of a request that a front has taken, as the wire of a client,
-// and why the peer is gone if it is; nil for other requests.
-func takeSocket(w http.ResponseWriter, p patience) (wire, hub.Cause) {
-	for {
-		switch v := w.(type) {
-		case *frontResponse:
-			v.taken = true
-			return v.wire, v.wire.serve(p)
-		case interface{ Unwrap() http.ResponseWriter }:
-			w = v.Unwrap()
-		default:
-			return nil, 0
-		}
+// and why the peer is gone if it is; nil for other requests. It is found through the
+// request, for middleware may hide a response writer behind one of its own.
+func takeSocket(r *http.Request, p patience) (wire, hub.Cause) {
+	rw, ok := r.Context().Value(frontKey{}).(*frontResponse)
+	if !ok {
+		return nil, 0
 	}
+	rw.taken = true
+	return rw.wire, rw.wire.serve(p)
 }

@@ -16,7 +16,7 @@ func (h *Handler) Front(l net.Listener, _ string, _ http.Handler) (net.Listener,
 }
 
 // takeSocket is for what a front has accepted.
-func takeSocket(http.ResponseWriter, patience) (wire, hub.Cause) { return nil, 0 }
+func takeSocket(*http.Request, patience) (wire, hub.Cause) { return nil, 0 }
 
 // A lot parks nothing here: it is made of Linux's epoll.
 type lot struct{}

@@ -75,7 +75,10 @@ func serve(t testing.TB, c config) *site {
 	if c.mount != nil {
 		handler = c.mount(s.handler)
 	}
-	server := &http.Server{Handler: handler, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{}}
+	server := &http.Server{
+		Handler: handler, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{},
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
+	}
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	if c.sse.WriteTimeout > 0 { // else one HTTP/2 connection that is full holds all its streams
