@@ -21,7 +21,7 @@ const maxBroadcasts = 64
 // broadcast sees to it that every client hears of e, and says whether anybody does.
 func (h *Hub) broadcast(e *Entry) (n int) {
 	part := h.cfg.FanOut
-	if part <= 0 || len(h.clients) <= part && len(h.underWay) == 0 {
+	if part <= 0 || h.closed || len(h.clients) <= part && len(h.underWay) == 0 {
 		return h.route(h.clients, e)
 	}
 	if !h.anybodyHears(e) {

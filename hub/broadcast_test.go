@@ -108,6 +108,21 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	}
 }
 
+// A hub that is closed starts nothing any more, and whoever is still there hears of all.
+func TestClosedHubHandsOutBroadcastsAtOnce(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+	var all []*listener
+	for range 1000 {
+		all = append(all, listen(t, h, hub.Options{User: "42"}))
+	}
+	h.Publish("*", "", "before")
+	h.Close()
+	h.Publish("*", "", "after")
+	for _, l := range all {
+		wantFrames(t, l, "before", "after")
+	}
+}
+
 // A broadcast to very many does not keep the message behind it waiting for all of them.
 func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 	const clients = 50_000

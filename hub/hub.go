@@ -432,12 +432,13 @@ func (h *Hub) empty() bool {
 	return len(h.clients) == 0
 }
 
-// Close stops what is still spread over time, and forgets nothing any more. Clients
-// are not ended.
+// Close stops what is still spread over time, and forgets nothing any more. Broadcasts
+// are handed out at once. Clients are not ended.
 func (h *Hub) Close() {
 	defer h.goroutines.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.catchUpAll()
 	h.closed = true
 	h.spread.stop()
 	if h.sweeper != nil {
