@@ -160,10 +160,13 @@ func (a *App) listen() (err error) {
 	// Whoever was refused would keep a connection until the idle timeout: at a
 	// full hub these used up the descriptors that are reserved for refusing.
 	a.public.SetKeepAlivesEnabled(false)
-	if a.publicL, err = a.streams.Front(a.publicL, a.cfg.Path, public); err != nil {
-		return err
+	front, err := a.streams.Front(a.publicL, a.cfg.Path, public)
+	if err != nil {
+		a.publicL.Close()
+		a.adminL.Close()
+		return listenError("listen", a.cfg.Listen, err)
 	}
-	a.publicL = a.crowd.Attend(a.public, a.publicL)
+	a.publicL = a.crowd.Attend(a.public, front)
 	return nil
 }
 
