@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
+
 	"usercast/transport/redis"
 )
 
@@ -24,6 +26,12 @@ const (
 	writerAuto     = "auto"
 	writerPortable = "portable"
 )
+
+// flagDefaults are those that other code must know, too.
+var flagDefaults = kong.Vars{
+	"redis_default": defaultRedis, "prefix_default": defaultPrefix,
+	"stream_key_default": defaultStreamKey, "writer_default": writerAuto,
+}
 
 // A Config is what an App is made of: the flags that serve and dev share. The
 // defaults are in the tags; PRODUCT.md's table is made of them.

@@ -39,7 +39,7 @@ func startHub(t *testing.T, server *redistest.Server, flags ...string) *liveHub 
 func newHub(t *testing.T, redisURL string, flags ...string) *liveHub {
 	t.Helper()
 	var c serveCmd
-	parser, err := kong.New(&c, kong.Vars{"redis_default": defaultRedis, "prefix_default": defaultPrefix, "stream_key_default": defaultStreamKey})
+	parser, err := kong.New(&c, flagDefaults)
 	if err != nil {
 		t.Fatal(err)
 	}

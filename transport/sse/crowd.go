@@ -38,10 +38,12 @@ func (c *Crowd) Attend(s *http.Server, l net.Listener) net.Listener {
 	if c == nil {
 		return l
 	}
-	s.ConnState = func(_ net.Conn, state http.ConnState) {
+	s.ConnState = func(conn net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew: // before the next Accept
-			c.open.Add(1)
+			if !hasPlace(conn) {
+				c.open.Add(1)
+			}
 		case http.StateClosed:
 			c.leave()
 		}
@@ -77,6 +79,12 @@ func (c *Crowd) leave() {
 	}
 }
 
+// hasPlace reports whether a connection was counted by a front.
+func hasPlace(conn net.Conn) bool {
+	s, ok := conn.(*socket)
+	return ok && s.placed
+}
+
 type crowdedKey struct{}
 
 // isCrowded reports whether a request came in past the bound of the crowd.
@@ -98,7 +106,7 @@ type crowdListener struct {
 
 func (l *crowdListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err != nil || l.crowd.open.Load() < l.crowd.most {
+	if err != nil || hasPlace(conn) || l.crowd.open.Load() < l.crowd.most {
 		return conn, err
 	}
 	select {

@@ -34,7 +34,7 @@ type front struct {
 
 	mu      sync.Mutex
 	more    *sync.Cond // waiting has one more, or it is closed, or nothing is served any more
-	waiting []net.Conn // for Accept
+	waiting []*socket  // for Accept
 	paused  bool       // no connections are taken for now
 	closed  bool
 	serving int         // requests
@@ -47,10 +47,6 @@ type asking struct {
 	remote string // address of the peer
 	since  time.Time
 }
-
-// maxWaiting is how many connections wait for net/http. With more, newcomers wait in
-// the kernel.
-const maxWaiting = 16
 
 // askingTime is how long a connection may take to send the first byte of a request. A
 // browser opens some to spare; net/http has a limit of its own for the rest.
@@ -100,7 +96,7 @@ func (f *front) Accept() (net.Conn, error) {
 	}
 	conn := f.waiting[0]
 	f.waiting = slices.Delete(f.waiting, 0, 1)
-	f.pause(false)
+	f.pause(f.isFull())
 	return conn, nil
 }
 
@@ -119,6 +115,9 @@ func (f *front) Close() error {
 	f.more.Broadcast()
 	for _, conn := range f.waiting {
 		conn.Close()
+		if conn.placed {
+			f.crowd.leave()
+		}
 	}
 	if f.timer != nil {
 		f.timer.Stop()
@@ -163,7 +162,7 @@ func (f *front) accept() {
 			time.AfterFunc(acceptPause, func() {
 				f.mu.Lock()
 				defer f.mu.Unlock()
-				f.pause(len(f.waiting) >= maxWaiting)
+				f.pause(f.isFull())
 			})
 		}
 	}
@@ -179,13 +178,12 @@ const acceptPause = 50 * time.Millisecond
 func (f *front) welcome(fd int, from unix.Sockaddr) {
 	remote := addressOf(from)
 	if remote == "" || !f.crowd.enter() {
-		f.handOver(fd, nil)
+		f.handOver(fd, nil, false)
 		return
 	}
 	w := &parkedWire{lot: f.lot, fd: int32(fd), asking: &asking{remote, time.Now()}}
 	if f.lot.add(w) != nil {
-		f.crowd.leave()
-		f.handOver(fd, nil)
+		f.handOver(fd, nil, true)
 		return
 	}
 	if f.arrived++; f.timer == nil {
@@ -261,21 +259,31 @@ func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 		return
 	}
 	f.lot.forsake(w)
-	f.crowd.leave() // net/http counts it again
-	f.handOver(fd, bytes.Clone(head))
+	f.handOver(fd, bytes.Clone(head), true)
 }
 
-// handOver gives a connection to net/http, with what was read from it. f.mu is held.
-func (f *front) handOver(fd int, read []byte) {
+// handOver gives a connection to net/http, with what was read from it and its place in
+// the crowd. f.mu is held.
+func (f *front) handOver(fd int, read []byte, placed bool) {
 	file := os.NewFile(uintptr(fd), "connection")
 	conn, err := net.FileConn(file)
 	file.Close()
-	if err != nil {
-		return // out of descriptors
+	if err != nil { // out of descriptors
+		if placed {
+			f.crowd.leave()
+		}
+		return
 	}
-	f.waiting = append(f.waiting, &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: read})
-	f.pause(len(f.waiting) >= maxWaiting)
+	f.waiting = append(f.waiting, &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: read, placed: placed})
+	f.pause(f.isFull())
 	f.more.Signal()
+}
+
+// isFull reports whether newcomers shall wait in the kernel: one that has no place is
+// waiting for net/http to turn to it, and nothing else bounds how many there are. f.mu is
+// held.
+func (f *front) isFull() bool {
+	return slices.ContainsFunc(f.waiting, func(s *socket) bool { return !s.placed })
 }
 
 // A request is what it takes to read one.

@@ -6,8 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -167,7 +167,7 @@ func TestFrontAnswersAsNetHTTP(t *testing.T) {
 				if err != nil {
 					t.Error(err)
 				}
-				return plain(string(all))
+				return lengthOf.ReplaceAllString(plain(string(all)), "${1}N") // of a retry that varies
 			}
 			if got, want := answer(true), answer(false); got != want {
 				t.Errorf("got  %q\nwant %q", got, want)
@@ -175,6 +175,8 @@ func TestFrontAnswersAsNetHTTP(t *testing.T) {
 		})
 	}
 }
+
+var lengthOf = regexp.MustCompile(`(Content-Length: )[1-9]\d*`)
 
 // Middleware may hand on a response writer of its own, which is no reason not to stream,
 // and what it hangs on the request's context ends with the handler.
@@ -222,14 +224,4 @@ func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// descriptors is how many this process has open.
-func descriptors(t testing.TB) int {
-	t.Helper()
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(list)
 }

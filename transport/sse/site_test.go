@@ -39,9 +39,13 @@ type site struct {
 type config struct {
 	hub      hub.Config
 	sse      sse.Config
-	listener net.Listener                    // nil: TCP on loopback
-	mount    func(*sse.Handler) http.Handler // nil: the handler itself
-	front    bool                            // before the server
+	listener net.Listener // nil: TCP on loopback
+
+	// For ways.
+	sendBuffer int                             // of the listener; 0: as usual
+	takesTime  bool                            // not all of them in a short run
+	mount      func(*sse.Handler) http.Handler // nil: the handler itself
+	front      bool                            // before the server
 }
 
 func newSite(t testing.TB, c config) *site {

@@ -32,12 +32,15 @@ type socket struct {
 	timeout  time.Duration
 	vanished atomic.Bool
 	read     []byte // by a front, which has nothing to do with it
+	placed   bool   // by a front, in the crowd
 }
 
 func (s *socket) Read(b []byte) (int, error) {
 	if len(s.read) > 0 {
 		n := copy(b, s.read)
-		s.read = s.read[n:]
+		if s.read = s.read[n:]; len(s.read) == 0 {
+			s.read = nil
+		}
 		return n, nil
 	}
 	n, err := s.TCPConn.Read(b)

@@ -1,29 +1,309 @@
 package sse_test
 
 import (
+	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/transport/sse"
 )
 
 // ways runs a test with each way in which a stream over HTTP/1.1 is accepted and written
-// to. A page cannot tell them apart; where they are not Linux's they are all the same.
+// to. A page cannot tell them apart, and none of them leaves a descriptor behind; that
+// the figures add up and that no goroutine is left is what each site sees to.
 func ways(t *testing.T, c config, test func(t *testing.T, s *site)) {
-	for name, choose := range map[string]func(*config){
-		"parked":   func(*config) {},
-		"portable": func(c *config) { c.sse.Portable = true },
-		"front":    func(c *config) { c.front = true },
+	listen(t, 4096, time.Second).Close() // the runtime opens some for good
+	for _, way := range []struct {
+		name            string
+		portable, front bool
+	}{
+		{name: "front", front: true},
+		{name: "parked"},
+		{name: "portable", portable: true},
 	} {
-		t.Run(name, func(t *testing.T) {
+		if testing.Short() && c.takesTime && !way.front {
+			continue
+		}
+		before := descriptors()
+		t.Run(way.name, func(t *testing.T) {
 			c := c
-			choose(&c)
+			c.sse.Portable, c.front = way.portable, way.front
+			if c.sendBuffer > 0 {
+				c.listener = listen(t, c.sendBuffer, 10*time.Second)
+			}
 			test(t, serve(t, c))
 		})
+		for start := time.Now(); descriptors() > before; time.Sleep(time.Millisecond) {
+			if time.Since(start) > 10*time.Second {
+				t.Fatalf("%s: %d descriptors are left", way.name, descriptors()-before)
+			}
+		}
 	}
+}
+
+// descriptors is how many this process has open; 0 where that cannot be told.
+func descriptors() int {
+	list, _ := os.ReadDir("/proc/self/fd")
+	return len(list)
+}
+
+// The whole of a stream, byte by byte.
+func TestStreamBytesOverTCP(t *testing.T) {
+	ways(t, config{}, func(t *testing.T, s *site) {
+		s.hub.Publish("another", "", "")
+		p := dial(t, s, request("user=42&event=topic"))
+		want := http11Head + "retry: MS\nid: BOOT-1\n\n"
+		if got := plain(p.head()); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		s.hub.Publish("42", "", "a\nb")
+		s.hub.Publish("42", "news", "{}")
+		s.hub.Publish("43", "", "another's")
+		s.hub.Publish("*", "gap", "to all")
+		s.hub.GapForAll(hub.GapRedisReconnect)
+		s.hub.Publish("42", "", "last")
+		s.hub.Disconnect("42")
+		s.hub.Publish("42", "", "too late")
+		rest, err := io.ReadAll(p.conn)
+		want = "id: BOOT-2\ndata: a\ndata: b\n\nid: BOOT-3\nevent: news\ndata: {}\n\nid: BOOT-5\ndata: to all\n\n" +
+			"id: BOOT-6\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\nid: BOOT-7\ndata: last\n\n" +
+			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\n\n"
+		if got := plain(string(rest)); got != want || err != nil {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+		s.wantEnd(hub.ErrKicked)
+	})
+}
+
+// Each cause that the hub brings about is said, and the stream ends cleanly.
+func TestGoodbyeOverTCP(t *testing.T) {
+	for cause, reason := range map[hub.Cause]string{
+		hub.ErrExpired: "expired", hub.ErrKicked: "kicked", hub.ErrMaxAge: "max_age", hub.ErrDrain: "draining",
+	} {
+		ways(t, config{}, func(t *testing.T, s *site) {
+			b := browse(t, newClient(t, false, nil), s.url("user=42"))
+			s.hub.Finish(cause, 0)
+			b.want("bye", `{"reason":"`+reason+`"}`)
+			b.wantEnd()
+			s.wantEnd(cause)
+		})
+	}
+}
+
+// A feed that hands a batch over has it written in one piece, and a stream that ends
+// meanwhile ends.
+func TestCorkedStreams(t *testing.T) {
+	ways(t, config{}, func(t *testing.T, s *site) {
+		busy, kicked := dial(t, s, request("user=42")), dial(t, s, request("user=43"))
+		busy.head()
+		kicked.head()
+		left := dial(t, s, request("user=44"))
+		left.head()
+		s.handler.Cork()
+		s.handler.Cork() // of another feed, which takes its time
+		want := ""
+		for i := range 100 {
+			s.hub.Publish("42", "", fmt.Sprint(i))
+			want += fmt.Sprintf("id: BOOT-%d\ndata: %d\n\n", i+1, i)
+		}
+		s.hub.Publish("44", "", "nobody reads this")
+		left.conn.Close()
+		s.hub.Disconnect("43")
+		s.handler.Uncork()
+		if got := plain(busy.read(len(want) + 100*len("fghi"))); got != want { // a boot is as much longer than BOOT
+			t.Errorf("got %q", got)
+		}
+		if rest, err := io.ReadAll(kicked.conn); err != nil || !strings.Contains(string(rest), "kicked") {
+			t.Errorf("got %q, %v", rest, err)
+		}
+		s.handler.Uncork()
+		ends := []string{<-s.ends, <-s.ends}
+		if fmt.Sprint(ends) != "[kicked closed]" && fmt.Sprint(ends) != "[closed kicked]" {
+			t.Errorf("they ended as %q", ends)
+		}
+	})
+}
+
+// Also with an interval as short as the wheel can tell, nothing is late by much, and a
+// stream to which nothing else is written does not miss any.
+func TestPingsOverTCP(t *testing.T) {
+	const interval = 10 * time.Millisecond
+	ways(t, config{sse: sse.Config{PingInterval: interval}}, func(t *testing.T, s *site) {
+		p := dial(t, s, request("user=42"))
+		p.head()
+		const pings = 20
+		start := time.Now()
+		if got := p.read(pings * len(":\n\n")); got != strings.Repeat(":\n\n", pings) {
+			t.Errorf("got %q", got)
+		}
+		// On average: a busy machine puts any one of them off.
+		if took := time.Since(start); took < pings*interval*8/10 || took > 3*pings*interval {
+			t.Errorf("%d pings in %v", pings, took)
+		}
+	})
+}
+
+// A reader that takes nothing is slow after the write timeout. What it got before is the
+// beginning of what was sent.
+func TestStalledReaderOverTCP(t *testing.T) {
+	const timeout = 500 * time.Millisecond
+	c := config{sendBuffer: 4096, takesTime: true}
+	c.sse.WriteTimeout, c.sse.PingInterval = timeout, time.Hour
+	ways(t, c, func(t *testing.T, s *site) {
+		p := dial(t, s, request("user=42"))
+		p.conn.(*net.TCPConn).SetReadBuffer(4096)
+		p.head()
+		s.hub.Publish("42", "", "taken")
+		p.read(len("id: abcdefgh-1\ndata: taken\n\n"))
+		start := time.Now()
+		s.hub.Publish("42", "", strings.Repeat("x", 1<<20))
+		s.hub.Publish("42", "", "queued")
+		s.wantEnd(hub.ErrSlow)
+		if took := time.Since(start); took < timeout*8/10 || took > 3*timeout {
+			t.Errorf("ended after %v", took)
+		}
+		if n := s.hub.Stats(); n.Deliveries != 1 || n.FramesDiscarded[hub.ErrSlow] != 2 {
+			t.Errorf("%d delivered, %d discarded", n.Deliveries, n.FramesDiscarded[hub.ErrSlow])
+		}
+		if rest, _ := io.ReadAll(p.conn); strings.Contains(string(rest), "queued") || !strings.HasPrefix(plain(string(rest)), "id: BOOT-2\ndata: xxx") {
+			t.Errorf("got %.100q…", rest)
+		}
+	})
+}
+
+// One that takes a large message bit by bit lives, and does not hold up others.
+func TestReaderBitByBitOverTCP(t *testing.T) {
+	const timeout = 300 * time.Millisecond
+	c := config{takesTime: true}
+	c.sse.WriteTimeout, c.sse.PingInterval = timeout, time.Hour
+	ways(t, c, func(t *testing.T, s *site) {
+		p, other := dial(t, s, request("user=42")), dial(t, s, request("user=7"))
+		p.head()
+		other.head()
+		const large, bit = 8 << 20, 512 << 10 // more than the kernel takes
+		s.hub.Publish("42", "", strings.Repeat("x", large))
+		s.hub.Publish("42", "", "queued")
+		s.hub.Publish("7", "", "hello")
+		if want, got := "id: BOOT-3\ndata: hello\n\n", plain(other.read(len("id: abcdefgh-3\ndata: hello\n\n"))); got != want {
+			t.Errorf("the other one got %q", got)
+		}
+		const before, behind = len("id: abcdefgh-1\ndata: "), len("\n\nid: abcdefgh-2\ndata: queued\n\n")
+		start := plain(p.read(before))
+		for taken := 0; taken < large; taken += bit {
+			time.Sleep(timeout / 6)
+			if got := p.read(bit); strings.Trim(got, "x") != "" || len(got) < bit {
+				t.Fatalf("got %.100q… after %d bytes; ended as %q", got, taken, s.ended())
+			}
+		}
+		if got, want := start+plain(p.read(behind)), "id: BOOT-1\ndata: \n\nid: BOOT-2\ndata: queued\n\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// A request may come in pieces, with others behind it, and in forms that are strange:
+// it is answered all the same.
+func TestRequestsOverTCP(t *testing.T) {
+	whole := request("user=42")
+	for name, pieces := range map[string][]string{
+		"in two":        {whole[:30], whole[30:]},
+		"in the end":    {whole[:len(whole)-1], whole[len(whole)-1:]},
+		"with more":     {whole + whole},
+		"absolute":      {strings.Replace(whole, "/events", "http://hub.example/events", 1)},
+		"escaped":       {strings.Replace(whole, "/events", "/%65vents", 1)},
+		"without CR":    {strings.ReplaceAll(whole, "\r\n", "\n")},
+		"with a length": {strings.Replace(whole, "\r\n", "\r\nContent-Length: 0\r\n", 1)},
+		"folded":        {strings.Replace(whole, "\r\n", "\r\nX: a\r\n b\r\n", 1)},
+		"long":          {strings.Replace(whole, "\r\n", "\r\nCookie: "+strings.Repeat("x", 40_000)+"\r\n", 1)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ways(t, config{}, func(t *testing.T, s *site) {
+				p := dial(t, s, pieces[0])
+				for _, piece := range pieces[1:] {
+					time.Sleep(5 * time.Millisecond) // a packet of its own
+					io.WriteString(p.conn, piece)
+				}
+				if got, want := plain(p.head()), http11Head+"retry: MS\nid: BOOT-0\n\n"; got != want {
+					t.Errorf("got %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// However many come, go, are kicked and written to at once: all is accounted for, and
+// who stays has missed nothing.
+func TestManyComeAndGo(t *testing.T) {
+	c := config{hub: hub.Config{FanOut: 16, HistoryPerUser: 10, HistoryAge: time.Minute, HistoryBytes: 1 << 20}}
+	c.sse.PingInterval, c.sse.MaxAge, c.sse.Crowd = 20*time.Millisecond, 500*time.Millisecond, sse.NewCrowd(1000)
+	ways(t, c, func(t *testing.T, s *site) {
+		go func() {
+			for range s.ends {
+			}
+		}()
+		defer func() {
+			s.hub.Refuse()
+			s.hub.Finish(hub.ErrDrain, 0)
+			s.handler.Wait()
+			close(s.ends)
+		}()
+		const guests, visits = 8, 150
+		done := make(chan struct{})
+		var publishing, visiting sync.WaitGroup
+		for i := range 2 {
+			publishing.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-done:
+						return
+					default:
+					}
+					s.handler.Cork()
+					for user := range guests {
+						s.hub.Publish(fmt.Sprint(user), "", fmt.Sprint(n))
+					}
+					if s.hub.Publish("*", "", "to all"); n%50 == i {
+						s.hub.Disconnect(fmt.Sprint(n % guests))
+					}
+					s.handler.Uncork()
+					time.Sleep(200 * time.Microsecond)
+				}
+			})
+		}
+		for user := range guests {
+			visiting.Go(func() {
+				for visit := range visits {
+					conn, err := net.Dial("tcp", s.listener.Addr().String())
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					if visit%10 != 9 {
+						io.WriteString(conn, request(fmt.Sprint("user=", user), "Last-Event-ID: unknown"))
+					}
+					conn.SetReadDeadline(time.Now().Add(time.Duration(visit%5) * 2 * time.Millisecond))
+					if all, err := io.ReadAll(conn); err == nil && !strings.Contains(string(all), "event: bye") {
+						t.Errorf("ended with %q", all)
+					}
+					if visit%3 == 0 {
+						conn.(*net.TCPConn).SetLinger(0)
+					}
+					conn.Close()
+				}
+			})
+		}
+		visiting.Wait()
+		close(done)
+		publishing.Wait()
+	})
 }
 
 // A browser may leave before it has an answer, and with something to be replayed there
