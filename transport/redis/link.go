@@ -78,7 +78,7 @@ func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Cont
 		if l.patience > 0 {
 			return &patientConn{Conn: far.conn, ctx: ctx, patience: l.patience}, nil
 		}
-		return &activeConn{Conn: far.conn, read: &l.read, waiting: l.waiting}, nil
+		return &activeConn{Conn: polled(far.conn), read: &l.read, waiting: l.waiting}, nil
 	}
 	l.client = goredis.NewClient(opt)
 	l.client.AddHook(&l.refuse)
