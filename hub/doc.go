@@ -44,9 +44,10 @@
 //	history, replays           Hub, under Hub.mu; a replay is read by its consumer
 //	queue of a client          Client, under Client.mu; one consumer takes from it
 //	frames                     immutable once made, shared by all receivers
-//	goroutines                 none; a gap's spreading and the history's sweep run on
-//	                           one timer each, and a queue that is over its bounds
-//	                           has one
+//	broadcasts under way       Hub, under Hub.mu: a goroutine hands them out in parts,
+//	                           and is there while there are some
+//	timers                     one for a gap's spreading and one for the history's sweep;
+//	                           a queue that is over its bounds has one
 //
 // Locks are taken in the order Hub.mu, spread.mu, Client.mu. None is held during I/O.
 package hub

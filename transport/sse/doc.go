@@ -9,6 +9,7 @@
 //   - Frames reach the socket in the order in which the hub queued them; all that
 //     is queued goes out in one write.
 //   - A browser that closes is noticed at once.
+//   - No reader holds up another one's stream.
 //   - "Not now" is told inside a 200 stream to clients that accept one; only
 //     "never" is an error status.
 //
@@ -25,15 +26,35 @@
 //
 // A Crowd keeps descriptors free for what is not a stream.
 //
+// # How a stream is carried
+//
+// Three wires carry streams, and a page cannot tell them apart:
+//
+//	parkedWire    HTTP/1.1 without TLS on Linux: a descriptor in the lot, which is one
+//	              epoll for all of them, and nothing else while nothing happens
+//	connWire      HTTP/1.1 elsewhere, with TLS, or if Config.Portable: a connection
+//	              taken over from net/http, and a goroutine that waits for its end
+//	responseWire  HTTP/2, and servers that let nothing be taken over
+//
+// A front goes one step further than the first: it accepts connections in the lot, and
+// net/http sees only those whose request is out of the ordinary.
+//
 // # Who owns what
 //
-//	connection        the stream, from detach on; net/http before that, and for
-//	                  HTTP/2, TLS and servers that cannot hijack all the time
-//	queue of frames   hub.Client; the stream's writer is its one consumer
-//	watch goroutine   one a stream: the caller of watch. Parked until the peer leaves
-//	writer goroutine  at most one a stream: started by Wake, gone when all is written
-//	timer             the stream: next ping, or the end of its age
-//	last of these     release: closes the connection, logs, counts down Handler.Wait
+//	connection        the stream, from detach on; a front or net/http before that, and
+//	                  net/http all the time under a responseWire
+//	queue of frames   hub.Client; whoever runs stream.flush is its one consumer
+//	line              writers: streams that have something to be written, each at most
+//	                  once; goroutines that take them out, and a feed before it waits
+//	flush             at most one a stream: from Wake to the Take that ends it. Where a
+//	                  reader holds it up it goes on in a goroutine of the stream's own
+//	next tick         the wheel, for all streams: a ping, or the end of a stream's age
+//	end of the peer   the lot; for other wires a goroutine, the caller of watch
+//	last of these     release: closes the wire, logs, counts down Handler.Wait
 //
-// All that knows net/http's insides is in detach.go, stream.go and wire_*.go.
+// Locks, outermost first: a client's (hub's), the line's, the handler's; a front's, a
+// parkedWire's, the lot's. The wheel's is held alone.
+//
+// All that knows net/http's insides is in detach.go, stream.go and wire_*.go; all that
+// is Linux's is in *_linux.go.
 package sse
