@@ -34,7 +34,7 @@ var streamHead = http.Header{
 func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, opening []byte) (wr wire, detached bool, failure hub.Cause) {
 	setHead(w.Header())
 	p := patience{h.cfg.WriteTimeout, c}
-	if wr, gone := takeSocket(r, p); wr != nil {
+	if wr, gone := takeSocket(r, c); wr != nil {
 		if gone != 0 {
 			wr.close()
 			return nil, true, gone
@@ -103,7 +103,7 @@ func writeHead(wr wire, header http.Header, opening []byte) hub.Cause {
 // wireOf parks a connection where that can be done.
 func (h *Handler) wireOf(conn net.Conn, p patience) wire {
 	if tcp, ok := conn.(*net.TCPConn); ok && !h.cfg.Portable {
-		if w, err := h.lot.park(tcp, p); err == nil {
+		if w, err := h.lot.park(tcp, p.client); err == nil {
 			return w
 		} else if !errors.Is(err, errors.ErrUnsupported) {
 			h.log.Debug("a stream is not parked", slog.Any("error", err)) // out of descriptors

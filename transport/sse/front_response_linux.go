@@ -95,11 +95,11 @@ type frontKey struct{}
 // takeSocket is the socket of a request that a front has taken, as the wire of a client,
 // and why the peer is gone if it is; nil for other requests. It is found through the
 // request, for middleware may hide a response writer behind one of its own.
-func takeSocket(r *http.Request, p patience) (wire, hub.Cause) {
+func takeSocket(r *http.Request, c *hub.Client) (wire, hub.Cause) {
 	rw, ok := r.Context().Value(frontKey{}).(*frontResponse)
 	if !ok {
 		return nil, 0
 	}
 	rw.taken = true
-	return rw.wire, rw.wire.serve(p)
+	return rw.wire, rw.wire.serve(c)
 }

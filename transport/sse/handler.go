@@ -68,7 +68,7 @@ func New(cfg Config) *Handler {
 		period = min(period, cfg.MaxAge)
 	}
 	h.wheel = newWheel(period, h.clock)
-	h.lot = newLot()
+	h.lot = newLot(cfg.WriteTimeout)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -12,6 +13,8 @@ import (
 // A lot watches sockets that are parked: one epoll, and one goroutine that waits for
 // it, however many there are. Both are there while there is a socket.
 type lot struct {
+	timeout time.Duration // immutable: how long a reader may take nothing
+
 	mu       sync.Mutex
 	none     *sync.Cond // nobody watches any more
 	watchers int
@@ -24,8 +27,8 @@ type lot struct {
 	front *front // whose listener is watched; nil: none
 }
 
-func newLot() *lot {
-	l := new(lot)
+func newLot(timeout time.Duration) *lot {
+	l := &lot{timeout: timeout}
 	l.none = sync.NewCond(&l.mu)
 	return l
 }

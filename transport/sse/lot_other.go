@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"time"
 
 	"usercast/hub"
 )
@@ -16,13 +17,13 @@ func (h *Handler) Front(l net.Listener, _ string, _ http.Handler) (net.Listener,
 }
 
 // takeSocket is for what a front has accepted.
-func takeSocket(*http.Request, patience) (wire, hub.Cause) { return nil, 0 }
+func takeSocket(*http.Request, *hub.Client) (wire, hub.Cause) { return nil, 0 }
 
 // A lot parks nothing here: it is made of Linux's epoll.
 type lot struct{}
 
-func newLot() *lot { return nil }
+func newLot(time.Duration) *lot { return nil }
 
 func (*lot) wait(bool) {}
 
-func (*lot) park(*net.TCPConn, patience) (wire, error) { return nil, errors.ErrUnsupported }
+func (*lot) park(*net.TCPConn, *hub.Client) (wire, error) { return nil, errors.ErrUnsupported }

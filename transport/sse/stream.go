@@ -26,8 +26,8 @@ type stream struct {
 	pingEvents bool
 
 	// Owned by the writer.
-	cut bool   // a write has failed, perhaps in the middle of a frame
-	id  hub.ID // the newest that is on the wire
+	cut   bool // a write has failed, perhaps in the middle of a frame
+	heard mark // of the newest id that is on the wire
 
 	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
 	started atomic.Bool   // wire is set
@@ -37,6 +37,11 @@ type stream struct {
 
 	link link // guarded by handler.wheel
 }
+
+// A mark is what ids of one hub differ in.
+type mark struct{ ms, seq uint64 }
+
+func markOf(id hub.ID) mark { return mark{id.Ms, id.Seq} }
 
 // newStream is a stream that can be registered in the hub before it has a wire.
 // The client counts as woken, so it has a writer already, which start becomes.
@@ -53,7 +58,7 @@ func newStream(h *Handler, r *http.Request, q query) *stream {
 // caller sees to watch.
 func (s *stream) start(w wire) {
 	s.wire = w
-	s.id = s.client.Opening()
+	s.heard = markOf(s.client.Opening())
 	s.written.Store(int64(s.handler.clock()))
 	s.started.Store(true)
 	s.rearm()
@@ -148,7 +153,7 @@ func (s *stream) sent(w *writer, n int64, err error) {
 			break
 		}
 		delivered++
-		s.id = f.ID
+		s.heard = markOf(f.ID)
 		if f.Gap == 0 && !f.Replayed {
 			s.handler.delivery.Observe(now.Sub(f.Taken))
 		}
@@ -169,7 +174,7 @@ func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err e
 	if w.patient {
 		n, err = s.wire.write(&w.bufs)
 	} else if n, err = s.wire.try(&w.bufs); err == errFull {
-		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id}
+		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id, moved: w.moved}
 		w.forget(all)
 		go s.goOn(own, n, then)
 		return false
@@ -195,34 +200,30 @@ func (s *stream) ping(w *writer) bool {
 		s.rearm()
 		return true
 	}
-	if !ok {
-		id = s.id
-	}
-	w.id = id
-	w.bufs = append(w.bufs, s.pingFrame(id))
+	w.id, w.moved = id, ok && markOf(id) != s.heard
+	w.bufs = append(w.bufs, s.pingFrame(w))
 	return s.write(w, (*stream).pinged)
 }
 
 func (s *stream) pinged(w *writer, _ int64, err error) {
 	if err != nil {
 		s.client.End(s.wire.cause(err))
-	} else {
-		s.id = w.id
+	} else if w.moved {
+		s.heard = markOf(w.id)
 	}
 	s.rearm()
 }
 
 var commentPing = []byte(":\n\n")
 
-func (s *stream) pingFrame(id hub.ID) []byte {
-	moved := id != s.id
+func (s *stream) pingFrame(w *writer) []byte {
 	switch {
-	case s.pingEvents && moved:
-		return mustAppendEvent(nil, Event{ID: id.String(), Name: "ping", Data: "{}"})
+	case s.pingEvents && w.moved:
+		return mustAppendEvent(nil, Event{ID: w.id.String(), Name: "ping", Data: "{}"})
 	case s.pingEvents:
 		return mustAppendEvent(nil, Event{Name: "ping", Data: "{}"})
-	case moved:
-		return appendPosition(nil, 0, id)
+	case w.moved:
+		return appendPosition(nil, 0, w.id)
 	}
 	return commentPing
 }
@@ -232,7 +233,7 @@ func (s *stream) pingFrame(id hub.ID) []byte {
 func (s *stream) goodbye(w *writer, cause hub.Cause) bool {
 	if reason := byeReason(cause); reason != "" && !s.cut {
 		bye := Event{Retry: s.handler.retry(), Name: "bye", Data: reasonJSON(reason)}
-		if id, ok := s.client.Position(); ok && id != s.id {
+		if id, ok := s.client.Position(); ok && markOf(id) != s.heard {
 			bye.ID = id.String()
 		}
 		w.bufs = append(w.bufs, mustAppendEvent(nil, bye))

@@ -16,7 +16,6 @@ import (
 // A parkedWire is a socket of the kernel's and nothing else: no goroutine, no
 // net.Conn, no buffer. While nothing happens to it, it is an entry in a lot.
 type parkedWire struct {
-	patience
 	lot *lot
 
 	interrupted atomic.Bool
@@ -26,6 +25,7 @@ type parkedWire struct {
 	// and the note of what it was told are one step under mu.
 	mu     sync.Mutex
 	fd     int32         // guarded by mu; -1 once closed
+	client *hub.Client   // guarded by mu until the stream starts: nil while a front waits for its request
 	asking *asking       // guarded by mu: nil unless a front waits for its request
 	told   hub.Cause     // guarded by mu: why the peer is gone; 0: it is not
 	heard  uint32        // guarded by mu: bytes that the peer sent after its request
@@ -36,7 +36,7 @@ type parkedWire struct {
 
 // park takes a connection's socket over. The connection is closed then, which the
 // peer does not notice. After an error it is as it was.
-func (l *lot) park(conn *net.TCPConn, p patience) (wire, error) {
+func (l *lot) park(conn *net.TCPConn, c *hub.Client) (wire, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (l *lot) park(conn *net.TCPConn, p patience) (wire, error) {
 	if e := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); e != nil || err != nil {
 		return nil, cmp.Or(e, err)
 	}
-	w := &parkedWire{patience: p, lot: l, fd: int32(fd)}
+	w := &parkedWire{lot: l, fd: int32(fd), client: c}
 	if err := l.add(w); err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -55,10 +55,10 @@ func (l *lot) park(conn *net.TCPConn, p patience) (wire, error) {
 }
 
 // serve makes it the wire of a client, which the peer may have left already.
-func (w *parkedWire) serve(p patience) hub.Cause {
+func (w *parkedWire) serve(c *hub.Client) hub.Cause {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.patience = p
+	w.client = c
 	return w.told
 }
 
@@ -122,6 +122,7 @@ const maxVector = 1024
 // write gives up when the peer has taken nothing for the timeout, of which it sees
 // the end in steps: the kernel says that there is room only when there is a lot.
 func (w *parkedWire) write(bufs *net.Buffers) (n int64, err error) {
+	p := patience{w.lot.timeout, w.client}
 	now := time.Now()
 	for last := now; ; now = time.Now() {
 		k, room, err := w.writeOrWait(bufs)
@@ -131,12 +132,12 @@ func (w *parkedWire) write(bufs *net.Buffers) (n int64, err error) {
 		if err != errFull {
 			return n, err
 		}
-		giveUp := w.limit(last.Add(w.timeout))
+		giveUp := p.limit(last.Add(p.timeout))
 		if !now.Before(giveUp) {
 			w.stalled()
 			return n, os.ErrDeadlineExceeded
 		}
-		step := time.NewTimer(min(giveUp.Sub(now), w.timeout/timeoutSteps))
+		step := time.NewTimer(min(giveUp.Sub(now), p.timeout/timeoutSteps))
 		select {
 		case <-room:
 		case <-step.C:
@@ -235,7 +236,7 @@ func (w *parkedWire) stalled() {
 // verdict tells a reader that has stopped from a peer that vanished: see
 // connWire.cause. w.mu is held.
 func (w *parkedWire) verdict() hub.Cause {
-	if info, err := unix.GetsockoptTCPInfo(int(w.fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil || isAnswered(info, w.timeout*3/4) {
+	if info, err := unix.GetsockoptTCPInfo(int(w.fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil || isAnswered(info, w.lot.timeout*3/4) {
 		return hub.ErrSlow
 	}
 	return hub.ErrDead

@@ -14,7 +14,10 @@ type writer struct {
 	patient bool // it is the stream's own, and may wait for its reader
 	frames  []*hub.Frame
 	bufs    net.Buffers
-	id      hub.ID // what a ping under way says
+
+	// Of a ping under way.
+	id    hub.ID // the position
+	moved bool   // it is not what the peer has heard
 }
 
 // spareWriters are those that nobody writes with.
