@@ -22,7 +22,7 @@ type stream struct {
 	client     *hub.Client
 	wire       wire
 	remote     string
-	end        time.Duration // when the maximum age is reached, by handler.clock; 0: never
+	end        time.Duration // when the maximum age is reached, by handler.clock, or a step earlier; 0: never
 	pingEvents bool
 
 	// Owned by the writer.
@@ -49,7 +49,8 @@ func newStream(h *Handler, r *http.Request, q query) *stream {
 	s := &stream{handler: h, pingEvents: q.pingEvents, remote: r.RemoteAddr}
 	s.workers.Store(2)
 	if age := h.cfg.MaxAge; age > 0 {
-		s.end = h.clock() + age*4/5 + rand.N(age*2/5+1) // ±20 %
+		step := h.wheel.step
+		s.end = h.clock() + age*4/5 + step + rand.N(max(age*2/5-step, 1)) // ±20 %, a step early included
 	}
 	return s
 }
@@ -262,7 +263,7 @@ func byeReason(cause hub.Cause) string {
 
 // tick runs when the stream may be due for a ping or for its end.
 func (s *stream) tick() {
-	if s.end != 0 && s.handler.clock() >= s.end {
+	if s.end != 0 && s.handler.clock() >= s.end-s.handler.wheel.step {
 		s.client.Finish(hub.ErrMaxAge)
 		return
 	}
