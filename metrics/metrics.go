@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"regexp"
 	"runtime"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,11 +27,17 @@ func NewRegistry(s Sources) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
 		NewCollector(s),
-		collectors.NewGoCollector(),
+		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			collectors.GoRuntimeMetricsRule{Matcher: garbageCollector},
+		)),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 	)
 	return r
 }
+
+// garbageCollector is what Go's garbage collector costs, beside the metrics that are there
+// anyway: go_cpu_classes_gc_total_cpu_seconds_total.
+var garbageCollector = regexp.MustCompile(`^/cpu/classes/gc/total:cpu-seconds$`)
 
 // A Collector turns Stats into metrics.
 type Collector struct{ sources Sources }

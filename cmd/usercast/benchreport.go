@@ -51,7 +51,7 @@ func printReport(w io.Writer, r *load.Report) error {
 			row("", "publisher", fmt.Sprintf("late by %.1f ms at most: that much is bench's own", l.LagMax))
 		}
 		if hub := l.Cost.Hub; hub != nil && l.HubPer1M != nil {
-			row("", "hub", fmt.Sprintf("%.2f s CPU, %.1f s a million deliveries; %s resident", hub.CPU, *l.HubPer1M, mib(hub.RSSAfter)))
+			row("", "hub", fmt.Sprintf("%.2f s CPU, %.1f s a million deliveries%s; %s resident", hub.CPU, *l.HubPer1M, collector(hub), mib(hub.RSSAfter)))
 		}
 		row("", "bench", fmt.Sprintf("%.2f s CPU", l.Cost.ClientCPU))
 	}
@@ -77,6 +77,14 @@ func latency(l load.Latency) string {
 		return "nothing came"
 	}
 	return fmt.Sprintf("p50 %.2f   p90 %.2f   p99 %.2f   p99.9 %.2f   max %.2f ms", l.P50, l.P90, l.P99, l.P999, l.Max)
+}
+
+// collector is the garbage collector's part of a hub's CPU time.
+func collector(hub *load.Hub) string {
+	if hub.CPUGC <= 0 || hub.CPU <= 0 {
+		return "" // it did not run
+	}
+	return fmt.Sprintf(", %.1f %% garbage collection", hub.CPUGC/hub.CPU*100)
 }
 
 // perOne is a cost in microseconds. The hub's CPU clock has steps of 10 ms.

@@ -31,6 +31,7 @@ func (r *run) since(m mark) (c Cost) {
 	if after := r.sample(); after != nil && m.hub != nil {
 		c.Hub = &Hub{
 			CPU:       after["process_cpu_seconds_total"] - m.hub["process_cpu_seconds_total"],
+			CPUGC:     after[collectorCPU] - m.hub[collectorCPU],
 			RSSBefore: int64(m.hub["process_resident_memory_bytes"]), RSSAfter: int64(after["process_resident_memory_bytes"]),
 			HeapBefore: m.hub.heap(), HeapAfter: after.heap(),
 			Counters: make(map[string]float64),
@@ -43,6 +44,9 @@ func (r *run) since(m mark) (c Cost) {
 	}
 	return c
 }
+
+// collectorCPU is Go's own estimate, which it makes at the end of each cycle.
+const collectorCPU = "go_cpu_classes_gc_total_cpu_seconds_total"
 
 // heap is what the hub's Go runtime has in use.
 func (s Samples) heap() int64 {

@@ -94,6 +94,7 @@ type Cost struct {
 // Hub is what a hub's metrics say of a phase.
 type Hub struct {
 	CPU        float64 `json:"cpu_s"`
+	CPUGC      float64 `json:"cpu_gc_s"` // of it the garbage collector's, up to its last cycle; 0 without Go
 	RSSBefore  int64   `json:"rss_before_bytes"`
 	RSSAfter   int64   `json:"rss_after_bytes"`
 	HeapBefore int64   `json:"heap_and_stack_before_bytes"`
