@@ -1,0 +1,391 @@
+//go:build measure
+
+package sse
+
+import (
+	"bytes"
+	"encoding/csv"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"net/netip"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usercast/auth"
+	"usercast/hub"
+)
+
+// What streams cost beyond this machine's descriptors: everything between the feed and
+// the socket, with the product's defaults. In place of sockets are memoryWires, in
+// place of the feed this test. Not in the figures: requests, log-in, the kernel, Redis.
+//
+// The environment says how much: MILLION_STREAMS (streams, a list; 1000,10000),
+// MILLION_PHASE (duration of a phase; 1s) and MILLION_CSV (file for the rows; none).
+func TestMeasureMillion(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(200)) // as cmd/usercast does
+	phase, err := time.ParseDuration(environment("MILLION_PHASE", "1s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := [][]string{{}}
+	for _, column := range crowdColumns {
+		rows[0] = append(rows[0], column.name)
+	}
+	for list := range strings.SplitSeq(environment("MILLION_STREAMS", "1000,10000"), ",") {
+		n, err := strconv.Atoi(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := measureCrowd(t, n, phase)
+		if t.Failed() {
+			return
+		}
+		rows = append(rows, nil)
+		for _, column := range crowdColumns {
+			rows[len(rows)-1] = append(rows[len(rows)-1], strconv.FormatFloat(column.of(f), 'f', column.decimals, 64))
+		}
+		t.Log(f)
+	}
+	if file := os.Getenv("MILLION_CSV"); file != "" {
+		var text bytes.Buffer
+		csv.NewWriter(&text).WriteAll(rows)
+		if err := os.WriteFile(file, text.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func environment(name, otherwise string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return otherwise
+}
+
+// What is published: as much as TestMeasureCostOfAStream does.
+const (
+	crowdRate    = 5000 // messages a second
+	crowdPayload = 200  // bytes
+	outstanding  = 512  // messages of the closed loop
+	broadcasts   = 3
+)
+
+// figures are what was found for so many streams. CPU is user and system time of the
+// whole process, the publisher and the checks of what arrives included.
+type figures struct {
+	streams                  int
+	heap, resident           float64       // bytes a stream: heap and stacks in use; resident memory
+	connect, connectSeconds  float64       // CPU seconds; on the clock
+	nobody                   float64       // CPU seconds a message for a user without a stream, at crowdRate
+	delivery                 float64       // CPU seconds a delivery, at crowdRate
+	p50, p99                 time.Duration // from when a message was due until it was written
+	busyP99                  time.Duration // the same while all streams are pinged, and with one collection of garbage
+	closed, closedRate       float64       // closed loop: CPU seconds a delivery; deliveries a second
+	ping                     float64       // CPU seconds
+	broadcast                float64       // CPU seconds a delivery
+	last                     time.Duration // from a broadcast until the last stream has it: the middle one
+	drain, drainSeconds      float64       // CPU seconds a stream; on the clock
+	lost, wrong, leftStreams int64
+}
+
+// crowdColumns are explained in bench/README.md.
+var crowdColumns = []struct {
+	name     string
+	decimals int
+	of       func(figures) float64
+}{
+	{"streams", 0, func(f figures) float64 { return float64(f.streams) }},
+	{"heap_and_stack_bytes_per_stream", 0, func(f figures) float64 { return f.heap }},
+	{"rss_bytes_per_stream", 0, func(f figures) float64 { return f.resident }},
+	{"connect_cpu_us", 2, func(f figures) float64 { return f.connect * 1e6 }},
+	{"connects_per_s", 0, func(f figures) float64 { return float64(f.streams) / f.connectSeconds }},
+	{"nobody_cpu_us", 2, func(f figures) float64 { return f.nobody * 1e6 }},
+	{"delivery_cpu_us", 2, func(f figures) float64 { return f.delivery * 1e6 }},
+	{"delivery_p50_ms", 3, func(f figures) float64 { return milliseconds(f.p50) }},
+	{"delivery_p99_ms", 3, func(f figures) float64 { return milliseconds(f.p99) }},
+	{"busy_delivery_p99_ms", 3, func(f figures) float64 { return milliseconds(f.busyP99) }},
+	{"closed_delivery_cpu_us", 2, func(f figures) float64 { return f.closed * 1e6 }},
+	{"closed_deliveries_per_s", 0, func(f figures) float64 { return f.closedRate }},
+	{"ping_cpu_us", 2, func(f figures) float64 { return f.ping * 1e6 }},
+	{"broadcast_delivery_cpu_us", 2, func(f figures) float64 { return f.broadcast * 1e6 }},
+	{"broadcast_last_stream_ms", 1, func(f figures) float64 { return milliseconds(f.last) }},
+	{"drain_cpu_us_per_stream", 2, func(f figures) float64 { return f.drain * 1e6 }},
+	{"drain_seconds", 2, func(f figures) float64 { return f.drainSeconds }},
+	{"lost", 0, func(f figures) float64 { return float64(f.lost) }},
+	{"doubled_late_or_foreign", 0, func(f figures) float64 { return float64(f.wrong) }},
+	{"streams_left", 0, func(f figures) float64 { return float64(f.leftStreams) }},
+}
+
+func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
+
+func (f figures) String() string {
+	return fmt.Sprintf("%d streams: %.0f B of heap and stacks each, %.0f B resident; CPU µs: connect %.1f, delivery %.1f (for nobody %.1f, closed loop %.2f at %.0f/s), ping %.2f, broadcast %.2f, end %.2f; p99 %v, beside pings and collection %v; broadcast to the last %v; drained in %.1f s; %d lost, %d doubled, late or foreign",
+		f.streams, f.heap, f.resident, f.connect*1e6, f.delivery*1e6, f.nobody*1e6, f.closed*1e6, f.closedRate, f.ping*1e6, f.broadcast*1e6, f.drain*1e6,
+		f.p99.Round(time.Microsecond), f.busyP99.Round(time.Microsecond), f.last.Round(time.Millisecond), f.drainSeconds, f.lost, f.wrong)
+}
+
+// measureCrowd opens n streams twice: without pings, which would be in all figures,
+// and with nothing but pings at first.
+func measureCrowd(t *testing.T, n int, phase time.Duration) figures {
+	f := figures{streams: n}
+	quiet := newMemoryCrowd(t, n, time.Hour)
+	quiet.connect(&f)
+	f.nobody, _ = quiet.rate(phase, func() uint32 { return uint32(n) })
+	var latencies []time.Duration
+	f.delivery, latencies = quiet.rate(phase, quiet.anybody)
+	f.p50, f.p99 = latencies[len(latencies)/2], latencies[len(latencies)*99/100]
+	quiet.flatOut(phase, &f)
+	quiet.broadcast(&f)
+	quiet.drain(phase, &f)
+
+	pinged := newMemoryCrowd(t, n, 3*phase)
+	pinged.connect(new(figures))
+	pinged.sweep(3*phase, &f)
+	collected := time.AfterFunc(phase/2, runtime.GC)
+	_, latencies = pinged.rate(phase, pinged.anybody)
+	collected.Stop()
+	f.busyP99 = latencies[len(latencies)*99/100]
+	pinged.drain(0, &f)
+	return f
+}
+
+// A memoryCrowd is a hub and streams whose peers are in memory.
+type memoryCrowd struct {
+	t          *testing.T
+	hub        *hub.Hub
+	handler    *Handler
+	peers      *peers
+	wires      []*memoryWire
+	sent       []uint32 // to each user; one more that has no stream
+	sentToAll  uint32
+	messages   int64 // to users
+	unrouted   int64 // of these, to the one without a stream
+	goroutines int   // before
+}
+
+// newMemoryCrowd makes the hub as cmd/usercast does.
+func newMemoryCrowd(t *testing.T, n int, ping time.Duration) *memoryCrowd {
+	c := &memoryCrowd{t: t, goroutines: runtime.NumGoroutine(), wires: make([]*memoryWire, n), sent: make([]uint32, n+1)}
+	c.peers = &peers{reached: make(chan struct{}, 1), began: time.Now()}
+	c.hub = hub.New(hub.Config{
+		Encode: EncodeEntry, BroadcastUser: "*",
+		QueueFrames: 1024, QueueBytes: 1 << 20, QueueGrace: 250 * time.Millisecond, QueueTotalBytes: 256 << 20,
+		MaxClientsPerUser: 32, FanOut: 512, GapSpread: 3 * time.Second,
+		HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 64 << 20,
+	})
+	c.handler = New(Config{
+		Hub: c.hub, Authenticate: auth.Insecure, PingInterval: ping,
+		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	})
+	return c
+}
+
+// connect opens the streams, as Handler.serve does with a connection of its own.
+func (c *memoryCrowd) connect(f *figures) {
+	before := memoryInUse(c.t)
+	clock, cpu := time.Now(), processorTime(c.t)
+	for i := range c.wires {
+		c.open(i)
+	}
+	f.connect = (processorTime(c.t) - cpu).Seconds() / float64(len(c.wires))
+	f.connectSeconds = time.Since(clock).Seconds()
+	after := memoryInUse(c.t)
+	f.heap = (after.heap - before.heap) / float64(len(c.wires))
+	f.resident = (after.resident - before.resident) / float64(len(c.wires))
+	if got := c.hub.Stats().Clients; got != len(c.wires) {
+		c.t.Errorf("%d clients, want %d", got, len(c.wires))
+	}
+}
+
+func (c *memoryCrowd) open(i int) {
+	h := c.handler
+	remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000)
+	s := newStream(h, &http.Request{RemoteAddr: remote.String()}, query{})
+	h.count(+1)
+	var err error
+	if s.client, err = c.hub.Register(query{}.options(strconv.Itoa(i), s)); err != nil {
+		c.t.Fatal(err)
+	}
+	w := &memoryWire{peers: c.peers, user: uint32(i)}
+	c.wires[i] = w
+	header := http.Header{}
+	setHead(header)
+	if cause := writeHead(w, header, appendPosition(nil, h.retry(), s.client.Opening())); cause != 0 {
+		c.t.Fatal(cause)
+	}
+	s.start(w)
+}
+
+// anybody is a user at random.
+func (c *memoryCrowd) anybody() uint32 { return rand.Uint32N(uint32(len(c.wires))) }
+
+// publish sends a message to a user.
+func (c *memoryCrowd) publish(user, item uint32) {
+	c.sent[user]++
+	c.messages++
+	if c.hub.Publish(strconv.Itoa(int(user)), "activity", stamp{user, c.sent[user], item}.payload(crowdPayload)) == 0 {
+		c.unrouted++
+	}
+}
+
+// rate publishes crowdRate messages a second to users of choice, and returns the CPU
+// seconds that each took, and the latencies, sorted.
+func (c *memoryCrowd) rate(phase time.Duration, choice func() uint32) (cpu float64, latencies []time.Duration) {
+	p := c.peers
+	n := int(phase.Seconds() * crowdRate)
+	p.due, p.late = make([]time.Duration, n), make([]time.Duration, n)
+	begun, before := time.Since(p.began), processorTime(c.t)
+	for i := range p.due {
+		p.due[i] = begun + time.Duration(i)*time.Second/crowdRate
+	}
+	for i := 0; i < n; {
+		time.Sleep(p.due[i] - time.Since(p.began))
+		c.handler.Cork() // as the feed does
+		for ; i < n && p.due[i] <= time.Since(p.began); i++ {
+			c.publish(choice(), uint32(i))
+		}
+		c.handler.Uncork()
+	}
+	c.settle()
+	cpu = (processorTime(c.t) - before).Seconds() / float64(n)
+	slices.Sort(p.late)
+	return cpu, p.late
+}
+
+// flatOut publishes as fast as it goes with so many messages on their way.
+func (c *memoryCrowd) flatOut(phase time.Duration, f *figures) {
+	const atOnce = outstanding / 4
+	delivered, clock, cpu := c.peers.delivered.Load(), time.Now(), processorTime(c.t)
+	for time.Since(clock) < phase {
+		c.handler.Cork()
+		for range atOnce {
+			c.publish(c.anybody(), untimed)
+		}
+		c.handler.Uncork()
+		c.await(c.expected() - outstanding + atOnce)
+	}
+	c.settle()
+	n := float64(c.peers.delivered.Load() - delivered)
+	f.closed = (processorTime(c.t) - cpu).Seconds() / n
+	f.closedRate = n / time.Since(clock).Seconds()
+}
+
+// broadcast publishes to everybody, one message after the other.
+func (c *memoryCrowd) broadcast(f *figures) {
+	var last []time.Duration
+	cpu := processorTime(c.t)
+	for range broadcasts {
+		clock := time.Now()
+		c.sentToAll++
+		c.hub.Publish("*", "news", stamp{everybody, c.sentToAll, untimed}.payload(crowdPayload))
+		c.settle()
+		last = append(last, time.Since(clock))
+	}
+	f.broadcast = (processorTime(c.t) - cpu).Seconds() / float64(broadcasts*len(c.wires))
+	slices.Sort(last)
+	f.last = last[len(last)/2]
+}
+
+// sweep lets all streams be pinged once, at least.
+func (c *memoryCrowd) sweep(interval time.Duration, f *figures) {
+	pings, cpu := c.peers.pings.Load(), processorTime(c.t)
+	time.Sleep(interval)
+	n := c.peers.pings.Load() - pings
+	f.ping = (processorTime(c.t) - cpu).Seconds() / float64(n)
+	if n < int64(len(c.wires)) {
+		c.t.Errorf("%d pings of %d streams in an interval", n, len(c.wires))
+	}
+}
+
+// drain ends all streams and everything else, and checks that nothing is left, lost
+// or there twice.
+func (c *memoryCrowd) drain(over time.Duration, f *figures) {
+	p, n := c.peers, int64(len(c.wires))
+	c.settle()
+	clock, cpu := time.Now(), processorTime(c.t)
+	c.hub.Refuse()
+	c.hub.Finish(hub.ErrDrain, over)
+	c.handler.Wait()
+	if over > 0 {
+		f.drainSeconds = time.Since(clock).Seconds()
+		f.drain = (processorTime(c.t) - cpu).Seconds() / float64(n)
+	}
+	c.hub.Close()
+	lost := p.lost.Load()
+	for _, w := range c.wires {
+		lost += int64(c.sent[w.user]-w.heard) + int64(c.sentToAll-w.heardAll)
+	}
+	stats := c.hub.Stats()
+	f.lost, f.wrong, f.leftStreams = f.lost+lost, f.wrong+p.wrong.Load(), f.leftStreams+int64(stats.Clients)
+	if lost != 0 || p.wrong.Load() != 0 {
+		c.t.Errorf("%d messages lost, %d doubled, late or foreign: %v", lost, p.wrong.Load(), p.example.Load())
+	}
+	if stats.Clients != 0 || stats.Users != 0 || stats.FramesQueued != 0 || stats.QueueBytes != 0 || c.handler.wheel.in != 0 {
+		c.t.Errorf("left: %+v, and %d streams on the wheel", stats, c.handler.wheel.in)
+	}
+	if byes, closed := p.byes.Load(), p.closed.Load(); byes != n || closed < n {
+		c.t.Errorf("%d streams: %d byes, %d ends", n, byes, closed)
+	}
+	for deadline := time.Now().Add(crowdPatience); runtime.NumGoroutine() > c.goroutines; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), c.goroutines)
+		}
+	}
+}
+
+// expected is how many deliveries there are to be.
+func (c *memoryCrowd) expected() int64 {
+	return c.messages - c.unrouted + int64(c.sentToAll)*int64(len(c.wires))
+}
+
+// crowdPatience only bounds what fails.
+const crowdPatience = time.Minute
+
+// settle waits for all that was published.
+func (c *memoryCrowd) settle() { c.await(c.expected()) }
+
+func (c *memoryCrowd) await(n int64) {
+	if !c.peers.await(n, crowdPatience) {
+		c.t.Fatalf("%d of %d messages delivered; wrong: %v", c.peers.delivered.Load(), n, c.peers.example.Load())
+	}
+}
+
+// inUse is memory in bytes.
+type inUse struct{ heap, resident float64 }
+
+// memoryInUse is what is left when the garbage was given back.
+func memoryInUse(t *testing.T) inUse {
+	runtime.GC() // what a sync.Pool holds lives through one collection
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	text, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var total, resident int
+	if _, err := fmt.Sscan(string(text), &total, &resident); err != nil {
+		t.Fatal(err)
+	}
+	return inUse{float64(m.HeapInuse + m.StackInuse), float64(resident * os.Getpagesize())}
+}
+
+// processorTime is what this process has used, in user and in kernel mode.
+func processorTime(t *testing.T) time.Duration {
+	var used unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
