@@ -8,5 +8,5 @@
 // they came go into a file.
 //
 // Tables are in tables.go: what is compared, how, and by which names usercast bench
-// reports it. Processes are in process.go, the printing is in print.go.
+// reports it. How hubs and load are started is in process.go, the printing in print.go.
 package main

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/bench/internal/process"
 	"usercast/internal/redistest"
 )
 
@@ -33,7 +34,7 @@ func TestFloorAndPlainDeliver(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(p.stop)
+		t.Cleanup(p.Stop)
 		stream, err := (&http.Client{Timeout: 20 * time.Second}).Get("http://" + v.listen + "/events?user=42")
 		if err != nil {
 			t.Fatal(err)
@@ -42,7 +43,7 @@ func TestFloorAndPlainDeliver(t *testing.T) {
 		lines := bufio.NewScanner(stream.Body)
 		lines.Scan() // it is open
 		for _, command := range []string{"PUBLISH user-42:topic one", "PUBLISH user-43 other", `PUBLISH user-42 "two\nlines"`, "PUBLISH user-*:topic all"} {
-			if heard := ask(v.redis, command); heard != ":1" {
+			if heard := process.Ask(v.redis, command); heard != ":1" {
 				t.Fatalf("%s: Redis answers %q", command, heard)
 			}
 		}
@@ -56,8 +57,8 @@ func TestFloorAndPlainDeliver(t *testing.T) {
 			}
 		}
 		if want := []string{"data: one", "data: two", "data: lines", "data: all"}; !slices.Equal(got, want) || !pinged {
-			t.Errorf("%s %q: got %q, pinged %v", h.name, p.cmd.Args, got, pinged)
+			t.Errorf("%s %q: got %q, pinged %v", h.name, p.Cmd.Args, got, pinged)
 		}
-		p.stop()
+		p.Stop()
 	}
 }

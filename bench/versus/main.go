@@ -8,7 +8,6 @@ import (
 	"log"
 	"net"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -16,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"usercast/bench/internal/process"
 )
 
 // loader is the program that opens streams and publishes.
@@ -81,11 +82,11 @@ func (v *versus) run(ctx context.Context, oursAt, loadAt, out string) (err error
 	if err := v.build(ctx, oursAt, loadAt); err != nil {
 		return err
 	}
-	redis, err := startRedis(ctx, v.dir, v.redis)
+	redis, err := process.StartRedis(ctx, v.dir, v.redis)
 	if err != nil {
 		return err
 	}
-	defer redis.stop()
+	defer redis.Stop()
 
 	var results []result
 	for round := range v.rounds {
@@ -125,10 +126,8 @@ func (v *versus) build(ctx context.Context, oursAt, loadAt string) error {
 			continue
 		}
 		program := filepath.Join(v.dir, h.name)
-		build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, h.pkg)
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("build %s: %w", h.pkg, err)
+		if err := process.Build(ctx, program, h.pkg); err != nil {
+			return err
 		}
 		v.programs[h.name] = program
 	}
@@ -145,9 +144,9 @@ func (v *versus) measure(ctx context.Context, h hub, s scenario) (report []byte,
 	if err != nil {
 		return nil, err
 	}
-	defer p.stop()
+	defer p.Stop()
 	if report, err = v.load(ctx, s); err != nil {
-		return nil, fmt.Errorf("%w\n%s said:\n%s", err, h.name, p.said())
+		return nil, fmt.Errorf("%w\n%s said:\n%s", err, h.name, p.Said())
 	}
 	return report, nil
 }
