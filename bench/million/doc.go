@@ -8,8 +8,8 @@
 // Every hub hears every message: those for the streams of the others cost it something,
 // too. How much is what one more hub says, which has no stream. All processes share the
 // machine; the rate of messages is the same for every total, and low, so that latency
-// is not that of a machine which is full. Hubs do not ping: versus measures what pings
-// cost.
+// is not that of a machine which is full. Pings go on meanwhile, at the default
+// interval; what they cost is measured before anything is published, and taken off.
 //
 // The rows are explained in bench/README.md. The exit status is 1 if any message was
 // lost, doubled, late, or delivered to somebody else, or if a stream did not open or

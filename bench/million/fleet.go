@@ -57,7 +57,7 @@ func (m *million) measure(ctx context.Context, total int) (row, error) {
 func (m *million) startHub(ctx context.Context, redis string, i int) (hub, error) {
 	h := hub{public: m.address(), admin: m.address()}
 	args := []string{"serve", "--auth", "insecure", "--listen", h.public, "--admin-listen", h.admin,
-		"--redis", "redis://" + redis, "--ping-interval", "1h"}
+		"--redis", "redis://" + redis}
 	p, err := process.Start(ctx, m.dir, "hub"+strconv.Itoa(i), m.program, args, func() bool {
 		answer, err := http.Get("http://" + h.admin + "/readyz")
 		if err != nil {

@@ -36,7 +36,7 @@ func main() {
 	flag.IntVar(&m.perHub, "per-hub", 18000, "streams of one hub at most: it and its usercast bench need a descriptor for each")
 	flag.Float64Var(&m.ramp, "ramp", 3000, "streams opened a second, at all hubs together")
 	flag.Float64Var(&m.rate, "rate", 2000, "messages a second, to users at random")
-	flag.DurationVar(&m.idle, "idle", 6*time.Second, "how long nothing happens before memory is read")
+	flag.DurationVar(&m.idle, "idle", 15*time.Second, "how long streams are only pinged, before memory is read: the interval of pings at the least")
 	flag.DurationVar(&m.duration, "duration", 10*time.Second, "how long each run publishes")
 	port := flag.Int("port", 7900, "first of the ports of 127.0.0.1, three and two for each hub")
 	flag.StringVar(&m.program, "usercast", "", "measure this usercast instead of building one")

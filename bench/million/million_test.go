@@ -50,9 +50,9 @@ func TestFleetIsMeasured(t *testing.T) {
 func TestRowAddsUpHubs(t *testing.T) {
 	one, four := 1.0, 4.0
 	reports := []load.Report{
-		{Streams: 100, Connect: &load.Connect{Opened: 100, HubPerOne: &one}, Idle: &load.Idle{HubKiB: &one, HubHeapKiB: &one},
-			Loops: []*load.Loop{{Messages: 10, Delivered: 10, Latency: load.Latency{P50: 2, P99: 3}, Cost: load.Cost{Hub: &load.Hub{CPU: 3}}}}},
-		{Streams: 300, Connect: &load.Connect{Opened: 300, HubPerOne: &one}, Idle: &load.Idle{HubKiB: &four, HubHeapKiB: &one},
+		{Streams: 100, Connect: &load.Connect{Opened: 100, HubPerOne: &one}, Idle: &load.Idle{Pings: 10, HubKiB: &one, HubHeapKiB: &one, Cost: load.Cost{Hub: &load.Hub{CPU: 1}}},
+			Loops: []*load.Loop{{Messages: 10, Delivered: 10, Pings: 4, Latency: load.Latency{P50: 2, P99: 3}, Cost: load.Cost{Hub: &load.Hub{CPU: 3}}}}},
+		{Streams: 300, Connect: &load.Connect{Opened: 300, HubPerOne: &one}, Idle: &load.Idle{Pings: 30, HubKiB: &four, HubHeapKiB: &one, Cost: load.Cost{Hub: &load.Hub{CPU: 1}}},
 			Loops: []*load.Loop{{Messages: 10, Delivered: 10, Latency: load.Latency{P50: 1, P99: 4}, Cost: load.Cost{Hub: &load.Hub{CPU: 5}}}}},
 	}
 	r := newRow(reports, 2)
@@ -61,7 +61,7 @@ func TestRowAddsUpHubs(t *testing.T) {
 		got, want float64
 	}{
 		{"resident", r.resident, 3.25 * 1024}, {"heap", r.heap, 1024}, {"connect", r.connect, 1e-6}, {"all hubs", r.allHubs, 0.4},
-		{"foreign", r.foreign, 0.1}, {"own", r.own(), 0.3}, {"p50", r.p50, 2}, {"p99", r.p99, 4},
+		{"foreign", r.foreign, 0.1}, {"ping", r.ping, 0.05}, {"own", r.own(), 0.29}, {"p50", r.p50, 2}, {"p99", r.p99, 4},
 	} {
 		if math.Abs(c.got-c.want) > 1e-9 {
 			t.Errorf("%s: %v, want %v", c.what, c.got, c.want)

@@ -15,8 +15,10 @@ type row struct {
 	streams, hubs  int
 	heap, resident float64 // bytes a stream, since before the first one
 	connect        float64 // CPU seconds a stream
+	ping           float64 // CPU seconds, while nothing else happens
 	deliveries     int64
-	allHubs        float64 // CPU seconds a delivery, of all hubs together
+	pings          int64   // while messages were published
+	allHubs        float64 // CPU seconds a delivery, of all hubs together, with pings
 	foreign        float64 // CPU seconds a message, of a hub without a stream
 	p50, p99       float64 // milliseconds, of the hub where they are longest
 	failed, ended  int64   // streams that did not open, or ended early
@@ -28,7 +30,7 @@ type row struct {
 // without a stream, in seconds.
 func newRow(reports []load.Report, bystander float64) row {
 	r := row{hubs: len(reports)}
-	var messages int64
+	var messages, idlePings int64
 	for i := range reports {
 		report := &reports[i]
 		r.streams += report.Streams
@@ -47,12 +49,15 @@ func newRow(reports []load.Report, bystander float64) row {
 			r.connect += *c / 1e6 * opened
 		}
 		if idle := report.Idle; idle != nil && idle.HubKiB != nil {
+			r.ping += idle.Cost.Hub.CPU
+			idlePings += idle.Pings
 			r.resident += *idle.HubKiB * 1024 * opened
 			r.heap += *idle.HubHeapKiB * 1024 * opened
 		}
 		for _, loop := range report.Loops {
 			messages += loop.Messages
 			r.deliveries += loop.Delivered
+			r.pings += loop.Pings
 			if loop.Cost.Hub != nil {
 				r.allHubs += loop.Cost.Hub.CPU
 			}
@@ -62,14 +67,17 @@ func newRow(reports []load.Report, bystander float64) row {
 	r.heap /= float64(max(r.streams, 1))
 	r.resident /= float64(max(r.streams, 1))
 	r.connect /= float64(max(r.streams, 1))
+	r.ping /= float64(max(idlePings, 1))
 	r.allHubs /= float64(max(r.deliveries, 1))
 	r.foreign = bystander / float64(max(messages, 1))
 	return r
 }
 
 // own is the CPU time of a delivery at its own hub, in seconds: all that hubs used, less
-// what the others did to find that they have no stream for it.
-func (r row) own() float64 { return r.allHubs - float64(r.hubs-1)*r.foreign }
+// pings, and what the others did to find that they have no stream for it.
+func (r row) own() float64 {
+	return r.allHubs - r.ping*float64(r.pings)/float64(max(r.deliveries, 1)) - float64(r.hubs-1)*r.foreign
+}
 
 // columns are explained in bench/README.md.
 var columns = []struct {
@@ -82,7 +90,9 @@ var columns = []struct {
 	{"heap_and_stack_bytes_per_stream", 0, func(r row) float64 { return r.heap }},
 	{"rss_bytes_per_stream", 0, func(r row) float64 { return r.resident }},
 	{"connect_cpu_us", 1, func(r row) float64 { return r.connect * 1e6 }},
+	{"ping_cpu_us", 1, func(r row) float64 { return r.ping * 1e6 }},
 	{"deliveries", 0, func(r row) float64 { return float64(r.deliveries) }},
+	{"pings", 0, func(r row) float64 { return float64(r.pings) }},
 	{"all_hubs_cpu_us_per_delivery", 1, func(r row) float64 { return r.allHubs * 1e6 }},
 	{"foreign_message_cpu_us", 1, func(r row) float64 { return r.foreign * 1e6 }},
 	{"delivery_cpu_us", 1, func(r row) float64 { return r.own() * 1e6 }},
@@ -97,8 +107,8 @@ var columns = []struct {
 }
 
 func (r row) String() string {
-	return fmt.Sprintf("%d streams at %d hubs: %.0f B resident each; CPU µs: connect %.0f, delivery %.1f (message for another hub %.1f); p50 %.2f, p99 %.2f ms; %d of %d lost, %d doubled, %d out of order",
-		r.streams, r.hubs, r.resident, r.connect*1e6, r.own()*1e6, r.foreign*1e6, r.p50, r.p99, r.checks.Lost, r.deliveries+r.checks.Lost, r.checks.Doubled, r.checks.Misordered)
+	return fmt.Sprintf("%d streams at %d hubs: %.0f B resident each; CPU µs: connect %.0f, ping %.0f, delivery %.1f (message for another hub %.1f); p50 %.2f, p99 %.2f ms; %d of %d lost, %d doubled, %d out of order",
+		r.streams, r.hubs, r.resident, r.connect*1e6, r.ping*1e6, r.own()*1e6, r.foreign*1e6, r.p50, r.p99, r.checks.Lost, r.deliveries+r.checks.Lost, r.checks.Doubled, r.checks.Misordered)
 }
 
 func writeCSV(file string, rows []row) error {

@@ -157,7 +157,7 @@ func TestBenchJSONShape(t *testing.T) {
 		{"hub", loops[0].(map[string]any)["cost"].(map[string]any)["hub"], []string{"counters", "cpu_gc_s", "cpu_s", "heap_and_stack_after_bytes", "heap_and_stack_before_bytes", "rss_after_bytes", "rss_before_bytes"}},
 		{"loop", loops[1], []string{
 			"client_cpu_us_per_delivery", "cost", "deliveries", "deliveries_expected", "deliveries_per_s", "hub_cpu_s_per_1m_deliveries", "kind",
-			"last_stream_latency", "latency", "messages", "messages_heard_by_nobody", "messages_unconfirmed", "outstanding", "publish_seconds", "publisher_lag_max_ms", "seconds",
+			"last_stream_latency", "latency", "messages", "messages_heard_by_nobody", "messages_unconfirmed", "outstanding", "pings", "publish_seconds", "publisher_lag_max_ms", "seconds",
 		}},
 	} {
 		if got := keys(c.v); !slices.Equal(got, c.want) {

@@ -34,7 +34,7 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 		}
 		limit += r.cfg.Patience
 	}
-	m := r.mark()
+	m, pings := r.mark(), r.pings()
 	r.phase(l.Kind+" loop", r.cfg.Duration.Milliseconds())
 	begin := t.clock()
 
@@ -82,7 +82,7 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 	l.Sending = time.Duration(t.clock() - begin).Seconds()
 	l.Seconds = time.Duration(r.finish() - begin).Seconds()
 	s.givenUp = s.expected - t.accounted.Load()
-	l.Cost = r.since(m)
+	l.Cost, l.Pings = r.since(m), r.pings()-pings
 	l.Messages = int64(len(s.targets) - first)
 	l.Unconfirmed = int64(len(s.targets)) - s.confirmed.Load()
 	l.Unheard = s.unheard.Load() - unheard

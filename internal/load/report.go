@@ -60,6 +60,7 @@ type Loop struct {
 	Expected    int64   `json:"deliveries_expected"`      // messages times open streams
 	Delivered   int64   `json:"deliveries"`
 	PerSecond   float64 `json:"deliveries_per_s"`
+	Pings       int64   `json:"pings"` // that streams have heard meanwhile
 	// LagMax is how late the publisher was at worst: latency that is not the hub's.
 	LagMax float64 `json:"publisher_lag_max_ms"`
 	// Latency is from when a message was due (open loop) or written (closed).

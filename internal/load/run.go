@@ -118,14 +118,9 @@ func (r *run) idle(ctx context.Context) {
 	if !sleep(ctx, settle) {
 		return
 	}
-	pings := func() int64 {
-		r.tally.mu.Lock()
-		defer r.tally.mu.Unlock()
-		return r.tally.pings
-	}
-	m, before := r.mark(), pings()
+	m, before := r.mark(), r.pings()
 	sleep(ctx, r.cfg.Idle)
-	p := &Idle{Seconds: time.Since(m.at).Seconds(), Pings: pings() - before}
+	p := &Idle{Seconds: time.Since(m.at).Seconds(), Pings: r.pings() - before}
 	p.Cost = r.since(m)
 	if hub, streams := p.Cost.Hub, r.tally.open.Load(); hub != nil && r.base != nil {
 		p.HubKiB = per((float64(hub.RSSAfter)-r.base["process_resident_memory_bytes"])/1024, streams)
@@ -133,4 +128,11 @@ func (r *run) idle(ctx context.Context) {
 		p.HubPerPing = per(hub.CPU*1e6, p.Pings)
 	}
 	r.report.Idle = p
+}
+
+// pings is how many all streams have heard so far.
+func (r *run) pings() int64 {
+	r.tally.mu.Lock()
+	defer r.tally.mu.Unlock()
+	return r.tally.pings
 }
