@@ -1,4 +1,4 @@
-.PHONY: run test check soak measure bench bench-compare bench-baseline build image
+.PHONY: run test check soak measure million plot bench bench-compare bench-baseline build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -27,6 +27,22 @@ soak:
 measure:
 	@.ci/setup
 	go test -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
+
+# Streams up to a million in memory, and up to 100,000 real ones, in some ten minutes;
+# needs the machine for itself, and 8 GB.
+MILLION_STREAMS ?= 1000,10000,100000,1000000
+million:
+	@.ci/setup
+	MILLION_STREAMS=$(MILLION_STREAMS) MILLION_PHASE=5s MILLION_CSV=$(CURDIR)/bench/results/million.csv \
+		go test -tags measure -run '^TestMeasureMillion$$' -count=1 -v -timeout 20m ./transport/sse
+	go run ./bench/million --out bench/results/streams.csv
+
+# Makes the latest results of million the ones to commit, and draws docs/million.svg.
+plot:
+	@for file in million streams; do \
+		if [ -e bench/results/$$file.csv ]; then cp bench/results/$$file.csv bench/$$file.csv; fi; \
+	done
+	go run ./bench/plot
 
 # The Go benchmarks, in some four minutes; needs the machine for itself. In rounds, so that what the
 # machine does meanwhile is in all of them alike.

@@ -15,13 +15,15 @@ var arrows = map[string]struct {
 	ours  []string // packages of this module
 	other bool     // modules besides the standard library
 }{
-	"usercast/hub":                {},
-	"usercast/auth":               {},
-	"usercast/internal/histogram": {},
-	"usercast/internal/load":      {other: true},
-	"usercast/transport/redis":    {ours: []string{"usercast/internal/histogram"}, other: true},
-	"usercast/transport/sse":      {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram"}, other: true},
-	"usercast/transport/admin":    {other: true},
+	"usercast/hub":                    {},
+	"usercast/auth":                   {},
+	"usercast/internal/histogram":     {},
+	"usercast/internal/load":          {other: true},
+	"usercast/transport/redis":        {ours: []string{"usercast/internal/histogram"}, other: true},
+	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram"}, other: true},
+	"usercast/transport/admin":        {other: true},
+	"usercast/bench/plot":             {},
+	"usercast/bench/internal/process": {},
 	"usercast/metrics": {ours: []string{
 		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/transport/redis", "usercast/transport/sse",
 	}, other: true},
