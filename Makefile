@@ -29,7 +29,7 @@ measure:
 	go test -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
 
 # Streams up to a million in memory, and up to 100,000 real ones, in some ten minutes;
-# needs the machine for itself, and 8 GB.
+# needs the machine for itself, and 2 GB.
 MILLION_STREAMS ?= 1000,10000,100000,1000000
 million:
 	@.ci/setup
