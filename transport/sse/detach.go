@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"usercast/hub"
@@ -86,10 +87,11 @@ func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p pa
 func writeHead(wr wire, header http.Header, opening []byte) hub.Cause {
 	header["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	header["Connection"] = []string{"close"}
-	var head bytes.Buffer
-	head.Grow(512)
+	head := heads.Get().(*bytes.Buffer)
+	defer heads.Put(head)
+	head.Reset()
 	head.WriteString("HTTP/1.1 200 OK\r\n")
-	header.Write(&head)
+	header.Write(head)
 	head.WriteString("\r\n")
 	head.Write(opening)
 
@@ -99,6 +101,9 @@ func writeHead(wr wire, header http.Header, opening []byte) hub.Cause {
 	}
 	return 0
 }
+
+// heads are buffers that nothing is written from.
+var heads = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // wireOf parks a connection where that can be done.
 func (h *Handler) wireOf(conn net.Conn, p patience) wire {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/binary"
 	"log/slog"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,9 +39,10 @@ type front struct {
 	waiting []*socket  // for Accept
 	paused  bool       // no connections are taken for now
 	closed  bool
-	serving int         // requests
-	arrived int         // connections that have yet to ask
-	timer   *time.Timer // calls sweep; nil: nobody has yet to ask
+	serving int                 // requests
+	arrived int                 // connections that have yet to ask
+	from    unix.RawSockaddrAny // whom accept has taken last
+	timer   *time.Timer         // calls sweep; nil: nobody has yet to ask
 }
 
 // asking is what the front knows of a connection that has yet to ask for something.
@@ -150,10 +153,10 @@ func (f *front) accept() {
 		if f.paused || f.closed {
 			return
 		}
-		fd, from, err := unix.Accept4(f.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, err := accept4(f.fd, &f.from)
 		switch err {
 		case nil:
-			f.welcome(fd, from)
+			f.welcome(fd)
 		case unix.EINTR, unix.ECONNABORTED:
 		case unix.EAGAIN:
 			return
@@ -175,8 +178,8 @@ const acceptAtOnce = 64
 const acceptPause = 50 * time.Millisecond
 
 // welcome waits for the request of a connection, unless there is no place. f.mu is held.
-func (f *front) welcome(fd int, from unix.Sockaddr) {
-	remote := addressOf(from)
+func (f *front) welcome(fd int) {
+	remote := addressOf(&f.from)
 	if remote == "" || !f.crowd.enter() {
 		f.handOver(fd, nil, false)
 		return
@@ -192,16 +195,24 @@ func (f *front) welcome(fd int, from unix.Sockaddr) {
 }
 
 // addressOf is "" for an address that is not plain.
-func addressOf(sa unix.Sockaddr) string {
-	switch sa := sa.(type) {
-	case *unix.SockaddrInet4:
-		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port)).String()
-	case *unix.SockaddrInet6:
-		if sa.ZoneId == 0 {
-			return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port)).String()
+func addressOf(sa *unix.RawSockaddrAny) string {
+	switch sa.Addr.Family {
+	case unix.AF_INET:
+		sa := (*unix.RawSockaddrInet4)(unsafe.Pointer(sa))
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), port(sa.Port)).String()
+	case unix.AF_INET6:
+		if sa := (*unix.RawSockaddrInet6)(unsafe.Pointer(sa)); sa.Scope_id == 0 {
+			return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), port(sa.Port)).String()
 		}
 	}
 	return ""
+}
+
+// port is a number in network byte order.
+func port(n uint16) uint16 {
+	var b [2]byte
+	binary.NativeEndian.PutUint16(b[:], n)
+	return binary.BigEndian.Uint16(b[:])
 }
 
 // sweep dismisses those who have not asked for too long.
@@ -239,7 +250,7 @@ func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 	if fd < 0 { // it was dismissed; from here on it cannot be
 		return
 	}
-	n, err := unix.Read(fd, scratch)
+	n, err := receive(fd, scratch)
 	switch {
 	case err == unix.EAGAIN || err == unix.EINTR:
 		return
@@ -286,24 +297,31 @@ func (f *front) isFull() bool {
 	return slices.ContainsFunc(f.waiting, func(s *socket) bool { return !s.placed })
 }
 
-// A request is what it takes to read one.
+// A request is what it takes to read and to answer one.
 type request struct {
 	head   []byte
 	bytes  bytes.Reader
 	reader *bufio.Reader
+	header http.Header // of the answer
 }
 
-var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil)} }}
+var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil), header: make(http.Header)} }}
+
+// giveBack keeps a request for the next one.
+func (r *request) giveBack() {
+	clear(r.header)
+	requests.Put(r)
+}
 
 // serve answers one request with the server's handler.
 func (f *front) serve(w *parkedWire, remote string, r *request) {
 	defer f.served()
+	defer r.giveBack()
 	r.bytes.Reset(r.head)
 	r.reader.Reset(&r.bytes)
-	rw := &frontResponse{wire: w, header: make(http.Header)}
+	rw := &frontResponse{wire: w, header: r.header}
 	defer rw.finish(f)
 	req, err := http.ReadRequest(r.reader)
-	requests.Put(r)
 	if err != nil {
 		rw.WriteHeader(http.StatusBadRequest)
 		return

@@ -64,7 +64,7 @@ func (l *lot) add(w *parkedWire) error {
 	l.wires[w.fd] = w
 	l.in++
 	event := l.event(w, parkedEvents)
-	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, int(w.fd), &event); err != nil {
+	if err := controlEpoll(l.fd, unix.EPOLL_CTL_ADD, int(w.fd), &event); err != nil {
 		l.forget(w)
 		return os.NewSyscallError("epoll_ctl", err)
 	}
@@ -90,7 +90,7 @@ func (l *lot) modify(w *parkedWire, room bool) {
 	}
 	event := l.event(w, events)
 	// If it fails, a writer that waits looks again at the end of its step.
-	unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, int(w.fd), &event)
+	controlEpoll(l.fd, unix.EPOLL_CTL_MOD, int(w.fd), &event)
 }
 
 // remove forgets w, whose socket is about to be closed: with that, the kernel forgets
@@ -145,7 +145,7 @@ func (l *lot) watch(raw syscall.RawConn) {
 		n := 0
 		err := raw.Read(func(fd uintptr) bool {
 			var err error
-			if n, err = unix.EpollWait(int(fd), events, 0); err != nil && err != unix.EINTR {
+			if n, err = pollEpoll(int(fd), events); err != nil && err != unix.EINTR {
 				panic(err) // not an epoll of ours
 			}
 			return n > 0
@@ -214,7 +214,7 @@ func (l *lot) listen(f *front) error {
 		}
 	}
 	event := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(f.fd), Pad: listenerTurn}
-	if err := unix.EpollCtl(l.fd, unix.EPOLL_CTL_ADD, f.fd, &event); err != nil {
+	if err := controlEpoll(l.fd, unix.EPOLL_CTL_ADD, f.fd, &event); err != nil {
 		l.closeIfEmpty()
 		return os.NewSyscallError("epoll_ctl", err)
 	}
@@ -243,7 +243,7 @@ func (l *lot) pause(f *front, yes bool) {
 	if yes {
 		event.Events = 0
 	}
-	unix.EpollCtl(l.fd, unix.EPOLL_CTL_MOD, f.fd, &event)
+	controlEpoll(l.fd, unix.EPOLL_CTL_MOD, f.fd, &event)
 }
 
 // unlisten forgets the listener. Its descriptor shares the socket with the original's,
@@ -251,7 +251,7 @@ func (l *lot) pause(f *front, yes bool) {
 func (l *lot) unlisten(f *front) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, f.fd, nil)
+	controlEpoll(l.fd, unix.EPOLL_CTL_DEL, f.fd, nil)
 	l.front = nil
 	l.in--
 	l.closeIfEmpty()
@@ -261,6 +261,6 @@ func (l *lot) unlisten(f *front) {
 func (l *lot) forsake(w *parkedWire) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	unix.EpollCtl(l.fd, unix.EPOLL_CTL_DEL, int(w.fd), nil)
+	controlEpoll(l.fd, unix.EPOLL_CTL_DEL, int(w.fd), nil)
 	l.forget(w)
 }

@@ -190,7 +190,7 @@ func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cau
 		return nil, 0, false
 	}
 	for w.fd >= 0 && w.told == 0 {
-		n, err := unix.Read(int(w.fd), scratch)
+		n, err := receive(int(w.fd), scratch)
 		switch {
 		case err == unix.EINTR:
 			continue
