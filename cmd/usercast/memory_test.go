@@ -18,7 +18,7 @@ func TestTrimAfterAWaveOfStreams(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			trim(ctx, new(hugeSpace), connects.Load)
+			trim(ctx, connects.Load)
 		}()
 		seconds := func(n int, each uint64) (collections uint32) {
 			t.Helper()

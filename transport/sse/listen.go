@@ -16,6 +16,10 @@ import (
 // an hour.
 func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout time.Duration) (net.Listener, error) {
 	lc := net.ListenConfig{
+		// Pings find out who has vanished. With TCP_USER_TIMEOUT the kernel gives a
+		// connection up when one probe of an idle one is lost, as many are when a hundred
+		// thousand of them are probed at once.
+		KeepAlive: -1,
 		Control: func(_, _ string, raw syscall.RawConn) error {
 			var err error
 			if e := raw.Control(func(fd uintptr) { err = tune(fd, sendBuffer, writeTimeout) }); e != nil {

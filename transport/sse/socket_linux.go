@@ -20,12 +20,9 @@ func tune(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 		// Pings are so small that they fill even this buffer only in hours; until
 		// then no write fails, and a peer that vanished would stay (mercure#1136).
 		{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(writeTimeout.Milliseconds())},
-		// Package net sets these on what it accepts itself. Without the first, a message
-		// waits until the one before it is acknowledged: 40 ms, if the peer likes.
+		// Package net sets it on what it accepts itself. Without it, a message waits until
+		// the one before it is acknowledged: 40 ms, if the peer likes.
 		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-		{"SO_KEEPALIVE", unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
-		{"TCP_KEEPIDLE", unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive},
-		{"TCP_KEEPINTVL", unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepAlive},
 	} {
 		if err := unix.SetsockoptInt(int(fd), option.level, option.what, option.value); err != nil {
 			return fmt.Errorf("set %s: %w", option.name, err)
@@ -33,9 +30,6 @@ func tune(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 	}
 	return nil
 }
-
-// keepAlive is package net's, in seconds.
-const keepAlive = 15
 
 // acknowledges reports whether the peer has acknowledged anything, a probe of its
 // closed window included, within d. The probes are sent ever less often, so one
