@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -332,4 +333,49 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A stream over HTTP/2 has the same writers as all others: what a corked feed hands
+// over, and a broadcast that takes several turns, comes to both kinds in one order.
+func TestHTTP2StreamsAmongOthers(t *testing.T) {
+	ways(t, config{hub: hub.Config{FanOut: 4}}, func(t *testing.T, s *site) {
+		one, two := newClient(t, false, nil), newClient(t, true, nil) // HTTP/2 streams share a connection
+		open := func(user string, n int) (browsers []*browser) {
+			for range n {
+				browsers = append(browsers, browse(t, one, s.url("user="+user)), browse(t, two, s.url("user="+user)))
+			}
+			return browsers
+		}
+		stay, kicked, left := open("42", 10), open("43", 1), open("44", 1)
+		s.handler.Cork()
+		const messages = 100
+		for i := range messages {
+			s.hub.Publish([]string{"42", "*"}[i%2], "", fmt.Sprint(i))
+		}
+		for _, b := range left {
+			b.cancel()
+		}
+		s.hub.Disconnect("43")
+		s.handler.Uncork()
+		for _, b := range stay {
+			for i := range messages {
+				b.want("message", fmt.Sprint(i))
+			}
+		}
+		for _, b := range kicked {
+			for i := 1; i < messages; i += 2 {
+				b.want("message", fmt.Sprint(i))
+			}
+			b.want("bye", `{"reason":"kicked"}`)
+			b.wantEnd()
+		}
+		ends := []string{<-s.ends, <-s.ends, <-s.ends, <-s.ends}
+		if slices.Sort(ends); fmt.Sprint(ends) != "[closed closed kicked kicked]" {
+			t.Errorf("they ended as %q", ends)
+		}
+		s.hub.Publish("*", "", "last")
+		for _, b := range stay {
+			b.want("message", "last")
+		}
+	})
 }
