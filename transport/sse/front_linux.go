@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -36,7 +37,7 @@ type front struct {
 
 	mu      sync.Mutex
 	more    *sync.Cond // waiting has one more, or it is closed, or nothing is served any more
-	waiting []*socket  // for Accept
+	waiting []newcomer // for Accept
 	paused  bool       // no connections are taken for now
 	closed  bool
 	serving int                 // requests
@@ -87,20 +88,41 @@ func (h *Handler) Front(l net.Listener, path string, handler http.Handler) (net.
 	return f, nil
 }
 
-// Accept returns the next connection that is not ours.
+// A newcomer is a connection that net/http has yet to turn to.
+type newcomer struct {
+	file   *os.File
+	read   []byte // what was read from it
+	placed bool   // it has its place in the crowd
+}
+
+// Accept returns the next connection that is not ours. It takes a descriptor more for a
+// moment. Without one the connection stays the next, and the error is the temporary one
+// of package net's listeners: the others are as well off in the kernel.
 func (f *front) Accept() (net.Conn, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for len(f.waiting) == 0 && !f.closed {
-		f.more.Wait()
+	for {
+		for len(f.waiting) == 0 && !f.closed {
+			f.more.Wait()
+		}
+		if f.closed {
+			return nil, net.ErrClosed
+		}
+		next := f.waiting[0]
+		conn, err := net.FileConn(next.file)
+		if errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) {
+			return nil, err
+		}
+		f.waiting = slices.Delete(f.waiting, 0, 1)
+		next.file.Close()
+		f.pause(f.isFull())
+		if err == nil {
+			return &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: next.read, placed: next.placed}, nil
+		}
+		if next.placed {
+			f.crowd.leave()
+		}
 	}
-	if f.closed {
-		return nil, net.ErrClosed
-	}
-	conn := f.waiting[0]
-	f.waiting = slices.Delete(f.waiting, 0, 1)
-	f.pause(f.isFull())
-	return conn, nil
 }
 
 func (f *front) Addr() net.Addr { return f.addr }
@@ -116,9 +138,9 @@ func (f *front) Close() error {
 	}
 	f.closed = true
 	f.more.Broadcast()
-	for _, conn := range f.waiting {
-		conn.Close()
-		if conn.placed {
+	for _, n := range f.waiting {
+		n.file.Close()
+		if n.placed {
 			f.crowd.leave()
 		}
 	}
@@ -276,16 +298,7 @@ func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 // handOver gives a connection to net/http, with what was read from it and its place in
 // the crowd. f.mu is held.
 func (f *front) handOver(fd int, read []byte, placed bool) {
-	file := os.NewFile(uintptr(fd), "connection")
-	conn, err := net.FileConn(file)
-	file.Close()
-	if err != nil { // out of descriptors
-		if placed {
-			f.crowd.leave()
-		}
-		return
-	}
-	f.waiting = append(f.waiting, &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: read, placed: placed})
+	f.waiting = append(f.waiting, newcomer{os.NewFile(uintptr(fd), "connection"), read, placed})
 	f.pause(f.isFull())
 	f.more.Signal()
 }
@@ -294,7 +307,7 @@ func (f *front) handOver(fd int, read []byte, placed bool) {
 // waiting for net/http to turn to it, and nothing else bounds how many there are. f.mu is
 // held.
 func (f *front) isFull() bool {
-	return slices.ContainsFunc(f.waiting, func(s *socket) bool { return !s.placed })
+	return slices.ContainsFunc(f.waiting, func(n newcomer) bool { return !n.placed })
 }
 
 // A request is what it takes to read and to answer one.

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -224,4 +225,82 @@ func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 		}
 	}
 	return 0, false
+}
+
+// When descriptors run out, whoever has come is not sent away: the server hears of it as
+// of package net's listeners, and comes again.
+func TestFrontWithoutDescriptorsSendsNobodyAway(t *testing.T) {
+	s := newSite(t, config{})
+	front, err := s.handler.Front(listen(t, 128<<10, time.Second), "/events", s.handler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer front.Close()
+	before := descriptors()
+	conn, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	for descriptors() < before+2 { // both ends
+		time.Sleep(time.Millisecond)
+	}
+	free := useUpDescriptors(t)
+	const half = "GET /else"
+	io.WriteString(conn, half)
+	// A peer that was sent away hears of it, and nobody is accepted ever.
+	gone := make(chan error, 1)
+	go func() {
+		_, err := conn.Read(make([]byte, 1))
+		gone <- err
+		front.Close()
+	}()
+	accepted, err := front.Accept()
+	if temporary, ok := err.(interface{ Temporary() bool }); !errors.Is(err, unix.EMFILE) || !ok || !temporary.Temporary() {
+		t.Fatalf("without descriptors: %v, %v", accepted, err)
+	}
+	free()
+	accepted, err = front.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(half))
+	if _, err := io.ReadFull(accepted, got); string(got) != half {
+		t.Errorf("got %q, %v", got, err)
+	}
+	accepted.Close()
+	if err := <-gone; err != io.EOF {
+		t.Errorf("the peer hears %v", err)
+	}
+}
+
+// useUpDescriptors leaves the process none until free is called.
+func useUpDescriptors(t *testing.T) (free func()) {
+	t.Helper()
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		t.Fatal(err)
+	}
+	low := limit
+	low.Cur = uint64(descriptors() + 10)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &low); err != nil {
+		t.Fatal(err)
+	}
+	var used []int
+	free = sync.OnceFunc(func() {
+		for _, fd := range used {
+			unix.Close(fd)
+		}
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(free)
+	for {
+		fd, err := unix.Dup(0)
+		if err != nil {
+			return free
+		}
+		used = append(used, fd)
+	}
 }
