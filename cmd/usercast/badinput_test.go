@@ -197,75 +197,80 @@ func TestUnusualRequestsThatAreFine(t *testing.T) {
 
 // A request that is too large, or no HTTP at all, is told so and cut off.
 func TestRequestsThatAreNoneAreCutOff(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	for name, test := range map[string]struct {
-		request string
-		code    int
-	}{
-		"a huge query":    {"GET /events?user=" + strings.Repeat("u", 1<<20) + " HTTP/1.1\r\nHost: h\r\n\r\n", 431},
-		"a huge header":   {"GET /events?user=42 HTTP/1.1\r\nHost: h\r\nCookie: " + strings.Repeat("c", 1<<20) + "\r\n\r\n", 431},
-		"endless headers": {"GET /events?user=42 HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X-A: b\r\n", 1<<16) + "\r\n", 431},
-		"no HTTP":         {"SSH-2.0-OpenSSH_9.2\r\n\r\n", 400},
-		"no Host":         {"GET /events?user=42 HTTP/1.1\r\n\r\n", 400},
-		"a bad header":    {"GET /events?user=42 HTTP/1.1\r\nHost: h\r\nX Y: z\r\n\r\n", 400},
-		"a NUL":           {"GET /events?user=\x00 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
-	} {
-		t.Run(name, func(t *testing.T) {
-			conn := dialRaw(t, h.PublicAddr())
-			go io.WriteString(conn, test.request) // it may be cut off half-way
-			head, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if head.StatusCode != test.code {
-				t.Errorf("answered with %s, want %d", head.Status, test.code)
-			}
-		})
-	}
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		for name, test := range map[string]struct {
+			request string
+			code    int
+		}{
+			"a huge query":    {"GET /events?user=" + strings.Repeat("u", 1<<20) + " HTTP/1.1\r\nHost: h\r\n\r\n", 431},
+			"a huge header":   {"GET /events?user=42 HTTP/1.1\r\nHost: h\r\nCookie: " + strings.Repeat("c", 1<<20) + "\r\n\r\n", 431},
+			"endless headers": {"GET /events?user=42 HTTP/1.1\r\nHost: h\r\n" + strings.Repeat("X-A: b\r\n", 1<<16) + "\r\n", 431},
+			"no HTTP":         {"SSH-2.0-OpenSSH_9.2\r\n\r\n", 400},
+			"no Host":         {"GET /events?user=42 HTTP/1.1\r\n\r\n", 400},
+			"a bad header":    {"GET /events?user=42 HTTP/1.1\r\nHost: h\r\nX Y: z\r\n\r\n", 400},
+			"a NUL":           {"GET /events?user=\x00 HTTP/1.1\r\nHost: h\r\n\r\n", 400},
+		} {
+			t.Run(name, func(t *testing.T) {
+				conn := dialRaw(t, h.PublicAddr())
+				go io.WriteString(conn, test.request) // it may be cut off half-way
+				head, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if head.StatusCode != test.code {
+					t.Errorf("answered with %s, want %d", head.Status, test.code)
+				}
+			})
+		}
+	})
 }
 
 // A client that lets its request dribble in holds a descriptor for a short time
 // only (slow loris).
 func TestRequestThatDribblesInIsCutOff(t *testing.T) {
-	server := redistest.Start(t)
-	h := newHub(t, server.URL())
-	for _, s := range []*http.Server{h.App.public, h.App.admin} {
-		if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 15*time.Second || s.WriteTimeout != 0 {
-			t.Errorf("read header timeout %v, write timeout %v", s.ReadHeaderTimeout, s.WriteTimeout)
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		server := redistest.Start(t)
+		h := newHub(t, server.URL(), writer)
+		for _, s := range []*http.Server{h.App.public, h.App.admin} {
+			if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 15*time.Second || s.WriteTimeout != 0 {
+				t.Errorf("read header timeout %v, write timeout %v", s.ReadHeaderTimeout, s.WriteTimeout)
+			}
+			s.ReadHeaderTimeout = 200 * time.Millisecond // no test waits for the real one
 		}
-		s.ReadHeaderTimeout = 200 * time.Millisecond // no test waits for the real one
-	}
-	runHub(t, h).waitUntilSubscribed(t, 1)
-	for name, addr := range map[string]string{"public": h.PublicAddr(), "admin": h.AdminAddr()} {
-		for _, begin := range []string{"", "GET", "GET /events?user=42 HTTP/1.1\r\nHost: h\r\n", "PRI * HTTP/2.0\r\n\r\nS"} {
-			t.Run(fmt.Sprintf("%s %.3s", name, begin), func(t *testing.T) {
-				conn := dialRaw(t, addr)
-				start := time.Now()
-				if _, err := io.WriteString(conn, begin); err != nil {
-					t.Fatal(err)
-				}
-				dribble := time.NewTicker(50 * time.Millisecond)
-				defer dribble.Stop()
-				cut := make(chan error, 1)
-				go func() {
-					_, err := io.Copy(io.Discard, conn)
-					cut <- err
-				}()
-				for {
-					select {
-					case <-cut:
-						if d := time.Since(start); d > 5*time.Second {
-							t.Errorf("cut off after %v", d)
-						}
-						return
-					case <-dribble.C:
-						io.WriteString(conn, "X")
+		runHub(t, h).waitUntilSubscribed(t, 1)
+		for name, addr := range map[string]string{"public": h.PublicAddr(), "admin": h.AdminAddr()} {
+			for _, begin := range []string{"", "GET", "GET /events?user=42 HTTP/1.1\r\nHost: h\r\n", "PRI * HTTP/2.0\r\n\r\nS"} {
+				t.Run(fmt.Sprintf("%s %.3s", name, begin), func(t *testing.T) {
+					conn := dialRaw(t, addr)
+					start := time.Now()
+					if _, err := io.WriteString(conn, begin); err != nil {
+						t.Fatal(err)
 					}
-				}
-			})
+					dribble := time.NewTicker(50 * time.Millisecond)
+					defer dribble.Stop()
+					cut := make(chan error, 1)
+					go func() {
+						_, err := io.Copy(io.Discard, conn)
+						cut <- err
+					}()
+					for {
+						select {
+						case <-cut:
+							if d := time.Since(start); d > 5*time.Second {
+								t.Errorf("cut off after %v", d)
+							}
+							return
+						case <-dribble.C:
+							io.WriteString(conn, "X")
+						}
+					}
+				})
+			}
 		}
-	}
+	})
 }
 
 // dialRaw is a connection for what no HTTP client would send.
@@ -283,22 +288,25 @@ func dialRaw(t *testing.T, addr string) net.Conn {
 // A body that never comes must not hold a descriptor for ever: net/http waits for
 // the rest of one before it closes.
 func TestBodyThatNeverComesIsNotWaitedFor(t *testing.T) {
-	h := newHub(t, redistest.Start(t).URL())
-	if timeout := h.App.public.ReadTimeout; timeout <= 0 || timeout > 30*time.Second {
-		t.Errorf("the public listener waits %v for a request", timeout)
-	}
-	h.App.public.ReadTimeout = 500 * time.Millisecond
-	h = runHub(t, h)
-	for _, request := range []string{"POST /events", "GET /events", "GET /nothing"} {
-		conn, err := net.Dial("tcp", h.PublicAddr())
-		if err != nil {
-			t.Fatal(err)
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		h := newHub(t, redistest.Start(t).URL(), writer)
+		if timeout := h.App.public.ReadTimeout; timeout <= 0 || timeout > 30*time.Second {
+			t.Errorf("the public listener waits %v for a request", timeout)
 		}
-		defer conn.Close()
-		fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n", request)
-		conn.SetReadDeadline(time.Now().Add(10 * time.Second))
-		if _, err := io.Copy(io.Discard, conn); err != nil {
-			t.Errorf("%s: %v; want the connection closed", request, err)
+		h.App.public.ReadTimeout = 500 * time.Millisecond
+		h = runHub(t, h)
+		for _, request := range []string{"POST /events", "GET /events", "GET /nothing"} {
+			conn, err := net.Dial("tcp", h.PublicAddr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "%s HTTP/1.1\r\nHost: hub\r\nContent-Length: 100\r\n\r\n", request)
+			conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+			if _, err := io.Copy(io.Discard, conn); err != nil {
+				t.Errorf("%s: %v; want the connection closed", request, err)
+			}
 		}
-	}
+	})
 }

@@ -15,52 +15,55 @@ import (
 // A peer that vanishes says nothing, so the hub must find out by itself; one that is
 // merely stalled still acknowledges, and is told apart.
 func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
-	for name, vanish := range map[string]func(*netnstest.Network){
-		"cable": (*netnstest.Network).Unplug,
-		"radio": (*netnstest.Network).Mute,
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel() // each waits for timeouts
-			const ping, timeout = time.Second, 2 * time.Second
-			network := netnstest.New(t)
-			server := redistest.Start(t)
-			h := startHub(t, server, "--listen", network.Host()+":0", "--ping-interval", ping.String(), "--write-timeout", timeout.String(), "--send-buffer", "4096")
-			app := newPublisher(t, server.Addr())
-			r := remote{t, h, network}
-			here := h.openPages(t, 3, func(int) string { return "user=here" })
-			r.open("idle", 0)
-			r.open("idle", 0)
-			r.openHTTP2("idle")
-			for _, p := range []*page{r.open("busy", 0), r.openHTTP2("busy")} {
-				app.publish(t, "user-busy", "before")
-				p.want(t, "before")
-			}
-			r.open("large", 0)
-			r.openHTTP2("large")
-			const dead = 7
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel()
+		for name, vanish := range map[string]func(*netnstest.Network){
+			"cable": (*netnstest.Network).Unplug,
+			"radio": (*netnstest.Network).Mute,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // each waits for timeouts
+				const ping, timeout = time.Second, 2 * time.Second
+				network := netnstest.New(t)
+				server := redistest.Start(t)
+				h := startHub(t, server, writer, "--listen", network.Host()+":0", "--ping-interval", ping.String(), "--write-timeout", timeout.String(), "--send-buffer", "4096")
+				app := newPublisher(t, server.Addr())
+				r := remote{t, h, network}
+				here := h.openPages(t, 3, func(int) string { return "user=here" })
+				r.open("idle", 0)
+				r.open("idle", 0)
+				r.openHTTP2("idle")
+				for _, p := range []*page{r.open("busy", 0), r.openHTTP2("busy")} {
+					app.publish(t, "user-busy", "before")
+					p.want(t, "before")
+				}
+				r.open("large", 0)
+				r.openHTTP2("large")
+				const dead = 7
 
-			r.open("stalled", 2048)
-			large := strings.Repeat("x", 1<<20)
-			app.publish(t, "user-stalled", large)
-			ended := func(reason string) float64 { return h.scrape(t).with("usercast_disconnects_total", reason) }
-			within(t, timeout+soon, "the stalled peer is slow", func() bool { return ended("slow") == 1 })
+				r.open("stalled", 2048)
+				large := strings.Repeat("x", 1<<20)
+				app.publish(t, "user-stalled", large)
+				ended := func(reason string) float64 { return h.scrape(t).with("usercast_disconnects_total", reason) }
+				within(t, timeout+soon, "the stalled peer is slow", func() bool { return ended("slow") == 1 })
 
-			vanish(network)
-			app.publish(t, "user-large", large)
-			within(t, ping+timeout+soon, "the others are gone", func() bool {
-				app.publish(t, "user-busy", "after")
-				return h.hub.Stats().Clients == len(here)
+				vanish(network)
+				app.publish(t, "user-large", large)
+				within(t, ping+timeout+soon, "the others are gone", func() bool {
+					app.publish(t, "user-busy", "after")
+					return h.hub.Stats().Clients == len(here)
+				})
+				h.wantMetrics(t, map[string]float64{
+					"usercast_disconnects_total" + reasonLabel("dead"): dead,
+					"usercast_disconnects_total":                       dead + 1,
+				})
+				app.publish(t, "user-*", "hello")
+				for _, p := range here {
+					p.want(t, "hello")
+				}
 			})
-			h.wantMetrics(t, map[string]float64{
-				"usercast_disconnects_total" + reasonLabel("dead"): dead,
-				"usercast_disconnects_total":                       dead + 1,
-			})
-			app.publish(t, "user-*", "hello")
-			for _, p := range here {
-				p.want(t, "hello")
-			}
-		})
-	}
+		}
+	})
 }
 
 // A remote opens streams from the far end of a network.

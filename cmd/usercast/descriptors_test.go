@@ -57,97 +57,102 @@ func fill(t *testing.T, public string) (streams []*page) {
 // A hub that is full tells newcomers so, however long they hold on to their
 // connections: these must not use up the descriptors that are left.
 func TestRefusedNewcomersDoNotUseUpDescriptors(t *testing.T) {
-	server := redistest.Start(t)
-	_, public, _ := serveWithDescriptors(t, server, "200")
-	fill(t, public)
-	for i := range 300 {
-		s, err := dialPage(public, "user=42")
-		if err != nil {
-			t.Fatalf("newcomer %d: %v", i, err)
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		_, public, _ := serveWithDescriptors(t, server, "200", writer)
+		fill(t, public)
+		for i := range 300 {
+			s, err := dialPage(public, "user=42")
+			if err != nil {
+				t.Fatalf("newcomer %d: %v", i, err)
+			}
+			defer s.close() // not before the end of the test
+			s.wantEvent(t, "busy", `{"reason":"clients"}`)
 		}
-		defer s.close() // not before the end of the test
-		s.wantEvent(t, "busy", `{"reason":"clients"}`)
-	}
-	if a := ask(t, "GET", "http://"+public+"/readyz"); a.code != 200 {
-		t.Errorf("/readyz of a full hub: %d", a.code)
-	}
+		if a := ask(t, "GET", "http://"+public+"/readyz"); a.code != 200 {
+			t.Errorf("/readyz of a full hub: %d", a.code)
+		}
+	})
 }
 
 // Whatever the descriptors have gone to, also with the limit of streams switched
 // off: newcomers are told "not now", Redis and metrics are still reached, and
 // all is well again when there is room.
 func TestHubWithoutDescriptorsRecovers(t *testing.T) {
-	for name, use := range map[string]struct {
-		flags []string
-		up    func(t *testing.T, public string) (free func())
-	}{
-		"streams without a limit": {[]string{"--max-clients", "0"}, func(t *testing.T, public string) func() {
-			streams := fill(t, public)
-			if len(streams) < 30 {
-				t.Errorf("64 descriptors are good for %d streams", len(streams))
-			}
-			return func() {
-				for _, s := range streams {
-					s.close()
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel()
+		for name, use := range map[string]struct {
+			flags []string
+			up    func(t *testing.T, public string) (free func())
+		}{
+			"streams without a limit": {[]string{"--max-clients", "0"}, func(t *testing.T, public string) func() {
+				streams := fill(t, public)
+				if len(streams) < 30 {
+					t.Errorf("64 descriptors are good for %d streams", len(streams))
 				}
-			}
-		}},
-		"half requests": {nil, func(t *testing.T, public string) func() {
-			var conns []net.Conn
-			for range 100 {
-				conn := dialRaw(t, public)
-				conn.Write([]byte("GET /events?user=42 HTTP/1.1\r\nHost: "))
-				conns = append(conns, conn)
-			}
-			return func() {
-				for _, c := range conns {
-					c.Close()
+				return func() {
+					for _, s := range streams {
+						s.close()
+					}
 				}
-			}
-		}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel() // mostly waits
-			server := redistest.Start(t)
-			app := newPublisher(t, server.Addr())
-			p, public, private := serveWithDescriptors(t, server, "64", append(use.flags, "--retry", "2s")...)
-			open, err := openPageAt(public, "user=7")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer open.close()
-			free := use.up(t, public)
-			before := scrape(t, "http://"+private+"/metrics").with("usercast_rejects_total", "clients")
-			s, err := dialPage(public, "user=42")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer s.close()
-			s.wantEvent(t, "busy", `{"reason":"clients"}`)
-			if m := scrape(t, "http://"+private+"/metrics"); m.with("usercast_rejects_total", "clients") < before+1 {
-				t.Error("the refusal is not counted")
-			}
-			// The link to Redis is made anew meanwhile.
-			app.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-			open.wantGap(t, "redis-reconnect")
-			app.publish(t, "user-7", "still here")
-			open.want(t, "still here")
-
-			free()
-			eventually(t, "there is room again", func() bool {
+			}},
+			"half requests": {nil, func(t *testing.T, public string) func() {
+				var conns []net.Conn
+				for range 100 {
+					conn := dialRaw(t, public)
+					conn.Write([]byte("GET /events?user=42 HTTP/1.1\r\nHost: "))
+					conns = append(conns, conn)
+				}
+				return func() {
+					for _, c := range conns {
+						c.Close()
+					}
+				}
+			}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // mostly waits
+				server := redistest.Start(t)
+				app := newPublisher(t, server.Addr())
+				p, public, private := serveWithDescriptors(t, server, "64", append(use.flags, writer, "--retry", "2s")...)
+				open, err := openPageAt(public, "user=7")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer open.close()
+				free := use.up(t, public)
+				before := scrape(t, "http://"+private+"/metrics").with("usercast_rejects_total", "clients")
 				s, err := dialPage(public, "user=42")
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer s.close()
-				e, fires, err := s.block()
-				return err == nil && !fires && e.name == "message"
+				s.wantEvent(t, "busy", `{"reason":"clients"}`)
+				if m := scrape(t, "http://"+private+"/metrics"); m.with("usercast_rejects_total", "clients") < before+1 {
+					t.Error("the refusal is not counted")
+				}
+				// The link to Redis is made anew meanwhile.
+				app.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+				open.wantGap(t, "redis-reconnect")
+				app.publish(t, "user-7", "still here")
+				open.want(t, "still here")
+
+				free()
+				eventually(t, "there is room again", func() bool {
+					s, err := dialPage(public, "user=42")
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer s.close()
+					e, fires, err := s.block()
+					return err == nil && !fires && e.name == "message"
+				})
+				select {
+				case <-p.exited:
+					t.Fatal("the program has ended")
+				default:
+				}
 			})
-			select {
-			case <-p.exited:
-				t.Fatal("the program has ended")
-			default:
-			}
-		})
-	}
+		}
+	})
 }

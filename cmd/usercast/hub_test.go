@@ -27,6 +27,17 @@ type liveHub struct {
 	err   error         // what it returned
 }
 
+// writers runs a test with each kind of --writer, as a flag for its hub: a fault, or the
+// end of a stream, is the same with all of them. A short run makes do with the default.
+func writers(t *testing.T, test func(t *testing.T, writer string)) {
+	for _, kind := range []string{writerAuto, writerPortable} {
+		if testing.Short() && kind != writerAuto {
+			continue
+		}
+		t.Run(kind, func(t *testing.T) { test(t, "--writer="+kind) })
+	}
+}
+
 // startHub starts a hub with the flags of serve, and waits for its subscription.
 func startHub(t *testing.T, server *redistest.Server, flags ...string) *liveHub {
 	t.Helper()

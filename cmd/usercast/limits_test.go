@@ -13,115 +13,125 @@ import (
 )
 
 func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server, "--ping-interval", "10m") // at a ping it would show at last
-	for name, leave := range map[string]func(*net.TCPConn) error{
-		"closed":      (*net.TCPConn).Close,
-		"half-closed": (*net.TCPConn).CloseWrite,
-		"reset": func(c *net.TCPConn) error {
-			c.SetLinger(0)
-			return c.Close()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			pages := h.openPages(t, 10, func(int) string { return "user=42" })
-			closed := h.scrape(t).with("usercast_disconnects_total", "closed")
-			for _, p := range pages[:4] {
-				if err := leave(p.conn.(*net.TCPConn)); err != nil {
-					t.Fatal(err)
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--ping-interval", "10m") // at a ping it would show at last
+		for name, leave := range map[string]func(*net.TCPConn) error{
+			"closed":      (*net.TCPConn).Close,
+			"half-closed": (*net.TCPConn).CloseWrite,
+			"reset": func(c *net.TCPConn) error {
+				c.SetLinger(0)
+				return c.Close()
+			},
+		} {
+			t.Run(name, func(t *testing.T) {
+				pages := h.openPages(t, 10, func(int) string { return "user=42" })
+				closed := h.scrape(t).with("usercast_disconnects_total", "closed")
+				for _, p := range pages[:4] {
+					if err := leave(p.conn.(*net.TCPConn)); err != nil {
+						t.Fatal(err)
+					}
 				}
-			}
-			h.wantMetrics(t, map[string]float64{
-				"usercast_clients": 6, "usercast_users": 1,
-				"usercast_disconnects_total" + reasonLabel("closed"): closed + 4,
+				h.wantMetrics(t, map[string]float64{
+					"usercast_clients": 6, "usercast_users": 1,
+					"usercast_disconnects_total" + reasonLabel("closed"): closed + 4,
+				})
+				for _, p := range pages {
+					p.close()
+				}
+				h.wantMetrics(t, map[string]float64{"usercast_clients": 0, "usercast_users": 0})
 			})
-			for _, p := range pages {
-				p.close()
-			}
-			h.wantMetrics(t, map[string]float64{"usercast_clients": 0, "usercast_users": 0})
-		})
-	}
+		}
+	})
 }
 
 func TestQuietStreamIsPinged(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server, "--ping-interval", "200ms")
-	app := newPublisher(t, server.Addr())
-	p := h.openPage(t, "user=42")
-	seen := h.openPage(t, "user=42&ping=event")
-	seen.wantEvent(t, "ping", "{}")
-	if p.block(); p.comments != 1 {
-		t.Error("a quiet stream gets no comment")
-	}
-	// The position moves on with what others got.
-	before := p.lastID
-	app.publish(t, "user-7", "for somebody else")
-	eventually(t, "the position is told", func() bool {
-		e, fires, err := p.block()
-		if fires || err != nil {
-			t.Fatalf("got %+v, %v", e, err)
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--ping-interval", "200ms")
+		app := newPublisher(t, server.Addr())
+		p := h.openPage(t, "user=42")
+		seen := h.openPage(t, "user=42&ping=event")
+		seen.wantEvent(t, "ping", "{}")
+		if p.block(); p.comments != 1 {
+			t.Error("a quiet stream gets no comment")
 		}
-		return p.lastID != before
+		// The position moves on with what others got.
+		before := p.lastID
+		app.publish(t, "user-7", "for somebody else")
+		eventually(t, "the position is told", func() bool {
+			e, fires, err := p.block()
+			if fires || err != nil {
+				t.Fatalf("got %+v, %v", e, err)
+			}
+			return p.lastID != before
+		})
+		// From there nothing is missing.
+		back := h.openPage(t, "user=42", "Last-Event-ID: "+p.lastID)
+		app.publish(t, "user-42", "hello")
+		back.want(t, "hello")
 	})
-	// From there nothing is missing.
-	back := h.openPage(t, "user=42", "Last-Event-ID: "+p.lastID)
-	app.publish(t, "user-42", "hello")
-	back.want(t, "hello")
 }
 
 func TestMaxAgeEndsAStreamCleanly(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server, "--max-age", "500ms", "--retry", "2s")
-	start := time.Now()
-	for range 3 {
-		p := h.openPage(t, "user=42")
-		p.retry = 0
-		p.wantEvent(t, "bye", `{"reason":"max_age"}`)
-		p.wantEnd(t)
-		if age := time.Since(start); age < 400*time.Millisecond {
-			t.Errorf("ended after %v, want 500 ms ± 20 %%", age)
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--max-age", "500ms", "--retry", "2s")
+		start := time.Now()
+		for range 3 {
+			p := h.openPage(t, "user=42")
+			p.retry = 0
+			p.wantEvent(t, "bye", `{"reason":"max_age"}`)
+			p.wantEnd(t)
+			if age := time.Since(start); age < 400*time.Millisecond {
+				t.Errorf("ended after %v, want 500 ms ± 20 %%", age)
+			}
+			if p.retry < time.Second || p.retry > 3*time.Second {
+				t.Errorf("retry %v, want 2 s ± 50 %%", p.retry)
+			}
+			start = time.Now()
 		}
-		if p.retry < time.Second || p.retry > 3*time.Second {
-			t.Errorf("retry %v, want 2 s ± 50 %%", p.retry)
+		if s := h.hub.Stats(); s.Disconnects[hub.ErrMaxAge] != 3 {
+			t.Errorf("disconnects: %v, want 3 of max_age", s.Disconnects)
 		}
-		start = time.Now()
-	}
-	if s := h.hub.Stats(); s.Disconnects[hub.ErrMaxAge] != 3 {
-		t.Errorf("disconnects: %v, want 3 of max_age", s.Disconnects)
-	}
+	})
 }
 
 // A browser is told "not now" inside a stream, since an error status would end
 // its EventSource for good; anybody else gets a status.
 func TestRefusals(t *testing.T) {
-	for _, test := range []struct {
-		flag, reason string
-		code         int
-	}{
-		{"--max-clients", "clients", 503},
-		{"--max-clients-per-user", "user-limit", 429},
-	} {
-		t.Run(test.reason, func(t *testing.T) {
+	writers(t, func(t *testing.T, writer string) {
+		for _, test := range []struct {
+			flag, reason string
+			code         int
+		}{
+			{"--max-clients", "clients", 503},
+			{"--max-clients-per-user", "user-limit", 429},
+		} {
+			t.Run(test.reason, func(t *testing.T) {
+				server := redistest.Start(t)
+				h := startHub(t, server, writer, test.flag, "2", "--retry", "2s")
+				first := h.openPage(t, "user=42")
+				h.openPage(t, "user=42")
+				h.refuses(t, test.reason, test.code)
+				if test.reason == "user-limit" {
+					h.openPage(t, "user=7")
+				}
+				h.wantMetrics(t, map[string]float64{"usercast_rejects_total" + reasonLabel(test.reason): 3, "usercast_rejects_total": 3})
+				first.close()
+				eventually(t, "there is room", func() bool { return h.hub.Stats().Disconnects[hub.ErrClosed] == 1 })
+				p := h.openPage(t, "user=42")
+				newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
+				p.want(t, "hello")
+			})
+		}
+		t.Run("off", func(t *testing.T) {
 			server := redistest.Start(t)
-			h := startHub(t, server, test.flag, "2", "--retry", "2s")
-			first := h.openPage(t, "user=42")
-			h.openPage(t, "user=42")
-			h.refuses(t, test.reason, test.code)
-			if test.reason == "user-limit" {
-				h.openPage(t, "user=7")
-			}
-			h.wantMetrics(t, map[string]float64{"usercast_rejects_total" + reasonLabel(test.reason): 3, "usercast_rejects_total": 3})
-			first.close()
-			eventually(t, "there is room", func() bool { return h.hub.Stats().Disconnects[hub.ErrClosed] == 1 })
-			p := h.openPage(t, "user=42")
-			newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
-			p.want(t, "hello")
+			h := startHub(t, server, writer, "--max-clients", "0", "--max-clients-per-user", "0")
+			h.openPages(t, 100, func(int) string { return "user=42" })
 		})
-	}
-	t.Run("off", func(t *testing.T) {
-		server := redistest.Start(t)
-		h := startHub(t, server, "--max-clients", "0", "--max-clients-per-user", "0")
-		h.openPages(t, 100, func(int) string { return "user=42" })
 	})
 }
 

@@ -40,99 +40,108 @@ func TestOneSubscriptionForFiveThousandStreams(t *testing.T) {
 }
 
 func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
-	const users, perUser = 200, 100
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	app := newPublisher(t, server.Addr())
-	pages := h.openPages(t, users, func(i int) string { return fmt.Sprintf("user=%d", i) })
+	writers(t, func(t *testing.T, writer string) {
+		const users, perUser = 200, 100
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		app := newPublisher(t, server.Addr())
+		pages := h.openPages(t, users, func(i int) string { return fmt.Sprintf("user=%d", i) })
 
-	received := expectNumbers(pages, perUser)
-	app.burst(t, users*perUser, func(i int) (string, string) {
-		return fmt.Sprintf("user-%d:n", i%users), strconv.Itoa(i / users)
-	})
-	received(t)
-	// What comes next is new: nothing came twice.
-	app.publish(t, "user-*", "last")
-	for _, p := range pages {
-		p.want(t, "last")
-	}
-	h.wantMetrics(t, map[string]float64{
-		"usercast_messages_received_total": users*perUser + 1,
-		"usercast_deliveries_total":        users * (perUser + 1),
-		"usercast_disconnects_total":       0,
+		received := expectNumbers(pages, perUser)
+		app.burst(t, users*perUser, func(i int) (string, string) {
+			return fmt.Sprintf("user-%d:n", i%users), strconv.Itoa(i / users)
+		})
+		received(t)
+		// What comes next is new: nothing came twice.
+		app.publish(t, "user-*", "last")
+		for _, p := range pages {
+			p.want(t, "last")
+		}
+		h.wantMetrics(t, map[string]float64{
+			"usercast_messages_received_total": users*perUser + 1,
+			"usercast_deliveries_total":        users * (perUser + 1),
+			"usercast_disconnects_total":       0,
+		})
 	})
 }
 
 // A stream's queue has room for what a pipelining app sends at once.
 func TestBurstEndsNoHealthyStream(t *testing.T) {
-	const streams, burst = 50, 1000
-	server := redistest.Start(t)
-	for name, channel := range map[string]func(i int) string{
-		"one user after the other": func(i int) string { return fmt.Sprintf("user-%d", i/burst) },
-		"all users in turn":        func(i int) string { return fmt.Sprintf("user-%d", i%streams) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			h := startHub(t, server)
-			app := newPublisher(t, server.Addr())
-			pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-			received := expectNumbers(pages, burst)
-			sent := make(map[string]int)
-			app.burst(t, streams*burst, func(i int) (string, string) {
-				c := channel(i)
-				sent[c]++
-				return c, strconv.Itoa(sent[c] - 1)
+	writers(t, func(t *testing.T, writer string) {
+		const streams, burst = 50, 1000
+		server := redistest.Start(t)
+		for name, channel := range map[string]func(i int) string{
+			"one user after the other": func(i int) string { return fmt.Sprintf("user-%d", i/burst) },
+			"all users in turn":        func(i int) string { return fmt.Sprintf("user-%d", i%streams) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				h := startHub(t, server, writer)
+				app := newPublisher(t, server.Addr())
+				pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+				received := expectNumbers(pages, burst)
+				sent := make(map[string]int)
+				app.burst(t, streams*burst, func(i int) (string, string) {
+					c := channel(i)
+					sent[c]++
+					return c, strconv.Itoa(sent[c] - 1)
+				})
+				received(t)
+				h.wantMetrics(t, map[string]float64{"usercast_clients": streams, "usercast_deliveries_total": streams * burst})
 			})
-			received(t)
-			h.wantMetrics(t, map[string]float64{"usercast_clients": streams, "usercast_deliveries_total": streams * burst})
-		})
-	}
+		}
+	})
 }
 
 // The same when each message goes to all: a broadcast is work for every stream.
 func TestBurstOfBroadcastsEndsNoHealthyStream(t *testing.T) {
-	const streams, burst = 50, 1000
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	app := newPublisher(t, server.Addr())
-	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	received := expectNumbers(pages, burst)
-	app.burst(t, burst, func(i int) (string, string) { return "user-*", strconv.Itoa(i) })
-	received(t)
+	writers(t, func(t *testing.T, writer string) {
+		const streams, burst = 50, 1000
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		app := newPublisher(t, server.Addr())
+		pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		received := expectNumbers(pages, burst)
+		app.burst(t, burst, func(i int) (string, string) { return "user-*", strconv.Itoa(i) })
+		received(t)
+	})
 }
 
 // A page that stops reading costs its own stream, not its neighbours'.
 func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server, "--write-timeout", "2s", "--send-buffer", "4096")
-	app := newPublisher(t, server.Addr())
-	healthy := h.openPage(t, "user=42")
-	stopped := h.openPage(t, "user=42")
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--write-timeout", "2s", "--send-buffer", "4096")
+		app := newPublisher(t, server.Addr())
+		healthy := h.openPage(t, "user=42")
+		stopped := h.openPage(t, "user=42")
 
-	// More than the kernel's buffers take, far less than the queue's bound.
-	const messages, length = 40, 20_000
-	large := strings.Repeat("x", length)
-	go func() {
+		// More than the kernel's buffers take, far less than the queue's bound.
+		const messages, length = 40, 20_000
+		large := strings.Repeat("x", length)
+		go func() {
+			for range messages {
+				healthy.expect("message", large)
+			}
+		}()
 		for range messages {
-			healthy.expect("message", large)
+			app.publish(t, "user-42", large)
 		}
-	}()
-	for range messages {
-		app.publish(t, "user-42", large)
-	}
-	eventually(t, "the stopped stream has ended", func() bool { return h.hub.Stats().Clients == 1 })
-	if s := h.hub.Stats(); s.Disconnects[hub.ErrSlow] != 1 {
-		t.Errorf("disconnects: %v, want one slow", s.Disconnects)
-	}
-	for {
-		_, err := stopped.next()
-		if err == nil {
-			continue
+		eventually(t, "the stopped stream has ended", func() bool { return h.hub.Stats().Clients == 1 })
+		if s := h.hub.Stats(); s.Disconnects[hub.ErrSlow] != 1 {
+			t.Errorf("disconnects: %v, want one slow", s.Disconnects)
 		}
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error("the connection of the stopped stream was not closed")
+		for {
+			_, err := stopped.next()
+			if err == nil {
+				continue
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection of the stopped stream was not closed")
+			}
+			break
 		}
-		break
-	}
+	})
 }
 
 // expectNumbers reads all pages at once; what it returns waits for them.

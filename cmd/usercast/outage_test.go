@@ -11,74 +11,79 @@ import (
 )
 
 func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
-	const streams = 1000
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	before := newPublisher(t, server.Addr())
-	before.publish(t, "user-*", "before")
-	each(t, streams, func(i int) error { return pages[i].expect("message", "before") })
+	writers(t, func(t *testing.T, writer string) {
+		const streams = 1000
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		before := newPublisher(t, server.Addr())
+		before.publish(t, "user-*", "before")
+		each(t, streams, func(i int) error { return pages[i].expect("message", "before") })
 
-	server.Kill()
-	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
-	if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
-		t.Errorf("/readyz is %d while Redis is away: a balancer would end every EventSource for good", a.code)
-	}
-	if a := ask(t, "GET", h.private("/readyz")); a.code != 200 || a.feeds(t)[0].Connected {
-		t.Errorf("the admin listener tells of no outage: %d %s", a.code, a.body)
-	}
-	h.wantMetrics(t, map[string]float64{"usercast_redis_connected": 0})
+		server.Kill()
+		eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
+		if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
+			t.Errorf("/readyz is %d while Redis is away: a balancer would end every EventSource for good", a.code)
+		}
+		if a := ask(t, "GET", h.private("/readyz")); a.code != 200 || a.feeds(t)[0].Connected {
+			t.Errorf("the admin listener tells of no outage: %d %s", a.code, a.body)
+		}
+		h.wantMetrics(t, map[string]float64{"usercast_redis_connected": 0})
 
-	server.Restart()
-	within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.feeds[0].Stats().Generation == 2 })
-	after := newPublisher(t, server.Addr())
-	after.publish(t, "user-*", "to all")
-	for i := range streams {
-		after.publish(t, fmt.Sprintf("user-%d", i), fmt.Sprint("after ", i))
-	}
-	each(t, streams, func(i int) error {
-		if err := pages[i].expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
-			return err
+		server.Restart()
+		within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.feeds[0].Stats().Generation == 2 })
+		after := newPublisher(t, server.Addr())
+		after.publish(t, "user-*", "to all")
+		for i := range streams {
+			after.publish(t, fmt.Sprintf("user-%d", i), fmt.Sprint("after ", i))
 		}
-		if err := pages[i].expect("message", "to all"); err != nil {
-			return err
-		}
-		return pages[i].expect("message", fmt.Sprint("after ", i))
-	})
-	h.wantMetrics(t, map[string]float64{
-		"usercast_clients":        streams,
-		"usercast_connects_total": streams, // nobody has left and come back
-		"usercast_gaps_total" + reasonLabel("redis-reconnect"): streams,
-		"usercast_redis_reconnects_total":                      1,
-		"usercast_redis_connected":                             1,
+		each(t, streams, func(i int) error {
+			if err := pages[i].expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
+				return err
+			}
+			if err := pages[i].expect("message", "to all"); err != nil {
+				return err
+			}
+			return pages[i].expect("message", fmt.Sprint("after ", i))
+		})
+		h.wantMetrics(t, map[string]float64{
+			"usercast_clients":        streams,
+			"usercast_connects_total": streams, // nobody has left and come back
+			"usercast_gaps_total" + reasonLabel("redis-reconnect"): streams,
+			"usercast_redis_reconnects_total":                      1,
+			"usercast_redis_connected":                             1,
+		})
 	})
 }
 
 // A stream with nothing else to get hears of the gap too, in time, and not at
 // the same moment as all the others.
 func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
-	const streams = 600
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	server.Restart()
-	heard := make(chan time.Time, streams)
-	for _, p := range pages {
-		go func() {
-			if err := p.expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
-				t.Error(err)
-			}
-			heard <- time.Now()
-		}()
-	}
-	first := <-heard
-	last := first
-	for range streams - 1 {
-		last = <-heard
-	}
-	if over := last.Sub(first); over < 300*time.Millisecond || over > gapSpread+2*time.Second {
-		t.Errorf("%d pages refetch within %v", streams, over)
-	}
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		const streams = 600
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		server.Restart()
+		heard := make(chan time.Time, streams)
+		for _, p := range pages {
+			go func() {
+				if err := p.expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
+					t.Error(err)
+				}
+				heard <- time.Now()
+			}()
+		}
+		first := <-heard
+		last := first
+		for range streams - 1 {
+			last = <-heard
+		}
+		if over := last.Sub(first); over < 300*time.Millisecond || over > gapSpread+2*time.Second {
+			t.Errorf("%d pages refetch within %v", streams, over)
+		}
+	})
 }
 
 func TestHubStartsWithoutRedis(t *testing.T) {
@@ -125,43 +130,45 @@ func TestHubStartsWithoutRedis(t *testing.T) {
 // The promise: whatever happens to the subscription, what a page has not got is
 // announced, in its place.
 func TestNothingIsMissedUnannounced(t *testing.T) {
-	const streams, cuts = 30, 4
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	app := newPublisher(t, server.Addr())
-	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	missed := make(chan int, streams)
-	for _, p := range pages {
-		go func() {
-			n, err := p.countMissed()
-			if err != nil {
-				t.Error(err)
-			}
-			missed <- n
-		}()
-	}
-	operator := newPublisher(t, server.Addr())
-	n := 0
-	for generation := range cuts {
-		operator.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-		for h.feeds[0].Stats().Generation < uint64(generation+2) {
-			app.do(t, "PUBLISH", "user-*", fmt.Sprint(n)) // perhaps to nobody
-			n++
+	writers(t, func(t *testing.T, writer string) {
+		const streams, cuts = 30, 4
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		app := newPublisher(t, server.Addr())
+		pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		missed := make(chan int, streams)
+		for _, p := range pages {
+			go func() {
+				n, err := p.countMissed()
+				if err != nil {
+					t.Error(err)
+				}
+				missed <- n
+			}()
 		}
-	}
-	h.waitUntilSubscribed(t, cuts+1)
-	app.publish(t, "user-*", "last")
-	total := 0
-	for range pages {
-		total += <-missed
-	}
-	if total == 0 {
-		t.Error("nothing was missed at all: this proves nothing")
-	}
-	h.wantMetrics(t, map[string]float64{
-		"usercast_gaps_total":             streams * cuts,
-		"usercast_clients":                streams,
-		"usercast_redis_reconnects_total": cuts,
+		operator := newPublisher(t, server.Addr())
+		n := 0
+		for generation := range cuts {
+			operator.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+			for h.feeds[0].Stats().Generation < uint64(generation+2) {
+				app.do(t, "PUBLISH", "user-*", fmt.Sprint(n)) // perhaps to nobody
+				n++
+			}
+		}
+		h.waitUntilSubscribed(t, cuts+1)
+		app.publish(t, "user-*", "last")
+		total := 0
+		for range pages {
+			total += <-missed
+		}
+		if total == 0 {
+			t.Error("nothing was missed at all: this proves nothing")
+		}
+		h.wantMetrics(t, map[string]float64{
+			"usercast_gaps_total":             streams * cuts,
+			"usercast_clients":                streams,
+			"usercast_redis_reconnects_total": cuts,
+		})
 	})
 }
 

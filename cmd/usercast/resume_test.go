@@ -148,56 +148,60 @@ func TestQuietStreamResumesFromItsPing(t *testing.T) {
 
 // A page that was away during an outage hears of it in its place.
 func TestGapIsReplayedInItsPlace(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	p := h.openPage(t, "user=42")
-	id := p.lastID
-	p.close()
-	newPublisher(t, server.Addr()).publish(t, "user-42", "before")
-	h.wantMetrics(t, map[string]float64{"usercast_messages_received_total": 1}) // or Redis may die with it
-	server.Restart()
-	h.waitUntilSubscribed(t, 2)
-	newPublisher(t, server.Addr()).publish(t, "user-42", "after")
-	back := h.openPage(t, "user=42", "Last-Event-ID: "+id)
-	back.want(t, "before")
-	back.wantGap(t, "redis-reconnect")
-	back.want(t, "after")
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		p := h.openPage(t, "user=42")
+		id := p.lastID
+		p.close()
+		newPublisher(t, server.Addr()).publish(t, "user-42", "before")
+		h.wantMetrics(t, map[string]float64{"usercast_messages_received_total": 1}) // or Redis may die with it
+		server.Restart()
+		h.waitUntilSubscribed(t, 2)
+		newPublisher(t, server.Addr()).publish(t, "user-42", "after")
+		back := h.openPage(t, "user=42", "Last-Event-ID: "+id)
+		back.want(t, "before")
+		back.wantGap(t, "redis-reconnect")
+		back.want(t, "after")
+	})
 }
 
 // Streams come and go while messages flow: none is lost or doubled on the way from
 // replay to queue.
 func TestResumeWhileMessagesFlow(t *testing.T) {
-	const pages, messages = 20, 5000
-	server := redistest.Start(t)
-	h := startHub(t, server, "--history-per-user", "5000")
-	app := newPublisher(t, server.Addr())
-	open := h.openPages(t, pages, func(int) string { return "user=42" })
-	read := func(i int) error {
-		p := open[i]
-		for n := range messages {
-			if err := p.expect("message", fmt.Sprint(n)); err != nil {
-				return err
-			}
-			if n%(500+i) == 100 {
-				id := p.lastID
-				p.close()
-				var err error
-				if p, err = openPageAt(h.PublicAddr(), "user=42", "Last-Event-ID: "+id); err != nil {
+	writers(t, func(t *testing.T, writer string) {
+		const pages, messages = 20, 5000
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--history-per-user", "5000")
+		app := newPublisher(t, server.Addr())
+		open := h.openPages(t, pages, func(int) string { return "user=42" })
+		read := func(i int) error {
+			p := open[i]
+			for n := range messages {
+				if err := p.expect("message", fmt.Sprint(n)); err != nil {
 					return err
 				}
-				defer p.close()
+				if n%(500+i) == 100 {
+					id := p.lastID
+					p.close()
+					var err error
+					if p, err = openPageAt(h.PublicAddr(), "user=42", "Last-Event-ID: "+id); err != nil {
+						return err
+					}
+					defer p.close()
+				}
+			}
+			return nil
+		}
+		errs := make(chan error, pages)
+		for i := range pages {
+			go func() { errs <- read(i) }()
+		}
+		app.burst(t, messages, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
+		for range pages {
+			if err := <-errs; err != nil {
+				t.Error(err)
 			}
 		}
-		return nil
-	}
-	errs := make(chan error, pages)
-	for i := range pages {
-		go func() { errs <- read(i) }()
-	}
-	app.burst(t, messages, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
-	for range pages {
-		if err := <-errs; err != nil {
-			t.Error(err)
-		}
-	}
+	})
 }

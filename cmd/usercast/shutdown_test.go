@@ -21,85 +21,88 @@ import (
 )
 
 func TestTerminationDrains(t *testing.T) {
-	const (
-		streams = 60
-		delay   = time.Second
-		over    = time.Second
-		slack   = 5 * time.Second // of a loaded machine
-	)
-	server := redistest.Start(t)
-	h := startHub(t, server, "--drain-delay", delay.String(), "--drain", over.String(), "--retry", "2s")
-	app := newPublisher(t, server.Addr())
-	pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i+100) })
-	health := dialRaw(t, h.PublicAddr()) // a balancer's, which stays open
+	writers(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		const (
+			streams = 60
+			delay   = time.Second
+			over    = time.Second
+			slack   = 5 * time.Second // of a loaded machine
+		)
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--drain-delay", delay.String(), "--drain", over.String(), "--retry", "2s")
+		app := newPublisher(t, server.Addr())
+		pages := h.openPages(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i+100) })
+		health := dialRaw(t, h.PublicAddr()) // a balancer's, which stays open
 
-	start := time.Now()
-	h.stop(errTerminate)
-	within(t, delay/2, "/readyz is red", func() bool {
-		return ask(t, "GET", h.public("/readyz")).code == 503 && strings.Contains(ask(t, "GET", h.private("/readyz")).body, `"why":"stopping"`)
-	})
-	if a := ask(t, "GET", h.public("/livez")); a.code != 200 {
-		t.Errorf("/livez while draining: %d", a.code)
-	}
-	h.refuses(t, "draining", 503)
-	app.publish(t, "user-*", "until the end") // streams work on
-
-	// Newcomers are answered to the last moment.
-	stop := make(chan struct{})
-	answers := make(chan error, 1)
-	go func() { answers <- newcomers(h.PublicAddr(), stop) }()
-
-	ends := make([]time.Duration, streams)
-	retries := make(map[time.Duration]bool)
-	var mu sync.Mutex
-	each(t, streams, func(i int) error { return pages[i].expect("message", "until the end") })
-	var wg sync.WaitGroup
-	for i, p := range pages {
-		wg.Go(func() {
-			err := p.expect("bye", `{"reason":"draining"}`)
-			ends[i] = time.Since(start)
-			if err == nil {
-				if e, end := p.next(); !errors.Is(end, io.EOF) {
-					err = fmt.Errorf("after bye: %+v, %w", e, end)
-				}
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			retries[p.retry] = true
-			if err != nil || p.retry < time.Second || p.retry > 3*time.Second {
-				t.Errorf("stream %d: %v, retry %v", i, err, p.retry)
-			}
+		start := time.Now()
+		h.stop(errTerminate)
+		within(t, delay/2, "/readyz is red", func() bool {
+			return ask(t, "GET", h.public("/readyz")).code == 503 && strings.Contains(ask(t, "GET", h.private("/readyz")).body, `"why":"stopping"`)
 		})
-	}
-	wg.Wait()
-	close(stop)
-	if err := <-answers; err != nil {
-		t.Errorf("a newcomer during the drain: %v", err)
-	}
-	h.wait(t)
+		if a := ask(t, "GET", h.public("/livez")); a.code != 200 {
+			t.Errorf("/livez while draining: %d", a.code)
+		}
+		h.refuses(t, "draining", 503)
+		app.publish(t, "user-*", "until the end") // streams work on
 
-	slices.Sort(ends)
-	if ends[0] < delay {
-		t.Errorf("a stream ended %v after the signal, within the delay", ends[0])
-	}
-	if last := ends[streams-1]; last > delay+over+slack {
-		t.Errorf("the last stream ended after %v", last)
-	}
-	if spread := ends[streams*9/10] - ends[streams/10]; spread < over/2 {
-		t.Errorf("most streams ended within %v, want them evenly over %v", spread, over)
-	}
-	if len(retries) < streams/2 {
-		t.Errorf("%d pages come back at %d different times", streams, len(retries))
-	}
-	if s := h.hub.Stats(); s.Disconnects[hub.ErrDrain] != streams {
-		t.Errorf("disconnects: %v, want %d of drain", s.Disconnects, streams)
-	}
-	if _, err := bufio.NewReader(health).ReadByte(); !errors.Is(err, io.EOF) {
-		t.Errorf("an idle connection after the end: %v", err)
-	}
-	if _, err := net.Dial("tcp", h.PublicAddr()); err == nil {
-		t.Error("the listener is still there after Run")
-	}
+		// Newcomers are answered to the last moment.
+		stop := make(chan struct{})
+		answers := make(chan error, 1)
+		go func() { answers <- newcomers(h.PublicAddr(), stop) }()
+
+		ends := make([]time.Duration, streams)
+		retries := make(map[time.Duration]bool)
+		var mu sync.Mutex
+		each(t, streams, func(i int) error { return pages[i].expect("message", "until the end") })
+		var wg sync.WaitGroup
+		for i, p := range pages {
+			wg.Go(func() {
+				err := p.expect("bye", `{"reason":"draining"}`)
+				ends[i] = time.Since(start)
+				if err == nil {
+					if e, end := p.next(); !errors.Is(end, io.EOF) {
+						err = fmt.Errorf("after bye: %+v, %w", e, end)
+					}
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				retries[p.retry] = true
+				if err != nil || p.retry < time.Second || p.retry > 3*time.Second {
+					t.Errorf("stream %d: %v, retry %v", i, err, p.retry)
+				}
+			})
+		}
+		wg.Wait()
+		close(stop)
+		if err := <-answers; err != nil {
+			t.Errorf("a newcomer during the drain: %v", err)
+		}
+		h.wait(t)
+
+		slices.Sort(ends)
+		if ends[0] < delay {
+			t.Errorf("a stream ended %v after the signal, within the delay", ends[0])
+		}
+		if last := ends[streams-1]; last > delay+over+slack {
+			t.Errorf("the last stream ended after %v", last)
+		}
+		if spread := ends[streams*9/10] - ends[streams/10]; spread < over/2 {
+			t.Errorf("most streams ended within %v, want them evenly over %v", spread, over)
+		}
+		if len(retries) < streams/2 {
+			t.Errorf("%d pages come back at %d different times", streams, len(retries))
+		}
+		if s := h.hub.Stats(); s.Disconnects[hub.ErrDrain] != streams {
+			t.Errorf("disconnects: %v, want %d of drain", s.Disconnects, streams)
+		}
+		if _, err := bufio.NewReader(health).ReadByte(); !errors.Is(err, io.EOF) {
+			t.Errorf("an idle connection after the end: %v", err)
+		}
+		if _, err := net.Dial("tcp", h.PublicAddr()); err == nil {
+			t.Error("the listener is still there after Run")
+		}
+	})
 }
 
 // newcomers asks for streams until stop is closed; each must be told "not now".
@@ -129,101 +132,109 @@ func newcomers(addr string, stop <-chan struct{}) error {
 
 // SIGINT is a developer's: no delay, no spreading.
 func TestInterruptStopsAtOnce(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server, "--drain-delay", "1h", "--drain", "1h")
-	pages := h.openPages(t, 50, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	h.stop(errInterrupt)
-	for _, p := range pages {
-		p.wantEvent(t, "bye", `{"reason":"draining"}`)
-		p.wantEnd(t)
-	}
-	select {
-	case <-h.ended:
-	case <-time.After(soon):
-		t.Fatal("Run goes on")
-	}
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--drain-delay", "1h", "--drain", "1h")
+		pages := h.openPages(t, 50, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		h.stop(errInterrupt)
+		for _, p := range pages {
+			p.wantEvent(t, "bye", `{"reason":"draining"}`)
+			p.wantEnd(t)
+		}
+		select {
+		case <-h.ended:
+		case <-time.After(soon):
+			t.Fatal("Run goes on")
+		}
+	})
 }
 
 // The time for draining is a bound, not a sentence.
 func TestDrainEndsWhenNoStreamIsLeft(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server, "--drain-delay", "0", "--drain", "1h")
-	pages := h.openPages(t, 20, func(i int) string { return fmt.Sprintf("user=%d", i) })
-	h.stop(errTerminate)
-	eventually(t, "the hub drains", func() bool { return len(h.log.lines("msg=stopping")) == 1 })
-	for _, p := range pages {
-		p.close() // the browsers leave by themselves
-	}
-	select {
-	case <-h.ended:
-	case <-time.After(soon):
-		t.Fatal("Run goes on although no stream is left")
-	}
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		h := startHub(t, server, writer, "--drain-delay", "0", "--drain", "1h")
+		pages := h.openPages(t, 20, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		h.stop(errTerminate)
+		eventually(t, "the hub drains", func() bool { return len(h.log.lines("msg=stopping")) == 1 })
+		for _, p := range pages {
+			p.close() // the browsers leave by themselves
+		}
+		select {
+		case <-h.ended:
+		case <-time.After(soon):
+			t.Fatal("Run goes on although no stream is left")
+		}
+	})
 }
 
 // What is queued is still written before the goodbye.
 func TestGoodbyeComesAfterAllMessages(t *testing.T) {
-	server := redistest.Start(t)
-	h := startHub(t, server)
-	app := newPublisher(t, server.Addr())
-	pages := h.openPages(t, 10, func(int) string { return "user=42" })
-	app.burst(t, 500, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
-	eventually(t, "the hub has them all", func() bool { return h.feeds[0].Stats().Received == 500 })
-	h.stop(errInterrupt)
-	for _, p := range pages {
-		if err := p.expectNumbers(500); err != nil {
-			t.Fatal(err)
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		h := startHub(t, server, writer)
+		app := newPublisher(t, server.Addr())
+		pages := h.openPages(t, 10, func(int) string { return "user=42" })
+		app.burst(t, 500, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
+		eventually(t, "the hub has them all", func() bool { return h.feeds[0].Stats().Received == 500 })
+		h.stop(errInterrupt)
+		for _, p := range pages {
+			if err := p.expectNumbers(500); err != nil {
+				t.Fatal(err)
+			}
+			p.wantEvent(t, "bye", `{"reason":"draining"}`)
+			p.wantEnd(t)
 		}
-		p.wantEvent(t, "bye", `{"reason":"draining"}`)
-		p.wantEnd(t)
-	}
+	})
 }
 
 // Invariant 11, with every kind of connection there is.
 func TestNothingOutlivesRun(t *testing.T) {
-	server := redistest.Start(t)
-	plainClient.CloseIdleConnections()
-	running := goleak.IgnoreCurrent()
-	descriptors := openDescriptors(t)
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		plainClient.CloseIdleConnections()
+		running := goleak.IgnoreCurrent()
+		descriptors := openDescriptors(t)
 
-	h := startHub(t, server, "--write-timeout", "1s", "--send-buffer", "4096")
-	app := newPublisher(t, server.Addr())
-	pages := h.openPages(t, 20, func(int) string { return "user=42" })
-	var raw []net.Conn
-	for _, addr := range []string{h.PublicAddr(), h.AdminAddr()} {
-		for _, begin := range []string{
-			"",                                 // connected, says nothing
-			"GET /events?user=42 HTTP/1.1\r\n", // in the middle of its request
-			"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",                       // kept alive
-			"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", // HTTP/2, idle
-		} {
-			conn := dialRaw(t, addr)
-			io.WriteString(conn, begin)
-			raw = append(raw, conn)
+		h := startHub(t, server, writer, "--write-timeout", "1s", "--send-buffer", "4096")
+		app := newPublisher(t, server.Addr())
+		pages := h.openPages(t, 20, func(int) string { return "user=42" })
+		var raw []net.Conn
+		for _, addr := range []string{h.PublicAddr(), h.AdminAddr()} {
+			for _, begin := range []string{
+				"",                                 // connected, says nothing
+				"GET /events?user=42 HTTP/1.1\r\n", // in the middle of its request
+				"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",                       // kept alive
+				"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", // HTTP/2, idle
+			} {
+				conn := dialRaw(t, addr)
+				io.WriteString(conn, begin)
+				raw = append(raw, conn)
+			}
 		}
-	}
-	large := strings.Repeat("x", 100_000)
-	for range 5 { // nobody reads: writers are stuck in the middle
-		app.publish(t, "user-42", large)
-	}
-	server.Kill() // and the feed is between two attempts
-	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
-	h.stop(errInterrupt)
-	h.wait(t)
-	for _, p := range pages {
-		p.close()
-	}
-	for _, c := range append(raw, app.conn) {
-		c.Close()
-	}
+		large := strings.Repeat("x", 100_000)
+		for range 5 { // nobody reads: writers are stuck in the middle
+			app.publish(t, "user-42", large)
+		}
+		server.Kill() // and the feed is between two attempts
+		eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
+		h.stop(errInterrupt)
+		h.wait(t)
+		for _, p := range pages {
+			p.close()
+		}
+		for _, c := range append(raw, app.conn) {
+			c.Close()
+		}
 
-	if err := goleak.Find(running); err != nil {
-		t.Error(err)
-	}
-	eventually(t, "the connections are closed", func() bool { return openDescriptors(t) <= descriptors })
-	if n := h.hub.Stats().Clients; n != 0 {
-		t.Errorf("%d clients are left", n)
-	}
+		if err := goleak.Find(running); err != nil {
+			t.Error(err)
+		}
+		eventually(t, "the connections are closed", func() bool { return openDescriptors(t) <= descriptors })
+		if n := h.hub.Stats().Clients; n != 0 {
+			t.Errorf("%d clients are left", n)
+		}
+	})
 }
 
 // openDescriptors is how many sockets and files the process has; 0 where that

@@ -9,31 +9,33 @@ import (
 )
 
 func TestDisconnectReachesEveryHub(t *testing.T) {
-	server := redistest.Start(t)
-	here, there := startHub(t, server), startHub(t, server)
-	var theirs []*page
-	for _, h := range []*liveHub{here, there} {
-		theirs = append(theirs, h.openPage(t, "user=42"), h.openPage(t, "user=42&topic=a"))
-	}
-	other := there.openPage(t, "user=4")
-	if a := ask(t, "DELETE", here.private("/api/users/42")); a.code != 200 || a.body != `{"user":"42","heard":2}`+"\n" {
-		t.Errorf("answered with %d %s", a.code, a.body)
-	}
-	for _, p := range theirs {
-		p.wantEvent(t, "bye", `{"reason":"kicked"}`)
-		p.wantEnd(t)
-	}
-	app := newPublisher(t, server.Addr())
-	app.publish(t, "user-4", "still there")
-	other.want(t, "still there")
+	writers(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		here, there := startHub(t, server, writer), startHub(t, server, writer)
+		var theirs []*page
+		for _, h := range []*liveHub{here, there} {
+			theirs = append(theirs, h.openPage(t, "user=42"), h.openPage(t, "user=42&topic=a"))
+		}
+		other := there.openPage(t, "user=4")
+		if a := ask(t, "DELETE", here.private("/api/users/42")); a.code != 200 || a.body != `{"user":"42","heard":2}`+"\n" {
+			t.Errorf("answered with %d %s", a.code, a.body)
+		}
+		for _, p := range theirs {
+			p.wantEvent(t, "bye", `{"reason":"kicked"}`)
+			p.wantEnd(t)
+		}
+		app := newPublisher(t, server.Addr())
+		app.publish(t, "user-4", "still there")
+		other.want(t, "still there")
 
-	// The app may send the order itself.
-	app.publish(t, "usercast:user-control", `{"op":"disconnect","user":"4"}`)
-	other.wantEvent(t, "bye", `{"reason":"kicked"}`)
-	there.wantMetrics(t, map[string]float64{
-		"usercast_disconnects_total" + reasonLabel("kicked"): 3,
-		"usercast_control_received_total":                    2,
-		"usercast_messages_received_total":                   1, // orders are no messages
+		// The app may send the order itself.
+		app.publish(t, "usercast:user-control", `{"op":"disconnect","user":"4"}`)
+		other.wantEvent(t, "bye", `{"reason":"kicked"}`)
+		there.wantMetrics(t, map[string]float64{
+			"usercast_disconnects_total" + reasonLabel("kicked"): 3,
+			"usercast_control_received_total":                    2,
+			"usercast_messages_received_total":                   1, // orders are no messages
+		})
 	})
 }
 
