@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"testing"
 	"time"
@@ -146,14 +147,23 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 				missed <- n
 			}()
 		}
-		operator := newPublisher(t, server.Addr())
 		n := 0
+		number := func() string { n++; return fmt.Sprint(n - 1) }
 		for generation := range cuts {
-			operator.do(t, "CLIENT", "KILL", "TYPE", "pubsub")
-			for h.feeds[0].Stats().Generation < uint64(generation+2) {
-				app.do(t, "PUBLISH", "user-*", fmt.Sprint(n)) // perhaps to nobody
-				n++
+			// Redis does in one go what comes in one piece: nobody hears this one.
+			app.conn.SetDeadline(time.Now().Add(patience))
+			if _, err := io.WriteString(app.conn, command("CLIENT", "KILL", "TYPE", "pubsub")+command("PUBLISH", "user-*", number())); err != nil {
+				t.Fatal(err)
 			}
+			for _, what := range []string{"cut", "heard"} {
+				if got, err := app.reply(); err != nil || what == "heard" && got != "0" {
+					t.Fatalf("%s: %s, %v", what, got, err)
+				}
+			}
+			for h.feeds[0].Stats().Generation < uint64(generation+2) {
+				app.do(t, "PUBLISH", "user-*", number()) // perhaps to nobody
+			}
+			app.publish(t, "user-*", number()) // else it would not show that one is missing
 		}
 		h.waitUntilSubscribed(t, cuts+1)
 		app.publish(t, "user-*", "last")
@@ -161,8 +171,8 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 		for range pages {
 			total += <-missed
 		}
-		if total == 0 {
-			t.Error("nothing was missed at all: this proves nothing")
+		if total < streams*cuts {
+			t.Errorf("only %d are missing: this proves nothing", total)
 		}
 		h.wantMetrics(t, map[string]float64{
 			"usercast_gaps_total":             streams * cuts,
