@@ -194,6 +194,12 @@ func TestLogWentBackwards(t *testing.T) {
 				for i = 1, 3 do redis.call("XADD", KEYS[1], "1-" .. i, "ch", "user-42", "data", "unread") end
 				redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") return 1`, 1, "log")
 		},
+		"DEL, made anew in the same millisecond": func(s *redistest.Server) {
+			s.Do("EVAL", `local last = redis.call("XINFO", "STREAM", KEYS[1])[8]
+				redis.call("DEL", KEYS[1])
+				for i = 1, 4 do redis.call("XADD", KEYS[1], "1-" .. i, "ch", "user-42", "data", "unread") end
+				redis.call("XADD", KEYS[1], last, "ch", "user-42", "data", "unread") return 1`, 1, "log")
+		},
 		"DEL, made anew and longer": func(s *redistest.Server) {
 			s.Do("EVAL", `redis.call("DEL", KEYS[1])
 				for i = 1, 500 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") end return 1`, 1, "log")
