@@ -239,7 +239,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, feed := range a.feeds {
 		running.Go(func() { feed.Run(feedCtx) })
 	}
-	running.Go(func() { trim(feedCtx, func() uint64 { return a.hub.Stats().Connects }) })
+	running.Go(func() { a.tendMemory(feedCtx) })
 
 	failed := make(chan error, 2) // one for each server
 	serve := func(s *http.Server, l net.Listener) {

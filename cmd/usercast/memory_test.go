@@ -1,48 +1,47 @@
 package main
 
 import (
-	"context"
+	"math"
 	"runtime"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 )
 
 // Memory is given back once, when a wave of new streams is over: not during it, and
 // not for a trickle.
 func TestTrimAfterAWaveOfStreams(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, stop := context.WithCancel(t.Context())
-		var connects atomic.Uint64
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			trim(ctx, connects.Load)
-		}()
-		seconds := func(n int, each uint64) (collections uint32) {
-			t.Helper()
-			before := forcedCollections()
-			for range n {
-				connects.Add(each)
-				time.Sleep(trimEvery)
-				synctest.Wait()
-			}
-			return forcedCollections() - before
+	var waves trimmer
+	connects := uint64(0)
+	seconds := func(n int, each uint64) (collections uint32) {
+		t.Helper()
+		before := forcedCollections()
+		for range n {
+			connects += each
+			waves.look(connects)
 		}
-		time.Sleep(trimEvery / 2) // between two ticks
-		if n := seconds(99, 10); n != 0 {
-			t.Errorf("a trickle: %d collections", n)
-		}
-		if n := seconds(5, 1000); n != 0 {
-			t.Errorf("during a wave: %d collections", n)
-		}
-		if n := seconds(10, 0); n != 2 { // one for what pools hold
-			t.Errorf("after a wave: %d collections, want 2", n)
-		}
-		stop()
-		<-done
-	})
+		return forcedCollections() - before
+	}
+	if n := seconds(99, 10); n != 0 {
+		t.Errorf("a trickle: %d collections", n)
+	}
+	if n := seconds(5, 1000); n != 0 {
+		t.Errorf("during a wave: %d collections", n)
+	}
+	if n := seconds(10, 0); n != 2 { // one for what pools hold
+		t.Errorf("after a wave: %d collections, want 2", n)
+	}
+}
+
+// The formula is docs/guarantees.md's.
+func TestMemoryBound(t *testing.T) {
+	var c Config
+	c.QueueTotalBytes.T, c.HistoryBytes.T = 256<<20, 64<<20
+	if got, want := c.memoryBound(1000), int64(3*320<<20+1000*64<<10+64<<20); got != want {
+		t.Errorf("%d bytes, want %d", got, want)
+	}
+	c.QueueTotalBytes.T = math.MaxInt64
+	if got := c.memoryBound(1000); got != math.MaxInt64 {
+		t.Errorf("without a bound: %d bytes", got)
+	}
 }
 
 func forcedCollections() uint32 {
