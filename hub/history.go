@@ -12,17 +12,17 @@ type kept struct {
 	at             point
 	topic, payload string
 	gap            Gap
-	forAll         bool // whatever their topics
-	since          time.Time
-	owner          *user // Hub.everybody for what concerns all; nil: only its id counts
+	forAll         bool          // whatever their topics
+	since          time.Duration // Hub.born
+	owner          *user         // Hub.everybody for what concerns all; nil: only its id counts
 	// Frames that were made of it for a replay, plain and named, as long as somebody
 	// writes them: thousands who come back at once share them.
-	frames       [2]weak.Pointer[Frame]
+	frames       *[2]weak.Pointer[Frame] // nil: there never were any
 	older, newer *kept
 }
 
 // entryOverhead is about what an entry costs beside its strings, in bytes.
-const entryOverhead = 192
+const entryOverhead = 160
 
 func (k *kept) bytes() int64 {
 	n := entryOverhead + len(k.topic) + len(k.payload)
@@ -30,6 +30,21 @@ func (k *kept) bytes() int64 {
 		n += len(k.owner.name)
 	}
 	return int64(n)
+}
+
+// frame is one that was made of k and that somebody still has; nil: there is none.
+func (k *kept) frame(variant int) *Frame {
+	if k.frames == nil {
+		return nil
+	}
+	return k.frames[variant].Value()
+}
+
+func (k *kept) share(variant int, f *Frame) {
+	if k.frames == nil {
+		k.frames = new([2]weak.Pointer[Frame])
+	}
+	k.frames[variant] = weak.Make(f)
 }
 
 // isLog reports whether a log brings the entries, with ids of its own.
@@ -45,7 +60,7 @@ func (h *Hub) keep(owner *user, at point, e *Entry, forAll bool) {
 		h.floor = at
 		return
 	}
-	k := &kept{at: at, topic: e.Topic, payload: e.Payload, gap: e.Gap, forAll: forAll, since: e.time(), owner: owner}
+	k := &kept{at: at, topic: e.Topic, payload: e.Payload, gap: e.Gap, forAll: forAll, since: e.time().Sub(h.born), owner: owner}
 	k.older = h.newest
 	if h.newest == nil {
 		h.oldest = k
@@ -66,7 +81,7 @@ func (h *Hub) keep(owner *user, at point, e *Entry, forAll bool) {
 		}
 		// Two for each that is added: the sweep then has little to do at once.
 		for range 2 {
-			if h.oldest != nil && k.since.Sub(h.oldest.since) > h.cfg.HistoryAge {
+			if h.oldest != nil && k.since-h.oldest.since > h.cfg.HistoryAge {
 				h.drop(h.oldest)
 			}
 		}
@@ -155,7 +170,7 @@ func (h *Hub) scheduleSweep() {
 // nextSweep is when the oldest thing is too old; zero: there is none.
 func (h *Hub) nextSweep() (due time.Time) {
 	if h.oldest != nil {
-		due = h.oldest.since.Add(h.cfg.HistoryAge)
+		due = h.born.Add(h.oldest.since + h.cfg.HistoryAge)
 	}
 	if h.departures.len() > 0 {
 		if forget := h.departures.at(0).at.Add(h.cfg.HistoryAge); due.IsZero() || forget.Before(due) {
@@ -169,11 +184,11 @@ func (h *Hub) sweep() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.sweeping = false
-	old := time.Now().Add(-h.cfg.HistoryAge)
-	for h.oldest != nil && !h.oldest.since.After(old) {
+	now := time.Now()
+	for h.oldest != nil && now.Sub(h.born)-h.oldest.since >= h.cfg.HistoryAge {
 		h.drop(h.oldest)
 	}
-	for h.departures.len() > 0 && !h.departures.at(0).at.After(old) {
+	for h.departures.len() > 0 && now.Sub(h.departures.at(0).at) >= h.cfg.HistoryAge {
 		h.forgetFirst()
 	}
 	h.scheduleSweep()

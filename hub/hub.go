@@ -52,6 +52,7 @@ type Hub struct {
 	cfg  Config
 	boot string // of all ids; "" with a log
 	void string // of ids that cannot be resumed from
+	born time.Time
 
 	count counters
 
@@ -105,7 +106,7 @@ func New(cfg Config) *Hub {
 	if cfg.QueueTotalBytes <= 0 {
 		cfg.QueueTotalBytes = int64(^uint64(0) >> 1)
 	}
-	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), users: make(map[string]*user)}
+	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), users: make(map[string]*user)}
 	if h.isLog() {
 		h.boot = ""
 	}

@@ -2,7 +2,6 @@ package hub
 
 import (
 	"time"
-	"weak"
 )
 
 // A replay is what a client that came back has yet to get before its queue's
@@ -216,7 +215,7 @@ func (c *Client) replayed() (frames []*Frame, again bool) {
 	for _, e := range entries {
 		var f *Frame // nil: to be made
 		if e.kept != nil {
-			f = e.kept.frames[c.variant(e.Entry)].Value()
+			f = e.kept.frame(c.variant(e.Entry))
 		}
 		frames = append(frames, f)
 	}
@@ -256,7 +255,7 @@ func (c *Client) share(entries []replayedEntry, frames []*Frame) {
 	defer c.hub.mu.Unlock()
 	for i, e := range entries {
 		if e.kept != nil {
-			e.kept.frames[c.variant(e.Entry)] = weak.Make(frames[i])
+			e.kept.share(c.variant(e.Entry), frames[i])
 		}
 	}
 }

@@ -211,7 +211,7 @@ func (o *oracle) add(user, topic, text string, gapForAll bool) {
 
 func (o *oracle) bytes() (n int64) {
 	for _, e := range o.all {
-		n += int64(192 + len(e.topic))
+		n += int64(160 + len(e.topic))
 		if !strings.HasPrefix(e.text, "gap ") {
 			n += int64(len(e.text))
 		}
