@@ -114,7 +114,7 @@ func (c *chunks) take(b []byte, data func([]byte)) bool {
 			}
 			switch {
 			case c.state == inExtension || d == '\r':
-			case n >= 0 && c.left < 1<<40:
+			case n >= 0 && c.left < 1<<27: // fits into 31 bits with this digit, too
 				c.left = c.left<<4 | n
 			default:
 				c.state = inExtension

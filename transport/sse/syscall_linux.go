@@ -27,7 +27,7 @@ func receive(fd int, data []byte) (int, error) {
 // accept4 is accept4(2) on a listener that does not block. The socket does not block either.
 func accept4(fd int, from *unix.RawSockaddrAny) (int, error) {
 	size := uint32(unsafe.Sizeof(*from))
-	return result(syscall.RawSyscall6(syscall.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(&size)),
+	return result(syscall.RawSyscall6(unix.SYS_ACCEPT4, uintptr(fd), uintptr(unsafe.Pointer(from)), uintptr(unsafe.Pointer(&size)),
 		unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0))
 }
 
