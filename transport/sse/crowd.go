@@ -50,7 +50,7 @@ func (c *Crowd) Attend(s *http.Server, l net.Listener) net.Listener {
 	}
 	before := s.ConnContext
 	s.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
-		if _, ok := conn.(*passerBy); ok {
+		if _, ok := accepted(conn).(*passerBy); ok {
 			return context.WithValue(ctx, crowdedKey{}, true)
 		}
 		if before != nil {
@@ -81,7 +81,7 @@ func (c *Crowd) leave() {
 
 // hasPlace reports whether a connection was counted by a front.
 func hasPlace(conn net.Conn) bool {
-	s, ok := conn.(*socket)
+	s, ok := accepted(conn).(*socket)
 	return ok && s.placed
 }
 

@@ -4,11 +4,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"usercast/hub"
 	"usercast/transport/sse"
 )
 
@@ -85,6 +87,61 @@ func TestCrowdForgetsWhoLeft(t *testing.T) {
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
 	})
+}
+
+// TLS hides from the server whom its listener has accepted: that one has its place, or
+// has none.
+func TestCrowdOverTLS(t *testing.T) {
+	for _, front := range []bool{true, false} {
+		crowd := sse.NewCrowd(1)
+		s := newSite(t, config{sse: sse.Config{Crowd: crowd}})
+		l := listen(t, 128<<10, 10*time.Second)
+		if front {
+			var err error
+			if l, err = s.handler.Front(l, "/events", s.handler); err != nil {
+				t.Fatal(err)
+			}
+		}
+		server := httptest.NewUnstartedServer(s.handler)
+		server.Listener.Close()
+		server.Listener = crowd.Attend(server.Config, l)
+		server.StartTLS()
+		t.Cleanup(func() {
+			s.hub.Finish(hub.ErrDrain, 0)
+			server.Close()
+		})
+		visit := func() (isBusy bool, leave func()) {
+			r, err := http.NewRequest(http.MethodGet, server.URL+"/events?user=42", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Accept", "text/event-stream")
+			r.Close = true // no connection stays behind
+			response, err := server.Client().Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, _, err := newParser(response.Body).block()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return e.Type == "busy", func() { response.Body.Close() }
+		}
+		for range 3 {
+			isBusy, leave := visit()
+			for start := time.Now(); isBusy; isBusy, leave = visit() { // who left is gone in a moment
+				if leave(); time.Since(start) > 10*time.Second {
+					t.Fatalf("front: %v: the place of who left is not free", front)
+				}
+			}
+			isBusy, alsoLeave := visit()
+			if !isBusy {
+				t.Errorf("front: %v: a stream was opened past the bound", front)
+			}
+			alsoLeave()
+			leave()
+		}
+	}
 }
 
 type admission struct {

@@ -72,11 +72,17 @@ type socketKey struct{}
 // ConnContext is for http.Server.ConnContext: with it, and Listen, streams over HTTP/2
 // tell a peer that has vanished from one that has left.
 func ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	if t, ok := conn.(*tls.Conn); ok {
-		conn = t.NetConn()
-	}
-	if s, ok := conn.(*socket); ok {
+	if s, ok := accepted(conn).(*socket); ok {
 		return context.WithValue(ctx, socketKey{}, s)
 	}
 	return ctx
+}
+
+// accepted is the connection that a listener of ours accepted, over which a server may
+// speak TLS.
+func accepted(conn net.Conn) net.Conn {
+	if t, ok := conn.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return conn
 }
