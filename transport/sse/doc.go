@@ -32,9 +32,9 @@
 //
 //	parkedWire    HTTP/1.1 without TLS on Linux: a descriptor in the lot, which is one
 //	              epoll for all of them, and nothing else while nothing happens
-//	connWire      HTTP/1.1 elsewhere, with TLS, or if Config.Portable: a connection
+//	connWire      HTTP/1.1 without TLS elsewhere, or if Config.Portable: a connection
 //	              taken over from net/http, and a goroutine that waits for its end
-//	responseWire  HTTP/2, and servers that let nothing be taken over
+//	responseWire  HTTP/2, TLS, and servers that let nothing be taken over
 //
 // A front goes one step further than the first: it accepts connections in the lot, and
 // net/http sees only those whose request is out of the ordinary.
