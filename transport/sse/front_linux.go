@@ -34,6 +34,8 @@ type front struct {
 	fd      int           // of the listener, duplicated
 	addr    net.Addr
 	under   net.Listener
+	ctx     context.Context // of requests; stop ends it
+	stop    context.CancelFunc
 
 	mu      sync.Mutex
 	more    *sync.Cond // waiting has one more, or it is closed, or nothing is served any more
@@ -60,8 +62,8 @@ const askingTime = 10 * time.Second
 // this handler: requests for the path are answered without net/http if they can be.
 // Use it before Crowd.Attend. It returns l itself where nothing can be parked.
 //
-// The contexts of these requests end when the handler returns, not when the browser
-// leaves, and hold neither the server nor the local address.
+// The contexts of these requests end when the handler returns or the listener is closed,
+// not when the browser leaves, and hold neither the server nor the local address.
 func (h *Handler) Front(l net.Listener, path string, handler http.Handler) (net.Listener, error) {
 	ours, ok := l.(listener)
 	if !ok || h.cfg.Portable {
@@ -76,6 +78,7 @@ func (h *Handler) Front(l net.Listener, path string, handler http.Handler) (net.
 		timeout: ours.writeTimeout, addr: l.Addr(), under: l,
 	}
 	f.more = sync.NewCond(&f.mu)
+	f.ctx, f.stop = context.WithCancel(context.Background())
 	if e := raw.Control(func(old uintptr) { f.fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
 		return nil, e
 	} else if err != nil {
@@ -127,8 +130,8 @@ func (f *front) Accept() (net.Conn, error) {
 
 func (f *front) Addr() net.Addr { return f.addr }
 
-// Close lets no more connections in, and returns when no request is being answered. The
-// streams go on.
+// Close lets no more connections in, ends the contexts of requests that are being
+// answered, and returns when none is. The streams go on.
 func (f *front) Close() error {
 	defer f.lot.wait(false)
 	f.mu.Lock()
@@ -137,6 +140,7 @@ func (f *front) Close() error {
 		return net.ErrClosed
 	}
 	f.closed = true
+	f.stop() // else a server that is closed waits as long as an app that does not say who asks
 	f.more.Broadcast()
 	for _, n := range f.waiting {
 		n.file.Close()
@@ -340,7 +344,7 @@ func (f *front) serve(w *parkedWire, remote string, r *request) {
 		return
 	}
 	req.RemoteAddr = remote
-	ctx, cancel := context.WithCancel(context.WithValue(context.Background(), frontKey{}, rw))
+	ctx, cancel := context.WithCancel(context.WithValue(f.ctx, frontKey{}, rw))
 	defer cancel()
 	defer func() {
 		// As net/http does: one request's fault is not all streams'.

@@ -3,6 +3,7 @@ package sse_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"usercast/auth"
 	"usercast/hub"
 	"usercast/transport/sse"
 )
@@ -86,6 +88,47 @@ func TestClosedFrontKeepsNobody(t *testing.T) {
 			}
 		}
 		s.handler.Wait()
+	}
+}
+
+// Who asks may take long to find out. A server that is closed does not wait for it.
+func TestClosedFrontWaitsForNoAnswerOfOthers(t *testing.T) {
+	asked, patience := make(chan bool), make(chan bool)
+	defer close(patience)
+	c := config{}
+	c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
+		asked <- true
+		select {
+		case <-r.Context().Done():
+			return auth.Identity{}, r.Context().Err()
+		case <-patience:
+			return auth.Identity{}, errors.New("nobody says who it is")
+		}
+	}
+	s := newSite(t, c)
+	front, err := s.handler.Front(listen(t, 128<<10, time.Second), "/events", s.handler)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ask(t, conn, request("user=42"))
+	<-asked
+	closed := make(chan error)
+	go func() { closed <- front.Close() }()
+	select {
+	case err = <-closed:
+	case <-time.After(10 * time.Second):
+		patience <- true
+		err = fmt.Errorf("it waits until the answer is there; then %v", <-closed)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+	if all, err := io.ReadAll(p.conn); err != nil || !strings.Contains(string(all), "auth-unavailable") {
+		t.Errorf("the browser gets %q, %v", all, err)
 	}
 }
 
