@@ -42,10 +42,10 @@ type front struct {
 	waiting []newcomer // for Accept
 	paused  bool       // no connections are taken for now
 	closed  bool
-	serving int                 // requests
-	arrived int                 // connections that have yet to ask
-	from    unix.RawSockaddrAny // whom accept has taken last
-	timer   *time.Timer         // calls sweep; nil: nobody has yet to ask
+	serving int                  // requests
+	silent  map[*parkedWire]bool // those that have yet to ask; nil: none
+	from    unix.RawSockaddrAny  // whom accept has taken last
+	timer   *time.Timer          // calls sweep; nil: nobody has yet to ask
 }
 
 // asking is what the front knows of a connection that has yet to ask for something.
@@ -151,7 +151,7 @@ func (f *front) Close() error {
 	if f.timer != nil {
 		f.timer.Stop()
 	}
-	for _, w := range f.lot.parked() {
+	for w := range f.silent {
 		f.dismiss(w, 0)
 	}
 	f.lot.unlisten(f)
@@ -215,7 +215,11 @@ func (f *front) welcome(fd int) {
 		f.handOver(fd, nil, true)
 		return
 	}
-	if f.arrived++; f.timer == nil {
+	if f.silent == nil {
+		f.silent = make(map[*parkedWire]bool)
+	}
+	f.silent[w] = true
+	if f.timer == nil {
 		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
 }
@@ -248,10 +252,12 @@ func (f *front) sweep() {
 	if f.closed {
 		return
 	}
-	for _, w := range f.lot.parked() {
+	for w := range f.silent {
 		f.dismiss(w, askingTime)
 	}
-	if f.timer = nil; f.arrived > 0 {
+	if f.timer = nil; len(f.silent) == 0 {
+		f.silent = nil // what a wave has left
+	} else {
 		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
 }
@@ -262,7 +268,7 @@ const sweepEvery = askingTime / 4
 // dismiss closes a connection that has not asked for so long. f.mu is held.
 func (f *front) dismiss(w *parkedWire, since time.Duration) {
 	if w.stopAsking(since) != nil {
-		f.arrived--
+		delete(f.silent, w)
 		w.close()
 		f.crowd.leave()
 	}
@@ -285,7 +291,7 @@ func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 		return
 	}
 	a := w.stopAsking(0)
-	f.arrived--
+	delete(f.silent, w)
 	head := scratch[:n]
 	// That it has no more to say would not be told again.
 	if events&unix.EPOLLRDHUP == 0 && isOrdinary(head, f.start) {

@@ -91,6 +91,30 @@ func TestClosedFrontKeepsNobody(t *testing.T) {
 	}
 }
 
+// Whoever comes and asks for nothing is let go after a while, and whoever has asked is not.
+func TestFrontLetsTheSilentGo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 12 s")
+	}
+	s := serve(t, config{front: true})
+	p := dial(t, s, request("user=42"))
+	p.head()
+	silent, err := net.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	silent.SetReadDeadline(time.Now().Add(30 * time.Second))
+	start := time.Now()
+	if _, err := silent.Read(make([]byte, 1)); err != io.EOF || time.Since(start) < 9*time.Second {
+		t.Errorf("after %v: %v", time.Since(start), err)
+	}
+	s.hub.Disconnect("42")
+	if rest, err := io.ReadAll(p.conn); err != nil || !strings.Contains(string(rest), "kicked") {
+		t.Errorf("got %q, %v", rest, err)
+	}
+}
+
 // Who asks may take long to find out. A server that is closed does not wait for it.
 func TestClosedFrontWaitsForNoAnswerOfOthers(t *testing.T) {
 	asked, patience := make(chan bool), make(chan bool)

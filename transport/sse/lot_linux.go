@@ -223,18 +223,6 @@ func (l *lot) listen(f *front) error {
 	return nil
 }
 
-// parked are all sockets that are watched.
-func (l *lot) parked() (list []*parkedWire) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, w := range l.wires {
-		if w != nil {
-			list = append(list, w)
-		}
-	}
-	return list
-}
-
 // pause stops watching the listener, or goes on.
 func (l *lot) pause(f *front, yes bool) {
 	l.mu.Lock()
