@@ -55,10 +55,9 @@ func (q *Query) Gone() bool {
 }
 
 // Answer is the reply to a Query; it may be given from any goroutine, once, and need
-// not be once the query is Gone. The
-// entries are those after Query.After and up to covered, in order; if covered is
-// before Query.UpTo, the hub asks again for the rest. A gap says why there is no
-// answer: GapHistoryExpired or GapUnknownID.
+// not be once the query is Gone. The entries are those after Query.After and up to
+// covered, in order; if covered is before Query.UpTo, the hub asks again for the rest.
+// A gap says why there is no answer: GapHistoryExpired or GapUnknownID.
 func (q *Query) Answer(entries []Entry, covered ID, gap Gap) {
 	c := q.client
 	h := c.hub

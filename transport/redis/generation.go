@@ -60,7 +60,6 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 	})
 	g.link.waiting = p.cfg.Waiting
 	var wg sync.WaitGroup
-	defer p.cfg.Waiting() // a connection may end in the middle of a batch
 	defer g.link.close()
 	defer wg.Wait()
 	defer end(nil)
@@ -74,6 +73,7 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 		wg.Go(func() { g.watch(ctx) })
 		wg.Go(func() { g.probe(ctx) })
 		err = g.receive(ctx)
+		p.cfg.Waiting() // it may have ended in the middle of a batch
 	}
 	p.count.connected.Store(false)
 	if !g.since.IsZero() {

@@ -44,8 +44,9 @@ type front struct {
 	closed  bool
 	serving int                  // requests
 	silent  map[*parkedWire]bool // those that have yet to ask; nil: none
-	from    unix.RawSockaddrAny  // whom accept has taken last
-	timer   *time.Timer          // calls sweep; nil: nobody has yet to ask
+	warned  time.Time
+	from    unix.RawSockaddrAny // whom accept has taken last
+	timer   *time.Timer         // calls sweep; nil: nobody has yet to ask
 }
 
 // asking is what the front knows of a connection that has yet to ask for something.
@@ -187,6 +188,7 @@ func (f *front) accept() {
 		case unix.EAGAIN:
 			return
 		default: // out of descriptors, or of memory
+			f.warn(err)
 			f.pause(true)
 			time.AfterFunc(acceptPause, func() {
 				f.mu.Lock()
@@ -196,6 +198,16 @@ func (f *front) accept() {
 		}
 	}
 }
+
+// warn says why no connection is taken, once in a while. f.mu is held.
+func (f *front) warn(err error) {
+	if now := time.Now(); now.Sub(f.warned) >= warnEvery {
+		f.warned = now
+		f.log.Warn("cannot accept connections for now", slog.Any("error", os.NewSyscallError("accept4", err)))
+	}
+}
+
+const warnEvery = 10 * time.Second
 
 // acceptAtOnce is how many connections are taken before other sockets get their turn.
 const acceptAtOnce = 64
@@ -284,7 +296,7 @@ func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 	}
 	n, err := receive(fd, scratch)
 	switch {
-	case err == unix.EAGAIN || err == unix.EINTR:
+	case err == unix.EAGAIN:
 		return
 	case err != nil || n == 0: // it left
 		f.dismiss(w, 0)
@@ -320,31 +332,24 @@ func (f *front) isFull() bool {
 	return slices.ContainsFunc(f.waiting, func(n newcomer) bool { return !n.placed })
 }
 
-// A request is what it takes to read and to answer one.
+// A request is what it takes to read one.
 type request struct {
 	head   []byte
 	bytes  bytes.Reader
 	reader *bufio.Reader
-	header http.Header // of the answer
 }
 
-var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil), header: make(http.Header)} }}
-
-// giveBack keeps a request for the next one.
-func (r *request) giveBack() {
-	clear(r.header)
-	requests.Put(r)
-}
+var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil)} }}
 
 // serve answers one request with the server's handler.
 func (f *front) serve(w *parkedWire, remote string, r *request) {
 	defer f.served()
-	defer r.giveBack()
 	r.bytes.Reset(r.head)
 	r.reader.Reset(&r.bytes)
-	rw := &frontResponse{wire: w, header: r.header}
+	rw := &frontResponse{wire: w, header: make(http.Header)}
 	defer rw.finish(f)
 	req, err := http.ReadRequest(r.reader)
+	requests.Put(r)
 	if err != nil {
 		rw.WriteHeader(http.StatusBadRequest)
 		return

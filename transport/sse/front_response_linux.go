@@ -47,8 +47,7 @@ func (rw *frontResponse) hasBody() bool {
 // Flush says that the handler streams, which only one that has taken the socket can.
 func (rw *frontResponse) Flush() {}
 
-// finish sends what a handler has answered, if no stream has taken the socket. It
-// fits into an empty send buffer.
+// finish sends what a handler has answered, if no stream has taken the socket.
 func (rw *frontResponse) finish(f *front) {
 	if rw.taken {
 		return
@@ -59,7 +58,7 @@ func (rw *frontResponse) finish(f *front) {
 		return
 	}
 	rw.WriteHeader(http.StatusOK)
-	rw.wire.try(&net.Buffers{rw.head(), rw.body.Bytes()})
+	rw.wire.write(&net.Buffers{rw.head(), rw.body.Bytes()})
 }
 
 // head has the handler's fields in order, and then ours, as net/http's has.

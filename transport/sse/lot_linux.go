@@ -145,7 +145,7 @@ func (l *lot) watch(raw syscall.RawConn) {
 		n := 0
 		err := raw.Read(func(fd uintptr) bool {
 			var err error
-			if n, err = pollEpoll(int(fd), events); err != nil && err != unix.EINTR {
+			if n, err = pollEpoll(int(fd), events); err != nil {
 				panic(err) // not an epoll of ours
 			}
 			return n > 0

@@ -21,7 +21,12 @@ func send(fd int32, data []byte) (int, error) {
 
 // receive is read(2) on a socket that does not block; data is not empty.
 func receive(fd int, data []byte) (int, error) {
-	return result(syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&data[0])), uintptr(len(data))))
+	for {
+		n, err := result(syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&data[0])), uintptr(len(data))))
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 // accept4 is accept4(2) on a listener that does not block. The socket does not block either.
@@ -39,7 +44,12 @@ func controlEpoll(epoll, op, fd int, event *unix.EpollEvent) error {
 
 // pollEpoll is epoll_wait(2) without a wait.
 func pollEpoll(epoll int, events []unix.EpollEvent) (int, error) {
-	return result(syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0))
+	for {
+		n, err := result(syscall.RawSyscall6(syscall.SYS_EPOLL_PWAIT, uintptr(epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0))
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 func result(n, _ uintptr, errno syscall.Errno) (int, error) {

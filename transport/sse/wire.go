@@ -44,6 +44,9 @@ type patience struct {
 // limit is t, or earlier: a connection closes within the timeout of its client's
 // end, however slowly its reader takes what is left.
 func (p patience) limit(t time.Time) time.Time {
+	if p.client == nil { // a front's answer
+		return t
+	}
 	if ended := p.client.Ended(); !ended.IsZero() {
 		if last := ended.Add(p.timeout); last.Before(t) {
 			return last

@@ -192,8 +192,6 @@ func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cau
 	for w.fd >= 0 && w.told == 0 {
 		n, err := receive(int(w.fd), scratch)
 		switch {
-		case err == unix.EINTR:
-			continue
 		case err == unix.EAGAIN:
 			return nil, 0, false
 		case err != nil:

@@ -4,6 +4,7 @@ import (
 	"net"
 	"runtime"
 	"sync"
+	"time"
 
 	"usercast/hub"
 )
@@ -56,16 +57,19 @@ type writers struct {
 	corks   int // feeds in the middle of handing messages over
 }
 
-// Each writer that is at work spares the others backlog streams; another one costs
-// its way to the other core. While a feed is corked it is about to write itself.
 const (
+	// backlog is how many streams wait in line for each writer at work before another
+	// one is hired: to wake it on another core takes as long as some deliveries.
 	backlog = 32
 	taken   = 16 // streams that a writer takes at once
 )
 
-// uncorked is how many streams a feed writes to before it reads on: at ten
-// microseconds each it is not away for longer than Redis's answers take anyway.
-const uncorked = 64
+// A feed writes to no more than uncorked streams before it reads on, which is a matter
+// of half a millisecond, nor after uncorkedTime: replays take longer.
+const (
+	uncorked     = 64
+	uncorkedTime = time.Millisecond
+)
 
 // add puts a stream in line. It does not block.
 func (ws *writers) add(s *stream) {
@@ -75,7 +79,8 @@ func (ws *writers) add(s *stream) {
 	ws.hire()
 }
 
-// hire starts one more writer if there is enough to do. ws.mu is held.
+// hire starts one more writer if there is enough to do. A feed that is corked counts as
+// one: it is about to write itself. ws.mu is held.
 func (ws *writers) hire() {
 	busy := ws.running + ws.corks
 	if waiting := len(ws.line) - ws.head; waiting == 0 || waiting < backlog*busy || ws.running >= runtime.GOMAXPROCS(0) {
@@ -151,10 +156,11 @@ func (ws *writers) uncork() {
 	w := borrowWriter()
 	defer w.giveBack()
 	var mine [taken]*stream
+	began := time.Now()
 	for done := 0; ; {
 		ws.mu.Lock()
 		n := 0
-		if done < uncorked {
+		if done < uncorked && time.Since(began) < uncorkedTime {
 			n = ws.next(mine[:])
 		}
 		if n == 0 {
