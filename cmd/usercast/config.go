@@ -87,7 +87,7 @@ func (c *Config) check(k *checker) {
 		_, err := readSecret(c.AdminTokenFile)
 		k.read("admin-token-file", err)
 	}
-	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:* ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
+	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:*% ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
 		k.wrong("path", "%q must be a plain path such as /events, and none of /, /livez, /readyz", c.Path)
 	}
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 
 	"github.com/alecthomas/kong"
 )
@@ -61,7 +62,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exited
 	}
 	if err != nil {
-		return report(stderr, usageError{err})
+		return report(stderr, usageError{plain(err)})
 	}
 	// Only commands that stop in an orderly way ask for the context; for the others
 	// a signal does what it does by itself.
@@ -74,6 +75,17 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		panic(err) // not a func that provides something
 	}
 	return report(stderr, command.Run())
+}
+
+// flagForValue is what the parser says of a value that looks like a flag to it.
+var flagForValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got ("[^"]*") \(.*\); perhaps try `)
+
+// plain says in our words what would be in the parser's.
+func plain(err error) error {
+	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: %s looks like a flag; join a value that begins with - to its flag by =", m[1], m[2])
+	}
+	return err
 }
 
 // report writes one plain line a fault and returns the exit code for err.

@@ -187,6 +187,8 @@ func TestBadUsageIsOnePlainLine(t *testing.T) {
 		{"--retry: must be from", []string{"serve", "--auth", "insecure", "--retry", "100us"}},
 		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
 		{"unexpected argument", []string{"version", "now"}},
+		{"--path: ", []string{"serve", "--auth", "insecure", "--path", "/a%20b"}},
+		{`--queue: "-1" looks like a flag`, []string{"serve", "--auth", "insecure", "--queue", "-1"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			code, stdout, stderr := runCommand("", test.args...)
