@@ -67,7 +67,7 @@ func New(cfg Config) *Handler {
 	if cfg.MaxAge > 0 {
 		period = min(period, cfg.MaxAge)
 	}
-	h.wheel = newWheel(period, h.clock)
+	h.wheel = newWheel(period, h.clock, &h.writers)
 	h.lot = newLot(cfg.WriteTimeout)
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)

@@ -8,8 +8,9 @@ import (
 // A wheel calls tick of many streams, each at a time of its own, with one timer: a
 // ring of slots, each for one step of time. A stream costs its two links.
 type wheel struct {
-	step time.Duration        // immutable
-	now  func() time.Duration // immutable
+	step    time.Duration        // immutable
+	now     func() time.Duration // immutable
+	writers *writers             // immutable
 
 	mu    sync.Mutex
 	slots [wheelSlots]*stream // the first of each
@@ -35,8 +36,8 @@ type link struct {
 	here **stream // what points at the stream; nil: it is in no slot
 }
 
-func newWheel(period time.Duration, now func() time.Duration) *wheel {
-	return &wheel{step: max(period/wheelPart, minStep), now: now}
+func newWheel(period time.Duration, now func() time.Duration, ws *writers) *wheel {
+	return &wheel{step: max(period/wheelPart, minStep), now: now, writers: ws}
 }
 
 // put lets s tick after d: up to a step early, and late only if it is due at once.
@@ -82,12 +83,15 @@ func (w *wheel) unlink(s *stream) {
 	w.in--
 }
 
-// turn calls all whose time has come, and sets the timer for the others.
+// turn calls all whose time has come, and sets the timer for the others. It writes pings
+// itself, as a feed does messages.
 func (w *wheel) turn() {
 	w.list = w.due(w.list[:0])
+	w.writers.cork()
 	for _, s := range w.list {
 		s.tick()
 	}
+	w.writers.uncork()
 	clear(w.list)
 	if cap(w.list) > longList {
 		w.list = nil
