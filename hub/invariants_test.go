@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -405,6 +406,12 @@ func TestInvariant9Conservation(t *testing.T) {
 		})
 	}
 	clients.Wait()
+	// Whether one of them was too slow is up to chance.
+	stalled := register(t, h, hub.Options{User: "stalled"})
+	for stalled.Cause() == 0 {
+		h.Publish("stalled", "", strings.Repeat("x", 60))
+	}
+	stalled.drain()
 
 	s := h.Stats() // newHub checks the sums
 	if s.Clients != 0 || s.FramesQueued != 0 || s.QueueBytes != 0 {
