@@ -16,6 +16,9 @@ import (
 
 // A small total at real hubs: each bench hears its own messages and nobody else's.
 func TestFleetIsMeasured(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes several seconds")
+	}
 	m := million{
 		perHub: 15, ramp: 1000, rate: 180, idle: 10 * time.Millisecond, duration: 500 * time.Millisecond,
 		address: func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t))) },

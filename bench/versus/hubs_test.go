@@ -18,6 +18,9 @@ import (
 
 // What usercast is compared with has to deliver, or the comparison says nothing.
 func TestFloorAndPlainDeliver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes several seconds")
+	}
 	address := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t))) }
 	v := versus{dir: t.TempDir(), programs: make(map[string]string), listen: address(), admin: address()}
 	if err := v.build(t.Context(), "not built", ""); err != nil {
