@@ -4,18 +4,22 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // The ways to say no for good.
 var (
 	ErrUnauthorized = errors.New("not logged in")
+	ErrForbidden    = errors.New("this user may not open a stream")
 	ErrBadUser      = errors.New("nobody can log in under this user id")
 	ErrMalformed    = errors.New("the request cannot be understood")
 )
 
 // An Identity is a logged-in user.
 type Identity struct {
-	User string
+	User    string
+	Topics  []string  // only these may be seen; nil: all; "" is "no topic"
+	Expires time.Time // when the log-in ends; zero: it does not
 }
 
 // An Authenticator tells who is asking. The request's body is not to be read.
