@@ -2,6 +2,7 @@ package hub
 
 import (
 	"errors"
+	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ type Hub struct {
 	boot string // of all ids; "" with a log
 	void string // of ids that cannot be resumed from
 	born time.Time
+	seed maphash.Seed
 
 	count counters
 
@@ -67,6 +69,9 @@ type Hub struct {
 	spread   *spread   // the gap under way, if any
 	another  bool      // gap since that began
 	shedAt   time.Time // when shed last ended somebody
+
+	disconnections uint64
+	disconnected   [1 << 8]uint64 // the newest of them, by a hash of the user
 
 	// Broadcasts that some clients have yet to be handed: see broadcast.
 	broadcasts uint64       // how many there ever were
@@ -106,7 +111,7 @@ func New(cfg Config) *Hub {
 	if cfg.QueueTotalBytes <= 0 {
 		cfg.QueueTotalBytes = int64(^uint64(0) >> 1)
 	}
-	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), users: make(map[string]*user)}
+	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), seed: maphash.MakeSeed(), users: make(map[string]*user)}
 	if h.isLog() {
 		h.boot = ""
 	}
@@ -385,6 +390,8 @@ func (h *Hub) ClientsOf(user string) []*Client {
 func (h *Hub) Disconnect(user string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.disconnections++
+	*h.disconnectionOf(user) = h.disconnections
 	u := h.users[user]
 	if u == nil {
 		return 0
@@ -394,6 +401,28 @@ func (h *Hub) Disconnect(user string) int {
 		h.end(c, ErrKicked, true)
 	}
 	return len(clients)
+}
+
+// Disconnections is how often Disconnect was called.
+func (h *Hub) Disconnections() uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.disconnections
+}
+
+// Disconnected reports whether a user was disconnected since Disconnections returned
+// before: who was let in meanwhile may have been let in on what was true then. Once in a
+// while it reports so of another user's disconnection.
+func (h *Hub) Disconnected(user string, before uint64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return *h.disconnectionOf(user) > before
+}
+
+// disconnectionOf is the newest disconnection of some users, of which user is one. h.mu is
+// held.
+func (h *Hub) disconnectionOf(user string) *uint64 {
+	return &h.disconnected[maphash.String(h.seed, user)%uint64(len(h.disconnected))]
 }
 
 // Refuse makes Register answer ErrDraining from now on.

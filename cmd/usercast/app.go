@@ -40,10 +40,11 @@ const queueGrace = 250 * time.Millisecond
 type Parts struct {
 	Redis        []*redis.Server // one or more
 	Authenticate auth.Authenticator
-	Navigate     bool             // the address bar may open a stream
-	Mount        func(*echo.Echo) // more routes on the public listener; nil: none
-	DrainDelay   time.Duration    // from SIGTERM to the first stream's end
-	Drain        time.Duration    // over which streams end
+	Forget       func(user string) // drops what the authenticator remembers of a user; nil: nothing
+	Navigate     bool              // the address bar may open a stream
+	Mount        func(*echo.Echo)  // more routes on the public listener; nil: none
+	DrainDelay   time.Duration     // from SIGTERM to the first stream's end
+	Drain        time.Duration     // over which streams end
 	Log          *slog.Logger
 }
 

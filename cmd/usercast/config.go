@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"usercast/auth"
 	"usercast/transport/redis"
 )
 
@@ -31,6 +32,7 @@ const (
 var flagDefaults = kong.Vars{
 	"redis_default": defaultRedis, "prefix_default": defaultPrefix,
 	"stream_key_default": defaultStreamKey, "writer_default": writerAuto,
+	"user_header_default": auth.UserHeader,
 }
 
 // A Config is what an App is made of: the flags that serve and dev share. The

@@ -26,7 +26,7 @@ func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 				const ping, timeout = time.Second, 2 * time.Second
 				network := netnstest.New(t)
 				server := redistest.Start(t)
-				h := startHub(t, server, writer, "--listen", network.Host()+":0", "--ping-interval", ping.String(), "--write-timeout", timeout.String(), "--send-buffer", "4096")
+				h := startHub(t, server, writer, "--listen", network.Host()+":0", "--auth-insecure-anywhere", "--ping-interval", ping.String(), "--write-timeout", timeout.String(), "--send-buffer", "4096")
 				app := newPublisher(t, server.Addr())
 				r := remote{t, h, network}
 				here := h.openPages(t, 3, func(int) string { return "user=here" })

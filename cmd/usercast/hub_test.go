@@ -13,7 +13,6 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"usercast/auth"
 	"usercast/internal/redistest"
 )
 
@@ -54,24 +53,32 @@ func newHub(t *testing.T, redisURL string, flags ...string) *liveHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", redisURL, "--log-level", "debug"}, flags...)
+	flags = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", redisURL, "--log-level", "debug", "--auth", authInsecure}, flags...)
 	if _, err := parser.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
 	var k checker
-	c.check(&k)
+	c.Config.check(&k)
+	c.authConfig.check(&k, c.Listen)
 	servers := c.servers(&k)
 	if err := k.err(); err != nil {
 		t.Fatal(err)
 	}
 	h := &liveHub{log: new(output), ended: make(chan struct{})}
+	log := newLog(&c.Config, h.log)
+	door, err := c.open(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(door.close)
 	h.App, err = NewApp(c.Config, Parts{
 		Redis:        servers,
-		Authenticate: auth.Insecure,
-		Navigate:     true,
+		Authenticate: door.authenticate,
+		Forget:       door.forget,
+		Navigate:     c.Auth == authInsecure,
 		DrainDelay:   c.DrainDelay.T,
 		Drain:        c.Drain.T,
-		Log:          newLog(&c.Config, h.log),
+		Log:          log,
 	})
 	if err != nil {
 		t.Fatal(err)

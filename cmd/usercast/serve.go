@@ -4,39 +4,28 @@ import (
 	"context"
 	"log/slog"
 	"os"
-
-	"usercast/auth"
 )
 
 type serveCmd struct {
 	Config
 	redisConfig
 
-	Auth                 string   `placeholder:"MODE" help:"Who is asking: insecure believes ?user=<id>. Required."`
-	AuthInsecureAnywhere bool     `help:"Allow --auth insecure on a listener that others can reach."`
-	DrainDelay           duration `default:"5s" placeholder:"DURATION" help:"From SIGTERM to the end of the first stream (${default})."`
-	Drain                duration `default:"15s" placeholder:"DURATION" help:"Over which streams then end (${default})."`
+	authConfig
+
+	DrainDelay duration `default:"5s" placeholder:"DURATION" help:"From SIGTERM to the end of the first stream (${default})."`
+	Drain      duration `default:"15s" placeholder:"DURATION" help:"Over which streams then end (${default})."`
 }
 
 func (c *serveCmd) Run(ctx context.Context) error {
 	var k checker
-	c.check(&k)
+	c.Config.check(&k)
 	servers := c.servers(&k)
 	if c.Feed == feedStream && len(c.Redis) > 1 {
 		k.wrong("redis", "give one with --feed stream: a stream is in one place")
 	}
 	k.notNegative("drain-delay", c.DrainDelay)
 	k.notNegative("drain", c.Drain)
-	switch c.Auth {
-	case "insecure":
-		if !isLoopback(c.Listen) && !c.AuthInsecureAnywhere {
-			k.wrong("auth", "insecure lets anybody who reaches %s read any user's messages: listen on 127.0.0.1, or give --auth-insecure-anywhere", c.Listen)
-		}
-	case "":
-		k.wrong("auth", "say who may read what; there is no default. insecure: believe ?user=<id>, for trying things out on this machine")
-	default:
-		k.wrong("auth", "%q is not a mode; there is: insecure", c.Auth)
-	}
+	c.authConfig.check(&k, c.Listen)
 	if err := k.err(); err != nil {
 		return err
 	}
@@ -46,10 +35,16 @@ func (c *serveCmd) Run(ctx context.Context) error {
 			log.Warn("redis certificate is not verified", slog.String("redis", s.Name()))
 		}
 	}
+	door, err := c.open(log)
+	if err != nil {
+		return err
+	}
+	defer door.close()
 	app, err := NewApp(c.Config, Parts{
 		Redis:        servers,
-		Authenticate: auth.Insecure,
-		Navigate:     isLoopback(c.Listen),
+		Authenticate: door.authenticate,
+		Forget:       door.forget,
+		Navigate:     c.Auth == authInsecure && isLoopback(c.Listen),
 		DrainDelay:   c.DrainDelay.T,
 		Drain:        c.Drain.T,
 		Log:          log,

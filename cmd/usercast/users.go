@@ -10,6 +10,9 @@ import (
 
 // obey carries out an order that a hub heard, perhaps one of its own.
 func (a *App) obey(order redis.Control) {
+	if a.parts.Forget != nil {
+		a.parts.Forget(order.User) // first: who comes back is asked anew
+	}
 	n := a.hub.Disconnect(order.User)
 	a.log.Info("streams disconnected by order", slog.Int("streams", n))
 }

@@ -16,7 +16,7 @@ var arrows = map[string]struct {
 	other bool     // modules besides the standard library
 }{
 	"usercast/hub":                    {},
-	"usercast/auth":                   {},
+	"usercast/auth":                   {other: true},
 	"usercast/internal/histogram":     {},
 	"usercast/internal/load":          {other: true},
 	"usercast/transport/redis":        {ours: []string{"usercast/internal/histogram"}, other: true},
@@ -36,6 +36,7 @@ var lives = map[string][]string{
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast"},
 	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},
 	"github.com/HdrHistogram/":        {"usercast/internal/load"},
+	"github.com/hashicorp/":           {"usercast/auth"},
 	"github.com/schollz/progressbar/": {"usercast/cmd/usercast"},
 	"usercast/cmd/":                   {},
 }

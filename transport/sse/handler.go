@@ -63,7 +63,7 @@ func New(cfg Config) *Handler {
 	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64)}
 	h.none = sync.NewCond(&h.mu)
 	h.writers.count = h.count
-	period := cfg.PingInterval
+	period := min(cfg.PingInterval, time.Minute) // so exact are the ends of log-ins
 	if cfg.MaxAge > 0 {
 		period = min(period, cfg.MaxAge)
 	}
@@ -123,10 +123,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, "clients")
 		return
 	}
+	before := h.cfg.Hub.Disconnections()
 	id, err := h.authenticate(r)
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
 		h.never(w, http.StatusUnauthorized, "unauthorized", err.Error())
+		return
+	case errors.Is(err, auth.ErrForbidden):
+		h.never(w, http.StatusForbidden, "unauthorized", err.Error())
 		return
 	case errors.Is(err, auth.ErrBadUser):
 		h.never(w, http.StatusForbidden, "bad-user", err.Error())
@@ -135,18 +139,25 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
 		return
 	case err != nil:
-		h.log.Warn("could not ask who is there", slog.Any("error", err))
+		h.log.Debug("could not find out who is asking", slog.Any("error", err)) // one for each browser that comes back
 		h.notNow(w, r, "auth-unavailable")
+		return
+	}
+	if q.topics, err = visible(q.topics, id.Topics); err != nil {
+		h.never(w, http.StatusForbidden, "topic", err.Error())
 		return
 	}
 
 	h.count(+1)
-	s := newStream(h, r, q)
+	s := newStream(h, r, q, id.Expires)
 	s.client, err = h.cfg.Hub.Register(q.options(id.User, s))
 	if err != nil {
 		h.count(-1)
 		h.notNow(w, r, refusal(err))
 		return
+	}
+	if h.cfg.Hub.Disconnected(id.User, before) { // while we asked: the answer may be older than the order
+		s.client.Finish(hub.ErrKicked)
 	}
 	opening := appendPosition(nil, h.retry(), s.client.Opening())
 	wr, detached, failure := h.open(w, r, s.client, opening)

@@ -5,6 +5,7 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +57,24 @@ func choice(values url.Values, name, value string) (bool, error) {
 		}
 	}
 	return values.Has(name), nil
+}
+
+// visible are the topics of a stream: those that were asked for, or all that may be seen.
+// To ask for one that may not is an error: the page would wait for it in vain. Both may
+// be nil for all topics.
+func visible(wanted, allowed []string) ([]string, error) {
+	switch {
+	case wanted == nil:
+		return allowed, nil
+	case allowed == nil:
+		return wanted, nil
+	}
+	for _, topic := range wanted {
+		if !slices.Contains(allowed, topic) {
+			return nil, errors.New("this user may not see one of the topics")
+		}
+	}
+	return wanted, nil
 }
 
 // acceptsStream reports whether the client names text/event-stream in Accept, as

@@ -22,7 +22,8 @@ type stream struct {
 	client     *hub.Client
 	wire       wire
 	remote     string
-	end        time.Duration // when the maximum age is reached, by handler.clock, or a step earlier; 0: never
+	end        time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
+	endCause   hub.Cause
 	pingEvents bool
 
 	// Owned by the writer.
@@ -45,12 +46,20 @@ func markOf(id hub.ID) mark { return mark{id.Ms, id.Seq} }
 
 // newStream is a stream that can be registered in the hub before it has a wire.
 // The client counts as woken, so it has a writer already, which start becomes.
-func newStream(h *Handler, r *http.Request, q query) *stream {
+func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream {
 	s := &stream{handler: h, pingEvents: q.pingEvents, remote: r.RemoteAddr}
 	s.workers.Store(2)
 	if age := h.cfg.MaxAge; age > 0 {
 		step := h.wheel.step
 		s.end = h.clock() + age*4/5 + step + rand.N(max(age*2/5-step, 1)) // ±20 %, a step early included
+		s.endCause = hub.ErrMaxAge
+	}
+	if !expires.IsZero() {
+		// Not earlier: the browser would come back and be let in once more. What is centuries away is never.
+		left := max(time.Until(expires), 0)
+		if end := h.clock() + left + h.wheel.step; left < 1<<61 && (s.end == 0 || end < s.end) {
+			s.end, s.endCause = end, hub.ErrExpired
+		}
 	}
 	return s
 }
@@ -264,7 +273,7 @@ func byeReason(cause hub.Cause) string {
 // tick runs when the stream may be due for a ping or for its end.
 func (s *stream) tick() {
 	if s.end != 0 && s.handler.clock() >= s.end-s.handler.wheel.step {
-		s.client.Finish(hub.ErrMaxAge)
+		s.client.Finish(s.endCause)
 		return
 	}
 	if !s.isQuiet() { // something was written since

@@ -1,0 +1,65 @@
+package auth
+
+import (
+	"errors"
+	"strings"
+)
+
+// TopicsHeader says which topics a user may see: a list as in RFC 9110, section 5.6.1,
+// activity, "a,b", "": an element may be quoted, and "" is "no topic".
+const TopicsHeader = "X-User-Topics"
+
+var errTopics = errors.New(TopicsHeader + " is not a list such as: activity, \"with, comma\"")
+
+// parseTopics reads the lines of a TopicsHeader. Without any, all topics may be seen; with
+// lines that hold no topic, none.
+func parseTopics(lines []string) ([]string, error) {
+	if len(lines) == 0 {
+		return nil, nil
+	}
+	topics := []string{}
+	for _, rest := range lines {
+		for more := true; more; {
+			var topic string
+			var err error
+			rest = strings.TrimLeft(rest, " \t")
+			if strings.HasPrefix(rest, `"`) {
+				if topic, rest, err = quoted(rest[1:]); err != nil {
+					return nil, err
+				}
+				topics = append(topics, topic)
+				var behind string
+				if behind, rest, more = strings.Cut(rest, ","); strings.Trim(behind, " \t") != "" {
+					return nil, errTopics
+				}
+				continue
+			}
+			topic, rest, more = strings.Cut(rest, ",")
+			topic = strings.TrimRight(topic, " \t")
+			if strings.Contains(topic, `"`) {
+				return nil, errTopics
+			}
+			if topic != "" {
+				topics = append(topics, topic)
+			}
+		}
+	}
+	return topics, nil
+}
+
+// quoted reads a quoted string whose first quote was taken off (RFC 9110, section 5.6.4).
+func quoted(s string) (text, rest string, err error) {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; {
+		case c == '"':
+			return b.String(), s[i+1:], nil
+		case c == '\\' && i+1 < len(s):
+			i++
+			b.WriteByte(s[i])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return "", "", errTopics
+}

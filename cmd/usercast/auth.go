@@ -1,0 +1,150 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"usercast/auth"
+)
+
+// The modes of --auth.
+const (
+	authJWT      = "jwt"
+	authForward  = "forward"
+	authHeader   = "header"
+	authInsecure = "insecure"
+)
+
+// authConfig says how the hub finds out who is asking.
+type authConfig struct {
+	Auth                 string   `placeholder:"MODE" help:"Who is asking. jwt: a signed token says; forward: the app is asked; header: a proxy says; insecure: believe ?user=<id>. Required."`
+	AuthInsecureAnywhere bool     `help:"Allow --auth insecure on a listener that others can reach."`
+	AuthTimeout          duration `default:"2s" placeholder:"DURATION" help:"With forward: how long the app may take to say who is asking; with jwt: the server of the keys, to hand them out (${default})."`
+
+	ForwardURL      string   `placeholder:"URL" help:"With forward: where to ask the app, with the browser's cookies; 200 with the user's id in a header is a yes, 401 and 403 are a no."`
+	AuthCache       duration `default:"10s" placeholder:"DURATION" help:"With forward: for how long a yes is believed; 0: not at all (${default})."`
+	AuthConcurrency count    `default:"32" placeholder:"N" help:"With forward: questions at once (${default})."`
+	UserHeader      string   `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: the header with the user's id (${default})."`
+	TrustedProxy    []string `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are believed, such as 10.0.0.0/8; repeatable."`
+
+	// Set by check.
+	forwardURL *url.URL
+	proxies    auth.Proxies
+}
+
+// A doorkeeper finds out who is asking.
+type doorkeeper struct {
+	authenticate auth.Authenticator
+	forget       func(user string) // drops what is remembered of a user
+	close        func()            // once nobody asks any more
+}
+
+// check adds everything that is wrong with c on a public listener.
+func (c *authConfig) check(k *checker, listen string) {
+	switch c.Auth {
+	case authForward:
+		c.forwardURL = checkURL(k, "forward-url", c.ForwardURL, "the app's, such as http://127.0.0.1:3000/usercast/session")
+	case authHeader:
+		if len(c.TrustedProxy) == 0 {
+			k.wrong("trusted-proxy", "--auth header believes a proxy: say which, such as 10.0.0.5 or 10.0.0.0/8")
+		}
+	case authInsecure:
+		if !isLoopback(listen) && !c.AuthInsecureAnywhere {
+			k.wrong("auth", "insecure lets anybody who reaches %s read any user's messages: listen on 127.0.0.1, or give --auth-insecure-anywhere", listen)
+		}
+	case "":
+		k.wrong("auth", "say who may read what; there is no default. jwt: a signed token says who is asking; forward: the app is asked; header: a proxy in front says; insecure: believe ?user=<id>, for trying things out on this machine")
+	default:
+		k.wrong("auth", "%q is not a mode; there are jwt, forward, header and insecure", c.Auth)
+	}
+	c.checkUnused(k)
+	if k.read("auth-timeout", c.AuthTimeout.err) && c.AuthTimeout.T <= 0 {
+		k.wrong("auth-timeout", "must be more than 0")
+	}
+	k.notNegative("auth-cache", c.AuthCache)
+	k.atLeast("auth-concurrency", c.AuthConcurrency.value, 1)
+	if !isHeaderName(c.UserHeader) {
+		k.wrong("user-header", "%q is not the name of a header", c.UserHeader)
+	}
+	for _, network := range c.TrustedProxy {
+		prefix, err := netip.ParsePrefix(network)
+		if ip, e := netip.ParseAddr(network); e == nil && ip.Zone() == "" {
+			prefix, err = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), nil
+		}
+		if err != nil {
+			k.wrong("trusted-proxy", "%q is not a network such as 10.0.0.0/8, or an address", network)
+			continue
+		}
+		c.proxies = append(c.proxies, prefix.Masked())
+	}
+}
+
+// checkUnused finds flags of another mode: whoever gave one believes that it counts.
+func (c *authConfig) checkUnused(k *checker) {
+	if c.Auth == "" {
+		return
+	}
+	for _, flag := range []struct {
+		name  string
+		given bool
+		modes []string
+	}{
+		{"forward-url", c.ForwardURL != "", []string{authForward}},
+		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{authForward, authHeader}},
+	} {
+		if flag.given && !slices.Contains(flag.modes, c.Auth) {
+			k.wrong(flag.name, "is for --auth %s, and does nothing with --auth %s", strings.Join(flag.modes, " and "), c.Auth)
+		}
+	}
+}
+
+// checkURL wants http or https.
+func checkURL(k *checker, flag, text, hint string) *url.URL {
+	u, err := url.Parse(text)
+	switch {
+	case text == "":
+		k.wrong(flag, "is required: %s", hint)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		k.wrong(flag, "is not a URL such as %s", hint) // unquoted: it may hold a password
+	case u.Fragment != "":
+		k.wrong(flag, "has a fragment, which is never sent")
+	default:
+		return u
+	}
+	return nil
+}
+
+// isHeaderName reports whether s is a token as in RFC 9110, section 5.6.2.
+func isHeaderName(s string) bool {
+	const marks = "!#$%&'*+-.^_`|~"
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(marks, r))
+	})
+}
+
+// open is for a config that has passed check.
+func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
+	d := doorkeeper{forget: func(string) {}, close: func() {}}
+	switch c.Auth {
+	case authForward:
+		f := auth.NewForward(auth.ForwardConfig{
+			URL:         c.forwardURL,
+			UserHeader:  http.CanonicalHeaderKey(c.UserHeader),
+			Timeout:     c.AuthTimeout.T,
+			Cache:       c.AuthCache.T,
+			Concurrency: c.AuthConcurrency.T,
+			Proxies:     c.proxies,
+			Log:         log,
+		})
+		d = doorkeeper{f.Authenticate, f.Forget, f.Close}
+	case authHeader:
+		d.authenticate = auth.Header(http.CanonicalHeaderKey(c.UserHeader), c.proxies)
+	case authInsecure:
+		d.authenticate = auth.Insecure
+	}
+	return d, nil
+}

@@ -1,0 +1,165 @@
+package sse_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+// answersAs is an authenticator that knows one user.
+func answersAs(id auth.Identity) auth.Authenticator {
+	return func(*http.Request) (auth.Identity, error) { return id, nil }
+}
+
+func TestTopicsOfTheIdentityLimitWhatIsSeen(t *testing.T) {
+	tests := []struct {
+		name    string
+		allowed []string
+		query   string
+		want    []string // of the messages about "", a and b; nil: refused
+	}{
+		{"all, of all", nil, "", []string{"none", "a", "b"}},
+		{"one, of all", nil, "topic=a", []string{"a"}},
+		{"all, of some", []string{"a", "b"}, "", []string{"a", "b"}},
+		{"one, of some", []string{"a", "b"}, "topic=b", []string{"b"}},
+		{"no topic", []string{""}, "topic=", []string{"none"}},
+		{"none at all", []string{}, "", []string{}},
+		{"another", []string{"a"}, "topic=b", nil},
+		{"another, too", []string{"a"}, "topic=a&topic=b", nil},
+		{"no topic, not allowed", []string{"a"}, "topic=", nil},
+		{"one, of none", []string{}, "topic=a", nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			config := config{hub: hub.Config{HistoryPerUser: 9, HistoryAge: time.Minute, HistoryBytes: 1 << 20}}
+			config.sse.Authenticate = answersAs(auth.Identity{User: "42", Topics: test.allowed})
+			s := serve(t, config)
+			client := newClient(t, false, nil)
+			if test.want == nil {
+				resp, err := client.Get(s.url(test.query))
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), "topic") || s.handler.Stats().Rejects["topic"] != 1 {
+					t.Errorf("%s, %s, rejects %v", resp.Status, body, s.handler.Stats().Rejects)
+				}
+				return
+			}
+			publish := func() {
+				for _, user := range []string{"42", "*"} {
+					s.hub.Publish(user, "", "none")
+					s.hub.Publish(user, "a", "a")
+					s.hub.Publish(user, "b", "b")
+				}
+				s.hub.GapForAll(hub.GapRedisReconnect) // which concerns them all
+			}
+			live := browse(t, client, s.url(test.query))
+			start := live.lastID
+			publish()
+			replayed := browse(t, client, s.url(test.query+"&last-event-id="+start))
+			for _, b := range []*browser{live, replayed} {
+				for range 2 {
+					for _, topic := range test.want {
+						b.want("message", topic)
+					}
+				}
+				b.want("gap", `{"reason":"redis-reconnect"}`)
+			}
+		})
+	}
+}
+
+func TestAppForbids(t *testing.T) {
+	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
+		return auth.Identity{}, fmt.Errorf("%w: says the app", auth.ErrForbidden)
+	}}})
+	resp, err := newClient(t, false, nil).Get(s.url(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusForbidden || s.handler.Stats().Rejects["unauthorized"] != 1 {
+		t.Errorf("%s, rejects %v", resp.Status, s.handler.Stats().Rejects)
+	}
+}
+
+// Not a moment before the end of the log-in either: the browser would be let in again.
+func TestExpiredLogInEndsTheStreamOnTime(t *testing.T) {
+	protocols(t, func(t *testing.T, http2 bool) {
+		for _, c := range []sse.Config{
+			{},
+			{MaxAge: time.Hour}, // later
+			{PingInterval: time.Hour},
+			{PingInterval: time.Second},
+		} {
+			const life = 10*time.Minute + 123*time.Millisecond
+			c.Authenticate = func(*http.Request) (auth.Identity, error) {
+				return auth.Identity{User: "42", Expires: time.Now().Add(life)}, nil
+			}
+			bubble(t, config{sse: c}, func(t *testing.T, s *site, l *pipeListener) {
+				start := time.Now()
+				b := browse(t, newClient(t, http2, l.dial), s.url(""))
+				b.want("bye", `{"reason":"expired"}`)
+				b.wantEnd()
+				s.wantEnd(hub.ErrExpired)
+				if late := time.Since(start) - life; late < 0 || late > time.Second {
+					t.Errorf("%+v: the stream ended %v after its log-in", c, late)
+				}
+			})
+		}
+	})
+}
+
+func TestLogInThatHasJustExpiredOrNeverDoes(t *testing.T) {
+	s := serve(t, config{sse: sse.Config{Authenticate: func(r *http.Request) (auth.Identity, error) {
+		if r.URL.Query().Has("never") {
+			return auth.Identity{User: "42", Expires: time.Unix(1<<60, 0)}, nil
+		}
+		return auth.Identity{User: "42", Expires: time.Now().Add(-time.Second)}, nil
+	}}})
+	client := newClient(t, false, nil)
+	b := browse(t, client, s.url(""))
+	b.want("bye", `{"reason":"expired"}`)
+	b.wantEnd()
+	s.wantEnd(hub.ErrExpired)
+	b = browse(t, client, s.url("never"))
+	s.hub.Publish("42", "", "hello")
+	b.want("message", "hello")
+}
+
+// An order that comes while the app is asked reaches the stream that is then opened: what
+// the app has said may be older.
+func TestDisconnectWhileSomebodyIsAsked(t *testing.T) {
+	asked, answer := make(chan bool), make(chan bool)
+	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
+		asked <- true
+		<-answer
+		return auth.Identity{User: "42"}, nil
+	}}})
+	client := newClient(t, false, nil)
+	opened := make(chan *browser)
+	go func() { opened <- browse(t, client, s.url("")) }()
+	<-asked
+	s.hub.Disconnect("42")
+	answer <- true
+	b := <-opened
+	b.want("bye", `{"reason":"kicked"}`)
+	b.wantEnd()
+	s.wantEnd(hub.ErrKicked)
+
+	go func() { opened <- browse(t, client, s.url("")) }()
+	<-asked
+	answer <- true
+	b = <-opened
+	s.hub.Publish("42", "", "hello")
+	b.want("message", "hello")
+}
