@@ -1,0 +1,485 @@
+package auth_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"usercast/auth"
+)
+
+// An app answers who is asking, and counts.
+type app struct {
+	*httptest.Server
+	asked, open, most atomic.Int64
+}
+
+func newApp(t *testing.T, answer http.HandlerFunc) *app {
+	t.Helper()
+	a := new(app)
+	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.asked.Add(1)
+		n := a.open.Add(1)
+		defer a.open.Add(-1)
+		for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
+		}
+		answer(w, r)
+	}))
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *app) forward(t *testing.T, c auth.ForwardConfig) *auth.Forward {
+	t.Helper()
+	if c.URL == nil {
+		c.URL, _ = url.Parse(a.URL + "/session?from=hub")
+	}
+	f := auth.NewForward(c)
+	t.Cleanup(f.Close)
+	return f
+}
+
+// sayUser logs everybody in as whom the cookie names.
+func sayUser(w http.ResponseWriter, r *http.Request) {
+	cookie, err := r.Cookie("user")
+	if err != nil {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("X-User-ID", cookie.Value)
+}
+
+func from(user string) *http.Request {
+	r := httptest.NewRequest("GET", "/events?topic=a", nil)
+	r.Header.Set("Cookie", "user="+user)
+	return r
+}
+
+func TestForwardReadsTheAnswer(t *testing.T) {
+	var other *httptest.Server
+	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		t.Error("the redirect was followed")
+		w.Header().Set("X-User-ID", "1")
+	}))
+	defer other.Close()
+	notNow := errors.New("not now")
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   auth.Identity
+		err    error
+	}{
+		{"yes", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") }, auth.Identity{User: "42"}, nil},
+		{"yes, with topics", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("X-User-Topics", `a, b:c,,"d,\"e", ""`)
+		}, auth.Identity{User: "42", Topics: []string{"a", "b:c", `d,"e`, ""}}, nil},
+		{"yes, without topics", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("X-User-Topics", "")
+		}, auth.Identity{User: "42", Topics: []string{}}, nil},
+		{"yes, with topics in two lines", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header()["X-User-Id"], w.Header()["X-User-Topics"] = []string{"42"}, []string{"a", "b"}
+		}, auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil},
+		{"topics that cannot be read", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("X-User-Topics", `a,"b`)
+		}, auth.Identity{}, notNow},
+		{"yes, to nobody", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, nil}, // CheckUser's
+		{"200 without a user", func(http.ResponseWriter, *http.Request) {}, auth.Identity{}, notNow},
+		{"two users", func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-User-Id"] = []string{"1", "2"} }, auth.Identity{}, notNow},
+		{"401", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, auth.Identity{}, auth.ErrUnauthorized},
+		{"401 with a user", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.WriteHeader(401)
+		}, auth.Identity{}, auth.ErrUnauthorized},
+		{"403", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, auth.Identity{}, auth.ErrForbidden},
+		{"302", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			http.Redirect(w, r, other.URL, 302)
+		}, auth.Identity{}, auth.ErrUnauthorized},
+		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) }, auth.Identity{}, auth.ErrUnauthorized},
+		{"302 to nowhere", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(302) }, auth.Identity{}, auth.ErrUnauthorized},
+		{"204", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.WriteHeader(204)
+		}, auth.Identity{}, notNow},
+		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, auth.Identity{}, notNow},
+		{"429", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, auth.Identity{}, notNow},
+		{"500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, auth.Identity{}, notNow},
+		{"502", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, auth.Identity{}, notNow},
+		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, auth.Identity{}, notNow},
+		{"headers without end", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("X-Large", strings.Repeat("x", 1<<20))
+		}, auth.Identity{}, notNow},
+		{"a body without end", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			for r.Context().Err() == nil { // only so much of it is read
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		}, auth.Identity{User: "42"}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			f := newApp(t, test.answer).forward(t, auth.ForwardConfig{Timeout: time.Minute, Cache: time.Minute})
+			for range 2 { // the second time perhaps from the cache
+				id, err := f.Authenticate(from("42"))
+				if test.err == notNow {
+					if err == nil || isNo(err) {
+						t.Errorf("%+v, %v; want an error that is no no", id, err)
+					}
+					continue
+				}
+				if id.User != test.want.User || !slices.Equal(id.Topics, test.want.Topics) || (id.Topics == nil) != (test.want.Topics == nil) || !errors.Is(err, test.err) {
+					t.Errorf("%+v, %v; want %+v, %v", id, err, test.want, test.err)
+				}
+			}
+		})
+	}
+}
+
+func isNo(err error) bool {
+	return slices.ContainsFunc([]error{auth.ErrUnauthorized, auth.ErrForbidden, auth.ErrBadUser, auth.ErrMalformed},
+		func(no error) bool { return errors.Is(err, no) })
+}
+
+func TestForwardSendsWhatDecidesAndNoMore(t *testing.T) {
+	var got http.Header
+	var host, uri, method string
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		got, host, uri, method = r.Header, r.Host, r.RequestURI, r.Method
+		sayUser(w, r)
+	})
+	request := func(remote string, headers ...string) *http.Request {
+		r := httptest.NewRequest("GET", "http://hub.example/events?token=x", nil)
+		r.RemoteAddr = remote
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Add(headers[i], headers[i+1])
+		}
+		return r
+	}
+	f := app.forward(t, auth.ForwardConfig{Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
+	always := http.Header{
+		"Accept": {"application/json"}, "X-Requested-With": {"XMLHttpRequest"}, "User-Agent": {"usercast"},
+		"X-Forwarded-Host": {"hub.example"}, "X-Forwarded-Proto": {"http"},
+	}
+	tests := []struct {
+		name    string
+		request *http.Request
+		want    http.Header
+	}{
+		{"what the browser is known by", request("192.0.2.1:9", "Cookie", "user=1", "Cookie", "b=2", "Authorization", "Bearer x", "Origin", "https://app.example"),
+			http.Header{"Cookie": {"user=1; b=2"}, "Authorization": {"Bearer x"}, "Origin": {"https://app.example"}, "X-Forwarded-For": {"192.0.2.1"}}},
+		{"nothing else", request("192.0.2.1:9", "X-User-ID", "1", "X-Api-Key", "k", "Last-Event-ID", "1", "Te", "trailers", "Upgrade", "x", "Proxy-Authorization", "y", "Forwarded", "for=1", "Accept-Encoding", "gzip"),
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
+		{"a stranger's X-Forwarded", request("192.0.2.1:9", "X-Forwarded-For", "127.0.0.1", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-User", "root"),
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
+		{"a proxy's", request("10.1.2.3:9", "X-Forwarded-For", "198.51.100.1", "X-Forwarded-For", "10.9.9.9", "X-Forwarded-Proto", "https", "X-Forwarded-Port", "443"),
+			http.Header{"X-Forwarded-For": {"198.51.100.1", "10.9.9.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Port": {"443"}}},
+		{"a proxy's, as IPv4 in IPv6", request("[::ffff:10.1.2.3]:9", "X-Forwarded-For", "198.51.100.1"),
+			http.Header{"X-Forwarded-For": {"198.51.100.1"}}},
+		{"what is for the next hop only", request("10.1.2.3:9", "Connection", "close, X-Forwarded-For, authorization", "X-Forwarded-For", "198.51.100.1", "Authorization", "Bearer x"),
+			http.Header{"X-Forwarded-For": {"10.1.2.3"}}},
+	}
+	for _, test := range tests {
+		f.Authenticate(test.request)
+		want := always.Clone()
+		for name, values := range test.want {
+			want[name] = values
+		}
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s:\n%v, want\n%v", test.name, got, want)
+		}
+	}
+	if method != "GET" || uri != "/session?from=hub" || host != strings.TrimPrefix(app.URL, "http://") {
+		t.Errorf("%s %s of %s", method, uri, host)
+	}
+	if n := len(tests[0].request.Header); n != 3 {
+		t.Errorf("the request was changed: %v", tests[0].request.Header)
+	}
+}
+
+// One credential at once is one question, however many ask.
+func TestForwardAsksOnceForOneCredential(t *testing.T) {
+	release := make(chan bool)
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
+	for _, cache := range []time.Duration{0, time.Minute} {
+		app.asked.Store(0)
+		f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute, Cache: cache})
+		var done sync.WaitGroup
+		for i := range 1000 {
+			done.Go(func() {
+				user := fmt.Sprint(i % 5)
+				if id, err := f.Authenticate(from(user)); err != nil || id.User != user {
+					t.Errorf("%+v, %v", id, err)
+				}
+			})
+		}
+		stop := make(chan bool)
+		go func() { // they all ask before anybody is answered, or find the answer
+			defer close(stop)
+			for range 1000 {
+				select {
+				case release <- true:
+				case <-stop:
+					return
+				}
+			}
+		}()
+		done.Wait()
+		stop <- true
+		<-stop
+		if n := app.asked.Load(); cache > 0 && n != 5 {
+			t.Errorf("with a cache for %v the app was asked %d times for 5 users", cache, n)
+		}
+	}
+}
+
+func TestForwardKeysByAllThatDecides(t *testing.T) {
+	app := newApp(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") })
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
+	base := func() *http.Request {
+		r := httptest.NewRequest("GET", "/events", nil)
+		r.RemoteAddr = "10.0.0.1:1"
+		r.Header.Set("Cookie", "a=1")
+		return r
+	}
+	changes := map[string]func(r *http.Request){
+		"nothing":           func(*http.Request) {},
+		"cookie":            func(r *http.Request) { r.Header.Set("Cookie", "a=2") },
+		"authorization":     func(r *http.Request) { r.Header.Set("Authorization", "Bearer a") },
+		"a to origin":       func(r *http.Request) { r.Header.Set("Origin", "Bearer a") },
+		"address":           func(r *http.Request) { r.RemoteAddr = "10.0.0.2:1" },
+		"forwarded address": func(r *http.Request) { r.Header.Set("X-Forwarded-For", "1.2.3.4") },
+		"two of them":       func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4", "5"} },
+		"one of them":       func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4, 5"} },
+		"host":              func(r *http.Request) { r.Host = "other.example" },
+	}
+	for name, change := range changes {
+		r := base()
+		change(r)
+		before := app.asked.Load()
+		f.Authenticate(r)
+		f.Authenticate(r)
+		if n := app.asked.Load() - before; n != 1 {
+			t.Errorf("%s: asked %d times, want once", name, n)
+		}
+	}
+	before := app.asked.Load()
+	r := base()
+	r.RemoteAddr = "10.0.0.1:999"
+	r.URL.RawQuery = "topic=x"
+	r.Header.Set("Last-Event-ID", "7")
+	f.Authenticate(r)
+	if app.asked.Load() != before {
+		t.Error("what the app is not told is a part of the key")
+	}
+}
+
+func TestForwardCacheEndsWithItsTimeFromTheQuestion(t *testing.T) {
+	const cache, slow = 600 * time.Millisecond, 400 * time.Millisecond
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { time.Sleep(slow); sayUser(w, r) })
+	f := app.forward(t, auth.ForwardConfig{Cache: cache})
+	start := time.Now()
+	for app.asked.Load() < 2 { // the second question is the end of the first answer
+		if _, err := f.Authenticate(from("42")); err != nil {
+			t.Fatal(err)
+		}
+		if time.Since(start) > time.Minute {
+			t.Fatal("the answer is believed for ever")
+		}
+	}
+	// The second answer has taken its time as well.
+	if d := time.Since(start); d < cache+slow {
+		t.Errorf("asked anew %v after the first question", d-slow)
+	} else if d > cache+slow+300*time.Millisecond {
+		t.Errorf("an answer was believed for %v from the question, want %v", d-slow, cache)
+	}
+	// Only a yes is kept.
+	app.asked.Store(0)
+	no := httptest.NewRequest("GET", "/events", nil)
+	f.Authenticate(no)
+	f.Authenticate(no)
+	if n := app.asked.Load(); n != 2 {
+		t.Errorf("a no was asked for %d times, want 2", n)
+	}
+}
+
+func TestForwardForgetsUsers(t *testing.T) {
+	release := make(chan bool, 100)
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Timeout: time.Minute})
+	ask := func(user, session string, want int64) {
+		t.Helper()
+		r := from(user)
+		r.Header.Set("Authorization", session)
+		before := app.asked.Load()
+		release <- true
+		if _, err := f.Authenticate(r); err != nil {
+			t.Fatal(err)
+		}
+		if n := app.asked.Load() - before; n != want {
+			t.Errorf("user %s, session %s: asked %d times, want %d", user, session, n, want)
+		} else if n == 0 {
+			<-release
+		}
+	}
+	ask("1", "a", 1)
+	ask("1", "b", 1)
+	ask("2", "a", 1)
+	ask("1", "a", 0)
+	f.Forget("1")
+	ask("1", "a", 1)
+	ask("1", "b", 1)
+	ask("2", "a", 0)
+	f.Forget("3")
+	ask("2", "a", 0)
+
+	// What is being asked meanwhile is not kept, and who comes after that is asked about anew.
+	answered := make(chan error, 2)
+	before := app.asked.Load()
+	go func() { _, err := f.Authenticate(from("9")); answered <- err }()
+	for app.asked.Load() == before {
+		time.Sleep(time.Millisecond)
+	}
+	f.Forget("9")
+	go func() { _, err := f.Authenticate(from("9")); answered <- err }()
+	for app.asked.Load() == before+1 {
+		time.Sleep(time.Millisecond)
+	}
+	release <- true
+	release <- true
+	for range 2 {
+		if err := <-answered; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestForwardTimeout(t *testing.T) {
+	var log bytes.Buffer
+	var works atomic.Bool
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if works.Load() {
+			sayUser(w, r)
+			return
+		}
+		<-r.Context().Done()
+	})
+	f := app.forward(t, auth.ForwardConfig{Timeout: 50 * time.Millisecond, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 3 {
+		if _, err := f.Authenticate(from("42")); !errors.Is(err, context.DeadlineExceeded) || isNo(err) || strings.Contains(err.Error(), app.URL) {
+			t.Errorf("got %v, want a deadline that was exceeded", err)
+		}
+	}
+	works.Store(true)
+	if _, err := f.Authenticate(from("42")); err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || strings.Count(log.String(), "level=INFO") != 1 {
+		t.Errorf("logged:\n%s", log.String())
+	}
+}
+
+// The time for an answer begins when the app is asked: many who wait for their turn are
+// no sign that it is slow.
+func TestForwardWaitsForItsTurnBeyondTheTimeout(t *testing.T) {
+	const users, places, answer, timeout = 30, 2, 40 * time.Millisecond, 300 * time.Millisecond // 600 ms for all
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { time.Sleep(answer); sayUser(w, r) })
+	f := app.forward(t, auth.ForwardConfig{Timeout: timeout, Concurrency: places})
+	var done sync.WaitGroup
+	for i := range users {
+		done.Go(func() {
+			if _, err := f.Authenticate(from(fmt.Sprint(i))); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if n := app.most.Load(); n > places {
+		t.Errorf("the app was asked %d questions at once, want %d at most", n, places)
+	}
+}
+
+func TestForwardClose(t *testing.T) {
+	app := newApp(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	f := app.forward(t, auth.ForwardConfig{Timeout: time.Hour, Concurrency: 1})
+	answered := make(chan error, 2)
+	for i := range 2 { // one of them waits for its turn
+		go func() { _, err := f.Authenticate(from(fmt.Sprint(i))); answered <- err }()
+	}
+	for app.asked.Load() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	f.Close()
+	for range 2 {
+		if err := <-answered; err == nil || isNo(err) {
+			t.Errorf("got %v, want not now", err)
+		}
+	}
+	if _, err := f.Authenticate(from("late")); err == nil || isNo(err) {
+		t.Errorf("got %v, want not now", err)
+	}
+}
+
+func TestForwardLeavesWithItsRequest(t *testing.T) {
+	app := newApp(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	f := app.forward(t, auth.ForwardConfig{Timeout: time.Hour})
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := f.Authenticate(from("42").WithContext(ctx)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestForwardVerifiesTLS(t *testing.T) {
+	app := httptest.NewUnstartedServer(http.HandlerFunc(sayUser))
+	app.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	app.StartTLS()
+	defer app.Close()
+	u, _ := url.Parse(app.URL)
+	f := auth.NewForward(auth.ForwardConfig{URL: u})
+	defer f.Close()
+	if id, err := f.Authenticate(from("42")); err == nil || isNo(err) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("%+v, %v; want an unknown authority", id, err)
+	}
+}
+
+// The hub's own password for the app is sent, and not told.
+func TestForwardPasswordInTheURL(t *testing.T) {
+	var got []string
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		got = append(got, r.Header.Get("Authorization"))
+		io.WriteString(w, "x")
+	})
+	u, _ := url.Parse(app.URL)
+	u.User = url.UserPassword("hub", "s3cret")
+	f := app.forward(t, auth.ForwardConfig{URL: u})
+	r := from("42")
+	f.Authenticate(r)
+	r.Header.Set("Authorization", "Bearer x")
+	f.Authenticate(r)
+	if want := []string{"Basic aHViOnMzY3JldA==", "Bearer x"}; !slices.Equal(got, want) {
+		t.Errorf("sent %q, want %q", got, want)
+	}
+	app.Close()
+	if _, err := f.Authenticate(r); err == nil || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,47 @@
+package auth_test
+
+import (
+	"errors"
+	"net/http/httptest"
+	"net/netip"
+	"slices"
+	"testing"
+
+	"usercast/auth"
+)
+
+func TestHeaderBelievesTheProxyOnly(t *testing.T) {
+	ask := auth.Header("X-User-ID", auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")})
+	tests := []struct {
+		remote string
+		users  []string
+		topics []string
+		want   auth.Identity
+		err    error
+	}{
+		{"10.1.2.3:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
+		{"[fd00::1]:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
+		{"[fd00::1%eth0]:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
+		{"[::ffff:10.0.0.1]:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
+		{"10.1.2.3:1", []string{"42"}, []string{"a,b"}, auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil},
+		{"10.1.2.3:1", []string{"42"}, []string{`"`}, auth.Identity{}, auth.ErrUnauthorized},
+		{"10.1.2.3:1", nil, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"10.1.2.3:1", []string{"42", "43"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"10.1.2.3:1", []string{"42", "42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"11.0.0.1:1", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"127.0.0.1:1", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"[::1]:1", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"@", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+	}
+	for _, test := range tests {
+		r := httptest.NewRequest("GET", "/events", nil)
+		r.RemoteAddr = test.remote
+		r.Header["X-User-Id"], r.Header["X-User-Topics"] = test.users, test.topics
+		r.Header.Set("X-Forwarded-For", "10.1.2.3") // is nothing to go by
+		id, err := ask(r)
+		if id.User != test.want.User || !slices.Equal(id.Topics, test.want.Topics) || !errors.Is(err, test.err) {
+			t.Errorf("%s, user %q, topics %q: %+v, %v; want %+v, %v", test.remote, test.users, test.topics, id, err, test.want, test.err)
+		}
+	}
+}
