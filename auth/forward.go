@@ -56,6 +56,10 @@ const (
 	maxAnswerBody   = 64 << 10
 )
 
+// idleTime is how long a connection to the app stays open for the next question: of use in
+// a storm only.
+const idleTime = 5 * time.Second
+
 // placeTime is how long a question waits for its turn: the Timeout is for the app, which
 // has yet to hear of it.
 const placeTime = 10 * time.Second
@@ -80,7 +84,7 @@ func NewForward(cfg ForwardConfig) *Forward {
 	transport.MaxResponseHeaderBytes = maxAnswerHeader
 	transport.MaxIdleConns = cfg.Concurrency
 	transport.MaxIdleConnsPerHost = cfg.Concurrency
-	transport.IdleConnTimeout = 15 * time.Second
+	transport.IdleConnTimeout = idleTime
 	f := &Forward{
 		cfg: cfg,
 		client: &http.Client{

@@ -1,0 +1,271 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// A sessionApp is an app that knows its users by a cookie: session=<user>, and says so to
+// the hub. It counts what that costs it.
+type sessionApp struct {
+	*httptest.Server
+	asked       atomic.Int64 // requests
+	open, most  atomic.Int64 // of them at once
+	connections atomic.Int64 // open ones
+	status      atomic.Int64 // answered to all, if not 0
+}
+
+func startSessionApp(t *testing.T) *sessionApp {
+	t.Helper()
+	a := new(sessionApp)
+	a.Server = httptest.NewUnstartedServer(a)
+	a.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		switch s {
+		case http.StateNew:
+			a.connections.Add(1)
+		case http.StateClosed:
+			a.connections.Add(-1)
+		}
+	}
+	a.Start()
+	t.Cleanup(a.Close)
+	return a
+}
+
+func (a *sessionApp) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.asked.Add(1)
+	n := a.open.Add(1)
+	defer a.open.Add(-1)
+	for most := a.most.Load(); n > most && !a.most.CompareAndSwap(most, n); most = a.most.Load() {
+	}
+	time.Sleep(time.Millisecond) // a look into the database
+	if status := a.status.Load(); status != 0 {
+		w.WriteHeader(int(status))
+		return
+	}
+	cookie, err := r.Cookie("session")
+	if err != nil {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("X-User-ID", cookie.Value)
+}
+
+func (a *sessionApp) flags() []string {
+	return []string{"--auth", "forward", "--forward-url", a.URL + "/usercast/session"}
+}
+
+func session(user string) string { return "Cookie: session=" + user }
+
+// 5,000 tabs of 500 users come at once, as after a deploy.
+func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
+	const streams, users = 5000, 500
+	app := startSessionApp(t)
+	server := redistest.Start(t)
+	h := startHub(t, server, app.flags()...)
+	pages := make([]*page, streams)
+	t.Cleanup(func() {
+		for _, p := range pages {
+			if p != nil {
+				p.close()
+			}
+		}
+	})
+	conns := make([]net.Conn, streams)
+	each(t, streams, func(i int) (err error) {
+		conns[i], err = net.Dial("tcp", h.PublicAddr())
+		return err
+	})
+	start := time.Now()
+	for i, conn := range conns { // all have asked before the first is read
+		fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n%s\r\n\r\n", h.PublicAddr(), session(fmt.Sprint(i%users)))
+	}
+	each(t, streams, func(i int) (err error) {
+		pages[i], err = openPageOn(hasAsked{conns[i]}, "")
+		return err
+	})
+	asked, open, connections := app.asked.Load(), app.open.Load(), app.connections.Load()
+	t.Logf("%d streams of %d users in %v: the app was asked %d times, %d at once; then %d questions and %d idle connections were open",
+		streams, users, time.Since(start).Round(time.Millisecond), asked, app.most.Load(), open, connections)
+	if asked > users || app.most.Load() > 32 || open != 0 || connections > 32 {
+		t.Errorf("want %d questions at most, 32 at once at most, and none open", users)
+	}
+	newPublisher(t, server.Addr()).publish(t, "user-*", "hello")
+	each(t, streams, func(i int) error { return pages[i].expect("message", "hello") })
+	// The last connections close by themselves: nothing of the app's is held while streams are open.
+	for deadline := time.Now().Add(patience); app.connections.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections to the app stay open", app.connections.Load())
+		}
+	}
+}
+
+// hasAsked is a connection over which a request was sent already.
+type hasAsked struct{ net.Conn }
+
+func (hasAsked) Write(b []byte) (int, error) { return len(b), nil }
+
+func TestForward(t *testing.T) {
+	app := startSessionApp(t)
+	server := redistest.Start(t)
+	h := startHub(t, server, append(app.flags(), "--auth-cache", "1h")...)
+	p := h.openPage(t, "", session("42"))
+	publisher := newPublisher(t, server.Addr())
+	publisher.publish(t, "user-42", "hello")
+	p.want(t, "hello")
+
+	refused := func(status int, want int, headers ...string) {
+		t.Helper()
+		app.status.Store(int64(status))
+		if a := ask(t, "GET", h.public("/events"), headers...); a.code != want || !strings.HasPrefix(a.body, `{"error":"`) {
+			t.Errorf("the app answers %d, the hub %d %s; want %d", status, a.code, a.body, want)
+		}
+	}
+	refused(0, 401)
+	refused(0, 403, session("*"))
+	refused(0, 403, session("a:b"))
+	refused(403, 403, session("1"))
+	refused(302, 401, session("1"))
+	refused(302, 401, session("1"))
+	refused(500, 503, session("1"))
+	if n := len(h.log.lines("redirect")); n != 1 {
+		t.Errorf("the redirect is logged %d times, want once", n)
+	}
+	// An EventSource is told to come back.
+	busy, err := dialPage(h.PublicAddr(), "", session("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(busy.close)
+	busy.wantEvent(t, "busy", `{"reason":"auth-unavailable"}`)
+	busy.wantEnd(t)
+
+	// The yes is kept, up to an order.
+	asked := app.asked.Load()
+	again := h.openPage(t, "", session("42"))
+	if app.asked.Load() != asked {
+		t.Error("the app was asked again within the time of the cache")
+	}
+	if a := ask(t, "DELETE", h.private("/api/users/42")); a.code != 200 {
+		t.Fatalf("%d %s", a.code, a.body)
+	}
+	for _, p := range []*page{p, again} {
+		p.wantEvent(t, "bye", `{"reason":"kicked"}`)
+		p.wantEnd(t)
+	}
+	refused(401, 401, session("42"))
+	h.wantMetrics(t, map[string]float64{
+		"usercast_rejects_total" + reasonLabel("unauthorized"):     5,
+		"usercast_rejects_total" + reasonLabel("bad-user"):         2,
+		"usercast_rejects_total" + reasonLabel("auth-unavailable"): 2,
+	})
+}
+
+func TestHeader(t *testing.T) {
+	server := redistest.Start(t)
+	publisher := newPublisher(t, server.Addr())
+	h := startHub(t, server, "--auth", "header", "--trusted-proxy", "127.0.0.1", "--user-header", "x-forwarded-user")
+	p := h.openPage(t, "", "X-Forwarded-User: 42", "X-User-Topics: a")
+	publisher.publish(t, "user-42:b", "not seen")
+	publisher.publish(t, "user-42:a", "seen")
+	p.want(t, "seen")
+	for _, headers := range [][]string{{}, {"X-User-ID: 42"}} {
+		if a := ask(t, "GET", h.public("/events"), headers...); a.code != 401 {
+			t.Errorf("%q: %d %s", headers, a.code, a.body)
+		}
+	}
+	if a := ask(t, "GET", h.public("/events?topic=b"), "X-Forwarded-User: 42", "X-User-Topics: a"); a.code != 403 {
+		t.Errorf("a topic that may not be seen: %d %s", a.code, a.body)
+	}
+
+	h = startHub(t, server, "--auth", "header", "--trusted-proxy", "10.0.0.0/8")
+	if a := ask(t, "GET", h.public("/events?user=42"), "X-User-ID: 42", "X-Forwarded-For: 10.0.0.1"); a.code != 401 {
+		t.Errorf("spoofed: %d %s", a.code, a.body)
+	}
+}
+
+// What frameworks answer when they are asked for a session, as the examples in docs/auth.md
+// have them.
+func TestForwardSpeaksWithFrameworks(t *testing.T) {
+	loggedIn := func(r *http.Request, cookie string) bool {
+		c, err := r.Cookie(cookie)
+		return err == nil && c.Value == "s1gned"
+	}
+	isXHR := func(r *http.Request) bool { return r.Header.Get("X-Requested-With") == "XMLHttpRequest" }
+	frameworks := []struct {
+		name, cookie string
+		check        http.HandlerFunc
+		logs         bool // that it redirects
+	}{
+		// Devise: an unknown user of a format that is not navigational gets 401, others a redirect.
+		{"Rails with Devise", "_app_session", func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case loggedIn(r, "_app_session"):
+				http.SetCookie(w, &http.Cookie{Name: "_app_session", Value: "s1gned-anew"})
+				w.Header().Set("X-User-ID", "42")
+			case strings.Contains(r.Header.Get("Accept"), "json"):
+				w.WriteHeader(http.StatusUnauthorized)
+				fmt.Fprint(w, `{"error":"You need to sign in or sign up before continuing."}`)
+			default:
+				http.Redirect(w, r, "/users/sign_in", http.StatusFound)
+			}
+		}, false},
+		{"Django", "sessionid", func(w http.ResponseWriter, r *http.Request) {
+			if !loggedIn(r, "sessionid") {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("Vary", "Cookie")
+		}, false},
+		// The same with @login_required, which answers with a redirect whoever asks.
+		{"Django, login_required", "sessionid", func(w http.ResponseWriter, r *http.Request) {
+			if !loggedIn(r, "sessionid") {
+				http.Redirect(w, r, "/accounts/login/?next=/usercast/session", http.StatusFound)
+				return
+			}
+			w.Header().Set("X-User-ID", "42")
+		}, true},
+		// The auth middleware: 401 to whoever expects JSON, else a redirect.
+		{"Laravel", "laravel_session", func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case loggedIn(r, "laravel_session"):
+				http.SetCookie(w, &http.Cookie{Name: "XSRF-TOKEN", Value: "x"})
+				w.Header().Set("X-User-ID", "42")
+			case isXHR(r) && r.Header.Get("Accept") == "application/json":
+				w.WriteHeader(http.StatusUnauthorized)
+				fmt.Fprint(w, `{"message":"Unauthenticated."}`)
+			default:
+				http.Redirect(w, r, "/login", http.StatusFound)
+			}
+		}, false},
+	}
+	server := redistest.Start(t)
+	publisher := newPublisher(t, server.Addr())
+	for _, f := range frameworks {
+		t.Run(f.name, func(t *testing.T) {
+			app := httptest.NewServer(f.check)
+			defer app.Close()
+			h := startHub(t, server, "--auth", "forward", "--forward-url", app.URL+"/usercast/session")
+			p := h.openPage(t, "", "Cookie: theme=dark; "+f.cookie+"=s1gned")
+			publisher.publish(t, "user-42", "hello")
+			p.want(t, "hello")
+			for _, headers := range [][]string{{}, {"Cookie: " + f.cookie + "=forged"}} {
+				if a := ask(t, "GET", h.public("/events"), append(headers, "Accept: text/event-stream")...); a.code != 401 {
+					t.Errorf("%q: %d %s", headers, a.code, a.body)
+				}
+			}
+			if n := len(h.log.lines("level=WARN", "redirect")); f.logs != (n == 1) || n > 1 {
+				t.Errorf("the redirect is logged %d times", n)
+			}
+		})
+	}
+}
