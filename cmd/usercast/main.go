@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"regexp"
+	"slices"
 
 	"github.com/alecthomas/kong"
 )
@@ -53,6 +54,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		flagDefaults,
 		kong.BindTo(stdin, (*io.Reader)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
+		kong.Bind(commandLine(args)),
 	)
 	if err != nil {
 		panic(err) // the struct tags are wrong
@@ -63,6 +65,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	if err != nil {
 		return report(stderr, usageError{plain(err)})
+	}
+	if command.Selected().Name != "serve" && commandLine(args).holdsPassword() { // serve logs it
+		fmt.Fprintln(stderr, "usercast: warning: "+passwordSeen)
 	}
 	// Only commands that stop in an orderly way ask for the context; for the others
 	// a signal does what it does by itself.
@@ -75,6 +80,18 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		panic(err) // not a func that provides something
 	}
 	return report(stderr, command.Run())
+}
+
+// A commandLine is what everybody on the machine can read, with ps.
+type commandLine []string
+
+var passwordInURL = regexp.MustCompile(`://[^/@]*:[^/@]+@`)
+
+const passwordSeen = "a password in a URL on the command line can be read by everybody on this machine; give the flag as an environment variable, or the password in a file"
+
+// holdsPassword reports whether a URL in it has a password.
+func (c commandLine) holdsPassword() bool {
+	return slices.ContainsFunc(c, passwordInURL.MatchString)
 }
 
 // flagForValue is what the parser says of a value that looks like a flag to it.

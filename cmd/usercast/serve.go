@@ -16,7 +16,7 @@ type serveCmd struct {
 	Drain      duration `default:"15s" placeholder:"DURATION" help:"Over which streams then end (${default})."`
 }
 
-func (c *serveCmd) Run(ctx context.Context) error {
+func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 	var k checker
 	c.Config.check(&k)
 	servers := c.servers(&k)
@@ -30,6 +30,9 @@ func (c *serveCmd) Run(ctx context.Context) error {
 		return err
 	}
 	log := newLog(&c.Config, os.Stderr)
+	if args.holdsPassword() {
+		log.Warn(passwordSeen)
+	}
 	for _, s := range servers {
 		if s.Insecure() {
 			log.Warn("redis certificate is not verified", slog.String("redis", s.Name()))
