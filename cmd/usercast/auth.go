@@ -47,7 +47,7 @@ type doorkeeper struct {
 func (c *authConfig) check(k *checker, listen string) {
 	switch c.Auth {
 	case authForward:
-		c.forwardURL = checkURL(k, "forward-url", c.ForwardURL, "the app's, such as http://127.0.0.1:3000/usercast/session")
+		c.forwardURL = checkURL(k, "forward-url", c.ForwardURL, "http://127.0.0.1:3000/usercast/session")
 	case authHeader:
 		if len(c.TrustedProxy) == 0 {
 			k.wrong("trusted-proxy", "--auth header believes a proxy: say which, such as 10.0.0.5 or 10.0.0.0/8")
@@ -103,13 +103,13 @@ func (c *authConfig) checkUnused(k *checker) {
 }
 
 // checkURL wants http or https.
-func checkURL(k *checker, flag, text, hint string) *url.URL {
+func checkURL(k *checker, flag, text, example string) *url.URL {
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
-		k.wrong(flag, "is required: %s", hint)
+		k.wrong(flag, "is needed, such as %s", example)
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		k.wrong(flag, "is not a URL such as %s", hint) // unquoted: it may hold a password
+		k.wrong(flag, "is not a URL such as %s", example) // unquoted: it may hold a password
 	case u.Fragment != "":
 		k.wrong(flag, "has a fragment, which is never sent")
 	default:

@@ -1,0 +1,125 @@
+package main
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"usercast/internal/redistest"
+)
+
+// secretFile holds a secret as an editor leaves it.
+func secretFile(t *testing.T, secret string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte(secret+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// A full run at debug level, with all that can go wrong in it: nothing that the program
+// writes or tells holds a secret, cookie, token or payload.
+func TestNoSecretLeavesTheProgram(t *testing.T) {
+	const (
+		redisPassword = "secret-redis-password"
+		adminToken    = "secret-admin-token"
+		hubPassword   = "secret-hub-password" // by which the app knows the hub
+		cookie        = "secret-cookie"
+		bearer        = "secret-bearer"
+		queryToken    = "secret-query-token"
+		payload       = "secret-payload"
+		lastID        = "secret-last-id"
+	)
+	secrets := []string{redisPassword, adminToken, hubPassword, cookie, bearer, queryToken, payload, lastID}
+	app := startSessionApp(t)
+	inURL, _ := url.Parse(app.URL)
+	inURL.User = url.UserPassword("hub", hubPassword)
+	for _, feed := range []string{feedPubSub, feedStream} {
+		t.Run(feed, func(t *testing.T) {
+			server := redistest.Start(t, "--requirepass", redisPassword)
+			publisher := newPublisher(t, server.Addr())
+			publisher.do(t, "AUTH", redisPassword)
+			var told strings.Builder // what others can read of it
+			p := startProgram(t, []string{"USERCAST_FORWARD_URL=" + inURL.String()}, "serve", "--auth", "forward", "--auth-cache", "0", "--auth-timeout", "1s",
+				"--feed", feed, "--redis", server.URL(), "--redis-password-file", secretFile(t, redisPassword),
+				"--admin-token-file", secretFile(t, adminToken), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug", "--retry", "10ms")
+			public, private := p.addresses(t)
+			eventually(t, "the program is ready", func() bool { return ask(t, "GET", "http://"+public+"/readyz").code == 200 })
+			send := func(topic string) {
+				if feed == feedStream {
+					publisher.do(t, "XADD", defaultStreamKey, "*", "ch", "user-"+cookie+topic, "data", payload)
+					publisher.do(t, "XADD", defaultStreamKey, "*", "ctl", `{"op":"`+payload)
+					publisher.do(t, "XADD", defaultStreamKey, "*", "ch", payload, "data", payload)
+					return
+				}
+				publisher.publish(t, "user-"+cookie+topic, payload)
+				publisher.publish(t, "usercast:user-control", `{"op":"`+payload+`","user":"`+cookie)
+				publisher.publish(t, "user-:"+payload, payload)
+			}
+			headers := []string{"Authorization: Bearer " + bearer, "Last-Event-ID: " + lastID, "Cookie: a=" + cookie + "; session=42"}
+			stream, err := openPageAt(public, "token="+queryToken, headers...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.close()
+			stream.wantGap(t, "unknown-id")
+			send("")
+			bye, err := openPageAt(public, "", headers...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			bye.close()
+
+			// All kinds of refusals, the app's faults, and the admin's.
+			for _, status := range []int64{0, 302, 403, 500} {
+				app.status.Store(status)
+				for _, query := range []string{"", "?token=" + queryToken, "?event=" + queryToken, "?%zz" + queryToken} {
+					told.WriteString(ask(t, "GET", "http://"+public+"/events"+query, "Cookie: session=*; b="+cookie, headers[0], headers[1]).body)
+				}
+			}
+			told.WriteString(ask(t, "GET", "http://"+public+"/"+queryToken, headers...).body)
+			app.CloseClientConnections()
+			app.status.Store(0)
+			for _, authorization := range []string{"Bearer " + adminToken, "Bearer " + bearer} {
+				for _, path := range []string{"/metrics", "/readyz", "/api/stats", "/api/users/42", "/debug/pprof/", "/debug/pprof/cmdline",
+					"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/allocs?debug=1"} {
+					told.WriteString(ask(t, "GET", "http://"+private+path, "Authorization: "+authorization).body)
+				}
+			}
+			r, err := http.NewRequest("POST", "http://"+private+"/api/users/42/messages", strings.NewReader(payload))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Authorization", "Bearer "+adminToken)
+			if resp, err := plainClient.Do(r); err != nil || resp.StatusCode != 200 {
+				t.Errorf("post: %v, %v", resp, err)
+			} else {
+				resp.Body.Close()
+			}
+			stream.want(t, payload) // it was there to be told
+			server.Restart()        // the link's faults
+			told.WriteString(ask(t, "DELETE", "http://"+private+"/api/users/42", "Authorization: Bearer "+adminToken).body)
+			p.signal(syscall.SIGINT)
+			if code := p.wait(t); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			told.WriteString(p.stdout.String() + p.stderr.String())
+			if len(p.stderr.lines("level=DEBUG")) == 0 || len(p.stderr.lines("stream ended")) == 0 {
+				t.Error("this was no full run at debug level")
+			}
+			for _, s := range secrets {
+				for _, form := range []string{s, base64.StdEncoding.EncodeToString([]byte(s)), url.QueryEscape(s)} {
+					if i := strings.Index(told.String(), form); i >= 0 {
+						t.Errorf("%q is told: %q", s, told.String()[max(0, i-200):i+len(form)])
+					}
+				}
+			}
+		})
+	}
+}
