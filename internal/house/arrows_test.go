@@ -38,6 +38,8 @@ var lives = map[string][]string{
 	"github.com/HdrHistogram/":        {"usercast/internal/load"},
 	"github.com/hashicorp/":           {"usercast/auth"},
 	"github.com/schollz/progressbar/": {"usercast/cmd/usercast"},
+	"github.com/golang-jwt/":          {"usercast/auth"},
+	"github.com/MicahParks/jwkset":    {"usercast/auth"},
 	"usercast/cmd/":                   {},
 }
 

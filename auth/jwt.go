@@ -1,0 +1,285 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// Skew is how far the clock of whoever signs tokens may be off.
+const Skew = 30 * time.Second
+
+const maxToken = 16 << 10 // bytes; far more than a header line of most proxies
+
+// JWTConfig says which tokens are believed. Exactly one of Secret, KeyPEM and
+// JWKSURL is set.
+type JWTConfig struct {
+	Secret        []byte        // for HS256, HS384 and HS512
+	KeyPEM        []byte        // public keys: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
+	JWKSURL       string        // where a JWK set is fetched, http:// or https://
+	Issuer        string        // iss must be it; empty: not checked
+	Audience      string        // aud must have it; empty: not checked
+	UserClaim     string        // default "sub"
+	Cookie        string        // default "usercast"
+	Query         bool          // ?token= is read, too
+	AllowNoExpiry bool          // exp may be missing
+	Timeout       time.Duration // of a fetch of JWKSURL; default 5 s
+	Log           *slog.Logger  // default: none
+}
+
+// A JWT authenticates by signed tokens. Close it after use.
+type JWT struct {
+	// Immutable after NewJWT.
+	cfg    JWTConfig
+	keys   []verifyKey // without a JWKSURL
+	jwks   *jwks       // or nil
+	parser *jwt.Parser
+}
+
+// NewJWT checks the configuration and starts to fetch JWKSURL; it does not wait.
+func NewJWT(cfg JWTConfig) (*JWT, error) {
+	given := 0
+	for _, set := range []bool{len(cfg.Secret) > 0, len(cfg.KeyPEM) > 0, cfg.JWKSURL != ""} {
+		if set {
+			given++
+		}
+	}
+	if given != 1 {
+		return nil, errors.New("jwt needs exactly one of a secret, a public key and a JWKS URL")
+	}
+	if cfg.UserClaim == "" {
+		cfg.UserClaim = "sub"
+	}
+	if cfg.Cookie == "" {
+		cfg.Cookie = "usercast"
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	// The claims are checked here, not by the library, whose errors may quote them.
+	j := &JWT{cfg: cfg, parser: jwt.NewParser(jwt.WithJSONNumber(), jwt.WithoutClaimsValidation())}
+	var err error
+	switch {
+	case len(cfg.Secret) > 0:
+		j.keys = []verifyKey{{algs: []string{"HS256", "HS384", "HS512"}, key: slices.Clone(cfg.Secret)}}
+	case len(cfg.KeyPEM) > 0:
+		j.keys, err = parsePEM(cfg.KeyPEM)
+	default:
+		j.jwks, err = startJWKS(cfg.JWKSURL, cfg.Timeout, cfg.Log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return j, nil
+}
+
+// Close ends what NewJWT started, and waits for it.
+func (j *JWT) Close() {
+	if j.jwks != nil {
+		j.jwks.close()
+	}
+}
+
+func no(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{ErrUnauthorized}, args...)...)
+}
+
+// Authenticate is an Authenticator.
+func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
+	raw, err := j.token(r)
+	if err != nil {
+		return Identity{}, err
+	}
+	if len(raw) > maxToken {
+		return Identity{}, no("the token is longer than 16 KiB")
+	}
+	claims := jwt.MapClaims{}
+	var refused error // ours, as opposed to the library's
+	_, err = j.parser.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
+		var keys []jwt.VerificationKey
+		keys, refused = j.keysFor(r, t)
+		return jwt.VerificationKeySet{Keys: keys}, refused
+	})
+	switch {
+	case refused != nil:
+		return Identity{}, refused
+	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
+		return Identity{}, no("the token's signature is wrong")
+	case errors.Is(err, jwt.ErrTokenUnverifiable):
+		return Identity{}, no("the token is signed with an unknown algorithm")
+	case err != nil: // the library's words may quote the token
+		return Identity{}, no("this is not a token")
+	}
+	return j.identity(claims, time.Now())
+}
+
+// token finds the token: Authorization, else the query, else the cookie. Only
+// the first that is there counts: a bad token never falls through to another.
+func (j *JWT) token(r *http.Request) (string, error) {
+	switch headers := r.Header.Values("Authorization"); len(headers) {
+	case 0:
+	case 1:
+		if scheme, token, _ := strings.Cut(headers[0], " "); strings.EqualFold(scheme, "Bearer") {
+			return strings.TrimSpace(token), nil
+		}
+	default:
+		return "", fmt.Errorf("%w: more than one Authorization header", ErrMalformed)
+	}
+	if j.cfg.Query {
+		query, err := url.ParseQuery(r.URL.RawQuery)
+		switch tokens := query["token"]; {
+		case len(tokens) > 1:
+			return "", fmt.Errorf("%w: more than one token in the query", ErrMalformed)
+		case len(tokens) == 1:
+			return tokens[0], nil
+		case err != nil:
+			return "", fmt.Errorf("%w: the query is not well-formed", ErrMalformed)
+		}
+	}
+	cookies := r.CookiesNamed(j.cfg.Cookie)
+	if len(cookies) == 0 {
+		return "", no("the request has no token")
+	}
+	for _, c := range cookies[1:] {
+		if c.Value != cookies[0].Value { // a neighbouring subdomain may have tossed one in
+			return "", no("the request has two different cookies of the same name")
+		}
+	}
+	return cookies[0].Value, nil
+}
+
+// keysFor returns the keys that may have signed t.
+func (j *JWT) keysFor(r *http.Request, t *jwt.Token) ([]jwt.VerificationKey, error) {
+	if _, ok := t.Header["crit"]; ok {
+		return nil, no("the token has a crit header, and none is understood here")
+	}
+	alg := t.Method.Alg()
+	keys := j.keys
+	if j.jwks != nil {
+		kid, ok := "", false
+		if v, has := t.Header["kid"]; has {
+			if kid, ok = v.(string); !ok {
+				return nil, no("the token's key id is not a string")
+			}
+		}
+		var err error
+		if keys, err = j.jwks.find(r.Context(), kid, ok, alg); err != nil {
+			return nil, err
+		}
+	}
+	var fit []jwt.VerificationKey
+	for _, k := range keys {
+		if slices.Contains(k.algs, alg) {
+			fit = append(fit, k.key)
+		}
+	}
+	if len(fit) == 0 {
+		return nil, no("the token is signed with %s, which is not allowed here", alg)
+	}
+	return fit, nil
+}
+
+func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err error) {
+	exp, hasExp, err := date(claims, "exp")
+	if err != nil {
+		return Identity{}, err
+	}
+	nbf, hasNbf, err := date(claims, "nbf")
+	if err != nil {
+		return Identity{}, err
+	}
+	iat, hasIat, err := date(claims, "iat")
+	if err != nil {
+		return Identity{}, err
+	}
+	switch {
+	case !hasExp && !j.cfg.AllowNoExpiry:
+		return Identity{}, no("the token has no exp claim")
+	case hasExp && !now.Before(exp.Add(Skew)):
+		return Identity{}, no("the token has expired")
+	case hasNbf && now.Before(nbf.Add(-Skew)):
+		return Identity{}, no("the token is not valid yet")
+	case hasIat && now.Before(iat.Add(-Skew)):
+		return Identity{}, no("the token was issued in the future")
+	case j.cfg.Issuer != "" && claims["iss"] != any(j.cfg.Issuer):
+		return Identity{}, no("the token is from another issuer")
+	case j.cfg.Audience != "" && !has(claims["aud"], j.cfg.Audience):
+		return Identity{}, no("the token is for another audience")
+	}
+	if hasExp {
+		id.Expires = exp.Add(Skew)
+	}
+	if id.User, err = user(claims, j.cfg.UserClaim); err != nil {
+		return Identity{}, err
+	}
+	if topics, ok := claims["topics"]; ok {
+		list, ok := topics.([]any)
+		id.Topics = make([]string, len(list))
+		for i, v := range list {
+			if id.Topics[i], ok = v.(string); !ok {
+				break
+			}
+		}
+		if !ok {
+			return Identity{}, no("the token's topics claim is not a list of strings")
+		}
+	}
+	return id, nil
+}
+
+func has(aud any, want string) bool {
+	if list, ok := aud.([]any); ok {
+		return slices.Contains(list, any(want))
+	}
+	return aud == any(want)
+}
+
+// date reads a NumericDate (RFC 7519, section 2), kept within the years 1 to 9999.
+func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
+	v, ok := claims[name]
+	if !ok {
+		return time.Time{}, false, nil
+	}
+	number, _ := v.(json.Number)
+	f, err := strconv.ParseFloat(string(number), 64)
+	if err != nil || math.IsNaN(f) {
+		return time.Time{}, false, no("the token's %s claim is not a time in seconds", name)
+	}
+	whole, part := math.Modf(min(max(f, -62135596800), 253402300799))
+	return time.Unix(int64(whole), int64(part*1e9)), true, nil
+}
+
+// user reads a string, or an integer digit by digit: no float64 comes near it.
+func user(claims jwt.MapClaims, name string) (string, error) {
+	switch v := claims[name].(type) {
+	case string:
+		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) {
+			return "", fmt.Errorf("%w: it has control characters or is not UTF-8", ErrBadUser)
+		}
+		return v, nil
+	case json.Number:
+		if !strings.ContainsAny(string(v), ".eE") && v != "-0" {
+			return string(v), nil
+		}
+	case nil:
+		if _, ok := claims[name]; !ok {
+			return "", no("the token has no %s claim", name)
+		}
+	}
+	return "", no("the token's %s claim is neither a string nor an integer", name)
+}

@@ -1,0 +1,249 @@
+package auth_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+	"go.uber.org/goleak"
+
+	"usercast/auth"
+)
+
+var secret = []byte("0123456789abcdef0123456789abcdef")
+
+func sign(t testing.TB, m jwt.SigningMethod, key any, kid, payload string) string {
+	t.Helper()
+	header := fmt.Sprintf(`{"alg":%q,"jku":"http://127.0.0.1:1/","jwk":{}}`, m.Alg())
+	if kid != "" {
+		header = fmt.Sprintf(`{"alg":%q,"kid":%q}`, m.Alg(), kid)
+	}
+	b64 := base64.RawURLEncoding
+	text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(payload))
+	sig, err := m.Sign(text, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text + "." + b64.EncodeToString(sig)
+}
+
+func bearer(token string) *http.Request {
+	r := httptest.NewRequest("GET", "/events", nil)
+	r.Header.Set("Authorization", "bearer "+token)
+	return r
+}
+
+func newJWT(t testing.TB, cfg auth.JWTConfig) *auth.JWT {
+	t.Helper()
+	j, err := auth.NewJWT(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(j.Close)
+	return j
+}
+
+func TestJWTClaims(t *testing.T) {
+	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuer: "me", Audience: "us"})
+	now := time.Now().Unix()
+	ok := fmt.Sprintf(`"iss":"me","aud":["x","us"],"exp":%d`, now+60)
+	tests := []struct {
+		payload, user string
+		err           error
+	}{
+		{`{"sub":"ann",` + ok + `}`, "ann", nil},
+		{`{"sub":9007199254740993,` + ok + `}`, "9007199254740993", nil},
+		{`{"sub":"*",` + ok + `}`, "*", nil},
+		{`{"sub":"",` + ok + `}`, "", nil},
+		{`{"sub":"a\n",` + ok + `}`, "", auth.ErrBadUser},
+		{`{"sub":1e3,` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{"sub":1.5,` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{"sub":null,` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","topics":"x",` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","topics":[1],` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","topics":null,` + ok + `}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","iss":"me","aud":"us"}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","iss":"you","aud":"us","exp":9e99}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","iss":"me","aud":"them","exp":9e99}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","iss":"me","aud":"us","exp":9e99}`, "a", nil},
+		{`{"sub":"a","iss":"me","aud":"us","exp":-9e99}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","iss":"me","aud":"us","exp":9e999}`, "", auth.ErrUnauthorized},
+		{`{"sub":"a","iss":"me","aud":"us","exp":"1"}`, "", auth.ErrUnauthorized},
+		{fmt.Sprintf(`{"sub":"a","iss":"me","aud":"us","exp":%d}`, now-20), "a", nil},
+		{fmt.Sprintf(`{"sub":"a","iss":"me","aud":"us","exp":%d}`, now-31), "", auth.ErrUnauthorized},
+		{fmt.Sprintf(`{"sub":"a","nbf":%d,%s}`, now+90, ok), "", auth.ErrUnauthorized},
+		{`null`, "", auth.ErrUnauthorized},
+	}
+	for _, test := range tests {
+		id, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", test.payload)))
+		if id.User != test.user || !errors.Is(err, test.err) {
+			t.Errorf("%s: user %q, %v; want %q, %v", test.payload, id.User, err, test.user, test.err)
+		}
+	}
+	id, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"a","topics":[],`+ok+`}`)))
+	if err != nil || id.Topics == nil || id.Expires != time.Unix(now+60, 0).Add(auth.Skew) {
+		t.Errorf("no topics: %+v, %v", id, err)
+	}
+}
+
+func TestJWTAlgorithmIsPinned(t *testing.T) {
+	rs, _ := rsa.GenerateKey(rand.Reader, 2048)
+	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	public := func(key any) []byte {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	}
+	const payload = `{"sub":"ann","exp":9e9}`
+	rsPEM := public(rs.Public())
+	configs := map[string]auth.JWTConfig{"hs": {Secret: secret}, "rs": {KeyPEM: rsPEM}, "es": {KeyPEM: public(ec.Public())}, "ed": {KeyPEM: public(ed.Public())}}
+	tokens := []struct{ of, token string }{
+		{"hs", sign(t, jwt.SigningMethodHS384, secret, "", payload)},
+		{"rs", sign(t, jwt.SigningMethodRS256, rs, "", payload)},
+		{"rs", sign(t, jwt.SigningMethodPS512, rs, "../../dev/null", payload)},
+		{"es", sign(t, jwt.SigningMethodES256, ec, "", payload)},
+		{"ed", sign(t, jwt.SigningMethodEdDSA, ed, "", payload)},
+		{"", sign(t, jwt.SigningMethodHS256, rsPEM, "", payload)},
+		{"", sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, "", payload)},
+		{"", "a.b.c.d"}, {"", ""}, {"", strings.Repeat("a", 1<<15)},
+	}
+	for name, cfg := range configs {
+		j := newJWT(t, cfg)
+		for i, test := range tokens {
+			_, err := j.Authenticate(bearer(test.token))
+			if (err == nil) != (test.of == name) || err != nil && !errors.Is(err, auth.ErrUnauthorized) {
+				t.Errorf("token %d with %s: %v", i, name, err)
+			}
+		}
+	}
+	der, _ := x509.MarshalPKCS8PrivateKey(rs)
+	if _, err := auth.NewJWT(auth.JWTConfig{KeyPEM: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}); err == nil || !strings.Contains(err.Error(), "private") {
+		t.Errorf("a private key: %v", err)
+	}
+}
+
+func TestJWTSources(t *testing.T) {
+	good := sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","exp":9e9}`)
+	for _, test := range []struct {
+		header, query, cookies string
+		off                    bool
+		err                    error
+	}{
+		{"Bearer " + good, "token=x", "usercast=x", false, nil},
+		{"Bearer x", "token=" + good, "usercast=" + good, false, auth.ErrUnauthorized},
+		{"Basic x", "token=" + good, "usercast=x", false, nil},
+		{"", "token=x", "usercast=" + good, false, auth.ErrUnauthorized},
+		{"", "token=x", "usercast=" + good, true, nil},
+		{"", "token=x&token=x", "", false, auth.ErrMalformed},
+		{"", "", "usercast=" + good + "; usercast=" + good, false, nil},
+		{"", "", "usercast=" + good + "; usercast=x", false, auth.ErrUnauthorized},
+		{"", "", "", false, auth.ErrUnauthorized},
+	} {
+		r := httptest.NewRequest("GET", "/events?"+test.query, nil)
+		r.Header.Set("Cookie", test.cookies)
+		if test.header != "" {
+			r.Header.Set("Authorization", test.header)
+		}
+		j := newJWT(t, auth.JWTConfig{Secret: secret, Query: !test.off})
+		if _, err := j.Authenticate(r); !errors.Is(err, test.err) {
+			t.Errorf("%.10s, %.10s, %.20s: %v, want %v", test.header, test.query, test.cookies, err, test.err)
+		}
+	}
+}
+
+func TestJWKSUnknownKidsAreBounded(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	pub, ed, _ := ed25519.GenerateKey(rand.Reader)
+	var fetches atomic.Int32
+	var broken atomic.Bool
+	broken.Store(true)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fetches.Add(1)
+		if broken.Load() {
+			w.WriteHeader(500)
+			return
+		}
+		json.NewEncoder(w).Encode(map[string]any{"keys": []any{
+			map[string]string{"kty": "oct", "kid": "oct", "k": base64.RawURLEncoding.EncodeToString(secret)},
+			map[string]string{"kty": "OKP", "crv": "Ed25519", "kid": "a", "x": base64.RawURLEncoding.EncodeToString(pub)},
+		}})
+	}))
+	defer s.Close()
+	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: s.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer j.Close()
+	const payload = `{"sub":"ann","exp":9e9}`
+	good := bearer(sign(t, jwt.SigningMethodEdDSA, ed, "a", payload))
+	if _, err := j.Authenticate(good); err == nil || errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("before any key: %v, want not now", err)
+	}
+	broken.Store(false)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if _, err = j.Authenticate(good); err == nil || time.Now().After(deadline) {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("after the keys are there: %v", err)
+	}
+	if _, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "oct", payload))); err == nil {
+		t.Error("an oct key was used")
+	}
+	var wg sync.WaitGroup
+	for i := range 200 {
+		ask := func() {
+			if _, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, ed, fmt.Sprint("u", i), payload))); err == nil {
+				t.Error("an unknown kid was accepted")
+			}
+		}
+		if i < 100 {
+			wg.Go(ask)
+		} else {
+			ask()
+		}
+	}
+	wg.Wait()
+	if n := fetches.Load(); n > 12 {
+		t.Errorf("%d fetches", n)
+	}
+	broken.Store(true)
+	if _, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, ed, "new", payload))); err == nil || errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("an unknown kid while the keys are away: %v, want not now", err)
+	}
+	if _, err := j.Authenticate(good); err != nil {
+		t.Errorf("an old key while the keys are away: %v", err)
+	}
+}
+
+func FuzzJWT(f *testing.F) {
+	f.Add("a.b.c")
+	f.Add("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.")
+	j := newJWT(f, auth.JWTConfig{Secret: secret, AllowNoExpiry: true})
+	f.Fuzz(func(t *testing.T, token string) {
+		if id, err := j.Authenticate(bearer(token)); err == nil {
+			t.Errorf("%q is believed: %+v", token, id)
+		}
+	})
+}

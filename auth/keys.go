@@ -1,0 +1,85 @@
+package auth
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// A verifyKey is a key with the algorithms that may be used with it.
+type verifyKey struct {
+	id   string // kid; only in a JWK set
+	algs []string
+	key  any
+}
+
+// algsOf returns what a key may verify: only algorithms of its own kind, so
+// that a public key never serves as an HMAC secret.
+func algsOf(key any) ([]string, error) {
+	switch k := key.(type) {
+	case *rsa.PublicKey:
+		if k.N.BitLen() < 2048 {
+			return nil, errors.New("an RSA key of less than 2048 bits")
+		}
+		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+	case *ecdsa.PublicKey:
+		switch k.Curve.Params().Name {
+		case "P-256":
+			return []string{"ES256"}, nil
+		case "P-384":
+			return []string{"ES384"}, nil
+		case "P-521":
+			return []string{"ES512"}, nil
+		}
+		return nil, errors.New("an EC key on another curve than P-256, P-384 and P-521")
+	case ed25519.PublicKey:
+		return []string{"EdDSA"}, nil
+	}
+	return nil, errors.New("a key that is not RSA, EC or Ed25519")
+}
+
+// parsePEM returns the public keys in data.
+func parsePEM(data []byte) ([]verifyKey, error) {
+	var keys []verifyKey
+	for {
+		var block *pem.Block
+		block, data = pem.Decode(data)
+		if block == nil {
+			break
+		}
+		var key any
+		var err error
+		switch {
+		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
+			return nil, errors.New("the key file holds a private key: give the hub the public key only")
+		case block.Type == "PUBLIC KEY":
+			key, err = x509.ParsePKIXPublicKey(block.Bytes)
+		case block.Type == "RSA PUBLIC KEY":
+			key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+		case block.Type == "CERTIFICATE":
+			var cert *x509.Certificate
+			if cert, err = x509.ParseCertificate(block.Bytes); err == nil {
+				key = cert.PublicKey
+			}
+		default:
+			err = fmt.Errorf("a %.40q block is not a public key", block.Type)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the PEM keys: %w", err)
+		}
+		algs, err := algsOf(key)
+		if err != nil {
+			return nil, fmt.Errorf("read the PEM keys: %w", err)
+		}
+		keys = append(keys, verifyKey{algs: algs, key: key})
+	}
+	if len(keys) == 0 || len(keys) > 8 {
+		return nil, fmt.Errorf("the key file holds %d public keys in PEM; it must be 1 to 8", len(keys))
+	}
+	return keys, nil
+}
