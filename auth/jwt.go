@@ -125,6 +125,11 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	case err != nil: // the library's words may quote the token
 		return Identity{}, no("this is not a token")
 	}
+	// The library reads one JSON value and overlooks what follows it.
+	payload, err := j.parser.DecodeSegment(strings.Split(raw, ".")[1])
+	if err != nil || !json.Valid(payload) {
+		return Identity{}, no("the token's claims are not JSON")
+	}
 	return j.identity(claims, time.Now())
 }
 

@@ -237,6 +237,29 @@ func TestJWKSUnknownKidsAreBounded(t *testing.T) {
 	}
 }
 
+func TestJWKSRotation(t *testing.T) {
+	pub, ed, _ := ed25519.GenerateKey(rand.Reader)
+	var kid atomic.Value
+	kid.Store("a")
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, kid.Load(), base64.RawURLEncoding.EncodeToString(pub))
+	}))
+	defer s.Close()
+	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	a := bearer(sign(t, jwt.SigningMethodEdDSA, ed, "a", `{"sub":"ann","exp":9e9}`))
+	b := bearer(sign(t, jwt.SigningMethodEdDSA, ed, "b", `{"sub":"ann","exp":9e9}`))
+	if _, err := j.Authenticate(a); err != nil {
+		t.Errorf("the first key: %v", err)
+	}
+	kid.Store("b")
+	if _, err := j.Authenticate(b); err != nil {
+		t.Errorf("the next key: %v", err)
+	}
+	if _, err := j.Authenticate(a); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("the removed key: %v, want a no", err)
+	}
+}
+
 func FuzzJWT(f *testing.F) {
 	f.Add("a.b.c")
 	f.Add("eyJhbGciOiJub25lIn0.eyJzdWIiOiJhIn0.")
@@ -244,6 +267,47 @@ func FuzzJWT(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		if id, err := j.Authenticate(bearer(token)); err == nil {
 			t.Errorf("%q is believed: %+v", token, id)
+		}
+	})
+}
+
+// An accepted payload is read again by its own rules.
+func FuzzJWTClaims(f *testing.F) {
+	for _, seed := range []string{
+		`{"sub":"a","exp":9e9}`, `{"sub":42,"exp":1e400}`, `{"sub":-0,"exp":9e99,"topics":["x",""]}`, `{"exp":null}`, `[]`, `{"sub":"a","exp":9e9} {}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	j := newJWT(f, auth.JWTConfig{Secret: secret})
+	f.Fuzz(func(t *testing.T, payload []byte) {
+		id, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", string(payload))))
+		if err != nil {
+			if !errors.Is(err, auth.ErrUnauthorized) && !errors.Is(err, auth.ErrBadUser) {
+				t.Errorf("%q: %v is none of the ways to say no", payload, err)
+			}
+			return
+		}
+		var claims map[string]json.RawMessage
+		if err := json.Unmarshal(payload, &claims); err != nil {
+			t.Fatalf("%q is believed, and is not JSON: %v", payload, err)
+		}
+		var name string
+		if json.Unmarshal(claims["sub"], &name) != nil {
+			name = string(claims["sub"])
+			for i, c := range name {
+				if (c < '0' || c > '9') && (c != '-' || i > 0) {
+					t.Errorf("%q: the user %q is neither a string nor an integer", payload, name)
+				}
+			}
+		}
+		if id.User != name {
+			t.Errorf("%q: user %q, want %q", payload, id.User, name)
+		}
+		if !id.Expires.After(time.Now().Add(-time.Minute)) || id.Expires.Year() > 10000 {
+			t.Errorf("%q: ends %v", payload, id.Expires)
+		}
+		if _, ok := claims["topics"]; ok != (id.Topics != nil) {
+			t.Errorf("%q: topics %v", payload, id.Topics)
 		}
 	})
 }
