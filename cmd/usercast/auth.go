@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 
@@ -31,9 +34,21 @@ type authConfig struct {
 	UserHeader      string   `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: the header with the user's id (${default})."`
 	TrustedProxy    []string `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are believed, such as 10.0.0.0/8; repeatable."`
 
+	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: secret for HS256, HS384 and HS512; or USERCAST_JWT_SECRET."`
+	JWTKeyFile    string `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: public keys in PEM, for RS, PS, ES and EdDSA."`
+	JWTJWKSURL    string `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: where public keys are published as a JWK set."`
+	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: what iss must be."`
+	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"With jwt: what must be in aud."`
+	JWTClaim      string `name:"jwt-claim" default:"sub" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
+	JWTCookie     string `name:"jwt-cookie" default:"usercast" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
+	JWTQuery      bool   `name:"jwt-query" help:"With jwt: ?token= may hold it, too. Proxies write it into their logs."`
+	JWTAllowNoExp bool   `name:"jwt-allow-no-exp" help:"With jwt: a token may be without end."`
+
 	// Set by check.
 	forwardURL *url.URL
 	proxies    auth.Proxies
+	secret     []byte
+	keys       []byte
 }
 
 // A doorkeeper finds out who is asking.
@@ -46,6 +61,8 @@ type doorkeeper struct {
 // check adds everything that is wrong with c on a public listener.
 func (c *authConfig) check(k *checker, listen string) {
 	switch c.Auth {
+	case authJWT:
+		c.checkJWT(k)
 	case authForward:
 		c.forwardURL = checkURL(k, "forward-url", c.ForwardURL, "http://127.0.0.1:3000/usercast/session")
 	case authHeader:
@@ -83,6 +100,47 @@ func (c *authConfig) check(k *checker, listen string) {
 	}
 }
 
+// jwtSecretVariable is where the secret may be, instead of in a file. It is no flag: those
+// can be read by everybody.
+const jwtSecretVariable = "USERCAST_JWT_SECRET"
+
+// checkJWT reads the keys.
+func (c *authConfig) checkJWT(k *checker) {
+	secret := os.Getenv(jwtSecretVariable)
+	sources := 0
+	for _, source := range []string{cmp.Or(c.JWTSecretFile, secret), c.JWTKeyFile, c.JWTJWKSURL} {
+		if source != "" {
+			sources++
+		}
+	}
+	if sources != 1 || c.JWTSecretFile != "" && secret != "" {
+		k.wrong("auth", "jwt needs one of --jwt-secret-file (or %s), --jwt-key-file and --jwt-jwks-url, and no other", jwtSecretVariable)
+		return
+	}
+	if c.JWTClaim == "" || c.JWTCookie == "" {
+		k.wrong("auth", "jwt needs a --jwt-claim and a --jwt-cookie that are not empty")
+	}
+	var err error
+	source := "jwt-secret-file"
+	switch {
+	case c.JWTSecretFile != "":
+		secret, err = readSecret(c.JWTSecretFile)
+		c.secret = []byte(secret)
+	case secret != "":
+		c.secret = []byte(secret)
+	case c.JWTKeyFile != "":
+		source = "jwt-key-file"
+		c.keys, err = os.ReadFile(c.JWTKeyFile)
+	default:
+		checkURL(k, "jwt-jwks-url", c.JWTJWKSURL, "https://login.example/.well-known/jwks.json")
+		return
+	}
+	if k.read(source, err) {
+		_, err = auth.NewJWT(auth.JWTConfig{Secret: c.secret, KeyPEM: c.keys})
+		k.read(source, err)
+	}
+}
+
 // checkUnused finds flags of another mode: whoever gave one believes that it counts.
 func (c *authConfig) checkUnused(k *checker) {
 	if c.Auth == "" {
@@ -93,6 +151,13 @@ func (c *authConfig) checkUnused(k *checker) {
 		given bool
 		modes []string
 	}{
+		{"jwt-secret-file", c.JWTSecretFile != "", []string{authJWT}},
+		{"jwt-key-file", c.JWTKeyFile != "", []string{authJWT}},
+		{"jwt-jwks-url", c.JWTJWKSURL != "", []string{authJWT}},
+		{"jwt-issuer", c.JWTIssuer != "", []string{authJWT}},
+		{"jwt-audience", c.JWTAudience != "", []string{authJWT}},
+		{"jwt-query", c.JWTQuery, []string{authJWT}},
+		{"jwt-allow-no-exp", c.JWTAllowNoExp, []string{authJWT}},
 		{"forward-url", c.ForwardURL != "", []string{authForward}},
 		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{authForward, authHeader}},
 	} {
@@ -130,6 +195,24 @@ func isHeaderName(s string) bool {
 func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 	d := doorkeeper{forget: func(string) {}, close: func() {}}
 	switch c.Auth {
+	case authJWT:
+		j, err := auth.NewJWT(auth.JWTConfig{
+			Secret:        c.secret,
+			KeyPEM:        c.keys,
+			JWKSURL:       c.JWTJWKSURL,
+			Issuer:        c.JWTIssuer,
+			Audience:      c.JWTAudience,
+			UserClaim:     c.JWTClaim,
+			Cookie:        c.JWTCookie,
+			Query:         c.JWTQuery,
+			AllowNoExpiry: c.JWTAllowNoExp,
+			Timeout:       c.AuthTimeout.T,
+			Log:           log,
+		})
+		if err != nil {
+			return d, usageError{fmt.Errorf("--auth jwt: %w", err)}
+		}
+		d.authenticate, d.close = j.Authenticate, j.Close
 	case authForward:
 		f := auth.NewForward(auth.ForwardConfig{
 			URL:         c.forwardURL,

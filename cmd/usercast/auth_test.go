@@ -1,6 +1,8 @@
 package main
 
 import (
+	"crypto/rand"
+	"crypto/rsa"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"usercast/internal/redistest"
 )
@@ -189,6 +193,84 @@ func TestHeader(t *testing.T) {
 	h = startHub(t, server, "--auth", "header", "--trusted-proxy", "10.0.0.0/8")
 	if a := ask(t, "GET", h.public("/events?user=42"), "X-User-ID: 42", "X-Forwarded-For: 10.0.0.1"); a.code != 401 {
 		t.Errorf("spoofed: %d %s", a.code, a.body)
+	}
+}
+
+func sign(t *testing.T, secret string, claims jwt.MapClaims) string {
+	t.Helper()
+	token, err := jwt.NewWithClaims(jwt.SigningMethodHS256, claims).SignedString([]byte(secret))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+func TestJWT(t *testing.T) {
+	const secret = "a secret of thirty-two characters"
+	server := redistest.Start(t)
+	publisher := newPublisher(t, server.Addr())
+	h := startHub(t, server, "--auth", "jwt", "--jwt-secret-file", secretFile(t, secret), "--jwt-query", "--retry", "50ms", "--ping-interval", "1h")
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	token := sign(t, secret, jwt.MapClaims{"sub": 42, "exp": in(time.Hour), "topics": []string{"a", ""}})
+	for _, p := range []*page{
+		h.openPage(t, "", "Cookie: usercast="+token),
+		h.openPage(t, "", "Authorization: bearer "+token),
+		h.openPage(t, "token="+token),
+	} {
+		publisher.publish(t, "user-42:b", "not seen")
+		publisher.publish(t, "user-42:a", "seen")
+		publisher.publish(t, "user-*:b", "not seen")
+		publisher.publish(t, "user-*", "seen by all")
+		p.want(t, "seen", "seen by all")
+		p.close()
+	}
+	for name, test := range map[string]struct {
+		code   int
+		claims jwt.MapClaims
+	}{
+		"expired":    {401, jwt.MapClaims{"sub": "42", "exp": in(-31 * time.Second)}},
+		"no end":     {401, jwt.MapClaims{"sub": "42"}},
+		"no subject": {401, jwt.MapClaims{"exp": in(time.Hour)}},
+		"empty":      {403, jwt.MapClaims{"sub": "", "exp": in(time.Hour)}},
+		"everybody":  {403, jwt.MapClaims{"sub": "*", "exp": in(time.Hour)}},
+		"colon":      {403, jwt.MapClaims{"sub": "4:2", "exp": in(time.Hour)}},
+	} {
+		if a := ask(t, "GET", h.public("/events"), "Authorization: Bearer "+sign(t, secret, test.claims)); a.code != test.code || !strings.HasPrefix(a.body, `{"error":"`) {
+			t.Errorf("%s: %d %s, want %d", name, a.code, a.body, test.code)
+		}
+	}
+
+	// A page whose log-in ends is told so, comes back once, and hears that it is over.
+	last := "Cookie: usercast=" + sign(t, secret, jwt.MapClaims{"sub": "42", "exp": in(-28 * time.Second)})
+	p := h.openPage(t, "", last)
+	p.wantEvent(t, "bye", `{"reason":"expired"}`)
+	p.wantEnd(t)
+	if a := ask(t, "GET", h.public("/events"), last, "Accept: text/event-stream"); a.code != 401 {
+		t.Errorf("after the end: %d %s", a.code, a.body)
+	}
+	h.wantMetrics(t, map[string]float64{"usercast_disconnects_total" + reasonLabel("expired"): 1})
+}
+
+// The keys of a JWK set that nobody hands out yet are "not now".
+func TestJWKSThatIsDownIsNotNow(t *testing.T) {
+	down := httptest.NewServer(http.NotFoundHandler())
+	defer down.Close()
+	h := startHub(t, redistest.Start(t), "--auth", "jwt", "--jwt-jwks-url", down.URL)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unverified := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"sub": "42", "exp": time.Now().Add(time.Hour).Unix()})
+	unverified.Header["kid"] = "new"
+	token, err := unverified.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := ask(t, "GET", h.public("/events"), "Authorization: Bearer "+token); a.code != 503 || a.header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	if a := ask(t, "GET", h.public("/events"), "Authorization: Bearer "+sign(t, "x", jwt.MapClaims{"sub": "42"})); a.code != 401 && a.code != 503 {
+		t.Errorf("with HS256: %d %s", a.code, a.body)
 	}
 }
 
