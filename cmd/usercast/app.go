@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -153,7 +155,6 @@ func (a *App) listen() (err error) {
 	a.public, a.admin = a.newServer(public), a.newServer(private)
 	a.public.Protocols = new(http.Protocols)
 	a.public.Protocols.SetHTTP1(true)
-	a.public.Protocols.SetUnencryptedHTTP2(true)
 	a.public.ConnContext = sse.ConnContext
 	// Streams share an HTTP/2 connection: their own deadlines cannot end a write
 	// that waits for the connection itself.
@@ -161,14 +162,50 @@ func (a *App) listen() (err error) {
 	// Whoever was refused would keep a connection until the idle timeout: at a
 	// full hub these used up the descriptors that are reserved for refusing.
 	a.public.SetKeepAlivesEnabled(false)
-	front, err := a.streams.Front(a.publicL, a.cfg.Path, public)
+	if a.cfg.TLSCert != "" {
+		err = a.speakTLS()
+	} else {
+		err = a.speakPlain(public)
+	}
 	if err != nil {
 		a.publicL.Close()
 		a.adminL.Close()
+		return err
+	}
+	return nil
+}
+
+// speakPlain lets the public server speak HTTP/1.1 and HTTP/2 in clear.
+func (a *App) speakPlain(handler http.Handler) error {
+	a.public.Protocols.SetUnencryptedHTTP2(true)
+	front, err := a.streams.Front(a.publicL, a.cfg.Path, handler)
+	if err != nil {
 		return listenError("listen", a.cfg.Listen, err)
 	}
 	a.publicL = a.crowd.Attend(a.public, front)
 	return nil
+}
+
+// speakTLS lets it speak both over TLS, and nothing in clear. A front, which reads
+// requests as they come from the socket, has no use there. A handshake has as long as
+// the head of a request.
+func (a *App) speakTLS() error {
+	shown, err := newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log)
+	if err != nil {
+		return err
+	}
+	a.public.Protocols.SetHTTP2(true)
+	a.public.TLSConfig = &tls.Config{GetCertificate: shown.get, MinVersion: tls.VersionTLS12}
+	a.publicL = a.crowd.Attend(a.public, a.publicL)
+	return nil
+}
+
+// scheme is that of the stream's URL.
+func (c *Config) scheme() string {
+	if c.TLSCert != "" {
+		return "https"
+	}
+	return "http"
 }
 
 // listenError is one plain line about a listener that could not be opened.
@@ -193,7 +230,7 @@ func (a *App) newServer(h http.Handler) *http.Server {
 		ReadTimeout:       15 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    64 << 10, // room for large cookies, not for header bombs
-		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelWarn),
+		ErrorLog:          log.New(serverLog{a.log}, "", 0),
 	}
 }
 
@@ -245,7 +282,11 @@ func (a *App) Run(ctx context.Context) error {
 	failed := make(chan error, 2) // one for each server
 	serve := func(s *http.Server, l net.Listener) {
 		running.Go(func() {
-			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			serve := s.Serve
+			if s.TLSConfig != nil {
+				serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
+			}
+			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
 				failed <- err
 			}
 		})

@@ -42,6 +42,8 @@ type Config struct {
 	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: /metrics, health, /api/users, /debug/pprof/ (${default})."`
 	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards /api and /debug/pprof/; without one they answer this machine only."`
 	Path           string   `default:"/events" help:"Path of the stream (${default})."`
+	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate, and those that lead to its authority, for TLS on the public listener; read again when it changes."`
+	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`
 	AllowOrigin    []string `placeholder:"ORIGIN" help:"Origin of a page on another host that may open streams with credentials, exactly as browsers send it; repeatable."`
 
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"pubsub: the app publishes to channels; stream: it appends to one Redis stream, and nothing is lost over outages and restarts (${default})."`
@@ -95,6 +97,7 @@ func (c *Config) check(k *checker) {
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
 		k.wrong("admin-listen", "must differ from --listen")
 	}
+	checkCertificate(k, c.TLSCert, c.TLSKey)
 	for _, origin := range c.AllowOrigin {
 		if !isOrigin(origin) {
 			k.wrong("allow-origin", "%q is not an origin such as https://app.example: scheme, host and perhaps port, in lower case", origin)

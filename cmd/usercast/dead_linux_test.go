@@ -93,7 +93,7 @@ func (r remote) openHTTP2(user string) *page {
 		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
 	}
 	r.t.Cleanup(transport.CloseIdleConnections)
-	return openHTTP2(r.t, transport, r.hub.public("/events?user="+user))
+	return openOver(r.t, transport, r.hub.public("/events?user="+user))
 }
 
 func (r remote) dial(receiveBuffer int) (conn net.Conn) {

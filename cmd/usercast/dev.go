@@ -71,11 +71,11 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 	}
 	publish = append(publish, devUser+":"+topic, shellWord(payload))
 	fmt.Fprintf(stdout, `usercast dev: a hub with an embedded Redis, to try things out on this machine
-  open     http://%s/
+  open     %s://%s/
   try      %s
   or       %s
   metrics  http://%s/metrics
-`, app.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), app.AdminAddr())
+`, c.scheme(), app.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), app.AdminAddr())
 	return app.Run(ctx)
 }
 

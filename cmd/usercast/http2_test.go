@@ -65,8 +65,8 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 	h.wait(t)
 }
 
-// openHTTP2 opens a stream and reads its opening block.
-func openHTTP2(t *testing.T, transport *http.Transport, url string) *page {
+// openOver opens a stream over a transport and reads its opening block.
+func openOver(t *testing.T, transport *http.Transport, url string) *page {
 	t.Helper()
 	r, err := http.NewRequest("GET", url, nil)
 	if err != nil {

@@ -1,8 +1,11 @@
 package main
 
 import (
+	"context"
 	"io"
 	"log/slog"
+	"slices"
+	"strings"
 )
 
 func parseLevel(s string) (level slog.Level, err error) {
@@ -24,4 +27,19 @@ func newLog(c *Config, w io.Writer) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// A serverLog takes what a net/http server logs, a line at a time.
+type serverLog struct{ log *slog.Logger }
+
+// peersFaults begin lines that anybody who connects can bring about, as often as he likes.
+var peersFaults = []string{"http: TLS handshake error", "http2: server", "http2: received GOAWAY", "timeout waiting for "}
+
+func (l serverLog) Write(line []byte) (int, error) {
+	text, level := strings.TrimSpace(string(line)), slog.LevelWarn
+	if slices.ContainsFunc(peersFaults, func(p string) bool { return strings.HasPrefix(text, p) }) {
+		level = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), level, "http server", slog.String("says", text))
+	return len(line), nil
 }

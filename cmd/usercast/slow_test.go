@@ -125,7 +125,7 @@ func TestStalledReaderIsSlow(t *testing.T) {
 				protocols.SetUnencryptedHTTP2(true)
 				transport := &http.Transport{Protocols: protocols, HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}}
 				t.Cleanup(transport.CloseIdleConnections)
-				p := openHTTP2(t, transport, h.public("/events?user=42"))
+				p := openOver(t, transport, h.public("/events?user=42"))
 				return func() (int, string) { return p.rest(t, messages) }
 			},
 		} {
