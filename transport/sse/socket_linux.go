@@ -46,11 +46,17 @@ func isAnswered(info *unix.TCPInfo, d time.Duration) bool {
 	return time.Duration(info.Last_ack_recv)*time.Millisecond < d
 }
 
-// isOwed reports whether the peer has yet to acknowledge something, or had when the
-// kernel gave the connection up.
+// isOwed reports whether the peer has yet to acknowledge something that it was asked for
+// again, or had when the kernel gave the connection up.
 func isOwed(conn net.Conn) bool {
 	info := tcpInfo(conn)
-	return info != nil && (info.State == unix.BPF_TCP_CLOSE || info.Unacked > 0 || info.Notsent_bytes > 0)
+	return info != nil && isOverdue(info)
+}
+
+// isOverdue leaves out what has just been sent: after a silence the last acknowledgement
+// is old, and that of what ended the silence is on its way.
+func isOverdue(info *unix.TCPInfo) bool {
+	return info.State == unix.BPF_TCP_CLOSE || (info.Unacked > 0 || info.Notsent_bytes > 0) && (info.Retransmits > 0 || info.Probes > 0)
 }
 
 // hasFailed reports whether the kernel has given the connection up, which a peer

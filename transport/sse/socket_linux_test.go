@@ -244,6 +244,26 @@ func TestAcknowledgementsHaveAnAge(t *testing.T) {
 	}
 }
 
+// Streams that share a connection and stall together are reset one after the other: what
+// tells the peer of the first is not acknowledged when the second is looked at.
+func TestWhatWasJustSentIsNotOverdue(t *testing.T) {
+	for _, test := range []struct {
+		info unix.TCPInfo
+		want bool
+	}{
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED}, false},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Last_ack_recv: 60_000}, false},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 1}, true},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Notsent_bytes: 1, Probes: 1}, true},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Retransmits: 1}, false},
+		{unix.TCPInfo{State: unix.BPF_TCP_CLOSE}, true},
+	} {
+		if got := isOverdue(&test.info); got != test.want {
+			t.Errorf("%+v: %v", test.info, got)
+		}
+	}
+}
+
 // The kernel tells once why a socket has failed. Whoever is told first must not
 // keep it to himself.
 func TestFailedSocketSaysWhy(t *testing.T) {
