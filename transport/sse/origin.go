@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"usercast/internal/loopback"
 )
 
 // Origins say which pages may open a stream besides those of our own host. See
@@ -16,11 +18,18 @@ type Origins struct {
 	Allow []string
 	// Navigate lets the address bar open a stream.
 	Navigate bool
+	// LoopbackHost refuses requests whose Host is not loopback. It is for a
+	// loopback listener that believes everybody: a page whose name was made to
+	// point to this machine (DNS rebinding) is of the same origin.
+	LoopbackHost bool
 }
 
 // check returns an error for a request that a page of a foreign origin made.
 func (o Origins) check(r *http.Request) error {
-	origin := r.Header.Get("Origin")
+	if o.LoopbackHost && !loopback.IsHost(r.Host) {
+		return errors.New("only this machine may ask, at http://127.0.0.1 or http://localhost")
+	}
+	origin := originOf(r)
 	listed := slices.Contains(o.Allow, origin)
 	if origin != "" && !listed && !sameHost(origin, r.Host) {
 		return errors.New("this origin may not open a stream here")
@@ -30,11 +39,10 @@ func (o Origins) check(r *http.Request) error {
 		if !o.Navigate {
 			return errors.New("a stream cannot be opened as a page")
 		}
-		return nil
 	case "no-cors":
 		return errors.New("a stream cannot be opened without CORS")
 	}
-	// A page of another site that sends no Origin: an image, a script, a form.
+	// A page of another site that sends no Origin: a link, a frame, an image.
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		if !listed {
@@ -53,7 +61,7 @@ func (o Origins) allow(h http.Header, r *http.Request) {
 	if !slices.Contains(h.Values("Vary"), "Origin") {
 		h.Add("Vary", "Origin")
 	}
-	if origin := r.Header.Get("Origin"); slices.Contains(o.Allow, origin) {
+	if origin := originOf(r); slices.Contains(o.Allow, origin) {
 		h.Set("Access-Control-Allow-Origin", origin)
 		h.Set("Access-Control-Allow-Credentials", "true")
 	}
@@ -61,7 +69,7 @@ func (o Origins) allow(h http.Header, r *http.Request) {
 
 // preflight answers OPTIONS for a listed origin, and reports whether it did.
 func (o Origins) preflight(w http.ResponseWriter, r *http.Request) bool {
-	if !slices.Contains(o.Allow, r.Header.Get("Origin")) {
+	if !slices.Contains(o.Allow, originOf(r)) {
 		return false
 	}
 	h := w.Header()
@@ -72,16 +80,26 @@ func (o Origins) preflight(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// sameHost reports whether an Origin header names the host that was asked. The
-// scheme is not compared: a proxy may have taken the TLS off.
+// originOf is the request's Origin header. Browsers send one; of several, which is
+// one list (RFC 9110, section 5.3), none counts: a proxy may have looked at another.
+func originOf(r *http.Request) string { return strings.Join(r.Header["Origin"], ", ") }
+
+// sameHost reports whether an Origin header is an http or https origin of the host
+// that was asked. The scheme is not compared: a proxy may have taken the TLS off.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" {
+	if err != nil || origin != u.Scheme+"://"+u.Host { // it has a user, a path, …
 		return false
 	}
-	port := ":80"
-	if u.Scheme == "https" {
+	var port string
+	switch u.Scheme {
+	case "http":
+		port = ":80"
+	case "https":
 		port = ":443"
+	default:
+		return false
 	}
-	return strings.EqualFold(strings.TrimSuffix(u.Host, port), strings.TrimSuffix(host, port))
+	asked := strings.TrimSuffix(u.Host, port)
+	return u.Hostname() != "" && !strings.HasSuffix(u.Host, ":") && strings.EqualFold(asked, strings.TrimSuffix(host, port))
 }

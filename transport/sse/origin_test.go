@@ -48,6 +48,9 @@ func TestOrigins(t *testing.T) {
 		{"sibling that says it is us", "http://hub.example", "same-site", "cors", false, false, false},
 		{"address bar", "", "none", "navigate", false, false, true},
 		{"link of our page", "", "same-origin", "navigate", false, false, true},
+		{"link of another site", "", "cross-site", "navigate", false, false, false},
+		{"frame in a sibling's page", "", "same-site", "navigate", false, false, false},
+		{"our page before TLS", "http://hub.example", "cross-site", "cors", false, false, false},
 		{"extension", "", "none", "cors", true, true, true},
 	}
 	sites := []*site{
@@ -76,6 +79,155 @@ func TestOrigins(t *testing.T) {
 			}
 			wantCORS(t, w, i > 0, i > 0 && test.origin == listed)
 		}
+	}
+}
+
+// Only an origin as browsers write it is compared with the Host header, or with the list.
+func TestOriginIsTheHostThatWasAskedOrListed(t *testing.T) {
+	sites := map[bool]*site{
+		false: newSite(t, config{}),
+		true:  newSite(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed, "http://[2001:db8::1]:3000"}}}}),
+	}
+	tests := []struct {
+		host    string
+		origins []string
+		own     bool // it is of the host that was asked
+		listed  bool
+	}{
+		{"hub.example", []string{"http://hub.example"}, true, false},
+		{"hub.example", []string{"http://hub.example:80"}, true, false},
+		{"hub.example", []string{"https://hub.example:443"}, true, false},
+		{"hub.example:80", []string{"http://hub.example"}, true, false},
+		{"hub.example:443", []string{"https://hub.example"}, true, false},
+		{"hub.example:8080", []string{"http://hub.example:8080"}, true, false},
+		{"HUB.example:8080", []string{"https://hub.EXAMPLE:8080"}, true, false},
+		{"127.0.0.1:8080", []string{"http://127.0.0.1:8080"}, true, false},
+		{"[::1]:8080", []string{"http://[::1]:8080"}, true, false},
+		{"[::1]", []string{"http://[::1]"}, true, false},
+		{"[::1]", []string{"https://[::1]:443"}, true, false},
+		{"[2001:db8::80]", []string{"http://[2001:db8::80]"}, true, false},
+		{"hub.example.", []string{"http://hub.example."}, true, false}, // a name of its own
+
+		{"hub.example", []string{"http://hub.example:443"}, false, false},
+		{"hub.example", []string{"https://hub.example:80"}, false, false},
+		{"hub.example:8080", []string{"http://hub.example"}, false, false},
+		{"hub.example", []string{"http://hub.example:8080"}, false, false},
+		{"hub.example", []string{"http://hub.example."}, false, false},
+		{"hub.example", []string{"http://hub.example/"}, false, false},
+		{"hub.example", []string{"http://hub.example/events"}, false, false},
+		{"hub.example", []string{"http://hub.example?"}, false, false},
+		{"hub.example", []string{"http://hub.example#"}, false, false},
+		{"hub.example", []string{"http://hub.example#@evil.example"}, false, false},
+		{"hub.example", []string{"http://user@hub.example"}, false, false},
+		{"hub.example", []string{"http://evil.example@hub.example"}, false, false},
+		{"hub.example", []string{"http://hub.example@evil.example"}, false, false},
+		{"hub.example", []string{"http://hub.example.evil.example"}, false, false},
+		{"hub.example", []string{"http://evilhub.example"}, false, false},
+		{"hub.example", []string{"http://evil-hub.example"}, false, false},
+		{"hub.example", []string{"http://evil.hub.example"}, false, false},
+		{"hub.example", []string{"http://example"}, false, false},
+		{"hub.example", []string{"http://hub%2eexample"}, false, false},
+		{"hub.example", []string{"http://hub.example:"}, false, false},
+		{"hub.example:", []string{"http://hub.example:"}, false, false},
+		{"hub.example", []string{"http://hub.example:080"}, false, false},
+		{"hub.example", []string{"HTTP://hub.example"}, false, false},
+		{"hub.example", []string{"http:hub.example"}, false, false},
+		{"hub.example", []string{"http:/hub.example"}, false, false},
+		{"hub.example", []string{"http:///hub.example"}, false, false},
+		{"hub.example", []string{"//hub.example"}, false, false},
+		{"hub.example", []string{"hub.example"}, false, false},
+		{"hub.example", []string{"ftp://hub.example"}, false, false},
+		{"hub.example", []string{"file://hub.example"}, false, false},
+		{"hub.example", []string{"ws://hub.example"}, false, false},
+		{"hub.example", []string{"moz-extension://hub.example"}, false, false},
+		{"hub.example", []string{"javascript://hub.example"}, false, false},
+		{"null", []string{"null"}, false, false},
+		{"", []string{"null"}, false, false},
+		{"", []string{"http://"}, false, false},
+		{"", []string{"http://:80"}, false, false},
+		{":80", []string{"http://:80"}, false, false},
+		{"[::1]", []string{"http://[::1"}, false, false},
+		{"hub.example", []string{"http://hub.example http://hub.example"}, false, false},
+		{"hub.example", []string{"http://hub.example", "http://hub.example"}, false, false},
+		{"hub.example", []string{"http://hub.example", "https://evil.example"}, false, false},
+		{"hub.example", []string{"https://evil.example", "http://hub.example"}, false, false},
+
+		{"hub.example", []string{listed}, false, true},
+		{"hub.example", []string{"http://[2001:db8::1]:3000"}, false, true},
+		{"hub.example", []string{listed, listed}, false, false},
+		{"hub.example", []string{listed, "https://evil.example"}, false, false},
+		{"hub.example", []string{"https://evil.example", listed}, false, false},
+		{"hub.example", []string{listed + ":443"}, false, false},
+		{"hub.example", []string{listed + ":444"}, false, false},
+		{"hub.example", []string{listed + "/"}, false, false},
+		{"hub.example", []string{listed + "."}, false, false},
+		{"hub.example", []string{listed + ".evil"}, false, false},
+		{"hub.example", []string{listed + "@evil"}, false, false},
+		{"hub.example", []string{listed + " "}, false, false},
+		{"hub.example", []string{"https://evilapp.example"}, false, false},
+		{"hub.example", []string{"https://evil.app.example"}, false, false},
+		{"hub.example", []string{"https://evil@app.example"}, false, false},
+		{"hub.example", []string{"https://App.example"}, false, false},
+		{"hub.example", []string{"http://app.example"}, false, false},
+		{"hub.example", []string{"http://[2001:db8:0::1]:3000"}, false, false},
+		{"hub.example", []string{"http://[2001:db8::1]"}, false, false},
+	}
+	for _, test := range tests {
+		for listing, s := range sites {
+			for _, method := range []string{http.MethodGet, http.MethodOptions} {
+				r := httptest.NewRequest(method, "/events?user=42", nil)
+				r.Host, r.Header["Origin"] = test.host, test.origins
+				r.Header.Set("Accept", "text/event-stream")
+				w := answer(s, r)
+				want := http.StatusForbidden
+				switch listed := listing && test.listed; {
+				case method == http.MethodGet && (test.own || listed):
+					want = http.StatusOK
+				case listed:
+					want = http.StatusNoContent
+				case test.own:
+					want = http.StatusMethodNotAllowed // a page of ours needs no leave
+				}
+				if w.Code != want {
+					t.Errorf("%s to %q from %q, with a list: %t: %d, want %d", method, test.host, test.origins, listing, w.Code, want)
+				}
+				if got := w.Header().Get("Access-Control-Allow-Origin"); (got != "") != (listing && test.listed) {
+					t.Errorf("%s to %q from %q, with a list: %t: Access-Control-Allow-Origin: %q", method, test.host, test.origins, listing, got)
+				}
+			}
+		}
+	}
+}
+
+// A page whose name was made to point to this machine is of the same origin.
+func TestLoopbackHostKeepsReboundNamesOut(t *testing.T) {
+	s := newSite(t, config{sse: sse.Config{Origins: sse.Origins{LoopbackHost: true, Navigate: true, Allow: []string{listed}}}})
+	ask := func(host string, headers ...string) *httptest.ResponseRecorder {
+		r := httptest.NewRequest(http.MethodGet, "/events?user=42", nil)
+		r.Host = host
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		return answer(s, r)
+	}
+	for _, host := range []string{"127.0.0.1:8080", "localhost:8080", "app.localhost", "[::1]:8080"} {
+		for _, w := range []*httptest.ResponseRecorder{ask(host), ask(host, "Origin", "http://"+host), ask(host, "Origin", listed)} {
+			if w.Code != http.StatusOK {
+				t.Errorf("%s: %d %s", host, w.Code, w.Body)
+			}
+		}
+	}
+	strangers := []string{"evil.example:8080", "evil.example", "127.0.0.1.evil.example:8080", "10.0.0.1:8080", ""}
+	for _, host := range strangers {
+		for _, w := range []*httptest.ResponseRecorder{
+			ask(host), ask(host, "Origin", "http://"+host), ask(host, "Origin", "http://"+host, "Sec-Fetch-Site", "same-origin"),
+			ask(host, "Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"), ask(host, "Origin", listed),
+		} {
+			wantError(t, w, http.StatusForbidden)
+		}
+	}
+	if n := s.handler.Stats().Rejects["origin"]; n != uint64(5*len(strangers)) {
+		t.Errorf("%d rejects are counted as origin", n)
 	}
 }
 

@@ -1,0 +1,31 @@
+// Package loopback tells names and addresses of this machine from all others.
+package loopback
+
+import (
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// IsHost reports whether a Host header, or the address of a peer, names this machine
+// in a way that no foreign name server has a say in (RFC 6761, section 6.3, for
+// localhost). A page of another site can make a name of its own point here (DNS
+// rebinding), but its requests hold that name.
+func IsHost(host string) bool {
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		if strings.Trim(port, "0123456789") != "" {
+			return false
+		}
+		host = name
+	} else if inner, ok := strings.CutPrefix(host, "["); ok {
+		if host, ok = strings.CutSuffix(inner, "]"); !ok {
+			return false
+		}
+	}
+	name := strings.ToLower(strings.TrimSuffix(host, "."))
+	if name == "localhost" || strings.HasSuffix(name, ".localhost") {
+		return true
+	}
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.Zone() == "" && ip.Unmap().IsLoopback()
+}
