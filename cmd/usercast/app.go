@@ -44,6 +44,7 @@ type Parts struct {
 	Authenticate auth.Authenticator
 	Forget       func(user string) // drops what the authenticator remembers of a user; nil: nothing
 	Navigate     bool              // the address bar may open a stream
+	LoopbackHost bool              // a Host that is not loopback is refused
 	Mount        func(*echo.Echo)  // more routes on the public listener; nil: none
 	DrainDelay   time.Duration     // from SIGTERM to the first stream's end
 	Drain        time.Duration     // over which streams end
@@ -97,7 +98,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 	a.streams = sse.New(sse.Config{
 		Hub:          a.hub,
 		Authenticate: parts.Authenticate,
-		Origins:      sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate},
+		Origins:      sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
 		PingInterval: cfg.PingInterval.T,
 		WriteTimeout: cfg.WriteTimeout.T,
 		Retry:        cfg.Retry.T,

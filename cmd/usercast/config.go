@@ -99,8 +99,8 @@ func (c *Config) check(k *checker) {
 	}
 	checkCertificate(k, c.TLSCert, c.TLSKey)
 	for _, origin := range c.AllowOrigin {
-		if !isOrigin(origin) {
-			k.wrong("allow-origin", "%q is not an origin such as https://app.example: scheme, host and perhaps port, in lower case", origin)
+		if fault := originFault(origin); fault != "" {
+			k.wrong("allow-origin", "%q %s", origin, fault)
 		}
 	}
 	if c.Feed != feedPubSub && c.Feed != feedStream {
@@ -163,11 +163,42 @@ func isLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// isOrigin reports whether s is an origin as a browser writes it.
-func isOrigin(s string) bool {
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" &&
-		s == u.Scheme+"://"+u.Host && s == strings.ToLower(s)
+// originFault says what is wrong with an origin, and what to write instead; "" for
+// one as browsers send it (the HTML standard, "ASCII serialisation of an origin").
+// The header is compared byte by byte: any other spelling would never match.
+func originFault(s string) string {
+	const list = "list each origin, such as https://app.example"
+	switch {
+	case s == "null":
+		return "is what every sandboxed frame and local file sends, of any site: " + list
+	case strings.Contains(s, "*"):
+		return "would be a pattern, and there are none: " + list
+	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
+		return "is not as browsers send it: write the host in ASCII (xn--…), without spaces"
+	}
+	scheme, rest, ok := strings.Cut(s, "://")
+	if !ok {
+		scheme, rest = "https", s
+	}
+	u, err := url.Parse(strings.ToLower(scheme + "://" + rest))
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), `"<>\^{|}%,;`) {
+		return "is not an origin such as https://app.example: scheme, host and perhaps port"
+	}
+	host, port := u.Hostname(), strings.TrimLeft(u.Port(), "0")
+	if ip, err := netip.ParseAddr(host); err == nil {
+		host = ip.String()
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	origin := u.Scheme + "://" + host
+	if port != "" && port != map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		origin += ":" + port
+	}
+	if origin != s {
+		return "is not as browsers send it: write " + origin
+	}
+	return ""
 }
 
 // readSecret reads a secret from a file, without the line end that editors add.

@@ -11,13 +11,14 @@ import (
 	"mime"
 	"net"
 	"net/http"
-	"net/netip"
 	"path"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"usercast/internal/loopback"
 )
 
 // demoFiles are the page's template and its assets.
@@ -83,6 +84,9 @@ type demo struct {
 
 // index renders the page.
 func (d *demo) index(c echo.Context) error {
+	if isRebound(c.Request()) {
+		return echo.NewHTTPError(http.StatusForbidden, reboundSentence)
+	}
 	other := "7"
 	if d.page.User == other {
 		other = "42"
@@ -141,8 +145,8 @@ func (d *demo) post(c echo.Context) error {
 	// not with a request of its own (Fetch metadata, Origin), not with a form
 	// (a form cannot send JSON), and not under a name of its own that it has
 	// made point to this machine.
-	if arrivedOnLoopback(r) && !namesLoopback(r.Host) {
-		return fail(http.StatusForbidden, "this page is served to this machine only: use http://127.0.0.1 or http://localhost")
+	if isRebound(r) {
+		return fail(http.StatusForbidden, reboundSentence)
 	}
 	if err := d.origins.Check(r); err != nil {
 		return fail(http.StatusForbidden, "another site may not publish here")
@@ -208,23 +212,15 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
+const reboundSentence = "this page is served to this machine only: use http://127.0.0.1 or http://localhost"
+
+// isRebound reports whether the request came to this machine under a name that
+// another site may have made point here.
+func isRebound(r *http.Request) bool { return arrivedOnLoopback(r) && !loopback.IsHost(r.Host) }
+
 // arrivedOnLoopback reports whether the request came to an address that only this
 // machine reaches. A request that does not say where it came to counts as such.
 func arrivedOnLoopback(r *http.Request) bool {
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return !ok || addr.IP.IsLoopback()
-}
-
-// namesLoopback reports whether a Host header names this machine in a way that
-// no foreign name server has a say in (RFC 6761, section 6.3, for localhost).
-func namesLoopback(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
-		return true
-	}
-	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
-	return err == nil && ip.IsLoopback()
 }

@@ -56,6 +56,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 		Redis:        []*redis.Server{server},
 		Authenticate: auth.Insecure,
 		Navigate:     true,
+		LoopbackHost: true,
 		Mount: func(e *echo.Echo) {
 			mountDemo(e, page, commands.Publish)
 		},

@@ -48,6 +48,7 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 		Authenticate: door.authenticate,
 		Forget:       door.forget,
 		Navigate:     c.Auth == authInsecure && isLoopback(c.Listen),
+		LoopbackHost: c.Auth == authInsecure && isLoopback(c.Listen) && !c.AuthInsecureAnywhere,
 		DrainDelay:   c.DrainDelay.T,
 		Drain:        c.Drain.T,
 		Log:          log,

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestAllowOriginSaysWhatToWrite(t *testing.T) {
+	for _, origin := range []string{
+		"https://app.example", "http://app.example", "https://app.example:8443", "http://app.example:443", "https://app.example:80",
+		"http://localhost:3000", "http://127.0.0.1:3000", "http://[::1]:3000", "https://xn--bcher-kva.example", "https://app_1.example",
+		"https://app.example.", // a host of its own
+	} {
+		if fault := originFault(origin); fault != "" {
+			t.Errorf("%s %s", origin, fault)
+		}
+	}
+	for origin, says := range map[string]string{
+		"https://app.example:443":           "write https://app.example",
+		"http://app.example:80":             "write http://app.example",
+		"https://app.example:08443":         "write https://app.example:8443",
+		"https://app.example:":              "write https://app.example",
+		"https://App.Example":               "write https://app.example",
+		"HTTPS://app.example":               "write https://app.example",
+		"https://app.example/":              "write https://app.example",
+		"https://app.example/path?a#b":      "write https://app.example",
+		"https://user:secret@app.example":   "write https://app.example",
+		"app.example":                       "write https://app.example",
+		"app.example:8443":                  "write https://app.example:8443",
+		"http://[0:0:0:0:0:0:0:1]:3000":     "write http://[::1]:3000",
+		"*":                                 "list each origin",
+		"https://*.app.example":             "list each origin",
+		"null":                              "list each origin",
+		"https://bücher.example":            "xn--",
+		" https://app.example":              "without spaces",
+		"https://a.example https://b.other": "without spaces",
+		"":                                  "is not an origin",
+		"https://":                          "is not an origin",
+		"https:///app":                      "is not an origin",
+		"ftp://app.example":                 "is not an origin",
+		"file:///app":                       "is not an origin",
+		"chrome-extension://abcdef":         "is not an origin",
+		"https://app.example:x":             "is not an origin",
+		"https://[::1":                      "is not an origin",
+		"https://a%2fb":                     "is not an origin",
+	} {
+		fault := originFault(origin)
+		if !strings.HasSuffix(fault, says) && !strings.Contains(fault, says) || strings.Contains(fault, "\n") {
+			t.Errorf("%q %q, want %q", origin, fault, says)
+		}
+		if write, ok := strings.CutPrefix(fault, "is not as browsers send it: write https"); ok && !strings.Contains(fault, "ASCII") {
+			if fault := originFault("https" + write); fault != "" {
+				t.Errorf("%q: what to write %s", origin, fault)
+			}
+		}
+	}
+}
