@@ -157,9 +157,7 @@ func (a *App) listen() (err error) {
 	a.public.Protocols = new(http.Protocols)
 	a.public.Protocols.SetHTTP1(true)
 	a.public.ConnContext = sse.ConnContext
-	// Streams share an HTTP/2 connection: their own deadlines cannot end a write
-	// that waits for the connection itself.
-	a.public.HTTP2 = &http.HTTP2Config{WriteByteTimeout: a.cfg.WriteTimeout.T}
+	a.public.HTTP2 = a.http2Config()
 	// Whoever was refused would keep a connection until the idle timeout: at a
 	// full hub these used up the descriptors that are reserved for refusing.
 	a.public.SetKeepAlivesEnabled(false)
@@ -207,6 +205,25 @@ func (c *Config) scheme() string {
 		return "https"
 	}
 	return "http"
+}
+
+// http2Config bounds what one HTTP/2 connection can make the hub ask and hold.
+func (a *App) http2Config() *http.HTTP2Config {
+	return &http.HTTP2Config{
+		// A browser shares a connection between its tabs, far fewer; a proxy carries many
+		// users on one, and opens another when it is full. Go's own number, which may change:
+		// so many handlers run at a time, however fast their streams are reset (CVE-2023-44487).
+		MaxConcurrentStreams: 250,
+		// The least there is. A frame's buffer is made when its length is read, and kept: Go's
+		// 1 MiB would be had for nine bytes a connection.
+		MaxReadFrameSize: 16 << 10,
+		// Nobody reads the body of a request, which is kept for as long as its stream is open.
+		MaxReceiveBufferPerConnection: 64 << 10,
+		MaxReceiveBufferPerStream:     16 << 10,
+		// Streams share the connection: their own deadlines cannot end a write that waits
+		// for the connection itself.
+		WriteByteTimeout: a.cfg.WriteTimeout.T,
+	}
 }
 
 // listenError is one plain line about a listener that could not be opened.
