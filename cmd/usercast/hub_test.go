@@ -13,6 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"usercast/auth"
 	"usercast/internal/redistest"
 )
 
@@ -48,6 +49,12 @@ func startHub(t *testing.T, server *redistest.Server, flags ...string) *liveHub 
 // newHub makes what runHub runs.
 func newHub(t *testing.T, redisURL string, flags ...string) *liveHub {
 	t.Helper()
+	return newHubAsking(t, redisURL, nil, flags...)
+}
+
+// newHubAsking is newHub with another way to tell who is asking than --auth has.
+func newHubAsking(t *testing.T, redisURL string, who auth.Authenticator, flags ...string) *liveHub {
+	t.Helper()
 	var c serveCmd
 	parser, err := kong.New(&c, flagDefaults)
 	if err != nil {
@@ -71,6 +78,9 @@ func newHub(t *testing.T, redisURL string, flags ...string) *liveHub {
 		t.Fatal(err)
 	}
 	t.Cleanup(door.close)
+	if who != nil {
+		door.authenticate = who
+	}
 	h.App, err = NewApp(c.Config, Parts{
 		Redis:        servers,
 		Authenticate: door.authenticate,

@@ -24,7 +24,20 @@ const patience = 30 * time.Second
 // soon is what "at once" means on a loaded machine.
 const soon = 5 * time.Second
 
+// asIdler makes it hold connections to that address that ask for nothing.
+const asIdler = "TEST_BINARY_CONNECTS_TO"
+
+// asWitness makes it a well-behaved stream of the hub at that URL, and that Redis.
+const asWitness = "TEST_BINARY_TESTIFIES_OF"
+
 func TestMain(m *testing.M) {
+	if where := os.Getenv(asWitness); where != "" {
+		fmt.Fprintln(os.Stderr, testify(where))
+		os.Exit(1)
+	}
+	if addr := os.Getenv(asIdler); addr != "" {
+		os.Exit(connectAndWait(addr))
+	}
 	if os.Getenv(asProgram) != "" {
 		main()
 	}

@@ -94,7 +94,7 @@ func serveProgram(t *testing.T, server *redistest.Server, env []string, args ...
 	p = startProgram(t, env, args...)
 	public, private = p.addresses(t)
 	eventually(t, "the program is ready", func() bool {
-		a, err := tryAsk("GET", "http://"+public+"/readyz")
+		a, err := tryAsk("GET", "http://"+private+"/readyz") // the public listener may speak TLS
 		return err == nil && a.code == 200
 	})
 	return p, public, private
