@@ -20,12 +20,13 @@ var arrows = map[string]struct {
 	"usercast/internal/histogram":     {},
 	"usercast/internal/load":          {other: true},
 	"usercast/transport/redis":        {ours: []string{"usercast/internal/histogram"}, other: true},
-	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram"}, other: true},
-	"usercast/transport/admin":        {other: true},
+	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback"}, other: true},
+	"usercast/internal/loopback":      {},
+	"usercast/transport/admin":        {ours: []string{"usercast/internal/loopback"}, other: true},
 	"usercast/bench/plot":             {},
 	"usercast/bench/internal/process": {},
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/transport/redis", "usercast/transport/sse",
 	}, other: true},
 }
 

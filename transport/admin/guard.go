@@ -1,13 +1,15 @@
 package admin
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"net/http"
-	"net/netip"
+	"net/url"
 	"strings"
 
 	"github.com/labstack/echo/v4"
+
+	"usercast/internal/loopback"
 )
 
 // Guard lets a request through that has the bearer token. With an empty token it
@@ -18,7 +20,10 @@ func Guard(token string) echo.MiddlewareFunc {
 		return func(c echo.Context) error {
 			r := c.Request()
 			switch {
-			case token == "" && !(isLoopback(r.RemoteAddr) && isLoopback(r.Host) && !forwarded(r)):
+			case isCrossSite(r):
+				// A profile that an image on a page asks for cannot be read by it, but costs as much.
+				return echo.NewHTTPError(http.StatusForbidden, "another site may not ask this")
+			case token == "" && !(loopback.IsHost(r.RemoteAddr) && loopback.IsHost(r.Host) && !forwarded(r)):
 				return echo.NewHTTPError(http.StatusForbidden, "only this machine may ask, at a loopback address; set --admin-token-file to ask from elsewhere")
 			case token != "" && !hasBearer(r, token):
 				c.Response().Header().Set("WWW-Authenticate", "Bearer")
@@ -40,17 +45,27 @@ func forwarded(r *http.Request) bool {
 	return false
 }
 
-func hasBearer(r *http.Request, token string) bool {
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	return strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare([]byte(given), []byte(token)) == 1
+// isCrossSite reports whether a page of another origin asks: browsers say so in
+// Sec-Fetch-Site (W3C Fetch Metadata), and older ones in Origin. Others say nothing.
+func isCrossSite(r *http.Request) bool {
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "":
+		origin := r.Header.Get("Origin")
+		u, err := url.Parse(origin)
+		return origin != "" && (err != nil || u.Host != r.Host)
+	case "none", "same-origin":
+		return false
+	}
+	return true
 }
 
-// isLoopback takes an address with or without port.
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		host = strings.Trim(address, "[]")
+// hasBearer compares in constant time, and hashes so that the length does not show either.
+func hasBearer(r *http.Request, token string) bool {
+	headers := r.Header.Values("Authorization")
+	if len(headers) != 1 {
+		return false
 	}
-	ip, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && ip.Unmap().IsLoopback()
+	scheme, given, _ := strings.Cut(headers[0], " ")
+	want, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(given))
+	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
 }

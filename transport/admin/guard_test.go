@@ -85,6 +85,7 @@ func TestWithTokenOnlyTheTokenCounts(t *testing.T) {
 		{"in another case", "Bearer " + strings.ToUpper(token), false},
 		{"another scheme", "Basic " + token, false},
 		{"no scheme", token, false},
+		{"two spaces", "Bearer  " + token, false},
 	} {
 		for _, peer := range []string{"127.0.0.1:40000", "10.0.0.9:40000"} {
 			answer := ask(e, "GET", "/debug/pprof/", func(r *http.Request) {
@@ -118,6 +119,64 @@ func TestMetricsAndHealthAreOpen(t *testing.T) {
 				t.Errorf("%s: %d with token %q", path, answer.Code, token)
 			}
 		}
+	}
+}
+
+// What is not open by design is guarded: every route there is, however it is spelled.
+func TestEverythingElseIsGuarded(t *testing.T) {
+	open := map[string]bool{"/metrics": true, "/livez": true, "/readyz": true}
+	loopback := func(r *http.Request) { r.RemoteAddr, r.Host = "127.0.0.1:40000", "127.0.0.1:8081" }
+	strangers := map[string]struct {
+		token  string
+		change func(*http.Request)
+	}{
+		"another machine":     {"", func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" }},
+		"another name":        {"", func(r *http.Request) { r.Host = "rebound.example:8081" }},
+		"a proxy":             {"", func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }},
+		"another site":        {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }},
+		"a neighbouring site": {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }},
+		"another origin":      {"", func(r *http.Request) { r.Header.Set("Origin", "http://localhost:3000") }},
+		"a sandbox":           {"", func(r *http.Request) { r.Header.Set("Origin", "null") }},
+		"no token":            {token, func(*http.Request) {}},
+		"a wrong one":         {token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }},
+		"two of them":         {token, func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token} }},
+		"a site, with the token": {token, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+token)
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+		}},
+	}
+	for name, stranger := range strangers {
+		e := mounted(stranger.token)
+		admin.MountUsers(e, admin.Users{}, stranger.token)
+		guarded := 0
+		for _, route := range e.Routes() {
+			path := strings.NewReplacer(":user", "42", "*", "heap").Replace(route.Path)
+			if open[path] {
+				continue
+			}
+			guarded++
+			answer := ask(e, route.Method, path, func(r *http.Request) { loopback(r); stranger.change(r) })
+			if answer.Code != 401 && answer.Code != 403 {
+				t.Errorf("%s: %s %s is answered with %d", name, route.Method, path, answer.Code)
+			}
+		}
+		if guarded < 10 {
+			t.Errorf("only %d routes were asked for", guarded)
+		}
+		for _, path := range []string{"//api/users/42", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42"} {
+			for _, method := range []string{"GET", "HEAD", "DELETE", "POST", "OPTIONS", "TRACE"} {
+				if answer := ask(e, method, path, func(r *http.Request) { loopback(r); stranger.change(r) }); answer.Code/100 == 2 || answer.Code >= 500 {
+					t.Errorf("%s: %s %s is answered with %d", name, method, path, answer.Code)
+				}
+			}
+		}
+	}
+}
+
+// Flags may hold a password.
+func TestCmdlineTellsNoFlags(t *testing.T) {
+	if answer := ask(mounted(""), "GET", "/debug/pprof/cmdline", nil); answer.Code != 200 || strings.ContainsAny(answer.Body.String(), "\x00-/ ") {
+		t.Errorf("%d %q", answer.Code, answer.Body)
 	}
 }
 
