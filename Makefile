@@ -1,4 +1,4 @@
-.PHONY: run test check soak measure million plot bench bench-compare bench-baseline build image
+.PHONY: run test check fuzz vuln soak measure million plot bench bench-compare bench-baseline build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -16,6 +16,21 @@ check:
 	go vet -tags soak,measure ./...
 	go tool staticcheck ./...
 	go mod tidy -diff
+
+# Each fuzz test for FUZZTIME, one after the other: for the night. What they have found is in
+# testdata/fuzz, and is a part of every test run.
+FUZZTIME ?= 60s
+fuzz:
+	@set -e; for package in $$(go list ./...); do \
+		for name in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+			echo "$$package $$name"; \
+			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
+		done; \
+	done
+
+# Known faults in what the program is made of. Needs the network, for the list of them.
+vuln:
+	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
 # Hubs of both feeds under faults at random, for MINUTES; SEED repeats a run's choices.
 MINUTES ?= 20

@@ -69,8 +69,7 @@ func from(user string) *http.Request {
 }
 
 func TestForwardReadsTheAnswer(t *testing.T) {
-	var other *httptest.Server
-	other = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		t.Error("the redirect was followed")
 		w.Header().Set("X-User-ID", "1")
 	}))
@@ -109,9 +108,11 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 		{"403", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, auth.Identity{}, auth.ErrForbidden},
 		{"302", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-User-ID", "42")
-			http.Redirect(w, r, other.URL, 302)
+			http.Redirect(w, r, other.URL, http.StatusFound)
 		}, auth.Identity{}, auth.ErrUnauthorized},
-		{"307", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, other.URL, 307) }, auth.Identity{}, auth.ErrUnauthorized},
+		{"307", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, other.URL, http.StatusTemporaryRedirect)
+		}, auth.Identity{}, auth.ErrUnauthorized},
 		{"302 to nowhere", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(302) }, auth.Identity{}, auth.ErrUnauthorized},
 		{"204", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")

@@ -28,3 +28,26 @@ func TestParseControl(t *testing.T) {
 		}
 	}
 }
+
+// An order that is accepted is one that is carried out, and says the same when it is sent on.
+func FuzzParseControl(f *testing.F) {
+	f.Add(`{"op":"disconnect","user":"42"}`)
+	f.Add(`{"op":"disconnect","user":"42","user":"","OP":"x"} `)
+	f.Add(`{"op":"disconnect","user":42}`)
+	f.Add("{\"op\":\"disconnect\",\"user\":\"\xff\"}")
+	f.Fuzz(func(t *testing.T, payload string) {
+		c, err := ParseControl(payload)
+		if err != nil {
+			if c != (Control{}) {
+				t.Errorf("%q: %+v beside %v", payload, c, err)
+			}
+			return
+		}
+		if c.Op != OpDisconnect || c.User == "" {
+			t.Errorf("%q: %+v", payload, c)
+		}
+		if again, err := ParseControl(c.String()); len(c.String()) <= maxControl && (err != nil || again != c) {
+			t.Errorf("%q: %+v, then %+v, %v", payload, c, again, err)
+		}
+	})
+}

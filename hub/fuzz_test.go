@@ -1,0 +1,44 @@
+package hub
+
+import "testing"
+
+// Whatever a browser sends as its last id, it gets a stream, and what comes after that.
+func FuzzResume(f *testing.F) {
+	h := New(Config{
+		Encode:         func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) },
+		HistoryPerUser: 10, HistoryAge: 1 << 40, HistoryBytes: 1 << 20,
+	})
+	defer h.Close()
+	f.Add("")
+	f.Add(h.id(h.pos).String())
+	f.Add(h.boot + "-18446744073709551615")
+	f.Add("-1\x00\r\n")
+	f.Fuzz(func(t *testing.T, id string) {
+		c, err := h.Register(Options{User: "42", Resume: id, Consumer: deaf{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.End(ErrClosed)
+		h.Publish("42", "", "after")
+		last := ""
+		for {
+			frames, cause := c.Take(nil)
+			if cause != 0 {
+				t.Fatal(cause)
+			}
+			if len(frames) == 0 {
+				break
+			}
+			last = string(frames[len(frames)-1].Wire)
+			c.Settle(frames, len(frames))
+		}
+		if last != "after" {
+			t.Errorf("after %q came %q last", id, last)
+		}
+	})
+}
+
+type deaf struct{}
+
+func (deaf) Wake()      {}
+func (deaf) Interrupt() {}
