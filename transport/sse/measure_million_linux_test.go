@@ -211,7 +211,7 @@ func (c *memoryCrowd) connect(f *figures) {
 func (c *memoryCrowd) open(i int) {
 	h := c.handler
 	remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000)
-	s := newStream(h, &http.Request{RemoteAddr: remote.String()}, query{})
+	s := newStream(h, &http.Request{RemoteAddr: remote.String()}, query{}, time.Time{})
 	h.count(+1)
 	var err error
 	if s.client, err = c.hub.Register(query{}.options(strconv.Itoa(i), s)); err != nil {
