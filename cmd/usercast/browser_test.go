@@ -2,10 +2,14 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
 
 	"usercast/internal/browsertest"
 	"usercast/internal/redistest"
@@ -28,6 +32,7 @@ func TestInChromium(t *testing.T) {
 		"page of a stopping hub moves on to the next":        pageOfStoppingHubMovesOn,
 		"page of an error status is closed for good":         pageOfErrorStatusIsClosed,
 		"page of another origin is let in when it is listed": pageOfAnotherOrigin,
+		"page of another site has no use of the cookie":      pageOfAnotherSite,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, browser) })
 	}
@@ -270,5 +275,65 @@ func pageOfAnotherOrigin(t *testing.T, browser *browsertest.Browser) {
 	foreign.Until("es.readyState == 2")
 	if n := other.streams.Stats().Rejects["origin"]; n != 1 {
 		t.Errorf("%d requests were refused for their origin, want 1", n)
+	}
+}
+
+// A page elsewhere, of the same site (so that the browser sends the cookie) or not, opens no
+// stream with what its visitor is logged in with.
+func pageOfAnotherSite(t *testing.T, browser *browsertest.Browser) {
+	const secret = "a secret of thirty-two characters"
+	server := redistest.Start(t)
+	app := newPublisher(t, server.Addr())
+	at := func(h *liveHub, host string) string {
+		_, port, err := net.SplitHostPort(h.PublicAddr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "http://" + host + ".localhost:" + port
+	}
+	page := startHub(t, server) // whose /livez is the page
+	friend := at(page, "friend.app")
+	h := startHub(t, server, "--auth", "jwt", "--jwt-secret-file", secretFile(t, secret), "--allow-origin", friend)
+	hub := at(h, "hub.app")
+	login := browser.Open(t, hub+"/livez")
+	login.Run(fmt.Sprintf("document.cookie = 'usercast=%s; path=/; SameSite=Lax'", sign(t, secret, jwt.MapClaims{"sub": "42", "exp": time.Now().Add(time.Hour).Unix()})))
+
+	attacks := []string{
+		`new EventSource(url)`,
+		`new EventSource(url, {withCredentials: true})`,
+		`fetch(url, {credentials: "include"}).catch(() => {})`,
+		`fetch(url, {credentials: "include", mode: "no-cors"}).catch(() => {})`,
+		`new Image().src = url`,
+		`document.body.append(Object.assign(document.createElement("script"), {src: url}))`,
+		`document.body.append(Object.assign(document.createElement("iframe"), {src: url}))`,
+		`document.body.append(Object.assign(document.createElement("object"), {data: url}))`,
+		`document.head.append(Object.assign(document.createElement("link"), {rel: "stylesheet", href: url}))`,
+		`{
+			const form = Object.assign(document.createElement("form"), {action: url, method: "post", target: "frame"});
+			document.body.append(Object.assign(document.createElement("iframe"), {name: "frame"}), form);
+			form.submit();
+		}`,
+		`location = url`, // the last: the page is gone
+	}
+	refused := uint64(0)
+	for _, site := range []string{"evil.app", "evil.other"} {
+		p := browser.Open(t, at(page, site)+"/livez")
+		p.Run(fmt.Sprintf("window.url = %q", hub+"/events"))
+		for _, attack := range attacks {
+			p.Run(attack)
+			refused++
+			eventually(t, site+" is refused: "+attack, func() bool { return h.streams.Stats().Rejects["origin"] == refused })
+		}
+	}
+	if n := h.hub.Stats().Connects; n != 0 {
+		t.Errorf("%d streams were opened", n)
+	}
+
+	// The cookie is good: pages that may use it do.
+	for _, origin := range []string{hub, friend} {
+		p := openTab(t, browser, origin, hub+"/events")
+		p.Until("es.readyState == 1")
+		app.publish(t, "user-42", "hello")
+		p.wantHeard("message hello")
 	}
 }
