@@ -161,33 +161,44 @@ func (j *jwks) find(ctx context.Context, kid string, hasKid bool, alg string) ([
 			return nil, unknown
 		}
 	}
-	f := j.fly(true)
 	j.mu.Unlock()
-	if f == nil {
-		return nil, errNoKeys
-	}
 	ctx, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		return nil, errNoKeys
-	}
-	if f.err != nil {
-		return nil, errNoKeys
-	}
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if found := pick(j.keys, kid, hasKid, alg); len(found) > 0 {
-		return one(found, hasKid)
-	}
-	if hasKid {
-		if len(j.absent) >= maxAbsent {
-			clear(j.absent)
+	// A fetch that was under way may have been answered before the key was published: only
+	// the one after it proves that there is none.
+	for proof := false; ; proof = true {
+		j.mu.Lock()
+		joined := j.flight != nil
+		f := j.fly(true)
+		j.mu.Unlock()
+		if f == nil {
+			return nil, errNoKeys
 		}
-		j.absent[kid] = time.Now().Add(refill)
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, errNoKeys
+		}
+		if f.err != nil {
+			return nil, errNoKeys
+		}
+		j.mu.Lock()
+		found := pick(j.keys, kid, hasKid, alg)
+		absent := len(found) == 0 && (proof || !joined)
+		if absent && hasKid {
+			if len(j.absent) >= maxAbsent {
+				clear(j.absent)
+			}
+			j.absent[kid] = time.Now().Add(refill)
+		}
+		j.mu.Unlock()
+		switch {
+		case len(found) > 0:
+			return one(found, hasKid)
+		case absent:
+			return nil, unknown
+		}
 	}
-	return nil, unknown
 }
 
 func pick(keys []verifyKey, kid string, hasKid bool, alg string) (found []verifyKey) {

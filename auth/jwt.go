@@ -2,6 +2,7 @@ package auth
 
 import (
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,6 +21,9 @@ import (
 
 // Skew is how far the clock of whoever signs tokens may be off.
 const Skew = 30 * time.Second
+
+// minSecret is what HS256 wants (RFC 7518, section 3.2).
+const minSecret = 32 // bytes
 
 const maxToken = 16 << 10 // bytes; far more than a header line of most proxies
 
@@ -76,6 +80,13 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	var err error
 	switch {
 	case len(cfg.Secret) > 0:
+		// Whoever knows a public key, and that is everybody, could sign with it.
+		if block, _ := pem.Decode(cfg.Secret); block != nil {
+			return nil, errors.New("the secret is a key in PEM: give that as a key file")
+		}
+		if len(cfg.Secret) < minSecret {
+			cfg.Log.Warn("the jwt secret is short and may be guessed", slog.Int("bytes", len(cfg.Secret)), slog.Int("wanted", minSecret))
+		}
 		j.keys = []verifyKey{{algs: []string{"HS256", "HS384", "HS512"}, key: slices.Clone(cfg.Secret)}}
 	case len(cfg.KeyPEM) > 0:
 		j.keys, err = parsePEM(cfg.KeyPEM)
@@ -236,7 +247,8 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 		list, ok := topics.([]any)
 		id.Topics = make([]string, len(list))
 		for i, v := range list {
-			if id.Topics[i], ok = v.(string); !ok {
+			if id.Topics[i], ok = v.(string); !ok || !isText(id.Topics[i]) {
+				ok = false
 				break
 			}
 		}
@@ -273,7 +285,7 @@ func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
 func user(claims jwt.MapClaims, name string) (string, error) {
 	switch v := claims[name].(type) {
 	case string:
-		if strings.ContainsFunc(v, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }) {
+		if !isText(v) {
 			return "", fmt.Errorf("%w: it has control characters or is not UTF-8", ErrBadUser)
 		}
 		return v, nil
@@ -287,4 +299,10 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 		}
 	}
 	return "", no("the token's %s claim is neither a string nor an integer", name)
+}
+
+// isText reports whether s is without control characters, and without what stands for
+// bytes that are not UTF-8.
+func isText(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError })
 }

@@ -1,0 +1,128 @@
+package auth_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"usercast/auth"
+)
+
+// A fetch that is under way may have been answered before the key was published.
+func TestJWKSKeyThatIsPublishedDuringAFetch(t *testing.T) {
+	pub, key, _ := ed25519.GenerateKey(rand.Reader)
+	var fetches atomic.Int32
+	first, release := make(chan bool), make(chan bool)
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kid := "old"
+		if fetches.Add(1) == 1 {
+			close(first)
+			<-release
+		} else {
+			kid = "new"
+		}
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, kid, base64.RawURLEncoding.EncodeToString(pub))
+	}))
+	defer s.Close()
+	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	<-first
+	answered := make(chan error)
+	go func() {
+		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, key, "new", `{"sub":"ann","exp":9e9}`)))
+		answered <- err
+	}()
+	release <- true
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+
+	// One that is not there is known not to be, for a while.
+	unknown := bearer(sign(t, jwt.SigningMethodEdDSA, key, "nowhere", `{"sub":"ann","exp":9e9}`))
+	for i := range 10 {
+		if _, err := j.Authenticate(unknown); !errors.Is(err, auth.ErrUnauthorized) {
+			t.Errorf("time %d: %v, want a no", i, err)
+		}
+	}
+	if n := fetches.Load(); n != 3 {
+		t.Errorf("%d fetches, want 3", n)
+	}
+}
+
+// A set that cannot be used is no set, and the password in its URL is not told.
+func TestJWKSThatIsNone(t *testing.T) {
+	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	for name, answer := range map[string]http.HandlerFunc{
+		"no JSON":      func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
+		"an empty set": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
+		"a secret":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`) },
+		"too large":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat(" ", 2<<20)) },
+		"a fault":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"for encryption": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"enc","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
+		},
+		"for another algorithm": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","alg":"HS256","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := httptest.NewServer(answer)
+			defer s.Close()
+			var log bytes.Buffer
+			j, err := auth.NewJWT(auth.JWTConfig{
+				JWKSURL: strings.Replace(s.URL, "://", "://hub:s3cret@", 1) + "/?key=s3cret", Log: slog.New(slog.NewTextHandler(&log, nil)),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, key, "a", `{"sub":"ann","exp":9e9}`)))
+			if err == nil || isNo(err) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%v, want not now", err)
+			}
+			j.Close()
+			if strings.Count(log.String(), "level=WARN") != 1 || strings.Contains(log.String(), "s3cret") {
+				t.Errorf("logged: %s", log.String())
+			}
+		})
+	}
+}
+
+// With a public key as the secret, everybody could sign.
+func TestJWTSecretThatIsAKey(t *testing.T) {
+	pub, _, _ := ed25519.GenerateKey(rand.Reader)
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.NewJWT(auth.JWTConfig{Secret: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}); err == nil {
+		t.Error("a public key is taken for a secret")
+	}
+	var log bytes.Buffer
+	if _, err := auth.NewJWT(auth.JWTConfig{Secret: []byte("short"), Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil ||
+		!strings.Contains(log.String(), "short") || strings.Count(log.String(), "\n") != 1 {
+		t.Errorf("%v, logged %q", err, log.String())
+	}
+}
+
+// A topic that could not be one is no claim of ours.
+func TestJWTTopicsAreText(t *testing.T) {
+	j := newJWT(t, auth.JWTConfig{Secret: secret})
+	for topics, ok := range map[string]bool{`["a","b:c",""]`: true, `[]`: true, `["a\n"]`: false, `["\u0000"]`: false, `["\ufffd"]`: false, `[1]`: false, `"a"`: false, `null`: false} {
+		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","exp":9e9,"topics":`+topics+`}`)))
+		if (err == nil) != ok || err != nil && !errors.Is(err, auth.ErrUnauthorized) {
+			t.Errorf("%s: %v", topics, err)
+		}
+	}
+}
