@@ -71,6 +71,9 @@ func session(user string) string { return "Cookie: session=" + user }
 
 // 5,000 tabs of 500 users come at once, as after a deploy.
 func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens thousands of streams")
+	}
 	const streams, users = 5000, 500
 	app := startSessionApp(t)
 	server := redistest.Start(t)

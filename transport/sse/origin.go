@@ -26,7 +26,8 @@ type Origins struct {
 
 // check returns an error for a request that a page of a foreign origin made.
 func (o Origins) check(r *http.Request) error {
-	if o.LoopbackHost && !loopback.IsHost(r.Host) {
+	// Without a Host, as with HTTP/1.0, it is no browser.
+	if o.LoopbackHost && r.Host != "" && !loopback.IsHost(r.Host) {
 		return errors.New("only this machine may ask, at http://127.0.0.1 or http://localhost")
 	}
 	origin := originOf(r)

@@ -217,7 +217,10 @@ func TestLoopbackHostKeepsReboundNamesOut(t *testing.T) {
 			}
 		}
 	}
-	strangers := []string{"evil.example:8080", "evil.example", "127.0.0.1.evil.example:8080", "10.0.0.1:8080", ""}
+	if w := ask(""); w.Code != http.StatusOK { // HTTP/1.0: no browser
+		t.Errorf("without a Host: %d %s", w.Code, w.Body)
+	}
+	strangers := []string{"evil.example:8080", "evil.example", "127.0.0.1.evil.example:8080", "10.0.0.1:8080"}
 	for _, host := range strangers {
 		for _, w := range []*httptest.ResponseRecorder{
 			ask(host), ask(host, "Origin", "http://"+host), ask(host, "Origin", "http://"+host, "Sec-Fetch-Site", "same-origin"),
