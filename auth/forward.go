@@ -195,6 +195,10 @@ func (f *Forward) answer(header http.Header, key answerKey, era uint64) (Identit
 	f.mu.Unlock()
 	defer f.asking.Done()
 
+	// Somebody else may have had the answer between our look and this question.
+	if id, known, _ := f.answers.find(key, time.Now()); known {
+		return id, nil
+	}
 	turn := time.NewTimer(placeTime)
 	defer turn.Stop()
 	select {
