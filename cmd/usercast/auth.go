@@ -121,9 +121,10 @@ func (c *authConfig) checkJWT(k *checker) {
 		k.wrong("auth", "jwt needs a --jwt-claim and a --jwt-cookie that are not empty")
 	}
 	var err error
-	source := "jwt-secret-file"
+	source := "auth" // for the variable is no flag
 	switch {
 	case c.JWTSecretFile != "":
+		source = "jwt-secret-file"
 		secret, err = readSecret(c.JWTSecretFile)
 		c.secret = []byte(secret)
 	case secret != "":

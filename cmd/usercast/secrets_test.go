@@ -123,3 +123,68 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 		})
 	}
 }
+
+// No secret reaches the output, at any level, whatever goes wrong.
+func TestNoSecretIsLogged(t *testing.T) {
+	const secret, wrong, token = "correct-horse-battery", "wrong-horse-battery", "staple-token"
+	server := redistest.Start(t, "--requirepass", secret)
+	inURL := strings.Replace(server.URL(), "redis://", "redis://:"+secret+"@", 1)
+	wrongURL := strings.Replace(server.URL(), "redis://", "redis://:"+wrong+"@", 1)
+	for _, test := range []struct {
+		name  string
+		args  []string
+		works bool
+	}{
+		{"in the URL", []string{"--redis", inURL}, true},
+		{"in a file", []string{"--redis", server.URL(), "--redis-password-file", secretFile(t, secret)}, true},
+		{"wrong, in the URL", []string{"--redis", wrongURL}, false},
+		{"wrong, in a file", []string{"--redis", server.URL(), "--redis-password-file", secretFile(t, wrong)}, false},
+		{"wrong, with a user", []string{"--redis", strings.Replace(wrongURL, ":"+wrong, "somebody:"+wrong, 1)}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := startProgram(t, nil, append([]string{"serve", "--auth", "insecure", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+				"--log-level", "debug", "--admin-token-file", secretFile(t, token)}, test.args...)...)
+			public, private := p.addresses(t)
+			if test.works {
+				eventually(t, "the program is ready", func() bool { return ask(t, "GET", "http://"+public+"/readyz").code == 200 })
+				stream, err := openPageAt(public, "user=42", "Cookie: session="+secret, "Authorization: Bearer "+secret)
+				if err != nil {
+					t.Fatal(err)
+				}
+				stream.close()
+				eventually(t, "the stream's end is logged", func() bool { return len(p.stderr.lines("stream ended")) == 1 })
+			} else {
+				eventually(t, "the fault is logged", func() bool { return len(p.stderr.lines("level=WARN", "reason=password")) == 1 })
+			}
+			for auth, code := range map[string]int{"Bearer " + token: 200, "Bearer " + wrong: 401} {
+				if a := ask(t, "GET", "http://"+private+"/debug/pprof/", "Authorization: "+auth); a.code != code {
+					t.Errorf("%s: %d, want %d", auth, a.code, code)
+				}
+			}
+			ask(t, "GET", "http://"+public+"/events?user=4:2&token="+secret, "Cookie: session="+secret)
+			p.signal(syscall.SIGINT)
+			if code := p.wait(t); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			for _, s := range []string{secret, wrong, token} {
+				if strings.Contains(p.stdout.String()+p.stderr.String(), s) {
+					t.Errorf("the output holds %q", s)
+				}
+			}
+		})
+	}
+	// Nor do faults that end a command at once.
+	for _, args := range [][]string{
+		{"publish", "--redis", wrongURL, "42", "x"},
+		{"publish", "--redis", "redis://:" + wrong + "@127.0.0.1:notaport", "42", "x"},
+		{"publish", "--redis", "redis://:" + wrong + "/x@127.0.0.1", "42", "x"},
+		{"publish", "--redis", "http://:" + wrong + "@127.0.0.1", "42", "x"},
+		{"serve", "--redis", "redis://:" + wrong + "%@127.0.0.1"},
+		{"serve", "--redis-passwrd=" + wrong},
+	} {
+		code, stdout, stderr := runCommand("", args...)
+		if code == 0 || stderr == "" || strings.Contains(stdout+stderr, wrong) {
+			t.Errorf("%q: exit code %d, %q", args, code, stdout+stderr)
+		}
+	}
+}
