@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os/exec"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -26,6 +27,18 @@ func TestMeasureHTTP2Attacks(t *testing.T) {
 				name string
 				how  func(*testing.T)
 			}{
+				// What the others are to be compared with: nobody asks the hub for anything.
+				{"none, but two busy processes beside it", func(t *testing.T) {
+					for range 2 {
+						busy := exec.Command("sh", "-c", "while :; do :; done")
+						if err := busy.Start(); err != nil {
+							t.Fatal(err)
+						}
+						defer busy.Wait()
+						defer busy.Process.Kill()
+					}
+					time.Sleep(3 * time.Second)
+				}},
 				{"rapid reset", s.rapidReset},
 				{"headers without an end", s.flood(func(a *attacker) error {
 					id := a.next

@@ -590,7 +590,7 @@ func throttled(t *testing.T, target string, bytesPerSecond int) string {
 func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s, err := ParseServer(throttled(t, server.Addr(), 10<<20), ServerOptions{AnswerTimeout: time.Second})
+	s, err := ParseServer(throttled(t, server.Addr(), 5<<20), ServerOptions{AnswerTimeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
