@@ -66,19 +66,25 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 		limit:  rate.NewLimiter(rate.Every(refill), burst),
 		absent: map[string]time.Time{},
 		client: &http.Client{
-			Transport: &http.Transport{Proxy: nil, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
-			Timeout:   timeout,
-			CheckRedirect: func(r *http.Request, via []*http.Request) error {
-				if len(via) >= 5 || u.Scheme == "https" && r.URL.Scheme != "https" {
-					return errors.New("redirected too often, or away from https")
-				}
-				return nil
-			},
+			Transport:     &http.Transport{Proxy: nil, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
+			Timeout:       timeout,
+			CheckRedirect: followFrom(u.Scheme),
 		},
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	j.wg.Go(j.run)
 	return j, nil
+}
+
+// followFrom follows redirects, but not many, and not from https to where anybody could say
+// what the keys are.
+func followFrom(scheme string) func(*http.Request, []*http.Request) error {
+	return func(r *http.Request, via []*http.Request) error {
+		if len(via) >= 5 || scheme == "https" && r.URL.Scheme != "https" {
+			return errors.New("redirected too often, or away from https")
+		}
+		return nil
+	}
 }
 
 func (j *jwks) close() {
@@ -255,10 +261,10 @@ func parseJWKS(body []byte) ([]verifyKey, error) {
 	var keys []verifyKey
 	for _, raw := range set.Keys {
 		var m struct {
-			Kty, Kid, Alg, Use string
-			D                  any
+			Kid, Alg, Use string
+			D             any // of a private key, which by now is everybody's
 		}
-		if json.Unmarshal(raw, &m) != nil || m.Kty == "oct" || m.D != nil || m.Use != "" && m.Use != "sig" {
+		if json.Unmarshal(raw, &m) != nil || m.D != nil || m.Use != "" && m.Use != "sig" {
 			continue
 		}
 		jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})

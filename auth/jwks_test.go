@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/pem"
@@ -68,8 +69,15 @@ func TestJWKSThatIsNone(t *testing.T) {
 		"no JSON":      func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
 		"an empty set": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[]}`) },
 		"a secret":     func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`) },
-		"too large":    func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, strings.Repeat(" ", 2<<20)) },
-		"a fault":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"too large": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
+			fmt.Fprint(w, strings.Repeat(" ", 1<<20))
+		},
+		"private": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q,"d":%q}]}`,
+				base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)), base64.RawURLEncoding.EncodeToString(key.Seed()))
+		},
+		"a fault": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"for encryption": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"enc","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
 		},
@@ -123,6 +131,35 @@ func TestJWTTopicsAreText(t *testing.T) {
 		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","exp":9e9,"topics":`+topics+`}`)))
 		if (err == nil) != ok || err != nil && !errors.Is(err, auth.ErrUnauthorized) {
 			t.Errorf("%s: %v", topics, err)
+		}
+	}
+}
+
+// What a set says of a key narrows what it may do.
+func TestJWKAlgorithm(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `{"keys":[{"kty":"RSA","kid":"a","alg":"RS256","use":"sig","e":"AQAB","n":%q},{"kty":"RSA","kid":"b","e":"AQAB","n":%[1]q}]}`,
+			base64.RawURLEncoding.EncodeToString(key.N.Bytes()))
+	}))
+	defer s.Close()
+	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	for _, test := range []struct {
+		method jwt.SigningMethod
+		kid    string
+		ok     bool
+	}{
+		{jwt.SigningMethodRS256, "a", true}, {jwt.SigningMethodRS512, "a", false}, {jwt.SigningMethodPS256, "a", false},
+		{jwt.SigningMethodRS512, "b", true}, {jwt.SigningMethodPS256, "b", true},
+		{jwt.SigningMethodRS512, "", true}, // only one fits
+		{jwt.SigningMethodRS256, "", false},
+	} {
+		_, err := j.Authenticate(bearer(sign(t, test.method, key, test.kid, `{"sub":"ann","exp":9e9}`)))
+		if (err == nil) != test.ok || err != nil && !errors.Is(err, auth.ErrUnauthorized) {
+			t.Errorf("%s by key %q: %v", test.method.Alg(), test.kid, err)
 		}
 	}
 }

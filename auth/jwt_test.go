@@ -1,6 +1,7 @@
 package auth_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -12,6 +13,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -139,6 +141,167 @@ func TestJWTAlgorithmIsPinned(t *testing.T) {
 	der, _ := x509.MarshalPKCS8PrivateKey(rs)
 	if _, err := auth.NewJWT(auth.JWTConfig{KeyPEM: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})}); err == nil || !strings.Contains(err.Error(), "private") {
 		t.Errorf("a private key: %v", err)
+	}
+}
+
+func pemOf(kind string, der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// Every algorithm that the contract names works, with the keys in all their forms.
+func TestJWTEveryAlgorithm(t *testing.T) {
+	ec := make(map[jwt.SigningMethod]*ecdsa.PrivateKey)
+	for method, curve := range map[jwt.SigningMethod]elliptic.Curve{
+		jwt.SigningMethodES256: elliptic.P256(), jwt.SigningMethodES384: elliptic.P384(), jwt.SigningMethodES512: elliptic.P521(),
+	} {
+		ec[method], _ = ecdsa.GenerateKey(curve, rand.Reader)
+	}
+	rs, _ := rsa.GenerateKey(rand.Reader, 2048)
+	_, ed, _ := ed25519.GenerateKey(rand.Reader)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, rs.Public(), rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkix := func(key any) []byte {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pemOf("PUBLIC KEY", der)
+	}
+	ofRSA := [][]byte{pkix(rs.Public()), pemOf("RSA PUBLIC KEY", x509.MarshalPKCS1PublicKey(&rs.PublicKey)), pemOf("CERTIFICATE", cert)}
+	all := bytes.Join([][]byte{ofRSA[0], pkix(ed.Public()), pkix(ec[jwt.SigningMethodES256].Public()),
+		pkix(ec[jwt.SigningMethodES384].Public()), pkix(ec[jwt.SigningMethodES512].Public())}, nil)
+	works := func(j *auth.JWT, method jwt.SigningMethod, key any) {
+		t.Helper()
+		if id, err := j.Authenticate(bearer(sign(t, method, key, "", `{"sub":"ann","exp":9e9}`))); err != nil || id.User != "ann" {
+			t.Errorf("%s: %+v, %v", method.Alg(), id, err)
+		}
+	}
+	for _, method := range []jwt.SigningMethod{jwt.SigningMethodHS256, jwt.SigningMethodHS384, jwt.SigningMethodHS512} {
+		works(newJWT(t, auth.JWTConfig{Secret: secret}), method, secret)
+	}
+	for _, file := range append(ofRSA, all) {
+		for _, method := range []jwt.SigningMethod{jwt.SigningMethodRS256, jwt.SigningMethodRS384, jwt.SigningMethodRS512,
+			jwt.SigningMethodPS256, jwt.SigningMethodPS384, jwt.SigningMethodPS512} {
+			works(newJWT(t, auth.JWTConfig{KeyPEM: file}), method, rs)
+		}
+	}
+	for method, key := range ec {
+		works(newJWT(t, auth.JWTConfig{KeyPEM: pkix(key.Public())}), method, key)
+		works(newJWT(t, auth.JWTConfig{KeyPEM: all}), method, key)
+	}
+	works(newJWT(t, auth.JWTConfig{KeyPEM: all}), jwt.SigningMethodEdDSA, ed)
+
+	short, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, file := range map[string][]byte{
+		"a short key": pkix(short.Public()), "nothing": {}, "no PEM": []byte("ssh-ed25519 AAAA"), "too many": bytes.Repeat(ofRSA[0], 9),
+		"another thing": pemOf("X509 CRL", nil), "a broken key": pemOf("PUBLIC KEY", []byte("x")), "a private key": pemOf("RSA PRIVATE KEY", nil),
+	} {
+		if _, err := auth.NewJWT(auth.JWTConfig{KeyPEM: file}); err == nil {
+			t.Errorf("%s is taken for a key", name)
+		}
+	}
+}
+
+// What a token says of itself decides nothing, and what is not understood is refused.
+func TestJWTHeaderDecidesNothing(t *testing.T) {
+	j := newJWT(t, auth.JWTConfig{Secret: secret})
+	b64 := base64.RawURLEncoding
+	forge := func(header string) string {
+		text := b64.EncodeToString([]byte(header)) + "." + b64.EncodeToString([]byte(`{"sub":"ann","exp":9e9}`))
+		sig, err := jwt.SigningMethodHS256.Sign(text, secret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text + "." + b64.EncodeToString(sig)
+	}
+	for header, ok := range map[string]bool{
+		`{"alg":"HS256"}`: true,
+		`{"alg":"HS256","typ":"at+jwt","x5u":"http://127.0.0.1:1/","jku":"http://127.0.0.1:1/","jwk":{},"kid":"../../etc/passwd"}`: true,
+		`{"alg":"HS256","crit":["exp"],"exp":1}`: false,
+		`{"alg":"HS256","crit":[]}`:              false,
+		`{"alg":"hs256"}`:                        false,
+		`{"alg":"none"}`:                         false,
+		`{"alg":"None"}`:                         false,
+		`{"alg":"nOnE"}`:                         false,
+		`{"alg":""}`:                             false,
+		`{"alg":1}`:                              false,
+		`{}`:                                     false,
+		`null`:                                   false,
+	} {
+		if _, err := j.Authenticate(bearer(forge(header))); (err == nil) != ok || err != nil && !errors.Is(err, auth.ErrUnauthorized) {
+			t.Errorf("%s: %v", header, err)
+		}
+	}
+	good := forge(`{"alg":"HS256"}`)
+	for name, token := range map[string]string{
+		"without its signature": good[:strings.LastIndexByte(good, '.')+1], "with half of it": good[:len(good)-20], "with more": good + "AAAA",
+		"with padding": good + "=", "in two parts": good[:strings.LastIndexByte(good, '.')], "in four": good + ".x",
+	} {
+		if _, err := j.Authenticate(bearer(token)); !errors.Is(err, auth.ErrUnauthorized) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	// One that is too long is not even read.
+	long := sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","exp":9e9,"more":"`+strings.Repeat("x", 20<<10)+`"}`)
+	if _, err := j.Authenticate(bearer(long)); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("a long one: %v", err)
+	}
+}
+
+func TestJWTOptions(t *testing.T) {
+	token := func(payload string) string { return sign(t, jwt.SigningMethodHS256, secret, "", payload) }
+	later := fmt.Sprint(time.Now().Add(time.Hour).Unix())
+	for _, test := range []struct {
+		name    string
+		cfg     auth.JWTConfig
+		payload string
+		want    string // user; empty: refused
+	}{
+		{"another claim", auth.JWTConfig{UserClaim: "uid"}, `{"uid":42,"sub":"ann","exp":9e9}`, "42"},
+		{"another claim that is missing", auth.JWTConfig{UserClaim: "uid"}, `{"sub":"ann","exp":9e9}`, ""},
+		{"no end", auth.JWTConfig{}, `{"sub":"ann"}`, ""},
+		{"no end, which may be", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann"}`, "ann"},
+		{"an end, which need not be", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann","exp":1}`, ""},
+		{"issued in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"iat":` + later + `}`, ""},
+		{"valid in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"nbf":` + later + `}`, ""},
+	} {
+		test.cfg.Secret = secret
+		id, err := newJWT(t, test.cfg).Authenticate(bearer(token(test.payload)))
+		if id.User != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%s: %+v, %v", test.name, id, err)
+		}
+	}
+	r := httptest.NewRequest("GET", "/events", nil)
+	r.Header.Set("Cookie", "usercast=x; mine="+token(`{"sub":"ann","exp":9e9}`))
+	if _, err := newJWT(t, auth.JWTConfig{Secret: secret, Cookie: "mine"}).Authenticate(r); err != nil {
+		t.Errorf("another cookie: %v", err)
+	}
+}
+
+// No answer quotes a token, or any part of one.
+func TestJWTErrorsTellNothing(t *testing.T) {
+	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuer: "https://login.example"})
+	b64 := base64.RawURLEncoding
+	for _, token := range []string{
+		"hidden", "hidden.hidden.hidden", b64.EncodeToString([]byte(`{"alg":"hidden"}`)) + ".hidden.hidden", b64.EncodeToString([]byte(`hidden`)) + "..",
+		sign(t, jwt.SigningMethodHS256, []byte("hidden"), "hidden", `{"sub":"hidden","exp":9e9}`),
+		sign(t, jwt.SigningMethodHS256, secret, "hidden", `hidden`),
+		sign(t, jwt.SigningMethodHS256, secret, "hidden", `{"sub":["hidden"],"exp":9e9,"iss":"https://login.example"}`),
+		sign(t, jwt.SigningMethodHS256, secret, "hidden", `{"sub":"hidden","exp":"hidden"}`),
+		sign(t, jwt.SigningMethodHS256, secret, "hidden", `{"sub":"hidden","exp":9e9,"iss":"hidden"}`),
+		sign(t, jwt.SigningMethodHS256, secret, "hidden", `{"sub":"hidden\u0000","exp":9e9,"iss":"https://login.example"}`),
+		sign(t, jwt.SigningMethodHS256, secret, "hidden", `{"sub":"hidden","topics":"hidden","exp":9e9,"iss":"https://login.example"}`),
+	} {
+		_, err := j.Authenticate(bearer(token))
+		if err == nil || strings.Contains(err.Error(), "hidden") || strings.Contains(err.Error(), token) {
+			t.Errorf("%q: %v", token, err)
+		}
 	}
 }
 

@@ -119,11 +119,8 @@ func TestExpiredLogInEndsTheStreamOnTime(t *testing.T) {
 	})
 }
 
-func TestLogInThatHasJustExpiredOrNeverDoes(t *testing.T) {
-	s := serve(t, config{sse: sse.Config{Authenticate: func(r *http.Request) (auth.Identity, error) {
-		if r.URL.Query().Has("never") {
-			return auth.Identity{User: "42", Expires: time.Unix(1<<60, 0)}, nil
-		}
+func TestLogInThatHasJustExpired(t *testing.T) {
+	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
 		return auth.Identity{User: "42", Expires: time.Now().Add(-time.Second)}, nil
 	}}})
 	client := newClient(t, false, nil)
@@ -131,9 +128,15 @@ func TestLogInThatHasJustExpiredOrNeverDoes(t *testing.T) {
 	b.want("bye", `{"reason":"expired"}`)
 	b.wantEnd()
 	s.wantEnd(hub.ErrExpired)
-	b = browse(t, client, s.url("never"))
-	s.hub.Publish("42", "", "hello")
-	b.want("message", "hello")
+}
+
+func TestLogInWithoutEnd(t *testing.T) {
+	config := config{sse: sse.Config{Authenticate: answersAs(auth.Identity{User: "42", Expires: time.Unix(1<<60, 0)})}}
+	bubble(t, config, func(t *testing.T, s *site, l *pipeListener) {
+		b := browse(t, newClient(t, false, l.dial), s.url(""))
+		time.AfterFunc(24*time.Hour, func() { s.hub.Publish("42", "", "hello") })
+		b.want("message", "hello")
+	})
 }
 
 // An order that comes while the app is asked reaches the stream that is then opened: what
