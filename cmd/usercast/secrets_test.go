@@ -166,12 +166,20 @@ func TestNoSecretIsLogged(t *testing.T) {
 			if code := p.wait(t); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
+			if n := len(p.stderr.lines("level=WARN", "command line")); (n == 1) != strings.Contains(test.args[1], "@") || n > 1 {
+				t.Errorf("a password on the command line is warned of %d times", n)
+			}
 			for _, s := range []string{secret, wrong, token} {
 				if strings.Contains(p.stdout.String()+p.stderr.String(), s) {
 					t.Errorf("the output holds %q", s)
 				}
 			}
 		})
+	}
+	for redisURL, warns := range map[string]bool{inURL: true, wrongURL: true, server.URL(): false} {
+		if _, _, stderr := runCommand("", "publish", "--redis", redisURL, "42", "x"); strings.Contains(stderr, "warning: ") != warns {
+			t.Errorf("publish warns of a password: %q", stderr)
+		}
 	}
 	// Nor do faults that end a command at once.
 	for _, args := range [][]string{
