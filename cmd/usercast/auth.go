@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
@@ -217,7 +216,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 	case authForward:
 		f := auth.NewForward(auth.ForwardConfig{
 			URL:         c.forwardURL,
-			UserHeader:  http.CanonicalHeaderKey(c.UserHeader),
+			UserHeader:  c.UserHeader,
 			Timeout:     c.AuthTimeout.T,
 			Cache:       c.AuthCache.T,
 			Concurrency: c.AuthConcurrency.T,
@@ -226,7 +225,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 		})
 		d = doorkeeper{f.Authenticate, f.Forget, f.Close}
 	case authHeader:
-		d.authenticate = auth.Header(http.CanonicalHeaderKey(c.UserHeader), c.proxies)
+		d.authenticate = auth.Header(c.UserHeader, c.proxies)
 	case authInsecure:
 		d.authenticate = auth.Insecure
 	}
