@@ -55,7 +55,10 @@ func parseNumber(s string) (uint64, bool) {
 		}
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	return n, err == nil
+	if err != nil { // too large, and n is the largest there is
+		return 0, false
+	}
+	return n, true
 }
 
 // newBoot makes the half of an id that tells processes apart. It begins with a
