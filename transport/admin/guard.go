@@ -37,8 +37,8 @@ func Guard(token string) echo.MiddlewareFunc {
 // forwarded reports whether a proxy says that it asks for somebody else. Not every
 // proxy says so: one on this machine must not lead here without a token.
 func forwarded(r *http.Request) bool {
-	for _, name := range []string{"Forwarded", "X-Forwarded-For", "Via"} {
-		if r.Header.Get(name) != "" {
+	for name := range r.Header {
+		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
 			return true
 		}
 	}

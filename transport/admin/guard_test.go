@@ -57,7 +57,7 @@ func TestWithoutTokenOnlyThisMachineIsLetThrough(t *testing.T) {
 
 // A proxy on this machine is a loopback peer whoever asks through it.
 func TestWithoutTokenNoProxyIsLetThrough(t *testing.T) {
-	for _, header := range []string{"X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy"} {
+	for _, header := range []string{"X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy", "X-Real-IP: 203.0.113.9", "X-Forwarded-Proto: https"} {
 		name, value, _ := strings.Cut(header, ": ")
 		change := func(r *http.Request) { r.Header.Set(name, value) }
 		if answer := ask(mounted(""), "GET", "/debug/pprof/", change); answer.Code != 403 {
