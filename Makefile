@@ -22,7 +22,8 @@ check:
 FUZZTIME ?= 60s
 fuzz:
 	@set -e; for package in $$(go list ./...); do \
-		for name in $$(go test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+		names=$$(go test -list '^Fuzz' $$package); \
+		for name in $$(echo "$$names" | grep '^Fuzz' || true); do \
 			echo "$$package $$name"; \
 			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) $$package; \
 		done; \
