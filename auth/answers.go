@@ -1,88 +1,98 @@
 package auth
 
 import (
+	"container/list"
 	"crypto/sha256"
 	"encoding/binary"
 	"maps"
 	"net/http"
 	"slices"
-	"sync"
 	"time"
-
-	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// answers are the app's yeses of the last moments, by what was asked. All methods are
-// safe for concurrent use.
+// answers are the app's yeses of the last moments, by what was asked. They are guarded by
+// their owner's lock.
 type answers struct {
-	mu     sync.Mutex
-	list   *simplelru.LRU[answerKey, yes] // oldest first: nothing moves up when it is read
-	byUser map[string][]answerKey
-	era    uint64 // how often somebody was forgotten
+	inOrder list.List // of *answer, the oldest first: all are believed for equally long
+	byKey   map[answerKey]*list.Element
+	byUser  map[string]map[answerKey]bool
+	bytes   int
 }
 
 // An answerKey stands for the headers of a question, and tells nothing of them.
 type answerKey [sha256.Size]byte
 
-// A yes is what the app has answered.
-type yes struct {
+// An answer is a yes.
+type answer struct {
+	key   answerKey
 	id    Identity
 	until time.Time
+	bytes int
 }
 
-// maxAnswers bounds the memory of answers: some 400 B each.
-const maxAnswers = 32 << 10
+// Bounds on what is kept, and on what is kept of one answer. A user has as many answers as ways to ask: browsers, addresses,
+// and whatever he puts into his cookies.
+const (
+	maxAnswerBytes    = 8 << 20 // of all; one may have a 256th
+	maxAnswersPerUser = 256
+	answerBytes       = 512 // of one, beside its text
+)
 
 func newAnswers() answers {
-	byUser := make(map[string][]answerKey)
-	list, err := simplelru.NewLRU(maxAnswers, func(key answerKey, y yes) {
-		keys := byUser[y.id.User]
-		keys = slices.DeleteFunc(keys, func(k answerKey) bool { return k == key })
-		if len(keys) == 0 {
-			delete(byUser, y.id.User)
-			return
-		}
-		byUser[y.id.User] = keys
-	})
-	if err != nil {
-		panic(err) // the size is not positive
+	return answers{byKey: make(map[answerKey]*list.Element), byUser: make(map[string]map[answerKey]bool)}
+}
+
+// find returns what is known.
+func (a *answers) find(key answerKey, now time.Time) (id Identity, known bool) {
+	if e := a.byKey[key]; e != nil {
+		kept := e.Value.(*answer)
+		return kept.id, now.Before(kept.until)
 	}
-	return answers{list: list, byUser: byUser}
+	return Identity{}, false
 }
 
-// find returns what is known, and the era for keep.
-func (a *answers) find(key answerKey, now time.Time) (id Identity, known bool, era uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	y, known := a.list.Peek(key)
-	return y.id, known && now.Before(y.until), a.era
-}
-
-// keep remembers a yes to a question of an era, unless somebody was forgotten since: it
-// may be about them.
-func (a *answers) keep(key answerKey, id Identity, until time.Time, era uint64) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if era != a.era {
+// keep remembers a yes, and lets go of those whose time is over.
+func (a *answers) keep(key answerKey, id Identity, now, until time.Time) {
+	if e := a.byKey[key]; e != nil {
+		a.remove(e)
+	}
+	size := answerBytes + len(id.User)
+	for _, topic := range id.Topics {
+		size += 16 + len(topic)
+	}
+	for e := a.inOrder.Front(); e != nil && !now.Before(e.Value.(*answer).until); e = a.inOrder.Front() {
+		a.remove(e)
+	}
+	if len(a.byUser[id.User]) >= maxAnswersPerUser || size > maxAnswerBytes/256 {
 		return
 	}
-	for now := time.Now(); ; a.list.RemoveOldest() {
-		if _, oldest, ok := a.list.GetOldest(); !ok || now.Before(oldest.until) {
-			break
-		}
+	for a.bytes+size > maxAnswerBytes {
+		a.remove(a.inOrder.Front())
 	}
-	a.list.Remove(key) // else Add would keep its place, and forget its user
-	a.list.Add(key, yes{id, until})
-	a.byUser[id.User] = append(a.byUser[id.User], key)
+	mine := a.byUser[id.User]
+	if mine == nil {
+		mine = make(map[answerKey]bool)
+		a.byUser[id.User] = mine
+	}
+	mine[key] = true
+	a.byKey[key] = a.inOrder.PushBack(&answer{key, id, until, size})
+	a.bytes += size
 }
 
 // forget drops all answers about a user.
 func (a *answers) forget(user string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.era++
-	for _, key := range slices.Clone(a.byUser[user]) {
-		a.list.Remove(key)
+	for key := range a.byUser[user] {
+		a.remove(a.byKey[key])
+	}
+}
+
+func (a *answers) remove(e *list.Element) {
+	gone := a.inOrder.Remove(e).(*answer)
+	delete(a.byKey, gone.key)
+	a.bytes -= gone.bytes
+	mine := a.byUser[gone.id.User]
+	if delete(mine, gone.key); len(mine) == 0 {
+		delete(a.byUser, gone.id.User)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // The ways to say no for good.
@@ -25,10 +26,11 @@ type Identity struct {
 // An Authenticator tells who is asking. The request's body is not to be read.
 type Authenticator func(*http.Request) (Identity, error)
 
-// CheckUser returns ErrBadUser for an id that no channel could carry, or that
-// stands for everybody: the empty one, one with a ':', '*', and broadcast.
+// CheckUser returns ErrBadUser for an id that no channel could carry, that stands for
+// everybody, or that no order could name: the empty one, one with a ':', '*', broadcast,
+// and what is not UTF-8.
 func CheckUser(id, broadcast string) error {
-	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") {
+	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") || !utf8.ValidString(id) {
 		return ErrBadUser
 	}
 	return nil

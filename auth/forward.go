@@ -9,14 +9,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
+	"usercast/internal/revoked"
 )
 
 // ForwardConfig says which app to ask, and how hard.
@@ -34,20 +32,40 @@ type ForwardConfig struct {
 // users. It is safe for concurrent use.
 type Forward struct {
 	// Immutable after NewForward.
-	cfg    ForwardConfig
-	client *http.Client
-	places chan struct{} // one element for each question under way
-	ctx    context.Context
-	stop   context.CancelFunc
+	cfg     ForwardConfig
+	client  *http.Client
+	places  chan struct{}  // one element for each question that the app has
+	revoked *revoked.Users // whom to ask about anew
+	ctx     context.Context
+	stop    context.CancelFunc
 
-	answers    answers
-	flights    singleflight.Group
-	down       atomic.Bool // the last question had no answer
+	outage     outage
 	redirected atomic.Bool // that has been logged
 
-	mu     sync.Mutex
-	closed bool
-	asking sync.WaitGroup // added to under mu, while not closed
+	// Guarded by mu.
+	mu        sync.Mutex
+	answers   answers
+	questions map[answerKey]*question
+	waiting   int // questions that have no place
+	closed    bool
+	asking    sync.WaitGroup // goroutines; added to while not closed
+}
+
+// A question is one that the app has yet to answer. All who would ask the same wait for it.
+type question struct {
+	header http.Header
+	key    answerKey
+	leave  context.CancelFunc // ends the wait for a place
+	done   chan struct{}      // closed when there is an answer
+
+	// Guarded by Forward.mu.
+	who    int  // who wait for it
+	placed bool // the app has it, or is about to
+
+	// Set before done is closed.
+	id       Identity
+	err      error
+	outdated bool // something of the user was revoked since it was asked
 }
 
 // Bounds on what an app may make the hub read for one answer, in bytes.
@@ -64,10 +82,15 @@ const idleTime = 5 * time.Second
 // has yet to hear of it.
 const placeTime = 10 * time.Second
 
+// maxWaiting bounds how many questions wait for their turn.
+const maxWaiting = 32 << 10
+
 // Why the app did not say yes or no.
 var (
-	errClosed  = errors.New("the hub is stopping")
-	errCrowded = errors.New("the app is asked as much at once as it may be, for too long")
+	errClosed   = errors.New("the hub is stopping")
+	errCrowded  = errors.New("too many wait to ask the app: it takes long, or --auth-concurrency is low")
+	errRevoked  = errors.New("what the app said was revoked meanwhile, again and again")
+	errDeserted = errors.New("nobody waits for the answer any more")
 )
 
 // NewForward makes an authenticator that asks nobody yet.
@@ -78,21 +101,24 @@ func NewForward(cfg ForwardConfig) *Forward {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.Proxy = nil               // cookies are for the app alone
-	transport.DisableCompression = true // there is nothing to unpack
-	transport.MaxResponseHeaderBytes = maxAnswerHeader
-	transport.MaxIdleConns = cfg.Concurrency
-	transport.MaxIdleConnsPerHost = cfg.Concurrency
-	transport.IdleConnTimeout = idleTime
+	transport := &http.Transport{ // without a proxy: cookies are for the app alone
+		ForceAttemptHTTP2:      true,
+		DisableCompression:     true, // there is nothing to unpack
+		MaxResponseHeaderBytes: maxAnswerHeader,
+		MaxIdleConns:           cfg.Concurrency,
+		MaxIdleConnsPerHost:    cfg.Concurrency,
+		IdleConnTimeout:        idleTime,
+	}
 	f := &Forward{
 		cfg: cfg,
 		client: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		places:  make(chan struct{}, cfg.Concurrency),
-		answers: newAnswers(),
+		places:    make(chan struct{}, cfg.Concurrency),
+		revoked:   revoked.New(),
+		answers:   newAnswers(),
+		questions: make(map[answerKey]*question),
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
@@ -109,35 +135,77 @@ func (f *Forward) Close() {
 	f.client.CloseIdleConnections()
 }
 
-// Forget drops what the app has said of a user, and does not keep what it is saying now.
-func (f *Forward) Forget(user string) { f.answers.forget(user) }
+// Forget drops what the app has said of a user, and does not believe what it is saying now.
+func (f *Forward) Forget(user string) {
+	f.revoked.Add(user) // before they are dropped: what is kept after that must see it
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.answers.forget(user)
+}
 
 // Authenticate is an Authenticator. Requests with the same credentials that come
-// meanwhile share one question.
+// meanwhile share one question. One that nobody waits for any more is not asked, unless
+// the app has it already.
 func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
-	header := f.question(r)
+	header := f.headers(r)
 	key := keyOf(header)
-	id, known, era := f.answers.find(key, time.Now())
-	if known {
-		return id, nil
-	}
-	// What was asked before somebody was forgotten is no answer to who comes after that.
-	name := strconv.FormatUint(era, 10) + "." + string(key[:])
-	answer := f.flights.DoChan(name, func() (any, error) { return f.answer(header, key, era) })
-	select {
-	case a := <-answer:
-		if a.Err != nil {
-			return Identity{}, a.Err
+	for range 3 {
+		q, id, err := f.join(key, header)
+		if q == nil {
+			return id, err
 		}
-		return a.Val.(Identity), nil
-	case <-r.Context().Done():
-		return Identity{}, fmt.Errorf("the request ended: %w", r.Context().Err())
+		select {
+		case <-q.done:
+			if !q.outdated {
+				return q.id, q.err
+			}
+		case <-r.Context().Done():
+			f.part(q)
+			return Identity{}, fmt.Errorf("the request ended: %w", r.Context().Err())
+		}
+	}
+	return Identity{}, errRevoked
+}
+
+// join returns what is known, or the question to wait for.
+func (f *Forward) join(key answerKey, header http.Header) (*question, Identity, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if id, known := f.answers.find(key, time.Now()); known {
+		return nil, id, nil
+	}
+	if q := f.questions[key]; q != nil {
+		q.who++
+		return q, Identity{}, nil
+	}
+	switch {
+	case f.closed:
+		return nil, Identity{}, errClosed
+	case f.waiting >= maxWaiting:
+		f.note(errCrowded)
+		return nil, Identity{}, errCrowded
+	}
+	ctx, leave := context.WithTimeout(f.ctx, placeTime)
+	q := &question{header: header, key: key, leave: leave, done: make(chan struct{}), who: 1}
+	f.questions[key] = q
+	f.waiting++
+	f.asking.Go(func() { f.put(ctx, q) })
+	return q, Identity{}, nil
+}
+
+// part is for who does not wait any more.
+func (f *Forward) part(q *question) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if q.who--; q.who == 0 && !q.placed && f.questions[q.key] == q {
+		delete(f.questions, q.key) // nobody is to join what is given up
+		q.leave()
 	}
 }
 
-// question makes the headers to ask with: all by which an app can decide, none that is
+// headers makes the headers to ask with: all by which an app can decide, none that is
 // between the browser and us.
-func (f *Forward) question(r *http.Request) http.Header {
+func (f *Forward) headers(r *http.Request) http.Header {
 	in := r.Header
 	if names := in.Values("Connection"); len(names) > 0 { // RFC 9110, section 7.6.1
 		in = in.Clone()
@@ -184,38 +252,57 @@ func (f *Forward) question(r *http.Request) http.Header {
 	return out
 }
 
-// answer asks when it is its turn, and keeps a yes.
-func (f *Forward) answer(header http.Header, key answerKey, era uint64) (Identity, error) {
+// put asks when it is the question's turn, keeps a yes, and tells those who wait.
+func (f *Forward) put(ctx context.Context, q *question) {
+	defer q.leave()
+	err := f.place(ctx, q)
+	var asked time.Time
+	var then uint64
+	if err == nil {
+		asked, then = time.Now(), f.revoked.Count()
+		q.id, err = f.ask(q.header)
+		<-f.places
+	}
+	f.note(err)
 	f.mu.Lock()
-	if f.closed {
-		f.mu.Unlock()
-		return Identity{}, errClosed
+	defer f.mu.Unlock()
+	q.err = err
+	if err == nil {
+		q.outdated = f.revoked.Since(q.id.User, then)
+		if f.cfg.Cache > 0 && !q.outdated {
+			f.answers.keep(q.key, q.id, time.Now(), asked.Add(f.cfg.Cache))
+		}
 	}
-	f.asking.Add(1)
-	f.mu.Unlock()
-	defer f.asking.Done()
+	if f.questions[q.key] == q {
+		delete(f.questions, q.key)
+	}
+	close(q.done)
+}
 
-	// Somebody else may have had the answer between our look and this question.
-	if id, known, _ := f.answers.find(key, time.Now()); known {
-		return id, nil
-	}
-	turn := time.NewTimer(placeTime)
-	defer turn.Stop()
+// place waits for the question's turn.
+func (f *Forward) place(ctx context.Context, q *question) error {
+	var err error
 	select {
 	case f.places <- struct{}{}:
-		defer func() { <-f.places }()
-	case <-turn.C:
-		return Identity{}, errCrowded
-	case <-f.ctx.Done():
-		return Identity{}, errClosed
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
-	asked := time.Now()
-	id, err := f.ask(header)
-	f.note(err)
-	if err == nil && f.cfg.Cache > 0 {
-		f.answers.keep(key, id, asked.Add(f.cfg.Cache), era)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.waiting--
+	switch {
+	case err == nil && q.who > 0:
+		q.placed = true
+		return nil
+	case err == nil: // both at once
+		<-f.places
+		return errDeserted
+	case f.closed:
+		return errClosed
+	case err == context.DeadlineExceeded:
+		return errCrowded
 	}
-	return id, err
+	return errDeserted
 }
 
 // ask sends one request.
@@ -268,12 +355,15 @@ func (f *Forward) read(resp *http.Response) (Identity, error) {
 
 // note logs when the app ceases to answer and when it answers again, not each time.
 func (f *Forward) note(err error) {
-	said := err == nil || slices.ContainsFunc([]error{ErrUnauthorized, ErrForbidden, errClosed},
-		func(e error) bool { return errors.Is(err, e) })
+	is := func(e error) bool { return errors.Is(err, e) }
+	now := time.Now()
 	switch {
-	case !said && !f.down.Swap(true):
+	case is(errClosed), is(errDeserted):
+	case err == nil, is(ErrUnauthorized), is(ErrForbidden):
+		if f.outage.works(now) {
+			f.cfg.Log.Info("the app says again who is asking")
+		}
+	case f.outage.fails(now):
 		f.cfg.Log.Warn("the app does not say who is asking; browsers are told to come back later", slog.Any("error", err))
-	case said && f.down.Swap(false):
-		f.cfg.Log.Info("the app says again who is asking")
 	}
 }

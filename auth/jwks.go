@@ -26,6 +26,8 @@ const (
 	maxAbsent = 256
 )
 
+var errUnknownKey = no("the token is signed with a key that is not in the key set")
+
 var errNoKeys = errors.New("the keys that tokens are signed with cannot be fetched now")
 
 // jwks keeps a JWK set up to date.
@@ -66,7 +68,7 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 		limit:  rate.NewLimiter(rate.Every(refill), burst),
 		absent: map[string]time.Time{},
 		client: &http.Client{
-			Transport:     &http.Transport{Proxy: nil, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
+			Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
 			Timeout:       timeout,
 			CheckRedirect: followFrom(u.Scheme),
 		},
@@ -142,10 +144,10 @@ func (j *jwks) fly(limited bool) *flight {
 			j.keys = keys
 			clear(j.absent)
 			if j.down {
-				j.log.Info("jwks is back", "url", j.shown)
+				j.log.Info("the key set can be fetched again", slog.String("url", j.shown))
 			}
 		case !j.down && j.ctx.Err() == nil:
-			j.log.Warn("jwks is unreachable", "url", j.shown, "err", err)
+			j.log.Warn("the key set cannot be fetched; known keys still count", slog.String("url", j.shown), slog.Any("error", err))
 		}
 		j.down = err != nil
 	})
@@ -154,7 +156,6 @@ func (j *jwks) fly(limited bool) *flight {
 
 // find returns the keys with this id; without one, the only key for alg.
 func (j *jwks) find(ctx context.Context, kid string, hasKid bool, alg string) ([]verifyKey, error) {
-	unknown := no("the token is signed with a key that is not in the key set")
 	j.mu.Lock()
 	keys := j.keys
 	if keys != nil {
@@ -164,7 +165,7 @@ func (j *jwks) find(ctx context.Context, kid string, hasKid bool, alg string) ([
 		}
 		if !hasKid || time.Now().Before(j.absent[kid]) {
 			j.mu.Unlock()
-			return nil, unknown
+			return nil, errUnknownKey
 		}
 	}
 	j.mu.Unlock()
@@ -202,7 +203,7 @@ func (j *jwks) find(ctx context.Context, kid string, hasKid bool, alg string) ([
 		case len(found) > 0:
 			return one(found, hasKid)
 		case absent:
-			return nil, unknown
+			return nil, errUnknownKey
 		}
 	}
 }

@@ -67,14 +67,14 @@ func parsePEM(data []byte) ([]verifyKey, error) {
 				key = cert.PublicKey
 			}
 		default:
-			err = fmt.Errorf("a %.40q block is not a public key", block.Type)
+			err = errors.ErrUnsupported
 		}
-		if err != nil {
-			return nil, fmt.Errorf("read the PEM keys: %w", err)
+		if err != nil { // in the words of ASN.1
+			return nil, fmt.Errorf("the %.40q block number %d is not a public key that can be read", block.Type, len(keys)+1)
 		}
 		algs, err := algsOf(key)
 		if err != nil {
-			return nil, fmt.Errorf("read the PEM keys: %w", err)
+			return nil, fmt.Errorf("the %.40q block number %d is %w", block.Type, len(keys)+1, err)
 		}
 		keys = append(keys, verifyKey{algs: algs, key: key})
 	}

@@ -2,12 +2,14 @@ package hub
 
 import (
 	"errors"
-	"hash/maphash"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"usercast/internal/revoked"
 )
 
 // Why Register refuses. Each is a "not now": the client may come back.
@@ -54,24 +56,22 @@ type Hub struct {
 	boot string // of all ids; "" with a log
 	void string // of ids that cannot be resumed from
 	born time.Time
-	seed maphash.Seed
 
-	count counters
+	count        counters
+	disconnected *revoked.Users
+	refusing     atomic.Bool  // no more clients; set with mu held
+	taken        atomic.Int64 // len(clients); set with mu held
 
 	// Guarded by mu.
-	mu       sync.Mutex
-	pos      point // the newest entry; moves on once the entry was enqueued everywhere
-	users    map[string]*user
-	present  int       // users with a client
-	clients  []*Client // all of them, for broadcasts
-	draining bool
-	closed   bool
-	spread   *spread   // the gap under way, if any
-	another  bool      // gap since that began
-	shedAt   time.Time // when shed last ended somebody
-
-	disconnections uint64
-	disconnected   [1 << 8]uint64 // the newest of them, by a hash of the user
+	mu      sync.Mutex
+	pos     point // the newest entry; moves on once the entry was enqueued everywhere
+	users   map[string]*user
+	present int       // users with a client
+	clients []*Client // all of them, for broadcasts
+	closed  bool
+	spread  *spread   // the gap under way, if any
+	another bool      // gap since that began
+	shedAt  time.Time // when shed last ended somebody
 
 	// Broadcasts that some clients have yet to be handed: see broadcast.
 	broadcasts uint64       // how many there ever were
@@ -111,7 +111,7 @@ func New(cfg Config) *Hub {
 	if cfg.QueueTotalBytes <= 0 {
 		cfg.QueueTotalBytes = int64(^uint64(0) >> 1)
 	}
-	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), seed: maphash.MakeSeed(), users: make(map[string]*user)}
+	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New(), users: make(map[string]*user)}
 	if h.isLog() {
 		h.boot = ""
 	}
@@ -140,7 +140,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	defer h.mu.Unlock()
 	known := h.users[o.User]
 	switch {
-	case h.draining:
+	case h.refusing.Load():
 		return nil, ErrDraining
 	case len(h.clients) >= h.cfg.MaxClients:
 		return nil, ErrFull
@@ -150,6 +150,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	h.arrive(c, o.User)
 	c.index, c.heard = len(h.clients), h.broadcasts
 	h.clients = append(h.clients, c)
+	h.taken.Store(int64(len(h.clients)))
 	h.count.connects.Add(1)
 	opening := h.begin(c, o.Resume)
 	c.opening, c.nowhere = opening.point(), opening.Boot == h.void
@@ -372,6 +373,7 @@ func (h *Hub) remove(c *Client) {
 	h.clients[c.index].index = c.index
 	h.clients[last] = nil
 	h.clients = h.clients[:last]
+	h.taken.Store(int64(last))
 	c.index = -1
 	h.depart(c)
 }
@@ -390,8 +392,7 @@ func (h *Hub) ClientsOf(user string) []*Client {
 func (h *Hub) Disconnect(user string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.disconnections++
-	*h.disconnectionOf(user) = h.disconnections
+	h.disconnected.Add(user) // before they are ended: who registers after that must see it
 	u := h.users[user]
 	if u == nil {
 		return 0
@@ -403,33 +404,34 @@ func (h *Hub) Disconnect(user string) int {
 	return len(clients)
 }
 
-// Disconnections is how often Disconnect was called.
-func (h *Hub) Disconnections() uint64 {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.disconnections
-}
+// Disconnections is how often Disconnect was called: a point in time for Disconnected. It
+// takes no lock.
+func (h *Hub) Disconnections() uint64 { return h.disconnected.Count() }
 
 // Disconnected reports whether a user was disconnected since Disconnections returned
 // before: who was let in meanwhile may have been let in on what was true then. Once in a
-// while it reports so of another user's disconnection.
+// while it reports so of another user's disconnection. It takes no lock.
 func (h *Hub) Disconnected(user string, before uint64) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return *h.disconnectionOf(user) > before
+	return h.disconnected.Since(user, before)
 }
 
-// disconnectionOf is the newest disconnection of some users, of which user is one. h.mu is
-// held.
-func (h *Hub) disconnectionOf(user string) *uint64 {
-	return &h.disconnected[maphash.String(h.seed, user)%uint64(len(h.disconnected))]
+// Refusal is what Register would answer to anybody just now, ErrDraining or ErrFull: who
+// has to find out first who is asking need not. It takes no lock.
+func (h *Hub) Refusal() error {
+	switch {
+	case h.refusing.Load():
+		return ErrDraining
+	case h.taken.Load() >= int64(h.cfg.MaxClients):
+		return ErrFull
+	}
+	return nil
 }
 
 // Refuse makes Register answer ErrDraining from now on.
 func (h *Hub) Refuse() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.draining = true
+	h.refusing.Store(true)
 }
 
 // Finish ends every client with a cause, politely, in random order and evenly

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -53,7 +54,7 @@ func (s *siege) attacker(settings ...http2.Setting) (*attacker, error) {
 func (a *attacker) request(user string) []byte {
 	a.block.Reset()
 	for _, f := range [][2]string{
-		{":method", "GET"}, {":scheme", "http"}, {":authority", "h"}, {":path", "/events?user=" + user}, {"accept", "text/event-stream"},
+		{":method", "GET"}, {":scheme", "http"}, {":authority", "h"}, {":path", "/events?user=" + user}, {"accept", "text/event-stream"}, {"cookie", "session=" + user},
 	} {
 		a.hpack.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
 	}
@@ -65,6 +66,38 @@ func (a *attacker) ask(user string) (id uint32, err error) {
 	id = a.next
 	a.next += 2
 	return id, a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: a.request(user), EndStream: true, EndHeaders: true})
+}
+
+// reset asks for that many streams over some connections, and resets each at once.
+func (s *siege) reset(t *testing.T, conns, resets int, user func(n int) string) {
+	t.Helper()
+	each(t, conns, func(c int) error {
+		a, err := s.attacker()
+		if err != nil {
+			return err
+		}
+		defer a.Close()
+		seen := make(chan struct{}) // closed when the hub has seen all, or has seen enough
+		go func() {
+			defer close(seen)
+			for {
+				if f, err := a.framer.ReadFrame(); err != nil || f.Header().Type == http2.FramePing {
+					return
+				}
+			}
+		}()
+		_, err = a.ask(fmt.Sprint(c, "-stays"))
+		for n := 0; err == nil && n < resets/conns; n++ {
+			var id uint32
+			if id, err = a.ask(user(c*resets + n)); err == nil {
+				err = a.framer.WriteRSTStream(id, http2.ErrCodeCancel)
+			}
+		}
+		a.framer.WritePing(false, [8]byte{})
+		a.w.Flush()
+		<-seen
+		return nil
+	})
 }
 
 // Streams that are reset at once (CVE-2023-44487) do not make the hub ask about more of
@@ -90,33 +123,7 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 	goroutines := runtime.NumGoroutine()
 
 	s := &siege{public: h.PublicAddr()}
-	each(t, conns, func(c int) error {
-		a, err := s.attacker()
-		if err != nil {
-			return err
-		}
-		defer a.Close()
-		seen := make(chan struct{}) // closed when the hub has seen all, or has seen enough
-		go func() {
-			defer close(seen)
-			for {
-				if f, err := a.framer.ReadFrame(); err != nil || f.Header().Type == http2.FramePing {
-					return
-				}
-			}
-		}()
-		_, err = a.ask(fmt.Sprint(c, "-stays"))
-		for n := 0; err == nil && n < resets/conns; n++ {
-			var id uint32
-			if id, err = a.ask("42"); err == nil {
-				err = a.framer.WriteRSTStream(id, http2.ErrCodeCancel)
-			}
-		}
-		a.framer.WritePing(false, [8]byte{})
-		a.w.Flush()
-		<-seen
-		return nil
-	})
+	s.reset(t, conns, resets, func(int) string { return "42" })
 	app.publish(t, "user-quiet", "hello")
 	start := time.Now()
 	quiet.want(t, "hello")
@@ -130,4 +137,28 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 	if bound := int64(conns * h.App.public.HTTP2.MaxConcurrentStreams); most.Load() > bound {
 		t.Errorf("asked about %d streams at a time, of %d connections", most.Load(), conns)
 	}
+}
+
+// Nor do they stand in the way of others who have the app asked, each with another cookie.
+func TestResetStreamsDoNotKeepOthersFromTheApp(t *testing.T) {
+	var came atomic.Int64
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		came.Add(1)
+		cookie, _ := r.Cookie("session")
+		select {
+		case <-time.After(50 * time.Millisecond): // slow: 40 a second
+		case <-r.Context().Done():
+		}
+		w.Header().Set("X-User-ID", cookie.Value)
+	}))
+	defer app.Close()
+	h := startHub(t, redistest.Start(t), "--auth", "forward", "--forward-url", app.URL, "--auth-concurrency", "2")
+	s := &siege{public: h.PublicAddr()}
+	s.reset(t, 4, 10_000, func(n int) string { return fmt.Sprint("reset-", n) })
+	start := time.Now()
+	h.openPage(t, "", session("42"))
+	if took := time.Since(start); took > soon {
+		t.Errorf("a log-in took %v", took)
+	}
+	t.Logf("after 10000 resets a log-in took %v; the app was asked %d times", time.Since(start).Round(time.Millisecond), came.Load())
 }

@@ -43,6 +43,7 @@ type Parts struct {
 	Redis        []*redis.Server // one or more
 	Authenticate auth.Authenticator
 	Forget       func(user string) // drops what the authenticator remembers of a user; nil: nothing
+	StopAsking   func()            // answers all who wait for the authenticator "not now"; nil: none can wait
 	Navigate     bool              // the address bar may open a stream
 	LoopbackHost bool              // a Host that is not loopback is refused
 	Mount        func(*echo.Echo)  // more routes on the public listener; nil: none
@@ -337,6 +338,9 @@ func (a *App) drain(short bool) {
 	a.hub.Finish(hub.ErrDrain, over)
 	a.hub.Close()
 	a.streams.Wait()
+	if a.parts.StopAsking != nil {
+		a.parts.StopAsking() // else who waits for the app would be cut off below
+	}
 	for _, s := range []*http.Server{a.public, a.admin} {
 		// What is still being answered gets a moment.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

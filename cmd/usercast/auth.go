@@ -4,13 +4,21 @@ import (
 	"cmp"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"usercast/auth"
+)
+
+// Defaults of --jwt-claim and --jwt-cookie.
+const (
+	defaultClaim  = "sub"
+	defaultCookie = "usercast"
 )
 
 // The modes of --auth.
@@ -38,8 +46,8 @@ type authConfig struct {
 	JWTJWKSURL    string `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: where public keys are published as a JWK set."`
 	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: what iss must be."`
 	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"With jwt: what must be in aud."`
-	JWTClaim      string `name:"jwt-claim" default:"sub" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
-	JWTCookie     string `name:"jwt-cookie" default:"usercast" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
+	JWTClaim      string `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
+	JWTCookie     string `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
 	JWTQuery      bool   `name:"jwt-query" help:"With jwt: ?token= may hold it, too. Proxies write it into their logs."`
 	JWTAllowNoExp bool   `name:"jwt-allow-no-exp" help:"With jwt: a token may be without end."`
 
@@ -54,7 +62,7 @@ type authConfig struct {
 type doorkeeper struct {
 	authenticate auth.Authenticator
 	forget       func(user string) // drops what is remembered of a user
-	close        func()            // once nobody asks any more
+	close        func()            // answers those who still ask "not now"; more than once does no harm
 }
 
 // check adds everything that is wrong with c on a public listener.
@@ -83,20 +91,39 @@ func (c *authConfig) check(k *checker, listen string) {
 	}
 	k.notNegative("auth-cache", c.AuthCache)
 	k.atLeast("auth-concurrency", c.AuthConcurrency.value, 1)
-	if !isHeaderName(c.UserHeader) {
+	if !isToken(c.UserHeader) {
 		k.wrong("user-header", "%q is not the name of a header", c.UserHeader)
+	} else if slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.UserHeader)) {
+		k.wrong("user-header", "%s means something else", c.UserHeader)
 	}
 	for _, network := range c.TrustedProxy {
-		prefix, err := netip.ParsePrefix(network)
-		if ip, e := netip.ParseAddr(network); e == nil && ip.Zone() == "" {
-			prefix, err = netip.PrefixFrom(ip.Unmap(), ip.Unmap().BitLen()), nil
-		}
-		if err != nil {
+		prefix, ok := parseNetwork(network)
+		if !ok {
 			k.wrong("trusted-proxy", "%q is not a network such as 10.0.0.0/8, or an address", network)
 			continue
 		}
-		c.proxies = append(c.proxies, prefix.Masked())
+		c.proxies = append(c.proxies, prefix)
 	}
+}
+
+// parseNetwork reads a network, or an address for a network of one. IPv4 within IPv6 becomes
+// IPv4: so peers are looked at.
+func parseNetwork(s string) (netip.Prefix, bool) {
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		ip, err := netip.ParseAddr(s)
+		if err != nil || ip.Zone() != "" {
+			return netip.Prefix{}, false
+		}
+		prefix = netip.PrefixFrom(ip, ip.BitLen())
+	}
+	if ip := prefix.Addr(); ip.Is4In6() {
+		if prefix.Bits() < 96 {
+			return netip.Prefix{}, false
+		}
+		prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96)
+	}
+	return prefix.Masked(), true
 }
 
 // jwtSecretVariable is where the secret may be, instead of in a file. It is no flag: those
@@ -116,8 +143,11 @@ func (c *authConfig) checkJWT(k *checker) {
 		k.wrong("auth", "jwt needs one of --jwt-secret-file (or %s), --jwt-key-file and --jwt-jwks-url, and no other", jwtSecretVariable)
 		return
 	}
-	if c.JWTClaim == "" || c.JWTCookie == "" {
-		k.wrong("auth", "jwt needs a --jwt-claim and a --jwt-cookie that are not empty")
+	if c.JWTClaim == "" {
+		k.wrong("jwt-claim", "must not be empty")
+	}
+	if !isToken(c.JWTCookie) {
+		k.wrong("jwt-cookie", "%q is not the name of a cookie", c.JWTCookie)
 	}
 	var err error
 	source := "auth" // for the variable is no flag
@@ -141,7 +171,8 @@ func (c *authConfig) checkJWT(k *checker) {
 	}
 }
 
-// checkUnused finds flags of another mode: whoever gave one believes that it counts.
+// checkUnused finds what only another mode reads, and is given: whoever gave it believes that
+// it counts. Limits and times may be there for all modes.
 func (c *authConfig) checkUnused(k *checker) {
 	if c.Auth == "" {
 		return
@@ -156,9 +187,12 @@ func (c *authConfig) checkUnused(k *checker) {
 		{"jwt-jwks-url", c.JWTJWKSURL != "", []string{authJWT}},
 		{"jwt-issuer", c.JWTIssuer != "", []string{authJWT}},
 		{"jwt-audience", c.JWTAudience != "", []string{authJWT}},
+		{"jwt-claim", c.JWTClaim != defaultClaim, []string{authJWT}},
+		{"jwt-cookie", c.JWTCookie != defaultCookie, []string{authJWT}},
 		{"jwt-query", c.JWTQuery, []string{authJWT}},
 		{"jwt-allow-no-exp", c.JWTAllowNoExp, []string{authJWT}},
 		{"forward-url", c.ForwardURL != "", []string{authForward}},
+		{"user-header", c.UserHeader != auth.UserHeader, []string{authForward, authHeader}},
 		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{authForward, authHeader}},
 	} {
 		if flag.given && !slices.Contains(flag.modes, c.Auth) {
@@ -173,7 +207,7 @@ func checkURL(k *checker, flag, text, example string) *url.URL {
 	switch {
 	case text == "":
 		k.wrong(flag, "is needed, such as %s", example)
-	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !isPort(u.Port()):
 		k.wrong(flag, "is not a URL such as %s", example) // unquoted: it may hold a password
 	case u.Fragment != "":
 		k.wrong(flag, "has a fragment, which is never sent")
@@ -183,8 +217,22 @@ func checkURL(k *checker, flag, text, example string) *url.URL {
 	return nil
 }
 
-// isHeaderName reports whether s is a token as in RFC 9110, section 5.6.2.
-func isHeaderName(s string) bool {
+// isPort takes an empty one for that of the scheme.
+func isPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
+}
+
+// takenHeaders are in requests and answers anyway, or hold what is never logged.
+var takenHeaders = []string{
+	"Accept", "Authorization", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Cookie", "Date", "Host",
+	"Last-Event-Id", "Origin", "Proxy-Authorization", "Referer", "Server", "Set-Cookie", "Transfer-Encoding", "User-Agent",
+	http.CanonicalHeaderKey(auth.TopicsHeader),
+}
+
+// isToken reports whether s is one as in RFC 9110, section 5.6.2: the name of a header, or
+// of a cookie.
+func isToken(s string) bool {
 	const marks = "!#$%&'*+-.^_`|~"
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(marks, r))

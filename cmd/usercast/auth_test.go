@@ -176,6 +176,68 @@ func TestForward(t *testing.T) {
 	})
 }
 
+// A hub that can let nobody in does not ask the app who it is.
+func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
+	app := startSessionApp(t)
+	h := startHub(t, redistest.Start(t), append(app.flags(), "--auth-cache", "0", "--max-clients", "1", "--drain-delay", "1h")...)
+	p := h.openPage(t, "", session("42"))
+	asked := app.asked.Load()
+	for i := range 5 {
+		if a := ask(t, "GET", h.public("/events"), session(fmt.Sprint(i))); a.code != 503 || !strings.Contains(a.body, "places are taken") {
+			t.Errorf("%d %s", a.code, a.body)
+		}
+	}
+	p.close()
+	eventually(t, "there is a place", func() bool { return h.hub.Stats().Clients == 0 })
+	h.hub.Refuse()
+	if a := ask(t, "GET", h.public("/events"), session("1")); a.code != 503 || !strings.Contains(a.body, "stopping") {
+		t.Errorf("%d %s", a.code, a.body)
+	}
+	if n := app.asked.Load() - asked; n != 0 {
+		t.Errorf("the app was asked %d times for nothing", n)
+	}
+}
+
+// Who waits for an app that does not answer when the hub stops is told to come back: a proxy
+// would make 502 of a connection that is cut off.
+func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
+	writers(t, func(t *testing.T, writer string) {
+		came := make(chan bool, 10)
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			came <- true
+			<-r.Context().Done()
+		}))
+		defer app.Close()
+		defer app.CloseClientConnections() // should nobody else
+		h := startHub(t, redistest.Start(t), writer, "--auth", "forward", "--forward-url", app.URL, "--auth-timeout", "1h", "--auth-concurrency", "1")
+		type told struct {
+			p   *page
+			err error
+		}
+		answers := make(chan told, 2)
+		for i := range 2 { // the second waits for its turn
+			go func() {
+				p, err := dialPage(h.PublicAddr(), "", session(fmt.Sprint(i)))
+				answers <- told{p, err}
+			}()
+		}
+		<-came
+		h.stop(errInterrupt)
+		for range 2 {
+			a := <-answers
+			if a.err != nil {
+				t.Fatal(a.err)
+			}
+			defer a.p.close()
+			e, err := a.p.next()
+			if err != nil || e.name != "busy" {
+				t.Errorf("%+v, %v", e, err)
+			}
+		}
+		h.wait(t)
+	})
+}
+
 func TestHeader(t *testing.T) {
 	server := redistest.Start(t)
 	publisher := newPublisher(t, server.Addr())
@@ -274,6 +336,18 @@ func TestJWKSThatIsDownIsNotNow(t *testing.T) {
 	}
 	if a := ask(t, "GET", h.public("/events"), "Authorization: Bearer "+sign(t, "x", jwt.MapClaims{"sub": "42"})); a.code != 401 && a.code != 503 {
 		t.Errorf("with HS256: %d %s", a.code, a.body)
+	}
+}
+
+func TestNetworksOfProxies(t *testing.T) {
+	for s, want := range map[string]string{
+		"10.0.0.5": "10.0.0.5/32", "10.1.2.3/8": "10.0.0.0/8", "::1": "::1/128", "fd00::1/8": "fd00::/8",
+		"::ffff:10.0.0.5": "10.0.0.5/32", "::ffff:10.1.2.3/104": "10.0.0.0/8", "::ffff:10.1.2.3/90": "", "fe80::1%eth0": "", "10.0.0.0/33": "", "proxy": "", "": "",
+	} {
+		got, ok := parseNetwork(s)
+		if ok != (want != "") || ok && got.String() != want {
+			t.Errorf("%q: %v, %v, want %q", s, got, ok, want)
+		}
 	}
 }
 

@@ -32,7 +32,7 @@ const (
 var flagDefaults = kong.Vars{
 	"redis_default": defaultRedis, "prefix_default": defaultPrefix,
 	"stream_key_default": defaultStreamKey, "writer_default": writerAuto,
-	"user_header_default": auth.UserHeader,
+	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_cookie_default": defaultCookie,
 }
 
 // A Config is what an App is made of: the flags that serve and dev share. The

@@ -85,6 +85,7 @@ func newHubAsking(t *testing.T, redisURL string, who auth.Authenticator, flags .
 		Redis:        servers,
 		Authenticate: door.authenticate,
 		Forget:       door.forget,
+		StopAsking:   door.close,
 		Navigate:     c.Auth == authInsecure,
 		DrainDelay:   c.DrainDelay.T,
 		Drain:        c.Drain.T,

@@ -47,6 +47,7 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 		Redis:        servers,
 		Authenticate: door.authenticate,
 		Forget:       door.forget,
+		StopAsking:   door.close,
 		Navigate:     c.Auth == authInsecure && isLoopback(c.Listen),
 		LoopbackHost: c.Auth == authInsecure && isLoopback(c.Listen) && !c.AuthInsecureAnywhere,
 		DrainDelay:   c.DrainDelay.T,

@@ -15,18 +15,19 @@ var arrows = map[string]struct {
 	ours  []string // packages of this module
 	other bool     // modules besides the standard library
 }{
-	"usercast/hub":                    {},
-	"usercast/auth":                   {other: true},
+	"usercast/hub":                    {ours: []string{"usercast/internal/revoked"}},
+	"usercast/auth":                   {ours: []string{"usercast/internal/revoked"}, other: true},
 	"usercast/internal/histogram":     {},
 	"usercast/internal/load":          {other: true},
 	"usercast/transport/redis":        {ours: []string{"usercast/internal/histogram"}, other: true},
-	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback"}, other: true},
+	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked"}, other: true},
 	"usercast/internal/loopback":      {},
+	"usercast/internal/revoked":       {},
 	"usercast/transport/admin":        {ours: []string{"usercast/internal/loopback"}, other: true},
 	"usercast/bench/plot":             {},
 	"usercast/bench/internal/process": {},
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
 	}, other: true},
 }
 
@@ -37,7 +38,6 @@ var lives = map[string][]string{
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast"},
 	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},
 	"github.com/HdrHistogram/":        {"usercast/internal/load"},
-	"github.com/hashicorp/":           {"usercast/auth"},
 	"github.com/schollz/progressbar/": {"usercast/cmd/usercast"},
 	"github.com/golang-jwt/":          {"usercast/auth"},
 	"github.com/MicahParks/jwkset":    {"usercast/auth"},

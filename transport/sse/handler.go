@@ -123,6 +123,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, "clients")
 		return
 	}
+	if err := h.cfg.Hub.Refusal(); err != nil { // whoever it is: the app need not be asked
+		h.notNow(w, r, refusal(err))
+		return
+	}
 	before := h.cfg.Hub.Disconnections()
 	id, err := h.authenticate(r)
 	switch {
