@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-	"unicode/utf8"
 )
 
 // The ways to say no for good.
@@ -26,11 +25,10 @@ type Identity struct {
 // An Authenticator tells who is asking. The request's body is not to be read.
 type Authenticator func(*http.Request) (Identity, error)
 
-// CheckUser returns ErrBadUser for an id that no channel could carry, that stands for
-// everybody, or that no order could name: the empty one, one with a ':', '*', broadcast,
-// and what is not UTF-8.
+// CheckUser returns ErrBadUser for an id that no channel could carry, or that
+// stands for everybody: the empty one, one with a ':', '*', and broadcast.
 func CheckUser(id, broadcast string) error {
-	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") || !utf8.ValidString(id) {
+	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") {
 		return ErrBadUser
 	}
 	return nil

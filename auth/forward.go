@@ -359,7 +359,7 @@ func (f *Forward) note(err error) {
 	now := time.Now()
 	switch {
 	case is(errClosed), is(errDeserted):
-	case err == nil, is(ErrUnauthorized), is(ErrForbidden):
+	case err == nil, is(ErrUnauthorized), is(ErrForbidden), is(ErrBadUser):
 		if f.outage.works(now) {
 			f.cfg.Log.Info("the app says again who is asking")
 		}

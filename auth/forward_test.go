@@ -101,6 +101,7 @@ func TestForwardReadsTheAnswer(t *testing.T) {
 			w.Header().Set("X-User-Topics", `a,"b`)
 		}, auth.Identity{}, notNow},
 		{"yes, to nobody", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, nil}, // CheckUser's
+		{"yes, to no text", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "caf\xe9") }, auth.Identity{}, auth.ErrBadUser},
 		{"200 without a user", func(http.ResponseWriter, *http.Request) {}, auth.Identity{}, notNow},
 		{"two users", func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-User-Id"] = []string{"1", "2"} }, auth.Identity{}, notNow},
 		{"401", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, auth.Identity{}, auth.ErrUnauthorized},

@@ -1,8 +1,10 @@
 package auth
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
+	"unicode/utf8"
 )
 
 // UserHeader is the header that says who the user is, unless another is chosen.
@@ -17,6 +19,8 @@ func Header(user string, proxies Proxies) Authenticator {
 		}
 		id, found, err := identity(r.Header, user)
 		switch {
+		case errors.Is(err, ErrBadUser):
+			return Identity{}, err
 		case err != nil:
 			return Identity{}, fmt.Errorf("%w: %w", ErrUnauthorized, err)
 		case !found:
@@ -36,6 +40,9 @@ func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	case 1:
 	default:
 		return Identity{}, false, fmt.Errorf("there is more than one %s", user)
+	}
+	if !utf8.ValidString(users[0]) { // JSON cannot say it: no order could name this user
+		return Identity{}, true, fmt.Errorf("%w: %s is not UTF-8", ErrBadUser, user)
 	}
 	topics, err := parseTopics(h.Values(TopicsHeader))
 	if err != nil {

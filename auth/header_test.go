@@ -25,6 +25,8 @@ func TestHeaderBelievesTheProxyOnly(t *testing.T) {
 		{"[::ffff:10.0.0.1]:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
 		{"10.1.2.3:1", []string{"42"}, []string{"a,b"}, auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil},
 		{"10.1.2.3:1", []string{"42"}, []string{`"`}, auth.Identity{}, auth.ErrUnauthorized},
+		{"10.1.2.3:1", []string{"caf\xe9"}, nil, auth.Identity{}, auth.ErrBadUser},
+		{"10.1.2.3:1", []string{"café"}, nil, auth.Identity{User: "café"}, nil},
 		{"10.1.2.3:1", nil, nil, auth.Identity{}, auth.ErrUnauthorized},
 		{"10.1.2.3:1", []string{"42", "43"}, nil, auth.Identity{}, auth.ErrUnauthorized},
 		{"10.1.2.3:1", []string{"42", "42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
