@@ -103,6 +103,9 @@ func (s *siege) reset(t *testing.T, conns, resets int, user func(n int) string) 
 // Streams that are reset at once (CVE-2023-44487) do not make the hub ask about more of
 // them at a time than one connection may have, and its other streams go on.
 func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("keeps both cores busy")
+	}
 	const conns, resets = 4, 20_000
 	server := redistest.Start(t)
 	var asking, most, asked atomic.Int64
@@ -141,6 +144,9 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 
 // Nor do they stand in the way of others who have the app asked, each with another cookie.
 func TestResetStreamsDoNotKeepOthersFromTheApp(t *testing.T) {
+	if testing.Short() {
+		t.Skip("keeps both cores busy")
+	}
 	var came atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		came.Add(1)

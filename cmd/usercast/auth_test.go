@@ -209,18 +209,19 @@ func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
 		}))
 		defer app.Close()
 		defer app.CloseClientConnections() // should nobody else
-		h := startHub(t, redistest.Start(t), writer, "--auth", "forward", "--forward-url", app.URL, "--auth-timeout", "1h", "--auth-concurrency", "1")
+		h := startHub(t, redistest.Start(t), writer, "--auth", "forward", "--forward-url", app.URL, "--auth-timeout", "1h")
 		type told struct {
 			p   *page
 			err error
 		}
 		answers := make(chan told, 2)
-		for i := range 2 { // the second waits for its turn
+		for i := range 2 {
 			go func() {
 				p, err := dialPage(h.PublicAddr(), "", session(fmt.Sprint(i)))
 				answers <- told{p, err}
 			}()
 		}
+		<-came
 		<-came
 		h.stop(errInterrupt)
 		for range 2 {

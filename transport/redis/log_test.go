@@ -588,6 +588,9 @@ func throttled(t *testing.T, target string, bytesPerSecond int) string {
 // A reply may take longer than an answer may, as long as something comes: when it is
 // read live, loaded, and asked for.
 func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes 18 s")
+	}
 	t.Parallel()
 	server := redistest.Start(t)
 	s, err := ParseServer(throttled(t, server.Addr(), 5<<20), ServerOptions{AnswerTimeout: 2 * time.Second})
