@@ -278,15 +278,16 @@ func TestJWT(t *testing.T) {
 	h := startHub(t, server, "--auth", "jwt", "--jwt-secret-file", secretFile(t, secret), "--jwt-query", "--retry", "50ms", "--ping-interval", "1h")
 	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
 	token := sign(t, secret, jwt.MapClaims{"sub": 42, "exp": in(time.Hour), "topics": []string{"a", ""}})
-	for _, p := range []*page{
+	pages := []*page{
 		h.openPage(t, "", "Cookie: usercast="+token),
 		h.openPage(t, "", "Authorization: bearer "+token),
 		h.openPage(t, "token="+token),
-	} {
-		publisher.publish(t, "user-42:b", "not seen")
-		publisher.publish(t, "user-42:a", "seen")
-		publisher.publish(t, "user-*:b", "not seen")
-		publisher.publish(t, "user-*", "seen by all")
+	}
+	publisher.publish(t, "user-42:b", "not seen")
+	publisher.publish(t, "user-42:a", "seen")
+	publisher.publish(t, "user-*:b", "not seen")
+	publisher.publish(t, "user-*", "seen by all")
+	for _, p := range pages {
 		p.want(t, "seen", "seen by all")
 		p.close()
 	}
