@@ -1,0 +1,117 @@
+// Package prometheus tests the rules of this folder with Prometheus' own tool, and
+// keeps docs/prometheus.md true to them.
+package prometheus
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"usercast/internal/promtest"
+)
+
+func TestRules(t *testing.T) {
+	if testing.Short() {
+		t.Skip("runs promtool")
+	}
+	promtest.Tool(t, "check", "config", "--lint=all", "--lint-fatal", "prometheus.yml")
+	promtest.Tool(t, append([]string{"check", "rules", "--lint=all", "--lint-fatal"}, glob(t, "rules/*.yml")...)...)
+	promtest.Tool(t, append([]string{"test", "rules"}, glob(t, "tests/*.yml")...)...)
+}
+
+// An alert has a test of its name in which it fires, and every label that its text
+// speaks of is on what fires.
+func TestEveryAlertIsTested(t *testing.T) {
+	var tests strings.Builder
+	for _, file := range glob(t, "tests/*.yml") {
+		tests.WriteString(read(t, file))
+	}
+	speaks := regexp.MustCompile(`\$labels\.(\w+)`)
+	for _, a := range alerts(t) {
+		if !strings.Contains(tests.String(), "\n  - name: "+a.Alert+"\n") {
+			t.Errorf("no test has the name %s", a.Alert)
+		}
+		firing := regexp.MustCompile(`ALERTS\{alertname="` + a.Alert + `", alertstate="firing", [^}]*severity="` + a.Labels["severity"] + `"[^}]*\}'\n +value: 1`).FindString(tests.String())
+		if firing == "" {
+			t.Errorf("in no test %s fires", a.Alert)
+		}
+		for _, m := range speaks.FindAllStringSubmatch(a.Annotations["summary"]+a.Annotations["description"], -1) {
+			if !strings.Contains(firing, " "+m[1]+`="`) {
+				t.Errorf("%s speaks of the label %s, which it does not have", a.Alert, m[1])
+			}
+		}
+	}
+}
+
+func TestEveryAlertSaysWhatToDo(t *testing.T) {
+	docs := read(t, "../../docs/prometheus.md")
+	var names []string
+	for _, a := range alerts(t) {
+		names = append(names, a.Alert)
+		if s := a.Labels["severity"]; s != "critical" && s != "warning" {
+			t.Errorf("%s has the severity %q", a.Alert, s)
+		}
+		if want := "docs/prometheus.md#" + strings.ToLower(a.Alert); a.Annotations["runbook"] != want {
+			t.Errorf("%s has the runbook %q, want %q", a.Alert, a.Annotations["runbook"], want)
+		}
+		if a.Annotations["summary"] == "" || a.Annotations["description"] == "" {
+			t.Errorf("%s says nothing", a.Alert)
+		}
+		_, section, found := strings.Cut(docs, "\n### "+a.Alert+"\n")
+		section, _, _ = strings.Cut(section, "\n##")
+		if !found || !strings.HasPrefix(strings.TrimSpace(section), a.Labels["severity"]+":") {
+			t.Errorf("docs/prometheus.md has no section %s that begins with %q", a.Alert, a.Labels["severity"]+":")
+		}
+	}
+	for _, m := range regexp.MustCompile(`Usercast[A-Z]\w*`).FindAllString(docs, -1) {
+		if !slices.Contains(names, m) {
+			t.Errorf("docs/prometheus.md tells of %s, which is no alert", m)
+		}
+	}
+}
+
+// An alert or a recording, as a rule file has it.
+type rule struct {
+	Alert, Record       string
+	Labels, Annotations map[string]string
+}
+
+func alerts(t *testing.T) (all []rule) {
+	t.Helper()
+	var file struct {
+		Groups []struct{ Rules []rule }
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "rules/alerts.yml")), &file); err != nil {
+		t.Fatal(err)
+	}
+	for _, g := range file.Groups {
+		all = append(all, g.Rules...)
+	}
+	if len(all) == 0 {
+		t.Fatal("there are no alerts")
+	}
+	return all
+}
+
+func glob(t *testing.T, pattern string) []string {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no file is like %s: %v", pattern, err)
+	}
+	return files
+}
+
+func read(t *testing.T, file string) string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
