@@ -1,0 +1,206 @@
+package grafana
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"usercast/internal/promtest"
+)
+
+// The rate interval is four scrapes, as Grafana's is.
+const (
+	scrapeEvery  = 250 * time.Millisecond
+	rateInterval = "1s"
+)
+
+// watch starts a hub, life in it, and a Prometheus with our rules that scrapes it.
+func watch(t *testing.T) (*testHub, *promtest.Server) {
+	t.Helper()
+	h := startHub(t)
+	rules, err := filepath.Abs("../prometheus/rules")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := promtest.Start(t, fmt.Sprintf(`
+global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}
+rule_files: [%[2]q]
+scrape_configs:
+  - job_name: usercast
+    static_configs: [{targets: [%[3]q]}]
+`, scrapeEvery, rules+"/*.yml", h.metrics))
+	p.Await("it has scraped the hub", func() bool { return len(p.Query("usercast_clients")) == 1 })
+
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { h.live(ctx) })
+	t.Cleanup(func() {
+		stop()
+		running.Wait()
+	})
+	return h, p
+}
+
+// asGrafana fills in the variables, as Grafana does while all hubs are chosen.
+func asGrafana(expr string) string {
+	return strings.NewReplacer("$__rate_interval", rateInterval, "$__range", "1m", "$job", ".+", "$instance", ".+").Replace(expr)
+}
+
+func TestEveryQueryReturnsData(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a Prometheus")
+	}
+	h, p := watch(t)
+	d := load(t)
+	t.Run("panels", func(t *testing.T) {
+		for _, panel := range d.shown() {
+			for _, q := range panel.Targets {
+				ask := func() []promtest.Series { return p.Range(asGrafana(q.Expr), 10*time.Second) }
+				if q.Instant {
+					ask = func() []promtest.Series { return p.Query(asGrafana(q.Expr)) }
+				}
+				wantData(t, p, panel.Title+", query "+q.RefID, q.LegendFormat, ask)
+			}
+		}
+	})
+	t.Run("annotations", func(t *testing.T) {
+		for _, a := range d.Annotations.List {
+			if a.Expr != "" { // Grafana's own has none
+				wantData(t, p, a.Name, "", func() []promtest.Series { return p.Query(asGrafana(a.Expr)) })
+			}
+		}
+	})
+	t.Run("variables", func(t *testing.T) {
+		values := regexp.MustCompile(`^label_values\((.*),(\w+)\)$`)
+		for _, v := range d.Templating.List {
+			if v.Type != "query" {
+				continue
+			}
+			m := values.FindStringSubmatch(v.Definition)
+			if m == nil {
+				t.Fatalf("%s is %q", v.Name, v.Definition)
+			}
+			wantData(t, p, v.Name, "{{"+m[2]+"}}", func() []promtest.Series { return p.Query(asGrafana(m[1])) })
+		}
+	})
+	t.Run("rules", func(t *testing.T) { wantRulesToRun(t, p) })
+	t.Run("names", func(t *testing.T) { wantNames(t, p, d, scrape(t, h)) })
+}
+
+// wantData waits until a query has an answer that is a number, and each of its series
+// the labels that its legend speaks of.
+func wantData(t *testing.T, p *promtest.Server, name, legend string, ask func() []promtest.Series) {
+	t.Helper()
+	var series []promtest.Series
+	p.Await(name+" shows something", func() bool {
+		series = ask()
+		return slices.ContainsFunc(series, promtest.Series.Known)
+	})
+	for _, m := range regexp.MustCompile(`\{\{(\w+)\}\}`).FindAllStringSubmatch(legend, -1) {
+		for _, s := range series {
+			if s.Metric[m[1]] == "" {
+				t.Errorf("%s: no label %s on %v", name, m[1], s.Metric)
+			}
+		}
+	}
+}
+
+// The messages over the limit are an alert without delay: so the text of one is seen, too.
+func wantRulesToRun(t *testing.T, p *promtest.Server) {
+	var all struct {
+		Groups []struct {
+			Rules []struct {
+				Name, Health, LastError string
+				Alerts                  []struct{ Annotations map[string]string }
+			}
+		}
+	}
+	p.Get("/api/v1/rules", &all)
+	told := ""
+	for _, group := range all.Groups {
+		for _, rule := range group.Rules {
+			if rule.Health != "ok" {
+				t.Errorf("%s: %s %s", rule.Name, rule.Health, rule.LastError)
+			}
+			for _, alert := range rule.Alerts {
+				told += alert.Annotations["summary"] + "\n"
+			}
+		}
+	}
+	if !regexp.MustCompile(`(?m)^Messages were lost, and \d+ streams were told \(too-large\)\.$`).MatchString(told) {
+		t.Errorf("the alerts are told with\n%s", told)
+	}
+}
+
+// leftOut are our metrics that the dashboard does not show, and why.
+var leftOut = map[string]string{}
+
+// wantNames compares the names in the dashboard and in the rules with those that there
+// are.
+func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
+	var there []string
+	p.Get("/api/v1/label/__name__/values", &there)
+	var asked strings.Builder
+	for _, panel := range d.shown() {
+		for _, q := range panel.Targets {
+			fmt.Fprintln(&asked, q.Expr)
+		}
+	}
+	shown := names(asked.String())
+	rules := ""
+	for _, file := range []string{"recording.yml", "alerts.yml"} {
+		text, err := os.ReadFile("../prometheus/rules/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules += string(text)
+	}
+	for _, name := range append(names(rules), shown...) {
+		if !slices.Contains(there, name) {
+			t.Errorf("there is no metric %s", name)
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (usercast_\w+) `).FindAllStringSubmatch(metrics, -1) {
+		isShown := slices.ContainsFunc(shown, func(name string) bool {
+			return strings.TrimSuffix(strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_sum"), "_count") == m[1]
+		})
+		if _, left := leftOut[m[1]]; isShown == left {
+			t.Errorf("%s: shown %v, left out %v", m[1], isShown, left)
+		}
+	}
+}
+
+// names are the metrics that a text speaks of, recorded ones included.
+func names(text string) []string {
+	return slices.DeleteFunc(regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*`).FindAllString(text, -1), func(word string) bool {
+		for _, prefix := range []string{"usercast_", "process_", "go_", "instance:", "instance_reason:", "instance_law:", "job:"} {
+			if strings.HasPrefix(word, prefix) && !strings.HasSuffix(word, ":") {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func scrape(t *testing.T, h *testHub) string {
+	t.Helper()
+	answer, err := http.Get("http://" + h.metrics + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
