@@ -1,4 +1,5 @@
-// Package house keeps what the compiler does not: which package may know which.
+// Package house keeps what the compiler does not: which package may know which, and that
+// docker-compose.yml and what it mounts hold together.
 package house
 
 import (

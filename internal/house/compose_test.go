@@ -1,0 +1,198 @@
+package house
+
+import (
+	"net/url"
+	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const root = "../.." // of the module
+
+// A service of docker-compose.yml, as far as we have opinions on it.
+type service struct {
+	Image, Build string
+	Restart      string
+	ReadOnly     bool     `yaml:"read_only"`
+	CapDrop      []string `yaml:"cap_drop"`
+	SecurityOpt  []string `yaml:"security_opt"`
+	Ports        []string
+	Volumes      []string
+	Environment  map[string]string
+	Healthcheck  struct{ Test []string }
+	DependsOn    yaml.Node `yaml:"depends_on"`
+}
+
+type compose struct {
+	Services map[string]service
+	Volumes  map[string]any
+}
+
+func loadCompose(t *testing.T) (c compose) {
+	t.Helper()
+	decode(t, "docker-compose.yml", &c)
+	if len(c.Services) == 0 {
+		t.Fatal("docker-compose.yml has no services")
+	}
+	return c
+}
+
+func decode(t *testing.T, file string, into any) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(text, into); err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+}
+
+func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
+	pinned := regexp.MustCompile(`^[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?$`)
+	ports := map[string]string{}
+	for name, s := range loadCompose(t).Services {
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.Restart != "unless-stopped" {
+			t.Errorf("%s is not hardened as the others are", name)
+		}
+		healthy := len(s.Healthcheck.Test) > 1 && s.Healthcheck.Test[0] == "CMD"
+		if s.Build != "" {
+			dockerfile, err := os.ReadFile(filepath.Join(root, s.Build, "Dockerfile"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			healthy = regexp.MustCompile(`(?m)^HEALTHCHECK `).Match(dockerfile)
+		} else if !pinned.MatchString(s.Image) {
+			t.Errorf("%s: the image %s is not one version", name, s.Image)
+		}
+		if !healthy {
+			t.Errorf("nobody knows whether %s is well: up --wait would not wait for it", name)
+		}
+		for _, p := range s.Ports {
+			parts := strings.Split(p, ":")
+			if len(parts) != 3 || parts[0] != "127.0.0.1" {
+				t.Errorf("%s is open to others: %s", name, p)
+				continue
+			}
+			if other := ports[parts[1]]; other != "" {
+				t.Errorf("%s and %s both want port %s", name, other, parts[1])
+			}
+			ports[parts[1]] = name
+		}
+	}
+}
+
+func TestComposeMountsWhatIsThere(t *testing.T) {
+	c := loadCompose(t)
+	for name, s := range c.Services {
+		for _, v := range s.Volumes {
+			parts := strings.Split(v, ":")
+			if !strings.HasPrefix(parts[0], ".") {
+				if _, declared := c.Volumes[parts[0]]; !declared {
+					t.Errorf("%s: there is no volume %s", name, parts[0])
+				}
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(root, parts[0])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			if len(parts) != 3 || parts[2] != "ro" {
+				t.Errorf("%s may write to %s", name, parts[0])
+			}
+		}
+	}
+}
+
+// What the files that are mounted say of each other holds where they are mounted.
+func TestComposeServicesFindEachOther(t *testing.T) {
+	c := loadCompose(t)
+	for name, s := range c.Services {
+		var others []string
+		if s.DependsOn.Kind == yaml.MappingNode {
+			waits := map[string]struct{ Condition string }{}
+			if err := s.DependsOn.Decode(&waits); err != nil {
+				t.Fatal(err)
+			}
+			for other, wait := range waits {
+				others = append(others, other)
+				if wait.Condition != "service_healthy" {
+					t.Errorf("%s waits until %s is %s", name, other, wait.Condition)
+				}
+			}
+		} else if err := s.DependsOn.Decode(&others); s.DependsOn.Kind != 0 && err != nil {
+			t.Fatal(err)
+		}
+		for _, other := range others {
+			c.want(t, name+" waits for", other)
+		}
+	}
+
+	var scraping struct {
+		Rules  []string `yaml:"rule_files"`
+		Scrape []struct {
+			Static []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	decode(t, "deploy/prometheus/prometheus.yml", &scraping)
+	for _, target := range scraping.Scrape[0].Static[0].Targets {
+		host, _, _ := strings.Cut(target, ":")
+		c.want(t, "Prometheus scrapes", host)
+	}
+	config := c.mountedAt(t, "prometheus", "./deploy/prometheus/prometheus.yml")
+	rules := c.mountedAt(t, "prometheus", "./deploy/prometheus/rules")
+	if len(scraping.Rules) != 1 || path.Join(path.Dir(config), path.Dir(scraping.Rules[0])) != rules {
+		t.Errorf("the rules are at %s, and %s looks for %v", rules, config, scraping.Rules)
+	}
+
+	var sources struct {
+		Datasources []struct{ URL, Type, UID string }
+	}
+	decode(t, "deploy/grafana/provisioning/datasources/prometheus.yml", &sources)
+	u, err := url.Parse(sources.Datasources[0].URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.want(t, "Grafana asks", u.Hostname())
+	var dashboards struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	decode(t, "deploy/grafana/provisioning/dashboards/usercast.yml", &dashboards)
+	folder := c.mountedAt(t, "grafana", "./deploy/grafana/dashboards")
+	if at := dashboards.Providers[0].Options.Path; at != folder {
+		t.Errorf("the dashboards are at %s, and Grafana looks in %s", folder, at)
+	}
+	if at := c.mountedAt(t, "grafana", "./deploy/grafana/provisioning"); at != "/etc/grafana/provisioning" {
+		t.Errorf("Grafana does not look in %s", at)
+	}
+	home := c.Services["grafana"].Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+	if name, inside := strings.CutPrefix(home, folder+"/"); !inside {
+		t.Errorf("the first page %s is not in %s", home, folder)
+	} else if _, err := os.Stat(filepath.Join(root, "deploy/grafana/dashboards", name)); err != nil {
+		t.Error(err)
+	}
+}
+
+func (c compose) want(t *testing.T, who, service string) {
+	t.Helper()
+	if _, there := c.Services[service]; !there {
+		t.Errorf("%s %s, which is no service", who, service)
+	}
+}
+
+// mountedAt is where a service sees a file or folder of ours.
+func (c compose) mountedAt(t *testing.T, service, source string) string {
+	t.Helper()
+	for _, v := range c.Services[service].Volumes {
+		if parts := strings.Split(v, ":"); parts[0] == source {
+			return parts[1]
+		}
+	}
+	t.Fatalf("%s does not see %s", service, source)
+	return ""
+}
