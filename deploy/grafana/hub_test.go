@@ -5,6 +5,7 @@ import (
 	"context"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -87,6 +88,10 @@ func startHub(t *testing.T) *testHub {
 func (h *testHub) live(ctx context.Context) {
 	for last := ""; ctx.Err() == nil; {
 		page := h.open("user=42", last)
+		for page.answer.StatusCode != http.StatusOK { // the page before it has not left yet
+			page.close()
+			page = h.open("user=42", last)
+		}
 		for _, message := range [][2]string{
 			{"user-42:activity", "hello"}, {"user-7", "for nobody"}, {"user-", "malformed"}, {"user-42", strings.Repeat("x", maxPayload+1)},
 			{"usercast:user-control", "not an order"}, {"user-42", "the last"},
@@ -110,18 +115,14 @@ type page struct {
 }
 
 func (h *testHub) open(query, lastID string) *page {
-	request, err := http.NewRequest(http.MethodGet, h.server.URL+"/events?"+query, nil)
-	if err != nil {
-		h.t.Error(err)
-		return nil
-	}
+	request, _ := http.NewRequest(http.MethodGet, h.server.URL+"/events?"+query, nil)
 	if lastID != "" {
 		request.Header.Set("Last-Event-ID", lastID)
 	}
 	answer, err := h.server.Client().Do(request)
 	if err != nil {
 		h.t.Error(err)
-		return nil
+		runtime.Goexit()
 	}
 	return &page{h.t, answer, bufio.NewScanner(answer.Body)}
 }

@@ -61,39 +61,45 @@ func TestEveryQueryReturnsData(t *testing.T) {
 	}
 	h, p := watch(t)
 	d := load(t)
-	t.Run("panels", func(t *testing.T) {
-		for _, panel := range d.shown() {
-			for _, q := range panel.Targets {
-				ask := func() []promtest.Series { return p.Range(asGrafana(q.Expr), 10*time.Second) }
-				if q.Instant {
-					ask = func() []promtest.Series { return p.Query(asGrafana(q.Expr)) }
-				}
-				wantData(t, p, panel.Title+", query "+q.RefID, q.LegendFormat, ask)
+	wantPanels(t, p, d)
+	wantAnnotations(t, p, d)
+	wantVariables(t, p, d)
+	wantRulesToRun(t, p)
+	wantNames(t, p, d, scrape(t, h))
+}
+
+func wantPanels(t *testing.T, p *promtest.Server, d dashboard) {
+	for _, panel := range d.shown() {
+		for _, q := range panel.Targets {
+			ask := func() []promtest.Series { return p.Range(asGrafana(q.Expr), 10*time.Second) }
+			if q.Instant {
+				ask = func() []promtest.Series { return p.Query(asGrafana(q.Expr)) }
 			}
+			wantData(t, p, panel.Title+", query "+q.RefID, q.LegendFormat, ask)
 		}
-	})
-	t.Run("annotations", func(t *testing.T) {
-		for _, a := range d.Annotations.List {
-			if a.Expr != "" { // Grafana's own has none
-				wantData(t, p, a.Name, "", func() []promtest.Series { return p.Query(asGrafana(a.Expr)) })
-			}
+	}
+}
+
+func wantAnnotations(t *testing.T, p *promtest.Server, d dashboard) {
+	for _, a := range d.Annotations.List {
+		if a.Expr != "" { // Grafana's own has none
+			wantData(t, p, a.Name, "", func() []promtest.Series { return p.Query(asGrafana(a.Expr)) })
 		}
-	})
-	t.Run("variables", func(t *testing.T) {
-		values := regexp.MustCompile(`^label_values\((.*),(\w+)\)$`)
-		for _, v := range d.Templating.List {
-			if v.Type != "query" {
-				continue
-			}
-			m := values.FindStringSubmatch(v.Definition)
-			if m == nil {
-				t.Fatalf("%s is %q", v.Name, v.Definition)
-			}
-			wantData(t, p, v.Name, "{{"+m[2]+"}}", func() []promtest.Series { return p.Query(asGrafana(m[1])) })
+	}
+}
+
+func wantVariables(t *testing.T, p *promtest.Server, d dashboard) {
+	values := regexp.MustCompile(`^label_values\((.*),(\w+)\)$`)
+	for _, v := range d.Templating.List {
+		if v.Type != "query" {
+			continue
 		}
-	})
-	t.Run("rules", func(t *testing.T) { wantRulesToRun(t, p) })
-	t.Run("names", func(t *testing.T) { wantNames(t, p, d, scrape(t, h)) })
+		m := values.FindStringSubmatch(v.Definition)
+		if m == nil {
+			t.Fatalf("%s is %q", v.Name, v.Definition)
+		}
+		wantData(t, p, v.Name, "{{"+m[2]+"}}", func() []promtest.Series { return p.Query(asGrafana(m[1])) })
+	}
 }
 
 // wantData waits until a query has an answer that is a number, and each of its series
