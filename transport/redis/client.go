@@ -25,10 +25,10 @@ func init() { logging.Disable() }
 // options are what all connections have in common.
 func (s *Server) options() *goredis.Options {
 	return &goredis.Options{
-		Network:  s.network,
-		Addr:     s.addr,
-		Username: s.user,
-		Password: s.password,
+		Network: s.network,
+		Addr:    s.addr,
+		// Asked at each log-in: a client lives longer than a password.
+		CredentialsProvider: func() (user, password string) { return s.user, s.password() },
 		// RESP3 pub/sub has lost messages and hung in go-redis (#3839, #3935).
 		Protocol: 2,
 		// No CLIENT SETINFO and no CLIENT MAINT_NOTIFICATIONS: fewer rights needed.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -148,13 +147,4 @@ func (s *Server) userName() string {
 		return "default"
 	}
 	return s.user
-}
-
-// redact takes the password out of an error's text. An old Redis that does not
-// know HELLO answers with its arguments, the password among them.
-func (s *Server) redact(err error) error {
-	if s.password == "" || !strings.Contains(err.Error(), s.password) {
-		return err
-	}
-	return errors.New(strings.ReplaceAll(err.Error(), s.password, "***"))
 }

@@ -147,8 +147,9 @@ func (s *Server) askSentinel(ctx context.Context, sentinel string) (seen sightin
 		return err
 	}
 	err = one.ask(ctx, question)
-	if s.password != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
-		one.user, one.password = s.user, s.password
+	if s.password() != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
+		one.user = s.user
+		one.SetPassword(s.password())
 		err = one.ask(ctx, question)
 	}
 	return seen, err

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,11 +20,13 @@ import (
 // PubSub and Commands may share one. Safe for concurrent use.
 type Server struct {
 	// Immutable after ParseServer.
-	network, addr  string
-	user, password string
-	tls            *tls.Config // nil: not encrypted
-	dialTimeout    time.Duration
-	answerTimeout  time.Duration
+	network, addr string
+	user          string
+	tls           *tls.Config // nil: not encrypted
+	dialTimeout   time.Duration
+	answerTimeout time.Duration
+
+	passwords atomic.Pointer[passwords] // nil: there never was one
 
 	// At most one of them; with none the primary is at addr.
 	sentinels *sentinels
@@ -77,9 +80,9 @@ func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
 		dialTimeout:   cmp.Or(opts.DialTimeout, 2*time.Second),
 		answerTimeout: cmp.Or(opts.AnswerTimeout, 3*time.Second),
 	}
-	s.password, _ = u.User.Password()
-	s.password = cmp.Or(opts.Password, s.password)
-	if s.user != "" && s.password == "" {
+	inURL, _ := u.User.Password()
+	s.SetPassword(cmp.Or(opts.Password, inURL))
+	if s.user != "" && s.password() == "" {
 		return nil, errors.New("the Redis URL names a user but no password: redis://user:password@host, or redis://:password@host for the default user")
 	}
 	switch u.Scheme {

@@ -90,8 +90,8 @@ func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
 
 func TestPasswordOptionWinsOverURL(t *testing.T) {
 	s := parse(t, "redis://app:old@host", ServerOptions{Password: "new"})
-	if s.user != "app" || s.password != "new" {
-		t.Errorf("user %q, password %q", s.user, s.password)
+	if s.user != "app" || s.password() != "new" {
+		t.Errorf("user %q, password %q", s.user, s.password())
 	}
 	if s := parse(t, "redis://app@host", ServerOptions{Password: "new"}); s.user != "app" {
 		t.Errorf("user %q", s.user)
@@ -143,8 +143,8 @@ func TestSeveralHostsAreReadInOrder(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %q, want %s", url, got, want)
 		}
-		if strings.Contains(url, "a,b") && (s.user != "app" || s.password != "a,b") {
-			t.Errorf("%s: user %q, password %q", url, s.user, s.password)
+		if strings.Contains(url, "a,b") && (s.user != "app" || s.password() != "a,b") {
+			t.Errorf("%s: user %q, password %q", url, s.user, s.password())
 		}
 	}
 }
