@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,14 +21,14 @@ import (
 type Config struct {
 	Hub          *hub.Hub           // required; its Encode should be EncodeEntry
 	Authenticate auth.Authenticator // required
-	Origins      Origins
-	PingInterval time.Duration // a stream is never silent for longer
-	WriteTimeout time.Duration // a write that waits longer ends its stream
-	Retry        time.Duration // when a browser is to come back; jittered ±50 % per client
-	MaxAge       time.Duration // a stream's longest life, ±20 %; 0: no end
-	Portable     bool          // keep a goroutine waiting for each stream, also where Linux's epoll could
-	Crowd        *Crowd        // attends the server; nil: its connections have no bound
-	Log          *slog.Logger  // nil: silent
+	Origins      Origins            // its list can be changed: see AllowOrigins
+	PingInterval time.Duration      // a stream is never silent for longer
+	WriteTimeout time.Duration      // a write that waits longer ends its stream
+	Retry        time.Duration      // when a browser is to come back; jittered ±50 % per client
+	MaxAge       time.Duration      // a stream's longest life, ±20 %; 0: no end
+	Portable     bool               // keep a goroutine waiting for each stream, also where Linux's epoll could
+	Crowd        *Crowd             // attends the server; nil: its connections have no bound
+	Log          *slog.Logger       // nil: silent
 }
 
 // A Handler answers GET requests with a stream of the logged-in user's events.
@@ -36,6 +37,8 @@ type Handler struct {
 	cfg   Config
 	log   *slog.Logger
 	began time.Time
+
+	origins atomic.Pointer[Origins] // those of now
 
 	writers writers
 	wheel   *wheel
@@ -61,6 +64,7 @@ func New(cfg Config) *Handler {
 	fill(&cfg.WriteTimeout, 10*time.Second)
 	fill(&cfg.Retry, 3*time.Second)
 	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64)}
+	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
 	h.writers.count = h.count
 	period := min(cfg.PingInterval, time.Minute) // so exact are the ends of log-ins
@@ -78,6 +82,14 @@ func New(cfg Config) *Handler {
 	return h
 }
 
+// AllowOrigins replaces Origins.Allow for all requests to come. Open streams stay,
+// also those of pages that could not open another.
+func (h *Handler) AllowOrigins(allow []string) {
+	origins := h.cfg.Origins
+	origins.Allow = slices.Clone(allow)
+	h.origins.Store(&origins)
+}
+
 // Echo is the handler for an echo route. Register it for all methods: it answers
 // those that it does not know with 405 itself.
 func (h *Handler) Echo(c echo.Context) error {
@@ -89,7 +101,7 @@ func (h *Handler) Echo(c echo.Context) error {
 // so that a page can tell a wrong path from a network error.
 func (h *Handler) CORS(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		h.cfg.Origins.allow(c.Response().Header(), c.Request())
+		h.origins.Load().allow(c.Response().Header(), c.Request())
 		return next(c)
 	}
 }
@@ -97,15 +109,16 @@ func (h *Handler) CORS(next echo.HandlerFunc) echo.HandlerFunc {
 // ServeHTTP answers one request. A stream over plain HTTP/1 outlives the call;
 // Wait waits for it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.cfg.Origins.allow(w.Header(), r)
-	if err := h.cfg.Origins.check(r); err != nil {
+	origins := h.origins.Load()
+	origins.allow(w.Header(), r)
+	if err := origins.check(r); err != nil {
 		h.never(w, http.StatusForbidden, "origin", err.Error())
 		return
 	}
 	switch {
 	case r.Method == http.MethodGet:
 		h.serve(w, r)
-	case r.Method == http.MethodOptions && h.cfg.Origins.preflight(w, r):
+	case r.Method == http.MethodOptions && origins.preflight(w, r):
 	default:
 		w.Header().Set("Allow", http.MethodGet)
 		h.never(w, http.StatusMethodNotAllowed, "bad-request", "a stream is opened with GET")
