@@ -2,7 +2,6 @@ package auth
 
 import (
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -22,15 +22,13 @@ import (
 // Skew is how far the clock of whoever signs tokens may be off.
 const Skew = 30 * time.Second
 
-// minSecret is what HS256 wants (RFC 7518, section 3.2).
-const minSecret = 32 // bytes
-
 const maxToken = 16 << 10 // bytes; far more than a header line of most proxies
 
 // JWTConfig says which tokens are believed. Exactly one of Secret, KeyPEM and
 // JWKSURL is set.
 type JWTConfig struct {
 	Secret        []byte        // for HS256, HS384 and HS512
+	OtherSecrets  [][]byte      // believed beside Secret: the one before, while tokens signed with it are about
 	KeyPEM        []byte        // public keys: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
 	JWKSURL       string        // where a JWK set is fetched, http:// or https://
 	Issuer        string        // iss must be it; empty: not checked
@@ -47,9 +45,10 @@ type JWTConfig struct {
 type JWT struct {
 	// Immutable after NewJWT.
 	cfg    JWTConfig
-	keys   []verifyKey // without a JWKSURL
-	jwks   *jwks       // or nil
+	jwks   *jwks // or nil
 	parser *jwt.Parser
+
+	keys atomic.Pointer[[]verifyKey] // without a JWKSURL
 }
 
 // NewJWT checks the configuration and starts to fetch JWKSURL; it does not wait.
@@ -78,20 +77,10 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	// The claims are checked here, not by the library, whose errors may quote them.
 	j := &JWT{cfg: cfg, parser: jwt.NewParser(jwt.WithJSONNumber(), jwt.WithoutClaimsValidation())}
 	var err error
-	switch {
-	case len(cfg.Secret) > 0:
-		// Whoever knows a public key, and that is everybody, could sign with it.
-		if block, _ := pem.Decode(cfg.Secret); block != nil {
-			return nil, errors.New("the secret is a key in PEM: give that as a key file")
-		}
-		if len(cfg.Secret) < minSecret {
-			cfg.Log.Warn("the jwt secret is short and may be guessed", slog.Int("bytes", len(cfg.Secret)), slog.Int("wanted", minSecret))
-		}
-		j.keys = []verifyKey{{algs: []string{"HS256", "HS384", "HS512"}, key: slices.Clone(cfg.Secret)}}
-	case len(cfg.KeyPEM) > 0:
-		j.keys, err = parsePEM(cfg.KeyPEM)
-	default:
+	if cfg.JWKSURL != "" {
 		j.jwks, err = startJWKS(cfg.JWKSURL, cfg.Timeout, cfg.Log)
+	} else {
+		err = j.SetKeys(JWTKeys{cfg.Secret, cfg.OtherSecrets, cfg.KeyPEM})
 	}
 	if err != nil {
 		return nil, err
@@ -185,8 +174,10 @@ func (j *JWT) keysFor(r *http.Request, t *jwt.Token) ([]jwt.VerificationKey, err
 		return nil, no("the token has a crit header, and none is understood here")
 	}
 	alg := t.Method.Alg()
-	keys := j.keys
-	if j.jwks != nil {
+	var keys []verifyKey
+	if j.jwks == nil {
+		keys = *j.keys.Load()
+	} else {
 		kid, ok := "", false
 		if v, has := t.Header["kid"]; has {
 			if kid, ok = v.(string); !ok {
