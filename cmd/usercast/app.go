@@ -19,6 +19,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/systemd"
 	"usercast/metrics"
 	"usercast/transport/admin"
 	"usercast/transport/redis"
@@ -49,6 +50,7 @@ type Parts struct {
 	Mount        func(*echo.Echo)  // more routes on the public listener; nil: none
 	DrainDelay   time.Duration     // from SIGTERM to the first stream's end
 	Drain        time.Duration     // over which streams end
+	Manager      *systemd.Manager  // is told how the hub is; nil: nobody
 	Log          *slog.Logger
 }
 
@@ -67,6 +69,8 @@ type App struct {
 
 	public, admin   *http.Server
 	publicL, adminL net.Listener
+	shown           *certificate // nil: no TLS
+	adminToken      atomic.Value // a string; "": there is none
 	draining        atomic.Bool
 }
 
@@ -124,12 +128,13 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 
 // listen opens both listeners and builds the servers for them.
 func (a *App) listen() (err error) {
-	var token string
+	var secret string
 	if a.cfg.AdminTokenFile != "" {
-		if token, err = readSecret(a.cfg.AdminTokenFile); err != nil {
+		if secret, err = readSecret(a.cfg.AdminTokenFile); err != nil {
 			return err
 		}
 	}
+	a.adminToken.Store(secret)
 	a.publicL, err = sse.Listen(context.Background(), a.cfg.Listen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
 	if err != nil {
 		return listenError("listen", a.cfg.Listen, err)
@@ -150,6 +155,7 @@ func (a *App) listen() (err error) {
 	registry := metrics.NewRegistry(metrics.Sources{
 		Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Version: version(),
 	})
+	token := func() string { return a.adminToken.Load().(string) }
 	private := admin.NewEcho()
 	admin.Mount(private, a.status, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), token)
 	admin.MountUsers(private, a.users(), token)
@@ -190,12 +196,12 @@ func (a *App) speakPlain(handler http.Handler) error {
 // requests as they come from the socket, has no use there. A handshake has as long as
 // the head of a request.
 func (a *App) speakTLS() error {
-	shown, err := newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log)
-	if err != nil {
+	var err error
+	if a.shown, err = newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log); err != nil {
 		return err
 	}
 	a.public.Protocols.SetHTTP2(true)
-	a.public.TLSConfig = &tls.Config{GetCertificate: shown.get, MinVersion: tls.VersionTLS12}
+	a.public.TLSConfig = &tls.Config{GetCertificate: a.shown.get, MinVersion: tls.VersionTLS12}
 	a.publicL = a.crowd.Attend(a.public, a.publicL)
 	return nil
 }
@@ -297,6 +303,7 @@ func (a *App) Run(ctx context.Context) error {
 		running.Go(func() { feed.Run(feedCtx) })
 	}
 	running.Go(func() { a.tendMemory(feedCtx) })
+	running.Go(func() { a.tellManager(feedCtx) })
 
 	failed := make(chan error, 2) // one for each server
 	serve := func(s *http.Server, l net.Listener) {
@@ -332,6 +339,9 @@ func (a *App) drain(short bool) {
 	delay, over := a.parts.DrainDelay, a.parts.Drain
 	if short {
 		delay, over = 0, 0
+	}
+	if m := a.parts.Manager; m != nil {
+		m.Stopping(delay + over + a.cfg.WriteTimeout.T + 5*time.Second) // the last: what is still being answered
 	}
 	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
 	time.Sleep(delay)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -41,21 +40,22 @@ type authConfig struct {
 	UserHeader      string   `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: the header with the user's id (${default})."`
 	TrustedProxy    []string `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are believed, such as 10.0.0.0/8; repeatable."`
 
-	JWTSecretFile string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: secret for HS256, HS384 and HS512; or USERCAST_JWT_SECRET."`
-	JWTKeyFile    string `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: public keys in PEM, for RS, PS, ES and EdDSA."`
-	JWTJWKSURL    string `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: where public keys are published as a JWK set."`
-	JWTIssuer     string `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: what iss must be."`
-	JWTAudience   string `name:"jwt-audience" placeholder:"AUD" help:"With jwt: what must be in aud."`
-	JWTClaim      string `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
-	JWTCookie     string `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
-	JWTQuery      bool   `name:"jwt-query" help:"With jwt: ?token= may hold it, too. Proxies write it into their logs."`
-	JWTAllowNoExp bool   `name:"jwt-allow-no-exp" help:"With jwt: a token may be without end."`
+	JWTSecretFile []string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: secret for HS256, HS384 and HS512; or USERCAST_JWT_SECRET. Repeatable: each is believed, so that one can be replaced."`
+	JWTKeyFile    string   `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: public keys in PEM, for RS, PS, ES and EdDSA."`
+	JWTJWKSURL    string   `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: where public keys are published as a JWK set."`
+	JWTIssuer     string   `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: what iss must be."`
+	JWTAudience   string   `name:"jwt-audience" placeholder:"AUD" help:"With jwt: what must be in aud."`
+	JWTClaim      string   `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
+	JWTCookie     string   `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
+	JWTQuery      bool     `name:"jwt-query" help:"With jwt: ?token= may hold it, too. Proxies write it into their logs."`
+	JWTAllowNoExp bool     `name:"jwt-allow-no-exp" help:"With jwt: a token may be without end."`
+
+	settings *envFile // may hold the secret; nil: there is no file
 
 	// Set by check.
 	forwardURL *url.URL
 	proxies    auth.Proxies
-	secret     []byte
-	keys       []byte
+	keys       auth.JWTKeys
 }
 
 // A doorkeeper finds out who is asking.
@@ -63,6 +63,7 @@ type doorkeeper struct {
 	authenticate auth.Authenticator
 	forget       func(user string) // drops what is remembered of a user
 	close        func()            // answers those who still ask "not now"; more than once does no harm
+	jwt          *auth.JWT         // or nil: its keys can be replaced
 }
 
 // check adds everything that is wrong with c on a public listener.
@@ -132,14 +133,14 @@ const jwtSecretVariable = "USERCAST_JWT_SECRET"
 
 // checkJWT reads the keys.
 func (c *authConfig) checkJWT(k *checker) {
-	secret := os.Getenv(jwtSecretVariable)
+	secret := c.settings.variable(jwtSecretVariable)
 	sources := 0
-	for _, source := range []string{cmp.Or(c.JWTSecretFile, secret), c.JWTKeyFile, c.JWTJWKSURL} {
-		if source != "" {
+	for _, given := range []bool{len(c.JWTSecretFile) > 0, secret != "", c.JWTKeyFile != "", c.JWTJWKSURL != ""} {
+		if given {
 			sources++
 		}
 	}
-	if sources != 1 || c.JWTSecretFile != "" && secret != "" {
+	if sources != 1 {
 		k.wrong("auth", "jwt needs one of --jwt-secret-file (or %s), --jwt-key-file and --jwt-jwks-url, and no other", jwtSecretVariable)
 		return
 	}
@@ -149,26 +150,45 @@ func (c *authConfig) checkJWT(k *checker) {
 	if !isToken(c.JWTCookie) {
 		k.wrong("jwt-cookie", "%q is not the name of a cookie", c.JWTCookie)
 	}
-	var err error
-	source := "auth" // for the variable is no flag
-	switch {
-	case c.JWTSecretFile != "":
-		source = "jwt-secret-file"
-		secret, err = readSecret(c.JWTSecretFile)
-		c.secret = []byte(secret)
-	case secret != "":
-		c.secret = []byte(secret)
-	case c.JWTKeyFile != "":
-		source = "jwt-key-file"
-		c.keys, err = os.ReadFile(c.JWTKeyFile)
-	default:
+	if c.JWTJWKSURL != "" {
 		checkURL(k, "jwt-jwks-url", c.JWTJWKSURL, "https://login.example/.well-known/jwks.json")
 		return
 	}
-	if k.read(source, err) {
-		_, err = auth.NewJWT(auth.JWTConfig{Secret: c.secret, KeyPEM: c.keys})
+	source := "auth" // for the variable is no flag
+	switch {
+	case len(c.JWTSecretFile) > 0:
+		source = "jwt-secret-file"
+	case c.JWTKeyFile != "":
+		source = "jwt-key-file"
+	}
+	var err error
+	if c.keys, err = c.readKeys(c.settings); k.read(source, err) {
+		_, err = auth.NewJWT(auth.JWTConfig{Secret: c.keys.Secret, OtherSecrets: c.keys.OtherSecrets, KeyPEM: c.keys.KeyPEM})
 		k.read(source, err)
 	}
+}
+
+// readKeys reads what tokens are signed with, where that is not a JWK set.
+func (c *authConfig) readKeys(settings *envFile) (keys auth.JWTKeys, err error) {
+	for i, file := range c.JWTSecretFile {
+		secret, err := readSecret(file)
+		switch {
+		case err != nil:
+			return auth.JWTKeys{}, err
+		case i == 0:
+			keys.Secret = []byte(secret)
+		default:
+			keys.OtherSecrets = append(keys.OtherSecrets, []byte(secret))
+		}
+	}
+	switch {
+	case keys.Secret != nil:
+	case c.JWTKeyFile != "":
+		keys.KeyPEM, err = os.ReadFile(c.JWTKeyFile)
+	default:
+		keys.Secret = []byte(settings.variable(jwtSecretVariable))
+	}
+	return keys, err
 }
 
 // checkUnused finds what only another mode reads, and is given: whoever gave it believes that
@@ -182,7 +202,7 @@ func (c *authConfig) checkUnused(k *checker) {
 		given bool
 		modes []string
 	}{
-		{"jwt-secret-file", c.JWTSecretFile != "", []string{authJWT}},
+		{"jwt-secret-file", len(c.JWTSecretFile) > 0, []string{authJWT}},
 		{"jwt-key-file", c.JWTKeyFile != "", []string{authJWT}},
 		{"jwt-jwks-url", c.JWTJWKSURL != "", []string{authJWT}},
 		{"jwt-issuer", c.JWTIssuer != "", []string{authJWT}},
@@ -245,8 +265,9 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 	switch c.Auth {
 	case authJWT:
 		j, err := auth.NewJWT(auth.JWTConfig{
-			Secret:        c.secret,
-			KeyPEM:        c.keys,
+			Secret:        c.keys.Secret,
+			OtherSecrets:  c.keys.OtherSecrets,
+			KeyPEM:        c.keys.KeyPEM,
 			JWKSURL:       c.JWTJWKSURL,
 			Issuer:        c.JWTIssuer,
 			Audience:      c.JWTAudience,
@@ -260,7 +281,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 		if err != nil {
 			return d, usageError{fmt.Errorf("--auth jwt: %w", err)}
 		}
-		d.authenticate, d.close = j.Authenticate, j.Close
+		d.authenticate, d.close, d.jwt = j.Authenticate, j.Close, j
 	case authForward:
 		f := auth.NewForward(auth.ForwardConfig{
 			URL:         c.forwardURL,
@@ -271,7 +292,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 			Proxies:     c.proxies,
 			Log:         log,
 		})
-		d = doorkeeper{f.Authenticate, f.Forget, f.Close}
+		d.authenticate, d.forget, d.close = f.Authenticate, f.Forget, f.Close
 	case authHeader:
 		d.authenticate = auth.Header(c.UserHeader, c.proxies)
 	case authInsecure:

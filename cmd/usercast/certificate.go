@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 )
@@ -64,6 +66,21 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.shown = loaded
 	c.log.Info("certificate loaded anew", slog.String("file", c.certFile))
 	return c.shown, nil
+}
+
+// reload loads the pair whether the files look changed or not, and reports whether it is
+// another one.
+func (c *certificate) reload() (changed bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.seen = c.look() // a fault is the caller's to report, and no handshake's
+	loaded, err := loadCertificate(c.certFile, c.keyFile)
+	if err != nil {
+		return false, err
+	}
+	changed = !slices.EqualFunc(loaded.Certificate, c.shown.Certificate, bytes.Equal)
+	c.shown = loaded
+	return changed, nil
 }
 
 func isUnchanged(now, before fs.FileInfo) bool {

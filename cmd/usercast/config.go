@@ -219,6 +219,8 @@ type redisConfig struct {
 	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users (${default})."`
 	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
 	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
+
+	password string // set by servers: what is in the file
 }
 
 // controlChannel is where orders are heard.
@@ -240,17 +242,16 @@ func (c *redisConfig) server(k *checker) *redis.Server {
 
 // servers reads the flags; k hears of what is wrong.
 func (c *redisConfig) servers(k *checker) (servers []*redis.Server) {
-	var password string
 	if c.RedisPasswordFile != "" {
 		var err error
-		password, err = readSecret(c.RedisPasswordFile)
+		c.password, err = readSecret(c.RedisPasswordFile)
 		if !k.read("redis-password-file", err) {
 			return nil
 		}
 	}
 	named := make(map[string]bool)
 	for _, url := range c.Redis {
-		s, err := redis.ParseServer(url, redis.ServerOptions{Password: password, TLSCAFile: c.RedisTLSCA})
+		s, err := redis.ParseServer(url, redis.ServerOptions{Password: c.password, TLSCAFile: c.RedisTLSCA})
 		if !k.read("redis", err) {
 			continue
 		}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"net/http"
+	"strings"
 	"testing"
 
 	"usercast/hub"
@@ -66,13 +67,17 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 }
 
 // openOver opens a stream over a transport and reads its opening block.
-func openOver(t *testing.T, transport *http.Transport, url string) *page {
+func openOver(t *testing.T, transport *http.Transport, url string, headers ...string) *page {
 	t.Helper()
 	r, err := http.NewRequest("GET", url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Header.Set("Accept", "text/event-stream")
+	for _, h := range headers {
+		name, value, _ := strings.Cut(h, ": ")
+		r.Header.Set(name, value)
+	}
 	resp, err := transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)

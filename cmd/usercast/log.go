@@ -15,6 +15,11 @@ func parseLevel(s string) (level slog.Level, err error) {
 // newLog makes the logger that a checked config asks for.
 func newLog(c *Config, w io.Writer) *slog.Logger {
 	level, _ := parseLevel(c.LogLevel)
+	return newLogFrom(c, level, w)
+}
+
+// newLogFrom is newLog with another level, which may change.
+func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
 		// A bare number of nanoseconds says nothing about its unit.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -44,22 +45,14 @@ func main() {
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var cli commands
 	exited := -1
-	parser, err := kong.New(&cli,
-		kong.Name("usercast"),
-		kong.Description("Pushes what an app publishes to Redis to each user's open browsers, over one Redis subscription."),
-		kong.DefaultEnvars("USERCAST"),
+	command, err := parse(&cli, args,
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { exited = code }),
-		flagDefaults,
 		kong.BindTo(stdin, (*io.Reader)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
 		kong.Bind(commandLine(args)),
 	)
-	if err != nil {
-		panic(err) // the struct tags are wrong
-	}
-	command, err := parser.Parse(args)
 	if exited >= 0 { // --help
 		return exited
 	}
@@ -80,6 +73,23 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		panic(err) // not a func that provides something
 	}
 	return report(stderr, command.Run())
+}
+
+// parse reads the command line, the environment, and the file that --env-file names.
+func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context, error) {
+	settings := new(envFile)
+	cli.Serve.settings = settings
+	parser, err := kong.New(cli, append(options,
+		kong.Name("usercast"),
+		kong.Description("Pushes what an app publishes to Redis to each user's open browsers, over one Redis subscription."),
+		kong.DefaultEnvars(strings.TrimSuffix(envPrefix, "_")),
+		flagDefaults,
+		kong.Resolvers(settings),
+	)...)
+	if err != nil {
+		panic(err) // the struct tags are wrong
+	}
+	return parser.Parse(args)
 }
 
 // A commandLine is what everybody on the machine can read, with ps.

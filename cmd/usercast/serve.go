@@ -4,6 +4,9 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync"
+
+	"usercast/internal/systemd"
 )
 
 type serveCmd struct {
@@ -14,10 +17,18 @@ type serveCmd struct {
 
 	DrainDelay duration `default:"5s" placeholder:"DURATION" help:"From SIGTERM to the end of the first stream (${default})."`
 	Drain      duration `default:"15s" placeholder:"DURATION" help:"Over which streams then end (${default})."`
+
+	EnvFile     string   `placeholder:"FILE" help:"USERCAST_<FLAG>=value lines, for flags that are neither here nor in the environment. SIGHUP reads --allow-origin and --log-level from it anew."`
+	ReloadEvery duration `default:"0" placeholder:"DURATION" help:"How often to look whether a file has changed that SIGHUP would read anew; 0: only then (${default})."`
 }
 
 func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
+	hangUp, stopHangUps := hangUps() // first: until then SIGHUP ends the process
+	defer stopHangUps()
 	var k checker
+	if !k.read("env-file", c.settings.err) {
+		return k.err() // what it was to say is missing everywhere
+	}
 	c.Config.check(&k)
 	servers := c.servers(&k)
 	if c.Feed == feedStream && len(c.Redis) > 1 {
@@ -25,11 +36,15 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 	}
 	k.notNegative("drain-delay", c.DrainDelay)
 	k.notNegative("drain", c.Drain)
+	k.notNegative("reload-every", c.ReloadEvery)
 	c.authConfig.check(&k, c.Listen)
 	if err := k.err(); err != nil {
 		return err
 	}
-	log := newLog(&c.Config, os.Stderr)
+	var level slog.LevelVar
+	named, _ := parseLevel(c.LogLevel)
+	level.Set(named)
+	log := newLogFrom(&c.Config, &level, os.Stderr)
 	if args.holdsPassword() {
 		log.Warn(passwordSeen)
 	}
@@ -52,10 +67,18 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 		LoopbackHost: c.Auth == authInsecure && isLoopback(c.Listen) && !c.AuthInsecureAnywhere,
 		DrainDelay:   c.DrainDelay.T,
 		Drain:        c.Drain.T,
+		Manager:      systemd.New(log),
 		Log:          log,
 	})
 	if err != nil {
 		return err
 	}
+	reloader := newReloader(c, args, app, c.items(app, &level, servers, door.jwt)...)
+	// Also while the hub drains, which may take long.
+	reloading, stopReloading := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { reloader.run(reloading, hangUp) })
+	defer running.Wait()
+	defer stopReloading()
 	return app.Run(ctx)
 }

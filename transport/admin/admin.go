@@ -37,7 +37,7 @@ func NewEcho() *echo.Echo {
 
 // Mount serves what the admin listener has: health, metrics, and profiles behind
 // the guard.
-func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token string) {
+func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token func() string) {
 	MountHealth(e, status, true)
 	e.Match([]string{http.MethodGet, http.MethodHead}, "/metrics", echo.WrapHandler(metrics))
 

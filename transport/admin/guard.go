@@ -14,11 +14,12 @@ import (
 
 // Guard lets a request through that has the bearer token. With an empty token it
 // lets loopback peers through that ask for themselves and whose Host is loopback too: a page of another site
-// may reach a loopback listener under a name of its own (DNS rebinding).
-func Guard(token string) echo.MiddlewareFunc {
+// may reach a loopback listener under a name of its own (DNS rebinding). The token is
+// asked for at each request: it may change.
+func Guard(current func() string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			r := c.Request()
+			r, token := c.Request(), current()
 			switch {
 			case isCrossSite(r):
 				// A profile that an image on a page asks for cannot be read by it, but costs as much.

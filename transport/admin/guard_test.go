@@ -16,7 +16,7 @@ const token = "correct-horse"
 func mounted(token string) *echo.Echo {
 	e := admin.NewEcho()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "usercast_clients 0\n") })
-	admin.Mount(e, func() admin.Status { return ready }, metrics, token)
+	admin.Mount(e, func() admin.Status { return ready }, metrics, func() string { return token })
 	return e
 }
 
@@ -147,7 +147,7 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 	}
 	for name, stranger := range strangers {
 		e := mounted(stranger.token)
-		admin.MountUsers(e, admin.Users{}, stranger.token)
+		admin.MountUsers(e, admin.Users{}, func() string { return stranger.token })
 		guarded := 0
 		for _, route := range e.Routes() {
 			path := strings.NewReplacer(":user", "42", "*", "heap").Replace(route.Path)

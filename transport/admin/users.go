@@ -42,7 +42,7 @@ type Stream struct {
 const askRedis = 5 * time.Second
 
 // MountUsers serves /api/users behind the guard.
-func MountUsers(e *echo.Echo, u Users, token string) {
+func MountUsers(e *echo.Echo, u Users, token func() string) {
 	g := e.Group("/api/users", Guard(token), func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			c.Response().Header().Set("Cache-Control", "no-store")

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// parseServe reads a command line of serve, with a settings file.
+func parseServe(t *testing.T, file string, args ...string) *serveCmd {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "usercast.env")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := readSettings(append([]string{"serve", "--env-file", path}, args...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestCommandLineWinsOverEnvironmentOverFile(t *testing.T) {
+	t.Setenv("USERCAST_RETRY", "2s")
+	t.Setenv("USERCAST_LOG_LEVEL", "warn")
+	c := parseServe(t, `
+USERCAST_LOG_LEVEL=debug
+USERCAST_RETRY=1s
+USERCAST_PATH=/stream
+USERCAST_JWT_QUERY=true
+USERCAST_ALLOW_ORIGIN=https://a.example,https://b.example
+USERCAST_REDIS=redis+sentinel://h1,h2/mymaster
+USERCAST_MAX_CLIENTS=7
+USERCAST_JWT_SECRET=x
+`, "--log-level", "error")
+	if c.LogLevel != "error" || c.Retry.T.String() != "2s" || c.Path != "/stream" || !c.JWTQuery || c.MaxClients.T != 7 ||
+		!slices.Equal(c.AllowOrigin, []string{"https://a.example", "https://b.example"}) ||
+		!slices.Equal(c.Redis, []string{"redis+sentinel://h1,h2/mymaster"}) || c.settings.variable(jwtSecretVariable) != "x" || c.Queue.T != 1024 {
+		t.Errorf("%+v", c)
+	}
+	t.Setenv("USERCAST_JWT_SECRET", "y")
+	if secret := c.settings.variable(jwtSecretVariable); secret != "y" {
+		t.Error("the file's secret wins over the environment's")
+	}
+	// What counts nowhere has not changed anything.
+	same := parseServe(t, "USERCAST_LOG_LEVEL=info\nUSERCAST_RETRY=5s\nUSERCAST_PATH=/other\n", "--log-level", "error")
+	if changed := same.settings.changed(c.settings); slices.Contains(changed, "USERCAST_LOG_LEVEL") || slices.Contains(changed, "USERCAST_RETRY") ||
+		!slices.Contains(changed, "USERCAST_PATH") || !slices.Contains(changed, "USERCAST_MAX_CLIENTS") {
+		t.Errorf("changed: %v", changed)
+	}
+}
+
+func TestFaultySettingsFileIsOnePlainLine(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "usercast.env")
+	for file, says := range map[string]string{
+		"nonsense":                       "usercast.env, line 1 is not NAME=value",
+		"USERCAST_LISTEM=:80":            "usercast.env: there is no setting USERCAST_LISTEM",
+		"USERCAST_ENV_FILE=other":        "usercast.env: there is no setting USERCAST_ENV_FILE",
+		"GOMEMLIMIT=1GiB":                `"GOMEMLIMIT" does not begin with USERCAST_`,
+		"USERCAST_STREAMS=1":             "there is no setting USERCAST_STREAMS", // bench's
+		"USERCAST_AUTH=insecure\nU='x'y": "line 2",
+	} {
+		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, stdout, stderr := runCommand("", "serve", "--env-file", path)
+		if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "usercast: --env-file: ") || !strings.Contains(stderr, says) {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want 2 and one line with %q", file, code, stdout, stderr, says)
+		}
+	}
+	t.Setenv("USERCAST_ENV_FILE", filepath.Join(dir, "missing"))
+	if code, _, stderr := runCommand("", "serve"); code != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "--env-file: open ") {
+		t.Errorf("a missing file: exit code %d, %q", code, stderr)
+	}
+}

@@ -1,0 +1,8 @@
+//go:build !unix
+
+package main
+
+import "os"
+
+// hangUps never delivers anything: there is no SIGHUP here. See --reload-every.
+func hangUps() (signals <-chan os.Signal, stop func()) { return nil, func() {} }
