@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -74,5 +75,26 @@ func TestFaultySettingsFileIsOnePlainLine(t *testing.T) {
 	t.Setenv("USERCAST_ENV_FILE", filepath.Join(dir, "missing"))
 	if code, _, stderr := runCommand("", "serve"); code != 2 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "--env-file: open ") {
 		t.Errorf("a missing file: exit code %d, %q", code, stderr)
+	}
+}
+
+// The example in deploy/systemd, with all that is commented out in it, but for files that are
+// not there.
+func TestExampleSettingsFileIsRead(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/systemd/usercast.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := regexp.MustCompile(`(?m)^# (USERCAST_)`).ReplaceAllString(string(text), "$1")
+	c := parseServe(t, regexp.MustCompile(`(?m)^.*=/etc/usercast/.*\n`).ReplaceAllString(all, ""))
+	var k checker
+	c.Config.check(&k)
+	c.servers(&k)
+	c.authConfig.check(&k, c.Listen)
+	if err := k.err(); err != nil || c.Auth != authForward || len(c.AllowOrigin) != 0 {
+		t.Errorf("%v, %q, %q", err, c.Auth, c.AllowOrigin)
+	}
+	if whole := parseServe(t, all); whole.TLSKey != "/etc/usercast/tls.key" || whole.RedisPasswordFile == "" {
+		t.Errorf("%+v", whole)
 	}
 }

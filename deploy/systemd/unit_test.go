@@ -1,0 +1,54 @@
+// Package systemd holds the unit of the hub, and nothing else.
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// analyze runs systemd-analyze, which must be there.
+func analyze(t *testing.T, args ...string) string {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("runs systemd-analyze")
+	}
+	out, err := exec.Command("systemd-analyze", append(args, "--no-pager")...).CombinedOutput()
+	if err != nil {
+		t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out)
+}
+
+func TestUnitIsVerified(t *testing.T) {
+	unit, err := os.ReadFile("usercast.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is started must be there, and the test's own program is.
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "usercast.service")
+	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(unit), "/usr/local/bin/usercast", self)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := analyze(t, "verify", "--man=no", path); strings.Contains(out, path) { // a warning is no error to it
+		t.Error(out)
+	}
+}
+
+// The scale of systemd-analyze goes from 0 to 10, and 10 is a service without any of this. What is left is
+// what a hub is for: it talks to the network, and to any address.
+func TestUnitIsHardened(t *testing.T) {
+	out := analyze(t, "security", "--offline=true", "--threshold=15", "usercast.service")
+	if exposure := regexp.MustCompile(`Overall exposure level for usercast.service: [\d.]+`).FindString(out); exposure == "" {
+		t.Error(out)
+	} else {
+		t.Log(exposure)
+	}
+}
