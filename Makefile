@@ -1,4 +1,4 @@
-.PHONY: run test check fuzz vuln soak measure million plot bench bench-compare bench-baseline build image
+.PHONY: run test check chart fuzz vuln soak measure million plot bench bench-compare bench-baseline build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -7,6 +7,12 @@ run:
 # Everything: what the tests need is installed when missing.
 test: check
 	go test -race -shuffle=on -timeout 9m ./...
+	$(MAKE) chart
+
+# The Helm chart, rendered by Helm itself: a module of its own. The first time, half of Kubernetes
+# has to be compiled: neither optimised nor vetted, that is a minute.
+chart:
+	cd deploy/helm && go test -vet=off '-gcflags=k8s.io/...=-N -l' '-gcflags=sigs.k8s.io/...=-N -l' ./...
 
 # Format, vet, staticcheck.
 check:

@@ -1,0 +1,122 @@
+{{- define "usercast.name" -}}
+{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "usercast.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "usercast.labels" -}}
+{{ include "usercast.selector" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- /* The least grace period: until the last stream has had its goodbye. */}}
+{{- define "usercast.leastGrace" -}}
+{{ add .Values.drainDelaySeconds .Values.drainSeconds .Values.writeTimeoutSeconds 5 }}
+{{- end }}
+
+{{- define "usercast.grace" -}}
+{{- $least := include "usercast.leastGrace" . | int }}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}{{ $least }}
+{{- else if lt (.Values.terminationGracePeriodSeconds | int) $least }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, and a pod needs %d: drainDelaySeconds (%d) + drainSeconds (%d) + writeTimeoutSeconds (%d) + 5. Leave it empty, or shorten those." (.Values.terminationGracePeriodSeconds | int) $least (.Values.drainDelaySeconds | int) (.Values.drainSeconds | int) (.Values.writeTimeoutSeconds | int)) }}
+{{- else }}{{ .Values.terminationGracePeriodSeconds | int }}
+{{- end }}
+{{- end }}
+
+{{- /* Nine tenths of a memory limit, in bytes: the rest is what Go's own limit does not count. */}}
+{{- define "usercast.goMemory" -}}
+{{- $limit := toString (ternary (int64 .) . (kindIs "float64" .)) }}
+{{- $units := dict "" 1 "k" 1000 "Ki" 1024 "M" 1000000 "Mi" 1048576 "G" 1000000000 "Gi" 1073741824 }}
+{{- if not (regexMatch "^[0-9]+(k|Ki|M|Mi|G|Gi)?$" $limit) }}
+{{- fail (printf "resources.limits.memory is %q: write a whole number with Mi or Gi, such as 1536Mi, so that Go can be told of it" $limit) }}
+{{- end }}
+{{- div (mul (regexFind "^[0-9]+" $limit | int64) (get $units (regexFind "[A-Za-z]*$" $limit)) 9) 10 }}
+{{- end }}
+
+{{- /* What values are there for and contradict. */}}
+{{- define "usercast.check" -}}
+{{- with .Values }}
+{{- if not .image.repository }}{{ fail "image.repository is empty: say where the image is that you have built and pushed, such as registry.example/usercast" }}{{ end }}
+{{- if not .redis.urls }}{{ fail "redis.urls is empty: say where Redis is, such as [redis://redis:6379/0]" }}{{ end }}
+{{- range .redis.urls }}{{ if regexMatch "://[^/@]*:[^/@]+@" . }}{{ fail "redis.urls holds a password, which everybody could read who may read the pod: put it into a secret, and name that in redis.existingSecret" }}{{ end }}{{ end }}
+{{- if and (eq .feed "stream") (gt (len .redis.urls) 1) }}{{ fail "redis.urls: give one with feed: stream, for a stream is in one place" }}{{ end }}
+{{- if not .auth.mode }}{{ fail "auth.mode is empty: say who may read what: jwt, forward, header or insecure" }}{{ end }}
+{{- if eq .auth.mode "jwt" }}
+{{- $given := list }}
+{{- if .auth.jwt.secretKeys }}{{ $given = append $given "secretKeys" }}{{ end }}
+{{- if .auth.jwt.publicKey }}{{ $given = append $given "publicKey" }}{{ end }}
+{{- if .auth.jwt.jwksUrl }}{{ $given = append $given "jwksUrl" }}{{ end }}
+{{- if ne (len $given) 1 }}{{ fail "auth.jwt needs one of secretKeys, publicKey (both in existingSecret) and jwksUrl, and no other" }}{{ end }}
+{{- if and (not .auth.jwt.jwksUrl) (not .auth.jwt.existingSecret) }}{{ fail "auth.jwt.existingSecret is empty: name the secret that holds the keys" }}{{ end }}
+{{- end }}
+{{- if and (eq .auth.mode "forward") (not .auth.forward.url) }}{{ fail "auth.forward.url is empty: say where the app is asked" }}{{ end }}
+{{- if and (eq .auth.mode "header") (not .auth.trustedProxies) }}{{ fail "auth.trustedProxies is empty: auth.mode header believes a proxy: say which" }}{{ end }}
+{{- if and (eq .auth.mode "insecure") (not .auth.insecureAnywhere) }}{{ fail "auth.mode insecure lets everybody who reaches the service read any user's messages: choose another, or set auth.insecureAnywhere" }}{{ end }}
+{{- if and .ingress.enabled (not .ingress.host) }}{{ fail "ingress.host is empty: it is the app's, so that its cookies come along" }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- /* The variables that the chart makes of its values. */}}
+{{- define "usercast.env" -}}
+{{- $v := .Values }}
+{{- $env := dict
+  "USERCAST_LISTEN" ":8080"
+  "USERCAST_ADMIN_LISTEN" ":8081"
+  "USERCAST_ENV_FILE" "/etc/usercast/usercast.env"
+  "USERCAST_RELOAD_EVERY" "10s"
+  "USERCAST_FEED" $v.feed
+  "USERCAST_AUTH" $v.auth.mode
+  "USERCAST_LOG_FORMAT" $v.logFormat
+  "USERCAST_PING_INTERVAL" (printf "%ds" (int $v.pingIntervalSeconds))
+  "USERCAST_WRITE_TIMEOUT" (printf "%ds" (int $v.writeTimeoutSeconds))
+  "USERCAST_DRAIN_DELAY" (printf "%ds" (int $v.drainDelaySeconds))
+  "USERCAST_DRAIN" (printf "%ds" (int $v.drainSeconds)) }}
+{{- if $v.ingress.enabled }}{{ $_ := set $env "USERCAST_PATH" $v.ingress.path }}{{ end }}
+{{- if eq $v.feed "stream" }}{{ $_ := set $env "USERCAST_STREAM_KEY" $v.streamKey }}{{ end }}
+{{- if $v.redis.existingSecret }}{{ $_ := set $env "USERCAST_REDIS_PASSWORD_FILE" (printf "/run/usercast/redis/%s" $v.redis.passwordKey) }}{{ end }}
+{{- if $v.tls.existingSecret }}{{ $_ := set $env "USERCAST_TLS_CERT" "/run/usercast/tls/tls.crt" }}{{ $_ := set $env "USERCAST_TLS_KEY" "/run/usercast/tls/tls.key" }}{{ end }}
+{{- if $v.admin.existingSecret }}{{ $_ := set $env "USERCAST_ADMIN_TOKEN_FILE" (printf "/run/usercast/admin/%s" $v.admin.tokenKey) }}{{ end }}
+{{- with $v.auth }}
+{{- if eq .mode "jwt" }}
+{{- $files := list }}
+{{- range .jwt.secretKeys }}{{ $files = append $files (printf "/run/usercast/jwt/%s" .) }}{{ end }}
+{{- if $files }}{{ $_ := set $env "USERCAST_JWT_SECRET_FILE" (join "," $files) }}{{ end }}
+{{- if .jwt.publicKey }}{{ $_ := set $env "USERCAST_JWT_KEY_FILE" (printf "/run/usercast/jwt/%s" .jwt.publicKey) }}{{ end }}
+{{- if .jwt.jwksUrl }}{{ $_ := set $env "USERCAST_JWT_JWKS_URL" .jwt.jwksUrl }}{{ end }}
+{{- if .jwt.issuer }}{{ $_ := set $env "USERCAST_JWT_ISSUER" .jwt.issuer }}{{ end }}
+{{- if .jwt.audience }}{{ $_ := set $env "USERCAST_JWT_AUDIENCE" .jwt.audience }}{{ end }}
+{{- end }}
+{{- if eq .mode "forward" }}{{ $_ := set $env "USERCAST_FORWARD_URL" .forward.url }}{{ end }}
+{{- if and (has .mode (list "forward" "header")) .trustedProxies }}{{ $_ := set $env "USERCAST_TRUSTED_PROXY" (join "," .trustedProxies) }}{{ end }}
+{{- if and (eq .mode "insecure") .insecureAnywhere }}{{ $_ := set $env "USERCAST_AUTH_INSECURE_ANYWHERE" "true" }}{{ end }}
+{{- end }}
+{{- with $v.resources.limits }}{{ if .memory }}{{ $_ := set $env "GOMEMLIMIT" (include "usercast.goMemory" .memory) }}{{ end }}{{ end }}
+{{- $own := concat (keys $env) (list "USERCAST_ALLOW_ORIGIN" "USERCAST_LOG_LEVEL" "USERCAST_REDIS") }}
+{{- range $flag, $value := $v.settings }}
+{{- $name := printf "USERCAST_%s" ($flag | upper | replace "-" "_") }}
+{{- if has $name $own }}{{ fail (printf "settings has %s, for which there is a value of its own: both would contradict each other" $flag) }}{{ end }}
+{{- $_ := set $env $name (toString $value) }}
+{{- end }}
+{{- range $v.extraEnv }}
+{{- if or (has .name $own) (hasKey $env .name) }}{{ fail (printf "extraEnv has %s, which is set already" .name) }}{{ end }}
+{{- end }}
+{{- range $name := keys $env | sortAlpha }}
+- name: {{ $name }}
+  value: {{ get $env $name | quote }}
+{{- end }}
+{{- end }}
+
+{{- /* Secrets that are mounted, by the name of their directory. */}}
+{{- define "usercast.secrets" -}}
+{{- $all := dict }}
+{{- with .Values.redis.existingSecret }}{{ $_ := set $all "redis" . }}{{ end }}
+{{- with .Values.tls.existingSecret }}{{ $_ := set $all "tls" . }}{{ end }}
+{{- with .Values.admin.existingSecret }}{{ $_ := set $all "admin" . }}{{ end }}
+{{- if eq .Values.auth.mode "jwt" }}{{ with .Values.auth.jwt.existingSecret }}{{ $_ := set $all "jwt" . }}{{ end }}{{ end }}
+{{- toYaml $all }}
+{{- end }}
