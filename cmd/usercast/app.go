@@ -71,13 +71,14 @@ type App struct {
 	publicL, adminL net.Listener
 	shown           *certificate // nil: no TLS
 	adminToken      atomic.Value // a string; "": there is none
+	subscribeFirst  time.Duration
 	draining        atomic.Bool
 }
 
 // NewApp builds the app and opens its listeners, so that a taken port is known
 // before anything runs. The config must have passed check.
 func NewApp(cfg Config, parts Parts) (*App, error) {
-	a := &App{cfg: cfg, parts: parts, log: parts.Log}
+	a := &App{cfg: cfg, parts: parts, log: parts.Log, subscribeFirst: subscribeFirst}
 	streams, connections := descriptorBudget()
 	maxClients := cfg.MaxClients.T
 	if maxClients == auto {

@@ -85,7 +85,7 @@ func TestExampleSettingsFileIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := regexp.MustCompile(`(?m)^# (USERCAST_)`).ReplaceAllString(string(text), "$1")
+	all := regexp.MustCompile(`(?m)^# (USERCAST_[A-Z_]+=)`).ReplaceAllString(string(text), "$1")
 	c := parseServe(t, regexp.MustCompile(`(?m)^.*=/etc/usercast/.*\n`).ReplaceAllString(all, ""))
 	var k checker
 	c.Config.check(&k)

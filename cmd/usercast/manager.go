@@ -48,7 +48,7 @@ func (a *App) tellManager(ctx context.Context) {
 
 // awaitSubscription returns when the hub is ready, or after subscribeFirst.
 func (a *App) awaitSubscription(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, subscribeFirst)
+	ctx, cancel := context.WithTimeout(ctx, a.subscribeFirst)
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()

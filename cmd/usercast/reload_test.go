@@ -194,6 +194,9 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 }
 
 func TestHangUpBeforeRedisIsThere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a program")
+	}
 	server := redistest.Start(t)
 	server.Kill()
 	p := startProgram(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
@@ -210,6 +213,9 @@ func TestHangUpBeforeRedisIsThere(t *testing.T) {
 // Where nobody sends signals, as in Kubernetes, it looks by itself. Two secrets at once are
 // how one is replaced without a page that is refused.
 func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a program")
+	}
 	server := redistest.Start(t)
 	files := settingsDir{t, t.TempDir()}
 	files.write("usercast.env", "USERCAST_ALLOW_ORIGIN=https://old.example\n")
