@@ -98,3 +98,25 @@ func TestExampleSettingsFileIsRead(t *testing.T) {
 		t.Errorf("%+v", whole)
 	}
 }
+
+// A variable that no flag has is overlooked in an environment: the chart must not set one.
+func TestChartNamesSettingsThatThereAre(t *testing.T) {
+	chart, err := os.ReadFile("../../deploy/helm/usercast/templates/_helpers.tpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := regexp.MustCompile(`"(USERCAST_[A-Z_]+)"`).FindAllStringSubmatch(string(chart), -1)
+	settings := make(map[string]string)
+	for _, name := range names {
+		settings[name[1]] = "1"
+	}
+	delete(settings, "USERCAST_ENV_FILE") // which names a file, and is in none
+	if len(settings) < 20 {
+		t.Fatalf("the chart has only %d of them", len(settings))
+	}
+	var file strings.Builder
+	for name, value := range settings {
+		file.WriteString(name + "=" + value + "\n")
+	}
+	parseServe(t, file.String())
+}
