@@ -19,8 +19,9 @@ var arrows = map[string]struct {
 	"usercast/hub":                    {ours: []string{"usercast/internal/revoked"}},
 	"usercast/auth":                   {ours: []string{"usercast/internal/revoked"}, other: true},
 	"usercast/internal/histogram":     {},
+	"usercast/internal/advice":        {},
 	"usercast/internal/load":          {other: true},
-	"usercast/transport/redis":        {ours: []string{"usercast/internal/histogram"}, other: true},
+	"usercast/transport/redis":        {ours: []string{"usercast/internal/advice", "usercast/internal/histogram"}, other: true},
 	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked"}, other: true},
 	"usercast/internal/loopback":      {},
 	"usercast/internal/envfile":       {},
@@ -30,7 +31,7 @@ var arrows = map[string]struct {
 	"usercast/bench/plot":             {},
 	"usercast/bench/internal/process": {},
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/hub", "usercast/auth", "usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
 	}, other: true},
 }
 

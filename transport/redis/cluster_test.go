@@ -12,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
+	"usercast/internal/advice"
 	"usercast/internal/redistest"
 )
 
@@ -59,6 +60,11 @@ func TestClusterIsHeardOverOneConnection(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
+	found := inspect(t, redis, nil)
+	found.wantGood(t)
+	found.want(t, advice.OK, "redis-role", "a node of a cluster")
+	found.want(t, advice.OK, "redis-echo", "came back")
+	inspect(t, redis, ofStream).want(t, advice.Note, "redis-stream", "no entries")
 	h := start(t, redis, func(c *Config) { c.BackoffMax = 0 }) // default timings
 	h.awaitGeneration(t, 1)
 	for i := range 50 {
@@ -100,6 +106,7 @@ func TestClusterIsHeardOverOneConnection(t *testing.T) {
 	if s := h.conserved(t); s.Received != 157 || s.Generation != 3 {
 		t.Errorf("stats %+v", s)
 	}
+	inspect(t, redis, nil).want(t, advice.Warn, "redis-cluster", "see CLUSTER INFO")
 }
 
 func TestClusterIsProbedThroughAnotherNode(t *testing.T) {

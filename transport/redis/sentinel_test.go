@@ -44,6 +44,7 @@ func TestKilledPrimaryIsFollowed(t *testing.T) {
 	t.Parallel()
 	w := startWatched(t)
 	redis := parse(t, sentinelURL(w.sentinels...), ServerOptions{})
+	inspect(t, redis, nil).wantGood(t)
 	h := start(t, redis, func(c *Config) { c.BackoffMax = 0 }) // default timings
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, w.primary, "before")

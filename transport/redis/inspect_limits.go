@@ -1,0 +1,105 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// What Redis sets by itself.
+const usualHard, usualSoft, usualSeconds = 32 << 20, 8 << 20, 60
+
+// payloadsInBuffer is how many of the largest messages should have room in Redis's buffer for
+// a subscriber: it fills whenever the hub's machine is busy for a moment.
+const payloadsInBuffer = 8
+
+// bufferLimit is one class of client-output-buffer-limit; 0: none.
+type bufferLimit struct{ hard, soft, seconds int64 }
+
+func (b bufferLimit) String() string {
+	return fmt.Sprintf("%s %s %d", redisSize(b.hard), redisSize(b.soft), b.seconds)
+}
+
+// parseBufferLimit finds "class hard soft seconds" in what CONFIG GET answers.
+func parseBufferLimit(text, class string) (b bufferLimit, ok bool) {
+	fields := strings.Fields(text)
+	at := slices.Index(fields, class)
+	if at < 0 || at+4 > len(fields) {
+		return b, false
+	}
+	for n, v := range []*int64{&b.hard, &b.soft, &b.seconds} {
+		var err error
+		if *v, err = strconv.ParseInt(fields[at+1+n], 10, 64); err != nil {
+			return b, false
+		}
+	}
+	return b, true
+}
+
+// buffers tells whether Redis would cut a hub that is busy for a moment.
+func (i *inspector) buffers(ctx context.Context, cn *goredis.Conn) error {
+	const parameter = "client-output-buffer-limit"
+	largest := int64(i.MaxPayload)
+	wanted := bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
+	set := fmt.Sprintf("CONFIG SET %s \"pubsub %v\"", parameter, wanted)
+	settings, err := cn.ConfigGet(ctx, parameter).Result()
+	limit, known := parseBufferLimit(settings[parameter], "pubsub")
+	switch {
+	case err != nil && (!isReply(err) || goredis.IsAuthError(err)):
+		return err
+	case !known:
+		i.tell.Note("redis-buffer", fmt.Sprintf("look as an administrator: CONFIG GET %s should say pubsub %v or more", parameter, wanted),
+			"the limit at which Redis cuts a slow subscriber may not be read")
+	case limit.hard > 0 && limit.hard <= largest:
+		i.tell.Fail("redis-buffer", set, "%s pubsub %v: one message of --max-payload (%s) makes Redis cut the hub", parameter, limit, redisSize(largest))
+	case limit.hard > 0 && limit.hard < wanted.hard, limit.soft > 0 && limit.soft < wanted.soft:
+		i.tell.Warn("redis-buffer", set, "%s pubsub %v is little for messages of up to %s: Redis cuts a hub that is busy for a moment, and all pages hear of a gap", parameter, limit, redisSize(largest))
+	default:
+		i.tell.OK("redis-buffer", "%s pubsub %v has room for a busy moment", parameter, limit)
+	}
+	return nil
+}
+
+// manyPatterns is where matching them costs Redis a noticeable part of each PUBLISH.
+const manyPatterns = 1000
+
+// crowd tells of others' subscriptions: patterns, which cost Redis something on each PUBLISH, and
+// channels with something before our prefix.
+func (i *inspector) crowd(ctx context.Context, cn *goredis.Conn) error {
+	ignore := func(right, error) {} // without the right there is less to say
+	patterns, err := cn.PubSubNumPat(ctx).Result()
+	if err := optional(err, rightPubSub, ignore); err != nil {
+		return err
+	}
+	if patterns >= manyPatterns {
+		i.tell.Warn("redis-patterns", "let nobody PSUBSCRIBE for one user each: one hub has one pattern for all",
+			"%d patterns are subscribed to, and Redis tries each of them on every PUBLISH", patterns)
+	}
+	channels, err := cn.PubSubChannels(ctx, "?*"+pattern(i.ChannelPrefix)).Result()
+	if err := optional(err, rightPubSub, ignore); err != nil {
+		return err
+	}
+	for _, channel := range channels {
+		if before, _, _ := strings.Cut(channel, i.ChannelPrefix); before != "" && !strings.HasPrefix(channel, ownNames) {
+			i.tell.Note("redis-prefix", fmt.Sprintf("if the app publishes so, too: --channel-prefix '%s%s', or take the prefix out of its Redis settings", before, i.ChannelPrefix),
+				"somebody subscribes to %q: an app, like one on Laravel, that puts %q before all its channels? The hub would not hear it", channel, before)
+			break
+		}
+	}
+	return nil
+}
+
+// redisSize is a size as Redis's configuration has it.
+func redisSize(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return strconv.FormatInt(n>>20, 10) + "mb"
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return strconv.FormatInt(n>>10, 10) + "kb"
+	}
+	return strconv.FormatInt(n, 10)
+}
