@@ -93,6 +93,9 @@ var (
 	errDeserted = errors.New("nobody waits for the answer any more")
 )
 
+// ErrRedirected is the ErrUnauthorized of an app that leads whoever asks to a log-in page.
+var ErrRedirected = fmt.Errorf("%w: the app asks for a log-in", ErrUnauthorized)
+
 // NewForward makes an authenticator that asks nobody yet.
 func NewForward(cfg ForwardConfig) *Forward {
 	cfg.UserHeader = cmp.Or(cfg.UserHeader, UserHeader)
@@ -347,7 +350,7 @@ func (f *Forward) read(resp *http.Response) (Identity, error) {
 			f.cfg.Log.Warn("the app answers who is asking with a redirect, which counts as not logged in; let it answer 401",
 				slog.Int("status", code))
 		}
-		return Identity{}, fmt.Errorf("%w: the app asks for a log-in", ErrUnauthorized)
+		return Identity{}, ErrRedirected
 	default:
 		return Identity{}, fmt.Errorf("the app answered %d when asked who is there", code)
 	}
