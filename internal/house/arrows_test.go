@@ -20,6 +20,7 @@ var arrows = map[string]struct {
 	"usercast/auth":                   {ours: []string{"usercast/internal/revoked"}, other: true},
 	"usercast/internal/histogram":     {},
 	"usercast/internal/advice":        {},
+	"usercast/internal/check":         {ours: []string{"usercast/internal/advice", "usercast/internal/loopback"}},
 	"usercast/internal/load":          {other: true},
 	"usercast/transport/redis":        {ours: []string{"usercast/internal/advice", "usercast/internal/histogram"}, other: true},
 	"usercast/transport/sse":          {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked"}, other: true},

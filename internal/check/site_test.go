@@ -1,0 +1,157 @@
+package check_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/internal/advice"
+	"usercast/internal/certtest"
+	"usercast/internal/check"
+	"usercast/transport/admin"
+	"usercast/transport/sse"
+)
+
+// certificate is that of all proxies, for 127.0.0.1, and of the system's only authority. Those are
+// read once in a process's life.
+var certificate struct{ cert, key, both string }
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "usercast-check")
+	if err != nil {
+		panic(err)
+	}
+	certificate.cert, certificate.key, certificate.both = dir+"/cert.pem", dir+"/key.pem", dir+"/both.pem"
+	os.Setenv("SSL_CERT_FILE", certificate.cert)
+	code := m.Run()
+	os.RemoveAll(dir)
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+var certified sync.Once
+
+// writeCertificate makes the files of certificate, once. Each test that speaks TLS calls it
+// first.
+func writeCertificate(t *testing.T) {
+	t.Helper()
+	certified.Do(func() {
+		pair := certtest.New(t, "proxy")
+		for file, content := range map[string][]byte{
+			certificate.cert: pair.Cert, certificate.key: pair.Key, certificate.both: slices.Concat(pair.Cert, pair.Key),
+		} {
+			if err := os.WriteFile(file, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// A site is a hub without Redis, at /events of addr.
+type site struct {
+	hub  *hub.Hub
+	addr string
+	ping time.Duration
+}
+
+func newSite(t *testing.T, ping time.Duration) *site {
+	t.Helper()
+	s := &site{ping: ping}
+	s.hub = hub.New(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
+	handler := sse.New(sse.Config{Hub: s.hub, Authenticate: auth.Insecure, PingInterval: ping})
+	app := admin.NewEcho()
+	app.Any("/events", handler.Echo)
+	admin.MountHealth(app, func() admin.Status { return admin.Status{Ready: true} }, false)
+	server := httptest.NewServer(app)
+	s.addr = server.Listener.Addr().String()
+	t.Cleanup(func() {
+		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Close()
+		handler.Wait()
+		server.Close()
+	})
+	return s
+}
+
+// look may be called from any goroutine. It returns what is said of user 42's stream at a URL.
+func (s *site) look(t *testing.T, rawURL string, change func(*check.URL)) findings {
+	t.Helper()
+	target, err := url.Parse(rawURL)
+	if err != nil {
+		t.Error(err)
+		return nil
+	}
+	u := check.URL{
+		URL: target, Header: http.Header{}, Path: "/events", PingInterval: s.ping, LogIn: "log in", Timeout: 10 * time.Second,
+		// As long as it takes for a ping to come.
+		Watch: s.ping + 200*time.Millisecond,
+		Publish: func(_ context.Context, topic, payload string) (int64, error) {
+			s.hub.Publish("42", topic, payload)
+			return 1, nil
+		},
+	}
+	if change != nil {
+		change(&u)
+	}
+	var found findings
+	u.Run(context.Background(), func(f advice.Finding) { found = append(found, f) })
+	t.Logf("%s: %v", rawURL, found)
+	return found
+}
+
+type findings []advice.Finding
+
+func (f findings) String() string {
+	var b strings.Builder
+	for _, one := range f {
+		fmt.Fprintf(&b, "\n  %-4s %s: %s", one.Level, one.Name, one.What)
+		if one.Do != "" {
+			fmt.Fprintf(&b, "\n       → %s", one.Do)
+		}
+	}
+	return b.String()
+}
+
+// want wants one finding of that level and name, with a text in what it says or advises. No
+// other may be worse than a note.
+func (f findings) want(t *testing.T, level advice.Level, name, text string) {
+	t.Helper()
+	there := false
+	for _, one := range f {
+		if one.Level == level && one.Name == name && strings.Contains(one.What+one.Do, text) {
+			there = true
+			if one.Level >= advice.Warn && one.Do == "" {
+				t.Errorf("%s: nothing to do", one.Name)
+			}
+		} else if one.Level > advice.Note {
+			t.Errorf("unwanted: %v", findings{one})
+		}
+	}
+	if !there {
+		t.Errorf("no %s %s with %q in it", level, name, text)
+	}
+}
+
+// wantGood wants nothing to do, events that were seen to arrive, and pings.
+func (f findings) wantGood(t *testing.T) {
+	t.Helper()
+	f.want(t, advice.OK, "url-events", "")
+	f.want(t, advice.OK, "url-quiet", "pings came through")
+}
