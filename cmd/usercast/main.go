@@ -19,6 +19,7 @@ type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub beside an app and its Redis."`
 	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for trying it out on this machine."`
 	Publish publishCmd `cmd:"" help:"Publish one message to a user, or to everybody."`
+	Check   checkCmd   `cmd:"" help:"Look at configuration, Redis and the way through the proxy, and say what to change."`
 	Bench   benchCmd   `cmd:"" help:"Open many streams, publish, and say what arrived, how late, and what it cost the hub."`
 	Health  healthCmd  `cmd:"" help:"Ask a running hub whether it is ready; for images without a shell."`
 	Version versionCmd `cmd:"" help:"Say which version this is."`
@@ -78,7 +79,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 // parse reads the command line, the environment, and the file that --env-file names.
 func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context, error) {
 	settings := new(envFile)
-	cli.Serve.settings = settings
+	cli.Serve.settings, cli.Check.settings = settings, settings
 	parser, err := kong.New(cli, append(options,
 		kong.Name("usercast"),
 		kong.Description("Pushes what an app publishes to Redis to each user's open browsers, over one Redis subscription."),

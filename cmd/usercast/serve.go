@@ -7,9 +7,11 @@ import (
 	"sync"
 
 	"usercast/internal/systemd"
+	"usercast/transport/redis"
 )
 
-type serveCmd struct {
+// hubConfig is what a hub is started with: serve starts one, check looks at it.
+type hubConfig struct {
 	Config
 	redisConfig
 
@@ -22,22 +24,30 @@ type serveCmd struct {
 	ReloadEvery duration `default:"0" placeholder:"DURATION" help:"How often to look whether a file has changed that SIGHUP would read anew; 0: only then (${default})."`
 }
 
-func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
-	hangUp, stopHangUps := hangUps() // first: until then SIGHUP ends the process
-	defer stopHangUps()
-	var k checker
+// check adds everything that is wrong with c, and returns the Redis that could be read.
+func (c *hubConfig) check(k *checker) []*redis.Server {
 	if !k.read("env-file", c.settings.err) {
-		return k.err() // what it was to say is missing everywhere
+		return nil // what it was to say is missing everywhere
 	}
-	c.Config.check(&k)
-	servers := c.servers(&k)
+	c.Config.check(k)
+	servers := c.servers(k)
 	if c.Feed == feedStream && len(c.Redis) > 1 {
 		k.wrong("redis", "give one with --feed stream: a stream is in one place")
 	}
 	k.notNegative("drain-delay", c.DrainDelay)
 	k.notNegative("drain", c.Drain)
 	k.notNegative("reload-every", c.ReloadEvery)
-	c.authConfig.check(&k, c.Listen)
+	c.authConfig.check(k, c.Listen)
+	return servers
+}
+
+type serveCmd struct{ hubConfig }
+
+func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
+	hangUp, stopHangUps := hangUps() // first: until then SIGHUP ends the process
+	defer stopHangUps()
+	var k checker
+	servers := c.check(&k)
 	if err := k.err(); err != nil {
 		return err
 	}

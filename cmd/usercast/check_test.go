@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"usercast/internal/proxytest"
+	"usercast/internal/redistest"
+)
+
+// runCheck runs the command and returns what it wrote, and its exit code.
+func runCheck(t *testing.T, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(append([]string{"check"}, args...), strings.NewReader(""), &out, &errs)
+	return out.String(), errs.String(), code
+}
+
+// anywhere are flags of a hub whose listeners are not looked at.
+func anywhere(redisURL string, flags ...string) []string {
+	return append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", redisURL}, flags...)
+}
+
+func TestCheckExitCodes(t *testing.T) {
+	server := redistest.Start(t)
+	for _, c := range []struct {
+		code    int
+		out, on string // what must be in stdout, and in stderr
+		args    []string
+	}{
+		{0, "0 to mend", "", anywhere(server.URL(), "--auth", "insecure")},
+		{1, "there is no default", "check: 1 thing must be mended", anywhere(server.URL())},
+		{1, "--ping-interval: must be from", "check: 2 things", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
+		{1, "is redis running", "must be mended", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
+		{2, "", "--watch: must not be negative\nusercast: --timeout: \"3\" is not a duration", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
+		{2, "", "--url: is needed with --header", anywhere(server.URL(), "--user", "42")},
+		{2, "", "--user: nobody can log in", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
+		{2, "", "--header: a header is given as", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
+		{2, "", "unknown flag --nonsense", []string{"--nonsense"}},
+	} {
+		stdout, stderr, code := runCheck(t, c.args...)
+		if code != c.code || !strings.Contains(stdout, c.out) || !strings.Contains(stderr, c.on) || code == 2 && stdout != "" {
+			t.Errorf("check %v: exit code %d, want %d\n%s\n%s", c.args, code, c.code, stdout, stderr)
+		}
+	}
+}
+
+// Each risk is named; a plain configuration has none.
+func TestCheckNamesRisks(t *testing.T) {
+	const nowhere = "redis://127.0.0.1:1" // what is said of it does not matter here
+	secret := secretFile(t, "short")
+	long := secretFile(t, strings.Repeat("long-", 8))
+	names := func(env string, flags ...string) []string {
+		name, value, _ := strings.Cut(env, "=")
+		if name != "" {
+			t.Setenv(name, value)
+			defer os.Unsetenv(name)
+		}
+		stdout, _, _ := runCheck(t, append(anywhere(nowhere, flags...), "--json")...)
+		var report struct {
+			Parts []struct {
+				Findings []struct{ Name, Level string }
+			}
+		}
+		if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+			t.Fatalf("%v in %s", err, stdout)
+		}
+		var found []string
+		for _, f := range report.Parts[0].Findings {
+			if f.Level != "ok" {
+				found = append(found, f.Level+" "+f.Name)
+			}
+		}
+		return found
+	}
+	jwt := []string{"--auth", "jwt", "--jwt-secret-file", long}
+	with := func(flags ...string) []string { return slices.Concat(jwt, flags) }
+	for _, c := range []struct {
+		want  string
+		env   string
+		flags []string
+	}{
+		{"", "", jwt},
+		{"", "USERCAST_SERVICE_HOST=10.0.0.1", jwt}, // of Kubernetes
+		{"", "USERCAST_PORT_8080_TCP_ADDR=10.0.0.1", jwt},
+		{"warn config-variable", "USERCAST_PING_INTERVALL=5s", jwt},
+		{"warn config-insecure", "", []string{"--auth", "insecure"}},
+		{"note config-unused", "", with("--auth-cache", "1s")},
+		{"note config-unused", "", with("--auth-insecure-anywhere")},
+		{"warn config-jwt-claim", "", with("--jwt-claim", "exp")},
+		{"warn config-jwt-secret", "", []string{"--auth", "jwt", "--jwt-secret-file", secret}},
+		{"note config-jwt-query", "", with("--jwt-query")},
+		{"warn config-path", "", with("--path", "/a/../b")},
+		{"warn config-ping-interval", "", with("--ping-interval", "1m")},
+		{"warn config-max-age", "", with("--max-age", "5s")},
+		{"note config-drain", "", with("--drain", "1m")},
+		{"note config-history", "", with("--history-age", "0")},
+		{"warn config-queue", "", with("--max-payload", "2MiB")},
+		{"warn config-descriptors", "", with("--max-clients", "100000000")},
+		{"warn config-memory", "", with("--history-bytes", "900GiB")},
+		{"note config-admin", "", with("--admin-listen", "0.0.0.0:0")},
+		{"fail config-trusted-proxy", "", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/0"}},
+		{"warn config-trusted-proxy", "", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/1", "--listen", "0.0.0.0:0"}},
+	} {
+		found := names(c.env, c.flags...)
+		if c.want == "" && len(found) > 0 || c.want != "" && !slices.Contains(found, c.want) {
+			t.Errorf("%s %v: found %v, want %s", c.env, c.flags, found, c.want)
+		}
+	}
+}
+
+// What stands at the hub's own addresses is told apart, and the app is asked.
+func TestCheckBesideAHub(t *testing.T) {
+	server := redistest.Start(t)
+	app := startSessionApp(t)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	h := startHub(t, server, "--auth", "forward", "--forward-url", app.URL, "--ping-interval", "50ms")
+	flags := []string{"--redis", server.URL(), "--auth", "forward", "--listen", h.PublicAddr(), "--ping-interval", "50ms", "--watch", "100ms"}
+	here := append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", app.URL)
+
+	t.Setenv("USERCAST_HEADER", "Cookie: session=42; secret=secret-cookie")
+	stdout, stderr, code := runCheck(t, append(here, "--url", "http://"+h.PublicAddr()+"/events?token=secret-token")...)
+	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "says no to who is not logged in", "3 events", "pings came through", "0 to mend, 0 warnings"} {
+		if !strings.Contains(stdout, want) {
+			t.Errorf("no %q in\n%s", want, stdout)
+		}
+	}
+	if code != 0 || strings.Contains(stdout+stderr, "secret") {
+		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
+	}
+	os.Unsetenv("USERCAST_HEADER")
+
+	for want, args := range map[string][]string{
+		"the port is taken":          append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
+		"it would ask itself":        append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", "http://"+h.PublicAddr()+"/session"),
+		"does not say who is asking": append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", other.URL),
+		"401 Unauthorized":           append(here, "--url", "http://"+h.PublicAddr()+"/events"),
+	} {
+		if stdout, _, code := runCheck(t, args...); code != 1 || !strings.Contains(stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
+		}
+	}
+	app.status.Store(http.StatusFound)
+	if stdout, _, _ := runCheck(t, here...); !strings.Contains(stdout, "answers with a redirect") {
+		t.Errorf("a redirect:\n%s", stdout)
+	}
+}
+
+// changing is what differs between two runs.
+var changing = regexp.MustCompile(`\b[0-9][0-9.]*(µs|ms|s|:[0-9]+)?\b( ms)?`)
+
+func TestCheckPrintsWhatItsPageShows(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a proxy")
+	}
+	page, err := os.ReadFile("../../docs/check.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(page), "\n```\n")
+	server := redistest.Start(t)
+	server.Do("acl", "setuser", "hub", "on", ">secret", "resetkeys", "resetchannels", "&user-*", "&usercast:user-probe:*", "-@all",
+		"+psubscribe", "+subscribe", "+publish", "+ping", "+info", "+client|setname")
+	h := startHub(t, server, "--ping-interval", "100ms")
+	flags := []string{"--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--redis", "redis://hub:secret@" + server.Addr(), "--auth", "insecure",
+		"--timeout", "500ms", "--ping-interval", "100ms", "--watch", "500ms"}
+	location := func(more string) string {
+		return proxytest.Nginx(t, "server { listen "+proxytest.Listen+"; location / { proxy_pass http://"+h.PublicAddr()+"; proxy_set_header Host $http_host; "+more+" } }")
+	}
+	for i, proxy := range []string{location("proxy_ignore_headers X-Accel-Buffering;"), location("")} {
+		stdout, _, _ := runCheck(t, append(flags, "--url", "http://"+proxy+"/events?user=42")...)
+		want := blocks[2*i+1]
+		if i == 1 {
+			_, stdout, _ = strings.Cut(stdout, "\n\nurl ")
+			stdout, _, _ = strings.Cut("url "+stdout, "\n\n")
+		}
+		got, want := changing.ReplaceAllString(strings.TrimSpace(stdout), "…"), changing.ReplaceAllString(strings.TrimSpace(want), "…")
+		if got != want {
+			t.Errorf("it prints\n%s\nand docs/check.md has\n%s", got, want)
+		}
+	}
+}

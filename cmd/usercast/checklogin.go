@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+
+	"usercast/auth"
+	"usercast/internal/advice"
+)
+
+// asksOthers reports whether --auth needs somebody else who answers.
+func (c *checkCmd) asksOthers() bool {
+	return c.Auth == authForward && c.forwardURL != nil || c.Auth == authJWT && c.JWTJWKSURL != ""
+}
+
+// ask lets the hub's own authenticator look at a request.
+func (c *checkCmd) ask(ctx context.Context, r *http.Request) (auth.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout.T)
+	defer cancel()
+	door, err := c.open(slog.New(slog.DiscardHandler)) // all that matters of the log comes back as an error, too
+	if err != nil {
+		return auth.Identity{}, err
+	}
+	defer door.close()
+	return door.authenticate(r.WithContext(ctx))
+}
+
+// strangers asks for somebody who is not logged in.
+func (c *checkCmd) strangers(ctx context.Context, tell advice.Tell) {
+	if c.Auth == authJWT {
+		c.strangeToken(ctx, tell)
+		return
+	}
+	where := (&url.URL{Scheme: c.forwardURL.Scheme, Host: c.forwardURL.Host, Path: c.forwardURL.Path}).String()
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: c.Path}, Host: c.forwardURL.Host, Header: http.Header{}}
+	who, err := c.ask(ctx, r)
+	switch {
+	case err == nil:
+		tell.Fail("login-everybody", "let the app answer 401 to whoever is not logged in", "%s says that a request without any cookie is user %q: everybody would read this user's messages", where, who.User)
+	case errors.Is(err, auth.ErrRedirected):
+		tell.Warn("login-redirect", "let the app answer 401 to this request, which asks for JSON", "%s answers with a redirect to whoever is not logged in: it counts as 401, and as a mistake; an app that forces HTTPS does so to everybody", where)
+	case errors.Is(err, auth.ErrUnauthorized), errors.Is(err, auth.ErrForbidden):
+		tell.OK("login-app", "%s answers, and says no to who is not logged in", where)
+	default:
+		tell.Fail("login-app", "is the app running, and its session check at this address? Until then browsers are told to come back later", "%s does not say who is asking: %v", where, err)
+	}
+}
+
+// strangeToken asks with a token whose key nobody has: it makes the hub fetch those that there
+// are.
+func (c *checkCmd) strangeToken(ctx context.Context, tell advice.Tell) {
+	part := base64.RawURLEncoding.EncodeToString
+	token := part([]byte(`{"alg":"RS256","kid":"usercast-check"}`)) + "." + part([]byte(`{}`)) + "." + part([]byte{0})
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: c.Path}, Header: http.Header{"Authorization": {"Bearer " + token}}}
+	if _, err := c.ask(ctx, r); errors.Is(err, auth.ErrUnauthorized) {
+		tell.OK("login-keys", "the key set of --jwt-jwks-url can be fetched")
+	} else {
+		tell.Fail("login-keys", "is the login service running, and at this address? Until then browsers are told to come back later", "--jwt-jwks-url: %v", err)
+	}
+}
+
+// whose is the user of the stream: as told, or as the hub itself finds out; none when nobody
+// knows.
+func (c *checkCmd) whose(ctx context.Context, tell advice.Tell, target *url.URL, header http.Header) auth.Identity {
+	if c.User != "" {
+		return auth.Identity{User: c.User}
+	}
+	unknown := func(why string) auth.Identity {
+		tell.Note("url-user", "--user <id>", "%s: no events are published to see when they arrive", why)
+		return auth.Identity{}
+	}
+	switch c.Auth {
+	case authHeader:
+		return unknown("only the proxy knows whose stream this is")
+	case authJWT, authForward, authInsecure:
+	default:
+		return unknown("without --auth nobody knows whose stream this is")
+	}
+	who, err := c.ask(ctx, &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header})
+	if err == nil {
+		err = auth.CheckUser(who.User, c.BroadcastUser)
+	}
+	if err != nil {
+		return unknown("whose stream this is could not be found out (" + err.Error() + ")")
+	}
+	return who
+}
+
+// logIn is how to get in with each mode.
+func (c *checkCmd) logIn() string {
+	const copied = " of a user to try with, as a browser that is logged in sends it (developer tools, network)"
+	switch c.Auth {
+	case authInsecure:
+		return "--url …?user=<id>"
+	case authJWT:
+		return "--header 'Cookie: " + c.JWTCookie + "=…'" + copied
+	}
+	return "--header 'Cookie: …'" + copied
+}
