@@ -105,7 +105,11 @@ func (c *checkCmd) stream(ctx context.Context, tell advice.Tell, target *url.URL
 		Watch: c.Watch.T, Timeout: c.Timeout.T, LogIn: c.logIn(),
 	}
 	who := c.whose(ctx, tell, target, header)
-	if who.User == "" || len(servers) == 0 {
+	if who.User == "" {
+		return u
+	}
+	u.Streams = func(ctx context.Context) (int, error) { return c.streamsOf(ctx, who.User) }
+	if len(servers) == 0 {
 		return u
 	}
 	u.Publish = func(ctx context.Context, topic, payload string) (int64, error) {

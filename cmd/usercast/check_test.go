@@ -129,7 +129,7 @@ func TestCheckBesideAHub(t *testing.T) {
 
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42; secret=secret-cookie")
 	stdout, stderr, code := runCheck(t, append(here, "--url", "http://"+h.PublicAddr()+"/events?token=secret-token")...)
-	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "says no to who is not logged in", "3 events", "pings came through", "0 to mend, 0 warnings"} {
+	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "says no to who is not logged in", "3 events", "pings came through", "that the stream was closed", "0 to mend, 0 warnings"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
 		}

@@ -3,13 +3,16 @@ package main
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
+	"time"
 
 	"usercast/auth"
 	"usercast/internal/advice"
+	"usercast/transport/admin"
 )
 
 // asksOthers reports whether --auth needs somebody else who answers.
@@ -88,6 +91,33 @@ func (c *checkCmd) whose(ctx context.Context, tell advice.Tell, target *url.URL,
 		return unknown("whose stream this is could not be found out (" + err.Error() + ")")
 	}
 	return who
+}
+
+// streamsOf asks the admin listener of the hub how many streams a user has there.
+func (c *checkCmd) streamsOf(ctx context.Context, user string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(c.AdminListen)+"/api/users/"+url.PathEscape(user), nil)
+	if err != nil {
+		return 0, err
+	}
+	if c.AdminTokenFile != "" {
+		token, err := readSecret(c.AdminTokenFile)
+		if err != nil {
+			return 0, err
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	answer, err := asker.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer answer.Body.Close()
+	var here struct{ Streams []admin.Stream }
+	if err := json.NewDecoder(answer.Body).Decode(&here); err != nil || answer.StatusCode != http.StatusOK {
+		return 0, errors.New("the admin listener does not say")
+	}
+	return len(here.Streams), nil
 }
 
 // logIn is how to get in with each mode.

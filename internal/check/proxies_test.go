@@ -53,7 +53,7 @@ backend usercast
 	}
 }
 
-const patientHAProxy = "timeout client 60s\ntimeout server 60s\n"
+const patientHAProxy = "timeout client 60s\ntimeout server 60s\noption abortonclose\n"
 
 // Right and wrong settings of real proxies, and what is said of them.
 func TestProxies(t *testing.T) {
@@ -95,8 +95,9 @@ func TestProxies(t *testing.T) {
 		"haproxy, right":           {haproxy(patientHAProxy, ""), often, good},
 		"haproxy, buffers request": {haproxy(patientHAProxy+"option http-buffer-request\n", ""), often, good},                             // which has no body
 		"haproxy, compression":     {haproxy(patientHAProxy, "compression algo gzip\ncompression type text/event-stream\n"), often, good}, // heeds no-transform
+		"haproxy, no abortonclose": {haproxy("timeout client 60s\ntimeout server 60s\n", ""), rarely, says(advice.Warn, "url-leave", "option abortonclose")},
 		"haproxy, server timeout":  {haproxy("timeout client 60s\ntimeout server 1s\n", ""), rarely, says(advice.Fail, "url-idle-cut", "timeout server")},
-		"haproxy, client timeout":  {haproxy("timeout client 1s\ntimeout server 60s\n", ""), often, good}, // alone it cuts nothing
+		"haproxy, client timeout":  {haproxy("timeout client 1s\ntimeout server 60s\noption abortonclose\n", ""), often, good}, // alone it cuts nothing
 	}
 	for name, c := range cases {
 		site := newSite(t, c.ping)

@@ -62,8 +62,9 @@ func (u URL) Lasts() time.Duration {
 	return (staggered-1)*apart + u.watchFor()
 }
 
-// quiet looks whether pings come, and whether something cuts the stream.
-func (x *examination) quiet(ctx context.Context, s *stream) {
+// quiet looks whether pings come, and whether something cuts the stream; it reports whether that
+// is open still.
+func (x *examination) quiet(ctx context.Context, s *stream) bool {
 	d := x.watchFor()
 	found := x.watch(ctx, s, d)
 	switch {
@@ -75,18 +76,19 @@ func (x *examination) quiet(ctx context.Context, s *stream) {
 	case x.Publish != nil && x.came == 0 && found.pings > 0:
 		x.tell.Fail("url-deaf", "is --user the one whose stream it is, and are --redis, --feed and --channel-prefix those of the hub behind this URL?", "pings come through, and none of the published events did")
 	case found.pings > 0:
-		x.tell.OK("url-quiet", "it stayed open for %v without events, and pings came through", round(found.watched).Round(100*time.Millisecond))
+		x.tell.OK("url-quiet", "it stayed open for %v without events, and pings came through", tenth(found.watched))
 	case found.watched < x.PingInterval+slack:
 		if x.Publish != nil && x.came == 0 {
 			x.tell.Fail("url-deaf", "watch for longer, --watch, to tell the causes apart: another user, another Redis, or "+unbuffer, "none of the published events came")
-			return
+			break
 		}
-		x.tell.Note("url-quiet", "--watch "+(x.PingInterval+slack).String(), "it stayed open for %v without events; no ping was due yet", round(found.watched))
+		x.tell.Note("url-quiet", "--watch "+(x.PingInterval+slack).String(), "it stayed open for %v without events; no ping was due yet", tenth(found.watched))
 	case x.came > 0:
-		x.tell.Fail("url-ping", "give check the --ping-interval of the hub behind this URL; if it is the same, something on the way swallows what is small: "+unbuffer, "events come through at once, and no ping within %v", round(found.watched))
+		x.tell.Fail("url-ping", "give check the --ping-interval of the hub behind this URL; if it is the same, something on the way swallows what is small: "+unbuffer, "events come through at once, and no ping within %v", tenth(found.watched))
 	default:
-		x.tell.Fail("url-buffered", unbuffer, "held back: neither an event nor a ping came within %v", round(found.watched))
+		x.tell.Fail("url-buffered", unbuffer, "held back: neither an event nor a ping came within %v", tenth(found.watched))
 	}
+	return ctx.Err() == nil && !found.cut
 }
 
 // cut says what ended a stream that the hub did not end. Where silence and age differ enough a

@@ -107,6 +107,9 @@ func (s *site) look(t *testing.T, rawURL string, change func(*check.URL)) findin
 			return 1, nil
 		},
 	}
+	if s.hub != nil {
+		u.Streams = func(context.Context) (int, error) { return len(s.hub.ClientsOf("42")), nil }
+	}
 	if change != nil {
 		change(&u)
 	}
@@ -154,4 +157,5 @@ func (f findings) wantGood(t *testing.T) {
 	t.Helper()
 	f.want(t, advice.OK, "url-events", "")
 	f.want(t, advice.OK, "url-quiet", "pings came through")
+	f.want(t, advice.OK, "url-leave", "")
 }

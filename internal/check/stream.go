@@ -88,7 +88,7 @@ func (s *stream) wait(until time.Time) (b block, there, ended bool) {
 	}
 }
 
-// close hangs up, and returns when nobody reads any more.
+// close hangs up, and returns when nobody reads any more. More than once does no harm.
 func (s *stream) close() {
 	s.cancel()
 	_ = s.resp.Body.Close()

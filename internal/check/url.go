@@ -10,7 +10,7 @@ import (
 	"usercast/internal/advice"
 )
 
-// URL is a stream to look at. All fields but Header, Publish and Watch are required.
+// URL is a stream to look at. All fields but Header, Watch, Publish and Streams are required.
 type URL struct {
 	URL    *url.URL
 	Header http.Header // what a browser would send by itself, its cookies for one
@@ -26,12 +26,16 @@ type URL struct {
 	// Publish sends a message to the user whose stream it is, and says how many
 	// subscribers Redis had for it; -1: unknown. Nil: that user is not known.
 	Publish func(ctx context.Context, topic, payload string) (heard int64, err error)
+
+	// Streams is how many streams that user has at a hub that can be asked. Nil: none can.
+	Streams func(ctx context.Context) (int, error)
 }
 
 // Run tells all that it finds, and returns when nothing of it runs any more.
 func (u URL) Run(ctx context.Context, tell advice.Tell) {
 	x := &examination{URL: u, tell: tell, token: rand.Text(), client: newClient()}
 	defer x.client.CloseIdleConnections()
+	before := x.places(ctx)
 	s := x.open(ctx)
 	if s == nil {
 		return
@@ -40,7 +44,9 @@ func (u URL) Run(ctx context.Context, tell advice.Tell) {
 	if x.head(s) && x.opening(ctx, s) {
 		x.headers(s)
 		x.events(ctx, s)
-		x.quiet(ctx, s)
+		if x.quiet(ctx, s) {
+			x.leave(ctx, s, before)
+		}
 	}
 }
 
