@@ -26,7 +26,7 @@ import (
 type checkCmd struct {
 	hubConfig
 
-	URL     string   `placeholder:"URL" help:"The stream as browsers reach it, through your own proxy, e.g. https://app.example/events; none: that part is left out."`
+	URL     string   `placeholder:"URL" help:"The stream as browsers reach it, through your own proxy, e.g. https://app.example/events; three small messages go to that user. None: that part is left out."`
 	Header  []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent to --url, e.g. 'Cookie: session=…' of a user to try with; repeatable."`
 	User    string   `placeholder:"USER" help:"Whose stream --url is; by default what --auth finds out."`
 	Watch   duration `default:"0" placeholder:"DURATION" help:"How long to look at the quiet stream; 0: a little over --ping-interval (${default})."`
@@ -55,7 +55,8 @@ func (c *checkCmd) Run(ctx context.Context, kctx *kong.Context, args commandLine
 		r.part("url").Note("url-absent", "--url https://app.example/events", "the way through the proxy was not looked at")
 	} else if ctx.Err() == nil {
 		tell := r.part("url " + check.Shown(target))
-		u := c.stream(ctx, tell, target, header, servers)
+		u, hangUp := c.stream(ctx, tell, target, header, servers)
+		defer hangUp()
 		if term.IsTerminal(int(os.Stderr.Fd())) {
 			fmt.Fprintf(os.Stderr, "  …     looking at it for some %v\n", (u.Lasts() + time.Second).Round(time.Second))
 		}
@@ -98,25 +99,25 @@ func (c *checkCmd) inspection(server *redis.Server) redis.Inspection {
 	return i
 }
 
-// stream is what to look at behind the URL. Events go to the first Redis: every hub hears all.
-func (c *checkCmd) stream(ctx context.Context, tell advice.Tell, target *url.URL, header http.Header, servers []*redis.Server) check.URL {
-	u := check.URL{
+// stream is what to look at behind the URL, and what to call when that is done. Events go to
+// the first Redis: every hub hears all.
+func (c *checkCmd) stream(ctx context.Context, tell advice.Tell, target *url.URL, header http.Header, servers []*redis.Server) (u check.URL, hangUp func()) {
+	u = check.URL{
 		URL: target, Header: header, Path: c.Path, PingInterval: c.PingInterval.T,
 		Watch: c.Watch.T, Timeout: c.Timeout.T, LogIn: c.logIn(),
 	}
 	who := c.whose(ctx, tell, target, header)
 	if who.User == "" {
-		return u
+		return u, func() {}
 	}
 	u.Streams = func(ctx context.Context) (int, error) { return c.streamsOf(ctx, who.User) }
 	if len(servers) == 0 {
-		return u
+		return u, func() {}
 	}
+	commands := redis.NewCommands(servers[0])
 	u.Publish = func(ctx context.Context, topic, payload string) (int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		commands := redis.NewCommands(servers[0])
-		defer commands.Close()
 		if len(who.Topics) > 0 && !slices.Contains(who.Topics, topic) {
 			topic = who.Topics[0] // another would not be let through
 		}
@@ -130,7 +131,7 @@ func (c *checkCmd) stream(ctx context.Context, tell advice.Tell, target *url.URL
 		}
 		return commands.Publish(ctx, channel, payload)
 	}
-	return u
+	return u, commands.Close
 }
 
 const headerSeen = "a header on the command line can be read by everybody on this machine; give it as USERCAST_HEADER in the environment"

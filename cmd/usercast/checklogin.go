@@ -90,6 +90,9 @@ func (c *checkCmd) whose(ctx context.Context, tell advice.Tell, target *url.URL,
 	if err != nil {
 		return unknown("whose stream this is could not be found out (" + err.Error() + ")")
 	}
+	if who.Topics != nil && len(who.Topics) == 0 {
+		return unknown("this user may see no topic at all")
+	}
 	return who
 }
 
