@@ -72,6 +72,7 @@ type Hub struct {
 	spread  *spread   // the gap under way, if any
 	another bool      // gap since that began
 	shedAt  time.Time // when shed last ended somebody
+	taps    []*Tap    // mostly none
 
 	// Broadcasts that some clients have yet to be handed: see broadcast.
 	broadcasts uint64       // how many there ever were
@@ -203,7 +204,11 @@ func (h *Hub) next(e Entry) Entry {
 func (h *Hub) add(name string, e Entry) (n int) {
 	at := e.ID.point()
 	h.overtake(at, false)
-	if name == h.cfg.BroadcastUser && name != "" {
+	toAll := name == h.cfg.BroadcastUser && name != ""
+	if len(h.taps) > 0 {
+		h.tell(name, toAll, e)
+	}
+	if toAll {
 		if e.Gap != 0 {
 			h.handAll(&e, false)
 		} else {
@@ -237,6 +242,7 @@ func (h *Hub) owner(name string) *user {
 func (h *Hub) addForAll(e Entry) {
 	at := e.ID.point()
 	h.overtake(at, true)
+	h.tell("", true, e)
 	h.handAll(&e, true)
 	h.keep(&h.everybody, at, &e, true)
 	h.pos = at

@@ -89,7 +89,9 @@ func (h *Hub) Reset(newest ID) {
 	for _, c := range h.clients {
 		h.resetFor(c)
 	}
-	h.handAll(&Entry{ID: newest, Gap: GapFeedReset}, true)
+	e := Entry{ID: newest, Gap: GapFeedReset}
+	h.tell("", true, e)
+	h.handAll(&e, true)
 }
 
 // resetFor makes what a client has yet to be replayed a gap.

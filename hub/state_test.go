@@ -1,0 +1,50 @@
+package hub_test
+
+import (
+	"testing"
+
+	"usercast/hub"
+)
+
+// At each step of a stream's life, its last id is one from which it would be complete.
+func TestStateTellsTheQueueAndTheLastID(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*", HistoryPerUser: 10, HistoryAge: 1e9, HistoryBytes: 1 << 20})
+	l := listen(t, h, hub.Options{User: "42"})
+	want := func(frames, bytes int, seq uint64) {
+		t.Helper()
+		if s := l.State(); s.QueuedFrames != frames || s.QueuedBytes != bytes || s.LastID.Seq != seq {
+			t.Errorf("%+v, want %d frames, %d bytes, id %d", s, frames, bytes, seq)
+		}
+	}
+	want(0, 0, 0)
+	h.Publish("7", "", "not for it") // 1
+	want(0, 0, 1)
+	h.Publish("42", "", "one") // 2
+	h.Publish("42", "", "two") // 3
+	want(2, 6, 1)
+	frames, _ := l.Take(nil)
+	want(0, 6, 3)
+	h.Publish("*", "", "three") // 4
+	want(1, 11, 3)
+	l.Settle(frames, 2)
+	want(1, 5, 3)
+	l.drain()
+	want(0, 0, 4)
+
+	// One that comes back has what it had, until it is replayed.
+	back := register(t, h, hub.Options{User: "42", Resume: l.State().LastID.String()})
+	if s := back.State(); s.LastID.Seq != 4 {
+		t.Errorf("at the newest entry: %+v", s)
+	}
+	behind := register(t, h, hub.Options{User: "42", Resume: frames[0].ID.String()})
+	if s := behind.State(); s.LastID.Seq != 2 {
+		t.Errorf("before its replay: %+v", s)
+	}
+	wantFrames(t, behind, "two", "three")
+	if s := behind.State(); s.LastID.Seq != 4 {
+		t.Errorf("after its replay: %+v", s)
+	}
+	l.End(hub.ErrClosed)
+	h.Publish("42", "", "later")
+	want(0, 0, 4)
+}

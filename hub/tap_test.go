@@ -1,0 +1,169 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"usercast/hub"
+)
+
+// heard takes all that a tap holds, as "topic/payload", with "all " before what is for
+// everybody, "gap reason", and what was skipped.
+func heard(t testing.TB, tap *hub.Tap) string {
+	t.Helper()
+	entries, skipped := tap.Take()
+	var texts []string
+	for _, e := range entries {
+		text := e.Topic + "/" + e.Payload
+		if e.Gap != 0 {
+			text = fmt.Sprint("gap ", e.Gap)
+		}
+		if e.ToAll {
+			text = "all " + text
+		}
+		texts = append(texts, text)
+	}
+	if skipped > 0 {
+		texts = append(texts, fmt.Sprint("skipped ", skipped))
+	}
+	return strings.Join(texts, ", ")
+}
+
+func isReady(tap *hub.Tap) bool {
+	select {
+	case <-tap.Ready():
+		return true
+	default:
+		return false
+	}
+}
+
+func TestTapHearsWhatItsUserWould(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	tap, other := h.Tap("42"), h.Tap("7")
+	if isReady(tap) {
+		t.Error("a new tap is ready")
+	}
+	h.Publish("42", "a", "one") // nobody is here
+	listen(t, h, hub.Options{User: "42", Topics: []string{"b"}})
+	h.Publish("42", "a", "two") // and the one who is does not want it
+	h.Publish("7", "", "not for 42")
+	h.Publish("*", "news", "to all")
+	h.GapFor("42", "a", hub.GapTooLarge)
+	h.GapForAll(hub.GapRedisReconnect)
+	if !isReady(tap) || isReady(tap) {
+		t.Error("a tap must be ready once for all that it holds")
+	}
+	if got, want := heard(t, tap), "a/one, a/two, all news/to all, gap too-large, all gap redis-reconnect"; got != want {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+	if got, want := heard(t, other), "/not for 42, all news/to all, all gap redis-reconnect"; got != want {
+		t.Errorf("the other heard %q, want %q", got, want)
+	}
+	tap.Close()
+	h.Publish("42", "a", "later")
+	if got := heard(t, tap); got != "" {
+		t.Errorf("a closed tap heard %q", got)
+	}
+	h.Publish("7", "a", "later")
+	if got := heard(t, other); got != "a/later" {
+		t.Errorf("the other heard %q", got)
+	}
+}
+
+// A tap that nobody reads holds little, and says how much it has skipped, after what
+// it holds and before what comes then.
+func TestTapSkipsWhatNobodyTakes(t *testing.T) {
+	for name, payload := range map[string]string{"many": "x", "large": strings.Repeat("x", 300<<10)} {
+		t.Run(name, func(t *testing.T) {
+			h := newHub(t, hub.Config{})
+			tap := h.Tap("42")
+			const published = 1000
+			for range published {
+				h.Publish("42", "", payload)
+			}
+			entries, skipped := tap.Take()
+			bytes := 0
+			for i, e := range entries {
+				bytes += len(e.Payload)
+				if e.ID.Seq != uint64(i+1) {
+					t.Fatalf("entry %d has id %v", i, e.ID)
+				}
+			}
+			if len(entries) > 256 || bytes > 1<<20 || len(entries)+int(skipped) != published {
+				t.Errorf("%d entries of %d bytes held, %d skipped", len(entries), bytes, skipped)
+			}
+			h.Publish("42", "", "next")
+			if got := heard(t, tap); got != "/next" {
+				t.Errorf("then heard %q", got)
+			}
+		})
+	}
+	h := newHub(t, hub.Config{})
+	tap := h.Tap("42")
+	h.Publish("42", "", strings.Repeat("x", 2<<20)) // alone, a larger one fits
+	if entries, skipped := tap.Take(); len(entries) != 1 || skipped != 0 {
+		t.Errorf("a large message: %d entries, %d skipped", len(entries), skipped)
+	}
+}
+
+// Whatever a tap does, clients and counters are as without it.
+func TestTapIsNoStream(t *testing.T) {
+	plain, tapped := newHub(t, hub.Config{BroadcastUser: "*"}), newHub(t, hub.Config{BroadcastUser: "*"})
+	tapped.Tap("42")
+	tapped.Tap("nobody")
+	for _, h := range []*hub.Hub{plain, tapped} {
+		l := listen(t, h, hub.Options{User: "42"})
+		if n := h.Publish("42", "a", "one") + h.Publish("nobody", "a", "two") + h.Publish("*", "", "three"); n != 2 {
+			t.Errorf("published to %d clients, want 2", n)
+		}
+		wantFrames(t, l, "one", "three")
+	}
+	if a, b := fmt.Sprint(plain.Stats()), fmt.Sprint(tapped.Stats()); a != b {
+		t.Errorf("a tap shows in the figures:\n%s\n%s", a, b)
+	}
+}
+
+func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
+	h := newHub(t, hub.Config{})
+	var taps sync.WaitGroup
+	for range 8 {
+		taps.Go(func() {
+			for range 50 {
+				tap := h.Tap("42")
+				<-tap.Ready()
+				if entries, _ := tap.Take(); len(entries) == 0 {
+					t.Error("ready, and nothing there")
+				}
+				tap.Close()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { taps.Wait(); close(done) }()
+	for {
+		select {
+		case <-done:
+			return
+		default:
+			h.Publish("42", "", "x")
+		}
+	}
+}
+
+// What a log brings live is heard, and what it only recalls is not.
+func TestTapHearsALog(t *testing.T) {
+	h := newHub(t, hub.Config{Older: func(*hub.Query) {}, HistoryBytes: 1 << 20})
+	tap := h.Tap("42")
+	h.Load(hub.ID{Ms: 1}, hub.ID{Ms: 2}, func(yield func(string, hub.Entry) bool) {
+		yield("42", hub.Entry{ID: hub.ID{Ms: 2}, Payload: "old"})
+	})
+	h.Append("42", hub.Entry{ID: hub.ID{Ms: 3}, Topic: "a", Payload: "live"})
+	h.Append("", hub.Entry{ID: hub.ID{Ms: 4}})
+	h.Reset(hub.ID{Ms: 2})
+	if got, want := heard(t, tap), "a/live, all gap feed-reset"; got != want {
+		t.Errorf("heard %q, want %q", got, want)
+	}
+}
