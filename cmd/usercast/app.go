@@ -56,9 +56,10 @@ type Parts struct {
 
 // An App is the whole hub: feed, routing, streams and listeners.
 type App struct {
-	cfg   Config
-	parts Parts
-	log   *slog.Logger
+	cfg    Config
+	parts  Parts
+	log    *slog.Logger
+	limits limits
 
 	hub     *hub.Hub
 	crowd   *sse.Crowd
@@ -73,17 +74,19 @@ type App struct {
 	adminToken      atomic.Value // a string; "": there is none
 	subscribeFirst  time.Duration
 	draining        atomic.Bool
+	stopped         chan struct{} // closed right before the listeners are
 }
 
 // NewApp builds the app and opens its listeners, so that a taken port is known
 // before anything runs. The config must have passed check.
 func NewApp(cfg Config, parts Parts) (*App, error) {
-	a := &App{cfg: cfg, parts: parts, log: parts.Log, subscribeFirst: subscribeFirst}
+	a := &App{cfg: cfg, parts: parts, log: parts.Log, subscribeFirst: subscribeFirst, stopped: make(chan struct{})}
 	streams, connections := descriptorBudget()
 	maxClients := cfg.MaxClients.T
 	if maxClients == auto {
 		maxClients = streams
 	}
+	a.limits = limitsOf(&cfg, maxClients)
 	a.crowd = sse.NewCrowd(connections)
 	a.hub = hub.New(hub.Config{
 		Encode:            sse.EncodeEntry,
@@ -140,7 +143,8 @@ func (a *App) listen() (err error) {
 	if err != nil {
 		return listenError("listen", a.cfg.Listen, err)
 	}
-	a.adminL, err = net.Listen("tcp", a.cfg.AdminListen)
+	// An operator who vanishes is to be noticed, too: his streams have few places.
+	a.adminL, err = sse.Listen(context.Background(), a.cfg.AdminListen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
 	if err != nil {
 		a.publicL.Close()
 		return listenError("admin-listen", a.cfg.AdminListen, err)
@@ -153,13 +157,12 @@ func (a *App) listen() (err error) {
 	if a.parts.Mount != nil {
 		a.parts.Mount(public)
 	}
-	registry := metrics.NewRegistry(metrics.Sources{
-		Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Version: version(),
-	})
+	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Version: version()}
 	token := func() string { return a.adminToken.Load().(string) }
 	private := admin.NewEcho()
-	admin.Mount(private, a.status, promhttp.HandlerFor(registry, promhttp.HandlerOpts{}), token)
+	admin.Mount(private, a.status, promhttp.HandlerFor(metrics.NewRegistry(sources), promhttp.HandlerOpts{}), token)
 	admin.MountUsers(private, a.users(), token)
+	admin.MountConsole(private, a.console(sources), token)
 
 	a.public, a.admin = a.newServer(public), a.newServer(private)
 	a.public.Protocols = new(http.Protocols)
@@ -352,6 +355,7 @@ func (a *App) drain(short bool) {
 	if a.parts.StopAsking != nil {
 		a.parts.StopAsking() // else who waits for the app would be cut off below
 	}
+	close(a.stopped)
 	for _, s := range []*http.Server{a.public, a.admin} {
 		// What is still being answered gets a moment.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -33,6 +33,10 @@ func TestInChromium(t *testing.T) {
 		"page of an error status is closed for good":         pageOfErrorStatusIsClosed,
 		"page of another origin is let in when it is listed": pageOfAnotherOrigin,
 		"page of another site has no use of the cookie":      pageOfAnotherSite,
+		"console shows users and lets one be disconnected":   consoleShowsUsers,
+		"console fits a phone":                               consoleFitsAPhone,
+		"console outlives faults":                            consoleOutlivesFaults,
+		"console asks for the token":                         consoleAsksForTheToken,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, browser) })
 	}

@@ -39,8 +39,9 @@ var flagDefaults = kong.Vars{
 // defaults are in the tags; PRODUCT.md's table is made of them.
 type Config struct {
 	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Public listener: the stream, /livez and /readyz (${default})."`
-	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: /metrics, health, /api/users, /debug/pprof/ (${default})."`
-	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards /api and /debug/pprof/; without one they answer this machine only."`
+	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: the console at /, /metrics, health, /api, /debug/pprof/ (${default})."`
+	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards the console, /api and /debug/pprof/; without one they answer this machine only."`
+	ConsoleTail    bool     `help:"Let the console follow the messages of a user: it shows payloads."`
 	Path           string   `default:"/events" help:"Path of the stream (${default})."`
 	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate, and those that lead to its authority, for TLS on the public listener; read again when it changes."`
 	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`

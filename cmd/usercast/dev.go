@@ -75,7 +75,8 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
   open     %s://%s/
   try      %s
   or       %s
-  metrics  http://%s/metrics
+  console  http://%s/
+  metrics  http://%[5]s/metrics
 `, c.scheme(), app.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), app.AdminAddr())
 	return app.Run(ctx)
 }

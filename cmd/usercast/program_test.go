@@ -427,6 +427,7 @@ func TestSignals(t *testing.T) {
 var (
 	devURL  = regexp.MustCompile(`(?m)^\s+open\s+(http://\S+/)$`)
 	devLine = regexp.MustCompile(`(?m)^\s+(?:try|or)\s+(.*)$`)
+	devSees = regexp.MustCompile(`(?m)^\s+(?:console|metrics)\s+(http://\S+)$`)
 )
 
 // The lines to try are pasted into a shell, as a newcomer does.
@@ -446,6 +447,16 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			})
 			if a := ask(t, "GET", url[1]); a.code != 200 || !strings.Contains(a.body, "<html") {
 				t.Errorf("the page: %d, %.200s", a.code, a.body)
+			}
+			sees := devSees.FindAllStringSubmatch(p.stdout.String(), -1)
+			if len(sees) != 2 {
+				t.Fatalf("dev names %q to look at, want console and metrics", sees)
+			}
+			if a := ask(t, "GET", sees[0][1]); a.code != 200 || !strings.Contains(a.body, "<title>usercast console</title>") {
+				t.Errorf("the console: %d, %.200s", a.code, a.body)
+			}
+			if a := ask(t, "GET", sees[1][1]); a.code != 200 || !strings.Contains(a.body, "usercast_clients ") {
+				t.Errorf("the metrics: %d, %.200s", a.code, a.body)
 			}
 			eventually(t, "dev is ready", func() bool { return ask(t, "GET", url[1]+"readyz").code == 200 })
 			public := strings.TrimSuffix(strings.TrimPrefix(url[1], "http://"), "/")

@@ -24,7 +24,11 @@ func (a *App) users() admin.Users {
 		Streams: func(user string) []admin.Stream {
 			streams := []admin.Stream{}
 			for _, c := range a.hub.ClientsOf(user) {
-				streams = append(streams, admin.Stream{Since: c.Since(), Topics: c.Topics()})
+				s := c.State()
+				streams = append(streams, admin.Stream{
+					Since: c.Since(), Topics: c.Topics(),
+					QueuedFrames: s.QueuedFrames, QueuedBytes: s.QueuedBytes, LastID: s.LastID.String(),
+				})
 			}
 			return streams
 		},

@@ -26,7 +26,7 @@ func NewEcho() *echo.Echo {
 				sentence = s
 			}
 		}
-		if code == http.StatusNotFound {
+		if he == echo.ErrNotFound { // no route, and not one that says what is not there
 			sentence = "there is nothing at this path"
 		}
 		c.Response().Header().Set("Cache-Control", "no-store")

@@ -9,6 +9,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"usercast/transport/admin"
+	"usercast/transport/admin/console"
 )
 
 const token = "correct-horse"
@@ -147,7 +148,9 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 	}
 	for name, stranger := range strangers {
 		e := mounted(stranger.token)
-		admin.MountUsers(e, admin.Users{}, func() string { return stranger.token })
+		token := func() string { return stranger.token }
+		admin.MountUsers(e, admin.Users{}, token)
+		admin.MountConsole(e, admin.Console{}, token)
 		guarded := 0
 		for _, route := range e.Routes() {
 			path := strings.NewReplacer(":user", "42", "*", "heap").Replace(route.Path)
@@ -159,11 +162,15 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 			if answer.Code != 401 && answer.Code != 403 {
 				t.Errorf("%s: %s %s is answered with %d", name, route.Method, path, answer.Code)
 			}
+			// The one thing that a stranger is told beside why: the page that asks for a token.
+			if told := answer.Body.String(); !strings.HasPrefix(told, `{"error":"`) && (path != "/" || told != string(console.Get().Body)) {
+				t.Errorf("%s: %s %s tells %.100q", name, route.Method, path, told)
+			}
 		}
-		if guarded < 10 {
+		if guarded < 14 {
 			t.Errorf("only %d routes were asked for", guarded)
 		}
-		for _, path := range []string{"//api/users/42", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42"} {
+		for _, path := range []string{"//api/users/42", "//", "/index.html", "//api/stats", "/API/stats", "/api/stats/", "/api/users/42/messages/", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42"} {
 			for _, method := range []string{"GET", "HEAD", "DELETE", "POST", "OPTIONS", "TRACE"} {
 				if answer := ask(e, method, path, func(r *http.Request) { loopback(r); stranger.change(r) }); answer.Code/100 == 2 || answer.Code >= 500 {
 					t.Errorf("%s: %s %s is answered with %d", name, method, path, answer.Code)

@@ -34,8 +34,11 @@ type Receipt struct {
 
 // A Stream is one open stream of a user.
 type Stream struct {
-	Since  time.Time `json:"since"`
-	Topics []string  `json:"topics,omitempty"` // only these
+	Since        time.Time `json:"since"`
+	Topics       []string  `json:"topics,omitempty"` // only these
+	QueuedFrames int       `json:"queued_frames"`    // waiting
+	QueuedBytes  int       `json:"queued_bytes"`     // waiting or being written
+	LastID       string    `json:"last_id"`          // all up to there has been written, or is being
 }
 
 // askRedis is how long a request waits for Redis.
@@ -43,12 +46,7 @@ const askRedis = 5 * time.Second
 
 // MountUsers serves /api/users behind the guard.
 func MountUsers(e *echo.Echo, u Users, token func() string) {
-	g := e.Group("/api/users", Guard(token), func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			c.Response().Header().Set("Cache-Control", "no-store")
-			return next(c)
-		}
-	})
+	g := e.Group("/api/users", Guard(token), noStore)
 	g.GET("/:user", u.get)
 	g.DELETE("/:user", u.disconnect)
 	g.POST("/:user/messages", u.post)

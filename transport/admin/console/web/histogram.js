@@ -1,0 +1,29 @@
+// Percentiles out of a histogram's buckets.
+
+/** What a histogram has counted since an earlier time. */
+export function since(now, before) {
+  return {
+    count: now.count - before.count,
+    buckets: now.buckets.map((b, i) => ({ le: b.le, count: b.count - (before.buckets[i]?.count ?? 0) })),
+  };
+}
+
+/**
+ * The value below which a share of the observations lies, as if they were spread
+ * evenly within their bucket. null: there are none. Above the last bound nobody
+ * knows more than that: over is true.
+ */
+export function quantile(histogram, share) {
+  if (histogram.count <= 0) return null;
+  const rank = share * histogram.count;
+  let lower = 0, below = 0;
+  for (const { le, count } of histogram.buckets) {
+    if (count >= rank) {
+      const within = count - below;
+      return { value: within > 0 ? lower + (le - lower) * (rank - below) / within : le, over: false };
+    }
+    lower = le;
+    below = count;
+  }
+  return { value: lower, over: true };
+}

@@ -1,0 +1,72 @@
+// The charts and the figures beside them.
+
+import { Chart, percentileText } from "./charts.js";
+import { $, setText } from "./dom.js";
+import { bytes, count, latency, lasting, plural } from "./format.js";
+import { quantile } from "./histogram.js";
+
+const SUMMARY_EVERY = 10; // seconds: a screen reader that is in the middle of it is not disturbed
+
+const percentile = (key, colour) => ({ key, label: key, colour, value: q => q.value, show: percentileText });
+
+export class Overview {
+  #charts;
+  #summarized = 0;
+
+  constructor() {
+    this.#charts = [
+      new Chart($("chart-streams"), [
+        { key: "clients", label: "streams", colour: "a", show: count },
+        { key: "users", label: "users", colour: "b", show: count },
+      ]),
+      new Chart($("chart-messages"), [
+        { key: "received", label: "from Redis", colour: "a" },
+        { key: "unrouted", label: "for nobody here", colour: "c" },
+      ]),
+      new Chart($("chart-deliveries"), [
+        { key: "deliveries", label: "written", colour: "a" },
+        { key: "replayed", label: "replayed", colour: "b" },
+        { key: "gaps", label: "gaps", colour: "c" },
+      ]),
+      new Chart($("chart-latency"), [percentile("p50", "a"), percentile("p90", "b"), percentile("p99", "c")],
+        { logarithmic: true, axis: latency }),
+      new Chart($("chart-queues"), [{ key: "queued", label: "frames", colour: "a", show: count }]),
+      new Chart($("chart-comings"), [
+        { key: "connects", label: "opened", colour: "ok" },
+        { key: "ended", label: "ended", colour: "b" },
+        { key: "refused", label: "refused", colour: "c" },
+      ]),
+    ];
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#charts.forEach(c => c.recolour()));
+  }
+
+  show(history, stats) {
+    for (const chart of this.#charts) chart.draw(history.entries);
+    const now = history.entries.at(-1).at;
+    if (now - this.#summarized >= SUMMARY_EVERY) {
+      this.#summarized = now;
+      for (const chart of this.#charts) chart.summarize();
+    }
+    this.#figures(stats);
+  }
+
+  #figures(stats) {
+    const { limits } = stats;
+    const of = (n, limit, show) => (limit > 0 ? `${show(n)} of ${show(limit)}` : show(n));
+    const median = h => {
+      const q = quantile(h, 0.5), high = quantile(h, 0.99);
+      return q ? `${percentileText(q)} median, ${percentileText(high)} p99` : "none yet";
+    };
+    const values = {
+      "hub-version": stats.version,
+      "hub-uptime": lasting(stats.uptime_seconds),
+      "figure-streams": of(stats.clients, limits.max_clients, count),
+      "figure-queued": of(stats.queue_bytes, limits.queue_total_bytes, bytes),
+      "figure-history": `${of(stats.history_bytes, limits.history_bytes, bytes)}, ${plural(stats.history_entries, "message")}`,
+      "figure-delivered": `${count(stats.deliveries)}, ${bytes(stats.delivery_bytes)}`,
+      "figure-probe": median(stats.redis_probe_seconds),
+      "figure-auth": median(stats.auth_seconds),
+    };
+    for (const [id, text] of Object.entries(values)) setText($(id), text);
+  }
+}

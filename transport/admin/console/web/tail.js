@@ -1,0 +1,129 @@
+// The live tail of one user's messages.
+
+import { $, announce, element, setText } from "./dom.js";
+import { count, plural, secondOf } from "./format.js";
+import { follow, Refused } from "./hub.js";
+
+const MAX_ROWS = 200;
+const CLIP = 2000; // characters of a payload that a row shows
+const REOPEN = 2000; // ms
+
+export class Tail {
+  #abort = null;
+  #path = "";
+  #heard = 0;
+  #waiting = []; // rows to be shown, oldest first
+  #frame = 0;
+
+  constructor() {
+    $("tail-start").addEventListener("click", () => (this.#abort ? this.stop() : this.#start()));
+    $("tail-clear").addEventListener("click", () => this.#clear());
+  }
+
+  /** Makes the panel another user's; path is the user's API. */
+  meant(path) {
+    this.stop();
+    this.#path = path;
+    this.#clear();
+  }
+
+  /** Shows whether the hub allows it. */
+  allow(allowed) {
+    $("tail-off").hidden = allowed;
+    $("tail-on").hidden = !allowed;
+    if (!allowed) this.stop();
+  }
+
+  stop() {
+    this.#abort?.abort();
+    this.#abort = null;
+    setText($("tail-start"), "Follow messages");
+    setText($("tail-state"), this.#heard ? "stopped" : "");
+  }
+
+  async #start() {
+    const { signal } = this.#abort = new AbortController();
+    setText($("tail-start"), "Stop following");
+    while (!signal.aborted) {
+      setText($("tail-state"), "connecting");
+      try {
+        await follow(`${this.#path}/messages`, signal, (name, data) => this.#hear(name, data), () => {
+          setText($("tail-state"), "following");
+        });
+      } catch (err) {
+        if (signal.aborted) return;
+        if (err instanceof Refused && err.status !== 503) {
+          this.stop();
+          setText($("tail-state"), "");
+          this.#note(`The hub refuses: ${err.message}.`);
+          return;
+        }
+        if (err instanceof Refused) this.#note(`Not now: ${err.message}.`);
+      }
+      if (signal.aborted) return;
+      setText($("tail-state"), "lost, trying again");
+      this.#note("Lost the hub: what comes meanwhile is not shown.");
+      await new Promise(done => setTimeout(done, REOPEN * (0.75 + Math.random() / 2)));
+    }
+  }
+
+  #hear(name, data) {
+    switch (name) {
+      case "message":
+        this.#heard++;
+        this.#add(messageRow(data));
+        break;
+      case "gap":
+        this.#add(element("li", "sign", `Gap: ${data.reason}. The user's streams are told that something may be missing.`));
+        break;
+      case "skipped":
+        this.#note(`${plural(data.messages, "message")} skipped here: this page was too slow. The user's streams got them.`);
+        break;
+    }
+  }
+
+  #note(text) {
+    this.#add(element("li", "note", text));
+    announce(text);
+  }
+
+  // Once a frame, whatever came in between.
+  #add(row) {
+    this.#waiting.push(row);
+    if (this.#waiting.length > MAX_ROWS) this.#waiting.shift();
+    this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0;
+      const rows = $("tail-rows");
+      rows.prepend(...this.#waiting.reverse());
+      this.#waiting = [];
+      while (rows.childElementCount > MAX_ROWS) rows.lastElementChild.remove();
+      this.#total();
+    });
+  }
+
+  #clear() {
+    this.#heard = 0;
+    this.#waiting = [];
+    $("tail-rows").replaceChildren();
+    this.#total();
+  }
+
+  #total() {
+    setText($("tail-count"), plural(this.#heard, "message"));
+    $("tail-empty").hidden = $("tail-rows").childElementCount > 0;
+    $("tail-clear").hidden = $("tail-rows").childElementCount === 0;
+  }
+}
+
+function messageRow({ id, topic, data, broadcast }) {
+  const row = element("li", "message");
+  const meta = element("p", "meta");
+  meta.append(element("span", "dim", secondOf(Date.now() / 1000)), element("code", "id", id),
+    topic === "" ? element("span", "dim", "no topic") : element("span", "topic", topic));
+  if (broadcast) meta.append(element("span", "topic all", "to everybody"));
+  const payload = element("code", "payload", data.slice(0, CLIP));
+  if (data === "") payload.append(element("span", "dim", "empty payload"));
+  if (data.length > CLIP) payload.append(element("span", "dim", ` … ${count(data.length - CLIP)} more characters`));
+  row.append(meta, payload);
+  return row;
+}

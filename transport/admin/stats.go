@@ -1,0 +1,56 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+const (
+	maxStatsStreams = 32
+	statsInterval   = time.Second
+)
+
+// stats answers /api/stats.
+type stats struct {
+	take   func() any
+	done   <-chan struct{}
+	places places
+}
+
+func (s *stats) get(c echo.Context) error {
+	if acceptsEvents(c.Request()) {
+		return s.stream(c)
+	}
+	return c.JSON(http.StatusOK, s.take())
+}
+
+// stream tells a snapshot each second, until the reader leaves or the process stops.
+func (s *stats) stream(c echo.Context) error {
+	if err := s.places.enter("streams of /api/stats"); err != nil {
+		return err
+	}
+	defer s.places.leave()
+	out, err := openEvents(c, statsInterval)
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(statsInterval)
+	defer tick.Stop()
+	for {
+		if err := out.add("", s.take()); err != nil {
+			return err
+		}
+		if out.flush() != nil { // the reader is gone
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-c.Request().Context().Done():
+			return nil
+		case <-s.done:
+			return nil
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package admin
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// maxTails bounds how many tails there are: each looks at every message.
+const maxTails = 8
+
+// A Tail follows the messages of one user while they come.
+type Tail interface {
+	// Ready has something to receive once there is something to take.
+	Ready() <-chan struct{}
+	// Take hands over what has come, and how many were skipped after these because
+	// nobody took them in time.
+	Take() (messages []Message, skipped uint64)
+	Close()
+}
+
+// A Message is what a tail shows: a message, or a gap.
+type Message struct {
+	ID        string
+	Topic     string
+	Data      string
+	Broadcast bool
+	Gap       string // the reason; "": it is a message
+}
+
+// tails answers GET /api/users/<id>/messages.
+type tails struct {
+	open   func(user, remote string) Tail // nil: switched off
+	done   <-chan struct{}
+	places places
+}
+
+func (t *tails) get(c echo.Context) error {
+	id, err := user(c)
+	if err != nil {
+		return err
+	}
+	if t.open == nil {
+		return echo.NewHTTPError(http.StatusNotFound, "this hub shows nobody's messages: start it with --console-tail to follow them")
+	}
+	if err := t.places.enter("tails"); err != nil {
+		return err
+	}
+	defer t.places.leave()
+	tail := t.open(id, c.Request().RemoteAddr) // first: what comes after the head is heard
+	defer tail.Close()
+	out, err := openEvents(c, 3*time.Second)
+	if err != nil {
+		return err
+	}
+	ping := time.NewTicker(eventsPing)
+	defer ping.Stop()
+	for {
+		select {
+		case <-tail.Ready():
+			if err := out.addMessages(tail.Take()); err != nil {
+				return err
+			}
+		case <-ping.C:
+			out.addPing()
+		case <-c.Request().Context().Done():
+			return nil
+		case <-t.done:
+			return nil
+		}
+		if out.flush() != nil { // the reader is gone
+			return nil
+		}
+	}
+}
+
+func (s *events) addMessages(messages []Message, skipped uint64) error {
+	type message struct {
+		ID        string `json:"id"`
+		Topic     string `json:"topic"`
+		Data      string `json:"data"`
+		Broadcast bool   `json:"broadcast,omitempty"`
+	}
+	type gap struct {
+		ID     string `json:"id"`
+		Reason string `json:"reason"`
+	}
+	for _, m := range messages {
+		var err error
+		if m.Gap != "" {
+			err = s.add("gap", gap{m.ID, m.Gap})
+		} else {
+			err = s.add("", message{m.ID, m.Topic, m.Data, m.Broadcast})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if skipped > 0 {
+		return s.add("skipped", map[string]uint64{"messages": skipped})
+	}
+	return nil
+}
