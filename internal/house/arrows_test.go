@@ -39,7 +39,7 @@ var arrows = map[string]struct {
 
 // lives says which of our packages may import a module directly.
 var lives = map[string][]string{
-	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/internal/redistest", "usercast/bench/plain"},
+	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
 	"github.com/prometheus/":          {"usercast/metrics", "usercast/cmd/usercast", "usercast/bench/plain", "usercast/bench/floor"},
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast"},
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},

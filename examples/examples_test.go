@@ -1,0 +1,224 @@
+// Package examples runs each app of this directory as its README says, from logging in to a
+// message and to logging out; and Django with what the guides add to a project.
+package examples
+
+import (
+	"bufio"
+	"net/http"
+	"net/http/cookiejar"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/doctest"
+)
+
+// patience bounds a test that fails.
+const patience = 30 * time.Second
+
+// environment is what an app needs here beside what its README says: libraries come from
+// Debian's packages, not from the net.
+var environment = map[string][]string{
+	"node":   {"NODE_PATH=/usr/share/nodejs"},
+	"python": {"PATH=/usr/bin:" + os.Getenv("PATH")}, // that has Debian's libraries
+}
+
+func TestExamples(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hubs and apps")
+	}
+	program := doctest.Build(t)
+	pages, err := filepath.Glob("*/README.md")
+	if err != nil || len(pages) < 5 {
+		t.Fatalf("the examples are %q, %v", pages, err)
+	}
+	for _, file := range pages {
+		dir := filepath.Dir(file)
+		t.Run(dir, func(t *testing.T) {
+			t.Parallel()
+			s := doctest.NewSession(t, program, dir, environment[dir]...)
+			for _, b := range doctest.Read(t, file).Blocks {
+				if b.IsCommands() {
+					s.Do(b)
+				}
+			}
+			tryApp(t, s)
+		})
+	}
+	t.Run("django", func(t *testing.T) {
+		t.Parallel()
+		tryDjango(t, program)
+	})
+}
+
+// tryApp does what its page does.
+func tryApp(t *testing.T, s *doctest.Session) {
+	ada, eve := newBrowser(t, s), newBrowser(t, s)
+	if page := ada.ask("GET", s.AppURL()+"/", nil); page.StatusCode != 200 || !strings.HasPrefix(page.Header.Get("Content-Type"), "text/html") {
+		t.Errorf("the page: %s, %s", page.Status, page.Header.Get("Content-Type"))
+	}
+	if answer := ada.ask("GET", s.PublicURL()+"/events", nil); answer.StatusCode != 401 {
+		t.Errorf("a stream before logging in: %s, want 401", answer.Status)
+	}
+	if answer := ada.post("/messages", "to", "ada", "text", "x"); answer.StatusCode != 401 {
+		t.Errorf("publishing before logging in: %s, want 401", answer.Status)
+	}
+	if answer := ada.post("/login", "name", "ada:x"); answer.StatusCode != 400 {
+		t.Errorf("a name that is none: %s, want 400", answer.Status)
+	}
+	ada.post("/login", "name", "ada")
+	eve.post("/login", "name", "eve")
+	if answer := ada.ask("GET", s.AppURL()+"/usercast/session", nil); answer.Header.Get("X-User-ID") != "ada" {
+		t.Fatalf("the session check: %s, X-User-ID: %q", answer.Status, answer.Header.Get("X-User-ID"))
+	}
+	hers, others := ada.open(), eve.open()
+
+	if answer := eve.post("/messages", "to", "ada", "text", "grüß dich"); answer.StatusCode != 204 {
+		t.Errorf("publishing: %s, want 204", answer.Status)
+	}
+	hers.want(`"from":`, `"eve"`, `dich"`)
+	ada.post("/messages", "to", "eve", "text", "second")
+	others.want(`"ada"`, `"second"`)
+
+	ada.post("/logout")
+	hers.want(`{"reason":"kicked"}`)
+	hers.wantEnd()
+	if answer := ada.ask("GET", s.PublicURL()+"/events", nil); answer.StatusCode != 401 {
+		t.Errorf("a stream after logging out: %s, want 401", answer.Status)
+	}
+	eve.post("/messages", "to", "eve", "text", "still here")
+	others.want(`"still here"`)
+}
+
+// A browser has cookies, and says where its page is from.
+type browser struct {
+	t      *testing.T
+	s      *doctest.Session
+	client *http.Client
+}
+
+func newBrowser(t *testing.T, s *doctest.Session) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &browser{t, s, &http.Client{Jar: jar, Transport: transport}}
+}
+
+func (b *browser) request(method, url string, form url.Values) *http.Response {
+	b.t.Helper()
+	r, err := http.NewRequestWithContext(b.t.Context(), method, url, strings.NewReader(form.Encode()))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if form != nil {
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	r.Header.Set("Accept", "text/event-stream")
+	r.Header.Set("Origin", b.s.AppURL())
+	answer, err := b.client.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return answer
+}
+
+// ask is request without the body.
+func (b *browser) ask(method, url string, form url.Values) *http.Response {
+	b.t.Helper()
+	answer := b.request(method, url, form)
+	answer.Body.Close()
+	return answer
+}
+
+// post sends a form, names and values in turn, to the app.
+func (b *browser) post(path string, fields ...string) *http.Response {
+	b.t.Helper()
+	form := url.Values{}
+	for i := 0; i < len(fields); i += 2 {
+		form.Set(fields[i], fields[i+1])
+	}
+	return b.ask("POST", b.s.AppURL()+path, form)
+}
+
+// A stream is what an EventSource reads.
+type stream struct {
+	t    *testing.T
+	data chan string // of each event; closed at the end
+}
+
+// open opens a stream, which is complete from when this returns.
+func (b *browser) open() *stream {
+	b.t.Helper()
+	answer := b.request("GET", b.s.PublicURL()+"/events", nil)
+	if answer.StatusCode != 200 || answer.Header.Get("Access-Control-Allow-Origin") != b.s.AppURL() {
+		b.t.Fatalf("a stream: %s, %v", answer.Status, answer.Header)
+	}
+	lines, s := bufio.NewScanner(answer.Body), &stream{b.t, make(chan string, 100)}
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "id: ") {
+	}
+	go func() {
+		defer answer.Body.Close()
+		defer close(s.data)
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				s.data <- data
+			}
+		}
+	}()
+	return s
+}
+
+// want wants the next event to have all that in it.
+func (s *stream) want(parts ...string) {
+	s.t.Helper()
+	select {
+	case data, open := <-s.data:
+		for _, part := range parts {
+			if !strings.Contains(data, part) {
+				s.t.Errorf("an event %q, want %s in it (the stream is open: %v)", data, part, open)
+			}
+		}
+	case <-time.After(patience):
+		s.t.Fatalf("in vain waited for an event with %q", parts)
+	}
+}
+
+func (s *stream) wantEnd() {
+	s.t.Helper()
+	select {
+	case data, open := <-s.data:
+		if open {
+			s.t.Errorf("an event %q, want the end", data)
+		}
+	case <-time.After(patience):
+		s.t.Fatal("the stream does not end")
+	}
+}
+
+// Each app is to be copied with its page; all have the same one.
+func TestPagesAreTheSame(t *testing.T) {
+	files, err := filepath.Glob("*/page.html")
+	if err != nil || len(files) < 5 {
+		t.Fatal(files, err)
+	}
+	var first string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if first == "" {
+			first = string(text)
+		}
+		if string(text) != first {
+			t.Errorf("%s differs from %s", file, files[0])
+		}
+	}
+}
