@@ -1,16 +1,12 @@
 package sse_test
 
 import (
-	"bufio"
-	"fmt"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"testing"
 
 	"github.com/labstack/echo/v4"
 
-	"usercast/auth"
 	"usercast/hub"
 	"usercast/transport/sse"
 )
@@ -64,53 +60,4 @@ func TestEchoMount(t *testing.T) {
 			t.Errorf("POST: status %d, Allow: %q", response.StatusCode, response.Header.Get("Allow"))
 		}
 	})
-}
-
-// The handler in an echo app of one's own, with the app's own way of logging in,
-// and without Redis: the app publishes by itself.
-func Example() {
-	users := hub.New(hub.Config{Encode: sse.EncodeEntry, QueueFrames: 1024, QueueBytes: 1 << 20})
-	streams := sse.New(sse.Config{
-		Hub: users,
-		Authenticate: func(r *http.Request) (auth.Identity, error) {
-			session, err := r.Cookie("session")
-			if err != nil {
-				return auth.Identity{}, auth.ErrUnauthorized
-			}
-			return auth.Identity{User: session.Value}, nil // look it up
-		},
-	})
-	app := echo.New()
-	app.Any("/events", streams.Echo)
-	server := httptest.NewServer(app)
-
-	// A page of user 42: new EventSource("/events").
-	request, _ := http.NewRequest(http.MethodGet, server.URL+"/events", nil)
-	request.AddCookie(&http.Cookie{Name: "session", Value: "42"})
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Println(response.Status, response.Header.Get("Content-Type"))
-
-	users.Publish("42", "activity", `{"kind":"comment","id":7}`)
-
-	// When the app stops: no new streams, goodbye to the open ones, wait for them.
-	users.Refuse()
-	users.Finish(hub.ErrDrain, 0)
-	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
-		if line := lines.Text(); len(line) > 4 && line[:5] == "data:" {
-			fmt.Println(line)
-		}
-	}
-	response.Body.Close()
-	streams.Wait()
-	users.Close()
-	server.Close()
-
-	// Output:
-	// 200 OK text/event-stream
-	// data: {"kind":"comment","id":7}
-	// data: {"reason":"draining"}
 }

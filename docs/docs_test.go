@@ -1,0 +1,142 @@
+// Package docs tests the pages: their links lead somewhere, and their commands do what
+// the pages say.
+package docs
+
+import (
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"usercast/internal/doctest"
+)
+
+const root = ".."
+
+// pages are all Markdown files but the decisions, which nobody follows step by step.
+func pages(t *testing.T) (all []*doctest.Page) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
+		if entry.IsDir() && (entry.Name() == "node_modules" || entry.Name() == ".git") {
+			return filepath.SkipDir
+		}
+		if strings.HasSuffix(file, ".md") {
+			all = append(all, doctest.Read(t, file))
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// Other pages and their headings, files and directories of ours are where links say.
+func TestLinksLeadSomewhere(t *testing.T) {
+	all := pages(t)
+	anchors := make(map[string][]string)
+	for _, p := range all {
+		anchors[p.File] = p.Anchors
+	}
+	for _, p := range all {
+		for _, link := range p.Links {
+			file, anchor, _ := strings.Cut(link.Target, "#")
+			if strings.Contains(file, "://") || strings.HasPrefix(file, "mailto:") {
+				continue
+			}
+			target := p.File
+			if file != "" {
+				target = filepath.Join(filepath.Dir(p.File), file)
+			}
+			if _, err := os.Stat(target); err != nil {
+				t.Errorf("%s:%d: there is no %s", p.File, link.Line, target)
+			} else if anchor != "" && !slices.Contains(anchors[target], anchor) {
+				t.Errorf("%s:%d: %s has no heading for #%s", p.File, link.Line, target, anchor)
+			}
+		}
+	}
+}
+
+// mark is what may stand above a block of commands.
+var mark = regexp.MustCompile(`^(run|run: (hub|app|background|exit \d+)|run by: (Test\w+|Example\w*)|not run: \S.*)$`)
+
+// Whoever adds a command says whether a test runs it.
+func TestEachCommandIsRunOrSaysWhyNot(t *testing.T) {
+	tests := testNames(t)
+	for _, p := range pages(t) {
+		if strings.HasPrefix(p.File, filepath.Join(root, "docs", "decisions")) {
+			continue
+		}
+		for _, b := range p.Blocks {
+			if !b.IsCommands() {
+				continue
+			}
+			where, first := fmt.Sprintf("%s:%d", p.File, b.Line), strings.SplitN(b.Text, "\n", 2)[0]
+			m := mark.FindStringSubmatch(b.Mark)
+			if m == nil {
+				t.Errorf("%s: say above it <!-- run -->, <!-- run by: Test… --> or <!-- not run: why -->: %s", where, first)
+			} else if m[3] != "" && !tests[m[3]] {
+				t.Errorf("%s: there is no %s", where, m[3])
+			}
+		}
+	}
+}
+
+// testNames are the names of all tests.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	names := make(map[string]bool)
+	test := regexp.MustCompile(`(?m)^func ((?:Test|Example)\w*)\(`)
+	err := filepath.WalkDir(root, func(file string, _ fs.DirEntry, err error) error {
+		if !strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(file)
+		for _, m := range test.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// The commands of each page, one after the other, as a reader would.
+func TestCommands(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hubs")
+	}
+	program := doctest.Build(t)
+	for _, p := range pages(t) {
+		if !slices.ContainsFunc(p.Blocks, func(b doctest.Block) bool { return b.Mark == "run" || strings.HasPrefix(b.Mark, "run: ") }) ||
+			strings.HasPrefix(p.File, filepath.Join(root, "examples")) { // they have a test of their own
+			continue
+		}
+		t.Run(filepath.Base(p.File), func(t *testing.T) {
+			t.Parallel()
+			s := doctest.NewSession(t, program, t.TempDir())
+			s.ServeApp(standIn)
+			for _, b := range p.Blocks {
+				if b.IsCommands() || strings.HasPrefix(b.Mark, "output") {
+					s.Do(b)
+				}
+			}
+		})
+	}
+}
+
+// standIn is an app in which user 42 is logged in, with the cookie session=42.
+func standIn(w http.ResponseWriter, r *http.Request) {
+	if cookie, err := r.Cookie("session"); err != nil || cookie.Value != "42" {
+		w.WriteHeader(http.StatusUnauthorized)
+		return
+	}
+	w.Header().Set("X-User-ID", "42")
+}

@@ -1,0 +1,307 @@
+package doctest
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// patience bounds waiting for something that will come. It is long because it only
+// matters to a test that fails.
+const patience = 30 * time.Second
+
+// Build makes the program, and returns the directory that it is in.
+func Build(tb testing.TB) (dir string) {
+	tb.Helper()
+	// What the program and the pages are made of is read by other processes. Looking at it
+	// here tells go test that a result is stale when it has changed.
+	if err := filepath.WalkDir(root(tb), func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
+		tb.Fatal(err)
+	}
+	dir = tb.TempDir()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "usercast"), "usercast/cmd/usercast").CombinedOutput(); err != nil {
+		tb.Fatalf("build usercast: %v\n%s", err, out)
+	}
+	return dir
+}
+
+// root is the module's directory.
+func root(tb testing.TB) string {
+	tb.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if dir == filepath.Dir(dir) {
+			tb.Fatal("there is no go.mod")
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// A Session is what the commands of a page run in: a shell for each block, usercast in
+// its PATH, and a Redis of its own. The ports that pages name are replaced by free ones.
+// All is gone when the test ends. For one goroutine.
+type Session struct {
+	Redis *redistest.Server
+
+	tb     testing.TB
+	dir    string
+	env    []string
+	ports  map[string]string // as pages have them → as they are
+	hub    *process
+	app    *process
+	last   *process // whose output is compared
+	others []*process
+}
+
+// The ports as pages name them.
+const (
+	publicPort = "8080"
+	adminPort  = "8081"
+	redisPort  = "6379"
+	appPort    = "3000"
+)
+
+// NewSession begins a session in dir. Program is what Build returned; env is NAME=value.
+func NewSession(tb testing.TB, program, dir string, env ...string) *Session {
+	tb.Helper()
+	s := &Session{tb: tb, dir: dir, Redis: redistest.Start(tb), ports: make(map[string]string)}
+	_, s.ports[redisPort] = s.Redis.HostPort()
+	for _, port := range []string{publicPort, adminPort, appPort} {
+		s.ports[port] = strconv.Itoa(redistest.FreePort(tb))
+	}
+	real, err := exec.LookPath("redis-cli")
+	if err != nil {
+		tb.Fatal("this test needs redis-cli in PATH: apt-get install redis-tools; go test -short goes without")
+	}
+	bin := tb.TempDir()
+	wrapper := fmt.Sprintf("#!/bin/sh\nexec %s -p %s \"$@\"\n", real, s.ports[redisPort])
+	if err := os.WriteFile(filepath.Join(bin, "redis-cli"), []byte(wrapper), 0o700); err != nil {
+		tb.Fatal(err)
+	}
+	path := os.Getenv("PATH")
+	for _, e := range slices.Concat(os.Environ(), env) {
+		switch name, value, _ := strings.Cut(e, "="); {
+		case name == "PATH":
+			path = value
+		case !strings.HasPrefix(name, "USERCAST_"):
+			s.env = append(s.env, e)
+		}
+	}
+	s.env = append(s.env,
+		"PATH="+bin+":"+program+":"+path,
+		"USERCAST_LISTEN="+s.Addr(publicPort), "USERCAST_ADMIN_LISTEN="+s.Addr(adminPort), "USERCAST_REDIS="+s.Redis.URL(),
+		"USERCAST_URL=http://"+s.Addr(publicPort)+"/events", "USERCAST_ADMIN=http://"+s.Addr(adminPort),
+		"REDIS_URL="+s.Redis.URL(), "PORT="+s.ports[appPort],
+	)
+	tb.Cleanup(func() {
+		for _, p := range append(s.others, s.hub, s.app) {
+			p.stop()
+		}
+	})
+	return s
+}
+
+// Addr is the host:port that stands for a port of the pages.
+func (s *Session) Addr(port string) string { return "127.0.0.1:" + s.ports[port] }
+
+// ServeApp stands in for the app until the test ends, on pages whose blocks start none.
+func (s *Session) ServeApp(app http.HandlerFunc) {
+	s.tb.Helper()
+	l, err := net.Listen("tcp", s.Addr(appPort))
+	if err != nil {
+		s.tb.Fatal(err)
+	}
+	server := &http.Server{Handler: app}
+	go server.Serve(l)
+	s.tb.Cleanup(func() { server.Close() })
+}
+
+// PublicURL is where the hub answers.
+func (s *Session) PublicURL() string { return "http://" + s.Addr(publicPort) }
+
+// AppURL is where the app answers.
+func (s *Session) AppURL() string { return "http://" + s.Addr(appPort) }
+
+var portInText = regexp.MustCompile(`(:|-p |PORT=)(8080|8081|6379|3000)\b`)
+
+// here is a page's text with the ports that are used.
+func (s *Session) here(text string) string {
+	return portInText.ReplaceAllStringFunc(text, func(m string) string {
+		return m[:len(m)-4] + s.ports[m[len(m)-4:]]
+	})
+}
+
+// Do does with the block what its mark says. It fails the test when it cannot.
+func (s *Session) Do(b Block) {
+	s.tb.Helper()
+	switch b.Mark {
+	case "run":
+		s.run(b, 0)
+	case "run: hub":
+		s.hub.stop()
+		s.hub = s.start(b)
+		s.last = s.hub
+		s.await(b, s.hub, func() bool { return answers("http://"+s.Addr(adminPort)+"/readyz", http.StatusOK) })
+	case "run: app":
+		s.app.stop()
+		s.app = s.start(b)
+		s.last = s.app
+		s.await(b, s.app, func() bool { return answers(s.AppURL()+"/", http.StatusOK) })
+	case "run: background":
+		s.last = s.start(b)
+		s.others = append(s.others, s.last)
+		s.await(b, s.last, func() bool { return s.last.said() != "" })
+	case "output":
+		s.compare(b, s.last)
+	case "output: background":
+		s.compare(b, s.others[len(s.others)-1])
+	default:
+		if status, err := strconv.Atoi(strings.TrimPrefix(b.Mark, "run: exit ")); err == nil {
+			s.run(b, status)
+			return
+		}
+		if !strings.HasPrefix(b.Mark, "run by: ") && !strings.HasPrefix(b.Mark, "not run: ") {
+			s.tb.Errorf("line %d: %q is no mark", b.Line, b.Mark)
+		}
+	}
+}
+
+// compare wants the output that the block shows. What goes on may have more to say.
+func (s *Session) compare(b Block, p *process) {
+	s.tb.Helper()
+	want := s.here(b.Text)
+	for deadline := time.Now().Add(patience); !matches(p.said(), want); time.Sleep(5 * time.Millisecond) {
+		if p.over() || time.Now().After(deadline) {
+			s.tb.Fatalf("line %d: written was\n%s\nand the page says\n%s", b.Line, p.said(), want)
+		}
+	}
+}
+
+// run runs a block to its end.
+func (s *Session) run(b Block, status int) {
+	s.tb.Helper()
+	p := s.start(b)
+	s.last = p
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		p.stop()
+		s.tb.Fatalf("line %d does not end:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+	}
+	if got := p.cmd.ProcessState.ExitCode(); got != status {
+		s.tb.Errorf("line %d: exit status %d, want %d:\n%s\nIt wrote:\n%s", b.Line, got, status, b.Text, p.said())
+	}
+}
+
+// await waits until done, while the process goes on.
+func (s *Session) await(b Block, p *process, done func() bool) {
+	s.tb.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
+		if p.over() {
+			s.tb.Fatalf("line %d ended:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+		}
+		if time.Now().After(deadline) {
+			s.tb.Fatalf("line %d, waited in vain:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+		}
+	}
+}
+
+func answers(url string, status int) bool {
+	answer, err := http.Get(url)
+	if err != nil {
+		return false
+	}
+	answer.Body.Close()
+	return answer.StatusCode == status
+}
+
+// matches compares line by line; … stands for anything, on a line of its own for lines.
+func matches(got, want string) bool {
+	parts := strings.Split(strings.TrimRight(want, "\n"), "…")
+	for i := range parts {
+		parts[i] = regexp.QuoteMeta(parts[i])
+	}
+	pattern := regexp.MustCompile(`(?s)^` + strings.Join(parts, ".*") + `\n*$`)
+	return pattern.MatchString(got)
+}
+
+// A process is a shell and what it has started.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{}
+
+	mu     sync.Mutex
+	output bytes.Buffer
+}
+
+// Write keeps what the process writes.
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.output.Write(b)
+}
+
+func (p *process) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.ReplaceAll(p.output.String(), "\r\n", "\n")
+}
+
+func (p *process) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+func (s *Session) start(b Block) *process {
+	s.tb.Helper()
+	p := &process{ended: make(chan struct{})}
+	p.cmd = exec.Command("bash", "-euo", "pipefail", "-c", s.here(b.Text))
+	p.cmd.Dir, p.cmd.Env = s.dir, slices.Clone(s.env)
+	p.cmd.Stdout, p.cmd.Stderr = p, p
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := p.cmd.Start(); err != nil {
+		s.tb.Fatal(err)
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // the state tells
+	}()
+	return p
+}
+
+// stop kills it with all that it has started; nil is none.
+func (p *process) stop() {
+	if p == nil {
+		return
+	}
+	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		panic(err) // the group is ours
+	}
+	<-p.ended
+}

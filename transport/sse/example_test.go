@@ -1,0 +1,141 @@
+package sse_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/labstack/echo/v4"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/redis"
+	"usercast/transport/sse"
+)
+
+// The hub inside an echo app of one's own, which has its own way of logging in: from Redis
+// to the streams, and to the end. Docs/embedding.md explains it step by step.
+func Example() {
+	store := miniredis.NewMiniRedis() // yours is a real one
+	if err := store.Start(); err != nil {
+		log.Fatal(err)
+	}
+	defer store.Close()
+
+	// 1. The hub routes messages to users' streams.
+	users := hub.New(hub.Config{
+		Encode:         sse.EncodeEntry,
+		BroadcastUser:  "*",
+		QueueFrames:    1024,
+		QueueBytes:     1 << 20,
+		QueueGrace:     250 * time.Millisecond,
+		HistoryPerUser: 256,
+		HistoryAge:     2 * time.Minute,
+		HistoryBytes:   64 << 20,
+	})
+
+	// 2. The handler makes a request a stream.
+	streams := sse.New(sse.Config{
+		Hub: users,
+		Authenticate: func(r *http.Request) (auth.Identity, error) {
+			session, err := r.Cookie("session")
+			if err != nil {
+				return auth.Identity{}, auth.ErrUnauthorized
+			}
+			return auth.Identity{User: session.Value}, nil // look it up
+		},
+	})
+
+	// 3. The feed brings messages from Redis.
+	server, err := redis.ParseServer("redis://"+store.Addr(), redis.ServerOptions{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	subscribed := make(chan struct{}, 1)
+	feed, err := redis.NewPubSub(redis.Config{
+		Server:        server,
+		ChannelPrefix: "user-",
+		Publish:       users.Publish,
+		TooLarge:      func(user, topic string) { users.GapFor(user, topic, hub.GapTooLarge) },
+		Control:       func(order redis.Control) { users.Disconnect(order.User) },
+		Subscribed: func(uint64) { // anew: something may have been missed
+			users.GapForAll(hub.GapRedisReconnect)
+			select {
+			case subscribed <- struct{}{}:
+			default:
+			}
+		},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	var running sync.WaitGroup
+	feedCtx, stopFeed := context.WithCancel(context.Background())
+	running.Go(func() { feed.Run(feedCtx) })
+
+	// 4. The app serves both its own routes and the streams.
+	app := echo.New()
+	app.HideBanner, app.HidePort = true, true
+	app.Any("/events", streams.Echo)
+	app.Listener, err = sse.Listen(context.Background(), "127.0.0.1:0", 128<<10, 10*time.Second)
+	if err != nil {
+		log.Fatal(err)
+	}
+	app.Server.ReadHeaderTimeout = 10 * time.Second // but no WriteTimeout: it would end every stream
+	app.Server.ConnContext = sse.ConnContext
+	running.Go(func() { _ = app.Start("") }) // ends with Shutdown
+
+	// What a page of user 42 does, and what any part of the app says.
+	<-subscribed
+	page := openPage("http://"+app.Listener.Addr().String()+"/events", "42")
+	store.Publish("user-42:activity", `{"kind":"comment","id":7}`)
+	fmt.Println(<-page)
+
+	// 5. At the end: no new streams, goodbye to the open ones, spread over some seconds
+	// when there are many; wait for them, and only then let the server and the feed go.
+	users.Refuse()
+	users.Finish(hub.ErrDrain, 0)
+	users.Close()
+	streams.Wait()
+	_ = app.Shutdown(context.Background())
+	stopFeed()
+	running.Wait()
+	fmt.Println(<-page)
+
+	// Output:
+	// {"kind":"comment","id":7}
+	// {"reason":"draining"}
+}
+
+// openPage opens a stream as an EventSource does, and returns the data of its events. From its
+// first id on a stream is complete.
+func openPage(url, session string) <-chan string {
+	request, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	request.AddCookie(&http.Cookie{Name: "session", Value: session})
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	lines, events := bufio.NewScanner(response.Body), make(chan string, 10)
+	for lines.Scan() && !strings.HasPrefix(lines.Text(), "id: ") {
+	}
+	go func() {
+		defer response.Body.Close()
+		defer close(events)
+		for lines.Scan() {
+			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
+				events <- data
+			}
+		}
+	}()
+	return events
+}
