@@ -21,8 +21,9 @@ type Browser struct{ ctx context.Context }
 // Page is one tab. Its methods fail the test when they cannot do what they say;
 // they are for one goroutine at a time.
 type Page struct {
-	tb  testing.TB
-	ctx context.Context
+	tb    testing.TB
+	ctx   context.Context
+	close context.CancelFunc
 }
 
 // Start starts a browser that lives as long as the test.
@@ -73,7 +74,7 @@ func (b *Browser) Open(tb testing.TB, url string) *Page {
 	if err := chromedp.Do(ctx); err != nil { // the tab lives as long as this context
 		tb.Fatalf("open a tab: %v", err)
 	}
-	p := &Page{tb, ctx}
+	p := &Page{tb, ctx, closeTab}
 	p.Do(chromedp.Navigate(url))
 	return p
 }
