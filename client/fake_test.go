@@ -1,0 +1,66 @@
+package client_test
+
+import "testing"
+
+// fake is an EventSource, and a clock, that do what the test says.
+const fake = `
+window.sources = [];
+window.EventSource = class extends EventTarget {
+	static CLOSED = 2;
+	readyState = 0;
+	constructor(url) { super(); this.url = url; sources.push(this); }
+	close() { this.readyState = 2; }
+	say(type, data = "{}", lastEventId = "") { this.dispatchEvent(new MessageEvent(type, {data, lastEventId})); }
+};
+window.skipped = 0;
+const real = performance.now.bind(performance);
+performance.now = () => real() + skipped;
+// So many ticks of the module, which has an interval of a quarter of a second.
+window.tick = () => dispatchEvent(new Event("visibilitychange")) && document.dispatchEvent(new Event("visibilitychange"));
+window.skip = ms => { skipped += ms; tick(); };
+`
+
+// The hub's ping interval is not known, so a page learns it: 15 s is assumed.
+func silenceIsMeasured(t *testing.T, w world) {
+	s := startSite(t, w.hub)
+	p := openTab(t, w, s)
+	p.Run(fake)
+	p.connect(s.stream() + ", {share: false}")
+	p.Until("sources.length == 1")
+	p.Run("sources[0].say('open'); skip(31000)")
+	p.want("states", "open")
+	p.Run("skip(2000)")
+	p.Until("sources.length == 2")
+	p.want("states", "open", "connecting silent")
+
+	// Perhaps it is 30 s.
+	p.Run("sources[1].say('open'); skip(61000)")
+	p.want("states", "open", "connecting silent", "open")
+	p.Run("sources[1].say('ping')") // it is 60 s
+	p.Run("skip(121000)")
+	p.want("states", "open", "connecting silent", "open")
+	p.Run("for (const seconds of [10, 10, 10, 10]) { skip(1000 * seconds); sources[1].say('ping') }") // it is 10 s
+	p.Run("skip(23000)")
+	p.Until("sources.length == 3")
+}
+
+// A stream tells its id with its first event. Another tab cannot go on where one without
+// an id was, so the pages are told.
+func noIDYet(t *testing.T, w world) {
+	s := startSite(t, w.hub)
+	leader, follower := openTab(t, w, s), openTab(t, w, s)
+	for _, p := range []tab{leader, follower} {
+		p.Run(fake)
+		p.connect(s.stream())
+	}
+	leader.Until("sources.length == 1")
+	leader.Run("sources[0].say('open')")
+	follower.want("states", "open")
+	leader.Close()
+	follower.Until("sources.length == 1")
+	follower.Run("sources[0].say('open')")
+	follower.want("gaps", "unknown-id")
+	follower.want("states", "open", "connecting", "open")
+	follower.Run("sources[0].say('message', 'hello', 'some-7')")
+	follower.want("heard", "hello")
+}

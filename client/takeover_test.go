@@ -1,0 +1,134 @@
+package client_test
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A counter publishes numbers, with the time of each, until it is stopped.
+type counter struct {
+	stop chan struct{}
+	wg   sync.WaitGroup
+	n    atomic.Int64
+}
+
+func startCounter(t *testing.T, h *hub, channel string) *counter {
+	t.Helper()
+	conn, err := net.Dial("tcp", h.redis.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &counter{stop: make(chan struct{})}
+	c.wg.Go(func() {
+		defer conn.Close()
+		replies := bufio.NewReader(conn)
+		for tick := time.Tick(10 * time.Millisecond); ; <-tick {
+			select {
+			case <-c.stop:
+				return
+			default:
+			}
+			fmt.Fprintf(conn, "PUBLISH %s %d@%d\r\n", channel, c.n.Add(1), time.Now().UnixMilli())
+			if reply, err := replies.ReadString('\n'); err != nil || reply != ":1\r\n" {
+				t.Errorf("PUBLISH: %q, %v", reply, err)
+				return
+			}
+		}
+	})
+	t.Cleanup(func() { c.end() })
+	return c
+}
+
+// end returns the last number.
+func (c *counter) end() int64 {
+	select {
+	case <-c.stop:
+	default:
+		close(c.stop)
+	}
+	c.wg.Wait()
+	return c.n.Load()
+}
+
+func leaderIsClosed(t *testing.T, w world) { takeover(t, w, func(p tab) { p.Close() }, nil) }
+
+func leaderCrashes(t *testing.T, w world) { takeover(t, w, func(p tab) { p.Crash() }, nil) }
+
+func leaderReloads(t *testing.T, w world) {
+	takeover(t, w, func(p tab) { p.Run("location.reload()") }, nil)
+}
+
+func leaderFreezes(t *testing.T, w world) {
+	takeover(t, w, func(p tab) { p.Freeze() }, func(p tab) { p.Thaw() })
+}
+
+func leaderHangs(t *testing.T, w world) {
+	takeover(t, w, func(p tab) { p.Hang(2 * time.Second) }, func(tab) {})
+}
+
+// takeover opens three tabs, ends the one with the stream while messages keep coming, and
+// wants the others to have each message once, in order, and none of them later than a
+// second after it was published. The one that ended does so too when it is woken.
+func takeover(t *testing.T, w world, end, wake func(leader tab)) {
+	const tries = 3 // on a busy machine even a tab that has nothing to do can be late
+	for try := range tries {
+		late := takeoverTime(t, w, end, wake)
+		if t.Failed() || late < time.Second {
+			return
+		}
+		if try == tries-1 {
+			t.Errorf("the latest message was %v late", late)
+		}
+	}
+}
+
+func takeoverTime(t *testing.T, w world, end, wake func(leader tab)) (late time.Duration) {
+	s := startSite(t, w.hub)
+	leader := open(t, w, s, s.stream())
+	others := []tab{open(t, w, s, s.stream()), open(t, w, s, s.stream())}
+	await(t, "the three tabs have one stream", func() bool { return w.hub.clients(t) == "1" }) // those of the test before are gone
+	if n := len(s.asked()); n != 1 {
+		t.Fatalf("three tabs asked for %d streams", n)
+	}
+	counter := startCounter(t, w.hub, s.channel("activity"))
+	for _, p := range others {
+		p.goesOn()
+		p.Run("late = 0")
+	}
+	leader.goesOn()
+	end(leader)
+	await(t, "another tab has the stream", func() bool { return len(s.asked()) == 2 })
+	if s.asked()[1].Get("last-event-id") == "" {
+		t.Error("the last id was not carried over")
+	}
+	for _, p := range others {
+		p.goesOn()
+		ms, err := strconv.Atoi(p.Text("late"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		late = max(late, time.Duration(ms)*time.Millisecond)
+	}
+	t.Logf("the latest message was %v late", late)
+	if wake != nil {
+		wake(leader)
+		leader.goesOn()
+		others = append(others, leader)
+	}
+	last := counter.end()
+	for _, p := range others {
+		p.wantUnbroken(last)
+	}
+	await(t, "there is one stream", func() bool { return w.hub.streams(t, s.user) == 1 })
+	// Two tabs that miss the leader at the same moment are one after the other.
+	if n := len(s.asked()); n > 3 {
+		t.Errorf("the stream was opened %d times, want 2", n)
+	}
+	return late
+}
