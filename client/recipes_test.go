@@ -59,7 +59,7 @@ import { createElement, createRoot, useState } from "react";
 import { useTopic, useStreamState } from "/react.js";
 const List = ({ topic }) => {
 	const [items, setItems] = useState([]);
-	useTopic(topic, item => setItems([...items, item.id]));
+	useTopic(topic, item => setItems(items => [...items, item.id]));
 	return createElement("p", {}, topic + ": " + items.join());
 };
 const App = () => {
