@@ -4,9 +4,10 @@
 run:
 	@trap stopped=1 INT; go run ./cmd/usercast dev || test "$$stopped"
 
-# Everything: what the tests need is installed when missing. check has vetted already.
+# Everything: what the tests need is installed when missing. check has vetted already. Three packages
+# at once, even on two cores: the longest waits for timers and peers for most of its time.
 test: check
-	go test -race -shuffle=on -vet=off -timeout 9m ./...
+	go test -race -shuffle=on -vet=off -p 3 -timeout 9m ./...
 	$(MAKE) chart
 
 # The Helm chart, rendered by Helm itself: a module of its own. The first time, half of Kubernetes
