@@ -21,15 +21,22 @@ func TestInChromium(t *testing.T) {
 		t.Skip("starts a browser")
 	}
 	program := buildHub(t)
-	w := world{browsertest.Start(t), program, startHub(t, program, "--ping-interval", "300ms", "--max-clients-per-user", "0")}
-	for name, test := range map[string]func(*testing.T, world){
-		"tab with the stream is closed":                       leaderIsClosed,
-		"tab with the stream reloads":                         leaderReloads,
-		"tab with the stream crashes":                         leaderCrashes,
-		"tab with the stream freezes":                         leaderFreezes,
-		"tab with the stream hangs":                           leaderHangs,
-		"tab that slept for too long hears of a gap":          longSleeperHearsGap,
-		"tab comes back from the back/forward cache":          tabComesBack,
+	h := startHub(t, program, "--ping-interval", "300ms", "--max-clients-per-user", "0")
+	run := func(browser *browsertest.Browser, tests map[string]func(*testing.T, world)) {
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) { test(t, world{browser, program, h}) })
+		}
+	}
+	run(browsertest.Start(t), map[string]func(*testing.T, world){
+		"tab with the stream is closed":              leaderIsClosed,
+		"tab with the stream reloads":                leaderReloads,
+		"tab with the stream crashes":                leaderCrashes,
+		"tab with the stream freezes":                leaderFreezes,
+		"tab with the stream hangs":                  leaderHangs,
+		"tab that slept for too long hears of a gap": longSleeperHearsGap,
+		"tab comes back from the back/forward cache": tabComesBack,
+	})
+	run(browsertest.Start(t, browsertest.OneProcess), map[string]func(*testing.T, world){
 		"new tab is open once it misses nothing":              newTabIsOpen,
 		"tabs of another share have a stream of their own":    sharesAreApart,
 		"without locks each tab has a stream":                 withoutLocks,
@@ -47,7 +54,5 @@ func TestInChromium(t *testing.T) {
 		"topics":                                              topics,
 		"exceptions reach the page":                           exceptions,
 		"closed stream is closed":                             closedIsClosed,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, w) })
-	}
+	})
 }

@@ -112,18 +112,6 @@ func (h *hub) streams(t *testing.T, user string) int {
 	return len(answer.Streams)
 }
 
-// clients are all that are open, as Prometheus sees it.
-func (h *hub) clients(t *testing.T) string {
-	t.Helper()
-	m := clients.FindSubmatch(h.ask(t, "/metrics"))
-	if m == nil {
-		t.Fatal("the hub does not count its clients")
-	}
-	return string(m[1])
-}
-
-var clients = regexp.MustCompile(`(?m)^usercast_clients (\d+)$`)
-
 func (h *hub) ask(t *testing.T, path string) []byte {
 	t.Helper()
 	answer, err := http.Get("http://" + h.admin + path)

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"usercast/internal/browsertest"
 )
@@ -80,6 +82,16 @@ func (p tab) want(name string, want ...string) {
 func (p tab) goesOn() {
 	p.t.Helper()
 	p.Until("heard.length >= " + p.Text("heard.length + 20"))
+}
+
+// late is how late the latest message was.
+func (p tab) late() time.Duration {
+	p.t.Helper()
+	ms, err := strconv.Atoi(p.Text("late"))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return time.Duration(ms) * time.Millisecond
 }
 
 // wantUnbroken waits for the last of the numbers that were published, and wants each

@@ -26,8 +26,12 @@ type Page struct {
 	close context.CancelFunc
 }
 
+// OneProcess lets all pages of this machine share a process, in which none can crash or
+// hang alone: a process takes longer to start than most tests.
+var OneProcess = chromedp.Flag("process-per-site", true)
+
 // Start starts a browser that lives as long as the test.
-func Start(tb testing.TB) *Browser {
+func Start(tb testing.TB, more ...chromedp.ExecAllocatorOption) *Browser {
 	tb.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(find(tb)),
@@ -37,6 +41,7 @@ func Start(tb testing.TB) *Browser {
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
 	)
+	options = append(options, more...)
 	ctx, stopProcess := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, stopBrowser := chromedp.NewContext(ctx)
 	tb.Cleanup(func() {
