@@ -4,14 +4,13 @@
 run:
 	@trap stopped=1 INT; go run ./cmd/usercast dev || test "$$stopped"
 
-# Everything: what the tests need is installed when missing. check has vetted already. Three packages
-# at once, even on two cores: the longest waits for timers and peers for most of its time.
+# Everything but the chart: what the tests need is installed when missing. check has vetted already.
 test: check
-	go test -race -shuffle=on -vet=off -p 3 -timeout 9m ./...
-	$(MAKE) chart
+	go test -race -shuffle=on -vet=off -timeout 9m ./...
 
-# The Helm chart, rendered by Helm itself: a module of its own. The first time, half of Kubernetes
-# has to be compiled: neither optimised nor vetted, that is a minute.
+# The Helm chart, rendered by Helm itself: a module of its own, whose tests are for whoever changes the
+# chart. The first time, half of Kubernetes has to be compiled: neither optimised nor vetted, that is
+# a minute or two, which make test does not have.
 chart:
 	cd deploy/helm && go test -vet=off '-gcflags=k8s.io/...=-N -l' '-gcflags=sigs.k8s.io/...=-N -l' ./...
 

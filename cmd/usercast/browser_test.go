@@ -228,10 +228,10 @@ func pageOfStoppingHubMovesOn(t *testing.T, browser *browsertest.Browser) {
 	first, _, _ := serveProgram(t, server, nil, flags...)
 	p := openTab(t, browser, "http://"+listen, "/events?user=42")
 	p.Until("es.readyState == 1")
+	newcomer := browser.Open(t, "http://"+listen+"/livez") // a tab takes longer to open than the hub to drain
+	newcomer.Run(listener)
 	first.signal(syscall.SIGTERM)
 	eventually(t, "the hub drains", func() bool { return len(first.stderr.lines("msg=stopping")) == 1 })
-	newcomer := browser.Open(t, "http://"+listen+"/livez")
-	newcomer.Run(listener)
 	newcomer.Run("listen('/events?user=42')")
 	newcomer.Until("fired.length > 0 && fired[0].name == 'busy' && fired[0].data == '{\"reason\":\"draining\"}'")
 	p.wantHeard(`bye {"reason":"draining"}`)
