@@ -63,8 +63,16 @@ func (f *envFile) load(ctx *kong.Context, flags []*kong.Flag) {
 		return
 	}
 	known := []string{jwtSecretVariable}
-	for _, flag := range slices.Delete(slices.Clone(flags), i, i+1) { // no file names another
-		known = append(known, flag.Envs...)
+	// It is the hub's file, whoever reads it: what serve would refuse, check must not take.
+	for _, command := range ctx.Model.Children {
+		if command.Name != "serve" {
+			continue
+		}
+		for _, flag := range command.Flags {
+			if flag.Name != "env-file" { // no file names another
+				known = append(known, flag.Envs...)
+			}
+		}
 	}
 	for variable := range values {
 		if !slices.Contains(known, variable) {

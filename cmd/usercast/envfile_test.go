@@ -120,3 +120,20 @@ func TestChartNamesSettingsThatThereAre(t *testing.T) {
 	}
 	parseServe(t, file.String())
 }
+
+// Check has flags that serve has not: a file with one of them does not start a hub.
+func TestCheckRefusesSettingsThatServeRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "usercast.env")
+	for _, line := range []string{"USERCAST_JSON=true", "USERCAST_URL=http://127.0.0.1:1/events", "USERCAST_ENV_FILE=other"} {
+		if err := os.WriteFile(path, []byte("USERCAST_AUTH=jwt\n"+line), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		name, _, _ := strings.Cut(line, "=")
+		for command, wanted := range map[string]int{"serve": 2, "check": 1} {
+			code, stdout, stderr := runCommand("", command, "--env-file", path)
+			if says := "there is no setting " + name; code != wanted || !strings.Contains(stdout+stderr, says) {
+				t.Errorf("%s with %s: exit %d, want %d and %q\n%s%s", command, name, code, wanted, says, stdout, stderr)
+			}
+		}
+	}
+}
