@@ -40,14 +40,26 @@ func parseBufferLimit(text, class string) (b bufferLimit, ok bool) {
 	return b, true
 }
 
+// raisedTo is b with what is below wanted raised, and nothing lowered: 0 is no limit.
+func (b bufferLimit) raisedTo(wanted bufferLimit) bufferLimit {
+	if b.hard > 0 {
+		b.hard = max(b.hard, wanted.hard)
+	}
+	if b.soft > 0 {
+		b.soft = max(b.soft, wanted.soft)
+	}
+	b.seconds = max(b.seconds, wanted.seconds)
+	return b
+}
+
 // buffers tells whether Redis would cut a hub that is busy for a moment.
 func (i *inspector) buffers(ctx context.Context, cn *goredis.Conn) error {
 	const parameter = "client-output-buffer-limit"
 	largest := int64(i.MaxPayload)
 	wanted := bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
-	set := fmt.Sprintf("CONFIG SET %s \"pubsub %v\"", parameter, wanted)
 	settings, err := cn.ConfigGet(ctx, parameter).Result()
 	limit, known := parseBufferLimit(settings[parameter], "pubsub")
+	set := fmt.Sprintf("CONFIG SET %s \"pubsub %v\"", parameter, limit.raisedTo(wanted))
 	switch {
 	case err != nil && (!isReply(err) || goredis.IsAuthError(err)):
 		return err
