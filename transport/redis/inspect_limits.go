@@ -79,8 +79,11 @@ func (i *inspector) buffers(ctx context.Context, cn *goredis.Conn) error {
 // manyPatterns is where matching them costs Redis a noticeable part of each PUBLISH.
 const manyPatterns = 1000
 
+// manyChannels is where looking through them is no longer little for Redis, which does nothing else meanwhile.
+const manyChannels = 10_000
+
 // crowd tells of others' subscriptions: patterns, which cost Redis something on each PUBLISH, and
-// channels with something before our prefix.
+// channels with something before our prefix, unless there are very many.
 func (i *inspector) crowd(ctx context.Context, cn *goredis.Conn) error {
 	ignore := func(right, error) {} // without the right there is less to say
 	patterns, err := cn.PubSubNumPat(ctx).Result()
@@ -90,6 +93,13 @@ func (i *inspector) crowd(ctx context.Context, cn *goredis.Conn) error {
 	if patterns >= manyPatterns {
 		i.tell.Warn("redis-patterns", "let nobody PSUBSCRIBE for one user each: one hub has one pattern for all",
 			"%d patterns are subscribed to, and Redis tries each of them on every PUBLISH", patterns)
+	}
+	stats, err := i.info(ctx, cn, "stats")
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(infoField(stats, "pubsub_channels")); err != nil || n > manyChannels {
+		return nil
 	}
 	channels, err := cn.PubSubChannels(ctx, "?*"+pattern(i.ChannelPrefix)).Result()
 	if err := optional(err, rightPubSub, ignore); err != nil {
