@@ -183,6 +183,11 @@ func (x *examination) redirected(resp *http.Response) {
 	}
 	shown := (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 	asked := x.URL.URL
+	if to.Scheme == asked.Scheme && to.Host == asked.Host && to.Path == asked.Path {
+		x.tell.Fail("url-redirect", "take the redirect away for this path: a rule from http to https goes round like this where TLS ends before it, and it has to look at X-Forwarded-Proto",
+			"%s to %s, where it was asked: a page goes round until the browser gives up", resp.Status, shown)
+		return
+	}
 	moved := to.Hostname() == asked.Hostname() && strings.TrimRight(to.Path, "/") == strings.TrimRight(asked.Path, "/")
 	if moved {
 		x.tell.Fail("url-redirect", "open "+shown+" in the page, and here", "the stream is elsewhere: %s to %s", resp.Status, shown)

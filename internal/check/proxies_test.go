@@ -84,6 +84,7 @@ func TestProxies(t *testing.T) {
 		"nginx, page":                 {nginx("", `default_type text/html; return 200 "<p>hello";`), often, says(advice.Fail, "url-no-hub", "HTML")},
 		"nginx, other type":           {nginx("", `proxy_pass http://{hub}; proxy_hide_header Content-Type; add_header Content-Type text/plain;`), often, says(advice.Fail, "url-content-type", "text/plain")},
 		"nginx, redirect":             {nginx("", "return 301 https://$http_host$request_uri;"), often, says(advice.Fail, "url-redirect", "elsewhere")},
+		"nginx, redirect to itself":   {nginx("", "return 302 http://$http_host$request_uri;"), often, says(advice.Fail, "url-redirect", "goes round")},
 		"nginx, log-in page":          {nginx("", "return 302 /login;"), often, says(advice.Fail, "url-redirect", "log-in page")},
 
 		"caddy, right":       {caddy("", "reverse_proxy {hub}"), often, good},
