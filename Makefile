@@ -19,7 +19,7 @@ check:
 	@.ci/setup
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
 	go vet -tags soak,measure ./...
-	go tool staticcheck ./...
+	go tool staticcheck -tags soak,measure ./...
 	go mod tidy -diff
 
 # Each fuzz test for FUZZTIME, one after the other: for the night. What they have found is in
@@ -44,10 +44,12 @@ soak:
 	@.ci/setup
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./cmd/usercast
 
-# What a test can only measure: needs some minutes, and the machine for itself.
+# What a test can only measure, and the browser module's tests that make test has no time for: needs some
+# minutes, and the machine for itself.
 measure:
 	@.ci/setup
 	go test -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
+	go test -tags measure -count=1 -timeout 9m ./client
 
 # Streams up to a million in memory, and up to 100,000 real ones, in some ten minutes;
 # needs the machine for itself, and 2 GB.

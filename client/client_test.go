@@ -16,6 +16,10 @@ type world struct {
 	hub     *hub
 }
 
+// moreAlone and more are tests for which make test has no time: make measure has. Those of
+// moreAlone need tabs with a process each.
+var moreAlone, more map[string]func(*testing.T, world)
+
 func TestInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
@@ -27,32 +31,25 @@ func TestInChromium(t *testing.T) {
 			t.Run(name, func(t *testing.T) { test(t, world{browser, program, h}) })
 		}
 	}
-	run(browsertest.Start(t), map[string]func(*testing.T, world){
-		"tab with the stream is closed":              leaderIsClosed,
-		"tab with the stream reloads":                leaderReloads,
-		"tab with the stream crashes":                leaderCrashes,
-		"tab with the stream freezes":                leaderFreezes,
-		"tab with the stream hangs":                  leaderHangs,
-		"tab that slept for too long hears of a gap": longSleeperHearsGap,
-		"tab comes back from the back/forward cache": tabComesBack,
+	alone, together := browsertest.Start(t), browsertest.Start(t, browsertest.OneProcess)
+	run(alone, moreAlone)
+	run(together, more)
+	run(alone, map[string]func(*testing.T, world){
+		"tab with the stream is closed": leaderIsClosed,
+		"tab with the stream crashes":   leaderCrashes,
+		"tab with the stream freezes":   leaderFreezes,
+		"tab with the stream hangs":     leaderHangs,
 	})
-	run(browsertest.Start(t, browsertest.OneProcess), map[string]func(*testing.T, world){
-		"new tab is open once it misses nothing":              newTabIsOpen,
-		"tabs of another share have a stream of their own":    sharesAreApart,
-		"without locks each tab has a stream":                 withoutLocks,
-		"hub is deployed behind a proxy that says 502":        hubIsDeployed,
-		"Redis is restarted":                                  redisIsRestarted,
-		"hub is full":                                         hubIsFull,
-		"silent stream is left":                               silentStreamIsLeft,
-		"silence is measured by pings":                        silenceIsMeasured,
-		"stream that had no id yet is not taken over quietly": noIDYet,
-		"token is asked for anew":                             tokenIsFresh,
-		"refused stream comes back later and later":           refusedComesBack,
-		"online is the time to come back":                     onlineComesBack,
-		"recipes for React and Vue":                           recipesWork,
-		"quick start":                                         quickStartWorks,
-		"topics":                                              topics,
-		"exceptions reach the page":                           exceptions,
-		"closed stream is closed":                             closedIsClosed,
+	run(together, map[string]func(*testing.T, world){
+		"new tab is open once it misses nothing":       newTabIsOpen,
+		"without locks each tab has a stream":          withoutLocks,
+		"hub is deployed behind a proxy that says 502": hubIsDeployed,
+		"Redis is restarted":                           redisIsRestarted,
+		"hub is full":                                  hubIsFull,
+		"silent stream is left":                        silentStreamIsLeft,
+		"token is asked for anew":                      tokenIsFresh,
+		"recipes for React and Vue":                    recipesWork,
+		"quick start":                                  quickStartWorks,
+		"topics":                                       topics,
 	})
 }

@@ -211,16 +211,21 @@ func atOnce(workers int, over time.Duration, f func(worker, i int)) (times int) 
 
 func TestHubUnderAttack(t *testing.T) {
 	s := besiege(t, false)
-	for _, attack := range []struct {
-		name string
-		how  func(*testing.T)
-	}{
-		{"requests that dribble in", s.dribble},
-		{"header bombs", s.bombs},
-		{"streams opened and closed", s.churn},
-		{"connections that ask for nothing", s.idlers},
+	t.Run("header bombs", func(t *testing.T) { s.attack(t, s.bombs) })
+	t.Run("streams opened and closed", func(t *testing.T) { s.attack(t, s.churn) })
+}
+
+// Attacks that wait do so beside each other, each at a hub of its own.
+func TestHubUnderPatientAttack(t *testing.T) {
+	for name, how := range map[string]func(*siege, *testing.T){
+		"requests that dribble in":         (*siege).dribble,
+		"connections that ask for nothing": (*siege).idlers,
 	} {
-		t.Run(attack.name, func(t *testing.T) { s.attack(t, attack.how) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := besiege(t, false)
+			s.attack(t, func(t *testing.T) { how(s, t) })
+		})
 	}
 }
 
