@@ -9,6 +9,8 @@ const DASHES = [[], [6, 3], [2, 3]]; // lines differ in more than their colour
 
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
+const decadesOf = (u, min, max) => (min === null ? [1e-4, 1e-2] : uPlot.rangeLog(min, max, 10, true));
+
 /**
  * A chart in its figure: lines are [{ key, label, colour, show, value }], where key names a
  * figure of the history, value makes it a number, and show a text.
@@ -55,7 +57,8 @@ export class Chart {
       hooks: { setCursor: [u => this.#point(u.cursor.idx ?? null)] },
       scales: {
         x: { time: false, range: (u, min, max) => [max - SPAN, max] },
-        y: logarithmic ? { distr: 3 } : { range: (u, min, max) => [0, Math.max(1, max ?? 0) * 1.1] },
+        // With nothing to show there is an axis all the same: without one the chart is wider than its place.
+        y: logarithmic ? { distr: 3, range: decadesOf } : { range: (u, min, max) => [0, Math.max(1, max ?? 0) * 1.1] },
       },
       axes: [
         {
