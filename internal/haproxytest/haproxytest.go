@@ -9,14 +9,12 @@ import (
 	"io"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
-	"usercast/internal/redistest"
+	"usercast/internal/proxytest"
 )
 
 // patience is how long the proxy may take for anything. It is long because it
@@ -30,8 +28,7 @@ const ServerHeader = "X-Haproxy-Server"
 // what they say; they are for one goroutine at a time.
 type Proxy struct {
 	tb          testing.TB
-	dir         string
-	port, stats int
+	addr, stats string // host:port, and a socket's path
 }
 
 // Config is what the proxy does: the sections that a user would write.
@@ -44,26 +41,38 @@ type Config struct {
 // Start starts a haproxy and waits until it answers.
 func Start(tb testing.TB, c Config) *Proxy {
 	tb.Helper()
-	p := &Proxy{tb: tb, dir: tb.TempDir()}
-	tb.Cleanup(func() {
-		if tb.Failed() {
-			log, _ := os.ReadFile(p.file("log"))
-			tb.Logf("haproxy said:\n%s", log[max(0, len(log)-4000):])
-		}
-	})
-	// Another process can take a port between FreePort and the proxy's bind.
-	for range 5 {
-		p.port, p.stats = redistest.FreePort(tb), redistest.FreePort(tb)
-		if p.launch(c) {
-			return p
-		}
+	// A socket's path has 107 characters at most, and a test's directory may have more.
+	dir, err := os.MkdirTemp("", "haproxy")
+	if err != nil {
+		tb.Fatal(err)
 	}
-	tb.Fatal("haproxy did not come up")
-	return nil
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	p := &Proxy{tb: tb, stats: filepath.Join(dir, "stats")}
+	p.addr = proxytest.HAProxy(tb, fmt.Sprintf(`
+global
+    maxconn %d
+    stats socket %s level user
+    log stdout format raw local0
+
+defaults
+%s
+    log global
+    option httplog
+    option dontlog-normal
+
+frontend web
+    bind %s
+    http-response set-header %s %%s
+    default_backend servers
+
+backend servers
+%s
+`, c.MaxConn, p.stats, c.Defaults, proxytest.Listen, ServerHeader, c.Backend))
+	return p
 }
 
 // Addr is the proxy's host:port.
-func (p *Proxy) Addr() string { return loopback(p.port) }
+func (p *Proxy) Addr() string { return p.addr }
 
 // AwaitUp waits until the proxy's checks hold a server for good.
 func (p *Proxy) AwaitUp(server string) {
@@ -83,7 +92,7 @@ func (p *Proxy) AwaitUp(server string) {
 
 // state is "UP", "DOWN", or one of them with a count on the way to the other.
 func (p *Proxy) state(server string) (string, error) {
-	conn, err := net.Dial("tcp", loopback(p.stats))
+	conn, err := net.Dial("unix", p.stats)
 	if err != nil {
 		return "", err
 	}
@@ -107,80 +116,3 @@ func (p *Proxy) state(server string) (string, error) {
 	}
 	return "", errors.New("it does not know the server")
 }
-
-// launch starts the process; false: it has ended.
-func (p *Proxy) launch(c Config) bool {
-	p.tb.Helper()
-	config := fmt.Sprintf(`
-global
-    maxconn %d
-    stats socket ipv4@%s level user
-    log stdout format raw local0
-
-defaults
-%s
-    log global
-    option httplog
-    option dontlog-normal
-
-frontend web
-    bind %s
-    http-response set-header %s %%s
-    default_backend servers
-
-backend servers
-%s
-`, c.MaxConn, loopback(p.stats), c.Defaults, p.Addr(), ServerHeader, c.Backend)
-	if err := os.WriteFile(p.file("haproxy.cfg"), []byte(config), 0o600); err != nil {
-		p.tb.Fatal(err)
-	}
-	log, err := os.OpenFile(p.file("log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		p.tb.Fatal(err)
-	}
-	defer log.Close()
-	cmd := exec.Command(find(p.tb), "-db", "-f", p.file("haproxy.cfg"))
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		p.tb.Fatalf("start haproxy: %v", err)
-	}
-	exited := make(chan struct{})
-	go func() {
-		_ = cmd.Wait()
-		close(exited)
-	}()
-	p.tb.Cleanup(func() {
-		_ = cmd.Process.Kill() // it may have ended
-		<-exited
-	})
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
-		conn, err := net.Dial("tcp", loopback(p.stats))
-		if err == nil {
-			_ = conn.Close()
-			return true
-		}
-		select {
-		case <-exited:
-			return false
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-	p.tb.Fatal("haproxy does not answer")
-	return false
-}
-
-// find returns the path of haproxy: Debian's lies where only root looks.
-func find(tb testing.TB) string {
-	tb.Helper()
-	for _, name := range []string{"haproxy", "/usr/sbin/haproxy"} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	tb.Fatal("this test needs haproxy (2.6 or later) in PATH: apt-get install haproxy, or brew install haproxy; go test -short goes without")
-	return ""
-}
-
-func (p *Proxy) file(name string) string { return filepath.Join(p.dir, name) }
-
-func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
