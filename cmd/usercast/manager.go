@@ -35,9 +35,9 @@ func (a *App) tellManager(ctx context.Context) {
 		// This needs the lock of the hub, without which no message is routed and no stream
 		// opened: should it never be free again, the manager hears nothing any more. An
 		// outage of Redis is none of its business: a restart would not help.
-		a.hub.ClientsOf("")
+		words := a.inWords()
 		m.Alive()
-		m.Status(a.inWords())
+		m.Status(words)
 		select {
 		case <-ctx.Done():
 			return

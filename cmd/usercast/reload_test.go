@@ -229,19 +229,19 @@ func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
 	public, private := p.addresses(t)
 	eventually(t, "the program is ready", func() bool { return ask(t, "GET", "http://"+private+"/readyz").code == 200 })
 	pages := map[string]*page{}
-	open := func(secret string) {
+	open := func(secret string, shown certtest.Pair) {
 		t.Helper()
-		r := overTLS(t, certtest.Pool(pair, renewed), true)
+		r := overTLS(t, certtest.Pool(shown), true)
 		pages[secret] = openOver(t, r, "https://"+public+"/events", tokenOf(t, secret))
 	}
-	open(oldSecret)
+	open(oldSecret, pair)
 
 	renewed.Write(t, files.dir)
 	eventually(t, "the certificate was read anew", func() bool { return len(p.stderr.lines("read anew", "changed=certificate")) > 0 })
 	files.write("current", newSecret)
 	eventually(t, "the keys were read anew", func() bool { return len(p.stderr.lines("read anew", `changed="jwt keys"`)) > 0 })
-	open(newSecret)
-	open(oldSecret)
+	open(newSecret, renewed)
+	open(oldSecret, renewed)
 	publisher := newPublisher(t, server.Addr())
 	publisher.publish(t, "user-42", "hello")
 	for _, page := range pages {

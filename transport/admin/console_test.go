@@ -311,5 +311,47 @@ func FuzzUserPath(f *testing.F) {
 	})
 }
 
+// deadlines is an operator whose socket tells how long it is waited for.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read    []time.Time
+	write   time.Time // of the write to come
+	unbound int       // writes without one
+	written int
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error { d.read = append(d.read, at); return nil }
+
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.write = at; return nil }
+
+func (d *deadlines) Write(p []byte) (int, error) {
+	if wait := time.Until(d.write); wait <= 0 || wait > 10*time.Second {
+		d.unbound++
+	}
+	d.write = time.Time{}
+	d.written++
+	return d.ResponseRecorder.Write(p)
+}
+
+// An operator who takes nothing is waited for, but not for ever; and the server's bound on
+// how long a request may take to come in must not end what is read from a stream.
+func TestWritesToOperatorsAreBoundAndReadsAreNot(t *testing.T) {
+	s := &source{done: make(chan struct{})}
+	close(s.done) // after the first snapshot
+	e := admin.NewEcho()
+	admin.MountConsole(e, s.console(), noToken)
+	r := httptest.NewRequest("GET", "http://127.0.0.1:8081/api/stats", nil)
+	r.RemoteAddr = "127.0.0.1:40000"
+	r.Header.Set("Accept", "text/event-stream")
+	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	e.ServeHTTP(d, r)
+	if d.written < 2 || d.unbound > 0 {
+		t.Errorf("%d of %d writes have no deadline within 10 s", d.unbound, d.written)
+	}
+	if len(d.read) != 1 || !d.read[0].IsZero() {
+		t.Errorf("the read deadlines are %v, want one that lifts the server's", d.read)
+	}
+}
+
 // noToken is for a hub that was given none.
 func noToken() string { return "" }
