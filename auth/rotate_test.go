@@ -78,6 +78,51 @@ func TestReplacedKeysCountForAllTokensToCome(t *testing.T) {
 	}
 }
 
+// A fetch that is under way when somebody says that the set has changed may have been
+// answered before.
+func TestRefetchIsNotContentWithAnOlderFetch(t *testing.T) {
+	public, private, _ := ed25519.GenerateKey(rand.Reader)
+	var kid atomic.Value
+	kid.Store("first")
+	var held atomic.Bool
+	entered, leave := make(chan struct{}), make(chan struct{})
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		now := kid.Load()
+		if held.CompareAndSwap(true, false) {
+			close(entered)
+			<-leave
+		}
+		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, now, base64.RawURLEncoding.EncodeToString(public))
+	}))
+	defer s.Close()
+	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	ask := func(kid string) error {
+		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, private, kid, `{"sub":"ann","exp":9e9}`)))
+		return err
+	}
+	if err := ask("first"); err != nil {
+		t.Fatal(err)
+	}
+	held.Store(true)
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		_ = ask("unknown")
+	}()
+	<-entered
+	kid.Store("second")
+	refetched := make(chan bool)
+	go func() {
+		changed, err := j.Refetch(context.Background())
+		refetched <- changed && err == nil
+	}()
+	close(leave)
+	if !<-refetched {
+		t.Error("it was content with the set of before")
+	}
+	<-asked
+}
+
 func TestRefetch(t *testing.T) {
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	var kid atomic.Value

@@ -97,6 +97,9 @@ func TestLogClientIsAheadOfThisHub(t *testing.T) {
 	if id, ok := l.Position(); ok {
 		t.Errorf("position %v: this hub cannot know yet whether the log still has the client's own", id)
 	}
+	if last := l.State().LastID; last != (hub.ID{Ms: 11}) {
+		t.Errorf("last id %v, want the client's own", last)
+	}
 	for ms := uint64(10); ms <= 12; ms++ {
 		h.Append("42", numbered(ms))
 	}

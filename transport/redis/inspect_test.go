@@ -311,6 +311,21 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	found = inspect(t, redis, nil)
 	found.want(t, advice.Warn, "redis-patterns", "1000 patterns")
 	found.want(t, advice.Note, "redis-prefix", "--channel-prefix 'laravel_database_user-'")
+
+	// Looking through very many would hold up everybody else.
+	channels := make([]string, manyChannels)
+	for i := range channels {
+		channels[i] = fmt.Sprintf("channel-%d", i)
+	}
+	if err := subscriber.pubsub.Subscribe(t.Context(), channels...); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "they are subscribed", func() bool { return len(server.Do("pubsub", "channels").([]any)) > manyChannels })
+	found = inspect(t, redis, nil)
+	found.want(t, advice.Warn, "redis-patterns", "1000 patterns")
+	if slices.ContainsFunc(found, func(one advice.Finding) bool { return one.Name == "redis-prefix" }) {
+		t.Error("it has looked through all channels")
+	}
 }
 
 func TestInspectionRefusesAReplica(t *testing.T) {
