@@ -16,7 +16,6 @@ import (
 	"golang.org/x/term"
 
 	"usercast/auth"
-	"usercast/internal/advice"
 	"usercast/internal/check"
 	"usercast/internal/load"
 	"usercast/transport/redis"
@@ -55,7 +54,7 @@ func (c *checkCmd) Run(ctx context.Context, kctx *kong.Context, args commandLine
 		r.part("url").Note("url-absent", "--url https://app.example/events", "the way through the proxy was not looked at")
 	} else if ctx.Err() == nil {
 		tell := r.part("url " + check.Shown(target))
-		u, hangUp := c.stream(ctx, tell, target, header, servers)
+		u, hangUp := c.stream(ctx, target, header, servers)
 		defer hangUp()
 		if term.IsTerminal(int(os.Stderr.Fd())) {
 			fmt.Fprintf(os.Stderr, "  …     looking at it for some %v\n", (u.Lasts() + time.Second).Round(time.Second))
@@ -101,13 +100,14 @@ func (c *checkCmd) inspection(server *redis.Server) redis.Inspection {
 
 // stream is what to look at behind the URL, and what to call when that is done. Events go to
 // the first Redis: every hub hears all.
-func (c *checkCmd) stream(ctx context.Context, tell advice.Tell, target *url.URL, header http.Header, servers []*redis.Server) (u check.URL, hangUp func()) {
+func (c *checkCmd) stream(ctx context.Context, target *url.URL, header http.Header, servers []*redis.Server) (u check.URL, hangUp func()) {
 	u = check.URL{
 		URL: target, Header: header, Path: c.Path, PingInterval: c.PingInterval.T,
 		Watch: c.Watch.T, Timeout: c.Timeout.T, LogIn: c.logIn(),
 	}
-	who := c.whose(ctx, tell, target, header)
-	if who.User == "" {
+	who, unknown := c.whose(ctx, target, header)
+	if unknown != "" {
+		u.Unknown = unknown
 		return u, func() {}
 	}
 	u.Streams = func(ctx context.Context) (int, error) { return c.streamsOf(ctx, who.User) }

@@ -67,33 +67,29 @@ func (c *checkCmd) strangeToken(ctx context.Context, tell advice.Tell) {
 }
 
 // whose is the user of the stream: as told, or as the hub itself finds out; none when nobody
-// knows.
-func (c *checkCmd) whose(ctx context.Context, tell advice.Tell, target *url.URL, header http.Header) auth.Identity {
+// knows, and why.
+func (c *checkCmd) whose(ctx context.Context, target *url.URL, header http.Header) (who auth.Identity, unknown string) {
 	if c.User != "" {
-		return auth.Identity{User: c.User}
-	}
-	unknown := func(why string) auth.Identity {
-		tell.Note("url-user", "--user <id>", "%s: no events are published to see when they arrive", why)
-		return auth.Identity{}
+		return auth.Identity{User: c.User}, ""
 	}
 	switch c.Auth {
 	case authHeader:
-		return unknown("only the proxy knows whose stream this is")
+		return who, "only the proxy knows whose stream this is"
 	case authJWT, authForward, authInsecure:
 	default:
-		return unknown("without --auth nobody knows whose stream this is")
+		return who, "without --auth nobody knows whose stream this is"
 	}
 	who, err := c.ask(ctx, &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header})
 	if err == nil {
 		err = auth.CheckUser(who.User, c.BroadcastUser)
 	}
 	if err != nil {
-		return unknown("whose stream this is could not be found out (" + err.Error() + ")")
+		return auth.Identity{}, "whose stream this is could not be found out (" + err.Error() + ")"
 	}
 	if who.Topics != nil && len(who.Topics) == 0 {
-		return unknown("this user may see no topic at all")
+		return auth.Identity{}, "this user may see no topic at all"
 	}
-	return who
+	return who, ""
 }
 
 // streamsOf asks the admin listener of the hub how many streams a user has there.

@@ -36,7 +36,10 @@ func (x *examination) payload(n int) string {
 // events publishes and looks when each event arrives.
 func (x *examination) events(ctx context.Context, s *stream) {
 	if x.Publish == nil {
-		return // said by who knows why
+		if x.Unknown != "" {
+			x.tell.Note("url-user", "--user <id>", "%s: no events are published to see when they arrive", x.Unknown)
+		}
+		return
 	}
 	var sent, came [staggered]time.Time
 	heard := int64(-1)

@@ -10,7 +10,7 @@ import (
 	"usercast/internal/advice"
 )
 
-// URL is a stream to look at. All fields but Header, Watch, Publish and Streams are required.
+// URL is a stream to look at. All fields but Header, Watch, Publish with Unknown, and Streams are required.
 type URL struct {
 	URL    *url.URL
 	Header http.Header // what a browser would send by itself, its cookies for one
@@ -24,8 +24,10 @@ type URL struct {
 	Watch   time.Duration // how long to look at the quiet stream; 0: a little over a ping interval
 
 	// Publish sends a message to the user whose stream it is, and says how many
-	// subscribers Redis had for it; -1: unknown. Nil: that user is not known.
+	// subscribers Redis had for it; -1: unknown. Nil: there is nowhere to
+	// send it, or that user is not known, of which Unknown says why.
 	Publish func(ctx context.Context, topic, payload string) (heard int64, err error)
+	Unknown string
 
 	// Streams is how many streams that user has at a hub that can be asked. Nil: none can.
 	Streams func(ctx context.Context) (int, error)
