@@ -15,6 +15,9 @@ import (
 // A peer that vanishes says nothing, so the hub must find out by itself; one that is
 // merely stalled still acknowledges, and is told apart.
 func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts of the kernel")
+	}
 	writers(t, func(t *testing.T, writer string) {
 		t.Parallel()
 		for name, vanish := range map[string]func(*netnstest.Network){

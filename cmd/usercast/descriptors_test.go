@@ -79,6 +79,9 @@ func TestRefusedNewcomersDoNotUseUpDescriptors(t *testing.T) {
 // off: newcomers are told "not now", Redis and metrics are still reached, and
 // all is well again when there is room.
 func TestHubWithoutDescriptorsRecovers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("uses up all descriptors, four times")
+	}
 	writers(t, func(t *testing.T, writer string) {
 		t.Parallel()
 		for name, use := range map[string]struct {

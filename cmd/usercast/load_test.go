@@ -108,6 +108,9 @@ func TestBurstOfBroadcastsEndsNoHealthyStream(t *testing.T) {
 
 // A page that stops reading costs its own stream, not its neighbours'.
 func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the write timeout")
+	}
 	writers(t, func(t *testing.T, writer string) {
 		t.Parallel() // mostly waits
 		server := redistest.Start(t)

@@ -222,6 +222,9 @@ func stopProcess(t *testing.T, h *liveHub) (got func() (next int, lastID string)
 // tells of a window anew only when a good part of it is free. A byte now and then is
 // therefore enough for as long as the kernel has room, and not afterwards.
 func TestReaderOfOneByteAtATime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads slowly")
+	}
 	writers(t, func(t *testing.T, writer string) {
 		t.Parallel()
 		const timeout = time.Second
@@ -289,6 +292,9 @@ func (r oneByte) Read(b []byte) (int, error) { return r.Reader.Read(b[:1]) }
 // The write timeout is for each part that a reader takes, not for a message: a large
 // one may take longer on a thin line.
 func TestReaderOnAThinLineLives(t *testing.T) {
+	if testing.Short() {
+		t.Skip("reads slowly")
+	}
 	writers(t, func(t *testing.T, writer string) {
 		t.Parallel() // mostly waits
 		const timeout = 2 * time.Second

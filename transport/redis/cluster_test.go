@@ -54,9 +54,6 @@ func (h *hub) deliverFrom(t *testing.T, what string, nodes ...*redistest.Server)
 }
 
 func TestClusterIsHeardOverOneConnection(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a cluster")
-	}
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
@@ -134,9 +131,6 @@ func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 
 // The subscribed node lives, and hears nothing of the others any more.
 func TestNodeThatHearsNothingIsLeft(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a cluster")
-	}
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *Config) {
@@ -210,9 +204,6 @@ func clusterState(nodes ...*redistest.Server) func(want string) bool {
 // A node that says that its cluster fails is taken only when no other one is left,
 // and is not believed when it passes no probe on.
 func TestNodeWhoseClusterFailsIsTriedLast(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a cluster")
-	}
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	nodes[0].Do("cluster", "delslots", 0)

@@ -106,9 +106,6 @@ func TestPipelineSaysWhatIsWrong(t *testing.T) {
 
 func TestPipelineFindsTheOwnerInACluster(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("starts a cluster")
-	}
 	nodes := redistest.StartCluster(t, 3)
 	for _, key := range []string{"a", "b", "c", "d"} {
 		p, err := NewPipeline(t.Context(), parse(t, clusterURL("", nodes...), ServerOptions{}), key)
