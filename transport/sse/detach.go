@@ -35,11 +35,11 @@ var streamHead = http.Header{
 func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, opening []byte) (wr wire, detached bool, failure hub.Cause) {
 	setHead(w.Header())
 	p := patience{h.cfg.WriteTimeout, c}
-	if wr, gone := takeSocket(r, c); wr != nil {
-		if gone != 0 {
-			wr.close()
-			return nil, true, gone
-		}
+	wr, gone := takeSocket(r, c)
+	if gone != 0 {
+		return nil, false, gone
+	}
+	if wr != nil {
 		return wr, true, writeHead(wr, w.Header(), opening)
 	}
 	if r.ProtoMajor == 1 && r.TLS == nil {

@@ -49,10 +49,12 @@ type front struct {
 	timer   *time.Timer         // calls sweep; nil: nobody has yet to ask
 }
 
-// asking is what the front knows of a connection that has yet to ask for something.
+// asking is what the front knows of a connection that has no stream yet. The front owns
+// such a connection, and its place in the crowd.
 type asking struct {
 	remote string // address of the peer
 	since  time.Time
+	cancel context.CancelFunc // ends the context of the request; nil: none was received
 }
 
 // askingTime is how long a connection may take to send the first byte of a request. A
@@ -63,8 +65,8 @@ const askingTime = 10 * time.Second
 // this handler: requests for the path are answered without net/http if they can be.
 // Use it before Crowd.Attend. It returns l itself where nothing can be parked.
 //
-// The contexts of these requests end when the handler returns or the listener is closed,
-// not when the browser leaves, and hold neither the server nor the local address.
+// The contexts of these requests end when the browser leaves, the handler returns or the
+// listener is closed, and hold neither the server nor the local address.
 func (h *Handler) Front(l net.Listener, path string, handler http.Handler) (net.Listener, error) {
 	ours, ok := l.(listener)
 	if !ok || h.cfg.Portable {
@@ -222,7 +224,7 @@ func (f *front) welcome(fd int) {
 		f.handOver(fd, nil, false)
 		return
 	}
-	w := &parkedWire{lot: f.lot, fd: int32(fd), asking: &asking{remote, time.Now()}}
+	w := &parkedWire{lot: f.lot, fd: int32(fd), asking: &asking{remote: remote, since: time.Now()}}
 	if f.lot.add(w) != nil {
 		f.handOver(fd, nil, true)
 		return
@@ -302,19 +304,31 @@ func (f *front) asks(w *parkedWire, events uint32, scratch []byte) {
 		f.dismiss(w, 0)
 		return
 	}
-	a := w.stopAsking(0)
 	delete(f.silent, w)
 	head := scratch[:n]
 	// That it has no more to say would not be told again.
 	if events&unix.EPOLLRDHUP == 0 && isOrdinary(head, f.start) {
 		r := requests.Get().(*request)
 		r.head = append(r.head[:0], head...)
+		ctx, cancel := context.WithCancel(f.ctx)
 		f.serving++
-		go f.serve(w, a.remote, r)
+		go f.serve(ctx, cancel, w, w.received(cancel), r)
 		return
 	}
+	w.stopAsking(0)
 	f.lot.forsake(w)
 	f.handOver(fd, bytes.Clone(head), true)
+}
+
+// abandon closes a connection whose peer has left while its request is being served, unless
+// a stream or the response has it by now. The handler sees that in the request's context;
+// however long it takes to return, it holds neither the descriptor nor the place.
+func (f *front) abandon(w *parkedWire) {
+	if a := w.stopAsking(0); a != nil {
+		a.cancel()
+		w.close()
+		f.crowd.leave()
+	}
 }
 
 // handOver gives a connection to net/http, with what was read from it and its place in
@@ -341,13 +355,14 @@ type request struct {
 
 var requests = sync.Pool{New: func() any { return &request{reader: bufio.NewReader(nil)} }}
 
-// serve answers one request with the server's handler.
-func (f *front) serve(w *parkedWire, remote string, r *request) {
+// serve answers one request with the server's handler. cancel ends ctx.
+func (f *front) serve(ctx context.Context, cancel context.CancelFunc, w *parkedWire, remote string, r *request) {
 	defer f.served()
 	r.bytes.Reset(r.head)
 	r.reader.Reset(&r.bytes)
 	rw := &frontResponse{wire: w, header: make(http.Header)}
 	defer rw.finish(f)
+	defer cancel()
 	req, err := http.ReadRequest(r.reader)
 	requests.Put(r)
 	if err != nil {
@@ -355,17 +370,15 @@ func (f *front) serve(w *parkedWire, remote string, r *request) {
 		return
 	}
 	req.RemoteAddr = remote
-	ctx, cancel := context.WithCancel(context.WithValue(f.ctx, frontKey{}, rw))
-	defer cancel()
 	defer func() {
 		// As net/http does: one request's fault is not all streams'.
 		p := recover()
 		if p != nil && p != http.ErrAbortHandler {
 			f.log.Error("a handler panicked", slog.Any("panic", p), slog.String("stack", string(debug.Stack())))
 		}
-		rw.abort = p != nil
+		rw.abort = rw.abort || p != nil
 	}()
-	f.handler.ServeHTTP(rw, req.WithContext(ctx))
+	f.handler.ServeHTTP(rw, req.WithContext(context.WithValue(ctx, frontKey{}, rw)))
 }
 
 func (f *front) served() {

@@ -22,27 +22,6 @@ import (
 	"usercast/transport/sse"
 )
 
-// A second message must not wait until the first is acknowledged, which a browser may
-// put off for 40 ms. And the kernel must not look after connections by itself: one probe
-// that is lost would end a stream whose pings are further apart.
-func TestSocketOptions(t *testing.T) {
-	for _, front := range []bool{true, false} {
-		s := serve(t, config{front: front, listener: listen(t, 128<<10, 10*time.Second)})
-		p := dial(t, s, request("user=42"))
-		p.head()
-		fd, _ := otherEnd(t, p.conn)
-		for name, option := range map[string][3]int{
-			"TCP_NODELAY":      {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
-			"SO_KEEPALIVE":     {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
-			"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000},
-		} {
-			if got, err := unix.GetsockoptInt(fd, option[0], option[1]); err != nil || got != option[2] {
-				t.Errorf("front: %v: %s is %d, %v; want %d", front, name, got, err, option[2])
-			}
-		}
-	}
-}
-
 // A peer that says at once that it has no more to say is gone at once, as it is to
 // net/http: the kernel tells of both in one event.
 func TestFrontHearsALeaveThatCameWithTheRequest(t *testing.T) {
@@ -153,6 +132,55 @@ func TestClosedFrontWaitsForNoAnswerOfOthers(t *testing.T) {
 	}
 	if all, err := io.ReadAll(p.conn); err != nil || !strings.Contains(string(all), "auth-unavailable") {
 		t.Errorf("the browser gets %q, %v", all, err)
+	}
+}
+
+// A browser that leaves while it is authenticated holds neither a descriptor nor a place
+// from then on, also if the authenticator ignores the request's context: its late answer
+// changes nothing.
+func TestAbandonedRequestHoldsNothing(t *testing.T) {
+	asked, answer := make(chan bool), make(chan error)
+	c := config{front: true}
+	c.sse.Crowd = sse.NewCrowd(1)
+	c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
+		asked <- true
+		if err := <-answer; err != nil {
+			return auth.Identity{}, err
+		}
+		return auth.Insecure(r)
+	}
+	s := serve(t, c)
+	for name, test := range map[string]struct {
+		leave func(*visit)
+		err   error
+	}{
+		"FIN, accepted":         {leave: func(v *visit) { v.leave(false) }},
+		"RST, accepted":         {leave: func(v *visit) { v.leave(true) }},
+		"half closed, accepted": {leave: func(v *visit) { v.tcp.CloseWrite() }},
+		"FIN, rejected":         {leave: func(v *visit) { v.leave(false) }, err: auth.ErrUnauthorized},
+	} {
+		t.Run(name, func(t *testing.T) {
+			v := transports[0].visit(t, s)
+			<-asked
+			_, socket := v.socket()
+			test.leave(v)
+			v.eventually("the descriptor is closed", func() bool { return !isOpen(socket) })
+			v.eventually("the place is free", func() bool { return c.sse.Crowd.Open() == 0 })
+			answer <- test.err
+			if test.err == nil {
+				s.wantEnd(hub.ErrClosed)
+			}
+			stays := transports[0].visit(t, s)
+			<-asked
+			answer <- nil
+			stays.body()
+			if n := c.sse.Crowd.Open(); n != 1 {
+				t.Errorf("%d connections are counted, want 1", n)
+			}
+			stays.leave(false)
+			s.wantEnd(hub.ErrClosed)
+			stays.eventually("the place is free again", func() bool { return c.sse.Crowd.Open() == 0 })
+		})
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 // net/http would have sent.
 type frontResponse struct {
 	wire   *parkedWire
-	taken  bool // by a stream
 	abort  bool // nothing is answered
 	header http.Header
 	status int         // 0: none was written
@@ -47,9 +46,10 @@ func (rw *frontResponse) hasBody() bool {
 // Flush says that the handler streams, which only one that has taken the socket can.
 func (rw *frontResponse) Flush() {}
 
-// finish sends what a handler has answered, if no stream has taken the socket.
+// finish sends what a handler has answered, if the front still has the socket: no stream
+// has taken it, and the peer has not left.
 func (rw *frontResponse) finish(f *front) {
-	if rw.taken {
+	if rw.wire.stopAsking(0) == nil {
 		return
 	}
 	defer f.crowd.leave()
@@ -92,13 +92,16 @@ func (rw *frontResponse) head() []byte {
 type frontKey struct{}
 
 // takeSocket is the socket of a request that a front has taken, as the wire of a client,
-// and why the peer is gone if it is; nil for other requests. It is found through the
-// request, for middleware may hide a response writer behind one of its own.
+// or why the peer is gone; nil and 0 for other requests. It is found through the request,
+// because middleware may hide a response writer behind another one.
 func takeSocket(r *http.Request, c *hub.Client) (wire, hub.Cause) {
 	rw, ok := r.Context().Value(frontKey{}).(*frontResponse)
 	if !ok {
 		return nil, 0
 	}
-	rw.taken = true
-	return rw.wire, rw.wire.serve(c)
+	if gone := rw.wire.serve(c); gone != 0 {
+		rw.abort = true // nothing is written to a peer that has left
+		return nil, gone
+	}
+	return rw.wire, 0
 }

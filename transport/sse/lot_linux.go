@@ -172,10 +172,14 @@ func (l *lot) happened(e unix.EpollEvent, scratch []byte) {
 	switch {
 	case w != nil:
 		client, cause, asks := w.happened(e.Events, scratch)
-		if asks {
+		switch {
+		case asks:
 			f.asks(w, e.Events, scratch)
-		} else if client != nil && cause != 0 {
+		case cause == 0:
+		case client != nil:
 			client.End(cause)
+		case f != nil: // else it is closed, and has ended the request's context
+			f.abandon(w)
 		}
 	case f != nil:
 		f.accept()

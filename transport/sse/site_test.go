@@ -3,6 +3,7 @@ package sse_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -20,6 +21,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/certtest"
 	"usercast/transport/sse"
 )
 
@@ -46,6 +48,10 @@ type config struct {
 	takesTime  bool                            // not all of them in a short run
 	mount      func(*sse.Handler) http.Handler // nil: the handler itself
 	front      bool                            // before the server
+
+	// For eachTransport.
+	tls         bool
+	readTimeout time.Duration // of the server; 0: none
 }
 
 func newSite(t testing.TB, c config) *site {
@@ -95,9 +101,16 @@ func serve(t testing.TB, c config) *site {
 			t.Fatal(err)
 		}
 	}
+	server.ReadTimeout, server.ConnContext = c.readTimeout, sse.ConnContext
 	done := make(chan struct{})
 	attended := c.sse.Crowd.Attend(server, l)
-	go func() { defer close(done); server.Serve(attended) }()
+	run := server.Serve
+	if c.tls {
+		server.Protocols.SetHTTP2(true)
+		server.TLSConfig = certificate(t)
+		run = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	}
+	go func() { defer close(done); run(attended) }()
 	t.Cleanup(func() { // before the hub's: browsers come to a closed door, streams go on
 		attended.Close()
 		<-done
@@ -426,4 +439,15 @@ func protocols(t *testing.T, test func(t *testing.T, http2 bool)) {
 	for _, http2 := range []bool{false, true} {
 		t.Run(fmt.Sprint("HTTP/", map[bool]string{false: "1.1", true: "2"}[http2]), func(t *testing.T) { test(t, http2) })
 	}
+}
+
+// certificate is what the servers of tests present.
+func certificate(t testing.TB) *tls.Config {
+	t.Helper()
+	pair := certtest.New(t, "hub.example")
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"cmp"
+	"context"
 	"net"
 	"os"
 	"sync"
@@ -25,8 +26,8 @@ type parkedWire struct {
 	// and the note of what it was told are one step under mu.
 	mu     sync.Mutex
 	fd     int32         // guarded by mu; -1 once closed
-	client *hub.Client   // guarded by mu until the stream starts: nil while a front waits for its request
-	asking *asking       // guarded by mu: nil unless a front waits for its request
+	client *hub.Client   // guarded by mu until the stream starts: nil while a front has it
+	asking *asking       // guarded by mu: nil unless a front has it
 	told   hub.Cause     // guarded by mu: why the peer is gone; 0: it is not
 	heard  uint32        // guarded by mu: bytes that the peer sent after its request
 	room   chan struct{} // guarded by mu: has an item when there may be room; nil: nobody waits
@@ -54,12 +55,24 @@ func (l *lot) park(conn *net.TCPConn, c *hub.Client) (wire, error) {
 	return w, nil
 }
 
-// serve makes it the wire of a client, which the peer may have left already.
+// serve takes it from the front and makes it the wire of a client. If the peer has left
+// already, the result says why, and the wire stays the front's.
 func (w *parkedWire) serve(c *hub.Client) hub.Cause {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.client = c
+	if w.told == 0 {
+		w.client, w.asking = c, nil
+	}
 	return w.told
+}
+
+// received notes that the front has received the request, whose context cancel ends, and
+// returns the address of the peer.
+func (w *parkedWire) received(cancel context.CancelFunc) (remote string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asking.cancel = cancel
+	return w.asking.remote
 }
 
 // descriptor is -1 once the wire is closed.
@@ -69,8 +82,8 @@ func (w *parkedWire) descriptor() int {
 	return int(w.fd)
 }
 
-// stopAsking returns what the front knew of it if it was waiting for a request until
-// now, and for so long; else nil.
+// stopAsking takes it from the front and returns what that knew of it, if the front had
+// it until now, and for so long; else nil. The caller sees to the connection and its place.
 func (w *parkedWire) stopAsking(since time.Duration) *asking {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,11 +191,12 @@ func (w *parkedWire) interrupt() {
 }
 
 // happened is called by the lot when the socket has something to say. It returns
-// whose peer is gone, if it is, and why; or that the front is asked.
+// whose peer is gone, if it is, and why; or that the front is asked. The client is nil
+// while the request is being served.
 func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cause hub.Cause, asks bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.asking != nil {
+	if w.asking != nil && w.asking.cancel == nil {
 		return nil, 0, true
 	}
 	w.wakeWriter()

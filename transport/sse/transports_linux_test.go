@@ -1,0 +1,323 @@
+package sse_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+// A transport is one way in which a connection becomes a stream.
+type transport struct {
+	name            string
+	front, portable bool
+	tls, http2      bool
+	http10          bool
+	inTwo           bool // the head of the request arrives in two packets
+}
+
+var transports = []transport{
+	{name: "fast path", front: true},
+	{name: "head in two packets", front: true, inTwo: true},
+	{name: "HTTP/1.0", front: true, http10: true},
+	{name: "cleartext HTTP/2", front: true, http2: true},
+	{name: "net/http parked"},
+	{name: "portable", portable: true},
+	{name: "portable HTTP/2", portable: true, http2: true},
+	{name: "TLS HTTP/1.1", tls: true},
+	{name: "TLS HTTP/2", tls: true, http2: true},
+}
+
+// eachTransport runs a test with each transport: invariant 13 of DESIGN.md. The tests run
+// in parallel, each with its own server.
+func eachTransport(t *testing.T, c config, test func(t *testing.T, s *site, tr transport)) {
+	for _, tr := range transports {
+		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
+			c := c
+			c.front, c.sse.Portable, c.tls = tr.front, tr.portable, tr.tls
+			if c.sendBuffer > 0 {
+				c.listener = listen(t, c.sendBuffer, 10*time.Second)
+			}
+			test(t, serve(t, c), tr)
+		})
+	}
+}
+
+// A visit is one request for a stream, on its own connection.
+type visit struct {
+	t        *testing.T
+	tcp      *net.TCPConn
+	response chan *http.Response // has one item when the head was received; closed without one after an error
+}
+
+// visit sends a request for a stream of user 42 and does not wait for the response. The
+// receive buffer of the connection is small: a reader that stops is soon noticed.
+func (tr transport) visit(t *testing.T, s *site, headers ...string) *visit {
+	t.Helper()
+	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10) }); e != nil {
+			return e
+		}
+		return err
+	}}
+	tcp, err := dialer.Dial("tcp", s.listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { tcp.Close() })
+	v := &visit{t: t, tcp: tcp.(*net.TCPConn), response: make(chan *http.Response, 1)}
+	var conn net.Conn = tcp
+	trust := &tls.Config{InsecureSkipVerify: true}
+	if tr.http2 {
+		client := newClient(t, true, func() net.Conn { return tcp })
+		scheme := "http"
+		if tr.tls {
+			scheme = "https"
+			over := client.Transport.(*http.Transport)
+			over.TLSClientConfig = trust
+			over.Protocols.SetUnencryptedHTTP2(false)
+			over.Protocols.SetHTTP2(true)
+		}
+		r, err := http.NewRequest(http.MethodGet, scheme+"://hub.example/events?user=42", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		go func() {
+			defer close(v.response)
+			if response, err := client.Do(r); err == nil {
+				v.response <- response
+			}
+		}()
+		return v
+	}
+	if tr.tls {
+		conn = tls.Client(tcp, trust)
+	}
+	text := request("user=42", headers...)
+	if tr.http10 {
+		text = strings.Replace(text, "HTTP/1.1", "HTTP/1.0", 1)
+	}
+	if tr.inTwo {
+		io.WriteString(conn, text[:30])
+		text = text[30:]
+		v.untilRead()
+	}
+	if _, err := io.WriteString(conn, text); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(v.response)
+		if response, err := http.ReadResponse(bufio.NewReaderSize(conn, 4<<10), nil); err == nil {
+			v.response <- response
+		}
+	}()
+	return v
+}
+
+// untilRead waits until the server has read everything that was sent.
+func (v *visit) untilRead() {
+	v.t.Helper()
+	v.eventually("the server reads what was sent", func() bool {
+		fd, ok := otherEnd(v.t, v.tcp)
+		if !ok {
+			return false
+		}
+		n, err := unix.IoctlGetInt(fd, unix.TIOCINQ)
+		return err == nil && n == 0
+	})
+}
+
+// body waits for the response and returns its body.
+func (v *visit) body() io.Reader {
+	v.t.Helper()
+	response, ok := <-v.response
+	if !ok || response.StatusCode != http.StatusOK {
+		v.t.Fatalf("the response is %+v", response)
+	}
+	v.t.Cleanup(func() {
+		v.tcp.Close() // closing an HTTP/1.1 body reads it to its end
+		response.Body.Close()
+	})
+	return response.Body
+}
+
+// leave closes the connection, with a reset if so.
+func (v *visit) leave(reset bool) {
+	if reset {
+		v.tcp.SetLinger(0)
+	}
+	v.tcp.Close()
+}
+
+// socket is the server's end: a descriptor, and a name that no other socket has.
+func (v *visit) socket() (fd int, name string) {
+	v.t.Helper()
+	fd, ok := otherEnd(v.t, v.tcp)
+	if !ok {
+		v.t.Fatal("the server has no descriptor of the connection")
+	}
+	name, err := os.Readlink(fmt.Sprint("/proc/self/fd/", fd))
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	return fd, name
+}
+
+// isOpen reports whether this process has a descriptor of the socket with that name.
+func isOpen(name string) bool {
+	links, _ := filepath.Glob("/proc/self/fd/*")
+	for _, link := range links {
+		if to, _ := os.Readlink(link); to == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (v *visit) eventually(what string, is func() bool) {
+	v.t.Helper()
+	for start := time.Now(); !is(); time.Sleep(time.Millisecond) {
+		if time.Since(start) > 10*time.Second {
+			v.t.Fatalf("not within 10 s: %s", what)
+		}
+	}
+}
+
+// A browser that leaves while the app is asked cancels the question and frees its place
+// and its descriptor. It was not rejected and is not counted as such.
+func TestBrowserThatLeavesWhileAuthenticating(t *testing.T) {
+	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
+		t.Run(name, func(t *testing.T) {
+			for _, tr := range transports {
+				t.Run(tr.name, func(t *testing.T) {
+					t.Parallel()
+					asked, canceled := make(chan bool), make(chan bool, 1)
+					c := config{front: tr.front, tls: tr.tls}
+					c.sse.Portable, c.sse.Crowd = tr.portable, sse.NewCrowd(10)
+					c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
+						asked <- true
+						select {
+						case <-r.Context().Done():
+							canceled <- true
+						case <-time.After(10 * time.Second):
+							canceled <- false
+						}
+						return auth.Identity{}, errors.New("not answered")
+					}
+					s := serve(t, c)
+					v := tr.visit(t, s)
+					<-asked
+					_, name := v.socket()
+					if n := c.sse.Crowd.Open(); n != 1 {
+						t.Errorf("%d connections are counted before", n)
+					}
+					v.leave(reset)
+					if !<-canceled {
+						t.Error("the context of the request is not canceled")
+					}
+					v.eventually("the descriptor is closed", func() bool { return !isOpen(name) })
+					v.eventually("no connection is counted", func() bool { return c.sse.Crowd.Open() == 0 })
+					if n := s.handler.Stats().Rejects["auth-unavailable"]; n != 0 {
+						t.Errorf("%d rejections are counted", n)
+					}
+				})
+			}
+		})
+	}
+}
+
+// A browser that leaves an open stream is counted once, as closed, with each transport.
+func TestBrowserThatLeavesAStream(t *testing.T) {
+	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
+		t.Run(name, func(t *testing.T) {
+			for _, tr := range transports {
+				t.Run(tr.name, func(t *testing.T) {
+					t.Parallel()
+					c := config{front: tr.front, tls: tr.tls}
+					c.sse.Portable, c.sse.Crowd = tr.portable, sse.NewCrowd(10)
+					s := serve(t, c)
+					v := tr.visit(t, s)
+					p := newParser(v.body())
+					p.block()
+					s.hub.Publish("42", "", "hello")
+					if e, err := p.next(); e.Data != "hello" {
+						t.Errorf("got %q, %v", e, err)
+					}
+					_, name := v.socket()
+					v.leave(reset)
+					s.wantEnd(hub.ErrClosed)
+					v.eventually("the descriptor is closed", func() bool { return !isOpen(name) })
+					v.eventually("no connection is counted", func() bool { return c.sse.Crowd.Open() == 0 })
+					if n := s.hub.Stats(); n.Connects != 1 || n.Deliveries != 1 {
+						t.Errorf("%d connects and %d deliveries are counted", n.Connects, n.Deliveries)
+					}
+				})
+			}
+		})
+	}
+}
+
+// A second message must not wait until the first is acknowledged, which a browser may
+// put off for 40 ms. The kernel must not probe connections on its own: one lost probe
+// would end a stream whose pings are further apart. All transports write into a buffer
+// of the same size.
+func TestSocketOptions(t *testing.T) {
+	const sendBuffer = 64 << 10
+	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *site, tr transport) {
+		v := tr.visit(t, s)
+		v.body()
+		fd, _ := v.socket()
+		for name, option := range map[string][3]int{
+			"TCP_NODELAY":      {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000},
+			"SO_SNDBUF":        {unix.SOL_SOCKET, unix.SO_SNDBUF, 2 * sendBuffer}, // doubled by the kernel
+			"SO_PROTOCOL":      {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
+		} {
+			if got, err := unix.GetsockoptInt(fd, option[0], option[1]); err != nil || got != option[2] {
+				t.Errorf("%s is %d, %v; want %d", name, got, err, option[2])
+			}
+		}
+	})
+}
+
+// The server's limit on the time that a request takes, and the write timeout, end no
+// stream that is idle for longer. It ends cleanly afterwards.
+func TestDeadlinesDoNotEndIdleStreams(t *testing.T) {
+	c := config{readTimeout: 400 * time.Millisecond}
+	c.sse.WriteTimeout, c.sse.PingInterval = 400*time.Millisecond, time.Second
+	eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+		body := tr.visit(t, s).body()
+		p := newParser(body)
+		p.block()
+		for range 2 {
+			if e, ok, err := p.block(); ok || err != nil { // a comment
+				t.Fatalf("got %q, %v", e, err)
+			}
+		}
+		s.hub.Disconnect("42")
+		if e, err := p.next(); e.Type != "bye" || err != nil {
+			t.Errorf("got %q, %v", e, err)
+		}
+		if e, err := p.next(); err != io.EOF {
+			t.Errorf("got %q, %v; want the end", e, err)
+		}
+		s.wantEnd(hub.ErrKicked)
+	})
+}
