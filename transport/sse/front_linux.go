@@ -123,7 +123,12 @@ func (f *front) Accept() (net.Conn, error) {
 		next.file.Close()
 		f.pause(f.isFull())
 		if err == nil {
-			return &socket{TCPConn: conn.(*net.TCPConn), timeout: f.timeout, read: next.read, placed: next.placed}, nil
+			// net.FileConn has switched keep-alive on: see Listen.
+			tcp := conn.(*net.TCPConn)
+			if err = tcp.SetKeepAlive(false); err == nil {
+				return &socket{TCPConn: tcp, timeout: f.timeout, read: next.read, placed: next.placed}, nil
+			}
+			tcp.Close()
 		}
 		if next.placed {
 			f.crowd.leave()

@@ -286,6 +286,7 @@ func TestSocketOptions(t *testing.T) {
 		fd, _ := v.socket()
 		for name, option := range map[string][3]int{
 			"TCP_NODELAY":      {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
+			"SO_KEEPALIVE":     {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
 			"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000},
 			"SO_SNDBUF":        {unix.SOL_SOCKET, unix.SO_SNDBUF, 2 * sendBuffer}, // doubled by the kernel
 			"SO_PROTOCOL":      {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
