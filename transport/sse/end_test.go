@@ -78,6 +78,38 @@ func TestNoGoodbyeForOtherCauses(t *testing.T) {
 	}
 }
 
+// A login also ends on time while the head of the response waits for its reader.
+func TestLoginEndsWhileTheHeadIsWritten(t *testing.T) {
+	const life, writeTimeout = 3 * time.Second, 10 * time.Second
+	c := config{}
+	c.sse.WriteTimeout = writeTimeout
+	c.sse.Authenticate = func(*http.Request) (auth.Identity, error) {
+		return auth.Identity{User: "42", Expires: time.Now().Add(life)}, nil
+	}
+	bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+		p := ask(t, l.dial(), request("user=42"))
+		synctest.Wait()
+		s.hub.Publish("42", "", "in time")
+		time.Sleep(2 * life)
+		if n := len(s.hub.ClientsOf("42")); n != 0 {
+			t.Errorf("%d clients after the end of the login", n)
+		}
+		s.hub.Publish("42", "", "too late")
+		all, err := io.ReadAll(p.conn)
+		_, body, _ := strings.Cut(plain(string(all)), "\r\n\r\n")
+		want := "retry: MS\nid: BOOT-0\n\nid: BOOT-1\ndata: in time\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\n\n"
+		if body != want || err != nil {
+			t.Errorf("got %q, %v; want %q", body, err, want)
+		}
+		s.wantEnd(hub.ErrExpired)
+
+		// A stream that fails before its head is written leaves nothing that ends it later.
+		ask(t, l.dial(), request("user=42"))
+		time.Sleep(2 * writeTimeout)
+		s.wantEnd(hub.ErrExpired)
+	})
+}
+
 func TestMaxAge(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		const age = time.Minute

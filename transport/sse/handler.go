@@ -176,15 +176,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	if h.cfg.Hub.Disconnected(id.User, before) { // while we asked: the answer may be older than the order
 		s.client.Finish(hub.ErrKicked)
 	}
+	s.awaitEnd()
 	opening := appendPosition(nil, h.retry(), s.client.Opening())
 	wr, detached, failure := h.open(w, r, s.client, opening)
 	if failure != 0 {
-		s.client.End(failure)
-		s.logEnd()
 		if detached {
 			h.cfg.Crowd.leave()
 		}
-		h.count(-1)
+		s.fail(failure)
 		return
 	}
 	if detached {

@@ -64,6 +64,23 @@ func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream 
 	return s
 }
 
+// awaitEnd puts a registered stream on the wheel if it has an end: that must not wait
+// until a slow peer has read the head.
+func (s *stream) awaitEnd() {
+	if s.end != 0 {
+		s.handler.wheel.put(s, s.end-s.handler.clock())
+	}
+}
+
+// fail ends a stream that start was not called for.
+func (s *stream) fail(cause hub.Cause) {
+	s.client.End(cause)
+	s.workers.Store(0)
+	s.handler.wheel.remove(s)
+	s.logEnd()
+	s.handler.count(-1)
+}
+
 // start takes over from the handler, which has just written the head. With done set, the
 // caller sees to watch.
 func (s *stream) start(w wire) {
@@ -280,6 +297,9 @@ func (s *stream) tick() {
 		s.rearm()
 		return
 	}
+	// A writer may be at work for long and rearm only then. The ping is due after the
+	// stream is on the wheel: so the writer's time replaces this one, not the reverse.
+	s.awaitEnd()
 	s.pingDue.Store(true)
 	s.client.Nudge() // the writer rearms
 }

@@ -322,3 +322,69 @@ func TestDeadlinesDoNotEndIdleStreams(t *testing.T) {
 		s.wantEnd(hub.ErrKicked)
 	})
 }
+
+// A login ends on time, and so does a stream of the maximum age, also while its reader
+// takes a large message bit by bit: nothing that is published afterwards is written. A
+// reader that reads on gets the goodbye; one that does not is closed within the write
+// timeout.
+func TestEndDuringASlowWrite(t *testing.T) {
+	const life, writeTimeout, large, bit = 500 * time.Millisecond, time.Second, 900 << 10, 4 << 10
+	for name, test := range map[string]struct {
+		cause   hub.Cause
+		readsOn bool
+	}{
+		"expired":                   {cause: hub.ErrExpired},
+		"max age, then it reads on": {cause: hub.ErrMaxAge, readsOn: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := config{sendBuffer: 16 << 10}
+			c.sse.WriteTimeout, c.sse.PingInterval = writeTimeout, 100*time.Millisecond
+			if test.cause == hub.ErrMaxAge {
+				c.sse.MaxAge = life
+			} else {
+				c.sse.Authenticate = func(*http.Request) (auth.Identity, error) {
+					return auth.Identity{User: "42", Expires: time.Now().Add(life)}, nil
+				}
+			}
+			eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+				body := tr.visit(t, s).body()
+				opened := time.Now()
+				s.hub.Publish("42", "", strings.Repeat("x", large))
+				read := 0
+				trickle := func() error {
+					time.Sleep(50 * time.Millisecond)
+					n, err := io.ReadFull(body, make([]byte, bit))
+					read += n
+					return err
+				}
+				for len(s.hub.ClientsOf("42")) > 0 {
+					if err := trickle(); err != nil {
+						t.Fatalf("%v after %d bytes", err, read)
+					}
+				}
+				// To read all of it bit by bit takes 11 s.
+				if took := time.Since(opened); took > 5*time.Second {
+					t.Errorf("the client ended after %v", took)
+				}
+				s.hub.Publish("42", "", "published after the end")
+				if test.readsOn {
+					rest, err := io.ReadAll(body)
+					if want := `data: {"reason":"` + test.cause.Error() + `"}` + "\n\n"; !strings.HasSuffix(string(rest), want) || err != nil {
+						t.Errorf("it ends with %q, %v; want %q", rest[max(0, len(rest)-100):], err, want)
+					}
+					if strings.Contains(string(rest), "published after") {
+						t.Error("it holds what was published after the end")
+					}
+				} else {
+					for len(s.ends) == 0 && read < large {
+						trickle()
+					}
+					if read >= large {
+						t.Error("the stream was not closed before all was read")
+					}
+				}
+				s.wantEnd(test.cause)
+			})
+		})
+	}
+}
