@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"usercast/transport/admin"
@@ -351,6 +352,58 @@ func TestWritesToOperatorsAreBoundAndReadsAreNot(t *testing.T) {
 	if len(d.read) != 1 || !d.read[0].IsZero() {
 		t.Errorf("the read deadlines are %v, want one that lifts the server's", d.read)
 	}
+}
+
+// A tail that was quiet for longer than a write may take still ends cleanly when the hub
+// stops: the deadline of its last write must not be armed any more.
+func TestQuietTailEndsCleanly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &source{done: make(chan struct{}), tails: make(chan *tail, 1)}
+		e := admin.NewEcho()
+		admin.MountConsole(e, s.console(), noToken)
+		operator, conn := net.Pipe()
+		l := &onceListener{conns: make(chan net.Conn, 1)}
+		l.conns <- loopbackConn{conn}
+		server := &http.Server{Handler: e}
+		served := make(chan struct{})
+		go func() { defer close(served); server.Serve(l) }()
+		defer func() { server.Close(); <-served }()
+
+		io.WriteString(operator, "GET /api/users/42/messages HTTP/1.1\r\nHost: 127.0.0.1:8081\r\nConnection: close\r\n\r\n")
+		response, err := http.ReadResponse(bufio.NewReader(operator), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			time.Sleep(12 * time.Second) // longer than a write may take, and no ping is due yet
+			close(s.done)
+		}()
+		if body, err := io.ReadAll(response.Body); string(body) != "retry: 3000\n\n" || err != nil {
+			t.Errorf("got %q, %v, want a clean end", body, err)
+		}
+		<-(<-s.tails).closed
+	})
+}
+
+// A onceListener accepts what is in conns until it is closed.
+type onceListener struct{ conns chan net.Conn }
+
+func (l *onceListener) Accept() (net.Conn, error) {
+	conn, ok := <-l.conns
+	if !ok {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l *onceListener) Close() error   { close(l.conns); return nil }
+func (l *onceListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A loopbackConn appears to come from this host.
+type loopbackConn struct{ net.Conn }
+
+func (loopbackConn) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 }
 
 // noToken is for a hub that was given none.

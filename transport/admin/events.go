@@ -57,7 +57,8 @@ func (s *events) add(name string, data any) error {
 
 func (s *events) addPing() { s.buf.WriteString(":\n\n") }
 
-// flush writes what was added.
+// flush writes what was added. Between two flushes no deadline is armed: after a quiet time
+// it would have passed, and the end of the response could not be written.
 func (s *events) flush() error {
 	if err := s.way.SetWriteDeadline(time.Now().Add(eventsPatience)); err != nil {
 		return err
@@ -69,7 +70,10 @@ func (s *events) flush() error {
 		s.buf = bytes.Buffer{}
 	}
 	s.buf.Reset()
-	return s.way.Flush()
+	if err := s.way.Flush(); err != nil {
+		return err
+	}
+	return s.way.SetWriteDeadline(time.Time{})
 }
 
 func acceptsEvents(r *http.Request) bool {
