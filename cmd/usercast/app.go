@@ -164,14 +164,12 @@ func (a *App) listen() (err error) {
 	admin.MountUsers(private, a.users(), token)
 	admin.MountConsole(private, a.console(sources), token)
 
-	a.public, a.admin = a.newServer(public), a.newServer(private)
+	a.public, a.admin = a.newServer(closeHTTP1(public)), a.newServer(private)
 	a.public.Protocols = new(http.Protocols)
 	a.public.Protocols.SetHTTP1(true)
 	a.public.ConnContext = sse.ConnContext
 	a.public.HTTP2 = a.http2Config()
-	// Whoever was refused would keep a connection until the idle timeout: at a
-	// full hub these used up the descriptors that are reserved for refusing.
-	a.public.SetKeepAlivesEnabled(false)
+	a.public.IdleTimeout = publicIdle
 	if a.cfg.TLSCert != "" {
 		err = a.speakTLS()
 	} else {
@@ -183,6 +181,27 @@ func (a *App) listen() (err error) {
 		return err
 	}
 	return nil
+}
+
+// publicIdle is how long an HTTP/2 connection without a stream stays open: long enough for
+// the next page of a browser, short because it takes a place in the crowd.
+const publicIdle = 2 * time.Second
+
+// closeHTTP1 closes HTTP/1 connections after their response: a client that was rejected
+// would keep its connection until the idle timeout, and at a full hub these used up the
+// descriptors that are reserved for rejections.
+//
+// http.Server.SetKeepAlivesEnabled does not stop at HTTP/1: it sends GOAWAY when the last
+// stream of an HTTP/2 connection ends. A server sends one GOAWAY per connection, so a
+// protocol error of the peer after that was not reported to it, and the next page needed
+// another connection.
+func closeHTTP1(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // speakPlain lets the public server speak HTTP/1.1 and HTTP/2 in clear.
