@@ -224,9 +224,17 @@ func (a *App) speakTLS() error {
 		return err
 	}
 	a.public.Protocols.SetHTTP2(true)
-	a.public.TLSConfig = &tls.Config{GetCertificate: a.shown.get, MinVersion: tls.VersionTLS12}
+	a.public.TLSConfig = &tls.Config{GetCertificate: a.shown.get, MinVersion: tls.VersionTLS12, CipherSuites: tls12Suites}
 	a.publicL = a.crowd.Attend(a.public, a.publicL)
 	return nil
+}
+
+// tls12Suites are those of TLS 1.2 that encrypt with authentication (AEAD). RFC 9113,
+// appendix A, prohibits the others for HTTP/2. TLS 1.3 has no others.
+var tls12Suites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 // scheme is that of the stream's URL.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,6 +108,34 @@ func TestOldTLSIsRefusedQuietly(t *testing.T) {
 	eventually(t, "the refusals are logged", func() bool { return len(h.log.lines("TLS handshake error")) == 2 })
 	if n := len(h.log.lines("level=DEBUG", "TLS handshake error")); n != 2 {
 		t.Errorf("%d of them for those who look for faults", n)
+	}
+}
+
+// With TLS 1.2 the hub accepts only cipher suites with authenticated encryption (AEAD): the
+// others encrypt with CBC, or without forward secrecy.
+func TestTLS12WithAEADOnly(t *testing.T) {
+	server := redistest.Start(t)
+	pair := certtest.New(t, "hub")
+	h, _ := startTLSHub(t, server, pair)
+	aead := 0
+	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
+		if !slices.Contains(suite.SupportedVersions, tls.VersionTLS12) || strings.Contains(suite.Name, "RSA") {
+			continue // of TLS 1.3, or for a certificate of another kind
+		}
+		isAEAD := strings.Contains(suite.Name, "GCM") || strings.Contains(suite.Name, "CHACHA20")
+		conn, err := tls.Dial("tcp", h.PublicAddr(), &tls.Config{
+			RootCAs: certtest.Pool(pair), MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID},
+		})
+		if (err == nil) != isAEAD {
+			t.Errorf("%s: %v", suite.Name, err)
+		}
+		if err == nil {
+			aead++
+			conn.Close()
+		}
+	}
+	if aead != 3 {
+		t.Errorf("%d suites are accepted, want 3", aead)
 	}
 }
 
