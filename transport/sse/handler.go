@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -154,6 +155,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	case errors.Is(err, auth.ErrMalformed):
 		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		return
+	case err != nil && r.Context().Err() == context.Canceled: // the client has left: it was not rejected
+		h.writeNotNow(w, r, "auth-unavailable")
 		return
 	case err != nil:
 		h.log.Debug("could not find out who is asking", slog.Any("error", err)) // one for each browser that comes back

@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -42,12 +41,13 @@ const busyFactor = 5
 // notNow refuses a client that may come back. An EventSource gives up for good at
 // any status but 200 (WHATWG HTML, "Server-sent events", processing model), so it
 // is told inside a stream that ends.
-//
-// A client that has left meanwhile is not counted: it was not rejected.
 func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, reason string) {
-	if r.Context().Err() != context.Canceled {
-		h.rejects[reason].Add(1)
-	}
+	h.rejects[reason].Add(1)
+	h.writeNotNow(w, r, reason)
+}
+
+// writeNotNow is notNow for a client that is not counted.
+func (h *Handler) writeNotNow(w http.ResponseWriter, r *http.Request, reason string) {
 	retry := jitter(busyFactor * h.cfg.Retry)
 	if !acceptsStream(r) {
 		status := http.StatusServiceUnavailable

@@ -251,10 +251,21 @@ func gone(s *site, query string, headers ...string) *httptest.ResponseRecorder {
 
 func answer(s *site, r *http.Request) *httptest.ResponseRecorder {
 	ctx, cancel := context.WithCancel(r.Context())
-	cancel()
-	recorder := httptest.NewRecorder()
-	s.handler.ServeHTTP(recorder, r.WithContext(ctx))
-	return recorder
+	defer cancel()
+	w := leavingRecorder{httptest.NewRecorder(), cancel}
+	s.handler.ServeHTTP(w, r.WithContext(ctx))
+	return w.ResponseRecorder
+}
+
+// A leavingRecorder is a client that leaves after the first flush.
+type leavingRecorder struct {
+	*httptest.ResponseRecorder
+	leave context.CancelFunc
+}
+
+func (w leavingRecorder) Flush() {
+	w.ResponseRecorder.Flush()
+	w.leave()
 }
 
 // All that is queued goes out in one write: a burst of a hundred messages must
