@@ -12,6 +12,13 @@ import (
 type identity struct {
 	runID string // one per start of a process
 	role  string // "master", "slave"
+	data  string // master_replid: another one after each promotion, even of the same process
+}
+
+// sameData reports whether both are known, and whether everything that was read from a was
+// also written to b: no other server was promoted in between.
+func (a identity) sameData(b identity) bool {
+	return a.runID != "" && a.runID == b.runID && a.data == b.data
 }
 
 // differs reports whether both are known and are not the same.
@@ -62,6 +69,16 @@ func introduce(ctx context.Context, cn *goredis.Conn, missing func(right, error)
 	if err := optional(cn.ClientSetName(ctx, clientName).Err(), rightName, missing); err != nil {
 		return identity{}, err
 	}
+	return identify(ctx, cn, missing)
+}
+
+// An infoer is a connection or a client of go-redis.
+type infoer interface {
+	Info(ctx context.Context, sections ...string) *goredis.StringCmd
+}
+
+// identify asks who is there.
+func identify(ctx context.Context, cn infoer, missing func(right, error)) (identity, error) {
 	// Two questions: INFO takes several sections only since Redis 7.
 	server, err := info(ctx, cn, "server", missing)
 	if err != nil {
@@ -71,11 +88,13 @@ func introduce(ctx context.Context, cn *goredis.Conn, missing func(right, error)
 	if err != nil {
 		return identity{}, err
 	}
-	return identity{runID: infoField(server, "run_id"), role: infoField(replication, "role")}, nil
+	return identity{
+		runID: infoField(server, "run_id"), role: infoField(replication, "role"), data: infoField(replication, "master_replid"),
+	}, nil
 }
 
 // info is a section of INFO, or "" when redis will not tell.
-func info(ctx context.Context, cn *goredis.Conn, section string, missing func(right, error)) (string, error) {
+func info(ctx context.Context, cn infoer, section string, missing func(right, error)) (string, error) {
 	text, err := cn.Info(ctx, section).Result()
 	return text, optional(err, rightInfo, missing)
 }

@@ -62,6 +62,8 @@ type Log struct {
 	mark   uint64  // of that entry; 0: not known
 	index  uint64  // how many entries were ever added up to the cursor; see check
 
+	primary identity // of the server that had the entry at the cursor
+
 	started atomic.Bool
 	count   counters
 

@@ -48,8 +48,9 @@ func (i logInfo) starts(id EntryID) bool { return i.length > 0 && !id.before(i.f
 
 // replaced reports whether the log is not the one that was read: it went backwards, or
 // another stands under the same key. Info is from after the look at the cursor; read
-// are entries behind it.
-func (r *logReader) replaced(there finding, info logInfo, read []Entry) bool {
+// are entries behind it. If the entry at the cursor is missing, primary is the server that
+// was asked, as it is after that.
+func (r *logReader) replaced(there finding, primary identity, info logInfo, read []Entry) bool {
 	switch {
 	case info.last.before(r.cursor), there == another:
 		return true
@@ -66,7 +67,12 @@ func (r *logReader) replaced(there finding, info logInfo, read []Entry) bool {
 		}
 		return info.last != r.cursor && info.deleted.before(r.cursor)
 	}
-	// Ours was trimmed, and all before it: at least as many are gone.
+	// Ours was trimmed, and all before it: at least as many are gone. A count alone does not
+	// identify them: another server may lack our newest entries and have had as many others
+	// trimmed, which were never read.
+	if info.last != r.cursor && !primary.sameData(r.primary) {
+		return true
+	}
 	return info.counts && info.added-info.length < r.index
 }
 
@@ -81,7 +87,7 @@ func (r *logReader) idle(ctx context.Context) error {
 	if info.last != r.cursor || info.counts && info.added != r.index {
 		return r.look(ctx)
 	}
-	r.settle(same, info)
+	r.settle(same, r.primary, info)
 	return nil
 }
 
@@ -95,17 +101,22 @@ func (r *logReader) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.settle(there, info)
+	primary, err := r.identify(ctx, there)
+	if err != nil {
+		return err
+	}
+	r.settle(there, primary, info)
 	return nil
 }
 
 // settle says if the log was replaced, or if something was trimmed before it was read.
-func (r *logReader) settle(there finding, info logInfo) {
+func (r *logReader) settle(there finding, primary identity, info logInfo) {
 	switch {
-	case r.replaced(there, info, nil):
+	case r.replaced(there, primary, info, nil):
 		r.reset(info)
 	case info.last == r.cursor:
 		r.index = info.added // with those that XDEL took before they were read
+		r.primary = r.server
 	default:
 		r.trimmed(info, nil)
 	}
@@ -126,7 +137,11 @@ func (r *logReader) check(ctx context.Context, entries []Entry) error {
 	if err != nil {
 		return err
 	}
-	if r.replaced(there, info, entries) {
+	primary, err := r.identify(ctx, there)
+	if err != nil {
+		return err
+	}
+	if r.replaced(there, primary, info, entries) {
 		r.reset(info)
 		return errReset
 	}
@@ -170,12 +185,22 @@ func (r *logReader) trimmed(info logInfo, read []Entry) {
 
 func (r *logReader) lost(upTo EntryID) {
 	r.cfg.Lost(upTo)
-	r.cursor, r.mark = upTo, 0
+	r.cursor, r.mark, r.primary = upTo, 0, r.server
+}
+
+// identify returns the identity of the server on this connection. It is asked again if the
+// entry at the cursor is missing: a server that became a replica during the connection has the
+// entries of its primary.
+func (r *logReader) identify(ctx context.Context, there finding) (_ identity, err error) {
+	if there == missing {
+		r.server, err = identify(context.WithoutCancel(ctx), r.client, r.missing)
+	}
+	return r.server, err
 }
 
 func (r *logReader) reset(info logInfo) {
 	r.cfg.Reset(info.last)
-	r.cursor, r.mark, r.index = info.last, 0, info.added
+	r.cursor, r.mark, r.index, r.primary = info.last, 0, info.added, r.server
 }
 
 // What is at the cursor, next to what was read there.
@@ -201,6 +226,6 @@ func (r *logReader) found(ctx context.Context) (finding, error) {
 	if r.mark != 0 && r.mark != mark {
 		return another, nil
 	}
-	r.mark = mark
+	r.mark, r.primary = mark, r.server
 	return same, nil
 }

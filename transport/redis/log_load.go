@@ -46,7 +46,7 @@ func (r *logReader) load(ctx context.Context) error {
 		floor = EntryID{} // nothing was ever removed
 	}
 	r.cfg.Load(window, floor, info.last)
-	r.loaded, r.cursor, r.index = true, info.last, info.added
+	r.loaded, r.cursor, r.index, r.primary = true, info.last, info.added, r.server
 	_, err = r.found(ctx)
 	return err
 }

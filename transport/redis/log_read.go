@@ -17,9 +17,9 @@ const readCount = 200
 // how long it could read, and why it ended.
 func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 	ctx, end := context.WithCancelCause(ctx)
-	var primary identity
+	r := &logReader{Log: l}
 	cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
-		primary, err = introduce(ctx, c, l.missing)
+		r.server, err = introduce(ctx, c, l.missing)
 		return err
 	})
 	cn.patience = l.cfg.Block + l.cfg.Server.answerTimeout
@@ -28,8 +28,9 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 	defer wg.Wait()
 	defer end(nil)
 
-	r := &logReader{Log: l, client: cn.client}
+	r.client = cn.client
 	err = r.begin(ctx)
+	primary := r.server
 	var since time.Time
 	if err == nil {
 		since = time.Now()
@@ -54,6 +55,7 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 type logReader struct {
 	*Log
 	client *goredis.Client // its link bounds how long Redis may be silent
+	server identity        // as it was last asked
 }
 
 // begin loads the window on the first connection, and looks on every later one
@@ -89,6 +91,7 @@ func (r *logReader) next(ctx context.Context) error {
 		for _, e := range entries {
 			r.take(e)
 		}
+		r.primary = r.server
 		r.cfg.Waiting()
 	}
 	return nil

@@ -280,7 +280,7 @@ func TestEntryThatIsMissingIsJudgedByWhatRedisSays(t *testing.T) {
 		"before Redis 7, after an outage": {false, 0, nil, true},
 	} {
 		info := logInfo{length: 5, first: EntryID{1, 0}, last: EntryID{6, 0}, deleted: EntryID{test.deleted, 0}, added: 6, counts: test.counts}
-		if got := r.replaced(missing, info, test.read); got != test.want {
+		if got := r.replaced(missing, identity{}, info, test.read); got != test.want {
 			t.Errorf("%s: replaced %v", name, got)
 		}
 	}
@@ -307,12 +307,13 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var heard []string
-			l := &Log{cursor: id(5), index: 5}
+			one := identity{runID: "1"}
+			l := &Log{cursor: id(5), index: 5, primary: one}
 			l.cfg.Append = func(Entry) int { return 1 }
 			l.cfg.Lost = func(upTo EntryID) {
 				heard = append(heard, strings.ReplaceAll("lost "+upTo.String(), "18446744073709551615", "max"))
 			}
-			r := &logReader{Log: l}
+			r := &logReader{Log: l, server: one}
 			info := logInfo{first: id(test.first), last: id(test.last), added: test.added, counts: true}
 			if test.first > 0 {
 				info.length = test.last - test.first + 1
@@ -326,7 +327,7 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 			read := func(entries []Entry, want []string) {
 				t.Helper()
 				heard = nil
-				if r.replaced(missing, info, entries) {
+				if r.replaced(missing, one, info, entries) {
 					t.Fatal("replaced")
 				}
 				r.trimmed(info, entries)
@@ -396,6 +397,63 @@ func TestPromotedReplicaWithoutTheTailIsAReset(t *testing.T) {
 	f.want(t, "reset")
 	xadd(replica, "user-42", "after")
 	f.want(t, "42: after")
+}
+
+// A replica without the newest entries is promoted, receives others, and is trimmed until as
+// many entries are gone as were read: the counts then agree, although entries that were never
+// read are gone.
+func TestAsManyTrimmedOnAPromotedReplicaAsWereReadIsAReset(t *testing.T) {
+	add := func(s *redistest.Server, id, data string) { s.Do("XADD", "log", id, "ch", "user-42", "data", data) }
+	for name, test := range map[string]struct {
+		promote func(t *testing.T, primary, replica *redistest.Server, relay *redistest.Relay)
+	}{
+		"another server": {func(_ *testing.T, primary, replica *redistest.Server, relay *redistest.Relay) {
+			relay.SetTarget(replica.Addr())
+			primary.Kill()
+		}},
+		// The connection to the old primary stays, and that has the new one's entries now.
+		"the server becomes a replica": {func(t *testing.T, primary, replica *redistest.Server, _ *redistest.Relay) {
+			host, port := replica.HostPort()
+			primary.Do("REPLICAOF", host, port)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			primary := redistest.Start(t)
+			replica := redistest.StartReplica(t, primary)
+			relay := redistest.StartRelay(t, primary.Addr())
+			f := follow(t, parsed(t, relay.URL()), nil)
+			for i := range 8 {
+				add(primary, fmt.Sprintf("%d-0", 101+i), "both")
+			}
+			replica.Await("the entries", func() bool { return replica.Do("XLEN", "log").(int64) == 8 })
+			replica.Do("REPLICAOF", "NO", "ONE")
+			add(primary, "109-0", "only there")
+			add(primary, "110-0", "only there")
+			f.want(t, "42: both", "42: both", "42: both", "42: both", "42: both", "42: both", "42: both", "42: both", "42: only there", "42: only there")
+			for i := range 4 {
+				add(replica, fmt.Sprintf("%d-0", 201+i), "unread")
+			}
+			replica.Do("XTRIM", "log", "MAXLEN", 2) // 10 are gone, as many as were read
+			test.promote(t, primary, replica, relay)
+			f.want(t, "reset")
+			add(replica, "301-0", "after")
+			f.want(t, "42: after")
+		})
+	}
+}
+
+// A log of which everything was read and trimmed is no other one after a restart.
+func TestRestartWithEverythingTrimmedIsNoReset(t *testing.T) {
+	server := durable(t)
+	f := follow(t, parsed(t, server.URL()), nil)
+	xadd(server, "user-42", "one")
+	f.want(t, "42: one")
+	server.Do("XTRIM", "log", "MAXLEN", 0)
+	server.Restart()
+	f.connected(t, 2)
+	xadd(server, "user-42", "two")
+	f.want(t, "42: two")
 }
 
 // Redis goes on behind the newest id that it knows when its clock is behind that: a
