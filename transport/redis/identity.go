@@ -18,7 +18,7 @@ type identity struct {
 // sameData reports whether both are known, and whether everything that was read from a was
 // also written to b: no other server was promoted in between.
 func (a identity) sameData(b identity) bool {
-	return a.runID != "" && a.runID == b.runID && a.data == b.data
+	return (a.runID != "" || a.data != "") && a.runID == b.runID && a.data == b.data
 }
 
 // differs reports whether both are known and are not the same.

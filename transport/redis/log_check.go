@@ -194,8 +194,16 @@ func (r *logReader) lost(upTo EntryID) {
 func (r *logReader) identify(ctx context.Context, there finding) (_ identity, err error) {
 	if there == missing {
 		r.server, err = identify(context.WithoutCancel(ctx), r.client, r.missing)
+		r.named()
 	}
 	return r.server, err
+}
+
+// named gives a server that does not say who it is an identity for this connection only.
+func (r *logReader) named() {
+	if r.server.runID == "" {
+		r.server.data = r.token
+	}
 }
 
 func (r *logReader) reset(info logInfo) {

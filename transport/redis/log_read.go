@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"sync"
 	"time"
@@ -17,9 +18,10 @@ const readCount = 200
 // how long it could read, and why it ended.
 func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 	ctx, end := context.WithCancelCause(ctx)
-	r := &logReader{Log: l}
+	r := &logReader{Log: l, token: rand.Text()}
 	cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
 		r.server, err = introduce(ctx, c, l.missing)
+		r.named()
 		return err
 	})
 	cn.patience = l.cfg.Block + l.cfg.Server.answerTimeout
@@ -56,6 +58,7 @@ type logReader struct {
 	*Log
 	client *goredis.Client // its link bounds how long Redis may be silent
 	server identity        // as it was last asked
+	token  string          // random; stands for a server that may not be asked
 }
 
 // begin loads the window on the first connection, and looks on every later one

@@ -456,6 +456,18 @@ func TestRestartWithEverythingTrimmedIsNoReset(t *testing.T) {
 	f.want(t, "42: two")
 }
 
+// Without the right to INFO a server is known by its connection: what was trimmed during it is no
+// reset.
+func TestTrimmedWithoutTheRightToInfoIsNoReset(t *testing.T) {
+	server := durable(t)
+	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*", "-info")
+	f := follow(t, parsed(t, "redis://app:secret@"+server.Addr()), nil)
+	xadd(server, "user-42", "one")
+	f.want(t, "42: one")
+	server.Do("EVAL", `redis.call("XTRIM", KEYS[1], "MAXLEN", 0) redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "two") return 1`, 1, "log")
+	f.want(t, "42: two")
+}
+
 // Redis goes on behind the newest id that it knows when its clock is behind that: a
 // promoted replica then gives ids anew that only its primary had given.
 func TestPromotedReplicaThatReusesIDsIsAReset(t *testing.T) {
