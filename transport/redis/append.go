@@ -20,10 +20,21 @@ func (c *Commands) AppendOrder(ctx context.Context, key string, order Control) (
 }
 
 func (c *Commands) add(ctx context.Context, key string, fields ...string) (id string, err error) {
-	err = c.do(ctx, key, func(client *goredis.Client) error {
+	xadd := func(client goredis.Cmdable) error {
 		id, err = client.XAdd(ctx, &goredis.XAddArgs{Stream: key, Values: fields}).Result()
 		return err
-	})
+	}
+	err = c.do(ctx, key, func(client *goredis.Client) error { return xadd(client) })
+	// A node that sends a command on has not run it.
+	asked := ""
+	for range maxRedirections {
+		to, ok := c.server.redirection(err, key, asked)
+		if !ok {
+			break
+		}
+		asked = to.addr
+		err = c.server.askNode(ctx, to, xadd)
+	}
 	if err == nil || errors.Is(err, context.Canceled) {
 		return id, err
 	}

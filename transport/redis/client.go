@@ -61,6 +61,9 @@ var errTLS = errors.New("tls handshake")
 type target struct {
 	key string // in a cluster, the node that owns it; "": any
 	not string // in a cluster, rather not the node at this address
+
+	addr   string // in a cluster, the node that another one named for the key; "": not known
+	asking bool   // it does so for as long as the key's slot is moving: see ASK
 }
 
 // socket is a fresh connection. Raw is what lies under conn: closing it never
@@ -76,6 +79,8 @@ func (s *Server) dial(ctx context.Context, to target) (socket, error) {
 	switch {
 	case s.sentinels != nil:
 		return s.dialPrimary(ctx)
+	case s.cluster != nil && to.addr != "":
+		return s.dialAddr(ctx, to.addr)
 	case s.cluster != nil && to.key != "":
 		return s.dialOwner(ctx, to.key)
 	case s.cluster != nil:

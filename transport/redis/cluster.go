@@ -90,6 +90,38 @@ func (s *Server) locateOwner(ctx context.Context, key string) (addr string, err 
 	return addr, nil
 }
 
+// redirection reads the answer of a node that does not have a key: MOVED names the owner of its
+// slot, ASK the node to which the slot is moving. Asked is the address of the node that answered,
+// which is meant where no host is named; "": not known.
+func (s *Server) redirection(err error, key, asked string) (to target, ok bool) {
+	if s.cluster == nil || !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
+		return target{}, false
+	}
+	var reply goredis.Error
+	errors.As(err, &reply)
+	words := strings.Fields(reply.Error()) // MOVED or ASK, the slot, the address
+	if len(words) != 3 {
+		return target{}, false
+	}
+	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, asked)
+	return target{key: key, addr: addr, asking: words[0] == "ASK"}, !strings.HasPrefix(addr, ":")
+}
+
+// askNode runs commands on the node that a redirection named, over a connection of its own.
+func (s *Server) askNode(ctx context.Context, to target, run func(goredis.Cmdable) error) error {
+	client := s.newClientTo(to, func(conn net.Conn) net.Conn { return conn })
+	defer func() { _ = client.Close() }()
+	if !to.asking {
+		return run(client)
+	}
+	cn := client.Conn()
+	defer func() { _ = cn.Close() }()
+	if err := cn.Process(ctx, goredis.NewStatusCmd(ctx, "asking")); err != nil {
+		return err
+	}
+	return run(cn)
+}
+
 // clusterSlots asks which nodes have which slots. CLUSTER SHARDS would be its
 // successor, but a Redis before 7 does not know it.
 func clusterSlots(ctx context.Context, cn *goredis.Conn) ([]goredis.ClusterSlot, error) {

@@ -205,7 +205,10 @@ func isElsewhere(err error) bool {
 // newClient makes a client that connects when it is first used, in a cluster to
 // the owner of the key, or to any node when key is "".
 func (s *Server) newClient(key string, wrap func(net.Conn) net.Conn) *goredis.Client {
-	to := target{key: key}
+	return s.newClientTo(target{key: key}, wrap)
+}
+
+func (s *Server) newClientTo(to target, wrap func(net.Conn) net.Conn) *goredis.Client {
 	opt := s.options()
 	opt.ContextTimeoutEnabled = true // callers' deadlines count
 	opt.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {

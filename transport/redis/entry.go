@@ -8,8 +8,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // An EntryID is the id of an entry of a Redis stream: <ms>-<seq>.
@@ -33,6 +31,17 @@ func (id EntryID) Before() EntryID {
 		return EntryID{id.Ms, id.Seq - 1}
 	case id.Ms > 0:
 		return EntryID{id.Ms - 1, math.MaxUint64}
+	}
+	return id
+}
+
+// next is the first id after this one.
+func (id EntryID) next() EntryID {
+	switch {
+	case id.Seq < math.MaxUint64:
+		return EntryID{id.Ms, id.Seq + 1}
+	case id.Ms < math.MaxUint64:
+		return EntryID{id.Ms + 1, 0}
 	}
 	return id
 }
@@ -61,56 +70,59 @@ type Entry struct {
 	mark  uint64 // tells it from another entry with the same id
 }
 
-// marking is the process's: marks are never told to anybody.
+// marking is the process's: marks are never told to anybody. A mark is a sum over the fields of an
+// entry, so that it is the same for the same fields, whatever their order.
 var marking = maphash.MakeSeed()
 
-// markOf is the same for the same fields, whatever their order.
-func markOf(fields map[string]any) (mark uint64) {
-	var h maphash.Hash
-	h.SetSeed(marking)
-	for name, value := range fields {
-		text, _ := value.(string)
-		h.Reset()
-		h.WriteString(name)
-		h.WriteByte(0)
-		h.WriteString(text)
-		mark += h.Sum64()
+// maxFieldName is the length of the longest name of a field that is read.
+const maxFieldName = int64(len("data"))
+
+// tooLong stands for a control command that is longer than any may be.
+var tooLong = strings.Repeat(" ", maxControl+1)
+
+// keeps is how many bytes of a field's value are held at most.
+func (l *Log) keeps(name string, what keeping) int64 {
+	switch {
+	case name == "ctl" && what >= keepCommands:
+		return maxControl
+	case name == "ch" && what == keepAll:
+		return logConnBuffer
+	case name == "data" && what == keepAll:
+		return int64(l.cfg.MaxPayload)
 	}
-	return mark
+	return -1
 }
 
-// read makes an entry of what Redis sent: the fields ch and data of a message, or
-// ctl of an order. Other fields are the app's own.
-func (l *Log) read(m goredis.XMessage) (Entry, error) {
-	id, err := parseEntryID(m.ID)
-	if err != nil {
-		return Entry{}, err
-	}
-	e := Entry{ID: id, mark: markOf(m.Values)}
-	if order, ok := m.Values["ctl"].(string); ok {
-		e.order = order
-		return e, nil
-	}
-	channel, named := m.Values["ch"].(string)
-	payload, filled := m.Values["data"].(string)
-	user, topic, ok := SplitChannel(l.cfg.ChannelPrefix, channel)
-	if !named || !filled || !ok {
-		return e, nil
-	}
-	e.User, e.Topic, e.Payload = user, topic, payload
-	if e.TooLarge = len(payload) > l.cfg.MaxPayload; e.TooLarge {
-		e.Payload = ""
-	}
-	return e, nil
+// message is the fields of an entry. A value that was not held is "", with its length.
+type message struct {
+	ctl, ch, data        string
+	ctlSize, size        int64
+	isCtl, named, filled bool
 }
 
-func (l *Log) readAll(list []goredis.XMessage) ([]Entry, error) {
-	entries := make([]Entry, len(list))
-	for i, m := range list {
-		var err error
-		if entries[i], err = l.read(m); err != nil {
-			return nil, err
+func (m *message) set(name, value string, size int64) {
+	switch name {
+	case "ctl":
+		m.ctl, m.ctlSize, m.isCtl = value, size, true
+	case "ch":
+		m.ch, m.named = value, true
+	case "data":
+		m.data, m.size, m.filled = value, size, true
+	}
+}
+
+// fill makes an entry of its fields: ch and data of a message, or ctl of a control command.
+func (l *Log) fill(e *Entry, m *message) {
+	if m.isCtl {
+		if e.order = m.ctl; m.ctlSize > maxControl {
+			e.order = tooLong // also where no command is kept: nothing is done with it there
 		}
+		return
 	}
-	return entries, nil
+	user, topic, ok := SplitChannel(l.cfg.ChannelPrefix, m.ch)
+	if !m.named || !m.filled || !ok {
+		return
+	}
+	e.User, e.Topic, e.Payload = user, topic, m.data
+	e.TooLarge = m.size > int64(l.cfg.MaxPayload)
 }

@@ -69,22 +69,17 @@ func introduce(ctx context.Context, cn *goredis.Conn, missing func(right, error)
 	if err := optional(cn.ClientSetName(ctx, clientName).Err(), rightName, missing); err != nil {
 		return identity{}, err
 	}
-	return identify(ctx, cn, missing)
+	return identify(func(section string) (string, error) { return info(ctx, cn, section, missing) })
 }
 
-// An infoer is a connection or a client of go-redis.
-type infoer interface {
-	Info(ctx context.Context, sections ...string) *goredis.StringCmd
-}
-
-// identify asks who is there.
-func identify(ctx context.Context, cn infoer, missing func(right, error)) (identity, error) {
+// identify asks who is there. Info returns a section of INFO, or "" where it is not allowed.
+func identify(info func(section string) (string, error)) (identity, error) {
 	// Two questions: INFO takes several sections only since Redis 7.
-	server, err := info(ctx, cn, "server", missing)
+	server, err := info("server")
 	if err != nil {
 		return identity{}, err
 	}
-	replication, err := info(ctx, cn, "replication", missing)
+	replication, err := info("replication")
 	if err != nil {
 		return identity{}, err
 	}
@@ -94,7 +89,7 @@ func identify(ctx context.Context, cn infoer, missing func(right, error)) (ident
 }
 
 // info is a section of INFO, or "" when redis will not tell.
-func info(ctx context.Context, cn infoer, section string, missing func(right, error)) (string, error) {
+func info(ctx context.Context, cn *goredis.Conn, section string, missing func(right, error)) (string, error) {
 	text, err := cn.Info(ctx, section).Result()
 	return text, optional(err, rightInfo, missing)
 }

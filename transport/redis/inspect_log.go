@@ -65,6 +65,29 @@ func (i *inspector) log(ctx context.Context, cn *goredis.Conn) error {
 	return nil
 }
 
+// newLogInfo is logConn.state for go-redis.
+func newLogInfo(x *goredis.XInfoStream, err error) (info logInfo, _ error) {
+	if goredis.HasErrorPrefix(err, "no such key") {
+		return logInfo{counts: true}, nil
+	}
+	if err != nil {
+		return info, err
+	}
+	info.length, info.added = uint64(x.Length), uint64(x.EntriesAdded)
+	if info.last, err = parseEntryID(x.LastGeneratedID); err != nil {
+		return info, err
+	}
+	if x.Length > 0 {
+		if info.first, err = parseEntryID(x.FirstEntry.ID); err != nil {
+			return info, err
+		}
+	}
+	if info.counts = x.MaxDeletedEntryID != ""; info.counts {
+		info.deleted, err = parseEntryID(x.MaxDeletedEntryID)
+	}
+	return info, err
+}
+
 // stream tells what is in it.
 func (i *inspector) stream(info logInfo) {
 	if info.length == 0 {

@@ -28,6 +28,7 @@ type link struct {
 	state  string // what a node said of its cluster: "ok", "fail"; "" where there is none, or it will not tell
 	denied error  // why it would not tell
 	refuse refusals
+	conn   net.Conn // what go-redis reads from
 
 	unhook func() bool   // stops hangUp from being called when the context ends
 	hungUp chan struct{} // closed by hangUp
@@ -79,6 +80,11 @@ func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Cont
 			return &patientConn{Conn: far.conn, ctx: ctx, patience: l.patience}, nil
 		}
 		return &activeConn{Conn: polled(far.conn), read: &l.read, waiting: l.waiting}, nil
+	}
+	dial := opt.Dialer
+	opt.Dialer = func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
+		l.conn, err = dial(ctx, network, addr)
+		return l.conn, err
 	}
 	l.client = goredis.NewClient(opt)
 	l.client.AddHook(&l.refuse)

@@ -63,6 +63,15 @@ type Log struct {
 	index  uint64  // how many entries were ever added up to the cursor; see check
 
 	primary identity // of the server that had the entry at the cursor
+	length  uint64   // entries in the stream, all up to the cursor, if lengthKnown
+	trail   trail    // entries up to the cursor
+	passed  idRange  // entries that were passed over; commands among them are yet to be acted on
+
+	lengthKnown bool
+
+	began     time.Time // when Run was called
+	startMs   uint64    // the same by the clock of Redis, in ms; see startedAt
+	firstLoad EntryID   // the newest id when the log was loaded
 
 	started atomic.Bool
 	count   counters
@@ -111,6 +120,7 @@ func (l *Log) Run(ctx context.Context) error {
 	if l.started.Swap(true) {
 		return errors.New("a Log runs only once")
 	}
+	l.began = time.Now()
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { l.scan(ctx) })

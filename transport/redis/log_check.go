@@ -1,10 +1,8 @@
 package redis
 
 import (
-	"context"
 	"errors"
-
-	goredis "github.com/redis/go-redis/v9"
+	"time"
 )
 
 // logInfo is what XINFO STREAM says, in our words. A key that is missing has none
@@ -15,32 +13,6 @@ type logInfo struct {
 	deleted     EntryID // the newest that XDEL took
 	added       uint64  // entries ever added
 	counts      bool    // added and deleted are known (Redis 7)
-}
-
-func (r *logReader) info(ctx context.Context) (info logInfo, err error) {
-	return newLogInfo(r.client.XInfoStream(context.WithoutCancel(ctx), r.cfg.Key).Result())
-}
-
-func newLogInfo(x *goredis.XInfoStream, err error) (info logInfo, _ error) {
-	if goredis.HasErrorPrefix(err, "no such key") {
-		return logInfo{counts: true}, nil
-	}
-	if err != nil {
-		return info, err
-	}
-	info.length, info.added = uint64(x.Length), uint64(x.EntriesAdded)
-	if info.last, err = parseEntryID(x.LastGeneratedID); err != nil {
-		return info, err
-	}
-	if x.Length > 0 {
-		if info.first, err = parseEntryID(x.FirstEntry.ID); err != nil {
-			return info, err
-		}
-	}
-	if info.counts = x.MaxDeletedEntryID != ""; info.counts {
-		info.deleted, err = parseEntryID(x.MaxDeletedEntryID)
-	}
-	return info, err
 }
 
 // starts is the first entry that is there, or what would come after the newest.
@@ -76,50 +48,68 @@ func (r *logReader) replaced(there finding, primary identity, info logInfo, read
 	return info.counts && info.added-info.length < r.index
 }
 
-// idle looks at a log from which nothing new came.
-func (r *logReader) idle(ctx context.Context) error {
-	info, err := r.info(ctx)
+// stateEvery is the time between two requests for the state of an idle log. Redis sends its
+// first and its last entry with it, however large they are.
+const stateEvery = 30 * time.Second
+
+var rightLength = right{"XLEN", "+xlen", "while nothing is appended, the first and the last entry are read every few seconds"}
+
+// idle looks at a log from which nothing new came. A log that was made anew within the last
+// entry's millisecond, or with lower ids, has another length, except by chance: the state is
+// requested when the length is not as expected, and from time to time.
+func (r *logReader) idle() error {
+	if r.lengthKnown && time.Since(r.stateAt) < stateEvery {
+		n, err := r.conn.length()
+		if err == nil && n == r.length {
+			return nil
+		}
+		if err := optional(err, rightLength, r.missing); err != nil {
+			return err
+		}
+	}
+	info, err := r.conn.state()
 	if err != nil {
 		return err
 	}
+	r.stateAt = time.Now()
 	// A log that was made anew within the millisecond of its last entry may end with the
 	// same id. It is as long as ours only by chance.
 	if info.last != r.cursor || info.counts && info.added != r.index {
-		return r.look(ctx)
+		return r.look()
 	}
-	r.settle(same, r.primary, info)
-	return nil
+	return r.settle(same, r.conn.server, info)
 }
 
 // look compares the log with what was read of it.
-func (r *logReader) look(ctx context.Context) error {
-	there, err := r.found(ctx) // before info: a stream loses entries, it gets none back
+func (r *logReader) look() error {
+	there, err := r.found() // before info: a stream loses entries, it gets none back
 	if err != nil {
 		return err
 	}
-	info, err := r.info(ctx)
+	info, err := r.conn.state()
 	if err != nil {
 		return err
 	}
-	primary, err := r.identify(ctx, there)
+	primary, err := r.identify(there)
 	if err != nil {
 		return err
 	}
-	r.settle(there, primary, info)
-	return nil
+	return r.settle(there, primary, info)
 }
 
 // settle says if the log was replaced, or if something was trimmed before it was read.
-func (r *logReader) settle(there finding, primary identity, info logInfo) {
+func (r *logReader) settle(there finding, primary identity, info logInfo) error {
 	switch {
 	case r.replaced(there, primary, info, nil):
-		r.reset(info)
+		return r.reset(info)
 	case info.last == r.cursor:
 		r.index = info.added // with those that XDEL took before they were read
-		r.primary = r.server
+		r.primary = r.conn.server
+		r.length, r.lengthKnown = info.length, true
 	default:
 		r.trimmed(info, nil)
 	}
+	return nil
 }
 
 // errReset says that what was read is not to be handed over: Reset has gone past it.
@@ -128,21 +118,23 @@ var errReset = errors.New("the log was replaced")
 // check looks, before entries are handed over, whether some between the cursor and
 // them were trimmed: not while the entry at the cursor is there, for a stream is
 // trimmed from its beginning.
-func (r *logReader) check(ctx context.Context, entries []Entry) error {
-	there, err := r.found(ctx)
+func (r *logReader) check(entries []Entry) error {
+	there, err := r.found()
 	if there == same || err != nil {
 		return err
 	}
-	info, err := r.info(ctx)
+	info, err := r.conn.state()
 	if err != nil {
 		return err
 	}
-	primary, err := r.identify(ctx, there)
+	primary, err := r.identify(there)
 	if err != nil {
 		return err
 	}
 	if r.replaced(there, primary, info, entries) {
-		r.reset(info)
+		if err := r.reset(info); err != nil {
+			return err
+		}
 		return errReset
 	}
 	r.trimmed(info, entries)
@@ -185,30 +177,28 @@ func (r *logReader) trimmed(info logInfo, read []Entry) {
 
 func (r *logReader) lost(upTo EntryID) {
 	r.cfg.Lost(upTo)
-	r.cursor, r.mark, r.primary = upTo, 0, r.server
+	r.cursor, r.mark, r.primary = upTo, 0, r.conn.server
+	r.lengthKnown = false
 }
 
 // identify returns the identity of the server on this connection. It is asked again if the
 // entry at the cursor is missing: a server that became a replica during the connection has the
 // entries of its primary.
-func (r *logReader) identify(ctx context.Context, there finding) (_ identity, err error) {
+func (r *logReader) identify(there finding) (_ identity, err error) {
 	if there == missing {
-		r.server, err = identify(context.WithoutCancel(ctx), r.client, r.missing)
-		r.named()
+		err = r.conn.identify()
 	}
-	return r.server, err
+	return r.conn.server, err
 }
 
-// named gives a server that does not say who it is an identity for this connection only.
-func (r *logReader) named() {
-	if r.server.runID == "" {
-		r.server.data = r.token
+func (r *logReader) reset(info logInfo) error {
+	if err := r.passOver(info); err != nil {
+		return err
 	}
-}
-
-func (r *logReader) reset(info logInfo) {
 	r.cfg.Reset(info.last)
-	r.cursor, r.mark, r.index, r.primary = info.last, 0, info.added, r.server
+	r.cursor, r.mark, r.index, r.primary = info.last, 0, info.added, r.conn.server
+	r.length, r.lengthKnown = info.length, true
+	return nil
 }
 
 // What is at the cursor, next to what was read there.
@@ -222,18 +212,17 @@ const (
 
 // found looks at the entry at the cursor. One that was never read is taken for the
 // same, and remembered.
-func (r *logReader) found(ctx context.Context) (finding, error) {
+func (r *logReader) found() (finding, error) {
 	if r.cursor == (EntryID{}) {
 		return missing, nil
 	}
-	list, err := r.client.XRangeN(context.WithoutCancel(ctx), r.cfg.Key, r.cursor.String(), r.cursor.String(), 1).Result()
-	if err != nil || len(list) == 0 {
+	mark, err := r.conn.markAt(r.cursor)
+	if err != nil || mark == 0 {
 		return missing, err
 	}
-	mark := markOf(list[0].Values)
 	if r.mark != 0 && r.mark != mark {
 		return another, nil
 	}
-	r.mark, r.primary = mark, r.server
+	r.mark, r.primary = mark, r.conn.server
 	return same, nil
 }

@@ -1,17 +1,18 @@
 package redis
 
-import (
-	"context"
-	"slices"
-)
+import "slices"
 
 // entryCost is what an entry counts beside its text when it is held in memory.
 const entryCost = 192
 
 // load reads the newest entries, newest first, as far as the window goes. What is
 // appended meanwhile comes after the cursor.
-func (r *logReader) load(ctx context.Context) error {
-	info, err := r.info(ctx)
+func (r *logReader) load() error {
+	startMs, err := r.startedAt()
+	if err != nil {
+		return err
+	}
+	info, err := r.conn.state()
 	if err != nil {
 		return err
 	}
@@ -19,21 +20,17 @@ func (r *logReader) load(ctx context.Context) error {
 	var size int64
 	whole := info.length == 0
 	for end := info.last; info.length > 0 && size < r.cfg.WindowBytes; end = window[len(window)-1].ID.Before() {
-		page, err := r.client.XRevRangeN(context.WithoutCancel(ctx), r.cfg.Key, end.String(), "-", readCount).Result()
+		p, err := r.conn.read(end.String(), "-", true, min(pageBytes, r.cfg.WindowBytes-size), keepAll)
 		if err != nil {
 			return err
 		}
-		entries, err := r.readAll(page)
-		if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			if size += int64(len(e.User) + len(e.Topic) + len(e.Payload) + entryCost); size > r.cfg.WindowBytes {
+		for _, e := range p.entries {
+			if size += e.size(); size > r.cfg.WindowBytes {
 				break
 			}
 			window = append(window, e)
 		}
-		if whole = len(page) < readCount && size <= r.cfg.WindowBytes; whole || len(window) == 0 {
+		if whole = !p.more && size <= r.cfg.WindowBytes; whole || len(window) == 0 {
 			break
 		}
 	}
@@ -45,8 +42,18 @@ func (r *logReader) load(ctx context.Context) error {
 	if whole && info.counts && info.added == info.length {
 		floor = EntryID{} // nothing was ever removed
 	}
+	var mark uint64
+	if info.last != (EntryID{}) {
+		if mark, err = r.conn.markAt(info.last); err != nil {
+			return err
+		}
+	}
+	// From here on nothing fails: what is loaded is loaded once.
 	r.cfg.Load(window, floor, info.last)
-	r.loaded, r.cursor, r.index, r.primary = true, info.last, info.added, r.server
-	_, err = r.found(ctx)
-	return err
+	r.loaded, r.cursor, r.mark, r.index, r.primary = true, info.last, mark, info.added, r.conn.server
+	r.length, r.lengthKnown = info.length, true
+	r.startMs, r.firstLoad = startMs, info.last
+	r.passed = idRange{EntryID{startMs, maxSeq}, info.last}
+	r.trail.begin(place{info.last, mark})
+	return nil
 }

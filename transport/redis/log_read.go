@@ -2,49 +2,36 @@ package redis
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// readCount is how many entries one XREAD or XRANGE brings at most: of 1 MiB each they are
-// 200 MiB, of a few hundred bytes a round trip is still a small part of the work.
-const readCount = 200
-
 // generation makes one connection and reads until something ends it. It returns
-// how long it could read, and why it ended.
+// how long it could read, and why it ended. A key that moves to another node of a cluster is
+// followed within the generation.
 func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 	ctx, end := context.WithCancelCause(ctx)
-	r := &logReader{Log: l, token: rand.Text()}
-	cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
-		r.server, err = introduce(ctx, c, l.missing)
-		r.named()
-		return err
-	})
-	cn.patience = l.cfg.Block + l.cfg.Server.answerTimeout
 	var wg sync.WaitGroup
-	defer cn.close()
 	defer wg.Wait()
 	defer end(nil)
-
-	r.client = cn.client
-	err = r.begin(ctx)
-	primary := r.server
-	var since time.Time
+	r := &logReader{Log: l}
+	defer r.close()
+	if err = r.connect(ctx, target{key: l.cfg.Key}); err == nil {
+		err = r.follow(ctx, r.begin)
+	}
 	if err == nil {
-		since = time.Now()
+		since := time.Now()
 		l.count.connected.Store(true)
-		l.report.subscribed(l.count.generation.Add(1), primary.role)
-		wg.Go(func() { l.probe(ctx, primary, end) })
+		l.report.subscribed(l.count.generation.Add(1), r.conn.server.role)
+		wg.Go(func() { l.probe(ctx, &r.at, end) })
 		for err == nil {
-			err = r.next(ctx)
+			err = r.follow(ctx, r.next)
 		}
 		lived = time.Since(since)
-	} else {
-		err = cn.why(err)
 	}
 	l.count.connected.Store(false)
 	if cause := context.Cause(ctx); cause != nil {
@@ -53,50 +40,91 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 	return lived, err
 }
 
-// logReader reads over one connection.
+// logReader reads over one connection at a time.
 type logReader struct {
 	*Log
-	client *goredis.Client // its link bounds how long Redis may be silent
-	server identity        // as it was last asked
-	token  string          // random; stands for a server that may not be asked
+	conn    *logConn  // nil: not connected
+	stateAt time.Time // when the state of an idle log was requested last
+	at      atomic.Pointer[whereabouts]
+}
+
+// whereabouts is the server that a logReader is connected to, for probes. Immutable.
+type whereabouts struct {
+	identity
+	asking bool // the node has the key, but its slot only later
+}
+
+func (r *logReader) connect(ctx context.Context, to target) error {
+	conn, err := r.dialLog(ctx, to, r.cfg.Block+r.cfg.Server.answerTimeout)
+	if err != nil {
+		return err
+	}
+	r.close()
+	r.conn = conn
+	r.stateAt = time.Now() // begin requests it
+	r.at.Store(&whereabouts{conn.server, conn.asking})
+	return nil
+}
+
+func (r *logReader) close() {
+	if r.conn != nil {
+		r.conn.close()
+	}
+}
+
+// maxRedirections is how many redirections are followed in a row: more are a fault of the cluster.
+const maxRedirections = 5
+
+// follow runs a step, and again at the node that has the key if the one that was asked has it no
+// longer. A step that is sent on has changed nothing.
+func (r *logReader) follow(ctx context.Context, step func() error) error {
+	for n := 0; ; n++ {
+		err := step()
+		to, ok := r.cfg.Server.redirection(err, r.cfg.Key, r.conn.link.addr)
+		if !ok || n == maxRedirections {
+			return err
+		}
+		before := r.conn.server
+		if err := r.connect(ctx, to); err != nil {
+			return err
+		}
+		if to.asking && before.sameData(r.primary) {
+			r.primary = r.conn.server // a slot that migrates takes its keys along as they are
+		}
+	}
 }
 
 // begin loads the window on the first connection, and looks on every later one
 // whether the log still is what it was.
-func (r *logReader) begin(ctx context.Context) (err error) {
+func (r *logReader) begin() (err error) {
 	if !r.loaded {
-		return r.load(ctx)
+		return r.load()
 	}
-	return r.look(ctx)
+	return r.look()
 }
 
 // next waits for entries and hands them over.
-func (r *logReader) next(ctx context.Context) error {
-	streams, err := r.client.XRead(context.WithoutCancel(ctx), &goredis.XReadArgs{
-		Streams: []string{r.cfg.Key, r.cursor.String()}, Count: readCount, Block: r.cfg.Block,
-	}).Result()
-	if errors.Is(err, goredis.Nil) { // nothing came
-		return r.idle(ctx)
+func (r *logReader) next() error {
+	if err := r.control(); err != nil {
+		return err
 	}
+	p, err := r.conn.wait(r.cursor, r.cfg.Block)
 	if err != nil {
 		return err
 	}
-	for _, s := range streams {
-		entries, err := r.readAll(s.Messages)
-		if err != nil {
-			return err
-		}
-		if err := r.check(ctx, entries); errors.Is(err, errReset) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		for _, e := range entries {
-			r.take(e)
-		}
-		r.primary = r.server
-		r.cfg.Waiting()
+	if len(p.entries) == 0 {
+		return r.idle()
 	}
+	if err := r.check(p.entries); errors.Is(err, errReset) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for _, e := range p.entries {
+		r.take(e)
+	}
+	r.primary = r.conn.server
+	r.cfg.Waiting()
 	return nil
 }
 
@@ -104,13 +132,7 @@ func (r *logReader) next(ctx context.Context) error {
 func (l *Log) take(e Entry) {
 	switch {
 	case e.order != "":
-		l.count.controlReceived.Add(1)
-		if order, err := ParseControl(e.order); err != nil {
-			l.count.controlMalformed.Add(1)
-			l.report.malformedOrder(err)
-		} else {
-			l.cfg.Control(order)
-		}
+		l.obey(e)
 		l.cfg.Skip(e.ID)
 	case e.User == "":
 		l.count.received.Add(1)
@@ -130,6 +152,8 @@ func (l *Log) take(e Entry) {
 	}
 	l.cursor, l.mark = e.ID, e.mark
 	l.index++
+	l.lengthKnown = false // others may have been deleted before they were read
+	l.trail.add(e)
 }
 
 func (l *Log) missing(which right, err error) {
@@ -138,8 +162,9 @@ func (l *Log) missing(which right, err error) {
 
 // probe connects anew from time to time and ends the generation when somebody
 // else answers: after a soft fail-over the old primary keeps its connections.
-func (l *Log) probe(ctx context.Context, primary identity, end context.CancelCauseFunc) {
+func (l *Log) probe(ctx context.Context, at *atomic.Pointer[whereabouts], end context.CancelCauseFunc) {
 	for sleep(ctx, jitter(l.cfg.ProbeEvery)) {
+		before := at.Load()
 		var found identity
 		cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
 			found, err = introduce(ctx, c, l.missing)
@@ -152,11 +177,15 @@ func (l *Log) probe(ctx context.Context, primary identity, end context.CancelCau
 		cn.close()
 		switch {
 		case ctx.Err() != nil:
-		case found.differs(primary):
-			end(faultMoved)
 		case err != nil:
 			l.report.probeFailed(l.cfg.Server.fault(err, false))
+		case found.differs(before.identity):
+			// A redirection was followed meanwhile, or the slot is still the other node's.
+			if before == at.Load() && !before.asking {
+				end(faultMoved)
+			}
 		default:
+			at.CompareAndSwap(before, &whereabouts{before.identity, false})
 			l.report.probeSent()
 		}
 	}

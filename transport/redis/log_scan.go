@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"net"
 	"slices"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // Why a Query has no answer.
@@ -35,11 +32,11 @@ type Query struct {
 }
 
 // Bounds of one pass: what it reads, how many queries it serves, what one answer
-// holds, and how many places it asks for at once: for each the entry there comes, of up
-// to MaxPayload. The answers of a pass are 64 MiB at most and an entry more for each,
-// less what they have in common.
+// holds, and how many places it asks for at once. The answers of a pass are 64 MiB at most and an
+// entry more for each, less what they have in common.
 const (
 	scanEntries   = 20_000
+	scanBytes     = 64 << 20
 	scanQueries   = 256
 	answerEntries = 1000
 	answerBytes   = 256 << 10
@@ -60,20 +57,22 @@ func (l *Log) Ask(q Query) {
 // scan answers queries, hundreds in one pass over the stream, one pass at a time:
 // browsers that come back by the hundred cost hardly more than one that does.
 func (l *Log) scan(ctx context.Context) {
-	commands := NewCommands(l.cfg.Server)
-	defer commands.Close()
-	commands.wrap = func(conn net.Conn) net.Conn {
-		return &patientConn{Conn: conn, ctx: ctx, patience: l.cfg.Server.answerTimeout}
-	}
+	s := &scanner{Log: l}
+	defer s.hangUp()
+	idle := time.NewTimer(idleCommand)
+	defer idle.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-idle.C:
+			s.hangUp()
+			continue
 		case <-l.asked:
 		}
 		for queries := l.more(nil); len(queries) > 0; queries = l.more(queries) {
 			pass := newScanPass(l, queries)
-			err := commands.do(ctx, l.cfg.Key, func(c *goredis.Client) error { return pass.run(ctx, c) })
+			err := s.run(ctx, pass)
 			if ctx.Err() != nil {
 				return
 			}
@@ -82,11 +81,46 @@ func (l *Log) scan(ctx context.Context) {
 				l.report.scanned()
 				continue
 			}
+			s.hangUp()
 			l.report.scanFailed(l.fault(err, false))
 			if !sleep(ctx, jitter(500*time.Millisecond)) {
 				return
 			}
 		}
+		idle.Reset(idleCommand)
+	}
+}
+
+// scanner holds the connection for queries: it is made when one comes and closed when none has
+// come for a while.
+type scanner struct {
+	*Log
+	conn *logConn // nil: none
+}
+
+func (s *scanner) hangUp() {
+	if s.conn != nil {
+		s.conn.close()
+		s.conn = nil
+	}
+}
+
+// run makes a pass, at the node that has the key by now.
+func (s *scanner) run(ctx context.Context, pass *scanPass) (err error) {
+	to := target{key: s.cfg.Key}
+	for n := 0; ; n++ {
+		if s.conn == nil {
+			if s.conn, err = s.dialLog(ctx, to, s.cfg.Server.answerTimeout); err != nil {
+				return err
+			}
+		}
+		err = pass.run(s.conn)
+		next, ok := s.cfg.Server.redirection(err, s.cfg.Key, s.conn.link.addr)
+		if !ok || n == maxRedirections {
+			return err
+		}
+		s.hangUp()
+		to = next
 	}
 }
 
@@ -141,12 +175,12 @@ type search struct {
 
 // run answers what it can. The rest stays open after an error, or when what was read
 // ends in a hole.
-func (p *scanPass) run(ctx context.Context, c *goredis.Client) error {
-	info, err := newLogInfo(c.XInfoStream(ctx, p.log.cfg.Key).Result())
+func (p *scanPass) run(c *logConn) error {
+	info, err := c.state()
 	if err != nil {
 		return err
 	}
-	verdicts, err := p.verdicts(ctx, c, info)
+	verdicts, err := p.verdicts(c, info)
 	if err != nil {
 		return err
 	}
@@ -162,36 +196,24 @@ func (p *scanPass) run(ctx context.Context, c *goredis.Client) error {
 	if len(p.searches) == 0 {
 		return nil
 	}
-	return p.read(ctx, c, info)
+	return p.read(c, info)
 }
 
 // verdicts says of each query's beginning whether it is a place of this stream: an
 // entry, the place just before one (gaps are there), the newest id ever given, or
 // the beginning of a stream that has lost nothing.
-func (p *scanPass) verdicts(ctx context.Context, c *goredis.Client, info logInfo) (map[EntryID]error, error) {
+func (p *scanPass) verdicts(c *logConn, info logInfo) (map[EntryID]error, error) {
 	verdicts := make(map[EntryID]error)
 	for _, s := range p.searches {
 		verdicts[s.After] = nil
 	}
-	for places := range slices.Chunk(slices.Collect(maps.Keys(verdicts)), scanPlaces) {
-		next := make([]*goredis.XMessageSliceCmd, len(places))
-		_, err := c.Pipelined(ctx, func(pipe goredis.Pipeliner) error {
-			for i, id := range places {
-				next[i] = pipe.XRangeN(ctx, p.log.cfg.Key, id.String(), "+", 1) // it, or the one behind it
-			}
-			return nil
-		})
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(verdicts)), scanPlaces) {
+		found, err := c.places(ids)
 		if err != nil {
 			return nil, err
 		}
-		for i, id := range places {
-			var behind EntryID
-			if list := next[i].Val(); len(list) > 0 {
-				if behind, err = parseEntryID(list[0].ID); err != nil {
-					return nil, err
-				}
-			}
-			verdicts[id] = info.verdict(id, behind)
+		for i, id := range ids {
+			verdicts[id] = info.verdict(id, found[i].ID)
 		}
 	}
 	return verdicts, nil
@@ -213,7 +235,7 @@ func (i logInfo) verdict(id, behind EntryID) error {
 // read goes through the stream from where the first search begins, as long as
 // nothing is removed from under it. What it leaves undone is to be judged again: the
 // place where it begins may be gone.
-func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo) error {
+func (p *scanPass) read(c *logConn, info logInfo) error {
 	searches := p.searches
 	slices.SortFunc(searches, func(a, b *search) int { return a.After.Compare(b.After) })
 	byUser := make(map[string][]*search)
@@ -225,15 +247,13 @@ func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo) er
 		}
 	}
 	at := searches[0].After
-	for scanned, first := 0, true; ; first = false {
-		page, err := c.XRangeN(ctx, p.log.cfg.Key, at.String(), end.String(), readCount).Result()
+	scanned, weight := 0, int64(0)
+	for first := true; ; first = false {
+		page, err := c.read(at.String(), end.String(), false, pageBytes, keepAll)
 		if err != nil {
 			return err
 		}
-		entries, err := p.log.readAll(page)
-		if err != nil {
-			return err
-		}
+		entries := page.entries
 		// Each page begins with the last entry of the one before it: had it been trimmed
 		// meanwhile, so might have been others, behind it, that nobody has read.
 		if !first {
@@ -252,17 +272,18 @@ func (p *scanPass) read(ctx context.Context, c *goredis.Client, info logInfo) er
 				offer(byUser[e.User], e)
 			}
 		}
-		scanned += len(page)
-		last := len(page) < readCount
+		scanned += page.count
+		weight += page.bytes
+		full, last := scanned >= scanEntries || weight >= scanBytes, !page.more
 		left := 0
 		for _, s := range searches {
 			switch {
 			case s.done:
 			case last || !at.before(s.UpTo):
 				s.answer(s.UpTo)
-			case scanned >= scanEntries && s.After.before(at):
+			case full && s.After.before(at):
 				s.answer(at)
-			case scanned < scanEntries:
+			case !full:
 				left++ // else it begins behind what this pass has read
 			}
 		}

@@ -29,8 +29,16 @@ func (f *followed) note(format string, args ...any) {
 	f.heard = append(f.heard, fmt.Sprintf(format, args...))
 }
 
-// follow runs a Log until the test is over.
+// follow runs a Log until the test is over, and waits until it is connected.
 func follow(t *testing.T, server *Server, change func(*LogConfig)) *followed {
+	t.Helper()
+	f := followLater(t, server, change)
+	f.connected(t, 1)
+	return f
+}
+
+// followLater is follow for a Redis that may not be there yet.
+func followLater(t *testing.T, server *Server, change func(*LogConfig)) *followed {
 	t.Helper()
 	f := new(followed)
 	cfg := LogConfig{
@@ -72,7 +80,6 @@ func follow(t *testing.T, server *Server, change func(*LogConfig)) *followed {
 			t.Errorf("%+v does not add up", s)
 		}
 	})
-	f.connected(t, 1)
 	return f
 }
 
@@ -219,8 +226,8 @@ func TestLogWentBackwards(t *testing.T) {
 			f.want(t, "42: x", "42: x", "42: x")
 			fault(server)
 			f.want(t, "reset")
-			idle := callsOf(t, server, "xinfo|stream") + 2
-			f.await(t, "a look", func() bool { return callsOf(t, server, "xinfo|stream") >= idle })
+			idle := callsOf(t, server, "xlen") + 2
+			f.await(t, "a look", func() bool { return callsOf(t, server, "xlen") >= idle })
 			xadd(server, "user-42", "after")
 			f.want(t, "42: after")
 		})
@@ -258,8 +265,8 @@ func TestLongLogMadeAnewIsOneReset(t *testing.T) {
 	f.heard = nil
 	server.Do("EVAL", `redis.call("DEL", KEYS[1]) `+add, 1, "log", 500)
 	f.want(t, "reset")
-	idle := callsOf(t, server, "xinfo|stream") + 3
-	f.await(t, "a look", func() bool { return callsOf(t, server, "xinfo|stream") >= idle })
+	idle := callsOf(t, server, "xlen") + 3
+	f.await(t, "a look", func() bool { return callsOf(t, server, "xlen") >= idle })
 	xadd(server, "user-42", "after")
 	f.want(t, "42: after")
 }
@@ -313,7 +320,7 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 			l.cfg.Lost = func(upTo EntryID) {
 				heard = append(heard, strings.ReplaceAll("lost "+upTo.String(), "18446744073709551615", "max"))
 			}
-			r := &logReader{Log: l, server: one}
+			r := &logReader{Log: l, conn: &logConn{server: one}}
 			info := logInfo{first: id(test.first), last: id(test.last), added: test.added, counts: true}
 			if test.first > 0 {
 				info.length = test.last - test.first + 1
@@ -360,8 +367,8 @@ func TestDeletedUnreadEntryIsNoLoss(t *testing.T) {
 	server.Do("EVAL", `local id = redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "deleted")
 		redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "one") redis.call("XDEL", KEYS[1], id) return 1`, 1, "log")
 	f.want(t, "42: one")
-	idle := callsOf(t, server, "xinfo|stream") + 2
-	f.await(t, "a look", func() bool { return callsOf(t, server, "xinfo|stream") >= idle })
+	idle := callsOf(t, server, "xlen") + 2
+	f.await(t, "a look", func() bool { return callsOf(t, server, "xlen") >= idle })
 	server.Do("XTRIM", "log", "MAXLEN", "0")
 	xadd(server, "user-42", "two")
 	f.want(t, "42: two")

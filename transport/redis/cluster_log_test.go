@@ -1,0 +1,132 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/internal/redistest"
+)
+
+// migration is a slot on its way from one node of a cluster to another.
+type migration struct {
+	slot     any
+	from, to *redistest.Server
+	all      []*redistest.Server
+}
+
+// startMigration begins to move the slot of the key "log" to the other of two nodes.
+func startMigration(nodes []*redistest.Server) *migration {
+	m := &migration{slot: nodes[0].Do("cluster", "keyslot", "log"), from: nodes[0], to: nodes[1], all: nodes}
+	if m.slot.(int64) >= 8192 {
+		m.from, m.to = m.to, m.from
+	}
+	m.to.Do("cluster", "setslot", m.slot, "importing", m.from.Do("cluster", "myid"))
+	m.from.Do("cluster", "setslot", m.slot, "migrating", m.to.Do("cluster", "myid"))
+	return m
+}
+
+// moveKey moves the key: from then on the old node answers ASK.
+func (m *migration) moveKey() {
+	host, port := m.to.HostPort()
+	m.from.Do("migrate", host, port, "", 0, 5000, "auth2", "redistest", "redistest", "keys", "log")
+}
+
+// end makes the new node the owner: from then on the old one answers MOVED.
+func (m *migration) end() {
+	for _, node := range []*redistest.Server{m.to, m.from} {
+		node.Do("cluster", "setslot", m.slot, "node", m.to.Do("cluster", "myid"))
+	}
+}
+
+// While its slot migrates, and after, the log is followed, searched and appended to.
+func TestLogIsFollowedWhileItsSlotMigrates(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	app := goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}})
+	defer app.Close()
+	ctx := context.Background()
+	server := parse(t, clusterURL("", nodes...), ServerOptions{})
+	commands := NewCommands(server)
+	defer commands.Close()
+	var first EntryID
+	n := 0
+	log := &logbook{}
+	f := follow(t, server, func(c *LogConfig) {
+		c.Log, c.WindowBytes, c.ProbeEvery = slog.New(log), 1, 20*time.Millisecond
+		c.Block = 50 * time.Millisecond
+	})
+	probed := func() { // twice: the one under way may have begun before
+		t.Helper()
+		for range 2 {
+			before := callsOf(t, nodes[0], "cluster|slots") + callsOf(t, nodes[1], "cluster|slots")
+			f.await(t, "a probe", func() bool {
+				return callsOf(t, nodes[0], "cluster|slots")+callsOf(t, nodes[1], "cluster|slots") > before+1
+			})
+		}
+	}
+	step := func(when string) {
+		t.Helper()
+		text := fmt.Sprintf("%d: %s", n, when)
+		id, err := app.XAdd(ctx, &goredis.XAddArgs{Stream: "log", Values: []string{"ch", "user-1", "data", text}}).Result()
+		if err != nil {
+			t.Fatal(err)
+		}
+		last, err := parseEntryID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			first = last
+		}
+		n++
+		f.want(t, "1: "+text)
+		if r := f.askFor("1", first.Before(), last); r.err != nil || len(r.entries) != n {
+			t.Errorf("%s: %d entries were found, want %d: %v", when, len(r.entries), n, r.err)
+		}
+		if id, err := commands.Append(ctx, "log", "user-1", "by the hub"); err != nil || id == "" {
+			t.Errorf("%s: %v", when, err)
+		}
+		n++
+		f.want(t, "1: by the hub")
+		probed()
+	}
+	step("before")
+	m := startMigration(nodes)
+	step("the slot migrates, the key is still there")
+	m.moveKey()
+	step("the key has moved")
+	m.end()
+	step("the slot has moved")
+	if s := f.Stats(); s.Generation != 1 || s.Reconnects != 0 {
+		t.Errorf("%+v", s)
+	}
+	log.warnings(t, 0)
+}
+
+// A log of which everything was trimmed takes its newest id and its counts along.
+func TestEmptyLogThatMigratesIsNoReset(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	app := goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}})
+	defer app.Close()
+	add := func(text string) {
+		t.Helper()
+		if err := app.XAdd(context.Background(), &goredis.XAddArgs{Stream: "log", Values: []string{"ch", "user-1", "data", text}}).Err(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := follow(t, parse(t, clusterURL("", nodes...), ServerOptions{}), nil)
+	add("one")
+	f.want(t, "1: one")
+	m := startMigration(nodes)
+	m.from.Do("xtrim", "log", "maxlen", 0)
+	m.moveKey()
+	add("two")
+	add("three")
+	f.want(t, "1: two", "1: three")
+}

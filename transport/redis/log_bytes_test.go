@@ -1,0 +1,159 @@
+package redis
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// sent is how many bytes a server has sent to all its clients.
+func sent(t *testing.T, server *redistest.Server) int {
+	t.Helper()
+	n, err := strconv.Atoi(infoField(server.Do("INFO", "stats").(string), "total_net_output_bytes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+const addMany = `for i = 1, ARGV[1] do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", ARGV[2]) end return 1`
+
+// peak watches the heap until the returned func is called, which returns by how much it grew. What
+// is garbage counts, too: a collection is forced as often as memory would be needed again.
+func peak() func() uint64 {
+	heap := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	var most atomic.Uint64
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			if now := heap(); now > before && now-before > most.Load() {
+				most.Store(now - before)
+			}
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}()
+	return func() uint64 {
+		close(stop)
+		<-done
+		return most.Load()
+	}
+}
+
+// However large entries are, a reply is held up to 1 MiB and two entries, also when those before
+// were small; what is over MaxPayload is not held. Not parallel: it measures memory.
+func TestLargeEntriesAreReadInSmallParts(t *testing.T) {
+	for name, test := range map[string]struct {
+		maxPayload int
+		routed     uint64
+		most       uint64
+	}{
+		"within MaxPayload": {2 << 20, 100, 24 << 20},
+		"over MaxPayload":   {1 << 20, 0, 8 << 20},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := redistest.Start(t)
+			f := follow(t, parsed(t, server.URL()), func(c *LogConfig) {
+				c.MaxPayload = test.maxPayload
+				c.Append = func(Entry) int { return 1 }
+				c.TooLarge = func(Entry) {}
+			})
+			server.Do("EVAL", addMany, 1, "log", 1000, "small") // makes it request many at once
+			f.await(t, "the small ones", func() bool { return f.Stats().Received == 1000 })
+			growth := peak()
+			server.Do("EVAL", addMany, 1, "log", 100, strings.Repeat("x", 2<<20))
+			f.await(t, "the large ones", func() bool { return f.Stats().Received == 1100 })
+			if n := growth(); n > test.most {
+				t.Errorf("the heap grew by %d MiB, want at most %d", n>>20, test.most>>20)
+			}
+			if s := f.Stats(); s.Routed != 1000+test.routed || s.TooLarge != 100-test.routed {
+				t.Errorf("%+v", s)
+			}
+		})
+	}
+}
+
+// A start reads what fits into the window, and little more.
+func TestStartReadsLittleMoreThanTheWindow(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("EVAL", addMany, 1, "log", 200, strings.Repeat("x", 1<<20))
+	before := sent(t, server)
+	var loaded atomic.Int64
+	follow(t, parsed(t, server.URL()), func(c *LogConfig) {
+		c.MaxPayload, c.WindowBytes = 1<<20, 4<<20
+		c.Load = func(window []Entry, _, _ EntryID) { loaded.Store(int64(len(window))) }
+	})
+	if n := loaded.Load(); n != 3 {
+		t.Errorf("%d entries were loaded, want 3", n)
+	}
+	if n := sent(t, server) - before; n > 12<<20 {
+		t.Errorf("%d MiB were read for a window of 4 MiB", n>>20)
+	}
+}
+
+// A hub on a log to which nothing is appended does not read its entries again and again.
+func TestIdleLogIsNotReadAgain(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("EVAL", addMany, 1, "log", 3, strings.Repeat("x", 1<<20))
+	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.Block = 20 * time.Millisecond })
+	looks := func(n int) {
+		t.Helper()
+		n += callsOf(t, server, "xread")
+		f.await(t, "requests", func() bool { return callsOf(t, server, "xread") >= n })
+	}
+	looks(3)
+	before := sent(t, server)
+	looks(30)
+	if n := sent(t, server) - before; n > 1<<20 {
+		t.Errorf("%d KiB were sent for 30 requests that brought nothing", n>>10)
+	}
+}
+
+// Queries for what is older than the window do not hold what they pass by.
+func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
+	server := redistest.Start(t)
+	server.Do("XADD", "log", "1-0", "ch", "user-7", "data", "first")
+	server.Do("EVAL", addMany, 1, "log", 100, strings.Repeat("x", 2<<20))
+	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes, c.MaxPayload = 1, 2<<20 })
+	growth := peak()
+	answered := 0
+	for at := (EntryID{}); at.before(f.newest); answered++ {
+		r := f.askFor("7", at, f.newest)
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		if !at.before(r.covered) {
+			t.Fatalf("after %v nothing was covered", at)
+		}
+		at = r.covered
+	}
+	if n := growth(); n > 24<<20 {
+		t.Errorf("the heap grew by %d MiB", n>>20)
+	}
+	if answered < 2 {
+		t.Error("one pass read everything, although it is bounded in bytes")
+	}
+	// One that takes all the entries gets them in answers of a bounded size.
+	id := EntryID{1, 0}
+	r := f.askFor("42", id, f.newest)
+	if r.err != nil || len(r.entries) != 1 {
+		t.Errorf("%d entries, %v", len(r.entries), r.err)
+	}
+}

@@ -1,0 +1,126 @@
+package redis
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"usercast/internal/redistest"
+)
+
+func disconnect(server *redistest.Server, id, user string) string {
+	return server.Do("XADD", "log", id, "ctl", Control{Op: OpDisconnect, User: user}.String()).(string)
+}
+
+// What a promoted primary holds behind the entries that both had is a gap for pages, but its
+// control commands count: each one once, and none that was acted on before.
+func TestCommandsBehindAResetAreActedOn(t *testing.T) {
+	add := func(s *redistest.Server, id string) { s.Do("XADD", "log", id, "ch", "user-42", "data", "x") }
+	for name, test := range map[string]struct {
+		after func(replica *redistest.Server)
+		want  []string
+	}{
+		"later ids": {func(replica *redistest.Server) {
+			disconnect(replica, "201-0", "after")
+			add(replica, "202-0")
+			disconnect(replica, "203-0", "after that")
+		}, []string{"reset", "disconnect after", "disconnect after that"}},
+		// The clock of the promoted one is behind.
+		"ids that were given before": {func(replica *redistest.Server) {
+			disconnect(replica, "105-0", "after")
+			add(replica, "106-0")
+		}, []string{"reset", "disconnect after"}},
+		"as many trimmed as were read": {func(replica *redistest.Server) {
+			for i := range 6 {
+				add(replica, fmt.Sprintf("%d-0", 201+i))
+			}
+			disconnect(replica, "207-0", "after")
+			replica.Do("XTRIM", "log", "MAXLEN", 3)
+		}, []string{"reset", "disconnect after"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			primary := redistest.Start(t)
+			disconnect(primary, "90-0", "before the start")
+			replica := redistest.StartReplica(t, primary)
+			relay := redistest.StartRelay(t, primary.Addr())
+			f := follow(t, parsed(t, relay.URL()), nil)
+			add(primary, "101-0")
+			disconnect(primary, "102-0", "both")
+			add(primary, "103-0")
+			disconnect(primary, "104-0", "both, too")
+			replica.Await("the entries", func() bool { return replica.Do("XLEN", "log").(int64) == 5 })
+			replica.Do("REPLICAOF", "NO", "ONE")
+			add(primary, "105-0")
+			disconnect(primary, "106-0", "only there")
+			f.want(t, "old ", "42: x", "disconnect both", "skip", "42: x", "disconnect both, too", "skip", "42: x", "disconnect only there", "skip")
+			test.after(replica)
+			relay.SetTarget(replica.Addr())
+			primary.Kill()
+			f.want(t, test.want...)
+			add(replica, "301-0")
+			f.want(t, "42: x")
+		})
+	}
+}
+
+// A log that was deleted and made again on the same primary.
+func TestCommandOfALogMadeAnewIsActedOn(t *testing.T) {
+	server := redistest.Start(t)
+	f := follow(t, parsed(t, server.URL()), nil)
+	xadd(server, "user-42", "x")
+	f.want(t, "42: x")
+	server.Do("EVAL", `redis.call("DEL", KEYS[1])
+		for i = 1, 500 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") end
+		redis.call("XADD", KEYS[1], "*", "ctl", ARGV[1])
+		for i = 1, 500 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") end return 1`,
+		1, "log", Control{Op: OpDisconnect, User: "7"}.String())
+	f.want(t, "reset", "disconnect 7")
+}
+
+// A hub that starts while Redis is away lets pages in: a command that comes before its first
+// connection is for them, also beyond the window.
+func TestCommandBeforeTheFirstLoadIsActedOn(t *testing.T) {
+	server, down := redistest.Start(t), redistest.Start(t)
+	down.Kill()
+	relay := redistest.StartRelay(t, down.Addr())
+	disconnect(server, "*", "before the start")
+	f := followLater(t, parsed(t, relay.URL()), func(c *LogConfig) { c.WindowBytes = 1 })
+	f.await(t, "a failed try", func() bool {
+		f.report.mu.Lock()
+		defer f.report.mu.Unlock()
+		return f.report.link.last != ""
+	})
+	disconnect(server, "*", "42")
+	disconnect(server, "*", "7")
+	relay.SetTarget(server.Addr())
+	f.want(t, "disconnect 42", "disconnect 7")
+	disconnect(server, "*", "8")
+	f.want(t, "disconnect 8", "skip")
+}
+
+// However long a log is followed, few places of it are remembered: the newest ones, and fewer the
+// further back. The oldest is never forgotten.
+func TestTrailIsBoundedAndReachesBack(t *testing.T) {
+	var l trail
+	l.begin(place{EntryID{0, 1}, 1})
+	const n = 100_000
+	for i := range n {
+		l.add(Entry{ID: EntryID{uint64(i + 1), 0}, order: "x"})
+	}
+	if len(l.places) > maxTrail || l.places[0].id != (EntryID{0, 1}) {
+		t.Fatalf("%d places from %v on", len(l.places), l.places[0].id)
+	}
+	if !slices.IsSortedFunc(l.places, func(a, b place) int { return a.id.Compare(b.id) }) {
+		t.Error("they are not in order")
+	}
+	for i := 1; i < maxTrail/2; i++ {
+		if id := l.places[len(l.places)-i].id; id != (EntryID{uint64(n + 1 - i), 0}) {
+			t.Fatalf("the place number %d from the end is %v", i, id)
+		}
+	}
+	l.add(Entry{ID: EntryID{n + 1, 0}})
+	if id := l.places[len(l.places)-1].id; id != (EntryID{n, 0}) {
+		t.Errorf("an entry that is no command was remembered within the second: %v", id)
+	}
+}
