@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -73,6 +74,9 @@ type socket struct {
 	addr      string // what was dialled
 }
 
+// keysDiffer reports whether a connection for a key is another one than for channels.
+func (s *Server) keysDiffer() bool { return s.cluster != nil || s.database != 0 }
+
 // dial makes one connection. Names are resolved, and Sentinels or the cluster
 // asked, anew each time: that is how a fail-over is followed.
 func (s *Server) dial(ctx context.Context, to target) (socket, error) {
@@ -118,6 +122,23 @@ func (s *Server) admit(ctx context.Context, cn *goredis.Conn, to target) (state 
 		return s.admitNode(ctx, cn)
 	}
 	return "", nil, nil // the owner of a key refuses what it cannot do by itself
+}
+
+// selectDatabase makes a connection for a key use the database that the key is in.
+func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to target) error {
+	if s.database == 0 || to.key == "" {
+		return nil
+	}
+	err := cn.Select(ctx, s.database).Err()
+	if err == nil || !isReply(err) {
+		return err
+	}
+	f := s.denied(err, "select database "+strconv.Itoa(s.database), "+select")
+	if goredis.HasErrorPrefix(err, "DB index is out of range") {
+		f = &fault{reason: "database", problem: "redis has no database " + strconv.Itoa(s.database), advice: "correct the database in the Redis URL, or raise databases in the configuration of redis"}
+	}
+	f.err = nil // go-redis would return it in place of the fault
+	return f
 }
 
 // hosts is how many others may be asked before a connection is made.

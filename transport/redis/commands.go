@@ -89,7 +89,7 @@ func (c *Commands) publish(ctx context.Context, channel, payload, grant string) 
 // do lends a connection to run, once. In a cluster it leads to the node that
 // owns the key, or to any node when key is "". It returns run's error as it is.
 func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client) error) error {
-	if c.server.cluster == nil {
+	if !c.server.keysDiffer() {
 		key = ""
 	}
 	cmd, err := c.take(ctx, key)
@@ -220,6 +220,9 @@ func (s *Server) newClientTo(to target, wrap func(net.Conn) net.Conn) *goredis.C
 	}
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
 		if _, _, err := s.admit(ctx, cn, to); err != nil {
+			return err
+		}
+		if err := s.selectDatabase(ctx, cn, to); err != nil {
 			return err
 		}
 		// Whoever subscribes names the missing right; a PUBLISH goes without.

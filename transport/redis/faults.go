@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -64,14 +65,23 @@ func (s *Server) replyFault(err error) *fault {
 		return &fault{reason: "full", problem: "redis has no room for another connection", advice: "raise maxclients in redis"}
 	case has("This instance has cluster support disabled"):
 		return &fault{reason: "cluster", problem: "this redis is no node of a cluster", advice: "redis:// instead of redis+cluster://?"}
+	case has("MOVED "), has("ASK "):
+		return &fault{reason: "cluster", problem: "the key is on another node of the cluster", advice: "redis+cluster:// instead of redis://, or wait until its slot has moved"}
+	case has("unknown command"), has("unknown subcommand"), has("Unknown subcommand"):
+		return &fault{reason: "command", problem: "this server does not have " + commandOf(err), advice: "use Redis 6.2 or later, or Valkey, and allow the command there (rename-command)"}
 	case goredis.IsLoadingError(err):
 		return &fault{reason: "loading", problem: "redis is loading its data", advice: "nothing: trying again until it has"}
 	}
 	return &fault{reason: "error", problem: "redis answers with an error", advice: "see the error"}
 }
 
-// denied is the fault of an error that may be a refusal for lack of a right.
+// denied is the fault of an error that may be a refusal for lack of a right. A fault that says
+// already what to do about it stays: it may be of another command than the one that was meant.
 func (s *Server) denied(err error, doing, grant string) *fault {
+	var known *fault
+	if errors.As(err, &known) {
+		return known
+	}
 	f := s.fault(err, false)
 	if goredis.IsPermissionError(err) {
 		f.reason = "right"
@@ -79,6 +89,19 @@ func (s *Server) denied(err error, doing, grant string) *fault {
 		f.advice = "ACL SETUSER " + s.userName() + " " + grant
 	}
 	return f
+}
+
+// commandOf is the command that was refused as unknown.
+func commandOf(err error) string {
+	var reply *replyError
+	if errors.As(err, &reply) {
+		return reply.command
+	}
+	// Redis names it between quotes, or a backquote and a quote before version 7.
+	if words := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\'' || r == '`' }); len(words) > 1 {
+		return "the command " + strings.ToUpper(words[1])
+	}
+	return "a command that is needed"
 }
 
 // connFault is for what happens to a connection, or keeps it from being made.

@@ -52,6 +52,9 @@ func (i *inspector) log(ctx context.Context, cn *goredis.Conn) error {
 	if err := need("xread", err); err != nil {
 		return err
 	}
+	if err := i.try(rightLength(i.StreamKey), cn.XLen(ctx, i.StreamKey).Err()); err != nil {
+		return err
+	}
 	// The id 0-0 is refused before anything is looked at or made, but after the rights.
 	err = cn.XAdd(ctx, &goredis.XAddArgs{Stream: i.StreamKey, ID: "0-0", Values: []string{"ctl", ""}}).Err()
 	if goredis.IsPermissionError(err) {

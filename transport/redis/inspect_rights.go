@@ -80,7 +80,10 @@ func (i *inspector) grants() string {
 	}
 	commands := "+psubscribe +subscribe +publish"
 	if i.StreamKey != "" {
-		commands = "+xread +xrange +xrevrange +xinfo|stream +xadd"
+		commands = "+xread +xrange +xrevrange +xinfo|stream +xlen +xadd"
+		if i.Server.database != 0 {
+			commands += " +select"
+		}
 	}
 	commands += " +ping +info +client|setname"
 	if i.Server.cluster != nil {

@@ -218,6 +218,7 @@ func TestInspectionNamesMissingRights(t *testing.T) {
 		{true, []any{"-xrange"}, advice.Fail, "redis-right-xrange", "app +xrange"},
 		{true, []any{"-xrevrange"}, advice.Fail, "redis-right-xrevrange", "app +xrevrange"},
 		{true, []any{"-xinfo|stream"}, advice.Fail, "redis-right-xinfo", "app +xinfo|stream"},
+		{true, []any{"-xlen"}, advice.Warn, "redis-right-xlen", "app +xlen"},
 		{true, []any{"-xadd"}, advice.Warn, "redis-right-xadd", "app +xadd"},
 		{true, []any{"resetkeys"}, advice.Fail, "redis-right-xinfo", "app ~usercast:log"},
 	} {

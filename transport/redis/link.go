@@ -62,6 +62,9 @@ func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Cont
 		if l.state, l.denied, err = s.admit(ctx, cn, to); err != nil {
 			return err
 		}
+		if err := s.selectDatabase(ctx, cn, to); err != nil {
+			return err
+		}
 		return use(ctx, cn)
 	}
 	opt.Dialer = func(context.Context, string, string) (net.Conn, error) {

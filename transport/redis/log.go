@@ -147,7 +147,7 @@ func (l *Log) fault(err error, live bool) *fault {
 	case goredis.HasErrorPrefix(err, "WRONGTYPE"):
 		return &fault{reason: "type", problem: l.cfg.Key + " is no stream", advice: "rename that key, or follow another", err: err}
 	case isReply(err):
-		return l.cfg.Server.denied(err, "read "+l.cfg.Key, fmt.Sprintf("+xread +xrange +xrevrange +xinfo|stream ~%s", globEscaper.Replace(l.cfg.Key)))
+		return l.cfg.Server.denied(err, "read "+l.cfg.Key, fmt.Sprintf("+xread +xrange +xrevrange +xinfo|stream +xlen ~%s", globEscaper.Replace(l.cfg.Key)))
 	}
 	return l.cfg.Server.fault(err, live)
 }

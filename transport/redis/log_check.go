@@ -52,7 +52,9 @@ func (r *logReader) replaced(there finding, primary identity, info logInfo, read
 // first and its last entry with it, however large they are.
 const stateEvery = 30 * time.Second
 
-var rightLength = right{"XLEN", "+xlen", "while nothing is appended, the first and the last entry are read every few seconds"}
+func rightLength(key string) right {
+	return right{"XLEN " + key, "+xlen ~" + globEscaper.Replace(key), "while nothing is appended, the first and the last entry are read every few seconds"}
+}
 
 // idle looks at a log from which nothing new came. A log that was made anew within the last
 // entry's millisecond, or with lower ids, has another length, except by chance: the state is
@@ -63,7 +65,7 @@ func (r *logReader) idle() error {
 		if err == nil && n == r.length {
 			return nil
 		}
-		if err := optional(err, rightLength, r.missing); err != nil {
+		if err := optional(err, rightLength(r.cfg.Key), r.missing); err != nil {
 			return err
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"slices"
 	"strings"
@@ -694,4 +695,9 @@ func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
 	if n := f.Stats().Generation; n != 1 {
 		t.Errorf("%d generations", n)
 	}
+}
+
+// logTo makes a Log write to a logbook.
+func logTo(log *logbook) func(*LogConfig) {
+	return func(c *LogConfig) { c.Log = slog.New(log) }
 }

@@ -35,7 +35,7 @@ const pipelineBuffer = 64 << 10
 // NewPipeline connects, in a cluster to the owner of key, or to any node when key
 // is "".
 func NewPipeline(ctx context.Context, server *Server, key string) (*Pipeline, error) {
-	if server.cluster == nil {
+	if !server.keysDiffer() {
 		key = ""
 	}
 	var conn net.Conn

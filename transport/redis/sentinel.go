@@ -58,7 +58,7 @@ func (s *Server) parseSentinels(u *url.URL, others []string) error {
 	}
 	s.network, s.addr = "tcp", addrs[0]
 	s.sentinels = &sentinels{addrs: addrs, primary: name}
-	return checkDatabase(db)
+	return s.setDatabase(db)
 }
 
 // dialPrimary asks the Sentinels where the primary is, and connects to it.

@@ -22,6 +22,7 @@ type Server struct {
 	// Immutable after ParseServer.
 	network, addr string
 	user          string
+	database      int         // of keys: channels are the same in all
 	tls           *tls.Config // nil: not encrypted
 	dialTimeout   time.Duration
 	answerTimeout time.Duration
@@ -63,7 +64,8 @@ var errHosts = errors.New("the Redis URL must name its hosts as //host:port,host
 // of one primary (rediss with TLS), of the Sentinels that know where the primary
 // called name is (port 26379), and of some nodes of a cluster.
 //
-// The database number is checked and then not used: pub/sub has no databases.
+// The database number (default 0) is where the key of a stream is. Channels have no database: for
+// pub/sub the number has no effect. A cluster has only database 0.
 // An error is one plain line and holds nothing of the URL, because any part of
 // a URL that cannot be read may be a part of the password.
 func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
@@ -139,7 +141,7 @@ func (s *Server) parseTCP(u *url.URL) error {
 	if u.Scheme == "rediss" {
 		s.tls = &tls.Config{ServerName: cmp.Or(u.Hostname(), "localhost"), MinVersion: tls.VersionTLS12}
 	}
-	return checkDatabase(strings.Trim(u.Path, "/"))
+	return s.setDatabase(strings.Trim(u.Path, "/"))
 }
 
 // hidesPassword reports whether a password with a raw '/' or '?' has ended the host
@@ -206,7 +208,7 @@ func (s *Server) parseQuery(q url.Values) error {
 		value := values[len(values)-1]
 		switch key {
 		case "db":
-			if err := checkDatabase(value); err != nil {
+			if err := s.setDatabase(value); err != nil {
 				return err
 			}
 		case "skip_verify":
@@ -225,10 +227,20 @@ func (s *Server) parseQuery(q url.Values) error {
 	return nil
 }
 
-func checkDatabase(db string) error {
-	if n, err := strconv.Atoi(db); db != "" && (err != nil || n < 0) {
+// setDatabase reads the database number; "" is none. A path and a parameter must not contradict
+// each other.
+func (s *Server) setDatabase(text string) error {
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
 		return errors.New("the database in the Redis URL must be a number")
 	}
+	if s.database != 0 && n != s.database {
+		return errors.New("the Redis URL names two databases: use either the path or db=")
+	}
+	s.database = n
 	return nil
 }
 
