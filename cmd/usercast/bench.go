@@ -85,6 +85,7 @@ func (c *benchCmd) Run(ctx context.Context, stdout io.Writer) error {
 
 // dial connects to Redis as the app would.
 func (c *benchCmd) dial(ctx context.Context, server *redis.Server) (load.Publisher, error) {
+	warnUnused(unusedStreamKey(c.Feed, c.StreamKey))
 	key := ""
 	if c.Feed == feedStream {
 		key = c.StreamKey

@@ -89,6 +89,7 @@ func TestCheckNamesRisks(t *testing.T) {
 		flags []string
 	}{
 		{"", "", jwt},
+		{"", "", with("--feed", "stream")},
 		{"", "USERCAST_SERVICE_HOST=10.0.0.1", jwt}, // of Kubernetes
 		{"", "USERCAST_PORT_8080_TCP_ADDR=10.0.0.1", jwt},
 		{"warn config-variable", "USERCAST_PING_INTERVALL=5s", jwt},
@@ -104,6 +105,10 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"note config-drain", "", with("--drain", "1m")},
 		{"note config-history", "", with("--history-age", "0")},
 		{"warn config-queue", "", with("--max-payload", "2MiB")},
+		{"warn config-unused", "", with("--stream-key", "app:log")},
+		{"warn config-unused", "", with("--feed", "stream", "--control-channel", "app:control")},
+		{"warn config-unused", "", with("--feed", "stream", "--history-per-user", "10")},
+		{"warn config-unused", "", with("--feed", "stream", "--history-age", "1m")},
 		{"warn config-descriptors", "", with("--max-clients", "100000000")},
 		{"warn config-memory", "", with("--history-bytes", "900GiB")},
 		{"note config-admin", "", with("--admin-listen", "0.0.0.0:0")},

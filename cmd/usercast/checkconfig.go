@@ -33,6 +33,9 @@ func (c *checkCmd) configuration(tell advice.Tell, kctx *kong.Context) []*redis.
 			tell.Warn("config-redis-verify", "--redis-tls-ca <PEM file of its authority>, without skip_verify", "the certificate of %s is not verified: whoever stands between reads and sends messages", s.Name())
 		}
 	}
+	for _, u := range c.unusedByFeed() {
+		tell.Warn("config-unused", u.hint, "%s has no effect with --feed %s", u.flag, c.Feed)
+	}
 	c.riskyAuth(tell)
 	c.riskyListeners(tell)
 	c.riskyTimes(tell)

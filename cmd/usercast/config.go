@@ -217,7 +217,7 @@ func readSecret(file string) (string, error) {
 
 // redisConfig says which Redis, for the commands that talk to one.
 type redisConfig struct {
-	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users (${default})."`
+	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users. The database number (/3, ?db=3, /<master>/3) is that of the stream; channels have no database (${default})."`
 	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
 	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
 

@@ -40,6 +40,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 	if err := k.err(); err != nil {
 		return err
 	}
+	warnUnused(c.unusedByFeed())
 	store, port, err := startEmbeddedRedis()
 	if err != nil {
 		return err

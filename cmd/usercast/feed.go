@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"time"
 
 	"usercast/hub"
 	"usercast/transport/redis"
@@ -16,6 +19,51 @@ const (
 )
 
 const defaultStreamKey = "usercast:log"
+
+// Defaults of --history-per-user and --history-age.
+const (
+	defaultHistoryPerUser = 256
+	defaultHistoryAge     = 2 * time.Minute
+)
+
+// unused is a flag that was set and has no effect with the feed.
+type unused struct{ flag, hint string }
+
+// unusedStreamKey is the flag --stream-key without --feed stream. It is easily set alone, and then
+// nothing that the app appends arrives.
+func unusedStreamKey(feed, key string) []unused {
+	if feed == feedStream || key == defaultStreamKey {
+		return nil
+	}
+	return []unused{{"--stream-key", "set --feed stream to read that stream, or remove the flag"}}
+}
+
+// unusedByFeed are the flags that were set to something else than their default and that only the
+// other feed reads. They are no errors: a deployment may set them for hubs with either feed.
+func (c *Config) unusedByFeed() []unused {
+	list := unusedStreamKey(c.Feed, c.StreamKey)
+	if c.Feed != feedStream {
+		return list
+	}
+	if c.ControlChannel != "" {
+		list = append(list, unused{"--control-channel", "append control commands to the stream, as entries with the field ctl, or remove the flag"})
+	}
+	const window = "with --feed stream only --history-bytes limits what is kept; remove the flag"
+	if c.HistoryPerUser.T != defaultHistoryPerUser {
+		list = append(list, unused{"--history-per-user", window})
+	}
+	if c.HistoryAge.T != defaultHistoryAge {
+		list = append(list, unused{"--history-age", window})
+	}
+	return list
+}
+
+// warnUnused prints what a command that runs once has to say of them.
+func warnUnused(list []unused) {
+	for _, u := range list {
+		fmt.Fprintf(os.Stderr, "usercast: warning: %s has no effect with this --feed; %s\n", u.flag, u.hint)
+	}
+}
 
 // A feed brings messages from one Redis.
 type feed interface {

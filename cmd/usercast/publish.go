@@ -37,6 +37,7 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer) error {
 	if err := k.err(); err != nil {
 		return err
 	}
+	warnUnused(unusedStreamKey(c.Feed, c.StreamKey))
 	payload := c.Data
 	if payload == "-" {
 		b, err := io.ReadAll(stdin)

@@ -63,6 +63,9 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 			log.Warn("redis certificate is not verified", slog.String("redis", s.Name()))
 		}
 	}
+	for _, u := range c.unusedByFeed() {
+		log.Warn("flag has no effect with this feed", slog.String("flag", u.flag), slog.String("feed", c.Feed), slog.String("hint", u.hint))
+	}
 	door, err := c.open(log)
 	if err != nil {
 		return err

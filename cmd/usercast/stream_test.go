@@ -216,3 +216,27 @@ func TestStreamFeedRollingRestart(t *testing.T) {
 		}
 	}
 }
+
+// The stream is in the database that the URL names, for the hub, its API and the command.
+func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
+	server := redistest.Start(t)
+	url := server.URL() + "/3"
+	h := runHub(t, newHub(t, url, "--feed", "stream"))
+	h.waitUntilSubscribed(t, 1)
+	p := h.openPage(t, "user=42")
+	app := newPublisher(t, server.Addr())
+	app.do(t, "SELECT", "3")
+	app.appendTo(t, "user-42", "by the app")
+	p.want(t, "by the app")
+	if code, stdout, stderr := runCommand("", "publish", "--redis", url, "--feed", "stream", "42", "by the command"); code != 0 || stderr != "" {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	p.want(t, "by the command")
+	if a := ask(t, "POST", h.private("/api/users/42/messages")); a.code != 200 || !strings.Contains(a.body, `"id":"`) {
+		t.Errorf("%+v", a)
+	}
+	p.want(t, "")
+	if stdout, _, _ := runCheck(t, anywhere(url, "--auth", "insecure", "--feed", "stream")...); !strings.Contains(stdout, "usercast:log has 3 entries") {
+		t.Errorf("check says\n%s", stdout)
+	}
+}
