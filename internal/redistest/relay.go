@@ -2,6 +2,7 @@ package redistest
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,10 +15,11 @@ import (
 type Relay struct {
 	listener net.Listener
 	wg       sync.WaitGroup
+	replies  func(dst, src net.Conn) error // copies what the server sends; nil: as it is
 
 	// Guarded by mu.
 	mu       sync.Mutex
-	target   string
+	targets  []string // each new connection goes to the next one
 	pairs    []*pair
 	accepted int
 	closed   bool
@@ -32,11 +34,16 @@ type pair struct {
 // StartRelay starts a relay to target, a host:port. It ends with the test.
 func StartRelay(tb testing.TB, target string) *Relay {
 	tb.Helper()
+	return startRelay(tb, target, nil)
+}
+
+func startRelay(tb testing.TB, target string, replies func(dst, src net.Conn) error) *Relay {
+	tb.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	r := &Relay{listener: l, target: target}
+	r := &Relay{listener: l, targets: []string{target}, replies: replies}
 	r.wg.Go(r.accept)
 	tb.Cleanup(r.close)
 	return r
@@ -50,10 +57,14 @@ func (r *Relay) URL() string { return "redis://" + r.Addr() }
 
 // SetTarget sends connections made from now on to another server. Open ones
 // stay where they are: a soft fail-over behind one address.
-func (r *Relay) SetTarget(target string) {
+func (r *Relay) SetTarget(target string) { r.SetTargets(target) }
+
+// SetTargets sends connections made from now on to several servers in turn, beginning
+// with the first.
+func (r *Relay) SetTargets(targets ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.target = target
+	r.targets = targets
 }
 
 // Accepted is how many connections have been made to the relay.
@@ -80,7 +91,8 @@ func (r *Relay) accept() {
 			return
 		}
 		r.mu.Lock()
-		target := r.target
+		target := r.targets[0]
+		r.targets = append(slices.Clone(r.targets[1:]), target)
 		r.accepted++
 		r.mu.Unlock()
 		server, err := net.Dial("tcp", target)
@@ -95,8 +107,15 @@ func (r *Relay) accept() {
 		}
 		r.pairs = append(r.pairs, p)
 		r.mu.Unlock()
-		r.wg.Go(func() { p.copy(client, server) })
 		r.wg.Go(func() { p.copy(server, client) })
+		r.wg.Go(func() {
+			if r.replies == nil {
+				p.copy(client, server)
+				return
+			}
+			_ = r.replies(client, server) // it has ended
+			p.close()
+		})
 	}
 }
 

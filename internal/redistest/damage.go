@@ -1,0 +1,69 @@
+package redistest
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"strconv"
+	"testing"
+)
+
+// StartDamagingRelay starts a relay that hands each whole reply of the server to damage
+// and sends what that returns instead. The server must be a Redis that speaks RESP2.
+// Damage is called from one goroutine per connection and may keep the reply.
+func StartDamagingRelay(tb testing.TB, target string, damage func(reply []byte) []byte) *Relay {
+	tb.Helper()
+	return startRelay(tb, target, func(dst, src net.Conn) error {
+		for in := bufio.NewReader(src); ; {
+			reply, err := readReply(in)
+			if err != nil {
+				return err
+			}
+			if _, err := dst.Write(damage(reply)); err != nil {
+				return err
+			}
+		}
+	})
+}
+
+var errReply = errors.New("not a reply in RESP2")
+
+// readReply reads one reply, as it is.
+func readReply(in *bufio.Reader) ([]byte, error) {
+	reply, err := in.ReadBytes('\n')
+	if err != nil {
+		return nil, err
+	}
+	if len(reply) < len("+\r\n") {
+		return nil, errReply
+	}
+	kind, rest := reply[0], string(reply[1:len(reply)-len("\r\n")])
+	switch kind {
+	case '+', '-', ':':
+		return reply, nil
+	case '$', '*':
+	default:
+		return nil, errReply
+	}
+	n, err := strconv.Atoi(rest)
+	if err != nil {
+		return nil, errReply
+	}
+	if n < 0 {
+		return reply, nil
+	}
+	if kind == '$' {
+		text := make([]byte, n+len("\r\n"))
+		_, err := io.ReadFull(in, text)
+		return append(reply, text...), err
+	}
+	for range n {
+		element, err := readReply(in)
+		if err != nil {
+			return nil, err
+		}
+		reply = append(reply, element...)
+	}
+	return reply, nil
+}
