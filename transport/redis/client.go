@@ -155,12 +155,7 @@ func (s *Server) hosts() int {
 // ask runs one question on a connection of its own, which is closed before ask
 // returns.
 func (s *Server) ask(ctx context.Context, question func(context.Context, *goredis.Conn) error) error {
-	l := s.newLink(ctx, question)
-	defer l.close()
-	if err := l.pubsub.Ping(context.WithoutCancel(ctx)); err != nil { // what is used makes the connection
-		return l.why(err)
-	}
-	return nil
+	return s.newLink(ctx, question).use(ctx)
 }
 
 // isReply reports whether err is an error reply: Redis refused a command, and

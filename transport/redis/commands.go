@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -15,22 +16,25 @@ const (
 	// maxCommands is how many connections commands may hold. A fleet of hubs
 	// shares Redis' maxclients with the app.
 	maxCommands = 4
-	// idleCommand is how long one of them waits for the next command before it is
-	// closed: half of the 10 s that are promised.
-	idleCommand = 5 * time.Second
+	// commandAge is how long one of them is used before another one is made: half of the
+	// 10 s after which an idle one is promised to be closed. A primary that was demoted
+	// keeps its connections and executes PUBLISH, which then reaches nobody. A hub that
+	// has not noticed yet sends commands there for so long at most.
+	commandAge = 5 * time.Second
 )
 
 // Commands runs commands over at most 4 connections, apart from the subscription.
-// They are made when needed and closed when nothing has asked for a while. Safe
-// for concurrent use.
+// They are made when needed and closed when they are 5 s old, or when the feed of the same
+// Server has found that a new connection leads elsewhere. Safe for concurrent use.
 //
 // It is a pool of its own, of go-redis clients with one connection each, because
 // go-redis's pool closes idle connections only when it is asked for one.
 type Commands struct {
 	server *Server
-	idle   time.Duration           // after which an unused connection is closed
+	age    time.Duration           // at which a connection is closed, unless it is lent
 	slots  chan struct{}           // one token for each connection lent; full: callers wait
 	wrap   func(net.Conn) net.Conn // each connection, as soon as it is made
+	keep   int                     // bytes of a string that are not cut; see replyConn
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -41,16 +45,18 @@ type Commands struct {
 
 // command is one connection for commands. Lent to one caller at a time.
 type command struct {
-	client *goredis.Client
-	key    string    // whose owner it leads to; "": any node, or there is one only
-	used   time.Time // last
+	client  *goredis.Client
+	key     string                    // whose owner it leads to; "": any node, or there is one only
+	epoch   uint64                    // of the server's connections
+	made    time.Time                 // when its first command was done
+	replies atomic.Pointer[replyConn] // what is read passes through it
 }
 
 // NewCommands makes a pool without connections.
 func NewCommands(server *Server) *Commands {
 	return &Commands{
 		server: server,
-		idle:   idleCommand,
+		age:    commandAge,
 		slots:  make(chan struct{}, maxCommands),
 		wrap:   func(conn net.Conn) net.Conn { return conn },
 	}
@@ -129,35 +135,44 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 		<-c.slots
 		return nil, errors.New("commands to redis are closed")
 	}
+	surplus := c.takeStale()
 	for i, cmd := range slices.Backward(c.free) {
 		if key == "" || cmd.key == key {
 			c.free = slices.Delete(c.free, i, i+1)
 			c.mu.Unlock()
+			hangUp(surplus...)
 			return cmd, nil
 		}
 	}
 	// Connections to other keys' owners must not add up to more than are allowed.
-	var surplus []*command
 	if n := len(c.slots) + len(c.free) - cap(c.slots); n > 0 {
-		surplus = slices.Clone(c.free[:n])
+		surplus = append(surplus, c.free[:n]...)
 		c.free = slices.Delete(c.free, 0, n)
 	}
 	c.mu.Unlock()
 	hangUp(surplus...)
-	return &command{client: c.server.newClient(key, c.wrap), key: key}, nil
+	cmd := &command{key: key, epoch: c.server.epoch.Load()}
+	cmd.client = c.server.newClient(key, func(conn net.Conn) net.Conn {
+		conn, replies := checkReplies(c.wrap(conn), c.keep)
+		cmd.replies.Store(replies)
+		return conn
+	})
+	return cmd, nil
 }
 
 // give takes a connection back. One that failed is closed: a reply may still be
-// under way on it. So is one that leads to the wrong node by now.
+// under way on it. So is one on which more has come than was asked for, one that leads to
+// the wrong node by now, and one that is stale.
 func (c *Commands) give(cmd *command, err error) {
+	if cmd.made.IsZero() {
+		cmd.made = time.Now()
+	}
+	answered := err == nil || isReply(err) && !isElsewhere(err)
 	c.mu.Lock()
-	fit := !c.closed && (err == nil || isReply(err) && !isElsewhere(err))
+	fit := answered && cmd.replies.Load().idle() && !c.stale(cmd) && !c.closed
 	if fit {
-		cmd.used = time.Now()
 		c.free = append(c.free, cmd)
-		if c.reaper == nil {
-			c.reaper = time.AfterFunc(c.idle, c.reap)
-		}
+		c.awaitAge()
 	}
 	c.mu.Unlock()
 	if !fit {
@@ -166,22 +181,40 @@ func (c *Commands) give(cmd *command, err error) {
 	<-c.slots
 }
 
-// reap closes what has been free for too long.
+// stale reports whether a connection may lead to where a new one would not.
+func (c *Commands) stale(cmd *command) bool {
+	return cmd.epoch != c.server.epoch.Load() || time.Since(cmd.made) >= c.age
+}
+
+// takeStale removes the free connections that are stale. C.mu is held.
+func (c *Commands) takeStale() (stale []*command) {
+	c.free = slices.DeleteFunc(c.free, func(cmd *command) bool {
+		if c.stale(cmd) {
+			stale = append(stale, cmd)
+			return true
+		}
+		return false
+	})
+	return stale
+}
+
+// awaitAge sees to it that free connections are closed in time. C.mu is held.
+func (c *Commands) awaitAge() {
+	if c.reaper != nil || len(c.free) == 0 {
+		return
+	}
+	oldest := slices.MinFunc(c.free, func(a, b *command) int { return a.made.Compare(b.made) })
+	c.reaper = time.AfterFunc(c.age-time.Since(oldest.made), c.reap)
+}
+
+// reap closes what is stale.
 func (c *Commands) reap() {
 	c.mu.Lock()
-	now := time.Now()
-	n := 0
-	for n < len(c.free) && now.Sub(c.free[n].used) >= c.idle {
-		n++
-	}
-	idle := slices.Clone(c.free[:n])
-	c.free = slices.Delete(c.free, 0, n)
 	c.reaper = nil
-	if len(c.free) > 0 {
-		c.reaper = time.AfterFunc(c.idle-now.Sub(c.free[0].used), c.reap)
-	}
+	stale := c.takeStale()
+	c.awaitAge()
 	c.mu.Unlock()
-	hangUp(idle...)
+	hangUp(stale...)
 }
 
 // hangUp closes connections. It may take a while, as with TLS: c.mu is not held.
@@ -228,5 +261,7 @@ func (s *Server) newClientTo(to target, wrap func(net.Conn) net.Conn) *goredis.C
 		// Whoever subscribes names the missing right; a PUBLISH goes without.
 		return optional(cn.ClientSetName(ctx, clientName).Err(), rightName, func(right, error) {})
 	}
-	return goredis.NewClient(opt)
+	client := goredis.NewClient(opt)
+	client.AddHook(catchPanics{})
+	return client
 }

@@ -15,7 +15,7 @@ func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Addr())
 	c := NewCommands(parse(t, relay.URL(), ServerOptions{}))
-	c.idle = time.Second
+	c.age = time.Second
 	defer c.Close()
 
 	server.Freeze() // so that all of them ask at once
@@ -48,8 +48,8 @@ func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
 }
 
 func TestCommandsAreIdleForLessThanPromised(t *testing.T) {
-	if c := NewCommands(nil); c.idle >= 10*time.Second || cap(c.slots) > 4 {
-		t.Errorf("%d connections are kept for %v, want at most 4 for less than 10s", cap(c.slots), c.idle)
+	if c := NewCommands(nil); c.age >= 10*time.Second || cap(c.slots) > 4 {
+		t.Errorf("%d connections are kept for %v, want at most 4 for less than 10s", cap(c.slots), c.age)
 	}
 }
 

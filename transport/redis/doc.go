@@ -11,7 +11,8 @@
 //     lost: pub/sub keeps nothing. Within one generation nothing is skipped.
 //   - The link heals itself. A connection that ends, that does not answer in time
 //     (watchdog), or that leads to another primary than a new connection would
-//     (probe), is given up, and a new one is made after a jittered pause.
+//     (probe), is given up, and a new one is made after a jittered pause. So is one over
+//     which a reply comes that cannot be right, or whose probe does not come back.
 //   - Each fault is logged once, in words that say what to do. No password
 //     reaches a log or an error.
 //   - Rights that are missing are named once and gone without, but for the right to
@@ -47,11 +48,12 @@
 //
 // # How go-redis is used
 //
-// Only here, and against its grain in three places, all in link.go and
-// client.go: its PubSub re-dials and re-subscribes by itself inside a failing
-// Receive, which would hide the gap, so its dialer works once; a cancelled
-// context does not wake Receive, so the socket is closed under it; its own log
-// is switched off.
+// Only here, and against its grain in four places, all in link.go, replies.go and
+// client.go: it panics at odd replies and takes memory by what they announce, so they
+// are checked before it reads them; its PubSub re-dials and re-subscribes by itself
+// inside a failing Receive, which would hide the gap, so its dialer works once; a
+// cancelled context does not wake Receive, so the socket is closed under it; its own
+// log is switched off.
 //
 // # Who owns what
 //

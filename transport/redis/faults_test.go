@@ -75,7 +75,7 @@ func TestAnswersOfStrangeServersAreExplained(t *testing.T) {
 		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
 		// Redis 5 on HELLO, with its arguments.
 		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "***"}},
-		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=error"}},
+		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=reply", "is that of a Redis"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := fake(t, func(string) string { return c.reply }, c.hangUp)

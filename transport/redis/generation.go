@@ -28,6 +28,7 @@ type generation struct {
 	token     atomic.Pointer[string] // payload of the probe under way
 	echo      chan time.Time         // when it came back
 	passed    chan struct{}          // what was sent after it came back
+	noPing    atomic.Bool            // PING is refused
 }
 
 // awaited is a command whose answer is under way.
@@ -58,7 +59,7 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 		g.primary, err = introduce(ctx, cn, p.missing)
 		return err
 	})
-	g.link.waiting = p.cfg.Waiting
+	g.link.waiting, g.link.keep = p.cfg.Waiting, p.cfg.MaxPayload
 	var wg sync.WaitGroup
 	defer g.link.close()
 	defer wg.Wait()
@@ -109,7 +110,7 @@ func (g *generation) subscribe(ctx context.Context) error {
 func (g *generation) receive(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	for {
-		received, err := g.link.pubsub.Receive(ctx)
+		received, err := g.link.receive(ctx)
 		if err != nil {
 			if !isReply(err) {
 				return err
@@ -123,29 +124,36 @@ func (g *generation) receive(ctx context.Context) error {
 		case *goredis.Message:
 			// What the pattern brought has it; what a channel's own name brought has none.
 			switch {
-			case m.Pattern != "":
+			case m.Pattern == g.feed.pattern:
 				g.feed.route(m.Channel, m.Payload)
+			case m.Pattern != "":
+				return badReply("a message of another pattern")
 			case m.Channel == g.feed.probeChannel:
 				g.probed(m.Payload)
 			case m.Channel == g.feed.cfg.ControlChannel:
 				g.feed.ordered(m.Payload)
+			default:
+				return badReply("a message of another channel")
 			}
 		case *goredis.Subscription:
-			g.subscribed()
+			if err := g.subscribed(m); err != nil {
+				return err
+			}
 		case *goredis.Pong:
 			g.overtaken(m.Payload)
 		}
 	}
 }
 
-// route hands one message over. It allocates nothing itself.
+// route hands one message over. It allocates nothing itself. A payload over MaxPayload and
+// a channel over minKeep have been cut, see replyConn.
 func (p *PubSub) route(channel, payload string) {
 	p.count.received.Add(1)
 	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, channel)
 	switch {
 	case !ok:
 		p.count.malformed.Add(1)
-	case len(payload) > p.cfg.MaxPayload:
+	case len(payload) > p.cfg.MaxPayload, len(channel) > minKeep:
 		p.cfg.TooLarge(user, topic)
 		p.count.tooLarge.Add(1)
 	case p.cfg.Publish(user, topic, payload) > 0:
@@ -177,9 +185,18 @@ func (g *generation) answered() (command awaited) {
 	return command
 }
 
-func (g *generation) subscribed() {
+func (g *generation) subscribed(to *goredis.Subscription) error {
 	p := g.feed
-	switch g.answered() {
+	command := g.answered()
+	want := map[awaited][2]string{
+		awaitPattern: {"psubscribe", p.pattern},
+		awaitControl: {"subscribe", p.cfg.ControlChannel},
+		awaitProbe:   {"subscribe", p.probeChannel},
+	}
+	if want[command] != [2]string{to.Kind, to.Channel} {
+		return badReply("a confirmation of what was not subscribed to")
+	}
+	switch command {
 	case awaitPattern:
 		g.since = time.Now()
 		n := p.count.generation.Add(1)
@@ -190,6 +207,7 @@ func (g *generation) subscribed() {
 	case awaitProbe:
 		g.echoes.Store(true)
 	}
+	return nil
 }
 
 // standing is the role that matters: in a cluster a replica hears all that a
@@ -225,6 +243,7 @@ func (g *generation) refused(err error) error {
 	case awaitProbe:
 		p.missing(rightProbeSubscribe(p.probeChannel), err)
 	default:
+		g.noPing.Store(true)
 		p.missing(rightPing, err)
 	}
 	return nil

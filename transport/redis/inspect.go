@@ -78,11 +78,7 @@ func (i *inspector) ask(ctx context.Context, to target, question func(context.Co
 		}
 		return question(ctx, cn)
 	})
-	defer l.close()
-	if err := l.pubsub.Ping(context.WithoutCancel(ctx)); err != nil { // what is used makes the connection
-		return l.why(err)
-	}
-	return nil
+	return l.use(ctx)
 }
 
 // question asks all that takes no subscription. A refusal is a finding; an error means

@@ -72,7 +72,7 @@ func (i *inspector) subscribe(ctx context.Context, l *link, probe string) (probe
 	}
 	probed = true
 	for deadline := time.Now().Add(i.Server.answerTimeout); len(refused) > 0; {
-		received, err := l.pubsub.Receive(ctx)
+		received, err := l.receive(ctx)
 		switch {
 		case err != nil && (!isReply(err) || goredis.IsAuthError(err)):
 			return false, err
@@ -96,7 +96,7 @@ func (i *inspector) await(ctx context.Context, l *link, awaited map[string]bool,
 		return nil // it was said why
 	}
 	for deadline := start.Add(i.Server.answerTimeout); len(awaited) > 0; {
-		received, err := l.pubsub.Receive(context.WithoutCancel(ctx))
+		received, err := l.receive(context.WithoutCancel(ctx))
 		if err != nil && !isTimeout(err) {
 			return err
 		}

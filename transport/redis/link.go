@@ -22,13 +22,15 @@ type link struct {
 	// Set before its first use.
 	patience time.Duration // how long a read may bring nothing; 0: as long as go-redis lets it
 	waiting  func()        // called before each read; nil: not
+	keep     int           // bytes of a string that are not cut; see replyConn
 
 	// Set by the time that its first use returns.
-	addr   string // what it dialled
-	state  string // what a node said of its cluster: "ok", "fail"; "" where there is none, or it will not tell
-	denied error  // why it would not tell
-	refuse refusals
-	conn   net.Conn // what go-redis reads from
+	addr    string     // what it dialled
+	conn    net.Conn   // replies that go-redis is not to read are read from here
+	replies *replyConn // what go-redis reads passes through it
+	state   string     // what a node said of its cluster: "ok", "fail"; "" where there is none, or it will not tell
+	denied  error      // why it would not tell
+	refuse  refusals
 
 	unhook func() bool   // stops hangUp from being called when the context ends
 	hungUp chan struct{} // closed by hangUp
@@ -80,21 +82,38 @@ func (s *Server) newLinkTo(ctx context.Context, to target, use func(context.Cont
 			return nil, context.Cause(ctx)
 		}
 		if l.patience > 0 {
-			return &patientConn{Conn: far.conn, ctx: ctx, patience: l.patience}, nil
+			l.conn = &patientConn{Conn: far.conn, ctx: ctx, patience: l.patience}
+		} else {
+			l.conn = &activeConn{Conn: polled(far.conn), read: &l.read, waiting: l.waiting}
 		}
-		return &activeConn{Conn: polled(far.conn), read: &l.read, waiting: l.waiting}, nil
-	}
-	dial := opt.Dialer
-	opt.Dialer = func(ctx context.Context, network, addr string) (conn net.Conn, err error) {
-		l.conn, err = dial(ctx, network, addr)
-		return l.conn, err
+		var conn net.Conn
+		conn, l.replies = checkReplies(l.conn, l.keep)
+		return conn, nil
 	}
 	l.client = goredis.NewClient(opt)
+	l.client.AddHook(catchPanics{})
 	l.client.AddHook(&l.refuse)
 	l.pubsub = l.client.Subscribe(ctx)
 	// Cutting the socket is the only thing that wakes a Receive.
 	l.unhook = context.AfterFunc(ctx, l.hangUp)
 	return l
+}
+
+// use makes the connection, for what newLink's caller does with it, and closes the link.
+func (l *link) use(ctx context.Context) error {
+	defer l.close()
+	if err := l.pubsub.Ping(context.WithoutCancel(ctx)); err != nil { // what is used makes the connection
+		return l.why(err)
+	}
+	return nil
+}
+
+// receive waits for the next message, confirmation or answer to a PING. Only what a
+// subscriber is sent may come from the first call on, or an error reply.
+func (l *link) receive(ctx context.Context) (received any, err error) {
+	l.replies.pushes = true // all replies to commands have been read
+	defer caught(&err)
+	return l.pubsub.Receive(ctx)
 }
 
 // close ends the connection and returns when nothing of the link runs any more.

@@ -59,7 +59,7 @@ func (l *Log) Ask(q Query) {
 func (l *Log) scan(ctx context.Context) {
 	s := &scanner{Log: l}
 	defer s.hangUp()
-	idle := time.NewTimer(idleCommand)
+	idle := time.NewTimer(commandAge)
 	defer idle.Stop()
 	for {
 		select {
@@ -87,7 +87,7 @@ func (l *Log) scan(ctx context.Context) {
 				return
 			}
 		}
-		idle.Reset(idleCommand)
+		idle.Reset(commandAge)
 	}
 }
 

@@ -41,17 +41,19 @@ func NewPipeline(ctx context.Context, server *Server, key string) (*Pipeline, er
 	var conn net.Conn
 	client := server.newClient(key, func(c net.Conn) net.Conn {
 		conn = c
-		return c
+		checked, _ := checkReplies(c, 0)
+		return checked
 	})
 	if err := client.Ping(ctx).Err(); err != nil {
 		_ = client.Close()
 		return nil, server.fault(err, false)
 	}
 	_ = conn.SetDeadline(time.Time{}) // go-redis leaves its own
+	replies, _ := checkReplies(conn, 0)
 	return &Pipeline{
 		server: server, client: client, conn: conn,
 		w: bufio.NewWriterSize(deadlineWriter{conn, server.answerTimeout}, pipelineBuffer),
-		r: bufio.NewReaderSize(conn, pipelineBuffer),
+		r: bufio.NewReaderSize(replies, pipelineBuffer),
 	}, nil
 }
 

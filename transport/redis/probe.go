@@ -45,9 +45,8 @@ func (g *generation) rest(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// probeOnce connects anew, compares who is there, and publishes to this
-// process's probe channel. A non-nil error is a reason to end the generation; not
-// getting through is none, because the subscription may well live.
+// probeOnce sends a probe and waits until it comes back. A non-nil error is a reason to
+// end the generation; not getting through is none, because the subscription may well live.
 func (g *generation) probeOnce(ctx context.Context) error {
 	p := g.feed
 	token := rand.Text()
@@ -61,41 +60,50 @@ func (g *generation) probeOnce(ctx context.Context) error {
 	case <-g.passed:
 	default:
 	}
-	var (
-		moved     *fault
-		published bool
-		start     time.Time
-	)
-	var l *link
-	l = p.cfg.Server.newLinkTo(ctx, target{not: g.link.addr}, func(ctx context.Context, cn *goredis.Conn) error {
-		found, err := introduce(ctx, cn, p.missing)
-		if moved = g.moved(l, found); moved != nil || err != nil {
-			return err
-		}
-		start = time.Now()
-		err = cn.Publish(ctx, p.probeChannel, token).Err()
-		published = err == nil
-		return optional(err, rightProbePublish(p.probeChannel), p.missing)
-	})
-	err := l.pubsub.Ping(context.WithoutCancel(ctx)) // what is used makes the connection
-	if err != nil {
-		err = l.why(err)
-	}
-	l.close()
+	given := time.NewTimer(max(givenIntervals*p.cfg.ProbeEvery, p.cfg.ProbeTimeout))
+	defer given.Stop()
+	sent, err := g.sendProbe(ctx, token)
 	switch {
 	case ctx.Err() != nil:
 		return nil
-	case moved != nil:
-		return moved
+	case sent.moved != nil:
+		return sent.moved
 	case err != nil:
 		p.report.probeFailed(p.cfg.Server.fault(err, false))
 		return nil
 	}
 	p.report.probeSent()
-	if !published || !g.echoes.Load() {
-		return nil
-	}
-	return g.awaitEcho(ctx, token, start)
+	_, err = g.awaitEcho(ctx, token, sent.published && g.echoes.Load(), sent.start, given.C)
+	return err
+}
+
+// sentProbe is what came of one new connection.
+type sentProbe struct {
+	found     identity
+	moved     *fault // the address leads elsewhere; nothing was published
+	published bool
+	start     time.Time // just before that
+}
+
+// sendProbe connects anew, compares who is there, and publishes to this process's probe
+// channel.
+func (g *generation) sendProbe(ctx context.Context, token string) (sent sentProbe, err error) {
+	p := g.feed
+	var l *link
+	l = p.cfg.Server.newLinkTo(ctx, target{not: g.link.addr}, func(ctx context.Context, cn *goredis.Conn) (err error) {
+		sent.found, err = introduce(ctx, cn, p.missing)
+		if err != nil {
+			return err
+		}
+		if sent.moved = g.moved(l, sent.found); sent.moved != nil {
+			return nil
+		}
+		sent.start = time.Now()
+		err = cn.Publish(ctx, p.probeChannel, token).Err()
+		sent.published = err == nil
+		return optional(err, rightProbePublish(p.probeChannel), p.missing)
+	})
+	return sent, l.use(ctx)
 }
 
 // moved returns a fault when a new connection has led to another primary than the
@@ -121,43 +129,58 @@ func (g *generation) moved(l *link, found identity) *fault {
 	return nil
 }
 
-// patienceFactor times ProbeTimeout is how long a probe may be on its way on a link
-// that is never silent.
-const patienceFactor = 12
+// givenIntervals times ProbeEvery is how long a probe may be in flight on a connection that
+// is never idle: something may hide all that comes, as a wrong length does.
+const givenIntervals = 2
 
-// awaitEcho waits until the probe comes back. Behind a backlog it is late, and
-// nothing is lost: so a PING with the same payload is sent after it when it is
-// due. Redis answers on one connection in order. Only when the PONG has come
-// and the probe has not, it will not come any more.
-func (g *generation) awaitEcho(ctx context.Context, token string, start time.Time) error {
+// awaitEcho waits until the probe comes back, or, where it cannot be published, until a
+// PING with the same payload is answered. Behind a backlog a probe is late, and nothing is
+// lost: so such a PING is sent after it when it is due. Redis answers on one connection in
+// order. Only when the PONG has come and the probe has not, it will not come any more.
+func (g *generation) awaitEcho(ctx context.Context, token string, echo bool, start time.Time, given <-chan time.Time) (came bool, err error) {
 	p := g.feed
-	late := time.After(p.cfg.ProbeTimeout)
-	given := time.After(patienceFactor * p.cfg.ProbeTimeout)
+	late := time.NewTimer(p.cfg.ProbeTimeout)
+	defer late.Stop()
+	if !echo {
+		late.Reset(0)
+	}
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return true, nil
 		case back := <-g.echo:
 			p.probes.Observe(back.Sub(start))
-			return nil
-		case <-late:
+			return true, nil
+		case <-late.C:
+			if !echo && g.noPing.Load() {
+				return true, nil // nothing can be found out
+			}
 			err := g.link.pubsub.Ping(context.WithoutCancel(ctx), token)
 			if errors.Is(err, errOneDial) {
-				return nil // the connection has just ended, and receive knows why
+				return true, nil // the connection has just ended, and receive knows why
 			}
 			if err != nil {
-				return err
+				return false, err
 			}
 		case <-g.passed:
+			if !echo {
+				return true, nil
+			}
 			select {
 			case back := <-g.echo: // just before
 				p.probes.Observe(back.Sub(start))
-				return nil
+				return true, nil
 			default:
-				return faultNoEcho
+				return false, faultNoEcho
 			}
 		case <-given:
-			return faultNoEcho
+			switch {
+			case echo:
+				return false, faultNoEcho
+			case g.noPing.Load():
+				return true, nil
+			}
+			return false, faultSilent
 		}
 	}
 }

@@ -145,7 +145,7 @@ func TestLateProbeIsAwaited(t *testing.T) {
 	server := redistest.Start(t)
 	release := make(chan struct{})
 	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) {
-		c.ProbeEvery = 50 * time.Millisecond
+		c.ProbeEvery = time.Second
 		c.ProbeTimeout = 50 * time.Millisecond
 		publish := c.Publish
 		c.Publish = func(user, topic, payload string) int {
@@ -173,10 +173,11 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		rights []any
-		late   time.Duration
+		every  time.Duration
+		within time.Duration
 	}{
-		"with PING":    {[]any{"-info"}, 2 * time.Second}, // without its answer it would take 24 s
-		"without PING": {[]any{"-info", "-ping"}, 100 * time.Millisecond},
+		"with PING":    {[]any{"-info"}, 3 * time.Second, 6 * time.Second}, // without its answer it would take 8.7 s at least
+		"without PING": {[]any{"-info", "-ping"}, 100 * time.Millisecond, patience},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := redistest.Start(t), redistest.Start(t)
@@ -185,15 +186,19 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 			}
 			relay := redistest.StartRelay(t, a.Addr())
 			h := start(t, parse(t, "redis://app:secret@"+relay.Addr(), ServerOptions{}), func(cfg *Config) {
-				cfg.ProbeEvery = 100 * time.Millisecond
-				cfg.ProbeTimeout = c.late
+				cfg.ProbeEvery = c.every
+				cfg.ProbeTimeout = 100 * time.Millisecond
 			})
 			h.awaitGeneration(t, 1)
+			since := time.Now()
 			relay.SetTarget(b.Addr())
 			eventually(t, "the old primary was left", func() bool {
 				a.Do("publish", "user-42", "on a") // it still gets messages
 				return h.Stats().Generation == 2
 			})
+			if took := time.Since(since); took > c.within {
+				t.Errorf("it took %v", took)
+			}
 			h.log.await(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
 			h.awaitGeneration(t, 2)
 			h.awaitDelivery(t, b, "on b")

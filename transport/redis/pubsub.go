@@ -55,8 +55,8 @@ type Config struct {
 	// with it, a dead link is noticed in about 6 s.
 	PingAfter time.Duration
 
-	// ProbeEvery is the time between probes over a new connection, ±10 %.
-	// Default 30 s.
+	// ProbeEvery is the time between probes over a new connection, ±10 %. A probe that
+	// has not come back after two of them ends the generation. Default 30 s.
 	ProbeEvery time.Duration
 
 	// ProbeTimeout is how long a published probe may take to come back before it is

@@ -28,6 +28,7 @@ type Server struct {
 	answerTimeout time.Duration
 
 	passwords atomic.Pointer[passwords] // nil: there never was one
+	epoch     atomic.Uint64             // grows when Commands are to replace their connections
 
 	// At most one of them; with none the primary is at addr.
 	sentinels *sentinels

@@ -1,0 +1,285 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// oddReplies are what no subscriber is ever sent by Redis, and what each of them is.
+var oddReplies = map[string]string{
+	"empty array":                      "*0\r\n",
+	"nil array":                        "*-1\r\n",
+	"negative array":                   "*-2\r\n",
+	"array without length":             "*\r\n",
+	"array of 10^9":                    "*1000000000\r\n",
+	"array of 10^30":                   "*1000000000000000000000000000000\r\n",
+	"array of one":                     "*1\r\n$8\r\npmessage\r\n",
+	"short message":                    "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n",
+	"short pmessage":                   "*3\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n",
+	"long pmessage":                    "*5\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n$1\r\nx\r\n",
+	"integer for the kind":             "*4\r\n:1\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
+	"nil for the kind":                 "*4\r\n$-1\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
+	"integer for the pattern":          "*4\r\n$8\r\npmessage\r\n:1\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
+	"integer for the channel":          "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n:42\r\n$1\r\nx\r\n",
+	"integer for the payload":          "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n:1\r\n",
+	"nil for the payload":              "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$-1\r\n",
+	"nil for the channel":              "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$-1\r\n$1\r\nx\r\n",
+	"array for the payload":            "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n*0\r\n",
+	"error for the payload":            "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n-ERR x\r\n",
+	"array of integers for a message":  "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n*1\r\n:1\r\n",
+	"string for the count":             "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n$1\r\n1\r\n",
+	"nil for the count":                "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n$-1\r\n",
+	"short subscribe":                  "*2\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n",
+	"pong without payload":             "*1\r\n$4\r\npong\r\n",
+	"integer for the payload of pong":  "*2\r\n$4\r\npong\r\n:1\r\n",
+	"unknown kind":                     "*3\r\n$7\r\nmassage\r\n$1\r\nx\r\n$1\r\nx\r\n",
+	"confirmation that is not awaited": "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:4\r\n",
+	"end of a subscription":            "*3\r\n$12\r\npunsubscribe\r\n$6\r\nuser-*\r\n:2\r\n",
+	"message of another channel":       "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n",
+	"message of another pattern":       "*4\r\n$8\r\npmessage\r\n$6\r\nuser_*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
+	"integer":                          ":1\r\n",
+	"string":                           "$1\r\nx\r\n",
+	"nil":                              "$-1\r\n",
+	"set":                              "~3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n",
+	"map":                              "%1\r\n*0\r\n$1\r\nx\r\n",
+	"push of RESP3":                    ">4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
+	"attribute of RESP3":               "|1\r\n$1\r\nx\r\n$1\r\nx\r\n",
+	"null of RESP3":                    "_\r\n",
+	"another protocol":                 "HTTP/1.1 400 Bad Request\r\n\r\n",
+	"empty line":                       "\r\n",
+	"line without CR":                  "+PONG\n",
+	"endless line":                     "+" + strings.Repeat("x", 10<<20),
+	"string of 600 MB":                 "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$629145600\r\nx\r\n",
+	"string of 9 EB":                   "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$9223372036854775807\r\nx\r\n",
+	"string of negative length":        "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$-2\r\nx\r\n",
+	"string longer than its length":    "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nxyz\r\n",
+	"string shorter than its length":   "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$9\r\nuser-42\r\n$1\r\nx\r\n",
+}
+
+// damaged is a server behind a relay that replaces the next reply in which a text occurs.
+type damaged struct {
+	*redistest.Server
+	relay *redistest.Relay
+	next  atomic.Pointer[damage]
+}
+
+type damage struct {
+	in string // the reply that holds this
+	by func(old string) string
+}
+
+func startDamaged(t *testing.T) *damaged {
+	d := &damaged{Server: redistest.Start(t)}
+	d.relay = redistest.StartDamagingRelay(t, d.Addr(), func(reply []byte) []byte {
+		if next := d.next.Load(); next != nil && bytes.Contains(reply, []byte(next.in)) && d.next.CompareAndSwap(next, nil) {
+			return []byte(next.by(string(reply)))
+		}
+		return reply
+	})
+	return d
+}
+
+// replace waits until a reply that holds a text has been replaced.
+func (d *damaged) replace(t *testing.T, in string, by func(old string) string, cause func()) {
+	t.Helper()
+	d.next.Store(&damage{in, by})
+	cause()
+	eventually(t, "a reply was damaged", func() bool { return d.next.Load() == nil })
+}
+
+// A reply that cannot be right ends the subscription, with one line that says so, and
+// what is published afterwards is delivered.
+//
+// Not parallel, so that the memory of other tests is not counted.
+func TestOddReplyEndsTheSubscriptionOnly(t *testing.T) {
+	server := startDamaged(t)
+	for name, odd := range oddReplies {
+		t.Run(name, func(t *testing.T) {
+			h := start(t, parse(t, server.relay.URL(), ServerOptions{}), nil)
+			h.awaitGeneration(t, 1)
+			h.awaitDelivery(t, server.Server, "before")
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			server.replace(t, "to be damaged", func(string) string { return odd },
+				func() { server.Do("publish", "user-42", "to be damaged") })
+			// What follows is not swallowed.
+			server.Try("publish", "user-42", "just after")
+			h.awaitGeneration(t, 2)
+			runtime.ReadMemStats(&after)
+			h.log.once(t, "WARN redis subscription lost", "reason=reply", "problem=redis sent a reply that cannot be right")
+			h.log.warnings(t, 1)
+			h.log.silentOn(t, "user-42")
+			if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
+				t.Errorf("%d MiB were allocated for it", grown>>20)
+			}
+			h.awaitDelivery(t, server.Server, "after")
+			h.stop()
+			eventually(t, "its connections were closed", func() bool { return len(connections(server.Server)) == 0 })
+		})
+	}
+}
+
+// A length that is wrong but could be right hides what follows it, and the answers to
+// PING are taken for a sign of life. The probe does not come back.
+func TestWrongLengthIsNoticedByTheProbe(t *testing.T) {
+	t.Parallel()
+	server := startDamaged(t)
+	h := start(t, parse(t, server.relay.URL(), ServerOptions{}), func(c *Config) {
+		c.PingAfter = 50 * time.Millisecond
+		c.ProbeEvery = 300 * time.Millisecond
+		c.ProbeTimeout = 100 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	server.replace(t, "to be damaged", func(old string) string { return strings.Replace(old, "$13\r\n", "$300000000\r\n", 1) },
+		func() { server.Do("publish", "user-42", "to be damaged") })
+	h.awaitGeneration(t, 2)
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.awaitDelivery(t, server.Server, "after")
+}
+
+// The same without the right to publish a probe: a PING must be answered as well.
+func TestWrongLengthIsNoticedWithoutProbe(t *testing.T) {
+	t.Parallel()
+	server := startDamaged(t)
+	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-publish", "&*")
+	h := start(t, parse(t, "redis://app:secret@"+server.relay.Addr(), ServerOptions{}), func(c *Config) {
+		c.PingAfter = 50 * time.Millisecond
+		c.ProbeEvery = 300 * time.Millisecond
+		c.ProbeTimeout = 100 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	server.replace(t, "to be damaged", func(old string) string { return strings.Replace(old, "$13\r\n", "$300000000\r\n", 1) },
+		func() { server.Do("publish", "user-42", "to be damaged") })
+	h.awaitGeneration(t, 2)
+	h.log.once(t, "WARN redis subscription lost", "reason=silent")
+	h.awaitDelivery(t, server.Server, "after")
+}
+
+// A payload over --max-payload is announced without being held. Not parallel, so that the
+// memory of other tests is not counted.
+func TestTooLargePayloadIsNotHeld(t *testing.T) {
+	const size = 100 << 20
+	server := redistest.Start(t, "--client-output-buffer-limit", "pubsub 0 0 0")
+	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: patience}), func(c *Config) { c.MaxPayload = 5 << 20 })
+	h.awaitGeneration(t, 1)
+	publish := func(payload string) {
+		t.Helper()
+		if n := server.Do("publish", "user-42:t", payload); n != int64(1) {
+			t.Fatalf("published to %v", n)
+		}
+	}
+	full := strings.Repeat("x", 5<<20)
+	publish(full)
+	h.awaitEvent(t, "42/t/"+full)
+	text := strings.Repeat("x", size)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	publish(text)
+	h.awaitEvent(t, "too large 42/t")
+	runtime.ReadMemStats(&after)
+	if grown := after.TotalAlloc - before.TotalAlloc; grown > size/2 {
+		t.Errorf("%d MiB were allocated to drop %d MiB", grown>>20, size>>20)
+	}
+	publish(full + "x")
+	h.awaitDelivery(t, server, "after")
+	if s := h.conserved(t); s.TooLarge != 2 || s.Generation != 1 {
+		t.Errorf("stats %+v, want two that were too large and no new generation", s)
+	}
+	h.log.warnings(t, 0)
+}
+
+// Replies to commands, in every shape that they do not have.
+var oddAnswers = map[string]func(old string) string{
+	"empty array":      func(string) string { return "*0\r\n" },
+	"nil array":        func(string) string { return "*-1\r\n" },
+	"array of nothing": func(string) string { return "*1\r\n$-1\r\n" },
+	"array of integer": func(string) string { return "*1\r\n:1\r\n" },
+	"array of 10^9":    func(string) string { return "*1000000000\r\n" },
+	"deep arrays":      func(string) string { return strings.Repeat("*1\r\n", 100) + ":1\r\n" },
+	"wide arrays":      func(string) string { return strings.Repeat("*1048576\r\n", 8) },
+	"integer":          func(string) string { return ":7\r\n" },
+	"string":           func(string) string { return "$1\r\nx\r\n" },
+	"string of 600 MB": func(string) string { return "$629145600\r\nx\r\n" },
+	"set":              func(old string) string { return "~" + old[1:] },
+	"null of RESP3":    func(string) string { return "_\r\n" },
+	"map of arrays":    func(string) string { return "%1\r\n*0\r\n*0\r\n" },
+	"one too many":     func(old string) string { return old + ":1\r\n" },
+	"half":             func(old string) string { return old[:len(old)/2] + "\r\n" },
+	"other lengths":    func(old string) string { return strings.ReplaceAll(old, "$1", "$2") },
+	"no lengths":       func(old string) string { return strings.ReplaceAll(old, "$", "+") },
+	"integers":         func(old string) string { return strings.ReplaceAll(old, "$", ":") },
+	"arrays":           func(old string) string { return strings.ReplaceAll(old, "$", "*") },
+}
+
+// What goes wrong between the hub and the log costs a connection, and no entry.
+func TestOddReplyCostsTheLogNoEntry(t *testing.T) {
+	t.Parallel()
+	server := startDamaged(t)
+	answers := map[string]string{"XREAD": "*1\r\n*2\r\n$3\r\nlog\r\n", "XRANGE": "*1\r\n*2\r\n$", "XINFO": "last-generated-id", "INFO": "run_id:"}
+	for command, in := range answers {
+		for name, odd := range oddAnswers {
+			t.Run(command+" "+name, func(t *testing.T) {
+				server.Do("del", "log")
+				xadd(server.Server, "user-1", "one")
+				server.next.Store(&damage{in, odd})
+				f := follow(t, parsed(t, server.relay.URL()), func(c *LogConfig) {
+					c.Block = 20 * time.Millisecond
+					c.BackoffMax = 50 * time.Millisecond
+					c.ProbeEvery = 50 * time.Millisecond
+				})
+				var ids []string
+				for i := range 3 {
+					ids = append(ids, xadd(server.Server, "user-1", fmt.Sprint(i)))
+				}
+				eventually(t, "a reply was damaged", func() bool { return server.next.Load() == nil })
+				last := xadd(server.Server, "user-1", "last")
+				f.await(t, "the last entry", func() bool {
+					f.mu.Lock()
+					defer f.mu.Unlock()
+					return strings.Contains(strings.Join(f.heard, ","), "last")
+				})
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				heard := strings.Join(f.heard, ",")
+				if strings.Contains(heard, "lost") || strings.Contains(heard, "reset") {
+					return // announced: a reply can be wrong in a way that only looks like a loss
+				}
+				for i := range 3 {
+					if want := fmt.Sprintf(" %d", i); !strings.Contains(heard, want) {
+						t.Errorf("entry %s is missing in %q after %s, and last is %s", want, heard, ids[i], last)
+					}
+				}
+			})
+		}
+	}
+}
+
+func TestOddReplyToACommandIsAnError(t *testing.T) {
+	t.Parallel()
+	server := startDamaged(t)
+	c := NewCommands(parse(t, server.relay.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond}))
+	defer c.Close()
+	for name, odd := range oddAnswers {
+		t.Run(name, func(t *testing.T) {
+			if _, err := c.Append(context.Background(), "log", "user-42", "x"); err != nil {
+				t.Fatal(err) // also the one after damage
+			}
+			server.next.Store(&damage{"$15\r\n", odd})
+			id, err := c.Append(context.Background(), "log", "user-42", "x")
+			if could := map[string]string{"integer": "7", "string": "x", "no lengths": "15", "integers": "15"}; err == nil && could[name] != id && name != "one too many" {
+				t.Errorf("Append = %q without an error", id)
+			}
+			if server.next.Swap(nil) != nil {
+				t.Error("no reply was damaged")
+			}
+		})
+	}
+}
