@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -116,4 +117,89 @@ func TestCommandWithoutTheRightSaysWhatToGrant(t *testing.T) {
 	if _, err := c.Publish(context.Background(), "user-42", "x"); err != nil {
 		t.Errorf("after the grant: %v", err)
 	}
+}
+
+// A primary that was demoted executes PUBLISH. What the API sends must reach the
+// subscription again as soon as that stands at the new primary, however often it is used.
+func TestCommandsFollowTheSubscription(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, a.Addr())
+	server := parse(t, relay.URL(), ServerOptions{})
+	c := NewCommands(server)
+	c.age = time.Hour
+	defer c.Close()
+	first := make(chan string, 1)
+	h := start(t, server, func(cfg *Config) {
+		cfg.ProbeEvery = 300 * time.Millisecond
+		cfg.Control = func(Control) {}
+		cfg.Subscribed = func(generation uint64) {
+			if generation != 2 {
+				return
+			}
+			n, err := c.Publish(context.Background(), "user-42", "x")
+			first <- fmt.Sprint(n, err)
+		}
+	})
+	h.awaitGeneration(t, 1)
+	host, port := b.HostPort()
+	if n, err := c.Publish(context.Background(), "user-42", "before"); n != 1 || err != nil {
+		t.Fatal(n, err)
+	}
+	relay.SetTarget(b.Addr())
+	a.Do("replicaof", host, port)
+	h.awaitGeneration(t, 2)
+	if n, err := c.Order(context.Background(), ControlChannel("user-"), Control{Op: OpDisconnect, User: "42"}); n != 1 || err != nil {
+		t.Errorf("an order reached %d subscribers, error %v", n, err)
+	}
+	if got := <-first; got != "1 <nil>" {
+		t.Errorf("the first PUBLISH after the subscription was confirmed: %s, want 1 subscriber", got)
+	}
+}
+
+// The same with the stream feed: what is appended is read.
+func TestAppendFollowsTheLog(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, a.Addr())
+	server := parsed(t, relay.URL())
+	c := NewCommands(server)
+	c.age = time.Hour
+	defer c.Close()
+	f := follow(t, server, func(cfg *LogConfig) { cfg.ProbeEvery = 300 * time.Millisecond })
+	if _, err := c.Append(context.Background(), "log", "user-42", "before"); err != nil {
+		t.Fatal(err)
+	}
+	relay.SetTarget(b.Addr())
+	f.connected(t, 2)
+	if _, err := c.Append(context.Background(), "log", "user-42", "after"); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.Do("xlen", "log"); n != int64(1) {
+		t.Errorf("the new primary has %v entries, want 1", n)
+	}
+}
+
+// Another hub may have noticed first, and a program without a feed never does.
+func TestCommandConnectionsAreReplacedAlthoughInUse(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, a.Addr())
+	c := NewCommands(parse(t, relay.URL(), ServerOptions{}))
+	c.age = 200 * time.Millisecond
+	defer c.Close()
+	h := start(t, parse(t, b.URL(), ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+	publish := func() int64 {
+		n, err := c.Publish(context.Background(), "user-42", "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := publish(); n != 0 {
+		t.Errorf("published to %d subscribers of a server without any", n)
+	}
+	relay.SetTarget(b.Addr())
+	eventually(t, "a command reached the new primary", func() bool { return publish() == 1 })
 }

@@ -77,6 +77,7 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 		p.cfg.Waiting() // it may have ended in the middle of a batch
 	}
 	p.count.connected.Store(false)
+	p.cfg.Server.renew()
 	if !g.since.IsZero() {
 		lived = time.Since(g.since)
 	}
@@ -198,6 +199,7 @@ func (g *generation) subscribed(to *goredis.Subscription) error {
 	}
 	switch command {
 	case awaitPattern:
+		p.cfg.Server.renew() // what was made before may lead elsewhere
 		g.since = time.Now()
 		n := p.count.generation.Add(1)
 		p.count.connected.Store(true)

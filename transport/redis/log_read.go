@@ -24,6 +24,7 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 		err = r.follow(ctx, r.begin)
 	}
 	if err == nil {
+		l.cfg.Server.renew() // what was made before may lead elsewhere
 		since := time.Now()
 		l.count.connected.Store(true)
 		l.report.subscribed(l.count.generation.Add(1), r.conn.server.role)
@@ -34,6 +35,7 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 		lived = time.Since(since)
 	}
 	l.count.connected.Store(false)
+	l.cfg.Server.renew()
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // the socket was cut for it; err only tells of the cut
 	}

@@ -91,11 +91,13 @@ func (l *Log) scan(ctx context.Context) {
 	}
 }
 
-// scanner holds the connection for queries: it is made when one comes and closed when none has
-// come for a while.
+// scanner holds the connection for queries: it is made when one comes, closed when none has
+// come for a while, and replaced before a pass when Commands would replace it.
 type scanner struct {
 	*Log
-	conn *logConn // nil: none
+	conn  *logConn  // nil: none
+	epoch uint64    // of the server's connections when conn was made
+	made  time.Time // when conn was
 }
 
 func (s *scanner) hangUp() {
@@ -108,8 +110,12 @@ func (s *scanner) hangUp() {
 // run makes a pass, at the node that has the key by now.
 func (s *scanner) run(ctx context.Context, pass *scanPass) (err error) {
 	to := target{key: s.cfg.Key}
+	if s.epoch != s.cfg.Server.epoch.Load() || time.Since(s.made) >= commandAge {
+		s.hangUp()
+	}
 	for n := 0; ; n++ {
 		if s.conn == nil {
+			s.epoch, s.made = s.cfg.Server.epoch.Load(), time.Now()
 			if s.conn, err = s.dialLog(ctx, to, s.cfg.Server.answerTimeout); err != nil {
 				return err
 			}

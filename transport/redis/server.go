@@ -28,7 +28,7 @@ type Server struct {
 	answerTimeout time.Duration
 
 	passwords atomic.Pointer[passwords] // nil: there never was one
-	epoch     atomic.Uint64             // grows when Commands are to replace their connections
+	epoch     atomic.Uint64             // see renew
 
 	// At most one of them; with none the primary is at addr.
 	sentinels *sentinels
@@ -122,6 +122,10 @@ func (s *Server) Name() string {
 	}
 	return s.addr
 }
+
+// renew makes Commands replace the connections that have been made so far. A feed calls it
+// when it finds that new connections lead elsewhere, or may do so.
+func (s *Server) renew() { s.epoch.Add(1) }
 
 // Insecure reports whether TLS is used without knowing who answers
 // (skip_verify=true), which deserves a warning.
