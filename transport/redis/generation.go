@@ -29,6 +29,9 @@ type generation struct {
 	echo      chan time.Time         // when it came back
 	passed    chan struct{}          // what was sent after it came back
 	noPing    atomic.Bool            // PING is refused
+
+	// Owned by the prober.
+	several bool // the address leads to other servers as well
 }
 
 // awaited is a command whose answer is under way.
@@ -57,6 +60,7 @@ func (p *PubSub) generation(ctx context.Context) (lived time.Duration, err error
 	g.link = p.cfg.Server.newLinkTo(ctx, target{not: p.left}, func(ctx context.Context, cn *goredis.Conn) error {
 		var err error
 		g.primary, err = introduce(ctx, cn, p.missing)
+		p.servers.saw(g.primary, p.cfg.ProbeEvery)
 		return err
 	})
 	g.link.waiting, g.link.keep = p.cfg.Waiting, p.cfg.MaxPayload

@@ -12,6 +12,7 @@ import (
 type identity struct {
 	runID string // one per start of a process
 	role  string // "master", "slave"
+	mode  string // "standalone", "cluster"
 	data  string // master_replid: another one after each promotion, even of the same process
 }
 
@@ -84,7 +85,10 @@ func identify(info func(section string) (string, error)) (identity, error) {
 		return identity{}, err
 	}
 	return identity{
-		runID: infoField(server, "run_id"), role: infoField(replication, "role"), data: infoField(replication, "master_replid"),
+		runID: infoField(server, "run_id"),
+		role:  infoField(replication, "role"),
+		mode:  infoField(server, "redis_mode"),
+		data:  infoField(replication, "master_replid"),
 	}, nil
 }
 

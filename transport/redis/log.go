@@ -73,6 +73,9 @@ type Log struct {
 	startMs   uint64    // the same by the clock of Redis, in ms; see startedAt
 	firstLoad EntryID   // the newest id when the log was loaded
 
+	// Owned by Run, and by the prober while there is one.
+	servers servers
+
 	started atomic.Bool
 	count   counters
 

@@ -6,8 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
 )
 
 // generation makes one connection and reads until something ends it. It returns
@@ -21,6 +19,7 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 	r := &logReader{Log: l}
 	defer r.close()
 	if err = r.connect(ctx, target{key: l.cfg.Key}); err == nil {
+		l.servers.saw(r.conn.server, l.cfg.ProbeEvery)
 		err = r.follow(ctx, r.begin)
 	}
 	if err == nil {
@@ -160,35 +159,4 @@ func (l *Log) take(e Entry) {
 
 func (l *Log) missing(which right, err error) {
 	l.report.missing(which, l.cfg.Server.userName(), err)
-}
-
-// probe connects anew from time to time and ends the generation when somebody
-// else answers: after a soft fail-over the old primary keeps its connections.
-func (l *Log) probe(ctx context.Context, at *atomic.Pointer[whereabouts], end context.CancelCauseFunc) {
-	for sleep(ctx, jitter(l.cfg.ProbeEvery)) {
-		before := at.Load()
-		var found identity
-		cn := l.cfg.Server.newLinkFor(ctx, l.cfg.Key, func(ctx context.Context, c *goredis.Conn) (err error) {
-			found, err = introduce(ctx, c, l.missing)
-			return err
-		})
-		err := cn.pubsub.Ping(context.WithoutCancel(ctx))
-		if err != nil {
-			err = cn.why(err)
-		}
-		cn.close()
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			l.report.probeFailed(l.cfg.Server.fault(err, false))
-		case found.differs(before.identity):
-			// A redirection was followed meanwhile, or the slot is still the other node's.
-			if before == at.Load() && !before.asking {
-				end(faultMoved)
-			}
-		default:
-			at.CompareAndSwap(before, &whereabouts{before.identity, false})
-			l.report.probeSent()
-		}
-	}
 }

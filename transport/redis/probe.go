@@ -62,24 +62,37 @@ func (g *generation) probeOnce(ctx context.Context) error {
 	}
 	given := time.NewTimer(max(givenIntervals*p.cfg.ProbeEvery, p.cfg.ProbeTimeout))
 	defer given.Stop()
-	sent, err := g.sendProbe(ctx, token)
-	switch {
-	case ctx.Err() != nil:
-		return nil
-	case sent.moved != nil:
-		return sent.moved
-	case err != nil:
-		p.report.probeFailed(p.cfg.Server.fault(err, false))
-		return nil
+	for start := (time.Time{}); ; {
+		sent, err := g.sendProbe(ctx, token)
+		if start.IsZero() {
+			start = sent.start
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case sent.moved != nil && p.cfg.Server.fixed() && g.primary.isOther(sent.found) &&
+			(sent.known || p.servers.several(ctx, p.cfg.ProbeEvery, sent.found, p.lookUp)):
+			g.several = true
+			p.report.severalServers(p.cfg.Server, sent.found)
+			continue
+		case sent.moved != nil:
+			return sent.moved
+		case err != nil:
+			p.report.probeFailed(p.cfg.Server.fault(err, false))
+			return nil
+		}
+		p.report.probeSent()
+		echo := sent.published && g.echoes.Load()
+		if came, err := g.awaitEcho(ctx, token, echo, start, given.C); came || err != nil {
+			return err
+		}
 	}
-	p.report.probeSent()
-	_, err = g.awaitEcho(ctx, token, sent.published && g.echoes.Load(), sent.start, given.C)
-	return err
 }
 
 // sentProbe is what came of one new connection.
 type sentProbe struct {
 	found     identity
+	known     bool   // another connection led there lately
 	moved     *fault // the address leads elsewhere; nothing was published
 	published bool
 	start     time.Time // just before that
@@ -95,6 +108,7 @@ func (g *generation) sendProbe(ctx context.Context, token string) (sent sentProb
 		if err != nil {
 			return err
 		}
+		sent.known = p.servers.saw(sent.found, p.cfg.ProbeEvery)
 		if sent.moved = g.moved(l, sent.found); sent.moved != nil {
 			return nil
 		}
@@ -103,7 +117,17 @@ func (g *generation) sendProbe(ctx context.Context, token string) (sent sentProb
 		sent.published = err == nil
 		return optional(err, rightProbePublish(p.probeChannel), p.missing)
 	})
-	return sent, l.use(ctx)
+	err = l.use(ctx)
+	return sent, err
+}
+
+// lookUp connects anew and asks who is there.
+func (p *PubSub) lookUp(ctx context.Context) (found identity, err error) {
+	err = p.cfg.Server.ask(ctx, func(ctx context.Context, cn *goredis.Conn) (err error) {
+		found, err = introduce(ctx, cn, p.missing)
+		return err
+	})
+	return found, err
 }
 
 // moved returns a fault when a new connection has led to another primary than the
@@ -111,6 +135,9 @@ func (g *generation) sendProbe(ctx context.Context, token string) (sent sentProb
 // changed since. Of other nodes it says nothing: they are meant to differ.
 func (g *generation) moved(l *link, found identity) *fault {
 	if g.feed.cfg.Server.cluster == nil {
+		if g.several && g.primary.isOther(found) {
+			return nil
+		}
 		if found.differs(g.primary) {
 			return faultMoved
 		}
@@ -137,12 +164,21 @@ const givenIntervals = 2
 // PING with the same payload is answered. Behind a backlog a probe is late, and nothing is
 // lost: so such a PING is sent after it when it is due. Redis answers on one connection in
 // order. Only when the PONG has come and the probe has not, it will not come any more.
+//
+// Where the address leads to several servers that is no proof, because not each of them
+// passes on to the subscription what is published at it: awaitEcho returns false when the
+// probe is to be sent to another one.
 func (g *generation) awaitEcho(ctx context.Context, token string, echo bool, start time.Time, given <-chan time.Time) (came bool, err error) {
 	p := g.feed
 	late := time.NewTimer(p.cfg.ProbeTimeout)
 	defer late.Stop()
-	if !echo {
+	var again <-chan time.Time
+	switch {
+	case !echo:
 		late.Reset(0)
+	case g.several:
+		late.Stop()
+		again = time.After(jitter(p.cfg.ProbeEvery / redialsPerInterval))
 	}
 	for {
 		select {
@@ -173,6 +209,8 @@ func (g *generation) awaitEcho(ctx context.Context, token string, echo bool, sta
 			default:
 				return false, faultNoEcho
 			}
+		case <-again:
+			return false, nil
 		case <-given:
 			switch {
 			case echo:

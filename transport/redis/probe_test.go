@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -204,4 +205,122 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 			h.awaitDelivery(t, b, "on b")
 		})
 	}
+}
+
+// An address that leads to several servers is told from a failover without a gap: the
+// probe is sent to one after the other until it comes back.
+func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		servers func(*testing.T) (publishAt *redistest.Server, behind []string)
+		advice  string
+	}{
+		"replicas": {func(t *testing.T) (*redistest.Server, []string) {
+			primary := redistest.Start(t)
+			a, b, c := redistest.StartReplica(t, primary), redistest.StartReplica(t, primary), redistest.StartReplica(t, primary)
+			return primary, []string{a.Addr(), b.Addr(), b.Addr(), c.Addr()}
+		}, "redis+sentinel://"},
+		"nodes of a cluster": {func(t *testing.T) (*redistest.Server, []string) {
+			nodes := redistest.StartCluster(t, 2)
+			return nodes[1], []string{nodes[0].Addr(), nodes[1].Addr()}
+		}, "redis+cluster://"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, behind := c.servers(t)
+			relay := redistest.StartRelay(t, behind[0])
+			relay.SetTargets(behind...)
+			h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *Config) {
+				c.ProbeEvery = 300 * time.Millisecond
+				c.ProbeTimeout = 200 * time.Millisecond
+			})
+			h.awaitGeneration(t, 1)
+			eventually(t, "ten probes came back", func() bool { return probes(h) >= 10 })
+			server.Do("publish", "user-42:activity", "x")
+			h.awaitEvent(t, "42/activity/x")
+			if s := h.conserved(t); s.Generation != 1 {
+				t.Errorf("generation %d, want 1", s.Generation)
+			}
+			h.log.once(t, "WARN redis address leads to several servers", "do=", c.advice)
+			if n := h.log.count("WARN redis subscription lost"); n != 0 {
+				t.Errorf("the subscription was lost %d times", n)
+			}
+		})
+	}
+}
+
+// Where an address leads to several servers and the one that is subscribed to is no longer
+// among them, the probe does not come back.
+func TestServerThatLeavesAnAddressIsLeft(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, a.Addr())
+	relay.SetTargets(a.Addr(), b.Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *Config) {
+		c.ProbeEvery = 300 * time.Millisecond
+		c.ProbeTimeout = 200 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	h.log.await(t, "WARN redis address leads to several servers")
+	left, stays := a, b
+	if len(connections(b)) > 0 && strings.Contains(strings.Join(connections(b), ""), " psub=1 ") {
+		left, stays = b, a
+	}
+	relay.SetTarget(stays.Addr())
+	eventually(t, "it was subscribed to the other server", func() bool {
+		return slices.ContainsFunc(connections(stays), func(c string) bool { return strings.Contains(c, " psub=1 ") })
+	})
+	eventually(t, "the server was left", func() bool { return len(connections(left)) == 0 })
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, stays, "x")
+}
+
+// A balancer may lead each new connection to the server that has not the subscription.
+func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	relay := redistest.StartRelay(t, nodes[0].Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *Config) {
+		c.ProbeEvery = 500 * time.Millisecond
+		c.ProbeTimeout = 200 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	relay.SetTarget(nodes[1].Addr())
+	h.awaitGeneration(t, 2)
+	relay.SetTarget(nodes[0].Addr())
+	before := probes(h)
+	eventually(t, "five probes came back", func() bool { return probes(h) >= before+5 })
+	if g := h.Stats().Generation; g != 2 {
+		t.Errorf("generation %d, want 2", g)
+	}
+	h.log.once(t, "WARN redis address leads to several servers", "redis+cluster://")
+}
+
+// The log's connection stays where it is as well, as long as the address still leads there.
+func TestLogStaysAtOneOfSeveralServers(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	a, b := redistest.StartReplica(t, primary), redistest.StartReplica(t, primary)
+	relay := redistest.StartRelay(t, a.Addr())
+	relay.SetTargets(a.Addr(), b.Addr())
+	said := &logbook{}
+	f := follow(t, parsed(t, relay.URL()), func(c *LogConfig) {
+		c.ProbeEvery = 300 * time.Millisecond
+		c.Log = slog.New(said)
+	})
+	before := relay.Accepted()
+	eventually(t, "twenty connections were made", func() bool { return relay.Accepted() >= before+20 })
+	if g := f.Stats().Generation; g != 1 {
+		t.Errorf("generation %d, want 1", g)
+	}
+	said.once(t, "WARN redis address leads to several servers")
+	stays := a
+	if slices.ContainsFunc(connections(a), func(c string) bool { return strings.Contains(c, " cmd=xread ") }) {
+		stays = b
+	}
+	relay.SetTarget(stays.Addr())
+	f.connected(t, 2)
+	xadd(primary, "user-42:activity", "x")
+	f.want(t, "42:activity x")
 }

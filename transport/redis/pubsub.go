@@ -82,6 +82,9 @@ type PubSub struct {
 	// Owned by Run.
 	left string // the address that the latest generation was at
 
+	// Owned by Run, and by the prober while there is one.
+	servers servers
+
 	started atomic.Bool
 	count   counters
 	probes  histogram.Histogram

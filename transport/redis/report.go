@@ -19,12 +19,13 @@ type reporter struct {
 	log *slog.Logger
 
 	// Guarded by mu.
-	mu     sync.Mutex
-	link   saying
-	probe  saying
-	scan   saying
-	named  map[string]bool // commands of missing rights
-	orders struct {
+	mu      sync.Mutex
+	link    saying
+	probe   saying
+	scan    saying
+	several bool            // severalServers has been said
+	named   map[string]bool // commands of missing rights
+	orders  struct {
 		said     time.Time
 		unspoken uint64 // malformed ones since
 	}
@@ -91,6 +92,22 @@ func (r *reporter) probeFailed(f *fault) {
 	if r.probe.fresh(f, time.Now()) {
 		r.log.Warn("redis probe failed", f.attrs()...)
 	}
+}
+
+// severalServers says, once, that new connections to the address of s lead to different
+// servers, one of which is found.
+func (r *reporter) severalServers(s *Server, found identity) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.several {
+		return
+	}
+	r.several = true
+	advice := "set --redis to the address of the primary, or to redis+sentinel:// with the Sentinels that watch it"
+	if found.mode == "cluster" {
+		advice = "set --redis to redis+cluster://" + s.addr
+	}
+	r.log.Warn("redis address leads to several servers, a failover is noticed only by a probe that does not return", "do", advice)
 }
 
 func (r *reporter) probeSent() {
