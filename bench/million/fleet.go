@@ -72,7 +72,7 @@ func (m *million) startHub(ctx context.Context, redis string, i int) (hub, error
 
 // cpu is what a hub has used, in seconds.
 func (h hub) cpu(ctx context.Context) (float64, error) {
-	samples, err := load.Scrape(ctx, []string{"http://" + h.admin})
+	samples, err := load.Scrape(ctx, []string{"http://" + h.admin}, nil)
 	return samples["process_cpu_seconds_total"], err
 }
 

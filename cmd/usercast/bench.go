@@ -21,11 +21,12 @@ const benchTopic = "bench"
 type benchCmd struct {
 	redisConfig
 
-	URL    []string `sep:"none" default:"http://127.0.0.1:8080/events" placeholder:"URL" help:"Stream; {user} in it is the user, 0 and up. If neither a URL nor a header has {user}, ?user={user} is added, as --auth insecure wants it. Repeatable: streams take them in turn (${default})."`
-	Header []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent with each request, e.g. 'Cookie: session={user}'; repeatable."`
-	From   []string `placeholder:"ADDRESS" help:"Local address to connect from, e.g. 127.0.0.2: one has some 28,000 ports; repeatable, taken in turn."`
-	HTTP2  bool     `name:"http2" env:"USERCAST_HTTP2" help:"Many streams on a connection: cleartext HTTP/2, prior knowledge."`
-	Admin  []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"The hub's admin listener, for its CPU and memory; repeatable: hubs are added up (${default})."`
+	URL      []string `sep:"none" default:"http://127.0.0.1:8080/events" placeholder:"URL" help:"Stream, http:// or https://; {user} in it is the user, 0 and up. If neither a URL nor a header has {user}, ?user={user} is added, as --auth insecure wants it. Repeatable: streams take them in turn (${default})."`
+	Header   []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent with each request, e.g. 'Cookie: session={user}'; repeatable."`
+	From     []string `placeholder:"ADDRESS" help:"Local address to connect from, e.g. 127.0.0.2: one has some 28,000 ports; repeatable, taken in turn."`
+	HTTP2    bool     `name:"http2" env:"USERCAST_HTTP2" help:"Many streams per connection: HTTP/2, with prior knowledge for http:// and negotiated (ALPN) for https://."`
+	Insecure bool     `help:"Accept any certificate. SSL_CERT_FILE in the environment names a PEM file with the authority to trust instead."`
+	Admin    []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"The hub's admin listener, for its CPU and memory; repeatable: hubs are added up (${default})."`
 
 	Streams count  `default:"1000" placeholder:"N" help:"Streams to open (${default})."`
 	Users   count  `default:"0" placeholder:"N" help:"Users they are spread over: stream i is user i mod N's; 0: one stream each (${default})."`

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"usercast/internal/certtest"
 	"usercast/internal/load"
 	"usercast/internal/redistest"
 )
@@ -81,6 +83,52 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A hub with TLS is measured over both versions of HTTP, its certificate verified unless --insecure.
+func TestBenchOverTLS(t *testing.T) {
+	server := redistest.Start(t)
+	h, dir := startTLSHub(t, server, certtest.New(t, "bench"), "--max-clients-per-user", "0")
+	bench := func(t *testing.T, env []string, flags ...string) (code int, r load.Report, stderr string) {
+		t.Helper()
+		p := startProgram(t, env, append([]string{
+			"bench", "--url", h.secure("/events"), "--admin", h.private(""), "--redis", server.URL(), "--streams", "300", "--users", "100",
+			"--ramp", "2000", "--outstanding", "16", "--messages", "200", "--json",
+		}, flags...)...)
+		code = p.wait(t)
+		if err := json.Unmarshal([]byte(p.stdout.String()), &r); err != nil {
+			t.Fatal(err)
+		}
+		return code, r, p.stderr.String()
+	}
+	trusted := []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem")}
+	for name, c := range map[string]struct {
+		env   []string
+		flags []string
+	}{
+		"HTTP/1.1":          {trusted, nil},
+		"HTTP/2":            {trusted, []string{"--http2"}},
+		"HTTP/1.1 insecure": {nil, []string{"--insecure"}},
+		"HTTP/2 insecure":   {nil, []string{"--http2", "--insecure"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before := h.scrape(t)["usercast_deliveries_total"]
+			code, r, stderr := bench(t, c.env, c.flags...)
+			if code != 0 || r.Connect.Opened != 300 || len(r.Loops) != 1 || r.Loops[0].Delivered != 600 || r.Loops[0].Cost.Hub == nil {
+				t.Fatalf("exit code %d, %+v, %s", code, r.Connect, stderr)
+			}
+			if !slices.Equal(r.URLs, []string{h.secure("/events?user={user}")}) {
+				t.Errorf("URLs %q", r.URLs)
+			}
+			h.wantMetrics(t, map[string]float64{"usercast_deliveries_total": before + 600, "usercast_clients": 0})
+		})
+	}
+	t.Run("unknown authority", func(t *testing.T) {
+		code, r, stderr := bench(t, nil)
+		if code != exitFailure || r.Connect.Opened != 0 || !strings.Contains(stderr, "certificate signed by an unknown authority") || !strings.Contains(stderr, "--insecure") {
+			t.Errorf("exit code %d, %+v, %s", code, r.Connect, stderr)
+		}
+	})
 }
 
 func TestBenchOfTheStreamFeed(t *testing.T) {
@@ -189,6 +237,9 @@ func TestBenchBadUsageIsReportedAllAtOnce(t *testing.T) {
 }
 
 func TestBenchLoadsThisMachineOnly(t *testing.T) {
+	if code, _, stderr := runCommand("", "bench", "--url", "https://[fe80::1%25eth0]/events"); code != exitUsage || !strings.Contains(stderr, "--url: fe80::1%eth0 is not this machine") {
+		t.Errorf("an address with a zone: exit code %d, %q", code, stderr)
+	}
 	for flag, value := range map[string]string{
 		"url":   "http://192.0.2.1/events",
 		"admin": "http://192.0.2.1:8081",

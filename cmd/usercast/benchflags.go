@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -42,7 +43,8 @@ func (c *benchCmd) config(ctx context.Context) (cfg load.Config, server *redis.S
 		}
 		c.checkIsOurs(ctx, &k, "admin", u.Hostname())
 	}
-	cfg.Hub = func(ctx context.Context) (load.Samples, error) { return load.Scrape(ctx, c.Admin) }
+	cfg.TLS = &tls.Config{InsecureSkipVerify: c.Insecure}
+	cfg.Hub = func(ctx context.Context) (load.Samples, error) { return load.Scrape(ctx, c.Admin, cfg.TLS) }
 
 	k.atLeast("streams", c.Streams.value, 1)
 	k.atLeast("users", c.Users.value, 0)
@@ -100,10 +102,7 @@ func (c *benchCmd) targets(ctx context.Context, k *checker, cfg *load.Config) {
 		if !k.read("url", err) {
 			continue
 		}
-		host, _, _ := strings.Cut(t.Addr, "%")
-		if addr, err := netip.ParseAddrPort(host); err == nil {
-			c.checkIsOurs(ctx, k, "url", addr.Addr().String())
-		}
+		c.checkIsOurs(ctx, k, "url", netip.MustParseAddrPort(t.Addr).Addr().String()) // ParseTarget made it
 		templated = templated || t.Templated()
 		cfg.Targets = append(cfg.Targets, t)
 	}

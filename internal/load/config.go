@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"net/netip"
 	"time"
 )
@@ -18,8 +19,12 @@ type Config struct {
 	// Streams are opened, Ramp of them a second at most. Stream i is user i mod Users'.
 	Streams, Users int
 	Ramp           float64
-	// HTTP2 puts as many streams on one connection as the hub takes.
+	// HTTP2 puts as many streams on one connection as the hub takes: with prior knowledge, or
+	// over TLS by ALPN.
 	HTTP2 bool
+	// TLS is for targets with TLS; ServerName and NextProtos are set for each of them. nil: the
+	// system's authorities are trusted.
+	TLS *tls.Config
 	// Broadcast sends each message to everybody.
 	Broadcast bool
 

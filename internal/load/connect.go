@@ -2,6 +2,7 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"strings"
@@ -118,8 +119,10 @@ func (r *run) connectHTTP1(ctx context.Context, begin time.Time) {
 // fail is for a stream whose request could not be sent.
 func (r *run) fail(ctx context.Context, i int, err error) {
 	how := howEnded(err)
-	if errors.Is(err, errNoHTTP2) {
-		how = errNoHTTP2.Error()
+	for _, why := range []error{errNoHTTP1, errNoHTTP2, errNoCleartextHTTP2} {
+		if errors.Is(err, why) {
+			how = why.Error()
+		}
 	}
 	r.tally.lock()
 	defer r.tally.unlock()
@@ -138,7 +141,7 @@ func (r *run) ask(ctx context.Context, i int) error {
 	}
 	var request strings.Builder
 	request.WriteString("GET " + expand(target.path, s.user) + " HTTP/1.1\r\nHost: " + target.Host + "\r\n")
-	for _, f := range r.cfg.fields(s.user) {
+	for _, f := range r.cfg.fields(target, s.user) {
 		request.WriteString(f.name + ": " + f.value + "\r\n")
 	}
 	request.WriteString("\r\n")
@@ -146,6 +149,9 @@ func (r *run) ask(ctx context.Context, i int) error {
 	if _, err := conn.Write([]byte(request.String())); err != nil {
 		_ = conn.Close()
 		return err
+	}
+	if target.TLS {
+		return r.tlsReaders.add(conn, s)
 	}
 	return r.readers.add(conn, s)
 }
@@ -175,7 +181,39 @@ func (r *run) dial(ctx context.Context, i int) (Target, net.Conn, error) {
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
+	if target.TLS {
+		secure, err := r.handshake(ctx, target, conn)
+		if err != nil {
+			_ = conn.Close()
+			return target, nil, err
+		}
+		conn = secure
+	}
 	return target, conn, nil
+}
+
+// handshake makes a connection over TLS that carries the run's version of HTTP.
+func (r *run) handshake(ctx context.Context, target Target, conn net.Conn) (net.Conn, error) {
+	cfg := new(tls.Config)
+	if r.cfg.TLS != nil {
+		cfg = r.cfg.TLS.Clone()
+	}
+	cfg.ServerName, cfg.NextProtos = target.name(), []string{"http/1.1"}
+	if r.cfg.HTTP2 {
+		cfg.NextProtos = []string{"h2"}
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Patience)
+	defer cancel()
+	secure := tls.Client(conn, cfg)
+	err := secure.HandshakeContext(ctx)
+	none := err != nil && strings.Contains(err.Error(), "no application protocol") // the text of alert 120, which has no type
+	switch {
+	case r.cfg.HTTP2 && (none || err == nil && secure.ConnectionState().NegotiatedProtocol != "h2"):
+		return nil, errNoHTTP2
+	case none:
+		return nil, errNoHTTP1
+	}
+	return secure, err
 }
 
 // connectHTTP2 opens streams one after the other: only what takes a round trip, a
@@ -207,7 +245,7 @@ func (r *run) connectHTTP2(ctx context.Context, begin time.Time) {
 		}
 		p.taken++
 		r.begin(i)
-		if err := p.conn.open(s, target.Host, expand(target.path, s.user), r.cfg.fields(s.user)); err != nil {
+		if err := p.conn.open(s, target, r.cfg.fields(target, s.user)); err != nil {
 			p.conn = nil
 			r.fail(ctx, i, err)
 		}

@@ -2,6 +2,7 @@ package load
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +16,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// An http2Conn carries many streams over one cleartext connection (RFC 9113, prior
-// knowledge). It is no http2.Transport because that holds a goroutine, a pipe and
+// An http2Conn carries many streams over one connection (RFC 9113): cleartext with prior
+// knowledge, or over TLS. It is no http2.Transport because that holds a goroutine, a pipe and
 // a buffer for every stream.
 type http2Conn struct {
 	tally *tally
@@ -52,7 +53,11 @@ const (
 	writeTimeout = 5 * time.Second
 )
 
-var errNoHTTP2 = errors.New("no HTTP/2 without TLS there")
+var (
+	errNoHTTP1          = errors.New("no HTTP/1.1 there")
+	errNoHTTP2          = errors.New("no HTTP/2 there")
+	errNoCleartextHTTP2 = errors.New("no HTTP/2 without TLS there")
+)
 
 // newHTTP2 sends the preface and waits for the hub's settings.
 func newHTTP2(t *tally, conn net.Conn) (*http2Conn, error) {
@@ -74,7 +79,11 @@ func newHTTP2(t *tally, conn net.Conn) (*http2Conn, error) {
 	}
 	if err != nil {
 		_ = conn.Close()
-		return nil, fmt.Errorf("%w: %w", errNoHTTP2, err)
+		why := errNoCleartextHTTP2
+		if _, secure := conn.(*tls.Conn); secure {
+			why = errNoHTTP2
+		}
+		return nil, fmt.Errorf("%w: %w", why, err)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	go c.read()
@@ -107,7 +116,7 @@ func (c *http2Conn) flush() error {
 }
 
 // open asks for a stream. The hub has taken as many as limit before.
-func (c *http2Conn) open(s *stream, authority, path string, header []field) error {
+func (c *http2Conn) open(s *stream, target Target, header []field) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	id := c.next
@@ -118,9 +127,9 @@ func (c *http2Conn) open(s *stream, authority, path string, header []field) erro
 	c.block.Reset()
 	write := func(name, value string) { _ = c.encoder.WriteField(hpack.HeaderField{Name: name, Value: value}) }
 	write(":method", http.MethodGet)
-	write(":scheme", "http")
-	write(":authority", authority)
-	write(":path", path)
+	write(":scheme", target.scheme())
+	write(":authority", target.Host)
+	write(":path", expand(target.path, s.user))
 	for _, f := range header {
 		write(f.lower, f.value)
 	}

@@ -1,16 +1,20 @@
 package load
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 )
 
 // connReaders reads each HTTP/1.1 stream from a goroutine of its own: the way that
-// works everywhere. A stream waits in a read of one byte and borrows a buffer for
+// works everywhere, and over TLS. A stream waits in a read of one byte and borrows a buffer for
 // the rest, so that an idle one holds none.
 type connReaders struct {
 	tally   *tally
@@ -105,8 +109,19 @@ func howEnded(err error) string {
 		return "no local port is left"
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return "no descriptor is left"
-	case errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
 		return "timeout"
+	case errors.As(err, new(x509.UnknownAuthorityError)):
+		return "certificate signed by an unknown authority"
+	case errors.As(err, new(x509.HostnameError)):
+		return "certificate for another name"
+	case errors.As(err, new(x509.CertificateInvalidError)):
+		return "certificate not valid"
+	case errors.As(err, new(tls.RecordHeaderError)):
+		return "no TLS there"
+	}
+	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
+		return "TLS alert: " + strings.TrimPrefix(op.Err.Error(), "tls: ")
 	}
 	return "connection failed"
 }

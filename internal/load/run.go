@@ -18,11 +18,12 @@ type run struct {
 	now     atomic.Value // the Progress with which a phase began
 
 	// Owned by Run.
-	readers readers
-	conns   []*http2Conn
-	sender  *sender
-	base    Samples // before the first stream; nil: could not be read
-	unread  bool    // it was said that the hub's figures cannot be read
+	readers    readers
+	tlsReaders readers // the epoll reader reads sockets, which TLS does not allow
+	conns      []*http2Conn
+	sender     *sender
+	base       Samples // before the first stream; nil: could not be read
+	unread     bool    // it was said that the hub's figures cannot be read
 }
 
 // Run does what cfg says and reports. It returns an error only when nothing could
@@ -55,8 +56,10 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	} else if r.readers, err = newReader(r.tally); err != nil {
 		return nil, err
 	}
+	r.tlsReaders = newConnReaders(r.tally)
 	defer func() {
 		r.readers.close()
+		r.tlsReaders.close()
 		for _, c := range r.conns {
 			c.close()
 		}

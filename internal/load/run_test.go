@@ -2,8 +2,12 @@ package load
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -20,6 +24,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // of the user as its rule says. It is the Publisher too.
 type crookedHub struct {
 	url  string
+	tls  *tls.Config                                    // of its clients, for an https url
 	rule func(user string, n int, data string) []string // events for the nth message to a user
 
 	mu      sync.Mutex
@@ -37,6 +42,12 @@ func honest(_ string, _ int, data string) []string { return []string{event(data)
 
 func startCrookedHub(t *testing.T, rule func(user string, n int, data string) []string) *crookedHub {
 	t.Helper()
+	return startCrookedHubOver(t, "http", rule)
+}
+
+// startCrookedHubOver takes a scheme: http, or https with a certificate that only h.tls trusts.
+func startCrookedHubOver(t *testing.T, scheme string, rule func(user string, n int, data string) []string) *crookedHub {
+	t.Helper()
 	h := &crookedHub{
 		rule: rule, streams: make(map[chan string]string), count: make(map[string]int),
 		answers: make(chan int64, 1e6), broken: make(chan struct{}),
@@ -45,7 +56,15 @@ func startCrookedHub(t *testing.T, rule func(user string, n int, data string) []
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
 	server.Config.Protocols.SetUnencryptedHTTP2(true)
-	server.Start()
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // failed handshakes
+	if scheme == "https" {
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		h.tls = &tls.Config{RootCAs: x509.NewCertPool()}
+		h.tls.RootCAs.AddCert(server.Certificate())
+	} else {
+		server.Start()
+	}
 	h.url = server.URL
 	h.kill = sync.OnceFunc(func() {
 		server.CloseClientConnections()
@@ -120,8 +139,8 @@ func (h *crookedHub) config(t *testing.T) Config {
 	return Config{
 		Targets: []Target{target}, Streams: 20, Users: 10, Ramp: 1e6,
 		Outstanding: 8, Messages: 100, Duration: 20 * time.Second, Size: 200,
-		Patience: 300 * time.Millisecond,
-		Dial:     func(context.Context) (Publisher, error) { return h, nil },
+		Patience: 300 * time.Millisecond, TLS: h.tls,
+		Dial: func(context.Context) (Publisher, error) { return h, nil },
 	}
 }
 
@@ -144,27 +163,32 @@ var ways = map[string]func(*Config){
 	"large payloads HTTP/2": func(c *Config) { c.Size, c.HTTP2 = 300<<10, true },
 }
 
+// transports are the suffixes of test names by scheme.
+var transports = map[string]string{"http": "", "https": " over TLS"}
+
 func TestHonestHubHasNoFaults(t *testing.T) {
-	for name, way := range ways {
-		t.Run(name, func(t *testing.T) {
-			if testing.Short() && strings.HasPrefix(name, "large") {
-				t.Skip("moves 60 MB")
-			}
-			cfg := startCrookedHub(t, honest).config(t)
-			way(&cfg)
-			fan := int64(2)
-			if cfg.Broadcast {
-				fan = 20
-			}
-			r := mustRun(t, cfg)
-			if len(r.Faults) > 0 || len(r.Loops) != 1 {
-				t.Fatalf("%d loops, faults %q", len(r.Loops), r.Faults)
-			}
-			l := r.Loops[0]
-			if l.Messages != 100 || l.Unconfirmed != 0 || l.Expected != 100*fan || l.Delivered != 100*fan || l.Latency.Count != 100*fan || l.LastStream.Count != 100 {
-				t.Errorf("%+v", l)
-			}
-		})
+	for scheme, suffix := range transports {
+		for name, way := range ways {
+			t.Run(name+suffix, func(t *testing.T) {
+				if testing.Short() && strings.HasPrefix(name, "large") {
+					t.Skip("moves 60 MB")
+				}
+				cfg := startCrookedHubOver(t, scheme, honest).config(t)
+				way(&cfg)
+				fan := int64(2)
+				if cfg.Broadcast {
+					fan = 20
+				}
+				r := mustRun(t, cfg)
+				if len(r.Faults) > 0 || len(r.Loops) != 1 {
+					t.Fatalf("%d loops, faults %q", len(r.Loops), r.Faults)
+				}
+				l := r.Loops[0]
+				if l.Messages != 100 || l.Unconfirmed != 0 || l.Expected != 100*fan || l.Delivered != 100*fan || l.Latency.Count != 100*fan || l.LastStream.Count != 100 {
+					t.Errorf("%+v", l)
+				}
+			})
+		}
 	}
 }
 
@@ -226,29 +250,90 @@ func TestCrookedHubIsFoundOut(t *testing.T) {
 }
 
 func TestStreamsThatEndAreReportedNotAwaited(t *testing.T) {
-	for way, set := range map[string]func(*Config){"HTTP/1.1": ways["HTTP/1.1"], "HTTP/1.1 portable": ways["HTTP/1.1 portable"], "HTTP/2": ways["HTTP/2"]} {
-		t.Run(way, func(t *testing.T) {
-			var h *crookedHub
-			published := 0
-			h = startCrookedHub(t, func(user string, n int, data string) []string {
-				if published++; published == 50 {
-					go h.kill()
+	for scheme, suffix := range transports {
+		for way, set := range map[string]func(*Config){"HTTP/1.1": ways["HTTP/1.1"], "HTTP/1.1 portable": ways["HTTP/1.1 portable"], "HTTP/2": ways["HTTP/2"]} {
+			t.Run(way+suffix, func(t *testing.T) {
+				var h *crookedHub
+				published := 0
+				h = startCrookedHubOver(t, scheme, func(user string, n int, data string) []string {
+					if published++; published == 50 {
+						go h.kill()
+					}
+					if published >= 50 {
+						return nil
+					}
+					return []string{event(data)}
+				})
+				cfg := h.config(t)
+				set(&cfg)
+				cfg.Messages, cfg.Patience = 0, 10*time.Second
+				begin := time.Now()
+				r := mustRun(t, cfg)
+				if took := time.Since(begin); took > 8*time.Second {
+					t.Errorf("it took %v", took)
 				}
-				if published >= 50 {
-					return nil
+				if total(r.Checks.Ended) != 20 || len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], "20 streams ended before the run did") {
+					t.Errorf("ended %v, faults %q", r.Checks.Ended, r.Faults)
 				}
-				return []string{event(data)}
 			})
-			cfg := h.config(t)
-			set(&cfg)
-			cfg.Messages, cfg.Patience = 0, 10*time.Second
-			begin := time.Now()
-			r := mustRun(t, cfg)
-			if took := time.Since(begin); took > 8*time.Second {
-				t.Errorf("it took %v", took)
+		}
+	}
+}
+
+// A connection over TLS that cannot be used says why, and no stream is opened over it.
+func TestTLSFailuresAreNamed(t *testing.T) {
+	plain := startCrookedHub(t, honest)
+	plain.url = strings.Replace(plain.url, "http://", "https://", 1)
+	secure := startCrookedHubOver(t, "https", honest)
+	onlyHTTP1 := httptest.NewUnstartedServer(http.NotFoundHandler())
+	onlyHTTP1.Config.ErrorLog = log.New(io.Discard, "", 0)
+	onlyHTTP1.StartTLS()
+	defer onlyHTTP1.Close()
+	noHTTP, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: onlyHTTP1.TLS.Certificates, NextProtos: []string{"acme-tls/1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer noHTTP.Close()
+	go func() {
+		for {
+			conn, err := noHTTP.Accept()
+			if err != nil {
+				return
 			}
-			if total(r.Checks.Ended) != 20 || len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], "20 streams ended before the run did") {
-				t.Errorf("ended %v, faults %q", r.Checks.Ended, r.Faults)
+			_ = conn.(*tls.Conn).Handshake()
+			conn.Close()
+		}
+	}()
+	for name, c := range map[string]struct {
+		hub  *crookedHub
+		set  func(*Config)
+		want string
+	}{
+		"unknown authority": {secure, func(c *Config) { c.TLS = nil }, "certificate signed by an unknown authority"},
+		"not verified":      {secure, func(c *Config) { c.TLS = &tls.Config{InsecureSkipVerify: true} }, ""},
+		"another name": {secure, func(c *Config) {
+			c.Targets[0].Host = strings.Replace(c.Targets[0].Host, "127.0.0.1", "hub.example", 1)
+		}, "certificate for another name"},
+		"example.com is in it": {secure, func(c *Config) {
+			c.Targets[0].Host = strings.Replace(c.Targets[0].Host, "127.0.0.1", "example.com", 1)
+		}, ""},
+		"no TLS": {plain, func(*Config) {}, "no TLS there"},
+		"no HTTP/2": {secure, func(c *Config) {
+			c.TLS, c.HTTP2 = &tls.Config{InsecureSkipVerify: true}, true
+			c.Targets[0].Addr = onlyHTTP1.Listener.Addr().String()
+		}, "no HTTP/2 there"},
+		"no HTTP/1.1": {secure, func(c *Config) {
+			c.TLS = &tls.Config{InsecureSkipVerify: true}
+			c.Targets[0].Addr = noHTTP.Addr().String()
+		}, "no HTTP/1.1 there"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := c.hub.config(t)
+			c.hub.broken, c.hub.once = make(chan struct{}), sync.Once{}
+			c.set(&cfg)
+			r := mustRun(t, cfg)
+			if c.want == "" && r.Connect.Opened != 20 || c.want != "" && r.Connect.FailedBy[c.want] != 20 {
+				t.Errorf("%d opened, failed by %v, want %q", r.Connect.Opened, r.Connect.FailedBy, c.want)
 			}
 		})
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,30 +18,29 @@ import (
 // with a reason are there by name{reason="…"} too.
 type Samples map[string]float64
 
-// scraper asks hubs themselves: no proxy, and no redirect to elsewhere.
-var scraper = &http.Client{
-	Transport:     &http.Transport{DisableKeepAlives: true},
-	Timeout:       5 * time.Second,
-	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-}
-
-// Scrape reads the /metrics of the admin listeners at these URLs and adds them up.
-func Scrape(ctx context.Context, urls []string) (Samples, error) {
+// Scrape reads the /metrics of the admin listeners at these URLs and adds them up. secure is for
+// https URLs; nil: the system's authorities are trusted. It uses no proxy and follows no redirect.
+func Scrape(ctx context.Context, urls []string, secure *tls.Config) (Samples, error) {
+	client := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
+		Timeout:       5 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
 	s := make(Samples)
 	for _, u := range urls {
-		if err := s.scrape(ctx, strings.TrimSuffix(u, "/")+"/metrics"); err != nil {
+		if err := s.scrape(ctx, client, strings.TrimSuffix(u, "/")+"/metrics"); err != nil {
 			return nil, err
 		}
 	}
 	return s, nil
 }
 
-func (s Samples) scrape(ctx context.Context, metrics string) error {
+func (s Samples) scrape(ctx context.Context, client *http.Client, metrics string) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, metrics, nil)
 	if err != nil {
 		return err
 	}
-	answer, err := scraper.Do(r)
+	answer, err := client.Do(r)
 	if err != nil {
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err

@@ -1,7 +1,9 @@
 package load
 
 import (
+	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -20,26 +22,40 @@ const UserMark = "{user}"
 
 // A Target is where streams are opened.
 type Target struct {
-	Host string // host:port, as in the URL
-	Addr string // the same as an address, resolved once
-	path string // with the query; UserMark in it
+	Host string // host[:port], as in the URL
+	Addr string // host:port as an address, resolved once
+	TLS  bool   // https
+
+	path          string // with the query; UserMark in it
+	authorization string // of the URL's user and password; "": none
 }
 
-// ParseTarget reads an http:// URL that may hold UserMark in path and query, and
-// resolves its host.
+// ParseTarget reads an http:// or https:// URL that may hold UserMark in path and query, and
+// resolves its host. A user and password in the URL become an Authorization header.
 func ParseTarget(ctx context.Context, rawURL string) (Target, error) {
-	u, err := url.Parse(strings.ReplaceAll(rawURL, UserMark, "_user_"))
-	if err != nil || u.Scheme != "http" || u.Host == "" || u.User != nil || u.Opaque != "" || strings.ContainsAny(rawURL, " #") {
-		return Target{}, fmt.Errorf("%q is not a URL such as http://127.0.0.1:8080/events?user=%s", rawURL, UserMark)
+	const user = "_user_" // url.Parse does not accept braces in a host, which has an error of its own
+	u, err := url.Parse(strings.ReplaceAll(rawURL, UserMark, user))
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "", strings.Contains(rawURL, " "), !validPort(u.Port()):
+		// Not quoted: it may hold a password.
+		return Target{}, fmt.Errorf("is not a URL such as http://127.0.0.1:8080/events?user=%s", UserMark)
+	case strings.Contains(u.Host, user), strings.Contains(u.User.String(), user):
+		return Target{}, fmt.Errorf("%s can stand in path and query only", UserMark)
+	case strings.Contains(rawURL, "#"):
+		return Target{}, errors.New("has a fragment, which is never sent")
 	}
-	if strings.Contains(u.Host, "_user_") {
-		return Target{}, fmt.Errorf("%q: %s can stand in path and query only", rawURL, UserMark)
+	t := Target{Host: u.Host, TLS: u.Scheme == "https", path: "/"}
+	if host, _, zoned := strings.Cut(u.Hostname(), "%"); zoned { // RFC 6874, section 4: a zone is not sent
+		t.Host = "[" + host + "]"
+		if u.Port() != "" {
+			t.Host += ":" + u.Port()
+		}
 	}
-	port := u.Port()
-	if port == "" {
-		port = "80"
+	if u.User != nil {
+		password, _ := u.User.Password()
+		t.authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password))
 	}
-	t := Target{Host: u.Host, path: "/"}
+	port := cmp.Or(u.Port(), map[bool]string{false: "80", true: "443"}[t.TLS])
 	_, rest, _ := strings.Cut(rawURL, "://")
 	if i := strings.IndexAny(rest, "/?"); i >= 0 {
 		t.path = rest[i:]
@@ -68,7 +84,23 @@ func (t Target) WithUser() Target {
 	return t
 }
 
-func (t Target) String() string { return "http://" + t.Host + t.path }
+func (t Target) String() string { return t.scheme() + "://" + t.Host + t.path }
+
+func (t Target) scheme() string {
+	if t.TLS {
+		return "https"
+	}
+	return "http"
+}
+
+// name is the host for which the certificate must be.
+func (t Target) name() string { return (&url.URL{Host: t.Host}).Hostname() }
+
+// validPort accepts an empty port, which means that of the scheme.
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return s == "" || err == nil && n > 0
+}
 
 // CheckLocal is an error unless all addresses of host are this machine's loopback.
 func CheckLocal(ctx context.Context, host string) error {
@@ -128,9 +160,12 @@ func ParseHeader(line string) (Header, error) {
 // A field is a header for one stream.
 type field struct{ name, lower, value string }
 
-// fields are the headers of a user's stream, as a browser would send them.
-func (c *Config) fields(user int) []field {
+// fields are the headers of a user's stream at a target, as a browser would send them.
+func (c *Config) fields(t Target, user int) []field {
 	list := []field{{"Accept", "accept", "text/event-stream"}, {"Cache-Control", "cache-control", "no-cache"}}
+	if t.authorization != "" {
+		list = append(list, field{"Authorization", "authorization", t.authorization})
+	}
 	for _, h := range c.Headers {
 		list = append(list, field{h.Name, strings.ToLower(h.Name), expand(h.Value, user)})
 	}

@@ -1,6 +1,9 @@
 package load
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestTargets(t *testing.T) {
 	for url, want := range map[string]Target{
@@ -8,15 +11,26 @@ func TestTargets(t *testing.T) {
 		"http://127.0.0.1/u/{user}/events":         {Host: "127.0.0.1", Addr: "127.0.0.1:80", path: "/u/{user}/events"},
 		"http://[::1]:81":                          {Host: "[::1]:81", Addr: "[::1]:81", path: "/"},
 		"http://[::1]:81?a=b":                      {Host: "[::1]:81", Addr: "[::1]:81", path: "/?a=b"},
+		"http://[fe80::1%25eth0]/":                 {Host: "[fe80::1]", Addr: "[fe80::1%eth0]:80", path: "/"},
+		"https://127.0.0.1/e?a=b":                  {Host: "127.0.0.1", Addr: "127.0.0.1:443", TLS: true, path: "/e?a=b"},
+		"HTTPS://[::1]:8443":                       {Host: "[::1]:8443", Addr: "[::1]:8443", TLS: true, path: "/"},
+		"http://ann:p%40ss@127.0.0.1/":             {Host: "127.0.0.1", Addr: "127.0.0.1:80", path: "/", authorization: "Basic YW5uOnBAc3M="},
 	} {
 		if got, err := ParseTarget(t.Context(), url); err != nil || got != want {
 			t.Errorf("%s: %+v, %v", url, got, err)
 		}
 	}
-	for _, bad := range []string{"", "127.0.0.1:8080", "https://127.0.0.1/", "http://", "http://{user}/", "http://a:b@127.0.0.1/", "http://127.0.0.1/a b", "http://127.0.0.1/#x"} {
-		if got, err := ParseTarget(t.Context(), bad); err == nil {
-			t.Errorf("%q is taken for %+v", bad, got)
+	for bad, says := range map[string]string{
+		"": "is not a URL", "127.0.0.1:8080": "is not a URL", "http://": "is not a URL", "http://127.0.0.1/a b": "is not a URL",
+		"http://{user}/": "can stand in path and query only", "http://{user}:x@127.0.0.1/": "can stand in path and query only",
+		"http://127.0.0.1/#x": "has a fragment, which is never sent", "wss://127.0.0.1/": "is not a URL", "http://127.0.0.1:99999/": "is not a URL",
+	} {
+		if got, err := ParseTarget(t.Context(), bad); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %+v, %v, want %q", bad, got, err, says)
 		}
+	}
+	if got := (Target{Host: "a:1", TLS: true, path: "/e", authorization: "Basic x"}).String(); got != "https://a:1/e" {
+		t.Errorf("a target reads %s", got)
 	}
 	for have, want := range map[string]string{"/e": "/e?user={user}", "/e?a=b": "/e?a=b&user={user}"} {
 		if got := (Target{path: have}).WithUser(); got.path != want || !got.Templated() {

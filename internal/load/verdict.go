@@ -106,8 +106,13 @@ var advices = map[string]string{
 	"busy: clients":         "the hub is full: raise its --max-clients or its descriptor limit",
 	"connection refused":    "is a hub listening there?",
 	"no local port is left": "give --from 127.0.0.1 --from 127.0.0.2, or --http2",
+	"no TLS there":          "use http://",
 	"status 401":            "give what log-in needs as --header, with {user} in it",
 	"status 404":            "is the --url that of the stream?",
+
+	"certificate signed by an unknown authority": "trust it with SSL_CERT_FILE=<its PEM file> in the environment, or use --insecure",
+	"certificate for another name":               "use the name of the certificate in --url, or --insecure",
+	errNoCleartextHTTP2.Error():                  "use https://, or leave out --http2",
 }
 
 // ByReason is a count by reason in words: "3 connection refused, 1 timeout".
