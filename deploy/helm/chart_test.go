@@ -229,7 +229,7 @@ const everything = `
 image: {repository: registry.example/usercast, tag: v1.2.3, pullSecrets: [registry]}
 replicas: 3
 feed: stream
-redis: {urls: ["rediss://redis:6379/0"], existingSecret: redis-password}
+redis: {urls: ["rediss://redis:6379/0"], existingSecret: redis-password, tls: {existingSecret: redis-ca}}
 auth: {mode: jwt, jwt: {existingSecret: token-keys, secretKeys: [current, previous], issuer: "https://login.example"}}
 allowOrigins: ["https://a.example", "https://b.example:8443"]
 logLevel: warn
@@ -256,6 +256,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	for name, want := range map[string]string{
 		"USERCAST_JWT_SECRET_FILE":     "/run/usercast/jwt/current,/run/usercast/jwt/previous",
 		"USERCAST_REDIS_PASSWORD_FILE": "/run/usercast/redis/password",
+		"USERCAST_REDIS_TLS_CA":        "/run/usercast/redis-tls/ca.crt",
 		"USERCAST_ADMIN_TOKEN_FILE":    "/run/usercast/admin/token",
 		"USERCAST_TLS_CERT":            "/run/usercast/tls/tls.crt",
 		"USERCAST_TLS_KEY":             "/run/usercast/tls/tls.key",
@@ -358,12 +359,16 @@ func TestWhatDoesNotFitTogetherIsRefused(t *testing.T) {
 		"settings: {drain: 1m}":                                   "settings has drain, for which there is a value",
 		"settings: {allow-origin: x}":                             "settings has allow-origin",
 		"extraEnv: [{name: USERCAST_DRAIN, value: 1m}]":           "extraEnv has USERCAST_DRAIN, which is set already",
-		"ingress: {enabled: true}":                                "ingress.host is empty",
-		"drainSecond: 5":                                          "drainSecond",
-		"image: {repo: x}":                                        "repo",
-		"replicas: many":                                          "replicas",
-		"logLevel: loud":                                          "logLevel",
-		"allowOrigins: ['https://*.example']":                     "/allowOrigins/0",
+		"extraEnv: [{name: A, value: 1}]":                         "/extraEnv/0/value",
+		"extraVolumes: [{name: settings}]":                        "extraVolumes has settings, which the chart has itself",
+		"extraVolumeMounts: [{mountPath: /a}]":                    "/extraVolumeMounts/0",
+		"extraEnv: [{name: USERCAST_REDIS_TLS_CA, value: /a}]\nredis: {tls: {existingSecret: a}}": "extraEnv has USERCAST_REDIS_TLS_CA, which is set already",
+		"ingress: {enabled: true}":            "ingress.host is empty",
+		"drainSecond: 5":                      "drainSecond",
+		"image: {repo: x}":                    "repo",
+		"replicas: many":                      "replicas",
+		"logLevel: loud":                      "logLevel",
+		"allowOrigins: ['https://*.example']": "/allowOrigins/0",
 	} {
 		merged, err := merge(least, values)
 		if err != nil {

@@ -57,6 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (eq .auth.mode "forward") (not .auth.forward.url) }}{{ fail "auth.forward.url is empty: say where the app is asked" }}{{ end }}
 {{- if and (eq .auth.mode "header") (not .auth.trustedProxies) }}{{ fail "auth.trustedProxies is empty: auth.mode header believes a proxy: say which" }}{{ end }}
 {{- if and (eq .auth.mode "insecure") (not .auth.insecureAnywhere) }}{{ fail "auth.mode insecure lets everybody who reaches the service read any user's messages: choose another, or set auth.insecureAnywhere" }}{{ end }}
+{{- range .extraVolumes }}{{ if has .name (list "settings" "redis" "redis-tls" "tls" "admin" "jwt") }}{{ fail (printf "extraVolumes has %s, which the chart has itself: choose another name" .name) }}{{ end }}{{ end }}
 {{- if and .ingress.enabled (not .ingress.host) }}{{ fail "ingress.host is empty: it is the app's, so that its cookies come along" }}{{ end }}
 {{- end }}
 {{- end }}
@@ -79,6 +80,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $v.ingress.enabled }}{{ $_ := set $env "USERCAST_PATH" $v.ingress.path }}{{ end }}
 {{- if eq $v.feed "stream" }}{{ $_ := set $env "USERCAST_STREAM_KEY" $v.streamKey }}{{ end }}
 {{- if $v.redis.existingSecret }}{{ $_ := set $env "USERCAST_REDIS_PASSWORD_FILE" (printf "/run/usercast/redis/%s" $v.redis.passwordKey) }}{{ end }}
+{{- if $v.redis.tls.existingSecret }}{{ $_ := set $env "USERCAST_REDIS_TLS_CA" (printf "/run/usercast/redis-tls/%s" $v.redis.tls.caKey) }}{{ end }}
 {{- if $v.tls.existingSecret }}{{ $_ := set $env "USERCAST_TLS_CERT" "/run/usercast/tls/tls.crt" }}{{ $_ := set $env "USERCAST_TLS_KEY" "/run/usercast/tls/tls.key" }}{{ end }}
 {{- if $v.admin.existingSecret }}{{ $_ := set $env "USERCAST_ADMIN_TOKEN_FILE" (printf "/run/usercast/admin/%s" $v.admin.tokenKey) }}{{ end }}
 {{- with $v.auth }}
@@ -100,7 +102,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- range $flag, $value := $v.settings }}
 {{- $name := printf "USERCAST_%s" ($flag | upper | replace "-" "_") }}
 {{- if has $name $own }}{{ fail (printf "settings has %s, for which there is a value of its own: both would contradict each other" $flag) }}{{ end }}
-{{- $_ := set $env $name (toString $value) }}
+{{- /* Every number in YAML is a float here; toString would turn 1000000 into 1e+06. */}}
+{{- $_ := set $env $name (kindIs "string" $value | ternary $value (toJson $value)) }}
 {{- end }}
 {{- range $v.extraEnv }}
 {{- if or (has .name $own) (hasKey $env .name) }}{{ fail (printf "extraEnv has %s, which is set already" .name) }}{{ end }}
@@ -115,6 +118,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "usercast.secrets" -}}
 {{- $all := dict }}
 {{- with .Values.redis.existingSecret }}{{ $_ := set $all "redis" . }}{{ end }}
+{{- with .Values.redis.tls.existingSecret }}{{ $_ := set $all "redis-tls" . }}{{ end }}
 {{- with .Values.tls.existingSecret }}{{ $_ := set $all "tls" . }}{{ end }}
 {{- with .Values.admin.existingSecret }}{{ $_ := set $all "admin" . }}{{ end }}
 {{- if eq .Values.auth.mode "jwt" }}{{ with .Values.auth.jwt.existingSecret }}{{ $_ := set $all "jwt" . }}{{ end }}{{ end }}
