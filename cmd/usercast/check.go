@@ -48,7 +48,7 @@ func (c *checkCmd) Run(ctx context.Context, kctx *kong.Context, args commandLine
 		c.inspection(server).Run(ctx, r.part("redis "+server.Name()))
 	}
 	if c.asksOthers() {
-		c.strangers(ctx, r.part("log-in"))
+		c.strangers(ctx, target, r.part("log-in"))
 	}
 	if target == nil {
 		r.part("url").Note("url-absent", "--url https://app.example/events", "the way through the proxy was not looked at")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -32,20 +33,43 @@ func (c *checkCmd) ask(ctx context.Context, r *http.Request) (auth.Identity, err
 	return door.authenticate(r.WithContext(ctx))
 }
 
-// strangers asks for somebody who is not logged in.
-func (c *checkCmd) strangers(ctx context.Context, tell advice.Tell) {
+// asBrowser is a browser's request for target as the hub gets it: with https, either over TLS or
+// from a trusted proxy that says so in X-Forwarded-Proto. The address is this machine's.
+func asBrowser(target *url.URL, header http.Header) *http.Request {
+	r := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header, RemoteAddr: "127.0.0.1:1"}
+	if target.Scheme == "https" {
+		r.TLS = new(tls.ConnectionState)
+	}
+	return r
+}
+
+// strangers asks for somebody who is not logged in. target is --url, or nil.
+func (c *checkCmd) strangers(ctx context.Context, target *url.URL, tell advice.Tell) {
 	if c.Auth == authJWT {
 		c.strangeToken(ctx, tell)
 		return
 	}
 	where := (&url.URL{Scheme: c.forwardURL.Scheme, Host: c.forwardURL.Host, Path: c.forwardURL.Path}).String()
-	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: c.Path}, Host: c.forwardURL.Host, Header: http.Header{}}
-	who, err := c.ask(ctx, r)
+	redirected := "let the app answer 401 to this request, which asks for JSON"
+	if target == nil {
+		redirected += "; if it only forces HTTPS, run check with --url https://…"
+		target = &url.URL{Scheme: "http", Host: c.forwardURL.Host, Path: c.Path}
+	}
+	who, err := c.ask(ctx, asBrowser(target, http.Header{}))
+	if target.Scheme == "https" && c.TLSCert == "" && len(c.proxies) == 0 && !errors.Is(err, auth.ErrRedirected) {
+		// The hub gets this request in cleartext, from a proxy that it does not trust.
+		inClear := *target
+		inClear.Scheme = "http"
+		if _, err := c.ask(ctx, asBrowser(&inClear, http.Header{})); errors.Is(err, auth.ErrRedirected) {
+			tell.Warn("login-proto", "--trusted-proxy <address of the proxy>", "%s redirects to https:// because this hub tells it that browsers use http://", where)
+			return
+		}
+	}
 	switch {
 	case err == nil:
 		tell.Fail("login-everybody", "let the app answer 401 to whoever is not logged in", "%s says that a request without any cookie is user %q: everybody would read this user's messages", where, who.User)
 	case errors.Is(err, auth.ErrRedirected):
-		tell.Warn("login-redirect", "let the app answer 401 to this request, which asks for JSON", "%s answers with a redirect to whoever is not logged in: it counts as 401, and as a mistake; an app that forces HTTPS does so to everybody", where)
+		tell.Warn("login-redirect", redirected, "%s answers with a redirect to whoever is not logged in: it counts as 401, and as a mistake; an app that forces HTTPS does so to everybody", where)
 	case errors.Is(err, auth.ErrUnauthorized), errors.Is(err, auth.ErrForbidden):
 		tell.OK("login-app", "%s answers, and says no to who is not logged in", where)
 	default:
@@ -79,7 +103,7 @@ func (c *checkCmd) whose(ctx context.Context, target *url.URL, header http.Heade
 	default:
 		return who, "without --auth nobody knows whose stream this is"
 	}
-	who, err := c.ask(ctx, &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header})
+	who, err := c.ask(ctx, asBrowser(target, header))
 	if err == nil {
 		err = auth.CheckUser(who.User, c.BroadcastUser)
 	}

@@ -6,9 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
+	"usercast/internal/certtest"
 	"usercast/internal/redistest"
 )
 
@@ -36,6 +40,78 @@ func TestCheckAsksForAStranger(t *testing.T) {
 		server.Close()
 		if !strings.Contains(stdout, "\nlog-in\n  "+strings.ReplaceAll(c.want, "URL", server.URL)) {
 			t.Errorf("want %q in\n%s", c.want, stdout)
+		}
+	}
+}
+
+// forcesHTTPS is an app that redirects what did not come over https, and knows one session. asked
+// receives the X-Forwarded-* of each request.
+func forcesHTTPS(t *testing.T) (app *httptest.Server, asked func() []string) {
+	t.Helper()
+	var mu sync.Mutex
+	var all []string
+	app = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		all = append(all, fmt.Sprint(r.Header.Get("X-Forwarded-Proto"), " ", r.Header.Get("X-Forwarded-Host"), " ", r.Header.Get("X-Forwarded-For")))
+		mu.Unlock()
+		switch {
+		case r.Header.Get("X-Forwarded-Proto") != "https":
+			http.Redirect(w, r, "https://"+r.Header.Get("X-Forwarded-Host")+r.URL.Path, http.StatusMovedPermanently)
+		case r.Header.Get("Cookie") != "session=42":
+			w.WriteHeader(http.StatusUnauthorized)
+		default:
+			w.Header().Set("X-User-ID", "42")
+		}
+	}))
+	t.Cleanup(app.Close)
+	return app, func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return slices.Clone(all)
+	}
+}
+
+// The app is asked as the hub asks for a browser at --url: scheme, host and address included.
+func TestCheckAsksTheAppForTheURL(t *testing.T) {
+	server := redistest.Start(t)
+	app, asked := forcesHTTPS(t)
+	flags := []string{"--auth", "forward", "--forward-url", app.URL + "/session", "--ping-interval", "50ms"}
+	h, dir := startTLSHub(t, server, certtest.New(t, "check"), flags...)
+	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "100ms",
+		"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"), "--url", h.secure("/events"))
+	p := startProgram(t, []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "USERCAST_HEADER=Cookie: session=42"}, append([]string{"check"}, flags...)...)
+	code, stdout := p.wait(t), p.stdout.String()
+	for _, want := range []string{"  ok    " + app.URL + "/session answers, and says no", "3 events, published", "pings came through"} {
+		if code != 0 || !strings.Contains(stdout, want) {
+			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
+		}
+	}
+	if strings.Contains(stdout, "redirect") {
+		t.Errorf("a false warning:\n%s", stdout)
+	}
+	for _, got := range asked() {
+		if want := "https " + h.PublicAddr() + " 127.0.0.1"; got != want {
+			t.Errorf("the app was asked for %q, want %q", got, want)
+		}
+	}
+}
+
+// Behind a proxy that ends TLS, the hub passes on what that proxy says, if it trusts it.
+func TestCheckKnowsWhatTheHubTellsTheApp(t *testing.T) {
+	app, _ := forcesHTTPS(t)
+	flags := anywhere("redis://127.0.0.1:1", "--auth", "forward", "--forward-url", app.URL+"/session")
+	for name, c := range map[string]struct {
+		flags []string
+		want  string
+	}{
+		"a trusted proxy":  {[]string{"--url", "https://127.0.0.1:1/events", "--trusted-proxy", "127.0.0.1"}, "  ok    " + app.URL + "/session answers, and says no"},
+		"no trusted proxy": {[]string{"--url", "https://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects to https:// because this hub tells it that browsers use http://\n        → --trusted-proxy <address of the proxy>"},
+		"cleartext":        {[]string{"--url", "http://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session answers with a redirect"},
+		"no URL":           {nil, "run check with --url https://"},
+	} {
+		stdout, _, _ := runCheck(t, slices.Concat(flags, c.flags)...)
+		if !strings.Contains(stdout, c.want) {
+			t.Errorf("%s: no %q in\n%s", name, c.want, stdout)
 		}
 	}
 }
