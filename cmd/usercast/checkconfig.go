@@ -68,7 +68,7 @@ func unknownVariables(tell advice.Tell, kctx *kong.Context) {
 	}
 	slices.Sort(unknown)
 	for _, name := range unknown {
-		tell.Warn("config-variable", "correct its name, or remove it; usercast serve --help has all", "%s in the environment is no flag, and does nothing", name)
+		tell.Warn("config-variable", "correct its name, or remove it; "+invocation()+" serve --help has all", "%s in the environment is no flag, and does nothing", name)
 	}
 }
 

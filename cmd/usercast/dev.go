@@ -67,7 +67,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 		return err
 	}
 	const topic, payload = "activity", `{"kind":"comment","id":7}`
-	publish := []string{"usercast", "publish", "--redis", "redis://" + store.Addr()}
+	publish := []string{invocation(), "publish", "--redis", "redis://" + store.Addr()}
 	if c.ChannelPrefix != defaultPrefix {
 		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
 	}
@@ -79,14 +79,20 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
   console  http://%s/
   metrics  http://%[5]s/metrics
 `, c.scheme(), app.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), app.AdminAddr())
+	if port != redisPort {
+		fmt.Fprintf(stdout, "  note     another program uses port %d; publish to port %d, as in the lines above\n", redisPort, port)
+	}
 	return app.Run(ctx)
 }
+
+// redisPort is Redis's own.
+const redisPort = 6379
 
 // startEmbeddedRedis listens on Redis's own port or the next one that is free.
 // miniredis is made for tests: it is right for one developer, and for no more.
 func startEmbeddedRedis() (store *miniredis.Miniredis, port int, err error) {
-	const first, tries = 6379, 100
-	for port = first; port < first+tries; port++ {
+	const tries = 100
+	for port = redisPort; port < redisPort+tries; port++ {
 		store = miniredis.NewMiniRedis()
 		err = store.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {

@@ -52,7 +52,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		kong.Exit(func(code int) { exited = code }),
 		kong.BindTo(stdin, (*io.Reader)(nil)),
 		kong.BindTo(stdout, (*io.Writer)(nil)),
-		kong.Bind(commandLine(args)),
+		kong.Bind(commandLine(args), errorOutput{stderr}),
 	)
 	if exited >= 0 { // --help
 		return exited
@@ -75,6 +75,9 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	return report(stderr, command.Run())
 }
+
+// errorOutput is standard error, for commands that have more to say there than an error.
+type errorOutput struct{ io.Writer }
 
 // parse reads the command line, the environment, and the file that --env-file names.
 func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context, error) {

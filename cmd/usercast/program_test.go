@@ -375,8 +375,9 @@ func TestPublish(t *testing.T) {
 			other.want(t, test.data)
 		}
 	}
-	if code, stdout, _ := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, heard by 0 subscribers\n" {
-		t.Errorf("another prefix: exit code %d, %q", code, stdout)
+	hint := "usercast: hint: no hub received it; check that a hub runs, with the same --redis (" + server.Addr() + ") and --channel-prefix (other-)\n"
+	if code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, heard by 0 subscribers\n" || stderr != hint {
+		t.Errorf("another prefix: exit code %d, %q, %q, want %q", code, stdout, stderr, hint)
 	}
 	server.Kill()
 	code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "42", "x")
@@ -480,10 +481,14 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			stream.want(t, `{"kind":"comment","id":7}`)
 
 			or := shellWords(t, lines[1][1])
-			if code, stdout, stderr := runCommand("", or[1:]...); or[0] != "usercast" || code != 0 || !strings.HasSuffix(stdout, ", heard by 1 subscriber\n") {
+			if code, stdout, stderr := runCommand("", or[1:]...); code != 0 || !strings.HasSuffix(stdout, ", heard by 1 subscriber\n") {
 				t.Errorf("%q: exit code %d, %s%s", or, code, stdout, stderr)
 			}
 			stream.want(t, `{"kind":"comment","id":7}`)
+
+			if note := "another program uses port 6379; publish to port " + try[2]; !strings.Contains(p.stdout.String(), note) {
+				t.Errorf("no %q in\n%s", note, p.stdout.String())
+			}
 
 			p.signal(syscall.SIGTERM)
 			if code := p.wait(t); code != 0 {
@@ -491,6 +496,92 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			}
 			stream.wantEvent(t, "bye", `{"reason":"draining"}`)
 		})
+	}
+}
+
+// The command to publish with that dev prints runs in the same shell, however usercast was started.
+func TestDevPrintsACommandThatRuns(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Links, because what is printed depends on where the executable is.
+	link := func(path string) string {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), path)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if os.Link(self, file) == nil {
+			return file
+		}
+		program, err := os.ReadFile(self) // another file system
+		if err == nil {
+			err = os.WriteFile(file, program, 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	cached := "3f/" + strings.Repeat("a0", 32) + "-d/usercast"
+	elsewhere := t.TempDir()
+	for name, c := range map[string]struct {
+		exe   string
+		dir   func(exe string) string
+		begin string // of the command; EXE is the executable
+		path  bool   // the executable is in PATH
+	}{
+		"installed":             {link("usercast"), func(string) string { return elsewhere }, "usercast publish ", true},
+		"built":                 {link("bin/usercast"), func(exe string) string { return filepath.Dir(filepath.Dir(exe)) }, "./bin/usercast publish ", false},
+		"built elsewhere":       {link("a folder/usercast"), func(string) string { return elsewhere }, "'EXE' publish ", false},
+		"make run":              {link("go-build12/b001/exe/usercast"), func(string) string { return "../.." }, "go run ./cmd/usercast publish ", false},
+		"make run, once more":   {link(cached), func(string) string { return "../.." }, "go run ./cmd/usercast publish ", false},
+		"go run in the package": {link(cached), func(string) string { return "." }, "go run usercast/cmd/usercast", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin := t.TempDir()
+			// A go that runs the executable in question, whichever way its package is named.
+			script := "#!/bin/sh\n[ \"$1\" = run ] && shift 2 && exec '" + c.exe + "' \"$@\"\n"
+			if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			path := bin + ":" + os.Getenv("PATH")
+			if c.path {
+				path = filepath.Dir(c.exe) + ":" + path
+			}
+			inDir := []string{"-c", `cd "$0" && exec "$@"`, c.dir(c.exe)}
+			p := startProcess(t, []string{"PATH=" + path}, "/bin/sh", append(inDir, c.exe, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")...)
+			var url []string
+			var lines [][]string
+			eventually(t, "dev prints what to do", func() bool {
+				url, lines = devURL.FindStringSubmatch(p.stdout.String()), devLine.FindAllStringSubmatch(p.stdout.String(), -1)
+				return url != nil && len(lines) == 2
+			})
+			if want := strings.ReplaceAll(c.begin, "EXE", c.exe); !strings.HasPrefix(lines[1][1], want) {
+				t.Errorf("the command is %s, want %s…", lines[1][1], want)
+			}
+			eventually(t, "dev is ready", func() bool { return ask(t, "GET", url[1]+"readyz").code == 200 })
+			publish := startProcess(t, []string{"PATH=" + path}, "/bin/sh", append(inDir, "/bin/sh", "-c", lines[1][1])...)
+			if code := publish.wait(t); code != 0 || !strings.HasSuffix(publish.stdout.String(), ", heard by 1 subscriber\n") || publish.stderr.String() != "" {
+				t.Errorf("exit code %d, %s%s", code, publish.stdout.String(), publish.stderr.String())
+			}
+		})
+	}
+}
+
+// README shows what dev prints to users of make run.
+func TestReadmeShowsWhatDevPrints(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const command = `go run ./cmd/usercast publish --redis redis://127.0.0.1:6379 42:activity '{"kind":"comment","id":7}'`
+	if !strings.Contains(string(readme), "\n      or       "+command+"\n") {
+		t.Errorf("README does not show %s", command)
+	}
+	if without := regexp.MustCompile(`(?m)^\s+(go run ./cmd/)?usercast publish 42.*$`).FindString(string(readme)); without != "" {
+		t.Errorf("this command publishes to port 6379 wherever the embedded Redis is: %s", without)
 	}
 }
 

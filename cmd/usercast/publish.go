@@ -21,7 +21,9 @@ type publishCmd struct {
 	Data string `arg:"" optional:"" default:"-" help:"The payload; - or nothing: read from standard input."`
 }
 
-func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer) error {
+// Run exits 0 when Redis has accepted the message. That nothing is subscribed is not an error, as with
+// redis-cli, but a hint on standard error: nearly always it is another Redis or another prefix.
+func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
 	var k checker
 	server := c.server(&k)
 	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
@@ -63,6 +65,10 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer) error {
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)
 	}
 	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, plural(n, "subscriber", "subscribers"))
+	// A node of a cluster counts its own subscribers only.
+	if n == 0 && !strings.HasPrefix(c.Redis[0], "redis+cluster:") && !strings.HasPrefix(c.Redis[0], "rediss+cluster:") {
+		fmt.Fprintf(stderr, "usercast: hint: no hub received it; check that a hub runs, with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), c.ChannelPrefix)
+	}
 	return err
 }
 
