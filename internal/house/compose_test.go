@@ -29,6 +29,27 @@ type service struct {
 	DependsOn    yaml.Node `yaml:"depends_on"`
 }
 
+// once reports whether a service does its work and exits, which others wait for.
+func (c compose) once(t *testing.T, name string) bool {
+	t.Helper()
+	for _, s := range c.Services {
+		if s.DependsOn.Kind == yaml.MappingNode && s.waits(t)[name].Condition == "service_completed_successfully" {
+			return true
+		}
+	}
+	return false
+}
+
+// waits are the services that a service waits for, with their conditions.
+func (s service) waits(t *testing.T) map[string]struct{ Condition string } {
+	t.Helper()
+	waits := map[string]struct{ Condition string }{}
+	if err := s.DependsOn.Decode(&waits); err != nil {
+		t.Fatal(err)
+	}
+	return waits
+}
+
 type compose struct {
 	Services map[string]service
 	Volumes  map[string]any
@@ -57,11 +78,17 @@ func decode(t *testing.T, file string, into any) {
 func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
 	pinned := regexp.MustCompile(`^[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?$`)
 	ports := map[string]string{}
-	for name, s := range loadCompose(t).Services {
-		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.Restart != "unless-stopped" {
+	c := loadCompose(t)
+	for name, s := range c.Services {
+		once := c.once(t, name)
+		restart := "unless-stopped"
+		if once {
+			restart = "no"
+		}
+		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.Restart != restart {
 			t.Errorf("%s is not hardened as the others are", name)
 		}
-		healthy := len(s.Healthcheck.Test) > 1 && s.Healthcheck.Test[0] == "CMD"
+		healthy := once || len(s.Healthcheck.Test) > 1 && s.Healthcheck.Test[0] == "CMD"
 		if s.Build != "" {
 			dockerfile, err := os.ReadFile(filepath.Join(root, s.Build, "Dockerfile"))
 			if err != nil {
@@ -115,13 +142,9 @@ func TestComposeServicesFindEachOther(t *testing.T) {
 	for name, s := range c.Services {
 		var others []string
 		if s.DependsOn.Kind == yaml.MappingNode {
-			waits := map[string]struct{ Condition string }{}
-			if err := s.DependsOn.Decode(&waits); err != nil {
-				t.Fatal(err)
-			}
-			for other, wait := range waits {
+			for other, wait := range s.waits(t) {
 				others = append(others, other)
-				if wait.Condition != "service_healthy" {
+				if !c.once(t, other) && wait.Condition != "service_healthy" {
 					t.Errorf("%s waits until %s is %s", name, other, wait.Condition)
 				}
 			}
