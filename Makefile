@@ -12,6 +12,7 @@ test: check
 # chart. The first time, half of Kubernetes has to be compiled: neither optimised nor vetted, that is
 # a minute or two, which make test does not have.
 chart:
+	@.ci/setup
 	cd deploy/helm && go test -vet=off '-gcflags=k8s.io/...=-N -l' '-gcflags=sigs.k8s.io/...=-N -l' ./...
 
 # Format, vet, staticcheck. The tags add files and leave none out.

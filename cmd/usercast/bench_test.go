@@ -237,6 +237,9 @@ func TestBenchBadUsageIsReportedAllAtOnce(t *testing.T) {
 }
 
 func TestBenchLoadsThisMachineOnly(t *testing.T) {
+	if code, _, stderr := runCommand("", "bench", "--admin", "http://127.0.0.1:8081/?a=b"); code != exitUsage || !strings.Contains(stderr, "--admin: is not a URL") {
+		t.Errorf("an admin URL with a query, which would take /metrics into it: exit code %d, %q", code, stderr)
+	}
 	if code, _, stderr := runCommand("", "bench", "--url", "https://[fe80::1%25eth0]/events"); code != exitUsage || !strings.Contains(stderr, "--url: fe80::1%eth0 is not this machine") {
 		t.Errorf("an address with a zone: exit code %d, %q", code, stderr)
 	}

@@ -37,8 +37,8 @@ func (c *benchCmd) config(ctx context.Context) (cfg load.Config, server *redis.S
 	}
 	for _, admin := range c.Admin {
 		u, err := url.Parse(admin)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-			k.wrong("admin", "%q is not a URL such as http://127.0.0.1:8081", admin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
+			k.wrong("admin", "is not a URL such as http://127.0.0.1:8081") // unquoted: it may hold a password
 			continue
 		}
 		c.checkIsOurs(ctx, &k, "admin", u.Hostname())

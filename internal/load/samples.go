@@ -40,22 +40,23 @@ func (s Samples) scrape(ctx context.Context, client *http.Client, metrics string
 	if err != nil {
 		return err
 	}
+	shown := r.URL.Redacted() // reports are kept
 	answer, err := client.Do(r)
 	if err != nil {
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("%s: %w", metrics, err)
+		return fmt.Errorf("%s: %w", shown, err)
 	}
 	defer answer.Body.Close()
 	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", metrics, answer.Status)
+		return fmt.Errorf("%s: %s", shown, answer.Status)
 	}
 	if err := s.add(answer.Body); err != nil {
-		return fmt.Errorf("%s: %w", metrics, err)
+		return fmt.Errorf("%s: %w", shown, err)
 	}
 	if _, ok := s["usercast_clients"]; !ok {
-		return fmt.Errorf("%s: these are not the metrics of a hub", metrics)
+		return fmt.Errorf("%s: these are not the metrics of a hub", shown)
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package load
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
@@ -34,5 +36,14 @@ stamped 4 1700000000000
 		if make(Samples).add(strings.NewReader(bad)) == nil {
 			t.Errorf("%q is taken for metrics", bad)
 		}
+	}
+}
+
+func TestScrapeDoesNotShowThePassword(t *testing.T) {
+	server := httptest.NewServer(http.NotFoundHandler())
+	defer server.Close()
+	_, err := Scrape(t.Context(), []string{strings.Replace(server.URL, "http://", "http://ann:hunter2@", 1)}, nil)
+	if err == nil || strings.Contains(err.Error(), "hunter2") || !strings.Contains(err.Error(), "404") {
+		t.Error(err)
 	}
 }
