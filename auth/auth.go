@@ -33,3 +33,12 @@ func CheckUser(id, broadcast string) error {
 	}
 	return nil
 }
+
+// clip shortens text from outside the hub for the log.
+func clip(s string) string {
+	const most = 100
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

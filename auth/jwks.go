@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,13 +22,18 @@ import (
 const (
 	maxJWKS   = 1 << 20         // bytes
 	refreshed = time.Hour       // between fetches, ±10 %
-	refill    = 5 * time.Second // one more fetch for an unknown kid, and how long one is known to be absent
-	burst     = 3
-	maxAbsent = 256
+	refill    = 5 * time.Second // between fetches for tokens that no key verifies
+	burst     = 3               // of these fetches
+
+	unverifiedTime = time.Minute // how long a token that no key verified is remembered, at least
+	maxUnverified  = 4096        // such tokens within unverifiedTime; with more, that time is shorter
 )
 
-var errUnknownKey = no("the token is signed with a key that is not in the key set")
+// ErrUnknownKey is a temporary rejection: no known key verifies the token, and the key set could
+// not be fetched after the token was received. Anyone can forge such a token.
+var ErrUnknownKey = errors.New("no known key verifies the token, and the key set cannot be fetched now")
 
+// errNoKeys means that no key set was fetched since the start.
 var errNoKeys = errors.New("the keys that tokens are signed with cannot be fetched now")
 
 // jwks keeps a JWK set up to date.
@@ -44,11 +50,44 @@ type jwks struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	keys   []verifyKey
-	absent map[string]time.Time // until when a kid is known not to be there
-	flight *flight              // the fetch under way, or nil
-	down   bool
-	closed bool
+	keys       []verifyKey // nil: not fetched yet
+	fetched    uint64      // the number of the fetch that keys are from
+	begun      uint64      // the number of the newest fetch
+	unverified unverified
+	flight     *flight // the fetch under way, or nil
+	down       bool
+	closed     bool
+
+	leftOut map[leftOut]bool // owned by fetch: of the last set, and logged
+}
+
+// unverified says, for a token that no key verified, which fetch was the newest when the token was first
+// received: a permanent rejection rests on a later one. It is bounded in number and in time.
+type unverified struct {
+	newer, older map[tokenHash]uint64
+	since        time.Time // of newer
+}
+
+type tokenHash [sha256.Size]byte
+
+// first returns the fetch that was the newest when token was first received, which is now if the token
+// is not known.
+func (u *unverified) first(token tokenHash, begun uint64, now time.Time) uint64 {
+	if len(u.newer) >= maxUnverified/2 || now.Sub(u.since) >= unverifiedTime {
+		u.older, u.newer = u.newer, map[tokenHash]uint64{}
+		if now.Sub(u.since) >= 2*unverifiedTime {
+			u.older = nil
+		}
+		u.since = now
+	}
+	if n, ok := u.newer[token]; ok {
+		return n
+	}
+	if n, ok := u.older[token]; ok {
+		return n
+	}
+	u.newer[token] = begun
+	return begun
 }
 
 // A flight is a fetch that any number of requests wait for.
@@ -65,8 +104,7 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 	j := &jwks{
 		url: address, shown: (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(),
 		timeout: timeout, log: log,
-		limit:  rate.NewLimiter(rate.Every(refill), burst),
-		absent: map[string]time.Time{},
+		limit: rate.NewLimiter(rate.Every(refill), burst),
 		client: &http.Client{
 			Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
 			Timeout:       timeout,
@@ -74,7 +112,10 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 		},
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
-	j.wg.Go(j.run)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	first := j.fly(false) // before any request could count one against the limit
+	j.wg.Go(func() { j.run(first) })
 	return j, nil
 }
 
@@ -98,15 +139,9 @@ func (j *jwks) close() {
 	j.client.CloseIdleConnections()
 }
 
-func (j *jwks) run() {
+func (j *jwks) run(f *flight) {
 	wait := time.Second
-	for {
-		j.mu.Lock()
-		f := j.fly(false)
-		j.mu.Unlock()
-		if f == nil {
-			return
-		}
+	for f != nil {
 		<-f.done
 		next := time.Duration(float64(refreshed) * (0.9 + 0.2*rand.Float64()))
 		if f.err != nil {
@@ -120,6 +155,9 @@ func (j *jwks) run() {
 		case <-j.ctx.Done():
 			return
 		}
+		j.mu.Lock()
+		f = j.fly(false)
+		j.mu.Unlock()
 	}
 }
 
@@ -131,7 +169,8 @@ func (j *jwks) fly(limited bool) *flight {
 	if j.closed || limited && !j.limit.Allow() {
 		return nil
 	}
-	f := &flight{done: make(chan struct{})}
+	j.begun++
+	f, number := &flight{done: make(chan struct{})}, j.begun
 	j.flight = f
 	j.wg.Go(func() {
 		defer close(f.done)
@@ -141,8 +180,7 @@ func (j *jwks) fly(limited bool) *flight {
 		f.err, j.flight = err, nil
 		switch {
 		case err == nil:
-			j.keys = keys
-			clear(j.absent)
+			j.keys, j.fetched = keys, number
 			if j.down {
 				j.log.Info("the key set can be fetched again", slog.String("url", j.shown))
 			}
@@ -154,58 +192,64 @@ func (j *jwks) fly(limited bool) *flight {
 	return f
 }
 
-// find returns the keys with this id; without one, the only key for alg.
-func (j *jwks) find(ctx context.Context, kid string, hasKid bool, alg string) ([]verifyKey, error) {
+// verify calls check with the known keys, then, if none verifies the token, with those of a fetch that
+// began after the token was first received: any older set may lack the key. It returns what check says of
+// that set, which is a permanent rejection, or a temporary one if there is no such set.
+func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
 	j.mu.Lock()
-	keys := j.keys
+	keys, fetched := j.keys, j.fetched
+	j.mu.Unlock()
+	var err error
 	if keys != nil {
-		if found := pick(keys, kid, hasKid, alg); len(found) > 0 {
-			j.mu.Unlock()
-			return one(found, hasKid)
-		}
-		if !hasKid || time.Now().Before(j.absent[kid]) {
-			j.mu.Unlock()
-			return nil, errUnknownKey
+		if err = check(keys); err == nil {
+			return nil
 		}
 	}
+	token := tokenHash(sha256.Sum256([]byte(raw)))
+	j.mu.Lock()
+	first := j.unverified.first(token, j.begun, time.Now())
 	j.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
-	// A fetch that was under way may have been answered before the key was published: only
-	// the one after it proves that there is none.
-	for proof := false; ; proof = true {
+	for fetched <= first {
 		j.mu.Lock()
-		joined := j.flight != nil
 		f := j.fly(true)
+		unknown := ErrUnknownKey
+		if j.keys == nil {
+			unknown = errNoKeys
+		}
 		j.mu.Unlock()
 		if f == nil {
-			return nil, errNoKeys
+			return unknown
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
-			return nil, errNoKeys
+			return unknown
 		}
 		if f.err != nil {
-			return nil, errNoKeys
+			return unknown
 		}
 		j.mu.Lock()
-		found := pick(j.keys, kid, hasKid, alg)
-		absent := len(found) == 0 && (proof || !joined)
-		if absent && hasKid {
-			if len(j.absent) >= maxAbsent {
-				clear(j.absent)
-			}
-			j.absent[kid] = time.Now().Add(refill)
-		}
+		keys, fetched = j.keys, j.fetched
 		j.mu.Unlock()
-		switch {
-		case len(found) > 0:
-			return one(found, hasKid)
-		case absent:
-			return nil, errUnknownKey
+		if err = check(keys); err == nil {
+			return nil
 		}
 	}
+	return err
+}
+
+// find returns the keys with this id; without one, the only key for alg.
+func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
+	found := pick(keys, kid, hasKid, alg)
+	switch {
+	case len(found) == 0:
+		return nil, no("the token is signed with a key that is not in the key set")
+	case !hasKid && len(found) > 1:
+		return nil, no("the token does not say which key signed it, and several could have")
+	}
+	return found[:min(len(found), 8)], nil
 }
 
 func pick(keys []verifyKey, kid string, hasKid bool, alg string) (found []verifyKey) {
@@ -217,13 +261,7 @@ func pick(keys []verifyKey, kid string, hasKid bool, alg string) (found []verify
 	return found
 }
 
-func one(found []verifyKey, hasKid bool) ([]verifyKey, error) {
-	if !hasKid && len(found) > 1 {
-		return nil, no("the token does not say which key signed it, and several could have")
-	}
-	return found[:min(len(found), 8)], nil
-}
-
+// fetch is called by one flight at a time.
 func (j *jwks) fetch() ([]verifyKey, error) {
 	req, err := http.NewRequestWithContext(j.ctx, "GET", j.url, nil)
 	if err != nil {
@@ -247,42 +285,87 @@ func (j *jwks) fetch() ([]verifyKey, error) {
 	if len(body) > maxJWKS {
 		return nil, errors.New("the answer is longer than 1 MiB")
 	}
-	return parseJWKS(body)
+	keys, leftOut, err := parseJWKS(body)
+	j.logLeftOut(leftOut)
+	return keys, err
 }
 
-// parseJWKS returns the usable keys of a set. Others, a symmetric one above
-// all, are left out (RFC 7517, section 5): one odd key must not void the rest.
-func parseJWKS(body []byte) ([]verifyKey, error) {
+// A leftOut is a key of a set that is not used.
+type leftOut struct{ kid, reason string }
+
+// maxLeftOut is how many keys are logged per set.
+const maxLeftOut = 32
+
+// logLeftOut logs keys that the last set did not have, or had for another reason.
+func (j *jwks) logLeftOut(keys []leftOut) {
+	seen := make(map[leftOut]bool)
+	for _, k := range keys[:min(len(keys), maxLeftOut)] {
+		if !seen[k] && !j.leftOut[k] {
+			j.log.Info("key left out of the key set", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.shown))
+		}
+		seen[k] = true
+	}
+	j.leftOut = seen
+}
+
+// parseJWKS returns the usable keys of a set, and the others with the reason: one odd key must not void
+// the rest (RFC 7517, section 5). Members that are not needed to verify are not read. Without a usable key
+// it returns an error.
+func parseJWKS(body []byte) (keys []verifyKey, left []leftOut, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if json.Unmarshal(body, &set) != nil {
-		return nil, errors.New("the answer is not a JWK set")
+		return nil, nil, errors.New("the answer is not a JWK set")
 	}
-	var keys []verifyKey
 	for _, raw := range set.Keys {
-		var m struct {
-			Kid, Alg, Use string
-			D             any // of a private key, which by now is everybody's
-		}
-		if json.Unmarshal(raw, &m) != nil || m.D != nil || m.Use != "" && m.Use != "sig" {
-			continue
-		}
-		jwk, err := jwkset.NewJWKFromRawJSON(raw, jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+		key, err := parseJWK(raw)
 		if err != nil {
+			left = append(left, leftOut{clip(key.id), err.Error()})
 			continue
 		}
-		algs, err := algsOf(jwk.Key())
-		if err != nil || m.Alg != "" && !slices.Contains(algs, m.Alg) {
-			continue
-		}
-		if m.Alg != "" {
-			algs = []string{m.Alg}
-		}
-		keys = append(keys, verifyKey{id: m.Kid, algs: algs, key: jwk.Key()})
+		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, errors.New("the answer has no usable key")
+		return nil, left, errors.New("the answer has no usable key")
 	}
-	return keys, nil
+	return keys, left, nil
+}
+
+// parseJWK reads one key. With an error, the key has its id only. The error contains nothing of a private
+// or symmetric key.
+func parseJWK(raw json.RawMessage) (verifyKey, error) {
+	var m struct {
+		Kid, Alg, Use string
+		Kty           jwkset.KTY
+		Crv           jwkset.CRV
+		X, Y, N, E    string
+		D             any // of a private key, which by now is known to others
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return verifyKey{id: m.Kid}, errors.New("not a JSON object with text members")
+	}
+	out := verifyKey{id: m.Kid}
+	switch {
+	case m.D != nil:
+		return out, errors.New("a private key")
+	case m.Use != "" && m.Use != "sig":
+		return out, fmt.Errorf("its use is %q, not \"sig\"", clip(m.Use))
+	}
+	jwk, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{KTY: m.Kty, CRV: m.Crv, X: m.X, Y: m.Y, N: m.N, E: m.E},
+		jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	if err != nil { // in the words of the library, which may quote what it cannot read
+		return out, fmt.Errorf("a key of type %q and curve %q that cannot be read", clip(string(m.Kty)), clip(string(m.Crv)))
+	}
+	algs, err := algsOf(jwk.Key())
+	switch alg := algorithm(m.Alg); {
+	case err != nil:
+		return out, err
+	case alg != "" && !slices.Contains(algs, alg):
+		return out, fmt.Errorf("its alg is %q, which does not fit its type", clip(m.Alg))
+	case alg != "":
+		algs = []string{alg}
+	}
+	out.algs, out.key = algs, jwk.Key()
+	return out, nil
 }

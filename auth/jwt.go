@@ -109,26 +109,24 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 		return Identity{}, no("the token is longer than 16 KiB")
 	}
 	claims := jwt.MapClaims{}
-	var refused error // ours, as opposed to the library's
-	_, err = j.parser.ParseWithClaims(raw, claims, func(t *jwt.Token) (any, error) {
-		var keys []jwt.VerificationKey
-		keys, refused = j.keysFor(r, t)
-		return jwt.VerificationKeySet{Keys: keys}, refused
-	})
-	switch {
-	case refused != nil:
-		return Identity{}, refused
-	case errors.Is(err, jwt.ErrTokenSignatureInvalid):
-		return Identity{}, no("the token's signature is wrong")
-	case errors.Is(err, jwt.ErrTokenUnverifiable):
-		return Identity{}, no("the token is signed with an unknown algorithm")
-	case err != nil: // the library's words may quote the token
-		return Identity{}, no("this is not a token")
+	token, err := j.parse(raw, claims)
+	if err != nil {
+		return Identity{}, err
 	}
-	// The library reads one JSON value and overlooks what follows it.
-	payload, err := j.parser.DecodeSegment(strings.Split(raw, ".")[1])
-	if err != nil || !json.Valid(payload) {
-		return Identity{}, no("the token's claims are not JSON")
+	check := func(keys []verifyKey) error { return verify(token, keys, j.jwks != nil) }
+	_, critical := token.Header["crit"] // RFC 7515, section 4.1.11
+	switch {
+	case critical:
+		err = no("the token has a crit header, and none is understood here")
+	case j.jwks == nil:
+		err = check(*j.keys.Load())
+	case !slices.Contains(publicAlgs, token.Method.Alg()): // no set can have a key for it
+		err = no("the token is signed with %s, which is not allowed here", token.Method.Alg())
+	default:
+		err = j.jwks.verify(r.Context(), raw, check)
+	}
+	if err != nil {
+		return Identity{}, err
 	}
 	return j.identity(claims, time.Now())
 }
@@ -168,37 +166,53 @@ func (j *JWT) token(r *http.Request) (string, error) {
 	return cookies[0].Value, nil
 }
 
-// keysFor returns the keys that may have signed t.
-func (j *JWT) keysFor(r *http.Request, t *jwt.Token) ([]jwt.VerificationKey, error) {
-	if _, ok := t.Header["crit"]; ok {
-		return nil, no("the token has a crit header, and none is understood here")
+// parse reads a token without verifying it.
+func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
+	token, parts, err := j.parser.ParseUnverified(raw, claims)
+	if errors.Is(err, jwt.ErrTokenUnverifiable) {
+		alg, _ := token.Header["alg"].(string)
+		if token.Method = jwt.GetSigningMethod(algorithm(alg)); token.Method == nil {
+			return nil, no("the token is signed with an unknown algorithm")
+		}
+		token.Signature, err = j.parser.DecodeSegment(parts[2])
 	}
-	alg := t.Method.Alg()
-	var keys []verifyKey
-	if j.jwks == nil {
-		keys = *j.keys.Load()
-	} else {
-		kid, ok := "", false
-		if v, has := t.Header["kid"]; has {
-			if kid, ok = v.(string); !ok {
-				return nil, no("the token's key id is not a string")
+	if err != nil { // the library's words may quote the token
+		return nil, no("this is not a token")
+	}
+	// The library reads one JSON value and overlooks what follows it.
+	payload, err := j.parser.DecodeSegment(parts[1])
+	if err != nil || !json.Valid(payload) {
+		return nil, no("the token's claims are not JSON")
+	}
+	return token, nil
+}
+
+// verify reports whether one of the keys signed the token. In a set, keys have ids.
+func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
+	alg := token.Method.Alg()
+	if isSet {
+		kid, hasKid := "", false
+		if v, has := token.Header["kid"]; has {
+			if kid, hasKid = v.(string); !hasKid {
+				return no("the token's key id is not a string")
 			}
 		}
 		var err error
-		if keys, err = j.jwks.find(r.Context(), kid, ok, alg); err != nil {
-			return nil, err
+		if keys, err = find(keys, kid, hasKid, alg); err != nil {
+			return err
 		}
 	}
-	var fit []jwt.VerificationKey
+	text := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
+	err := no("the token is signed with %s, which is not allowed here", alg)
 	for _, k := range keys {
 		if slices.Contains(k.algs, alg) {
-			fit = append(fit, k.key)
+			if token.Method.Verify(text, token.Signature, k.key) == nil {
+				return nil
+			}
+			err = no("the token's signature is wrong")
 		}
 	}
-	if len(fit) == 0 {
-		return nil, no("the token is signed with %s, which is not allowed here", alg)
-	}
-	return fit, nil
+	return err
 }
 
 func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err error) {
@@ -234,7 +248,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	if id.User, err = user(claims, j.cfg.UserClaim); err != nil {
 		return Identity{}, err
 	}
-	if topics, ok := claims["topics"]; ok {
+	if topics := claims["topics"]; topics != nil {
 		list, ok := topics.([]any)
 		id.Topics = make([]string, len(list))
 		for i, v := range list {
@@ -257,13 +271,12 @@ func has(aud any, want string) bool {
 	return aud == any(want)
 }
 
-// date reads a NumericDate (RFC 7519, section 2), kept within the years 1 to 9999.
+// date reads a NumericDate (RFC 7519, section 2), kept within the years 1 to 9999. null is the same as absent.
 func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
-	v, ok := claims[name]
-	if !ok {
+	if claims[name] == nil {
 		return time.Time{}, false, nil
 	}
-	number, _ := v.(json.Number)
+	number, _ := claims[name].(json.Number)
 	f, err := strconv.ParseFloat(string(number), 64)
 	if err != nil || math.IsNaN(f) {
 		return time.Time{}, false, no("the token's %s claim is not a time in seconds", name)

@@ -18,6 +18,17 @@ type verifyKey struct {
 	key  any
 }
 
+// algorithm returns the name that is used here for alg: RFC 9864 replaces EdDSA by Ed25519.
+func algorithm(alg string) string {
+	if alg == "Ed25519" {
+		return "EdDSA"
+	}
+	return alg
+}
+
+// publicAlgs are all algorithms of public keys.
+var publicAlgs = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
+
 // algsOf returns what a key may verify: only algorithms of its own kind, so
 // that a public key never serves as an HMAC secret.
 func algsOf(key any) ([]string, error) {
@@ -26,7 +37,7 @@ func algsOf(key any) ([]string, error) {
 		if k.N.BitLen() < 2048 {
 			return nil, errors.New("an RSA key of less than 2048 bits")
 		}
-		return []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"}, nil
+		return publicAlgs[:6], nil
 	case *ecdsa.PublicKey:
 		switch k.Curve.Params().Name {
 		case "P-256":
