@@ -6,7 +6,9 @@ import (
 	"encoding/binary"
 	"maps"
 	"net/http"
+	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -53,9 +55,7 @@ func (a *answers) find(key answerKey, now time.Time) (id Identity, known bool) {
 
 // keep remembers a yes, and lets go of those whose time is over.
 func (a *answers) keep(key answerKey, id Identity, now, until time.Time) {
-	if e := a.byKey[key]; e != nil {
-		a.remove(e)
-	}
+	a.drop(key)
 	size := answerBytes + len(id.User)
 	for _, topic := range id.Topics {
 		size += 16 + len(topic)
@@ -79,6 +79,13 @@ func (a *answers) keep(key answerKey, id Identity, now, until time.Time) {
 	a.bytes += size
 }
 
+// drop removes one answer.
+func (a *answers) drop(key answerKey) {
+	if e := a.byKey[key]; e != nil {
+		a.remove(e)
+	}
+}
+
 // forget drops all answers about a user.
 func (a *answers) forget(user string) {
 	for key := range a.byUser[user] {
@@ -96,8 +103,9 @@ func (a *answers) remove(e *list.Element) {
 	}
 }
 
-// keyOf hashes all of a question. Lengths stand before all parts, so that no two
-// questions read alike.
+// keyOf hashes all of a question that can decide. Lengths stand before all parts, so that no two
+// questions read alike. The ports in X-Forwarded-For, which some proxies add, differ per connection and
+// decide nothing.
 func keyOf(h http.Header) (key answerKey) {
 	var b []byte
 	text := func(s string) {
@@ -108,8 +116,25 @@ func keyOf(h http.Header) (key answerKey) {
 		text(name)
 		b = binary.AppendUvarint(b, uint64(len(h[name])))
 		for _, value := range h[name] {
+			if name == "X-Forwarded-For" {
+				value = withoutPorts(value)
+			}
 			text(value)
 		}
 	}
 	return sha256.Sum256(b)
+}
+
+// withoutPorts removes the port of each IP address in a list.
+func withoutPorts(list string) string {
+	if !strings.Contains(list, ":") {
+		return list
+	}
+	elements := strings.Split(list, ",")
+	for i, element := range elements {
+		if a, err := netip.ParseAddrPort(strings.TrimSpace(element)); err == nil {
+			elements[i] = a.Addr().String()
+		}
+	}
+	return strings.Join(elements, ",")
 }

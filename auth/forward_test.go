@@ -297,6 +297,46 @@ func TestForwardKeysByAllThatDecides(t *testing.T) {
 	}
 }
 
+// Azure Application Gateway, and an AWS load balancer on request, write the client's port into
+// X-Forwarded-For. It differs per connection: the tabs of a user would not share an answer.
+func TestForwardSharesAnswersDespitePortsInForwardedFor(t *testing.T) {
+	app := newApp(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") })
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
+	ask := func(forwardedFor ...string) int64 {
+		r := from("42")
+		r.RemoteAddr = "10.0.0.1:1"
+		r.Header["X-Forwarded-For"] = forwardedFor
+		before := app.asked.Load()
+		if _, err := f.Authenticate(r); err != nil {
+			t.Errorf("%q: %v", forwardedFor, err)
+		}
+		return app.asked.Load() - before
+	}
+	for _, test := range []struct {
+		values []string
+		asked  int64
+	}{
+		{[]string{"203.0.113.9:50000"}, 1},
+		{[]string{"203.0.113.9:50001"}, 0},
+		{[]string{"203.0.113.9"}, 0},
+		{[]string{"203.0.113.8:50000"}, 1},
+		{[]string{"[2001:db8::1]:50000"}, 1},
+		{[]string{"[2001:db8::1]:50001"}, 0},
+		{[]string{"2001:db8::1:5000"}, 1}, // an address, not a port
+		{[]string{"2001:db8::1:5001"}, 1},
+		{[]string{"203.0.113.9:1, 198.51.100.1:2"}, 1},
+		{[]string{"203.0.113.9:3, 198.51.100.1:4"}, 0},
+		{[]string{"203.0.113.9:1", "198.51.100.1:2"}, 1},
+		{[]string{"203.0.113.9:3", "198.51.100.1:4"}, 0},
+		{[]string{"unknown:1"}, 1},
+		{[]string{"unknown:2"}, 1},
+	} {
+		if n := ask(test.values...); n != test.asked {
+			t.Errorf("%q: the app was asked %d times, want %d", test.values, n, test.asked)
+		}
+	}
+}
+
 func TestForwardCacheEndsWithItsTimeFromTheQuestion(t *testing.T) {
 	t.Parallel()
 	const cache = 100 * time.Millisecond
