@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -20,6 +21,35 @@ type Identity struct {
 	User    string
 	Topics  []string  // only these may be seen; nil: all; "" is "no topic"
 	Expires time.Time // when the log-in ends; zero: it does not
+
+	// Cached means that the decision was made before the request arrived. A permanent rejection, of a
+	// topic for example, must not rest on it: see Recheck.
+	Cached bool
+
+	// Recheck authenticates the request once more; nil: the result would be the same.
+	Recheck *Recheck
+}
+
+// A Recheck authenticates a request once more, and holds what it needs of the request.
+type Recheck struct {
+	// Ask returns what Authenticate would, decided after the call. It blocks until ctx ends at most, and
+	// is safe for concurrent use.
+	Ask func(ctx context.Context) (Identity, error)
+
+	// Due means that the user was disconnected less than RecheckWindow ago, perhaps because of a logout
+	// that the app had not finished when it was asked: a stream must be authenticated once more.
+	Due bool
+
+	// Bytes is the size of the headers that are held.
+	Bytes int
+}
+
+// RecheckWindow is how long after a disconnect the streams that a user opens are authenticated twice.
+const RecheckWindow = 30 * time.Second
+
+// IsPermanent reports whether err rejects a request permanently.
+func IsPermanent(err error) bool {
+	return errors.Is(err, ErrUnauthorized) || errors.Is(err, ErrForbidden) || errors.Is(err, ErrBadUser) || errors.Is(err, ErrMalformed)
 }
 
 // An Authenticator tells who is asking. The request's body is not to be read.

@@ -5,7 +5,7 @@
 // error, "not now": the browser may come back and ask again.
 //
 // Authenticators are safe for concurrent use and hold nothing of a request
-// after they have answered. Who made one that has a Close method calls that when nobody
+// after they have answered, except in the Recheck that they return. Who made one that has a Close method calls that when nobody
 // asks any more; it waits for what the authenticator has started:
 //
 //	Forward   a goroutine and a request for each question to the app that is under way

@@ -63,6 +63,7 @@ type question struct {
 	placed bool // the app has it, or is about to
 
 	// Set before done is closed.
+	asked    time.Time // when the app got it; zero: it did not
 	id       Identity
 	err      error
 	outdated bool // something of the user was revoked since it was asked
@@ -148,33 +149,65 @@ func (f *Forward) Forget(user string) {
 
 // Authenticate is an Authenticator. Requests with the same credentials that come
 // meanwhile share one question. One that nobody waits for any more is not asked, unless
-// the app has it already.
+// the app has it already. A rejection is always of a question that was asked after the
+// request arrived.
 func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	header := f.headers(r)
 	key := keyOf(header)
+	id, err := f.authenticate(r.Context(), key, header, true)
+	if err != nil {
+		return Identity{}, err
+	}
+	id.Recheck = &Recheck{
+		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, key, header, false) },
+		Due:   f.revoked.Within(id.User, RecheckWindow),
+		Bytes: sizeOf(header),
+	}
+	return id, nil
+}
+
+// authenticate returns an answer that was given before the call only if cached allows it.
+func (f *Forward) authenticate(ctx context.Context, key answerKey, header http.Header, cached bool) (Identity, error) {
+	arrived := time.Now()
 	for range 3 {
-		q, id, err := f.join(key, header)
+		q, id, err := f.join(key, header, cached)
 		if q == nil {
+			id.Cached = true
 			return id, err
 		}
 		select {
 		case <-q.done:
-			if !q.outdated {
-				return q.id, q.err
+			early := !q.asked.IsZero() && q.asked.Before(arrived)
+			// A rejection that is older than the request may be older than the login.
+			if q.outdated || early && (IsPermanent(q.err) || !cached && q.err == nil) {
+				continue
 			}
-		case <-r.Context().Done():
+			id = q.id
+			id.Cached = early
+			return id, q.err
+		case <-ctx.Done():
 			f.part(q)
-			return Identity{}, fmt.Errorf("the request ended: %w", r.Context().Err())
+			return Identity{}, fmt.Errorf("the request ended: %w", ctx.Err())
 		}
 	}
 	return Identity{}, errRevoked
 }
 
+func sizeOf(h http.Header) (bytes int) {
+	for name, values := range h {
+		bytes += 64 + len(name)
+		for _, value := range values {
+			bytes += 16 + len(value)
+		}
+	}
+	return bytes
+}
+
 // join returns what is known, or the question to wait for.
-func (f *Forward) join(key answerKey, header http.Header) (*question, Identity, error) {
+func (f *Forward) join(key answerKey, header http.Header, cached bool) (*question, Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if id, known := f.answers.find(key, time.Now()); known {
+	if id, known := f.answers.find(key, time.Now()); known && cached {
 		return nil, id, nil
 	}
 	if q := f.questions[key]; q != nil {
@@ -259,10 +292,9 @@ func (f *Forward) headers(r *http.Request) http.Header {
 func (f *Forward) put(ctx context.Context, q *question) {
 	defer q.leave()
 	err := f.place(ctx, q)
-	var asked time.Time
 	var then uint64
 	if err == nil {
-		asked, then = time.Now(), f.revoked.Count()
+		q.asked, then = time.Now(), f.revoked.Count()
 		q.id, err = f.ask(q.header)
 		<-f.places
 	}
@@ -270,10 +302,13 @@ func (f *Forward) put(ctx context.Context, q *question) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	q.err = err
+	if IsPermanent(err) {
+		f.answers.drop(q.key) // what it was allowed before
+	}
 	if err == nil {
 		q.outdated = f.revoked.Since(q.id.User, then)
 		if f.cfg.Cache > 0 && !q.outdated {
-			f.answers.keep(q.key, q.id, time.Now(), asked.Add(f.cfg.Cache))
+			f.answers.keep(q.key, q.id, time.Now(), q.asked.Add(f.cfg.Cache))
 		}
 	}
 	if f.questions[q.key] == q {
@@ -362,7 +397,7 @@ func (f *Forward) note(err error) {
 	now := time.Now()
 	switch {
 	case is(errClosed), is(errDeserted):
-	case err == nil, is(ErrUnauthorized), is(ErrForbidden), is(ErrBadUser):
+	case err == nil, IsPermanent(err):
 		if f.outage.works(now) {
 			f.cfg.Log.Info("the app says again who is asking")
 		}

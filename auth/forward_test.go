@@ -458,6 +458,103 @@ func TestForwardDoesNotAskForWhoHasLeft(t *testing.T) {
 	}
 }
 
+// A rejection closes the page permanently. One that the app decided before the request arrived may
+// be older than the login: frameworks that keep the session id send the same cookie.
+func TestForwardRejectionIsNotOlderThanTheRequest(t *testing.T) {
+	var loggedIn atomic.Bool
+	release := make(chan bool)
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		yes := loggedIn.Load()
+		<-release
+		if !yes {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		sayUser(w, r)
+	})
+	f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute})
+	before, after := make(chan error), make(chan error)
+	go func() { _, err := f.Authenticate(from("42")); before <- err }()
+	<-app.came // and is rejected
+	loggedIn.Store(true)
+	go func() { _, err := f.Authenticate(from("42")); after <- err }()
+	for f.Waiting(from("42")) < 2 {
+		runtime.Gosched()
+	}
+	release <- true
+	if err := <-before; !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("before the login: %v, want ErrUnauthorized", err)
+	}
+	select {
+	case release <- true:
+	case err := <-after:
+		t.Fatalf("after the login, without asking the app: %v", err)
+	}
+	if err := <-after; err != nil {
+		t.Errorf("after the login: %v", err)
+	}
+}
+
+// What the app said before a request arrived says so.
+func TestForwardMarksCachedIdentities(t *testing.T) {
+	var topics atomic.Value
+	topics.Store("a")
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-User-Topics", topics.Load().(string))
+		sayUser(w, r)
+	})
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour})
+	first, err := f.Authenticate(from("42"))
+	if err != nil || first.Cached {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	topics.Store("a, b")
+	second, err := f.Authenticate(from("42"))
+	if err != nil || !second.Cached || len(second.Topics) != 1 {
+		t.Fatalf("%+v, %v", second, err)
+	}
+	fresh, err := second.Recheck.Ask(t.Context())
+	if err != nil || fresh.Cached || len(fresh.Topics) != 2 {
+		t.Errorf("asked again: %+v, %v", fresh, err)
+	}
+}
+
+// After a disconnect, the identities of the user ask for a second check, which is not answered
+// from the cache and which takes the first answer out of it.
+func TestForwardRecheckAfterADisconnect(t *testing.T) {
+	var ended atomic.Bool
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if ended.Load() {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		sayUser(w, r)
+	})
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour})
+	if id, err := f.Authenticate(from("42")); err != nil || id.Recheck.Due {
+		t.Fatalf("before the disconnect: %+v, %v", id, err)
+	}
+	f.Forget("42")
+	id, err := f.Authenticate(from("42"))
+	if err != nil || !id.Recheck.Due || id.Recheck.Bytes < len("Cookie")+len("user=42") {
+		t.Fatalf("after the disconnect: %+v, %v", id, err)
+	}
+	ended.Store(true)
+	if cached, err := f.Authenticate(from("42")); err != nil || !cached.Recheck.Due {
+		t.Errorf("a cached answer after the disconnect: %+v, %v", cached, err)
+	}
+	if _, err := id.Recheck.Ask(t.Context()); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("the second check: %v, want ErrUnauthorized", err)
+	}
+	if _, err := f.Authenticate(from("42")); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("after the second check: %v, want ErrUnauthorized", err)
+	}
+	f.Close()
+	if _, err := id.Recheck.Ask(t.Context()); err == nil || isNo(err) {
+		t.Errorf("after Close: %v, want a temporary error", err)
+	}
+}
+
 func TestForwardTimeout(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer

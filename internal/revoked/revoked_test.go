@@ -3,6 +3,8 @@ package revoked
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestSince(t *testing.T) {
@@ -25,4 +27,26 @@ func TestSince(t *testing.T) {
 	if others > 30 { // one in 256
 		t.Errorf("%d of 1000 others are taken for the one", others)
 	}
+}
+
+func TestWithin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := New()
+		if u.Within("1", time.Hour) {
+			t.Error("nothing was revoked")
+		}
+		u.Add("1")
+		time.Sleep(time.Minute - 1)
+		if !u.Within("1", time.Minute) {
+			t.Error("it was revoked less than a minute ago")
+		}
+		time.Sleep(1)
+		if u.Within("1", time.Minute) {
+			t.Error("it was revoked a minute ago")
+		}
+		u.Add("1")
+		if !u.Within("1", time.Second) {
+			t.Error("it was revoked again")
+		}
+	})
 }
