@@ -64,6 +64,24 @@ func CheckUser(id, broadcast string) error {
 	return nil
 }
 
+// A hinted is an error with advice to the operator.
+type hinted struct {
+	error
+	hint string
+}
+
+func (h hinted) Unwrap() error { return h.error }
+
+// WithHint adds advice to the operator, such as the flag that would allow a request, to a rejection. It
+// is for the log: the text of the error, which clients are sent, stays the same.
+func WithHint(err error, hint string) error { return hinted{err, hint} }
+
+// Hint returns the advice that WithHint added, or "".
+func Hint(err error) string {
+	h, _ := errors.AsType[hinted](err)
+	return h.hint
+}
+
 // clip shortens text from outside the hub for the log.
 func clip(s string) string {
 	const most = 100

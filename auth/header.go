@@ -15,7 +15,8 @@ const UserHeader = "X-User-ID"
 func Header(user string, proxies Proxies) Authenticator {
 	return func(r *http.Request) (Identity, error) {
 		if !proxies.Sent(r) {
-			return Identity{}, fmt.Errorf("%w: this did not come through the proxy that logs users in", ErrUnauthorized)
+			return Identity{}, WithHint(fmt.Errorf("%w: this did not come through the proxy that logs users in", ErrUnauthorized),
+				"--trusted-proxy must contain the proxy's address")
 		}
 		id, found, err := identity(r.Header, user)
 		switch {
@@ -24,7 +25,8 @@ func Header(user string, proxies Proxies) Authenticator {
 		case err != nil:
 			return Identity{}, fmt.Errorf("%w: %w", ErrUnauthorized, err)
 		case !found:
-			return Identity{}, fmt.Errorf("%w: the proxy names no user in %s", ErrUnauthorized, user)
+			return Identity{}, WithHint(fmt.Errorf("%w: the proxy names no user in %s", ErrUnauthorized, user),
+				"--user-header is the header that the proxy sets")
 		}
 		return id, nil
 	}

@@ -209,7 +209,7 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 	j.mu.Lock()
 	first := j.unverified.first(token, j.begun, time.Now())
 	j.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, j.timeout)
+	timeout, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
 	for fetched <= first {
 		j.mu.Lock()
@@ -224,7 +224,10 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 		}
 		select {
 		case <-f.done:
-		case <-ctx.Done():
+		case <-timeout.Done():
+			if ctx.Err() != nil {
+				return fmt.Errorf("the request ended: %w", ctx.Err())
+			}
 			return unknown
 		}
 		if f.err != nil {
@@ -245,7 +248,7 @@ func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, e
 	found := pick(keys, kid, hasKid, alg)
 	switch {
 	case len(found) == 0:
-		return nil, no("the token is signed with a key that is not in the key set")
+		return nil, WithHint(no("the token is signed with a key that is not in the key set"), "--jwt-jwks-url must publish the key")
 	case !hasKid && len(found) > 1:
 		return nil, no("the token does not say which key signed it, and several could have")
 	}

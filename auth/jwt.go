@@ -121,7 +121,7 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	case j.jwks == nil:
 		err = check(*j.keys.Load())
 	case !slices.Contains(publicAlgs, token.Method.Alg()): // no set can have a key for it
-		err = no("the token is signed with %s, which is not allowed here", token.Method.Alg())
+		err = WithHint(no("the token is signed with %s, which is not allowed here", token.Method.Alg()), keysHint)
 	default:
 		err = j.jwks.verify(r.Context(), raw, check)
 	}
@@ -156,7 +156,7 @@ func (j *JWT) token(r *http.Request) (string, error) {
 	}
 	cookies := r.CookiesNamed(j.cfg.Cookie)
 	if len(cookies) == 0 {
-		return "", no("the request has no token")
+		return "", WithHint(no("the request has no token"), "the cookie is named by --jwt-cookie; --jwt-query accepts ?token=")
 	}
 	for _, c := range cookies[1:] {
 		if c.Value != cookies[0].Value { // a neighbouring subdomain may have tossed one in
@@ -187,6 +187,9 @@ func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
 	return token, nil
 }
 
+// keysHint is for a token that was signed with a key that the hub does not have.
+const keysHint = "the key is configured with --jwt-secret-file, --jwt-key-file or --jwt-jwks-url"
+
 // verify reports whether one of the keys signed the token. In a set, keys have ids.
 func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 	alg := token.Method.Alg()
@@ -203,13 +206,13 @@ func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 		}
 	}
 	text := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
-	err := no("the token is signed with %s, which is not allowed here", alg)
+	err := WithHint(no("the token is signed with %s, which is not allowed here", alg), keysHint)
 	for _, k := range keys {
 		if slices.Contains(k.algs, alg) {
 			if token.Method.Verify(text, token.Signature, k.key) == nil {
 				return nil
 			}
-			err = no("the token's signature is wrong")
+			err = WithHint(no("the token's signature is wrong"), keysHint)
 		}
 	}
 	return err
@@ -230,7 +233,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	}
 	switch {
 	case !hasExp && !j.cfg.AllowNoExpiry:
-		return Identity{}, no("the token has no exp claim")
+		return Identity{}, WithHint(no("the token has no exp claim"), "--jwt-allow-no-exp accepts it")
 	case hasExp && !now.Before(exp.Add(Skew)):
 		return Identity{}, no("the token has expired")
 	case hasNbf && now.Before(nbf.Add(-Skew)):
@@ -238,9 +241,9 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	case hasIat && now.Before(iat.Add(-Skew)):
 		return Identity{}, no("the token was issued in the future")
 	case j.cfg.Issuer != "" && claims["iss"] != any(j.cfg.Issuer):
-		return Identity{}, no("the token is from another issuer")
+		return Identity{}, WithHint(no("the token is from another issuer"), "--jwt-issuer must be the iss claim")
 	case j.cfg.Audience != "" && !has(claims["aud"], j.cfg.Audience):
-		return Identity{}, no("the token is for another audience")
+		return Identity{}, WithHint(no("the token is for another audience"), "--jwt-audience must be in the aud claim")
 	}
 	if hasExp {
 		id.Expires = exp.Add(Skew)
@@ -299,7 +302,7 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 		}
 	case nil:
 		if _, ok := claims[name]; !ok {
-			return "", no("the token has no %s claim", name)
+			return "", WithHint(no("the token has no %s claim", name), "--jwt-claim names the claim with the user id")
 		}
 	}
 	return "", no("the token's %s claim is neither a string nor an integer", name)

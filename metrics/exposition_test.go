@@ -106,6 +106,7 @@ func busy() metrics.Sources {
 	} {
 		streams.Rejects[reason] = next()
 	}
+	streams.Rejects["unknown-key"] = 9
 	feed := redis.Stats{
 		Feed: "pubsub", Redis: "redis.example:6379",
 		Received: next(), Routed: next(), Unrouted: next(), Malformed: next(), TooLarge: next(),

@@ -50,6 +50,8 @@ type Handler struct {
 	none *sync.Cond // live became 0
 
 	rejects  map[string]*atomic.Uint64
+	rejected *rejectLog
+	rechecks rechecks
 	delivery histogram.Histogram
 	auth     histogram.Histogram
 }
@@ -64,7 +66,7 @@ func New(cfg Config) *Handler {
 	fill(&cfg.PingInterval, 15*time.Second)
 	fill(&cfg.WriteTimeout, 10*time.Second)
 	fill(&cfg.Retry, 3*time.Second)
-	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64)}
+	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog()}
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
 	h.writers.count = h.count
@@ -113,7 +115,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	origins := h.origins.Load()
 	origins.allow(w.Header(), r)
 	if err := origins.check(r); err != nil {
-		h.never(w, http.StatusForbidden, "origin", err.Error())
+		h.never(w, r, http.StatusForbidden, "origin", err)
 		return
 	}
 	switch {
@@ -122,14 +124,14 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodOptions && origins.preflight(w, r):
 	default:
 		w.Header().Set("Allow", http.MethodGet)
-		h.never(w, http.StatusMethodNotAllowed, "bad-request", "a stream is opened with GET")
+		h.never(w, r, http.StatusMethodNotAllowed, "bad-request", errors.New("a stream is opened with GET"))
 	}
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	q, err := parseQuery(r)
 	if err != nil {
-		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		h.never(w, r, http.StatusBadRequest, "bad-request", err)
 		return
 	}
 	if isCrowded(r) {
@@ -142,22 +144,26 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	before := h.cfg.Hub.Disconnections()
-	id, err := h.authenticate(r)
+	id, err := h.authenticate(r, q.topics)
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
-		h.never(w, http.StatusUnauthorized, "unauthorized", err.Error())
+		h.never(w, r, http.StatusUnauthorized, "unauthorized", err)
 		return
 	case errors.Is(err, auth.ErrForbidden):
-		h.never(w, http.StatusForbidden, "unauthorized", err.Error())
+		h.never(w, r, http.StatusForbidden, "unauthorized", err)
 		return
 	case errors.Is(err, auth.ErrBadUser):
-		h.never(w, http.StatusForbidden, "bad-user", err.Error())
+		h.never(w, r, http.StatusForbidden, "bad-user", err)
 		return
 	case errors.Is(err, auth.ErrMalformed):
-		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		h.never(w, r, http.StatusBadRequest, "bad-request", err)
+		return
+	case errors.Is(err, auth.ErrUnknownKey): // anyone can forge such a token: it does not say that the app is down
+		h.rejects["unknown-key"].Add(1)
+		h.busy(w, r, "auth-unavailable")
 		return
 	case err != nil && r.Context().Err() == context.Canceled: // the client has left: it was not rejected
-		h.writeNotNow(w, r, "auth-unavailable")
+		h.busy(w, r, "auth-unavailable")
 		return
 	case err != nil:
 		h.log.Debug("could not find out who is asking", slog.Any("error", err)) // one for each browser that comes back
@@ -165,7 +171,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q.topics, err = visible(q.topics, id.Topics); err != nil {
-		h.never(w, http.StatusForbidden, "topic", err.Error())
+		h.never(w, r, http.StatusForbidden, "topic", err)
 		return
 	}
 
@@ -177,7 +183,9 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, refusal(err))
 		return
 	}
-	if h.cfg.Hub.Disconnected(id.User, before) { // while we asked: the answer may be older than the order
+	// While we asked: the answer may be older than the order. Or the stream must be checked once more and
+	// there is no room for that: the page comes back later.
+	if h.cfg.Hub.Disconnected(id.User, before) || id.Recheck != nil && id.Recheck.Due && !h.rechecks.add(s, id.Recheck) {
 		s.client.Finish(hub.ErrKicked)
 	}
 	s.awaitEnd()
@@ -209,13 +217,21 @@ func (h *Handler) Cork() { h.writers.cork() }
 // does not have to wait for a reader, the rest in goroutines.
 func (h *Handler) Uncork() { h.writers.uncork() }
 
-// authenticate asks who is there and checks that such a user can be.
-func (h *Handler) authenticate(r *http.Request) (auth.Identity, error) {
+// authenticate asks who is there and checks that such a user can be. What would be rejected because of a
+// cached answer is asked once more: the app may have changed its mind, and a rejection is permanent.
+func (h *Handler) authenticate(r *http.Request, topics []string) (auth.Identity, error) {
 	start := time.Now()
 	id, err := h.cfg.Authenticate(r)
+	check := func() error { return auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser()) }
+	if again := id.Recheck; err == nil && id.Cached && again != nil {
+		if _, denied := visible(topics, id.Topics); denied != nil || check() != nil {
+			id, err = again.Ask(r.Context())
+			id.Recheck = again
+		}
+	}
 	h.auth.Observe(time.Since(start))
 	if err == nil {
-		err = auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser())
+		err = check()
 	}
 	return id, err
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"usercast/auth"
 	"usercast/internal/loopback"
 )
 
@@ -28,29 +29,38 @@ type Origins struct {
 func (o Origins) check(r *http.Request) error {
 	// Without a Host, as with HTTP/1.0, it is no browser.
 	if o.LoopbackHost && r.Host != "" && !loopback.IsHost(r.Host) {
-		return errors.New("only this machine may ask, at http://127.0.0.1 or http://localhost")
+		return auth.WithHint(errors.New("only this machine may ask, at http://127.0.0.1 or http://localhost"), "--auth-insecure-anywhere allows it")
 	}
 	origin := originOf(r)
 	listed := slices.Contains(o.Allow, origin)
 	if origin != "" && !listed && !sameHost(origin, r.Host) {
-		return errors.New("this origin may not open a stream here")
+		return auth.WithHint(errors.New("this origin may not open a stream here"), originHint(origin))
 	}
 	switch r.Header.Get("Sec-Fetch-Mode") {
 	case "navigate":
 		if !o.Navigate {
-			return errors.New("a stream cannot be opened as a page")
+			return auth.WithHint(errors.New("a stream cannot be opened as a page"), "open it with EventSource or fetch")
 		}
 	case "no-cors":
-		return errors.New("a stream cannot be opened without CORS")
+		return auth.WithHint(errors.New("a stream cannot be opened without CORS"), "open it with EventSource or fetch")
 	}
 	// A page of another site that sends no Origin: a link, a frame, an image.
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		if !listed {
-			return errors.New("another site may not open a stream here")
+			return auth.WithHint(errors.New("another site may not open a stream here"), "--allow-origin allows pages that send their origin")
 		}
 	}
 	return nil
+}
+
+// originHint is the flag for an origin that is not listed.
+func originHint(origin string) string {
+	u, err := url.Parse(origin)
+	if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+		return "this origin cannot be allowed: it does not name one site"
+	}
+	return "--allow-origin " + clip(origin) + " allows it; if it is the hub's own host, the proxy must not change the Host header"
 }
 
 // allow adds the CORS headers: on error answers too, else the page could not tell

@@ -3,16 +3,21 @@ package sse
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
+
+	"usercast/auth"
 	"usercast/hub"
 )
 
 // rejectReasons are all the labels of a refusal.
 var rejectReasons = []string{
-	"clients", "user-limit", "draining", "auth-unavailable", // not now
+	"clients", "user-limit", "draining", "auth-unavailable", "unknown-key", // not now
 	"unauthorized", "origin", "topic", "bad-user", "bad-request", // never
 }
 
@@ -43,11 +48,11 @@ const busyFactor = 5
 // is told inside a stream that ends.
 func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, reason string) {
 	h.rejects[reason].Add(1)
-	h.writeNotNow(w, r, reason)
+	h.busy(w, r, reason)
 }
 
-// writeNotNow is notNow for a client that is not counted.
-func (h *Handler) writeNotNow(w http.ResponseWriter, r *http.Request, reason string) {
+// busy is notNow without the count.
+func (h *Handler) busy(w http.ResponseWriter, r *http.Request, reason string) {
 	retry := jitter(busyFactor * h.cfg.Retry)
 	if !acceptsStream(r) {
 		status := http.StatusServiceUnavailable
@@ -62,10 +67,66 @@ func (h *Handler) writeNotNow(w http.ResponseWriter, r *http.Request, reason str
 	w.Write(mustAppendEvent(nil, Event{Retry: retry, Name: "busy", Data: reasonJSON(reason)}))
 }
 
-// never refuses for good.
-func (h *Handler) never(w http.ResponseWriter, status int, reason, sentence string) {
+// never refuses for good, with err as the sentence.
+func (h *Handler) never(w http.ResponseWriter, r *http.Request, status int, reason string, err error) {
 	h.rejects[reason].Add(1)
-	writeError(w, status, sentence)
+	h.rejected.note(h.log, r, reason, err)
+	writeError(w, status, err.Error())
+}
+
+// A rejectLog logs permanent rejections, which close a page's stream permanently: one line per origin,
+// reason and error within rejectLogTime. Anyone can cause rejections, so lines are limited, and only what was
+// logged is remembered. It is safe for concurrent use.
+type rejectLog struct {
+	limit *rate.Limiter
+
+	// Guarded by mu.
+	mu         sync.Mutex
+	logged     map[rejection]bool
+	since      time.Time // of logged
+	suppressed int       // since the last line
+}
+
+type rejection struct{ origin, reason, err string }
+
+const (
+	rejectLogTime  = time.Hour
+	rejectLogEvery = time.Minute // between lines, after a burst
+	rejectLogBurst = 10
+)
+
+func newRejectLog() *rejectLog {
+	return &rejectLog{limit: rate.NewLimiter(rate.Every(rejectLogEvery), rejectLogBurst)}
+}
+
+func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err error) {
+	key := rejection{clip(originOf(r)), reason, err.Error()}
+	suppressed, due := l.due(key, time.Now())
+	if !due {
+		return
+	}
+	log.Warn("stream rejected, the browser does not retry", slog.String("reason", reason), slog.String("origin", key.origin),
+		slog.String("host", clip(r.Host)), slog.String("remote", r.RemoteAddr), slog.String("hint", auth.Hint(err)),
+		slog.Int("suppressed", suppressed), slog.String("error", key.err))
+}
+
+// due reports whether a rejection is to be logged, and how many others were not since the last line.
+func (l *rejectLog) due(key rejection, now time.Time) (suppressed int, due bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Sub(l.since) >= rejectLogTime {
+		l.logged, l.since = make(map[rejection]bool), now
+	}
+	if l.logged[key] {
+		return 0, false
+	}
+	if !l.limit.AllowN(now, 1) {
+		l.suppressed++
+		return 0, false
+	}
+	l.logged[key] = true
+	suppressed, l.suppressed = l.suppressed, 0
+	return suppressed, true
 }
 
 func writeError(w http.ResponseWriter, status int, sentence string) {

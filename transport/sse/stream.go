@@ -77,6 +77,7 @@ func (s *stream) fail(cause hub.Cause) {
 	s.client.End(cause)
 	s.workers.Store(0)
 	s.handler.wheel.remove(s)
+	s.handler.rechecks.drop(s)
 	s.logEnd()
 	s.handler.count(-1)
 }
@@ -259,7 +260,7 @@ func (s *stream) pingFrame(w *writer) []byte {
 // that failed, it would become a part of the frame that was cut off.
 func (s *stream) goodbye(w *writer, cause hub.Cause) bool {
 	if reason := byeReason(cause); reason != "" && !s.cut {
-		bye := Event{Retry: s.handler.retry(), Name: "bye", Data: reasonJSON(reason)}
+		bye := Event{Retry: s.handler.byeRetry(cause), Name: "bye", Data: reasonJSON(reason)}
 		if id, ok := s.client.Position(); ok && markOf(id) != s.heard {
 			bye.ID = id.String()
 		}
@@ -275,6 +276,20 @@ func (s *stream) closed(*writer, int64, error) {
 	s.cut = true
 	s.wire.close()
 }
+
+// byeRetry is when a client whose stream the hub ended is to come back. After a disconnect, the app may
+// need some seconds until it has destroyed the session.
+func (h *Handler) byeRetry(cause hub.Cause) time.Duration {
+	if cause == hub.ErrKicked {
+		return minKickedRetry + rand.N(maxKickedRetry-minKickedRetry+1)
+	}
+	return h.retry()
+}
+
+const (
+	minKickedRetry = 5 * time.Second
+	maxKickedRetry = 10 * time.Second
+)
 
 // byeReason is "" for the ends that the browser brought about.
 func byeReason(cause hub.Cause) string {
@@ -338,6 +353,7 @@ func (s *stream) release() {
 	}
 	s.wire.close()
 	s.handler.wheel.remove(s)
+	s.handler.rechecks.drop(s)
 	s.logEnd()
 	if s.done != nil {
 		close(s.done)

@@ -1,0 +1,196 @@
+package sse_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/auth"
+	"usercast/hub"
+	"usercast/transport/sse"
+)
+
+// A loginApp authenticates user 42 and says that each stream must be checked once more.
+type loginApp struct {
+	asked  atomic.Int64 // rechecks
+	recent atomic.Bool  // the user was disconnected a moment ago
+	bytes  int
+	answer func(ctx context.Context, n int64) (auth.Identity, error) // to the n-th recheck, from 1
+}
+
+func (a *loginApp) authenticate(*http.Request) (auth.Identity, error) {
+	id := auth.Identity{User: "42"}
+	id.Recheck = &auth.Recheck{Due: a.recent.Load(), Bytes: a.bytes, Ask: func(ctx context.Context) (auth.Identity, error) {
+		return a.answer(ctx, a.asked.Add(1))
+	}}
+	return id, nil
+}
+
+func (a *loginApp) config() config {
+	return config{sse: sse.Config{Authenticate: a.authenticate, PingInterval: time.Hour}}
+}
+
+// The app may have been asked before it had destroyed the session: a stream that is opened shortly
+// after a disconnect is checked once more, 15 s later.
+func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer auth.Identity
+		err    error
+		kicked bool
+	}{
+		"still logged in": {auth.Identity{User: "42"}, nil, false},
+		"logged out":      {auth.Identity{}, auth.ErrUnauthorized, true},
+		"forbidden":       {auth.Identity{}, auth.ErrForbidden, true},
+		"another user":    {auth.Identity{User: "43"}, nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			app := &loginApp{answer: func(context.Context, int64) (auth.Identity, error) { return test.answer, test.err }}
+			app.recent.Store(true)
+			bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+				b := browse(t, newClient(t, false, l.dial), s.url(""))
+				synctest.Wait()
+				time.Sleep(15*time.Second - 1)
+				synctest.Wait()
+				if n := app.asked.Load(); n != 0 || s.ended() != "" {
+					t.Fatalf("checked %d times before 15 s", n)
+				}
+				time.Sleep(time.Second)
+				if test.kicked {
+					b.want("bye", `{"reason":"kicked"}`)
+					b.wantEnd()
+					s.wantEnd(hub.ErrKicked)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if n := app.asked.Load(); n != 1 {
+					t.Errorf("checked %d times, want once", n)
+				}
+				if !test.kicked {
+					s.hub.Publish("42", "", "hello")
+					b.want("message", "hello")
+				}
+			})
+		})
+	}
+}
+
+func TestStreamIsNotRecheckedWithoutADisconnect(t *testing.T) {
+	app := &loginApp{answer: func(context.Context, int64) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnauthorized }}
+	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+		b := browse(t, newClient(t, false, l.dial), s.url(""))
+		time.Sleep(10 * time.Minute)
+		s.hub.Publish("42", "", "hello")
+		b.want("message", "hello")
+		if n := app.asked.Load(); n != 0 {
+			t.Errorf("checked %d times", n)
+		}
+	})
+}
+
+// Without an answer the hub asks again, at most 15 s apart, until there is one.
+func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
+	var last time.Time
+	longest := time.Duration(0)
+	app := &loginApp{answer: func(_ context.Context, n int64) (auth.Identity, error) {
+		if n > 1 {
+			longest = max(longest, time.Since(last))
+		}
+		last = time.Now()
+		time.Sleep(2 * time.Second) // until the timeout
+		if n < 20 {
+			return auth.Identity{}, errors.New("the app does not answer")
+		}
+		return auth.Identity{}, auth.ErrUnauthorized
+	}}
+	app.recent.Store(true)
+	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+		b := browse(t, newClient(t, false, l.dial), s.url(""))
+		b.want("bye", `{"reason":"kicked"}`)
+		b.wantEnd()
+		s.wantEnd(hub.ErrKicked)
+		if n := app.asked.Load(); n != 20 || longest > 15*time.Second {
+			t.Errorf("asked %d times, up to %v apart", n, longest)
+		}
+	})
+}
+
+// A stream that has ended is not checked any more, and a check under way ends with it.
+func TestRecheckEndsWithItsStream(t *testing.T) {
+	app := &loginApp{answer: func(ctx context.Context, _ int64) (auth.Identity, error) {
+		<-ctx.Done()
+		return auth.Identity{}, ctx.Err()
+	}}
+	app.recent.Store(true)
+	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+		before := open(t, l.dial(), request(""))
+		before.conn.Close()
+		<-s.ends
+		time.Sleep(time.Minute)
+		if n := app.asked.Load(); n != 0 {
+			t.Errorf("a stream that has ended was checked %d times", n)
+		}
+		during := open(t, l.dial(), request(""))
+		time.Sleep(16 * time.Second)
+		synctest.Wait()
+		during.conn.Close()
+		<-s.ends
+		if n := app.asked.Load(); n != 1 {
+			t.Errorf("checked %d times, want once", n)
+		}
+		if n := s.handler.Rechecks(); n != 0 {
+			t.Errorf("%d rechecks are left", n)
+		}
+	})
+}
+
+// The headers that rechecks hold are bounded. A stream for which there is no room is ended: the page
+// comes back later.
+func TestRechecksAreBounded(t *testing.T) {
+	app := &loginApp{bytes: 8 << 20, answer: func(context.Context, int64) (auth.Identity, error) { return auth.Identity{User: "42"}, nil }}
+	app.recent.Store(true)
+	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+		client := newClient(t, false, l.dial)
+		for range 3 {
+			browse(t, client, s.url(""))
+		}
+		b := browse(t, client, s.url(""))
+		b.want("bye", `{"reason":"kicked"}`)
+		b.wantEnd()
+		s.wantEnd(hub.ErrKicked)
+		time.Sleep(16 * time.Second)
+		b = browse(t, client, s.url(""))
+		s.hub.Publish("42", "", "hello")
+		b.want("message", "hello")
+	})
+}
+
+// A page that asks for a topic must not be rejected permanently because of what the app said before
+// it granted the topic.
+func TestRejectedTopicIsNotDecidedByTheCache(t *testing.T) {
+	for _, granted := range []bool{true, false} {
+		asked := 0
+		authenticate := func(*http.Request) (auth.Identity, error) {
+			id := auth.Identity{User: "42", Topics: []string{"a"}, Cached: true}
+			id.Recheck = &auth.Recheck{Ask: func(context.Context) (auth.Identity, error) {
+				asked++
+				if granted {
+					return auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil
+				}
+				return auth.Identity{User: "42", Topics: []string{"a"}}, nil
+			}}
+			return id, nil
+		}
+		s := newSite(t, config{sse: sse.Config{Authenticate: authenticate}})
+		if w := gone(s, "topic=a"); w.Code != 200 || asked != 0 {
+			t.Errorf("a topic that is allowed: %d, asked again %d times", w.Code, asked)
+		}
+		w := gone(s, "topic=b")
+		if want := map[bool]int{true: 200, false: 403}[granted]; w.Code != want || asked != 1 {
+			t.Errorf("granted %v: %d, want %d; asked again %d times, want once", granted, w.Code, want, asked)
+		}
+	}
+}
