@@ -12,7 +12,7 @@ const MEANINGS = {
   rejects: {
     "auth-unavailable": "who asks could not be found out", "bad-request": "malformed", "bad-user": "an id nobody can have",
     clients: "the hub was full", draining: "the hub was stopping", origin: "another site's page",
-    topic: "a topic not allowed", unauthorized: "not logged in", "user-limit": "too many of one user",
+    topic: "a topic not allowed", unauthorized: "not logged in", "unknown-key": "no key verifies the token", "user-limit": "too many of one user",
   },
   gaps: {
     "feed-reset": "the feed went back", "history-expired": "away for too long", "redis-reconnect": "subscribed anew",
