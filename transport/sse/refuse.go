@@ -105,9 +105,14 @@ func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err e
 	if !due {
 		return
 	}
-	log.Warn("stream rejected, the browser does not retry", slog.String("reason", reason), slog.String("origin", key.origin),
-		slog.String("host", clip(r.Host)), slog.String("remote", r.RemoteAddr), slog.String("hint", auth.Hint(err)),
-		slog.Int("suppressed", suppressed), slog.String("error", key.err))
+	attrs := []any{slog.String("reason", reason), slog.String("origin", key.origin), slog.String("host", clip(r.Host)), slog.String("remote", r.RemoteAddr)}
+	if hint := auth.Hint(err); hint != "" {
+		attrs = append(attrs, slog.String("hint", hint))
+	}
+	if suppressed > 0 {
+		attrs = append(attrs, slog.Int("suppressed", suppressed))
+	}
+	log.Warn("stream rejected, the browser does not retry", append(attrs, slog.String("error", key.err))...)
 }
 
 // due reports whether a rejection is to be logged, and how many others were not since the last line.
