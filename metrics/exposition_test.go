@@ -116,11 +116,13 @@ func busy() metrics.Sources {
 	}
 	other := feed
 	other.Redis, other.Received, other.Connected = "other.example:6379", next(), false
+	dropped := next()
 	return metrics.Sources{
-		Hub:     func() hub.Stats { return h },
-		Streams: func() sse.Stats { return streams },
-		Feeds:   func() []redis.Stats { return []redis.Stats{feed, other} },
-		Version: "v1.2.3",
+		LogDropped: func() uint64 { return dropped },
+		Hub:        func() hub.Stats { return h },
+		Streams:    func() sse.Stats { return streams },
+		Feeds:      func() []redis.Stats { return []redis.Stats{feed, other} },
+		Version:    "v1.2.3",
 	}
 }
 

@@ -15,10 +15,18 @@ import (
 
 // Sources are read at each scrape, from several goroutines at once.
 type Sources struct {
-	Hub     func() hub.Stats
-	Streams func() sse.Stats
-	Feeds   func() []redis.Stats // each with a Redis of its own
-	Version string
+	Hub        func() hub.Stats
+	Streams    func() sse.Stats
+	Feeds      func() []redis.Stats // each with a Redis of its own
+	LogDropped func() uint64        // log lines that were dropped; nil: the log drops none
+	Version    string
+}
+
+func (s *Sources) logDropped() uint64 {
+	if s.LogDropped == nil {
+		return 0
+	}
+	return s.LogDropped()
 }
 
 // NewRegistry makes a registry of the hub's metrics and those of the Go runtime
@@ -81,6 +89,7 @@ var (
 	reconnects = desc("redis_reconnects_total", "Subscriptions made after the first.", "feed", "redis")
 	probe      = desc("redis_probe_seconds", "Time for a probe to come back through Redis.")
 	authTime   = desc("auth_seconds", "Time to find out who is asking.")
+	logDropped = desc("log_dropped_total", "Log lines that were dropped because standard error did not accept them in time.")
 	buildInfo  = desc("build_info", "1, with the version as label.", "version", "goversion")
 )
 
@@ -91,6 +100,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeBy
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink(ch)
 	out.gauge(buildInfo, 1, c.sources.Version, runtime.Version())
+	out.counter(logDropped, c.sources.logDropped())
 	out.hub(c.sources.Hub())
 	out.streams(c.sources.Streams())
 	var probes histogram.Snapshot

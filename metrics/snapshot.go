@@ -31,6 +31,8 @@ type Snapshot struct {
 	HistoryEntries  int               `json:"history_entries"`
 	HistoryBytes    int64             `json:"history_bytes"`
 
+	LogDropped uint64 `json:"log_dropped"` // lines
+
 	DeliverySeconds   Histogram `json:"delivery_seconds"`
 	AuthSeconds       Histogram `json:"auth_seconds"`
 	RedisProbeSeconds Histogram `json:"redis_probe_seconds"` // of all feeds
@@ -77,6 +79,7 @@ func (s Sources) Snapshot() Snapshot {
 		Deliveries:      h.Deliveries, DeliveryBytes: h.DeliveryBytes, Replayed: h.Replayed,
 		Gaps:           byReason(h.Gaps, hub.Gap.String),
 		HistoryEntries: h.HistoryEntries, HistoryBytes: h.HistoryBytes,
+		LogDropped:      s.logDropped(),
 		DeliverySeconds: asHistogram(streams.Delivery),
 		AuthSeconds:     asHistogram(streams.Auth),
 	}

@@ -51,7 +51,8 @@ type Parts struct {
 	DrainDelay   time.Duration     // from SIGTERM to the first stream's end
 	Drain        time.Duration     // over which streams end
 	Manager      *systemd.Manager  // is told how the hub is; nil: nobody
-	Log          *slog.Logger
+	Log          *slog.Logger      // must not block: it is written to on the path of messages
+	LogDropped   func() uint64     // how many lines of it were dropped; nil: none
 }
 
 // An App is the whole hub: feed, routing, streams and listeners.
@@ -157,7 +158,7 @@ func (a *App) listen() (err error) {
 	if a.parts.Mount != nil {
 		a.parts.Mount(public)
 	}
-	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Version: version()}
+	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, LogDropped: a.parts.LogDropped, Version: version()}
 	token := func() string { return a.adminToken.Load().(string) }
 	private := admin.NewEcho()
 	admin.Mount(private, a.status, promhttp.HandlerFor(metrics.NewRegistry(sources), promhttp.HandlerOpts{}), token)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,6 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"usercast/auth"
+	"usercast/internal/logqueue"
 	"usercast/transport/redis"
 )
 
@@ -25,7 +25,7 @@ type devCmd struct {
 // devUser is the user of the line to try, whose stream the demo page opens.
 const devUser = "42"
 
-func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
+func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writer) error {
 	var k checker
 	c.check(&k)
 	if !isLoopback(c.Listen) {
@@ -53,6 +53,8 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 	commands := redis.NewCommands(server)
 	defer commands.Close()
 	page := demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}
+	log := newLog(&c.Config, queue)
+	defer redirectLog(log)()
 	app, err := NewApp(c.Config, Parts{
 		Redis:        []*redis.Server{server},
 		Authenticate: auth.Insecure,
@@ -61,7 +63,8 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 		Mount: func(e *echo.Echo) {
 			mountDemo(e, page, commands.Publish)
 		},
-		Log: newLog(&c.Config, os.Stderr),
+		Log:        log,
+		LogDropped: queue.Dropped,
 	})
 	if err != nil {
 		return err
@@ -72,7 +75,9 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer) error {
 		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
 	}
 	publish = append(publish, devUser+":"+topic, shellWord(payload))
-	fmt.Fprintf(stdout, `usercast dev: a hub with an embedded Redis, to try things out on this machine
+	banner := logqueue.New(stdout, nil) // the hub must not wait for whoever reads it
+	defer banner.Close(flushTime)
+	fmt.Fprintf(banner, `usercast dev: a hub with an embedded Redis, to try things out on this machine
   open     %s://%s/
   try      %s
   or       %s

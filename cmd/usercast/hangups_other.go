@@ -6,3 +6,6 @@ import "os"
 
 // hangUps never delivers anything: there is no SIGHUP here. See --reload-every.
 func hangUps() (signals <-chan os.Signal, stop func()) { return nil, func() {} }
+
+// ignorePipes is needed on Unix only.
+func ignorePipes() {}

@@ -1,12 +1,37 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"log"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
+	"time"
+
+	"usercast/internal/logqueue"
 )
+
+// flushTime is how long the end of the program waits for its log to be written: much
+// longer than a reader that keeps up needs, much shorter than an operator waits before
+// sending SIGKILL.
+const flushTime = time.Second
+
+// newLogQueue queues what a hub writes to its log, also what is no record of a logger.
+// Close it when nothing more is written.
+func newLogQueue(c *Config, w io.Writer) *logqueue.Writer {
+	var text bytes.Buffer
+	note := newHandler(c, slog.LevelInfo, &text)
+	return logqueue.New(w, func(lines uint64) []byte {
+		text.Reset()
+		r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped, standard error accepts data too slowly", 0)
+		r.AddAttrs(slog.Uint64("lines", lines))
+		note.Handle(context.Background(), r) // whatever the level: it stands for lines of that level
+		return text.Bytes()
+	})
+}
 
 func parseLevel(s string) (level slog.Level, err error) {
 	return level, level.UnmarshalText([]byte(s))
@@ -20,6 +45,10 @@ func newLog(c *Config, w io.Writer) *slog.Logger {
 
 // newLogFrom is newLog with another level, which may change.
 func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
+	return slog.New(newHandler(c, level, w))
+}
+
+func newHandler(c *Config, level slog.Leveler, w io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
 		// A bare number of nanoseconds says nothing about its unit.
@@ -29,9 +58,32 @@ func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 			}
 			return a
 		}
-		return slog.New(slog.NewJSONHandler(w, options))
+		return slog.NewJSONHandler(w, options)
 	}
-	return slog.New(slog.NewTextHandler(w, options))
+	return slog.NewTextHandler(w, options)
+}
+
+// redirectLog sends to l what libraries write with package log, which would go to stderr
+// past the queue, until restore is called.
+func redirectLog(l *slog.Logger) (restore func()) {
+	flags := log.Flags()
+	log.SetFlags(0)
+	log.SetOutput(libraryLog{l})
+	return func() {
+		log.SetFlags(flags)
+		log.SetOutput(os.Stderr)
+	}
+}
+
+// A libraryLog takes a line at a time of what libraries write with package log.
+type libraryLog struct{ log *slog.Logger }
+
+func (l libraryLog) Write(line []byte) (int, error) {
+	// What net/http's client quotes behind these words is the app's response, which may hold
+	// a cookie.
+	text, _, _ := strings.Cut(strings.TrimSpace(string(line)), " starting with ")
+	l.log.Warn("library", slog.String("says", text))
+	return len(line), nil
 }
 
 // A serverLog takes what a net/http server logs, a line at a time.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log"
 	"log/slog"
 	"strings"
 	"testing"
@@ -24,5 +25,16 @@ func TestLongUserDoesNotFillTheLog(t *testing.T) {
 	eventually(t, "the stream's end is logged", func() bool { return len(h.log.lines("stream ended")) == 1 })
 	if n := len(h.log.lines("stream ended")[0]); n > 500 {
 		t.Errorf("a line of %d bytes", n)
+	}
+}
+
+// Libraries write to package log, and net/http's client quotes what the app sent.
+func TestLibrariesWriteToTheHubsLog(t *testing.T) {
+	var text output
+	restore := redirectLog(newLog(&Config{LogLevel: "info", LogFormat: "text"}, &text))
+	log.Printf("Unsolicited response received on idle HTTP channel starting with %q; err=%v", "Set-Cookie: session=secret", nil)
+	restore()
+	if lines := text.lines(`level=WARN`, `Unsolicited response received on idle HTTP channel"`); len(lines) != 1 || strings.Contains(lines[0], "secret") {
+		t.Errorf("%q", text.String())
 	}
 }

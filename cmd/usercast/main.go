@@ -25,6 +25,17 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Say which version this is."`
 }
 
+// hub is the configuration of a command that runs a hub; nil: it runs none.
+func (c *commands) hub(command string) *Config {
+	switch command {
+	case "serve":
+		return &c.Serve.Config
+	case "dev":
+		return &c.Dev.Config
+	}
+	return nil
+}
+
 // Exit codes, as the contract has them.
 const (
 	exitFailure = 1
@@ -60,6 +71,17 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, usageError{plain(err)})
 	}
+	// A hub must not wait for whoever reads its log. Other commands do: they are read to
+	// the end.
+	flush := func() {}
+	if c := cli.hub(command.Selected().Name); c != nil {
+		ignorePipes()
+		queue := newLogQueue(c, stderr)
+		flush = func() { queue.Close(flushTime) }
+		stderr = queue
+		command.Bind(queue)
+	}
+	defer flush()
 	if command.Selected().Name != "serve" && commandLine(args).holdsPassword() { // serve logs it
 		fmt.Fprintln(stderr, "usercast: warning: "+passwordSeen)
 	}
@@ -68,7 +90,11 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	stop := func() {}
 	defer func() { stop() }()
 	if err := command.BindToProvider(func() (ctx context.Context, err error) {
-		ctx, stop = signals(stderr)
+		ctx, stop = signals(func() {
+			fmt.Fprintln(stderr, "usercast: second signal, stopping at once")
+			flush()
+			os.Exit(exitFailure)
+		})
 		return ctx, nil
 	}); err != nil {
 		panic(err) // not a func that provides something

@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"log/slog"
-	"os"
 	"sync"
 
+	"usercast/internal/logqueue"
 	"usercast/internal/systemd"
 	"usercast/transport/redis"
 )
@@ -43,7 +43,7 @@ func (c *hubConfig) check(k *checker) []*redis.Server {
 
 type serveCmd struct{ hubConfig }
 
-func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
+func (c *serveCmd) Run(ctx context.Context, args commandLine, queue *logqueue.Writer) error {
 	hangUp, stopHangUps := hangUps() // first: until then SIGHUP ends the process
 	defer stopHangUps()
 	var k checker
@@ -54,7 +54,8 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 	var level slog.LevelVar
 	named, _ := parseLevel(c.LogLevel)
 	level.Set(named)
-	log := newLogFrom(&c.Config, &level, os.Stderr)
+	log := newLogFrom(&c.Config, &level, queue)
+	defer redirectLog(log)()
 	if args.holdsPassword() {
 		log.Warn(passwordSeen)
 	}
@@ -82,6 +83,7 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine) error {
 		Drain:        c.Drain.T,
 		Manager:      systemd.New(log),
 		Log:          log,
+		LogDropped:   queue.Dropped,
 	})
 	if err != nil {
 		return err

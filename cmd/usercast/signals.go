@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,8 +15,8 @@ var (
 )
 
 // signals returns a context that the first SIGTERM or SIGINT cancels with the
-// cause above. A second signal ends the process at once with 1.
-func signals(stderr io.Writer) (ctx context.Context, stop func()) {
+// cause above. After a second signal it calls second.
+func signals(second func()) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 2) // the second must not be lost while the first is handled
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT)
@@ -33,8 +31,7 @@ func signals(stderr io.Writer) (ctx context.Context, stop func()) {
 			cancel(errInterrupt)
 		}
 		if _, open = <-c; open {
-			fmt.Fprintln(stderr, "usercast: second signal, stopping at once")
-			os.Exit(exitFailure)
+			second()
 		}
 	}()
 	return ctx, func() {

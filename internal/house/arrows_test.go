@@ -19,6 +19,7 @@ var arrows = map[string]struct {
 	"usercast/hub":                     {ours: []string{"usercast/internal/revoked"}},
 	"usercast/auth":                    {ours: []string{"usercast/internal/revoked"}, other: true},
 	"usercast/internal/histogram":      {},
+	"usercast/internal/logqueue":       {},
 	"usercast/internal/advice":         {},
 	"usercast/internal/check":          {ours: []string{"usercast/internal/advice", "usercast/internal/loopback"}},
 	"usercast/internal/load":           {other: true},
