@@ -41,6 +41,7 @@ type Handler struct {
 
 	origins atomic.Pointer[Origins] // those of now
 
+	ends    endLogger
 	writers writers
 	wheel   *wheel
 	lot     *lot
@@ -79,6 +80,7 @@ func New(cfg Config) *Handler {
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
+	h.ends.log = h.log
 	for _, reason := range rejectReasons {
 		h.rejects[reason] = new(atomic.Uint64)
 	}
@@ -249,6 +251,11 @@ func (h *Handler) count(change int) {
 // Wait returns when no stream is left. The hub must refuse new ones by then, or no
 // request may come any more.
 func (h *Handler) Wait() {
+	h.waitForStreams()
+	h.ends.summarize()
+}
+
+func (h *Handler) waitForStreams() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for h.live > 0 {

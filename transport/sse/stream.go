@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -78,7 +77,7 @@ func (s *stream) fail(cause hub.Cause) {
 	s.workers.Store(0)
 	s.handler.wheel.remove(s)
 	s.handler.rechecks.drop(s)
-	s.logEnd()
+	s.handler.ends.ended(s)
 	s.handler.count(-1)
 }
 
@@ -354,28 +353,11 @@ func (s *stream) release() {
 	s.wire.close()
 	s.handler.wheel.remove(s)
 	s.handler.rechecks.drop(s)
-	s.logEnd()
+	s.handler.ends.ended(s)
 	if s.done != nil {
 		close(s.done)
 	} else { // detached: the server does not know
 		s.handler.cfg.Crowd.leave()
 	}
 	s.handler.count(-1)
-}
-
-func (s *stream) logEnd() {
-	s.handler.log.Info("stream ended",
-		slog.String("user", clip(s.client.User())),
-		slog.String("cause", s.client.Cause().Error()),
-		slog.Duration("age", time.Since(s.client.Since()).Round(time.Millisecond)),
-		slog.String("remote", s.remote))
-}
-
-// clip keeps a user id of a stranger's making from filling the log.
-func clip(id string) string {
-	const most = 100
-	if len(id) > most {
-		return id[:most] + "…"
-	}
-	return id
 }

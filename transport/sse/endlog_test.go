@@ -1,0 +1,55 @@
+package sse
+
+import (
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+)
+
+// Whoever can choose user ids must not make the hub remember them all, nor log them all.
+func TestEndLoggerIsBounded(t *testing.T) {
+	l := endLogger{log: slog.New(slog.DiscardHandler)}
+	defer l.reset()
+	lines := 0
+	end := func(user string) {
+		if !l.count(endKey{clip(user), hub.ErrSlow}) {
+			lines++
+		}
+		if n := len(l.counts); n > maxEndKeys+1 {
+			t.Fatalf("%d users are counted", n)
+		}
+	}
+	const users = 3 * maxEndKeys
+	user := make([]string, users)
+	for i := range user {
+		user[i] = fmt.Sprint(i, strings.Repeat("u", 200))
+		end(user[i])
+	}
+	if lines != users {
+		t.Errorf("%d of %d users with one end each have a line", lines, users)
+	}
+	lines = 0
+	for i := range users {
+		for range 2 * maxEndLines {
+			end(user[i])
+		}
+	}
+	if most := (maxEndKeys + 1) * maxEndLines; lines > most {
+		t.Errorf("%d lines, want at most %d", lines, most)
+	}
+	if n := l.counts[endKey{"", hub.ErrSlow}]; n != (users-maxEndKeys)*2*maxEndLines {
+		t.Errorf("%d ends of other users are counted together", n)
+	}
+}
+
+func BenchmarkEndLogger(b *testing.B) {
+	l := endLogger{log: slog.New(slog.DiscardHandler)}
+	defer l.reset()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		l.count(endKey{"42", hub.ErrClosed})
+	}
+}
