@@ -24,6 +24,7 @@ func TestHeaderBelievesTheProxyOnly(t *testing.T) {
 		{"[fd00::1%eth0]:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
 		{"[::ffff:10.0.0.1]:1", []string{"42"}, nil, auth.Identity{User: "42"}, nil},
 		{"10.1.2.3:1", []string{"42"}, []string{"a,b"}, auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil},
+		{"10.1.2.3:1", []string{"42"}, []string{`a,b,a,"b","",""`, "b"}, auth.Identity{User: "42", Topics: []string{"a", "b", ""}}, nil},
 		{"10.1.2.3:1", []string{"42"}, []string{`"`}, auth.Identity{}, auth.ErrUnauthorized},
 		{"10.1.2.3:1", []string{"caf\xe9"}, nil, auth.Identity{}, auth.ErrBadUser},
 		{"10.1.2.3:1", []string{"café"}, nil, auth.Identity{User: "café"}, nil},

@@ -263,6 +263,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 		if !ok {
 			return Identity{}, no("the token's topics claim is not a list of strings")
 		}
+		id.Topics = distinct(id.Topics)
 	}
 	return id, nil
 }

@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -103,6 +104,10 @@ func TestJWTClaims(t *testing.T) {
 	id, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"a","topics":[],`+ok+`}`)))
 	if err != nil || id.Topics == nil || id.Expires != time.Unix(now+60, 0).Add(auth.Skew) {
 		t.Errorf("no topics: %+v, %v", id, err)
+	}
+	id, err = j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"a","topics":["b","a","b","",""],`+ok+`}`)))
+	if err != nil || !slices.Equal(id.Topics, []string{"b", "a", ""}) {
+		t.Errorf("topics named several times: %+v, %v", id, err)
 	}
 }
 

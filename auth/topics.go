@@ -2,6 +2,7 @@ package auth
 
 import (
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -44,7 +45,19 @@ func parseTopics(lines []string) ([]string, error) {
 			}
 		}
 	}
-	return topics, nil
+	return distinct(topics), nil
+}
+
+// distinct removes duplicates, in place: they would cost memory and time for as long as the
+// stream is open. How many topics there can be is bounded by the size of what names them:
+// 16 KiB of a token, 64 KiB of a response or a request.
+func distinct(topics []string) []string {
+	seen := make(map[string]bool, len(topics))
+	return slices.DeleteFunc(topics, func(topic string) bool {
+		known := seen[topic]
+		seen[topic] = true
+		return known
+	})
 }
 
 // quoted reads a quoted string whose first quote was taken off (RFC 9110, section 5.6.4).

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"net/url"
@@ -24,6 +25,10 @@ type query struct {
 // does. Tokens are the longest that honest queries hold.
 const maxQuery = 16 << 10
 
+// maxTopics bounds how many different topics a stream can name: each is compared with the
+// topic of each message for its user.
+const maxTopics = 64
+
 // parseQuery reads the query of r, and the Last-Event-ID header, which wins: a
 // browser sends it on a reconnect to the same URL. No id is ever an error here,
 // for the browser would send it again for ever.
@@ -35,7 +40,9 @@ func parseQuery(r *http.Request) (q query, err error) {
 	if err != nil {
 		return query{}, errors.New("the query string is malformed")
 	}
-	q.topics = values["topic"]
+	if q.topics, err = distinct(values["topic"]); err != nil {
+		return query{}, err
+	}
 	if q.named, err = choice(values, "event", "topic"); err != nil {
 		return query{}, err
 	}
@@ -48,6 +55,23 @@ func parseQuery(r *http.Request) (q query, err error) {
 	}
 	return q, nil
 }
+
+// distinct returns a copy of topics without duplicates, which keeps nothing else of the
+// query in memory; nil for none.
+func distinct(topics []string) (out []string, err error) {
+	for _, topic := range topics {
+		if slices.Contains(out, topic) {
+			continue
+		}
+		if len(out) == maxTopics {
+			return nil, errTooManyTopics
+		}
+		out = append(out, strings.Clone(topic))
+	}
+	return out, nil
+}
+
+var errTooManyTopics = fmt.Errorf("the query has more than %d different topics; name fewer, or none to receive all", maxTopics)
 
 // choice reports whether the parameter has its one value; any other is an error.
 func choice(values url.Values, name, value string) (bool, error) {

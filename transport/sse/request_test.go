@@ -1,13 +1,17 @@
 package sse_test
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
+	"usercast/auth"
 	"usercast/hub"
+	"usercast/transport/sse"
 )
 
 // The browser would send a strange id again for ever, so none is an error: it is
@@ -100,6 +104,61 @@ func TestTopicsOfTheQuery(t *testing.T) {
 			t.Errorf("?%s: %q, want %q", test.query, got, test.want)
 		}
 	}
+}
+
+// Each topic costs time under the hub's lock for each message, so a URL cannot name any
+// number of them.
+func TestTopicsOfTheQueryAreBounded(t *testing.T) {
+	topics := func(n int) string {
+		var q strings.Builder
+		for i := range n {
+			fmt.Fprintf(&q, "&topic=t%d", i)
+		}
+		return q.String()
+	}
+	s := newSite(t, config{sse: sse.Config{Authenticate: func(r *http.Request) (auth.Identity, error) {
+		id, err := auth.Insecure(r)
+		if r.URL.Query().Has("limited") {
+			id.Topics = []string{"t0", "t1"}
+		}
+		return id, err
+	}}})
+	for _, test := range []struct {
+		query string
+		code  int
+	}{
+		{"user=42" + topics(64), 200},
+		{"user=42" + topics(64) + topics(64), 200},
+		{"user=42" + strings.Repeat("&topic=a", 2000), 200},
+		{"user=42" + topics(64) + "&topic=", 400},
+		{"user=42" + topics(65), 400},
+		{"user=42" + topics(1300), 400},
+		{"user=42&limited" + topics(2) + topics(2), 200},
+		{"user=42&limited" + topics(65), 400}, // before the topics are looked at
+		{topics(65), 400},                     // before the app is asked
+	} {
+		before := s.handler.Stats().Rejects["bad-request"]
+		a := gone(s, test.query)
+		if a.Code != test.code {
+			t.Errorf("%.60s, %d bytes: %d, want %d", test.query, len(test.query), a.Code, test.code)
+		}
+		rejected := s.handler.Stats().Rejects["bad-request"] - before
+		if test.code == 400 && (rejected != 1 || !strings.Contains(a.Body.String(), `{"error":"the query has more than 64 different topics; `)) {
+			t.Errorf("%.60s, %d bytes: %s, counted %d times", test.query, len(test.query), a.Body, rejected)
+		}
+	}
+}
+
+// A topic must be told once, however often it was asked for, and must not keep the rest of
+// the query in memory.
+func TestStreamKeepsTheDifferentTopicsOnly(t *testing.T) {
+	s := newSite(t, config{})
+	r := httptest.NewRequest(http.MethodGet, "/events?user=42&topic=b&topic=a&topic=b&topic=", nil)
+	readUntilGone(t, s, r, func() {
+		if got := s.hub.ClientsOf("42")[0].Topics(); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"", "a", "b"}) {
+			t.Errorf("topics %q", got)
+		}
+	})
 }
 
 // readUntilGone is all that a stream says until the browser leaves, which is when
