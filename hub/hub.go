@@ -112,6 +112,8 @@ func New(cfg Config) *Hub {
 	if cfg.QueueTotalBytes <= 0 {
 		cfg.QueueTotalBytes = int64(^uint64(0) >> 1)
 	}
+	// 73 years are as good as forever, and a time added to it is still a Duration.
+	cfg.HistoryAge = min(cfg.HistoryAge, 1<<61)
 	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New(), users: make(map[string]*user)}
 	if h.isLog() {
 		h.boot = ""

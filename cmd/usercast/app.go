@@ -373,7 +373,7 @@ func (a *App) drain(short bool) {
 		delay, over = 0, 0
 	}
 	if m := a.parts.Manager; m != nil {
-		m.Stopping(delay + over + a.cfg.WriteTimeout.T + 5*time.Second) // the last: what is still being answered
+		m.Stopping(addUp(delay, over, a.cfg.WriteTimeout.T, 5*time.Second)) // the last: what is still being answered
 	}
 	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
 	time.Sleep(delay)

@@ -60,8 +60,8 @@ func (c *benchCmd) config(ctx context.Context) (cfg load.Config, server *redis.S
 	k.between("duration", c.Duration, 10*time.Millisecond, 24*time.Hour)
 	k.between("patience", c.Patience, 10*time.Millisecond, time.Hour)
 	k.read("rate", c.Rate.err)
-	k.atLeast("outstanding", c.Outstanding.value, 0)
-	k.atLeast("messages", c.Messages.value, 0)
+	k.from("outstanding", c.Outstanding.value, 0, 1<<30)
+	k.from("messages", c.Messages.value, 0, 1<<30)
 	if k.read("size", c.Size.err) && (c.Size.T < load.MinSize || c.Size.T > 64<<20) {
 		k.wrong("size", "must be from %d bytes to 64 MiB", load.MinSize)
 	}

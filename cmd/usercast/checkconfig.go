@@ -111,7 +111,7 @@ func (c *checkCmd) riskyTimes(tell advice.Tell) {
 	if d := c.MaxAge.T; d > 0 && d < 30*time.Second {
 		tell.Warn("config-max-age", "--max-age 5m or more", "--max-age %v: every page comes back that often", d)
 	}
-	if most := c.DrainDelay.T + c.Drain.T + c.WriteTimeout.T; most > 30*time.Second {
+	if most := addUp(c.DrainDelay.T, c.Drain.T, c.WriteTimeout.T); most > 30*time.Second {
 		tell.Note("config-drain", fmt.Sprintf("terminationGracePeriodSeconds, TimeoutStopSec or stop_grace_period above %v", most), "the hub may take %v to stop, and Kubernetes kills after 30 s", most)
 	}
 	if c.Feed == feedPubSub && (c.HistoryPerUser.T == 0 || c.HistoryAge.T == 0 || c.HistoryBytes.T == 0) {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -86,6 +87,17 @@ func (n *autoNumber) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// addUp adds durations that are not negative. The sum is at most the longest duration there
+// is, 292 years.
+func addUp(durations ...time.Duration) (total time.Duration) {
+	for _, d := range durations {
+		if total += d; total < 0 {
+			return math.MaxInt64
+		}
+	}
+	return total
+}
+
 // A checker collects what is wrong with the flags.
 type checker struct{ faults []error }
 
@@ -120,6 +132,13 @@ func (c *checker) notNegative(flag string, d duration) {
 func (c *checker) atLeast(flag string, n value[int], least int) {
 	if c.read(flag, n.err) && n.T < least {
 		c.wrong(flag, "must be %d or more", least)
+	}
+}
+
+// from wants a number from least to most.
+func (c *checker) from(flag string, n value[int], least, most int) {
+	if c.read(flag, n.err) && (n.T < least || n.T > most) {
+		c.wrong(flag, "must be from %d to %d", least, most)
 	}
 }
 

@@ -62,7 +62,7 @@ func (r *run) connect(ctx context.Context) {
 
 // goOn waits until stream i is due, and reports whether it is to be tried.
 func (r *run) goOn(ctx context.Context, begin time.Time, i int) bool {
-	due := begin.Add(time.Duration(float64(i) / r.cfg.Ramp * float64(time.Second)))
+	due := begin.Add(after(i, r.cfg.Ramp))
 	for r.hopes() {
 		wait := time.Until(due)
 		if !sleep(ctx, min(wait, lookup)) {

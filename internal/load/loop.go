@@ -12,6 +12,8 @@ const (
 	most = 256
 	// breath is the shortest sleep: a timer costs about as much as ten messages.
 	breath = 100 * time.Microsecond
+	// maxMessages is more than fit into memory, and an int everywhere.
+	maxMessages = 1 << 30
 	// lookup is how often a loop that waits looks whether it still makes sense.
 	lookup = 100 * time.Millisecond
 )
@@ -28,7 +30,7 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 	messages, limit := r.cfg.Messages, r.cfg.Duration
 	if l.Kind == "open" {
 		// All that is due within the duration, however late the publisher is.
-		due := int(math.Ceil(r.cfg.Rate * limit.Seconds()))
+		due := int(min(math.Ceil(r.cfg.Rate*limit.Seconds()), maxMessages))
 		if messages == 0 || due < messages {
 			messages = due
 		}
@@ -100,12 +102,22 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 
 // dueAt is when the nth message of an open loop is due, from the loop's begin.
 func (r *run) dueAt(n int) time.Duration {
-	return time.Duration(float64(n) / r.cfg.Rate * float64(time.Second))
+	return after(n, r.cfg.Rate)
+}
+
+// after is the time that n things take of which there are so many per second: at most the
+// longest Duration, to which a very low rate would otherwise be converted with an undefined
+// result.
+func after(n int, perSecond float64) time.Duration {
+	if ns := float64(n) / perSecond * float64(time.Second); ns < math.MaxInt64 {
+		return time.Duration(ns)
+	}
+	return math.MaxInt64
 }
 
 // dueNow is how many messages of an open loop are due, and how long until the next.
 func (r *run) dueNow(elapsed time.Duration, sent int) (n int, wait time.Duration) {
-	due := int(math.Floor(elapsed.Seconds()*r.cfg.Rate)) + 1 - sent
+	due := int(min(math.Floor(elapsed.Seconds()*r.cfg.Rate), maxMessages)) + 1 - sent
 	if due > 0 {
 		return due, 0
 	}

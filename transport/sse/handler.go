@@ -57,16 +57,24 @@ type Handler struct {
 	auth     histogram.Histogram
 }
 
-// New makes a handler. Zero durations become the product's defaults.
+// longest bounds what is configured, to 18 years, which is as good as forever: sums and
+// products (a stream lives for up to six fifths of its maximum age, a client that was
+// refused stays away for up to 7.5 times Retry) are then below the 292 years of a Duration.
+const longest = 1 << 59
+
+// New makes a handler. Zero durations become the product's defaults; no duration is longer
+// than 18 years.
 func New(cfg Config) *Handler {
 	fill := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
 			*d = def
 		}
+		*d = min(*d, longest)
 	}
 	fill(&cfg.PingInterval, 15*time.Second)
 	fill(&cfg.WriteTimeout, 10*time.Second)
 	fill(&cfg.Retry, 3*time.Second)
+	fill(&cfg.MaxAge, 0)
 	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog()}
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)

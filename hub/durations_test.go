@@ -1,0 +1,36 @@
+package hub
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// Without the bound, the sum of an entry's time and the age is negative, and the sweep
+// runs without pause.
+func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
+	h := New(Config{
+		Encode:         func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) },
+		HistoryPerUser: 1, HistoryBytes: 1 << 20, HistoryAge: math.MaxInt64,
+	})
+	defer h.Close()
+	c, err := h.Register(Options{User: "42", Consumer: idle{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Publish("42", "", "x")
+	c.End(ErrClosed) // a departure, too
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.oldest == nil || h.departures.len() != 1 {
+		t.Fatal("nothing is kept")
+	}
+	if due := h.nextSweep(); time.Until(due) < 24*time.Hour {
+		t.Errorf("the next sweep is due in %v", time.Until(due))
+	}
+}
+
+type idle struct{}
+
+func (idle) Wake()      {}
+func (idle) Interrupt() {}
