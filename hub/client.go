@@ -309,11 +309,14 @@ func (c *Client) endIfOver() {
 
 // stop records the cause and, unless politely, empties the queue. c.hub.mu is held.
 func (c *Client) stop(cause Cause, politely bool) {
+	unfinished := false // what is to be replayed next is not here
 	if r := c.replay; r != nil {
 		switch {
 		case !politely:
 			c.replay = nil
-		case !r.live && !r.asked:
+		case r.asked, r.ahead:
+			unfinished = true
+		case !r.live:
 			c.goLive(r) // to the end, and no further
 		}
 	}
@@ -327,6 +330,9 @@ func (c *Client) stop(cause Cause, politely bool) {
 				c.over.timer.Stop()
 			}
 		}
+	}
+	if unfinished {
+		c.giveUpReplay()
 	}
 	if !politely {
 		c.lost = c.lost || c.replaying || c.bytes+c.flight > 0

@@ -91,11 +91,12 @@ type Hub struct {
 	sweeping       bool // sweeper is set
 
 	// With a log.
-	loaded bool
-	floor  point        // all later entries are kept
-	ids    deque[point] // of all that is kept
-	reset  *point       // where the log last went backwards; nil: it has not
-	ahead  []*Client    // those with an id that is later than pos: see overtake
+	loaded     bool
+	floor      point        // all later entries are kept
+	ids        deque[point] // of all that is kept
+	reset      *point       // where the log last went backwards; nil: it has not
+	generation uint64       // how often it went backwards
+	ahead      []*Client    // those with an id that is later than pos: see overtake
 }
 
 // New makes a hub that nobody is connected to.
@@ -210,16 +211,18 @@ func (h *Hub) add(name string, e Entry) (n int) {
 	if len(h.taps) > 0 {
 		h.tell(name, toAll, e)
 	}
+	// Kept before it is routed: routing can end the last client of u, and a user of whom
+	// nothing is kept is forgotten then. After route, u may be no user of the hub.
 	if toAll {
+		h.keep(&h.everybody, at, &e, false)
 		if e.Gap != 0 {
 			h.handAll(&e, false)
 		} else {
 			n = h.broadcast(&e)
 		}
-		h.keep(&h.everybody, at, &e, false)
 	} else if u := h.owner(name); u != nil {
-		n = h.route(u.clients, &e)
 		h.keep(u, at, &e, false)
+		n = h.route(u.clients, &e)
 	}
 	if h.isLog() && !h.keeps() { // it may have been somebody's who comes later
 		h.floor = at
@@ -245,8 +248,8 @@ func (h *Hub) addForAll(e Entry) {
 	at := e.ID.point()
 	h.overtake(at, true)
 	h.tell("", true, e)
-	h.handAll(&e, true)
 	h.keep(&h.everybody, at, &e, true)
+	h.handAll(&e, true)
 	h.pos = at
 }
 

@@ -85,6 +85,7 @@ func (h *Hub) Reset(newest ID) {
 	}
 	at := newest.point()
 	h.pos, h.floor, h.reset = at, at, &at
+	h.generation++
 	h.ahead = nil
 	for _, c := range h.clients {
 		h.resetFor(c)
@@ -98,8 +99,11 @@ func (h *Hub) Reset(newest ID) {
 func (h *Hub) resetFor(c *Client) {
 	c.skip = point{}
 	r := c.replay
+	if r == nil {
+		return
+	}
+	r.generation = h.generation
 	switch {
-	case r == nil:
 	case r.live: // what is left is older than what is queued
 		if r.cursor.before(r.until) {
 			r.asked, r.query = false, nil

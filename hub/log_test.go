@@ -245,3 +245,103 @@ func TestLogHistoryBytesHoldWithManyUsers(t *testing.T) {
 	}
 	runtime.KeepAlive(h)
 }
+
+// Routing an entry can end the last client of its user: the queue is full, or all queues
+// together are over their bound. The entry belongs to the user's history anyway, also
+// when it is the first one that is kept for the user.
+func TestLogKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
+	for name, limit := range map[string]hub.Config{
+		"frames of one": {QueueFrames: 1},
+		"bytes of one":  {QueueBytes: 8},
+		"bytes of all":  {QueueTotalBytes: 8},
+	} {
+		t.Run(name, func(t *testing.T) {
+			limit.BroadcastUser, limit.HistoryBytes = "*", 1<<20
+			limit.Older = func(q *hub.Query) { t.Errorf("query for what the hub holds: %+v", q) }
+			h := newHub(t, limit)
+			h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(string, hub.Entry) bool) {})
+			l := listen(t, h, hub.Options{User: "42"})
+			h.Append("*", hub.Entry{ID: hub.ID{Ms: 6}, Payload: "six"})
+			h.Append("42", hub.Entry{ID: hub.ID{Ms: 7}, Payload: "seven, which ends it"})
+			wantCause(t, l, hub.ErrSlow)
+			h.Append("42", hub.Entry{ID: hub.ID{Ms: 8}, Payload: "eight"})
+
+			back := register(t, h, hub.Options{User: "42", Resume: l.Opening().String()})
+			wantFrames(t, back, "six", "seven, which ends it", "eight")
+			h.Append("42", numbered(9))
+			wantFrames(t, back, "9")
+		})
+	}
+}
+
+// A client that has ended accepts no answer: from then on its user may be unknown, and
+// entries of the user would be skipped while broadcasts are not.
+func TestLogAnswersNoClientThatHasEnded(t *testing.T) {
+	h, queries := logged(t)
+	l := register(t, h, hub.Options{User: "7", Resume: "2-0"})
+	wantFrames(t, l)
+	q := (*queries)[0]
+	l.Finish(hub.ErrDrain)
+	if !q.Gone() {
+		t.Error("the query of a client that has ended is still open")
+	}
+	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // before the consumer gets its turn
+	h.Append("7", numbered(10))
+	h.Append("*", numbered(11))
+	if got, cause := l.drain(); got != nil || cause != hub.ErrDrain {
+		t.Errorf("got %q, cause %v; want nothing, drain", got, word(cause))
+	}
+	if id, ok := l.Position(); ok {
+		t.Errorf("position %v although the entries after 2-0 were not sent", id)
+	}
+}
+
+// The ids of a log that was reset say nothing about the log that follows.
+func TestLogIsResetWhileAnEndedClientIsReplayed(t *testing.T) {
+	for name, taken := range map[string]int{"before its first Take": 0, "after a part": 1} {
+		t.Run(name, func(t *testing.T) {
+			h, _ := logged(t)
+			for ms := uint64(10); ms < 110; ms++ {
+				h.Append("42", numbered(ms))
+			}
+			l := register(t, h, hub.Options{User: "42", Resume: "5-0"})
+			last := hub.ID{Ms: 5}
+			for range taken {
+				frames, _ := l.Take(nil)
+				last = frames[len(frames)-1].ID
+				l.Settle(frames, len(frames))
+			}
+			l.Finish(hub.ErrDrain)
+			h.Reset(hub.ID{Ms: 4})
+			h.Append("42", numbered(50))
+			h.Append("42", numbered(200))
+			if got, cause := l.drain(); got != nil || cause != hub.ErrDrain {
+				t.Errorf("got %q, cause %v; want nothing, drain", got, word(cause))
+			}
+			if id, ok := l.Position(); ok {
+				t.Errorf("position %v of a log that no longer exists", id)
+			}
+			back := register(t, h, hub.Options{User: "42", Resume: last.String()})
+			if got, _ := back.drain(); len(got) == 0 || got[0] != "gap feed-reset" && got[0] != "gap unknown-id" {
+				t.Errorf("resumed at %v: got %q, want a gap first", last, got)
+			}
+		})
+	}
+}
+
+// Nothing is left for a client whose id is later than what the hub had read at its end,
+// whatever the hub reads and forgets afterwards.
+func TestLogClientThatWasAheadEndsWithoutAGap(t *testing.T) {
+	var queries []*hub.Query
+	h := newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500, Older: func(q *hub.Query) { queries = append(queries, q) }})
+	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
+	l := register(t, h, hub.Options{User: "42", Resume: "13-0"})
+	wantFrames(t, l)
+	queries[0].Answer(nil, queries[0].After, 0) // 13-0 is an entry of the log
+	l.Finish(hub.ErrDrain)
+	for ms := uint64(13); ms < 22; ms++ {
+		h.Append("7", numbered(ms))
+	}
+	wantFrames(t, l)
+	wantCause(t, l, hub.ErrDrain)
+}

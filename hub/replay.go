@@ -16,8 +16,10 @@ type replay struct {
 	// is kept is shorter than that, once the log has answered.
 	live  bool
 	until point
-	gap   Gap  // to be announced next, with the cursor as its id
-	told  bool // the log has answered all that was asked
+	gap   Gap // to be announced next, with the cursor as its id
+	// generation is Hub.generation, unless the log was reset after the client had ended.
+	generation uint64
+	told       bool // the log has answered all that was asked
 
 	// Waiting for the log.
 	asked   bool   // and not answered
@@ -139,7 +141,7 @@ func (h *Hub) begin(c *Client, resume string) (opening ID) {
 	if isThere && !(h.isLog() && !h.loaded) {
 		return h.id(h.pos)
 	}
-	r := new(replay)
+	r := &replay{generation: h.generation}
 	switch {
 	case h.isLog() && !h.loaded:
 		r.asked = true
@@ -290,11 +292,13 @@ func (c *Client) nextEntries() (entries []replayedEntry, query *Query, again boo
 	if r == nil {
 		return nil, nil, true
 	}
+	if r.generation != h.generation {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.giveUpReplay()
+		return nil, nil, true
+	}
 	if r.asked {
-		if c.index < 0 {
-			c.giveUpReplay()
-			return nil, nil, true
-		}
 		if r.unsent {
 			r.unsent = false
 			return nil, r.query, true
@@ -315,6 +319,8 @@ func (c *Client) nextEntries() (entries []replayedEntry, query *Query, again boo
 		case !h.isLog():
 			r.fail(floor, GapHistoryExpired)
 		case c.index < 0: // the log has it: the browser keeps its id, and the next hub goes on from there
+			c.mu.Lock()
+			defer c.mu.Unlock()
 			c.giveUpReplay()
 		default:
 			// A window that is shorter than a scan takes would always be one step ahead.
@@ -387,12 +393,12 @@ func (c *Client) fromHistory(r *replay) (batch []replayedEntry) {
 	return batch
 }
 
-// giveUpReplay lets go of a replay that cannot go on because the client has ended.
-// What is queued is later than what is missing, so it goes as well.
+// giveUpReplay lets go of a replay that cannot go on because the client has ended: one
+// that has ended neither asks the log nor accepts an answer, because its user may be
+// unknown to the hub by then. What is queued is later than what is missing, so it goes
+// as well. c.hub.mu and c.mu are held.
 func (c *Client) giveUpReplay() {
 	c.replay = nil
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.replaying, c.lost = false, true
 	c.discard()
 }

@@ -1,0 +1,230 @@
+package hub_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+// A pubsubRun is one run of a hub without a log: what was published, and the clients,
+// each with the newest entry up to which it must have received everything. All limits of
+// the hub are drawn at random, and time passes between any two steps.
+type pubsubRun struct {
+	t       *testing.T
+	random  *rand.Rand
+	hub     *hub.Hub
+	boot    string
+	entries []pubsubEntry // entries[i] has the sequence number i+1
+	clients []*pubsubClient
+	resumes []pubsubResume
+	trace   []string
+}
+
+type pubsubEntry struct {
+	user, topic string
+	gap         bool // of a new subscription: it concerns all clients
+}
+
+// A pubsubResume is a position that a client of a user had when it ended.
+type pubsubResume struct {
+	user string
+	seq  uint64
+}
+
+type pubsubClient struct {
+	*listener
+	name     string
+	user     string
+	topics   []string
+	last     uint64       // newest sequence number up to which it is complete
+	unknown  bool         // its opening cannot be resumed from: a gap must come first
+	inFlight []*hub.Frame // taken and not settled
+	stalled  int          // steps for which its consumer does not get its turn
+	done     bool         // Take has reported the end
+}
+
+func (r *pubsubRun) note(format string, args ...any) {
+	r.trace = append(r.trace, fmt.Sprintf(format, args...))
+}
+
+func (r *pubsubRun) fail(format string, args ...any) {
+	r.t.Helper()
+	r.t.Fatalf("%s\n%s", fmt.Sprintf(format, args...), strings.Join(r.trace, "\n"))
+}
+
+func (c *pubsubClient) concerns(e pubsubEntry) bool {
+	return e.gap || (e.user == c.user || e.user == "*") && (c.topics == nil || slices.Contains(c.topics, e.topic))
+}
+
+// reach moves the client on to a place, up to which nothing that concerns it may be missing.
+func (r *pubsubRun) reach(c *pubsubClient, seq uint64, what string) {
+	if seq < c.last {
+		r.fail("%s: %s %d after %d", c.name, what, seq, c.last)
+	}
+	for missing := c.last + 1; missing < seq; missing++ {
+		if c.concerns(r.entries[missing-1]) {
+			r.fail("%s: %s %d after %d, and %d is missing", c.name, what, seq, c.last, missing)
+		}
+	}
+	c.last = seq
+}
+
+func (r *pubsubRun) take(c *pubsubClient, times int) {
+	for ; times > 0 && c.stalled == 0 && !c.done; times-- {
+		c.Settle(c.inFlight, len(c.inFlight))
+		c.inFlight = nil
+		frames, cause := c.Take(nil)
+		if len(frames) == 0 {
+			c.done = cause != 0
+			if c.done {
+				r.note("%s has ended: %v", c.name, word(cause))
+			}
+			id, ok := c.Position()
+			if ok && c.unknown {
+				r.fail("%s: position %v before its gap", c.name, id)
+			}
+			if ok && c.last < id.Seq {
+				if c.concerns(r.entries[id.Seq-1]) {
+					r.fail("%s: position %v without that entry", c.name, id)
+				}
+				r.reach(c, id.Seq, "position")
+			}
+			return
+		}
+		for _, f := range frames {
+			r.note("%s gets %d %s", c.name, f.ID.Seq, f.Wire)
+			switch {
+			case f.Gap != 0 && f.Gap != hub.GapRedisReconnect: // what it missed is announced
+				c.last, c.unknown = max(c.last, f.ID.Seq), false
+			case c.unknown:
+				r.fail("%s: %s before its gap", c.name, f.Wire)
+			case f.ID.Seq <= c.last:
+				r.fail("%s: %d twice", c.name, f.ID.Seq)
+			default:
+				r.reach(c, f.ID.Seq, "entry")
+			}
+		}
+		c.inFlight = frames
+	}
+}
+
+func (r *pubsubRun) register(number int) {
+	c := &pubsubClient{
+		name: fmt.Sprint("client ", number), user: oneOf(r.random, "1", "2", "3"), topics: oneOf(r.random, nil, []string{"a"}),
+	}
+	o := hub.Options{User: c.user, Topics: c.topics}
+	var mine []pubsubResume
+	for _, s := range r.resumes {
+		if s.user == c.user {
+			mine = append(mine, s)
+		}
+	}
+	if len(mine) > 0 && r.random.IntN(4) > 0 {
+		o.Resume = fmt.Sprint(r.boot, "-", mine[len(mine)-1-r.random.IntN(min(4, len(mine)))].seq)
+	}
+	c.listener = register(r.t, r.hub, o)
+	opening := c.Opening()
+	if r.boot == "" {
+		r.boot = opening.Boot
+	}
+	c.last, c.unknown = opening.Seq, opening.Boot != r.boot
+	r.note("%s of user %s, topics %q, resumes %q, opens %v", c.name, c.user, c.topics, o.Resume, opening)
+	r.clients = append(r.clients, c)
+}
+
+func (r *pubsubRun) step(number int) {
+	publish := func(e pubsubEntry) {
+		r.entries = append(r.entries, e)
+		r.note("entry %d: %+v", len(r.entries), e)
+	}
+	switch step := r.random.IntN(14); {
+	case step < 5:
+		e := pubsubEntry{user: oneOf(r.random, "1", "2", "3", "*"), topic: oneOf(r.random, "", "a")}
+		publish(e)
+		r.hub.Publish(e.user, e.topic, fmt.Sprint("message ", len(r.entries)))
+	case step < 6:
+		publish(pubsubEntry{gap: true})
+		r.hub.GapForAll(hub.GapRedisReconnect)
+	case step < 9:
+		if len(r.clients) < 6 {
+			r.register(number)
+		}
+	case step < 10:
+		time.Sleep(time.Duration(r.random.IntN(1500)) * time.Millisecond)
+	case len(r.clients) == 0:
+	case step < 11:
+		c := r.clients[r.random.IntN(len(r.clients))]
+		if r.random.IntN(2) == 0 {
+			r.note("%s is ended politely", c.name)
+			c.Finish(hub.ErrDrain)
+		} else {
+			r.note("%s is ended", c.name)
+			c.End(hub.ErrClosed)
+		}
+		c.stalled = r.random.IntN(oneOf(r.random, 1, 40))
+	default:
+		r.take(r.clients[r.random.IntN(len(r.clients))], 1+r.random.IntN(2))
+	}
+	r.clients = slices.DeleteFunc(r.clients, func(c *pubsubClient) bool {
+		c.stalled = max(c.stalled-1, 0)
+		if c.done && !c.unknown {
+			r.resumes = append(r.resumes, pubsubResume{c.user, c.last})
+		}
+		return c.done
+	})
+}
+
+func runPubSub(t *testing.T, seed uint64) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	r := &pubsubRun{t: t, random: random, hub: newHub(t, hub.Config{
+		BroadcastUser:   "*",
+		HistoryPerUser:  1 + random.IntN(6),
+		HistoryAge:      oneOf(random, time.Hour, 3*time.Second),
+		HistoryBytes:    int64(300 + random.IntN(3000)),
+		QueueFrames:     oneOf(random, 1, 2, 4, 100),
+		QueueTotalBytes: oneOf[int64](random, 0, 10, 50, 300),
+		QueueGrace:      oneOf(random, 0, 0, time.Second),
+		FanOut:          random.IntN(3),
+		GapSpread:       oneOf(random, 0, 2*time.Second),
+	})}
+	for number := range 150 {
+		r.step(number)
+	}
+	hub.HandedOut(r.hub)
+	for _, c := range r.clients {
+		c.stalled = 0
+		r.take(c, 1000)
+		if c.done {
+			continue
+		}
+		if _, ok := c.Position(); !ok || c.last != uint64(len(r.entries)) {
+			r.fail("%s: complete up to %d (%v) at the end, want %d", c.name, c.last, ok, len(r.entries))
+		}
+		c.End(hub.ErrClosed)
+		r.take(c, 1)
+	}
+}
+
+// Invariants 4, 6 and 12 without a log, at random and with all limits: what concerns a
+// client is received once and in order, replayed after the client has returned, or
+// announced as a gap.
+func TestInvariant12ResumeFromPubSubWithLimits(t *testing.T) {
+	runs := 3000
+	if testing.Short() {
+		runs = 300
+	}
+	for range runs {
+		seed := rand.Uint64()
+		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { runPubSub(t, seed) })
+		}) {
+			return
+		}
+	}
+}
