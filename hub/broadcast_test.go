@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"usercast/hub"
@@ -20,6 +21,7 @@ func TestBroadcastUnderWayComesFirst(t *testing.T) {
 		},
 		"gap": func(h *hub.Hub, _ *listener) []string {
 			h.GapForAll(hub.GapRedisReconnect)
+			hub.HandedOut(h) // no look at one client hands it to another
 			return []string{"all", "gap redis-reconnect"}
 		},
 		"kick": func(h *hub.Hub, l *listener) []string { h.Disconnect(l.User()); return []string{"all"} },
@@ -123,34 +125,68 @@ func TestClosedHubHandsOutBroadcastsAtOnce(t *testing.T) {
 	}
 }
 
-// A broadcast to very many does not keep the message behind it waiting for all of them.
+// What concerns very many clients does not keep the message behind it waiting for all of
+// them: a broadcast, one that no topic filter accepts, a gap.
 func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 	const clients = 50_000
-	took := func(fanOut int) (quickest time.Duration) {
-		h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut})
-		all := make([]*listener, clients)
-		for i := range all {
-			all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i)})
+	for name, publish := range map[string]func(*hub.Hub){
+		"message":                  func(h *hub.Hub) { h.Publish("*", "a", "all") },
+		"message without a client": func(h *hub.Hub) { h.Publish("*", "b", "all") },
+		"gap for all":              func(h *hub.Hub) { h.GapForAll(hub.GapRedisReconnect) },
+		"gap of a broadcast":       func(h *hub.Hub) { h.GapFor("*", "a", hub.GapTooLarge) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			took := func(fanOut int) (quickest time.Duration) {
+				h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut})
+				all := make([]*listener, clients)
+				for i := range all {
+					all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
+				}
+				quickest = time.Hour
+				for range 5 { // other processes may be in the way of some
+					start := time.Now()
+					publish(h)
+					quickest = min(quickest, time.Since(start))
+					hub.HandedOut(h)
+					for _, l := range all {
+						l.drain()
+					}
+				}
+				for _, l := range all {
+					l.End(hub.ErrClosed)
+				}
+				return quickest
+			}
+			at, inParts := took(0), took(512)
+			if inParts > at/4 {
+				t.Errorf("in parts, the publisher is held up for %v, in one go for %v", inParts, at)
+			}
+		})
+	}
+}
+
+// Each message of a client that comes while a gap is handed out has the gap before it, and
+// each client that has no message gets it as well.
+func TestGapUnderWayReachesAll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1, GapSpread: time.Second})
+		all := listenToGaps(t, h, 1000)
+		h.GapForAll(hub.GapRedisReconnect)
+		for i := range 100 {
+			h.Publish(fmt.Sprint(10*i), "", "hello")
 		}
-		quickest = time.Hour
-		for range 5 { // other processes may be in the way of some
-			start := time.Now()
-			h.Publish("*", "", "all")
-			quickest = min(quickest, time.Since(start))
-			hub.HandedOut(h)
-			for _, l := range all {
-				l.drain()
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		for i, l := range all {
+			want := "[gap redis-reconnect]"
+			if i%10 == 0 {
+				want = "[gap redis-reconnect hello]"
+			}
+			if got := fmt.Sprint(l.heard()); got != want {
+				t.Fatalf("client %d got %s, want %s", i, got, want)
 			}
 		}
-		for _, l := range all {
-			l.End(hub.ErrClosed)
-		}
-		return quickest
-	}
-	at, inParts := took(0), took(512)
-	if inParts > at/4 {
-		t.Errorf("a broadcast in parts holds its publisher up for %v, in one go for %v", inParts, at)
-	}
+	})
 }
 
 // A publisher faster than broadcasts are handed out does it himself, so that they do not
@@ -164,6 +200,9 @@ func TestBroadcastsUnderWayAreBounded(t *testing.T) {
 	payload := strings.Repeat("x", 1000)
 	for range 10_000 {
 		h.Publish("*", "", payload)
+		if n := hub.UnderWay(h); n > 64 {
+			t.Fatalf("%d broadcasts under way", n)
+		}
 	}
 	hub.HandedOut(h)
 	for _, l := range all {

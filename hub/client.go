@@ -37,18 +37,19 @@ type Client struct {
 	// Immutable after Register.
 	hub      *Hub
 	user     *user
-	topics   *[]string // nil: all
+	topics   *topicSet // nil: all
 	consumer Consumer
 	opening  point
-	since    int64 // unix time in ns
-	nowhere  bool  // nobody can resume from opening
+	since    time.Duration // Hub.born
+	nowhere  bool          // nobody can resume from opening
 	named    bool
 
 	// Guarded by hub.mu.
-	index  int     // in hub.clients; -1 once the client has left
-	replay *replay // what comes before the queue; nil: nothing
-	skip   point   // the client has everything up to here
-	heard  uint64  // broadcasts that it was handed: see Hub.broadcast
+	counted bool    // in hub.audience
+	index   int     // in hub.clients; -1 once the client has left
+	replay  *replay // what comes before the queue; nil: nothing
+	skip    point   // the client has everything up to here
+	heard   uint64  // broadcasts that it was handed: see Hub.broadcast
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -80,7 +81,7 @@ type over struct {
 // User is the user the client belongs to.
 func (c *Client) User() string { return c.user.name }
 
-// Topics are the topics that the client wants; nil: all.
+// Topics are the different topics that the client wants, in order; nil: all.
 func (c *Client) Topics() []string {
 	if c.topics == nil {
 		return nil
@@ -88,8 +89,13 @@ func (c *Client) Topics() []string {
 	return slices.Clone(*c.topics)
 }
 
-// Since is when the client was registered.
-func (c *Client) Since() time.Time { return time.Unix(0, c.since) }
+// Since is when the client was registered, by the wall clock as it is set now: a step of
+// that clock moves it. An age that is computed from it (time.Since) does not depend on the
+// wall clock.
+func (c *Client) Since() time.Time {
+	now := time.Now()
+	return now.Add(c.since - now.Sub(c.hub.born))
+}
 
 // Opening is the point from which the client is complete: every later entry
 // that concerns it comes with Take, or a gap in its place.
@@ -230,7 +236,7 @@ func (c *Client) End(cause Cause) {
 
 // wants reports whether the client's topic filter lets a topic through.
 func (c *Client) wants(topic string) bool {
-	return c.topics == nil || slices.Contains(*c.topics, topic)
+	return c.topics == nil || c.topics.has(topic)
 }
 
 // wake tells the consumer, once until it has stopped. c.mu is held.

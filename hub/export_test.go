@@ -1,6 +1,18 @@
 package hub
 
-import "runtime"
+import (
+	"runtime"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// UnderWay is how many broadcasts some clients have yet to be handed.
+func UnderWay(h *Hub) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.underWay)
+}
 
 // HandedOut waits until every client has what was broadcast so far.
 func HandedOut(h *Hub) {
@@ -9,4 +21,26 @@ func HandedOut(h *Hub) {
 		underWay = h.fanning
 		h.mu.Unlock()
 	}
+}
+
+// PauseSweep keeps the sweep from running, or starts it.
+func PauseSweep(h *Hub, paused bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.sweeping = paused; !paused {
+		h.scheduleSweep()
+	}
+}
+
+// StepWallClock makes a hub as one whose wall clock was stepped after its start: what it
+// has read of that clock differs by the step from what the clock would have shown then,
+// its readings of the monotonic clock do not. Time has no method for that: the
+// seconds of a Time with a monotonic reading are in its first word, from bit 30 on.
+func StepWallClock(t *testing.T, h *Hub, by time.Duration) {
+	stepped := h.born
+	*(*uint64)(unsafe.Pointer(&stepped)) -= uint64(by/time.Second) << 30
+	if stepped.Sub(h.born) != 0 || h.born.Round(0).Sub(stepped.Round(0)) != by {
+		t.Fatal("a Time is not laid out as expected")
+	}
+	h.born = stepped
 }

@@ -101,8 +101,8 @@ func (h *Hub) trim() {
 	for h.keptBytes > h.cfg.HistoryBytes && h.oldest != nil {
 		h.drop(h.oldest)
 	}
-	for h.keptBytes > h.cfg.HistoryBytes && h.departures.len() > 0 {
-		h.forgetFirst()
+	for h.keptBytes > h.cfg.HistoryBytes && h.departures.first != nil {
+		h.forget(h.departures.first.user)
 	}
 }
 
@@ -134,20 +134,13 @@ func (h *Hub) drop(k *kept) {
 	}
 }
 
-// forgetFirst takes the first departure and forgets its user, unless it is here
-// again.
-func (h *Hub) forgetFirst() {
-	if d := h.departures.popFront(); d.user.left == d.number {
-		h.forget(d.user)
-	}
-}
-
 // The sweep drops what has become too old while nothing else moves. It comes late
 // by sweepPart of the age, so that it finds more than one thing to do.
 const (
 	sweepPart = 64
 	minSweep  = 10 * time.Millisecond
 	maxSweep  = time.Second
+	sweepMost = 256 // entries and users that are dropped before others get h.mu
 )
 
 func (h *Hub) scheduleSweep() {
@@ -172,8 +165,8 @@ func (h *Hub) nextSweep() (due time.Time) {
 	if h.oldest != nil {
 		due = h.born.Add(h.oldest.since + h.cfg.HistoryAge)
 	}
-	if h.departures.len() > 0 {
-		if forget := h.departures.at(0).at.Add(h.cfg.HistoryAge); due.IsZero() || forget.Before(due) {
+	if d := h.departures.first; d != nil {
+		if forget := h.born.Add(d.at + h.cfg.HistoryAge); due.IsZero() || forget.Before(due) {
 			due = forget
 		}
 	}
@@ -183,14 +176,20 @@ func (h *Hub) nextSweep() (due time.Time) {
 func (h *Hub) sweep() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	tooOld := time.Since(h.born) - h.cfg.HistoryAge
+	for n := 1; !h.closed; n++ {
+		if k, d := h.oldest, h.departures.first; k != nil && k.since <= tooOld {
+			h.drop(k)
+		} else if d != nil && d.at <= tooOld {
+			h.forget(d.user)
+		} else {
+			break
+		}
+		if n%sweepMost == 0 {
+			h.yield()
+		}
+	}
 	h.sweeping = false
-	now := time.Now()
-	for h.oldest != nil && now.Sub(h.born)-h.oldest.since >= h.cfg.HistoryAge {
-		h.drop(h.oldest)
-	}
-	for h.departures.len() > 0 && now.Sub(h.departures.at(0).at) >= h.cfg.HistoryAge {
-		h.forgetFirst()
-	}
 	h.scheduleSweep()
 }
 

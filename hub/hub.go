@@ -4,7 +4,6 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,18 +64,22 @@ type Hub struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	pos     point // the newest entry; moves on once the entry was enqueued everywhere
-	users   map[string]*user
+	users   table[*user]
 	present int       // users with a client
 	clients []*Client // all of them, for broadcasts
-	closed  bool
-	spread  *spread   // the gap under way, if any
-	another bool      // gap since that began
-	shedAt  time.Time // when shed last ended somebody
-	taps    []*Tap    // mostly none
+	audience
+	closed    bool
+	spread    *spread   // of the newest gap that was spread
+	spreading bool      // it is under way
+	another   bool      // gap since that began
+	shedAt    time.Time // when shed last ended somebody
+	taps      []*Tap    // mostly none
 
 	// Broadcasts that some clients have yet to be handed: see broadcast.
 	broadcasts uint64       // how many there ever were
 	underWay   []*broadcast // the newest of these
+	round      uint64       // the newest of those that are being handed out
+	unvisited  int          // clients that this round has yet to come to: the first ones
 	fanning    bool         // fanOut is at work
 	goroutines sync.WaitGroup
 
@@ -85,8 +88,7 @@ type Hub struct {
 	oldest, newest *kept
 	keptEntries    int
 	keptBytes      int64
-	departures     deque[departure]
-	departed       uint64 // how many there ever were
+	departures     departures
 	sweeper        *time.Timer
 	sweeping       bool // sweeper is set
 
@@ -115,7 +117,7 @@ func New(cfg Config) *Hub {
 	}
 	// 73 years are as good as forever, and a time added to it is still a Duration.
 	cfg.HistoryAge = min(cfg.HistoryAge, 1<<61)
-	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New(), users: make(map[string]*user)}
+	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New()}
 	if h.isLog() {
 		h.boot = ""
 	}
@@ -133,16 +135,13 @@ func (h *Hub) Register(o Options) (*Client, error) {
 		hub:      h,
 		named:    o.Named,
 		consumer: o.Consumer,
-		since:    time.Now().UnixNano(),
+		topics:   newTopicSet(o.Topics),
+		since:    time.Since(h.born),
 		woken:    true,
-	}
-	if o.Topics != nil {
-		topics := cloneAll(o.Topics)
-		c.topics = &topics
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	known := h.users[o.User]
+	known := h.users.get(o.User)
 	switch {
 	case h.refusing.Load():
 		return nil, ErrDraining
@@ -159,16 +158,10 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	opening := h.begin(c, o.Resume)
 	c.opening, c.nowhere = opening.point(), opening.Boot == h.void
 	c.replaying = c.replay != nil
-	return c, nil
-}
-
-// cloneAll copies a list and its strings.
-func cloneAll(list []string) []string {
-	list = slices.Clone(list)
-	for i, s := range list {
-		list[i] = strings.Clone(s)
+	if c.replay == nil || c.replay.live {
+		h.audience.add(c)
 	}
-	return list
+	return c, nil
 }
 
 // Publish routes one message and returns to how many clients it went; for a broadcast
@@ -177,7 +170,7 @@ func cloneAll(list []string) []string {
 func (h *Hub) Publish(user, topic, payload string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.add(user, h.next(Entry{Topic: topic, Payload: payload}))
+	return h.add(user, Entry{Topic: topic, Payload: payload})
 }
 
 // GapFor announces a gap to the clients that a message to this user and topic
@@ -185,7 +178,7 @@ func (h *Hub) Publish(user, topic, payload string) int {
 func (h *Hub) GapFor(user, topic string, reason Gap) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.add(user, h.next(Entry{Topic: topic, Gap: reason}))
+	h.add(user, Entry{Topic: topic, Gap: reason})
 }
 
 // GapForAll announces a gap to every client: before its next message, or, when
@@ -194,20 +187,26 @@ func (h *Hub) GapFor(user, topic string, reason Gap) {
 func (h *Hub) GapForAll(reason Gap) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.addForAll(h.next(Entry{Gap: reason}))
+	h.addForAll(Entry{Gap: reason})
 }
 
-// next numbers an entry.
-func (h *Hub) next(e Entry) Entry {
-	e.ID = h.id(point{0, h.pos.seq + 1})
-	return e
+// number numbers an entry, unless a log has done it.
+func (h *Hub) number(e *Entry) point {
+	if !h.isLog() {
+		e.ID = h.id(point{0, h.pos.seq + 1})
+	}
+	return e.ID.point()
 }
 
-// add routes the newest entry, keeps it, and moves the sequence on.
+// add keeps the newest entry, routes it, and moves the sequence on. h.mu is held, but
+// before the entry is numbered it may be given to others for a moment.
 func (h *Hub) add(name string, e Entry) (n int) {
-	at := e.ID.point()
-	h.overtake(at, false)
 	toAll := name == h.cfg.BroadcastUser && name != ""
+	if toAll {
+		h.makeRoom()
+	}
+	at := h.number(&e)
+	h.overtake(at, false)
 	if len(h.taps) > 0 {
 		h.tell(name, toAll, e)
 	}
@@ -215,11 +214,7 @@ func (h *Hub) add(name string, e Entry) (n int) {
 	// nothing is kept is forgotten then. After route, u may be no user of the hub.
 	if toAll {
 		h.keep(&h.everybody, at, &e, false)
-		if e.Gap != 0 {
-			h.handAll(&e, false)
-		} else {
-			n = h.broadcast(&e)
-		}
+		n = h.broadcast(&e, false)
 	} else if u := h.owner(name); u != nil {
 		h.keep(u, at, &e, false)
 		n = h.route(u.clients, &e)
@@ -234,10 +229,10 @@ func (h *Hub) add(name string, e Entry) (n int) {
 // owner is the user whose history an entry belongs to; nil: it is not kept. With
 // a log, whoever comes later may ask for it.
 func (h *Hub) owner(name string) *user {
-	u := h.users[name]
+	u := h.users.get(name)
 	if u == nil && h.isLog() && h.keeps() {
 		u = &user{name: name}
-		h.users[name] = u
+		h.users.set(name, u)
 		h.charge(u, true)
 	}
 	return u
@@ -245,11 +240,12 @@ func (h *Hub) owner(name string) *user {
 
 // addForAll is add for a gap that concerns everybody, whatever their topics.
 func (h *Hub) addForAll(e Entry) {
-	at := e.ID.point()
+	h.makeRoom()
+	at := h.number(&e)
 	h.overtake(at, true)
 	h.tell("", true, e)
 	h.keep(&h.everybody, at, &e, true)
-	h.handAll(&e, true)
+	h.broadcast(&e, true)
 	h.pos = at
 }
 
@@ -270,9 +266,10 @@ func (h *Hub) handAll(e *Entry, forAll bool) {
 // does so afterwards: gaps that come one after the other must not put each
 // other off.
 func (h *Hub) spreadGap() {
-	if h.another = h.spread.underWay(); h.another {
+	if h.another = h.spreading; h.another || len(h.clients) == 0 {
 		return
 	}
+	h.spreading = true
 	over := min(h.cfg.GapSpread, time.Duration(len(h.clients))*time.Second/gapRate)
 	h.spread = spreadNudges(slices.Clone(h.clients), over, h.gapWasSpread)
 }
@@ -280,6 +277,7 @@ func (h *Hub) spreadGap() {
 func (h *Hub) gapWasSpread() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.spreading = false
 	if h.another && !h.closed {
 		h.spreadGap()
 	}
@@ -384,8 +382,12 @@ func (h *Hub) remove(c *Client) {
 	h.clients[c.index].index = c.index
 	h.clients[last] = nil
 	h.clients = h.clients[:last]
+	if cap(h.clients) >= 1024 && last < cap(h.clients)/4 { // the others have left for good
+		h.clients = append(make([]*Client, 0, 2*last), h.clients...)
+	}
 	h.taken.Store(int64(last))
 	c.index = -1
+	h.audience.remove(c)
 	h.depart(c)
 }
 
@@ -393,7 +395,7 @@ func (h *Hub) remove(c *Client) {
 func (h *Hub) ClientsOf(user string) []*Client {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if u := h.users[user]; u != nil {
+	if u := h.users.get(user); u != nil {
 		return slices.Clone(u.clients)
 	}
 	return nil
@@ -404,7 +406,7 @@ func (h *Hub) Disconnect(user string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.disconnected.Add(user) // before they are ended: who registers after that must see it
-	u := h.users[user]
+	u := h.users.get(user)
 	if u == nil {
 		return 0
 	}
@@ -481,7 +483,10 @@ func (h *Hub) Close() {
 	defer h.goroutines.Wait()
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.catchUpAll()
+	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: one may be taken out
+		h.catchUp(h.clients[i])
+	}
+	h.heardUpTo(h.broadcasts)
 	h.closed = true
 	h.spread.stop()
 	if h.sweeper != nil {

@@ -79,7 +79,7 @@ func (h *Hub) Lose(upTo ID) {
 func (h *Hub) Reset(newest ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.catchUpAll()
+	h.handOut()
 	for h.oldest != nil {
 		h.drop(h.oldest)
 	}
@@ -92,7 +92,7 @@ func (h *Hub) Reset(newest ID) {
 	}
 	e := Entry{ID: newest, Gap: GapFeedReset}
 	h.tell("", true, e)
-	h.handAll(&e, true)
+	h.broadcast(&e, true)
 }
 
 // resetFor makes what a client has yet to be replayed a gap.

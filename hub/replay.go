@@ -97,6 +97,9 @@ func (r *replay) fail(to point, gap Gap) {
 func (c *Client) goLive(r *replay) {
 	r.live, r.until = true, later(c.hub.pos, r.cursor)
 	c.skip = r.until
+	if c.index >= 0 {
+		c.hub.audience.add(c)
+	}
 	if c.hub.pos.before(c.skip) { // another hub was quicker
 		c.hub.ahead = append(c.hub.ahead, c)
 	}

@@ -219,9 +219,9 @@ func (o *oracle) bytes() (n int64) {
 			n += int64(len(e.user))
 		}
 	}
-	for _, u := range o.users {
+	for name, u := range o.users {
 		if u.here == 0 {
-			n += 256
+			n += int64(256 + len(name))
 		}
 	}
 	return n

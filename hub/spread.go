@@ -21,7 +21,7 @@ func due(n int, passed, over time.Duration) int {
 	return int(float64(n) * float64(passed) / float64(over))
 }
 
-// A spread nudges clients one after the other over a time, on one timer.
+// A spread nudges clients in random order, one after the other over a time, on one timer.
 type spread struct {
 	done func() // called when all were nudged, with no lock held
 
@@ -35,7 +35,6 @@ type spread struct {
 
 // spreadNudges owns clients from now on.
 func spreadNudges(clients []*Client, over time.Duration, done func()) *spread {
-	rand.Shuffle(len(clients), func(i, j int) { clients[i], clients[j] = clients[j], clients[i] })
 	s := &spread{clients: clients, start: time.Now(), over: over, done: done}
 	if len(clients) > 0 {
 		s.mu.Lock()
@@ -59,8 +58,10 @@ func (s *spread) nudge() bool {
 		return false
 	}
 	n := due(len(s.clients), time.Since(s.start), s.over)
-	for _, c := range s.clients[s.nudged:n] {
-		c.Nudge()
+	for i := s.nudged; i < n; i++ { // shuffled bit by bit: all at once would take long
+		j := i + rand.IntN(len(s.clients)-i)
+		s.clients[i], s.clients[j] = s.clients[j], s.clients[i]
+		s.clients[i].Nudge()
 	}
 	if s.nudged = n; n == len(s.clients) {
 		s.clients, s.timer = nil, nil
@@ -68,16 +69,6 @@ func (s *spread) nudge() bool {
 	}
 	s.timer.Reset(spreadStep)
 	return false
-}
-
-// underWay reports whether there is somebody left to nudge.
-func (s *spread) underWay() bool {
-	if s == nil {
-		return false
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.timer != nil
 }
 
 func (s *spread) stop() {

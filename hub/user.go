@@ -15,30 +15,56 @@ type user struct {
 	// floor is where the entries that are kept begin: all later ones of this user
 	// are among them. With a log, Hub.floor says it for all users.
 	floor   point
-	left    uint64 // the number of its last departure; 0: somebody is here
-	charged bool   // the history pays for it: nobody is here
+	left    *departure // nil: somebody is here, or there is a log
+	charged bool       // the history pays for it: nobody is here
 }
 
 // A departure is a user without a client, whose entries are kept for a while.
 type departure struct {
-	user   *user
-	number uint64 // other than user.left: somebody has come since
-	at     time.Time
+	user           *user
+	at             time.Duration // Hub.born
+	earlier, later *departure
 }
 
-// userOverhead is about what a user without entries costs, in bytes.
+// departures lists the users that have left, one departure of each, first come first.
+type departures struct{ first, last *departure }
+
+func (l *departures) add(d *departure) {
+	if d.earlier = l.last; l.last == nil {
+		l.first = d
+	} else {
+		l.last.later = d
+	}
+	l.last = d
+}
+
+func (l *departures) remove(d *departure) {
+	if d.earlier == nil {
+		l.first = d.later
+	} else {
+		d.earlier.later = d.later
+	}
+	if d.later == nil {
+		l.last = d.earlier
+	} else {
+		d.later.earlier = d.earlier
+	}
+}
+
+// userOverhead is about what a user without entries costs beside its name, in bytes: the
+// user, its departure and its place in the table.
 const userOverhead = 256
 
 // arrive adds a client to its user.
 func (h *Hub) arrive(c *Client, name string) {
-	u := h.users[name]
+	u := h.users.get(name)
 	if u == nil {
 		u = &user{name: strings.Clone(name), floor: h.pos} // not the whole request that it was read from
-		h.users[u.name] = u
+		h.users.set(u.name, u)
 	}
 	if len(u.clients) == 0 {
 		h.present++
-		u.left = 0
+		h.returned(u)
 		h.charge(u, false)
 	}
 	u.clients = append(u.clients, c)
@@ -66,9 +92,8 @@ func (h *Hub) depart(c *Client) {
 	case h.cfg.HistoryPerUser <= 0 || h.cfg.HistoryAge <= 0:
 		h.forget(u)
 	default:
-		h.departed++
-		u.left = h.departed
-		h.departures.pushBack(departure{u, u.left, time.Now()})
+		u.left = &departure{user: u, at: time.Since(h.born)}
+		h.departures.add(u.left)
 		h.charge(u, true)
 		h.trim()
 		h.scheduleSweep()
@@ -80,18 +105,26 @@ func (h *Hub) forget(u *user) {
 	for u.kept.len() > 0 {
 		h.drop(u.kept.at(0))
 	}
-	u.left = 0 // it may have departed more than once
+	h.returned(u)
 	h.charge(u, false)
-	delete(h.users, u.name)
+	h.users.remove(u.name)
+}
+
+// returned takes the departure of a user, if any, out of the list.
+func (h *Hub) returned(u *user) {
+	if u.left != nil {
+		h.departures.remove(u.left)
+		u.left = nil
+	}
 }
 
 // charge makes the history pay for a user who is not here, or no longer.
 func (h *Hub) charge(u *user, yes bool) {
-	switch {
+	switch cost := int64(userOverhead + len(u.name)); {
 	case yes && !u.charged:
-		h.keptBytes += userOverhead
+		h.keptBytes += cost
 	case !yes && u.charged:
-		h.keptBytes -= userOverhead
+		h.keptBytes -= cost
 	}
 	u.charged = yes
 }
@@ -101,6 +134,6 @@ func (h *Hub) charge(u *user, yes bool) {
 func (h *Hub) forgetIfEmpty(u *user) {
 	if u != &h.everybody && len(u.clients) == 0 && u.kept.len() == 0 {
 		h.charge(u, false)
-		delete(h.users, u.name)
+		h.users.remove(u.name)
 	}
 }

@@ -1,0 +1,110 @@
+package hub_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+)
+
+// A query may repeat a topic very often: it is kept once.
+func TestTopicsAreASet(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	l := listen(t, h, hub.Options{User: "42", Topics: []string{"b", "a", "", "b", "a:1", "a"}})
+	if got, want := l.Topics(), []string{"", "a", "a:1", "b"}; !slices.Equal(got, want) {
+		t.Errorf("topics %q, want %q", got, want)
+	}
+	for _, topic := range []string{"", "a", "a:1", "b", "a:", "c", "B"} {
+		h.Publish("42", topic, "to "+topic)
+		h.Publish("*", topic, "all "+topic)
+	}
+	wantFrames(t, l, "to ", "all ", "to a", "all a", "to a:1", "all a:1", "to b", "all b")
+	var many []string
+	for i := range 100 {
+		many = append(many, fmt.Sprint(i*37%50))
+	}
+	wide := listen(t, h, hub.Options{User: "wide", Topics: many})
+	for i := range 52 {
+		h.Publish("wide", fmt.Sprint(i), fmt.Sprint(i))
+	}
+	if got, _ := wide.drain(); len(got) != 50 || got[0] != "0" || got[49] != "49" {
+		t.Errorf("a filter of 50 topics let %q through", got)
+	}
+	none := listen(t, h, hub.Options{User: "42", Topics: []string{}})
+	h.Publish("42", "", "for no filter without a topic")
+	wantFrames(t, none)
+
+	before := heap()
+	repeated := slices.Repeat([]string{"a"}, 2000)
+	for range 200 {
+		listen(t, h, hub.Options{User: "7", Topics: repeated})
+	}
+	if grown := heap() - before; grown > 200*2048 {
+		t.Errorf("%d bytes per stream with one topic", grown/200)
+	}
+}
+
+// How many clients a broadcast concerns is known without a look at each of them, however
+// they come, leave, resume and filter.
+func TestBroadcastCountsItsAudience(t *testing.T) {
+	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1, HistoryBytes: 1 << 20, Older: func(*hub.Query) {}})
+	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
+	ms := uint64(9)
+	reached := func(topic string) int {
+		ms++
+		defer hub.HandedOut(h)
+		return h.Append("*", hub.Entry{ID: hub.ID{Ms: ms}, Topic: topic})
+	}
+	want := func(a, b int) {
+		t.Helper()
+		if gotA, gotB := reached("a"), reached("b"); gotA != a || gotB != b {
+			t.Errorf("a reaches %d, b %d; want %d, %d", gotA, gotB, a, b)
+		}
+	}
+	want(0, 0)
+	var ofA []*listener
+	for range 10 {
+		ofA = append(ofA, listen(t, h, hub.Options{User: "42", Topics: []string{"a", "a"}}))
+	}
+	want(1, 0)
+	waiting := register(t, h, hub.Options{User: "42", Resume: "99-0"}) // waits for the log
+	want(1, 0)
+	all := listen(t, h, hub.Options{User: "42"})
+	want(1, 1)
+	for _, l := range ofA {
+		l.Finish(hub.ErrDrain)
+		l.End(hub.ErrClosed)
+	}
+	want(1, 1)
+	all.End(hub.ErrClosed)
+	want(0, 0)
+	replayed := register(t, h, hub.Options{User: "42", Resume: "10-0", Topics: []string{"b"}})
+	want(0, 0) // it gets them with its replay
+	wantFrames(t, replayed, slices.Repeat([]string{""}, 7)...)
+	want(0, 1)
+	replayed.End(hub.ErrClosed)
+	waiting.Finish(hub.ErrDrain)
+	want(0, 0)
+}
+
+// What a message costs while the hub is locked does not grow with the topics of a filter.
+func BenchmarkPublishToFilters(b *testing.B) {
+	for _, topics := range []int{1, 64, 2300} {
+		b.Run(fmt.Sprint(topics), func(b *testing.B) {
+			h := newHub(b, hub.Config{BroadcastUser: "*"})
+			list := make([]string, topics)
+			for i := range list {
+				list[i] = strings.Repeat("t", 3) + fmt.Sprint(i)
+			}
+			for range 32 {
+				listen(b, h, hub.Options{User: "42", Topics: list})
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				h.Publish("42", "another", "payload")
+			}
+		})
+	}
+}

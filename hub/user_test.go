@@ -1,0 +1,125 @@
+package hub_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"usercast/hub"
+)
+
+// A user who reconnects again and again costs no more than one who left once.
+func TestDeparturesOfOneUserCostNothingMore(t *testing.T) {
+	const streams = 200_000
+	h := keeping(t, nil)
+	before := heap()
+	for range streams {
+		register(t, h, hub.Options{User: "42"}).End(hub.ErrClosed)
+	}
+	if grown := heap() - before; grown > 512<<10 {
+		t.Errorf("%d streams one after the other: the heap has grown by %d KiB, %d are accounted for", streams, grown>>10, h.Stats().HistoryBytes)
+	}
+	runtime.KeepAlive(h)
+}
+
+// What departed users cost is charged to the history in bytes: their names as well.
+func TestNamesOfDepartedUsersAreCharged(t *testing.T) {
+	const limit = 1 << 20
+	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = limit })
+	before := heap()
+	for i := range 10_000 {
+		register(t, h, hub.Options{User: fmt.Sprint(i, strings.Repeat("x", 4096))}).End(hub.ErrClosed)
+	}
+	if grown := heap() - before; grown > 2*limit {
+		t.Errorf("the heap has grown by %d KiB with a history of %d KiB", grown>>10, limit>>10)
+	}
+	runtime.KeepAlive(h)
+}
+
+// Invariant 8: a user without a stream, and past the history's age, occupies no memory,
+// and a message for it leaves none behind. With a log that is so once nothing of the user
+// is in the window.
+func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
+	const users = 100_000
+	name := func(i int) string { return fmt.Sprint("user-", i) }
+	comeAndLeave := func(t *testing.T, h *hub.Hub, use func(user string)) (before, peak int64) {
+		before = heap()
+		all := make([]*hub.Client, users)
+		for i := range all {
+			c, err := h.Register(hub.Options{User: name(i), Topics: []string{name(i)}, Consumer: deaf{}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Take(nil)
+			all[i] = c
+		}
+		for i, c := range all {
+			use(name(i))
+			c.End(hub.ErrClosed)
+		}
+		clear(all)
+		return before, heap()
+	}
+	check := func(t *testing.T, h *hub.Hub, before, peak int64) {
+		t.Helper()
+		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
+			t.Errorf("%d bytes and %d entries of history, %d users", s.HistoryBytes, s.HistoryEntries, s.Users)
+		}
+		for i := range users {
+			h.Publish(name(i), "", "for a user without a stream")
+		}
+		if stay := heap() - before; stay > (peak-before)/50 {
+			t.Errorf("%d bytes per user stay, of %d", stay/users, (peak-before)/users)
+		}
+		runtime.KeepAlive(h)
+	}
+	t.Run("pub/sub", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := keeping(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = time.Minute })
+			before, peak := comeAndLeave(t, h, func(user string) { h.Publish(user, "", "kept for a while") })
+			time.Sleep(2 * time.Minute)
+			check(t, h, before, peak)
+		})
+	})
+	t.Run("log", func(t *testing.T) {
+		h := newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 30, Older: func(*hub.Query) {}})
+		h.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
+		id := hub.ID{}
+		before, peak := comeAndLeave(t, h, func(user string) {
+			id.Ms++
+			h.Append(user, hub.Entry{ID: id, Payload: "in the window"})
+		})
+		h.Reset(id) // nothing is left in the window
+		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 {
+			t.Errorf("%d bytes and %d entries of history", s.HistoryBytes, s.HistoryEntries)
+		}
+		if stay := heap() - before; stay > (peak-before)/50 {
+			t.Errorf("%d bytes per user stay, of %d", stay/users, (peak-before)/users)
+		}
+		runtime.KeepAlive(h)
+	})
+}
+
+// Forgetting very many users at a time does not keep a message waiting for all of them.
+func TestSweepDoesNotHoldUpOthers(t *testing.T) {
+	const users = 100_000
+	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = 300 * time.Millisecond })
+	hub.PauseSweep(h, true)
+	for i := range users {
+		register(t, h, hub.Options{User: fmt.Sprint(i)}).End(hub.ErrClosed)
+	}
+	time.Sleep(300 * time.Millisecond) // all of them are too old
+	all, parts := h.Stats().HistoryBytes, 0
+	hub.PauseSweep(h, false)
+	for left := all; left > 0; left = h.Stats().HistoryBytes {
+		if left < all {
+			parts++
+		}
+	}
+	if parts == 0 {
+		t.Errorf("%d users are forgotten without a moment for others", users)
+	}
+}
