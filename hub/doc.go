@@ -22,7 +22,7 @@
 // # Invariants
 //
 // Tests bear their numbers, here and, where a connection is part of them, in
-// transport/sse. (10, that a drain waits for the hub's own count, is cmd/usercast's.)
+// transport/sse.
 //
 //	 1  Publish never waits for a client; no lock is held during I/O.
 //	 2  A queue has one consumer; frames reach the socket in the order of Publish.
@@ -34,6 +34,7 @@
 //	 7  A stream writes something within the ping interval.
 //	 8  A user without a stream, and past the history's age, occupies no memory.
 //	 9  Frames enqueued = delivered + discarded + queued.
+//	10  A drain waits for the hub's own count, not for the server's.
 //	11  No goroutine outlives the process's run.
 //	12  Resume hands over without loss or double: register first, then replay what
 //	    is older than the registration point.
@@ -41,13 +42,16 @@
 // # Who owns what
 //
 //	sequence, users, clients   Hub, under Hub.mu
-//	history, replays           Hub, under Hub.mu; a replay is read by its consumer
+//	history, replays           Hub, under Hub.mu; a replay is read by its consumer, and
+//	                           given up when its client ends while only the log has the rest
 //	queue of a client          Client, under Client.mu; one consumer takes from it
 //	frames                     immutable once made, shared by all receivers
-//	broadcasts under way       Hub, under Hub.mu: a goroutine hands them out in parts,
-//	                           and is there while there are some
+//	broadcasts under way,      Hub, under Hub.mu: a goroutine hands them out in parts,
+//	gaps for all included      and is there while there are some
 //	timers                     one for a gap's spreading and one for the history's sweep;
 //	                           a queue that is over its bounds has one
 //
-// Locks are taken in the order Hub.mu, spread.mu, Client.mu. None is held during I/O.
+// Locks are taken in the order Hub.mu, spread.mu, Client.mu. None is held during I/O, and
+// what grows with the number of clients or users is done in parts, with Hub.mu free between
+// them, except for Reset, Load, Close and the search for the fullest queues.
 package hub

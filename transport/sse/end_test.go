@@ -271,6 +271,34 @@ func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
 	})
 }
 
+// Invariant 10: a drain waits for the hub's own count. The server does not know streams
+// whose connection was taken over: its Shutdown returns while they are open.
+func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
+	const streams, over = 20, 10 * time.Second
+	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+		h1 := newClient(t, false, l.dial)
+		for range streams {
+			browse(t, h1, s.url("user=1"))
+		}
+		s.hub.Refuse()
+		if err := s.server.Shutdown(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.hub.Stats().Clients; n != streams || len(s.ends) != 0 {
+			t.Fatalf("after Shutdown, %d clients are left and %d streams have ended; want %d, 0", n, len(s.ends), streams)
+		}
+		start := time.Now()
+		s.hub.Finish(hub.ErrDrain, over)
+		if took, n := time.Since(start), s.hub.Stats().Clients; n != 0 || took < over*8/10 {
+			t.Errorf("the drain returned after %v with %d clients left", took, n)
+		}
+		s.handler.Wait()
+		if n := len(s.ends); n != streams {
+			t.Errorf("%d of %d streams have ended", n, streams)
+		}
+	})
+}
+
 // While the last streams end, browsers that come back are told "not now".
 func TestWaitWhileRequestsCome(t *testing.T) {
 	for range 50 {

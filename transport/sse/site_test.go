@@ -35,7 +35,8 @@ type site struct {
 	hub      *hub.Hub
 	handler  *sse.Handler
 	listener net.Listener
-	ends     chan string // the cause of each stream that ended, from the log
+	server   *http.Server // set by serve
+	ends     chan string  // the cause of each stream that ended, from the log
 }
 
 type config struct {
@@ -89,6 +90,7 @@ func serve(t testing.TB, c config) *site {
 		Handler: handler, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{},
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
 	}
+	s.server = server
 	server.Protocols.SetHTTP1(true)
 	server.Protocols.SetUnencryptedHTTP2(true)
 	if c.sse.WriteTimeout > 0 { // else one HTTP/2 connection that is full holds all its streams
