@@ -172,7 +172,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.rejects["unknown-key"].Add(1)
 		h.busy(w, r, "auth-unavailable")
 		return
-	case err != nil && r.Context().Err() == context.Canceled: // the client has left: it was not rejected
+	case errors.Is(err, context.Canceled): // the client has left: it was not rejected
 		h.busy(w, r, "auth-unavailable")
 		return
 	case err != nil:
