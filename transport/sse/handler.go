@@ -1,7 +1,6 @@
 package sse
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"math/rand/v2"
@@ -172,7 +171,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.rejects["unknown-key"].Add(1)
 		h.busy(w, r, "auth-unavailable")
 		return
-	case errors.Is(err, context.Canceled): // the client has left: it was not rejected
+	case err != nil && r.Context().Err() != nil: // the client has left: it was not rejected
 		h.busy(w, r, "auth-unavailable")
 		return
 	case err != nil:

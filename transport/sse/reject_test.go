@@ -22,7 +22,9 @@ func rejecting(authenticate auth.Authenticator) (*Handler, *bytes.Buffer, func(h
 	log := new(bytes.Buffer)
 	h := New(Config{Hub: hub.New(hub.Config{Encode: EncodeEntry}), Authenticate: authenticate, Log: slog.New(slog.NewTextHandler(log, nil))})
 	return h, log, func(headers ...string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(http.MethodGet, "http://hub.example/events?token=s3cret", nil)
+		ctx, cancel := context.WithCancel(context.Background())
+		defer cancel()
+		r := httptest.NewRequestWithContext(context.WithValue(ctx, leaveKey{}, cancel), http.MethodGet, "http://hub.example/events?token=s3cret", nil)
 		r.Header.Set("Accept", mediaType)
 		r.Header.Set("Cookie", "session=s3cret")
 		r.Header.Set("Authorization", "Bearer s3cret")
@@ -34,6 +36,11 @@ func rejecting(authenticate auth.Authenticator) (*Handler, *bytes.Buffer, func(h
 		return w
 	}
 }
+
+type leaveKey struct{}
+
+// leave ends the context of a request that rejecting's func sent, as when its client leaves.
+func leave(r *http.Request) { r.Context().Value(leaveKey{}).(context.CancelFunc)() }
 
 // A page that is rejected permanently shows nothing but a status in the browser's console: the log says
 // which one and which flag would allow it, once.
@@ -122,7 +129,12 @@ func TestStrangersAreNotCountedAsAuthUnavailable(t *testing.T) {
 		{fmt.Errorf("the request ended: %w", context.Canceled), ""},
 		{errors.New("the app does not answer"), "auth-unavailable"},
 	} {
-		h, log, send := rejecting(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, test.err })
+		h, log, send := rejecting(func(r *http.Request) (auth.Identity, error) {
+			if test.counted == "" {
+				leave(r)
+			}
+			return auth.Identity{}, test.err
+		})
 		if w := send(); w.Code != 200 || !strings.Contains(w.Body.String(), `{"reason":"auth-unavailable"}`) {
 			t.Errorf("%v: %d %s", test.err, w.Code, w.Body)
 		}
