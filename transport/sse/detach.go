@@ -3,6 +3,7 @@ package sse
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -116,4 +117,23 @@ func (h *Handler) wireOf(conn net.Conn, p patience) wire {
 	}
 	conn.SetReadDeadline(time.Time{}) // net/http's, for the request's head; if it fails, so does the first write
 	return newConnWire(conn, p)
+}
+
+// maxBody is how many bytes the body of a request may have, of which nothing is used.
+const maxBody = 4 << 10
+
+// discardBody reads the body of an HTTP/1 request: before its end net/http does not notice
+// that the client leaves. The server's ReadTimeout bounds the wait.
+func discardBody(w http.ResponseWriter, r *http.Request) error {
+	if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return errors.New("the request body is too large; send none")
+	}
+	if err != nil {
+		return errors.New("the request body is incomplete; send none")
+	}
+	return nil
 }

@@ -152,6 +152,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, refusal(err))
 		return
 	}
+	if err := discardBody(w, r); err != nil {
+		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		return
+	}
 	before := h.cfg.Hub.Disconnections()
 	id, err := h.authenticate(r, q.topics)
 	switch {

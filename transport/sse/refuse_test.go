@@ -219,3 +219,27 @@ func TestRejectReasonsAreTheContracts(t *testing.T) {
 		t.Errorf("reasons %q, want %q", got, want)
 	}
 }
+
+// The body of a request is read and dropped up to a bound. One that is larger or incomplete
+// is a bad request.
+func TestRequestBody(t *testing.T) {
+	for name, test := range map[string]struct {
+		length, sent int
+		want         string // how the response begins
+	}{
+		"none":       {0, 0, "HTTP/1.1 200 "},
+		"small":      {4 << 10, 4 << 10, "HTTP/1.1 200 "},
+		"large":      {4<<10 + 1, 4<<10 + 1, "HTTP/1.1 400 "},
+		"incomplete": {10, 9, "HTTP/1.1 400 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, config{readTimeout: 15 * time.Second}, func(t *testing.T, s *site, l *pipeListener) {
+				p := open(t, l.dial(), request("user=42", fmt.Sprint("Content-Length: ", test.length))+strings.Repeat("x", test.sent))
+				time.Sleep(16 * time.Second)
+				if got, ended := finished(p); !strings.HasPrefix(got, test.want) || ended != strings.Contains(test.want, "400") {
+					t.Errorf("got %q, end: %v; want %q", got, ended, test.want)
+				}
+			})
+		})
+	}
+}

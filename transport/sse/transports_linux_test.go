@@ -29,6 +29,7 @@ type transport struct {
 	tls, http2      bool
 	http10          bool
 	inTwo           bool // the head of the request arrives in two packets
+	body            bool // the request has a body
 }
 
 var transports = []transport{
@@ -36,10 +37,12 @@ var transports = []transport{
 	{name: "head in two packets", front: true, inTwo: true},
 	{name: "HTTP/1.0", front: true, http10: true},
 	{name: "cleartext HTTP/2", front: true, http2: true},
+	{name: "request with a body", front: true, body: true},
 	{name: "net/http parked"},
 	{name: "portable", portable: true},
 	{name: "portable HTTP/2", portable: true, http2: true},
 	{name: "TLS HTTP/1.1", tls: true},
+	{name: "TLS request with a body", tls: true, body: true},
 	{name: "TLS HTTP/2", tls: true, http2: true},
 }
 
@@ -110,7 +113,13 @@ func (tr transport) visit(t *testing.T, s *site, headers ...string) *visit {
 	if tr.tls {
 		conn = tls.Client(tcp, trust)
 	}
+	if tr.body {
+		headers = append(headers, "Content-Length: 4")
+	}
 	text := request("user=42", headers...)
+	if tr.body {
+		text += "body"
+	}
 	if tr.http10 {
 		text = strings.Replace(text, "HTTP/1.1", "HTTP/1.0", 1)
 	}
@@ -202,7 +211,7 @@ func (v *visit) eventually(what string, is func() bool) {
 
 // A browser that leaves while the app is asked cancels the question and frees its place
 // and its descriptor. It was not rejected and is not counted as such.
-func TestBrowserThatLeavesWhileAuthenticating(t *testing.T) {
+func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
 		t.Run(name, func(t *testing.T) {
 			for _, tr := range transports {
@@ -244,7 +253,7 @@ func TestBrowserThatLeavesWhileAuthenticating(t *testing.T) {
 }
 
 // A browser that leaves an open stream is counted once, as closed, with each transport.
-func TestBrowserThatLeavesAStream(t *testing.T) {
+func TestInvariant13LeavingAStream(t *testing.T) {
 	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
 		t.Run(name, func(t *testing.T) {
 			for _, tr := range transports {
@@ -278,7 +287,7 @@ func TestBrowserThatLeavesAStream(t *testing.T) {
 // put off for 40 ms. The kernel must not probe connections on its own: one lost probe
 // would end a stream whose pings are further apart. All transports write into a buffer
 // of the same size.
-func TestSocketOptions(t *testing.T) {
+func TestInvariant13SocketOptions(t *testing.T) {
 	const sendBuffer = 64 << 10
 	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *site, tr transport) {
 		v := tr.visit(t, s)
@@ -300,7 +309,7 @@ func TestSocketOptions(t *testing.T) {
 
 // The server's limit on the time that a request takes, and the write timeout, end no
 // stream that is idle for longer. It ends cleanly afterwards.
-func TestDeadlinesDoNotEndIdleStreams(t *testing.T) {
+func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 	c := config{readTimeout: 400 * time.Millisecond}
 	c.sse.WriteTimeout, c.sse.PingInterval = 400*time.Millisecond, time.Second
 	eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
@@ -327,7 +336,7 @@ func TestDeadlinesDoNotEndIdleStreams(t *testing.T) {
 // takes a large message bit by bit: nothing that is published afterwards is written. A
 // reader that reads on gets the goodbye; one that does not is closed within the write
 // timeout.
-func TestEndDuringASlowWrite(t *testing.T) {
+func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 	const life, writeTimeout, large, bit = 500 * time.Millisecond, time.Second, 900 << 10, 4 << 10
 	for name, test := range map[string]struct {
 		cause   hub.Cause
