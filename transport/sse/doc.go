@@ -8,7 +8,12 @@
 //     write that waits longer than the write timeout ends it.
 //   - Frames reach the socket in the order in which the hub queued them; all that
 //     is queued goes out in one write.
-//   - A browser that closes is noticed at once.
+//   - A browser that closes is noticed at once, also while it is authenticated: the
+//     context of its request ends.
+//   - The end of a login and the maximum age do not wait for a writer: the client gets
+//     nothing after it, and the connection closes within the write timeout.
+//   - Every way in which a connection becomes a stream behaves the same (invariant 13):
+//     transports_linux_test.go has the table of them.
 //   - No reader holds up another one's stream.
 //   - "Not now" is told inside a 200 stream to clients that accept one; only
 //     "never" is an error status.
