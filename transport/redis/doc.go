@@ -25,9 +25,12 @@
 // A Log follows one Redis stream. Its cursor outlives its connections, so it misses
 // nothing that Redis still has; that something was trimmed before it was read, or
 // that the stream went backwards, it finds with XINFO's counts (Redis 7; before that
-// it takes a trimmed cursor for a loss). Queries for older entries are answered by
-// one scanner, over a connection of the commands' kind, hundreds in one pass, the one
-// that has waited longest first.
+// it takes a trimmed cursor for a loss). An entry that is missing on another server than
+// the one that had it is a reset. Queries for older entries are answered by one scanner, over
+// a connection of its own that is closed when idle, hundreds in one pass, the one that has waited
+// longest first. Replies with entries are bounded in bytes (logConn). Control commands take
+// effect also where the entries around them became a gap (log_control.go). In a cluster MOVED and
+// ASK are followed.
 //
 // # Where Redis is
 //

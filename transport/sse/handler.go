@@ -153,7 +153,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := discardBody(w, r); err != nil {
-		h.never(w, http.StatusBadRequest, "bad-request", err.Error())
+		h.never(w, r, http.StatusBadRequest, "bad-request", err)
 		return
 	}
 	before := h.cfg.Hub.Disconnections()
