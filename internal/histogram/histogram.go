@@ -4,6 +4,7 @@
 package histogram
 
 import (
+	"math"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -14,7 +15,7 @@ import (
 // longer than any write timeout.
 type Histogram struct {
 	buckets [len(bounds) + 1]atomic.Uint64
-	sum     atomic.Int64 // nanoseconds
+	sum     atomic.Uint64 // bits of a float64, in seconds: an integer of nanoseconds would wrap at 292 years
 }
 
 var bounds = [...]time.Duration{
@@ -29,7 +30,13 @@ var bounds = [...]time.Duration{
 func (h *Histogram) Observe(d time.Duration) {
 	i, _ := slices.BinarySearch(bounds[:], d)
 	h.buckets[i].Add(1)
-	h.sum.Add(int64(d))
+	for {
+		before := h.sum.Load()
+		after := math.Float64bits(math.Float64frombits(before) + d.Seconds())
+		if h.sum.CompareAndSwap(before, after) {
+			return
+		}
+	}
 }
 
 // A Snapshot is what a histogram held at one time.
@@ -60,6 +67,6 @@ func (h *Histogram) Snapshot() Snapshot {
 			s.Cumulative[bounds[i].Seconds()] = s.Count
 		}
 	}
-	s.SumSeconds = time.Duration(h.sum.Load()).Seconds()
+	s.SumSeconds = math.Float64frombits(h.sum.Load())
 	return s
 }
