@@ -121,18 +121,19 @@ func (c *checkCmd) riskyTimes(tell advice.Tell) {
 
 // riskySizes looks at what has to fit into what.
 func (c *checkCmd) riskySizes(tell advice.Tell) {
-	size := func(n int) string { return humanize.IBytes(uint64(n)) }
-	if c.MaxPayload.T > c.QueueBytes.T {
-		tell.Warn("config-queue", "--queue-bytes of "+size(2*c.MaxPayload.T)+" or more", "a message of --max-payload (%s) does not fit into --queue-bytes (%s), and may end the streams that it is for", size(c.MaxPayload.T), size(c.QueueBytes.T))
+	size := func(n int64) string { return humanize.IBytes(uint64(n)) }
+	payload, queue, total := int64(c.MaxPayload.T), int64(c.QueueBytes.T), int64(c.QueueTotalBytes.T)
+	if payload > queue {
+		tell.Warn("config-queue", "--queue-bytes of "+size(2*payload)+" or more", "a message of --max-payload (%s) does not fit into --queue-bytes (%s), and may end the streams that it is for", size(payload), size(queue))
 	}
-	if c.QueueBytes.T > c.QueueTotalBytes.T {
-		tell.Warn("config-queue", "--queue-total-bytes above --queue-bytes", "--queue-bytes (%s) is more than --queue-total-bytes (%s) has for all streams together", size(c.QueueBytes.T), size(c.QueueTotalBytes.T))
+	if queue > total {
+		tell.Warn("config-queue", "--queue-total-bytes above --queue-bytes", "--queue-bytes (%s) is more than --queue-total-bytes (%s) has for all streams together", size(queue), size(total))
 	}
 	streams, _ := descriptorBudget()
 	wanted := c.MaxClients.T
 	switch {
 	case wanted > streams && streams > 0:
-		tell.Warn("config-descriptors", fmt.Sprintf("ulimit -n %d, LimitNOFILE= or ulimits: nofile", wanted+descriptorLimit()-streams), "--max-clients %d, and %d descriptors, as here, are enough for %d streams", wanted, descriptorLimit(), streams)
+		tell.Warn("config-descriptors", fmt.Sprintf("ulimit -n %d, LimitNOFILE= or ulimits: nofile", int64(wanted-streams)+int64(descriptorLimit())), "--max-clients %d, and %d descriptors, as here, are enough for %d streams", wanted, descriptorLimit(), streams)
 	case wanted == auto && streams > 0:
 		tell.OK("config-descriptors", "room for %d streams: the descriptor limit is %d here", streams, descriptorLimit())
 		wanted = streams
@@ -145,8 +146,8 @@ func (c *checkCmd) riskySizes(tell advice.Tell) {
 	do := "--queue-total-bytes and --history-bytes to a third of it together, or more memory"
 	switch {
 	case idle > limit:
-		tell.Warn("config-memory", do, "the hub may take %s with slow readers, and there are %s", size(int(idle)), size(int(limit)))
+		tell.Warn("config-memory", do, "the hub may take %s with slow readers, and there are %s", size(idle), size(limit))
 	case full > limit:
-		tell.Note("config-memory", do+", or --max-clients", "the hub may take %s with %d streams and slow readers, and there are %s", size(int(full)), wanted, size(int(limit)))
+		tell.Note("config-memory", do+", or --max-clients", "the hub may take %s with %d streams and slow readers, and there are %s", size(full), wanted, size(limit))
 	}
 }

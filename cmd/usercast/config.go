@@ -126,7 +126,7 @@ func (c *Config) check(k *checker) {
 	k.atLeast("queue", c.Queue.value, 1)
 	k.atLeast("queue-bytes", c.QueueBytes.value, 1)
 	k.atLeast("queue-total-bytes", c.QueueTotalBytes.value, 1)
-	k.atLeast("send-buffer", c.SendBuffer.value, 4096)
+	k.from("send-buffer", c.SendBuffer.value, 4096, 1<<30) // the kernel takes an int32, and much less
 	k.atLeast("history-per-user", c.HistoryPerUser.value, 0)
 	k.notNegative("history-age", c.HistoryAge)
 	k.atLeast("history-bytes", c.HistoryBytes.value, 0)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"math"
 	"syscall"
 
 	"usercast/transport/sse"
@@ -20,11 +21,11 @@ const (
 // listener altogether, the process's descriptors allow; 0, no limit, when that
 // cannot be told. Go has raised the soft limit to the hard one at start.
 func descriptorBudget() (streams, connections int) {
-	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<40 {
+	limit := descriptorLimit()
+	if limit == 0 {
 		return 0, 0
 	}
-	connections = max(int(limit.Cur)-ownDescriptors, 2)
+	connections = max(limit-ownDescriptors, 2)
 	return connections - min(newcomerDescriptors, connections/5+1), connections
 }
 
@@ -32,7 +33,7 @@ func descriptorBudget() (streams, connections int) {
 // matters.
 func descriptorLimit() int {
 	var limit syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 1<<40 {
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 { // a descriptor is one
 		return 0
 	}
 	return int(limit.Cur)

@@ -43,7 +43,7 @@ func (a *App) tendMemory(ctx context.Context) {
 func (c *Config) memoryBound(streams int) int64 {
 	const perStream, own = 64 << 10, 64 << 20
 	carry, held := bits.Mul64(3, uint64(c.QueueTotalBytes.T)+uint64(c.HistoryBytes.T))
-	if carry > 0 || held > math.MaxInt64/2 {
+	if carry > 0 || held > math.MaxInt64/2 || int64(streams) > math.MaxInt64/4/perStream {
 		return math.MaxInt64
 	}
 	return int64(held) + int64(streams)*perStream + own

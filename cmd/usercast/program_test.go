@@ -200,6 +200,7 @@ func TestBadUsageIsOnePlainLine(t *testing.T) {
 		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
 		{"unexpected argument", []string{"version", "now"}},
 		{"--path: ", []string{"serve", "--auth", "insecure", "--path", "/a%20b"}},
+		{"--send-buffer: must be from 4096 to", []string{"serve", "--auth", "insecure", "--send-buffer", "2000000000"}},
 		{`--queue: "-1" looks like a flag`, []string{"serve", "--auth", "insecure", "--queue", "-1"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

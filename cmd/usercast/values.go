@@ -39,10 +39,14 @@ func (d *duration) UnmarshalText(text []byte) error {
 
 func (s *size) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
-	if err != nil || n > 1<<40 {
-		err = fmt.Errorf("%q is not a size such as 128KiB or 1MiB", text)
+	switch {
+	case err != nil || n > 1<<40:
+		s.err = fmt.Errorf("%q is not a size such as 128KiB or 1MiB", text)
+	case n > math.MaxInt:
+		s.err = fmt.Errorf("%q is more than this 32-bit program can use; set less than 2GiB", text)
+	default:
+		s.T = int(n)
 	}
-	s.T, s.err = int(n), err
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"math"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -19,6 +20,46 @@ func TestSumOfDurationsDoesNotOverflow(t *testing.T) {
 	} {
 		if got := addUp(test.durations...); got != test.want {
 			t.Errorf("%v: %v, want %v", test.durations, got, test.want)
+		}
+	}
+}
+
+// What does not fit is rejected, and never taken for its remainder: on a 32-bit machine
+// 5 GiB would be 1 GiB.
+func TestSizesThatDoNotFitAreRejected(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		want uint64
+		ok   bool
+	}{
+		{"0", 0, true},
+		{"128KiB", 128 << 10, true},
+		{"1.5KiB", 1536, true},
+		{"2147483647", math.MaxInt32, true},
+		{"2GiB", 2 << 30, strconv.IntSize == 64},
+		{"5GiB", 5 << 30, strconv.IntSize == 64},
+		{"1TiB", 1 << 40, strconv.IntSize == 64},
+		{"1025GiB", 0, false},
+		{"20EiB", 0, false},
+		{"-1", 0, false},
+		{"much", 0, false},
+	} {
+		var s size
+		if err := s.UnmarshalText([]byte(test.text)); err != nil {
+			t.Fatal(err)
+		}
+		if ok := s.err == nil; ok != test.ok || ok && uint64(s.T) != test.want {
+			t.Errorf("%s: %d, %v", test.text, s.T, s.err)
+		}
+	}
+}
+
+func TestMemoryBoundOfMostClientsIsNotNegative(t *testing.T) {
+	var c Config
+	c.QueueTotalBytes.T, c.HistoryBytes.T = 256<<20, 64<<20
+	for _, streams := range []int{1 << 30, math.MaxInt} {
+		if got := c.memoryBound(streams); got < int64(1<<30)*64<<10 {
+			t.Errorf("%d streams: %d bytes", streams, got)
 		}
 	}
 }
