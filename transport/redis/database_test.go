@@ -189,8 +189,8 @@ func TestRefusalOfAnotherCommandIsExplainedAsSuch(t *testing.T) {
 func TestServerWithoutACommandIsExplained(t *testing.T) {
 	t.Parallel()
 	for command, want := range map[string]string{
-		"XINFO": "reason=command problem=this server does not have XINFO STREAM",
-		"XREAD": "reason=command problem=this server does not have XREAD",
+		"XINFO": "reason=command problem=this server does not have the command XINFO STREAM",
+		"XREAD": "reason=command problem=this server does not have the command XREAD",
 	} {
 		server := redistest.Start(t, "--rename-command", command, "")
 		log := &logbook{}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 	"syscall"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -51,6 +50,7 @@ func (s *Server) fault(err error, live bool) *fault {
 
 // replyFault is for what Redis answers.
 func (s *Server) replyFault(err error) *fault {
+	var reply *replyError
 	has := func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }
 	switch {
 	case has("NOAUTH"):
@@ -67,8 +67,8 @@ func (s *Server) replyFault(err error) *fault {
 		return &fault{reason: "cluster", problem: "this redis is no node of a cluster", advice: "redis:// instead of redis+cluster://?"}
 	case has("MOVED "), has("ASK "):
 		return &fault{reason: "cluster", problem: "the key is on another node of the cluster", advice: "redis+cluster:// instead of redis://, or wait until its slot has moved"}
-	case has("unknown command"), has("unknown subcommand"), has("Unknown subcommand"):
-		return &fault{reason: "command", problem: "this server does not have " + commandOf(err), advice: "use Redis 6.2 or later, or Valkey, and allow the command there (rename-command)"}
+	case errors.As(err, &reply) && (has("unknown command") || has("unknown subcommand") || has("Unknown subcommand")):
+		return &fault{reason: "command", problem: "this server does not have the command " + reply.command, advice: "use Redis 6.2 or later, or Valkey, and allow the command there (rename-command)"}
 	case goredis.IsLoadingError(err):
 		return &fault{reason: "loading", problem: "redis is loading its data", advice: "nothing: trying again until it has"}
 	}
@@ -89,19 +89,6 @@ func (s *Server) denied(err error, doing, grant string) *fault {
 		f.advice = "ACL SETUSER " + s.userName() + " " + grant
 	}
 	return f
-}
-
-// commandOf is the command that was refused as unknown.
-func commandOf(err error) string {
-	var reply *replyError
-	if errors.As(err, &reply) {
-		return reply.command
-	}
-	// Redis names it between quotes, or a backquote and a quote before version 7.
-	if words := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\'' || r == '`' }); len(words) > 1 {
-		return "the command " + strings.ToUpper(words[1])
-	}
-	return "a command that is needed"
 }
 
 // connFault is for what happens to a connection, or keeps it from being made.

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -28,7 +29,7 @@ func (i *inspector) log(ctx context.Context, cn *goredis.Conn) error {
 				i.missing(advice.Fail, r, err)
 				return
 			}
-			i.broken(err)
+			i.broken(&replyError{strings.ToUpper(strings.ReplaceAll(command, "|", " ")), err.Error()})
 		})
 	}
 	info, err := newLogInfo(cn.XInfoStream(ctx, i.StreamKey).Result())
