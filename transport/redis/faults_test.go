@@ -74,7 +74,7 @@ func TestAnswersOfStrangeServersAreExplained(t *testing.T) {
 		"full":           {"-ERR max number of clients reached", true, []string{"reason=full", "maxclients"}},
 		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
 		// Redis 5 on HELLO, with its arguments.
-		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=command", "***"}},
+		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "***"}},
 		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=reply", "is that of a Redis"}},
 	} {
 		t.Run(name, func(t *testing.T) {

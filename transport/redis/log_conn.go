@@ -110,13 +110,8 @@ type replyError struct{ command, text string }
 func (e *replyError) Error() string { return e.text }
 func (e *replyError) RedisError()   {} // makes it one for go-redis, whose functions classify it
 
-// badReply is the error of a reply that cannot be right.
-func (c *logConn) bad(what string) error {
-	return &fault{
-		reason: "reply", problem: "redis sent a reply to " + c.command + " that cannot be right",
-		advice: "check that the address is that of a Redis, and what is in between; connecting again", err: errors.New(what),
-	}
-}
+// bad is the error of a reply to the last command that cannot be right.
+func (c *logConn) bad(what string) error { return badReply("to " + c.command + ": " + what) }
 
 // send writes a command. Its reply begins at begin.
 func (c *logConn) send(args ...string) error {
