@@ -30,7 +30,7 @@ func TestStrangeChannelsAreCountedAndHarmNobody(t *testing.T) {
 		"user-:topic":                         "malformed",
 		"user-::":                             "malformed",
 		"user-" + huge:                        "unrouted",
-		"user-" + huge + ":" + huge:           "unrouted",
+		"user-" + huge + ":" + huge:           "too_large", // a channel name over 2 MiB is not held
 		"user-\xff\xfe\xfd":                   "unrouted",
 		"user-\x00":                           "unrouted",
 		"user-\r\n":                           "unrouted",

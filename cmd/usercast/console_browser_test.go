@@ -108,7 +108,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.press("a/b" + kb.Enter)
 	p.says("user-count", "1 stream open on this hub")
 	p.says("user-rows", h.hub.ClientsOf("a/b")[0].State().LastID.String())
-	p.says("user-rows", "activity, (no topic)")
+	p.says("user-rows", "(no topic), activity")
 	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
 		t.Errorf("the address ends with %s", got)
 	}
