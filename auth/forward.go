@@ -120,7 +120,7 @@ func NewForward(cfg ForwardConfig) *Forward {
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		places:    make(chan struct{}, cfg.Concurrency),
-		revoked:   revoked.New(),
+		revoked:   revoked.New(RecheckWindow),
 		answers:   newAnswers(),
 		questions: make(map[answerKey]*question),
 	}
@@ -160,7 +160,7 @@ func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	}
 	id.Recheck = &Recheck{
 		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, key, header, false) },
-		Due:   f.revoked.Within(id.User, RecheckWindow),
+		Due:   f.revoked.Within(id.User),
 		Bytes: sizeOf(header),
 	}
 	return id, nil

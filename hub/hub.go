@@ -117,7 +117,7 @@ func New(cfg Config) *Hub {
 	}
 	// 73 years are as good as forever, and a time added to it is still a Duration.
 	cfg.HistoryAge = min(cfg.HistoryAge, 1<<61)
-	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New()}
+	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New(0)}
 	if h.isLog() {
 		h.boot = ""
 	}

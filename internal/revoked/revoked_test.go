@@ -8,7 +8,7 @@ import (
 )
 
 func TestSince(t *testing.T) {
-	u := New()
+	u := New(0)
 	u.Add("1")
 	then := u.Count()
 	if u.Since("1", then) || u.Since("2", then) {
@@ -31,22 +31,55 @@ func TestSince(t *testing.T) {
 
 func TestWithin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		u := New()
-		if u.Within("1", time.Hour) {
+		u := New(time.Minute)
+		if u.Within("1") {
 			t.Error("nothing was revoked")
 		}
 		u.Add("1")
 		time.Sleep(time.Minute - 1)
-		if !u.Within("1", time.Minute) {
+		if !u.Within("1") {
 			t.Error("it was revoked less than a minute ago")
 		}
 		time.Sleep(time.Nanosecond)
-		if u.Within("1", time.Minute) {
+		if u.Within("1") {
 			t.Error("it was revoked a minute ago")
 		}
 		u.Add("1")
-		if !u.Within("1", time.Second) {
-			t.Error("it was revoked again")
+		time.Sleep(30 * time.Second)
+		u.Add("1")
+		time.Sleep(30 * time.Second)
+		if !u.Within("1") {
+			t.Error("it was revoked again half a minute ago")
+		}
+	})
+}
+
+// Others must not be taken for users of whom something was revoked, however many those are: each costs the
+// app one more request.
+func TestWithinIsExactAndBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := New(time.Minute)
+		for i := range 10_000 {
+			u.Add(fmt.Sprint("user-", i))
+		}
+		for i := range 10_000 {
+			if !u.Within(fmt.Sprint("user-", i)) {
+				t.Fatalf("user-%d is forgotten", i)
+			}
+			if u.Within(fmt.Sprint("other-", i)) {
+				t.Fatalf("other-%d is taken for another user", i)
+			}
+		}
+		for i := range 2 * maxRecent {
+			u.Add(fmt.Sprint("many-", i))
+		}
+		if len(u.last) > maxRecent || len(u.recent) > maxRecent {
+			t.Errorf("%d users and %d revocations are remembered", len(u.last), len(u.recent))
+		}
+		time.Sleep(time.Minute)
+		u.Add("1")
+		if len(u.last) != 1 || len(u.recent) != 1 {
+			t.Errorf("after the window %d users and %d revocations are remembered, want 1", len(u.last), len(u.recent))
 		}
 	})
 }
