@@ -243,16 +243,17 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 	return err
 }
 
-// find returns the keys with this id; without one, the only key for alg.
+// maxTried is how many keys are tried for one token.
+const maxTried = 8
+
+// find returns the keys with this id; without one, those for alg, as while a provider that
+// publishes no ids replaces its key.
 func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
 	found := pick(keys, kid, hasKid, alg)
-	switch {
-	case len(found) == 0:
+	if len(found) == 0 {
 		return nil, WithHint(no("the token is signed with a key that is not in the key set"), "--jwt-jwks-url must publish the key")
-	case !hasKid && len(found) > 1:
-		return nil, no("the token does not say which key signed it, and several could have")
 	}
-	return found[:min(len(found), 8)], nil
+	return found[:min(len(found), maxTried)], nil
 }
 
 func pick(keys []verifyKey, kid string, hasKid bool, alg string) (found []verifyKey) {

@@ -47,14 +47,26 @@ func newKeyServer(t *testing.T) *keyServer {
 	return s
 }
 
-// rotate publishes a new key and returns its private part. Without a kid the key has none.
+// rotate publishes a new key instead of all others and returns its private part. Without a
+// kid the key has none.
 func (s *keyServer) rotate(kid string) ed25519.PrivateKey {
+	s.set.Store(`{"keys":[]}`)
+	return s.add(kid)
+}
+
+// add publishes one more key.
+func (s *keyServer) add(kid string) ed25519.PrivateKey {
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	key := map[string]string{"kty": "OKP", "crv": "Ed25519", "x": base64.RawURLEncoding.EncodeToString(public)}
 	if kid != "" {
 		key["kid"] = kid
 	}
-	set, _ := json.Marshal(map[string]any{"keys": []any{key}})
+	var published struct {
+		Keys []any `json:"keys"`
+	}
+	json.Unmarshal([]byte(s.set.Load().(string)), &published)
+	published.Keys = append(published.Keys, key)
+	set, _ := json.Marshal(published)
 	s.set.Store(string(set))
 	return private
 }
@@ -83,6 +95,22 @@ func TestJWKSKeyReplacedUnderTheSameKid(t *testing.T) {
 		}
 		if n := s.fetches.Load(); n > 3 {
 			t.Errorf("kid %q: %d fetches, want at most 3", kid, n)
+		}
+	}
+}
+
+// A provider that publishes keys without an id, and replaces one, publishes both for a while.
+func TestJWKSKeysWithoutIDsThatOverlap(t *testing.T) {
+	s := newKeyServer(t)
+	old := s.rotate("")
+	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	if _, err := j.Authenticate(edToken(t, old, "", "ann")); err != nil {
+		t.Fatal(err)
+	}
+	added := s.add("")
+	for name, key := range map[string]ed25519.PrivateKey{"new": added, "old": old} {
+		if _, err := j.Authenticate(edToken(t, key, "", "ann")); err != nil {
+			t.Errorf("a token of the %s key: %v", name, err)
 		}
 	}
 }

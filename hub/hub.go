@@ -62,12 +62,12 @@ type Hub struct {
 	taken        atomic.Int64 // len(clients); set with mu held
 
 	// Guarded by mu.
-	mu      sync.Mutex
-	pos     point // the newest entry; moves on once the entry was enqueued everywhere
-	users   table[*user]
-	present int       // users with a client
-	clients []*Client // all of them, for broadcasts
-	audience
+	mu        sync.Mutex
+	pos       point // the newest entry; moves on once the entry was enqueued everywhere
+	users     table[*user]
+	present   int       // users with a client
+	clients   []*Client // all of them, for broadcasts
+	audience  audience
 	closed    bool
 	spread    *spread   // of the newest gap that was spread
 	spreading bool      // it is under way
@@ -266,7 +266,7 @@ func (h *Hub) handAll(e *Entry, forAll bool) {
 // does so afterwards: gaps that come one after the other must not put each
 // other off.
 func (h *Hub) spreadGap() {
-	if h.another = h.spreading; h.another || len(h.clients) == 0 {
+	if h.another = h.spreading; h.another || h.closed || len(h.clients) == 0 {
 		return
 	}
 	h.spreading = true

@@ -1,5 +1,7 @@
 package hub
 
+import "hash/maphash"
+
 // A table is a map from strings whose memory shrinks again: a Go map keeps room for the
 // most entries that it ever had. It is divided, so that shrinking never copies more than a
 // part of it while Hub.mu is held. The zero value is empty. A table is guarded by its owner.
@@ -13,14 +15,13 @@ type table[V any] struct {
 // minShrink is the size from which a part is worth being copied.
 const minShrink = 32
 
-// slot chooses the part by the end of the key, in which ids differ most. Keys that all
-// share a part only make its copies larger.
+// tableSeed makes the parts of all tables unpredictable.
+var tableSeed = maphash.MakeSeed()
+
+// slot chooses the part of a key by a hash of all of it: ids often differ only in their
+// middle, as e-mail addresses of one domain do.
 func (t *table[V]) slot(key string) int {
-	h := uint(len(key))
-	for i := max(0, len(key)-4); i < len(key); i++ {
-		h = h*31 + uint(key[i])
-	}
-	return int(h % uint(len(t.parts)))
+	return int(maphash.String(tableSeed, key) % uint64(len(t.parts)))
 }
 
 // get returns the zero value for a key that is not there. It allocates nothing.

@@ -37,11 +37,15 @@ func (s topicSet) has(topic string) bool {
 	return found
 }
 
+// maxCounted bounds the topics of a filter that are counted one by one: a filter that comes
+// from a login may have thousands.
+const maxCounted = 64
+
 // An audience counts the clients that receive a broadcast of each topic live. It answers
 // without a look at each client.
 type audience struct {
-	ofAll  int        // clients without a topic filter
-	topics table[int] // clients with a filter, by each topic of it
+	ofAll  int        // clients without a topic filter, or with one of more than maxCounted topics
+	topics table[int] // the others, by each topic of their filters
 }
 
 // add counts a client in, once.
@@ -61,7 +65,7 @@ func (a *audience) remove(c *Client) {
 }
 
 func (a *audience) change(c *Client, by int) {
-	if c.topics == nil {
+	if c.topics == nil || len(*c.topics) > maxCounted {
 		a.ofAll += by
 		return
 	}
@@ -74,5 +78,5 @@ func (a *audience) change(c *Client, by int) {
 	}
 }
 
-// has reports whether a broadcast of the topic reaches any client.
+// has reports whether a broadcast of the topic may reach any client.
 func (a *audience) has(topic string) bool { return a.ofAll > 0 || a.topics.get(topic) > 0 }

@@ -34,7 +34,6 @@ const (
 const (
 	logConnBuffer = 64 << 10 // also the longest line, and the longest name of a channel to be kept
 	maxText       = 1 << 20  // of INFO
-	maxReplySize  = 1 << 40  // of one string: what is not kept passes through the buffer
 	maxReplyDepth = 8
 )
 
@@ -76,6 +75,10 @@ func (l *Log) dialLog(ctx context.Context, to target, patience time.Duration) (*
 	if err := c.link.client.Ping(context.WithoutCancel(ctx)).Err(); err != nil && !(ready && isReply(err)) {
 		c.link.close()
 		return nil, c.link.why(err)
+	}
+	if !c.link.replies.idle() { // it would be taken for the reply to the next command
+		c.link.close()
+		return nil, badReply("more than was requested")
 	}
 	c.r = bufio.NewReaderSize(c.link.conn, logConnBuffer)
 	c.w = bufio.NewWriter(deadlineWriter{c.link.conn, l.cfg.Server.answerTimeout})
@@ -174,7 +177,7 @@ func (c *logConn) head() (h replyHead, err error) {
 		if h.n, err = strconv.ParseInt(string(line), 10, 64); err != nil {
 			return h, c.bad("a number cannot be read")
 		}
-		if h.kind != ':' && (h.n < -1 || h.n > maxReplySize) {
+		if h.kind != ':' && (h.n < -1 || h.n > maxBulk) {
 			return h, c.bad(fmt.Sprintf("a length of %d", h.n))
 		}
 		return h, nil

@@ -22,6 +22,9 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 		l.servers.saw(r.conn.server, l.cfg.ProbeEvery)
 		err = r.follow(ctx, r.begin)
 	}
+	if err == nil { // a reader that may not read has not subscribed
+		err = r.follow(ctx, func() error { return r.next(time.Millisecond) })
+	}
 	if err == nil {
 		l.cfg.Server.renew() // what was made before may lead elsewhere
 		since := time.Now()
@@ -29,7 +32,7 @@ func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
 		l.report.subscribed(l.count.generation.Add(1), r.conn.server.role)
 		wg.Go(func() { l.probe(ctx, &r.at, end) })
 		for err == nil {
-			err = r.follow(ctx, r.next)
+			err = r.follow(ctx, func() error { return r.next(r.cfg.Block) })
 		}
 		lived = time.Since(since)
 	}
@@ -104,12 +107,12 @@ func (r *logReader) begin() (err error) {
 	return r.look()
 }
 
-// next waits for entries and hands them over.
-func (r *logReader) next() error {
+// next waits for entries, for block at most, and hands them over.
+func (r *logReader) next(block time.Duration) error {
 	if err := r.control(); err != nil {
 		return err
 	}
-	p, err := r.conn.wait(r.cursor, r.cfg.Block)
+	p, err := r.conn.wait(r.cursor, block)
 	if err != nil {
 		return err
 	}

@@ -88,7 +88,7 @@ func (l *endLogger) makeRoom() bool {
 func (l *endLogger) summarize() {
 	for k, n := range l.reset() {
 		if n > maxEndLines {
-			l.log.Info("stream ends summarized, the client reconnects without pause",
+			l.log.Info("stream ends of a user summarized",
 				slog.String("user", k.user), slog.String("cause", k.cause.Error()), slog.Int("streams", n), slog.Duration("period", endPeriod))
 		}
 	}

@@ -2,6 +2,7 @@ package sse
 
 import (
 	"errors"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
@@ -152,7 +153,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, refusal(err))
 		return
 	}
-	if err := discardBody(w, r); err != nil {
+	switch err := discardBody(w, r); {
+	case errors.Is(err, io.ErrUnexpectedEOF): // the client has left: it was not rejected
+		writeError(w, http.StatusBadRequest, err.Error())
+		return
+	case err != nil:
 		h.never(w, r, http.StatusBadRequest, "bad-request", err)
 		return
 	}

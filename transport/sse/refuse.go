@@ -75,16 +75,20 @@ func (h *Handler) never(w http.ResponseWriter, r *http.Request, status int, reas
 }
 
 // A rejectLog logs permanent rejections, which close a page's stream permanently: one line per origin,
-// reason and error within rejectLogTime. Anyone can cause rejections, so lines are limited, and only what was
-// logged is remembered. It is safe for concurrent use.
+// reason and error within rejectLogTime. Anyone can cause rejections, so the lines of each reason are limited,
+// and only what was logged is remembered. It is safe for concurrent use.
 type rejectLog struct {
-	limit *rate.Limiter
-
 	// Guarded by mu.
-	mu         sync.Mutex
-	logged     map[rejection]bool
-	since      time.Time // of logged
-	suppressed int       // since the last line
+	mu     sync.Mutex
+	logged map[rejection]bool
+	since  time.Time // of logged
+	limits map[string]*rejectLimit
+}
+
+// A rejectLimit limits the lines of one reason: rejections of one kind do not hide those of another.
+type rejectLimit struct {
+	lines      *rate.Limiter
+	suppressed int // since the last line
 }
 
 type rejection struct{ origin, reason, err string }
@@ -96,7 +100,11 @@ const (
 )
 
 func newRejectLog() *rejectLog {
-	return &rejectLog{limit: rate.NewLimiter(rate.Every(rejectLogEvery), rejectLogBurst)}
+	l := &rejectLog{limits: make(map[string]*rejectLimit)}
+	for _, reason := range rejectReasons {
+		l.limits[reason] = &rejectLimit{lines: rate.NewLimiter(rate.Every(rejectLogEvery), rejectLogBurst)}
+	}
+	return l
 }
 
 func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err error) {
@@ -115,7 +123,7 @@ func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err e
 	log.Warn("stream rejected, the browser does not retry", append(attrs, slog.String("error", key.err))...)
 }
 
-// due reports whether a rejection is to be logged, and how many others were not since the last line.
+// due reports whether a rejection is to be logged, and how many others of its reason were not since the last line.
 func (l *rejectLog) due(key rejection, now time.Time) (suppressed int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -125,12 +133,13 @@ func (l *rejectLog) due(key rejection, now time.Time) (suppressed int, due bool)
 	if l.logged[key] {
 		return 0, false
 	}
-	if !l.limit.AllowN(now, 1) {
-		l.suppressed++
+	limit := l.limits[key.reason]
+	if !limit.lines.AllowN(now, 1) {
+		limit.suppressed++
 		return 0, false
 	}
 	l.logged[key] = true
-	suppressed, l.suppressed = l.suppressed, 0
+	suppressed, limit.suppressed = limit.suppressed, 0
 	return suppressed, true
 }
 

@@ -118,6 +118,20 @@ func TestRejectionsOfManyOriginsAreBounded(t *testing.T) {
 	})
 }
 
+// Rejections that a stranger causes must not hide those of another kind.
+func TestRejectionsOfOneReasonDoNotHideOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, log, send := rejecting(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnauthorized })
+		for i := range 100 {
+			send("Origin", fmt.Sprintf("https://%d.example", i))
+		}
+		log.Reset()
+		if send(); strings.Count(log.String(), "reason=unauthorized") != 1 {
+			t.Errorf("after rejections of 100 origins, a 401 is logged as %q, want one line", log)
+		}
+	})
+}
+
 // What a stranger can bring about is not counted as an authentication that is unavailable, for which an
 // operator may be woken.
 func TestStrangersAreNotCountedAsAuthUnavailable(t *testing.T) {
