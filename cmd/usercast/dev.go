@@ -75,7 +75,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
 	}
 	publish = append(publish, devUser+":"+topic, shellWord(payload))
-	banner := logqueue.New(stdout, nil) // the hub must not wait for whoever reads it
+	banner := logqueue.New(stdout, nil) // the hub must not wait for its reader
 	defer banner.Close(flushTime)
 	fmt.Fprintf(banner, `usercast dev: a hub with an embedded Redis, to try things out on this machine
   open     %s://%s/

@@ -208,7 +208,7 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 	}
 }
 
-// What ends the program must end it, whoever reads the log.
+// What ends the program must end it, also while nothing reads the log.
 func TestStalledLogDoesNotHoldUpTheEnd(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -71,7 +71,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, usageError{plain(err)})
 	}
-	// A hub must not wait for whoever reads its log. Other commands do: they are read to
+	// A hub must not wait for the reader of its log. Other commands do: they are read to
 	// the end.
 	flush := func() {}
 	if c := cli.hub(command.Selected().Name); c != nil {

@@ -196,7 +196,7 @@ func TestServerWithoutACommandIsExplained(t *testing.T) {
 		log := &logbook{}
 		s := parse(t, server.URL(), ServerOptions{})
 		followLater(t, s, logTo(log))
-		log.await(t, "WARN redis subscription ", want, "Redis 6.2")
+		log.await(t, "WARN redis subscription failed", want, "Redis 6.2")
 		found := inspect(t, s, ofStream)
 		found.want(t, advice.Fail, "redis-command", "does not have the command "+command)
 	}
