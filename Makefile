@@ -1,4 +1,4 @@
-.PHONY: run test check chart fuzz vuln soak measure million plot bench bench-compare bench-baseline build image
+.PHONY: run test check chart fuzz vuln soak clients browsers measure million plot bench bench-compare bench-baseline build image
 
 # The hub with an embedded Redis and a demo page. Needs Go alone.
 run:
@@ -15,13 +15,15 @@ chart:
 	@.ci/setup
 	cd deploy/helm && go test -vet=off '-gcflags=k8s.io/...=-N -l' '-gcflags=sigs.k8s.io/...=-N -l' ./...
 
-# Format, vet, staticcheck. The tags add files and leave none out.
+# Format, vet, staticcheck. The tags add files and leave none out. The Go client libraries that tests run
+# are in a module of their own.
 check:
 	@.ci/setup
 	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
-	go vet -tags soak,measure ./...
-	go tool staticcheck -tags soak,measure ./...
+	go vet -tags soak,measure,clients ./...
+	go tool staticcheck -tags soak,measure,clients ./...
 	go mod tidy -diff
+	cd internal/e2e/clients/testdata/go && go vet . && go mod tidy -diff
 
 # Each fuzz test for FUZZTIME, one after the other: for the night. What they have found is in
 # testdata/fuzz, and is a part of every test run.
@@ -44,6 +46,17 @@ MINUTES ?= 20
 soak:
 	@.ci/setup
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./cmd/usercast
+
+# Client libraries with the real hub in all situations, in about four minutes; prints a table. make test runs
+# a smoke test of each.
+clients:
+	@.ci/setup
+	go test -tags clients -run '^TestLibrariesInAllSituations$$' -count=1 -timeout 15m ./internal/e2e/clients
+
+# The same with a plain EventSource in Chromium, Firefox and WebKitGTK.
+browsers:
+	@.ci/setup
+	go test -tags clients -run '^TestBrowsersInAllSituations$$' -count=1 -timeout 15m ./internal/e2e/clients
 
 # What a test can only measure, and the browser module's tests that make test has no time for: needs some
 # minutes, and the machine for itself.

@@ -1,0 +1,334 @@
+package clients
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"usercast/internal/browsertest"
+)
+
+// A client is a library, or a browser, that receives a stream.
+type client struct {
+	name    string
+	command []string // a program that takes the stream's URL as its last argument; or
+	open    func(tb testing.TB, url string) text
+
+	// idAtLine: it takes over an id when it has read its line, instead of at the blank line. An
+	// event that is cut off between the two is lost.
+	idAtLine bool
+	// truncates: it delivers the part of an event that came before the cut.
+	truncates bool
+	// standardStatus: any status but 200 is final, as the standard says.
+	standardStatus bool
+}
+
+// text is a page: the value of a JavaScript expression.
+type text interface {
+	Text(expression string) string
+}
+
+const setup = "; .ci/setup installs what is needed; go test -short goes without"
+
+// libraries are the clients that are programs.
+func libraries(tb testing.TB) []client {
+	tb.Helper()
+	goLib, err := programs.goLib()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	node := func(library string) []string { return []string{"node", "testdata/node/client.mjs", library} }
+	return []client{
+		{name: "eventsource@2", command: node("eventsource@2"), idAtLine: true},
+		{name: "eventsource@4", command: node("eventsource@4"), standardStatus: true},
+		{name: "eventsource@5", command: node("eventsource@5"), standardStatus: true},
+		{name: "fetch-event-source", command: node("fetch-event-source"), idAtLine: true},
+		{name: "event-source-polyfill", command: node("event-source-polyfill"), standardStatus: true},
+		{name: "launchdarkly-eventsource", command: node("launchdarkly-eventsource")},
+		{name: "launchdarkly/eventsource", command: []string{goLib, "launchdarkly"}},
+		{name: "tmaxmax/go-sse", command: []string{goLib, "tmaxmax"}},
+		{name: "r3labs/sse", command: []string{goLib, "r3labs"}, truncates: true},
+		{name: "python httpx", command: []string{"/usr/bin/python3", "testdata/python/client.py"}}, // it has Debian's libraries
+		{name: "ruby Net::HTTP", command: []string{"ruby", "testdata/ruby/client.rb"}},
+	}
+}
+
+// browsers are started here, and end with the test.
+func browsers(tb testing.TB) []client {
+	tb.Helper()
+	var chromium *browsertest.Browser
+	var firefox, webKit *browsertest.WebDriver
+	var wg sync.WaitGroup
+	wg.Go(func() { chromium = browsertest.Start(tb) })
+	wg.Go(func() { firefox = browsertest.StartFirefox(tb) })
+	wg.Go(func() { webKit = browsertest.StartWebKit(tb) })
+	wg.Wait()
+	if tb.Failed() {
+		tb.FailNow()
+	}
+	return []client{
+		{name: "Chromium", standardStatus: true, open: func(tb testing.TB, url string) text { return chromium.Open(tb, url) }},
+		{name: "Firefox", standardStatus: true, open: func(tb testing.TB, url string) text { return firefox.Open(tb, url) }},
+		{name: "WebKitGTK", standardStatus: true, open: func(tb testing.TB, url string) text { return webKit.Open(tb, url) }},
+	}
+}
+
+// An event is what a client has passed to its callback.
+type event struct{ Type, Data string }
+
+// A session is one client with one stream.
+type session struct {
+	client
+	tb    testing.TB
+	user  string
+	hub   *hub
+	relay *relay
+	page  text
+	note  string // what each records instead of "ok"; owned by the function that each runs
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	events []event
+	stderr bytes.Buffer
+}
+
+// newSession makes a session whose client has not been started.
+func newSession(tb testing.TB, h *hub, c client, user string) *session {
+	tb.Helper()
+	return &session{client: c, tb: tb, user: user, hub: h, relay: startRelay(tb, freeAddr(tb), h.addr)}
+}
+
+// start starts the client, which ends with the test.
+func (s *session) start() error {
+	query := "?user=" + s.user
+	if s.open != nil {
+		s.page = s.open(s.tb, "http://"+s.relay.addr+"/"+query)
+		return nil
+	}
+	cmd := exec.Command(s.command[0], append(slices.Clone(s.command[1:]), "http://"+s.relay.addr+"/events"+query)...)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("%w%s", err, setup)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for in := bufio.NewReader(stdout); ; {
+			line, err := in.ReadBytes('\n')
+			if err != nil {
+				return
+			}
+			var e event
+			err = json.Unmarshal(line, &e)
+			s.mu.Lock()
+			if err != nil {
+				fmt.Fprintf(&s.stderr, "printed %q: %v\n", line, err)
+			} else {
+				s.events = append(s.events, e)
+			}
+			s.mu.Unlock()
+		}
+	})
+	wg.Go(func() {
+		for lines := bufio.NewScanner(stderr); lines.Scan(); {
+			s.mu.Lock()
+			s.stderr.WriteString(lines.Text() + "\n")
+			s.mu.Unlock()
+		}
+	})
+	s.tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		wg.Wait()
+		_ = cmd.Wait()
+	})
+	return nil
+}
+
+// received returns the data of the events of a type, in order. "message" is what arrives at
+// onmessage; empty ones, which some libraries deliver for blocks without data, are left out.
+func (s *session) received(kind string) (data []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.page != nil {
+		s.events = nil
+		if err := json.Unmarshal([]byte(s.page.Text("JSON.stringify(received)")), &s.events); err != nil {
+			fmt.Fprintf(&s.stderr, "%v\n", err)
+		}
+	}
+	for _, e := range s.events {
+		if e.Type == "" {
+			e.Type = "message"
+		}
+		if e.Type == kind && (kind != "message" || e.Data != "") {
+			data = append(data, e.Data)
+		}
+	}
+	return data
+}
+
+// messages returns the messages that were received, as numbers in order; "?" stands for any other data.
+func (s *session) messages() (numbers []string) {
+	for _, data := range s.received("message") {
+		number, ok := number(data)
+		if !ok && s.truncates && strings.HasPrefix(data, messagePrefix) {
+			continue
+		}
+		numbers = append(numbers, number)
+	}
+	return numbers
+}
+
+const messagePrefix, messageText = `{"n":`, `,"text":"grüße"}`
+
+func message(n int) string { return messagePrefix + strconv.Itoa(n) + messageText }
+
+// number is the inverse of message.
+func number(data string) (string, bool) {
+	n, isMessage := strings.CutPrefix(data, messagePrefix)
+	n, isWhole := strings.CutSuffix(n, messageText)
+	if _, err := strconv.Atoi(n); err != nil || !isMessage || !isWhole {
+		return "?" + strconv.Quote(data), false
+	}
+	return n, true
+}
+
+// publish publishes the message of a number.
+func (s *session) publish(n int) error { return s.hub.publish(s.user, message(n)) }
+
+// await waits until done is true. The error says what the relay saw, and what the client said.
+func (s *session) await(what string, done func() bool) error {
+	if err := await(what, done); err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+func (s *session) explain(err error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fmt.Errorf("%w\n%s\nthe client said:\n%s", err, s.relay.history(), s.stderr.String())
+}
+
+// awaitStream waits until n streams have begun.
+func (s *session) awaitStream(n int) error {
+	return s.await(fmt.Sprintf("the client has opened %d streams", n), func() bool { return s.relay.count(opened) >= n })
+}
+
+// expect publishes the message n, which the client's stream must be ready for, waits until it
+// has arrived, and checks that all messages up to it have arrived exactly once, in order.
+func (s *session) expect(n int) error {
+	if err := s.publish(n); err != nil {
+		return err
+	}
+	var want []string
+	for i := 1; i <= n; i++ {
+		want = append(want, strconv.Itoa(i))
+	}
+	last := want[n-1]
+	err := await("message "+last+" has arrived", func() bool { return slices.Contains(s.messages(), last) })
+	if got := s.messages(); !slices.Equal(got, want) {
+		err = &wrongMessages{got, want}
+	}
+	if err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// wrongMessages is the error that messages are missing, duplicated, damaged or in another order.
+type wrongMessages struct{ got, want []string }
+
+func (e *wrongMessages) Error() string {
+	return fmt.Sprintf("messages received: %v, want %v", e.got, e.want)
+}
+
+// summary is the error as a cell of a table.
+func (e *wrongMessages) summary() string {
+	var lost, others int
+	for _, n := range e.want {
+		if !slices.Contains(e.got, n) {
+			lost++
+		}
+	}
+	others = len(e.got) - (len(e.want) - lost)
+	return fmt.Sprintf("**lost %d of %d**, %d too many", lost, len(e.want), others)
+}
+
+// each runs f for all sessions at once, most of which is waiting, and reports each as a subtest.
+func each(t *testing.T, sessions []*session, f func(s *session) error) {
+	t.Helper()
+	situation := t.Name()
+	results := make([]chan error, len(sessions))
+	for i, s := range sessions {
+		results[i] = make(chan error, 1)
+		go func() {
+			defer close(results[i]) // also if f ends the test
+			results[i] <- f(s)
+		}()
+	}
+	for i, s := range sessions {
+		t.Run(strings.ReplaceAll(s.name, "/", "-"), func(t *testing.T) {
+			err, ok := <-results[i]
+			if !ok {
+				t.FailNow()
+			}
+			result := cmp.Or(s.note, "ok")
+			var wrong *wrongMessages
+			if errors.As(err, &wrong) {
+				result = wrong.summary()
+			} else if err != nil {
+				result = "**fails**"
+			}
+			record(situation, s.name, result)
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// startAll starts a client each, and returns when each has its stream.
+func startAll(t *testing.T, h *hub, all []client) []*session {
+	t.Helper()
+	var sessions []*session
+	for i, c := range all {
+		sessions = append(sessions, newSession(t, h, c, "u"+strconv.Itoa(i)))
+	}
+	errs := make(chan error, len(sessions))
+	for _, s := range sessions {
+		go func() {
+			err := s.start()
+			if err == nil {
+				err = s.awaitStream(1)
+			}
+			if err != nil {
+				err = fmt.Errorf("%s: %w", s.name, err)
+			}
+			errs <- err
+		}()
+	}
+	for range sessions {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return sessions
+}

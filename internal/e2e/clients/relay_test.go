@@ -1,0 +1,285 @@
+package clients
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// A relay is the address of the hub for one client. It relays the requests for /events, one per
+// connection and event by event, and serves the page at all other paths.
+type relay struct {
+	addr   string
+	target string
+	wg     sync.WaitGroup
+
+	// Guarded by mu.
+	mu       sync.Mutex
+	listener net.Listener // nil while connections are refused
+	conns    map[net.Conn]bool
+	paused   chan struct{} // closed when requests are relayed again; nil if they are
+	cut      *cut          // what to do to the next message
+	status   int           // what to answer instead of relaying; 0: relay
+	opened   int           // streams that have begun
+	busy     int           // streams that were rejected
+	requests int
+	ids      []string // Last-Event-ID of each request
+	cuts     []string // what was sent of each event that was cut off
+}
+
+// A cut ends a connection inside an event.
+type cut struct {
+	at    func(event string) int // how many bytes of the event are sent
+	reset bool                   // end it with RST instead of FIN
+}
+
+func startRelay(tb testing.TB, addr, target string) *relay {
+	tb.Helper()
+	r := &relay{addr: addr, target: target, conns: make(map[net.Conn]bool)}
+	if err := r.start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(r.stop)
+	return r
+}
+
+// start accepts connections.
+func (r *relay) start() error {
+	listener, err := net.Listen("tcp", r.addr)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.listener = listener
+	r.wg.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			r.wg.Go(func() { r.serve(conn) })
+		}
+	})
+	return nil
+}
+
+// refuse makes the kernel refuse connections until start. Open ones stay open.
+func (r *relay) refuse() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.listener != nil {
+		_ = r.listener.Close()
+		r.listener = nil
+	}
+}
+
+// stop refuses connections, ends the open ones, and returns when all goroutines have ended.
+func (r *relay) stop() {
+	r.refuse()
+	r.resume()
+	r.disconnect()
+	r.wg.Wait()
+}
+
+// disconnect ends all open connections with a FIN.
+func (r *relay) disconnect() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for conn := range r.conns {
+		_ = conn.Close()
+	}
+}
+
+// pause holds requests back until resume.
+func (r *relay) pause() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.paused = make(chan struct{})
+}
+
+func (r *relay) resume() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.paused != nil {
+		close(r.paused)
+		r.paused = nil
+	}
+}
+
+// cutNext ends the connection inside the next message.
+func (r *relay) cutNext(c cut) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cut = &c
+}
+
+// count is the value of one of the counters.
+func (r *relay) count(counter func(*relay) int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return counter(r)
+}
+
+func opened(r *relay) int { return r.opened }
+func busy(r *relay) int   { return r.busy }
+
+// history is for the message of a test that fails.
+func (r *relay) history() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return fmt.Sprintf("the relay saw %d requests, %d streams, %d busy; Last-Event-ID %q; cut after %q", r.requests, r.opened, r.busy, r.ids, r.cuts)
+}
+
+func (r *relay) track(conn net.Conn, open bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if open {
+		r.conns[conn] = true
+	} else {
+		delete(r.conns, conn)
+	}
+}
+
+func (r *relay) serve(client net.Conn) {
+	r.track(client, true)
+	defer r.track(client, false)
+	defer client.Close()
+	in := bufio.NewReader(client)
+	request, err := http.ReadRequest(in)
+	if err != nil {
+		return
+	}
+	if request.URL.Path != "/events" {
+		_, _ = io.WriteString(client, page)
+		return
+	}
+	r.mu.Lock()
+	paused, status := r.paused, r.status
+	r.requests++
+	id := request.Header.Get("Last-Event-ID")
+	if id == "" {
+		id = request.URL.Query().Get("last-event-id")
+	}
+	r.ids = append(r.ids, id)
+	r.mu.Unlock()
+	if paused != nil {
+		<-paused
+	}
+	if status != 0 {
+		fmt.Fprintf(client, "HTTP/1.1 %d %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", status, http.StatusText(status))
+		return
+	}
+	hub, err := net.Dial("tcp", r.target)
+	if err != nil {
+		return
+	}
+	defer hub.Close()
+	head, err := httputil.DumpRequest(request, false)
+	if err != nil {
+		return
+	}
+	if _, err := hub.Write(head); err != nil {
+		return
+	}
+	r.wg.Go(func() { // until the client is gone, or the stream has ended and serve closes its connection
+		_, _ = io.Copy(io.Discard, in)
+		_ = hub.Close()
+	})
+	r.relay(client, bufio.NewReader(hub))
+}
+
+// relay copies a response, and returns when it has ended or was cut off.
+func (r *relay) relay(client net.Conn, hub *bufio.Reader) {
+	stream := false
+	for line := ""; line != "\r\n"; { // the head
+		var err error
+		if line, err = hub.ReadString('\n'); err != nil {
+			return
+		}
+		stream = stream || strings.EqualFold(strings.TrimSpace(line), "content-type: text/event-stream")
+		if _, err := io.WriteString(client, line); err != nil {
+			return
+		}
+	}
+	if !stream {
+		_, _ = io.Copy(client, hub)
+		return
+	}
+	for {
+		event, err := readEvent(hub)
+		c := r.register(event, err == nil)
+		if c != nil {
+			if n := c.at(string(event)); n < len(event) {
+				event = event[:n]
+				r.mu.Lock()
+				r.cuts = append(r.cuts, string(event))
+				r.mu.Unlock()
+			} else {
+				c = nil
+			}
+		}
+		if _, writeErr := client.Write(event); err != nil || writeErr != nil {
+			return
+		}
+		if c != nil {
+			if c.reset {
+				_ = client.(*net.TCPConn).SetLinger(0)
+			}
+			return
+		}
+	}
+}
+
+// readEvent returns the next comment line, or the next event with its blank line, or what was
+// left when the stream ended.
+func readEvent(hub *bufio.Reader) ([]byte, error) {
+	var event []byte
+	for {
+		line, err := hub.ReadBytes('\n')
+		event = append(event, line...)
+		if err != nil || len(line) == 1 || len(event) == len(line) && line[0] == ':' {
+			return event, err
+		}
+	}
+}
+
+// register counts the event, which has not been sent yet, and returns the cut for it, if any.
+func (r *relay) register(event []byte, whole bool) *cut {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	has := func(field string) bool {
+		return bytes.HasPrefix(event, []byte(field)) || bytes.Contains(event, []byte("\n"+field))
+	}
+	switch {
+	case !whole:
+	case has("event: busy\n"):
+		r.busy++
+	case has("event: bye\n"):
+	case has("retry: "):
+		r.opened++
+	case has("data: ") && !has("event: ") && r.cut != nil:
+		c := r.cut
+		r.cut = nil
+		return c
+	}
+	return nil
+}
+
+// page has a plain EventSource.
+const page = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n" + `<!doctype html>
+<title>A plain EventSource</title>
+<script>
+const received = [];
+const source = new EventSource("/events" + location.search);
+for (const type of ["message", "gap", "busy", "bye", "ping"])
+	source.addEventListener(type, event => received.push({ type, data: event.data }));
+</script>
+`
