@@ -51,12 +51,12 @@ soak:
 # a smoke test of each.
 clients:
 	@.ci/setup
-	go test -tags clients -run '^TestLibrariesInAllSituations$$' -count=1 -timeout 15m ./internal/e2e/clients
+	go test -tags clients -run '^TestLibrariesInAllSituations$$' -count=1 -v -timeout 15m ./internal/e2e/clients
 
 # The same with a plain EventSource in Chromium, Firefox and WebKitGTK.
 browsers:
 	@.ci/setup
-	go test -tags clients -run '^TestBrowsersInAllSituations$$' -count=1 -timeout 15m ./internal/e2e/clients
+	go test -tags clients -run '^TestBrowsersInAllSituations$$' -count=1 -v -timeout 15m ./internal/e2e/clients
 
 # What a test can only measure, and the browser module's tests that make test has no time for: needs some
 # minutes, and the machine for itself.

@@ -167,12 +167,6 @@ func (t *Tab) Text(expression string) string {
 	return text
 }
 
-// Until waits until a JavaScript expression is true.
-func (t *Tab) Until(expression string) {
-	t.tb.Helper()
-	until(t.tb, "in the browser: "+expression, func() bool { return t.Text("Boolean("+expression+")") == "true" })
-}
-
 func (b *WebDriver) text(window, expression string) (text string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -185,7 +185,7 @@ func (s *session) received(kind string) (data []string) {
 func (s *session) messages() (numbers []string) {
 	for _, data := range s.received("message") {
 		number, ok := number(data)
-		if !ok && s.truncates && strings.HasPrefix(data, messagePrefix) {
+		if !ok && s.truncates && (strings.HasPrefix(data, messagePrefix) || strings.HasPrefix(messagePrefix, data)) {
 			continue
 		}
 		numbers = append(numbers, number)

@@ -182,6 +182,8 @@ func (r *relay) serve(client net.Conn) {
 		return
 	}
 	defer hub.Close()
+	request.Header.Del("Connection")
+	request.Close = true // one request per connection, also after a short response
 	head, err := httputil.DumpRequest(request, false)
 	if err != nil {
 		return
@@ -215,26 +217,18 @@ func (r *relay) relay(client net.Conn, hub *bufio.Reader) {
 	}
 	for {
 		event, err := readEvent(hub)
-		c := r.register(event, err == nil)
-		if c != nil {
-			if n := c.at(string(event)); n < len(event) {
-				event = event[:n]
-				r.mu.Lock()
-				r.cuts = append(r.cuts, string(event))
-				r.mu.Unlock()
-			} else {
-				c = nil
-			}
-		}
-		if _, writeErr := client.Write(event); err != nil || writeErr != nil {
+		part, c := r.cutOff(event)
+		if _, writeErr := client.Write(part); err != nil || writeErr != nil {
 			return
 		}
-		if c != nil {
-			if c.reset {
-				_ = client.(*net.TCPConn).SetLinger(0)
-			}
-			return
+		switch {
+		case c == nil:
+			r.register(event)
+			continue
+		case c.reset:
+			_ = client.(*net.TCPConn).SetLinger(0)
 		}
+		return
 	}
 }
 
@@ -245,32 +239,45 @@ func readEvent(hub *bufio.Reader) ([]byte, error) {
 	for {
 		line, err := hub.ReadBytes('\n')
 		event = append(event, line...)
-		if err != nil || len(line) == 1 || len(event) == len(line) && line[0] == ':' {
+		isBlank, isFirst := len(bytes.TrimRight(line, "\r\n")) == 0, len(event) == len(line)
+		if err != nil || isBlank || isFirst && line[0] == ':' {
 			return event, err
 		}
 	}
 }
 
-// register counts the event, which has not been sent yet, and returns the cut for it, if any.
-func (r *relay) register(event []byte, whole bool) *cut {
+// cutOff returns the part of the event that is to be sent, and the cut if that is not all of it.
+func (r *relay) cutOff(event []byte) ([]byte, *cut) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	has := func(field string) bool {
-		return bytes.HasPrefix(event, []byte(field)) || bytes.Contains(event, []byte("\n"+field))
+	c := r.cut
+	if c == nil || !hasField(event, "data: ") || hasField(event, "event: ") {
+		return event, nil
 	}
+	r.cut = nil
+	n := c.at(string(event))
+	if n >= len(event) {
+		return event, nil
+	}
+	r.cuts = append(r.cuts, string(event[:n]))
+	return event[:n], c
+}
+
+// register counts an event that was sent.
+func (r *relay) register(event []byte) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	switch {
-	case !whole:
-	case has("event: busy\n"):
+	case hasField(event, "event: busy\n"):
 		r.busy++
-	case has("event: bye\n"):
-	case has("retry: "):
+	case hasField(event, "event: bye\n"):
+	case hasField(event, "retry: "):
 		r.opened++
-	case has("data: ") && !has("event: ") && r.cut != nil:
-		c := r.cut
-		r.cut = nil
-		return c
 	}
-	return nil
+}
+
+func hasField(event []byte, field string) bool {
+	return bytes.HasPrefix(event, []byte(field)) || bytes.Contains(event, []byte("\n"+field))
 }
 
 // page has a plain EventSource.

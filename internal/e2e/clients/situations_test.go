@@ -4,7 +4,6 @@ package clients
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +19,7 @@ func TestLibrariesInAllSituations(t *testing.T) { allSituations(t, libraries(t))
 func TestBrowsersInAllSituations(t *testing.T) { allSituations(t, browsers(t)) }
 
 func allSituations(t *testing.T, all []client) {
-	t.Cleanup(func() { fmt.Fprintln(os.Stderr, markdown()) }) // not t.Log, which indents
+	t.Cleanup(func() { fmt.Println(markdown()) }) // not t.Log, which indents
 	for _, situation := range []struct {
 		name string
 		run  func(t *testing.T, all []client)
