@@ -54,11 +54,11 @@ func libraries(tb testing.TB) []client {
 		{name: "fetch-event-source", command: node("fetch-event-source"), idAtLine: true},
 		{name: "event-source-polyfill", command: node("event-source-polyfill"), standardStatus: true},
 		{name: "launchdarkly-eventsource", command: node("launchdarkly-eventsource")},
-		{name: "launchdarkly/eventsource", command: []string{goLib, "launchdarkly"}},
-		{name: "tmaxmax/go-sse", command: []string{goLib, "tmaxmax"}},
-		{name: "r3labs/sse", command: []string{goLib, "r3labs"}, truncates: true},
-		{name: "python httpx", command: []string{"/usr/bin/python3", "testdata/python/client.py"}}, // it has Debian's libraries
-		{name: "ruby Net::HTTP", command: []string{"ruby", "testdata/ruby/client.rb"}},
+		{name: "Go launchdarkly/eventsource", command: []string{goLib, "launchdarkly"}},
+		{name: "Go tmaxmax/go-sse", command: []string{goLib, "tmaxmax"}},
+		{name: "Go r3labs/sse", command: []string{goLib, "r3labs"}, truncates: true},
+		{name: "Python httpx", command: []string{"/usr/bin/python3", "testdata/python/client.py"}}, // it has Debian's libraries
+		{name: "Ruby Net::HTTP", command: []string{"ruby", "testdata/ruby/client.rb"}},
 	}
 }
 
