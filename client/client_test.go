@@ -35,9 +35,10 @@ func TestInChromium(t *testing.T) {
 	run(alone, moreAlone)
 	run(together, more)
 	run(alone, map[string]func(*testing.T, world){
-		"tab with the stream is closed": leaderIsClosed,
-		"tab with the stream crashes":   leaderCrashes,
-		"tab with the stream freezes":   leaderFreezes,
+		"tab with the stream is closed":                          leaderIsClosed,
+		"tab with the stream crashes":                            leaderCrashes,
+		"tab with the stream freezes":                            leaderFreezes,
+		"tab with the stream is closed before the first message": leaderIsClosedEarly,
 	})
 	run(together, map[string]func(*testing.T, world){
 		"new tab is open once it misses nothing":       newTabIsOpen,

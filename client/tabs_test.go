@@ -32,13 +32,14 @@ func sharesAreApart(t *testing.T, w world) {
 	await(t, "there are three streams", func() bool { return w.hub.streams(t, s.user) == 3 })
 }
 
-// Web Locks are missing on pages of insecure origins.
+// Web Locks are missing on pages of insecure origins. Browsers that block cookies may throw.
 func withoutLocks(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	var tabs []tab
 	for _, missing := range []string{
 		"Object.defineProperty(navigator, 'locks', {value: undefined})",
 		"window.BroadcastChannel = undefined",
+		"window.BroadcastChannel = class { constructor() { throw new DOMException('not here', 'SecurityError') } }",
 		"navigator.locks.request = () => Promise.reject(new DOMException('not here', 'SecurityError'))",
 	} {
 		p := openTab(t, w, s)

@@ -57,6 +57,22 @@ func (c *counter) end() int64 {
 
 func leaderIsClosed(t *testing.T, w world) { takeover(t, w, func(p tab) { p.Close() }, nil) }
 
+// A stream begins with a ping that has a position, from which another tab continues. This hub sends no
+// further ping.
+func leaderIsClosedEarly(t *testing.T, w world) {
+	w.hub = startHub(t, w.program)
+	s := startSite(t, w.hub)
+	leader, follower := open(t, w, s, s.stream()), open(t, w, s, s.stream())
+	leader.Close()
+	w.hub.publish(s.channel("a"), "1")
+	follower.want("heard", "1")
+	await(t, "the other tab has the stream", func() bool { return len(s.asked()) == 2 && w.hub.streams(t, s.user) == 1 })
+	follower.Until("stream.state == 'open'")
+	w.hub.publish(s.channel("a"), "2")
+	follower.want("heard", "1", "2")
+	follower.want("gaps")
+}
+
 func leaderCrashes(t *testing.T, w world) { takeover(t, w, func(p tab) { p.Crash() }, nil) }
 
 func leaderReloads(t *testing.T, w world) {

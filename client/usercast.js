@@ -1,6 +1,6 @@
 // usercast: one event stream for all tabs; see README.md. MIT licence.
 
-// The hub never makes these an event's name.
+// Never an event's name.
 const RESERVED = ["", "open", "error", "message", "gap", "busy", "bye", "ping"];
 
 const TICK = 250; // ms between looks at the clock
@@ -27,7 +27,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
 
   const me = Math.random().toString(36);
   const name = `usercast 1 ${JSON.stringify([share, withCredentials, address.href])}`;
-  let shared = share && navigator.locks && window.BroadcastChannel;
+  let shared = share && navigator.locks;
 
   // The page.
   const messages = new Set(), gaps = new Set(), states = new Set();
@@ -127,8 +127,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     become("waiting", because);
   };
 
-  // The stream is open, not busy. One that began without an id cannot know what came
-  // since the stream before it.
+  // The stream is open, not busy. Without an id, it cannot know what came since the last one.
   const settled = () => {
     settles = reason = undefined;
     fails = 0;
@@ -141,7 +140,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
   const listen = es => {
     source = es;
     const on = (type, fn) => es.addEventListener(type, event => {
-      if (source !== es) return;
+      if (source !== es) return es.close(); // WebKit reopens it
       const quiet = now() - heard;
       heard += quiet;
       fn(event, quiet);
@@ -278,8 +277,10 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     away = false;
     become("connecting");
     ticker = setInterval(tick, TICK);
-    if (!shared) return lead();
-    channel = new BroadcastChannel(name);
+    try {
+      if (shared) channel = new BroadcastChannel(name);
+    } catch { /* blocked, like cookies */ }
+    if (!channel) return lead();
     channel.onmessage = receive;
     ask(joined && head);
     campaign();

@@ -38,11 +38,12 @@ type Tab struct {
 	window  string
 }
 
-// StartFirefox starts a Firefox without a window that lives as long as the test.
-func StartFirefox(tb testing.TB) *WebDriver {
+// StartFirefox starts a Firefox without a window that lives as long as the test. prefs are
+// further lines for its user.js.
+func StartFirefox(tb testing.TB, prefs ...string) *WebDriver {
 	tb.Helper()
 	dir := tb.TempDir()
-	const prefs = `
+	const common = `
 user_pref("marionette.port", 0); // any free one; it is written to MarionetteActivePort
 user_pref("network.proxy.type", 0);
 user_pref("network.captive-portal-service.enabled", false);
@@ -52,10 +53,11 @@ user_pref("dom.ipc.processPrelaunch.enabled", false);
 user_pref("app.normandy.enabled", false);
 user_pref("nimbus.rollouts.enabled", false);
 `
-	if err := os.WriteFile(filepath.Join(dir, "user.js"), []byte(prefs), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "user.js"), []byte(common+strings.Join(prefs, "\n")), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, firefoxPackage, nil, []string{"HOME=" + dir}, "firefox-esr", "--headless", "--no-remote", "--profile", dir, "--marionette")
+	run(tb, firefoxPackage, nil, []string{"HOME=" + dir}, "firefox-esr", "--headless", "--no-remote", "--profile", dir, "--marionette",
+		"--remote-allow-system-access") // for NotifyNetworkChange
 	var port []byte
 	until(tb, "Firefox accepts commands", func() bool {
 		port, _ = os.ReadFile(filepath.Join(dir, "MarionetteActivePort"))
@@ -73,8 +75,9 @@ user_pref("nimbus.rollouts.enabled", false);
 	return newWebDriver(tb, m.send, nil)
 }
 
-// StartWebKit starts a WebKitGTK on a display of its own that lives as long as the test.
-func StartWebKit(tb testing.TB) *WebDriver {
+// StartWebKit starts a WebKitGTK on a display of its own that lives as long as the test. env are
+// variables for it, as NAME=value.
+func StartWebKit(tb testing.TB, env ...string) *WebDriver {
 	tb.Helper()
 	dir := tb.TempDir()
 	read, write, err := os.Pipe()
@@ -94,12 +97,12 @@ func StartWebKit(tb testing.TB) *WebDriver {
 	}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	_ = listener.Close()
-	run(tb, webKitPackages, nil, []string{
+	run(tb, webKitPackages, nil, append([]string{
 		"DISPLAY=:" + strings.TrimSpace(display), "HOME=" + dir, "XDG_RUNTIME_DIR=" + dir,
 		"LANG=en_US.UTF-8", // with C.UTF-8, navigator.language is not a language tag
 		"NO_AT_BRIDGE=1", "GTK_A11Y=none",
 		"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", // it needs rights that a container lacks
-	}, "WebKitWebDriver", "--host=127.0.0.1", "--port="+port)
+	}, env...), "WebKitWebDriver", "--host=127.0.0.1", "--port="+port)
 	w := &webKit{url: "http://127.0.0.1:" + port + "/session"}
 	until(tb, "WebKitWebDriver accepts commands", func() bool {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
@@ -145,10 +148,9 @@ func (b *WebDriver) Open(tb testing.TB, url string) *Tab {
 		if err := b.command("NewWindow", map[string]any{"type": "tab"}, &created); err != nil {
 			tb.Fatalf("open a tab: %v", err)
 		}
-		if err := b.command("SwitchToWindow", map[string]any{"handle": created.Handle}, nil); err != nil {
+		if err := b.switchTo(created.Handle); err != nil {
 			tb.Fatalf("open a tab: %v", err)
 		}
-		b.window = created.Handle
 	}
 	b.used = true
 	if err := b.command("Navigate", map[string]any{"url": url}, nil); err != nil {
@@ -167,14 +169,67 @@ func (t *Tab) Text(expression string) string {
 	return text
 }
 
+// Until waits until a JavaScript expression is true.
+func (t *Tab) Until(expression string) {
+	t.tb.Helper()
+	until(t.tb, expression, func() bool { return t.Text("Boolean("+expression+")") == "true" })
+}
+
+// Go opens another URL in the tab.
+func (t *Tab) Go(url string) {
+	t.tb.Helper()
+	t.do("Navigate", map[string]any{"url": url})
+}
+
+// Back goes to the page before this one.
+func (t *Tab) Back() {
+	t.tb.Helper()
+	t.do("Back", nil)
+}
+
+func (t *Tab) do(command string, params map[string]any) {
+	t.tb.Helper()
+	t.browser.mu.Lock()
+	defer t.browser.mu.Unlock()
+	err := t.browser.switchTo(t.window)
+	if err == nil {
+		err = t.browser.command(command, params, nil)
+	}
+	if err != nil {
+		t.tb.Fatalf("in the browser: %v", err)
+	}
+}
+
+// NotifyNetworkChange sends the notice that a Firefox receives from the system when the network changes,
+// as when a device joins another Wi-Fi. Connections stay open.
+func (b *WebDriver) NotifyNetworkChange() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.command("Marionette:SetContext", map[string]any{"value": "chrome"}, nil); err != nil {
+		return err
+	}
+	script := "Services.obs.notifyObservers(null, 'network:link-status-changed', 'changed')"
+	err := b.command("ExecuteScript", map[string]any{"script": script}, nil)
+	return errors.Join(err, b.command("Marionette:SetContext", map[string]any{"value": "content"}, nil))
+}
+
+// switchTo makes a window the one that commands are for.
+func (b *WebDriver) switchTo(window string) error {
+	if b.window == window {
+		return nil
+	}
+	if err := b.command("SwitchToWindow", map[string]any{"handle": window}, nil); err != nil {
+		return err
+	}
+	b.window = window
+	return nil
+}
+
 func (b *WebDriver) text(window, expression string) (text string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.window != window {
-		if err := b.command("SwitchToWindow", map[string]any{"handle": window}, nil); err != nil {
-			return "", err
-		}
-		b.window = window
+	if err := b.switchTo(window); err != nil {
+		return "", err
 	}
 	// A script's scope is not the page's, and Firefox also wraps the page's window.
 	script := "return String((window.wrappedJSObject ?? window).eval(arguments[0]))"
@@ -239,8 +294,11 @@ func (m *marionette) send(command string, params map[string]any) (json.RawMessag
 	if params == nil {
 		params = map[string]any{}
 	}
+	if !strings.Contains(command, ":") {
+		command = "WebDriver:" + command
+	}
 	m.last++
-	message, err := json.Marshal([]any{0, m.last, "WebDriver:" + command, params})
+	message, err := json.Marshal([]any{0, m.last, command, params})
 	if err != nil {
 		return nil, err
 	}
@@ -286,11 +344,15 @@ var webDriverRequests = map[string][2]string{ // method and path
 	"NewWindow":       {http.MethodPost, "/window/new"},
 	"SwitchToWindow":  {http.MethodPost, "/window"},
 	"Navigate":        {http.MethodPost, "/url"},
+	"Back":            {http.MethodPost, "/back"},
 	"ExecuteScript":   {http.MethodPost, "/execute/sync"},
 }
 
 func (w *webKit) send(command string, params map[string]any) (json.RawMessage, error) {
 	how := webDriverRequests[command]
+	if params == nil {
+		params = map[string]any{}
+	}
 	body, err := json.Marshal(params)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,75 @@
+package client_test
+
+import (
+	"fmt"
+	"testing"
+
+	"usercast/internal/browsertest"
+)
+
+func TestInFirefoxAndWebKit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts browsers")
+	}
+	h := startHub(t, buildHub(t), "--ping-interval", "300ms")
+	t.Run("Firefox blocks cookies", func(t *testing.T) {
+		t.Parallel()
+		blockedCookies(t, h)
+	})
+	t.Run("WebKit goes back to a page", func(t *testing.T) {
+		t.Parallel()
+		closedStaysClosed(t, h)
+	})
+}
+
+// Firefox rejects what the tabs of a browser share when it blocks cookies for a page: the constructor
+// of BroadcastChannel throws, and requests for Web Locks are rejected.
+func blockedCookies(t *testing.T, h *hub) {
+	browser := browsertest.StartFirefox(t, `user_pref("network.cookie.cookieBehavior", 2);`)
+	s := startSite(t, h)
+	p := browser.Open(t, s.URL+"/")
+	p.Text(listener)
+	p.Text("listen(" + s.stream() + ").catch(error => errors.push(String(error)))")
+	p.Until("errors.length || window.stream?.state == 'open'")
+	h.publish(s.channel("a"), "hello")
+	p.Until("errors.length || heard.length")
+	if got := p.Text("JSON.stringify({heard, gaps, errors})"); got != `{"heard":["hello"],"gaps":[],"errors":[]}` {
+		t.Errorf("the page: %s", got)
+	}
+}
+
+// WebKit reopens an EventSource that was closed when its page was put into the back/forward cache. A
+// page that is left and returned to several times must not have more than one stream.
+func closedStaysClosed(t *testing.T, h *hub) {
+	browser := browsertest.StartWebKit(t)
+	s := startSite(t, h)
+	p := browser.Open(t, s.URL+"/")
+	p.Text(listener + `
+		window.sources = [], window.reopened = 0, window.pings = 0, window.returns = 0;
+		addEventListener("pageshow", event => { if (event.persisted) returns++, reopened = pings = 0 });
+		window.EventSource = class extends EventSource {
+			constructor(...args) {
+				super(...args);
+				sources.push(this);
+				this.addEventListener("error", () => { if (this != sources.at(-1)) reopened++ });
+				this.addEventListener("ping", () => { if (this == sources.at(-1)) pings++ });
+			}
+		};`)
+	p.Text("void listen(" + s.stream() + ")")
+	p.Until("window.stream?.state == 'open'")
+	for returns := 1; returns <= 3; returns++ {
+		p.Go(s.URL + "/elsewhere")
+		await(t, "the page's stream has ended", func() bool { return h.streams(t, s.user) == 0 })
+		p.Back()
+		p.Until(fmt.Sprintf("returns == %d && stream.state == 'open' && (reopened || pings > 9)", returns))
+		if open := p.Text("sources.filter(source => source.readyState != 2).length"); open != "1" {
+			t.Fatalf("%s of %s EventSources are not closed, want 1", open, p.Text("sources.length"))
+		}
+	}
+	await(t, "there is one stream", func() bool { return h.streams(t, s.user) == 1 })
+	h.publish(s.channel("a"), "hello")
+	p.Until("heard.length")
+	if got := p.Text("JSON.stringify({heard, gaps, errors})"); got != `{"heard":["hello"],"gaps":[],"errors":[]}` {
+		t.Errorf("the page: %s", got)
+	}
+}
