@@ -159,10 +159,31 @@ func (b *WebDriver) Open(tb testing.TB, url string) *Tab {
 	return &Tab{tb, b, b.window}
 }
 
+// inPage runs a script in the page, and inDocument runs one that sees the document but not the page's own
+// variables, which also works where the page's policy forbids eval. A script's scope is not the page's, and Firefox
+// also wraps the page's window.
+const (
+	inPage     = "return String((window.wrappedJSObject ?? window).eval(arguments[0]))"
+	inDocument = "return String(%s)"
+)
+
 // Text is the value of a JavaScript expression as a string.
 func (t *Tab) Text(expression string) string {
 	t.tb.Helper()
-	text, err := t.browser.text(t.window, expression)
+	return t.text(inPage, expression)
+}
+
+// UntilDocument waits until a JavaScript expression about the document is true. The page's own variables
+// cannot be used in it.
+func (t *Tab) UntilDocument(expression string) {
+	t.tb.Helper()
+	script := fmt.Sprintf(inDocument, "Boolean("+expression+")")
+	until(t.tb, expression, func() bool { return t.text(script, "") == "true" })
+}
+
+func (t *Tab) text(script, argument string) string {
+	t.tb.Helper()
+	text, err := t.browser.text(t.window, script, argument)
 	if err != nil {
 		t.tb.Fatalf("in the browser: %v", err)
 	}
@@ -225,15 +246,13 @@ func (b *WebDriver) switchTo(window string) error {
 	return nil
 }
 
-func (b *WebDriver) text(window, expression string) (text string, err error) {
+func (b *WebDriver) text(window, script, argument string) (text string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.switchTo(window); err != nil {
 		return "", err
 	}
-	// A script's scope is not the page's, and Firefox also wraps the page's window.
-	script := "return String((window.wrappedJSObject ?? window).eval(arguments[0]))"
-	return text, b.command("ExecuteScript", map[string]any{"script": script, "args": []string{expression}}, &text)
+	return text, b.command("ExecuteScript", map[string]any{"script": script, "args": []string{argument}}, &text)
 }
 
 // command sends a command, and stores what it returns in result unless that is nil.

@@ -36,7 +36,7 @@ var Get = sync.OnceValue(build)
 // ask the listener that it came from.
 func build() Page {
 	styles := []string{read("uplot/uPlot.min.css"), read("console.css")}
-	scripts := []string{"/*\n" + read("uplot/LICENSE") + "*/\n" + read("uplot/uPlot.iife.min.js"), bundle()}
+	scripts := []string{read("language.js") + "/*\n" + read("uplot/LICENSE") + "*/\n" + read("uplot/uPlot.iife.min.js"), bundle()}
 
 	var head, tail strings.Builder
 	policy := "default-src 'none'; script-src"

@@ -3,12 +3,28 @@
 const KEY = "usercast-admin-token";
 const PATIENCE = 8_000; // ms; the hub itself waits 5 s for Redis
 
+// A browser that blocks cookies throws when storage is accessed. The token then lives as long as the page.
+function memory() {
+  let value = null;
+  return { getItem: () => value, setItem: (_, given) => value = given, removeItem: () => value = null };
+}
+
+function storage() {
+  try {
+    return sessionStorage;
+  } catch {
+    return memory();
+  }
+}
+
+const store = storage();
+
 // The token lives as long as the tab. It is this origin's alone, unlike a cookie, which
 // goes to every port of the host.
 export const token = {
-  get: () => sessionStorage.getItem(KEY),
-  set: value => sessionStorage.setItem(KEY, value),
-  forget: () => sessionStorage.removeItem(KEY),
+  get: () => store.getItem(KEY),
+  set: value => store.setItem(KEY, value),
+  forget: () => store.removeItem(KEY),
 };
 
 /** The hub refuses: message is its own sentence. */
