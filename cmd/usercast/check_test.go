@@ -100,6 +100,7 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"warn config-jwt-secret", "", []string{"--auth", "jwt", "--jwt-secret-file", secret}},
 		{"note config-jwt-query", "", with("--jwt-query")},
 		{"warn config-path", "", with("--path", "/a/../b")},
+		{"note config-origins", "", with("--allow-origin", "https://app.example")},
 		{"warn config-ping-interval", "", with("--ping-interval", "1m")},
 		{"warn config-max-age", "", with("--max-age", "5s")},
 		{"note config-drain", "", with("--drain", "1m")},

@@ -77,6 +77,10 @@ func (c *checkCmd) riskyListeners(tell advice.Tell) {
 	if path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") {
 		tell.Warn("config-path", "--path "+path.Clean(c.Path), "--path %s: browsers and proxies ask for %s instead", c.Path, path.Clean(c.Path))
 	}
+	if len(c.AllowOrigin) > 0 {
+		tell.Note("config-origins", "serve pages and streams from one origin, through a proxy, or let pages open a closed stream again: docs/quickstart.md, Keep the stream open",
+			"with pages of another origin (--allow-origin), Firefox closes an EventSource permanently when a reconnect is refused, as during a restart of the hub")
+	}
 	if c.AdminTokenFile == "" && !isLoopback(c.AdminListen) {
 		tell.Note("config-admin", "--admin-token-file, and no way there from the net", "%s (--admin-listen) is open to other machines: they see metrics, and without a token none of them may use the API", c.AdminListen)
 	}

@@ -313,6 +313,9 @@ func (m *marionette) send(command string, params map[string]any) (json.RawMessag
 	if params == nil {
 		params = map[string]any{}
 	}
+	if command == "NewSession" { // it takes the capabilities themselves
+		params = map[string]any{"acceptInsecureCerts": true}
+	}
 	if !strings.Contains(command, ":") {
 		command = "WebDriver:" + command
 	}

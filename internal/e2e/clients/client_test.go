@@ -30,6 +30,9 @@ type client struct {
 	truncates bool
 	// standardStatus: any status but 200 is final, as the standard says.
 	standardStatus bool
+
+	// changeNetwork sends a Firefox the notice that the network has changed. nil: another client.
+	changeNetwork func() error
 }
 
 // text is a page: the value of a JavaScript expression.
@@ -77,7 +80,8 @@ func browsers(tb testing.TB) []client {
 	}
 	return []client{
 		{name: "Chromium", standardStatus: true, open: func(tb testing.TB, url string) text { return chromium.Open(tb, url) }},
-		{name: "Firefox", standardStatus: true, open: func(tb testing.TB, url string) text { return firefox.Open(tb, url) }},
+		{name: "Firefox", standardStatus: true, changeNetwork: firefox.NotifyNetworkChange,
+			open: func(tb testing.TB, url string) text { return firefox.Open(tb, url) }},
 		{name: "WebKitGTK", standardStatus: true, open: func(tb testing.TB, url string) text { return webKit.Open(tb, url) }},
 	}
 }
@@ -93,7 +97,9 @@ type session struct {
 	hub   *hub
 	relay *relay
 	page  text
-	note  string // what each records instead of "ok"; owned by the function that each runs
+
+	address string // of the page; "": the relay's page with a plain EventSource
+	note    string // what each records instead of "ok"; owned by the function that each runs
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -111,7 +117,7 @@ func newSession(tb testing.TB, h *hub, c client, user string) *session {
 func (s *session) start() error {
 	query := "?user=" + s.user
 	if s.open != nil {
-		s.page = s.open(s.tb, "http://"+s.relay.addr+"/"+query)
+		s.page = s.open(s.tb, cmp.Or(s.address, "http://"+s.relay.addr+"/"+query))
 		return nil
 	}
 	cmd := exec.Command(s.command[0], append(slices.Clone(s.command[1:]), "http://"+s.relay.addr+"/events"+query)...)
@@ -309,6 +315,13 @@ func startAll(t *testing.T, h *hub, all []client) []*session {
 	for i, c := range all {
 		sessions = append(sessions, newSession(t, h, c, "u"+strconv.Itoa(i)))
 	}
+	startSessions(t, sessions)
+	return sessions
+}
+
+// startSessions starts the clients, and returns when each has its stream.
+func startSessions(t *testing.T, sessions []*session) {
+	t.Helper()
 	errs := make(chan error, len(sessions))
 	for _, s := range sessions {
 		go func() {
@@ -330,5 +343,4 @@ func startAll(t *testing.T, h *hub, all []client) []*session {
 	if t.Failed() {
 		t.FailNow()
 	}
-	return sessions
 }

@@ -18,6 +18,7 @@ import (
 type relay struct {
 	addr   string
 	target string
+	script string // of the page at /reopens
 	wg     sync.WaitGroup
 
 	// Guarded by mu.
@@ -30,6 +31,7 @@ type relay struct {
 	opened   int           // streams that have begun
 	busy     int           // streams that were rejected
 	requests int
+	reopened int      // requests of new EventSource objects with a position
 	ids      []string // Last-Event-ID of each request
 	cuts     []string // what was sent of each event that was cut off
 }
@@ -114,6 +116,13 @@ func (r *relay) resume() {
 	}
 }
 
+// answer makes the relay answer requests itself, as a proxy does whose back end is down. 0 ends this.
+func (r *relay) answer(status int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status = status
+}
+
 // cutNext ends the connection inside the next message.
 func (r *relay) cutNext(c cut) {
 	r.mu.Lock()
@@ -130,6 +139,9 @@ func (r *relay) count(counter func(*relay) int) int {
 
 func opened(r *relay) int { return r.opened }
 func busy(r *relay) int   { return r.busy }
+
+func requests(r *relay) int { return r.requests }
+func reopened(r *relay) int { return r.reopened }
 
 // history is for the message of a test that fails.
 func (r *relay) history() string {
@@ -157,16 +169,25 @@ func (r *relay) serve(client net.Conn) {
 	if err != nil {
 		return
 	}
-	if request.URL.Path != "/events" {
-		_, _ = io.WriteString(client, page)
+	switch request.URL.Path {
+	case "/events":
+	case "/worker.js":
+		_, _ = io.WriteString(client, worker)
+		return
+	case "/reopens":
+		_, _ = io.WriteString(client, html(r.script))
+		return
+	default:
+		_, _ = io.WriteString(client, html(plainEventSource))
 		return
 	}
 	r.mu.Lock()
 	paused, status := r.paused, r.status
 	r.requests++
 	id := request.Header.Get("Last-Event-ID")
-	if id == "" {
-		id = request.URL.Query().Get("last-event-id")
+	if resumed := request.URL.Query().Get("last-event-id"); id == "" && resumed != "" {
+		id = resumed
+		r.reopened++
 	}
 	r.ids = append(r.ids, id)
 	r.mu.Unlock()
@@ -280,13 +301,24 @@ func hasField(event []byte, field string) bool {
 	return bytes.HasPrefix(event, []byte(field)) || bytes.Contains(event, []byte("\n"+field))
 }
 
-// page has a plain EventSource.
-const page = "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nConnection: close\r\n\r\n" + `<!doctype html>
-<title>A plain EventSource</title>
-<script>
+const plainEventSource = `
 const received = [];
 const source = new EventSource("/events" + location.search);
 for (const type of ["message", "gap", "busy", "bye", "ping"])
 	source.addEventListener(type, event => received.push({ type, data: event.data }));
-</script>
 `
+
+// worker is a service worker that fetches each request as it is.
+var worker = response("text/javascript", `
+addEventListener("install", () => skipWaiting());
+addEventListener("activate", event => event.waitUntil(clients.claim()));
+addEventListener("fetch", event => event.respondWith(fetch(event.request)));
+`)
+
+func html(script string) string {
+	return response("text/html; charset=utf-8", "<!doctype html>\n<title>A page with a stream</title>\n<script>"+script+"</script>\n")
+}
+
+func response(contentType, body string) string {
+	return fmt.Sprintf("HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s", contentType, len(body), body)
+}

@@ -15,8 +15,24 @@ import (
 // All situations, in some minutes; prints the results as a table.
 func TestLibrariesInAllSituations(t *testing.T) { allSituations(t, libraries(t)) }
 
-// The same with the browsers.
-func TestBrowsersInAllSituations(t *testing.T) { allSituations(t, browsers(t)) }
+// The same with the browsers, and with pages that open a closed stream again.
+func TestBrowsersInAllSituations(t *testing.T) {
+	all := browsers(t)
+	allSituations(t, all)
+	for _, situation := range []struct {
+		name string
+		run  func(t *testing.T, all []client)
+	}{
+		{"reopen after refusal", reopenAfterRefusal},
+		{"reopen after 502", reopenAfterStatus},
+		{"reopen behind a worker", reopenBehindWorker},
+		{"reopen after network change", reopenAfterNetworkChange},
+		{"network change, ping 2 s", surviveNetworkChange},
+		{"network change, HTTP-2", surviveNetworkChangeOverHTTP2},
+	} {
+		t.Run(situation.name, func(t *testing.T) { situation.run(t, all) })
+	}
+}
 
 func allSituations(t *testing.T, all []client) {
 	t.Cleanup(func() { fmt.Println(markdown()) }) // not t.Log, which indents
@@ -291,15 +307,6 @@ func idle(t *testing.T, all []client) {
 		return s.expect(1)
 	})
 }
-
-// answer makes the relay answer requests itself, as a proxy does whose back end is down. 0 ends this.
-func (r *relay) answer(status int) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.status = status
-}
-
-func requests(r *relay) int { return r.requests }
 
 // markdown is the table.
 func markdown() string {

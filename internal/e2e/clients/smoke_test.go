@@ -13,7 +13,8 @@ func TestEachMessageArrivesOnce(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts hubs, clients and browsers")
 	}
-	all := append(libraries(t), browsers(t)...)
+	pages := browsers(t)
+	all := append(libraries(t), pages...)
 	t.Run("hub killed before the first message", func(t *testing.T) {
 		t.Parallel()
 		killBeforeFirstMessage(t, all)
@@ -25,6 +26,14 @@ func TestEachMessageArrivesOnce(t *testing.T) {
 	t.Run("busy", func(t *testing.T) {
 		t.Parallel()
 		rejectAsBusy(t, all)
+	})
+	t.Run("page reopens its stream after refused connections", func(t *testing.T) {
+		t.Parallel()
+		reopenAfterRefusal(t, pages)
+	})
+	t.Run("page reopens its stream after 502", func(t *testing.T) {
+		t.Parallel()
+		reopenAfterStatus(t, pages)
 	})
 }
 
