@@ -1,10 +1,14 @@
 package clients
 
 import (
+	"encoding/json"
+	"os"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
+	"testing"
 )
 
 // table is the results so far, as make clients prints them.
@@ -30,4 +34,38 @@ func record(situation, client, result string) {
 		table.results = make(map[[2]string]string)
 	}
 	table.results[[2]string{situation, client}] = result
+}
+
+// The page on client libraries names the libraries that the tests run, with their versions.
+func TestPageNamesLibraries(t *testing.T) {
+	read := func(file string) string {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	page := read("../../../docs/clients.md")
+	var manifest struct{ Dependencies map[string]string }
+	if err := json.Unmarshal([]byte(read("testdata/node/package.json")), &manifest); err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for name, version := range manifest.Dependencies {
+		if alias, ok := strings.CutPrefix(version, "npm:"); ok { // npm:NAME@VERSION
+			name, version = alias[:strings.LastIndex(alias, "@")], alias[strings.LastIndex(alias, "@")+1:]
+		}
+		rows = append(rows, name+" "+version)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\t(github.com/\S+ \S+)$`).FindAllStringSubmatch(read("testdata/go/go.mod"), -1) {
+		rows = append(rows, m[1])
+	}
+	if len(rows) != 9 {
+		t.Errorf("%d libraries are run: %q", len(rows), rows)
+	}
+	for _, row := range rows {
+		if !strings.Contains(page, "\n| "+row+" |") {
+			t.Errorf("docs/clients.md has no row %q", row)
+		}
+	}
 }
