@@ -38,8 +38,8 @@ type Tab struct {
 	window  string
 }
 
-// StartFirefox starts a Firefox without a window that lives as long as the test. prefs are
-// further lines for its user.js.
+// StartFirefox starts a Firefox without a window that lives as long as the test and accepts any
+// certificate. prefs are further lines for its user.js.
 func StartFirefox(tb testing.TB, prefs ...string) *WebDriver {
 	tb.Helper()
 	dir := tb.TempDir()
