@@ -13,12 +13,13 @@ const (
 	ErrMaxAge                   // the stream reached its maximum age
 	ErrKicked                   // an operator or the app asked for it
 	ErrDrain                    // the process is stopping
+	ErrPoll                     // a long poll was answered, or waited for as long as it may
 	ErrFailed                   // anything else, "error" in logs and labels
 
 	causeCount = iota + 1
 )
 
-var causeWords = [causeCount]string{"", "closed", "dead", "slow", "expired", "max_age", "kicked", "drain", "error"}
+var causeWords = [causeCount]string{"", "closed", "dead", "slow", "expired", "max_age", "kicked", "drain", "poll", "error"}
 
 func (c Cause) Error() string { return causeWords[c] }
 

@@ -41,7 +41,7 @@ type Client struct {
 	consumer Consumer
 	opening  point
 	since    time.Duration // Hub.born
-	nowhere  bool          // nobody can resume from opening
+	unknown  bool          // opening is not a place of this hub
 	named    bool
 
 	// Guarded by hub.mu.
@@ -98,10 +98,12 @@ func (c *Client) Since() time.Time {
 }
 
 // Opening is the point from which the client is complete: every later entry
-// that concerns it comes with Take, or a gap in its place.
+// that concerns it comes with Take, or a gap in its place. It is Options.Resume if that
+// is a place of this hub. It is UnknownID if Options.Resume is not, or if the hub has no
+// place yet: then a gap comes before anything else.
 func (c *Client) Opening() ID {
-	if c.nowhere {
-		return c.hub.nowhere(c.opening)
+	if c.unknown {
+		return UnknownID
 	}
 	return c.hub.id(c.opening)
 }
@@ -190,9 +192,9 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 // Position is the newest point of the sequence up to which the client is
 // complete, given that everything taken before has been written; ok is false
 // when something is queued, has yet to be replayed, or was discarded. Once the
-// client has ended it stays where it was then. Only the consumer calls it, between
-// Wake and the Take that ends it or, for the goodbye, after the Take that said the
-// cause.
+// client has ended it stays where it was then. The id is one of this hub also if ok is
+// false. Only the consumer calls it, between Wake and the Take that ends it or, for the
+// goodbye, after the Take that said the cause.
 func (c *Client) Position() (id ID, ok bool) {
 	c.hub.mu.Lock() // no entry is on its way
 	defer c.hub.mu.Unlock()
@@ -224,6 +226,22 @@ func (c *Client) Finish(cause Cause) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.hub.end(c, cause, true)
+}
+
+// FinishIfServed is Finish if nothing is queued for the client or has yet to be replayed
+// to it. The consumer calls it when it may call Position.
+func (c *Client) FinishIfServed(cause Cause) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	if c.index >= 0 {
+		c.hub.catchUp(c)
+	}
+	c.mu.Lock()
+	served := len(c.queue) == 0 && !c.replaying
+	c.mu.Unlock()
+	if served {
+		c.hub.end(c, cause, true)
+	}
 }
 
 // End ends the client at once: what is queued is discarded. The first cause

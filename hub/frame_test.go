@@ -61,7 +61,7 @@ func TestCausesAndGapsHaveTheContractsWords(t *testing.T) {
 	for _, c := range Causes() {
 		words = append(words, c.Error())
 	}
-	if got, want := strings.Join(words, "|"), "closed|dead|slow|expired|max_age|kicked|drain|error"; got != want {
+	if got, want := strings.Join(words, "|"), "closed|dead|slow|expired|max_age|kicked|drain|poll|error"; got != want {
 		t.Errorf("causes %s, want %s", got, want)
 	}
 	words = nil

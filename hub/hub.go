@@ -53,7 +53,6 @@ type Hub struct {
 	// Immutable after New.
 	cfg  Config
 	boot string // of all ids; "" with a log
-	void string // of ids that cannot be resumed from
 	born time.Time
 
 	count        counters
@@ -117,7 +116,7 @@ func New(cfg Config) *Hub {
 	}
 	// 73 years are as good as forever, and a time added to it is still a Duration.
 	cfg.HistoryAge = min(cfg.HistoryAge, 1<<61)
-	h := &Hub{cfg: cfg, boot: newBoot(), void: newBoot(), born: time.Now(), disconnected: revoked.New(0)}
+	h := &Hub{cfg: cfg, boot: newBoot(), born: time.Now(), disconnected: revoked.New(0)}
 	if h.isLog() {
 		h.boot = ""
 	}
@@ -156,7 +155,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	h.taken.Store(int64(len(h.clients)))
 	h.count.connects.Add(1)
 	opening := h.begin(c, o.Resume)
-	c.opening, c.nowhere = opening.point(), opening.Boot == h.void
+	c.opening, c.unknown = opening.point(), opening == UnknownID
 	c.replaying = c.replay != nil
 	if c.replay == nil || c.replay.live {
 		h.audience.add(c)

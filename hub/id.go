@@ -16,8 +16,15 @@ type ID struct {
 	Seq  uint64
 }
 
+// UnknownID stands for an id that is not written: one that cannot be a position, and the position of a
+// client that has none yet. No stream can be resumed from it.
+var UnknownID = ID{Boot: "unknown"}
+
 // Append appends the id's text to dst.
 func (id ID) Append(dst []byte) []byte {
+	if id == UnknownID {
+		return append(dst, id.Boot...)
+	}
 	if id.Boot == "" {
 		dst = strconv.AppendUint(dst, id.Ms, 10)
 	} else {

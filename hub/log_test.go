@@ -216,15 +216,37 @@ func TestClientAheadOfALogThatLostItsTailIsTold(t *testing.T) {
 	}
 }
 
-// A gap ahead of this hub must not bring back what the client already has.
+// A client is ahead of this hub, and the log no longer has its id. What the client already has is not sent again, and
+// the gap comes when the hub gets to what is gone: before that, it could only carry the client's own id.
 func TestClientAheadOfATrimmedLogDoesNotGoBack(t *testing.T) {
-	h, queries := logged(t)
-	l, q := ask(t, h, queries, "11-0")
-	q.Answer(nil, hub.ID{}, hub.GapHistoryExpired)
-	for ms := uint64(10); ms <= 12; ms++ {
-		h.Append("42", numbered(ms))
+	for name, test := range map[string]struct {
+		read func(h *hub.Hub)
+		want []string
+		last hub.ID
+	}{
+		"the hub still gets all of it": {func(h *hub.Hub) {
+			for ms := uint64(10); ms <= 12; ms++ {
+				h.Append("42", numbered(ms))
+			}
+		}, []string{"12"}, hub.ID{Ms: 12}},
+		"the hub finds it gone": {func(h *hub.Hub) {
+			h.Append("42", numbered(10))
+			h.Lose(hub.ID{Ms: 14})
+		}, []string{"gap history-expired"}, hub.ID{Ms: 14}},
+		"only what the client has is gone": {func(h *hub.Hub) { h.Lose(hub.ID{Ms: 11}) }, nil, hub.ID{Ms: 11}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, queries := logged(t)
+			l, q := ask(t, h, queries, "11-0")
+			q.Answer(nil, hub.ID{}, hub.GapHistoryExpired)
+			wantFrames(t, l)
+			test.read(h)
+			wantFrames(t, l, test.want...)
+			if id, ok := l.Position(); !ok || id != test.last {
+				t.Errorf("position %v, %v; want %v", id, ok, test.last)
+			}
+		})
 	}
-	wantFrames(t, l, "gap history-expired", "12")
 }
 
 // Each user whose entries are kept costs something, too.
@@ -344,4 +366,21 @@ func TestLogClientThatWasAheadEndsWithoutAGap(t *testing.T) {
 	}
 	wantFrames(t, l)
 	wantCause(t, l, hub.ErrDrain)
+}
+
+// The log says that it has no entry with a client's id, and meanwhile the hub has read just that entry. There is no
+// gap then, and none that carries the client's own id: a browser that lost it could not tell.
+func TestLogHubReadsTheEntryBeforeTheAnswer(t *testing.T) {
+	for ms, want := range map[uint64][]string{11: nil, 12: {"12"}} {
+		h, queries := logged(t)
+		l, q := ask(t, h, queries, "11-0")
+		for at := uint64(10); at <= ms; at++ {
+			h.Append("42", numbered(at))
+		}
+		q.Answer(nil, hub.ID{}, hub.GapUnknownID)
+		wantFrames(t, l, want...)
+		if id, ok := l.Position(); !ok || id != (hub.ID{Ms: ms}) {
+			t.Errorf("position %v, %v", id, ok)
+		}
+	}
 }

@@ -71,10 +71,13 @@ func (q *Query) Answer(entries []Entry, covered ID, gap Gap) {
 	}
 	r.asked, r.query = false, nil
 	switch {
+	case gap != 0 && r.ahead && (gap == GapHistoryExpired || !h.pos.before(r.cursor)):
+		// A gap would have the client's own id or an older one. If the hub has got there meanwhile, it checks the
+		// id itself; otherwise it will find what the log no longer has when it gets there.
 	case gap == GapUnknownID && !r.live:
 		r.fail(h.pos, gap)
 	case gap != 0:
-		r.fail(later(h.floor, r.cursor), GapHistoryExpired) // one that is ahead of this hub must not go back
+		r.fail(h.floor, GapHistoryExpired)
 	default:
 		r.read, r.covered = entries, covered.point()
 		r.told = !covered.point().before(q.UpTo.point())
@@ -133,44 +136,39 @@ func (c *Client) hears(id ID) bool {
 	return (c.replay == nil || c.replay.live) && (c.skip == point{} || c.skip.before(id.point()))
 }
 
-// begin decides where a client starts, and returns the id that its stream opens
-// with: from there on it is complete. With an id that cannot be resumed from, the
-// opening is one that nobody can resume from either: a browser that reads it, and
-// not the gap behind it, does not come back believing that it is complete.
+// begin decides where a client starts and returns Client.Opening. A stream that resumes opens with
+// the client's own id, whatever the hub knows of it: the first other id comes with a gap, with a message, or
+// once nothing is missing. A connection that breaks before that is resumed from the same id.
 func (h *Hub) begin(c *Client, resume string) (opening ID) {
 	id, known := parseID(resume)
 	known = known && id.Boot == h.boot
 	isThere := resume == "" || known && id.point() == h.pos && (h.reset == nil || *h.reset != h.pos)
-	if isThere && !(h.isLog() && !h.loaded) {
+	switch {
+	case h.isLog() && !h.loaded:
+		c.replay = &replay{generation: h.generation, asked: true}
+		switch {
+		case resume == "":
+			c.replay.fresh = true
+			return UnknownID
+		case !known:
+			c.replay.gap = GapUnknownID
+			return UnknownID
+		}
+		c.replay.cursor = id.point()
+		return id
+	case isThere:
 		return h.id(h.pos)
 	}
 	r := &replay{generation: h.generation}
-	switch {
-	case h.isLog() && !h.loaded:
-		r.asked = true
-		switch {
-		case resume == "":
-			r.fresh = true
-		case !known:
-			r.gap = GapUnknownID
-		default:
-			r.cursor = id.point()
-			c.replay = r
-			return id
-		}
-		c.replay = r
-		return h.nowhere(h.pos)
-	case !known:
-		r.fail(h.pos, GapUnknownID)
-	default:
+	if known {
 		h.resume(c, r, id.point())
+	} else {
+		id = UnknownID
+		r.fail(h.pos, GapUnknownID)
 	}
 	c.replay = r
 	if !h.isLog() {
 		c.goLive(r)
-	}
-	if r.gap == GapUnknownID {
-		return h.nowhere(h.pos)
 	}
 	return id
 }
@@ -204,9 +202,6 @@ func (h *Hub) ask(c *Client, r *replay) {
 	}
 	r.query = &Query{User: c.user.name, After: h.id(r.cursor), UpTo: h.id(upTo), client: c}
 }
-
-// nowhere is an id that no stream can be resumed from, here or elsewhere.
-func (h *Hub) nowhere(p point) ID { return ID{Boot: h.void, Seq: p.seq} }
 
 func (h *Hub) id(p point) ID { return ID{h.boot, p.ms, p.seq} }
 

@@ -63,6 +63,7 @@ var (
 	connects    = desc("connects_total", "Streams opened.")
 	disconnects = desc("disconnects_total", "Streams ended, by cause.", "reason")
 	rejects     = desc("rejects_total", "Requests for a stream that were refused, by reason.", "reason")
+	held        = desc("rejects_held", "Temporary rejections whose stream is kept open for a second.")
 
 	received  = desc("messages_received_total", "Messages that Redis handed over.", "feed", "redis")
 	routed    = desc("messages_routed_total", "Messages that at least one stream took live.", "feed", "redis")
@@ -137,6 +138,7 @@ func (s sink) streams(st sse.Stats) {
 	for reason, n := range st.Rejects {
 		s.counter(rejects, n, reason)
 	}
+	s.gauge(held, float64(st.Held))
 	s.histogram(delivery, st.Delivery)
 	s.histogram(authTime, st.Auth)
 }

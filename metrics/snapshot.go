@@ -17,6 +17,7 @@ type Snapshot struct {
 	Connects    uint64            `json:"connects"`
 	Disconnects map[string]uint64 `json:"disconnects"` // by reason
 	Rejects     map[string]uint64 `json:"rejects"`     // by reason
+	RejectsHeld int               `json:"rejects_held"`
 
 	Feeds []Feed `json:"feeds"`
 
@@ -73,6 +74,7 @@ func (s Sources) Snapshot() Snapshot {
 		Clients: h.Clients, Users: h.Users, Connects: h.Connects,
 		Disconnects:    byReason(h.Disconnects, hub.Cause.Error),
 		Rejects:        streams.Rejects,
+		RejectsHeld:    streams.Held,
 		FramesEnqueued: h.FramesEnqueued, FramesQueued: h.FramesQueued,
 		FramesDiscarded: byReason(h.FramesDiscarded, hub.Cause.Error),
 		QueueBytes:      h.QueueBytes,

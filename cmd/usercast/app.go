@@ -75,6 +75,8 @@ type App struct {
 	adminToken      atomic.Value // a string; "": there is none
 	subscribeFirst  time.Duration
 	draining        atomic.Bool
+	idleMu          sync.Mutex
+	idleClosed      bool          // guarded by idleMu: the public server closes connections without a stream
 	stopped         chan struct{} // closed right before the listeners are
 }
 
@@ -113,6 +115,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		WriteTimeout: cfg.WriteTimeout.T,
 		Retry:        cfg.Retry.T,
 		MaxAge:       cfg.MaxAge.T,
+		MaxHeld:      maxHeld(connections - streams),
 		Crowd:        a.crowd,
 		Portable:     cfg.Writer == writerPortable,
 		Log:          a.log,
@@ -181,12 +184,49 @@ func (a *App) listen() (err error) {
 		a.adminL.Close()
 		return err
 	}
+	a.watchIdle()
 	return nil
 }
 
-// publicIdle is how long an HTTP/2 connection without a stream stays open: long enough for
-// the next page of a browser, short because it takes a place in the crowd.
-const publicIdle = 2 * time.Second
+// publicIdle is how long an HTTP/2 connection stays open after the end of its last stream, unless the hub is draining
+// or short of descriptors: long enough for a browser that reconnects after --retry, which is spared a handshake.
+const publicIdle = 5 * time.Second
+
+// watchIdle lets the public server close HTTP/2 connections as soon as their last stream has ended while the hub is
+// draining, because the next one should reach another hub, or while descriptors are short. net/http
+// reports a connection as idle before it decides whether to send GOAWAY.
+func (a *App) watchIdle() {
+	next := a.public.ConnState
+	a.public.ConnState = func(conn net.Conn, state http.ConnState) {
+		if state == http.StateIdle {
+			a.closeIdle(a.draining.Load() || a.crowd.IsShort())
+		}
+		if next != nil {
+			next(conn, state)
+		}
+	}
+}
+
+func (a *App) closeIdle(yes bool) {
+	a.idleMu.Lock()
+	defer a.idleMu.Unlock()
+	if a.idleClosed != yes {
+		a.idleClosed = yes
+		a.public.SetKeepAlivesEnabled(!yes)
+	}
+}
+
+// maxHeld is how many temporary rejections may have their end put off, if so many descriptors are reserved for new
+// connections: half of them. Without a limit on descriptors, sse.Config has a bound of its own.
+func maxHeld(reserve int) int {
+	if reserve == 0 {
+		return 0
+	}
+	if reserve /= 2; reserve == 0 {
+		return -1
+	}
+	return reserve
+}
 
 // closeHTTP1 closes HTTP/1 connections after their response: a client that was rejected
 // would keep its connection until the idle timeout, and at a full hub these used up the
@@ -368,6 +408,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) drain(short bool) {
 	a.draining.Store(true)
 	a.hub.Refuse()
+	a.closeIdle(true)
 	delay, over := a.parts.DrainDelay, a.parts.Drain
 	if short {
 		delay, over = 0, 0

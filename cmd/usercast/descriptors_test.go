@@ -150,7 +150,7 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 					}
 					defer s.close()
 					e, fires, err := s.block()
-					return err == nil && !fires && e.name == "message"
+					return err == nil && !fires && e.name == "ping"
 				})
 				select {
 				case <-p.exited:

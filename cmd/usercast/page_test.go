@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ type page struct {
 	lastID   string
 	retry    time.Duration
 	comments int
+	pings    bool // the page listens for ping
+	opened   bool // the first block was read
 }
 
 // An event is what the browser would fire.
@@ -102,7 +105,7 @@ func askPage(conn net.Conn, query string, headers ...string) (*page, error) {
 	for _, h := range headers {
 		request += h + "\r\n"
 	}
-	p := &page{conn: conn}
+	p := &page{conn: conn, pings: strings.Contains(query, "ping=event")}
 	conn.SetDeadline(time.Now().Add(patience))
 	_, err := io.WriteString(conn, request+"\r\n")
 	if err == nil {
@@ -129,8 +132,8 @@ func (p *page) close() {
 	}
 }
 
-// block reads up to the next blank line, and says whether that fires an event.
-// The error is io.EOF at the clean end of the stream.
+// block reads up to the next blank line, or to a comment between two blocks, and says whether that fires
+// an event that the page listens for. The error is io.EOF at the clean end of the stream.
 func (p *page) block() (e event, fires bool, err error) {
 	var data bytes.Buffer
 	id := p.lastID
@@ -157,9 +160,15 @@ func (p *page) block() (e event, fires bool, err error) {
 			if fires {
 				e.data = string(data.Bytes()[:data.Len()-1])
 			}
+			if e.name == "ping" {
+				fires = p.pings && p.opened
+			}
+			p.opened = true
 			return e, fires, nil
 		case len(field) == 0:
-			p.comments++
+			if p.comments++; p.opened {
+				return event{}, false, nil
+			}
 		case string(field) == "data":
 			data.Write(value)
 			data.WriteByte('\n')

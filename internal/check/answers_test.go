@@ -41,11 +41,11 @@ func TestAnswers(t *testing.T) {
 		name   string
 		text   string
 	}{
-		"full":        {stream("retry: 1\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n"), advice.Fail, "url-busy", "--max-clients-per-user"},
+		"full":        {stream(":\nretry: 1\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n"), advice.Fail, "url-busy", "--max-clients-per-user"},
 		"no hub's":    {stream("data: hello\n\n"), advice.Fail, "url-no-hub", "not one of a hub"},
 		"empty":       {stream(""), advice.Fail, "url-cut", "ended before anything came"},
-		"bye":         {stream("retry: 1\nid: a-1\n\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n"), advice.Note, "url-bye", "draining"},
-		"cut at once": {stream("retry: 1\nid: a-1\n\n"), advice.Fail, "url-idle-cut", "of silence"},
+		"bye":         {stream(":\nretry: 1\nevent: ping\ndata: {}\nid: a-1\n\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: a-1\n\n"), advice.Note, "url-bye", "draining"},
+		"cut at once": {stream(":\nretry: 1\nevent: ping\ndata: {}\nid: a-1\n\n"), advice.Fail, "url-idle-cut", "of silence"},
 		"charset": {func(w http.ResponseWriter, _ *http.Request) {
 			head(w, "text/event-stream; charset=utf-8")
 			io.WriteString(w, "retry: 1\nevent: bye\ndata: {\"reason\":\"x\"}\n\n")

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// A block is what came up to a blank line.
+// A block is what came up to a blank line, or a comment behind the first block.
 type block struct {
 	at             time.Time // when its end came
 	name, data, id string
@@ -43,14 +43,21 @@ func (s *stream) read() {
 		lines := bufio.NewScanner(s.resp.Body)
 		lines.Buffer(nil, maxLine)
 		var b block
-		for lines.Scan() {
-			if line := lines.Text(); line != "" {
+		for opened := false; lines.Scan(); {
+			line := lines.Text()
+			switch {
+			case strings.HasPrefix(line, ":") && opened: // a ping, without a blank line
+				s.blocks <- block{at: time.Now()}
+				continue
+			case line != "":
 				b.line(line)
+				continue
+			case b == block{} && opened: // the end of a comment
 				continue
 			}
 			b.at = time.Now()
 			s.blocks <- b
-			b = block{}
+			b, opened = block{}, true
 		}
 	}()
 }

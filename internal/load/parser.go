@@ -12,7 +12,8 @@ type parser struct {
 	carry  []byte // a line whose end has not come; nil: none
 	name   eventName
 	filled bool // a data line has come
-	id     bool // an id line has come
+	id     bool // an id line has come, or, in the first block, a comment
+	opened bool // the first block has ended
 	begun  bool // a byte has come
 	cr     bool // the last line ended in CR: an LF that follows belongs to it
 	read   stamp
@@ -94,7 +95,11 @@ func (p *parser) line(line, start []byte, h handler) {
 		return
 	}
 	if line[0] == ':' {
-		h.ping()
+		if p.opened {
+			h.ping()
+		} else { // the first block counts once: a hub's begins with a comment
+			p.id = true
+		}
 		return
 	}
 	field, value, _ := bytes.Cut(line, []byte{':'})
@@ -174,4 +179,5 @@ func (p *parser) dispatch(start []byte, h handler) {
 		h.foreign()
 	}
 	p.name, p.filled, p.id, p.ours, p.reason = nameMessage, false, false, false, ""
+	p.opened = true
 }

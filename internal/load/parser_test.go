@@ -32,14 +32,14 @@ func ourData(user int, seq uint32) string {
 	return "data: " + string(appendPayload(nil, testStart, stamp{user: user, seq: seq}, MinSize)) + "\n"
 }
 
-var conversation = "retry: 3000\nid: a-1\n\n" +
-	"id: a-2\n" + ourData(42, 1) + "\n" +
+var conversation = ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-1\n\n" +
+	ourData(42, 1) + "id: a-2\n\n" +
 	":\n" +
-	"id: a-3\nevent: bench\n" + ourData(42, 2) + "\n" +
-	"id: a-4\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\n" +
+	"event: bench\n" + ourData(42, 2) + "id: a-3\n\n" +
+	"event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: a-4\n\n" +
 	"data: hi\n\n" +
 	"data: two\ndata: lines\n\n" +
-	"event: ping\ndata: {}\n\n" +
+	"event: ping\ndata: {}\nid: a-4\n\n" +
 	"id: a-5\n\n" +
 	"event: bye\ndata: {\"reason\":\"max_age\"}\n\n" +
 	"retry: 15000\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n" +
@@ -103,7 +103,7 @@ func readByLines(stream string) (h heard) {
 	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")
 	lines := strings.Split(stream, "\n")
 	var data []string
-	event, id := "", false
+	event, id, opened := "", false, false
 	for _, line := range lines[:len(lines)-1] {
 		if line == "" {
 			text := strings.Join(data, "\n")
@@ -123,11 +123,13 @@ func readByLines(stream string) (h heard) {
 			default:
 				h.foreign()
 			}
-			data, event, id = nil, "", false
+			data, event, id, opened = nil, "", false, true
 			continue
 		}
 		if line[0] == ':' {
-			h.ping()
+			if id = id || !opened; opened {
+				h.ping()
+			}
 			continue
 		}
 		field, value, _ := strings.Cut(line, ":")

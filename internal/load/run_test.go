@@ -36,7 +36,7 @@ type crookedHub struct {
 	kill    func()
 }
 
-func event(data string) string { return "id: a-1\ndata: " + data + "\n\n" }
+func event(data string) string { return "data: " + data + "\nid: a-1\n\n" }
 
 func honest(_ string, _ int, data string) []string { return []string{event(data)} }
 
@@ -85,7 +85,7 @@ func (h *crookedHub) stream(w http.ResponseWriter, r *http.Request) {
 		h.mu.Unlock()
 	}()
 	w.Header().Set("Content-Type", "text/event-stream")
-	fmt.Fprint(w, "retry: 3000\nid: a-0\n\n")
+	fmt.Fprint(w, ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-0\n\n")
 	http.NewResponseController(w).Flush()
 	for {
 		select {
@@ -404,7 +404,7 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 			fmt.Fprint(w, `{"error":"not logged in"}`)
 		default:
 			w.Header().Set("Content-Type", "text/event-stream")
-			fmt.Fprint(w, "retry: 15000\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n")
+			fmt.Fprint(w, ":\nretry: 15000\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n")
 		}
 	}))
 	defer server.Close()

@@ -79,6 +79,9 @@ func (c *Crowd) leave() {
 	}
 }
 
+// IsShort reports whether fewer than a tenth of the places are left.
+func (c *Crowd) IsShort() bool { return c != nil && c.open.Load() > c.most-c.most/10 }
+
 // hasPlace reports whether a connection was counted by a front.
 func hasPlace(conn net.Conn) bool {
 	s, ok := accepted(conn).(*socket)

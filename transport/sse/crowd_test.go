@@ -24,7 +24,7 @@ func TestNewcomerPastTheBoundIsTold(t *testing.T) {
 		}
 		for range 5 {
 			got, ended := finished(open(t, l.dial(), request("user=42")))
-			if !strings.HasSuffix(plain(got), "retry: MS\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n") || !ended {
+			if !strings.HasSuffix(plain(got), ":\nretry: MS\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n") || !ended {
 				t.Errorf("a browser gets %q, end: %v", got, ended)
 			}
 			got, _ = finished(open(t, l.dial(), "GET /events?user=42 HTTP/1.1\r\nHost: hub.example\r\n\r\n"))
@@ -54,7 +54,7 @@ func TestNewcomerPastTheBoundIsTold(t *testing.T) {
 
 		silent[0].Close()
 		synctest.Wait()
-		if got, _ := finished(open(t, l.dial(), request("user=42"))); !strings.Contains(got, "\r\n\r\nretry: ") {
+		if got, _ := finished(open(t, l.dial(), request("user=42"))); !strings.Contains(got, "\r\n\r\n:\nretry: ") {
 			t.Errorf("with a place free a browser gets %q", got)
 		}
 	})

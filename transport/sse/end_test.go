@@ -35,8 +35,8 @@ func TestGoodbye(t *testing.T) {
 				s.hub.Finish(cause, 0)
 				s.hub.Publish("42", "", "too late")
 				all, err := io.ReadAll(p.conn)
-				want := "id: BOOT-1\ndata: 0\n\nid: BOOT-2\ndata: 1\n\nid: BOOT-3\ndata: 2\n\n" +
-					fmt.Sprintf("retry: MS\nevent: bye\ndata: {\"reason\":%q}\n\n", reason)
+				want := "data: 0\nid: BOOT-1\n\ndata: 1\nid: BOOT-2\n\ndata: 2\nid: BOOT-3\n\n" +
+					fmt.Sprintf("retry: MS\nevent: bye\ndata: {\"reason\":%q}\nid: BOOT-3\n\n", reason)
 				if plain(string(all)) != want || err != nil {
 					t.Errorf("got %q, %v; want %q", plain(string(all)), err, want)
 				}
@@ -61,7 +61,7 @@ func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
 		s.hub.Publish("another", "", "")
 		s.hub.Finish(hub.ErrDrain, 0)
 		s.hub.Publish("another", "", "after the end")
-		if got, want := p.since(n), "retry: MS\nid: BOOT-1\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n"; got != want {
+		if got, want := p.since(n), "retry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -101,7 +101,7 @@ func TestLoginEndsWhileTheHeadIsWritten(t *testing.T) {
 		s.hub.Publish("42", "", "too late")
 		all, err := io.ReadAll(p.conn)
 		_, body, _ := strings.Cut(plain(string(all)), "\r\n\r\n")
-		want := "retry: MS\nid: BOOT-0\n\nid: BOOT-1\ndata: in time\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\n\n"
+		want := ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\ndata: in time\nid: BOOT-1\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\nid: BOOT-1\n\n"
 		if body != want || err != nil {
 			t.Errorf("got %q, %v; want %q", body, err, want)
 		}
@@ -232,7 +232,7 @@ func TestPeerThatTalksForEver(t *testing.T) {
 	p.head()
 	io.WriteString(conn, strings.Repeat("x", 1000))
 	s.hub.Publish("42", "", "hello")
-	want := "id: BOOT-1\ndata: hello\n\n"
+	want := "data: hello\nid: BOOT-1\n\n"
 	if got := plain(p.read(len(want) + 4)); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -12,7 +12,7 @@ import (
 )
 
 // An endLogger logs the end of each stream in one line: at debug level if the browser
-// closed it, otherwise at info. A client that reconnects without pause could cause
+// closed it or it was a long poll that was over, otherwise at info. A client that reconnects without pause could cause
 // thousands of lines per second: past maxEndLines per minute, the ends of a user's streams
 // for one reason are logged at debug level and, each minute, summarized at info. It is safe
 // for concurrent use.
@@ -46,7 +46,7 @@ const (
 func (l *endLogger) ended(s *stream) {
 	user, cause := clip(s.client.User()), s.client.Cause()
 	level := slog.LevelInfo
-	if tooMany := l.count(endKey{user, cause}); tooMany || cause == hub.ErrClosed {
+	if tooMany := l.count(endKey{user, cause}); tooMany || cause == hub.ErrClosed || cause == hub.ErrPoll {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "stream ended",

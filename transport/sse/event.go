@@ -35,19 +35,53 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 		return dst, ErrField
 	}
 	dst = appendRetry(dst, e.Retry)
-	dst = appendField(dst, "id: ", e.ID)
 	dst = appendField(dst, "event: ", e.Name)
 	dst = appendData(dst, e.Data)
+	dst = appendField(dst, "id: ", e.ID)
 	return append(dst, '\n'), nil
 }
 
-// appendPosition appends a block without data: the browser takes the id, and the
-// retry if it is not 0, and fires nothing.
-func appendPosition(dst []byte, retry time.Duration, id hub.ID) []byte {
-	dst = appendRetry(dst, retry)
-	dst = append(dst, "id: "...)
-	dst = id.Append(dst)
-	return append(dst, "\n\n"...)
+// Each block that the hub writes on its own behalf is made by one of the following. Their
+// ids have been through writableID or are the hub's. See decision 0034 for the order of the
+// fields.
+
+// keepAlive is a ping without an id. It has no blank line: some client libraries fire an
+// empty message at one.
+var keepAlive = []byte(":\n")
+
+// appendOpening appends the block that every stream begins with.
+func appendOpening(dst []byte, retry time.Duration, id string) []byte {
+	return mustAppendEvent(append(dst, keepAlive...), Event{Retry: retry, Name: "ping", Data: "{}", ID: id})
+}
+
+func appendPing(dst []byte, id string) []byte {
+	return mustAppendEvent(dst, Event{Name: "ping", Data: "{}", ID: id})
+}
+
+// appendBusy appends the one block of a temporary rejection. The id is the client's own; "": it sent none.
+func appendBusy(dst []byte, retry time.Duration, reason, id string) []byte {
+	return mustAppendEvent(append(dst, keepAlive...), Event{Retry: retry, Name: "busy", Data: reasonJSON(reason), ID: id})
+}
+
+func appendBye(dst []byte, retry time.Duration, reason, id string) []byte {
+	return mustAppendEvent(dst, Event{Retry: retry, Name: "bye", Data: reasonJSON(reason), ID: id})
+}
+
+// maxID bounds the ids of clients that are written back to them, in bytes.
+const maxID = 128
+
+// writableID is an id that a client sent, or hub.UnknownID in its place if it is too long or
+// has characters that no id of a hub has.
+func writableID(id string) string {
+	if len(id) > maxID {
+		return hub.UnknownID.String()
+	}
+	for i := range len(id) {
+		if c := id[i]; !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.' || c == '_') {
+			return hub.UnknownID.String()
+		}
+	}
+	return id
 }
 
 func fitsLine(s string) bool { return !strings.ContainsAny(s, "\r\n\x00") }
@@ -119,12 +153,11 @@ func EncodeEntry(dst []byte, e hub.Entry, named bool) []byte {
 	var room [48]byte
 	id := e.ID.Append(room[:0])
 	dst = slices.Grow(dst, len("id: \nevent: \ndata: \n\n")+len(id)+len(name)+len(data))
-	dst = append(dst, "id: "...)
-	dst = append(dst, id...)
-	dst = append(dst, '\n')
 	dst = appendField(dst, "event: ", name)
 	dst = appendData(dst, data)
-	return append(dst, '\n')
+	dst = append(dst, "id: "...)
+	dst = append(dst, id...)
+	return append(dst, "\n\n"...)
 }
 
 // mustAppendEvent is for ids of our own and names that are known to fit.

@@ -20,14 +20,14 @@ func TestEventBytes(t *testing.T) {
 		{sse.Event{}, "data: \n\n"},
 		{sse.Event{Data: "hello"}, "data: hello\n\n"},
 		{sse.Event{ID: "b-1", Name: "news", Data: "hello", Retry: 1500 * time.Millisecond},
-			"retry: 1500\nid: b-1\nevent: news\ndata: hello\n\n"},
+			"retry: 1500\nevent: news\ndata: hello\nid: b-1\n\n"},
 		{sse.Event{Data: "a\nb"}, "data: a\ndata: b\n\n"},
 		{sse.Event{Data: "a\rb\r\nc\n\rd"}, "data: a\ndata: b\ndata: c\ndata: \ndata: d\n\n"},
 		{sse.Event{Data: "\n"}, "data: \ndata: \n\n"},
 		{sse.Event{Data: "a\r"}, "data: a\ndata: \n\n"},
 		{sse.Event{Data: " a: b\tc "}, "data:  a: b\tc \n\n"},
 		{sse.Event{Data: "\uFEFF\x00\xff"}, "data: \uFEFF\x00\xff\n\n"},
-		{sse.Event{Name: " a", ID: ":"}, "id: :\nevent:  a\ndata: \n\n"},
+		{sse.Event{Name: " a", ID: ":"}, "event:  a\ndata: \nid: :\n\n"},
 	}
 	for _, test := range tests {
 		got, err := sse.AppendEvent([]byte("before\n"), test.event)
@@ -55,17 +55,17 @@ func TestEntryBytes(t *testing.T) {
 		named bool
 		want  string
 	}{
-		{hub.Entry{Payload: `{"a":1}`}, false, "id: boot-7\ndata: {\"a\":1}\n\n"},
-		{hub.Entry{Topic: "news", Payload: "a"}, false, "id: boot-7\ndata: a\n\n"},
-		{hub.Entry{Topic: "news", Payload: "a"}, true, "id: boot-7\nevent: news\ndata: a\n\n"},
-		{hub.Entry{Topic: "a:b c", Payload: "a\nb"}, true, "id: boot-7\nevent: a:b c\ndata: a\ndata: b\n\n"},
-		{hub.Entry{Payload: "no topic"}, true, "id: boot-7\ndata: no topic\n\n"},
-		{hub.Entry{Topic: "a\nb", Payload: "a"}, true, "id: boot-7\ndata: a\n\n"},
-		{hub.Entry{Topic: "a\r", Payload: "a"}, true, "id: boot-7\ndata: a\n\n"},
-		{hub.Entry{Topic: "a\x00", Payload: "a"}, true, "id: boot-7\ndata: a\n\n"},
-		{hub.Entry{Topic: "Gap", Payload: "a"}, true, "id: boot-7\nevent: Gap\ndata: a\n\n"},
-		{hub.Entry{Gap: hub.GapRedisReconnect}, false, "id: boot-7\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\n"},
-		{hub.Entry{Gap: hub.GapTooLarge, Topic: "news"}, true, "id: boot-7\nevent: gap\ndata: {\"reason\":\"too-large\"}\n\n"},
+		{hub.Entry{Payload: `{"a":1}`}, false, "data: {\"a\":1}\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "news", Payload: "a"}, false, "data: a\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "news", Payload: "a"}, true, "event: news\ndata: a\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "a:b c", Payload: "a\nb"}, true, "event: a:b c\ndata: a\ndata: b\nid: boot-7\n\n"},
+		{hub.Entry{Payload: "no topic"}, true, "data: no topic\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "a\nb", Payload: "a"}, true, "data: a\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "a\r", Payload: "a"}, true, "data: a\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "a\x00", Payload: "a"}, true, "data: a\nid: boot-7\n\n"},
+		{hub.Entry{Topic: "Gap", Payload: "a"}, true, "event: Gap\ndata: a\nid: boot-7\n\n"},
+		{hub.Entry{Gap: hub.GapRedisReconnect}, false, "event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: boot-7\n\n"},
+		{hub.Entry{Gap: hub.GapTooLarge, Topic: "news"}, true, "event: gap\ndata: {\"reason\":\"too-large\"}\nid: boot-7\n\n"},
 	}
 	for _, ours := range reserved {
 		test := tests[0]

@@ -289,7 +289,7 @@ func TestFrontBehindMiddleware(t *testing.T) {
 	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	p.head()
 	s.hub.Publish("42", "", "hello")
-	if got, want := plain(p.read(len("id: abcdefgh-1\ndata: hello\n\n"))), "id: BOOT-1\ndata: hello\n\n"; got != want {
+	if got, want := plain(p.read(len("data: hello\nid: abcdefgh-1\n\n"))), "data: hello\nid: BOOT-1\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	<-ended

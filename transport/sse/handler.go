@@ -28,6 +28,7 @@ type Config struct {
 	Retry        time.Duration      // when a browser is to come back; jittered ±50 % per client
 	MaxAge       time.Duration      // a stream's longest life, ±20 %; 0: no end
 	Portable     bool               // keep a goroutine waiting for each stream, also where Linux's epoll could
+	MaxHeld      int                // temporary rejections whose end is put off at a time; 0: 1,000, which is the most; negative: none
 	Crowd        *Crowd             // attends the server; nil: its connections have no bound
 	Log          *slog.Logger       // nil: silent
 }
@@ -52,6 +53,7 @@ type Handler struct {
 
 	rejects  map[string]*atomic.Uint64
 	rejected *rejectLog
+	held     *heldRejects
 	rechecks rechecks
 	delivery histogram.Histogram
 	auth     histogram.Histogram
@@ -75,7 +77,7 @@ func New(cfg Config) *Handler {
 	fill(&cfg.WriteTimeout, 10*time.Second)
 	fill(&cfg.Retry, 3*time.Second)
 	fill(&cfg.MaxAge, 0)
-	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog()}
+	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog(), held: newHeldRejects(cfg.MaxHeld)}
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
 	h.writers.count = h.count
@@ -146,11 +148,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	if isCrowded(r) {
 		w.Header().Set("Connection", "close") // the next one waits for that
-		h.notNow(w, r, "clients")
+		h.notNow(w, r, q, "", "clients")
 		return
 	}
 	if err := h.cfg.Hub.Refusal(); err != nil { // whoever it is: the app need not be asked
-		h.notNow(w, r, refusal(err))
+		h.notNow(w, r, q, "", refusal(err))
 		return
 	}
 	switch err := discardBody(w, r); {
@@ -178,14 +180,14 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	case errors.Is(err, auth.ErrUnknownKey): // anyone can forge such a token: it does not say that the app is down
 		h.rejects["unknown-key"].Add(1)
-		h.busy(w, r, "auth-unavailable")
+		h.busy(w, r, q, "", "auth-unavailable")
 		return
 	case err != nil && r.Context().Err() != nil: // the client has left: it was not rejected
-		h.busy(w, r, "auth-unavailable")
+		h.busy(w, r, q, "", "auth-unavailable")
 		return
 	case err != nil:
 		h.log.Debug("could not find out who is asking", slog.Any("error", err)) // one for each browser that comes back
-		h.notNow(w, r, "auth-unavailable")
+		h.notNow(w, r, q, "", "auth-unavailable")
 		return
 	}
 	if q.topics, err = visible(q.topics, id.Topics); err != nil {
@@ -198,7 +200,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	s.client, err = h.cfg.Hub.Register(q.options(id.User, s))
 	if err != nil {
 		h.count(-1)
-		h.notNow(w, r, refusal(err))
+		h.notNow(w, r, q, id.User, refusal(err))
 		return
 	}
 	// While we asked: the answer may be older than the order. Or the stream must be checked once more and
@@ -207,8 +209,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		s.client.Finish(hub.ErrKicked)
 	}
 	s.awaitEnd()
-	opening := appendPosition(nil, h.retry(), s.client.Opening())
-	wr, detached, failure := h.open(w, r, s.client, opening)
+	wr, detached, failure := h.open(w, r, s.client, s.opening(q))
 	if failure != 0 {
 		if detached {
 			h.cfg.Crowd.leave()
@@ -267,6 +268,7 @@ func (h *Handler) count(change int) {
 // Wait returns when no stream is left. The hub must refuse new ones by then, or no
 // request may come any more.
 func (h *Handler) Wait() {
+	h.endHeld(true)
 	h.waitForStreams()
 	h.ends.summarize()
 }

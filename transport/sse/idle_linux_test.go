@@ -23,7 +23,7 @@ func TestIdleParkedStreamIsNoGoroutine(t *testing.T) {
 			hello := func() {
 				s.hub.Publish("*", "", "hello")
 				for _, p := range peers {
-					p.read(len("id: abcdefgh-1\ndata: hello\n\n"))
+					p.read(len("data: hello\nid: abcdefgh-1\n\n"))
 				}
 			}
 			open() // whatever is there once for all streams

@@ -221,7 +221,7 @@ func (c *memoryCrowd) open(i int) {
 	c.wires[i] = w
 	header := http.Header{}
 	setHead(header)
-	if cause := writeHead(w, header, appendPosition(nil, h.retry(), s.client.Opening())); cause != 0 {
+	if cause := writeHead(w, header, s.opening(query{})); cause != 0 {
 		c.t.Fatal(cause)
 	}
 	s.start(w)

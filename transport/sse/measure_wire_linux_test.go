@@ -126,19 +126,14 @@ func (p *peers) count(messages int64) {
 // take takes in one block and reports whether it is a message.
 func (w *memoryWire) take(b []byte) bool {
 	switch {
-	case bytes.HasPrefix(b, []byte("id: ")):
-		_, rest, _ := bytes.Cut(b, []byte("\n"))
-		if string(rest) == "\n" { // a position
-			w.peers.pings.Add(1)
-			return false
-		}
-		if data, ok := bytes.CutPrefix(rest, []byte("data: ")); ok && len(data) >= stampBytes {
+	case bytes.HasPrefix(b, []byte("data: ")):
+		if data := b[len("data: "):]; len(data) >= stampBytes {
 			if m, ok := readStamp(data); ok {
 				w.message(m)
 				return true
 			}
 		}
-	case bytes.Equal(b, commentPing):
+	case bytes.Equal(b, keepAlive), bytes.HasPrefix(b, []byte("event: ping\n")):
 		w.peers.pings.Add(1)
 		return false
 	case bytes.HasPrefix(b, []byte("HTTP/1.1 200 OK\r\n")):

@@ -125,6 +125,16 @@ func parse(stream string) (events []fired, p *parser) {
 	}
 }
 
+// parseStream reads the whole of a stream of the hub, without the event of its opening block.
+func parseStream(t *testing.T, stream string) (events []fired) {
+	t.Helper()
+	events, _ = parse(stream)
+	if len(events) == 0 || events[0].Type != "ping" {
+		t.Fatalf("the stream begins with %q", events)
+	}
+	return events[1:]
+}
+
 func TestParserReadsAsTheStandardSays(t *testing.T) {
 	message := func(data string) []fired { return []fired{{"message", data, ""}} }
 	tests := []struct {

@@ -20,7 +20,7 @@ func TestInvariant7QuietStreamIsPingedWithinTheInterval(t *testing.T) {
 		var waits []time.Duration
 		for range 100 {
 			before := time.Now()
-			if got := p.read(len(":\n\n")); got != ":\n\n" {
+			if got := p.read(len(":\n")); got != ":\n" {
 				t.Fatalf("got %q", got)
 			}
 			waits = append(waits, time.Since(before))
@@ -49,12 +49,12 @@ func TestPingsOnlyWhenQuiet(t *testing.T) {
 			time.Sleep(ping*9/10 - time.Millisecond)
 			s.hub.Publish("42", "", "x")
 		}
-		if got := p.since(n); strings.Contains(got, ":\n\n") || strings.Count(got, "data: x") != 50 {
+		if got := p.since(n); strings.Contains(got, ":\n") || strings.Count(got, "data: x") != 50 {
 			t.Errorf("got %q", got)
 		}
 		n = p.size()
 		time.Sleep(ping)
-		if got := p.since(n); got != ":\n\n" {
+		if got := p.since(n); got != ":\n" {
 			t.Errorf("got %q once it is quiet", got)
 		}
 	})
@@ -69,11 +69,11 @@ func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
 		s.hub.Publish("42", "", "x")
 		time.Sleep(2 * ping)
 		go p.readAll()
-		if got, want := p.since(0), "id: BOOT-1\ndata: x\n\n"; got != want {
+		if got, want := p.since(0), "data: x\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		time.Sleep(ping)
-		if got, want := p.since(0), "id: BOOT-1\ndata: x\n\n:\n\n"; got != want {
+		if got, want := p.since(0), "data: x\nid: BOOT-1\n\n:\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -89,11 +89,11 @@ func TestPingCarriesAPositionThatMoved(t *testing.T) {
 		for _, step := range []struct {
 			user, topic, want string
 		}{
-			{"", "", ":\n\n"},
-			{"another", "", "id: BOOT-2\n\n"},
-			{"", "", ":\n\n"},
-			{"42", "filtered", "id: BOOT-3\n\n"},
-			{"42", "a", "id: BOOT-4\ndata: x\n\n:\n\n"},
+			{"", "", ":\n"},
+			{"another", "", "event: ping\ndata: {}\nid: BOOT-2\n\n"},
+			{"", "", ":\n"},
+			{"42", "filtered", "event: ping\ndata: {}\nid: BOOT-3\n\n"},
+			{"42", "a", "data: x\nid: BOOT-4\n\n:\n"},
 		} {
 			if step.user != "" {
 				s.hub.Publish(step.user, step.topic, "x")
@@ -115,7 +115,7 @@ func TestPingsAsEvents(t *testing.T) {
 		time.Sleep(ping)
 		s.hub.Publish("another", "", "")
 		time.Sleep(ping)
-		if got, want := p.since(n), "event: ping\ndata: {}\n\nid: BOOT-1\nevent: ping\ndata: {}\n\n"; got != want {
+		if got, want := p.since(n), "event: ping\ndata: {}\nid: BOOT-0\n\nevent: ping\ndata: {}\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})

@@ -46,14 +46,15 @@ const busyFactor = 5
 // notNow refuses a client that may come back. An EventSource gives up for good at
 // any status but 200 (WHATWG HTML, "Server-sent events", processing model), so it
 // is told inside a stream that ends.
-func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, reason string) {
+func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
 	h.rejects[reason].Add(1)
-	h.busy(w, r, reason)
+	h.busy(w, r, q, user, reason)
 }
 
-// busy is notNow without the count.
-func (h *Handler) busy(w http.ResponseWriter, r *http.Request, reason string) {
+// busy is notNow without the count. The user is "" if it is not known.
+func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
 	retry := jitter(busyFactor * h.cfg.Retry)
+	again := h.held.isRepeated(user, r.RemoteAddr)
 	if !acceptsStream(r) {
 		status := http.StatusServiceUnavailable
 		if reason == "user-limit" {
@@ -63,8 +64,13 @@ func (h *Handler) busy(w http.ResponseWriter, r *http.Request, reason string) {
 		writeError(w, status, sentences[reason])
 		return
 	}
+	block := appendBusy(nil, retry, reason, q.resume)
+	if again && h.mayHold(r) && h.held.enter() {
+		h.hold(w, r, block)
+		return
+	}
 	setHead(w.Header())
-	w.Write(mustAppendEvent(nil, Event{Retry: retry, Name: "busy", Data: reasonJSON(reason)}))
+	w.Write(block)
 }
 
 // never refuses for good, with err as the sentence.

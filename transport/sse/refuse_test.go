@@ -52,7 +52,7 @@ func TestNotNow(t *testing.T) {
 			browser := gone(s, "user=42")
 			wantStreamHead(t, browser.Code, browser.Header())
 			body := browser.Body.String()
-			if want := fmt.Sprintf("retry: MS\nevent: busy\ndata: {\"reason\":%q}\n\n", test.reason); plain(body) != want {
+			if want := fmt.Sprintf(":\nretry: MS\nevent: busy\ndata: {\"reason\":%q}\n\n", test.reason); plain(body) != want {
 				t.Errorf("a browser gets %q, want %q", body, want)
 			}
 			if _, p := parse(body); p.retry < 5*time.Second || p.retry > 15*time.Second {

@@ -18,7 +18,8 @@ type query struct {
 	topics     []string // nil: all
 	named      bool     // event=topic
 	pingEvents bool     // ping=event
-	resume     string   // the last id the browser saw
+	poll       bool     // poll=1
+	resume     string   // the last id the browser saw, as writableID leaves it; "": none
 }
 
 // maxQuery bounds what a stream keeps of its request: topics live as long as it
@@ -49,12 +50,38 @@ func parseQuery(r *http.Request) (q query, err error) {
 	if q.pingEvents, err = choice(values, "ping", "event"); err != nil {
 		return query{}, err
 	}
-	q.resume = values.Get("last-event-id")
-	if id := r.Header.Get("Last-Event-ID"); id != "" {
-		q.resume = id
+	if q.poll, err = choice(values, "poll", "1"); err != nil {
+		return query{}, err
 	}
+	q.resume = writableID(resumeID(r))
 	return q, nil
 }
+
+// resumeID is the last id of the client, from its header or else from its query. Polyfills send
+// it as lastEventId, so case, '-' and '_' do not matter in the name of the parameter. An empty value is none;
+// of several, the last one counts. The query must be well-formed.
+func resumeID(r *http.Request) (id string) {
+	for _, value := range slices.Backward(r.Header.Values("Last-Event-ID")) {
+		if value != "" {
+			return value
+		}
+	}
+	for pair := range strings.SplitSeq(r.URL.RawQuery, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if value == "" {
+			continue
+		}
+		if name, err := url.QueryUnescape(name); err != nil || !strings.EqualFold(separators.Replace(name), "lasteventid") {
+			continue
+		}
+		if value, err := url.QueryUnescape(value); err == nil {
+			id = value
+		}
+	}
+	return id
+}
+
+var separators = strings.NewReplacer("-", "", "_", "")
 
 // distinct returns a copy of topics without duplicates, which keeps nothing else of the
 // query in memory; nil for none.

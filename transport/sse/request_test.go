@@ -28,7 +28,7 @@ func TestStrangeLastEventID(t *testing.T) {
 			query = httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id="+url.QueryEscape(id), nil)
 		}
 		for _, r := range []*http.Request{header, query} {
-			events, _ := parse(readUntilGone(t, s, r))
+			events := parseStream(t, readUntilGone(t, s, r))
 			if len(events) != 1 || events[0].Type != "gap" || events[0].Data != `{"reason":"unknown-id"}` {
 				t.Errorf("id %.40q: %q", id, events)
 			}
@@ -65,7 +65,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 		here := strings.NewReplacer(strings.TrimSuffix(newest, "3"), strings.TrimSuffix(p.lastID, "3"))
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id="+here.Replace(test.query), nil)
 		r.Header["Last-Event-Id"] = []string{here.Replace(test.header)}
-		events, _ := parse(readUntilGone(t, s, r))
+		events := parseStream(t, readUntilGone(t, s, r))
 		got := ""
 		for _, e := range events {
 			got += strings.TrimSuffix(strings.TrimPrefix(e.Data, `{"reason":"`), `"}`)
@@ -96,7 +96,7 @@ func TestTopicsOfTheQuery(t *testing.T) {
 			s.hub.Publish("42", "b:c", "b:c")
 		})
 		got := ""
-		events, _ := parse(text)
+		events := parseStream(t, text)
 		for _, e := range events {
 			got += "|" + e.Data
 		}

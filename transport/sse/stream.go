@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,17 +18,21 @@ import (
 // struct, its place on the wheel, and what its wire needs.
 type stream struct {
 	// Immutable after start.
-	handler    *Handler
-	client     *hub.Client
-	wire       wire
-	remote     string
-	end        time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
-	endCause   hub.Cause
-	pingEvents bool
+	handler *Handler
+	client  *hub.Client
+	wire    wire
+	remote  string
+	end     time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
 
 	// Owned by the writer.
-	cut   bool // a write has failed, perhaps in the middle of a frame
-	heard mark // of the newest id that is on the wire
+	heard mark    // of the newest id that is on the wire
+	own   *string // that id if it is not one of this hub: the client's own; nil: it is heard
+	cut   bool    // a write has failed, perhaps in the middle of a frame
+	poll  poll
+
+	// Immutable after start. These four bytes share a word with workers: a stream takes 128 bytes.
+	endCause   hub.Cause
+	pingEvents bool
 
 	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
 	started atomic.Bool   // wire is set
@@ -37,6 +42,15 @@ type stream struct {
 
 	link link // guarded by handler.wheel
 }
+
+// A poll says how far a long poll (poll=1) is.
+type poll uint8
+
+const (
+	notPolling poll = iota // the stream stays open
+	polling                // it ends once it has sent a message or gap and all that is queued then
+	polled                 // it has sent one
+)
 
 // A mark is what ids of one hub differ in.
 type mark struct{ ms, seq uint64 }
@@ -60,7 +74,39 @@ func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream 
 			s.end, s.endCause = end, hub.ErrExpired
 		}
 	}
+	if q.poll {
+		s.poll = polling
+		if end := h.clock() + pollTime + h.wheel.step; s.end == 0 || end < s.end {
+			s.end, s.endCause = end, hub.ErrPoll
+		}
+	}
 	return s
+}
+
+// pollTime is how long a long poll waits for something to send.
+const pollTime = 20 * time.Second
+
+// maxPollRetry bounds the time after which a client polls again.
+const maxPollRetry = time.Second
+
+// opening is the block that the stream begins with, once it has a client. It carries the
+// client's own id if it sent one: a connection that breaks before the gap that may follow must be resumed from there.
+func (s *stream) opening(q query) []byte {
+	id := s.client.Opening()
+	text := id.String()
+	if q.resume != "" {
+		text = q.resume
+	}
+	s.heard = markOf(id)
+	if id == hub.UnknownID {
+		own := strings.Clone(text) // not the whole request
+		s.own = &own
+	}
+	retry := s.handler.cfg.Retry
+	if s.poll != notPolling {
+		retry = min(retry, maxPollRetry*2/3)
+	}
+	return appendOpening(nil, jitter(retry), text)
 }
 
 // awaitEnd puts a registered stream on the wheel if it has an end: that must not wait
@@ -85,7 +131,6 @@ func (s *stream) fail(cause hub.Cause) {
 // caller sees to watch.
 func (s *stream) start(w wire) {
 	s.wire = w
-	s.heard = markOf(s.client.Opening())
 	s.written.Store(int64(s.handler.clock()))
 	s.started.Store(true)
 	s.rearm()
@@ -138,6 +183,9 @@ func (s *stream) flush(w *writer) {
 		if s.pingDue.Swap(false) && !s.ping(w) {
 			return
 		}
+		if s.poll == polled {
+			s.client.FinishIfServed(hub.ErrPoll)
+		}
 		frames, cause := s.client.Take(w.frames)
 		if frames != nil {
 			w.frames = frames
@@ -180,7 +228,10 @@ func (s *stream) sent(w *writer, n int64, err error) {
 			break
 		}
 		delivered++
-		s.heard = markOf(f.ID)
+		if s.poll == polling {
+			s.poll = polled
+		}
+		s.wrote(f.ID)
 		if f.Gap == 0 && !f.Replayed {
 			s.handler.delivery.Observe(now.Sub(f.Taken))
 		}
@@ -219,6 +270,21 @@ func (s *stream) goOn(own *writer, n int64, then func(s *stream, w *writer, n in
 	s.flush(own)
 }
 
+// wrote notes that an id of this hub is on the wire.
+func (s *stream) wrote(id hub.ID) { s.heard, s.own = markOf(id), nil }
+
+// isOnWire reports whether id is the newest that is on the wire.
+func (s *stream) isOnWire(id hub.ID) bool { return s.own == nil && s.heard == markOf(id) }
+
+// lastID is the newest id that is on the wire. here is any id of this hub.
+func (s *stream) lastID(here hub.ID) string {
+	if s.own != nil {
+		return *s.own
+	}
+	here.Ms, here.Seq = s.heard.ms, s.heard.seq
+	return here.String()
+}
+
 // ping writes a sign of life: the position if it has moved on without a frame
 // for this stream, so that a quiet stream resumes from here, else a comment.
 func (s *stream) ping(w *writer) bool {
@@ -227,7 +293,7 @@ func (s *stream) ping(w *writer) bool {
 		s.rearm()
 		return true
 	}
-	w.id, w.moved = id, ok && markOf(id) != s.heard
+	w.id, w.moved = id, ok && !s.isOnWire(id)
 	w.bufs = append(w.bufs, s.pingFrame(w))
 	return s.write(w, (*stream).pinged)
 }
@@ -236,38 +302,49 @@ func (s *stream) pinged(w *writer, _ int64, err error) {
 	if err != nil {
 		s.client.End(s.wire.cause(err))
 	} else if w.moved {
-		s.heard = markOf(w.id)
+		s.wrote(w.id)
 	}
 	s.rearm()
 }
 
-var commentPing = []byte(":\n\n")
-
 func (s *stream) pingFrame(w *writer) []byte {
 	switch {
-	case s.pingEvents && w.moved:
-		return mustAppendEvent(nil, Event{ID: w.id.String(), Name: "ping", Data: "{}"})
-	case s.pingEvents:
-		return mustAppendEvent(nil, Event{Name: "ping", Data: "{}"})
 	case w.moved:
-		return appendPosition(nil, 0, w.id)
+		return appendPing(nil, w.id.String())
+	case s.pingEvents:
+		return appendPing(nil, s.lastID(w.id))
 	}
-	return commentPing
+	return keepAlive
 }
 
 // goodbye says why the hub ends a stream on purpose, and closes it. After a write
 // that failed, it would become a part of the frame that was cut off.
 func (s *stream) goodbye(w *writer, cause hub.Cause) bool {
-	if reason := byeReason(cause); reason != "" && !s.cut {
-		bye := Event{Retry: s.handler.byeRetry(cause), Name: "bye", Data: reasonJSON(reason)}
-		if id, ok := s.client.Position(); ok && markOf(id) != s.heard {
-			bye.ID = id.String()
-		}
-		w.bufs = append(w.bufs, mustAppendEvent(nil, bye))
+	if last := s.lastBlock(cause); last != nil && !s.cut {
+		w.bufs = append(w.bufs, last)
 		return s.write(w, (*stream).closed)
 	}
 	s.wire.close()
 	return true
+}
+
+// lastBlock is what is written before the end, with the position up to which the stream was
+// served; nil: nothing. A long poll that ends says no more than its position, if that is new.
+func (s *stream) lastBlock(cause hub.Cause) []byte {
+	reason := byeReason(cause)
+	if reason == "" && (cause != hub.ErrPoll || s.poll == polled) {
+		return nil
+	}
+	id, ok := s.client.Position()
+	switch {
+	case reason == "" && (!ok || s.isOnWire(id)):
+		return nil
+	case reason == "":
+		return appendPing(nil, id.String())
+	case ok:
+		return appendBye(nil, s.handler.byeRetry(cause), reason, id.String())
+	}
+	return appendBye(nil, s.handler.byeRetry(cause), reason, s.lastID(id))
 }
 
 // closed ends the stream, however the goodbye has ended: nothing may follow it.

@@ -40,26 +40,26 @@ func TestStreamBytes(t *testing.T) {
 			}
 			n = p.size()
 		}
-		want(http11Head + "retry: MS\nid: BOOT-1\n\n")
+		want(http11Head + ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-1\n\n")
 		s.hub.Publish("42", "", "a\nb")
-		want("id: BOOT-2\ndata: a\ndata: b\n\n")
+		want("data: a\ndata: b\nid: BOOT-2\n\n")
 		s.hub.Publish("42", "news", "{}")
-		want("id: BOOT-3\nevent: news\ndata: {}\n\n")
+		want("event: news\ndata: {}\nid: BOOT-3\n\n")
 		s.hub.Publish("*", "gap", "to all")
-		want("id: BOOT-4\ndata: to all\n\n")
+		want("data: to all\nid: BOOT-4\n\n")
 		s.hub.GapForAll(hub.GapRedisReconnect)
 		time.Sleep(time.Second)
-		want("id: BOOT-5\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\n")
+		want("event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: BOOT-5\n\n")
 		time.Sleep(10 * time.Second)
-		want(":\n\n")
+		want(":\n")
 		s.hub.Publish("another", "", "")
 		time.Sleep(10 * time.Second)
-		want("id: BOOT-6\n\n")
+		want("event: ping\ndata: {}\nid: BOOT-6\n\n")
 		time.Sleep(10 * time.Second)
-		want(":\n\n")
+		want(":\n")
 		s.hub.Publish("42", "", "last")
 		s.hub.Finish(hub.ErrDrain, 0)
-		want("id: BOOT-7\ndata: last\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\n\n")
+		want("data: last\nid: BOOT-7\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-7\n\n")
 		if _, eof := p.text(); !eof {
 			t.Error("the connection is open")
 		}
@@ -75,13 +75,13 @@ func TestStreamForHTTP10(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := ask(t, conn, "GET /events?user=42 HTTP/1.0\r\n\r\n")
-	if got, want := plain(p.head()), http11Head+"retry: MS\nid: BOOT-0\n\n"; got != want {
+	if got, want := plain(p.head()), http11Head+":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	s.hub.Publish("42", "", "hello")
 	s.hub.Finish(hub.ErrKicked, 0)
 	rest, err := io.ReadAll(conn)
-	if want := "id: BOOT-1\ndata: hello\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\n\n"; plain(string(rest)) != want || err != nil {
+	if want := "data: hello\nid: BOOT-1\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-1\n\n"; plain(string(rest)) != want || err != nil {
 		t.Errorf("got %q, %v; want %q", rest, err, want)
 	}
 }
@@ -175,7 +175,7 @@ func TestIdleStreamIsOneGoroutine(t *testing.T) {
 		}
 		s.hub.Publish("42", "", "hello") // writers come, and go
 		for _, p := range peers {
-			p.read(len("id: abcdefgh-1\ndata: hello\n\n"))
+			p.read(len("data: hello\nid: abcdefgh-1\n\n"))
 		}
 		synctest.Wait()
 		stacks := make([]byte, 1<<20)
@@ -202,8 +202,8 @@ func TestStreamThroughAResponseWriter(t *testing.T) {
 		s.wantEnd(hub.ErrExpired)
 		synctest.Wait()
 		wantStreamHead(t, recorder.Code, recorder.Header())
-		if got, want := plain(recorder.Body.String()), "retry: MS\nid: BOOT-0\n\n"+
-			"id: BOOT-1\ndata: hello\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\n\n"; got != want {
+		if got, want := plain(recorder.Body.String()), ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"+
+			"data: hello\nid: BOOT-1\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -287,7 +287,7 @@ func TestBurstGoesOutInOneWrite(t *testing.T) {
 		}
 		_, body, _ := strings.Cut(head, "\r\n\r\n")
 		text, _ := p.text()
-		events, _ := parse(body + text)
+		events := parseStream(t, body+text)
 		if len(events) != 101 || events[100].Data != "99" {
 			t.Errorf("%d events, the last is %q", len(events), events[len(events)-1])
 		}

@@ -61,7 +61,7 @@ func TestStreamBytesOverTCP(t *testing.T) {
 	ways(t, config{}, func(t *testing.T, s *site) {
 		s.hub.Publish("another", "", "")
 		p := dial(t, s, request("user=42&event=topic"))
-		want := http11Head + "retry: MS\nid: BOOT-1\n\n"
+		want := http11Head + ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-1\n\n"
 		if got := plain(p.head()); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -74,9 +74,9 @@ func TestStreamBytesOverTCP(t *testing.T) {
 		s.hub.Disconnect("42")
 		s.hub.Publish("42", "", "too late")
 		rest, err := io.ReadAll(p.conn)
-		want = "id: BOOT-2\ndata: a\ndata: b\n\nid: BOOT-3\nevent: news\ndata: {}\n\nid: BOOT-5\ndata: to all\n\n" +
-			"id: BOOT-6\nevent: gap\ndata: {\"reason\":\"redis-reconnect\"}\n\nid: BOOT-7\ndata: last\n\n" +
-			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\n\n"
+		want = "data: a\ndata: b\nid: BOOT-2\n\nevent: news\ndata: {}\nid: BOOT-3\n\ndata: to all\nid: BOOT-5\n\n" +
+			"event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: BOOT-6\n\ndata: last\nid: BOOT-7\n\n" +
+			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-7\n\n"
 		if got := plain(string(rest)); got != want || err != nil {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
@@ -113,7 +113,7 @@ func TestCorkedStreams(t *testing.T) {
 		want := ""
 		for i := range 100 {
 			s.hub.Publish("42", "", fmt.Sprint(i))
-			want += fmt.Sprintf("id: BOOT-%d\ndata: %d\n\n", i+1, i)
+			want += fmt.Sprintf("data: %d\nid: BOOT-%d\n\n", i, i+1)
 		}
 		s.hub.Publish("44", "", "nobody reads this")
 		left.conn.Close()
@@ -142,7 +142,7 @@ func TestPingsOverTCP(t *testing.T) {
 		p.head()
 		const pings = 20
 		start := time.Now()
-		if got := p.read(pings * len(":\n\n")); got != strings.Repeat(":\n\n", pings) {
+		if got := p.read(pings * len(":\n")); got != strings.Repeat(":\n", pings) {
 			t.Errorf("got %q", got)
 		}
 		// On average: a busy machine puts any one of them off.
@@ -163,7 +163,7 @@ func TestStalledReaderOverTCP(t *testing.T) {
 		p.conn.(*net.TCPConn).SetReadBuffer(4096)
 		p.head()
 		s.hub.Publish("42", "", "taken")
-		p.read(len("id: abcdefgh-1\ndata: taken\n\n"))
+		p.read(len("data: taken\nid: abcdefgh-1\n\n"))
 		start := time.Now()
 		s.hub.Publish("42", "", strings.Repeat("x", 1<<20))
 		s.hub.Publish("42", "", "queued")
@@ -174,7 +174,7 @@ func TestStalledReaderOverTCP(t *testing.T) {
 		if n := s.hub.Stats(); n.Deliveries != 1 || n.FramesDiscarded[hub.ErrSlow] != 2 {
 			t.Errorf("%d delivered, %d discarded", n.Deliveries, n.FramesDiscarded[hub.ErrSlow])
 		}
-		if rest, _ := io.ReadAll(p.conn); strings.Contains(string(rest), "queued") || !strings.HasPrefix(plain(string(rest)), "id: BOOT-2\ndata: xxx") {
+		if rest, _ := io.ReadAll(p.conn); strings.Contains(string(rest), "queued") || !strings.HasPrefix(string(rest), "data: xxx") {
 			t.Errorf("got %.100q…", rest)
 		}
 	})
@@ -193,10 +193,10 @@ func TestReaderBitByBitOverTCP(t *testing.T) {
 		s.hub.Publish("42", "", strings.Repeat("x", large))
 		s.hub.Publish("42", "", "queued")
 		s.hub.Publish("7", "", "hello")
-		if want, got := "id: BOOT-3\ndata: hello\n\n", plain(other.read(len("id: abcdefgh-3\ndata: hello\n\n"))); got != want {
+		if want, got := "data: hello\nid: BOOT-3\n\n", plain(other.read(len("data: hello\nid: abcdefgh-3\n\n"))); got != want {
 			t.Errorf("the other one got %q", got)
 		}
-		const before, behind = len("id: abcdefgh-1\ndata: "), len("\n\nid: abcdefgh-2\ndata: queued\n\n")
+		const before, behind = len("data: "), len("\nid: abcdefgh-1\n\ndata: queued\nid: abcdefgh-2\n\n")
 		start := plain(p.read(before))
 		for taken := 0; taken < large; taken += bit {
 			time.Sleep(timeout / 6)
@@ -204,7 +204,7 @@ func TestReaderBitByBitOverTCP(t *testing.T) {
 				t.Fatalf("got %.100q… after %d bytes; ended as %q", got, taken, s.ended())
 			}
 		}
-		if got, want := start+plain(p.read(behind)), "id: BOOT-1\ndata: \n\nid: BOOT-2\ndata: queued\n\n"; got != want {
+		if got, want := start+plain(p.read(behind)), "data: \nid: BOOT-1\n\ndata: queued\nid: BOOT-2\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -232,7 +232,7 @@ func TestRequestsOverTCP(t *testing.T) {
 					time.Sleep(5 * time.Millisecond) // a packet of its own
 					io.WriteString(p.conn, piece)
 				}
-				if got, want := plain(p.head()), http11Head+"retry: MS\nid: BOOT-0\n\n"; got != want {
+				if got, want := plain(p.head()), http11Head+":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"; got != want {
 					t.Errorf("got %q, want %q", got, want)
 				}
 			})

@@ -63,7 +63,7 @@ func TestReaderThatTakesBitByBitLives(t *testing.T) {
 		large := strings.Repeat("x", 50_000)
 		s.hub.Publish("42", "", large)
 		s.hub.Publish("42", "", "queued")
-		want := "id: BOOT-1\ndata: " + large + "\n\nid: BOOT-2\ndata: queued\n\n"
+		want := "data: " + large + "\nid: BOOT-1\n\ndata: queued\nid: BOOT-2\n\n"
 		got := ""
 		for size := len(want) + 2*len("ghij"); len(got) < size; { // a boot is twice as long as BOOT
 			time.Sleep(patience * 9 / 10)
@@ -248,7 +248,7 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 			t.Fatalf("%d clients ended", n)
 		}
 		all, err := io.ReadAll(p.conn)
-		if got, want := plain(string(all)), http11Head+"retry: MS\nid: BOOT-0\n\n"; got != want || err != nil {
+		if got, want := plain(string(all)), http11Head+":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"; got != want || err != nil {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
 		s.wantEnd(hub.ErrSlow)

@@ -7,7 +7,7 @@ const MEANINGS = {
   disconnects: {
     closed: "the browser left", dead: "the peer acknowledged nothing", drain: "the hub was stopping",
     error: "anything else", expired: "the log-in ran out", kicked: "by order", max_age: "reached --max-age",
-    slow: "the reader was too slow",
+    poll: "a long poll was over", slow: "the reader was too slow",
   },
   rejects: {
     "auth-unavailable": "who asks could not be found out", "bad-request": "malformed", "bad-user": "an id nobody can have",
