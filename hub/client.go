@@ -229,7 +229,7 @@ func (c *Client) Finish(cause Cause) {
 }
 
 // FinishIfServed is Finish if nothing is queued for the client or has yet to be replayed
-// to it. The consumer calls it when it may call Position.
+// to it. It may be called from any goroutine.
 func (c *Client) FinishIfServed(cause Cause) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()

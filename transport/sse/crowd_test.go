@@ -89,6 +89,21 @@ func TestCrowdForgetsWhoLeft(t *testing.T) {
 	})
 }
 
+// Descriptors are short when fewer than a tenth of the places are left.
+func TestCrowdIsShort(t *testing.T) {
+	crowd := sse.NewCrowd(10)
+	s := serve(t, config{sse: sse.Config{Crowd: crowd}})
+	for i := range 10 {
+		if crowd.IsShort() {
+			t.Errorf("short with %d of 10", i)
+		}
+		dial(t, s, request("user=42")).head()
+	}
+	if !crowd.IsShort() || (*sse.Crowd)(nil).IsShort() {
+		t.Error("not short when it is full, or short without a bound")
+	}
+}
+
 // TLS hides from the server whom its listener has accepted: that one has its place, or
 // has none.
 func TestCrowdOverTLS(t *testing.T) {

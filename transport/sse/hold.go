@@ -34,7 +34,7 @@ type heldReject struct {
 	end  time.Time
 }
 
-// A lastReject is when something with this hash was last rejected.
+// A lastReject is when something with this hash was last rejected, or when that stream ends if it is held.
 type lastReject struct {
 	hash uint64
 	at   time.Time
@@ -59,37 +59,42 @@ func newHeldRejects(most int) *heldRejects {
 	return &heldRejects{most: min(most, maxHeld), seed: maphash.MakeSeed(), closed: make(chan struct{})}
 }
 
-// isRepeated reports whether the user or the address of a peer was rejected within holdTime, and notes that both
-// are now. The user may be "".
-func (l *heldRejects) isRepeated(user, remote string) bool {
+// enter notes that the user, which may be "", and the address of a peer are rejected now. It reports whether the
+// end is to be put off: one of them was rejected within holdTime, it may be held, and there is room. Then it counts as
+// held until leave, and as rejected at its end: a client that reconnects immediately is held again.
+func (l *heldRejects) enter(user, remote string, mayHold bool) bool {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
 		host = remote
 	}
+	keys := [2]string{"address " + host}
+	if user != "" {
+		keys[1] = "user " + user
+	}
 	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	again := l.note("address "+host, now)
-	return user != "" && l.note("user "+user, now) || again
-}
-
-func (l *heldRejects) note(key string, now time.Time) (again bool) {
-	hash := maphash.String(l.seed, key)
-	last := &l.rejected[hash%rejectSlots]
-	again = last.hash == hash && now.Sub(last.at) < holdTime
-	*last = lastReject{hash, now}
-	return again
-}
-
-// enter counts one that is held, if it may be. leave undoes that.
-func (l *heldRejects) enter() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.isClosed() || l.count >= l.most {
-		return false
+	again := false
+	for _, key := range keys {
+		last, hash := l.slot(key)
+		again = again || key != "" && last.hash == hash && now.Sub(last.at) < holdTime
 	}
-	l.count++
-	return true
+	held := again && mayHold && !l.isClosed() && l.count < l.most
+	if held {
+		l.count++
+		now = now.Add(holdTime)
+	}
+	for _, key := range keys {
+		if last, hash := l.slot(key); key != "" {
+			*last = lastReject{hash, now}
+		}
+	}
+	return held
+}
+
+func (l *heldRejects) slot(key string) (last *lastReject, hash uint64) {
+	hash = maphash.String(l.seed, key)
+	return &l.rejected[hash%rejectSlots], hash
 }
 
 func (l *heldRejects) leave() {

@@ -54,7 +54,6 @@ func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, q query, user, 
 // busy is notNow without the count. The user is "" if it is not known.
 func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
 	retry := jitter(busyFactor * h.cfg.Retry)
-	again := h.held.isRepeated(user, r.RemoteAddr)
 	if !acceptsStream(r) {
 		status := http.StatusServiceUnavailable
 		if reason == "user-limit" {
@@ -65,7 +64,7 @@ func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, re
 		return
 	}
 	block := appendBusy(nil, retry, reason, q.resume)
-	if again && h.mayHold(r) && h.held.enter() {
+	if h.held.enter(user, r.RemoteAddr, h.mayHold(r)) {
 		h.hold(w, r, block)
 		return
 	}

@@ -180,3 +180,37 @@ func readUntilGone(t *testing.T, s *site, r *http.Request, meanwhile ...func()) 
 	<-finished
 	return recorder.Body.String()
 }
+
+// Polyfills spell the parameter in their own ways. The header takes precedence; of several values the last one that is
+// not empty counts.
+func TestSpellingsOfLastEventID(t *testing.T) {
+	for query, want := range map[string]string{
+		"last-event-id=a-1":                                 "a-1",
+		"lastEventId=a-1":                                   "a-1",
+		"lastEventID=a-1":                                   "a-1",
+		"last_event_id=a-1":                                 "a-1",
+		"Last-Event-Id=a-1":                                 "a-1",
+		"LASTEVENTID=a-1":                                   "a-1",
+		"last%2Devent%5fid=a%2D1":                           "a-1",
+		"last-event-id=a-1&lastEventId=a-2":                 "a-2",
+		"lastEventId=a-2&last-event-id=a-1":                 "a-1",
+		"last-event-id=a-1&last-event-id=":                  "a-1",
+		"last-event-id=a-1&lastEventId":                     "a-1",
+		"last-event-id=":                                    "",
+		"last-event-ids=a-1&lastevent=a-1&xlasteventid=a-1": "",
+		"last-event-id=a b":                                 "unknown",
+		"last-event-id=" + strings.Repeat("x", 129):         "unknown",
+		"last-event-id=" + strings.Repeat("x", 128):         strings.Repeat("x", 128),
+	} {
+		for header, want := range map[string]string{"": want, "h-1": "h-1"} {
+			s := newSite(t, config{})
+			r := httptest.NewRequest(http.MethodGet, "/events", nil)
+			r.URL.RawQuery = "user=42&" + query
+			r.Header["Last-Event-Id"] = []string{header}
+			events, _ := parse(readUntilGone(t, s, r))
+			if first := events[0].LastEventID; first != want && !(want == "" && strings.HasSuffix(first, "-0")) {
+				t.Errorf("%q, header %q: it opens with %q, want %q", query, header, first, want)
+			}
+		}
+	}
+}

@@ -183,9 +183,7 @@ func (s *stream) flush(w *writer) {
 		if s.pingDue.Swap(false) && !s.ping(w) {
 			return
 		}
-		if s.poll == polled {
-			s.client.FinishIfServed(hub.ErrPoll)
-		}
+		answered := s.poll == polled
 		frames, cause := s.client.Take(w.frames)
 		if frames != nil {
 			w.frames = frames
@@ -202,6 +200,9 @@ func (s *stream) flush(w *writer) {
 			// work, and so has woken none.
 			if s.pingDue.Load() {
 				s.client.Nudge()
+			}
+			if answered {
+				s.client.FinishIfServed(hub.ErrPoll) // which wakes a writer for the end
 			}
 			s.release()
 			return

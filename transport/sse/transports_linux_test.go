@@ -30,6 +30,8 @@ type transport struct {
 	http10          bool
 	inTwo           bool // the head of the request arrives in two packets
 	body            bool // the request has a body
+
+	query string // of visits, behind the user
 }
 
 var transports = []transport{
@@ -97,11 +99,15 @@ func (tr transport) visit(t *testing.T, s *site, headers ...string) *visit {
 			over.Protocols.SetUnencryptedHTTP2(false)
 			over.Protocols.SetHTTP2(true)
 		}
-		r, err := http.NewRequest(http.MethodGet, scheme+"://hub.example/events?user=42", nil)
+		r, err := http.NewRequest(http.MethodGet, scheme+"://hub.example/events?user=42"+tr.query, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		r.Header.Set("Accept", "text/event-stream")
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ": ")
+			r.Header.Set(name, value)
+		}
 		go func() {
 			defer close(v.response)
 			if response, err := client.Do(r); err == nil {
@@ -116,7 +122,7 @@ func (tr transport) visit(t *testing.T, s *site, headers ...string) *visit {
 	if tr.body {
 		headers = append(headers, "Content-Length: 4")
 	}
-	text := request("user=42", headers...)
+	text := request("user=42"+tr.query, headers...)
 	if tr.body {
 		text += "body"
 	}
