@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ type ForwardConfig struct {
 	UserHeader  string        // of a yes: who it is; "": UserHeader
 	Timeout     time.Duration // from asking to the answer; 0: 2 s
 	Cache       time.Duration // for how long a yes is believed, from when it was asked for; 0: not at all
-	Concurrency int           // questions at once; 0: 32
+	Concurrency int           // maximum of questions at once, fewer if the app is slow; 0: 32
 	Proxies     Proxies       // whose X-Forwarded-* are passed on as they are
 	Log         *slog.Logger  // nil: silent
 }
@@ -34,7 +35,7 @@ type Forward struct {
 	// Immutable after NewForward.
 	cfg     ForwardConfig
 	client  *http.Client
-	places  chan struct{}  // one element for each question that the app has
+	limiter *limiter       // has a lock of its own
 	revoked *revoked.Users // whom to ask about anew
 	ctx     context.Context
 	stop    context.CancelFunc
@@ -46,17 +47,17 @@ type Forward struct {
 	mu        sync.Mutex
 	answers   answers
 	questions map[answerKey]*question
-	waiting   int // questions that have no place
 	closed    bool
 	asking    sync.WaitGroup // goroutines; added to while not closed
 }
 
 // A question is one that the app has yet to answer. All who would ask the same wait for it.
 type question struct {
-	header http.Header
-	key    answerKey
-	leave  context.CancelFunc // ends the wait for a place
-	done   chan struct{}      // closed when there is an answer
+	header  http.Header
+	key     answerKey
+	address netip.Addr         // of the client
+	leave   context.CancelFunc // ends the wait for its turn
+	done    chan struct{}      // closed when there is an answer
 
 	// Guarded by Forward.mu.
 	who    int  // who wait for it
@@ -79,17 +80,10 @@ const (
 // a storm only.
 const idleTime = 5 * time.Second
 
-// placeTime is how long a question waits for its turn: the Timeout is for the app, which
-// has yet to hear of it.
-const placeTime = 10 * time.Second
-
-// maxWaiting bounds how many questions wait for their turn.
-const maxWaiting = 32 << 10
-
 // Why the app did not say yes or no.
 var (
 	errClosed   = errors.New("the hub is stopping")
-	errCrowded  = errors.New("too many wait to ask the app: it takes long, or --auth-concurrency is low")
+	errCrowded  = errors.New("too many session checks wait: the app needs too long for those before this one")
 	errRevoked  = errors.New("what the app said was revoked meanwhile, again and again")
 	errDeserted = errors.New("nobody waits for the answer any more")
 )
@@ -119,7 +113,7 @@ func NewForward(cfg ForwardConfig) *Forward {
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		places:    make(chan struct{}, cfg.Concurrency),
+		limiter:   newLimiter(cfg.Concurrency, cfg.Timeout),
 		revoked:   revoked.New(RecheckWindow),
 		answers:   newAnswers(),
 		questions: make(map[answerKey]*question),
@@ -139,6 +133,16 @@ func (f *Forward) Close() {
 	f.client.CloseIdleConnections()
 }
 
+// Stats are the checks of a Forward at one moment.
+type Stats struct {
+	Concurrency int // current maximum of checks in flight
+	InFlight    int // checks that the app has not answered yet
+	Waiting     int // checks that wait for their turn
+}
+
+// Stats returns how many checks are in flight and waiting.
+func (f *Forward) Stats() Stats { return f.limiter.stats() }
+
 // Forget drops what the app has said of a user, and does not believe what it is saying now.
 func (f *Forward) Forget(user string) {
 	f.revoked.Add(user) // before they are dropped: what is kept after that must see it
@@ -153,13 +157,13 @@ func (f *Forward) Forget(user string) {
 // request arrived.
 func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	header := f.headers(r)
-	key := keyOf(header)
-	id, err := f.authenticate(r.Context(), key, header, true)
+	q := question{header: header, key: keyOf(header), address: f.cfg.Proxies.client(r)}
+	id, err := f.authenticate(r.Context(), q, true)
 	if err != nil {
 		return Identity{}, err
 	}
 	id.Recheck = &Recheck{
-		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, key, header, false) },
+		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, q, false) },
 		Due:   f.revoked.Within(id.User),
 		Bytes: sizeOf(header),
 	}
@@ -167,10 +171,10 @@ func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 }
 
 // authenticate returns an answer that was given before the call only if cached allows it.
-func (f *Forward) authenticate(ctx context.Context, key answerKey, header http.Header, cached bool) (Identity, error) {
+func (f *Forward) authenticate(ctx context.Context, ask question, cached bool) (Identity, error) {
 	arrived := time.Now()
 	for range 3 {
-		q, id, err := f.join(key, header, cached)
+		q, id, err := f.join(ask, cached)
 		if q == nil {
 			id.Cached = true
 			return id, err
@@ -204,27 +208,23 @@ func sizeOf(h http.Header) (bytes int) {
 }
 
 // join returns what is known, or the question to wait for.
-func (f *Forward) join(key answerKey, header http.Header, cached bool) (*question, Identity, error) {
+func (f *Forward) join(ask question, cached bool) (*question, Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if id, known := f.answers.find(key, time.Now()); known && cached {
+	if id, known := f.answers.find(ask.key, time.Now()); known && cached {
 		return nil, id, nil
 	}
-	if q := f.questions[key]; q != nil {
+	if q := f.questions[ask.key]; q != nil {
 		q.who++
 		return q, Identity{}, nil
 	}
-	switch {
-	case f.closed:
+	if f.closed {
 		return nil, Identity{}, errClosed
-	case f.waiting >= maxWaiting:
-		f.note(errCrowded)
-		return nil, Identity{}, errCrowded
 	}
-	ctx, leave := context.WithTimeout(f.ctx, placeTime)
-	q := &question{header: header, key: key, leave: leave, done: make(chan struct{}), who: 1}
-	f.questions[key] = q
-	f.waiting++
+	ctx, leave := context.WithCancel(f.ctx)
+	q := &ask
+	q.leave, q.done, q.who = leave, make(chan struct{}), 1
+	f.questions[q.key] = q
 	f.asking.Go(func() { f.put(ctx, q) })
 	return q, Identity{}, nil
 }
@@ -291,12 +291,19 @@ func (f *Forward) headers(r *http.Request) http.Header {
 // put asks when it is the question's turn, keeps a yes, and tells those who wait.
 func (f *Forward) put(ctx context.Context, q *question) {
 	defer q.leave()
-	err := f.place(ctx, q)
 	var then uint64
-	if err == nil {
+	turn, err := f.limiter.wait(ctx, q.address)
+	if err == nil && f.send(q) {
 		q.asked, then = time.Now(), f.revoked.Count()
 		q.id, err = f.ask(q.header)
-		<-f.places
+		f.limiter.done(turn, outcomeOf(err))
+	} else if err == nil {
+		err = errDeserted
+		f.limiter.done(turn, outcomeEnded)
+	} else if f.ctx.Err() != nil {
+		err = errClosed
+	} else if ctx.Err() != nil {
+		err = errDeserted
 	}
 	f.note(err)
 	f.mu.Lock()
@@ -317,30 +324,23 @@ func (f *Forward) put(ctx context.Context, q *question) {
 	close(q.done)
 }
 
-// place waits for the question's turn.
-func (f *Forward) place(ctx context.Context, q *question) error {
-	var err error
-	select {
-	case f.places <- struct{}{}:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+// send reports whether a question whose turn has come is still waited for. If so, it is sent even if all
+// who wait leave from now on.
+func (f *Forward) send(q *question) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.waiting--
+	q.placed = q.who > 0
+	return q.placed
+}
+
+func outcomeOf(err error) outcome {
 	switch {
-	case err == nil && q.who > 0:
-		q.placed = true
-		return nil
-	case err == nil: // both at once
-		<-f.places
-		return errDeserted
-	case f.closed:
-		return errClosed
-	case err == context.DeadlineExceeded:
-		return errCrowded
+	case err == nil, IsPermanent(err):
+		return outcomeAnswer
+	case errors.Is(err, errClosed):
+		return outcomeEnded
 	}
-	return errDeserted
+	return outcomeNone
 }
 
 // ask sends one request.

@@ -3,6 +3,8 @@ package auth
 import (
 	"net/http"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // Proxies are the networks whose X-Forwarded-* and X-User-* headers are believed.
@@ -11,15 +13,35 @@ type Proxies []netip.Prefix
 // Sent reports whether r comes from one of the proxies.
 func (p Proxies) Sent(r *http.Request) bool {
 	ip, ok := peer(r)
-	if !ok {
-		return false
-	}
-	for _, network := range p {
-		if network.Contains(ip) {
-			return true
+	return ok && p.contain(ip)
+}
+
+func (p Proxies) contain(ip netip.Addr) bool {
+	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(ip) })
+}
+
+// client returns the address that a request comes from: the peer, or what the proxies say in X-Forwarded-For, of
+// which it is the last address that is not one of theirs. Of an IPv6 address it returns the network, because a client
+// has a /64 of its own. It returns the zero Addr if the address is unknown.
+func (p Proxies) client(r *http.Request) netip.Addr {
+	ip, _ := peer(r)
+	if p.Sent(r) {
+		list := strings.Split(withoutPorts(strings.Join(r.Header.Values("X-Forwarded-For"), ",")), ",")
+		for _, element := range slices.Backward(list) {
+			hop, err := netip.ParseAddr(strings.Trim(strings.TrimSpace(element), "[]"))
+			if err != nil {
+				break
+			}
+			if ip = hop.Unmap().WithZone(""); !p.contain(ip) {
+				break
+			}
 		}
 	}
-	return false
+	if ip.Is6() {
+		network, _ := ip.Prefix(64) // valid for every IPv6 address
+		ip = network.Addr()
+	}
+	return ip
 }
 
 // peer is the address at the other end of the connection.

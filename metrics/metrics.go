@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"usercast/auth"
 	"usercast/hub"
 	"usercast/internal/histogram"
 	"usercast/transport/redis"
@@ -18,6 +19,7 @@ type Sources struct {
 	Hub        func() hub.Stats
 	Streams    func() sse.Stats
 	Feeds      func() []redis.Stats // each with a Redis of its own
+	Checks     func() auth.Stats    // requests to the app; nil: the hub sends none
 	LogDropped func() uint64        // log lines that were dropped; nil: the log drops none
 	Version    string
 }
@@ -27,6 +29,13 @@ func (s *Sources) logDropped() uint64 {
 		return 0
 	}
 	return s.LogDropped()
+}
+
+func (s *Sources) checks() auth.Stats {
+	if s.Checks == nil {
+		return auth.Stats{}
+	}
+	return s.Checks()
 }
 
 // NewRegistry makes a registry of the hub's metrics and those of the Go runtime
@@ -90,6 +99,9 @@ var (
 	reconnects = desc("redis_reconnects_total", "Subscriptions made after the first.", "feed", "redis")
 	probe      = desc("redis_probe_seconds", "Time for a probe to come back through Redis.")
 	authTime   = desc("auth_seconds", "Time to find out who is asking.")
+	authLimit  = desc("auth_concurrency", "Current maximum number of concurrent requests to the app with forward authentication.")
+	authOpen   = desc("auth_in_flight", "Requests to the app with forward authentication that have no response yet.")
+	authQueue  = desc("auth_waiting", "Requests to the app with forward authentication that wait to be sent.")
 	logDropped = desc("log_dropped_total", "Log lines that were dropped because standard error did not accept them in time.")
 	buildInfo  = desc("build_info", "1, with the version as label.", "version", "goversion")
 )
@@ -102,6 +114,10 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink(ch)
 	out.gauge(buildInfo, 1, c.sources.Version, runtime.Version())
 	out.counter(logDropped, c.sources.logDropped())
+	checks := c.sources.checks()
+	out.gauge(authLimit, float64(checks.Concurrency))
+	out.gauge(authOpen, float64(checks.InFlight))
+	out.gauge(authQueue, float64(checks.Waiting))
 	out.hub(c.sources.Hub())
 	out.streams(c.sources.Streams())
 	var probes histogram.Snapshot

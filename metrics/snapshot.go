@@ -32,6 +32,10 @@ type Snapshot struct {
 	HistoryEntries  int               `json:"history_entries"`
 	HistoryBytes    int64             `json:"history_bytes"`
 
+	AuthConcurrency int `json:"auth_concurrency"` // the current limit
+	AuthInFlight    int `json:"auth_in_flight"`
+	AuthWaiting     int `json:"auth_waiting"`
+
 	LogDropped uint64 `json:"log_dropped"` // lines
 
 	DeliverySeconds   Histogram `json:"delivery_seconds"`
@@ -69,7 +73,7 @@ type Bucket struct {
 
 // Snapshot reads the sources.
 func (s Sources) Snapshot() Snapshot {
-	h, streams := s.Hub(), s.Streams()
+	h, streams, checks := s.Hub(), s.Streams(), s.checks()
 	out := Snapshot{
 		Clients: h.Clients, Users: h.Users, Connects: h.Connects,
 		Disconnects:    byReason(h.Disconnects, hub.Cause.Error),
@@ -81,6 +85,7 @@ func (s Sources) Snapshot() Snapshot {
 		Deliveries:      h.Deliveries, DeliveryBytes: h.DeliveryBytes, Replayed: h.Replayed,
 		Gaps:           byReason(h.Gaps, hub.Gap.String),
 		HistoryEntries: h.HistoryEntries, HistoryBytes: h.HistoryBytes,
+		AuthConcurrency: checks.Concurrency, AuthInFlight: checks.InFlight, AuthWaiting: checks.Waiting,
 		LogDropped:      s.logDropped(),
 		DeliverySeconds: asHistogram(streams.Delivery),
 		AuthSeconds:     asHistogram(streams.Auth),

@@ -52,6 +52,7 @@ type Parts struct {
 	Drain        time.Duration     // over which streams end
 	Manager      *systemd.Manager  // is told how the hub is; nil: nobody
 	Log          *slog.Logger      // must not block: it is written to on the path of messages
+	Checks       func() auth.Stats // of the requests with which the authenticator asks the app; nil: it sends none
 	LogDropped   func() uint64     // how many lines of it were dropped; nil: none
 }
 
@@ -161,7 +162,7 @@ func (a *App) listen() (err error) {
 	if a.parts.Mount != nil {
 		a.parts.Mount(public)
 	}
-	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, LogDropped: a.parts.LogDropped, Version: version()}
+	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Checks: a.parts.Checks, LogDropped: a.parts.LogDropped, Version: version()}
 	token := func() string { return a.adminToken.Load().(string) }
 	private := admin.NewEcho()
 	admin.Mount(private, a.status, promhttp.HandlerFor(metrics.NewRegistry(sources), promhttp.HandlerOpts{}), token)

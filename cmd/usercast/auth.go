@@ -36,7 +36,7 @@ type authConfig struct {
 
 	ForwardURL      string   `placeholder:"URL" help:"With forward: where to ask the app, with the browser's cookies; 200 with the user's id in a header is a yes, 401 and 403 are a no."`
 	AuthCache       duration `default:"10s" placeholder:"DURATION" help:"With forward: for how long a yes is believed; 0: not at all (${default})."`
-	AuthConcurrency count    `default:"32" placeholder:"N" help:"With forward: questions at once (${default})."`
+	AuthConcurrency count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (${default})."`
 	UserHeader      string   `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: the header with the user's id (${default})."`
 	TrustedProxy    []string `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are believed, such as 10.0.0.0/8; repeatable."`
 
@@ -62,6 +62,7 @@ type authConfig struct {
 type doorkeeper struct {
 	authenticate auth.Authenticator
 	forget       func(user string) // drops what is remembered of a user
+	checks       func() auth.Stats // of the requests to the app; nil: there are none
 	close        func()            // answers those who still ask "not now"; more than once does no harm
 	jwt          *auth.JWT         // or nil: its keys can be replaced
 }
@@ -292,7 +293,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 			Proxies:     c.proxies,
 			Log:         log,
 		})
-		d.authenticate, d.forget, d.close = f.Authenticate, f.Forget, f.Close
+		d.authenticate, d.forget, d.close, d.checks = f.Authenticate, f.Forget, f.Close, f.Stats
 	case authHeader:
 		d.authenticate = auth.Header(c.UserHeader, c.proxies)
 	case authInsecure:

@@ -86,6 +86,7 @@ func newHubAsking(t *testing.T, redisURL string, who auth.Authenticator, flags .
 		Authenticate: door.authenticate,
 		Forget:       door.forget,
 		StopAsking:   door.close,
+		Checks:       door.checks,
 		Navigate:     c.Auth == authInsecure,
 		DrainDelay:   c.DrainDelay.T,
 		Drain:        c.Drain.T,

@@ -77,6 +77,7 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine, queue *logqueue.Wr
 		Authenticate: door.authenticate,
 		Forget:       door.forget,
 		StopAsking:   door.close,
+		Checks:       door.checks,
 		Navigate:     c.Auth == authInsecure && isLoopback(c.Listen),
 		LoopbackHost: c.Auth == authInsecure && isLoopback(c.Listen) && !c.AuthInsecureAnywhere,
 		DrainDelay:   c.DrainDelay.T,

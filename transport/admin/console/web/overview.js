@@ -66,6 +66,9 @@ export class Overview {
       "figure-delivered": `${count(stats.deliveries)}, ${bytes(stats.delivery_bytes)}`,
       "figure-probe": median(stats.redis_probe_seconds),
       "figure-auth": median(stats.auth_seconds),
+      "figure-checks": stats.auth_concurrency > 0
+        ? `${count(stats.auth_in_flight)} of ${count(stats.auth_concurrency)} in flight, ${count(stats.auth_waiting)} waiting`
+        : "not used",
     };
     for (const [id, text] of Object.entries(values)) setText($(id), text);
   }

@@ -1,0 +1,224 @@
+package auth
+
+import (
+	"net/netip"
+	"time"
+)
+
+// A pacer sets the limit of checks in flight from the time that they take. docs/decisions/0036-adaptive-limit.md
+// explains the rule. It is guarded by its owner's lock.
+//
+// An app with w workers that needs the time base for a check answers n > w checks at once in base * n / w. The pacer
+// looks for the limit at which a check takes twice base: all workers are busy, and as many checks wait for them. That
+// leaves room for an error in base of half, and keeps the app's queue short.
+type pacer struct {
+	ceiling int           // the limit is never higher
+	timeout time.Duration // of a check
+	limit   int
+	rate    float64 // checks per second that the app is expected to answer; 0: unknown
+
+	base      time.Duration // what a check takes without a queue in the app; 0: unknown
+	baseCount int           // samples in it, at most maxBaseSamples
+	baseTime  time.Time     // when it was last confirmed
+	latency   time.Duration // of the previous round
+	late      time.Time     // the end of a round in which all checks took too long
+	growing   bool          // the limit was raised by half or more: the next round is short
+
+	round   round // checks that were sent at the limit
+	number  int   // of the round
+	settled bool  // a check of this round was answered: the app's queue is what the limit makes it
+	most    int   // checks in flight in this round
+	low     round // checks that were sent far below the limit
+	restore int   // the limit to return to after base has been measured; 0: it is not being measured
+}
+
+// A sending is a check at the moment when it was sent.
+type sending struct {
+	at     time.Time
+	round  int  // 0: it was not sent at the limit in a settled round
+	number int  // the round
+	low    bool // it was sent far below the limit
+}
+
+// A round is a number of checks with what they took.
+type round []sample
+
+type sample struct {
+	address netip.Addr
+	took    time.Duration
+}
+
+const (
+	startLimit     = 2
+	minSamples     = 4 // of a short round
+	maxBaseSamples = 16
+
+	// baseInterval is how often base is measured while the app has a queue.
+	baseInterval = 20 * time.Second
+
+	// lateTime is how long after a round of timeouts the limit is not raised on trial.
+	lateTime = time.Minute
+)
+
+func newPacer(ceiling int, timeout time.Duration) pacer {
+	return pacer{ceiling: ceiling, timeout: timeout, limit: min(startLimit, ceiling), growing: true, number: 1}
+}
+
+// send is for a check that is sent as the inFlight-th.
+func (p *pacer) send(inFlight int, now time.Time) sending {
+	s := sending{at: now, number: p.number, low: inFlight <= max(1, max(p.limit, p.restore)/3)}
+	if inFlight >= p.limit-1 { // a source may not be allowed the last one
+		p.most = max(p.most, inFlight)
+		if p.settled {
+			s.round = p.number
+		}
+	}
+	return s
+}
+
+// slow returns how long a check takes that is slow in comparison with others.
+func (p *pacer) slow() time.Duration {
+	if p.base == 0 {
+		return p.timeout
+	}
+	return min(p.timeout, 2*max(p.target(), p.latency))
+}
+
+// target returns the latency that the limit is to lead to.
+func (p *pacer) target() time.Duration { return min(2*p.base, (p.base+p.timeout)/2) }
+
+// observe is told what a check took. outlier means that checks of other addresses are answered faster: the check may be
+// a quarter of a round at most. It reports whether the limit and the rate were set anew.
+func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outlier bool, now time.Time) bool {
+	short, long := max(minSamples, p.limit), max(2*minSamples, 2*p.limit)
+	if s.low {
+		if p.low.add(sample{address, took}, outlier, 2*minSamples) {
+			latency, _ := p.low.summary(p.clip())
+			p.learn(latency, len(p.low), now)
+			p.low = nil
+			if p.restore > 0 {
+				p.start(p.restore)
+				p.restore = 0
+			}
+		}
+	}
+	if s.number != p.number || p.restore > 0 {
+		return false
+	}
+	p.settled = true
+	need := long
+	if p.growing {
+		need = short
+	}
+	if s.round == 0 || !p.round.add(sample{address, took}, outlier, need) {
+		return false
+	}
+	p.adjust(now)
+	return true
+}
+
+// clip returns what a check counts for at most: at this latency the limit is halved, which is the most that one round
+// changes it.
+func (p *pacer) clip() time.Duration {
+	if p.base == 0 {
+		return p.timeout
+	}
+	return min(p.timeout, 4*p.base)
+}
+
+// learn moves base towards what checks took without a queue in the app.
+func (p *pacer) learn(latency time.Duration, samples int, now time.Time) {
+	if latency >= p.timeout {
+		return
+	}
+	if latency < p.base/2 { // the app has become faster
+		p.baseCount = 0
+	}
+	p.base += (latency - p.base) * time.Duration(samples) / time.Duration(samples+p.baseCount)
+	p.baseCount = min(p.baseCount+samples, maxBaseSamples)
+	p.baseTime = now
+}
+
+// start begins a round with a new limit.
+func (p *pacer) start(limit int) {
+	p.limit = min(max(limit, 1), p.ceiling)
+	p.number++
+	p.settled, p.most, p.round = false, 0, nil
+}
+
+// adjust ends a round.
+func (p *pacer) adjust(now time.Time) {
+	latency, mean := p.round.summary(p.clip())
+	n := p.most
+	p.latency = latency
+	switch {
+	case latency >= p.timeout:
+		p.late = now
+	case p.base == 0, latency < p.base, n <= startLimit && p.baseCount < maxBaseSamples:
+		p.learn(latency, len(p.round), now)
+	case latency < p.base+p.base/4:
+		p.baseTime = now
+	}
+	free := p.base > 0 && latency < p.base+p.base/4 // no queue in the app
+	next := n / 2
+	if p.base > 0 {
+		next = int(float64(n) * min(max(float64(p.target())/float64(latency), 0.5), 2))
+	}
+	if free && next <= n && now.Sub(p.late) > lateTime {
+		next = n + 1 // base is near the timeout
+	}
+	before := p.limit
+	p.start(next)
+	p.growing = 2*p.limit >= 3*before
+	p.rate = float64(n) / mean.Seconds()
+	if free { // the next round doubles it
+		p.rate = float64(min(2*p.limit, p.ceiling)) / mean.Seconds()
+	}
+	if now.Sub(p.baseTime) > baseInterval && p.limit > 1 {
+		p.restore = p.limit
+		p.low = nil
+		p.start(p.limit / 3)
+	}
+}
+
+// add reports whether the round is complete.
+func (r *round) add(s sample, outlier bool, need int) bool {
+	if outlier {
+		same := 0
+		for _, other := range *r {
+			if other.address == s.address {
+				same++
+			}
+		}
+		if same >= need/4 {
+			return false
+		}
+	}
+	*r = append(*r, s)
+	return len(*r) >= need
+}
+
+// summary returns the usual latency, in which each address has one vote, and the mean latency of all checks. A check
+// counts for clip at most, and of several votes the highest does not count: slow users are not a slow app.
+func (r round) summary(clip time.Duration) (latency, mean time.Duration) {
+	type vote struct {
+		sum   time.Duration
+		count int
+	}
+	votes := make(map[netip.Addr]vote)
+	for _, s := range r {
+		v := votes[s.address]
+		votes[s.address] = vote{v.sum + min(s.took, clip), v.count + 1}
+		mean += s.took
+	}
+	var sum, highest time.Duration
+	for _, v := range votes {
+		average := v.sum / time.Duration(v.count)
+		sum, highest = sum+average, max(highest, average)
+	}
+	count := len(votes)
+	if count > 1 {
+		sum, count = sum-highest, count-1
+	}
+	return max(1, sum/time.Duration(count)), max(1, mean/time.Duration(len(r)))
+}
