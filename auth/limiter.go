@@ -63,7 +63,7 @@ const (
 	turnTime = 10 * time.Second
 
 	// maxTurnTime is the longest wait, for an app that becomes slower meanwhile.
-	maxTurnTime = 15 * time.Second
+	maxTurnTime = 20 * time.Second
 
 	// maxWaiting bounds how many checks wait for their turn.
 	maxWaiting = 32 << 10
@@ -297,6 +297,9 @@ func (l *limiter) judge(s *source, took time.Duration, now time.Time) {
 		return
 	}
 	s.trust = min(s.trust+1, trustFast)
+	if now.Sub(l.healthy[0].at) > healthyTime {
+		l.pacer.restart() // what is known of the app is old, or of one slow address
+	}
 	if l.healthy[0].address != s.address {
 		l.healthy[1] = l.healthy[0]
 	}
@@ -307,7 +310,7 @@ func (l *limiter) judge(s *source, took time.Duration, now time.Time) {
 // queues, the newest first.
 func (l *limiter) shed() {
 	turns := l.expected()
-	turns += turns / 4 // the expectation varies
+	turns += turns / 8 // the expectation varies
 	if l.waiting <= turns {
 		return
 	}

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"math"
 	"net/netip"
 	"time"
 )
@@ -34,10 +35,10 @@ type pacer struct {
 
 // A sending is a check at the moment when it was sent.
 type sending struct {
-	at     time.Time
-	round  int  // 0: it was not sent at the limit in a settled round
-	number int  // the round
-	low    bool // it was sent far below the limit
+	at      time.Time
+	round   int  // its number
+	atLimit bool // it was sent at the limit, in a settled round
+	low     bool // it was sent far below the limit
 }
 
 // A round is a number of checks with what they took.
@@ -51,10 +52,14 @@ type sample struct {
 const (
 	startLimit     = 2
 	minSamples     = 4 // of a short round
-	maxBaseSamples = 16
+	maxBaseSamples = 32
+
+	// A round whose mean has a relative error above maxError is continued, up to moreSamples times its length.
+	maxError    = 0.12
+	moreSamples = 4
 
 	// baseInterval is how often base is measured while the app has a queue.
-	baseInterval = 20 * time.Second
+	baseInterval = 30 * time.Second
 
 	// lateTime is how long after a round of timeouts the limit is not raised on trial.
 	lateTime = time.Minute
@@ -66,12 +71,10 @@ func newPacer(ceiling int, timeout time.Duration) pacer {
 
 // send is for a check that is sent as the inFlight-th.
 func (p *pacer) send(inFlight int, now time.Time) sending {
-	s := sending{at: now, number: p.number, low: inFlight <= max(1, max(p.limit, p.restore)/3)}
+	s := sending{at: now, round: p.number, low: inFlight <= max(1, max(p.limit, p.restore)/3)}
 	if inFlight >= p.limit-1 { // a source may not be allowed the last one
 		p.most = max(p.most, inFlight)
-		if p.settled {
-			s.round = p.number
-		}
+		s.atLimit = p.settled
 	}
 	return s
 }
@@ -87,12 +90,12 @@ func (p *pacer) slow() time.Duration {
 // target returns the latency that the limit is to lead to.
 func (p *pacer) target() time.Duration { return min(2*p.base, (p.base+p.timeout)/2) }
 
-// observe is told what a check took. outlier means that checks of other addresses are answered faster: the check may be
-// a quarter of a round at most. It reports whether the limit and the rate were set anew.
+// observe is told what a check took. outlier means that checks of other addresses take much less: then it
+// does not count for base. It reports whether the limit and the rate were set anew.
 func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outlier bool, now time.Time) bool {
 	short, long := max(minSamples, p.limit), max(2*minSamples, 2*p.limit)
-	if s.low {
-		if p.low.add(sample{address, took}, outlier, 2*minSamples) {
+	if s.low && !outlier {
+		if p.low.add(sample{address, took}, 3*minSamples, p.clip()) {
 			latency, _ := p.low.summary(p.clip())
 			p.learn(latency, len(p.low), now)
 			p.low = nil
@@ -102,7 +105,7 @@ func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outli
 			}
 		}
 	}
-	if s.number != p.number || p.restore > 0 {
+	if s.round != p.number || p.restore > 0 {
 		return false
 	}
 	p.settled = true
@@ -110,7 +113,7 @@ func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outli
 	if p.growing {
 		need = short
 	}
-	if s.round == 0 || !p.round.add(sample{address, took}, outlier, need) {
+	if !s.atLimit || !p.round.add(sample{address, took}, need, p.clip()) {
 		return false
 	}
 	p.adjust(now)
@@ -144,6 +147,12 @@ func (p *pacer) start(limit int) {
 	p.limit = min(max(limit, 1), p.ceiling)
 	p.number++
 	p.settled, p.most, p.round = false, 0, nil
+}
+
+// restart forgets what the app can answer, except for base, and makes the next rounds short.
+func (p *pacer) restart() {
+	p.rate, p.growing, p.late = 0, true, time.Time{}
+	p.start(p.limit)
 }
 
 // adjust ends a round.
@@ -182,20 +191,24 @@ func (p *pacer) adjust(now time.Time) {
 }
 
 // add reports whether the round is complete.
-func (r *round) add(s sample, outlier bool, need int) bool {
-	if outlier {
-		same := 0
-		for _, other := range *r {
-			if other.address == s.address {
-				same++
-			}
-		}
-		if same >= need/4 {
-			return false
-		}
-	}
+func (r *round) add(s sample, need int, clip time.Duration) bool {
 	*r = append(*r, s)
-	return len(*r) >= need
+	return len(*r) >= moreSamples*need || len(*r) >= need && r.error(clip) <= maxError
+}
+
+// error returns the relative standard error of the mean.
+func (r round) error(clip time.Duration) float64 {
+	var n, sum, squares float64
+	for _, s := range r {
+		n++
+		x := min(s.took, clip).Seconds()
+		sum, squares = sum+x, squares+x*x
+	}
+	if sum == 0 {
+		return 0
+	}
+	mean := sum / n
+	return math.Sqrt(max(0, squares/n-mean*mean)/n) / mean
 }
 
 // summary returns the usual latency, in which each address has one vote, and the mean latency of all checks. A check

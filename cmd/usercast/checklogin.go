@@ -55,7 +55,9 @@ func (c *checkCmd) strangers(ctx context.Context, target *url.URL, tell advice.T
 		redirected += "; if it only forces HTTPS, run check with --url https://…"
 		target = &url.URL{Scheme: "http", Host: c.forwardURL.Host, Path: c.Path}
 	}
+	start := time.Now()
 	who, err := c.ask(ctx, asBrowser(target, http.Header{}))
+	took := time.Since(start)
 	if target.Scheme == "https" && c.TLSCert == "" && len(c.proxies) == 0 && !errors.Is(err, auth.ErrRedirected) {
 		// The hub gets this request in cleartext, from a proxy that it does not trust.
 		inClear := *target
@@ -72,9 +74,19 @@ func (c *checkCmd) strangers(ctx context.Context, target *url.URL, tell advice.T
 		tell.Warn("login-redirect", redirected, "%s answers with a redirect to whoever is not logged in: it counts as 401, and as a mistake; an app that forces HTTPS does so to everybody", where)
 	case errors.Is(err, auth.ErrUnauthorized), errors.Is(err, auth.ErrForbidden):
 		tell.OK("login-app", "%s answers, and says no to who is not logged in", where)
+		c.pace(took, tell)
 	default:
 		tell.Fail("login-app", "is the app running, and its session check at this address? Until then browsers are told to come back later", "%s does not say who is asking: %v", where, err)
 	}
+}
+
+// pace reports what a session check took, and what follows for many at once.
+func (c *checkCmd) pace(took time.Duration, tell advice.Tell) {
+	if took > c.AuthTimeout.T/2 {
+		tell.Warn("login-slow", "make the session check faster, or raise --auth-timeout", "a session check without cookies took %v, more than half of --auth-timeout (%v): under load it will time out", took.Round(time.Millisecond), c.AuthTimeout.T)
+		return
+	}
+	tell.OK("login-slow", "a session check without cookies took %v; the hub sends as many at once as the app answers without a long queue, %d at most (--auth-concurrency)", took.Round(time.Millisecond), c.AuthConcurrency.T)
 }
 
 // strangeToken asks with a token whose key nobody has: it makes the hub fetch those that there
