@@ -96,7 +96,7 @@ func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outli
 	short, long := max(minSamples, p.limit), max(2*minSamples, 2*p.limit)
 	if s.low && !outlier {
 		if p.low.add(sample{address, took}, 3*minSamples, p.clip()) {
-			latency, _ := p.low.summary(p.clip())
+			latency := p.low.summary(p.clip())
 			p.learn(latency, len(p.low), now)
 			p.low = nil
 			if p.restore > 0 {
@@ -157,7 +157,7 @@ func (p *pacer) restart() {
 
 // adjust ends a round.
 func (p *pacer) adjust(now time.Time) {
-	latency, mean := p.round.summary(p.clip())
+	latency := p.round.summary(p.clip())
 	n := p.most
 	p.latency = latency
 	switch {
@@ -179,9 +179,9 @@ func (p *pacer) adjust(now time.Time) {
 	before := p.limit
 	p.start(next)
 	p.growing = 2*p.limit >= 3*before
-	p.rate = float64(n) / mean.Seconds()
+	p.rate = float64(n) / latency.Seconds()
 	if free { // the next round doubles it
-		p.rate = float64(min(2*p.limit, p.ceiling)) / mean.Seconds()
+		p.rate = float64(min(2*p.limit, p.ceiling)) / latency.Seconds()
 	}
 	if now.Sub(p.baseTime) > baseInterval && p.limit > 1 {
 		p.restore = p.limit
@@ -211,9 +211,9 @@ func (r round) error(clip time.Duration) float64 {
 	return math.Sqrt(max(0, squares/n-mean*mean)/n) / mean
 }
 
-// summary returns the usual latency, in which each address has one vote, and the mean latency of all checks. A check
-// counts for clip at most, and of several votes the highest does not count: slow users are not a slow app.
-func (r round) summary(clip time.Duration) (latency, mean time.Duration) {
+// summary returns the usual latency. Each address has one vote, a check counts for clip at most, and of several votes
+// the highest does not count: slow users are not a slow app.
+func (r round) summary(clip time.Duration) time.Duration {
 	type vote struct {
 		sum   time.Duration
 		count int
@@ -222,7 +222,6 @@ func (r round) summary(clip time.Duration) (latency, mean time.Duration) {
 	for _, s := range r {
 		v := votes[s.address]
 		votes[s.address] = vote{v.sum + min(s.took, clip), v.count + 1}
-		mean += s.took
 	}
 	var sum, highest time.Duration
 	for _, v := range votes {
@@ -233,5 +232,5 @@ func (r round) summary(clip time.Duration) (latency, mean time.Duration) {
 	if count > 1 {
 		sum, count = sum-highest, count-1
 	}
-	return max(1, sum/time.Duration(count)), max(1, mean/time.Duration(len(r)))
+	return max(1, sum/time.Duration(count))
 }

@@ -469,14 +469,14 @@ func TestForwardRejectsEarlyWhatWaitsInVain(t *testing.T) {
 				before := time.Now()
 				if _, err := f.Authenticate(browser(i, addressOf(i))); err != nil {
 					rejected.Add(1)
-					if took := time.Since(before); took > 5*time.Second {
+					if took := time.Since(before); took > 8*time.Second {
 						t.Errorf("%v after %v", err, took)
 					}
 				}
 			})
 		}
 		all.Wait()
-		if n := rejected.Load(); n < 190 || n > 260 {
+		if n := rejected.Load(); n < 150 || n > 260 {
 			t.Errorf("%d of 400 were rejected; the app answers 143 in 10 s", n)
 		}
 	})
