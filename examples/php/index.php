@@ -20,14 +20,29 @@ function valid(string $field): ?string
     return is_string($value) && preg_match('/^[a-z0-9]{1,32}$/D', $value) ? $value : null;
 }
 
-// A visitor without a cookie gets no session: the hub asks often.
+// read_session reads the session and leaves its content and its age as they are: for the session check, which is no activity of the user.
+function read_session(): void
+{
+    if (!isset($_COOKIE['session'])) {
+        return; // a visitor without a cookie gets no session
+    }
+    session_start(['name' => 'session', 'read_and_close' => true]); // neither its content nor its age changes
+    if ($_SESSION === []) { // a cookie of a session that is gone: PHP has just created an empty one
+        session_start(['name' => 'session']);
+        $_SESSION === [] ? session_destroy() : session_abort();
+    }
+}
+
+$path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 $begin = fn () => session_start(['name' => 'session', 'cookie_httponly' => true, 'cookie_samesite' => 'Lax']); // behind HTTPS 'cookie_secure' => true
-if (isset($_COOKIE['session'])) {
+if ($path === '/usercast/session') {
+    read_session();
+} elseif (isset($_COOKIE['session'])) {
     $begin();
 }
 $user = $_SESSION['user'] ?? null;
 
-switch ($_SERVER['REQUEST_METHOD'] . ' ' . parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH)) {
+switch ($_SERVER['REQUEST_METHOD'] . ' ' . $path) {
     case 'GET /':
         readfile(__DIR__ . '/page.html');
         break;

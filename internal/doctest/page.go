@@ -149,7 +149,7 @@ var shells = []string{"sh", "bash", "shell", "console"}
 var commands = []string{
 	"usercast", "redis-cli", "redis-server", "redis-benchmark", "curl", "hey", "go", "make", "npm", "node", "python3", "ruby", "php",
 	"docker", "kubectl", "helm", "systemctl", "systemd-analyze", "journalctl", "openssl", "sysctl", "ss", "nstat", "ulimit", "cat", "kill",
-	"nginx", "haproxy", "caddy", "oauth2-proxy", "gcloud", "aws", "heroku", "apt-get", "gem", "pip", "pecl", "composer", "rails", "bundle", "git", "cd", "for", "while", "export", "promtool", "mkdir", "ssh",
+	"nginx", "haproxy", "caddy", "oauth2-proxy", "gcloud", "aws", "heroku", "apt-get", "gem", "pip", "pecl", "composer", "rails", "bundle", "git", "cd", "for", "while", "export", "promtool", "mkdir", "ssh", "touch",
 }
 
 // IsCommands reports whether the block is for a shell.

@@ -1,0 +1,215 @@
+package examples
+
+import (
+	"fmt"
+	"io/fs"
+	"maps"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/doctest"
+)
+
+// hubBlock starts the hub as the guides do, without a cache of session checks.
+var hubBlock = doctest.Block{Mark: "run: hub", Text: "usercast serve --auth forward --forward-url http://127.0.0.1:3000/usercast/session" +
+	" --allow-origin http://127.0.0.1:3000 --auth-cache 0s --log-level debug"}
+
+// TestFrameworks runs what docs/auth.md shows for each framework in the framework itself: login, message, session checks, logout.
+func TestFrameworks(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts hubs and apps")
+	}
+	program := doctest.Build(t)
+	for name, try := range map[string]func(*testing.T, string){
+		"django": tryDjango, "express": tryExpress, "laravel": tryLaravel, "php": tryPHP, "rails": tryRails,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			try(t, program)
+		})
+	}
+}
+
+// wantCheckOnlyReads checks the session of b, of a visitor without a cookie and of one with an invalid cookie. It wants all files
+// under dirs, where the app keeps its sessions, users and login events, to stay as they are: content, age and number.
+func wantCheckOnlyReads(t *testing.T, dirs []string, cookie string, b *browser) {
+	t.Helper()
+	stranger, forged := b.with(nil), b.with(nil)
+	forged.client.Jar.SetCookies(b.appURL(), []*http.Cookie{{Name: cookie, Value: "0123456789abcdef0123456789abcdef"}})
+	wantUnchanged(t, dirs, "session checks of a user", func() { b.wantChecks(200) })
+	wantUnchanged(t, dirs, "session checks of a visitor without a cookie", func() { stranger.wantChecks(401) })
+	wantUnchanged(t, dirs, "session checks with an invalid cookie", func() { forged.wantChecks(401) })
+}
+
+// wantChecks opens three streams, one after the other, each with a session check.
+func (b *browser) wantChecks(status int) {
+	b.t.Helper()
+	for range 3 {
+		if answer := b.ask("GET", b.hub+"/events", nil); answer.StatusCode != status {
+			b.t.Fatalf("GET /events: %s, want %d", answer.Status, status)
+		}
+	}
+}
+
+// wantLogout logs the browser out of the app. When the stream ends, the app has to reject the browser's session already.
+func (b *browser) wantLogout(stream *stream) {
+	b.t.Helper()
+	old := b.with(b.cookies())
+	r, err := http.NewRequestWithContext(b.t.Context(), "POST", b.s.AppURL()+"/logout", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	loggedOut := make(chan error, 1)
+	go func() {
+		answer, err := b.client.Do(r)
+		if err == nil {
+			err = answer.Body.Close()
+		}
+		loggedOut <- err
+	}()
+	stream.want(`{"reason":"kicked"}`)
+	old.wantChecks(401)
+	stream.wantEnd()
+	if err := <-loggedOut; err != nil {
+		b.t.Error(err)
+	}
+}
+
+// wantUnchanged makes all files under dirs ten minutes old, and wants them to be the same files with the same content and age after do.
+func wantUnchanged(t *testing.T, dirs []string, what string, do func()) {
+	t.Helper()
+	setAge(t, dirs, 10*time.Minute)
+	before := storedFiles(t, dirs)
+	if len(before) == 0 {
+		t.Fatalf("%q have no files", dirs)
+	}
+	do()
+	after := storedFiles(t, dirs)
+	for _, name := range slices.Sorted(maps.Keys(before)) {
+		now, ok := after[name]
+		switch was := before[name]; {
+		case !ok:
+			t.Errorf("%s removed %s", what, name)
+		case now.text != was.text:
+			t.Errorf("%s changed the content of %s", what, name)
+		case !now.written.Equal(was.written):
+			t.Errorf("%s changed the age of %s from %v to %v", what, name, time.Since(was.written).Round(time.Second), time.Since(now.written).Round(time.Second))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if _, ok := before[name]; !ok {
+			t.Errorf("%s created %s", what, name)
+		}
+	}
+}
+
+type storedFile struct {
+	text    string
+	written time.Time
+}
+
+func storedFiles(t *testing.T, dirs []string) map[string]storedFile {
+	t.Helper()
+	files := make(map[string]storedFile)
+	eachFile(t, dirs, func(file string, info fs.FileInfo) error {
+		text, err := os.ReadFile(file)
+		files[file] = storedFile{string(text), info.ModTime()}
+		return err
+	})
+	return files
+}
+
+func setAge(t *testing.T, dirs []string, age time.Duration) {
+	t.Helper()
+	eachFile(t, dirs, func(file string, _ fs.FileInfo) error {
+		then := time.Now().Add(-age)
+		return os.Chtimes(file, then, then)
+	})
+}
+
+func eachFile(t *testing.T, dirs []string, do func(file string, info fs.FileInfo) error) {
+	t.Helper()
+	for _, dir := range dirs {
+		if err := filepath.WalkDir(dir, func(file string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() {
+				return err
+			}
+			info, err := entry.Info()
+			if err != nil {
+				return err
+			}
+			return do(file, info)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+var fileHeader = regexp.MustCompile(`(?m)^(?:#|//) ([\w/-]+\.(?:rb|py|php|js)\b.*)\n`)
+
+// filesOf returns the files that a page shows in blocks of a language: each begins with a comment that names it.
+func filesOf(t *testing.T, page, lang string) map[string]string {
+	t.Helper()
+	files := make(map[string]string)
+	for _, b := range doctest.Read(t, page).Blocks {
+		if b.Lang != lang {
+			continue
+		}
+		headers := fileHeader.FindAllStringSubmatchIndex(b.Text, -1)
+		for i, h := range headers {
+			end := len(b.Text)
+			if i+1 < len(headers) {
+				end = headers[i+1][0]
+			}
+			files[b.Text[h[2]:h[3]]] = b.Text[h[1]:end]
+		}
+	}
+	return files
+}
+
+// write writes files, by name, into dir.
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		file := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// shown returns a file that filesOf found.
+func shown(t *testing.T, files map[string]string, name string) string {
+	t.Helper()
+	if files[name] == "" {
+		t.Fatalf("the page does not show %s, but %q", name, slices.Sorted(maps.Keys(files)))
+	}
+	return files[name]
+}
+
+// tryPHP runs examples/php, which has the function of docs/auth.md, with sessions in files.
+func tryPHP(t *testing.T, program string) {
+	if text := shown(t, filesOf(t, "../docs/auth.md", "php"), "session.php"); !strings.Contains(textOf(t, "php/index.php"), text) {
+		t.Errorf("php/index.php does not have the function that docs/auth.md shows:\n%s", text)
+	}
+	sessions := []string{t.TempDir()}
+	s := doctest.NewSession(t, program, "php")
+	s.Do(doctest.Block{Mark: "run: app", Text: fmt.Sprintf("php -d session.save_path=%s -d session.gc_probability=0 -S 127.0.0.1:3000 index.php", sessions[0])})
+	s.Do(hubBlock)
+	ada := newBrowser(t, s)
+	ada.post("/login", "name", "ada")
+	wantCheckOnlyReads(t, sessions, "session", ada)
+	ada.wantLogout(ada.open())
+	if files := storedFiles(t, sessions); len(files) != 0 {
+		t.Errorf("session checks after the logout created %v", files)
+	}
+}
