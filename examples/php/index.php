@@ -20,14 +20,14 @@ function valid(string $field): ?string
     return is_string($value) && preg_match('/^[a-z0-9]{1,32}$/D', $value) ? $value : null;
 }
 
-// read_session reads the session and leaves its content and its age as they are: for the session check, which is no activity of the user.
+// read_session reads the session and keeps its content and its age: a session check is not an activity of the user.
 function read_session(): void
 {
     if (!isset($_COOKIE['session'])) {
         return; // a visitor without a cookie gets no session
     }
     session_start(['name' => 'session', 'read_and_close' => true]); // neither its content nor its age changes
-    if ($_SESSION === []) { // a cookie of a session that is gone: PHP has just created an empty one
+    if ($_SESSION === []) { // the session of this cookie no longer exists: PHP has just created an empty one
         session_start(['name' => 'session']);
         $_SESSION === [] ? session_destroy() : session_abort();
     }

@@ -311,7 +311,7 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	eventually(t, "they are subscribed", func() bool { return len(server.Do("pubsub", "channels").([]any)) > 0 })
 	found = inspect(t, redis, nil)
 	found.want(t, advice.Warn, "redis-patterns", "1000 patterns")
-	found.want(t, advice.Note, "redis-prefix", "--channel-prefix 'laravel_database_user-'")
+	found.want(t, advice.Note, "redis-prefix", "--channel-prefix 'laravel_database_user-' --control-channel 'laravel_database_usercast:user-control'")
 
 	// Looking through very many would hold up everybody else.
 	channels := make([]string, manyChannels)
