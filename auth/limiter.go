@@ -134,7 +134,8 @@ func (l *limiter) admits(s *source) bool {
 		return false
 	}
 	turns := l.expected()
-	if l.waiting < turns || l.next() == nil && l.inFlight < l.share(s) {
+	now := l.inFlight < l.pacer.limit && l.next() == nil && s.inFlight < l.share(s) // those that wait may not be sent
+	if l.waiting < turns || now {
 		return true
 	}
 	// A source with a short queue does not wait for the long queues of others.
