@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"bufio"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -51,8 +53,14 @@ func wantCheckOnlyReads(t *testing.T, dirs []string, cookie string, b *browser) 
 func (b *browser) wantChecks(status int) {
 	b.t.Helper()
 	for range 3 {
-		if answer := b.ask("GET", b.hub+"/events", nil); answer.StatusCode != status {
-			b.t.Fatalf("GET /events: %s, want %d", answer.Status, status)
+		answer := b.request("GET", b.hub+"/events", nil)
+		var first string // block of the body
+		for lines := bufio.NewScanner(answer.Body); lines.Scan() && lines.Text() != ""; {
+			first += lines.Text() + "\n"
+		}
+		answer.Body.Close()
+		if answer.StatusCode != status || strings.Contains(first, "event: busy") {
+			b.t.Fatalf("GET /events: %s, %q, want %d", answer.Status, first, status)
 		}
 	}
 }
@@ -208,6 +216,31 @@ func tryPHP(t *testing.T, program string) {
 	ada := newBrowser(t, s)
 	ada.post("/login", "name", "ada")
 	wantCheckOnlyReads(t, sessions, "session", ada)
+
+	// A slow request of the same visitor holds the session.
+	for _, file := range slices.Collect(maps.Keys(storedFiles(t, sessions))) {
+		held, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
+			t.Fatal(err)
+		}
+		ada.wantChecks(200)
+		if err := syscall.Flock(int(held.Fd()), syscall.LOCK_UN); err != nil {
+			t.Fatal(err)
+		}
+
+		// It is being written.
+		text := textOf(t, file)
+		write(t, sessions[0], map[string]string{filepath.Base(file): text[:len(text)/2]})
+		if answer := ada.ask("GET", s.AppURL()+"/usercast/session", nil); answer.StatusCode != 503 {
+			t.Errorf("a session check of half a session: %s, want 503", answer.Status)
+		}
+		write(t, sessions[0], map[string]string{filepath.Base(file): text})
+	}
+
 	ada.wantLogout(ada.open())
 	if files := storedFiles(t, sessions); len(files) != 0 {
 		t.Errorf("session checks after the logout created %v", files)

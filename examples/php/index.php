@@ -20,23 +20,47 @@ function valid(string $field): ?string
     return is_string($value) && preg_match('/^[a-z0-9]{1,32}$/D', $value) ? $value : null;
 }
 
-// read_session reads the session and keeps its content and its age: a session check is not an activity of the user.
-function read_session(): void
+// ReadOnlyFiles reads the sessions that PHP keeps in files. PHP's own handler waits while another request holds the session, makes the
+// session younger, and creates a file for each unknown cookie.
+final class ReadOnlyFiles implements SessionHandlerInterface
+{
+    private string $dir;
+
+    public function open(string $path, string $name): bool
+    {
+        $this->dir = $path === '' ? sys_get_temp_dir() : $path;
+        return true;
+    }
+
+    public function read(string $id): string
+    {
+        $valid = preg_match('/^[A-Za-z0-9,-]{1,256}$/D', $id);
+        return $valid && is_file("$this->dir/sess_$id") ? (string) file_get_contents("$this->dir/sess_$id") : '';
+    }
+
+    public function close(): bool { return true; }
+    public function write(string $id, string $data): bool { return true; }
+    public function destroy(string $id): bool { return true; }
+    public function gc(int $seconds): int { return 0; }
+}
+
+// read_session returns false when another request is writing the session: the browser retries.
+function read_session(): bool
 {
     if (!isset($_COOKIE['session'])) {
-        return; // a visitor without a cookie gets no session
+        return true;
     }
-    session_start(['name' => 'session', 'read_and_close' => true]); // neither its content nor its age changes
-    if ($_SESSION === []) { // the session of this cookie no longer exists: PHP has just created an empty one
-        session_start(['name' => 'session']);
-        $_SESSION === [] ? session_destroy() : session_abort();
-    }
+    session_set_save_handler(new ReadOnlyFiles(), false);
+    return @session_start(['name' => 'session', 'read_and_close' => true]);
 }
 
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
 $begin = fn () => session_start(['name' => 'session', 'cookie_httponly' => true, 'cookie_samesite' => 'Lax']); // behind HTTPS 'cookie_secure' => true
 if ($path === '/usercast/session') {
-    read_session();
+    if (!read_session()) {
+        http_response_code(503);
+        exit;
+    }
 } elseif (isset($_COOKIE['session'])) {
     $begin();
 }
