@@ -44,6 +44,24 @@ func silenceIsMeasured(t *testing.T, w world) {
 	p.Until("sources.length == 3")
 }
 
+// The opening block is a ping with a position: the page gets no message, and the next stream resumes from there, also
+// before the first message. The positions of later pings count as well.
+func positionBeforeTheFirstMessage(t *testing.T, w world) {
+	s := startSite(t, w.hub)
+	p := openTab(t, w, s)
+	p.Run(fake)
+	p.connect(s.stream() + ", {share: false}")
+	p.Until("sources.length == 1")
+	p.Run("sources[0].say('open'); sources[0].say('ping', '{}', 'some-7')")
+	p.want("states", "open")
+	p.Run("skip(33000)")
+	p.Until("sources.length == 2 && sources[1].url.includes('last-event-id=some-7')")
+	p.Run("sources[1].say('open'); sources[1].say('ping', '{}', 'some-7'); sources[1].say('ping', '{}', 'some-9'); skip(67000)")
+	p.Until("sources.length == 3 && sources[2].url.includes('last-event-id=some-9')")
+	p.want("heard")
+	p.want("gaps")
+}
+
 // A stream tells its id with its first event. Another tab cannot go on where one without
 // an id was, so the pages are told.
 func noIDYet(t *testing.T, w world) {

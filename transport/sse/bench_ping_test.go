@@ -24,7 +24,9 @@ func BenchmarkPing(b *testing.B) {
 	before := processorTime(b)
 	for b.Loop() {
 		for _, r := range readers {
-			r.block(b)
+			if line, err := r.in.ReadSlice('\n'); err != nil || line[0] != ':' {
+				b.Fatalf("got %q, %v", line, err)
+			}
 		}
 	}
 	used := processorTime(b) - before

@@ -34,6 +34,7 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 	if !fitsLine(e.ID) || !fitsLine(e.Name) {
 		return dst, ErrField
 	}
+	dst = slices.Grow(dst, len("retry: 1234567\nevent: \ndata: \nid: \n\n")+len(e.Name)+len(e.Data)+len(e.ID))
 	dst = appendRetry(dst, e.Retry)
 	dst = appendField(dst, "event: ", e.Name)
 	dst = appendData(dst, e.Data)
@@ -49,9 +50,12 @@ func AppendEvent(dst []byte, e Event) ([]byte, error) {
 // empty message at one.
 var keepAlive = []byte(":\n")
 
+// blockSize is about what an opening block takes.
+const blockSize = 96
+
 // appendOpening appends the block that every stream begins with.
 func appendOpening(dst []byte, retry time.Duration, id string) []byte {
-	return mustAppendEvent(append(dst, keepAlive...), Event{Retry: retry, Name: "ping", Data: "{}", ID: id})
+	return mustAppendEvent(append(slices.Grow(dst, blockSize), keepAlive...), Event{Retry: retry, Name: "ping", Data: "{}", ID: id})
 }
 
 func appendPing(dst []byte, id string) []byte {
@@ -60,7 +64,7 @@ func appendPing(dst []byte, id string) []byte {
 
 // appendBusy appends the one block of a temporary rejection. The id is the client's own; "": it sent none.
 func appendBusy(dst []byte, retry time.Duration, reason, id string) []byte {
-	return mustAppendEvent(append(dst, keepAlive...), Event{Retry: retry, Name: "busy", Data: reasonJSON(reason), ID: id})
+	return mustAppendEvent(append(slices.Grow(dst, blockSize), keepAlive...), Event{Retry: retry, Name: "busy", Data: reasonJSON(reason), ID: id})
 }
 
 func appendBye(dst []byte, retry time.Duration, reason, id string) []byte {
