@@ -46,6 +46,7 @@ func TestInChromium(t *testing.T) {
 		"hub is deployed behind a proxy that says 502": hubIsDeployed,
 		"Redis is restarted":                           redisIsRestarted,
 		"silent stream is left":                        silentStreamIsLeft,
+		"position before the first message":            positionBeforeTheFirstMessage,
 		"token is asked for anew":                      tokenIsFresh,
 		"recipes for React and Vue":                    recipesWork,
 		"quick start":                                  quickStartWorks,

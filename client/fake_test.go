@@ -55,9 +55,9 @@ func positionBeforeTheFirstMessage(t *testing.T, w world) {
 	p.Run("sources[0].say('open'); sources[0].say('ping', '{}', 'some-7')")
 	p.want("states", "open")
 	p.Run("skip(33000)")
-	p.Until("sources.length == 2 && sources[1].url.includes('last-event-id=some-7')")
+	p.Until("sources.length == 2 && String(sources[1].url).includes('last-event-id=some-7')")
 	p.Run("sources[1].say('open'); sources[1].say('ping', '{}', 'some-7'); sources[1].say('ping', '{}', 'some-9'); skip(67000)")
-	p.Until("sources.length == 3 && sources[2].url.includes('last-event-id=some-9')")
+	p.Until("sources.length == 3 && String(sources[2].url).includes('last-event-id=some-9')")
 	p.want("heard")
 	p.want("gaps")
 }

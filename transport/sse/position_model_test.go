@@ -50,7 +50,7 @@ type positionHub struct {
 	entries  []positionEntry // without a log
 	cursor   uint64          // with a log: what was read
 	loaded   bool
-	queries  []*hub.Query
+	queries  chan *hub.Query // of the goroutines that write
 }
 
 // A positionPage is one browser tab.
@@ -401,11 +401,12 @@ func (r *positionRun) entry(e positionEntry) hub.Entry {
 
 // answer answers a query of a hub from what the log holds.
 func (r *positionRun) answer(h *positionHub) {
-	if len(h.queries) == 0 {
+	var q *hub.Query
+	select {
+	case q = <-h.queries:
+	default:
 		return
 	}
-	q := h.queries[0]
-	h.queries = h.queries[1:]
 	after := q.After.Ms
 	known := slices.ContainsFunc(r.log, func(e positionEntry) bool { return q.After == hub.ID{Ms: e.place} || q.After == before(e.place) })
 	switch {
@@ -490,7 +491,8 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 			MaxClientsPerUser: pick(random, 1, 3, 3),
 		}
 		if isLog {
-			c.hub.Older = func(q *hub.Query) { h.queries = append(h.queries, q) }
+			h.queries = make(chan *hub.Query, 10_000)
+			c.hub.Older = func(q *hub.Query) { h.queries <- q }
 		}
 		c.sse = sse.Config{
 			Authenticate: auth.Insecure, PingInterval: time.Second, WriteTimeout: 2 * time.Second, MaxAge: pick(random, 0, 6*time.Second),
