@@ -83,7 +83,7 @@ const idleTime = 5 * time.Second
 // Why the app did not say yes or no.
 var (
 	errClosed   = errors.New("the hub is stopping")
-	errCrowded  = errors.New("too many session checks wait: the app needs too long for those before this one")
+	errCrowded  = errors.New("too many session checks are queued: the app answers too slowly")
 	errRevoked  = errors.New("what the app said was revoked meanwhile, again and again")
 	errDeserted = errors.New("nobody waits for the answer any more")
 )

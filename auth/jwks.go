@@ -305,7 +305,7 @@ func (j *jwks) logLeftOut(keys []leftOut) {
 	seen := make(map[leftOut]bool)
 	for _, k := range keys[:min(len(keys), maxLeftOut)] {
 		if !seen[k] && !j.leftOut[k] {
-			j.log.Info("key left out of the key set", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.shown))
+			j.log.Info("ignoring a key of the key set", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.shown))
 		}
 		seen[k] = true
 	}

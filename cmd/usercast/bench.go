@@ -25,7 +25,7 @@ type benchCmd struct {
 	Header   []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent with each request, e.g. 'Cookie: session={user}'; repeatable."`
 	From     []string `placeholder:"ADDRESS" help:"Local address to connect from, e.g. 127.0.0.2: one has some 28,000 ports; repeatable, taken in turn."`
 	HTTP2    bool     `name:"http2" env:"USERCAST_HTTP2" help:"Many streams per connection: HTTP/2, with prior knowledge for http:// and negotiated (ALPN) for https://."`
-	Insecure bool     `help:"Accept any certificate. SSL_CERT_FILE in the environment names a PEM file with the authority to trust instead."`
+	Insecure bool     `help:"Accept any certificate. To trust a private authority instead, set SSL_CERT_FILE in the environment to its PEM file."`
 	Admin    []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"The hub's admin listener, for its CPU and memory; repeatable: hubs are added up (${default})."`
 
 	Streams count  `default:"1000" placeholder:"N" help:"Streams to open (${default})."`

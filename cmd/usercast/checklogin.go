@@ -86,7 +86,7 @@ func (c *checkCmd) pace(took time.Duration, tell advice.Tell) {
 		tell.Warn("login-slow", "make the session check faster, or raise --auth-timeout", "a session check without cookies took %v, more than half of --auth-timeout (%v): under load it will time out", took.Round(time.Millisecond), c.AuthTimeout.T)
 		return
 	}
-	tell.OK("login-slow", "a session check without cookies took %v; the hub sends as many at once as the app answers without a long queue, %d at most (--auth-concurrency)", took.Round(time.Millisecond), c.AuthConcurrency.T)
+	tell.OK("login-slow", "a session check without cookies took %v; the number of concurrent checks adapts to the app, up to %d (--auth-concurrency)", took.Round(time.Millisecond), c.AuthConcurrency.T)
 }
 
 // strangeToken asks with a token whose key nobody has: it makes the hub fetch those that there

@@ -95,7 +95,7 @@ func (x *examination) noHead(ctx context.Context) {
 	defer cancel()
 	resp, err := x.client.Do(x.request(ctx, "ping=check")) // which a hub refuses at once
 	if err != nil {
-		x.tell.Fail("url-silent", "does the proxy reach the hub, and is the hub well? /readyz on its admin listener says", "connected, and no answer within %v", x.Timeout)
+		x.tell.Fail("url-silent", "check that the proxy reaches the hub, and that /readyz on the hub's admin listener returns 200", "connected, and no answer within %v", x.Timeout)
 		return
 	}
 	resp.Body.Close()

@@ -66,7 +66,7 @@ func (s *Server) replyFault(err error) *fault {
 	case has("This instance has cluster support disabled"):
 		return &fault{reason: "cluster", problem: "this redis is no node of a cluster", advice: "redis:// instead of redis+cluster://?"}
 	case has("MOVED "), has("ASK "):
-		return &fault{reason: "cluster", problem: "the key is on another node of the cluster", advice: "redis+cluster:// instead of redis://, or wait until its slot has moved"}
+		return &fault{reason: "cluster", problem: "the key is on another node of the cluster", advice: "use redis+cluster:// instead of redis://, or wait until the key's slot has moved"}
 	case errors.As(err, &reply) && (has("unknown command") || has("unknown subcommand") || has("Unknown subcommand")):
 		return &fault{reason: "command", problem: "this server does not have the command " + reply.command, advice: "use Redis 6.2 or later, or Valkey, and allow the command there (rename-command)"}
 	case goredis.IsLoadingError(err):

@@ -108,7 +108,7 @@ func (i *inspector) crowd(ctx context.Context, cn *goredis.Conn) error {
 	for _, channel := range channels {
 		if before, _, _ := strings.Cut(channel, i.ChannelPrefix); before != "" && !strings.HasPrefix(channel, ownNames) {
 			// The app's connection prepends it to the control channel as well.
-			i.tell.Note("redis-prefix", fmt.Sprintf("if the app publishes so, too: --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or take the prefix out of its Redis settings",
+			i.tell.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
 				before, i.ChannelPrefix, ControlChannel(i.ChannelPrefix)),
 				"somebody subscribes to %q: an app, like one on Laravel, that puts %q before all its channels? The hub would not hear it", channel, before)
 			break

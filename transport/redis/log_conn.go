@@ -249,7 +249,7 @@ func (c *logConn) skip(depth int) error {
 		}
 	case '*':
 		if depth == maxReplyDepth {
-			return c.bad("too many arrays in arrays")
+			return c.bad("arrays are nested too deeply")
 		}
 		for range h.n {
 			if err := c.skip(depth + 1); err != nil {

@@ -314,7 +314,7 @@ func (c *replyConn) array(n int64) error {
 	case n == 0:
 		c.element()
 	case c.depth == maxDepth:
-		return badReply("too many arrays in arrays")
+		return badReply("arrays are nested too deeply")
 	default:
 		c.left[c.depth] = int(n)
 		c.depth++
@@ -358,7 +358,7 @@ func number(there []byte) (n int64, size int, err error) {
 	case i == len(there):
 		return 0, 0, nil
 	case i == first || there[i] != '\r':
-		return 0, 0, badReply("a number that is not one")
+		return 0, 0, badReply("a malformed number")
 	case i+1 == len(there):
 		return 0, 0, nil
 	case there[i+1] != '\n':
