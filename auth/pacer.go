@@ -3,6 +3,7 @@ package auth
 import (
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type pacer struct {
 	baseCount int           // samples in it, at most maxBaseSamples
 	baseTime  time.Time     // when it was last confirmed
 	latency   time.Duration // of the previous round
+	before    measured      // the previous round
 	late      time.Time     // the end of a round in which all checks took too long
 	growing   bool          // the limit was raised by half or more: the next round is short
 
@@ -39,6 +41,12 @@ type sending struct {
 	round   int  // its number
 	atLimit bool // it was sent at the limit, in a settled round
 	low     bool // it was sent far below the limit
+}
+
+// measured is what checks took, in the middle, with a number of them in flight.
+type measured struct {
+	inFlight int
+	took     time.Duration
 }
 
 // A round is a number of checks with what they took.
@@ -110,7 +118,7 @@ func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outli
 	}
 	p.settled = true
 	need := long
-	if p.growing {
+	if p.growing || p.limit <= startLimit {
 		need = short
 	}
 	if !s.atLimit || !p.round.add(sample{address, took}, need, p.clip()) {
@@ -158,20 +166,28 @@ func (p *pacer) restart() {
 // adjust ends a round.
 func (p *pacer) adjust(now time.Time) {
 	latency := p.round.summary(p.clip())
+	usual := p.round.summary(p.timeout)
 	n := p.most
-	p.latency = latency
 	switch {
-	case latency >= p.timeout:
+	case latency >= p.timeout, p.round.median() >= p.timeout:
 		p.late = now
+	case p.base > 0 && p.isOutdated(n):
+		// Or base was measured when checks took less, such as those of visitors without a session.
+		p.base, p.baseCount, p.baseTime = p.round.median(), len(p.round), now
+		latency = p.base
 	case p.base == 0, latency < p.base, n <= startLimit && p.baseCount < maxBaseSamples:
 		p.learn(latency, len(p.round), now)
 	case latency < p.base+p.base/4:
 		p.baseTime = now
 	}
+	p.latency, p.before = latency, measured{n, p.round.median()}
 	free := p.base > 0 && latency < p.base+p.base/4 // no queue in the app
 	next := n / 2
 	if p.base > 0 {
-		next = int(float64(n) * min(max(float64(p.target())/float64(latency), 0.5), 2))
+		wanted := float64(n) * min(max(float64(p.target())/float64(latency), 0.5), 2)
+		if next = int(math.Round(wanted)); n <= 2*startLimit {
+			next = int(math.Ceil(wanted - 0.1)) // rounded down, a small limit would never grow
+		}
 	}
 	if free && next <= n && now.Sub(p.late) > lateTime {
 		next = n + 1 // base is near the timeout
@@ -179,15 +195,30 @@ func (p *pacer) adjust(now time.Time) {
 	before := p.limit
 	p.start(next)
 	p.growing = 2*p.limit >= 3*before
-	p.rate = float64(n) / latency.Seconds()
-	if free { // the next round doubles it
-		p.rate = float64(min(2*p.limit, p.ceiling)) / latency.Seconds()
+	p.rate = float64(n) / usual.Seconds()
+	if free { // nothing is known yet of how many more the app can answer
+		p.rate = float64(p.ceiling) / usual.Seconds()
 	}
 	if now.Sub(p.baseTime) > baseInterval && p.limit > 1 {
 		p.restore = p.limit
 		p.low = nil
 		p.start(p.limit / 3)
 	}
+}
+
+// isOutdated reports whether the round, with n checks in flight, shows that a check takes longer than base without a
+// queue: even one worker takes no longer than n times base; and if half as many checks again take no longer, none of
+// them waits.
+func (p *pacer) isOutdated(n int) bool {
+	took := p.round.median()
+	if n <= startLimit && took > time.Duration(n)*(p.base+p.base/4) {
+		return true
+	}
+	few, many := p.before, measured{n, took}
+	if few.inFlight > many.inFlight {
+		few, many = many, few
+	}
+	return took > p.base+p.base/4 && few.inFlight > 0 && 2*many.inFlight >= 3*few.inFlight && many.took < few.took+few.took/10
 }
 
 // add reports whether the round is complete.
@@ -209,6 +240,24 @@ func (r round) error(clip time.Duration) float64 {
 	}
 	mean := sum / n
 	return math.Sqrt(max(0, squares/n-mean*mean)/n) / mean
+}
+
+// median returns the middle latency, one per address.
+func (r round) median() time.Duration {
+	byAddress := make(map[netip.Addr][]time.Duration)
+	for _, s := range r {
+		byAddress[s.address] = append(byAddress[s.address], s.took)
+	}
+	var all []time.Duration
+	for _, took := range byAddress {
+		all = append(all, middle(took))
+	}
+	return middle(all)
+}
+
+func middle(took []time.Duration) time.Duration {
+	slices.Sort(took)
+	return took[len(took)/2]
 }
 
 // summary returns the usual latency. Each address has one vote, a check counts for clip at most, and of several votes

@@ -129,6 +129,7 @@ type storm struct {
 	took           time.Duration // by a check
 	atOnce         bool          // all users connect in the same moment
 	oneAddress     bool          // all users have the same address
+	before         time.Duration // by each of 20 checks in quiet times before; 0: the hub is new
 }
 
 type stormResult struct {
@@ -146,6 +147,14 @@ func (s storm) run(t *testing.T) (out stormResult) {
 		const firstConnect = 1500 * time.Millisecond
 		app := newPool(s.workers, s.took)
 		f := app.forward()
+		if s.before > 0 {
+			app.set(func(string) time.Duration { return s.before })
+			for i := range 20 {
+				f.Authenticate(browser(s.users+i, addressOf(s.users+i)))
+				time.Sleep(time.Second)
+			}
+			app.set(func(string) time.Duration { return s.took })
+		}
 		start := time.Now().Add(firstConnect)
 		var in, early atomic.Int64
 		var users, others sync.WaitGroup
@@ -245,6 +254,30 @@ func TestForwardStormBehindFewWorkers(t *testing.T) {
 			}
 			if r.idle > r.waited/10 {
 				t.Errorf("while checks waited, workers were idle for %v of %v", r.idle, r.waited)
+			}
+		})
+	}
+}
+
+// In quiet times the checks of visitors without a session may take much less than those of users, or the app may have
+// become slower since. The number of checks in flight must not stay at 1 because of that.
+func TestForwardStormAfterFasterChecks(t *testing.T) {
+	const ms = time.Millisecond
+	for name, s := range map[string]storm{
+		"32 workers, 350 ms after 2 ms":  {users: 600, workers: 32, took: 350 * ms, before: 2 * ms},
+		"32 workers, 100 ms after 40 ms": {users: 1000, workers: 32, took: 100 * ms, before: 40 * ms},
+		"5 workers, 350 ms after 20 ms":  {users: 100, workers: 5, took: 350 * ms, before: 20 * ms},
+		"5 workers, 350 ms after 50 ms":  {users: 800, workers: 5, took: 350 * ms, before: 50 * ms},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := s.run(t)
+			own := max(3*time.Second, s.took*time.Duration(s.users)/time.Duration(s.workers))
+			t.Logf("last after %v, the app's own time is %v; %d timeouts, slowest page %v; %v", r.last, own, r.timeouts, r.page, r.curve)
+			if r.last > own*13/10+5*time.Second {
+				t.Errorf("all users have a stream after %v, want 1.3 times %v and 5 s to notice", r.last, own)
+			}
+			if r.timeouts > 0 || r.page > time.Second {
+				t.Errorf("%d checks timed out after the first second, another page took %v", r.timeouts, r.page)
 			}
 		})
 	}

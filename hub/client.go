@@ -271,6 +271,7 @@ func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.fits(f) && !c.mayBeOver() {
+		c.lost = true // f is; the caller ends the client, whose queue may be taken before that
 		return false
 	}
 	if c.queue == nil {

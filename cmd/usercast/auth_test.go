@@ -221,8 +221,8 @@ func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
 				answers <- told{p, err}
 			}()
 		}
-		<-came
-		<-came
+		<-came // the other one waits for its turn: both are of one address
+		h.wantMetrics(t, map[string]float64{"usercast_auth_in_flight": 1, "usercast_auth_waiting": 1})
 		h.stop(errInterrupt)
 		for range 2 {
 			a := <-answers

@@ -82,6 +82,7 @@ func TestInvariant13Bytes(t *testing.T) {
 // A stream that gets nothing: comments, and a ping event once its position has changed. With ping=event each ping has
 // an id, which is the last one that was sent as long as there is no newer one.
 func TestInvariant13BytesOfPings(t *testing.T) {
+	t.Parallel()
 	const event = "event: ping\ndata: {}\nid: "
 	for query, want := range map[string]string{
 		"":            ":\n" + event + "BOOT-1\n\n:\n",
@@ -118,6 +119,7 @@ func TestInvariant13BytesOfPings(t *testing.T) {
 // A temporary rejection repeats the client's own id. One that follows another within a second gets the same bytes
 // at once, and its end a second later, unless the hub is draining.
 func TestInvariant13BytesOfRejections(t *testing.T) {
+	t.Parallel()
 	const hold = time.Second
 	for name, draining := range map[string]bool{"unavailable": false, "draining": true} {
 		t.Run(name, func(t *testing.T) {
