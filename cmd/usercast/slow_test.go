@@ -313,7 +313,7 @@ func TestReaderOnAThinLineLives(t *testing.T) {
 		app := newPublisher(t, server.Addr())
 		app.publish(t, "user-42", large)
 		app.publish(t, "user-42", "after it")
-		p.body = bufio.NewReaderSize(thinLine{p.conn, timeout / 40}, 16<<10)
+		p.body = bufio.NewReaderSize(thinLine{p.conn, timeout / 20}, 16<<10)
 		begun := time.Now()
 		p.want(t, large, "after it")
 		if took := time.Since(begun); took < timeout {
