@@ -98,8 +98,8 @@ func (p *pacer) slow() time.Duration {
 // target returns the latency that the limit is to lead to.
 func (p *pacer) target() time.Duration { return min(2*p.base, (p.base+p.timeout)/2) }
 
-// observe is told what a check took. outlier means that checks of other addresses take much less: then it
-// does not count for base. It reports whether the limit and the rate were set anew.
+// observe records how long a check took. outlier means that checks of other addresses take much less: then it
+// does not count for base. It reports whether the limit and the rate have changed.
 func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outlier bool, now time.Time) bool {
 	short, long := max(minSamples, p.limit), max(2*minSamples, 2*p.limit)
 	if s.low && !outlier {

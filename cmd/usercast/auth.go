@@ -62,7 +62,7 @@ type authConfig struct {
 type doorkeeper struct {
 	authenticate auth.Authenticator
 	forget       func(user string) // drops what is remembered of a user
-	checks       func() auth.Stats // of the requests to the app; nil: there are none
+	checks       func() auth.Stats // of the requests to the app; nil: the mode sends none
 	close        func()            // answers those who still ask "not now"; more than once does no harm
 	jwt          *auth.JWT         // or nil: its keys can be replaced
 }

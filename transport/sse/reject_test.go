@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 
@@ -130,6 +132,18 @@ func TestRejectionsOfOneReasonDoNotHideOthers(t *testing.T) {
 			t.Errorf("after rejections of 100 origins, a 401 is logged as %q, want one line", log)
 		}
 	})
+}
+
+// A client that leaves in the middle of its request's body was not rejected.
+func TestClientThatLeavesInItsBodyIsNotCounted(t *testing.T) {
+	for err, want := range map[error]uint64{io.ErrUnexpectedEOF: 0, errors.New("timeout"): 1} {
+		h, _, _ := rejecting(auth.Insecure)
+		r := httptest.NewRequest(http.MethodGet, "http://hub.example/events?user=42", iotest.ErrReader(err))
+		h.ServeHTTP(httptest.NewRecorder(), r)
+		if n := h.Stats().Rejects["bad-request"]; n != want {
+			t.Errorf("%v: %d rejections are counted, want %d", err, n, want)
+		}
+	}
 }
 
 // What a stranger can bring about is not counted as an authentication that is unavailable, for which an
