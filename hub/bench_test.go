@@ -78,8 +78,8 @@ func benchRegister(b *testing.B, h *hub.Hub, d *drainer, o hub.Options) {
 	if d.client, err = h.Register(o); err != nil {
 		b.Fatal(err)
 	}
-	if frames, cause := d.client.Take(nil); frames != nil || cause != 0 { // it sleeps
-		b.Fatalf("a new client has %d frames, cause %v", len(frames), cause)
+	if frames, reason := d.client.Take(nil); frames != nil || reason != 0 { // it sleeps
+		b.Fatalf("a new client has %d frames, reason %v", len(frames), reason)
 	}
 }
 
@@ -133,8 +133,8 @@ func BenchmarkRegisterAndEnd(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		benchRegister(b, h, d, hub.Options{User: "42", Consumer: deaf{}})
-		d.client.End(hub.ErrClosed)
-		d.client.Take(nil) // says the cause
+		d.client.End(hub.ReasonClosed)
+		d.client.Take(nil) // says the reason
 	}
 }
 
@@ -189,8 +189,8 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 		if replayed != missed {
 			b.Fatalf("%d messages replayed, want %d", replayed, missed)
 		}
-		c.End(hub.ErrClosed)
-		c.Take(nil) // says the cause
+		c.End(hub.ReasonClosed)
+		c.Take(nil) // says the reason
 	}
 }
 

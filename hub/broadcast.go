@@ -114,7 +114,7 @@ func (h *Hub) catchUp(c *Client) (n int) {
 		n++
 		if !c.enqueue(b.frames[i], b.entry.Gap != 0) { // a gap is spread once all have it
 			c.heard = h.broadcasts // end asks again
-			h.end(c, ErrSlow, false)
+			h.end(c, ReasonSlow, false)
 			break
 		}
 	}

@@ -44,7 +44,7 @@ func TestBroadcastUnderWayComesFirst(t *testing.T) {
 			}
 			hub.HandedOut(h)
 			for _, l := range all {
-				l.End(hub.ErrClosed)
+				l.End(hub.ReasonClosed)
 			}
 		})
 	}
@@ -92,7 +92,7 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 				if n%3 == 0 {
 					l.drain()
 				}
-				l.End(hub.ErrClosed)
+				l.End(hub.ReasonClosed)
 			}
 		})
 	}
@@ -153,7 +153,7 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 					}
 				}
 				for _, l := range all {
-					l.End(hub.ErrClosed)
+					l.End(hub.ReasonClosed)
 				}
 				return quickest
 			}

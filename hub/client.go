@@ -53,10 +53,10 @@ type Client struct {
 
 	// Guarded by mu.
 	mu        sync.Mutex
-	cause     Cause
+	reason    Reason
 	replaying bool // replay is not nil
 	woken     bool // the consumer is between Wake and the Take that ends it
-	told      bool // Take has said the cause: the consumer is done and is not called again
+	told      bool // Take has said the reason: the consumer is done and is not called again
 	lost      bool // something was discarded
 	queue     []*Frame
 	one       [1]*Frame // the queue's memory as long as it is not longer
@@ -108,11 +108,11 @@ func (c *Client) Opening() ID {
 	return c.hub.id(c.opening)
 }
 
-// Cause says why the client ended; zero while it is open.
-func (c *Client) Cause() Cause {
+// Reason says why the client ended; zero while it is open.
+func (c *Client) Reason() Reason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.cause
+	return c.reason
 }
 
 // Ended is when the client ended; zero while it is open.
@@ -127,23 +127,23 @@ func (c *Client) Ended() time.Time {
 
 // Take hands over all that is queued, or, for a client that has come back, the next
 // part of what it has missed. With nothing to hand over it returns nil: then
-// the consumer stops and waits for Wake, or, when cause is not zero, the client
+// the consumer stops and waits for Wake, or, when reason is not zero, the client
 // has ended and the consumer says goodbye. Frames that were taken are accounted
 // for with Settle. Only the consumer calls Take.
 //
 // The slice spent, if not nil, becomes the next queue: a consumer that is busy
 // passes back what it took before and nothing is allocated.
-func (c *Client) Take(spent []*Frame) (frames []*Frame, cause Cause) {
+func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 	clear(spent)
 	for {
 		c.mu.Lock()
 		replaying := c.replaying
 		if !replaying {
-			frames, cause = c.takeQueue(spent)
+			frames, reason = c.takeQueue(spent)
 		}
 		c.mu.Unlock()
 		if !replaying {
-			return frames, cause
+			return frames, reason
 		}
 		if frames, again := c.replayed(); len(frames) > 0 || !again {
 			return frames, 0
@@ -152,11 +152,11 @@ func (c *Client) Take(spent []*Frame) (frames []*Frame, cause Cause) {
 }
 
 // takeQueue is Take without a replay. c.mu is held.
-func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, cause Cause) {
+func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, reason Reason) {
 	if len(c.queue) == 0 {
 		c.queue = nil // an idle client owns none
-		c.woken, c.told = false, c.cause != 0
-		return nil, c.cause
+		c.woken, c.told = false, c.reason != 0
+		return nil, c.reason
 	}
 	if len(c.queue) == 1 && &c.queue[0] == &c.one[0] {
 		frames = append(spent[:0], c.one[0])
@@ -182,11 +182,11 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 	c.mu.Lock()
 	bytes = min(bytes, c.flight) // nothing is left of it after End
 	c.flight -= bytes
-	cause := c.cause
+	reason := c.reason
 	c.mu.Unlock()
 	c.hub.count.released(frames)
 	c.hub.count.delivered(frames[:delivered])
-	c.hub.count.discarded(frames[delivered:], cause)
+	c.hub.count.discarded(frames[delivered:], reason)
 }
 
 // Position is the newest point of the sequence up to which the client is
@@ -194,7 +194,7 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 // when something is queued, has yet to be replayed, or was discarded. Once the
 // client has ended it stays where it was then. The id is one of this hub also if ok is
 // false. Only the consumer calls it, between Wake and the Take that ends it or, for the
-// goodbye, after the Take that said the cause.
+// goodbye, after the Take that said the reason.
 func (c *Client) Position() (id ID, ok bool) {
 	c.hub.mu.Lock() // no entry is on its way
 	defer c.hub.mu.Unlock()
@@ -215,22 +215,22 @@ func (c *Client) Position() (id ID, ok bool) {
 func (c *Client) Nudge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause == 0 {
+	if c.reason == 0 {
 		c.wake()
 	}
 }
 
 // Finish ends the client politely: nothing is enqueued any more, what is queued
-// is still there to take, and then Take says cause. The first cause counts.
-func (c *Client) Finish(cause Cause) {
+// is still there to take, and then Take says reason. The first reason counts.
+func (c *Client) Finish(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
-	c.hub.end(c, cause, true)
+	c.hub.end(c, reason, true)
 }
 
 // FinishIfServed is Finish if nothing is queued for the client or has yet to be replayed
 // to it. It may be called from any goroutine.
-func (c *Client) FinishIfServed(cause Cause) {
+func (c *Client) FinishIfServed(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	if c.index >= 0 {
@@ -240,16 +240,16 @@ func (c *Client) FinishIfServed(cause Cause) {
 	served := len(c.queue) == 0 && !c.replaying
 	c.mu.Unlock()
 	if served {
-		c.hub.end(c, cause, true)
+		c.hub.end(c, reason, true)
 	}
 }
 
-// End ends the client at once: what is queued is discarded. The first cause
+// End ends the client at once: what is queued is discarded. The first reason
 // counts; End after Finish only discards.
-func (c *Client) End(cause Cause) {
+func (c *Client) End(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
-	c.hub.end(c, cause, false)
+	c.hub.end(c, reason, false)
 }
 
 // wants reports whether the client's topic filter lets a topic through.
@@ -328,12 +328,12 @@ func (c *Client) endIfOver() {
 	}
 	c.mu.Unlock()
 	if over && left <= 0 {
-		c.hub.end(c, ErrSlow, false)
+		c.hub.end(c, ReasonSlow, false)
 	}
 }
 
-// stop records the cause and, unless politely, empties the queue. c.hub.mu is held.
-func (c *Client) stop(cause Cause, politely bool) {
+// stop records the reason and, unless politely, empties the queue. c.hub.mu is held.
+func (c *Client) stop(reason Reason, politely bool) {
 	unfinished := false // what is to be replayed next is not here
 	if r := c.replay; r != nil {
 		switch {
@@ -347,8 +347,8 @@ func (c *Client) stop(cause Cause, politely bool) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cause == 0 {
-		c.cause, c.end = cause, &end{c.hub.pos, time.Now()}
+	if c.reason == 0 {
+		c.reason, c.end = reason, &end{c.hub.pos, time.Now()}
 		if c.over != nil {
 			c.over.since = time.Time{} // it grows no more
 			if c.over.timer != nil {
@@ -374,7 +374,7 @@ func (c *Client) stop(cause Cause, politely bool) {
 // discard empties the queue. c.mu is held.
 func (c *Client) discard() {
 	c.hub.count.released(c.queue)
-	c.hub.count.discarded(c.queue, c.cause)
+	c.hub.count.discarded(c.queue, c.reason)
 	c.queue, c.one[0], c.bytes = nil, nil, 0
 }
 

@@ -10,7 +10,7 @@
 //   - A client that comes back with an id gets what it missed: all that concerns
 //     it since, or a gap and what is still there.
 //   - A client that stays open has skipped nothing unannounced: a queue that
-//     overflows ends its client (ErrSlow).
+//     overflows ends its client (ReasonSlow).
 //   - Everything is counted: frames enqueued = delivered + discarded + queued.
 //
 // # What it does not

@@ -19,7 +19,7 @@ func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Publish("42", "", "x")
-	c.End(ErrClosed) // a departure, too
+	c.End(ReasonClosed) // a departure, too
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.oldest == nil || h.departures.first == nil {

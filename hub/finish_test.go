@@ -22,7 +22,7 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 				}
 				start := time.Now()
 				done := make(chan struct{})
-				go func() { h.Finish(hub.ErrDrain, over); close(done) }()
+				go func() { h.Finish(hub.ReasonDrain, over); close(done) }()
 
 				for tenth := range 10 {
 					left := h.Stats().Clients
@@ -36,8 +36,8 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 				if took := time.Since(start); took > over+20*time.Millisecond || took < over*8/10 {
 					t.Errorf("took %v", took)
 				}
-				if s := h.Stats(); s.Clients != 0 || s.Disconnects[hub.ErrDrain] != uint64(clients) {
-					t.Errorf("%d clients left, %d ended", s.Clients, s.Disconnects[hub.ErrDrain])
+				if s := h.Stats(); s.Clients != 0 || s.Disconnects[hub.ReasonDrain] != uint64(clients) {
+					t.Errorf("%d clients left, %d ended", s.Clients, s.Disconnects[hub.ReasonDrain])
 				}
 			})
 		})
@@ -47,10 +47,10 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 func TestFinishAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		newHub(t, hub.Config{}).Finish(hub.ErrDrain, time.Hour) // nobody is there
+		newHub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // nobody is there
 		h := newHub(t, hub.Config{})
 		listen(t, h, hub.Options{User: "42"})
-		h.Finish(hub.ErrDrain, 0)
+		h.Finish(hub.ReasonDrain, 0)
 		if took := time.Since(start); took != 0 {
 			t.Errorf("took %v", took)
 		}
@@ -71,11 +71,11 @@ func TestFinishReturnsWhenNobodyIsLeft(t *testing.T) {
 		h.Refuse()
 		time.AfterFunc(time.Second, func() {
 			for _, l := range listeners {
-				l.End(hub.ErrClosed)
+				l.End(hub.ReasonClosed)
 			}
 		})
 		start := time.Now()
-		h.Finish(hub.ErrDrain, time.Hour)
+		h.Finish(hub.ReasonDrain, time.Hour)
 		if took := time.Since(start); took > time.Second+20*time.Millisecond {
 			t.Errorf("took %v, the last one left after a second", took)
 		}
@@ -87,11 +87,11 @@ func TestFinishLeavesTheQueueToTake(t *testing.T) {
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "one")
 	h.Publish("42", "", "two")
-	l.Finish(hub.ErrExpired)
-	l.Finish(hub.ErrDrain) // the first cause counts
-	texts, cause := l.drain()
-	if fmt.Sprint(texts) != "[one two]" || cause != hub.ErrExpired {
-		t.Errorf("took %v, %v", texts, word(cause))
+	l.Finish(hub.ReasonExpired)
+	l.Finish(hub.ReasonDrain) // the first reason counts
+	texts, reason := l.drain()
+	if fmt.Sprint(texts) != "[one two]" || reason != hub.ReasonExpired {
+		t.Errorf("took %v, %v", texts, word(reason))
 	}
 	if id, ok := l.Position(); !ok || id.Seq != 2 {
 		t.Errorf("position %v, %v", id, ok)

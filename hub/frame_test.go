@@ -58,11 +58,11 @@ func TestBootTellsProcessesApart(t *testing.T) {
 
 func TestCausesAndGapsHaveTheContractsWords(t *testing.T) {
 	var words []string
-	for _, c := range Causes() {
-		words = append(words, c.Error())
+	for _, c := range Reasons() {
+		words = append(words, c.String())
 	}
 	if got, want := strings.Join(words, "|"), "closed|dead|slow|expired|max_age|kicked|drain|poll|error"; got != want {
-		t.Errorf("causes %s, want %s", got, want)
+		t.Errorf("reasons %s, want %s", got, want)
 	}
 	words = nil
 	for _, g := range Gaps() {
@@ -73,7 +73,7 @@ func TestCausesAndGapsHaveTheContractsWords(t *testing.T) {
 	}
 	h := New(Config{})
 	s := h.Stats()
-	for _, c := range Causes() {
+	for _, c := range Reasons() {
 		_, disconnects := s.Disconnects[c]
 		_, discards := s.FramesDiscarded[c]
 		if !disconnects || !discards {

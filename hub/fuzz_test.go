@@ -18,13 +18,13 @@ func FuzzResume(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.End(ErrClosed)
+		defer c.End(ReasonClosed)
 		h.Publish("42", "", "after")
 		last := ""
 		for {
-			frames, cause := c.Take(nil)
-			if cause != 0 {
-				t.Fatal(cause)
+			frames, reason := c.Take(nil)
+			if reason != 0 {
+				t.Fatal(reason)
 			}
 			if len(frames) == 0 {
 				break

@@ -128,12 +128,12 @@ func TestGapsAreCountedWhenWritten(t *testing.T) {
 		t.Errorf("%d gaps counted before any was written", n)
 	}
 	l.drain()
-	slow.End(hub.ErrSlow)
+	slow.End(hub.ReasonSlow)
 	s := h.Stats()
 	if s.Gaps[hub.GapFeedReset] != 1 {
 		t.Errorf("%d gaps counted, 1 was written", s.Gaps[hub.GapFeedReset])
 	}
-	if s.FramesEnqueued != 0 || s.Deliveries != 0 || s.DeliveryBytes != 0 || s.FramesDiscarded[hub.ErrSlow] != 0 {
+	if s.FramesEnqueued != 0 || s.Deliveries != 0 || s.DeliveryBytes != 0 || s.FramesDiscarded[hub.ReasonSlow] != 0 {
 		t.Errorf("gaps are counted as messages: %+v", s)
 	}
 }

@@ -23,8 +23,8 @@ func TestBurstThatIsTakenInTimeEndsNobody(t *testing.T) {
 				}
 			}
 			time.Sleep(grace * 4 / 5)
-			if frames, cause := c.Take(nil); len(frames) != 1000 || cause != 0 {
-				t.Fatalf("round %d: %d frames, cause %v", round, len(frames), cause)
+			if frames, reason := c.Take(nil); len(frames) != 1000 || reason != 0 {
+				t.Fatalf("round %d: %d frames, reason %v", round, len(frames), reason)
 			} else {
 				c.Settle(frames, len(frames))
 			}
@@ -41,14 +41,14 @@ func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
 			h.Publish("42", "", "x")
 		}
 		time.Sleep(grace - time.Millisecond)
-		if cause := c.Cause(); cause != 0 {
-			t.Fatalf("ended with %v within the grace", cause)
+		if reason := c.Reason(); reason != 0 {
+			t.Fatalf("ended with %v within the grace", reason)
 		}
 		time.Sleep(2 * time.Millisecond)
-		if cause := c.Cause(); cause != hub.ErrSlow {
-			t.Fatalf("cause %v after the grace, want slow", cause)
+		if reason := c.Reason(); reason != hub.ReasonSlow {
+			t.Fatalf("reason %v after the grace, want slow", reason)
 		}
-		if s := h.Stats(); s.FramesDiscarded[hub.ErrSlow] != 11 || s.FramesQueued != 0 || s.QueueBytes != 0 {
+		if s := h.Stats(); s.FramesDiscarded[hub.ReasonSlow] != 11 || s.FramesQueued != 0 || s.QueueBytes != 0 {
 			t.Errorf("stats %+v", s)
 		}
 	})
@@ -67,10 +67,10 @@ func TestQueueIsWatchedEachTimeItIsOverItsBound(t *testing.T) {
 		burst()
 		c.drain()
 		time.Sleep(2 * grace)
-		wantCause(t, c, 0)
+		wantReason(t, c, 0)
 		burst()
 		time.Sleep(2 * grace)
-		wantCause(t, c, hub.ErrSlow)
+		wantReason(t, c, hub.ReasonSlow)
 	})
 }
 
@@ -82,10 +82,10 @@ func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
 		for range 20 {
 			h.Publish("42", "", "x")
 		}
-		c.Finish(hub.ErrKicked)
+		c.Finish(hub.ReasonKicked)
 		time.Sleep(2 * grace)
-		if frames, cause := c.Take(nil); len(frames) != 20 || cause != 0 {
-			t.Errorf("%d frames, cause %v; want all 20 before the goodbye", len(frames), cause)
+		if frames, reason := c.Take(nil); len(frames) != 20 || reason != 0 {
+			t.Errorf("%d frames, reason %v; want all 20 before the goodbye", len(frames), reason)
 		}
 	})
 }

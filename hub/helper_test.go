@@ -81,8 +81,8 @@ func (l *listener) Interrupt() { l.interrupts.Add(1) }
 func listen(t testing.TB, h *hub.Hub, o hub.Options) *listener {
 	t.Helper()
 	l := register(t, h, o)
-	if frames, cause := l.Take(nil); o.Resume == "" && (frames != nil || cause != 0) {
-		t.Fatalf("a new client has %d frames, cause %v", len(frames), cause)
+	if frames, reason := l.Take(nil); o.Resume == "" && (frames != nil || reason != 0) {
+		t.Fatalf("a new client has %d frames, reason %v", len(frames), reason)
 	}
 	return l
 }
@@ -100,12 +100,12 @@ func register(t testing.TB, h *hub.Hub, o hub.Options) *listener {
 }
 
 // drain takes and settles all that is queued, until Take says that there is no
-// more, and returns the frames' texts and the cause.
-func (l *listener) drain() (texts []string, cause hub.Cause) {
+// more, and returns the frames' texts and the reason.
+func (l *listener) drain() (texts []string, reason hub.Reason) {
 	for {
-		frames, cause := l.Take(nil)
+		frames, reason := l.Take(nil)
 		if frames == nil {
-			return texts, cause
+			return texts, reason
 		}
 		for _, f := range frames {
 			texts = append(texts, string(f.Wire))
@@ -123,16 +123,16 @@ func wantFrames(t testing.TB, l *listener, want ...string) {
 	}
 }
 
-func wantCause(t testing.TB, l *listener, want hub.Cause) {
+func wantReason(t testing.TB, l *listener, want hub.Reason) {
 	t.Helper()
-	if got := l.Cause(); got != want {
-		t.Errorf("cause %v, want %v", word(got), word(want))
+	if got := l.Reason(); got != want {
+		t.Errorf("reason %v, want %v", word(got), word(want))
 	}
 }
 
-func word(c hub.Cause) string {
+func word(c hub.Reason) string {
 	if c == 0 {
 		return "open"
 	}
-	return c.Error()
+	return c.String()
 }

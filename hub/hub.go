@@ -318,7 +318,7 @@ func (h *Hub) hand(c *Client, f *Frame, quietly bool) bool {
 	if c.enqueue(f, quietly) {
 		return true
 	}
-	h.end(c, ErrSlow, false)
+	h.end(c, ReasonSlow, false)
 	return false
 }
 
@@ -350,7 +350,7 @@ func (h *Hub) shed() {
 		if excess <= 0 {
 			return
 		}
-		h.end(fullest.client, ErrSlow, false)
+		h.end(fullest.client, ReasonSlow, false)
 		excess -= int64(fullest.bytes)
 	}
 }
@@ -359,20 +359,20 @@ func (h *Hub) encode(e *Entry, named bool) *Frame {
 	return &Frame{Wire: h.cfg.Encode(nil, *e, named), ID: e.ID, Gap: e.Gap, Taken: e.time()}
 }
 
-// end takes the client out and records the cause. h.mu is held.
-func (h *Hub) end(c *Client, cause Cause, politely bool) {
+// end takes the client out and records the reason. h.mu is held.
+func (h *Hub) end(c *Client, reason Reason, politely bool) {
 	if c.index >= 0 {
 		h.catchUp(c)
 		if c.index < 0 { // that has ended it
-			h.end(c, cause, politely)
+			h.end(c, reason, politely)
 			return
 		}
 		h.remove(c)
-		h.count.disconnects[cause].Add(1)
+		h.count.disconnects[reason].Add(1)
 	} else if politely {
 		return
 	}
-	c.stop(cause, politely)
+	c.stop(reason, politely)
 }
 
 func (h *Hub) remove(c *Client) {
@@ -411,7 +411,7 @@ func (h *Hub) Disconnect(user string) int {
 	}
 	clients := slices.Clone(u.clients)
 	for _, c := range clients {
-		h.end(c, ErrKicked, true)
+		h.end(c, ReasonKicked, true)
 	}
 	return len(clients)
 }
@@ -446,10 +446,10 @@ func (h *Hub) Refuse() {
 	h.refusing.Store(true)
 }
 
-// Finish ends every client with a cause, politely, in random order and evenly
+// Finish ends every client with a reason, politely, in random order and evenly
 // over the given time. It returns when the last one was told or has left. Clients
 // that register meanwhile are not among them: call Refuse first.
-func (h *Hub) Finish(cause Cause, over time.Duration) {
+func (h *Hub) Finish(reason Reason, over time.Duration) {
 	h.mu.Lock()
 	clients := slices.Clone(h.clients)
 	h.mu.Unlock()
@@ -460,7 +460,7 @@ func (h *Hub) Finish(cause Cause, over time.Duration) {
 	for start, told := time.Now(), 0; ; {
 		n := due(len(clients), time.Since(start), over)
 		for _, c := range clients[told:n] {
-			c.Finish(cause)
+			c.Finish(reason)
 		}
 		told = n
 		if told == len(clients) || h.empty() {

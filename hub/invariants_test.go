@@ -47,9 +47,9 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	h.GapForAll(hub.GapRedisReconnect)
 	h.GapFor("42", "", hub.GapTooLarge)
 	h.Stats()
-	wantCause(t, stuck, hub.ErrSlow)
-	well.End(hub.ErrClosed)
-	h.Finish(hub.ErrDrain, 0)
+	wantReason(t, stuck, hub.ReasonSlow)
+	well.End(hub.ReasonClosed)
+	h.Finish(hub.ReasonDrain, 0)
 	if got := stuck.interrupts.Load(); got == 0 {
 		t.Error("the write of an ended client was not interrupted")
 	}
@@ -99,15 +99,15 @@ func (r *reader) run() {
 	}
 	var frames []*hub.Frame
 	for {
-		var cause hub.Cause
+		var reason hub.Reason
 		if len(r.seqs)%7 == 0 {
 			r.Nudge() // while it runs already
 		}
 		// Counted down before the Take that may be the last: the next one is
 		// allowed to start while this one returns.
 		r.running.Add(-1)
-		frames, cause = r.Take(frames)
-		if frames == nil || cause != 0 {
+		frames, reason = r.Take(frames)
+		if frames == nil || reason != 0 {
 			return
 		}
 		r.running.Add(1)
@@ -256,14 +256,14 @@ func TestInvariant4FullQueueEndsTheClient(t *testing.T) {
 	if n := h.Publish("42", "", "3"); n != 1 {
 		t.Errorf("the message that found one queue full reached %d clients, want 1", n)
 	}
-	wantCause(t, full, hub.ErrSlow)
+	wantReason(t, full, hub.ReasonSlow)
 	wantFrames(t, full)
-	wantCause(t, well, 0)
+	wantReason(t, well, 0)
 	wantFrames(t, well, "3")
 	s := h.Stats()
-	if s.FramesDiscarded[hub.ErrSlow] != 3 || s.Disconnects[hub.ErrSlow] != 1 || s.Clients != 1 {
+	if s.FramesDiscarded[hub.ReasonSlow] != 3 || s.Disconnects[hub.ReasonSlow] != 1 || s.Clients != 1 {
 		t.Errorf("discarded %d, disconnects %d, clients %d; want 3, 1, 1",
-			s.FramesDiscarded[hub.ErrSlow], s.Disconnects[hub.ErrSlow], s.Clients)
+			s.FramesDiscarded[hub.ReasonSlow], s.Disconnects[hub.ReasonSlow], s.Clients)
 	}
 }
 
@@ -291,29 +291,29 @@ func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
 			if random.IntN(c.one) > 0 {
 				return false
 			}
-			texts, cause := c.drain()
+			texts, reason := c.drain()
 			for _, text := range texts {
 				if want := fmt.Sprint(c.next); text != want {
 					t.Fatalf("got %q, want %q", text, want)
 				}
 				c.next++
 			}
-			if cause == 0 && c.next != message {
+			if reason == 0 && c.next != message {
 				t.Fatalf("an open client has got %d of %d messages", c.next, message)
 			}
-			return cause != 0
+			return reason != 0
 		})
 	}
-	if s := h.Stats(); s.Disconnects[hub.ErrSlow] == 0 || s.Deliveries == 0 {
+	if s := h.Stats(); s.Disconnects[hub.ReasonSlow] == 0 || s.Deliveries == 0 {
 		t.Errorf("no client was slow or nothing was delivered: %+v", s)
 	}
 }
 
 func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 	ends := map[string]func(*hub.Hub, *hub.Client){
-		"Finish":     func(_ *hub.Hub, c *hub.Client) { c.Finish(hub.ErrKicked) },
-		"End":        func(_ *hub.Hub, c *hub.Client) { c.End(hub.ErrKicked) },
-		"Hub.Finish": func(h *hub.Hub, _ *hub.Client) { h.Finish(hub.ErrKicked, 0) },
+		"Finish":     func(_ *hub.Hub, c *hub.Client) { c.Finish(hub.ReasonKicked) },
+		"End":        func(_ *hub.Hub, c *hub.Client) { c.End(hub.ReasonKicked) },
+		"Hub.Finish": func(h *hub.Hub, _ *hub.Client) { h.Finish(hub.ReasonKicked, 0) },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
@@ -333,8 +333,8 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 				t.Errorf("enqueued %d more frames, %d more bytes",
 					after.FramesEnqueued-before.FramesEnqueued, after.QueueBytes-before.QueueBytes)
 			}
-			if after.Clients != 0 || after.Users != 0 || after.Disconnects[hub.ErrKicked] != 1 {
-				t.Errorf("clients %d, users %d, kicked %d", after.Clients, after.Users, after.Disconnects[hub.ErrKicked])
+			if after.Clients != 0 || after.Users != 0 || after.Disconnects[hub.ReasonKicked] != 1 {
+				t.Errorf("clients %d, users %d, kicked %d", after.Clients, after.Users, after.Disconnects[hub.ReasonKicked])
 			}
 
 			if name == "End" {
@@ -343,18 +343,18 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 				wantFrames(t, l, "before")
 			}
 			for range 2 {
-				if frames, cause := l.Take(nil); frames != nil || cause != hub.ErrKicked {
-					t.Errorf("Take: %d frames, %v", len(frames), word(cause))
+				if frames, reason := l.Take(nil); frames != nil || reason != hub.ReasonKicked {
+					t.Errorf("Take: %d frames, %v", len(frames), word(reason))
 				}
 			}
 			wakes := l.wakes.Load()
 			l.Nudge()
-			l.End(hub.ErrClosed)
-			l.Finish(hub.ErrDrain)
+			l.End(hub.ReasonClosed)
+			l.Finish(hub.ReasonDrain)
 			if l.wakes.Load() != wakes {
 				t.Error("a consumer that knows of the end was woken")
 			}
-			wantCause(t, l, hub.ErrKicked)
+			wantReason(t, l, hub.ReasonKicked)
 		})
 	}
 }
@@ -383,7 +383,7 @@ func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
 		t.Errorf("woken %d times while at work", got)
 	}
 	l.drain()
-	l.Finish(hub.ErrDrain)
+	l.Finish(hub.ReasonDrain)
 	if got := l.wakes.Load(); got != 2 {
 		t.Errorf("woken %d times, the last one for the end; want 2", got)
 	}
@@ -408,7 +408,7 @@ func TestInvariant9Conservation(t *testing.T) {
 	clients.Wait()
 	// Whether one of them was too slow is up to chance.
 	stalled := register(t, h, hub.Options{User: "stalled"})
-	for stalled.Cause() == 0 {
+	for stalled.Reason() == 0 {
 		h.Publish("stalled", "", strings.Repeat("x", 60))
 	}
 	stalled.drain()
@@ -417,7 +417,7 @@ func TestInvariant9Conservation(t *testing.T) {
 	if s.Clients != 0 || s.FramesQueued != 0 || s.QueueBytes != 0 {
 		t.Errorf("at rest: clients %d, frames queued %d, bytes %d", s.Clients, s.FramesQueued, s.QueueBytes)
 	}
-	if s.Deliveries == 0 || s.FramesDiscarded[hub.ErrSlow] == 0 || s.FramesDiscarded[hub.ErrClosed] == 0 || s.FramesDiscarded[hub.ErrKicked] == 0 {
+	if s.Deliveries == 0 || s.FramesDiscarded[hub.ReasonSlow] == 0 || s.FramesDiscarded[hub.ReasonClosed] == 0 || s.FramesDiscarded[hub.ReasonKicked] == 0 {
 		t.Errorf("this run has not seen all that it should: %+v", s)
 	}
 }
@@ -431,24 +431,24 @@ func liveAndDie(t *testing.T, h *hub.Hub, random *rand.Rand) {
 		for range random.IntN(5) {
 			publishAnything(h, random)
 		}
-		frames, cause := l.Take(nil)
-		if cause != 0 {
+		frames, reason := l.Take(nil)
+		if reason != 0 {
 			return
 		}
 		switch n := len(frames); random.IntN(12) {
 		case 0: // the browser leaves in mid-flight; a part was written
-			l.End(hub.ErrClosed)
+			l.End(hub.ReasonClosed)
 			l.Settle(frames, random.IntN(n+1))
 			return
 		case 1:
-			l.Finish(hub.ErrKicked) // in mid-flight, and the rest is still written
+			l.Finish(hub.ReasonKicked) // in mid-flight, and the rest is still written
 			l.Settle(frames, n)
 			l.drain()
 			return
 		case 2: // in mid-flight, and then the write fails
-			l.Finish(hub.ErrKicked)
+			l.Finish(hub.ReasonKicked)
 			publishAnything(h, random)
-			l.End(hub.ErrClosed)
+			l.End(hub.ReasonClosed)
 			l.Settle(frames, n/2)
 			l.drain()
 			return
@@ -457,13 +457,13 @@ func liveAndDie(t *testing.T, h *hub.Hub, random *rand.Rand) {
 				publishAnything(h, random)
 			}
 		}
-		if l.Cause() == 0 {
+		if l.Reason() == 0 {
 			l.Settle(frames, len(frames))
 		} else { // ended meanwhile
 			l.Settle(frames, random.IntN(len(frames)+1))
 		}
 	}
-	l.End(hub.ErrClosed)
+	l.End(hub.ReasonClosed)
 	l.drain()
 }
 

@@ -16,9 +16,9 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "12345")
 	h.Publish("42", "", "67890")
-	wantCause(t, l, 0)
+	wantReason(t, l, 0)
 	h.Publish("42", "", "x")
-	wantCause(t, l, hub.ErrSlow)
+	wantReason(t, l, hub.ReasonSlow)
 	wantFrames(t, l)
 }
 
@@ -32,7 +32,7 @@ func TestQueueIsFreeAgainOnceTaken(t *testing.T) {
 	frames, _ := l.Take(nil)
 	h.Publish("42", "", "12345")
 	h.Publish("42", "", "67890")
-	wantCause(t, l, 0)
+	wantReason(t, l, 0)
 	l.Settle(frames, len(frames))
 	wantFrames(t, l, "12345", "67890")
 }
@@ -44,19 +44,19 @@ func TestFrameLargerThanTheBoundIsAdmittedAlone(t *testing.T) {
 	if n := h.Publish("42", "", large); n != 1 {
 		t.Fatalf("reached %d clients", n)
 	}
-	wantCause(t, alone, 0)
+	wantReason(t, alone, 0)
 	wantFrames(t, alone, large)
 
 	h.Publish("42", "", "small")
 	h.Publish("42", "", large)
-	wantCause(t, alone, hub.ErrSlow)
+	wantReason(t, alone, hub.ReasonSlow)
 }
 
 func TestZeroIsNoLimit(t *testing.T) {
 	h := newHub(t, hub.Config{})
 	for range 100 {
 		l := listen(t, h, hub.Options{User: "42"})
-		defer wantCause(t, l, 0)
+		defer wantReason(t, l, 0)
 	}
 	for range 3000 {
 		h.Publish("42", "", strings.Repeat("x", 1000))
@@ -82,23 +82,23 @@ func testFullestQueues(t *testing.T) {
 
 	h.Publish("small", "", "12345") // 100: not past it
 	for _, l := range []*listener{small, large, larger} {
-		wantCause(t, l, 0)
+		wantReason(t, l, 0)
 	}
 	h.Publish("small", "", "6") // 101: the fullest goes, and that is enough
-	wantCause(t, larger, hub.ErrSlow)
-	wantCause(t, large, 0)
-	wantCause(t, small, 0)
-	wantCause(t, idle, 0)
-	if s := h.Stats(); s.QueueBytes != 56 || s.FramesDiscarded[hub.ErrSlow] != 1 {
-		t.Errorf("%d bytes queued, %d frames discarded; want 56, 1", s.QueueBytes, s.FramesDiscarded[hub.ErrSlow])
+	wantReason(t, larger, hub.ReasonSlow)
+	wantReason(t, large, 0)
+	wantReason(t, small, 0)
+	wantReason(t, idle, 0)
+	if s := h.Stats(); s.QueueBytes != 56 || s.FramesDiscarded[hub.ReasonSlow] != 1 {
+		t.Errorf("%d bytes queued, %d frames discarded; want 56, 1", s.QueueBytes, s.FramesDiscarded[hub.ReasonSlow])
 	}
 
 	h.Publish("small", "", strings.Repeat("x", 45)) // past it again, but what was ended may still let go
-	wantCause(t, small, 0)
+	wantReason(t, small, 0)
 	time.Sleep(time.Second)
 	h.Publish("small", "", strings.Repeat("x", 15)) // two must go, or the one that has 76 now
-	wantCause(t, small, hub.ErrSlow)
-	wantCause(t, large, 0)
+	wantReason(t, small, hub.ReasonSlow)
+	wantReason(t, large, 0)
 }
 
 // What is being written counts as well: it is in memory as long as the write
@@ -109,7 +109,7 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 	h.Publish("42", "", strings.Repeat("x", 80))
 	frames, _ := l.Take(nil)
 	h.Publish("42", "", strings.Repeat("x", 30))
-	wantCause(t, l, hub.ErrSlow)
+	wantReason(t, l, hub.ReasonSlow)
 	if l.interrupts.Load() != 1 {
 		t.Error("its write was not interrupted")
 	}
@@ -128,12 +128,12 @@ func TestIdleClientsAreNotShed(t *testing.T) {
 	h := newHub(t, hub.Config{QueueTotalBytes: 10})
 	leaving := register(t, h, hub.Options{User: "leaving"})
 	h.Publish("leaving", "", "12345678")
-	leaving.Finish(hub.ErrKicked)
+	leaving.Finish(hub.ReasonKicked)
 
 	idle, hit := listen(t, h, hub.Options{User: "idle"}), listen(t, h, hub.Options{User: "hit"})
 	h.Publish("hit", "", "xyz")
-	wantCause(t, idle, 0)
-	wantCause(t, hit, hub.ErrSlow) // of those that stay, the only one that holds anything
+	wantReason(t, idle, 0)
+	wantReason(t, hit, hub.ReasonSlow) // of those that stay, the only one that holds anything
 	wantFrames(t, leaving, "12345678")
 }
 
@@ -151,7 +151,7 @@ func TestRegisterRefuses(t *testing.T) {
 	refuse(h, "1", hub.ErrUserLimit)
 	refuse(h, "2", nil)
 	refuse(h, "3", hub.ErrFull)
-	first.End(hub.ErrClosed)
+	first.End(hub.ReasonClosed)
 	refuse(h, "1", nil) // there is room again
 	refuse(h, "1", hub.ErrFull)
 	h.Refuse()

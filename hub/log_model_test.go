@@ -236,18 +236,18 @@ func runSim(t *testing.T, seed uint64) {
 				c.Settle(c.pending, len(c.pending))
 				c.pending = nil
 			}
-			frames, cause := c.Take(nil)
+			frames, reason := c.Take(nil)
 			if len(frames) == 0 {
-				if cause != 0 && !c.done {
+				if reason != 0 && !c.done {
 					c.done = true
-					s.tr("client %p is ended: %v", c, word(cause))
+					s.tr("client %p is ended: %v", c, word(reason))
 				}
 				if id, ok := c.Position(); ok {
 					if c.void {
 						s.fail("position %v without a gap after a void opening", id)
 					}
 					// One that had ended before the reset keeps the position of its end.
-					if s.lost[id.Ms] && (c.h.needReset || cause != 0) {
+					if s.lost[id.Ms] && (c.h.needReset || reason != 0) {
 						c.mustGap = true
 						c.last = id.Ms
 						return
@@ -272,7 +272,7 @@ func runSim(t *testing.T, seed uint64) {
 							lostSome = true
 						}
 					}
-					if s.resets == 0 && f.Gap == hub.GapHistoryExpired && !lostSome && c.last > s.trimmed && c.Cause() == 0 {
+					if s.resets == 0 && f.Gap == hub.GapHistoryExpired && !lostSome && c.last > s.trimmed && c.Reason() == 0 {
 						s.fail("false gap: client %p at %d, trimmed %d", c, c.last, s.trimmed)
 					}
 					if s.resets == 0 && f.Gap == hub.GapUnknownID && !c.void && c.last <= s.newest {
@@ -389,10 +389,10 @@ func runSim(t *testing.T, seed uint64) {
 				}
 				if s.r.IntN(3) > 0 {
 					s.tr("client %p finishes", c)
-					c.Finish(hub.ErrDrain)
+					c.Finish(hub.ReasonDrain)
 				} else {
 					s.tr("client %p ends", c)
-					c.End(hub.ErrClosed)
+					c.End(hub.ReasonClosed)
 				}
 				c.stalled = s.r.IntN(oneOf(s.r, 1, 100))
 				take(c, 100)
@@ -443,7 +443,7 @@ func runSim(t *testing.T, seed uint64) {
 			s.fail("client %p never gets live", c)
 		}
 		s.complete(c, s.newest+1, all, "end")
-		c.End(hub.ErrClosed)
+		c.End(hub.ReasonClosed)
 	}
 }
 

@@ -108,15 +108,15 @@ func TestLogClientIsAheadOfThisHub(t *testing.T) {
 
 func TestLogClientThatWaitsEnds(t *testing.T) {
 	for name, end := range map[string]func(*listener){
-		"politely": func(l *listener) { l.Finish(hub.ErrDrain) },
-		"at once":  func(l *listener) { l.End(hub.ErrDrain) },
+		"politely": func(l *listener) { l.Finish(hub.ReasonDrain) },
+		"at once":  func(l *listener) { l.End(hub.ReasonDrain) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, queries := logged(t)
 			l, q := ask(t, h, queries, "2-0")
 			end(l)
-			if frames, cause := l.drain(); frames != nil || cause != hub.ErrDrain {
-				t.Errorf("%d frames, cause %v", len(frames), word(cause))
+			if frames, reason := l.drain(); frames != nil || reason != hub.ReasonDrain {
+				t.Errorf("%d frames, reason %v", len(frames), word(reason))
 			}
 			if id, ok := l.Position(); ok {
 				t.Errorf("says position %v, and has not got what is older", id)
@@ -192,7 +192,7 @@ func TestReplayThatADrainCutsIsNoGap(t *testing.T) {
 	h, queries := logged(t)
 	l, q := ask(t, h, queries, "2-0")
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part; the log has 4 and 5
-	l.Finish(hub.ErrDrain)
+	l.Finish(hub.ReasonDrain)
 	got, _ := l.drain()
 	for _, text := range got {
 		if text == "gap history-expired" {
@@ -285,7 +285,7 @@ func TestLogKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 			l := listen(t, h, hub.Options{User: "42"})
 			h.Append("*", hub.Entry{ID: hub.ID{Ms: 6}, Payload: "six"})
 			h.Append("42", hub.Entry{ID: hub.ID{Ms: 7}, Payload: "seven, which ends it"})
-			wantCause(t, l, hub.ErrSlow)
+			wantReason(t, l, hub.ReasonSlow)
 			h.Append("42", hub.Entry{ID: hub.ID{Ms: 8}, Payload: "eight"})
 
 			back := register(t, h, hub.Options{User: "42", Resume: l.Opening().String()})
@@ -303,15 +303,15 @@ func TestLogAnswersNoClientThatHasEnded(t *testing.T) {
 	l := register(t, h, hub.Options{User: "7", Resume: "2-0"})
 	wantFrames(t, l)
 	q := (*queries)[0]
-	l.Finish(hub.ErrDrain)
+	l.Finish(hub.ReasonDrain)
 	if !q.Gone() {
 		t.Error("the query of a client that has ended is still open")
 	}
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // before the consumer gets its turn
 	h.Append("7", numbered(10))
 	h.Append("*", numbered(11))
-	if got, cause := l.drain(); got != nil || cause != hub.ErrDrain {
-		t.Errorf("got %q, cause %v; want nothing, drain", got, word(cause))
+	if got, reason := l.drain(); got != nil || reason != hub.ReasonDrain {
+		t.Errorf("got %q, reason %v; want nothing, drain", got, word(reason))
 	}
 	if id, ok := l.Position(); ok {
 		t.Errorf("position %v although the entries after 2-0 were not sent", id)
@@ -333,12 +333,12 @@ func TestLogIsResetWhileAnEndedClientIsReplayed(t *testing.T) {
 				last = frames[len(frames)-1].ID
 				l.Settle(frames, len(frames))
 			}
-			l.Finish(hub.ErrDrain)
+			l.Finish(hub.ReasonDrain)
 			h.Reset(hub.ID{Ms: 4})
 			h.Append("42", numbered(50))
 			h.Append("42", numbered(200))
-			if got, cause := l.drain(); got != nil || cause != hub.ErrDrain {
-				t.Errorf("got %q, cause %v; want nothing, drain", got, word(cause))
+			if got, reason := l.drain(); got != nil || reason != hub.ReasonDrain {
+				t.Errorf("got %q, reason %v; want nothing, drain", got, word(reason))
 			}
 			if id, ok := l.Position(); ok {
 				t.Errorf("position %v of a log that no longer exists", id)
@@ -360,12 +360,12 @@ func TestLogClientThatWasAheadEndsWithoutAGap(t *testing.T) {
 	l := register(t, h, hub.Options{User: "42", Resume: "13-0"})
 	wantFrames(t, l)
 	queries[0].Answer(nil, queries[0].After, 0) // 13-0 is an entry of the log
-	l.Finish(hub.ErrDrain)
+	l.Finish(hub.ReasonDrain)
 	for ms := uint64(13); ms < 22; ms++ {
 		h.Append("7", numbered(ms))
 	}
 	wantFrames(t, l)
-	wantCause(t, l, hub.ErrDrain)
+	wantReason(t, l, hub.ReasonDrain)
 }
 
 // The log says that it has no entry with a client's id, and meanwhile the hub has read just that entry. There is no

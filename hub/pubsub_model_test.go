@@ -79,11 +79,11 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 	for ; times > 0 && c.stalled == 0 && !c.done; times-- {
 		c.Settle(c.inFlight, len(c.inFlight))
 		c.inFlight = nil
-		frames, cause := c.Take(nil)
+		frames, reason := c.Take(nil)
 		if len(frames) == 0 {
-			c.done = cause != 0
+			c.done = reason != 0
 			if c.done {
-				r.note("%s has ended: %v", c.name, word(cause))
+				r.note("%s has ended: %v", c.name, word(reason))
 			}
 			id, ok := c.Position()
 			if ok && c.unknown {
@@ -162,10 +162,10 @@ func (r *pubsubRun) step(number int) {
 		c := r.clients[r.random.IntN(len(r.clients))]
 		if r.random.IntN(2) == 0 {
 			r.note("%s is ended politely", c.name)
-			c.Finish(hub.ErrDrain)
+			c.Finish(hub.ReasonDrain)
 		} else {
 			r.note("%s is ended", c.name)
-			c.End(hub.ErrClosed)
+			c.End(hub.ReasonClosed)
 		}
 		c.stalled = r.random.IntN(oneOf(r.random, 1, 40))
 	default:
@@ -206,7 +206,7 @@ func runPubSub(t *testing.T, seed uint64) {
 		if _, ok := c.Position(); !ok || c.last != uint64(len(r.entries)) {
 			r.fail("%s: complete up to %d (%v) at the end, want %d", c.name, c.last, ok, len(r.entries))
 		}
-		c.End(hub.ErrClosed)
+		c.End(hub.ReasonClosed)
 		r.take(c, 1)
 	}
 }

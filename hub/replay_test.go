@@ -32,7 +32,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 	} {
 		h := keeping(t, nil)
 		first := listen(t, h, hub.Options{User: "42"})
-		first.End(hub.ErrClosed)
+		first.End(hub.ReasonClosed)
 		h.Publish("42", "a", "1")
 		h.Publish("*", "b", "2")
 		h.Publish("7", "a", "of another")
@@ -54,7 +54,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 	h := keeping(t, func(c *hub.Config) { c.QueueFrames = 4; c.HistoryPerUser = 1000 })
 	first := listen(t, h, hub.Options{User: "42"})
-	first.End(hub.ErrClosed)
+	first.End(hub.ReasonClosed)
 	var want []string
 	for i := range 1000 {
 		want = append(want, fmt.Sprint(i))
@@ -80,7 +80,7 @@ func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 func TestReplayThatIsOvertakenHasAGap(t *testing.T) {
 	h := keeping(t, func(c *hub.Config) { c.HistoryPerUser = 100 })
 	first := listen(t, h, hub.Options{User: "42"})
-	first.End(hub.ErrClosed)
+	first.End(hub.ReasonClosed)
 	for i := range 100 {
 		h.Publish("42", "", fmt.Sprint(i))
 	}
@@ -106,13 +106,13 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 		l := listen(t, h, hub.Options{User: "42"})
 		h.Publish("42", "", "kept")
 		l.drain()
-		l.End(hub.ErrClosed)
+		l.End(hub.ReasonClosed)
 		id := l.Opening().String()
 		time.Sleep(119 * time.Second)
 		h.Publish("42", "", "kept for one who was here")
 		back := register(t, h, hub.Options{User: "42", Resume: id})
 		wantFrames(t, back, "kept", "kept for one who was here")
-		back.End(hub.ErrClosed)
+		back.End(hub.ReasonClosed)
 
 		time.Sleep(125 * time.Second)
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
@@ -136,7 +136,7 @@ func TestHistoryBytesHoldUnder100000Users(t *testing.T) {
 		l := register(t, h, hub.Options{User: name})
 		h.Publish(name, "", payload)
 		l.drain()
-		l.End(hub.ErrClosed)
+		l.End(hub.ReasonClosed)
 		if s := h.Stats(); s.HistoryBytes > limit {
 			t.Fatalf("%d bytes after %d users, want %d at most", s.HistoryBytes, i, limit)
 		}
@@ -154,11 +154,11 @@ func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 		t.Errorf("%d were disconnected, want 2", n)
 	}
 	for _, l := range []*listener{a, b} {
-		if got, cause := l.drain(); cause != hub.ErrKicked || !slices.Equal(got, []string{"before"}) {
-			t.Errorf("got %q, cause %v", got, word(cause))
+		if got, reason := l.drain(); reason != hub.ReasonKicked || !slices.Equal(got, []string{"before"}) {
+			t.Errorf("got %q, reason %v", got, word(reason))
 		}
 	}
-	wantCause(t, other, 0)
+	wantReason(t, other, 0)
 	if n := h.Disconnect("42") + h.Disconnect("nobody"); n != 0 {
 		t.Errorf("%d were disconnected twice", n)
 	}
@@ -332,7 +332,7 @@ func replayRun(t *testing.T, random *rand.Rand) {
 				c := clients[i]
 				c.take(t, h)
 				ids[c.user] = append(ids[c.user], c.last)
-				c.End(hub.ErrClosed)
+				c.End(hub.ReasonClosed)
 				o.users[c.user].here--
 				for o.bytes() > limits.HistoryBytes && len(o.all) > 0 {
 					o.drop(0)
@@ -366,7 +366,7 @@ func replayRun(t *testing.T, random *rand.Rand) {
 	}
 	for _, c := range clients {
 		c.take(t, h)
-		c.End(hub.ErrClosed)
+		c.End(hub.ReasonClosed)
 	}
 	h.Close()
 }
@@ -416,7 +416,7 @@ func TestReplaysOfManyEndNobody(t *testing.T) {
 	h.Publish("7", "", "x")
 	n := 0
 	for _, l := range all {
-		if l.Cause() != 0 {
+		if l.Reason() != 0 {
 			n++
 		}
 	}
@@ -434,7 +434,7 @@ func TestUserIsForgottenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const overhead = 256 // of a user without entries
 		h := keeping(t, func(c *hub.Config) { c.HistoryBytes = overhead + overhead/2 })
-		leave := func(user string) { listen(t, h, hub.Options{User: user}).End(hub.ErrClosed) }
+		leave := func(user string) { listen(t, h, hub.Options{User: user}).End(hub.ReasonClosed) }
 		leave("42")
 		leave("42")
 		leave("7") // there is room for one: the first departure of 42 goes
@@ -443,7 +443,7 @@ func TestUserIsForgottenOnce(t *testing.T) {
 		leave("9") // and the second
 		h.Publish("42", "", "hello")
 		wantFrames(t, back, "hello")
-		back.End(hub.ErrClosed)
+		back.End(hub.ReasonClosed)
 		time.Sleep(5 * time.Minute)
 		if s := h.Stats(); s.HistoryBytes != 0 {
 			t.Errorf("%d bytes of history", s.HistoryBytes)
@@ -500,9 +500,9 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 			frames, _ := l.Take(nil)
 			l.Settle(frames, len(frames))
 		}
-		texts, cause := l.drain()
-		if cause != 0 || len(texts) == 0 || texts[len(texts)-1] != "529" {
-			t.Errorf("cause %v, the last is %q", word(cause), texts[max(0, len(texts)-1):])
+		texts, reason := l.drain()
+		if reason != 0 || len(texts) == 0 || texts[len(texts)-1] != "529" {
+			t.Errorf("reason %v, the last is %q", word(reason), texts[max(0, len(texts)-1):])
 		}
 
 		stopped := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
@@ -512,8 +512,8 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 			first.drain()
 		}
 		time.Sleep(2 * grace)
-		if stopped.Cause() != hub.ErrSlow {
-			t.Errorf("a reader that stopped in its replay is not ended: %v", word(stopped.Cause()))
+		if stopped.Reason() != hub.ReasonSlow {
+			t.Errorf("a reader that stopped in its replay is not ended: %v", word(stopped.Reason()))
 		}
 	})
 }

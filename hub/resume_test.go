@@ -65,7 +65,7 @@ func TestResume(t *testing.T) {
 			t.Errorf("%.40q: heard %q, want %q", resume, got, test.want)
 		}
 		l.Settle(frames, len(frames))
-		l.End(hub.ErrClosed)
+		l.End(hub.ReasonClosed)
 	}
 }
 
@@ -90,6 +90,6 @@ func TestGapIsSentUntilItIsReceived(t *testing.T) {
 // newest is the newest entry of h's sequence.
 func newest(t *testing.T, h *hub.Hub) uint64 {
 	l := listen(t, h, hub.Options{User: "who asks"})
-	defer l.End(hub.ErrClosed)
+	defer l.End(hub.ReasonClosed)
 	return l.Opening().Seq
 }

@@ -108,10 +108,10 @@ func TestEndsWhileRoutingSkipNobody(t *testing.T) {
 			t.Errorf("reached %d clients, want %d", n, len(well))
 		}
 		for _, l := range full {
-			wantCause(t, l, hub.ErrSlow)
+			wantReason(t, l, hub.ReasonSlow)
 		}
 		for _, l := range well {
-			wantCause(t, l, 0)
+			wantReason(t, l, 0)
 			wantFrames(t, l, "two")
 		}
 		if s := h.Stats(); s.Clients != len(well) {

@@ -25,7 +25,7 @@ type modelClient struct {
 	user    string
 	topics  []string // nil: all
 	waiting []string // "seq text"
-	cause   hub.Cause
+	reason  hub.Reason
 	final   uint64 // the sequence at the end
 	lost    bool   // something was discarded at the end
 	strange bool   // a gap comes before the queue
@@ -46,7 +46,7 @@ func TestInvariant6OneSequenceAndPositions(t *testing.T) {
 		}
 		m.hub.Close()
 		for _, c := range m.clients {
-			c.End(hub.ErrClosed)
+			c.End(hub.ReasonClosed)
 			c.drain()
 		}
 	}
@@ -68,12 +68,12 @@ func (m *model) step() {
 		m.entry("gap too-large", func(c *modelClient) bool { return c.concerns(user, topic) })
 	case 3:
 		c := m.any()
-		c.Finish(hub.ErrKicked)
-		c.end(hub.ErrKicked, m.seq)
+		c.Finish(hub.ReasonKicked)
+		c.end(hub.ReasonKicked, m.seq)
 	case 4:
 		c := m.any()
-		c.End(hub.ErrClosed)
-		c.end(hub.ErrClosed, m.seq)
+		c.End(hub.ReasonClosed)
+		c.end(hub.ReasonClosed, m.seq)
 		c.lost = c.lost || len(c.waiting) > 0
 		c.waiting = nil
 	case 5, 6, 7:
@@ -95,7 +95,7 @@ func (m *model) step() {
 func (m *model) entry(text string, concerns func(*modelClient) bool) (n int) {
 	m.seq++
 	for _, c := range m.clients {
-		if c.cause == 0 && concerns(c) {
+		if c.reason == 0 && concerns(c) {
 			c.waiting = append(c.waiting, fmt.Sprint(m.seq, " ", text))
 			n++
 		}
@@ -132,10 +132,10 @@ func (m *model) register(resume string) {
 // take compares all that waits for c. Clients that have ended are forgotten.
 func (m *model) take(c *modelClient) {
 	hub.HandedOut(m.hub)
-	frames, cause := c.Take(nil)
+	frames, reason := c.Take(nil)
 	if c.strange && len(frames) > 0 {
 		var queued []*hub.Frame
-		queued, cause = c.Take(nil)
+		queued, reason = c.Take(nil)
 		frames = append(frames, queued...)
 	}
 	c.strange = false
@@ -147,15 +147,15 @@ func (m *model) take(c *modelClient) {
 	if !slices.Equal(got, c.waiting) {
 		m.t.Errorf("took %q, want %q", got, c.waiting)
 	}
-	want := c.cause
-	if cause == 0 && c.waiting != nil { // it is said once there is no more
+	want := c.reason
+	if reason == 0 && c.waiting != nil { // it is said once there is no more
 		want = 0
 	}
-	if cause != want {
-		m.t.Errorf("cause %v, want %v", word(cause), word(want))
+	if reason != want {
+		m.t.Errorf("reason %v, want %v", word(reason), word(want))
 	}
 	c.waiting = nil
-	if cause != 0 {
+	if reason != 0 {
 		m.checkPosition(c)
 		m.clients = slices.DeleteFunc(m.clients, func(other *modelClient) bool { return other == c })
 	}
@@ -169,7 +169,7 @@ func (m *model) check() {
 
 func (m *model) checkPosition(c *modelClient) {
 	want := m.seq
-	if c.cause != 0 {
+	if c.reason != 0 {
 		want = c.final
 	}
 	id, ok := c.Position()
@@ -192,9 +192,9 @@ func (c *modelClient) concerns(user, topic string) bool {
 	return (user == "*" || user == c.user) && (c.topics == nil || slices.Contains(c.topics, topic))
 }
 
-func (c *modelClient) end(cause hub.Cause, seq uint64) {
-	if c.cause == 0 {
-		c.cause, c.final = cause, seq
+func (c *modelClient) end(reason hub.Reason, seq uint64) {
+	if c.reason == 0 {
+		c.reason, c.final = reason, seq
 	}
 }
 
@@ -241,7 +241,7 @@ func TestInvariant6NoPositionOvertakesAFrame(t *testing.T) {
 	if id, ok := l.Position(); !ok || id.Seq != messages || positions == 0 {
 		t.Errorf("position %v, %v at the end, want %d; %d positions seen", id, ok, messages, positions)
 	}
-	l.End(hub.ErrClosed)
+	l.End(hub.ReasonClosed)
 }
 
 // What is discarded at the end was never written: a goodbye that carried the
@@ -252,15 +252,15 @@ func TestInvariant6NoPositionAfterADiscard(t *testing.T) {
 			h := newHub(t, hub.Config{})
 			l := listen(t, h, hub.Options{User: "42"})
 			h.Publish("42", "", "never written")
-			l.Finish(hub.ErrKicked)
+			l.Finish(hub.ReasonKicked)
 			var frames []*hub.Frame
 			if takeFirst {
 				frames, _ = l.Take(nil)
 			}
-			l.End(hub.ErrSlow)
+			l.End(hub.ReasonSlow)
 			l.Settle(frames, 0)
 			wantFrames(t, l)
-			wantCause(t, l, hub.ErrKicked)
+			wantReason(t, l, hub.ReasonKicked)
 			if id, ok := l.Position(); ok {
 				t.Errorf("position %v", id)
 			}

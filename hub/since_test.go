@@ -25,6 +25,6 @@ func TestSinceDoesNotDependOnTheWallClock(t *testing.T) {
 		if shown := l.Since().Round(0); shown.Before(start.Round(0).Add(-time.Second)) || shown.After(time.Now().Round(0).Add(time.Second)) {
 			t.Errorf("after a step of %v: since %v, and the client came at %v by the clock of now", step, shown, start)
 		}
-		l.End(hub.ErrClosed)
+		l.End(hub.ReasonClosed)
 	}
 }

@@ -44,7 +44,7 @@ func TestStateTellsTheQueueAndTheLastID(t *testing.T) {
 	if s := behind.State(); s.LastID.Seq != 4 {
 		t.Errorf("after its replay: %+v", s)
 	}
-	l.End(hub.ErrClosed)
+	l.End(hub.ReasonClosed)
 	h.Publish("42", "", "later")
 	want(0, 0, 4)
 }

@@ -10,17 +10,17 @@ type Stats struct {
 	Clients         int
 	Users           int
 	Connects        uint64
-	Disconnects     map[Cause]uint64
+	Disconnects     map[Reason]uint64
 	FramesEnqueued  uint64
 	Replayed        uint64 // those of them that were made for a client that came back
 	FramesQueued    int64  // waiting or being written
 	Deliveries      uint64
 	DeliveryBytes   uint64
-	FramesDiscarded map[Cause]uint64 // were queued when their client ended
-	Gaps            map[Gap]uint64   // gaps written to a socket
-	HistoryEntries  int              // kept for clients that come back
-	HistoryBytes    int64            // of these, with what they cost beside their text
-	QueueBytes      int64            // waiting or being written, gaps included, replayed ones not; a frame that many share counts once
+	FramesDiscarded map[Reason]uint64 // were queued when their client ended
+	Gaps            map[Gap]uint64    // gaps written to a socket
+	HistoryEntries  int               // kept for clients that come back
+	HistoryBytes    int64             // of these, with what they cost beside their text
+	QueueBytes      int64             // waiting or being written, gaps included, replayed ones not; a frame that many share counts once
 }
 
 // Stats takes a snapshot. Its figures are read one after the other: they add up
@@ -37,9 +37,9 @@ func (h *Hub) Stats() Stats {
 	s.Deliveries = n.deliveries.Load()
 	s.DeliveryBytes = n.deliveryBytes.Load()
 	s.QueueBytes = n.bytes.Load()
-	s.Disconnects = make(map[Cause]uint64, causeCount)
-	s.FramesDiscarded = make(map[Cause]uint64, causeCount)
-	for _, c := range Causes() {
+	s.Disconnects = make(map[Reason]uint64, reasonCount)
+	s.FramesDiscarded = make(map[Reason]uint64, reasonCount)
+	for _, c := range Reasons() {
 		s.Disconnects[c] = n.disconnects[c].Load()
 		s.FramesDiscarded[c] = n.discards[c].Load()
 	}
@@ -53,13 +53,13 @@ func (h *Hub) Stats() Stats {
 // counters are written wherever the thing counted happens.
 type counters struct {
 	connects      atomic.Uint64
-	disconnects   [causeCount]atomic.Uint64
+	disconnects   [reasonCount]atomic.Uint64
 	frames        atomic.Uint64
 	replayed      atomic.Uint64
 	queued        atomic.Int64
 	deliveries    atomic.Uint64
 	deliveryBytes atomic.Uint64
-	discards      [causeCount]atomic.Uint64
+	discards      [reasonCount]atomic.Uint64
 	gaps          [gapCount]atomic.Uint64
 	bytes         atomic.Int64 // of the frames that somebody holds, each once; not of replayed ones
 }
@@ -103,7 +103,7 @@ func (n *counters) delivered(frames []*Frame) {
 	}
 }
 
-func (n *counters) discarded(frames []*Frame, cause Cause) {
+func (n *counters) discarded(frames []*Frame, reason Reason) {
 	var messages uint64
 	for _, f := range frames {
 		if f.Gap == 0 {
@@ -111,7 +111,7 @@ func (n *counters) discarded(frames []*Frame, cause Cause) {
 		}
 	}
 	if messages > 0 {
-		n.discards[cause].Add(messages)
+		n.discards[reason].Add(messages)
 		n.queued.Add(-int64(messages))
 	}
 }

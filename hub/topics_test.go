@@ -74,18 +74,18 @@ func TestBroadcastCountsItsAudience(t *testing.T) {
 	all := listen(t, h, hub.Options{User: "42"})
 	want(1, 1)
 	for _, l := range ofA {
-		l.Finish(hub.ErrDrain)
-		l.End(hub.ErrClosed)
+		l.Finish(hub.ReasonDrain)
+		l.End(hub.ReasonClosed)
 	}
 	want(1, 1)
-	all.End(hub.ErrClosed)
+	all.End(hub.ReasonClosed)
 	want(0, 0)
 	replayed := register(t, h, hub.Options{User: "42", Resume: "10-0", Topics: []string{"b"}})
 	want(0, 0) // it gets them with its replay
 	wantFrames(t, replayed, slices.Repeat([]string{""}, 7)...)
 	want(0, 1)
-	replayed.End(hub.ErrClosed)
-	waiting.Finish(hub.ErrDrain)
+	replayed.End(hub.ReasonClosed)
+	waiting.Finish(hub.ReasonDrain)
 	want(0, 0)
 }
 

@@ -17,7 +17,7 @@ func TestDeparturesOfOneUserCostNothingMore(t *testing.T) {
 	h := keeping(t, nil)
 	before := heap()
 	for range streams {
-		register(t, h, hub.Options{User: "42"}).End(hub.ErrClosed)
+		register(t, h, hub.Options{User: "42"}).End(hub.ReasonClosed)
 	}
 	if grown := heap() - before; grown > 512<<10 {
 		t.Errorf("%d streams one after the other: the heap has grown by %d KiB, %d are accounted for", streams, grown>>10, h.Stats().HistoryBytes)
@@ -31,7 +31,7 @@ func TestNamesOfDepartedUsersAreCharged(t *testing.T) {
 	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = limit })
 	before := heap()
 	for i := range 10_000 {
-		register(t, h, hub.Options{User: fmt.Sprint(i, strings.Repeat("x", 4096))}).End(hub.ErrClosed)
+		register(t, h, hub.Options{User: fmt.Sprint(i, strings.Repeat("x", 4096))}).End(hub.ReasonClosed)
 	}
 	if grown := heap() - before; grown > 2*limit {
 		t.Errorf("the heap has grown by %d KiB with a history of %d KiB", grown>>10, limit>>10)
@@ -58,7 +58,7 @@ func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 		}
 		for i, c := range all {
 			use(name(i))
-			c.End(hub.ErrClosed)
+			c.End(hub.ReasonClosed)
 		}
 		clear(all)
 		return before, heap()
@@ -109,7 +109,7 @@ func TestSweepDoesNotHoldUpOthers(t *testing.T) {
 	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = 300 * time.Millisecond })
 	hub.PauseSweep(h, true)
 	for i := range users {
-		register(t, h, hub.Options{User: fmt.Sprint(i)}).End(hub.ErrClosed)
+		register(t, h, hub.Options{User: fmt.Sprint(i)}).End(hub.ReasonClosed)
 	}
 	time.Sleep(300 * time.Millisecond) // all of them are too old
 	all, parts := h.Stats().HistoryBytes, 0

@@ -85,12 +85,12 @@ func busy() metrics.Sources {
 	next := func() uint64 { n++; return uint64(n) }
 	h := hub.Stats{
 		Clients: 1, Users: 2, Connects: next(),
-		Disconnects:    map[hub.Cause]uint64{},
+		Disconnects:    map[hub.Reason]uint64{},
 		FramesEnqueued: next(), Replayed: next(), HistoryEntries: int(next()), HistoryBytes: int64(next()), FramesQueued: int64(next()), Deliveries: next(), DeliveryBytes: next(),
-		FramesDiscarded: map[hub.Cause]uint64{},
+		FramesDiscarded: map[hub.Reason]uint64{},
 		Gaps:            map[hub.Gap]uint64{},
 	}
-	for _, c := range hub.Causes() {
+	for _, c := range hub.Reasons() {
 		h.Disconnects[c], h.FramesDiscarded[c] = next(), next()
 	}
 	for _, g := range hub.Gaps() {

@@ -76,11 +76,11 @@ func (s Sources) Snapshot() Snapshot {
 	h, streams, checks := s.Hub(), s.Streams(), s.checks()
 	out := Snapshot{
 		Clients: h.Clients, Users: h.Users, Connects: h.Connects,
-		Disconnects:    byReason(h.Disconnects, hub.Cause.Error),
+		Disconnects:    byReason(h.Disconnects, hub.Reason.String),
 		Rejects:        streams.Rejects,
 		RejectsHeld:    streams.Held,
 		FramesEnqueued: h.FramesEnqueued, FramesQueued: h.FramesQueued,
-		FramesDiscarded: byReason(h.FramesDiscarded, hub.Cause.Error),
+		FramesDiscarded: byReason(h.FramesDiscarded, hub.Reason.String),
 		QueueBytes:      h.QueueBytes,
 		Deliveries:      h.Deliveries, DeliveryBytes: h.DeliveryBytes, Replayed: h.Replayed,
 		Gaps:           byReason(h.Gaps, hub.Gap.String),

@@ -419,7 +419,7 @@ func (a *App) drain(short bool) {
 	}
 	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
 	time.Sleep(delay)
-	a.hub.Finish(hub.ErrDrain, over)
+	a.hub.Finish(hub.ReasonDrain, over)
 	a.hub.Close()
 	a.streams.Wait()
 	if a.parts.StopAsking != nil {

@@ -131,7 +131,7 @@ func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
 			app.publish(t, "user-42", large)
 		}
 		eventually(t, "the stopped stream has ended", func() bool { return h.hub.Stats().Clients == 1 })
-		if s := h.hub.Stats(); s.Disconnects[hub.ErrSlow] != 1 {
+		if s := h.hub.Stats(); s.Disconnects[hub.ReasonSlow] != 1 {
 			t.Errorf("disconnects: %v, want one slow", s.Disconnects)
 		}
 		for {

@@ -93,7 +93,7 @@ func TestTerminationDrains(t *testing.T) {
 		if len(retries) < streams/2 {
 			t.Errorf("%d pages come back at %d different times", streams, len(retries))
 		}
-		if s := h.hub.Stats(); s.Disconnects[hub.ErrDrain] != streams {
+		if s := h.hub.Stats(); s.Disconnects[hub.ReasonDrain] != streams {
 			t.Errorf("disconnects: %v, want %d of drain", s.Disconnects, streams)
 		}
 		if _, err := bufio.NewReader(health).ReadByte(); !errors.Is(err, io.EOF) {

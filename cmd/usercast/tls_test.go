@@ -56,9 +56,9 @@ func TestStreamsOverTLS(t *testing.T) {
 			if a := h.secureStatus(t, transport, "/readyz"); a != 200 {
 				t.Errorf("/readyz: %d", a)
 			}
-			before := h.hub.Stats().Disconnects[hub.ErrClosed]
+			before := h.hub.Stats().Disconnects[hub.ReasonClosed]
 			p.close()
-			within(t, soon, "the closed stream is gone", func() bool { return h.hub.Stats().Disconnects[hub.ErrClosed] == before+1 })
+			within(t, soon, "the closed stream is gone", func() bool { return h.hub.Stats().Disconnects[hub.ReasonClosed] == before+1 })
 		})
 	}
 	// Who can do both speaks HTTP/2.

@@ -72,7 +72,7 @@ func startHub(t *testing.T) *testHub {
 	running.Go(func() { feed.Run(ctx) })
 	t.Cleanup(func() {
 		users.Refuse()
-		users.Finish(hub.ErrDrain, 0)
+		users.Finish(hub.ReasonDrain, 0)
 		streams.Wait()
 		stop()
 		running.Wait()

@@ -82,7 +82,7 @@ func newSite(t *testing.T, ping time.Duration) *site {
 	server := httptest.NewServer(app)
 	s.addr = server.Listener.Addr().String()
 	t.Cleanup(func() {
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		s.hub.Close()
 		handler.Wait()
 		server.Close()

@@ -66,7 +66,7 @@ func benchSite(b *testing.B, ping time.Duration) (h *hub.Hub, address string) {
 	go func() { defer close(served); server.Serve(l) }()
 	b.Cleanup(func() {
 		h.Refuse()
-		h.Finish(hub.ErrDrain, 0)
+		h.Finish(hub.ReasonDrain, 0)
 		handler.Wait()
 		h.Close()
 		server.Close()

@@ -55,7 +55,7 @@ func TestInvariant13Bytes(t *testing.T) {
 					t.Fatal(err)
 				}
 				here := first.Opening().Boot
-				first.End(hub.ErrClosed)
+				first.End(hub.ReasonClosed)
 				for _, text := range test.published {
 					s.hub.Publish("42", "", text)
 				}

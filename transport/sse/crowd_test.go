@@ -122,7 +122,7 @@ func TestCrowdOverTLS(t *testing.T) {
 		server.Listener = crowd.Attend(server.Config, l)
 		server.StartTLS()
 		t.Cleanup(func() {
-			s.hub.Finish(hub.ErrDrain, 0)
+			s.hub.Finish(hub.ReasonDrain, 0)
 			server.Close()
 		})
 		visit := func() (isBusy bool, leave func()) {

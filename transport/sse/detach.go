@@ -33,7 +33,7 @@ var streamHead = http.Header{
 //
 // It must be detached before the head: after WriteHeader, net/http has announced
 // chunks, and frames that all streams share would corrupt the body.
-func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, opening []byte) (wr wire, detached bool, failure hub.Cause) {
+func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, opening []byte) (wr wire, detached bool, failure hub.Reason) {
 	setHead(w.Header())
 	p := patience{h.cfg.WriteTimeout, c}
 	wr, gone := takeSocket(r, c)
@@ -50,7 +50,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 			wr, failure := h.detach(conn, w.Header(), opening, p)
 			return wr, true, failure
 		case !errors.Is(err, http.ErrNotSupported):
-			return nil, false, hub.ErrFailed
+			return nil, false, hub.ReasonFailed
 		}
 	}
 	rw := newResponseWire(w, r, p)
@@ -59,7 +59,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 	switch {
 	case errors.Is(err, http.ErrNotSupported):
 		h.log.Error("cannot stream: the response writer does not flush; a middleware may be in the way")
-		return nil, false, hub.ErrFailed
+		return nil, false, hub.ReasonFailed
 	case err != nil:
 		return nil, false, rw.cause(err)
 	}
@@ -67,7 +67,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, c *hub.Client, op
 }
 
 // detach answers on a connection that was taken from net/http.
-func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire, hub.Cause) {
+func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p patience) (wire, hub.Reason) {
 	if s, ok := conn.(*socket); ok {
 		conn = s.TCPConn
 	}
@@ -85,7 +85,7 @@ func (h *Handler) detach(conn net.Conn, header http.Header, opening []byte, p pa
 // no length and no chunks: its body ends with the connection, for HTTP/1.0
 // clients too (RFC 9112, section 6.3). What middleware has put into the header
 // goes out as well.
-func writeHead(wr wire, header http.Header, opening []byte) hub.Cause {
+func writeHead(wr wire, header http.Header, opening []byte) hub.Reason {
 	header["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	header["Connection"] = []string{"close"}
 	head := heads.Get().(*bytes.Buffer)

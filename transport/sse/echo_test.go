@@ -39,7 +39,7 @@ func TestEchoMount(t *testing.T) {
 		}
 		s.hub.Publish("42", "", "hello")
 		b.want("message", "hello")
-		s.hub.Finish(hub.ErrKicked, 0)
+		s.hub.Finish(hub.ReasonKicked, 0)
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
 

@@ -21,8 +21,8 @@ import (
 
 // A stream that the hub ends on purpose says why, after all that was queued.
 func TestGoodbye(t *testing.T) {
-	for cause, reason := range map[hub.Cause]string{
-		hub.ErrExpired: "expired", hub.ErrKicked: "kicked", hub.ErrMaxAge: "max_age", hub.ErrDrain: "draining",
+	for cause, reason := range map[hub.Reason]string{
+		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
 	} {
 		t.Run(reason, func(t *testing.T) {
 			bubble(t, config{sse: sse.Config{Retry: 2 * time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
@@ -41,7 +41,7 @@ func TestGoodbye(t *testing.T) {
 					t.Errorf("got %q, %v; want %q", plain(string(all)), err, want)
 				}
 				least, most := time.Second, 3*time.Second // --retry ± 50 %
-				if cause == hub.ErrKicked {               // whatever --retry is: the app has to destroy the session
+				if cause == hub.ReasonKicked {               // whatever --retry is: the app has to destroy the session
 					least, most = 5*time.Second, 10*time.Second
 				}
 				if _, parser := parse(string(all)); parser.retry < least || parser.retry > most {
@@ -59,7 +59,7 @@ func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
 		p := open(t, l.dial(), request("user=42"))
 		n := p.size()
 		s.hub.Publish("another", "", "")
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		s.hub.Publish("another", "", "after the end")
 		if got, want := p.since(n), "retry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -69,7 +69,7 @@ func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
 
 // An end that is not the hub's wish says nothing.
 func TestNoGoodbyeForOtherCauses(t *testing.T) {
-	for _, cause := range []hub.Cause{hub.ErrClosed, hub.ErrDead, hub.ErrSlow, hub.ErrFailed} {
+	for _, cause := range []hub.Reason{hub.ReasonClosed, hub.ReasonDead, hub.ReasonSlow, hub.ReasonFailed} {
 		bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
 			p := open(t, l.dial(), request("user=42"))
 			n := p.size()
@@ -105,12 +105,12 @@ func TestLoginEndsWhileTheHeadIsWritten(t *testing.T) {
 		if body != want || err != nil {
 			t.Errorf("got %q, %v; want %q", body, err, want)
 		}
-		s.wantEnd(hub.ErrExpired)
+		s.wantEnd(hub.ReasonExpired)
 
 		// A stream that fails before its head is written leaves nothing that ends it later.
 		ask(t, l.dial(), request("user=42"))
 		time.Sleep(2 * writeTimeout)
-		s.wantEnd(hub.ErrExpired)
+		s.wantEnd(hub.ReasonExpired)
 	})
 }
 
@@ -139,7 +139,7 @@ func TestMaxAge(t *testing.T) {
 				t.Errorf("they lived from %v to %v, want %v ± 20 %%", low, high, age)
 			}
 			for range streams {
-				s.wantEnd(hub.ErrMaxAge)
+				s.wantEnd(hub.ReasonMaxAge)
 			}
 		})
 	})
@@ -155,7 +155,7 @@ func TestMaxAgeOverTCP(t *testing.T) {
 			b := browse(t, client, s.url("user=42"))
 			b.want("bye", `{"reason":"max_age"}`)
 			b.wantEnd()
-			s.wantEnd(hub.ErrMaxAge)
+			s.wantEnd(hub.ReasonMaxAge)
 		}
 	})
 }
@@ -201,7 +201,7 @@ func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
 				t.Fatalf("%d clients", n)
 			}
 			leaves()
-			s.wantEnd(hub.ErrClosed)
+			s.wantEnd(hub.ReasonClosed)
 			if n := s.hub.Stats(); n.Clients != 0 || n.Users != 0 {
 				t.Errorf("%d clients of %d users", n.Clients, n.Users)
 			}
@@ -215,7 +215,7 @@ func TestHTTP2StreamsEndAlone(t *testing.T) {
 	client := newClient(t, true, nil)
 	one, two := browse(t, client, s.url("user=1")), browse(t, client, s.url("user=2"))
 	one.cancel()
-	s.wantEnd(hub.ErrClosed)
+	s.wantEnd(hub.ReasonClosed)
 	s.hub.Publish("2", "", "hello")
 	two.want("message", "hello")
 }
@@ -239,7 +239,7 @@ func TestPeerThatTalksForEver(t *testing.T) {
 	for err == nil {
 		_, err = io.WriteString(conn, strings.Repeat("x", 1000))
 	}
-	s.wantEnd(hub.ErrFailed)
+	s.wantEnd(hub.ReasonFailed)
 }
 
 func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
@@ -262,7 +262,7 @@ func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
 			t.Fatal("streams are open")
 		default:
 		}
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		<-waited
 		if n := len(s.ends); n != 40 {
 			t.Errorf("%d of 40 streams have ended", n)
@@ -288,7 +288,7 @@ func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
 			t.Fatalf("after Shutdown, %d clients are left and %d streams have ended; want %d, 0", n, len(s.ends), streams)
 		}
 		start := time.Now()
-		s.hub.Finish(hub.ErrDrain, over)
+		s.hub.Finish(hub.ReasonDrain, over)
 		if took, n := time.Since(start), s.hub.Stats().Clients; n != 0 || took < over*8/10 {
 			t.Errorf("the drain returned after %v with %d clients left", took, n)
 		}
@@ -315,7 +315,7 @@ func TestWaitWhileRequestsCome(t *testing.T) {
 				}
 			})
 		}
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		s.handler.Wait()
 		if n := len(s.ends); n != 1 {
 			t.Fatalf("Wait returned when %d of 1 streams had ended", n)

@@ -29,7 +29,7 @@ type endLogger struct {
 // An endKey is what ends are counted by. The user is clipped.
 type endKey struct {
 	user  string
-	cause hub.Cause
+	cause hub.Reason
 }
 
 const (
@@ -44,14 +44,14 @@ const (
 )
 
 func (l *endLogger) ended(s *stream) {
-	user, cause := clip(s.client.User()), s.client.Cause()
+	user, cause := clip(s.client.User()), s.client.Reason()
 	level := slog.LevelInfo
-	if tooMany := l.count(endKey{user, cause}); tooMany || cause == hub.ErrClosed || cause == hub.ErrPoll {
+	if tooMany := l.count(endKey{user, cause}); tooMany || cause == hub.ReasonClosed || cause == hub.ReasonPoll {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "stream ended",
 		slog.String("user", user),
-		slog.String("cause", cause.Error()),
+		slog.String("cause", cause.String()),
 		slog.Duration("age", time.Since(s.client.Since()).Round(time.Millisecond)),
 		slog.String("remote", s.remote))
 }
@@ -89,7 +89,7 @@ func (l *endLogger) summarize() {
 	for k, n := range l.reset() {
 		if n > maxEndLines {
 			l.log.Info("stream ends of a user summarized",
-				slog.String("user", k.user), slog.String("cause", k.cause.Error()), slog.Int("streams", n), slog.Duration("period", endPeriod))
+				slog.String("user", k.user), slog.String("cause", k.cause.String()), slog.Int("streams", n), slog.Duration("period", endPeriod))
 		}
 	}
 }

@@ -15,7 +15,7 @@ func TestEndLoggerIsBounded(t *testing.T) {
 	defer l.reset()
 	lines := 0
 	end := func(user string) {
-		if !l.count(endKey{clip(user), hub.ErrSlow}) {
+		if !l.count(endKey{clip(user), hub.ReasonSlow}) {
 			lines++
 		}
 		if n := len(l.counts); n > maxEndKeys+1 {
@@ -40,7 +40,7 @@ func TestEndLoggerIsBounded(t *testing.T) {
 	if most := (maxEndKeys + 1) * maxEndLines; lines > most {
 		t.Errorf("%d lines, want at most %d", lines, most)
 	}
-	if n := l.counts[endKey{"", hub.ErrSlow}]; n != (users-maxEndKeys)*2*maxEndLines {
+	if n := l.counts[endKey{"", hub.ReasonSlow}]; n != (users-maxEndKeys)*2*maxEndLines {
 		t.Errorf("%d ends of other users are counted together", n)
 	}
 }
@@ -50,6 +50,6 @@ func BenchmarkEndLogger(b *testing.B) {
 	defer l.reset()
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		l.count(endKey{"42", hub.ErrClosed})
+		l.count(endKey{"42", hub.ReasonClosed})
 	}
 }

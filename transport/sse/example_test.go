@@ -100,7 +100,7 @@ func Example() {
 	// 5. At the end: no new streams, goodbye to the open ones, spread over some seconds
 	// when there are many; wait for them, and only then let the server and the feed go.
 	users.Refuse()
-	users.Finish(hub.ErrDrain, 0)
+	users.Finish(hub.ReasonDrain, 0)
 	users.Close()
 	streams.Wait()
 	_ = app.Shutdown(context.Background())

@@ -33,7 +33,7 @@ func TestFrontHearsALeaveThatCameWithTheRequest(t *testing.T) {
 	}
 	ask(t, conn, request("user=42"))
 	conn.(*net.TCPConn).CloseWrite()
-	serve(t, c).wantEnd(hub.ErrClosed)
+	serve(t, c).wantEnd(hub.ReasonClosed)
 }
 
 // Whoever comes in the moment in which a front is closed is let go as well, be it that
@@ -168,7 +168,7 @@ func TestAbandonedRequestHoldsNothing(t *testing.T) {
 			v.eventually("the place is free", func() bool { return c.sse.Crowd.Open() == 0 })
 			answer <- test.err
 			if test.err == nil {
-				s.wantEnd(hub.ErrClosed)
+				s.wantEnd(hub.ReasonClosed)
 			}
 			stays := transports[0].visit(t, s)
 			<-asked
@@ -178,7 +178,7 @@ func TestAbandonedRequestHoldsNothing(t *testing.T) {
 				t.Errorf("%d connections are counted, want 1", n)
 			}
 			stays.leave(false)
-			s.wantEnd(hub.ErrClosed)
+			s.wantEnd(hub.ReasonClosed)
 			stays.eventually("the place is free again", func() bool { return c.sse.Crowd.Open() == 0 })
 		})
 	}

@@ -94,7 +94,7 @@ type frontKey struct{}
 // takeSocket is the socket of a request that a front has taken, as the wire of a client,
 // or why the peer is gone; nil and 0 for other requests. It is found through the request,
 // because middleware may hide a response writer behind another one.
-func takeSocket(r *http.Request, c *hub.Client) (wire, hub.Cause) {
+func takeSocket(r *http.Request, c *hub.Client) (wire, hub.Reason) {
 	rw, ok := r.Context().Value(frontKey{}).(*frontResponse)
 	if !ok {
 		return nil, 0

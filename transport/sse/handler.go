@@ -206,7 +206,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	// While we asked: the answer may be older than the order. Or the stream must be checked once more and
 	// there is no room for that: the page comes back later.
 	if h.cfg.Hub.Disconnected(id.User, before) || id.Recheck != nil && id.Recheck.Due && !h.rechecks.add(s, id.Recheck) {
-		s.client.Finish(hub.ErrKicked)
+		s.client.Finish(hub.ReasonKicked)
 	}
 	s.awaitEnd()
 	wr, detached, failure := h.open(w, r, s.client, s.opening(q))

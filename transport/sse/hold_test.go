@@ -48,7 +48,7 @@ func TestRejectionOfAnotherClientIsNotHeld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer client.End(hub.ErrClosed)
+			defer client.End(hub.ReasonClosed)
 		}
 		for i, step := range []struct {
 			user, address string

@@ -110,7 +110,7 @@ func TestExpiredLogInEndsTheStreamOnTime(t *testing.T) {
 				b := browse(t, newClient(t, http2, l.dial), s.url(""))
 				b.want("bye", `{"reason":"expired"}`)
 				b.wantEnd()
-				s.wantEnd(hub.ErrExpired)
+				s.wantEnd(hub.ReasonExpired)
 				if late := time.Since(start) - life; late < 0 || late > time.Second {
 					t.Errorf("%+v: the stream ended %v after its log-in", c, late)
 				}
@@ -127,7 +127,7 @@ func TestLogInThatHasJustExpired(t *testing.T) {
 	b := browse(t, client, s.url(""))
 	b.want("bye", `{"reason":"expired"}`)
 	b.wantEnd()
-	s.wantEnd(hub.ErrExpired)
+	s.wantEnd(hub.ReasonExpired)
 }
 
 func TestLogInWithoutEnd(t *testing.T) {
@@ -158,7 +158,7 @@ func TestDisconnectWhileSomebodyIsAsked(t *testing.T) {
 	b := <-opened
 	b.want("bye", `{"reason":"kicked"}`)
 	b.wantEnd()
-	s.wantEnd(hub.ErrKicked)
+	s.wantEnd(hub.ReasonKicked)
 
 	go func() { opened <- browse(t, client, s.url("")) }()
 	<-asked

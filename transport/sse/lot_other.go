@@ -17,7 +17,7 @@ func (h *Handler) Front(l net.Listener, _ string, _ http.Handler) (net.Listener,
 }
 
 // takeSocket is for what a front has accepted.
-func takeSocket(*http.Request, *hub.Client) (wire, hub.Cause) { return nil, 0 }
+func takeSocket(*http.Request, *hub.Client) (wire, hub.Reason) { return nil, 0 }
 
 // A lot parks nothing here: it is made of Linux's epoll.
 type lot struct{}

@@ -315,7 +315,7 @@ func (c *memoryCrowd) drain(over time.Duration, f *figures) {
 	c.settle()
 	clock, cpu := time.Now(), processorTime(c.t)
 	c.hub.Refuse()
-	c.hub.Finish(hub.ErrDrain, over)
+	c.hub.Finish(hub.ReasonDrain, over)
 	c.handler.Wait()
 	if over > 0 {
 		f.drainSeconds = time.Since(clock).Seconds()

@@ -173,5 +173,5 @@ func (p *peers) isWrong(user uint32, what string) {
 }
 
 func (w *memoryWire) interrupt()            {}
-func (w *memoryWire) cause(error) hub.Cause { return hub.ErrFailed }
+func (w *memoryWire) cause(error) hub.Reason { return hub.ReasonFailed }
 func (w *memoryWire) close()                { w.peers.closed.Add(1) }

@@ -41,7 +41,7 @@ func TestPollEndsAfterItsTime(t *testing.T) {
 				default:
 					s.hub.Publish(test.publish, "", "x")
 				}
-				s.wantEnd(hub.ErrPoll)
+				s.wantEnd(hub.ReasonPoll)
 				if took := time.Since(begun); took < test.wait || took > test.wait+time.Second {
 					t.Errorf("it ends after %v", took)
 				}
@@ -75,7 +75,7 @@ func TestPollEndsWithItsWholeReplay(t *testing.T) {
 			t.Errorf("it has ended as %s", ended)
 		}
 		query.Answer([]hub.Entry{entry(3)}, hub.ID{Ms: 4}, 0)
-		s.wantEnd(hub.ErrPoll)
+		s.wantEnd(hub.ReasonPoll)
 		if got, want := p.since(n), "data: x\nid: 2-0\n\ndata: x\nid: 3-0\n\ndata: x\nid: 5-0\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -89,7 +89,7 @@ func TestPollIsEndedForAnotherReason(t *testing.T) {
 	bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42&poll=1"))
 		n := p.size()
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		if got, want := p.since(n), "retry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-0\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -97,7 +97,7 @@ func TestPollIsEndedForAnotherReason(t *testing.T) {
 		if _, parser := parse(text[n:]); parser.retry < 5*time.Second {
 			t.Errorf("retry %v", parser.retry)
 		}
-		s.wantEnd(hub.ErrDrain)
+		s.wantEnd(hub.ReasonDrain)
 		if code := gone(s, "user=42&poll=2").Code; code != 400 {
 			t.Errorf("poll=2 is answered with %d", code)
 		}

@@ -346,7 +346,7 @@ func (h *positionHub) among(n int, announce func()) {
 	announce()
 	synctest.Wait()
 	for _, c := range clients {
-		c.End(hub.ErrClosed)
+		c.End(hub.ReasonClosed)
 	}
 }
 
@@ -505,7 +505,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 				t.Fatal(err)
 			}
 			h.boot = client.Opening().Boot
-			client.End(hub.ErrClosed)
+			client.End(hub.ReasonClosed)
 		}
 		r.hubs[i] = h
 	}

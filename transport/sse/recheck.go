@@ -102,7 +102,7 @@ func (p *rechecks) run(r *recheck) {
 	case err == nil || auth.IsPermanent(err):
 		h.log.Debug("login has ended, closing the stream", slog.String("user", clip(r.stream.client.User())), slog.Any("error", err))
 		p.drop(r.stream)
-		r.stream.client.Finish(hub.ErrKicked)
+		r.stream.client.Finish(hub.ReasonKicked)
 	default:
 		p.mu.Lock()
 		defer p.mu.Unlock()

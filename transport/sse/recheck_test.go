@@ -62,7 +62,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 				if test.kicked {
 					b.want("bye", `{"reason":"kicked"}`)
 					b.wantEnd()
-					s.wantEnd(hub.ErrKicked)
+					s.wantEnd(hub.ReasonKicked)
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
@@ -111,7 +111,7 @@ func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
-		s.wantEnd(hub.ErrKicked)
+		s.wantEnd(hub.ReasonKicked)
 		if n := app.asked.Load(); n != 20 || longest > 15*time.Second {
 			t.Errorf("asked %d times, up to %v apart", n, longest)
 		}
@@ -160,7 +160,7 @@ func TestRechecksAreBounded(t *testing.T) {
 		b := browse(t, client, s.url(""))
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
-		s.wantEnd(hub.ErrKicked)
+		s.wantEnd(hub.ReasonKicked)
 		time.Sleep(16 * time.Second)
 		b = browse(t, client, s.url(""))
 		s.hub.Publish("42", "", "hello")

@@ -43,7 +43,7 @@ func TestNotNow(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer c.End(hub.ErrClosed)
+				defer c.End(hub.ReasonClosed)
 			}
 			if test.before != nil {
 				test.before(s)

@@ -176,7 +176,7 @@ func readUntilGone(t *testing.T, s *site, r *http.Request, meanwhile ...func()) 
 	for _, f := range meanwhile {
 		f()
 	}
-	s.hub.Finish(hub.ErrFailed, 0) // says no goodbye
+	s.hub.Finish(hub.ReasonFailed, 0) // says no goodbye
 	<-finished
 	return recorder.Body.String()
 }

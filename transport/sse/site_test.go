@@ -69,7 +69,7 @@ func newSite(t testing.TB, c config) *site {
 	s.handler = sse.New(c.sse)
 	t.Cleanup(func() {
 		s.hub.Refuse()
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		s.handler.Wait()
 		s.hub.Close()
 		s.checkConservation(!c.replaysAreLost)
@@ -121,7 +121,7 @@ func serve(t testing.TB, c config) *site {
 	})
 	t.Cleanup(func() {
 		s.hub.Refuse()
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		s.handler.Wait()
 		server.Close()
 	})
@@ -162,9 +162,9 @@ func (s *site) checkConservation(replaysArrive bool) {
 }
 
 // wantEnd waits for the next stream to end.
-func (s *site) wantEnd(cause hub.Cause) {
+func (s *site) wantEnd(cause hub.Reason) {
 	s.t.Helper()
-	if got := <-s.ends; got != cause.Error() {
+	if got := <-s.ends; got != cause.String() {
 		s.t.Errorf("a stream ended as %q, want %q", got, cause)
 	}
 	if n := s.hub.Stats().Disconnects[cause]; n == 0 {

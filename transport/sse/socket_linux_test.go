@@ -199,7 +199,7 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 			_, err := w.write(&bufs)
 			took := time.Since(start)
 			w.timeout = timeout
-			if cause := w.cause(err); cause != hub.ErrSlow {
+			if cause := w.cause(err); cause != hub.ReasonSlow {
 				t.Errorf("%v: %v after %v", err, cause, took)
 			}
 			if took < timeout/2 {
@@ -210,7 +210,7 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 			}
 			// The socket has failed, and only the write was told why.
 			w.reading.Add(1)
-			if cause := w.wait(); cause != hub.ErrSlow {
+			if cause := w.wait(); cause != hub.ReasonSlow {
 				t.Errorf("the read says %v", cause)
 			}
 		})
@@ -294,9 +294,9 @@ func untilReadable(conn *net.TCPConn) error {
 // A write on a socket that has failed says "broken pipe", whatever has happened:
 // the reason was told to the read that waits all the time.
 func TestBrokenPipeIsWhatTheReadSays(t *testing.T) {
-	for told, want := range map[error]hub.Cause{
-		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.ETIMEDOUT: hub.ErrSlow, syscall.EHOSTUNREACH: hub.ErrSlow,
-		syscall.EIO: hub.ErrFailed,
+	for told, want := range map[error]hub.Reason{
+		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow,
+		syscall.EIO: hub.ReasonFailed,
 	} {
 		w := newConnWire(failingConn{read: told}, patience{time.Minute, openClient(t)})
 		w.reading.Add(1)
@@ -317,11 +317,11 @@ func (c failingConn) Read([]byte) (int, error) { return 0, c.read }
 func TestCauseOfAnError(t *testing.T) {
 	server, _ := accept(t, 4096, time.Second)
 	w := newConnWire(server, patience{time.Minute, openClient(t)})
-	for err, want := range map[error]hub.Cause{
-		io.EOF: hub.ErrClosed, syscall.ECONNRESET: hub.ErrClosed, syscall.EPIPE: hub.ErrClosed,
+	for err, want := range map[error]hub.Reason{
+		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.EPIPE: hub.ReasonClosed,
 		// A peer that has just acknowledged the handshake.
-		syscall.ETIMEDOUT: hub.ErrSlow, syscall.EHOSTUNREACH: hub.ErrSlow, syscall.ENETUNREACH: hub.ErrSlow, syscall.ECONNREFUSED: hub.ErrSlow,
-		net.ErrClosed: hub.ErrFailed, syscall.ENOBUFS: hub.ErrFailed,
+		syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow, syscall.ENETUNREACH: hub.ReasonSlow, syscall.ECONNREFUSED: hub.ReasonSlow,
+		net.ErrClosed: hub.ReasonFailed, syscall.ENOBUFS: hub.ReasonFailed,
 	} {
 		if got := w.cause(&net.OpError{Op: "write", Err: err}); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)

@@ -31,7 +31,7 @@ type stream struct {
 	poll  poll
 
 	// Immutable after start. These four bytes share a word with workers: a stream takes 128 bytes.
-	endCause   hub.Cause
+	endCause   hub.Reason
 	pingEvents bool
 
 	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
@@ -65,19 +65,19 @@ func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream 
 	if age := h.cfg.MaxAge; age > 0 {
 		step := h.wheel.step
 		s.end = h.clock() + age*4/5 + step + rand.N(max(age*2/5-step, 1)) // ±20 %, a step early included
-		s.endCause = hub.ErrMaxAge
+		s.endCause = hub.ReasonMaxAge
 	}
 	if !expires.IsZero() {
 		// Not earlier: the browser would come back and be let in once more. What is centuries away is never.
 		left := max(time.Until(expires), 0)
 		if end := h.clock() + left + h.wheel.step; left < 1<<61 && (s.end == 0 || end < s.end) {
-			s.end, s.endCause = end, hub.ErrExpired
+			s.end, s.endCause = end, hub.ReasonExpired
 		}
 	}
 	if q.poll {
 		s.poll = polling
 		if end := h.clock() + pollTime + h.wheel.step; s.end == 0 || end < s.end {
-			s.end, s.endCause = end, hub.ErrPoll
+			s.end, s.endCause = end, hub.ReasonPoll
 		}
 	}
 	return s
@@ -118,7 +118,7 @@ func (s *stream) awaitEnd() {
 }
 
 // fail ends a stream that start was not called for.
-func (s *stream) fail(cause hub.Cause) {
+func (s *stream) fail(cause hub.Reason) {
 	s.client.End(cause)
 	s.workers.Store(0)
 	s.handler.wheel.remove(s)
@@ -202,7 +202,7 @@ func (s *stream) flush(w *writer) {
 				s.client.Nudge()
 			}
 			if answered {
-				s.client.FinishIfServed(hub.ErrPoll) // which wakes a writer for the end
+				s.client.FinishIfServed(hub.ReasonPoll) // which wakes a writer for the end
 			}
 			s.release()
 			return
@@ -320,7 +320,7 @@ func (s *stream) pingFrame(w *writer) []byte {
 
 // goodbye says why the hub ends a stream on purpose, and closes it. After a write
 // that failed, it would become a part of the frame that was cut off.
-func (s *stream) goodbye(w *writer, cause hub.Cause) bool {
+func (s *stream) goodbye(w *writer, cause hub.Reason) bool {
 	if last := s.lastBlock(cause); last != nil && !s.cut {
 		w.bufs = append(w.bufs, last)
 		return s.write(w, (*stream).closed)
@@ -331,9 +331,9 @@ func (s *stream) goodbye(w *writer, cause hub.Cause) bool {
 
 // lastBlock is what is written before the end, with the position up to which the stream was
 // served; nil: nothing. A long poll that ends says no more than its position, if that is new.
-func (s *stream) lastBlock(cause hub.Cause) []byte {
+func (s *stream) lastBlock(cause hub.Reason) []byte {
 	reason := byeReason(cause)
-	if reason == "" && (cause != hub.ErrPoll || s.poll == polled) {
+	if reason == "" && (cause != hub.ReasonPoll || s.poll == polled) {
 		return nil
 	}
 	id, ok := s.client.Position()
@@ -356,8 +356,8 @@ func (s *stream) closed(*writer, int64, error) {
 
 // byeRetry is when a client whose stream the hub ended is to come back. After a disconnect, the app may
 // need some seconds until it has destroyed the session.
-func (h *Handler) byeRetry(cause hub.Cause) time.Duration {
-	if cause == hub.ErrKicked {
+func (h *Handler) byeRetry(cause hub.Reason) time.Duration {
+	if cause == hub.ReasonKicked {
 		return minKickedRetry + rand.N(maxKickedRetry-minKickedRetry+1)
 	}
 	return h.retry()
@@ -369,11 +369,11 @@ const (
 )
 
 // byeReason is "" for the ends that the browser brought about.
-func byeReason(cause hub.Cause) string {
+func byeReason(cause hub.Reason) string {
 	switch cause {
-	case hub.ErrExpired, hub.ErrKicked, hub.ErrMaxAge:
-		return cause.Error()
-	case hub.ErrDrain:
+	case hub.ReasonExpired, hub.ReasonKicked, hub.ReasonMaxAge:
+		return cause.String()
+	case hub.ReasonDrain:
 		return "draining"
 	}
 	return ""

@@ -58,12 +58,12 @@ func TestStreamBytes(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		want(":\n")
 		s.hub.Publish("42", "", "last")
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		want("data: last\nid: BOOT-7\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-7\n\n")
 		if _, eof := p.text(); !eof {
 			t.Error("the connection is open")
 		}
-		s.wantEnd(hub.ErrDrain)
+		s.wantEnd(hub.ReasonDrain)
 	})
 }
 
@@ -79,7 +79,7 @@ func TestStreamForHTTP10(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	s.hub.Publish("42", "", "hello")
-	s.hub.Finish(hub.ErrKicked, 0)
+	s.hub.Finish(hub.ReasonKicked, 0)
 	rest, err := io.ReadAll(conn)
 	if want := "data: hello\nid: BOOT-1\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-1\n\n"; plain(string(rest)) != want || err != nil {
 		t.Errorf("got %q, %v; want %q", rest, err, want)
@@ -109,10 +109,10 @@ func TestStreamOverEachProtocol(t *testing.T) {
 		if !strings.HasSuffix(b.lastID, "-4") {
 			t.Errorf("last id %q", b.lastID)
 		}
-		s.hub.Finish(hub.ErrDrain, 0)
+		s.hub.Finish(hub.ReasonDrain, 0)
 		b.want("bye", `{"reason":"draining"}`)
 		b.wantEnd()
-		s.wantEnd(hub.ErrDrain)
+		s.wantEnd(hub.ReasonDrain)
 	})
 }
 
@@ -124,7 +124,7 @@ func TestStreamOverTLS(t *testing.T) {
 		server.EnableHTTP2 = http2
 		server.StartTLS()
 		t.Cleanup(func() {
-			s.hub.Finish(hub.ErrDrain, 0)
+			s.hub.Finish(hub.ReasonDrain, 0)
 			server.Close()
 		})
 		b := browse(t, server.Client(), server.URL+"/events?user=42")
@@ -135,13 +135,13 @@ func TestStreamOverTLS(t *testing.T) {
 		large := strings.Repeat("large ", 50_000)
 		s.hub.Publish("42", "", large)
 		b.want("message", large)
-		s.hub.Finish(hub.ErrMaxAge, 0)
+		s.hub.Finish(hub.ReasonMaxAge, 0)
 		b.want("bye", `{"reason":"max_age"}`)
 		b.wantEnd()
-		s.wantEnd(hub.ErrMaxAge)
+		s.wantEnd(hub.ReasonMaxAge)
 
 		browse(t, server.Client(), server.URL+"/events?user=42").cancel()
-		s.wantEnd(hub.ErrClosed)
+		s.wantEnd(hub.ReasonClosed)
 	})
 }
 
@@ -198,8 +198,8 @@ func TestStreamThroughAResponseWriter(t *testing.T) {
 		go s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		synctest.Wait()
 		s.hub.Publish("42", "", "hello")
-		s.hub.Finish(hub.ErrExpired, 0)
-		s.wantEnd(hub.ErrExpired)
+		s.hub.Finish(hub.ReasonExpired, 0)
+		s.wantEnd(hub.ReasonExpired)
 		synctest.Wait()
 		wantStreamHead(t, recorder.Code, recorder.Header())
 		if got, want := plain(recorder.Body.String()), ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"+
@@ -215,7 +215,7 @@ func TestStreamThroughAWriterThatCannotFlush(t *testing.T) {
 	s := newSite(t, config{})
 	w := struct{ http.ResponseWriter }{httptest.NewRecorder()}
 	s.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
-	if n := s.hub.Stats().Disconnects[hub.ErrFailed]; n != 1 {
+	if n := s.hub.Stats().Disconnects[hub.ReasonFailed]; n != 1 {
 		t.Errorf("%d streams failed", n)
 	}
 }

@@ -277,7 +277,7 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 					}
 					_, name := v.socket()
 					v.leave(reset)
-					s.wantEnd(hub.ErrClosed)
+					s.wantEnd(hub.ReasonClosed)
 					v.eventually("the descriptor is closed", func() bool { return !isOpen(name) })
 					v.eventually("no connection is counted", func() bool { return c.sse.Crowd.Open() == 0 })
 					if n := s.hub.Stats(); n.Connects != 1 || n.Deliveries != 1 {
@@ -334,7 +334,7 @@ func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 		if e, err := p.next(); err != io.EOF {
 			t.Errorf("got %q, %v; want the end", e, err)
 		}
-		s.wantEnd(hub.ErrKicked)
+		s.wantEnd(hub.ReasonKicked)
 	})
 }
 
@@ -345,16 +345,16 @@ func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 	const life, writeTimeout, large, bit = 500 * time.Millisecond, time.Second, 900 << 10, 4 << 10
 	for name, test := range map[string]struct {
-		cause   hub.Cause
+		cause   hub.Reason
 		readsOn bool
 	}{
-		"expired":                   {cause: hub.ErrExpired},
-		"max age, then it reads on": {cause: hub.ErrMaxAge, readsOn: true},
+		"expired":                   {cause: hub.ReasonExpired},
+		"max age, then it reads on": {cause: hub.ReasonMaxAge, readsOn: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := config{sendBuffer: 16 << 10}
 			c.sse.WriteTimeout, c.sse.PingInterval = writeTimeout, 100*time.Millisecond
-			if test.cause == hub.ErrMaxAge {
+			if test.cause == hub.ReasonMaxAge {
 				c.sse.MaxAge = life
 			} else {
 				c.sse.Authenticate = func(*http.Request) (auth.Identity, error) {
@@ -384,7 +384,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 				s.hub.Publish("42", "", "published after the end")
 				if test.readsOn {
 					rest, err := io.ReadAll(body)
-					if want := `data: {"reason":"` + test.cause.Error() + `"}` + "\nid: BOOT-1\n\n"; !strings.HasSuffix(plain(string(rest)), want) || err != nil {
+					if want := `data: {"reason":"` + test.cause.String() + `"}` + "\nid: BOOT-1\n\n"; !strings.HasSuffix(plain(string(rest)), want) || err != nil {
 						t.Errorf("it ends with %q, %v; want %q", rest[max(0, len(rest)-100):], err, want)
 					}
 					if strings.Contains(string(rest), "published after") {

@@ -80,14 +80,14 @@ func TestStreamBytesOverTCP(t *testing.T) {
 		if got := plain(string(rest)); got != want || err != nil {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
-		s.wantEnd(hub.ErrKicked)
+		s.wantEnd(hub.ReasonKicked)
 	})
 }
 
 // Each cause that the hub brings about is said, and the stream ends cleanly.
 func TestGoodbyeOverTCP(t *testing.T) {
-	for cause, reason := range map[hub.Cause]string{
-		hub.ErrExpired: "expired", hub.ErrKicked: "kicked", hub.ErrMaxAge: "max_age", hub.ErrDrain: "draining",
+	for cause, reason := range map[hub.Reason]string{
+		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
 	} {
 		ways(t, config{}, func(t *testing.T, s *site) {
 			b := browse(t, newClient(t, false, nil), s.url("user=42"))
@@ -167,12 +167,12 @@ func TestStalledReaderOverTCP(t *testing.T) {
 		start := time.Now()
 		s.hub.Publish("42", "", strings.Repeat("x", 1<<20))
 		s.hub.Publish("42", "", "queued")
-		s.wantEnd(hub.ErrSlow)
+		s.wantEnd(hub.ReasonSlow)
 		if took := time.Since(start); took < timeout*8/10 || took > 3*timeout {
 			t.Errorf("ended after %v", took)
 		}
-		if n := s.hub.Stats(); n.Deliveries != 1 || n.FramesDiscarded[hub.ErrSlow] != 2 {
-			t.Errorf("%d delivered, %d discarded", n.Deliveries, n.FramesDiscarded[hub.ErrSlow])
+		if n := s.hub.Stats(); n.Deliveries != 1 || n.FramesDiscarded[hub.ReasonSlow] != 2 {
+			t.Errorf("%d delivered, %d discarded", n.Deliveries, n.FramesDiscarded[hub.ReasonSlow])
 		}
 		if rest, _ := io.ReadAll(p.conn); strings.Contains(string(rest), "queued") || !strings.HasPrefix(string(rest), "data: xxx") {
 			t.Errorf("got %.100q…", rest)
@@ -252,7 +252,7 @@ func TestManyComeAndGo(t *testing.T) {
 		}()
 		defer func() {
 			s.hub.Refuse()
-			s.hub.Finish(hub.ErrDrain, 0)
+			s.hub.Finish(hub.ReasonDrain, 0)
 			s.handler.Wait()
 			close(s.ends)
 		}()
@@ -329,7 +329,7 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 				<-asked
 				leave(p.conn.(*net.TCPConn))
 				left <- true
-				s.wantEnd(hub.ErrClosed)
+				s.wantEnd(hub.ReasonClosed)
 			})
 		})
 	}

@@ -20,7 +20,7 @@ type wire interface {
 	// interrupt makes a write under way, and every later one, fail soon.
 	interrupt()
 	// cause says what an error of try or write means.
-	cause(err error) hub.Cause
+	cause(err error) hub.Reason
 	// close ends the response; more than once does no harm.
 	close()
 }
@@ -29,7 +29,7 @@ type wire interface {
 type watchedWire interface {
 	wire
 	// wait returns when the peer has left, or when the wire was closed, and why.
-	wait() hub.Cause
+	wait() hub.Reason
 }
 
 // errFull says that a wire takes no more for now.

@@ -28,9 +28,9 @@ type connWire struct {
 	// read that waits all the time or a write. The other one hears no more than
 	// "end of file" or "broken pipe", and looks here.
 	reading sync.WaitGroup // wait has yet to return
-	left    hub.Cause      // what it returned
+	left    hub.Reason      // what it returned
 	writing sync.Mutex     // held during a write
-	failed  hub.Cause      // guarded by writing: what a write was told
+	failed  hub.Reason      // guarded by writing: what a write was told
 }
 
 func newConnWire(conn net.Conn, p patience) *connWire {
@@ -137,14 +137,14 @@ func (w *connWire) interrupt() {
 	w.conn.SetWriteDeadline(time.Unix(1, 0))
 }
 
-func (w *connWire) wait() hub.Cause {
+func (w *connWire) wait() hub.Reason {
 	w.left = w.read()
 	w.reading.Done()
 	return w.left
 }
 
 // read reads until the peer leaves.
-func (w *connWire) read() hub.Cause {
+func (w *connWire) read() hub.Reason {
 	for n := 0; n < chatter; {
 		k, err := w.conn.Read(w.scratch[:])
 		if err != nil {
@@ -152,23 +152,23 @@ func (w *connWire) read() hub.Cause {
 		}
 		n += k
 	}
-	return hub.ErrFailed
+	return hub.ReasonFailed
 }
 
-func (w *connWire) cause(err error) hub.Cause {
+func (w *connWire) cause(err error) hub.Reason {
 	switch {
 	case errors.Is(err, io.EOF):
 		if !hasFailed(w.conn) { // a FIN; a write may wait for long
-			return hub.ErrClosed
+			return hub.ReasonClosed
 		}
 		w.writing.Lock()
 		defer w.writing.Unlock()
-		return cmp.Or(w.failed, hub.ErrClosed)
+		return cmp.Or(w.failed, hub.ReasonClosed)
 	case errors.Is(err, syscall.ECONNRESET):
-		return hub.ErrClosed
+		return hub.ReasonClosed
 	case errors.Is(err, syscall.EPIPE):
 		w.reading.Wait()
-		return cmp.Or(w.left, hub.ErrClosed)
+		return cmp.Or(w.left, hub.ReasonClosed)
 	case errors.Is(err, os.ErrDeadlineExceeded), gaveUp(err):
 		// Both a reader that stopped and a peer that vanished end here:
 		// TCP_USER_TIMEOUT counts a closed window as well. The former
@@ -176,11 +176,11 @@ func (w *connWire) cause(err error) hub.Cause {
 		// before: the last answer is about half the timeout old at most. The
 		// latter has been silent for nearly all of it.
 		if acknowledges(w.conn, w.timeout*3/4) {
-			return hub.ErrSlow
+			return hub.ReasonSlow
 		}
-		return hub.ErrDead
+		return hub.ReasonDead
 	}
-	return hub.ErrFailed
+	return hub.ReasonFailed
 }
 
 func (w *connWire) close() { w.conn.Close() }

@@ -28,7 +28,7 @@ type parkedWire struct {
 	fd     int32         // guarded by mu; -1 once closed
 	client *hub.Client   // guarded by mu until the stream starts: nil while a front has it
 	asking *asking       // guarded by mu: nil unless a front has it
-	told   hub.Cause     // guarded by mu: why the peer is gone; 0: it is not
+	told   hub.Reason     // guarded by mu: why the peer is gone; 0: it is not
 	heard  uint32        // guarded by mu: bytes that the peer sent after its request
 	room   chan struct{} // guarded by mu: has an item when there may be room; nil: nobody waits
 
@@ -57,7 +57,7 @@ func (l *lot) park(conn *net.TCPConn, c *hub.Client) (wire, error) {
 
 // serve takes it from the front and makes it the wire of a client. If the peer has left
 // already, the result says why, and the wire stays the front's.
-func (w *parkedWire) serve(c *hub.Client) hub.Cause {
+func (w *parkedWire) serve(c *hub.Client) hub.Reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.told == 0 {
@@ -193,7 +193,7 @@ func (w *parkedWire) interrupt() {
 // happened is called by the lot when the socket has something to say. It returns
 // whose peer is gone, if it is, and why; or that the front is asked. The client is nil
 // while the request is being served.
-func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cause hub.Cause, asks bool) {
+func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cause hub.Reason, asks bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.asking != nil && w.asking.cancel == nil {
@@ -211,10 +211,10 @@ func (w *parkedWire) happened(events uint32, scratch []byte) (c *hub.Client, cau
 		case err != nil:
 			w.note(err)
 		case n == 0: // a FIN
-			w.told = hub.ErrClosed
+			w.told = hub.ReasonClosed
 		default:
 			if w.heard += uint32(n); w.heard > chatter {
-				w.told = hub.ErrFailed
+				w.told = hub.ReasonFailed
 			}
 		}
 	}
@@ -228,11 +228,11 @@ func (w *parkedWire) note(err error) {
 	}
 	switch {
 	case err == unix.ECONNRESET, err == unix.EPIPE:
-		w.told = hub.ErrClosed
+		w.told = hub.ReasonClosed
 	case gaveUp(err):
 		w.told = w.verdict()
 	default:
-		w.told = hub.ErrFailed
+		w.told = hub.ReasonFailed
 	}
 }
 
@@ -247,19 +247,19 @@ func (w *parkedWire) stalled() {
 
 // verdict tells a reader that has stopped from a peer that vanished: see
 // connWire.cause. w.mu is held.
-func (w *parkedWire) verdict() hub.Cause {
+func (w *parkedWire) verdict() hub.Reason {
 	if info, err := unix.GetsockoptTCPInfo(int(w.fd), unix.IPPROTO_TCP, unix.TCP_INFO); err != nil || isAnswered(info, w.lot.timeout*3/4) {
-		return hub.ErrSlow
+		return hub.ReasonSlow
 	}
-	return hub.ErrDead
+	return hub.ReasonDead
 }
 
 // cause is what was told when the error came up. A write that was interrupted, or
 // came after the end, has none: the client's is known already.
-func (w *parkedWire) cause(error) hub.Cause {
+func (w *parkedWire) cause(error) hub.Reason {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return cmp.Or(w.told, hub.ErrFailed)
+	return cmp.Or(w.told, hub.ReasonFailed)
 }
 
 func (w *parkedWire) close() {

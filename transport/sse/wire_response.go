@@ -120,21 +120,21 @@ func (w *responseWire) interrupt() {
 	w.rc.SetWriteDeadline(time.Unix(1, 0))
 }
 
-func (w *responseWire) wait() hub.Cause {
+func (w *responseWire) wait() hub.Reason {
 	select {
 	case <-w.ctx.Done():
 		return w.gone()
 	case <-w.closed:
-		return hub.ErrFailed // the cause is known already
+		return hub.ReasonFailed // the cause is known already
 	}
 }
 
-func (w *responseWire) cause(err error) hub.Cause {
+func (w *responseWire) cause(err error) hub.Reason {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return w.stalled()
 	case w.ctx.Err() == nil && errors.Is(err, net.ErrClosed):
-		return hub.ErrFailed // by ourselves: the cause is known already
+		return hub.ReasonFailed // by ourselves: the cause is known already
 	}
 	// An HTTP/2 server tells writers that a connection is gone before it ends the
 	// contexts of its requests.
@@ -142,22 +142,22 @@ func (w *responseWire) cause(err error) hub.Cause {
 }
 
 // gone says why the request's context has ended.
-func (w *responseWire) gone() hub.Cause {
+func (w *responseWire) gone() hub.Reason {
 	switch {
 	case w.late(): // the deadline has reset the stream
 		return w.stalled()
 	case w.socket != nil && w.socket.vanished.Load():
-		return hub.ErrDead
+		return hub.ReasonDead
 	}
-	return hub.ErrClosed
+	return hub.ReasonClosed
 }
 
 // stalled says why nothing was taken for the write timeout.
-func (w *responseWire) stalled() hub.Cause {
+func (w *responseWire) stalled() hub.Reason {
 	if w.socket != nil && (w.socket.vanished.Load() || w.socket.isSilent()) {
-		return hub.ErrDead
+		return hub.ReasonDead
 	}
-	return hub.ErrSlow
+	return hub.ReasonSlow
 }
 
 func (w *responseWire) close() { w.once.Do(func() { close(w.closed) }) }

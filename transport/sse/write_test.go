@@ -39,11 +39,11 @@ func TestReaderThatTakesNothingIsSlow(t *testing.T) {
 				if cause := s.ended(); cause != "" {
 					t.Fatalf("ended as %s before the write timeout", cause)
 				}
-				s.wantEnd(hub.ErrSlow)
+				s.wantEnd(hub.ReasonSlow)
 				if took := time.Since(start); took > patience {
 					t.Errorf("ended after %v, want %v", took, patience)
 				}
-				if n := s.hub.Stats().FramesDiscarded[hub.ErrSlow]; n != 2 {
+				if n := s.hub.Stats().FramesDiscarded[hub.ReasonSlow]; n != 2 {
 					t.Errorf("%d frames discarded, want 2", n)
 				}
 				if rest, err := io.ReadAll(p.conn); len(rest) > 0 || err != nil {
@@ -99,7 +99,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			start := time.Now()
 			s.hub.Publish("42", "", large)
-			s.wantEnd(hub.ErrSlow)
+			s.wantEnd(hub.ReasonSlow)
 			if took := time.Since(start); took > patience || took < patience*8/10 {
 				t.Errorf("ended after %v, want %v", took, patience)
 			}
@@ -115,7 +115,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 			close(conn.halted)
 			start := time.Now()
 			s.hub.Publish("42", "", large)
-			s.wantEnd(hub.ErrSlow)
+			s.wantEnd(hub.ReasonSlow)
 			// The server's timeout for the connection begins anew once when the
 			// kernel, here the pipe, has taken a part.
 			if took := time.Since(start); took > 2*patience {
@@ -186,8 +186,8 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 			defer drip(p.conn)()
 			time.Sleep(patience * 5)
 			start := time.Now()
-			s.hub.Finish(hub.ErrKicked, 0)
-			s.wantEnd(hub.ErrKicked)
+			s.hub.Finish(hub.ReasonKicked, 0)
+			s.wantEnd(hub.ReasonKicked)
 			if took := time.Since(start); took > patience {
 				t.Errorf("ended after %v, want %v", took, patience)
 			}
@@ -200,8 +200,8 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 			defer drip(b.head.Body)()
 			time.Sleep(patience * 5)
 			start := time.Now()
-			s.hub.Finish(hub.ErrKicked, 0)
-			s.wantEnd(hub.ErrKicked)
+			s.hub.Finish(hub.ReasonKicked, 0)
+			s.wantEnd(hub.ReasonKicked)
 			if took := time.Since(start); took > patience {
 				t.Errorf("ended after %v, want %v", took, patience)
 			}
@@ -222,7 +222,7 @@ func TestOverflowEndsAWriteUnderWay(t *testing.T) {
 			for range 6 {
 				s.hub.Publish("42", "", "x")
 			}
-			s.wantEnd(hub.ErrSlow)
+			s.wantEnd(hub.ReasonSlow)
 			if took := time.Since(start); took > 0 {
 				t.Errorf("ended after %v", took)
 			}
@@ -244,14 +244,14 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 		for range 6 {
 			s.hub.Publish("42", "", "x")
 		}
-		if n := s.hub.Stats().Disconnects[hub.ErrSlow]; n != 1 {
+		if n := s.hub.Stats().Disconnects[hub.ReasonSlow]; n != 1 {
 			t.Fatalf("%d clients ended", n)
 		}
 		all, err := io.ReadAll(p.conn)
 		if got, want := plain(string(all)), http11Head+":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"; got != want || err != nil {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}
-		s.wantEnd(hub.ErrSlow)
+		s.wantEnd(hub.ReasonSlow)
 	})
 }
 
@@ -264,7 +264,7 @@ func TestHeadThatNobodyTakes(t *testing.T) {
 		if n := s.hub.Stats().Clients; n != 0 {
 			t.Errorf("%d clients left", n)
 		}
-		s.wantEnd(hub.ErrSlow)
+		s.wantEnd(hub.ReasonSlow)
 		if all, err := io.ReadAll(p.conn); len(all) > 0 || err != nil {
 			t.Errorf("got %q, %v", all, err)
 		}
@@ -282,8 +282,8 @@ func TestNothingIsWrittenAfterACutFrame(t *testing.T) {
 		cut.cuts.Store(true)
 		s.hub.Publish("42", "", "x")
 		time.Sleep(patience / 2)
-		s.hub.Finish(hub.ErrKicked, 0)
-		s.wantEnd(hub.ErrKicked)
+		s.hub.Finish(hub.ReasonKicked, 0)
+		s.wantEnd(hub.ReasonKicked)
 		if n := cut.later.Load(); n > 0 {
 			t.Errorf("%d writes after the one that was cut", n)
 		}

@@ -1,0 +1,28 @@
+package hub
+
+// A Gap is the reason why the hub cannot prove that a stream is complete.
+type Gap uint8
+
+// The gaps of the contract.
+const (
+	GapRedisReconnect Gap = iota + 1 // the subscription was made anew
+	GapHistoryExpired                // the id is older than what is kept
+	GapUnknownID                     // the id is not one of this process
+	GapTooLarge                      // a message was over the payload limit
+	GapFeedReset                     // the feed went back behind what was read
+
+	gapCount = iota + 1
+)
+
+var gapWords = [gapCount]string{"", "redis-reconnect", "history-expired", "unknown-id", "too-large", "feed-reset"}
+
+func (g Gap) String() string { return gapWords[g] }
+
+// Gaps returns every gap.
+func Gaps() []Gap {
+	all := make([]Gap, 0, gapCount-1)
+	for g := GapRedisReconnect; g < gapCount; g++ {
+		all = append(all, g)
+	}
+	return all
+}

@@ -1,0 +1,32 @@
+package hub
+
+// A Reason says why a client ended. Its String is the word that logs and metric labels use.
+type Reason uint8
+
+// The reasons. The zero Reason means that the client has not ended.
+const (
+	ReasonClosed  Reason = iota + 1 // the browser left: FIN or reset
+	ReasonDead                      // the peer acknowledges nothing any more
+	ReasonSlow                      // the queue overflowed, or the reader took nothing for the write timeout
+	ReasonExpired                   // the log-in ran out
+	ReasonMaxAge                    // the stream reached its maximum age
+	ReasonKicked                    // an operator or the app asked for it
+	ReasonDrain                     // the process is stopping
+	ReasonPoll                      // a long poll was answered, or waited for as long as it may
+	ReasonFailed                    // anything else, "error" in logs and labels
+
+	reasonCount = iota + 1
+)
+
+var reasonWords = [reasonCount]string{"", "closed", "dead", "slow", "expired", "max_age", "kicked", "drain", "poll", "error"}
+
+func (r Reason) String() string { return reasonWords[r] }
+
+// Reasons returns every reason.
+func Reasons() []Reason {
+	all := make([]Reason, 0, reasonCount-1)
+	for r := ReasonClosed; r < reasonCount; r++ {
+		all = append(all, r)
+	}
+	return all
+}
