@@ -1,18 +1,18 @@
 package check
 
 import (
-	"bufio"
 	"net/http"
-	"strings"
 	"time"
+
+	"usercast/internal/eventstream"
 )
 
 // A block is what came up to a blank line, or a comment behind the first block.
 type block struct {
 	at             time.Time // when its end came
-	name, data, id string
-	retry          bool
-	fires          bool // it has data, and so fires an event
+	name, data, id string    // id: the last one so far
+	retry          bool      // the stream has said when to come back
+	fires          bool      // it has data, and so fires an event
 }
 
 // ping reports whether it is a sign of life and no more.
@@ -29,9 +29,6 @@ type stream struct {
 	last   time.Time  // when the newest block came that was taken, or the head
 }
 
-// maxLine bounds what one line may have: more than any --max-payload that is of use.
-const maxLine = 8 << 20
-
 // read begins to read. The channel has room for all that comes while nobody takes it: a
 // stream is looked at for some seconds.
 func (s *stream) read() {
@@ -40,43 +37,14 @@ func (s *stream) read() {
 	s.blocks = make(chan block, 1024)
 	go func() {
 		defer close(s.blocks)
-		lines := bufio.NewScanner(s.resp.Body)
-		lines.Buffer(nil, maxLine)
-		var b block
-		for opened := false; lines.Scan(); {
-			line := lines.Text()
-			switch {
-			case strings.HasPrefix(line, ":") && opened: // a ping, without a blank line
-				s.blocks <- block{at: time.Now()}
-				continue
-			case line != "":
-				b.line(line)
-				continue
-			case b == block{} && opened: // the end of a comment
-				continue
+		for events := eventstream.NewReader(s.resp.Body); ; {
+			e, dispatched, err := events.Block()
+			if err != nil {
+				return
 			}
-			b.at = time.Now()
-			s.blocks <- b
-			b, opened = block{}, true
+			s.blocks <- block{at: time.Now(), name: e.Type, data: e.Data, id: e.ID, retry: events.Retry != 0, fires: dispatched}
 		}
 	}()
-}
-
-// line takes one line. See WHATWG HTML, 9.2.6 "Interpreting an event stream".
-func (b *block) line(line string) {
-	field, value, _ := strings.Cut(line, ":")
-	value = strings.TrimPrefix(value, " ")
-	switch field {
-	case "event":
-		b.name = value
-	case "data":
-		b.data += value
-		b.fires = true
-	case "id":
-		b.id = value
-	case "retry":
-		b.retry = true
-	}
 }
 
 // wait returns the next block. None is there when it does not come until then, or when the
