@@ -9,7 +9,7 @@ import (
 
 // Every hub of a fleet hears every message, and most are for users of others.
 func TestPublishToNobodyAllocatesNothing(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	for i := range 100 {
 		listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
 	}
@@ -26,7 +26,7 @@ func TestPublishToNobodyAllocatesNothing(t *testing.T) {
 	}
 }
 
-var empty = hub.New(hub.Config{Encode: encode})
+var empty = hub.NewPubSub(hub.Config{Encode: encode})
 
 // The cost of a message does not grow with those who hear it: the frame is
 // shared, and a queue in use has its memory already.
@@ -34,7 +34,7 @@ func TestPublishToManyEncodesOnce(t *testing.T) {
 	allocations := make(map[int]float64)
 	for _, n := range []int{1, 10, 1000} {
 		calls := 0
-		h := newHub(t, hub.Config{Encode: func(dst []byte, e hub.Entry, _ bool) []byte {
+		h := newPubSub(t, hub.Config{Encode: func(dst []byte, e hub.Entry, _ bool) []byte {
 			calls++
 			return append(dst, e.Payload...)
 		}})
@@ -66,7 +66,7 @@ func TestPublishToManyEncodesOnce(t *testing.T) {
 }
 
 func BenchmarkPublishToNobody(b *testing.B) {
-	h := newHub(b, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(b, hub.Config{BroadcastUser: "*"})
 	listen(b, h, hub.Options{User: "42"})
 	b.ReportAllocs()
 	for b.Loop() {
@@ -79,7 +79,7 @@ func BenchmarkPublishToNobody(b *testing.B) {
 func BenchmarkPublishToOne(b *testing.B)     { benchmarkPublish(b, 1, "42") }
 func BenchmarkBroadcastTo10000(b *testing.B) { benchmarkPublish(b, 10_000, "*") }
 func benchmarkPublish(b *testing.B, clients int, user string) {
-	h := newHub(b, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(b, hub.Config{BroadcastUser: "*"})
 	listeners := make([]*listener, clients)
 	spent := make([][]*hub.Frame, clients)
 	for i := range listeners {

@@ -16,9 +16,9 @@ import (
 
 const benchPayload = `{"kind":"comment","id":7,"text":"a message of a common size, as an app would send it"}`
 
-func benchHub(b *testing.B) *hub.Hub {
+func benchHub(b *testing.B) *hub.PubSub {
 	b.Helper()
-	h := hub.New(hub.Config{
+	h := hub.NewPubSub(hub.Config{
 		Encode: func(dst []byte, e hub.Entry, _ bool) []byte {
 			dst = e.ID.Append(append(dst, "id: "...))
 			return append(append(append(dst, "\ndata: "...), e.Payload...), "\n\n"...)
@@ -64,7 +64,7 @@ func (d *drainer) drain() {
 }
 
 // benchDrainers registers clients of a user; all that they settle counts down.
-func benchDrainers(b *testing.B, h *hub.Hub, user string, n int, settled *sync.WaitGroup) {
+func benchDrainers(b *testing.B, h *hub.PubSub, user string, n int, settled *sync.WaitGroup) {
 	b.Helper()
 	for range n {
 		d := &drainer{settled: settled}
@@ -72,7 +72,7 @@ func benchDrainers(b *testing.B, h *hub.Hub, user string, n int, settled *sync.W
 	}
 }
 
-func benchRegister(b *testing.B, h *hub.Hub, d *drainer, o hub.Options) {
+func benchRegister(b *testing.B, h *hub.PubSub, d *drainer, o hub.Options) {
 	b.Helper()
 	var err error
 	if d.client, err = h.Register(o); err != nil {

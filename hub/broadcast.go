@@ -25,7 +25,7 @@ const maxBroadcasts = 64
 // handed out in parts.
 func (h *Hub) broadcast(e *Entry, forAll bool) (n int) {
 	part := h.cfg.FanOut
-	if part <= 0 || h.closed || len(h.clients) <= part && len(h.underWay) == 0 {
+	if h.closed || len(h.clients) <= part && len(h.underWay) == 0 {
 		if e.Gap != 0 {
 			h.handAll(e, forAll)
 			return 0

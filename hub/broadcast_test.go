@@ -14,20 +14,20 @@ import (
 // A client gets a broadcast that is under way before whatever comes later: a message
 // of its own, a gap, its end, a position.
 func TestBroadcastUnderWayComesFirst(t *testing.T) {
-	for name, then := range map[string]func(*hub.Hub, *listener) []string{
-		"message": func(h *hub.Hub, l *listener) []string {
+	for name, then := range map[string]func(*hub.PubSub, *listener) []string{
+		"message": func(h *hub.PubSub, l *listener) []string {
 			h.Publish(l.User(), "", "mine")
 			return []string{"all", "mine"}
 		},
-		"gap": func(h *hub.Hub, _ *listener) []string {
+		"gap": func(h *hub.PubSub, _ *listener) []string {
 			h.GapForAll(hub.GapRedisReconnect)
-			hub.HandedOut(h) // no look at one client hands it to another
+			hub.HandedOut(h.Hub) // no look at one client hands it to another
 			return []string{"all", "gap redis-reconnect"}
 		},
-		"kick": func(h *hub.Hub, l *listener) []string { h.Disconnect(l.User()); return []string{"all"} },
+		"kick": func(h *hub.PubSub, l *listener) []string { h.Disconnect(l.User()); return []string{"all"} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+			h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 			all := make([]*listener, 1000)
 			for i := range all {
 				all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i)})
@@ -42,7 +42,7 @@ func TestBroadcastUnderWayComesFirst(t *testing.T) {
 					break
 				}
 			}
-			hub.HandedOut(h)
+			hub.HandedOut(h.Hub)
 			for _, l := range all {
 				l.End(hub.ReasonClosed)
 			}
@@ -52,7 +52,7 @@ func TestBroadcastUnderWayComesFirst(t *testing.T) {
 
 // What a client has yet to hear of keeps it from resuming behind that.
 func TestInvariant6PositionCoversNoBroadcastUnderWay(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
 	for range 1000 {
 		all = append(all, register(t, h, hub.Options{User: "42"}))
@@ -73,7 +73,7 @@ func TestInvariant6PositionCoversNoBroadcastUnderWay(t *testing.T) {
 // nobody miss it.
 func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	const stay, broadcasts = 500, 200
-	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 3})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 3})
 	var all []*listener
 	for i := range stay {
 		all = append(all, register(t, h, hub.Options{User: fmt.Sprint(i)}))
@@ -104,7 +104,7 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	}
 	close(done)
 	guests.Wait()
-	hub.HandedOut(h)
+	hub.HandedOut(h.Hub)
 	for _, l := range all {
 		wantFrames(t, l, want...)
 	}
@@ -112,7 +112,7 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 
 // A hub that is closed starts nothing any more, and whoever is still there hears of all.
 func TestClosedHubHandsOutBroadcastsAtOnce(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
 	for range 1000 {
 		all = append(all, listen(t, h, hub.Options{User: "42"}))
@@ -129,15 +129,15 @@ func TestClosedHubHandsOutBroadcastsAtOnce(t *testing.T) {
 // them: a broadcast, one that no topic filter accepts, a gap.
 func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 	const clients = 50_000
-	for name, publish := range map[string]func(*hub.Hub){
-		"message":                  func(h *hub.Hub) { h.Publish("*", "a", "all") },
-		"message without a client": func(h *hub.Hub) { h.Publish("*", "b", "all") },
-		"gap for all":              func(h *hub.Hub) { h.GapForAll(hub.GapRedisReconnect) },
-		"gap of a broadcast":       func(h *hub.Hub) { h.GapFor("*", "a", hub.GapTooLarge) },
+	for name, publish := range map[string]func(*hub.PubSub){
+		"message":                  func(h *hub.PubSub) { h.Publish("*", "a", "all") },
+		"message without a client": func(h *hub.PubSub) { h.Publish("*", "b", "all") },
+		"gap for all":              func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect) },
+		"gap of a broadcast":       func(h *hub.PubSub) { h.GapFor("*", "a", hub.GapTooLarge) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			took := func(fanOut int) (quickest time.Duration) {
-				h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut})
+				h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut})
 				all := make([]*listener, clients)
 				for i := range all {
 					all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
@@ -147,7 +147,7 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 					start := time.Now()
 					publish(h)
 					quickest = min(quickest, time.Since(start))
-					hub.HandedOut(h)
+					hub.HandedOut(h.Hub)
 					for _, l := range all {
 						l.drain()
 					}
@@ -169,7 +169,7 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 // each client that has no message gets it as well.
 func TestGapUnderWayReachesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1, GapSpread: time.Second})
+		h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1, GapSpread: time.Second})
 		all := listenToGaps(t, h, 1000)
 		h.GapForAll(hub.GapRedisReconnect)
 		for i := range 100 {
@@ -192,7 +192,7 @@ func TestGapUnderWayReachesAll(t *testing.T) {
 // A publisher faster than broadcasts are handed out does it himself, so that they do not
 // pile up.
 func TestBroadcastsUnderWayAreBounded(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	all := make([]*listener, 100)
 	for i := range all {
 		all[i] = register(t, h, hub.Options{User: fmt.Sprint(i)})
@@ -200,11 +200,11 @@ func TestBroadcastsUnderWayAreBounded(t *testing.T) {
 	payload := strings.Repeat("x", 1000)
 	for range 10_000 {
 		h.Publish("*", "", payload)
-		if n := hub.UnderWay(h); n > 64 {
+		if n := hub.UnderWay(h.Hub); n > 64 {
 			t.Fatalf("%d broadcasts under way", n)
 		}
 	}
-	hub.HandedOut(h)
+	hub.HandedOut(h.Hub)
 	for _, l := range all {
 		if got, _ := l.drain(); len(got) != 10_000 {
 			t.Fatalf("%d frames", len(got))

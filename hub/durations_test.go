@@ -9,7 +9,7 @@ import (
 // Without the bound, the sum of an entry's time and the age is negative, and the sweep
 // runs without pause.
 func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
-	h := New(Config{
+	h := NewPubSub(Config{
 		Encode:         func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) },
 		HistoryPerUser: 1, HistoryBytes: 1 << 20, HistoryAge: math.MaxInt64,
 	})

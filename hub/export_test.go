@@ -1,11 +1,27 @@
 package hub
 
 import (
+	"reflect"
 	"runtime"
 	"testing"
 	"time"
 	"unsafe"
 )
+
+// Unlimited returns cfg with NoLimit and Off instead of the defaults.
+func Unlimited(cfg Config) Config {
+	off := Config{
+		QueueFrames: NoLimit, QueueBytes: NoLimit, QueueGrace: Off, QueueTotalBytes: NoLimit, MaxClientsPerUser: NoLimit,
+		FanOut: NoLimit, GapSpread: Off, HistoryPerUser: Off, HistoryAge: Off, HistoryBytes: Off,
+	}
+	got, want := reflect.ValueOf(&cfg).Elem(), reflect.ValueOf(off)
+	for i := range got.NumField() {
+		if got.Field(i).IsZero() {
+			got.Field(i).Set(want.Field(i))
+		}
+	}
+	return cfg
+}
 
 // UnderWay is how many broadcasts some clients have yet to be handed.
 func UnderWay(h *Hub) int {

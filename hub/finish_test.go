@@ -16,7 +16,7 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 		t.Run(fmt.Sprint(clients), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				const over = 10 * time.Second
-				h := newHub(t, hub.Config{})
+				h := newPubSub(t, hub.Config{})
 				for range clients {
 					listen(t, h, hub.Options{User: "42"})
 				}
@@ -47,8 +47,8 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 func TestFinishAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		newHub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // nobody is there
-		h := newHub(t, hub.Config{})
+		newPubSub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // nobody is there
+		h := newPubSub(t, hub.Config{})
 		listen(t, h, hub.Options{User: "42"})
 		h.Finish(hub.ReasonDrain, 0)
 		if took := time.Since(start); took != 0 {
@@ -63,7 +63,7 @@ func TestFinishAtOnce(t *testing.T) {
 // The browsers of a drained hub may leave by themselves.
 func TestFinishReturnsWhenNobodyIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{})
+		h := newPubSub(t, hub.Config{})
 		var listeners []*listener
 		for range 10 {
 			listeners = append(listeners, listen(t, h, hub.Options{User: "42"}))
@@ -83,7 +83,7 @@ func TestFinishReturnsWhenNobodyIsLeft(t *testing.T) {
 }
 
 func TestFinishLeavesTheQueueToTake(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "one")
 	h.Publish("42", "", "two")

@@ -71,7 +71,7 @@ func TestCausesAndGapsHaveTheContractsWords(t *testing.T) {
 	if got, want := strings.Join(words, "|"), "redis-reconnect|history-expired|unknown-id|too-large|feed-reset"; got != want {
 		t.Errorf("gaps %s, want %s", got, want)
 	}
-	h := New(Config{})
+	h := NewPubSub(Config{})
 	s := h.Stats()
 	for _, c := range Reasons() {
 		_, disconnects := s.Disconnects[c]

@@ -4,7 +4,7 @@ import "testing"
 
 // Whatever a browser sends as its last id, it gets a stream, and what comes after that.
 func FuzzResume(f *testing.F) {
-	h := New(Config{
+	h := NewPubSub(Config{
 		Encode:         func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) },
 		HistoryPerUser: 10, HistoryAge: 1 << 40, HistoryBytes: 1 << 20,
 	})

@@ -13,7 +13,7 @@ import (
 
 func TestGapComesBeforeTheNextMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{GapSpread: time.Second})
+		h := newPubSub(t, hub.Config{GapSpread: time.Second})
 		l := listen(t, h, hub.Options{User: "42"})
 		h.Publish("42", "", "before")
 		wantFrames(t, l, "before")
@@ -40,16 +40,16 @@ func TestGapIsSpread(t *testing.T) {
 		{5000, 2 * time.Second, 2 * time.Second},
 		{100, 0, 0},
 	}
-	gaps := map[string]func(*hub.Hub){
-		"of all":         func(h *hub.Hub) { h.GapForAll(hub.GapRedisReconnect) },
-		"of a broadcast": func(h *hub.Hub) { h.GapFor("*", "", hub.GapTooLarge) },
+	gaps := map[string]func(*hub.PubSub){
+		"of all":         func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect) },
+		"of a broadcast": func(h *hub.PubSub) { h.GapFor("*", "", hub.GapTooLarge) },
 	}
 	for i := range 2 * len(tests) {
 		test, name := tests[i/2], []string{"of all", "of a broadcast"}[i%2]
 		announce := gaps[name]
 		t.Run(fmt.Sprint(name, "/", test.clients, "/", test.spread), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, hub.Config{GapSpread: test.spread, BroadcastUser: "*"})
+				h := newPubSub(t, hub.Config{GapSpread: test.spread, BroadcastUser: "*"})
 				heard := listenToGaps(t, h, test.clients)
 				announce(h)
 
@@ -71,7 +71,7 @@ func TestGapIsSpread(t *testing.T) {
 
 func TestSecondGapLosesNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{GapSpread: time.Second})
+		h := newPubSub(t, hub.Config{GapSpread: time.Second})
 		heard := listenToGaps(t, h, 1000)
 		h.GapForAll(hub.GapRedisReconnect)
 		time.Sleep(300 * time.Millisecond)
@@ -90,7 +90,7 @@ func TestSecondGapLosesNobody(t *testing.T) {
 // two times the spread.
 func TestGapsDoNotPutEachOtherOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{GapSpread: time.Second})
+		h := newPubSub(t, hub.Config{GapSpread: time.Second})
 		heard := listenToGaps(t, h, 1000)
 		for range 20 {
 			h.GapForAll(hub.GapRedisReconnect)
@@ -105,7 +105,7 @@ func TestGapsDoNotPutEachOtherOff(t *testing.T) {
 
 // A gap for one user is not spread: those are few.
 func TestGapForOneUser(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one := listen(t, h, hub.Options{User: "1", Topics: []string{"a"}, Named: true})
 	two := listen(t, h, hub.Options{User: "2"})
 	h.GapFor("1", "a", hub.GapTooLarge)
@@ -121,7 +121,7 @@ func TestGapForOneUser(t *testing.T) {
 }
 
 func TestGapsAreCountedWhenWritten(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	l, slow := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
 	h.GapForAll(hub.GapFeedReset)
 	if n := h.Stats().Gaps[hub.GapFeedReset]; n != 0 {
@@ -160,7 +160,7 @@ func (l *gapListener) heard() []string {
 
 type gapListeners []*gapListener
 
-func listenToGaps(t *testing.T, h *hub.Hub, n int) gapListeners {
+func listenToGaps(t *testing.T, h *hub.PubSub, n int) gapListeners {
 	all := make(gapListeners, n)
 	for i := range all {
 		l := &gapListener{listener: listen(t, h, hub.Options{User: fmt.Sprint(i)})}

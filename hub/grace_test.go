@@ -14,7 +14,7 @@ const grace = 250 * time.Millisecond
 // consumer had its first turn.
 func TestBurstThatIsTakenInTimeEndsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
 		for round := range 20 { // longer than the grace in all
 			for range 1000 {
@@ -35,7 +35,7 @@ func TestBurstThatIsTakenInTimeEndsNobody(t *testing.T) {
 // Nothing more needs to be published for a reader that has stopped to be found.
 func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
 		for range 11 {
 			h.Publish("42", "", "x")
@@ -57,7 +57,7 @@ func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
 // A burst that was taken in time does not excuse the next one.
 func TestQueueIsWatchedEachTimeItIsOverItsBound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
 		burst := func() {
 			for range 20 {
@@ -77,7 +77,7 @@ func TestQueueIsWatchedEachTimeItIsOverItsBound(t *testing.T) {
 // The goodbye of a client that ends politely is not cut short by its full queue.
 func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
+		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
 		for range 20 {
 			h.Publish("42", "", "x")

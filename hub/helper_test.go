@@ -24,19 +24,35 @@ func encode(dst []byte, e hub.Entry, named bool) []byte {
 	return append(dst, e.Payload...)
 }
 
-// newHub is a hub that encodes with encode unless cfg says otherwise. When the
-// test is over, what the hub counted must add up.
-func newHub(t testing.TB, cfg hub.Config) *hub.Hub {
+// newPubSub returns a hub without limits and history, except for those that cfg sets. It encodes with encode
+// unless cfg says otherwise. When the test is over, what the hub counted must add up.
+func newPubSub(t testing.TB, cfg hub.Config) *hub.PubSub {
 	t.Helper()
+	h := hub.NewPubSub(testConfig(cfg))
+	closeAtEnd(t, h.Hub)
+	return h
+}
+
+// newStreamFeed is newPubSub for a stream feed.
+func newStreamFeed(t testing.TB, cfg hub.Config, query func(*hub.Query)) *hub.StreamFeed {
+	t.Helper()
+	h := hub.NewStreamFeed(testConfig(cfg), query)
+	closeAtEnd(t, h.Hub)
+	return h
+}
+
+func testConfig(cfg hub.Config) hub.Config {
 	if cfg.Encode == nil {
 		cfg.Encode = encode
 	}
-	h := hub.New(cfg)
+	return hub.Unlimited(cfg)
+}
+
+func closeAtEnd(t testing.TB, h *hub.Hub) {
 	t.Cleanup(func() {
 		h.Close()
 		checkConservation(t, h)
 	})
-	return h
 }
 
 func checkConservation(t testing.TB, h *hub.Hub) {
@@ -77,8 +93,13 @@ func (l *listener) Wake() {
 }
 func (l *listener) Interrupt() { l.interrupts.Add(1) }
 
+// A registry is a hub of either form.
+type registry interface {
+	Register(hub.Options) (*hub.Client, error)
+}
+
 // listen registers a client that has gone to sleep after an empty Take.
-func listen(t testing.TB, h *hub.Hub, o hub.Options) *listener {
+func listen(t testing.TB, h registry, o hub.Options) *listener {
 	t.Helper()
 	l := register(t, h, o)
 	if frames, reason := l.Take(nil); o.Resume == "" && (frames != nil || reason != 0) {
@@ -88,7 +109,7 @@ func listen(t testing.TB, h *hub.Hub, o hub.Options) *listener {
 }
 
 // register registers a client that has not taken yet.
-func register(t testing.TB, h *hub.Hub, o hub.Options) *listener {
+func register(t testing.TB, h registry, o hub.Options) *listener {
 	t.Helper()
 	l := new(listener)
 	o.Consumer = l

@@ -48,7 +48,7 @@ func (k *kept) share(variant int, f *Frame) {
 }
 
 // isLog reports whether a log brings the entries, with ids of its own.
-func (h *Hub) isLog() bool { return h.cfg.Older != nil }
+func (h *Hub) isLog() bool { return h.query != nil }
 
 // keep adds the newest entry to the history. Owner nil: only the id is kept, so
 // that it is known.

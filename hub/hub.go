@@ -18,42 +18,18 @@ var (
 	ErrDraining  = errors.New("the hub is stopping")
 )
 
-// Config is what a Hub is made of. A limit of 0 is no limit.
-type Config struct {
-	Encode            Encoder       // required
-	BroadcastUser     string        // messages to this user reach everybody; "": nobody is that user
-	QueueFrames       int           // frames waiting for one client
-	QueueBytes        int           // bytes waiting for one client
-	QueueGrace        time.Duration // for how long a queue may be over these two; 0: not at all
-	QueueTotalBytes   int64         // bytes of the frames waiting or in flight, shared ones once; past it the fullest queue is closed
-	MaxClients        int           // clients at once
-	MaxClientsPerUser int           // clients of one user at once
-	FanOut            int           // clients that a broadcast is handed to at once, before others get their turn; 0: all
-	GapSpread         time.Duration // longest time over which a gap reaches the clients that have nothing else to get
-
-	// What is kept for clients that come back. Without a log: the newest entries of
-	// each user who is here or was within the age. 0 of any: nothing is kept.
-	HistoryPerUser int           // entries; not with a log
-	HistoryAge     time.Duration // not with a log
-	HistoryBytes   int64         // of all that is kept, with what it costs beside its text
-
-	// Older is set when a log outside numbers the entries and keeps them for
-	// longer than the hub: then they come with Load and Append. It is called for a
-	// client whose replay begins before what the hub holds. It must return at once
-	// and see to Query.Answer, which may take its time.
-	Older func(*Query)
-}
-
 // gapRate is how many idle clients a second hear of a gap, until Config.GapSpread
 // is reached: each of them is a page that fetches its state anew from the app.
 const gapRate = 100
 
-// A Hub routes messages to clients. All methods are safe for concurrent use.
+// A Hub routes messages to clients. Make one as a part of a PubSub or a StreamFeed. All methods are safe for
+// concurrent use.
 type Hub struct {
 	// Immutable after New.
-	cfg  Config
-	boot string // of all ids; "" with a log
-	born time.Time
+	cfg   Config
+	query func(*Query) // nil without a log
+	boot  string       // of all ids; "" with a log
+	born  time.Time
 
 	count        counters
 	disconnected *revoked.Users
@@ -100,23 +76,9 @@ type Hub struct {
 	ahead      []*Client    // those with an id that is later than pos: see overtake
 }
 
-// New makes a hub that nobody is connected to.
-func New(cfg Config) *Hub {
-	unlimited := func(n *int) {
-		if *n <= 0 {
-			*n = int(^uint(0) >> 1)
-		}
-	}
-	unlimited(&cfg.QueueFrames)
-	unlimited(&cfg.QueueBytes)
-	unlimited(&cfg.MaxClients)
-	unlimited(&cfg.MaxClientsPerUser)
-	if cfg.QueueTotalBytes <= 0 {
-		cfg.QueueTotalBytes = int64(^uint64(0) >> 1)
-	}
-	// 73 years are as good as forever, and a time added to it is still a Duration.
-	cfg.HistoryAge = min(cfg.HistoryAge, 1<<61)
-	h := &Hub{cfg: cfg, boot: newBoot(), born: time.Now(), disconnected: revoked.New(0)}
+// newHub makes the part that both forms have in common. query is nil for PubSub.
+func newHub(cfg Config, query func(*Query)) *Hub {
+	h := &Hub{cfg: cfg.withDefaults(), query: query, boot: newBoot(), born: time.Now(), disconnected: revoked.New(0)}
 	if h.isLog() {
 		h.boot = ""
 	}
@@ -161,32 +123,6 @@ func (h *Hub) Register(o Options) (*Client, error) {
 		h.audience.add(c)
 	}
 	return c, nil
-}
-
-// Publish routes one message and returns to how many clients it went; for a broadcast
-// that is handed out in parts (Config.FanOut), 1 if it goes to any. It
-// allocates nothing when the user is nobody that the hub knows.
-func (h *Hub) Publish(user, topic, payload string) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.add(user, Entry{Topic: topic, Payload: payload})
-}
-
-// GapFor announces a gap to the clients that a message to this user and topic
-// would have reached.
-func (h *Hub) GapFor(user, topic string, reason Gap) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.add(user, Entry{Topic: topic, Gap: reason})
-}
-
-// GapForAll announces a gap to every client: before its next message, or, when
-// there is none, at a moment of its own within Config.GapSpread, lest all pages
-// refetch at once.
-func (h *Hub) GapForAll(reason Gap) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.addForAll(Entry{Gap: reason})
 }
 
 // number numbers an entry, unless a log has done it.

@@ -9,7 +9,7 @@ import (
 )
 
 // An ID names an entry of the sequence, or a place between two: <boot>-<seq>, or
-// <ms>-<seq> when a log numbers the entries (Config.Older).
+// <ms>-<seq> with a StreamFeed.
 type ID struct {
 	Boot string // random per process, holds a letter and no '-'; "" with a log
 	Ms   uint64 // 0 without a log

@@ -18,7 +18,7 @@ import (
 // A client whose consumer is stuck in a write holds up nobody: not the next
 // message, not the other clients, not whoever asks for figures.
 func TestInvariant1PublishNeverWaits(t *testing.T) {
-	h := newHub(t, hub.Config{QueueFrames: 10, BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{QueueFrames: 10, BroadcastUser: "*"})
 	release := make(chan struct{})
 	stuck := register(t, h, hub.Options{User: "42"})
 	writing := make(chan struct{})
@@ -60,7 +60,7 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 // The hub tells a consumer with its locks held; all a consumer may do is start
 // something, and that something may call the hub at once.
 func TestInvariant1NoLockIsHeldDuringIO(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	var group sync.WaitGroup
 	l := listen(t, h, hub.Options{User: "42"})
 	l.onWake = func() {
@@ -121,7 +121,7 @@ func (r *reader) run() {
 
 func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 	const publishers, messages = 4, 500
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	var group sync.WaitGroup
 	readers := make([]*reader, 12)
 	for i := range readers {
@@ -182,7 +182,7 @@ func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 
 func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 	var calls [2]int
-	h := newHub(t, hub.Config{BroadcastUser: "*", Encode: func(dst []byte, e hub.Entry, named bool) []byte {
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", Encode: func(dst []byte, e hub.Entry, named bool) []byte {
 		if named {
 			calls[1]++
 		} else {
@@ -245,7 +245,7 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 }
 
 func TestInvariant4FullQueueEndsTheClient(t *testing.T) {
-	h := newHub(t, hub.Config{QueueFrames: 3})
+	h := newPubSub(t, hub.Config{QueueFrames: 3})
 	full, well := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
 	for i := range 3 {
 		if n := h.Publish("42", "", fmt.Sprint(i)); n != 2 {
@@ -273,7 +273,7 @@ func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	h := newHub(t, hub.Config{QueueFrames: 8, QueueBytes: 40, QueueTotalBytes: 200})
+	h := newPubSub(t, hub.Config{QueueFrames: 8, QueueBytes: 40, QueueTotalBytes: 200})
 	type pace struct {
 		*listener
 		one  int // takes once in so many messages
@@ -310,14 +310,14 @@ func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
 }
 
 func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
-	ends := map[string]func(*hub.Hub, *hub.Client){
-		"Finish":     func(_ *hub.Hub, c *hub.Client) { c.Finish(hub.ReasonKicked) },
-		"End":        func(_ *hub.Hub, c *hub.Client) { c.End(hub.ReasonKicked) },
-		"Hub.Finish": func(h *hub.Hub, _ *hub.Client) { h.Finish(hub.ReasonKicked, 0) },
+	ends := map[string]func(*hub.PubSub, *hub.Client){
+		"Finish":     func(_ *hub.PubSub, c *hub.Client) { c.Finish(hub.ReasonKicked) },
+		"End":        func(_ *hub.PubSub, c *hub.Client) { c.End(hub.ReasonKicked) },
+		"Hub.Finish": func(h *hub.PubSub, _ *hub.Client) { h.Finish(hub.ReasonKicked, 0) },
 	}
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
-			h := newHub(t, hub.Config{BroadcastUser: "*"})
+			h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 			l := listen(t, h, hub.Options{User: "42"})
 			h.Publish("42", "", "before")
 			end(h, l.Client)
@@ -362,7 +362,7 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 // An end is told to a consumer that sleeps; one that is at work finds it by
 // itself.
 func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	l := register(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "while the head is written")
 	if got := l.wakes.Load(); got != 0 {
@@ -392,7 +392,7 @@ func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
 func TestInvariant9Conservation(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	h := newHub(t, hub.Config{
+	h := newPubSub(t, hub.Config{
 		BroadcastUser: "*", QueueFrames: 20, QueueBytes: 300, QueueTotalBytes: 2000,
 		GapSpread: time.Millisecond,
 	})
@@ -425,7 +425,7 @@ func TestInvariant9Conservation(t *testing.T) {
 // liveAndDie is a client's life among others: it takes some, delivers all or a
 // part of it, and ends in one of the ways there are, perhaps in the middle of a
 // write.
-func liveAndDie(t *testing.T, h *hub.Hub, random *rand.Rand) {
+func liveAndDie(t *testing.T, h *hub.PubSub, random *rand.Rand) {
 	l := register(t, h, hub.Options{User: fmt.Sprint("user", random.IntN(3))})
 	for range 1 + random.IntN(10) {
 		for range random.IntN(5) {
@@ -467,7 +467,7 @@ func liveAndDie(t *testing.T, h *hub.Hub, random *rand.Rand) {
 	l.drain()
 }
 
-func publishAnything(h *hub.Hub, random *rand.Rand) {
+func publishAnything(h *hub.PubSub, random *rand.Rand) {
 	payload := string(bytes.Repeat([]byte("x"), random.IntN(60)))
 	switch random.IntN(20) {
 	case 0:
@@ -483,7 +483,7 @@ func publishAnything(h *hub.Hub, random *rand.Rand) {
 
 func TestInvariant11NothingRunsAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, hub.Config{GapSpread: time.Minute})
+		h := newPubSub(t, hub.Config{GapSpread: time.Minute})
 		var listeners []*listener
 		for range 100 {
 			listeners = append(listeners, listen(t, h, hub.Options{User: "42"}))

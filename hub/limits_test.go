@@ -12,7 +12,7 @@ import (
 )
 
 func TestQueueIsBoundedInBytes(t *testing.T) {
-	h := newHub(t, hub.Config{QueueBytes: 10})
+	h := newPubSub(t, hub.Config{QueueBytes: 10})
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "12345")
 	h.Publish("42", "", "67890")
@@ -25,7 +25,7 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 // What the consumer has taken no longer fills the queue: a burst may come while
 // the one before it is written.
 func TestQueueIsFreeAgainOnceTaken(t *testing.T) {
-	h := newHub(t, hub.Config{QueueFrames: 2, QueueBytes: 10})
+	h := newPubSub(t, hub.Config{QueueFrames: 2, QueueBytes: 10})
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "12345")
 	h.Publish("42", "", "67890")
@@ -38,7 +38,7 @@ func TestQueueIsFreeAgainOnceTaken(t *testing.T) {
 }
 
 func TestFrameLargerThanTheBoundIsAdmittedAlone(t *testing.T) {
-	h := newHub(t, hub.Config{QueueBytes: 10})
+	h := newPubSub(t, hub.Config{QueueBytes: 10})
 	large := strings.Repeat("x", 100)
 	alone := listen(t, h, hub.Options{User: "42"})
 	if n := h.Publish("42", "", large); n != 1 {
@@ -53,7 +53,7 @@ func TestFrameLargerThanTheBoundIsAdmittedAlone(t *testing.T) {
 }
 
 func TestZeroIsNoLimit(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	for range 100 {
 		l := listen(t, h, hub.Options{User: "42"})
 		defer wantReason(t, l, 0)
@@ -71,7 +71,7 @@ func TestFullestQueuesAreClosedPastTheTotal(t *testing.T) {
 }
 
 func testFullestQueues(t *testing.T) {
-	h := newHub(t, hub.Config{QueueTotalBytes: 100})
+	h := newPubSub(t, hub.Config{QueueTotalBytes: 100})
 	fill := func(user string, bytes int) *listener {
 		l := listen(t, h, hub.Options{User: user})
 		h.Publish(user, "", strings.Repeat("x", bytes))
@@ -104,7 +104,7 @@ func testFullestQueues(t *testing.T) {
 // What is being written counts as well: it is in memory as long as the write
 // takes.
 func TestTotalCountsWhatIsInFlight(t *testing.T) {
-	h := newHub(t, hub.Config{QueueTotalBytes: 100})
+	h := newPubSub(t, hub.Config{QueueTotalBytes: 100})
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", strings.Repeat("x", 80))
 	frames, _ := l.Take(nil)
@@ -125,7 +125,7 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 // A client that ends politely still holds memory, but closing others, who hold
 // none, would not bring it back.
 func TestIdleClientsAreNotShed(t *testing.T) {
-	h := newHub(t, hub.Config{QueueTotalBytes: 10})
+	h := newPubSub(t, hub.Config{QueueTotalBytes: 10})
 	leaving := register(t, h, hub.Options{User: "leaving"})
 	h.Publish("leaving", "", "12345678")
 	leaving.Finish(hub.ReasonKicked)
@@ -138,14 +138,14 @@ func TestIdleClientsAreNotShed(t *testing.T) {
 }
 
 func TestRegisterRefuses(t *testing.T) {
-	refuse := func(h *hub.Hub, user string, want error) {
+	refuse := func(h *hub.PubSub, user string, want error) {
 		t.Helper()
 		c, err := h.Register(hub.Options{User: user, Consumer: new(listener)})
 		if !errors.Is(err, want) || (want != nil) != (c == nil) {
 			t.Errorf("Register says %v, want %v", err, want)
 		}
 	}
-	h := newHub(t, hub.Config{MaxClients: 3, MaxClientsPerUser: 2})
+	h := newPubSub(t, hub.Config{MaxClients: 3, MaxClientsPerUser: 2})
 	first := listen(t, h, hub.Options{User: "1"})
 	refuse(h, "1", nil)
 	refuse(h, "1", hub.ErrUserLimit)
@@ -165,7 +165,7 @@ func TestRegisterRefuses(t *testing.T) {
 // keep all of it in memory as long as the stream lives.
 func TestClientDoesNotPinTheRequest(t *testing.T) {
 	const size, streams = 1 << 20, 50
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	before := heap()
 	for range streams {
 		request := strings.Repeat("x", size)
@@ -189,7 +189,7 @@ func heap() int64 {
 // What is bounded is memory: one large frame that all clients share is held once,
 // and nobody is too slow because of it.
 func TestSharedFrameCountsOnce(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*", QueueTotalBytes: 1000})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", QueueTotalBytes: 1000})
 	var clients []*listener
 	for range 100 {
 		clients = append(clients, listen(t, h, hub.Options{User: "42"}))

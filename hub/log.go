@@ -2,11 +2,21 @@ package hub
 
 import "iter"
 
+// A StreamFeed is a hub for the entries of a log outside, which numbers them and keeps them for
+// longer than the hub: they come with Load and Append. All methods are safe for concurrent use.
+type StreamFeed struct{ *Hub }
+
+// NewStreamFeed returns a hub without clients. Query is called for a client whose replay begins before what the
+// hub holds. It must return at once and see to Query.Answer, which may take its time.
+func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
+	return &StreamFeed{newHub(cfg, query)}
+}
+
 // Load takes over the newest entries of the log, oldest first: all later than
 // floor and up to newest, with the user that each is for, "" when only its id
 // counts. It is called once, before the first Append; clients that are here already
 // wait for it.
-func (h *Hub) Load(floor, newest ID, entries iter.Seq2[string, Entry]) {
+func (h *StreamFeed) Load(floor, newest ID, entries iter.Seq2[string, Entry]) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.loaded, h.floor, h.pos = true, floor.point(), floor.point()
@@ -56,7 +66,7 @@ func (h *Hub) record(name string, e Entry) {
 
 // Append routes the next entry of the log, a message or a gap in its place, and
 // returns to how many clients it went. With no user, only its id counts.
-func (h *Hub) Append(user string, e Entry) int {
+func (h *StreamFeed) Append(user string, e Entry) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if user == "" {
@@ -68,7 +78,7 @@ func (h *Hub) Append(user string, e Entry) int {
 
 // Lose announces to every client that the log has let go of entries up to an id
 // before they were read.
-func (h *Hub) Lose(upTo ID) {
+func (h *StreamFeed) Lose(upTo ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.addForAll(Entry{ID: upTo, Gap: GapHistoryExpired})
@@ -76,7 +86,7 @@ func (h *Hub) Lose(upTo ID) {
 
 // Reset announces to every client that the log went backwards and goes on behind
 // newest: what was read before is no part of it.
-func (h *Hub) Reset(newest ID) {
+func (h *StreamFeed) Reset(newest ID) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.handOut()

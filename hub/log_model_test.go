@@ -41,7 +41,7 @@ type savedID struct {
 	old  bool // of a tail that was lost
 }
 type simHub struct {
-	*hub.Hub
+	*hub.StreamFeed
 	s         *sim
 	cursor    uint64
 	queries   []*hub.Query
@@ -187,10 +187,9 @@ func runSim(t *testing.T, seed uint64) {
 	}
 	newH := func() *simHub {
 		h := &simHub{s: s}
-		h.Hub = newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: oneOf[int64](s.r, 200, 500, 1000, 20000, 20000, 20000), FanOut: s.r.IntN(3),
+		h.StreamFeed = newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: oneOf[int64](s.r, 200, 500, 1000, 20000, 20000, 20000), FanOut: s.r.IntN(3),
 			QueueFrames: oneOf(s.r, 1, 2, 3, 1000), QueueTotalBytes: oneOf[int64](s.r, 0, 1, 3, 6),
-			QueueGrace: oneOf(s.r, 0, 0, 100*time.Millisecond), GapSpread: oneOf(s.r, 0, 100*time.Millisecond),
-			Older: func(q *hub.Query) { h.queries = append(h.queries, q) }})
+			QueueGrace: oneOf(s.r, 0, 0, 100*time.Millisecond), GapSpread: oneOf(s.r, 0, 100*time.Millisecond)}, func(q *hub.Query) { h.queries = append(h.queries, q) })
 		return h
 	}
 	loadH := func(h *simHub) {

@@ -10,9 +10,9 @@ import (
 
 // logged is a hub whose log holds the entries 1-0 to 9-0 for user 42, of which it
 // keeps those after 5-0. Its queries wait in the slice.
-func logged(t *testing.T) (h *hub.Hub, queries *[]*hub.Query) {
+func logged(t *testing.T) (h *hub.StreamFeed, queries *[]*hub.Query) {
 	queries = new([]*hub.Query)
-	h = newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20, Older: func(q *hub.Query) { *queries = append(*queries, q) }})
+	h = newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20}, func(q *hub.Query) { *queries = append(*queries, q) })
 	h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 9}, func(yield func(string, hub.Entry) bool) {
 		for ms := uint64(6); ms <= 9 && yield("42", numbered(ms)); ms++ {
 		}
@@ -25,7 +25,7 @@ func numbered(ms uint64) hub.Entry {
 }
 
 // ask lets a client that resumes before the window ask for what is older.
-func ask(t *testing.T, h *hub.Hub, queries *[]*hub.Query, resume string) (*listener, *hub.Query) {
+func ask(t *testing.T, h *hub.StreamFeed, queries *[]*hub.Query, resume string) (*listener, *hub.Query) {
 	t.Helper()
 	l := register(t, h, hub.Options{User: "42", Resume: resume})
 	wantFrames(t, l)
@@ -153,7 +153,7 @@ func TestLogLetsGoOfEntriesUnread(t *testing.T) {
 // What nobody here has heard may be somebody's who comes later.
 func TestLogWithoutAWindowLosesNothing(t *testing.T) {
 	var queries []*hub.Query
-	h := newHub(t, hub.Config{BroadcastUser: "*", Older: func(q *hub.Query) { queries = append(queries, q) }})
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
 	h.Append("42", numbered(10)) // nobody of this user is here
 	l := register(t, h, hub.Options{User: "42", Resume: "9-0"})
@@ -167,7 +167,7 @@ func TestLogWithoutAWindowLosesNothing(t *testing.T) {
 // Entries come while a scan is under way: the next scan must not be for them again.
 func TestReplayWithoutAWindowEnds(t *testing.T) {
 	var queries []*hub.Query
-	h := newHub(t, hub.Config{BroadcastUser: "*", Older: func(q *hub.Query) { queries = append(queries, q) }})
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
 	l := register(t, h, hub.Options{User: "42", Resume: "2-0"})
 	l.drain()
@@ -220,20 +220,20 @@ func TestClientAheadOfALogThatLostItsTailIsTold(t *testing.T) {
 // the gap comes when the hub gets to what is gone: before that, it could only carry the client's own id.
 func TestClientAheadOfATrimmedLogDoesNotGoBack(t *testing.T) {
 	for name, test := range map[string]struct {
-		read func(h *hub.Hub)
+		read func(h *hub.StreamFeed)
 		want []string
 		last hub.ID
 	}{
-		"the hub still gets all of it": {func(h *hub.Hub) {
+		"the hub still gets all of it": {func(h *hub.StreamFeed) {
 			for ms := uint64(10); ms <= 12; ms++ {
 				h.Append("42", numbered(ms))
 			}
 		}, []string{"12"}, hub.ID{Ms: 12}},
-		"the hub finds it gone": {func(h *hub.Hub) {
+		"the hub finds it gone": {func(h *hub.StreamFeed) {
 			h.Append("42", numbered(10))
 			h.Lose(hub.ID{Ms: 14})
 		}, []string{"gap history-expired"}, hub.ID{Ms: 14}},
-		"only what the client has is gone": {func(h *hub.Hub) { h.Lose(hub.ID{Ms: 11}) }, nil, hub.ID{Ms: 11}},
+		"only what the client has is gone": {func(h *hub.StreamFeed) { h.Lose(hub.ID{Ms: 11}) }, nil, hub.ID{Ms: 11}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h, queries := logged(t)
@@ -254,7 +254,7 @@ func TestLogHistoryBytesHoldWithManyUsers(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	h := newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 64 << 20, Older: func(q *hub.Query) {}})
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 64 << 20}, func(q *hub.Query) {})
 	h.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
 	for i := range 400_000 {
 		h.Append(fmt.Sprint("user", i), hub.Entry{ID: hub.ID{Ms: uint64(i + 1)}, Payload: fmt.Sprint("p", i)})
@@ -279,8 +279,7 @@ func TestLogKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			limit.BroadcastUser, limit.HistoryBytes = "*", 1<<20
-			limit.Older = func(q *hub.Query) { t.Errorf("query for what the hub holds: %+v", q) }
-			h := newHub(t, limit)
+			h := newStreamFeed(t, limit, func(q *hub.Query) { t.Errorf("query for what the hub holds: %+v", q) })
 			h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(string, hub.Entry) bool) {})
 			l := listen(t, h, hub.Options{User: "42"})
 			h.Append("*", hub.Entry{ID: hub.ID{Ms: 6}, Payload: "six"})
@@ -355,7 +354,7 @@ func TestLogIsResetWhileAnEndedClientIsReplayed(t *testing.T) {
 // whatever the hub reads and forgets afterwards.
 func TestLogClientThatWasAheadEndsWithoutAGap(t *testing.T) {
 	var queries []*hub.Query
-	h := newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500, Older: func(q *hub.Query) { queries = append(queries, q) }})
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
 	l := register(t, h, hub.Options{User: "42", Resume: "13-0"})
 	wantFrames(t, l)

@@ -18,7 +18,7 @@ import (
 type pubsubRun struct {
 	t       *testing.T
 	random  *rand.Rand
-	hub     *hub.Hub
+	hub     *hub.PubSub
 	boot    string
 	entries []pubsubEntry // entries[i] has the sequence number i+1
 	clients []*pubsubClient
@@ -182,7 +182,7 @@ func (r *pubsubRun) step(number int) {
 
 func runPubSub(t *testing.T, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 0))
-	r := &pubsubRun{t: t, random: random, hub: newHub(t, hub.Config{
+	r := &pubsubRun{t: t, random: random, hub: newPubSub(t, hub.Config{
 		BroadcastUser:   "*",
 		HistoryPerUser:  1 + random.IntN(6),
 		HistoryAge:      oneOf(random, time.Hour, 3*time.Second),
@@ -196,7 +196,7 @@ func runPubSub(t *testing.T, seed uint64) {
 	for number := range 150 {
 		r.step(number)
 	}
-	hub.HandedOut(r.hub)
+	hub.HandedOut(r.hub.Hub)
 	for _, c := range r.clients {
 		c.stalled = 0
 		r.take(c, 1000)

@@ -220,7 +220,7 @@ func (c *Client) replayed() (frames []*Frame, again bool) {
 	}
 	h.mu.Unlock()
 	if query != nil {
-		h.cfg.Older(query)
+		h.query(query)
 		return nil, true
 	}
 	made := false

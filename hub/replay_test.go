@@ -13,12 +13,12 @@ import (
 )
 
 // keeping is a hub with a history.
-func keeping(t testing.TB, change func(*hub.Config)) *hub.Hub {
+func keeping(t testing.TB, change func(*hub.Config)) *hub.PubSub {
 	cfg := hub.Config{BroadcastUser: "*", HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 1 << 20}
 	if change != nil {
 		change(&cfg)
 	}
-	return newHub(t, cfg)
+	return newPubSub(t, cfg)
 }
 
 func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
@@ -284,7 +284,7 @@ func replayRun(t *testing.T, random *rand.Rand) {
 		Encode: encode, BroadcastUser: "*", HistoryPerUser: 1 + random.IntN(8), HistoryAge: time.Hour,
 		HistoryBytes: int64(1000 + random.IntN(4000)), FanOut: random.IntN(3),
 	}
-	h := newHub(t, limits)
+	h := newPubSub(t, limits)
 	o := &oracle{limit: limits, users: map[string]*oracleUser{}}
 	var clients []*replayClient
 	ids := map[string][]uint64{} // that somebody of a user has seen
@@ -372,8 +372,8 @@ func replayRun(t *testing.T, random *rand.Rand) {
 }
 
 // take compares all that has come. The position is known then.
-func (c *replayClient) take(t *testing.T, h *hub.Hub) {
-	hub.HandedOut(h)
+func (c *replayClient) take(t *testing.T, h *hub.PubSub) {
+	hub.HandedOut(h.Hub)
 	var got []string
 	for {
 		frames, _ := c.Take(nil)

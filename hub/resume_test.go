@@ -10,12 +10,12 @@ import (
 
 // What can be resumed from, in a hub that keeps nothing.
 func TestResume(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	for range 10 {
 		h.Publish("nobody", "", "")
 	}
 	boot := listen(t, h, hub.Options{User: "1"}).Opening().Boot
-	other := listen(t, newHub(t, hub.Config{}), hub.Options{User: "1"}).Opening().Boot
+	other := listen(t, newPubSub(t, hub.Config{}), hub.Options{User: "1"}).Opening().Boot
 	if boot == other {
 		t.Fatal("two processes of the same name")
 	}
@@ -72,7 +72,7 @@ func TestResume(t *testing.T) {
 // A browser that did not receive the gap reconnects with its own id, which the opening block repeats, and
 // must receive the gap then; one that received the gap must not.
 func TestGapIsSentUntilItIsReceived(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	h.Publish("42", "", "missed")
 	first := listen(t, h, hub.Options{User: "42"})
 	for _, resume := range []string{"strange", fmt.Sprint(first.Opening().Boot, "-0")} {
@@ -88,7 +88,7 @@ func TestGapIsSentUntilItIsReceived(t *testing.T) {
 }
 
 // newest is the newest entry of h's sequence.
-func newest(t *testing.T, h *hub.Hub) uint64 {
+func newest(t *testing.T, h *hub.PubSub) uint64 {
 	l := listen(t, h, hub.Options{User: "who asks"})
 	defer l.End(hub.ReasonClosed)
 	return l.Opening().Seq

@@ -9,7 +9,7 @@ import (
 )
 
 func TestMessageReachesItsUserOnly(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one, two, other := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "4"})
 	if n := h.Publish("42", "topic", "hello"); n != 2 {
 		t.Errorf("reached %d clients", n)
@@ -39,7 +39,7 @@ func TestTopicFilter(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(fmt.Sprintf("%q", test.filter), func(t *testing.T) {
-			h := newHub(t, hub.Config{BroadcastUser: "*"})
+			h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 			l := listen(t, h, hub.Options{User: "42", Topics: test.filter})
 			var twice []string
 			for _, topic := range topics {
@@ -58,7 +58,7 @@ func TestTopicFilter(t *testing.T) {
 }
 
 func TestBroadcastReachesEverybodyInOrder(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one, two := listen(t, h, hub.Options{User: "1"}), listen(t, h, hub.Options{User: "2"})
 	h.Publish("1", "", "a")
 	if n := h.Publish("*", "", "b"); n != 2 {
@@ -70,7 +70,7 @@ func TestBroadcastReachesEverybodyInOrder(t *testing.T) {
 }
 
 func TestBroadcastCanBeTurnedOff(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	l := listen(t, h, hub.Options{User: "42"})
 	star := listen(t, h, hub.Options{User: "*"}) // then nothing is special about it
 	if n := h.Publish("", "", "to the empty user"); n != 0 {
@@ -90,7 +90,7 @@ func TestBroadcastCanBeTurnedOff(t *testing.T) {
 // their places.
 func TestEndsWhileRoutingSkipNobody(t *testing.T) {
 	for _, user := range []string{"42", "*"} {
-		h := newHub(t, hub.Config{BroadcastUser: "*", QueueFrames: 1})
+		h := newPubSub(t, hub.Config{BroadcastUser: "*", QueueFrames: 1})
 		var full, well []*listener
 		for i := range 20 {
 			l := listen(t, h, hub.Options{User: "42"})

@@ -14,7 +14,7 @@ import (
 type model struct {
 	t       *testing.T
 	random  *rand.Rand
-	hub     *hub.Hub
+	hub     *hub.PubSub
 	boot    string
 	seq     uint64
 	clients []*modelClient
@@ -34,7 +34,7 @@ type modelClient struct {
 func TestInvariant6OneSequenceAndPositions(t *testing.T) {
 	for run := range 50 {
 		seed := rand.Uint64()
-		m := &model{t: t, random: rand.New(rand.NewPCG(seed, 0)), hub: newHub(t, hub.Config{BroadcastUser: "*", FanOut: run % 3})}
+		m := &model{t: t, random: rand.New(rand.NewPCG(seed, 0)), hub: newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: run % 3})}
 		m.register("")
 		m.boot = m.clients[0].Opening().Boot
 		for range 500 {
@@ -131,7 +131,7 @@ func (m *model) register(resume string) {
 
 // take compares all that waits for c. Clients that have ended are forgotten.
 func (m *model) take(c *modelClient) {
-	hub.HandedOut(m.hub)
+	hub.HandedOut(m.hub.Hub)
 	frames, reason := c.Take(nil)
 	if c.strange && len(frames) > 0 {
 		var queued []*hub.Frame
@@ -202,7 +202,7 @@ func (c *modelClient) end(reason hub.Reason, seq uint64) {
 // client has not taken.
 func TestInvariant6NoPositionOvertakesAFrame(t *testing.T) {
 	const messages, every = 20000, 3 // each third message is for the client
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	l := register(t, h, hub.Options{User: "42"})
 	published := make(chan struct{})
 	go func() {
@@ -249,7 +249,7 @@ func TestInvariant6NoPositionOvertakesAFrame(t *testing.T) {
 func TestInvariant6NoPositionAfterADiscard(t *testing.T) {
 	for name, takeFirst := range map[string]bool{"queued": false, "in mid-flight": true} {
 		t.Run(name, func(t *testing.T) {
-			h := newHub(t, hub.Config{})
+			h := newPubSub(t, hub.Config{})
 			l := listen(t, h, hub.Options{User: "42"})
 			h.Publish("42", "", "never written")
 			l.Finish(hub.ReasonKicked)

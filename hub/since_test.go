@@ -12,13 +12,13 @@ import (
 // the step: it is by the clock that the reader has, too.
 func TestSinceDoesNotDependOnTheWallClock(t *testing.T) {
 	for _, step := range []time.Duration{-time.Hour, time.Hour} {
-		h := newHub(t, hub.Config{})
+		h := newPubSub(t, hub.Config{})
 		start := time.Now()
 		l := listen(t, h, hub.Options{User: "42"})
 		if !strings.Contains(l.Since().String(), " m=") {
 			t.Error("ages that are computed from Since depend on the wall clock")
 		}
-		hub.StepWallClock(t, h, step)
+		hub.StepWallClock(t, h.Hub, step)
 		if age, most := time.Since(l.Since()), time.Since(start); age < 0 || age > most {
 			t.Errorf("after a step of %v: age %v, want %v at most", step, age, most)
 		}

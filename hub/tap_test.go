@@ -41,7 +41,7 @@ func isReady(tap *hub.Tap) bool {
 }
 
 func TestTapHearsWhatItsUserWould(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	tap, other := h.Tap("42"), h.Tap("7")
 	if isReady(tap) {
 		t.Error("a new tap is ready")
@@ -78,7 +78,7 @@ func TestTapHearsWhatItsUserWould(t *testing.T) {
 func TestTapSkipsWhatNobodyTakes(t *testing.T) {
 	for name, payload := range map[string]string{"many": "x", "large": strings.Repeat("x", 300<<10)} {
 		t.Run(name, func(t *testing.T) {
-			h := newHub(t, hub.Config{})
+			h := newPubSub(t, hub.Config{})
 			tap := h.Tap("42")
 			const published = 1000
 			for range published {
@@ -101,7 +101,7 @@ func TestTapSkipsWhatNobodyTakes(t *testing.T) {
 			}
 		})
 	}
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	tap := h.Tap("42")
 	h.Publish("42", "", strings.Repeat("x", 2<<20)) // alone, a larger one fits
 	if entries, skipped := tap.Take(); len(entries) != 1 || skipped != 0 {
@@ -111,10 +111,10 @@ func TestTapSkipsWhatNobodyTakes(t *testing.T) {
 
 // Whatever a tap does, clients and counters are as without it.
 func TestTapIsNoStream(t *testing.T) {
-	plain, tapped := newHub(t, hub.Config{BroadcastUser: "*"}), newHub(t, hub.Config{BroadcastUser: "*"})
+	plain, tapped := newPubSub(t, hub.Config{BroadcastUser: "*"}), newPubSub(t, hub.Config{BroadcastUser: "*"})
 	tapped.Tap("42")
 	tapped.Tap("nobody")
-	for _, h := range []*hub.Hub{plain, tapped} {
+	for _, h := range []*hub.PubSub{plain, tapped} {
 		l := listen(t, h, hub.Options{User: "42"})
 		if n := h.Publish("42", "a", "one") + h.Publish("nobody", "a", "two") + h.Publish("*", "", "three"); n != 2 {
 			t.Errorf("published to %d clients, want 2", n)
@@ -127,7 +127,7 @@ func TestTapIsNoStream(t *testing.T) {
 }
 
 func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
-	h := newHub(t, hub.Config{})
+	h := newPubSub(t, hub.Config{})
 	var taps sync.WaitGroup
 	for range 8 {
 		taps.Go(func() {
@@ -155,7 +155,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 
 // What a log brings live is heard, and what it only recalls is not.
 func TestTapHearsALog(t *testing.T) {
-	h := newHub(t, hub.Config{Older: func(*hub.Query) {}, HistoryBytes: 1 << 20})
+	h := newStreamFeed(t, hub.Config{HistoryBytes: 1 << 20}, func(*hub.Query) {})
 	tap := h.Tap("42")
 	h.Load(hub.ID{Ms: 1}, hub.ID{Ms: 2}, func(yield func(string, hub.Entry) bool) {
 		yield("42", hub.Entry{ID: hub.ID{Ms: 2}, Payload: "old"})

@@ -11,7 +11,7 @@ import (
 
 // A query may repeat a topic very often: it is kept once.
 func TestTopicsAreASet(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	l := listen(t, h, hub.Options{User: "42", Topics: []string{"b", "a", "", "b", "a:1", "a"}})
 	if got, want := l.Topics(), []string{"", "a", "a:1", "b"}; !slices.Equal(got, want) {
 		t.Errorf("topics %q, want %q", got, want)
@@ -49,12 +49,12 @@ func TestTopicsAreASet(t *testing.T) {
 // How many clients a broadcast concerns is known without a look at each of them, however
 // they come, leave, resume and filter.
 func TestBroadcastCountsItsAudience(t *testing.T) {
-	h := newHub(t, hub.Config{BroadcastUser: "*", FanOut: 1, HistoryBytes: 1 << 20, Older: func(*hub.Query) {}})
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", FanOut: 1, HistoryBytes: 1 << 20}, func(*hub.Query) {})
 	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
 	ms := uint64(9)
 	reached := func(topic string) int {
 		ms++
-		defer hub.HandedOut(h)
+		defer hub.HandedOut(h.Hub)
 		return h.Append("*", hub.Entry{ID: hub.ID{Ms: ms}, Topic: topic})
 	}
 	want := func(a, b int) {
@@ -93,7 +93,7 @@ func TestBroadcastCountsItsAudience(t *testing.T) {
 func BenchmarkPublishToFilters(b *testing.B) {
 	for _, topics := range []int{1, 64, 2300} {
 		b.Run(fmt.Sprint(topics), func(b *testing.B) {
-			h := newHub(b, hub.Config{BroadcastUser: "*"})
+			h := newPubSub(b, hub.Config{BroadcastUser: "*"})
 			list := make([]string, topics)
 			for i := range list {
 				list[i] = strings.Repeat("t", 3) + fmt.Sprint(i)

@@ -45,7 +45,7 @@ func TestNamesOfDepartedUsersAreCharged(t *testing.T) {
 func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 	const users = 100_000
 	name := func(i int) string { return fmt.Sprint("user-", i) }
-	comeAndLeave := func(t *testing.T, h *hub.Hub, use func(user string)) (before, peak int64) {
+	comeAndLeave := func(t *testing.T, h registry, use func(user string)) (before, peak int64) {
 		before = heap()
 		all := make([]*hub.Client, users)
 		for i := range all {
@@ -63,7 +63,7 @@ func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 		clear(all)
 		return before, heap()
 	}
-	check := func(t *testing.T, h *hub.Hub, before, peak int64) {
+	check := func(t *testing.T, h *hub.PubSub, before, peak int64) {
 		t.Helper()
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
 			t.Errorf("%d bytes and %d entries of history, %d users", s.HistoryBytes, s.HistoryEntries, s.Users)
@@ -85,7 +85,7 @@ func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 		})
 	})
 	t.Run("log", func(t *testing.T) {
-		h := newHub(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 30, Older: func(*hub.Query) {}})
+		h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 30}, func(*hub.Query) {})
 		h.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
 		id := hub.ID{}
 		before, peak := comeAndLeave(t, h, func(user string) {
@@ -107,13 +107,13 @@ func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 func TestSweepDoesNotHoldUpOthers(t *testing.T) {
 	const users = 100_000
 	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = 300 * time.Millisecond })
-	hub.PauseSweep(h, true)
+	hub.PauseSweep(h.Hub, true)
 	for i := range users {
 		register(t, h, hub.Options{User: fmt.Sprint(i)}).End(hub.ReasonClosed)
 	}
 	time.Sleep(300 * time.Millisecond) // all of them are too old
 	all, parts := h.Stats().HistoryBytes, 0
-	hub.PauseSweep(h, false)
+	hub.PauseSweep(h.Hub, false)
 	for left := all; left > 0; left = h.Stats().HistoryBytes {
 		if left < all {
 			parts++

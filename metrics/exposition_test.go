@@ -66,7 +66,7 @@ func TestRegistryHasRuntimeAndProcess(t *testing.T) {
 // atStart reads the real Stats of a hub that nothing has happened to.
 func atStart(t *testing.T) metrics.Sources {
 	t.Helper()
-	h := hub.New(hub.Config{Encode: sse.EncodeEntry})
+	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
 	server, err := redis.ParseServer("redis://127.0.0.1:6379", redis.ServerOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +75,7 @@ func atStart(t *testing.T) metrics.Sources {
 	if err != nil {
 		t.Fatal(err)
 	}
-	streams := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure})
+	streams := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure})
 	return metrics.Sources{Hub: h.Stats, Streams: streams.Stats, Feeds: func() []redis.Stats { return []redis.Stats{feed.Stats()} }, Version: "v0.0.0"}
 }
 

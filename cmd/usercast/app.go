@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -63,12 +64,14 @@ type App struct {
 	log    *slog.Logger
 	limits limits
 
-	hub     *hub.Hub
-	crowd   *sse.Crowd
-	streams *sse.Handler
-	feeds   []feed          // one for each Redis
-	stream  *redis.Log      // the one feed, if it is a stream
-	orders  *redis.Commands // to the first of them
+	hub        *hub.Hub
+	pubSub     *hub.PubSub     // a.hub, unless the feed is a stream
+	streamFeed *hub.StreamFeed // a.hub, if the feed is a stream
+	crowd      *sse.Crowd
+	streams    *sse.Handler
+	feeds      []feed          // one for each Redis
+	stream     *redis.Log      // the one feed, if it is a stream
+	orders     *redis.Commands // to the first of them
 
 	public, admin   *http.Server
 	publicL, adminL net.Listener
@@ -92,22 +95,28 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 	}
 	a.limits = limitsOf(&cfg, maxClients)
 	a.crowd = sse.NewCrowd(connections)
-	a.hub = hub.New(hub.Config{
+	hubConfig := hub.Config{
 		Encode:            sse.EncodeEntry,
 		BroadcastUser:     cfg.BroadcastUser,
 		QueueFrames:       cfg.Queue.T,
 		QueueBytes:        cfg.QueueBytes.T,
 		QueueGrace:        queueGrace,
 		QueueTotalBytes:   int64(cfg.QueueTotalBytes.T),
-		MaxClients:        maxClients,
-		MaxClientsPerUser: cfg.MaxClientsPerUser.T,
+		MaxClients:        cmp.Or(maxClients, hub.NoLimit),
+		MaxClientsPerUser: cmp.Or(cfg.MaxClientsPerUser.T, hub.NoLimit),
 		FanOut:            fanOut,
 		GapSpread:         gapSpread,
-		HistoryPerUser:    cfg.HistoryPerUser.T,
-		HistoryAge:        cfg.HistoryAge.T,
-		HistoryBytes:      int64(cfg.HistoryBytes.T),
-		Older:             a.older(),
-	})
+		HistoryPerUser:    cmp.Or(cfg.HistoryPerUser.T, hub.Off),
+		HistoryAge:        cmp.Or(cfg.HistoryAge.T, hub.Off),
+		HistoryBytes:      cmp.Or(int64(cfg.HistoryBytes.T), hub.Off),
+	}
+	if cfg.Feed == feedStream {
+		a.streamFeed = hub.NewStreamFeed(hubConfig, a.askLog)
+		a.hub = a.streamFeed.Hub
+	} else {
+		a.pubSub = hub.NewPubSub(hubConfig)
+		a.hub = a.pubSub.Hub
+	}
 	a.streams = sse.New(sse.Config{
 		Hub:          a.hub,
 		Authenticate: parts.Authenticate,

@@ -84,14 +84,14 @@ func (a *App) newFeed(server *redis.Server) (feed, error) {
 		MaxPayload:     a.cfg.MaxPayload.T,
 		Publish: func(user, topic, payload string) int {
 			b.begin()
-			return a.hub.Publish(user, topic, payload)
+			return a.pubSub.Publish(user, topic, payload)
 		},
 		Waiting:  b.end,
-		TooLarge: func(user, topic string) { a.hub.GapFor(user, topic, hub.GapTooLarge) },
+		TooLarge: func(user, topic string) { a.pubSub.GapFor(user, topic, hub.GapTooLarge) },
 		Control:  a.obey,
 		// The first subscription too: a stream that was opened before it may
 		// have missed what was published before it.
-		Subscribed: func(uint64) { a.hub.GapForAll(hub.GapRedisReconnect) },
+		Subscribed: func(uint64) { a.pubSub.GapForAll(hub.GapRedisReconnect) },
 		Log:        a.log,
 	})
 }
@@ -108,7 +108,7 @@ func (a *App) newLog(server *redis.Server) (feed, error) {
 		MaxPayload:    a.cfg.MaxPayload.T,
 		WindowBytes:   int64(a.cfg.HistoryBytes.T),
 		Load: func(window []redis.Entry, floor, newest redis.EntryID) {
-			a.hub.Load(hubID(floor), hubID(newest), func(yield func(string, hub.Entry) bool) {
+			a.streamFeed.Load(hubID(floor), hubID(newest), func(yield func(string, hub.Entry) bool) {
 				for _, e := range window {
 					if !yield(e.User, hubEntry(e)) {
 						return
@@ -118,13 +118,13 @@ func (a *App) newLog(server *redis.Server) (feed, error) {
 		},
 		Append: func(e redis.Entry) int {
 			b.begin()
-			return a.hub.Append(e.User, hubEntry(e))
+			return a.streamFeed.Append(e.User, hubEntry(e))
 		},
 		Waiting:  b.end,
-		TooLarge: func(e redis.Entry) { a.hub.Append(e.User, hubEntry(e)) },
-		Skip:     func(id redis.EntryID) { a.hub.Append("", hub.Entry{ID: hubID(id)}) },
-		Lost:     func(upTo redis.EntryID) { a.hub.Lose(hubID(upTo)) },
-		Reset:    func(newest redis.EntryID) { a.hub.Reset(hubID(newest)) },
+		TooLarge: func(e redis.Entry) { a.streamFeed.Append(e.User, hubEntry(e)) },
+		Skip:     func(id redis.EntryID) { a.streamFeed.Append("", hub.Entry{ID: hubID(id)}) },
+		Lost:     func(upTo redis.EntryID) { a.streamFeed.Lose(hubID(upTo)) },
+		Reset:    func(newest redis.EntryID) { a.streamFeed.Reset(hubID(newest)) },
 		Control:  a.obey,
 		Log:      a.log,
 	})
@@ -153,33 +153,28 @@ func (b *batch) end() {
 	}
 }
 
-// older is how the hub asks for what it no longer holds; nil without a log.
-func (a *App) older() func(*hub.Query) {
-	if a.cfg.Feed != feedStream {
-		return nil
-	}
-	return func(q *hub.Query) {
-		a.stream.Ask(redis.Query{
-			User:  q.User,
-			After: redis.EntryID{Ms: q.After.Ms, Seq: q.After.Seq},
-			UpTo:  redis.EntryID{Ms: q.UpTo.Ms, Seq: q.UpTo.Seq},
-			Answer: func(list []redis.Entry, covered redis.EntryID, err error) {
-				var gap hub.Gap
-				switch {
-				case errors.Is(err, redis.ErrUnknownID):
-					gap = hub.GapUnknownID
-				case err != nil:
-					gap = hub.GapHistoryExpired
-				}
-				entries := make([]hub.Entry, len(list))
-				for i, e := range list {
-					entries[i] = hubEntry(e)
-				}
-				q.Answer(entries, hubID(covered), gap)
-			},
-			Gone: q.Gone,
-		})
-	}
+// askLog asks the stream for what the hub no longer holds.
+func (a *App) askLog(q *hub.Query) {
+	a.stream.Ask(redis.Query{
+		User:  q.User,
+		After: redis.EntryID{Ms: q.After.Ms, Seq: q.After.Seq},
+		UpTo:  redis.EntryID{Ms: q.UpTo.Ms, Seq: q.UpTo.Seq},
+		Answer: func(list []redis.Entry, covered redis.EntryID, err error) {
+			var gap hub.Gap
+			switch {
+			case errors.Is(err, redis.ErrUnknownID):
+				gap = hub.GapUnknownID
+			case err != nil:
+				gap = hub.GapHistoryExpired
+			}
+			entries := make([]hub.Entry, len(list))
+			for i, e := range list {
+				entries[i] = hubEntry(e)
+			}
+			q.Answer(entries, hubID(covered), gap)
+		},
+		Gone: q.Gone,
+	})
 }
 
 func hubID(id redis.EntryID) hub.ID { return hub.ID{Ms: id.Ms, Seq: id.Seq} }

@@ -40,12 +40,9 @@ func startHub(t *testing.T) *testHub {
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := hub.New(hub.Config{
-		Encode: sse.EncodeEntry, BroadcastUser: "*", QueueFrames: 1024, QueueBytes: 1 << 20, MaxClientsPerUser: 1,
-		HistoryPerUser: 100, HistoryAge: time.Minute, HistoryBytes: 1 << 20,
-	})
+	users := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*", MaxClientsPerUser: 1})
 	streams := sse.New(sse.Config{
-		Hub: users, Authenticate: auth.Insecure, PingInterval: time.Second, WriteTimeout: 10 * time.Second, Retry: time.Second,
+		Hub: users.Hub, Authenticate: auth.Insecure, PingInterval: time.Second, WriteTimeout: 10 * time.Second, Retry: time.Second,
 	})
 	feed, err := redis.NewPubSub(redis.Config{
 		Server: address, ChannelPrefix: "user-", MaxPayload: maxPayload, ProbeEvery: 200 * time.Millisecond,

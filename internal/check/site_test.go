@@ -66,7 +66,7 @@ func writeCertificate(t *testing.T) {
 
 // A site is a hub without Redis, at /events of addr.
 type site struct {
-	hub  *hub.Hub
+	hub  *hub.PubSub
 	addr string
 	ping time.Duration
 }
@@ -74,8 +74,8 @@ type site struct {
 func newSite(t *testing.T, ping time.Duration) *site {
 	t.Helper()
 	s := &site{ping: ping}
-	s.hub = hub.New(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
-	handler := sse.New(sse.Config{Hub: s.hub, Authenticate: auth.Insecure, PingInterval: ping})
+	s.hub = hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
+	handler := sse.New(sse.Config{Hub: s.hub.Hub, Authenticate: auth.Insecure, PingInterval: ping})
 	app := admin.NewEcho()
 	app.Any("/events", handler.Echo)
 	admin.MountHealth(app, func() admin.Status { return admin.Status{Ready: true} }, false)

@@ -32,12 +32,9 @@ const benchBatch = 1000
 // only the two of one run.
 func BenchmarkMessageForNobody(b *testing.B) {
 	b.Run("PubSub", func(b *testing.B) {
-		h := hub.New(hub.Config{
-			Encode:         func(dst []byte, e hub.Entry, _ bool) []byte { return append(dst, e.Payload...) },
-			BroadcastUser:  "*",
-			HistoryPerUser: 256,
-			HistoryAge:     2 * time.Minute,
-			HistoryBytes:   64 << 20,
+		h := hub.NewPubSub(hub.Config{
+			Encode:        func(dst []byte, e hub.Entry, _ bool) []byte { return append(dst, e.Payload...) },
+			BroadcastUser: "*",
 		})
 		defer h.Close()
 		server, err := redis.ParseServer("redis://"+benchServer(b), redis.ServerOptions{})

@@ -43,20 +43,10 @@ func BenchmarkEncodeEntry(b *testing.B) {
 }
 
 // benchSite is a hub behind an HTTP server, until the benchmark is over.
-func benchSite(b *testing.B, ping time.Duration) (h *hub.Hub, address string) {
+func benchSite(b *testing.B, ping time.Duration) (h *hub.PubSub, address string) {
 	b.Helper()
-	h = hub.New(hub.Config{
-		Encode:          sse.EncodeEntry,
-		BroadcastUser:   "*",
-		QueueFrames:     1024,
-		QueueBytes:      1 << 20,
-		QueueGrace:      250 * time.Millisecond,
-		QueueTotalBytes: 256 << 20,
-		HistoryPerUser:  256,
-		HistoryAge:      2 * time.Minute,
-		HistoryBytes:    64 << 20,
-	})
-	handler := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure, PingInterval: ping})
+	h = hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*", MaxClientsPerUser: hub.NoLimit})
+	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, PingInterval: ping})
 	l, err := sse.Listen(context.Background(), "127.0.0.1:0", 128<<10, 10*time.Second)
 	if err != nil {
 		b.Fatal(err)

@@ -41,7 +41,7 @@ func TestGoodbye(t *testing.T) {
 					t.Errorf("got %q, %v; want %q", plain(string(all)), err, want)
 				}
 				least, most := time.Second, 3*time.Second // --retry ± 50 %
-				if cause == hub.ReasonKicked {               // whatever --retry is: the app has to destroy the session
+				if cause == hub.ReasonKicked {            // whatever --retry is: the app has to destroy the session
 					least, most = 5*time.Second, 10*time.Second
 				}
 				if _, parser := parse(string(all)); parser.retry < least || parser.retry > most {
@@ -327,8 +327,8 @@ func TestWaitWhileRequestsCome(t *testing.T) {
 // Each stream says once in the log that it ended, and nothing that is a secret.
 func TestLogHoldsNoSecret(t *testing.T) {
 	var log bytes.Buffer
-	h := hub.New(hub.Config{Encode: sse.EncodeEntry})
-	handler := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
+	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	s := &site{t: t, hub: h, handler: handler}
 	for _, query := range []string{"user=42&token=secret", "user=*&token=secret", "event=secret", ""} {
 		gone(s, query, "Cookie", "usercast=secret", "Authorization", "Bearer secret", "Last-Event-ID", "secret", "Origin", "http://hub.example")

@@ -29,20 +29,11 @@ func Example() {
 	defer store.Close()
 
 	// 1. The hub routes messages to users' streams.
-	users := hub.New(hub.Config{
-		Encode:         sse.EncodeEntry,
-		BroadcastUser:  "*",
-		QueueFrames:    1024,
-		QueueBytes:     1 << 20,
-		QueueGrace:     250 * time.Millisecond,
-		HistoryPerUser: 256,
-		HistoryAge:     2 * time.Minute,
-		HistoryBytes:   64 << 20,
-	})
+	users := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
 
 	// 2. The handler makes a request a stream.
 	streams := sse.New(sse.Config{
-		Hub: users,
+		Hub: users.Hub,
 		Authenticate: func(r *http.Request) (auth.Identity, error) {
 			session, err := r.Cookie("session")
 			if err != nil {

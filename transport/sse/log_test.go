@@ -38,8 +38,8 @@ func (l *textLog) String() string {
 // A loggedSite has a handler with a text log of a level.
 func loggedSite(t *testing.T, level slog.Level) (s *site, log *textLog) {
 	log = new(textLog)
-	h := hub.New(hub.Config{Encode: sse.EncodeEntry})
-	handler := sse.New(sse.Config{Hub: h, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))})
+	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
+	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))})
 	return &site{t: t, hub: h, handler: handler}, log
 }
 

@@ -163,7 +163,7 @@ func measureCrowd(t *testing.T, n int, phase time.Duration) figures {
 // A memoryCrowd is a hub and streams whose peers are in memory.
 type memoryCrowd struct {
 	t          *testing.T
-	hub        *hub.Hub
+	hub        *hub.PubSub
 	handler    *Handler
 	peers      *peers
 	wires      []*memoryWire
@@ -178,14 +178,9 @@ type memoryCrowd struct {
 func newMemoryCrowd(t *testing.T, n int, ping time.Duration) *memoryCrowd {
 	c := &memoryCrowd{t: t, goroutines: runtime.NumGoroutine(), wires: make([]*memoryWire, n), sent: make([]uint32, n+1)}
 	c.peers = &peers{reached: make(chan struct{}, 1), began: time.Now()}
-	c.hub = hub.New(hub.Config{
-		Encode: EncodeEntry, BroadcastUser: "*",
-		QueueFrames: 1024, QueueBytes: 1 << 20, QueueGrace: 250 * time.Millisecond, QueueTotalBytes: 256 << 20,
-		MaxClientsPerUser: 32, FanOut: 512, GapSpread: 3 * time.Second,
-		HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 64 << 20,
-	})
+	c.hub = hub.NewPubSub(hub.Config{Encode: EncodeEntry, BroadcastUser: "*"})
 	c.handler = New(Config{
-		Hub: c.hub, Authenticate: auth.Insecure, PingInterval: ping,
+		Hub: c.hub.Hub, Authenticate: auth.Insecure, PingInterval: ping,
 		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	return c

@@ -172,6 +172,6 @@ func (p *peers) isWrong(user uint32, what string) {
 	p.example.CompareAndSwap(nil, "user "+strconv.FormatUint(uint64(user), 10)+": "+what)
 }
 
-func (w *memoryWire) interrupt()            {}
+func (w *memoryWire) interrupt()             {}
 func (w *memoryWire) cause(error) hub.Reason { return hub.ReasonFailed }
-func (w *memoryWire) close()                { w.peers.closed.Add(1) }
+func (w *memoryWire) close()                 { w.peers.closed.Add(1) }

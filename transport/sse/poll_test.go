@@ -61,12 +61,12 @@ func TestPollEndsWithItsWholeReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var query *hub.Query
 		l := newPipeListener()
-		s := serve(t, config{listener: l, hub: hub.Config{HistoryBytes: 1 << 20, Older: func(q *hub.Query) { query = q }}})
-		s.hub.Load(hub.ID{Ms: 4}, hub.ID{Ms: 4}, func(func(string, hub.Entry) bool) {})
+		s := serve(t, config{listener: l, hub: hub.Config{HistoryBytes: 1 << 20}, query: func(q *hub.Query) { query = q }})
+		s.feed.Load(hub.ID{Ms: 4}, hub.ID{Ms: 4}, func(func(string, hub.Entry) bool) {})
 		entry := func(ms uint64) hub.Entry { return hub.Entry{ID: hub.ID{Ms: ms}, Payload: "x"} }
 		p := open(t, l.dial(), request("user=42&poll=1&last-event-id=1-0"))
 		n := p.size()
-		s.hub.Append("42", entry(5))
+		s.feed.Append("42", entry(5))
 		query.Answer([]hub.Entry{entry(2)}, hub.ID{Ms: 2}, 0) // a part
 		if got, want := p.since(n), "data: x\nid: 2-0\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)

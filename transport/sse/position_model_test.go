@@ -366,14 +366,14 @@ func (r *positionRun) follow(h *positionHub, n int) {
 		}
 		r.note("%s lost the log up to %v", h.boot, upTo)
 		h.cursor = upTo.Ms
-		h.among(100, func() { h.hub.Lose(upTo) })
+		h.among(100, func() { h.feed.Lose(upTo) })
 	}
 	for _, e := range r.log {
 		if e.place > h.cursor && n > 0 {
 			n--
 			h.cursor = e.place
 			r.note("%s reads %d", h.boot, e.place)
-			h.hub.Append(e.user, r.entry(e))
+			h.feed.Append(e.user, r.entry(e))
 		}
 	}
 }
@@ -386,7 +386,7 @@ func (r *positionRun) load(h *positionHub) {
 	}
 	r.note("%s loads what is later than %v", h.boot, floor)
 	h.loaded, h.cursor = true, r.newest
-	h.hub.Load(floor, hub.ID{Ms: r.newest}, func(yield func(string, hub.Entry) bool) {
+	h.feed.Load(floor, hub.ID{Ms: r.newest}, func(yield func(string, hub.Entry) bool) {
 		for _, e := range window {
 			if !yield(e.user, r.entry(e)) {
 				return
@@ -492,7 +492,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		}
 		if isLog {
 			h.queries = make(chan *hub.Query, 10_000)
-			c.hub.Older = func(q *hub.Query) { h.queries <- q }
+			c.query = func(q *hub.Query) { h.queries <- q }
 		}
 		c.sse = sse.Config{
 			Authenticate: auth.Insecure, PingInterval: time.Second, WriteTimeout: 2 * time.Second, MaxAge: pick(random, 0, 6*time.Second),

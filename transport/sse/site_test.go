@@ -2,6 +2,7 @@ package sse_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -32,7 +33,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // add up.
 type site struct {
 	t        testing.TB
-	hub      *hub.Hub
+	hub      *hub.PubSub
+	feed     *hub.StreamFeed // instead, if config.query is set
 	handler  *sse.Handler
 	listener net.Listener
 	server   *http.Server // set by serve
@@ -40,7 +42,8 @@ type site struct {
 }
 
 type config struct {
-	hub      hub.Config
+	hub      hub.Config // without limits and history, except for those that are set
+	query    func(*hub.Query)
 	sse      sse.Config
 	listener net.Listener // nil: TCP on loopback
 
@@ -61,8 +64,13 @@ func newSite(t testing.TB, c config) *site {
 	t.Helper()
 	s := &site{t: t, ends: make(chan string, 1000), listener: c.listener}
 	c.hub.Encode, c.hub.BroadcastUser = sse.EncodeEntry, "*"
-	s.hub = hub.New(c.hub)
-	c.sse.Hub, c.sse.Log = s.hub, slog.New(endLog{slog.DiscardHandler, s.ends})
+	if c.hub = unlimited(c.hub); c.query != nil {
+		s.feed = hub.NewStreamFeed(c.hub, c.query)
+		s.hub = &hub.PubSub{Hub: s.feed.Hub}
+	} else {
+		s.hub = hub.NewPubSub(c.hub)
+	}
+	c.sse.Hub, c.sse.Log = s.hub.Hub, slog.New(endLog{slog.DiscardHandler, s.ends})
 	if c.sse.Authenticate == nil {
 		c.sse.Authenticate = auth.Insecure
 	}
@@ -75,6 +83,20 @@ func newSite(t testing.TB, c config) *site {
 		s.checkConservation(!c.replaysAreLost)
 	})
 	return s
+}
+
+func unlimited(c hub.Config) hub.Config {
+	c.QueueFrames = cmp.Or(c.QueueFrames, hub.NoLimit)
+	c.QueueBytes = cmp.Or(c.QueueBytes, hub.NoLimit)
+	c.QueueGrace = cmp.Or(c.QueueGrace, hub.Off)
+	c.QueueTotalBytes = cmp.Or(c.QueueTotalBytes, hub.NoLimit)
+	c.MaxClientsPerUser = cmp.Or(c.MaxClientsPerUser, hub.NoLimit)
+	c.FanOut = cmp.Or(c.FanOut, hub.NoLimit)
+	c.GapSpread = cmp.Or(c.GapSpread, hub.Off)
+	c.HistoryPerUser = cmp.Or(c.HistoryPerUser, hub.Off)
+	c.HistoryAge = cmp.Or(c.HistoryAge, hub.Off)
+	c.HistoryBytes = cmp.Or(c.HistoryBytes, hub.Off)
+	return c
 }
 
 // serve answers on c.listener until the test is over.

@@ -85,7 +85,7 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 // openClient is a client that is not ended while the test runs.
 func openClient(t *testing.T) *hub.Client {
 	t.Helper()
-	c, err := hub.New(hub.Config{Encode: EncodeEntry}).Register(hub.Options{User: "42", Consumer: silent{}})
+	c, err := hub.NewPubSub(hub.Config{Encode: EncodeEntry}).Register(hub.Options{User: "42", Consumer: silent{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,9 +28,9 @@ type connWire struct {
 	// read that waits all the time or a write. The other one hears no more than
 	// "end of file" or "broken pipe", and looks here.
 	reading sync.WaitGroup // wait has yet to return
-	left    hub.Reason      // what it returned
+	left    hub.Reason     // what it returned
 	writing sync.Mutex     // held during a write
-	failed  hub.Reason      // guarded by writing: what a write was told
+	failed  hub.Reason     // guarded by writing: what a write was told
 }
 
 func newConnWire(conn net.Conn, p patience) *connWire {

@@ -28,7 +28,7 @@ type parkedWire struct {
 	fd     int32         // guarded by mu; -1 once closed
 	client *hub.Client   // guarded by mu until the stream starts: nil while a front has it
 	asking *asking       // guarded by mu: nil unless a front has it
-	told   hub.Reason     // guarded by mu: why the peer is gone; 0: it is not
+	told   hub.Reason    // guarded by mu: why the peer is gone; 0: it is not
 	heard  uint32        // guarded by mu: bytes that the peer sent after its request
 	room   chan struct{} // guarded by mu: has an item when there may be room; nil: nobody waits
 

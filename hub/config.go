@@ -1,0 +1,60 @@
+package hub
+
+import (
+	"cmp"
+	"math"
+	"time"
+)
+
+// Values of fields of Config. Every negative value means the same.
+const (
+	NoLimit = -1 // of a field that is a limit
+	Off     = -1 // of a field that switches something on
+)
+
+// Config is the configuration of a hub. 0 is the default of each number.
+type Config struct {
+	Encode        Encoder // required
+	BroadcastUser string  // messages to this user reach all clients; "": there are no broadcasts
+
+	QueueFrames     int           // frames queued for one client; default 1024, or NoLimit
+	QueueBytes      int           // bytes queued for one client; default 1 MiB, or NoLimit
+	QueueGrace      time.Duration // how long a queue may exceed these two; default 250 ms, or Off. A busy machine delays a fast reader for less
+	QueueTotalBytes int64         // bytes of the frames that are queued or in flight, shared ones once; past it the fullest queues are closed; default 256 MiB, or NoLimit
+
+	MaxClients        int // clients at a time; default NoLimit: the limit of file descriptors is not known here
+	MaxClientsPerUser int // clients of one user at a time; default 32, or NoLimit
+
+	FanOut    int           // clients that a broadcast is handed to before other messages get their turn; default 512, or NoLimit
+	GapSpread time.Duration // longest time over which a gap reaches the clients that receive nothing else; default 3 s, or Off
+
+	// What is kept for clients that reconnect. Off for any of those that apply: nothing is kept.
+	HistoryPerUser int           // entries of one user who is here or was within the age; default 256, or Off; not read by StreamFeed
+	HistoryAge     time.Duration // default 2 min, or Off; not read by StreamFeed
+	HistoryBytes   int64         // of all that is kept, with its cost besides text; default 64 MiB, or Off
+}
+
+// withDefaults returns the config with limits in place of zeros and negative numbers: the largest number for
+// NoLimit, 0 for Off.
+func (c Config) withDefaults() Config {
+	c.QueueFrames = limit(cmp.Or(c.QueueFrames, 1024), math.MaxInt)
+	c.QueueBytes = limit(cmp.Or(c.QueueBytes, 1<<20), math.MaxInt)
+	c.QueueGrace = max(0, cmp.Or(c.QueueGrace, 250*time.Millisecond))
+	c.QueueTotalBytes = limit(cmp.Or(c.QueueTotalBytes, 256<<20), math.MaxInt64)
+	c.MaxClients = limit(cmp.Or(c.MaxClients, NoLimit), math.MaxInt)
+	c.MaxClientsPerUser = limit(cmp.Or(c.MaxClientsPerUser, 32), math.MaxInt)
+	c.FanOut = limit(cmp.Or(c.FanOut, 512), math.MaxInt)
+	c.GapSpread = max(0, cmp.Or(c.GapSpread, 3*time.Second))
+	c.HistoryPerUser = max(0, cmp.Or(c.HistoryPerUser, 256))
+	// 73 years are as good as forever, and a time added to it is still a Duration.
+	c.HistoryAge = min(max(0, cmp.Or(c.HistoryAge, 2*time.Minute)), 1<<61)
+	c.HistoryBytes = max(0, cmp.Or(c.HistoryBytes, 64<<20))
+	return c
+}
+
+func limit[T int | int64](n, none T) T {
+	if n < 0 {
+		return none
+	}
+	return n
+}
