@@ -5,12 +5,11 @@ import (
 	"testing"
 
 	"usercast/internal/browsertest"
+	"usercast/internal/need"
 )
 
 func TestInFirefoxAndWebKit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts browsers")
-	}
+	need.Program(t, "redis-server")
 	h := startHub(t, buildHub(t), "--ping-interval", "300ms")
 	t.Run("Firefox blocks cookies", func(t *testing.T) {
 		t.Parallel()

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"usercast/internal/browsertest"
+	"usercast/internal/need"
 )
 
 // A world is what all tests share: starting it takes longer than most of them. Each has
@@ -21,9 +22,7 @@ type world struct {
 var moreAlone, more map[string]func(*testing.T, world)
 
 func TestInChromium(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a browser")
-	}
+	need.Program(t, browsertest.Chromium...)
 	program := buildHub(t)
 	h := startHub(t, program, "--ping-interval", "300ms", "--max-clients-per-user", "0")
 	run := func(browser *browsertest.Browser, tests map[string]func(*testing.T, world)) {

@@ -9,9 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
-)
 
-const setup = "npm, and what package-lock.json names: .ci/setup installs both; go test -short goes without"
+	"usercast/internal/need"
+)
 
 // What a page loads is at most 4 kB.
 func TestSize(t *testing.T) {
@@ -30,12 +30,9 @@ func TestSize(t *testing.T) {
 }
 
 func TestPackageHoldsWhatBelongs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts npm")
-	}
-	out, err := exec.Command("npm", "pack", "--dry-run", "--json", "--offline").Output()
+	out, err := exec.Command(need.Program(t, "npm"), "pack", "--dry-run", "--json", "--offline").Output()
 	if err != nil {
-		t.Fatalf("npm pack: %v; this test needs %s", err, setup)
+		t.Fatalf("npm pack: %v", err)
 	}
 	var packs []struct {
 		Name  string
@@ -85,9 +82,8 @@ connect("/events", { token: "not a function" });
 
 // The types fit the README's examples, and refuse what is wrong.
 func TestTypes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts the TypeScript compiler")
-	}
+	need.Program(t, "node")
+	need.File(t, "node_modules/typescript", "npm --prefix client ci --ignore-scripts")
 	here, err := filepath.Abs(".")
 	if err != nil {
 		t.Fatal(err)
@@ -121,6 +117,6 @@ func TestTypes(t *testing.T) {
 	}
 	out, err := exec.Command("node", filepath.Join(modules, "typescript", "bin", "tsc"), "-p", dir).CombinedOutput()
 	if err != nil {
-		t.Errorf("tsc: %v; this test needs %s\n%s", err, setup, out)
+		t.Errorf("tsc: %v\n%s", err, out)
 	}
 }

@@ -26,8 +26,8 @@ func recipes(t *testing.T) map[string]string {
 	return found
 }
 
-// need loads packages that were not made for browsers.
-const need = `
+// requireFunction loads packages that were not made for browsers.
+const requireFunction = `
 const loaded = {};
 const need = name => {
 	if (!(name in loaded)) {
@@ -43,7 +43,7 @@ const need = name => {
 };
 `
 
-const reactModule = need + `
+const reactModule = requireFunction + `
 export const { createElement, useState, useEffect, useRef, useSyncExternalStore } = need("react");
 export const { createRoot } = need("react-dom/client");
 `

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"usercast/internal/doctest"
+	"usercast/internal/need"
 )
 
 const root = ".."
@@ -110,9 +111,7 @@ func testNames(t *testing.T) map[string]bool {
 
 // The commands of each page, one after the other, as a reader would.
 func TestCommands(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts hubs")
-	}
+	need.Program(t, "redis-server")
 	program := doctest.Build(t)
 	for _, p := range pages(t) {
 		if !slices.ContainsFunc(p.Blocks, func(b doctest.Block) bool { return b.Mark == "run" || strings.HasPrefix(b.Mark, "run: ") }) ||

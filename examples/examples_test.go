@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/need"
 )
 
 // patience bounds a test that fails.
@@ -27,10 +28,36 @@ var environment = map[string][]string{
 	"python": {"PATH=/usr/bin:" + os.Getenv("PATH")}, // that has Debian's libraries
 }
 
-func TestExamples(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts hubs and apps")
+// needLanguage skips a test unless the language of an example, or a framework of docs/auth.md, is installed with
+// its libraries.
+func needLanguage(t *testing.T, name string) {
+	t.Helper()
+	php := func(packages, code string) { need.Command(t, packages, "php", "-r", code) }
+	switch name {
+	case "node", "express":
+		need.Program(t, "node")
+		need.File(t, "/usr/share/nodejs/redis", "apt-get install node-redis")
+	case "python", "django":
+		need.Command(t, "python3-redis python3-django", "/usr/bin/python3", "-c", "import redis, django")
+	case "ruby":
+		need.Command(t, "ruby ruby-redis ruby-webrick", "ruby", "-e", `require "redis"; require "webrick"`)
+	case "rails":
+		need.Command(t, "ruby-redis ruby-webrick ruby-devise ruby-railties ruby-activerecord ruby-sqlite3", "ruby", "-e",
+			`require "redis"; require "webrick"; require "devise"; require "active_record"; require "sqlite3"`)
+	case "php":
+		php("php-cli php-redis", `exit((int) !extension_loaded("redis"));`)
+	case "laravel":
+		php("php-cli php-redis php-sqlite3", `exit((int) !(extension_loaded("redis") && extension_loaded("pdo_sqlite")));`)
+		php("php-laravel-framework", `exit((int) !(@include "Illuminate/autoload.php"));`)
+		php("php-predis", `exit((int) !file_exists("/usr/share/php/Predis/Autoloader.php"));`)
 	}
+	if name == "express" {
+		need.File(t, "testdata/node_modules/express", "npm --prefix examples/testdata ci")
+	}
+}
+
+func TestExamples(t *testing.T) {
+	need.Program(t, "redis-server")
 	program := doctest.Build(t)
 	pages, err := filepath.Glob("*/README.md")
 	if err != nil || len(pages) < 5 {
@@ -40,6 +67,7 @@ func TestExamples(t *testing.T) {
 		dir := filepath.Dir(file)
 		t.Run(dir, func(t *testing.T) {
 			t.Parallel()
+			needLanguage(t, dir)
 			here := dir
 			if dir == "laravel" { // writes into its own directory
 				here = copyOf(t, dir)

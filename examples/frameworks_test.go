@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/need"
 )
 
 // hubBlock starts the hub as the guides do, without a cache of session checks.
@@ -24,15 +25,14 @@ var hubBlock = doctest.Block{Mark: "run: hub", Text: "usercast serve --auth forw
 
 // TestFrameworks runs what docs/auth.md shows for each framework in the framework itself: login, message, session checks, logout.
 func TestFrameworks(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts hubs and apps")
-	}
+	need.Program(t, "redis-server")
 	program := doctest.Build(t)
 	for name, try := range map[string]func(*testing.T, string){
 		"django": tryDjango, "express": tryExpress, "laravel": tryLaravel, "php": tryPHP, "rails": tryRails,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			needLanguage(t, name)
 			try(t, program)
 		})
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/need"
 	"usercast/internal/redistest"
 )
 
@@ -213,12 +214,9 @@ func startLaravel(t *testing.T, s *doctest.Session, dir string) (forHub string) 
 	t.Helper()
 	fpm, err := filepath.Glob("/usr/sbin/php-fpm*")
 	if err != nil || len(fpm) == 0 {
-		t.Fatal("this test needs PHP-FPM: apt-get install php-fpm; go test -short goes without")
+		need.Missing(t, "php-fpm", "apt-get install php-fpm")
 	}
-	nginx, err := exec.LookPath("nginx")
-	if err != nil {
-		nginx = "/usr/sbin/nginx"
-	}
+	nginx := need.Program(t, "nginx")
 	account, err := user.Current()
 	if err != nil {
 		t.Fatal(err)

@@ -56,9 +56,6 @@ func asGrafana(expr string) string {
 }
 
 func TestEveryQueryReturnsData(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a Prometheus")
-	}
 	h, p := watch(t)
 	d := load(t)
 	wantPanels(t, p, d)

@@ -16,9 +16,6 @@ import (
 )
 
 func TestRules(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs promtool")
-	}
 	promtest.Tool(t, "check", "config", "--lint=all", "--lint-fatal", "prometheus.yml")
 	promtest.Tool(t, append([]string{"check", "rules", "--lint=all", "--lint-fatal"}, glob(t, "rules/*.yml")...)...)
 	promtest.Tool(t, append([]string{"test", "rules"}, glob(t, "tests/*.yml")...)...)

@@ -8,15 +8,15 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"usercast/internal/need"
 )
 
-// analyze runs systemd-analyze, which must be there.
+// analyze runs systemd-analyze.
 func analyze(t *testing.T, args ...string) string {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("runs systemd-analyze")
-	}
-	out, err := exec.Command("systemd-analyze", append(args, "--no-pager")...).CombinedOutput()
+	program := need.Program(t, "systemd-analyze")
+	out, err := exec.Command(program, append(args, "--no-pager")...).CombinedOutput()
 	if err != nil {
 		t.Errorf("systemd-analyze %s: %v\n%s", strings.Join(args, " "), err, out)
 	}

@@ -4,11 +4,12 @@ package browsertest
 
 import (
 	"context"
-	"os/exec"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
+
+	"usercast/internal/need"
 )
 
 // patience is how long a browser may take for anything. It is long because it
@@ -34,7 +35,7 @@ var OneProcess = chromedp.Flag("process-per-site", true)
 func Start(tb testing.TB, more ...chromedp.ExecAllocatorOption) *Browser {
 	tb.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(find(tb)),
+		chromedp.ExecPath(need.Program(tb, Chromium...)),
 		chromedp.NoSandbox, // which needs rights that a container lacks
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-component-update", true),
@@ -54,21 +55,11 @@ func Start(tb testing.TB, more ...chromedp.ExecAllocatorOption) *Browser {
 	return &Browser{ctx}
 }
 
-// find returns the path of a Chromium or a Chrome.
-func find(tb testing.TB) string {
-	tb.Helper()
-	names := []string{
-		"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
-		"/Applications/Chromium.app/Contents/MacOS/Chromium",
-		"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-	}
-	for _, name := range names {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	tb.Fatal("this test needs Chromium or Chrome in PATH: apt-get install chromium, or brew install --cask chromium; go test -short goes without")
-	return ""
+// Chromium are names of Chromium and Chrome, for need.Program.
+var Chromium = []string{
+	"chromium", "chromium-browser", "google-chrome", "google-chrome-stable",
+	"/Applications/Chromium.app/Contents/MacOS/Chromium",
+	"/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 }
 
 // Open opens a URL in a new tab, which is closed with the test.

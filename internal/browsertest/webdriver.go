@@ -18,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"usercast/internal/need"
 )
 
 // WebDriver is a Firefox or a WebKitGTK, which programs control by WebDriver
@@ -42,6 +44,7 @@ type Tab struct {
 // certificate. prefs are further lines for its user.js.
 func StartFirefox(tb testing.TB, prefs ...string) *WebDriver {
 	tb.Helper()
+	need.Program(tb, Firefox)
 	dir := tb.TempDir()
 	const common = `
 user_pref("marionette.port", 0); // any free one; it is written to MarionetteActivePort
@@ -56,7 +59,7 @@ user_pref("nimbus.rollouts.enabled", false);
 	if err := os.WriteFile(filepath.Join(dir, "user.js"), []byte(common+strings.Join(prefs, "\n")), 0o600); err != nil {
 		tb.Fatal(err)
 	}
-	run(tb, firefoxPackage, nil, []string{"HOME=" + dir}, "firefox-esr", "--headless", "--no-remote", "--profile", dir, "--marionette",
+	run(tb, nil, []string{"HOME=" + dir}, Firefox, "--headless", "--no-remote", "--profile", dir, "--marionette",
 		"--remote-allow-system-access") // for NotifyNetworkChange
 	var port []byte
 	until(tb, "Firefox accepts commands", func() bool {
@@ -79,13 +82,19 @@ user_pref("nimbus.rollouts.enabled", false);
 // variables for it, as NAME=value.
 func StartWebKit(tb testing.TB, env ...string) *WebDriver {
 	tb.Helper()
+	need.Program(tb, "Xvfb")
+	need.Program(tb, WebKit)
+	browsers, _ := filepath.Glob("/usr/lib/*/webkit2gtk-4.1/MiniBrowser")
+	if len(browsers) == 0 {
+		need.Missing(tb, "MiniBrowser of WebKitGTK 4.1", "apt-get install webkit2gtk-driver")
+	}
 	dir := tb.TempDir()
 	read, write, err := os.Pipe()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	defer read.Close()
-	run(tb, webKitPackages, write, nil, "Xvfb", "-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp")
+	run(tb, write, nil, "Xvfb", "-displayfd", "3", "-screen", "0", "1280x1024x24", "-nolisten", "tcp")
 	_ = write.Close()
 	display, err := bufio.NewReader(read).ReadString('\n')
 	if err != nil {
@@ -97,12 +106,12 @@ func StartWebKit(tb testing.TB, env ...string) *WebDriver {
 	}
 	_, port, _ := net.SplitHostPort(listener.Addr().String())
 	_ = listener.Close()
-	run(tb, webKitPackages, nil, append([]string{
+	run(tb, nil, append([]string{
 		"DISPLAY=:" + strings.TrimSpace(display), "HOME=" + dir, "XDG_RUNTIME_DIR=" + dir,
 		"LANG=en_US.UTF-8", // with C.UTF-8, navigator.language is not a language tag
 		"NO_AT_BRIDGE=1", "GTK_A11Y=none",
 		"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", // it needs rights that a container lacks
-	}, env...), "WebKitWebDriver", "--host=127.0.0.1", "--port="+port)
+	}, env...), WebKit, "--host=127.0.0.1", "--port="+port)
 	w := &webKit{url: "http://127.0.0.1:" + port + "/session"}
 	until(tb, "WebKitWebDriver accepts commands", func() bool {
 		conn, err := net.Dial("tcp", "127.0.0.1:"+port)
@@ -111,18 +120,15 @@ func StartWebKit(tb testing.TB, env ...string) *WebDriver {
 		}
 		return conn.Close() == nil
 	})
-	browsers, _ := filepath.Glob("/usr/lib/*/webkit2gtk-4.1/MiniBrowser")
-	if len(browsers) == 0 {
-		tb.Fatalf("this test needs MiniBrowser: %s", webKitPackages)
-	}
 	return newWebDriver(tb, w.send, map[string]any{
 		"webkitgtk:browserOptions": map[string]any{"binary": browsers[0], "args": []string{"--automation"}},
 	})
 }
 
+// Programs, for need.Program.
 const (
-	firefoxPackage = "apt-get install firefox-esr"
-	webKitPackages = "apt-get install webkit2gtk-driver xvfb"
+	Firefox = "firefox-esr"
+	WebKit  = "WebKitWebDriver"
 )
 
 func newWebDriver(tb testing.TB, send func(string, map[string]any) (json.RawMessage, error), capabilities map[string]any) *WebDriver {
@@ -268,7 +274,7 @@ func (b *WebDriver) command(name string, params map[string]any, result any) erro
 }
 
 // run starts a program and ends it, with the processes that it has started, when the test ends.
-func run(tb testing.TB, install string, file *os.File, env []string, name string, args ...string) {
+func run(tb testing.TB, file *os.File, env []string, name string, args ...string) {
 	tb.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
@@ -279,9 +285,7 @@ func run(tb testing.TB, install string, file *os.File, env []string, name string
 	if file != nil {
 		cmd.ExtraFiles = []*os.File{file}
 	}
-	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
-		tb.Fatalf("this test needs %s in PATH: %s; go test -short goes without", name, install)
-	} else if err != nil {
+	if err := cmd.Start(); err != nil {
 		tb.Fatalf("start %s: %v", name, err)
 	}
 	tb.Cleanup(func() {

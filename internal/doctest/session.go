@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/need"
 	"usercast/internal/redistest"
 )
 
@@ -91,10 +92,9 @@ func NewSession(tb testing.TB, program, dir string, env ...string) *Session {
 	for _, port := range []string{publicPort, adminPort, appPort} {
 		s.ports[port] = strconv.Itoa(redistest.FreePort(tb))
 	}
-	real, err := exec.LookPath("redis-cli")
-	if err != nil {
-		tb.Fatal("this test needs redis-cli in PATH: apt-get install redis-tools; go test -short goes without")
-	}
+	real := need.Program(tb, "redis-cli")
+	need.Program(tb, "bash")
+	need.Program(tb, "curl")
 	bin := tb.TempDir()
 	wrapper := fmt.Sprintf("#!/bin/sh\nexec %s -p %s \"$@\"\n", real, s.ports[redisPort])
 	if err := os.WriteFile(filepath.Join(bin, "redis-cli"), []byte(wrapper), 0o700); err != nil {

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"usercast/internal/need"
 )
 
 // A Network is a namespace and a veth pair between it and this machine.
@@ -26,18 +28,14 @@ type Network struct {
 	nearAddr, farAddr netip.Addr
 }
 
-// New makes one. That needs root and iproute2: without, it skips the test, but fails
-// it in CI.
+// New creates a network. It skips the test if it has no right to, or no iproute2.
 func New(tb testing.TB) *Network {
 	tb.Helper()
+	need.Program(tb, "ip")
 	id := fmt.Sprintf("%08x", rand.Uint32())
 	n := &Network{tb: tb, name: "netnstest-" + id, near: "nt" + id + "n", far: "nt" + id + "f"}
 	if err := run("netns", "add", n.name); err != nil {
-		const what = "a network namespace needs root (CAP_NET_ADMIN and CAP_SYS_ADMIN) and iproute2"
-		if os.Getenv("CI") == "true" {
-			tb.Fatalf("%s: %v", what, err)
-		}
-		tb.Skipf("%s: %v", what, err)
+		need.Missing(tb, "the right to create a network namespace", "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN")
 	}
 	tb.Cleanup(func() {
 		// The cable first: a socket that is still open would keep the namespace.

@@ -4,7 +4,6 @@ package promtest
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -16,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/need"
 	"usercast/internal/redistest"
 )
 
@@ -23,16 +23,10 @@ import (
 // long because it only bounds a test that fails anyway.
 const patience = 20 * time.Second
 
-const missing = "this test needs prometheus and promtool in PATH: apt-get install prometheus, or brew install prometheus; go test -short goes without"
-
 // Tool runs promtool, which must find nothing wrong.
 func Tool(tb testing.TB, args ...string) {
 	tb.Helper()
-	out, err := exec.Command("promtool", args...).CombinedOutput()
-	if errors.Is(err, exec.ErrNotFound) {
-		tb.Fatal(missing)
-	}
-	if err != nil {
+	if out, err := exec.Command(need.Program(tb, "promtool"), args...).CombinedOutput(); err != nil {
 		tb.Errorf("promtool %v: %v\n%s", args, err, out)
 	}
 }
@@ -48,6 +42,7 @@ type Server struct {
 // is ready.
 func Start(tb testing.TB, config string) *Server {
 	tb.Helper()
+	program := need.Program(tb, "prometheus")
 	dir := tb.TempDir()
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
@@ -59,11 +54,9 @@ func Start(tb testing.TB, config string) *Server {
 	}
 	defer log.Close()
 	address := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(tb))
-	cmd := exec.Command("prometheus", "--config.file", file, "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", address)
+	cmd := exec.Command(program, "--config.file", file, "--storage.tsdb.path", filepath.Join(dir, "data"), "--web.listen-address", address)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
-		tb.Fatal(missing)
-	} else if err != nil {
+	if err := cmd.Start(); err != nil {
 		tb.Fatalf("start prometheus: %v", err)
 	}
 	exited := make(chan struct{})

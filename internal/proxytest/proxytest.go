@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/need"
 	"usercast/internal/redistest"
 )
 
@@ -84,7 +85,7 @@ http {
 func start(tb testing.TB, program, name, config string, args func(file, dir string) []string) string {
 	tb.Helper()
 	dir := tb.TempDir()
-	path := find(tb, program)
+	path := need.Program(tb, program)
 	var log []byte
 	for range 5 {
 		port := strconv.Itoa(redistest.FreePort(tb))
@@ -155,16 +156,4 @@ func (p *process) run(dir, addr string) bool {
 	}
 	p.tb.Fatalf("%s does not answer", p.cmd.Path)
 	return false
-}
-
-// find returns the path of a program: Debian's may lie where only root looks.
-func find(tb testing.TB, program string) string {
-	tb.Helper()
-	for _, name := range []string{program, "/usr/sbin/" + program} {
-		if path, err := exec.LookPath(name); err == nil {
-			return path
-		}
-	}
-	tb.Fatalf("this test needs %s in PATH: apt-get install %s; go test -short goes without", program, program)
-	return ""
 }

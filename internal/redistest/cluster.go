@@ -16,13 +16,9 @@ const ClusterDown = 2 * time.Second
 const slots = 16384
 
 // StartCluster starts a Redis Cluster of n primaries, which needs Redis 7, and waits
-// until every node knows all others and has found the cluster in order. A short run skips
-// the test.
+// until every node knows all others and has found the cluster in order.
 func StartCluster(tb testing.TB, n int, args ...string) []*Server {
 	tb.Helper()
-	if testing.Short() {
-		tb.Skip("starts a cluster")
-	}
 	nodes := make([]*Server, n)
 	bus := make([]int, n)
 	for i := range nodes {

@@ -6,7 +6,6 @@ package redistest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -22,6 +21,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"usercast/internal/need"
 )
 
 // patience is how long a server may take to come up or to answer. It is long
@@ -89,6 +90,7 @@ func (s *Server) Await(what string, done func() bool) {
 
 func start(tb testing.TB, args func(*Server) []string) *Server {
 	tb.Helper()
+	need.Program(tb, "redis-server")
 	s := &Server{tb: tb, args: args, dir: tb.TempDir()}
 	tb.Cleanup(func() {
 		s.Kill()
@@ -197,9 +199,7 @@ func (s *Server) launch() error {
 	defer log.Close()
 	cmd := exec.Command("redis-server", s.args(s)...)
 	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); errors.Is(err, exec.ErrNotFound) {
-		s.tb.Fatal("this test needs redis-server (6.0 or later) in PATH: apt-get install redis-server, or brew install redis")
-	} else if err != nil {
+	if err := cmd.Start(); err != nil {
 		s.tb.Fatalf("start redis-server: %v", err)
 	}
 	exited := make(chan struct{})

@@ -17,12 +17,9 @@ const SentinelDown = time.Second
 // StartSentinels starts n Sentinels that watch a primary under a name, and waits
 // until each knows the others and all replicas that the primary has by now. A
 // majority of them decides. Config is added to the configuration file of each, a
-// line for each string. A short run skips the test.
+// line for each string.
 func StartSentinels(tb testing.TB, n int, name string, primary *Server, config ...string) []*Server {
 	tb.Helper()
-	if testing.Short() {
-		tb.Skip("starts Sentinels")
-	}
 	host, port := primary.HostPort()
 	lines := []string{
 		fmt.Sprintf("sentinel monitor %s %s %s %d", name, host, port, n/2+1),

@@ -56,10 +56,8 @@ func TestStreamIsInTheDatabaseOfTheURL(t *testing.T) {
 		"path":      {plain.URL() + "/3", plain},
 		"parameter": {"unix://" + socket + "?db=3", local},
 	}
-	if !testing.Short() {
-		watched := redistest.Start(t)
-		tests["sentinel"] = test{sentinelURL(redistest.StartSentinels(t, 1, "main", watched)...) + "/3", watched}
-	}
+	watched := redistest.Start(t)
+	tests["sentinel"] = test{sentinelURL(redistest.StartSentinels(t, 1, "main", watched)...) + "/3", watched}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			app := goredis.NewClient(&goredis.Options{Addr: test.server.Addr(), DB: 3})

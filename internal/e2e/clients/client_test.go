@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"usercast/internal/browsertest"
+	"usercast/internal/need"
 )
 
 // A client is a library, or a browser, that receives a stream.
@@ -40,50 +41,68 @@ type text interface {
 	Text(expression string) string
 }
 
-const setup = "; .ci/setup installs what is needed; go test -short goes without"
-
-// libraries are the clients that are programs.
-func libraries(tb testing.TB) []client {
+// libraries are the clients that are programs, if their languages are there.
+func libraries(tb testing.TB) (all []client) {
 	tb.Helper()
 	goLib, err := programs.goLib()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	node := func(library string) []string { return []string{"node", "testdata/node/client.mjs", library} }
-	return []client{
-		{name: "eventsource@2", command: node("eventsource@2"), idAtLine: true},
-		{name: "eventsource@4", command: node("eventsource@4"), standardStatus: true},
-		{name: "eventsource@5", command: node("eventsource@5"), standardStatus: true},
-		{name: "fetch-event-source", command: node("fetch-event-source"), idAtLine: true},
-		{name: "event-source-polyfill", command: node("event-source-polyfill"), standardStatus: true},
-		{name: "launchdarkly-eventsource", command: node("launchdarkly-eventsource")},
+	all = []client{
 		{name: "Go launchdarkly/eventsource", command: []string{goLib, "launchdarkly"}},
 		{name: "Go tmaxmax/go-sse", command: []string{goLib, "tmaxmax"}},
 		{name: "Go r3labs/sse", command: []string{goLib, "r3labs"}, truncates: true},
-		{name: "Python httpx", command: []string{"/usr/bin/python3", "testdata/python/client.py"}}, // it has Debian's libraries
-		{name: "Ruby Net::HTTP", command: []string{"ruby", "testdata/ruby/client.rb"}},
 	}
+	if need.Optional(tb, "node") && need.OptionalFile(tb, "testdata/node/node_modules/eventsource", "npm --prefix internal/e2e/clients/testdata/node ci") {
+		node := func(library string) []string { return []string{"node", "testdata/node/client.mjs", library} }
+		all = append(all, []client{
+			{name: "eventsource@2", command: node("eventsource@2"), idAtLine: true},
+			{name: "eventsource@4", command: node("eventsource@4"), standardStatus: true},
+			{name: "eventsource@5", command: node("eventsource@5"), standardStatus: true},
+			{name: "fetch-event-source", command: node("fetch-event-source"), idAtLine: true},
+			{name: "event-source-polyfill", command: node("event-source-polyfill"), standardStatus: true},
+			{name: "launchdarkly-eventsource", command: node("launchdarkly-eventsource")},
+		}...)
+	}
+	if need.OptionalFile(tb, "/usr/lib/python3/dist-packages/httpx", "apt-get install python3-httpx") {
+		all = append(all, client{name: "Python httpx", command: []string{"/usr/bin/python3", "testdata/python/client.py"}})
+	}
+	if need.Optional(tb, "ruby") {
+		all = append(all, client{name: "Ruby Net::HTTP", command: []string{"ruby", "testdata/ruby/client.rb"}})
+	}
+	return all
 }
 
-// browsers are started here, and end with the test.
-func browsers(tb testing.TB) []client {
+// browsers are those that are installed. They are started here, and end with the test.
+func browsers(tb testing.TB) (all []client) {
 	tb.Helper()
 	var chromium *browsertest.Browser
 	var firefox, webKit *browsertest.WebDriver
 	var wg sync.WaitGroup
-	wg.Go(func() { chromium = browsertest.Start(tb) })
-	wg.Go(func() { firefox = browsertest.StartFirefox(tb) })
-	wg.Go(func() { webKit = browsertest.StartWebKit(tb) })
+	if need.Optional(tb, browsertest.Chromium...) {
+		wg.Go(func() { chromium = browsertest.Start(tb) })
+	}
+	if need.Optional(tb, browsertest.Firefox) {
+		wg.Go(func() { firefox = browsertest.StartFirefox(tb) })
+	}
+	if need.Optional(tb, browsertest.WebKit) && need.Optional(tb, "Xvfb") {
+		wg.Go(func() { webKit = browsertest.StartWebKit(tb) })
+	}
 	wg.Wait()
 	if tb.Failed() {
 		tb.FailNow()
 	}
-	return []client{
-		{name: "Chromium", standardStatus: true, open: func(tb testing.TB, url string) text { return chromium.Open(tb, url) }},
-		{name: "Firefox", standardStatus: true, changeNetwork: firefox.NotifyNetworkChange,
-			open: func(tb testing.TB, url string) text { return firefox.Open(tb, url) }},
-		{name: "WebKitGTK", standardStatus: true, open: func(tb testing.TB, url string) text { return webKit.Open(tb, url) }},
+	if chromium != nil {
+		all = append(all, client{name: "Chromium", standardStatus: true, open: func(tb testing.TB, url string) text { return chromium.Open(tb, url) }})
 	}
+	if firefox != nil {
+		all = append(all, client{name: "Firefox", standardStatus: true, changeNetwork: firefox.NotifyNetworkChange,
+			open: func(tb testing.TB, url string) text { return firefox.Open(tb, url) }})
+	}
+	if webKit != nil {
+		all = append(all, client{name: "WebKitGTK", standardStatus: true, open: func(tb testing.TB, url string) text { return webKit.Open(tb, url) }})
+	}
+	return all
 }
 
 // An event is what a client has passed to its callback.
@@ -130,7 +149,7 @@ func (s *session) start() error {
 		return err
 	}
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("%w%s", err, setup)
+		return err
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() {

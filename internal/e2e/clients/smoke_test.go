@@ -5,14 +5,14 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"usercast/internal/need"
 )
 
 // All clients share the hub of a situation. Situations and clients run at the same time, because
 // they wait most of the time.
 func TestEachMessageArrivesOnce(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts hubs, clients and browsers")
-	}
+	need.Program(t, "redis-server")
 	pages := browsers(t)
 	all := append(libraries(t), pages...)
 	t.Run("hub killed before the first message", func(t *testing.T) {

@@ -1,0 +1,139 @@
+// Package need skips tests whose external programs are missing.
+//
+// A test names what it needs: a program in PATH, a command that must succeed, or a file. In short mode
+// (go test -short) each function skips the test, even if the machine has everything. Otherwise a test
+// whose need is not met fails if CI=true is set in the environment, and is skipped if it is not: the line that
+// says so, with the command to install what is missing, is appended to the file that NEED_REPORT names
+// in the environment. make test prints that file at its end.
+package need
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// packages are the Debian packages of programs that are not in one of their own name.
+var packages = map[string]string{
+	"WebKitWebDriver": "webkit2gtk-driver",
+	"Xvfb":            "xvfb",
+	"ip":              "iproute2",
+	"nginx":           "nginx-light",
+	"node":            "nodejs",
+	"php":             "php-cli",
+	"promtool":        "prometheus",
+	"redis-cli":       "redis-tools",
+	"systemd-analyze": "systemd",
+}
+
+// Program returns the path of the first of names that is in PATH or in /usr/sbin, and otherwise skips the test.
+// The first name is the one to install.
+func Program(tb testing.TB, names ...string) (path string) {
+	tb.Helper()
+	short(tb)
+	path, ok := find(names)
+	if !ok {
+		Missing(tb, names[0], install(names[0]))
+	}
+	return path
+}
+
+// Optional reports whether a program is there, for a test that can leave out some of its cases. With CI=true it
+// fails the test if not.
+func Optional(tb testing.TB, names ...string) bool {
+	tb.Helper()
+	short(tb)
+	if _, ok := find(names); ok {
+		return true
+	}
+	report(tb, names[0], install(names[0]))
+	return false
+}
+
+// Command skips the test unless a command exits with status 0: a test for a library. Packages are those of Debian that
+// have it.
+func Command(tb testing.TB, packages string, name string, args ...string) {
+	tb.Helper()
+	short(tb)
+	if exec.Command(name, args...).Run() != nil {
+		Missing(tb, packages, "apt-get install "+packages)
+	}
+}
+
+// File skips the test unless a file exists. Install is the command that creates it.
+func File(tb testing.TB, path, install string) {
+	tb.Helper()
+	short(tb)
+	if _, err := os.Stat(path); err != nil {
+		Missing(tb, path, install)
+	}
+}
+
+// OptionalFile is Optional for a file. Install is the command that creates it.
+func OptionalFile(tb testing.TB, path, install string) bool {
+	tb.Helper()
+	short(tb)
+	if _, err := os.Stat(path); err == nil {
+		return true
+	}
+	report(tb, path, install)
+	return false
+}
+
+// Missing skips the test because something is missing, or fails it with CI=true. Install says how to get it.
+func Missing(tb testing.TB, what, install string) {
+	tb.Helper()
+	short(tb)
+	report(tb, what, install)
+	tb.Skipf("%s is missing: %s", what, install)
+}
+
+func short(tb testing.TB) {
+	tb.Helper()
+	if testing.Short() {
+		tb.Skip("needs external programs")
+	}
+}
+
+func find(names []string) (path string, ok bool) {
+	for _, name := range names {
+		for _, candidate := range []string{name, "/usr/sbin/" + name} {
+			if path, err := exec.LookPath(candidate); err == nil {
+				return path, true
+			}
+		}
+	}
+	return "", false
+}
+
+func install(program string) (command string) {
+	if p, ok := packages[program]; ok {
+		program = p
+	}
+	return "apt-get install " + program
+}
+
+// report fails the test with CI=true, and otherwise appends a line to the file that NEED_REPORT names. The variable is
+// read only here: go test caches results by the variables that a test has read, so results of tests that
+// miss nothing stay cached.
+func report(tb testing.TB, what, install string) {
+	tb.Helper()
+	if os.Getenv("CI") == "true" {
+		tb.Fatalf("%s is missing: %s", what, install)
+	}
+	name := os.Getenv("NEED_REPORT")
+	if name == "" {
+		return
+	}
+	file, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer file.Close()
+	// One write, so that lines of packages that are tested at the same time do not mix.
+	if _, err := fmt.Fprintf(file, "%s\t%s\t%s\n", what, install, strings.ReplaceAll(tb.Name(), "\t", " ")); err != nil {
+		tb.Fatal(err)
+	}
+}
