@@ -26,7 +26,7 @@ type ForwardConfig struct {
 	Cache       time.Duration // for how long a yes is believed, from when it was asked for; 0: not at all
 	Concurrency int           // maximum of questions at once, fewer if the app is slow; 0: 32
 	Proxies     Proxies       // whose X-Forwarded-* are passed on as they are
-	Log         *slog.Logger  // nil: silent
+	Logger      *slog.Logger  // nil: silent
 }
 
 // A Forward asks the app who sent a request, with the headers by which the app knows its
@@ -96,8 +96,8 @@ func NewForward(cfg ForwardConfig) *Forward {
 	cfg.UserHeader = cmp.Or(cfg.UserHeader, UserHeader)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 2*time.Second)
 	cfg.Concurrency = cmp.Or(cfg.Concurrency, 32)
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	transport := &http.Transport{ // without a proxy: cookies are for the app alone
 		ForceAttemptHTTP2:      true,
@@ -382,7 +382,7 @@ func (f *Forward) read(resp *http.Response) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: says the app", ErrForbidden)
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
 		if !f.redirected.Swap(true) {
-			f.cfg.Log.Warn("the app answers who is asking with a redirect, which counts as not logged in; let it answer 401",
+			f.cfg.Logger.Warn("the app answers who is asking with a redirect, which counts as not logged in; let it answer 401",
 				slog.Int("status", code))
 		}
 		return Identity{}, ErrRedirected
@@ -399,9 +399,9 @@ func (f *Forward) note(err error) {
 	case is(errClosed), is(errDeserted):
 	case err == nil, IsPermanent(err):
 		if f.outage.works(now) {
-			f.cfg.Log.Info("the app says again who is asking")
+			f.cfg.Logger.Info("the app says again who is asking")
 		}
 	case f.outage.fails(now):
-		f.cfg.Log.Warn("the app does not say who is asking; browsers are told to come back later", slog.Any("error", err))
+		f.cfg.Logger.Warn("the app does not say who is asking; browsers are told to come back later", slog.Any("error", err))
 	}
 }

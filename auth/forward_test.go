@@ -566,7 +566,7 @@ func TestForwardTimeout(t *testing.T) {
 		}
 		<-r.Context().Done()
 	})
-	f := app.forward(t, auth.ForwardConfig{Timeout: time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	f := app.forward(t, auth.ForwardConfig{Timeout: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 2 {
 		if _, err := f.Authenticate(from("42")); !errors.Is(err, context.DeadlineExceeded) || isNo(err) || strings.Contains(err.Error(), app.URL) {
 			t.Errorf("got %v, want a deadline that was exceeded", err)

@@ -90,7 +90,7 @@ func TestJWKSThatIsNone(t *testing.T) {
 			defer s.Close()
 			var log bytes.Buffer
 			j, err := auth.NewJWT(auth.JWTConfig{
-				JWKSURL: strings.Replace(s.URL, "://", "://hub:s3cret@", 1) + "/?key=s3cret", Log: slog.New(slog.NewTextHandler(&log, nil)),
+				JWKSURL: strings.Replace(s.URL, "://", "://hub:s3cret@", 1) + "/?key=s3cret", Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -118,7 +118,7 @@ func TestJWTSecretThatIsAKey(t *testing.T) {
 		t.Error("a public key is taken for a secret")
 	}
 	var log bytes.Buffer
-	if _, err := auth.NewJWT(auth.JWTConfig{Secret: []byte("short"), Log: slog.New(slog.NewTextHandler(&log, nil))}); err != nil ||
+	if _, err := auth.NewJWT(auth.JWTConfig{Secret: []byte("short"), Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil ||
 		!strings.Contains(log.String(), "short") || strings.Count(log.String(), "\n") != 1 {
 		t.Errorf("%v, logged %q", err, log.String())
 	}

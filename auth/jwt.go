@@ -38,7 +38,7 @@ type JWTConfig struct {
 	Query         bool          // ?token= is read, too
 	AllowNoExpiry bool          // exp may be missing
 	Timeout       time.Duration // of a fetch of JWKSURL; default 5 s
-	Log           *slog.Logger  // default: none
+	Logger        *slog.Logger  // default: none
 }
 
 // A JWT authenticates by signed tokens. Close it after use.
@@ -71,14 +71,14 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 5 * time.Second
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	// The claims are checked here, not by the library, whose errors may quote them.
 	j := &JWT{cfg: cfg, parser: jwt.NewParser(jwt.WithJSONNumber(), jwt.WithoutClaimsValidation())}
 	var err error
 	if cfg.JWKSURL != "" {
-		j.jwks, err = startJWKS(cfg.JWKSURL, cfg.Timeout, cfg.Log)
+		j.jwks, err = startJWKS(cfg.JWKSURL, cfg.Timeout, cfg.Logger)
 	} else {
 		err = j.SetKeys(JWTKeys{cfg.Secret, cfg.OtherSecrets, cfg.KeyPEM})
 	}

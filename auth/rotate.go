@@ -46,7 +46,7 @@ func (j *JWT) SetKeys(k JWTKeys) error {
 	}
 	for _, k := range keys {
 		if n := len(k.key.([]byte)); n < minSecret {
-			j.cfg.Log.Warn("the jwt secret is short and may be guessed", slog.Int("bytes", n), slog.Int("wanted", minSecret))
+			j.cfg.Logger.Warn("the jwt secret is short and may be guessed", slog.Int("bytes", n), slog.Int("wanted", minSecret))
 		}
 	}
 	j.keys.Store(&keys)

@@ -268,7 +268,7 @@ func TestJWKLeftOutIsLoggedOnceWithTheReason(t *testing.T) {
 	s := newKeyServer(t)
 	s.set.Store(set(""))
 	var log bytes.Buffer
-	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: s.URL, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: s.URL, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

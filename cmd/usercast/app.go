@@ -128,7 +128,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		MaxHeld:      maxHeld(connections - streams),
 		Crowd:        a.crowd,
 		Portable:     cfg.Writer == writerPortable,
-		Log:          a.log,
+		Logger:       a.log,
 	})
 	for _, server := range parts.Redis {
 		feed, err := a.newFeed(server)

@@ -277,7 +277,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 			Query:         c.JWTQuery,
 			AllowNoExpiry: c.JWTAllowNoExp,
 			Timeout:       c.AuthTimeout.T,
-			Log:           log,
+			Logger:        log,
 		})
 		if err != nil {
 			return d, usageError{fmt.Errorf("--auth jwt: %w", err)}
@@ -291,7 +291,7 @@ func (c *authConfig) open(log *slog.Logger) (doorkeeper, error) {
 			Cache:       c.AuthCache.T,
 			Concurrency: c.AuthConcurrency.T,
 			Proxies:     c.proxies,
-			Log:         log,
+			Logger:      log,
 		})
 		d.authenticate, d.forget, d.close, d.checks = f.Authenticate, f.Forget, f.Close, f.Stats
 	case authHeader:

@@ -328,7 +328,7 @@ func TestWaitWhileRequestsCome(t *testing.T) {
 func TestLogHoldsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
-	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	s := &site{t: t, hub: h, handler: handler}
 	for _, query := range []string{"user=42&token=secret", "user=*&token=secret", "event=secret", ""} {
 		gone(s, query, "Cookie", "usercast=secret", "Authorization", "Bearer secret", "Last-Event-ID", "secret", "Origin", "http://hub.example")

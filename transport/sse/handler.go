@@ -30,7 +30,7 @@ type Config struct {
 	Portable     bool               // keep a goroutine waiting for each stream, also where Linux's epoll could
 	MaxHeld      int                // temporary rejections whose end is put off at a time; 0: 1,000, which is the most; negative: none
 	Crowd        *Crowd             // attends the server; nil: its connections have no bound
-	Log          *slog.Logger       // nil: silent
+	Logger       *slog.Logger       // nil: silent
 }
 
 // A Handler answers GET requests with a stream of the logged-in user's events.
@@ -77,7 +77,7 @@ func New(cfg Config) *Handler {
 	fill(&cfg.WriteTimeout, 10*time.Second)
 	fill(&cfg.Retry, 3*time.Second)
 	fill(&cfg.MaxAge, 0)
-	h := &Handler{cfg: cfg, log: cfg.Log, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog(), held: newHeldRejects(cfg.MaxHeld)}
+	h := &Handler{cfg: cfg, log: cfg.Logger, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog(), held: newHeldRejects(cfg.MaxHeld)}
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
 	h.writers.count = h.count

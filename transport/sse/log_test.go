@@ -39,7 +39,7 @@ func (l *textLog) String() string {
 func loggedSite(t *testing.T, level slog.Level) (s *site, log *textLog) {
 	log = new(textLog)
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
-	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))})
+	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))})
 	return &site{t: t, hub: h, handler: handler}, log
 }
 

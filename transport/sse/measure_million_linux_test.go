@@ -181,7 +181,7 @@ func newMemoryCrowd(t *testing.T, n int, ping time.Duration) *memoryCrowd {
 	c.hub = hub.NewPubSub(hub.Config{Encode: EncodeEntry, BroadcastUser: "*"})
 	c.handler = New(Config{
 		Hub: c.hub.Hub, Authenticate: auth.Insecure, PingInterval: ping,
-		Log: slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 	})
 	return c
 }

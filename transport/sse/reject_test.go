@@ -22,7 +22,7 @@ import (
 // rejecting is a handler that logs to the buffer, and a function that sends it a request.
 func rejecting(authenticate auth.Authenticator) (*Handler, *bytes.Buffer, func(headers ...string) *httptest.ResponseRecorder) {
 	log := new(bytes.Buffer)
-	h := New(Config{Hub: hub.NewPubSub(hub.Config{Encode: EncodeEntry}).Hub, Authenticate: authenticate, Log: slog.New(slog.NewTextHandler(log, nil))})
+	h := New(Config{Hub: hub.NewPubSub(hub.Config{Encode: EncodeEntry}).Hub, Authenticate: authenticate, Logger: slog.New(slog.NewTextHandler(log, nil))})
 	return h, log, func(headers ...string) *httptest.ResponseRecorder {
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()

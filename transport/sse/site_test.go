@@ -70,7 +70,7 @@ func newSite(t testing.TB, c config) *site {
 	} else {
 		s.hub = hub.NewPubSub(c.hub)
 	}
-	c.sse.Hub, c.sse.Log = s.hub.Hub, slog.New(endLog{slog.DiscardHandler, s.ends})
+	c.sse.Hub, c.sse.Logger = s.hub.Hub, slog.New(endLog{slog.DiscardHandler, s.ends})
 	if c.sse.Authenticate == nil {
 		c.sse.Authenticate = auth.Insecure
 	}
