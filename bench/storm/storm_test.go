@@ -137,11 +137,11 @@ func TestBadFlagsAreRefused(t *testing.T) {
 func TestDefaultsAreTheProducts(t *testing.T) {
 	p := declare(flag.NewFlagSet("", flag.PanicOnError))
 	for _, d := range []struct{ file, pattern, want string }{
-		{"cmd/usercast/config.go", `Retry +duration +.default:"(\S+)"`, p.retry.String()},
-		{"cmd/usercast/config.go", `HistoryAge +duration +.default:"(\S+)"`, strings.TrimSuffix(p.historyAge.String(), "0s")},
-		{"cmd/usercast/serve.go", `DrainDelay +duration +.default:"(\S+)"`, p.drainDelay.String()},
-		{"cmd/usercast/serve.go", `Drain +duration +.default:"(\S+)"`, p.drain.String()},
-		{"cmd/usercast/app.go", `gapSpread = (\S+) \* time.Second`, strings.TrimSuffix(p.gapSpread.String(), "s")},
+		{"internal/app/config.go", `Retry +flags.Duration +.default:"(\S+)"`, p.retry.String()},
+		{"internal/app/config.go", `HistoryAge +flags.Duration +.default:"(\S+)"`, strings.TrimSuffix(p.historyAge.String(), "0s")},
+		{"internal/app/hubconfig.go", `DrainDelay +flags.Duration +.default:"(\S+)"`, p.drainDelay.String()},
+		{"internal/app/hubconfig.go", `Drain +flags.Duration +.default:"(\S+)"`, p.drain.String()},
+		{"internal/app/app.go", `GapSpread = (\S+) \* time.Second`, strings.TrimSuffix(p.gapSpread.String(), "s")},
 		{"hub/hub.go", `gapRate = (\S+)`, "100"},
 		{"hub/spread.go", `spreadStep = (\S+) \* time.Millisecond`, strings.TrimSuffix(spreadStep.String(), "ms")},
 		{"transport/sse/refuse.go", `busyFactor = (\S+)`, "5"},

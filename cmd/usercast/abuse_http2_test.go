@@ -20,6 +20,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"usercast/auth"
+	"usercast/internal/app"
 	"usercast/internal/redistest"
 )
 
@@ -109,7 +110,7 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 	const conns, resets = 4, 20_000
 	server := redistest.Start(t)
 	var asking, most, asked atomic.Int64
-	h := runHub(t, newHubAsking(t, server.URL(), func(r *http.Request) (auth.Identity, error) {
+	authenticate := func(r *http.Request) (auth.Identity, error) {
 		now := asking.Add(1)
 		defer asking.Add(-1)
 		asked.Add(1)
@@ -119,7 +120,8 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 			time.Sleep(20 * time.Millisecond) // an app that answers, and does not see that nobody waits
 		}
 		return auth.Insecure(r)
-	}))
+	}
+	h := runHub(t, newHubWith(t, server.URL(), func(p *app.Parts) { p.Auth.Authenticate = authenticate }))
 	h.waitUntilSubscribed(t, 1)
 	app := newPublisher(t, server.Addr())
 	quiet := h.openPage(t, "user=quiet")
@@ -134,10 +136,11 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 		t.Errorf("a message took %v", took)
 	}
 	eventually(t, "nothing is left of them", func() bool {
-		return asking.Load() == 0 && h.hub.Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines
+		return asking.Load() == 0 && h.Hub().Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines
 	})
 	t.Logf("of %d streams it asked about %d, about %d at a time", resets, asked.Load(), most.Load())
-	if bound := int64(conns * h.App.public.HTTP2.MaxConcurrentStreams); most.Load() > bound {
+	public, _ := h.Servers()
+	if bound := int64(conns * public.HTTP2.MaxConcurrentStreams); most.Load() > bound {
 		t.Errorf("asked about %d streams at a time, of %d connections", most.Load(), conns)
 	}
 }

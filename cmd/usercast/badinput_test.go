@@ -234,7 +234,8 @@ func TestRequestThatDribblesInIsCutOff(t *testing.T) {
 		t.Parallel() // mostly waits
 		server := redistest.Start(t)
 		h := newHub(t, server.URL(), writer)
-		for _, s := range []*http.Server{h.App.public, h.App.admin} {
+		public, admin := h.Servers()
+		for _, s := range []*http.Server{public, admin} {
 			if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 15*time.Second || s.WriteTimeout != 0 {
 				t.Errorf("read header timeout %v, write timeout %v", s.ReadHeaderTimeout, s.WriteTimeout)
 			}
@@ -291,10 +292,11 @@ func TestBodyThatNeverComesIsNotWaitedFor(t *testing.T) {
 	writers(t, func(t *testing.T, writer string) {
 		t.Parallel() // mostly waits
 		h := newHub(t, redistest.Start(t).URL(), writer)
-		if timeout := h.App.public.ReadTimeout; timeout <= 0 || timeout > 30*time.Second {
+		public, _ := h.Servers()
+		if timeout := public.ReadTimeout; timeout <= 0 || timeout > 30*time.Second {
 			t.Errorf("the public listener waits %v for a request", timeout)
 		}
-		h.App.public.ReadTimeout = 500 * time.Millisecond
+		public.ReadTimeout = 500 * time.Millisecond
 		h = runHub(t, h)
 		for _, request := range []string{"POST /events", "GET /events", "GET /nothing"} {
 			conn, err := net.Dial("tcp", h.PublicAddr())

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/term"
 
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/internal/load"
 	"usercast/transport/redis"
 )
@@ -19,7 +21,7 @@ import (
 const benchTopic = "bench"
 
 type benchCmd struct {
-	redisConfig
+	app.RedisConfig
 
 	URL      []string `sep:"none" default:"http://127.0.0.1:8080/events" placeholder:"URL" help:"Stream, http:// or https://; {user} in it is the user, 0 and up. If neither a URL nor a header has {user}, ?user={user} is added, as --auth insecure wants it. Repeatable: streams take them in turn (${default})."`
 	Header   []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent with each request, e.g. 'Cookie: session={user}'; repeatable."`
@@ -28,18 +30,18 @@ type benchCmd struct {
 	Insecure bool     `help:"Accept any certificate. To trust a private authority instead, set SSL_CERT_FILE in the environment to its PEM file."`
 	Admin    []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"The hub's admin listener, for its CPU and memory; repeatable: hubs are added up (${default})."`
 
-	Streams count  `default:"1000" placeholder:"N" help:"Streams to open (${default})."`
-	Users   count  `default:"0" placeholder:"N" help:"Users they are spread over: stream i is user i mod N's; 0: one stream each (${default})."`
-	Ramp    number `default:"1000" placeholder:"N" help:"Streams opened a second, at most (${default})."`
+	Streams flags.Count  `default:"1000" placeholder:"N" help:"Streams to open (${default})."`
+	Users   flags.Count  `default:"0" placeholder:"N" help:"Users they are spread over: stream i is user i mod N's; 0: one stream each (${default})."`
+	Ramp    flags.Number `default:"1000" placeholder:"N" help:"Streams opened a second, at most (${default})."`
 
-	Idle        duration   `default:"0" placeholder:"DURATION" help:"Measure the open streams for so long with nothing published; 0: do not (${default})."`
-	Rate        autoNumber `default:"auto" placeholder:"N" help:"Open loop: messages a second. auto: 5,000 deliveries a second, none with --outstanding; 0: no open loop (${default})."`
-	Outstanding count      `default:"0" placeholder:"N" help:"Closed loop: as fast as it goes with N messages on their way; 0: no closed loop (${default})."`
-	Duration    duration   `default:"10s" placeholder:"DURATION" help:"How long each of the loops publishes (${default})."`
-	Messages    count      `default:"0" placeholder:"N" help:"How many messages each of them publishes at most; 0: no limit (${default})."`
-	Size        size       `default:"200" placeholder:"SIZE" help:"Length of a payload, 128 bytes or more (${default})."`
-	Broadcast   bool       `help:"Publish to the user *: each message goes to every stream."`
-	Patience    duration   `default:"5s" placeholder:"DURATION" help:"How long to wait for what does not come (${default})."`
+	Idle        flags.Duration   `default:"0" placeholder:"DURATION" help:"Measure the open streams for so long with nothing published; 0: do not (${default})."`
+	Rate        flags.AutoNumber `default:"auto" placeholder:"N" help:"Open loop: messages a second. auto: 5,000 deliveries a second, none with --outstanding; 0: no open loop (${default})."`
+	Outstanding flags.Count      `default:"0" placeholder:"N" help:"Closed loop: as fast as it goes with N messages on their way; 0: no closed loop (${default})."`
+	Duration    flags.Duration   `default:"10s" placeholder:"DURATION" help:"How long each of the loops publishes (${default})."`
+	Messages    flags.Count      `default:"0" placeholder:"N" help:"How many messages each of them publishes at most; 0: no limit (${default})."`
+	Size        flags.Size       `default:"200" placeholder:"SIZE" help:"Length of a payload, 128 bytes or more (${default})."`
+	Broadcast   bool             `help:"Publish to the user *: each message goes to every stream."`
+	Patience    flags.Duration   `default:"5s" placeholder:"DURATION" help:"How long to wait for what does not come (${default})."`
 
 	Feed          string `default:"pubsub" placeholder:"FEED" help:"What the hub reads: pubsub (PUBLISH) or stream (XADD) (${default})."`
 	StreamKey     string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of the stream (${default})."`
@@ -86,9 +88,9 @@ func (c *benchCmd) Run(ctx context.Context, stdout io.Writer) error {
 
 // dial connects to Redis as the app would.
 func (c *benchCmd) dial(ctx context.Context, server *redis.Server) (load.Publisher, error) {
-	warnUnused(unusedStreamKey(c.Feed, c.StreamKey))
+	warnUnused(app.UnusedStreamKey(c.Feed, c.StreamKey))
 	key := ""
-	if c.Feed == feedStream {
+	if c.Feed == app.FeedStream {
 		key = c.StreamKey
 	}
 	p, err := redis.NewPipeline(ctx, server, key)
@@ -111,7 +113,7 @@ func (p benchPublisher) Publish(user string, payload []byte) error {
 		channel = p.cmd.ChannelPrefix + user + ":" + benchTopic
 		p.channels[user] = channel
 	}
-	if p.cmd.Feed == feedStream {
+	if p.cmd.Feed == app.FeedStream {
 		return p.Pipeline.Append(p.cmd.StreamKey, channel, payload)
 	}
 	return p.Pipeline.Publish(channel, payload)

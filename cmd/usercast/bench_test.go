@@ -306,7 +306,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 			h := startHub(t, server)
 			b := startProgram(t, nil, "bench", "--url", h.public("/events"), "--admin", h.private(""), "--redis", server.URL(),
 				"--streams", "50", "--rate", "200", "--duration", duration, "--patience", "1s", "--json")
-			eventually(t, "messages flow", func() bool { return h.hub.Stats().Deliveries > 20 })
+			eventually(t, "messages flow", func() bool { return h.Hub().Stats().Deliveries > 20 })
 			begin := time.Now()
 			c.kill(h, server, b)
 			code := b.wait(t)

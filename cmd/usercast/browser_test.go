@@ -127,7 +127,7 @@ func pageReceives(t *testing.T, browser *browsertest.Browser) {
 	}
 	// A closed tab is gone at once.
 	pinged.Run("es.close()")
-	within(t, soon, "the closed stream is gone", func() bool { return h.hub.Stats().Clients == 3 })
+	within(t, soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Clients == 3 })
 }
 
 func pageSurvivesKilledHub(t *testing.T, browser *browsertest.Browser) {
@@ -187,7 +187,7 @@ func pageToldBusyComesBack(t *testing.T, browser *browsertest.Browser) {
 	}
 	occupant.close()
 	eventually(t, "the page has got in", func() bool {
-		s := h.hub.Stats()
+		s := h.Hub().Stats()
 		return s.Clients == 1 && s.Connects == 2
 	})
 	newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
@@ -257,7 +257,7 @@ func pageOfErrorStatusIsClosed(t *testing.T, browser *browsertest.Browser) {
 	h := startHub(t, server)
 	p := openTab(t, browser, h.public(""), "/events") // nobody
 	p.Until("es.readyState == 2")
-	if n := h.streams.Stats().Rejects["unauthorized"]; n != 1 {
+	if n := h.StreamStats().Rejects["unauthorized"]; n != 1 {
 		t.Errorf("%d requests were refused, want 1", n)
 	}
 }
@@ -278,7 +278,7 @@ func pageOfAnotherOrigin(t *testing.T, browser *browsertest.Browser) {
 	other := startHub(t, server)
 	foreign := openTab(t, browser, page.public(""), other.public("/events?user=42"))
 	foreign.Until("es.readyState == 2")
-	if n := other.streams.Stats().Rejects["origin"]; n != 1 {
+	if n := other.StreamStats().Rejects["origin"]; n != 1 {
 		t.Errorf("%d requests were refused for their origin, want 1", n)
 	}
 }
@@ -327,10 +327,10 @@ func pageOfAnotherSite(t *testing.T, browser *browsertest.Browser) {
 		for _, attack := range attacks {
 			p.Run(attack)
 			refused++
-			eventually(t, site+" is refused: "+attack, func() bool { return h.streams.Stats().Rejects["origin"] == refused })
+			eventually(t, site+" is refused: "+attack, func() bool { return h.StreamStats().Rejects["origin"] == refused })
 		}
 	}
-	if n := h.hub.Stats().Connects; n != 0 {
+	if n := h.Hub().Stats().Connects; n != 0 {
 		t.Errorf("%d streams were opened", n)
 	}
 

@@ -16,21 +16,23 @@ import (
 	"golang.org/x/term"
 
 	"usercast/auth"
+	"usercast/internal/app"
 	"usercast/internal/check"
+	"usercast/internal/flags"
 	"usercast/internal/load"
 	"usercast/transport/redis"
 )
 
 // checkCmd takes what serve takes, so that a deployment runs it with the hub's environment.
 type checkCmd struct {
-	hubConfig
+	app.HubConfig
 
-	URL     string   `placeholder:"URL" help:"The stream as browsers reach it, through your own proxy, e.g. https://app.example/events; three small messages go to that user. None: that part is left out."`
-	Header  []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent to --url, e.g. 'Cookie: session=…' of a user to try with; repeatable."`
-	User    string   `placeholder:"USER" help:"Whose stream --url is; by default what --auth finds out."`
-	Watch   duration `default:"0" placeholder:"DURATION" help:"How long to look at the quiet stream; 0: a little over --ping-interval (${default})."`
-	Timeout duration `default:"10s" placeholder:"DURATION" help:"How long to wait for an answer of --url (${default})."`
-	JSON    bool     `name:"json" help:"Print one JSON object instead of a report."`
+	URL     string         `placeholder:"URL" help:"The stream as browsers reach it, through your own proxy, e.g. https://app.example/events; three small messages go to that user. None: that part is left out."`
+	Header  []string       `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent to --url, e.g. 'Cookie: session=…' of a user to try with; repeatable."`
+	User    string         `placeholder:"USER" help:"Whose stream --url is; by default what --auth finds out."`
+	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to look at the quiet stream; 0: a little over --ping-interval (${default})."`
+	Timeout flags.Duration `default:"10s" placeholder:"DURATION" help:"How long to wait for an answer of --url (${default})."`
+	JSON    bool           `name:"json" help:"Print one JSON object instead of a report."`
 }
 
 // Run exits 0 when nothing must be mended, whatever else was found.
@@ -69,30 +71,30 @@ func (c *checkCmd) Run(ctx context.Context, kctx *kong.Context, args commandLine
 
 // target reads the flags that only check has.
 func (c *checkCmd) target() (u *url.URL, header http.Header, err error) {
-	var k checker
+	var errs flags.Errors
 	if c.URL != "" {
-		u = checkURL(&k, "url", c.URL, "https://app.example/events")
+		u = errs.URL("url", c.URL, "https://app.example/events")
 	} else if len(c.Header) > 0 || c.User != "" {
-		k.wrong("url", "is needed with --header and --user, such as https://app.example/events")
+		errs.Add("url", "is needed with --header and --user, such as https://app.example/events")
 	}
 	header = make(http.Header)
 	for _, line := range c.Header {
 		h, err := load.ParseHeader(line)
-		if k.read("header", err) {
+		if errs.Check("header", err) {
 			header.Add(h.Name, h.Value)
 		}
 	}
 	if c.User != "" {
-		k.read("user", auth.CheckUser(c.User, c.BroadcastUser)) // '*' would be everybody
+		errs.Check("user", auth.CheckUser(c.User, c.BroadcastUser)) // '*' would be everybody
 	}
-	k.notNegative("watch", c.Watch)
-	k.between("timeout", c.Timeout, 10*time.Millisecond, time.Hour)
-	return u, header, k.err()
+	errs.NotNegative("watch", c.Watch)
+	errs.Between("timeout", c.Timeout, 10*time.Millisecond, time.Hour)
+	return u, header, errs.Err()
 }
 
 func (c *checkCmd) inspection(server *redis.Server) redis.Inspection {
-	i := redis.Inspection{Server: server, ChannelPrefix: c.ChannelPrefix, ControlChannel: c.controlChannel(), MaxPayload: c.MaxPayload.T}
-	if c.Feed == feedStream {
+	i := redis.Inspection{Server: server, ChannelPrefix: c.ChannelPrefix, ControlChannel: c.ControlChannelName(), MaxPayload: c.MaxPayload.T}
+	if c.Feed == app.FeedStream {
 		i.StreamKey = c.StreamKey
 	}
 	return i
@@ -125,7 +127,7 @@ func (c *checkCmd) stream(ctx context.Context, target *url.URL, header http.Head
 		if err != nil {
 			return 0, err
 		}
-		if c.Feed == feedStream {
+		if c.Feed == app.FeedStream {
 			_, err = commands.Append(ctx, c.StreamKey, channel, payload)
 			return -1, err
 		}

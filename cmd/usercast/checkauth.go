@@ -7,30 +7,32 @@ import (
 	"time"
 
 	"usercast/internal/advice"
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/internal/loopback"
 )
 
 // riskyAuth looks at who is let in.
 func (c *checkCmd) riskyAuth(tell advice.Tell) {
-	if c.Auth == authInsecure {
+	if c.Auth == app.AuthInsecure {
 		tell.Warn("config-insecure", "--auth forward, jwt or header before others can reach it", "--auth insecure believes ?user=<id>: whoever reaches the hub, through a proxy too, reads any user's messages")
 	} else if c.AuthInsecureAnywhere {
 		tell.Note("config-unused", "remove it", "--auth-insecure-anywhere does nothing with --auth %s", c.Auth)
 	}
-	if c.Auth != authForward && (c.AuthCache.T != 10*time.Second || c.AuthConcurrency.T != 32) {
+	if c.Auth != app.AuthForward && (c.AuthCache.T != 10*time.Second || c.AuthConcurrency.T != 32) {
 		tell.Note("config-unused", "remove them", "--auth-cache and --auth-concurrency do nothing with --auth %s", c.Auth)
 	}
-	if c.Auth == authJWT {
+	if c.Auth == app.AuthJWT {
 		c.riskyTokens(tell)
 	}
-	if c.forwardURL != nil && c.isOurs(c.forwardURL) {
+	if c.ForwardTo() != nil && c.isOurs(c.ForwardTo()) {
 		tell.Fail("config-forward-self", "give the URL of the app's session check", "--forward-url leads to this hub's own listener: it would ask itself")
 	}
-	for _, p := range c.proxies {
+	for _, p := range c.Proxies() {
 		switch wide := p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 32; {
 		case p.Bits() == 0:
 			tell.Fail("config-trusted-proxy", "--trusted-proxy <address of the proxy>", "--trusted-proxy %v believes everybody: whoever reaches the hub says who he is", p)
-		case wide && !isLoopback(c.Listen):
+		case wide && !flags.IsLoopback(c.Listen):
 			tell.Warn("config-trusted-proxy", "--trusted-proxy <address of the proxy>", "--trusted-proxy %v believes a great many, and %s is open to other machines", p, c.Listen)
 		}
 	}
@@ -42,7 +44,7 @@ func (c *checkCmd) riskyTokens(tell advice.Tell) {
 	case "exp", "iat", "nbf", "jti", "iss", "aud":
 		tell.Warn("config-jwt-claim", "--jwt-claim sub, or the claim that has the user's id", "--jwt-claim %s says nothing of a user", c.JWTClaim)
 	}
-	if n := len(c.keys.Secret); n > 0 && n < 32 {
+	if n := len(c.Keys().Secret); n > 0 && n < 32 {
 		tell.Warn("config-jwt-secret", "openssl rand -base64 48", "the jwt secret has %d bytes and may be guessed; 32 random ones are the least", n)
 	}
 	if u, err := url.Parse(c.JWTJWKSURL); err == nil && u.Scheme == "http" && !loopback.IsHost(u.Host) {

@@ -13,18 +13,20 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"usercast/internal/advice"
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/transport/redis"
 )
 
 // configuration tells what serve would refuse, and what it would take though it is risky. It
 // returns the Redis that could be read.
 func (c *checkCmd) configuration(tell advice.Tell, kctx *kong.Context) []*redis.Server {
-	var k checker
-	servers := c.check(&k)
-	for _, fault := range k.faults {
+	var errs flags.Errors
+	servers := c.Check(&errs)
+	for _, fault := range errs.List() {
 		tell.Fail("config", "correct it: serve does not start with it", "%v", fault)
 	}
-	if len(k.faults) == 0 {
+	if len(errs.List()) == 0 {
 		tell.OK("config", "--auth %s, --feed %s, streams at %s", c.Auth, c.Feed, c.Path)
 	}
 	unknownVariables(tell, kctx)
@@ -33,8 +35,8 @@ func (c *checkCmd) configuration(tell advice.Tell, kctx *kong.Context) []*redis.
 			tell.Warn("config-redis-verify", "--redis-tls-ca <PEM file of its authority>, without skip_verify", "the certificate of %s is not verified: whoever stands between reads and sends messages", s.Name())
 		}
 	}
-	for _, u := range c.unusedByFeed() {
-		tell.Warn("config-unused", u.hint, "%s has no effect with --feed %s", u.flag, c.Feed)
+	for _, u := range c.UnusedByFeed() {
+		tell.Warn("config-unused", u.Hint, "%s has no effect with --feed %s", u.Flag, c.Feed)
 	}
 	c.riskyAuth(tell)
 	c.riskyListeners(tell)
@@ -51,7 +53,7 @@ var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)|_PORT(_[0-9]+_
 // unknownVariables finds USERCAST_… that nothing reads: a flag that is misspelt on the command
 // line is refused, one in the environment would be overlooked.
 func unknownVariables(tell advice.Tell, kctx *kong.Context) {
-	known := map[string]bool{jwtSecretVariable: true}
+	known := map[string]bool{flags.JWTSecretVariable: true}
 	for _, command := range kctx.Model.Children {
 		for _, flag := range command.Flags {
 			for _, name := range flag.Envs {
@@ -81,7 +83,7 @@ func (c *checkCmd) riskyListeners(tell advice.Tell) {
 		tell.Note("config-origins", "serve pages and streams from one origin, through a proxy, or let pages open a closed stream again: docs/quickstart.md, Keep the stream open",
 			"with pages of another origin (--allow-origin), Firefox closes an EventSource permanently when a reconnect is refused, as during a restart of the hub")
 	}
-	if c.AdminTokenFile == "" && !isLoopback(c.AdminListen) {
+	if c.AdminTokenFile == "" && !flags.IsLoopback(c.AdminListen) {
 		tell.Note("config-admin", "--admin-token-file, and no way there from the net", "%s (--admin-listen) is open to other machines: they see metrics, and without a token none of them may use the API", c.AdminListen)
 	}
 	if c.TLSCert != "" {
@@ -93,7 +95,7 @@ func (c *checkCmd) riskyListeners(tell advice.Tell) {
 const soonOver = 14 * 24 * time.Hour
 
 func (c *checkCmd) certificate(tell advice.Tell) {
-	pair, err := loadCertificate(c.TLSCert, c.TLSKey)
+	pair, err := app.LoadCertificate(c.TLSCert, c.TLSKey)
 	if err != nil || pair.Leaf == nil {
 		return // a fault, and said
 	}
@@ -115,10 +117,10 @@ func (c *checkCmd) riskyTimes(tell advice.Tell) {
 	if d := c.MaxAge.T; d > 0 && d < 30*time.Second {
 		tell.Warn("config-max-age", "--max-age 5m or more", "--max-age %v: every page comes back that often", d)
 	}
-	if most := addUp(c.DrainDelay.T, c.Drain.T, c.WriteTimeout.T); most > 30*time.Second {
+	if most := flags.Sum(c.DrainDelay.T, c.Drain.T, c.WriteTimeout.T); most > 30*time.Second {
 		tell.Note("config-drain", fmt.Sprintf("terminationGracePeriodSeconds, TimeoutStopSec or stop_grace_period above %v", most), "the hub may take %v to stop, and Kubernetes kills after 30 s", most)
 	}
-	if c.Feed == feedPubSub && (c.HistoryPerUser.T == 0 || c.HistoryAge.T == 0 || c.HistoryBytes.T == 0) {
+	if c.Feed == app.FeedPubSub && (c.HistoryPerUser.T == 0 || c.HistoryAge.T == 0 || c.HistoryBytes.T == 0) {
 		tell.Note("config-history", "--history-per-user, --history-age and --history-bytes above 0", "no history is kept: a page that was away for a moment hears of a gap, and fetches anew")
 	}
 }
@@ -133,20 +135,20 @@ func (c *checkCmd) riskySizes(tell advice.Tell) {
 	if queue > total {
 		tell.Warn("config-queue", "--queue-total-bytes above --queue-bytes", "--queue-bytes (%s) is more than --queue-total-bytes (%s) has for all streams together", size(queue), size(total))
 	}
-	streams, _ := descriptorBudget()
+	streams, _ := app.DescriptorBudget()
 	wanted := c.MaxClients.T
 	switch {
 	case wanted > streams && streams > 0:
-		tell.Warn("config-descriptors", fmt.Sprintf("ulimit -n %d, LimitNOFILE= or ulimits: nofile", int64(wanted-streams)+int64(descriptorLimit())), "--max-clients %d, and %d descriptors, as here, are enough for %d streams", wanted, descriptorLimit(), streams)
-	case wanted == auto && streams > 0:
-		tell.OK("config-descriptors", "room for %d streams: the descriptor limit is %d here", streams, descriptorLimit())
+		tell.Warn("config-descriptors", fmt.Sprintf("ulimit -n %d, LimitNOFILE= or ulimits: nofile", int64(wanted-streams)+int64(app.DescriptorLimit())), "--max-clients %d, and %d descriptors, as here, are enough for %d streams", wanted, app.DescriptorLimit(), streams)
+	case wanted == flags.Auto && streams > 0:
+		tell.OK("config-descriptors", "room for %d streams: the descriptor limit is %d here", streams, app.DescriptorLimit())
 		wanted = streams
 	}
 	limit := memoryLimit()
 	if limit == 0 {
 		return
 	}
-	idle, full := c.memoryBound(0), c.memoryBound(max(wanted, 0))
+	idle, full := c.MemoryBound(0), c.MemoryBound(max(wanted, 0))
 	do := "--queue-total-bytes and --history-bytes to a third of it together, or more memory"
 	switch {
 	case idle > limit:

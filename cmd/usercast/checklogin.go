@@ -13,24 +13,28 @@ import (
 
 	"usercast/auth"
 	"usercast/internal/advice"
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/transport/admin"
 )
 
 // asksOthers reports whether --auth needs somebody else who answers.
 func (c *checkCmd) asksOthers() bool {
-	return c.Auth == authForward && c.forwardURL != nil || c.Auth == authJWT && c.JWTJWKSURL != ""
+	return c.Auth == app.AuthForward && c.ForwardTo() != nil || c.Auth == app.AuthJWT && c.JWTJWKSURL != ""
 }
 
 // ask lets the hub's own authenticator look at a request.
 func (c *checkCmd) ask(ctx context.Context, r *http.Request) (auth.Identity, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout.T)
 	defer cancel()
-	door, err := c.open(slog.New(slog.DiscardHandler)) // all that matters of the log comes back as an error, too
+	authn, err := c.Open(slog.New(slog.DiscardHandler)) // all that matters of the log comes back as an error, too
 	if err != nil {
 		return auth.Identity{}, err
 	}
-	defer door.close()
-	return door.authenticate(r.WithContext(ctx))
+	if authn.Close != nil {
+		defer authn.Close()
+	}
+	return authn.Authenticate(r.WithContext(ctx))
 }
 
 // asBrowser is a browser's request for target as the hub gets it: with https, either over TLS or
@@ -45,20 +49,20 @@ func asBrowser(target *url.URL, header http.Header) *http.Request {
 
 // strangers asks for somebody who is not logged in. target is --url, or nil.
 func (c *checkCmd) strangers(ctx context.Context, target *url.URL, tell advice.Tell) {
-	if c.Auth == authJWT {
+	if c.Auth == app.AuthJWT {
 		c.strangeToken(ctx, tell)
 		return
 	}
-	where := (&url.URL{Scheme: c.forwardURL.Scheme, Host: c.forwardURL.Host, Path: c.forwardURL.Path}).String()
+	where := (&url.URL{Scheme: c.ForwardTo().Scheme, Host: c.ForwardTo().Host, Path: c.ForwardTo().Path}).String()
 	redirected := "let the app answer 401 to this request, which asks for JSON"
 	if target == nil {
 		redirected += "; if it only forces HTTPS, run check with --url https://…"
-		target = &url.URL{Scheme: "http", Host: c.forwardURL.Host, Path: c.Path}
+		target = &url.URL{Scheme: "http", Host: c.ForwardTo().Host, Path: c.Path}
 	}
 	start := time.Now()
 	who, err := c.ask(ctx, asBrowser(target, http.Header{}))
 	took := time.Since(start)
-	if target.Scheme == "https" && c.TLSCert == "" && len(c.proxies) == 0 && !errors.Is(err, auth.ErrRedirected) {
+	if target.Scheme == "https" && c.TLSCert == "" && len(c.Proxies()) == 0 && !errors.Is(err, auth.ErrRedirected) {
 		// The hub gets this request in cleartext, from a proxy that it does not trust.
 		inClear := *target
 		inClear.Scheme = "http"
@@ -109,9 +113,9 @@ func (c *checkCmd) whose(ctx context.Context, target *url.URL, header http.Heade
 		return auth.Identity{User: c.User}, ""
 	}
 	switch c.Auth {
-	case authHeader:
+	case app.AuthHeader:
 		return who, "only the proxy knows whose stream this is"
-	case authJWT, authForward, authInsecure:
+	case app.AuthJWT, app.AuthForward, app.AuthInsecure:
 	default:
 		return who, "without --auth nobody knows whose stream this is"
 	}
@@ -132,12 +136,12 @@ func (c *checkCmd) whose(ctx context.Context, target *url.URL, header http.Heade
 func (c *checkCmd) streamsOf(ctx context.Context, user string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(c.AdminListen)+"/api/users/"+url.PathEscape(user), nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+flags.Dialable(c.AdminListen)+"/api/users/"+url.PathEscape(user), nil)
 	if err != nil {
 		return 0, err
 	}
 	if c.AdminTokenFile != "" {
-		token, err := readSecret(c.AdminTokenFile)
+		token, err := flags.ReadSecret(c.AdminTokenFile)
 		if err != nil {
 			return 0, err
 		}
@@ -159,9 +163,9 @@ func (c *checkCmd) streamsOf(ctx context.Context, user string) (int, error) {
 func (c *checkCmd) logIn() string {
 	const copied = " of a user to try with, as a browser that is logged in sends it (developer tools, network)"
 	switch c.Auth {
-	case authInsecure:
+	case app.AuthInsecure:
 		return "--url …?user=<id>"
-	case authJWT:
+	case app.AuthJWT:
 		return "--header 'Cookie: " + c.JWTCookie + "=…'" + copied
 	}
 	return "--header 'Cookie: …'" + copied

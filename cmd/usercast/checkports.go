@@ -14,11 +14,13 @@ import (
 	"time"
 
 	"usercast/internal/advice"
+	"usercast/internal/app"
+	"usercast/internal/flags"
 )
 
 // ports tells whether the hub could listen, or already does.
 func (c *checkCmd) ports(tell advice.Tell) {
-	c.port(tell, "listen", c.Listen, c.scheme())
+	c.port(tell, "listen", c.Listen, c.Scheme())
 	c.port(tell, "admin-listen", c.AdminListen, "http")
 }
 
@@ -31,12 +33,12 @@ func (c *checkCmd) port(tell advice.Tell, flag, address, scheme string) {
 	case err == nil:
 		_ = listener.Close()
 		tell.OK("config-port", "%s is free (--%s)", address, flag)
-	case errors.Is(err, syscall.EADDRINUSE) && isHub(scheme, dialable(address)):
+	case errors.Is(err, syscall.EADDRINUSE) && isHub(scheme, flags.Dialable(address)):
 		tell.OK("config-port", "a hub is running at %s (--%s)", address, flag)
 	case errors.As(err, new(*net.AddrError)), errors.As(err, new(net.UnknownNetworkError)):
 		// a fault, and said
 	default:
-		tell.Fail("config-port", "stop what listens there, or give another address", "%v", listenError(flag, address, err))
+		tell.Fail("config-port", "stop what listens there, or give another address", "%v", app.ListenError(flag, address, err))
 	}
 }
 

@@ -107,7 +107,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.tabTo("lookup-user")
 	p.press("a/b" + kb.Enter)
 	p.says("user-count", "1 stream open on this hub")
-	p.says("user-rows", h.hub.ClientsOf("a/b")[0].State().LastID.String())
+	p.says("user-rows", h.Hub().ClientsOf("a/b")[0].State().LastID.String())
 	p.says("user-rows", "(no topic), activity")
 	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
 		t.Errorf("the address ends with %s", got)
@@ -124,7 +124,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.says("tail-count", "2 messages")
 	p.says("tail-rows", payload)
 	p.says("tail-rows", "to everybody")
-	if s := h.hub.Stats(); s.Clients != 2 || s.FramesEnqueued != 22 {
+	if s := h.Hub().Stats(); s.Clients != 2 || s.FramesEnqueued != 22 {
 		t.Errorf("with a tail: %d clients, %d frames", s.Clients, s.FramesEnqueued)
 	}
 	stream.want(t, "to all")
@@ -168,7 +168,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 		p.Until(`!document.getElementById("confirm").open`)
 	}
 	disconnect(false)
-	if n := h.hub.Stats().Clients; n != 2 {
+	if n := h.Hub().Stats().Clients; n != 2 {
 		t.Errorf("%d streams are left after a question that was not answered", n)
 	}
 	disconnect(true)

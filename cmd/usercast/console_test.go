@@ -10,11 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/app"
 	"usercast/internal/redistest"
 )
 
 // readStats asks for a snapshot.
-func (h *liveHub) readStats(t *testing.T) (s stats) {
+func (h *liveHub) readStats(t *testing.T) (s app.Stats) {
 	t.Helper()
 	a := ask(t, "GET", h.private("/api/stats"))
 	if a.code != 200 {
@@ -55,7 +56,7 @@ func TestStatsSayHowTheHubIs(t *testing.T) {
 	}
 	h.stop(nil) // SIGTERM: the console is there while the hub waits for its streams
 	eventually(t, "draining is told", func() bool { s := h.readStats(t); return s.Draining && !s.Ready })
-	h.hub.Disconnect("42")
+	h.Hub().Disconnect("42")
 }
 
 // Whoever reads along does not keep the hub from stopping, and the stream that he reads
@@ -113,7 +114,7 @@ func TestDocsNameEachField(t *testing.T) {
 			}
 		}
 	}
-	walk(reflect.TypeFor[stats]())
+	walk(reflect.TypeFor[app.Stats]())
 	if len(fields) < 50 {
 		t.Fatalf("only %d fields", len(fields))
 	}

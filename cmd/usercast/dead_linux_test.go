@@ -54,7 +54,7 @@ func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 				app.publish(t, "user-large", large)
 				within(t, ping+timeout+soon, "the others are gone", func() bool {
 					app.publish(t, "user-busy", "after")
-					return h.hub.Stats().Clients == len(here)
+					return h.Hub().Stats().Clients == len(here)
 				})
 				h.wantMetrics(t, map[string]float64{
 					"usercast_disconnects_total" + reasonLabel("dead"): dead,

@@ -14,33 +14,35 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"usercast/auth"
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/internal/logqueue"
 	"usercast/transport/redis"
 )
 
 type devCmd struct {
-	Config
+	app.Config
 }
 
 // devUser is the user of the line to try, whose stream the demo page opens.
 const devUser = "42"
 
 func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writer) error {
-	var k checker
-	c.check(&k)
-	if !isLoopback(c.Listen) {
-		k.wrong("listen", "dev asks nobody for a log-in and so listens on this machine only: 127.0.0.1:8080")
+	var errs flags.Errors
+	c.Check(&errs)
+	if !flags.IsLoopback(c.Listen) {
+		errs.Add("listen", "dev asks nobody for a log-in and so listens on this machine only: 127.0.0.1:8080")
 	}
 	if c.Path == "/publish" || strings.HasPrefix(c.Path, "/demo/") {
-		k.wrong("path", "%q is the demo page's", c.Path)
+		errs.Add("path", "%q is the demo page's", c.Path)
 	}
-	if c.Feed != feedPubSub {
-		k.wrong("feed", "dev has the pubsub feed only; try the other one with serve and a Redis of yours")
+	if c.Feed != app.FeedPubSub {
+		errs.Add("feed", "dev has the pubsub feed only; try the other one with serve and a Redis of yours")
 	}
-	if err := k.err(); err != nil {
+	if err := errs.Err(); err != nil {
 		return err
 	}
-	warnUnused(c.unusedByFeed())
+	warnUnused(c.UnusedByFeed())
 	store, port, err := startEmbeddedRedis()
 	if err != nil {
 		return err
@@ -53,17 +55,18 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	commands := redis.NewCommands(server)
 	defer commands.Close()
 	page := demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}
-	log := newLog(&c.Config, queue)
-	defer redirectLog(log)()
-	app, err := NewApp(c.Config, Parts{
+	log := app.NewLog(&c.Config, queue)
+	defer app.RedirectLog(log)()
+	hub, err := app.New(c.Config, app.Parts{
 		Redis:        []*redis.Server{server},
-		Authenticate: auth.Insecure,
+		Auth:         app.Authn{Authenticate: auth.Insecure},
 		Navigate:     true,
 		LoopbackHost: true,
 		Mount: func(e *echo.Echo) {
 			mountDemo(e, page, commands.Publish)
 		},
-		Log:        log,
+		Logger:     log,
+		Version:    version(),
 		LogDropped: queue.Dropped,
 	})
 	if err != nil {
@@ -71,7 +74,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	}
 	const topic, payload = "activity", `{"kind":"comment","id":7}`
 	publish := []string{invocation(), "publish", "--redis", "redis://" + store.Addr()}
-	if c.ChannelPrefix != defaultPrefix {
+	if c.ChannelPrefix != app.DefaultPrefix {
 		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
 	}
 	publish = append(publish, devUser+":"+topic, shellWord(payload))
@@ -83,11 +86,11 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
   or       %s
   console  http://%s/
   metrics  http://%[5]s/metrics
-`, c.scheme(), app.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), app.AdminAddr())
+`, c.Scheme(), hub.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), hub.AdminAddr())
 	if port != redisPort {
 		fmt.Fprintf(stdout, "  note     another program uses port %d; publish to port %d, as in the lines above\n", redisPort, port)
 	}
-	return app.Run(ctx)
+	return hub.Run(ctx)
 }
 
 // redisPort is Redis's own.

@@ -7,16 +7,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"usercast/internal/app"
+	"usercast/internal/flags"
 )
 
-// parseServe reads a command line of serve, with a settings file.
-func parseServe(t *testing.T, file string, args ...string) *serveCmd {
+// parseWithFile parses a command line of serve, with a settings file.
+func parseWithFile(t *testing.T, file string, args ...string) *app.HubConfig {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "usercast.env")
 	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, err := readSettings(append([]string{"serve", "--env-file", path}, args...))
+	c, err := parseServe(append([]string{"serve", "--env-file", path}, args...))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +29,7 @@ func parseServe(t *testing.T, file string, args ...string) *serveCmd {
 func TestCommandLineWinsOverEnvironmentOverFile(t *testing.T) {
 	t.Setenv("USERCAST_RETRY", "2s")
 	t.Setenv("USERCAST_LOG_LEVEL", "warn")
-	c := parseServe(t, `
+	c := parseWithFile(t, `
 USERCAST_LOG_LEVEL=debug
 USERCAST_RETRY=1s
 USERCAST_PATH=/stream
@@ -38,16 +41,16 @@ USERCAST_JWT_SECRET=x
 `, "--log-level", "error")
 	if c.LogLevel != "error" || c.Retry.T.String() != "2s" || c.Path != "/stream" || !c.JWTQuery || c.MaxClients.T != 7 ||
 		!slices.Equal(c.AllowOrigin, []string{"https://a.example", "https://b.example"}) ||
-		!slices.Equal(c.Redis, []string{"redis+sentinel://h1,h2/mymaster"}) || c.settings.variable(jwtSecretVariable) != "x" || c.Queue.T != 1024 {
+		!slices.Equal(c.Redis, []string{"redis+sentinel://h1,h2/mymaster"}) || c.Settings.Variable(flags.JWTSecretVariable) != "x" || c.Queue.T != 1024 {
 		t.Errorf("%+v", c)
 	}
 	t.Setenv("USERCAST_JWT_SECRET", "y")
-	if secret := c.settings.variable(jwtSecretVariable); secret != "y" {
+	if secret := c.Settings.Variable(flags.JWTSecretVariable); secret != "y" {
 		t.Error("the file's secret wins over the environment's")
 	}
 	// What counts nowhere has not changed anything.
-	same := parseServe(t, "USERCAST_LOG_LEVEL=info\nUSERCAST_RETRY=5s\nUSERCAST_PATH=/other\n", "--log-level", "error")
-	if changed := same.settings.changed(c.settings); slices.Contains(changed, "USERCAST_LOG_LEVEL") || slices.Contains(changed, "USERCAST_RETRY") ||
+	same := parseWithFile(t, "USERCAST_LOG_LEVEL=info\nUSERCAST_RETRY=5s\nUSERCAST_PATH=/other\n", "--log-level", "error")
+	if changed := same.Settings.Changed(c.Settings); slices.Contains(changed, "USERCAST_LOG_LEVEL") || slices.Contains(changed, "USERCAST_RETRY") ||
 		!slices.Contains(changed, "USERCAST_PATH") || !slices.Contains(changed, "USERCAST_MAX_CLIENTS") {
 		t.Errorf("changed: %v", changed)
 	}
@@ -86,15 +89,15 @@ func TestExampleSettingsFileIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := regexp.MustCompile(`(?m)^# (USERCAST_[A-Z_]+=)`).ReplaceAllString(string(text), "$1")
-	c := parseServe(t, regexp.MustCompile(`(?m)^.*=/etc/usercast/.*\n`).ReplaceAllString(all, ""))
-	var k checker
-	c.Config.check(&k)
-	c.servers(&k)
-	c.authConfig.check(&k, c.Listen)
-	if err := k.err(); err != nil || c.Auth != authForward || len(c.AllowOrigin) != 0 {
+	c := parseWithFile(t, regexp.MustCompile(`(?m)^.*=/etc/usercast/.*\n`).ReplaceAllString(all, ""))
+	var errs flags.Errors
+	c.Config.Check(&errs)
+	c.Servers(&errs)
+	c.AuthConfig.Check(&errs, c.Listen)
+	if err := errs.Err(); err != nil || c.Auth != authForward || len(c.AllowOrigin) != 0 {
 		t.Errorf("%v, %q, %q", err, c.Auth, c.AllowOrigin)
 	}
-	if whole := parseServe(t, all); whole.TLSKey != "/etc/usercast/tls.key" || whole.RedisPasswordFile == "" {
+	if whole := parseWithFile(t, all); whole.TLSKey != "/etc/usercast/tls.key" || whole.RedisPasswordFile == "" {
 		t.Errorf("%+v", whole)
 	}
 }
@@ -118,7 +121,7 @@ func TestChartNamesSettingsThatThereAre(t *testing.T) {
 	for name, value := range settings {
 		file.WriteString(name + "=" + value + "\n")
 	}
-	parseServe(t, file.String())
+	parseWithFile(t, file.String())
 }
 
 // Check has flags that serve has not: a file with one of them does not start a hub.

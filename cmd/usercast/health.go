@@ -6,12 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"time"
 
+	"usercast/internal/flags"
 	"usercast/transport/admin"
 )
 
@@ -24,14 +23,14 @@ var asker = &http.Client{Transport: &http.Transport{}}
 
 // Run exits 0 when the hub is ready, and says why when it is not.
 func (c *healthCmd) Run(stdout io.Writer) error {
-	var k checker
-	checkAddress(&k, "admin-listen", c.AdminListen)
-	if err := k.err(); err != nil {
+	var errs flags.Errors
+	errs.Address("admin-listen", c.AdminListen)
+	if err := errs.Err(); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+dialable(c.AdminListen)+"/readyz", nil)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+flags.Dialable(c.AdminListen)+"/readyz", nil)
 	if err != nil {
 		return err
 	}
@@ -52,20 +51,4 @@ func (c *healthCmd) Run(stdout io.Writer) error {
 	}
 	_, err = fmt.Fprintln(stdout, "ready")
 	return err
-}
-
-// dialable turns an address to listen on into one to dial: 0.0.0.0 and an empty
-// host mean this machine.
-func dialable(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip.Is6() {
-			host = "::1"
-		}
-	}
-	return net.JoinHostPort(host, port)
 }

@@ -49,17 +49,17 @@ func TestHTTP2ConnectionOutlivesItsLastStream(t *testing.T) {
 				conn := newHTTP2Conn(t, dial())
 				conn.get("/events?user=42")
 				conn.get("/events?user=42")
-				conn.until("the streams are open", func() bool { return h.hub.Stats().Clients == 2 })
+				conn.until("the streams are open", func() bool { return h.Hub().Stats().Clients == 2 })
 				if drains {
 					// The streams end one after the other within 8 s: the hub has others meanwhile.
 					other := newHTTP2Conn(t, dial())
 					for i := range 30 {
 						other.get(fmt.Sprint("/events?user=other-", i))
 					}
-					conn.until("the others are open", func() bool { return h.hub.Stats().Clients == 32 })
+					conn.until("the others are open", func() bool { return h.Hub().Stats().Clients == 32 })
 					h.stop(nil) // SIGTERM
 				} else {
-					h.hub.Disconnect("42")
+					h.Hub().Disconnect("42")
 				}
 				conn.endOfStream()
 				conn.endOfStream()

@@ -54,7 +54,7 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 	other.want(t, "to all")
 
 	first.close()
-	within(t, soon, "the closed stream is gone", func() bool { return h.hub.Stats().Disconnects[hub.ReasonClosed] == 1 })
+	within(t, soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
 	app.publish(t, "user-42", "to the one that is left")
 	second.want(t, "to the one that is left")
 

@@ -13,13 +13,27 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"usercast/auth"
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/internal/redistest"
+)
+
+const (
+	authInsecure, authForward, authHeader, authJWT = app.AuthInsecure, app.AuthForward, app.AuthHeader, app.AuthJWT
+	feedPubSub, feedStream                         = app.FeedPubSub, app.FeedStream
+	writerAuto, writerPortable                     = app.WriterAuto, app.WriterPortable
+	defaultPrefix, defaultStreamKey                = app.DefaultPrefix, app.DefaultStreamKey
+	gapSpread, programSize                         = app.GapSpread, app.ProgramSize
+)
+
+var (
+	errInterrupt    = app.ErrInterrupt
+	descriptorLimit = app.DescriptorLimit
 )
 
 // A liveHub is an App that runs until the test ends or stops it.
 type liveHub struct {
-	*App
+	*app.App
 	log  *output
 	stop context.CancelCauseFunc
 
@@ -49,49 +63,45 @@ func startHub(t *testing.T, server *redistest.Server, flags ...string) *liveHub 
 // newHub makes what runHub runs.
 func newHub(t *testing.T, redisURL string, flags ...string) *liveHub {
 	t.Helper()
-	return newHubAsking(t, redisURL, nil, flags...)
+	return newHubWith(t, redisURL, func(*app.Parts) {}, flags...)
 }
 
-// newHubAsking is newHub with another way to tell who is asking than --auth has.
-func newHubAsking(t *testing.T, redisURL string, who auth.Authenticator, flags ...string) *liveHub {
+// newHubWith is newHub with changed parts, another authenticator for one.
+func newHubWith(t *testing.T, redisURL string, change func(*app.Parts), args ...string) *liveHub {
 	t.Helper()
-	var c serveCmd
-	parser, err := kong.New(&c, flagDefaults)
+	var c app.HubConfig
+	parser, err := kong.New(&c, kong.Vars(app.FlagDefaults))
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", redisURL, "--log-level", "debug", "--auth", authInsecure}, flags...)
-	if _, err := parser.Parse(flags); err != nil {
+	args = append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", redisURL, "--log-level", "debug", "--auth", authInsecure}, args...)
+	if _, err := parser.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	var k checker
-	c.Config.check(&k)
-	c.authConfig.check(&k, c.Listen)
-	servers := c.servers(&k)
-	if err := k.err(); err != nil {
+	var errs flags.Errors
+	servers := c.Check(&errs)
+	if err := errs.Err(); err != nil {
 		t.Fatal(err)
 	}
 	h := &liveHub{log: new(output), ended: make(chan struct{})}
-	log := newLog(&c.Config, h.log)
-	door, err := c.open(log)
+	log := app.NewLog(&c.Config, h.log)
+	authn, err := c.Open(log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(door.close)
-	if who != nil {
-		door.authenticate = who
+	if authn.Close != nil {
+		t.Cleanup(authn.Close)
 	}
-	h.App, err = NewApp(c.Config, Parts{
-		Redis:        servers,
-		Authenticate: door.authenticate,
-		Forget:       door.forget,
-		StopAsking:   door.close,
-		Checks:       door.checks,
-		Navigate:     c.Auth == authInsecure,
-		DrainDelay:   c.DrainDelay.T,
-		Drain:        c.Drain.T,
-		Log:          log,
-	})
+	parts := app.Parts{
+		Redis:      servers,
+		Auth:       authn,
+		Navigate:   c.Auth == authInsecure,
+		DrainDelay: c.DrainDelay.T,
+		Drain:      c.Drain.T,
+		Logger:     log,
+	}
+	change(&parts)
+	h.App, err = app.New(c.Config, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +145,7 @@ func (h *liveHub) wait(t *testing.T) {
 func (h *liveHub) waitUntilSubscribed(t *testing.T, generation uint64) {
 	t.Helper()
 	eventually(t, "the hub has subscribed to Redis", func() bool {
-		s := h.feeds[0].Stats()
+		s := h.FeedStats()[0]
 		return s.Connected && s.Generation >= generation
 	})
 }
@@ -143,7 +153,7 @@ func (h *liveHub) waitUntilSubscribed(t *testing.T, generation uint64) {
 // checkConservation adds up what a stopped hub has counted.
 func (h *liveHub) checkConservation(t *testing.T) {
 	t.Helper()
-	in, out := h.feeds[0].Stats(), h.hub.Stats()
+	in, out := h.FeedStats()[0], h.Hub().Stats()
 	if in.Received != in.Routed+in.Unrouted+in.Malformed+in.TooLarge {
 		t.Errorf("messages do not add up: %+v", in)
 	}

@@ -93,7 +93,7 @@ func TestMaxAgeEndsAStreamCleanly(t *testing.T) {
 			}
 			start = time.Now()
 		}
-		if s := h.hub.Stats(); s.Disconnects[hub.ReasonMaxAge] != 3 {
+		if s := h.Hub().Stats(); s.Disconnects[hub.ReasonMaxAge] != 3 {
 			t.Errorf("disconnects: %v, want 3 of max_age", s.Disconnects)
 		}
 	})
@@ -121,7 +121,7 @@ func TestRefusals(t *testing.T) {
 				}
 				h.wantMetrics(t, map[string]float64{"usercast_rejects_total" + reasonLabel(test.reason): 3, "usercast_rejects_total": 3})
 				first.close()
-				eventually(t, "there is room", func() bool { return h.hub.Stats().Disconnects[hub.ReasonClosed] == 1 })
+				eventually(t, "there is room", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
 				p := h.openPage(t, "user=42")
 				newPublisher(t, server.Addr()).publish(t, "user-42", "hello")
 				p.want(t, "hello")

@@ -130,8 +130,8 @@ func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
 		for range messages {
 			app.publish(t, "user-42", large)
 		}
-		eventually(t, "the stopped stream has ended", func() bool { return h.hub.Stats().Clients == 1 })
-		if s := h.hub.Stats(); s.Disconnects[hub.ReasonSlow] != 1 {
+		eventually(t, "the stopped stream has ended", func() bool { return h.Hub().Stats().Clients == 1 })
+		if s := h.Hub().Stats(); s.Disconnects[hub.ReasonSlow] != 1 {
 			t.Errorf("disconnects: %v, want one slow", s.Disconnects)
 		}
 		for {

@@ -9,8 +9,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
+
+	"usercast/internal/app"
+	"usercast/internal/flags"
 )
 
 // commands is the command line. Every flag may also be given as
@@ -26,7 +30,7 @@ type commands struct {
 }
 
 // hub is the configuration of a command that runs a hub; nil: it runs none.
-func (c *commands) hub(command string) *Config {
+func (c *commands) hub(command string) *app.Config {
 	switch command {
 	case "serve":
 		return &c.Serve.Config
@@ -42,14 +46,13 @@ const (
 	exitUsage   = 2
 )
 
-// A usageError is for the user to mend on the command line. Joined errors are
-// one fault each.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
+// flushTime is how long the end of the program waits for its log to be written: much
+// longer than a reader that keeps up needs, much shorter than an operator waits before
+// sending SIGKILL.
+const flushTime = time.Second
 
 func main() {
-	tuneGC()
+	app.TuneGC()
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
@@ -69,14 +72,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		return exited
 	}
 	if err != nil {
-		return report(stderr, usageError{plain(err)})
+		return report(stderr, flags.UsageError{Err: plain(err)})
 	}
 	// A hub must not wait for the reader of its log. Other commands do: they are read to
 	// the end.
 	flush := func() {}
 	if c := cli.hub(command.Selected().Name); c != nil {
 		ignorePipes()
-		queue := newLogQueue(c, stderr)
+		queue := app.NewLogQueue(c, stderr)
 		flush = func() { queue.Close(flushTime) }
 		stderr = queue
 		command.Bind(queue)
@@ -107,13 +110,13 @@ type errorOutput struct{ io.Writer }
 
 // parse reads the command line, the environment, and the file that --env-file names.
 func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context, error) {
-	settings := new(envFile)
-	cli.Serve.settings, cli.Check.settings = settings, settings
+	settings := new(flags.EnvFile)
+	cli.Serve.Settings, cli.Check.Settings = settings, settings
 	parser, err := kong.New(cli, append(options,
 		kong.Name("usercast"),
 		kong.Description("Pushes what an app publishes to Redis to each user's open browsers, over one Redis subscription."),
-		kong.DefaultEnvars(strings.TrimSuffix(envPrefix, "_")),
-		flagDefaults,
+		kong.DefaultEnvars(strings.TrimSuffix(flags.EnvPrefix, "_")),
+		kong.Vars(app.FlagDefaults),
 		kong.Resolvers(settings),
 	)...)
 	if err != nil {
@@ -153,7 +156,7 @@ func report(stderr io.Writer, err error) int {
 	for _, fault := range faults(err) {
 		fmt.Fprintf(stderr, "usercast: %v\n", fault)
 	}
-	if errors.As(err, new(usageError)) {
+	if errors.As(err, new(flags.UsageError)) {
 		return exitUsage
 	}
 	return exitFailure
@@ -161,9 +164,9 @@ func report(stderr io.Writer, err error) int {
 
 // faults takes joined errors apart.
 func faults(err error) []error {
-	var usage usageError
+	var usage flags.UsageError
 	if errors.As(err, &usage) {
-		err = usage.error
+		err = usage.Err
 	}
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		return joined.Unwrap()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/app"
 	"usercast/internal/redistest"
 	"usercast/internal/systemd"
 )
@@ -98,9 +99,10 @@ func TestServiceIsStartedWithoutRedis(t *testing.T) {
 	}
 	server := redistest.Start(t)
 	server.Kill()
-	h := newHub(t, server.URL())
-	h.App.parts.Manager = systemd.New(h.App.log)
-	h.App.subscribeFirst = 500 * time.Millisecond // no test waits for the real one
+	h := newHubWith(t, server.URL(), func(p *app.Parts) {
+		p.Manager = systemd.New(p.Logger)
+		p.SubscribeTimeout = 500 * time.Millisecond // no test waits for the real one
+	})
 	runHub(t, h)
 	if heard := m.hears(250 * time.Millisecond); heard != "" {
 		t.Errorf("%q before there was time to subscribe", heard)

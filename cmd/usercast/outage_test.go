@@ -22,7 +22,7 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 		each(t, streams, func(i int) error { return pages[i].expect("message", "before") })
 
 		server.Kill()
-		eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
+		eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
 		if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
 			t.Errorf("/readyz is %d while Redis is away: a balancer would end every EventSource for good", a.code)
 		}
@@ -32,7 +32,7 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 		h.wantMetrics(t, map[string]float64{"usercast_redis_connected": 0})
 
 		server.Restart()
-		within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.feeds[0].Stats().Generation == 2 })
+		within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.FeedStats()[0].Generation == 2 })
 		after := newPublisher(t, server.Addr())
 		after.publish(t, "user-*", "to all")
 		for i := range streams {
@@ -122,7 +122,7 @@ func TestHubStartsWithoutRedis(t *testing.T) {
 
 	// Nor does a later outage turn it red.
 	server.Kill()
-	eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
+	eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
 	if a := ask(t, "GET", h.public("/readyz")); a.code != 200 {
 		t.Errorf("public /readyz in an outage: %d", a.code)
 	}
@@ -160,7 +160,7 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 					t.Fatalf("%s: %s, %v", what, got, err)
 				}
 			}
-			for h.feeds[0].Stats().Generation < uint64(generation+2) {
+			for h.FeedStats()[0].Generation < uint64(generation+2) {
 				app.do(t, "PUBLISH", "user-*", number()) // perhaps to nobody
 			}
 			app.publish(t, "user-*", number()) // else it would not show that one is missing

@@ -608,3 +608,13 @@ func TestLogCanBeJSON(t *testing.T) {
 		}
 	}
 }
+
+// Under insecure any stranger names the user.
+func TestLongUserDoesNotFillTheLog(t *testing.T) {
+	h := startHub(t, redistest.Start(t))
+	h.openPage(t, "user="+strings.Repeat("u", 7000)).close()
+	eventually(t, "the stream's end is logged", func() bool { return len(h.log.lines("stream ended")) == 1 })
+	if n := len(h.log.lines("stream ended")[0]); n > 500 {
+		t.Errorf("a line of %d bytes", n)
+	}
+}

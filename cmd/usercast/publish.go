@@ -4,14 +4,17 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
+	"usercast/internal/app"
+	"usercast/internal/flags"
 	"usercast/transport/redis"
 )
 
 type publishCmd struct {
-	redisConfig
+	app.RedisConfig
 	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
 
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"What the hubs read: pubsub or stream (${default})."`
@@ -24,22 +27,22 @@ type publishCmd struct {
 // Run exits 0 when Redis has accepted the message. That nothing is subscribed is not an error, as with
 // redis-cli, but a hint on standard error: nearly always it is another Redis or another prefix.
 func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
-	var k checker
-	server := c.server(&k)
-	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
-	if c.Feed != feedPubSub && c.Feed != feedStream {
-		k.wrong("feed", "%q is neither pubsub nor stream", c.Feed)
+	var errs flags.Errors
+	server := c.Server(&errs)
+	errs.Check("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	if c.Feed != app.FeedPubSub && c.Feed != app.FeedStream {
+		errs.Add("feed", "%q is neither pubsub nor stream", c.Feed)
 	}
-	k.read("stream-key", redis.ValidateKey(c.StreamKey))
+	errs.Check("stream-key", redis.ValidateKey(c.StreamKey))
 	user, topic, _ := strings.Cut(c.To, ":")
 	channel, err := redis.Channel(c.ChannelPrefix, user, topic)
 	if err != nil {
-		k.faults = append(k.faults, fmt.Errorf("%q: %w", c.To, err))
+		errs.AddError(fmt.Errorf("%q: %w", c.To, err))
 	}
-	if err := k.err(); err != nil {
+	if err := errs.Err(); err != nil {
 		return err
 	}
-	warnUnused(unusedStreamKey(c.Feed, c.StreamKey))
+	warnUnused(app.UnusedStreamKey(c.Feed, c.StreamKey))
 	payload := c.Data
 	if payload == "-" {
 		b, err := io.ReadAll(stdin)
@@ -52,7 +55,7 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	defer cancel()
 	commands := redis.NewCommands(server)
 	defer commands.Close()
-	if c.Feed == feedStream {
+	if c.Feed == app.FeedStream {
 		id, err := commands.Append(ctx, c.StreamKey, channel, payload)
 		if err != nil {
 			return fmt.Errorf("append to %s: %w", server.Name(), err)
@@ -77,4 +80,11 @@ func plural(n int64, one, many string) string {
 		return "1 " + one
 	}
 	return fmt.Sprintf("%d %s", n, many)
+}
+
+// warnUnused prints which flags have no effect with the feed.
+func warnUnused(list []app.Unused) {
+	for _, u := range list {
+		fmt.Fprintf(os.Stderr, "usercast: warning: %s has no effect with this --feed; %s\n", u.Flag, u.Hint)
+	}
 }

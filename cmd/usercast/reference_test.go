@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"usercast/internal/app"
 )
 
 var update = flag.Bool("update", false, "write docs/reference.md anew")
@@ -53,7 +55,7 @@ comma-separated list there, but for ` + "`USERCAST_REDIS`" + `, which is one URL
 // writeCommands writes a section for each command. A flag that an earlier command has with
 // the same words is only named.
 func writeCommands(t *testing.T, b *bytes.Buffer) {
-	parser, err := kong.New(new(commands), kong.Name("usercast"), kong.DefaultEnvars("USERCAST"), flagDefaults)
+	parser, err := kong.New(new(commands), kong.Name("usercast"), kong.DefaultEnvars("USERCAST"), kong.Vars(app.FlagDefaults))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -93,7 +93,7 @@ func TestTerminationDrains(t *testing.T) {
 		if len(retries) < streams/2 {
 			t.Errorf("%d pages come back at %d different times", streams, len(retries))
 		}
-		if s := h.hub.Stats(); s.Disconnects[hub.ReasonDrain] != streams {
+		if s := h.Hub().Stats(); s.Disconnects[hub.ReasonDrain] != streams {
 			t.Errorf("disconnects: %v, want %d of drain", s.Disconnects, streams)
 		}
 		if _, err := bufio.NewReader(health).ReadByte(); !errors.Is(err, io.EOF) {
@@ -176,7 +176,7 @@ func TestGoodbyeComesAfterAllMessages(t *testing.T) {
 		app := newPublisher(t, server.Addr())
 		pages := h.openPages(t, 10, func(int) string { return "user=42" })
 		app.burst(t, 500, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
-		eventually(t, "the hub has them all", func() bool { return h.feeds[0].Stats().Received == 500 })
+		eventually(t, "the hub has them all", func() bool { return h.FeedStats()[0].Received == 500 })
 		h.stop(errInterrupt)
 		for _, p := range pages {
 			if err := p.expectNumbers(500); err != nil {
@@ -217,7 +217,7 @@ func TestNothingOutlivesRun(t *testing.T) {
 			app.publish(t, "user-42", large)
 		}
 		server.Kill() // and the feed is between two attempts
-		eventually(t, "the hub knows that Redis is away", func() bool { return !h.feeds[0].Stats().Connected })
+		eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
 		h.stop(errInterrupt)
 		h.wait(t)
 		for _, p := range pages {
@@ -231,7 +231,7 @@ func TestNothingOutlivesRun(t *testing.T) {
 			t.Error(err)
 		}
 		eventually(t, "the connections are closed", func() bool { return openDescriptors(t) <= descriptors })
-		if n := h.hub.Stats().Clients; n != 0 {
+		if n := h.Hub().Stats().Clients; n != 0 {
 			t.Errorf("%d clients are left", n)
 		}
 	})

@@ -6,16 +6,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"usercast/internal/app"
 )
 
-// Why Run is to stop, as the context's cause.
-var (
-	errTerminate = errors.New("asked to stop")      // SIGTERM: drain
-	errInterrupt = errors.New("asked to stop soon") // SIGINT: without delay and spreading
-)
+// errTerminate is the cause with which SIGTERM cancels the context of a command.
+var errTerminate = errors.New("asked to stop")
 
 // signals returns a context that the first SIGTERM or SIGINT cancels with the
-// cause above. After a second signal it calls second.
+// cause errTerminate or app.ErrInterrupt. After a second signal it calls second.
 func signals(second func()) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 2) // the second must not be lost while the first is handled
@@ -28,7 +27,7 @@ func signals(second func()) (ctx context.Context, stop func()) {
 		if sig == syscall.SIGTERM {
 			cancel(errTerminate)
 		} else {
-			cancel(errInterrupt)
+			cancel(app.ErrInterrupt)
 		}
 		if _, open = <-c; open {
 			second()

@@ -140,7 +140,7 @@ func TestStalledReaderIsSlow(t *testing.T) {
 				if next, err := healthy.numbersFrom(0, messages-1); err != nil || next < messages {
 					t.Fatalf("a healthy page gets up to %d of %d: %v", next-1, messages-1, err)
 				}
-				within(t, timeout+soon, "the stalled stream has ended", func() bool { return h.hub.Stats().Clients == 1 })
+				within(t, timeout+soon, "the stalled stream has ended", func() bool { return h.Hub().Stats().Clients == 1 })
 				h.wantMetrics(t, map[string]float64{
 					"usercast_disconnects_total" + reasonLabel("slow"): 1,
 					"usercast_disconnects_total":                       1,
@@ -271,7 +271,7 @@ func TestReaderOfOneByteAtATime(t *testing.T) {
 				if time.Since(begun) > patience {
 					t.Fatal("it is not ended")
 				}
-				return h.hub.Stats().Clients == 1
+				return h.Hub().Stats().Clients == 1
 			})
 			h.wantMetrics(t, map[string]float64{
 				"usercast_disconnects_total" + reasonLabel("slow"): 1,
@@ -434,7 +434,7 @@ func TestFiftyStalledAmongFiveHundredHarmNobody(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		within(t, timeout+soon, "the stalled streams have ended", func() bool { return h.hub.Stats().Clients == len(healthy) })
+		within(t, timeout+soon, "the stalled streams have ended", func() bool { return h.Hub().Stats().Clients == len(healthy) })
 		h.wantMetrics(t, map[string]float64{
 			"usercast_disconnects_total" + reasonLabel("slow"): float64(pages - len(healthy)),
 			"usercast_disconnects_total":                       float64(pages - len(healthy)),

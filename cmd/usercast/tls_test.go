@@ -56,9 +56,9 @@ func TestStreamsOverTLS(t *testing.T) {
 			if a := h.secureStatus(t, transport, "/readyz"); a != 200 {
 				t.Errorf("/readyz: %d", a)
 			}
-			before := h.hub.Stats().Disconnects[hub.ReasonClosed]
+			before := h.Hub().Stats().Disconnects[hub.ReasonClosed]
 			p.close()
-			within(t, soon, "the closed stream is gone", func() bool { return h.hub.Stats().Disconnects[hub.ReasonClosed] == before+1 })
+			within(t, soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == before+1 })
 		})
 	}
 	// Who can do both speaks HTTP/2.
@@ -238,7 +238,8 @@ func TestHandshakeThatNeverEndsIsCutOff(t *testing.T) {
 	server := redistest.Start(t)
 	cert, key := certtest.New(t, "first").Write(t, t.TempDir())
 	h := newHub(t, server.URL(), "--tls-cert", cert, "--tls-key", key)
-	h.App.public.ReadHeaderTimeout = 200 * time.Millisecond // no test waits for the real one
+	public, _ := h.Servers()
+	public.ReadHeaderTimeout = 200 * time.Millisecond // no test waits for the real one
 	runHub(t, h).waitUntilSubscribed(t, 1)
 	for _, begin := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"} {
 		conn := dialRaw(t, h.PublicAddr())

@@ -28,6 +28,7 @@ var arrows = map[string]struct {
 	"usercast/transport/sse":           {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked"}, other: true},
 	"usercast/internal/loopback":       {},
 	"usercast/internal/envfile":        {},
+	"usercast/internal/flags":          {ours: []string{"usercast/internal/envfile"}, other: true},
 	"usercast/internal/systemd":        {other: true},
 	"usercast/internal/revoked":        {},
 	"usercast/transport/admin":         {ours: []string{"usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
@@ -42,8 +43,8 @@ var arrows = map[string]struct {
 // lives says which of our packages may import a module directly.
 var lives = map[string][]string{
 	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
-	"github.com/prometheus/":          {"usercast/metrics", "usercast/cmd/usercast", "usercast/bench/plain", "usercast/bench/floor"},
-	"github.com/alecthomas/kong":      {"usercast/cmd/usercast"},
+	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/plain", "usercast/bench/floor"},
+	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags"},
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},
 	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},
 	"github.com/HdrHistogram/":        {"usercast/internal/load"},

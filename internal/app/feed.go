@@ -1,10 +1,8 @@
-package main
+package app
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"time"
 
 	"usercast/hub"
@@ -14,11 +12,11 @@ import (
 
 // The feeds that --feed names.
 const (
-	feedPubSub = "pubsub"
-	feedStream = "stream"
+	FeedPubSub = "pubsub"
+	FeedStream = "stream"
 )
 
-const defaultStreamKey = "usercast:log"
+const DefaultStreamKey = "usercast:log"
 
 // Defaults of --history-per-user and --history-age.
 const (
@@ -26,43 +24,36 @@ const (
 	defaultHistoryAge     = 2 * time.Minute
 )
 
-// unused is a flag that was set and has no effect with the feed.
-type unused struct{ flag, hint string }
+// Unused is a flag that was set and has no effect with the feed.
+type Unused struct{ Flag, Hint string }
 
-// unusedStreamKey is the flag --stream-key without --feed stream. It is easily set alone, and then
+// UnusedStreamKey is the flag --stream-key without --feed stream. It is easily set alone, and then
 // nothing that the app appends arrives.
-func unusedStreamKey(feed, key string) []unused {
-	if feed == feedStream || key == defaultStreamKey {
+func UnusedStreamKey(feed, key string) []Unused {
+	if feed == FeedStream || key == DefaultStreamKey {
 		return nil
 	}
-	return []unused{{"--stream-key", "set --feed stream to read that stream, or remove the flag"}}
+	return []Unused{{"--stream-key", "set --feed stream to read that stream, or remove the flag"}}
 }
 
-// unusedByFeed are the flags that were set to something else than their default and that only the
+// UnusedByFeed are the flags that were set to something else than their default and that only the
 // other feed reads. They are no errors: a deployment may set them for hubs with either feed.
-func (c *Config) unusedByFeed() []unused {
-	list := unusedStreamKey(c.Feed, c.StreamKey)
-	if c.Feed != feedStream {
+func (c *Config) UnusedByFeed() []Unused {
+	list := UnusedStreamKey(c.Feed, c.StreamKey)
+	if c.Feed != FeedStream {
 		return list
 	}
 	if c.ControlChannel != "" {
-		list = append(list, unused{"--control-channel", "append control commands to the stream, as entries with the field ctl, or remove the flag"})
+		list = append(list, Unused{"--control-channel", "append control commands to the stream, as entries with the field ctl, or remove the flag"})
 	}
 	const window = "with --feed stream only --history-bytes limits what is kept; remove the flag"
 	if c.HistoryPerUser.T != defaultHistoryPerUser {
-		list = append(list, unused{"--history-per-user", window})
+		list = append(list, Unused{"--history-per-user", window})
 	}
 	if c.HistoryAge.T != defaultHistoryAge {
-		list = append(list, unused{"--history-age", window})
+		list = append(list, Unused{"--history-age", window})
 	}
 	return list
-}
-
-// warnUnused prints what a command that runs once has to say of them.
-func warnUnused(list []unused) {
-	for _, u := range list {
-		fmt.Fprintf(os.Stderr, "usercast: warning: %s has no effect with this --feed; %s\n", u.flag, u.hint)
-	}
 }
 
 // A feed brings messages from one Redis.
@@ -73,14 +64,14 @@ type feed interface {
 
 // newFeed joins a Redis and the hub.
 func (a *App) newFeed(server *redis.Server) (feed, error) {
-	if a.cfg.Feed == feedStream {
+	if a.cfg.Feed == FeedStream {
 		return a.newLog(server)
 	}
 	b := &batch{streams: a.streams}
 	return redis.NewPubSub(redis.Config{
 		Server:         server,
 		ChannelPrefix:  a.cfg.ChannelPrefix,
-		ControlChannel: a.cfg.controlChannel(),
+		ControlChannel: a.cfg.ControlChannelName(),
 		MaxPayload:     a.cfg.MaxPayload.T,
 		Publish: func(user, topic, payload string) int {
 			b.begin()

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"usercast/internal/flags"
 )
 
 // A certificate is what the public listener shows over TLS. Each handshake looks whether
@@ -32,7 +34,7 @@ type certificate struct {
 func newCertificate(certFile, keyFile string, log *slog.Logger) (c *certificate, err error) {
 	c = &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	c.seen = c.look()
-	c.shown, err = loadCertificate(certFile, keyFile)
+	c.shown, err = LoadCertificate(certFile, keyFile)
 	return c, err
 }
 
@@ -58,7 +60,7 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return c.shown, nil
 	}
 	c.seen = files
-	loaded, err := loadCertificate(c.certFile, c.keyFile)
+	loaded, err := LoadCertificate(c.certFile, c.keyFile)
 	if err != nil {
 		c.log.Warn("changed certificate cannot be loaded, the one before is kept", slog.Any("error", err))
 		return c.shown, nil
@@ -74,7 +76,7 @@ func (c *certificate) reload() (changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.seen = c.look() // a fault is the caller's to report, and no handshake's
-	loaded, err := loadCertificate(c.certFile, c.keyFile)
+	loaded, err := LoadCertificate(c.certFile, c.keyFile)
 	if err != nil {
 		return false, err
 	}
@@ -98,8 +100,8 @@ type pairError struct {
 
 func (e pairError) Unwrap() error { return e.error }
 
-// loadCertificate reads a certificate, with those that lead to its authority, and its key.
-func loadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
+// LoadCertificate reads a certificate, with those that lead to its authority, and its key.
+func LoadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	cert, err := os.ReadFile(certFile)
 	if err != nil {
 		return nil, pairError{"tls-cert", err}
@@ -117,17 +119,17 @@ func loadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 }
 
 // checkCertificate wants both files or none, and of the two that they are a pair.
-func checkCertificate(k *checker, certFile, keyFile string) {
+func checkCertificate(errs *flags.Errors, certFile, keyFile string) {
 	switch {
 	case certFile == "" && keyFile == "":
 	case keyFile == "":
-		k.wrong("tls-key", "give it with --tls-cert")
+		errs.Add("tls-key", "give it with --tls-cert")
 	case certFile == "":
-		k.wrong("tls-cert", "give it with --tls-key")
+		errs.Add("tls-cert", "give it with --tls-key")
 	default:
-		_, err := loadCertificate(certFile, keyFile)
+		_, err := LoadCertificate(certFile, keyFile)
 		if pair := (pairError{}); errors.As(err, &pair) {
-			k.read(pair.flag, pair.error)
+			errs.Check(pair.flag, pair.error)
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -10,8 +10,8 @@ import (
 
 // obey carries out an order that a hub heard, perhaps one of its own.
 func (a *App) obey(order redis.Control) {
-	if a.parts.Forget != nil {
-		a.parts.Forget(order.User) // first: who comes back is asked anew
+	if a.parts.Auth.Forget != nil {
+		a.parts.Auth.Forget(order.User) // first: who comes back is asked anew
 	}
 	n := a.hub.Disconnect(order.User)
 	a.log.Info("streams disconnected by order", slog.Int("streams", n))
@@ -34,11 +34,11 @@ func (a *App) users() admin.Users {
 		},
 		Disconnect: func(ctx context.Context, user string) (admin.Receipt, error) {
 			order := redis.Control{Op: redis.OpDisconnect, User: user}
-			if a.cfg.Feed == feedStream {
+			if a.cfg.Feed == FeedStream {
 				id, err := a.orders.AppendOrder(ctx, a.cfg.StreamKey, order)
 				return admin.Receipt{ID: id}, err
 			}
-			heard, err := a.orders.Order(ctx, a.cfg.controlChannel(), order)
+			heard, err := a.orders.Order(ctx, a.cfg.ControlChannelName(), order)
 			return admin.Receipt{Heard: &heard}, err
 		},
 		Publish: func(ctx context.Context, user, topic, payload string) (admin.Receipt, error) {
@@ -46,7 +46,7 @@ func (a *App) users() admin.Users {
 			if err != nil {
 				return admin.Receipt{}, err
 			}
-			if a.cfg.Feed == feedStream {
+			if a.cfg.Feed == FeedStream {
 				id, err := a.orders.Append(ctx, a.cfg.StreamKey, channel, payload)
 				return admin.Receipt{ID: id}, err
 			}

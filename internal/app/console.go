@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"usercast/transport/admin"
 )
 
-// stats is what GET /api/stats says. docs/console.md explains each field.
-type stats struct {
+// Stats is what GET /api/stats returns. docs/console.md explains each field.
+type Stats struct {
 	Version       string    `json:"version"`
 	Time          time.Time `json:"time"`
 	Started       time.Time `json:"started"`
@@ -20,12 +20,12 @@ type stats struct {
 	Why           string    `json:"why,omitempty"` // it is not ready
 	Draining      bool      `json:"draining"`
 	ConsoleTail   bool      `json:"console_tail"`
-	Limits        limits    `json:"limits"`
+	Limits        Limits    `json:"limits"`
 	metrics.Snapshot
 }
 
-// limits are those that a figure above can run into; 0 is no limit.
-type limits struct {
+// Limits are those that a figure above can run into; 0 is no limit.
+type Limits struct {
 	MaxClients        int     `json:"max_clients"`
 	MaxClientsPerUser int     `json:"max_clients_per_user"`
 	QueueFrames       int     `json:"queue_frames"`
@@ -42,7 +42,7 @@ func (a *App) console(sources metrics.Sources) admin.Console {
 	started := time.Now()
 	c := admin.Console{Done: a.stopped, Stats: func() any {
 		status, now := a.status(), time.Now()
-		return stats{
+		return Stats{
 			Version: sources.Version, Time: now.UTC(), Started: started.UTC(), UptimeSeconds: now.Sub(started).Seconds(),
 			Ready: status.Ready, Why: status.Why, Draining: a.draining.Load(), ConsoleTail: a.cfg.ConsoleTail,
 			Limits:   a.limits,
@@ -55,8 +55,8 @@ func (a *App) console(sources metrics.Sources) admin.Console {
 	return c
 }
 
-func limitsOf(c *Config, maxClients int) limits {
-	return limits{
+func limitsOf(c *Config, maxClients int) Limits {
+	return Limits{
 		MaxClients: maxClients, MaxClientsPerUser: c.MaxClientsPerUser.T,
 		QueueFrames: c.Queue.T, QueueBytes: c.QueueBytes.T, QueueTotalBytes: c.QueueTotalBytes.T,
 		HistoryPerUser: c.HistoryPerUser.T, HistoryAgeSeconds: c.HistoryAge.T.Seconds(), HistoryBytes: c.HistoryBytes.T,

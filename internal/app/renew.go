@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,18 +9,19 @@ import (
 	"slices"
 
 	"usercast/auth"
+	"usercast/internal/flags"
 	"usercast/transport/redis"
 )
 
 // items are what a reloader reads anew for a hub that was made of c.
-func (c *serveCmd) items(a *App, level *slog.LevelVar, servers []*redis.Server, tokens *auth.JWT) (items []item) {
+func (c *HubConfig) items(a *App, level *slog.LevelVar, servers []*redis.Server, tokens *auth.JWT) (items []item) {
 	if c.EnvFile != "" {
 		items = append(items,
 			item{name: "origins", inFile: true, renew: renewOrigins(c.AllowOrigin, a.streams.AllowOrigins)},
 			item{name: "log level", inFile: true, renew: renewLevel(level)})
 	}
 	if a.shown != nil {
-		items = append(items, item{name: "certificate", renew: func(context.Context, *serveCmd) (bool, error) { return a.shown.reload() }})
+		items = append(items, item{name: "certificate", renew: func(context.Context, *HubConfig) (bool, error) { return a.shown.reload() }})
 	}
 	if c.AdminTokenFile != "" {
 		items = append(items, item{name: "admin token", renew: renewSecret(c.AdminTokenFile, a.adminToken.Load().(string), func(secret string) { a.adminToken.Store(secret) })})
@@ -28,7 +29,7 @@ func (c *serveCmd) items(a *App, level *slog.LevelVar, servers []*redis.Server, 
 	switch {
 	case tokens == nil:
 	case c.JWTJWKSURL != "":
-		items = append(items, item{name: "jwk set", asks: true, renew: func(ctx context.Context, _ *serveCmd) (bool, error) { return tokens.Refetch(ctx) }})
+		items = append(items, item{name: "jwk set", asks: true, renew: func(ctx context.Context, _ *HubConfig) (bool, error) { return tokens.Refetch(ctx) }})
 	default:
 		items = append(items, item{name: "jwt keys", renew: c.renewKeys(tokens)})
 	}
@@ -42,8 +43,8 @@ func (c *serveCmd) items(a *App, level *slog.LevelVar, servers []*redis.Server, 
 	return items
 }
 
-func renewOrigins(current []string, allow func([]string)) func(context.Context, *serveCmd) (bool, error) {
-	return func(_ context.Context, settings *serveCmd) (bool, error) {
+func renewOrigins(current []string, allow func([]string)) func(context.Context, *HubConfig) (bool, error) {
+	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		for _, origin := range settings.AllowOrigin {
 			if fault := originFault(origin); fault != "" {
 				return false, fmt.Errorf("%q %s", origin, fault)
@@ -58,8 +59,8 @@ func renewOrigins(current []string, allow func([]string)) func(context.Context, 
 	}
 }
 
-func renewLevel(level *slog.LevelVar) func(context.Context, *serveCmd) (bool, error) {
-	return func(_ context.Context, settings *serveCmd) (bool, error) {
+func renewLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, error) {
+	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		named, err := parseLevel(settings.LogLevel)
 		if err != nil {
 			return false, fmt.Errorf("%q is none of debug, info, warn, error", settings.LogLevel)
@@ -71,9 +72,9 @@ func renewLevel(level *slog.LevelVar) func(context.Context, *serveCmd) (bool, er
 }
 
 // renewSecret is for a secret that is alone in its file.
-func renewSecret(file, current string, use func(secret string)) func(context.Context, *serveCmd) (bool, error) {
-	return func(context.Context, *serveCmd) (bool, error) {
-		secret, err := readSecret(file)
+func renewSecret(file, current string, use func(secret string)) func(context.Context, *HubConfig) (bool, error) {
+	return func(context.Context, *HubConfig) (bool, error) {
+		secret, err := flags.ReadSecret(file)
 		if err != nil || secret == current {
 			return false, err
 		}
@@ -83,10 +84,10 @@ func renewSecret(file, current string, use func(secret string)) func(context.Con
 	}
 }
 
-func (c *serveCmd) renewKeys(tokens *auth.JWT) func(context.Context, *serveCmd) (bool, error) {
+func (c *HubConfig) renewKeys(tokens *auth.JWT) func(context.Context, *HubConfig) (bool, error) {
 	current := c.keys
-	return func(_ context.Context, settings *serveCmd) (bool, error) {
-		keys, err := c.readKeys(settings.settings)
+	return func(_ context.Context, settings *HubConfig) (bool, error) {
+		keys, err := c.readKeys(settings.Settings)
 		if err != nil || reflect.DeepEqual(keys, current) {
 			return false, err
 		}

@@ -1,4 +1,4 @@
-package main
+package flags
 
 import (
 	"math"
@@ -18,7 +18,7 @@ func TestSumOfDurationsDoesNotOverflow(t *testing.T) {
 		{[]time.Duration{math.MaxInt64, math.MaxInt64, math.MaxInt64}, math.MaxInt64},
 		{[]time.Duration{math.MaxInt64, 10 * time.Second, math.MaxInt64}, math.MaxInt64},
 	} {
-		if got := addUp(test.durations...); got != test.want {
+		if got := Sum(test.durations...); got != test.want {
 			t.Errorf("%v: %v, want %v", test.durations, got, test.want)
 		}
 	}
@@ -44,22 +44,12 @@ func TestSizesThatDoNotFitAreRejected(t *testing.T) {
 		{"-1", 0, false},
 		{"much", 0, false},
 	} {
-		var s size
+		var s Size
 		if err := s.UnmarshalText([]byte(test.text)); err != nil {
 			t.Fatal(err)
 		}
 		if ok := s.err == nil; ok != test.ok || ok && uint64(s.T) != test.want {
 			t.Errorf("%s: %d, %v", test.text, s.T, s.err)
-		}
-	}
-}
-
-func TestMemoryBoundOfMostClientsIsNotNegative(t *testing.T) {
-	var c Config
-	c.QueueTotalBytes.T, c.HistoryBytes.T = 256<<20, 64<<20
-	for _, streams := range []int{1 << 30, math.MaxInt} {
-		if got := c.memoryBound(streams); got < int64(1<<30)*64<<10 {
-			t.Errorf("%d streams: %d bytes", streams, got)
 		}
 	}
 }

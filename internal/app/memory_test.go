@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"math"
@@ -36,12 +36,22 @@ func TestTrimAfterAWaveOfStreams(t *testing.T) {
 func TestMemoryBound(t *testing.T) {
 	var c Config
 	c.QueueTotalBytes.T, c.HistoryBytes.T = 256<<20, 64<<20
-	if got, want := c.memoryBound(1000), int64(3*320<<20+1000*64<<10+64<<20); got != want {
+	if got, want := c.MemoryBound(1000), int64(3*320<<20+1000*64<<10+64<<20); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
 	c.QueueTotalBytes.T = math.MaxInt
-	if got := c.memoryBound(1000); strconv.IntSize == 64 && got != math.MaxInt64 || got < 3*math.MaxInt32 {
+	if got := c.MemoryBound(1000); strconv.IntSize == 64 && got != math.MaxInt64 || got < 3*math.MaxInt32 {
 		t.Errorf("without a bound: %d bytes", got)
+	}
+}
+
+func TestMemoryBoundOfMostClientsIsNotNegative(t *testing.T) {
+	var c Config
+	c.QueueTotalBytes.T, c.HistoryBytes.T = 256<<20, 64<<20
+	for _, streams := range []int{1 << 30, math.MaxInt} {
+		if got := c.MemoryBound(streams); got < int64(1<<30)*64<<10 {
+			t.Errorf("%d streams: %d bytes", streams, got)
+		}
 	}
 }
 

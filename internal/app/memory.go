@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -15,7 +15,8 @@ import (
 // the slowest. GOGC in the environment wins.
 const gcPercent = 200
 
-func tuneGC() {
+// TuneGC sets the collector of the process.
+func TuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -28,7 +29,7 @@ func (a *App) tendMemory(ctx context.Context) {
 	var waves trimmer
 	for {
 		n := a.hub.Stats()
-		limitMemory(a.cfg.memoryBound(n.Clients))
+		limitMemory(a.cfg.MemoryBound(n.Clients))
 		waves.look(n.Connects)
 		select {
 		case <-ctx.Done():
@@ -38,9 +39,9 @@ func (a *App) tendMemory(ctx context.Context) {
 	}
 }
 
-// memoryBound is the most that a hub with so many streams takes, as docs/guarantees.md
+// MemoryBound is the most that a hub with so many streams takes, as docs/guarantees.md
 // promises.
-func (c *Config) memoryBound(streams int) int64 {
+func (c *Config) MemoryBound(streams int) int64 {
 	const perStream, own = 64 << 10, 64 << 20
 	carry, held := bits.Mul64(3, uint64(c.QueueTotalBytes.T)+uint64(c.HistoryBytes.T))
 	if carry > 0 || held > math.MaxInt64/2 || int64(streams) > math.MaxInt64/4/perStream {
@@ -49,9 +50,9 @@ func (c *Config) memoryBound(streams int) int64 {
 	return int64(held) + int64(streams)*perStream + own
 }
 
-// programSize is what of a bound Go's memory limit does not count: the program's text and
+// ProgramSize is what of a bound Go's memory limit does not count: the program's text and
 // constants, as far as they are resident.
-const programSize = 24 << 20
+const ProgramSize = 24 << 20
 
 // limitMemory keeps Go's memory within a bound: what is allocated while a collection is
 // under way counts as in use for the next one, and with less than its share of a
@@ -59,7 +60,7 @@ const programSize = 24 << 20
 // environment wins.
 func limitMemory(bound int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(bound - programSize)
+		debug.SetMemoryLimit(bound - ProgramSize)
 	}
 }
 

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"context"
@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"usercast/internal/flags"
 	"usercast/internal/systemd"
 )
 
@@ -17,8 +18,8 @@ import (
 // values are for whoever asks next.
 type reloader struct {
 	// Immutable.
-	args    []string  // the command line
-	started *serveCmd // with which the hub was made
+	reread  func() (*HubConfig, error) // parses the command line again
+	started *HubConfig                 // with which the hub was made
 	items   []item
 	files   []string // all that is read
 	every   time.Duration
@@ -26,7 +27,7 @@ type reloader struct {
 	log     *slog.Logger
 
 	// Owned by run.
-	settings *serveCmd     // the last that could be read
+	settings *HubConfig    // the last that could be read
 	seen     []fs.FileInfo // of files, when they were last read; nil: missing
 }
 
@@ -34,7 +35,7 @@ type reloader struct {
 type item struct {
 	name string // as the log has it
 	// renew gets the settings of now, and reports whether the item's value is another one.
-	renew func(ctx context.Context, settings *serveCmd) (changed bool, err error)
+	renew func(ctx context.Context, settings *HubConfig) (changed bool, err error)
 	// asks: it costs somebody else a request, so that only a signal is worth it.
 	asks bool
 	// inFile: there is nothing to read but in the settings file.
@@ -42,8 +43,8 @@ type item struct {
 }
 
 // newReloader is for a command that the app was made of.
-func newReloader(c *serveCmd, args []string, a *App, items ...item) *reloader {
-	r := &reloader{args: args, started: c, settings: c, items: items, every: c.ReloadEvery.T, manager: a.parts.Manager, log: a.log}
+func newReloader(c *HubConfig, reread func() (*HubConfig, error), a *App, items ...item) *reloader {
+	r := &reloader{reread: reread, started: c, settings: c, items: items, every: c.ReloadEvery.T, manager: a.parts.Manager, log: a.log}
 	for _, file := range append([]string{c.EnvFile, c.AdminTokenFile, c.JWTKeyFile, c.RedisPasswordFile, c.TLSCert, c.TLSKey}, c.JWTSecretFile...) {
 		if file != "" {
 			r.files = append(r.files, file)
@@ -102,7 +103,7 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 	}
 	unread := false
 	if r.started.EnvFile != "" {
-		if fresh, err := readSettings(r.args); err != nil {
+		if fresh, err := r.reread(); err != nil {
 			unread = true
 			keep("settings file", err)
 		} else {
@@ -124,7 +125,7 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 	}
 	r.log.Info("read anew", slog.String("changed", strings.Join(changed, ", ")),
 		slog.String("unchanged", strings.Join(unchanged, ", ")), slog.String("kept", strings.Join(kept, ", ")))
-	later := r.settings.settings.changed(r.started.settings)
+	later := r.settings.Settings.Changed(r.started.Settings)
 	later = slices.DeleteFunc(later, func(name string) bool { return slices.Contains(renewable, name) })
 	if len(later) > 0 {
 		r.log.Warn("settings have changed that need a restart", slog.String("settings", strings.Join(later, ", ")))
@@ -132,13 +133,4 @@ func (r *reloader) reload(ctx context.Context, asked bool) {
 }
 
 // renewable are the variables that need no restart.
-var renewable = []string{variableOf("allow-origin"), variableOf("log-level")}
-
-// readSettings parses the command line of a serve again, with the file of now.
-func readSettings(args []string) (*serveCmd, error) {
-	var cli commands
-	if _, err := parse(&cli, args); err != nil {
-		return nil, plain(err)
-	}
-	return &cli.Serve, cli.Serve.settings.err
-}
+var renewable = []string{flags.Variable("allow-origin"), flags.Variable("log-level")}

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"bytes"
@@ -14,14 +14,9 @@ import (
 	"usercast/internal/logqueue"
 )
 
-// flushTime is how long the end of the program waits for its log to be written: much
-// longer than a reader that keeps up needs, much shorter than an operator waits before
-// sending SIGKILL.
-const flushTime = time.Second
-
-// newLogQueue queues what a hub writes to its log, also what is no record of a logger.
+// NewLogQueue queues what a hub writes to its log, also what is no record of a logger.
 // Close it when nothing more is written.
-func newLogQueue(c *Config, w io.Writer) *logqueue.Writer {
+func NewLogQueue(c *Config, w io.Writer) *logqueue.Writer {
 	var text bytes.Buffer
 	note := newHandler(c, slog.LevelInfo, &text)
 	return logqueue.New(w, func(lines uint64) []byte {
@@ -37,13 +32,13 @@ func parseLevel(s string) (level slog.Level, err error) {
 	return level, level.UnmarshalText([]byte(s))
 }
 
-// newLog makes the logger that a checked config asks for.
-func newLog(c *Config, w io.Writer) *slog.Logger {
+// NewLog makes the logger that a checked config asks for.
+func NewLog(c *Config, w io.Writer) *slog.Logger {
 	level, _ := parseLevel(c.LogLevel)
 	return newLogFrom(c, level, w)
 }
 
-// newLogFrom is newLog with another level, which may change.
+// newLogFrom is NewLog with another level, which may change.
 func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 	return slog.New(newHandler(c, level, w))
 }
@@ -63,9 +58,9 @@ func newHandler(c *Config, level slog.Leveler, w io.Writer) slog.Handler {
 	return slog.NewTextHandler(w, options)
 }
 
-// redirectLog sends to l what libraries write with package log, which would go to stderr
+// RedirectLog sends to l what libraries write with package log, which would go to stderr
 // past the queue, until restore is called.
-func redirectLog(l *slog.Logger) (restore func()) {
+func RedirectLog(l *slog.Logger) (restore func()) {
 	flags := log.Flags()
 	log.SetFlags(0)
 	log.SetOutput(libraryLog{l})

@@ -1,17 +1,20 @@
-package main
+package app
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 )
 
 const (
-	// subscribeFirst is how long the service manager is kept waiting for the first
+	// subscribeTimeout is how long the service manager is kept waiting for the first
 	// subscription: what is started after the hub should find it ready. Without Redis
 	// the hub is up all the same: pages may connect and hear of the gap later, and a
 	// manager that gives up would refuse them.
-	subscribeFirst = 10 * time.Second
+	subscribeTimeout = 10 * time.Second
 
 	// statusEvery is how old what the manager shows may be.
 	statusEvery = 5 * time.Second
@@ -46,9 +49,9 @@ func (a *App) tellManager(ctx context.Context) {
 	}
 }
 
-// awaitSubscription returns when the hub is ready, or after subscribeFirst.
+// awaitSubscription returns when the hub is ready, or after subscribeTimeout.
 func (a *App) awaitSubscription(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, a.subscribeFirst)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.parts.SubscribeTimeout, subscribeTimeout))
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
@@ -64,7 +67,7 @@ func (a *App) awaitSubscription(ctx context.Context) {
 // inWords is the state of the hub for a line of systemctl status.
 func (a *App) inWords() string {
 	n := a.hub.Stats()
-	text := fmt.Sprintf("%s of %s", plural(int64(n.Clients), "stream", "streams"), plural(int64(n.Users), "user", "users"))
+	text := fmt.Sprintf("%s of %s", english.Plural(n.Clients, "stream", "streams"), english.Plural(n.Users, "user", "users"))
 	for _, feed := range a.status().Feeds {
 		if !feed.Connected {
 			text += "; no link to Redis " + feed.Redis

@@ -1,37 +1,33 @@
-package main
+package app
 
 import (
 	"cmp"
-	"errors"
-	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/alecthomas/kong"
-
 	"usercast/auth"
+	"usercast/internal/flags"
 	"usercast/transport/redis"
 )
 
 const (
 	defaultRedis  = "redis://127.0.0.1:6379/0"
-	defaultPrefix = "user-"
+	DefaultPrefix = "user-"
 )
 
 // The kinds of --writer.
 const (
-	writerAuto     = "auto"
-	writerPortable = "portable"
+	WriterAuto     = "auto"
+	WriterPortable = "portable"
 )
 
-// flagDefaults are those that other code must know, too.
-var flagDefaults = kong.Vars{
-	"redis_default": defaultRedis, "prefix_default": defaultPrefix,
-	"stream_key_default": defaultStreamKey, "writer_default": writerAuto,
+// FlagDefaults are those that other code must know, too.
+var FlagDefaults = map[string]string{
+	"redis_default": defaultRedis, "prefix_default": DefaultPrefix,
+	"stream_key_default": DefaultStreamKey, "writer_default": WriterAuto,
 	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_cookie_default": defaultCookie,
 }
 
@@ -50,33 +46,33 @@ type Config struct {
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"pubsub: the app publishes to channels; stream: it appends to one Redis stream, and nothing is lost over outages and restarts (${default})."`
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of that stream (${default})."`
 
-	ChannelPrefix  string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
-	ControlChannel string `placeholder:"NAME" help:"With pubsub: channel on which hubs hear orders (usercast:<prefix>control)."`
-	BroadcastUser  string `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
-	MaxPayload     size   `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
+	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
+	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel on which hubs hear orders (usercast:<prefix>control)."`
+	BroadcastUser  string     `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
+	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
 
 	// A ping every 15 s is below every proxy's idle limit that we know of.
-	PingInterval duration `default:"15s" placeholder:"DURATION" help:"A stream is never silent for longer (${default})."`
+	PingInterval flags.Duration `default:"15s" placeholder:"DURATION" help:"A stream is never silent for longer (${default})."`
 	// Also how long a peer may leave data unacknowledged.
-	WriteTimeout duration `default:"10s" placeholder:"DURATION" help:"A reader that takes nothing for this long is closed (${default})."`
-	Retry        duration `default:"3s" placeholder:"DURATION" help:"When a browser comes back after an end, ±50 % each (${default})."`
-	MaxAge       duration `default:"0" placeholder:"DURATION" help:"Longest life of a stream, ±20 %; 0: no end (${default})."`
+	WriteTimeout flags.Duration `default:"10s" placeholder:"DURATION" help:"A reader that takes nothing for this long is closed (${default})."`
+	Retry        flags.Duration `default:"3s" placeholder:"DURATION" help:"When a browser comes back after an end, ±50 % each (${default})."`
+	MaxAge       flags.Duration `default:"0" placeholder:"DURATION" help:"Longest life of a stream, ±20 %; 0: no end (${default})."`
 
 	// A burst that a healthy reader could take must fit.
-	Queue      count `default:"1024" placeholder:"N" help:"Frames that may wait for one stream (${default})."`
-	QueueBytes size  `default:"1MiB" placeholder:"SIZE" help:"Bytes that may wait for one stream (${default})."`
+	Queue      flags.Count `default:"1024" placeholder:"N" help:"Frames that may wait for one stream (${default})."`
+	QueueBytes flags.Size  `default:"1MiB" placeholder:"SIZE" help:"Bytes that may wait for one stream (${default})."`
 	// The bound on what readers who stop can make the hub hold.
-	QueueTotalBytes size `default:"256MiB" placeholder:"SIZE" help:"Bytes that may wait for all streams; past it the fullest queue is closed (${default})."`
+	QueueTotalBytes flags.Size `default:"256MiB" placeholder:"SIZE" help:"Bytes that may wait for all streams; past it the fullest queue is closed (${default})."`
 	// The kernel would take 4 MB for a reader that never reads.
-	SendBuffer size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
+	SendBuffer flags.Size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
 
 	// What a browser that was away for a moment gets when it is back.
-	HistoryPerUser count    `default:"256" placeholder:"N" help:"With pubsub: newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
-	HistoryAge     duration `default:"2m" placeholder:"DURATION" help:"With pubsub: for how long they are kept; 0: not at all (${default})."`
-	HistoryBytes   size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that kept messages may take together, with stream those of all users; 0: none are kept (${default})."`
+	HistoryPerUser flags.Count    `default:"256" placeholder:"N" help:"With pubsub: newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
+	HistoryAge     flags.Duration `default:"2m" placeholder:"DURATION" help:"With pubsub: for how long they are kept; 0: not at all (${default})."`
+	HistoryBytes   flags.Size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that kept messages may take together, with stream those of all users; 0: none are kept (${default})."`
 
-	MaxClients        autoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
-	MaxClientsPerUser count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
+	MaxClients        flags.AutoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
+	MaxClientsPerUser flags.Count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
 
 	Writer string `default:"${writer_default}" placeholder:"KIND" help:"How streams are written to. auto: on Linux, idle HTTP/1.1 streams are parked in one epoll; portable: a goroutine waits for each, as elsewhere (${default})."`
 
@@ -85,83 +81,62 @@ type Config struct {
 }
 
 // check adds everything that is wrong with c.
-func (c *Config) check(k *checker) {
-	checkAddress(k, "listen", c.Listen)
-	checkAddress(k, "admin-listen", c.AdminListen)
+func (c *Config) Check(errs *flags.Errors) {
+	errs.Address("listen", c.Listen)
+	errs.Address("admin-listen", c.AdminListen)
 	if c.AdminTokenFile != "" {
-		_, err := readSecret(c.AdminTokenFile)
-		k.read("admin-token-file", err)
+		_, err := flags.ReadSecret(c.AdminTokenFile)
+		errs.Check("admin-token-file", err)
 	}
 	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:*% ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
-		k.wrong("path", "%q must be a plain path such as /events, and none of /, /livez, /readyz", c.Path)
+		errs.Add("path", "%q must be a plain path such as /events, and none of /, /livez, /readyz", c.Path)
 	}
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
-		k.wrong("admin-listen", "must differ from --listen")
+		errs.Add("admin-listen", "must differ from --listen")
 	}
-	checkCertificate(k, c.TLSCert, c.TLSKey)
+	checkCertificate(errs, c.TLSCert, c.TLSKey)
 	for _, origin := range c.AllowOrigin {
 		if fault := originFault(origin); fault != "" {
-			k.wrong("allow-origin", "%q %s", origin, fault)
+			errs.Add("allow-origin", "%q %s", origin, fault)
 		}
 	}
-	if c.Feed != feedPubSub && c.Feed != feedStream {
-		k.wrong("feed", "%q is neither pubsub nor stream", c.Feed)
+	if c.Feed != FeedPubSub && c.Feed != FeedStream {
+		errs.Add("feed", "%q is neither pubsub nor stream", c.Feed)
 	}
-	k.read("stream-key", redis.ValidateKey(c.StreamKey))
-	k.read("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	errs.Check("stream-key", redis.ValidateKey(c.StreamKey))
+	errs.Check("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
 	if c.ControlChannel != "" {
-		k.read("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))
+		errs.Check("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))
 	}
 	if strings.Contains(c.BroadcastUser, ":") {
-		k.wrong("broadcast-user", "a user has no ':' in it")
+		errs.Add("broadcast-user", "a user has no ':' in it")
 	}
-	k.atLeast("max-payload", c.MaxPayload.value, 1)
+	errs.AtLeast("max-payload", c.MaxPayload, 1)
 	// Below, each stream would be a storm of its own; above, the kernel's and the
 	// browsers' own counters end.
 	const least, most = 10 * time.Millisecond, time.Hour
-	k.between("ping-interval", c.PingInterval, least, most)
-	k.between("write-timeout", c.WriteTimeout, least, most)
-	k.between("retry", c.Retry, least, most)
-	k.notNegative("max-age", c.MaxAge)
-	k.atLeast("queue", c.Queue.value, 1)
-	k.atLeast("queue-bytes", c.QueueBytes.value, 1)
-	k.atLeast("queue-total-bytes", c.QueueTotalBytes.value, 1)
-	k.from("send-buffer", c.SendBuffer.value, 4096, 1<<30) // the kernel takes an int32, and much less
-	k.atLeast("history-per-user", c.HistoryPerUser.value, 0)
-	k.notNegative("history-age", c.HistoryAge)
-	k.atLeast("history-bytes", c.HistoryBytes.value, 0)
-	k.read("max-clients", c.MaxClients.err)
-	k.atLeast("max-clients-per-user", c.MaxClientsPerUser.value, 0)
-	if c.Writer != writerAuto && c.Writer != writerPortable {
-		k.wrong("writer", "%q is neither auto nor portable", c.Writer)
+	errs.Between("ping-interval", c.PingInterval, least, most)
+	errs.Between("write-timeout", c.WriteTimeout, least, most)
+	errs.Between("retry", c.Retry, least, most)
+	errs.NotNegative("max-age", c.MaxAge)
+	errs.AtLeast("queue", c.Queue, 1)
+	errs.AtLeast("queue-bytes", c.QueueBytes, 1)
+	errs.AtLeast("queue-total-bytes", c.QueueTotalBytes, 1)
+	errs.Within("send-buffer", c.SendBuffer, 4096, 1<<30) // the kernel takes an int32, and much less
+	errs.AtLeast("history-per-user", c.HistoryPerUser, 0)
+	errs.NotNegative("history-age", c.HistoryAge)
+	errs.AtLeast("history-bytes", c.HistoryBytes, 0)
+	errs.Check("max-clients", c.MaxClients.Err())
+	errs.AtLeast("max-clients-per-user", c.MaxClientsPerUser, 0)
+	if c.Writer != WriterAuto && c.Writer != WriterPortable {
+		errs.Add("writer", "%q is neither auto nor portable", c.Writer)
 	}
 	if _, err := parseLevel(c.LogLevel); err != nil {
-		k.wrong("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
+		errs.Add("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
 	}
 	if c.LogFormat != "text" && c.LogFormat != "json" {
-		k.wrong("log-format", "%q is neither text nor json", c.LogFormat)
+		errs.Add("log-format", "%q is neither text nor json", c.LogFormat)
 	}
-}
-
-// checkAddress wants host:port.
-func checkAddress(k *checker, flag, address string) {
-	_, port, err := net.SplitHostPort(address)
-	if err == nil {
-		_, err = net.LookupPort("tcp", port)
-	}
-	if err != nil {
-		k.wrong(flag, "%q is not an address such as 127.0.0.1:8080 or :8080", address)
-	}
-}
-
-// isLoopback reports whether only this machine can reach the address.
-func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return false
-	}
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // originFault says what is wrong with an origin, and what to write instead; "" for
@@ -202,21 +177,8 @@ func originFault(s string) string {
 	return ""
 }
 
-// readSecret reads a secret from a file, without the line end that editors add.
-func readSecret(file string) (string, error) {
-	b, err := os.ReadFile(file)
-	if err != nil {
-		return "", err
-	}
-	secret := strings.TrimRight(string(b), "\r\n")
-	if secret == "" {
-		return "", errors.New("the file " + file + " is empty")
-	}
-	return secret, nil
-}
-
-// redisConfig says which Redis, for the commands that talk to one.
-type redisConfig struct {
+// RedisConfig says which Redis, for the commands that talk to one.
+type RedisConfig struct {
 	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users. The database number (/3, ?db=3, /<master>/3) is that of the stream; channels have no database (${default})."`
 	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
 	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
@@ -224,40 +186,40 @@ type redisConfig struct {
 	password string // set by servers: what is in the file
 }
 
-// controlChannel is where orders are heard.
-func (c *Config) controlChannel() string {
+// ControlChannelName is where orders are heard.
+func (c *Config) ControlChannelName() string {
 	return cmp.Or(c.ControlChannel, redis.ControlChannel(c.ChannelPrefix))
 }
 
 // server is servers for a command that talks to one.
-func (c *redisConfig) server(k *checker) *redis.Server {
+func (c *RedisConfig) Server(errs *flags.Errors) *redis.Server {
 	if len(c.Redis) != 1 {
-		k.wrong("redis", "give one")
+		errs.Add("redis", "give one")
 		return nil
 	}
-	if servers := c.servers(k); len(servers) == 1 {
+	if servers := c.Servers(errs); len(servers) == 1 {
 		return servers[0]
 	}
 	return nil
 }
 
 // servers reads the flags; k hears of what is wrong.
-func (c *redisConfig) servers(k *checker) (servers []*redis.Server) {
+func (c *RedisConfig) Servers(errs *flags.Errors) (servers []*redis.Server) {
 	if c.RedisPasswordFile != "" {
 		var err error
-		c.password, err = readSecret(c.RedisPasswordFile)
-		if !k.read("redis-password-file", err) {
+		c.password, err = flags.ReadSecret(c.RedisPasswordFile)
+		if !errs.Check("redis-password-file", err) {
 			return nil
 		}
 	}
 	named := make(map[string]bool)
 	for _, url := range c.Redis {
 		s, err := redis.ParseServer(url, redis.ServerOptions{Password: c.password, TLSCAFile: c.RedisTLSCA})
-		if !k.read("redis", err) {
+		if !errs.Check("redis", err) {
 			continue
 		}
 		if named[s.Name()] {
-			k.wrong("redis", "%s is given twice", s.Name())
+			errs.Add("redis", "%s is given twice", s.Name())
 		}
 		named[s.Name()] = true
 		servers = append(servers, s)

@@ -1,6 +1,6 @@
 //go:build unix
 
-package main
+package app
 
 import (
 	"math"
@@ -17,11 +17,11 @@ const (
 	newcomerDescriptors = 232
 )
 
-// descriptorBudget is how many streams, and how many connections of the public
+// DescriptorBudget is how many streams, and how many connections of the public
 // listener altogether, the process's descriptors allow; 0, no limit, when that
 // cannot be told. Go has raised the soft limit to the hard one at start.
-func descriptorBudget() (streams, connections int) {
-	limit := descriptorLimit()
+func DescriptorBudget() (streams, connections int) {
+	limit := DescriptorLimit()
 	if limit == 0 {
 		return 0, 0
 	}
@@ -29,9 +29,9 @@ func descriptorBudget() (streams, connections int) {
 	return connections - min(newcomerDescriptors, connections/5+1), connections
 }
 
-// descriptorLimit is how many descriptors the process may hold; 0: no limit that
+// DescriptorLimit is how many descriptors the process may hold; 0: no limit that
 // matters.
-func descriptorLimit() int {
+func DescriptorLimit() int {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > math.MaxInt32 { // a descriptor is one
 		return 0

@@ -1,4 +1,4 @@
-package main
+package app
 
 import (
 	"cmp"
@@ -18,8 +18,8 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/flags"
 	"usercast/internal/systemd"
 	"usercast/metrics"
 	"usercast/transport/admin"
@@ -27,9 +27,9 @@ import (
 	"usercast/transport/sse"
 )
 
-// gapSpread is the longest time over which a gap reaches the pages that have
+// GapSpread is the longest time over which a gap reaches the pages that have
 // nothing else to get: short enough that nobody looks at stale data for long.
-const gapSpread = 3 * time.Second
+const GapSpread = 3 * time.Second
 
 // fanOut is how many streams a broadcast is handed to before other messages get their
 // turn: about a twentieth of a millisecond's work.
@@ -40,21 +40,20 @@ const fanOut = 512
 // stopped could make much of.
 const queueGrace = 250 * time.Millisecond
 
-// Parts are what an App needs beside its Config.
+// Parts are what an App needs in addition to its Config. All but Redis, Auth.Authenticate and Logger may be zero.
 type Parts struct {
-	Redis        []*redis.Server // one or more
-	Authenticate auth.Authenticator
-	Forget       func(user string) // drops what the authenticator remembers of a user; nil: nothing
-	StopAsking   func()            // answers all who wait for the authenticator "not now"; nil: none can wait
-	Navigate     bool              // the address bar may open a stream
-	LoopbackHost bool              // a Host that is not loopback is refused
-	Mount        func(*echo.Echo)  // more routes on the public listener; nil: none
-	DrainDelay   time.Duration     // from SIGTERM to the first stream's end
-	Drain        time.Duration     // over which streams end
-	Manager      *systemd.Manager  // is told how the hub is; nil: nobody
-	Log          *slog.Logger      // must not block: it is written to on the path of messages
-	Checks       func() auth.Stats // of the requests with which the authenticator asks the app; nil: it sends none
-	LogDropped   func() uint64     // how many lines of it were dropped; nil: none
+	Redis            []*redis.Server // one or more
+	Auth             Authn
+	Navigate         bool             // the address bar may open a stream
+	LoopbackHost     bool             // a Host that is not loopback is rejected
+	Mount            func(*echo.Echo) // adds routes to the public listener
+	DrainDelay       time.Duration    // from the end of Run's context to the first stream's end
+	Drain            time.Duration    // over which streams end
+	Manager          *systemd.Manager // is notified of the state of the hub
+	SubscribeTimeout time.Duration    // for which the manager waits for the first subscription; 0: 10 s
+	Logger           *slog.Logger     // must not block: it is written to on the path of messages
+	LogDropped       func() uint64    // number of log lines that were dropped
+	Version          string
 }
 
 // An App is the whole hub: feed, routing, streams and listeners.
@@ -62,7 +61,7 @@ type App struct {
 	cfg    Config
 	parts  Parts
 	log    *slog.Logger
-	limits limits
+	limits Limits
 
 	hub        *hub.Hub
 	pubSub     *hub.PubSub     // a.hub, unless the feed is a stream
@@ -77,20 +76,19 @@ type App struct {
 	publicL, adminL net.Listener
 	shown           *certificate // nil: no TLS
 	adminToken      atomic.Value // a string; "": there is none
-	subscribeFirst  time.Duration
 	draining        atomic.Bool
 	idleMu          sync.Mutex
 	idleClosed      bool          // guarded by idleMu: the public server closes connections without a stream
 	stopped         chan struct{} // closed right before the listeners are
 }
 
-// NewApp builds the app and opens its listeners, so that a taken port is known
-// before anything runs. The config must have passed check.
-func NewApp(cfg Config, parts Parts) (*App, error) {
-	a := &App{cfg: cfg, parts: parts, log: parts.Log, subscribeFirst: subscribeFirst, stopped: make(chan struct{})}
-	streams, connections := descriptorBudget()
+// New builds the app and opens its listeners, so that a taken port is known
+// before anything runs. The config must have passed Check.
+func New(cfg Config, parts Parts) (*App, error) {
+	a := &App{cfg: cfg, parts: parts, log: parts.Logger, stopped: make(chan struct{})}
+	streams, connections := DescriptorBudget()
 	maxClients := cfg.MaxClients.T
-	if maxClients == auto {
+	if maxClients == flags.Auto {
 		maxClients = streams
 	}
 	a.limits = limitsOf(&cfg, maxClients)
@@ -105,12 +103,12 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		MaxClients:        cmp.Or(maxClients, hub.NoLimit),
 		MaxClientsPerUser: cmp.Or(cfg.MaxClientsPerUser.T, hub.NoLimit),
 		FanOut:            fanOut,
-		GapSpread:         gapSpread,
+		GapSpread:         GapSpread,
 		HistoryPerUser:    cmp.Or(cfg.HistoryPerUser.T, hub.Off),
 		HistoryAge:        cmp.Or(cfg.HistoryAge.T, hub.Off),
 		HistoryBytes:      cmp.Or(int64(cfg.HistoryBytes.T), hub.Off),
 	}
-	if cfg.Feed == feedStream {
+	if cfg.Feed == FeedStream {
 		a.streamFeed = hub.NewStreamFeed(hubConfig, a.askLog)
 		a.hub = a.streamFeed.Hub
 	} else {
@@ -119,7 +117,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 	}
 	a.streams = sse.New(sse.Config{
 		Hub:          a.hub,
-		Authenticate: parts.Authenticate,
+		Authenticate: parts.Auth.Authenticate,
 		Origins:      sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
 		PingInterval: cfg.PingInterval.T,
 		WriteTimeout: cfg.WriteTimeout.T,
@@ -127,7 +125,7 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 		MaxAge:       cfg.MaxAge.T,
 		MaxHeld:      maxHeld(connections - streams),
 		Crowd:        a.crowd,
-		Portable:     cfg.Writer == writerPortable,
+		Portable:     cfg.Writer == WriterPortable,
 		Logger:       a.log,
 	})
 	for _, server := range parts.Redis {
@@ -148,20 +146,20 @@ func NewApp(cfg Config, parts Parts) (*App, error) {
 func (a *App) listen() (err error) {
 	var secret string
 	if a.cfg.AdminTokenFile != "" {
-		if secret, err = readSecret(a.cfg.AdminTokenFile); err != nil {
+		if secret, err = flags.ReadSecret(a.cfg.AdminTokenFile); err != nil {
 			return err
 		}
 	}
 	a.adminToken.Store(secret)
 	a.publicL, err = sse.Listen(context.Background(), a.cfg.Listen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
 	if err != nil {
-		return listenError("listen", a.cfg.Listen, err)
+		return ListenError("listen", a.cfg.Listen, err)
 	}
 	// An operator who vanishes is to be noticed, too: his streams have few places.
 	a.adminL, err = sse.Listen(context.Background(), a.cfg.AdminListen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
 	if err != nil {
 		a.publicL.Close()
-		return listenError("admin-listen", a.cfg.AdminListen, err)
+		return ListenError("admin-listen", a.cfg.AdminListen, err)
 	}
 
 	public := admin.NewEcho()
@@ -171,7 +169,7 @@ func (a *App) listen() (err error) {
 	if a.parts.Mount != nil {
 		a.parts.Mount(public)
 	}
-	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.feedStats, Checks: a.parts.Checks, LogDropped: a.parts.LogDropped, Version: version()}
+	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.FeedStats, Checks: a.parts.Auth.Stats, LogDropped: a.parts.LogDropped, Version: a.parts.Version}
 	token := func() string { return a.adminToken.Load().(string) }
 	private := admin.NewEcho()
 	admin.Mount(private, a.status, promhttp.HandlerFor(metrics.NewRegistry(sources), promhttp.HandlerOpts{}), token)
@@ -260,7 +258,7 @@ func (a *App) speakPlain(handler http.Handler) error {
 	a.public.Protocols.SetUnencryptedHTTP2(true)
 	front, err := a.streams.Front(a.publicL, a.cfg.Path, handler)
 	if err != nil {
-		return listenError("listen", a.cfg.Listen, err)
+		return ListenError("listen", a.cfg.Listen, err)
 	}
 	a.publicL = a.crowd.Attend(a.public, front)
 	return nil
@@ -288,8 +286,8 @@ var tls12Suites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// scheme is that of the stream's URL.
-func (c *Config) scheme() string {
+// Scheme is that of the stream's URL.
+func (c *Config) Scheme() string {
 	if c.TLSCert != "" {
 		return "https"
 	}
@@ -315,8 +313,8 @@ func (a *App) http2Config() *http.HTTP2Config {
 	}
 }
 
-// listenError is one plain line about a listener that could not be opened.
-func listenError(flag, address string, err error) error {
+// ListenError is one plain line about a listener that could not be opened.
+func ListenError(flag, address string, err error) error {
 	why := err
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		why = errno
@@ -345,7 +343,7 @@ func (a *App) newServer(h http.Handler) *http.Server {
 func (a *App) status() admin.Status {
 	s := admin.Status{Ready: true}
 	subscribed := false
-	for _, feed := range a.feedStats() {
+	for _, feed := range a.FeedStats() {
 		s.Feeds = append(s.Feeds, admin.FeedLink{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected})
 		subscribed = subscribed || feed.Generation > 0
 	}
@@ -358,7 +356,8 @@ func (a *App) status() admin.Status {
 	return s
 }
 
-func (a *App) feedStats() []redis.Stats {
+// FeedStats returns the counts of each feed, in the order of --redis.
+func (a *App) FeedStats() []redis.Stats {
 	stats := make([]redis.Stats, len(a.feeds))
 	for i, feed := range a.feeds {
 		stats[i] = feed.Stats()
@@ -366,14 +365,26 @@ func (a *App) feedStats() []redis.Stats {
 	return stats
 }
 
+// Servers are those of the two listeners. Their timeouts can be changed before Run.
+func (a *App) Servers() (public, admin *http.Server) { return a.public, a.admin }
+
+// Hub is where the streams of the app are registered.
+func (a *App) Hub() *hub.Hub { return a.hub }
+
+// StreamStats returns the counts of the public listener's streams.
+func (a *App) StreamStats() sse.Stats { return a.streams.Stats() }
+
 // PublicAddr is where the public listener listens.
 func (a *App) PublicAddr() string { return a.publicL.Addr().String() }
 
 // AdminAddr is where the admin listener listens.
 func (a *App) AdminAddr() string { return a.adminL.Addr().String() }
 
+// ErrInterrupt as the cause of Run's context makes the draining short.
+var ErrInterrupt = errors.New("asked to stop soon")
+
 // Run serves until ctx is done, drains, and returns when nothing of the app is
-// left. With errInterrupt as the context's cause the draining is short. The error
+// left. With ErrInterrupt as the context's cause the draining is short. The error
 // is of a listener that failed.
 func (a *App) Run(ctx context.Context) error {
 	var running sync.WaitGroup
@@ -409,7 +420,7 @@ func (a *App) Run(ctx context.Context) error {
 	case err = <-failed:
 		err = fmt.Errorf("a listener failed: %w", err)
 	}
-	a.drain(errors.Is(context.Cause(ctx), errInterrupt) || err != nil)
+	a.drain(errors.Is(context.Cause(ctx), ErrInterrupt) || err != nil)
 	return err
 }
 
@@ -424,15 +435,15 @@ func (a *App) drain(short bool) {
 		delay, over = 0, 0
 	}
 	if m := a.parts.Manager; m != nil {
-		m.Stopping(addUp(delay, over, a.cfg.WriteTimeout.T, 5*time.Second)) // the last: what is still being answered
+		m.Stopping(flags.Sum(delay, over, a.cfg.WriteTimeout.T, 5*time.Second)) // the last: what is still being answered
 	}
 	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
 	time.Sleep(delay)
 	a.hub.Finish(hub.ReasonDrain, over)
 	a.hub.Close()
 	a.streams.Wait()
-	if a.parts.StopAsking != nil {
-		a.parts.StopAsking() // else who waits for the app would be cut off below
+	if a.parts.Auth.Close != nil {
+		a.parts.Auth.Close() // else who waits for the app would be cut off below
 	}
 	close(a.stopped)
 	for _, s := range []*http.Server{a.public, a.admin} {

@@ -1,0 +1,284 @@
+package app
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"usercast/auth"
+	"usercast/internal/flags"
+)
+
+// Defaults of --jwt-claim and --jwt-cookie.
+const (
+	defaultClaim  = "sub"
+	defaultCookie = "usercast"
+)
+
+// The modes of --auth.
+const (
+	AuthJWT      = "jwt"
+	AuthForward  = "forward"
+	AuthHeader   = "header"
+	AuthInsecure = "insecure"
+)
+
+// AuthConfig says how the hub finds out who is asking.
+type AuthConfig struct {
+	Auth                 string         `placeholder:"MODE" help:"Who is asking. jwt: a signed token says; forward: the app is asked; header: a proxy says; insecure: believe ?user=<id>. Required."`
+	AuthInsecureAnywhere bool           `help:"Allow --auth insecure on a listener that others can reach."`
+	AuthTimeout          flags.Duration `default:"2s" placeholder:"DURATION" help:"With forward: how long the app may take to say who is asking; with jwt: the server of the keys, to hand them out (${default})."`
+
+	ForwardURL      string         `placeholder:"URL" help:"With forward: where to ask the app, with the browser's cookies; 200 with the user's id in a header is a yes, 401 and 403 are a no."`
+	AuthCache       flags.Duration `default:"10s" placeholder:"DURATION" help:"With forward: for how long a yes is believed; 0: not at all (${default})."`
+	AuthConcurrency flags.Count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (${default})."`
+	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: the header with the user's id (${default})."`
+	TrustedProxy    []string       `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are believed, such as 10.0.0.0/8; repeatable."`
+
+	JWTSecretFile []string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: secret for HS256, HS384 and HS512; or USERCAST_JWT_SECRET. Repeatable: each is believed, so that one can be replaced."`
+	JWTKeyFile    string   `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: public keys in PEM, for RS, PS, ES and EdDSA."`
+	JWTJWKSURL    string   `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: where public keys are published as a JWK set."`
+	JWTIssuer     string   `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: what iss must be."`
+	JWTAudience   string   `name:"jwt-audience" placeholder:"AUD" help:"With jwt: what must be in aud."`
+	JWTClaim      string   `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
+	JWTCookie     string   `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
+	JWTQuery      bool     `name:"jwt-query" help:"With jwt: ?token= may hold it, too. Proxies write it into their logs."`
+	JWTAllowNoExp bool     `name:"jwt-allow-no-exp" help:"With jwt: a token may be without end."`
+
+	Settings *flags.EnvFile `kong:"-"` // may hold the secret; nil: there is no file
+
+	// Set by Check.
+	forwardURL *url.URL
+	proxies    auth.Proxies
+	keys       auth.JWTKeys
+}
+
+// An Authn authenticates the clients of an App. Its functions are safe for concurrent use. All but Authenticate may be nil.
+type Authn struct {
+	Authenticate auth.Authenticator
+	Forget       func(user string) // drops what is remembered of a user
+	Stats        func() auth.Stats // of the requests to the app
+	Close        func()            // rejects pending authentications temporarily; more than once does no harm
+
+	jwt *auth.JWT // its keys can be replaced; nil with other modes
+}
+
+// Check adds everything that is wrong with c on a public listener.
+func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
+	switch c.Auth {
+	case AuthJWT:
+		c.checkJWT(errs)
+	case AuthForward:
+		c.forwardURL = errs.URL("forward-url", c.ForwardURL, "http://127.0.0.1:3000/usercast/session")
+	case AuthHeader:
+		if len(c.TrustedProxy) == 0 {
+			errs.Add("trusted-proxy", "--auth header believes a proxy: say which, such as 10.0.0.5 or 10.0.0.0/8")
+		}
+	case AuthInsecure:
+		if !flags.IsLoopback(listen) && !c.AuthInsecureAnywhere {
+			errs.Add("auth", "insecure lets anybody who reaches %s read any user's messages: listen on 127.0.0.1, or give --auth-insecure-anywhere", listen)
+		}
+	case "":
+		errs.Add("auth", "say who may read what; there is no default. jwt: a signed token says who is asking; forward: the app is asked; header: a proxy in front says; insecure: believe ?user=<id>, for trying things out on this machine")
+	default:
+		errs.Add("auth", "%q is not a mode; there are jwt, forward, header and insecure", c.Auth)
+	}
+	c.checkUnused(errs)
+	if errs.Check("auth-timeout", c.AuthTimeout.Err()) && c.AuthTimeout.T <= 0 {
+		errs.Add("auth-timeout", "must be more than 0")
+	}
+	errs.NotNegative("auth-cache", c.AuthCache)
+	errs.AtLeast("auth-concurrency", c.AuthConcurrency, 1)
+	if !isToken(c.UserHeader) {
+		errs.Add("user-header", "%q is not the name of a header", c.UserHeader)
+	} else if slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.UserHeader)) {
+		errs.Add("user-header", "%s means something else", c.UserHeader)
+	}
+	for _, network := range c.TrustedProxy {
+		prefix, ok := parseNetwork(network)
+		if !ok {
+			errs.Add("trusted-proxy", "%q is not a network such as 10.0.0.0/8, or an address", network)
+			continue
+		}
+		c.proxies = append(c.proxies, prefix)
+	}
+}
+
+// parseNetwork reads a network, or an address for a network of one. IPv4 within IPv6 becomes
+// IPv4: so peers are looked at.
+func parseNetwork(s string) (netip.Prefix, bool) {
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		ip, err := netip.ParseAddr(s)
+		if err != nil || ip.Zone() != "" {
+			return netip.Prefix{}, false
+		}
+		prefix = netip.PrefixFrom(ip, ip.BitLen())
+	}
+	if ip := prefix.Addr(); ip.Is4In6() {
+		if prefix.Bits() < 96 {
+			return netip.Prefix{}, false
+		}
+		prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96)
+	}
+	return prefix.Masked(), true
+}
+
+// checkJWT reads the keys.
+func (c *AuthConfig) checkJWT(errs *flags.Errors) {
+	secret := c.Settings.Variable(flags.JWTSecretVariable)
+	sources := 0
+	for _, given := range []bool{len(c.JWTSecretFile) > 0, secret != "", c.JWTKeyFile != "", c.JWTJWKSURL != ""} {
+		if given {
+			sources++
+		}
+	}
+	if sources != 1 {
+		errs.Add("auth", "jwt needs one of --jwt-secret-file (or %s), --jwt-key-file and --jwt-jwks-url, and no other", flags.JWTSecretVariable)
+		return
+	}
+	if c.JWTClaim == "" {
+		errs.Add("jwt-claim", "must not be empty")
+	}
+	if !isToken(c.JWTCookie) {
+		errs.Add("jwt-cookie", "%q is not the name of a cookie", c.JWTCookie)
+	}
+	if c.JWTJWKSURL != "" {
+		errs.URL("jwt-jwks-url", c.JWTJWKSURL, "https://login.example/.well-known/jwks.json")
+		return
+	}
+	source := "auth" // for the variable is no flag
+	switch {
+	case len(c.JWTSecretFile) > 0:
+		source = "jwt-secret-file"
+	case c.JWTKeyFile != "":
+		source = "jwt-key-file"
+	}
+	var err error
+	if c.keys, err = c.readKeys(c.Settings); errs.Check(source, err) {
+		_, err = auth.NewJWT(auth.JWTConfig{Secret: c.keys.Secret, OtherSecrets: c.keys.OtherSecrets, KeyPEM: c.keys.KeyPEM})
+		errs.Check(source, err)
+	}
+}
+
+// ForwardTo is --forward-url, Proxies are --trusted-proxy, and Keys are what tokens are verified with if that is not a
+// JWK set. All are zero before Check, and if the flag is wrong.
+func (c *AuthConfig) ForwardTo() *url.URL   { return c.forwardURL }
+func (c *AuthConfig) Proxies() auth.Proxies { return c.proxies }
+func (c *AuthConfig) Keys() auth.JWTKeys    { return c.keys }
+
+// readKeys reads what tokens are signed with, where that is not a JWK set.
+func (c *AuthConfig) readKeys(settings *flags.EnvFile) (keys auth.JWTKeys, err error) {
+	for i, file := range c.JWTSecretFile {
+		secret, err := flags.ReadSecret(file)
+		switch {
+		case err != nil:
+			return auth.JWTKeys{}, err
+		case i == 0:
+			keys.Secret = []byte(secret)
+		default:
+			keys.OtherSecrets = append(keys.OtherSecrets, []byte(secret))
+		}
+	}
+	switch {
+	case keys.Secret != nil:
+	case c.JWTKeyFile != "":
+		keys.KeyPEM, err = os.ReadFile(c.JWTKeyFile)
+	default:
+		keys.Secret = []byte(settings.Variable(flags.JWTSecretVariable))
+	}
+	return keys, err
+}
+
+// checkUnused finds what only another mode reads, and is given: whoever gave it believes that
+// it counts. Limits and times may be there for all modes.
+func (c *AuthConfig) checkUnused(errs *flags.Errors) {
+	if c.Auth == "" {
+		return
+	}
+	for _, flag := range []struct {
+		name  string
+		given bool
+		modes []string
+	}{
+		{"jwt-secret-file", len(c.JWTSecretFile) > 0, []string{AuthJWT}},
+		{"jwt-key-file", c.JWTKeyFile != "", []string{AuthJWT}},
+		{"jwt-jwks-url", c.JWTJWKSURL != "", []string{AuthJWT}},
+		{"jwt-issuer", c.JWTIssuer != "", []string{AuthJWT}},
+		{"jwt-audience", c.JWTAudience != "", []string{AuthJWT}},
+		{"jwt-claim", c.JWTClaim != defaultClaim, []string{AuthJWT}},
+		{"jwt-cookie", c.JWTCookie != defaultCookie, []string{AuthJWT}},
+		{"jwt-query", c.JWTQuery, []string{AuthJWT}},
+		{"jwt-allow-no-exp", c.JWTAllowNoExp, []string{AuthJWT}},
+		{"forward-url", c.ForwardURL != "", []string{AuthForward}},
+		{"user-header", c.UserHeader != auth.UserHeader, []string{AuthForward, AuthHeader}},
+		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{AuthForward, AuthHeader}},
+	} {
+		if flag.given && !slices.Contains(flag.modes, c.Auth) {
+			errs.Add(flag.name, "is for --auth %s, and does nothing with --auth %s", strings.Join(flag.modes, " and "), c.Auth)
+		}
+	}
+}
+
+// takenHeaders are in requests and answers anyway, or hold what is never logged.
+var takenHeaders = []string{
+	"Accept", "Authorization", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Cookie", "Date", "Host",
+	"Last-Event-Id", "Origin", "Proxy-Authorization", "Referer", "Server", "Set-Cookie", "Transfer-Encoding", "User-Agent",
+	http.CanonicalHeaderKey(auth.TopicsHeader),
+}
+
+// isToken reports whether s is one as in RFC 9110, section 5.6.2: the name of a header, or
+// of a cookie.
+func isToken(s string) bool {
+	const marks = "!#$%&'*+-.^_`|~"
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(marks, r))
+	})
+}
+
+// Open makes the authenticator. The config must have passed Check.
+func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
+	var a Authn
+	switch c.Auth {
+	case AuthJWT:
+		j, err := auth.NewJWT(auth.JWTConfig{
+			Secret:        c.keys.Secret,
+			OtherSecrets:  c.keys.OtherSecrets,
+			KeyPEM:        c.keys.KeyPEM,
+			JWKSURL:       c.JWTJWKSURL,
+			Issuer:        c.JWTIssuer,
+			Audience:      c.JWTAudience,
+			UserClaim:     c.JWTClaim,
+			Cookie:        c.JWTCookie,
+			Query:         c.JWTQuery,
+			AllowNoExpiry: c.JWTAllowNoExp,
+			Timeout:       c.AuthTimeout.T,
+			Logger:        log,
+		})
+		if err != nil {
+			return a, flags.UsageError{Err: fmt.Errorf("--auth jwt: %w", err)}
+		}
+		a.Authenticate, a.Close, a.jwt = j.Authenticate, j.Close, j
+	case AuthForward:
+		f := auth.NewForward(auth.ForwardConfig{
+			URL:         c.forwardURL,
+			UserHeader:  c.UserHeader,
+			Timeout:     c.AuthTimeout.T,
+			Cache:       c.AuthCache.T,
+			Concurrency: c.AuthConcurrency.T,
+			Proxies:     c.proxies,
+			Logger:      log,
+		})
+		a.Authenticate, a.Forget, a.Close, a.Stats = f.Authenticate, f.Forget, f.Close, f.Stats
+	case AuthHeader:
+		a.Authenticate = auth.Header(c.UserHeader, c.proxies)
+	case AuthInsecure:
+		a.Authenticate = auth.Insecure
+	}
+	return a, nil
+}

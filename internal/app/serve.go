@@ -1,0 +1,77 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+
+	"usercast/internal/flags"
+	"usercast/internal/logqueue"
+	"usercast/internal/systemd"
+)
+
+// A Process is what Serve needs of the process that it runs in.
+type Process struct {
+	Log      *logqueue.Writer
+	HangUps  <-chan os.Signal           // each of them reloads what can change without a restart
+	Reread   func() (*HubConfig, error) // parses the command line again, with the environment file as it is now
+	Warnings []string                   // are logged first
+	Version  string
+}
+
+// Serve runs the hub that c describes until ctx is done, as App.Run does. It checks c first.
+func Serve(ctx context.Context, c *HubConfig, p Process) error {
+	var errs flags.Errors
+	servers := c.Check(&errs)
+	if err := errs.Err(); err != nil {
+		return err
+	}
+	var level slog.LevelVar
+	named, _ := parseLevel(c.LogLevel)
+	level.Set(named)
+	log := newLogFrom(&c.Config, &level, p.Log)
+	defer RedirectLog(log)()
+	for _, warning := range p.Warnings {
+		log.Warn(warning)
+	}
+	for _, s := range servers {
+		if s.Insecure() {
+			log.Warn("redis certificate is not verified", slog.String("redis", s.Name()))
+		}
+	}
+	for _, u := range c.UnusedByFeed() {
+		log.Warn("flag has no effect with this feed", slog.String("flag", u.Flag), slog.String("feed", c.Feed), slog.String("hint", u.Hint))
+	}
+	authn, err := c.Open(log)
+	if err != nil {
+		return err
+	}
+	if authn.Close != nil {
+		defer authn.Close()
+	}
+	insecure := c.Auth == AuthInsecure && flags.IsLoopback(c.Listen)
+	app, err := New(c.Config, Parts{
+		Redis:        servers,
+		Auth:         authn,
+		Navigate:     insecure,
+		LoopbackHost: insecure && !c.AuthInsecureAnywhere,
+		DrainDelay:   c.DrainDelay.T,
+		Drain:        c.Drain.T,
+		Manager:      systemd.New(log),
+		Logger:       log,
+		LogDropped:   p.Log.Dropped,
+		Version:      p.Version,
+	})
+	if err != nil {
+		return err
+	}
+	reloader := newReloader(c, p.Reread, app, c.items(app, &level, servers, authn.jwt)...)
+	// Also while the hub drains, which may take long.
+	reloading, stopReloading := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { reloader.run(reloading, p.HangUps) })
+	defer running.Wait()
+	defer stopReloading()
+	return app.Run(ctx)
+}
