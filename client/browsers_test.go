@@ -5,12 +5,13 @@ import (
 	"testing"
 
 	"usercast/internal/browsertest"
+	"usercast/internal/hubtest"
 	"usercast/internal/need"
 )
 
 func TestInFirefoxAndWebKit(t *testing.T) {
 	need.Program(t, "redis-server")
-	h := startHub(t, buildHub(t), "--ping-interval", "300ms")
+	h := startHub(t, "--ping-interval", "300ms")
 	t.Run("Firefox blocks cookies", func(t *testing.T) {
 		t.Parallel()
 		blockedCookies(t, h)
@@ -58,14 +59,14 @@ func closedStaysClosed(t *testing.T, h *hub) {
 	p.Until("window.stream?.state == 'open'")
 	for returns := 1; returns <= 3; returns++ {
 		p.Go(s.URL + "/elsewhere")
-		await(t, "the page's stream has ended", func() bool { return h.streams(t, s.user) == 0 })
+		hubtest.Eventually(t, "the page's stream has ended", func() bool { return h.streams(t, s.user) == 0 })
 		p.Back()
 		p.Until(fmt.Sprintf("returns == %d && stream.state == 'open' && (reopened || pings > 9)", returns))
 		if open := p.Text("sources.filter(source => source.readyState != 2).length"); open != "1" {
 			t.Fatalf("%s of %s EventSources are not closed, want 1", open, p.Text("sources.length"))
 		}
 	}
-	await(t, "there is one stream", func() bool { return h.streams(t, s.user) == 1 })
+	hubtest.Eventually(t, "there is one stream", func() bool { return h.streams(t, s.user) == 1 })
 	h.publish(s.channel("a"), "hello")
 	p.Until("heard.length")
 	if got := p.Text("JSON.stringify({heard, gaps, errors})"); got != `{"heard":["hello"],"gaps":[],"errors":[]}` {

@@ -13,7 +13,6 @@ import (
 // a site, and so an origin, of its own.
 type world struct {
 	browser *browsertest.Browser
-	program string
 	hub     *hub
 }
 
@@ -23,11 +22,10 @@ var moreAlone, more map[string]func(*testing.T, world)
 
 func TestInChromium(t *testing.T) {
 	need.Program(t, browsertest.Chromium...)
-	program := buildHub(t)
-	h := startHub(t, program, "--ping-interval", "300ms", "--max-clients-per-user", "0")
+	h := startHub(t, "--ping-interval", "300ms", "--max-clients-per-user", "0")
 	run := func(browser *browsertest.Browser, tests map[string]func(*testing.T, world)) {
 		for name, test := range tests {
-			t.Run(name, func(t *testing.T) { test(t, world{browser, program, h}) })
+			t.Run(name, func(t *testing.T) { test(t, world{browser, h}) })
 		}
 	}
 	alone, together := browsertest.Start(t), browsertest.Start(t, browsertest.OneProcess)

@@ -2,13 +2,16 @@ package client_test
 
 import (
 	"net/http"
+	"syscall"
 	"testing"
+
+	"usercast/internal/hubtest"
 )
 
 // A deploy: the hub goes, the proxy before it answers 502, which ends an EventSource
 // for good, and another hub comes, which knows no id of the one before.
 func hubIsDeployed(t *testing.T, w world) {
-	h := startHub(t, w.program)
+	h := startHub(t)
 	s := startSite(t, h)
 	args := s.stream() + ", {retry: 200}"
 	tabs := []tab{open(t, w, s, args), open(t, w, s, args)}
@@ -16,12 +19,12 @@ func hubIsDeployed(t *testing.T, w world) {
 	for _, p := range tabs {
 		p.want("heard", "before")
 	}
-	h.kill()
+	h.Stop(t, syscall.SIGKILL)
 	for _, p := range tabs {
 		p.Until("states.filter(s => s == 'waiting refused').length >= 2")
 	}
 	h.publish(s.channel("a"), "missed")
-	h.start(t)
+	h.Start(t)
 	for _, p := range tabs {
 		p.Until("gaps.length > 0 && stream.state == 'open'")
 	}
@@ -36,10 +39,10 @@ func hubIsDeployed(t *testing.T, w world) {
 }
 
 func redisIsRestarted(t *testing.T, w world) {
-	h := startHub(t, w.program)
+	h := startHub(t)
 	s := startSite(t, h)
 	tabs := []tab{open(t, w, s, s.stream()), open(t, w, s, s.stream())}
-	h.redis.Restart()
+	h.Redis.Restart()
 	for _, p := range tabs {
 		p.want("gaps", "redis-reconnect")
 		p.want("states", "open")
@@ -48,7 +51,7 @@ func redisIsRestarted(t *testing.T, w world) {
 
 // "Not now" is a stream that opens, says so and ends.
 func hubIsFull(t *testing.T, w world) {
-	h := startHub(t, w.program, "--max-clients", "1", "--retry", "50ms")
+	h := startHub(t, "--max-clients", "1", "--retry", "50ms")
 	occupant := startSite(t, h)
 	other := open(t, w, occupant, occupant.stream())
 	s := startSite(t, h)
@@ -59,7 +62,7 @@ func hubIsFull(t *testing.T, w world) {
 		p.Until("stream.state == 'waiting'")
 		tabs = append(tabs, p)
 	}
-	await(t, "the browser has come back some times", func() bool { return len(s.asked()) >= 3 })
+	hubtest.Eventually(t, "the browser has come back some times", func() bool { return len(s.asked()) >= 3 })
 	for _, p := range tabs {
 		p.want("states", "waiting clients")
 	}
@@ -129,7 +132,7 @@ func tokenIsFresh(t *testing.T, w world) {
 		if (++tokens == 2) throw new Error("no token today");
 		return "token " + tokens;
 	}}`)
-	await(t, "it has asked twice", func() bool { return len(s.asked()) == 2 })
+	hubtest.Eventually(t, "it has asked twice", func() bool { return len(s.asked()) == 2 })
 	s.refuse(0)
 	p.Until("stream.state == 'open'")
 	for i, want := range []string{"token 1", "token 3"} {

@@ -33,7 +33,7 @@ const page = `<!doctype html><meta charset="utf-8"><title>a page</title><div id=
 func startSite(t *testing.T, h *hub) *site {
 	t.Helper()
 	s := &site{user: strconv.FormatUint(rand.Uint64(), 36), files: map[string]string{}}
-	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: h.listen})
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: h.Public})
 	proxy.FlushInterval = -1
 	proxy.ErrorHandler = func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) }
 	proxy.ModifyResponse = func(answer *http.Response) error {

@@ -3,6 +3,8 @@ package client_test
 import (
 	"strconv"
 	"testing"
+
+	"usercast/internal/hubtest"
 )
 
 // A page that fetches its state once the stream is open misses nothing in between.
@@ -29,7 +31,7 @@ func sharesAreApart(t *testing.T, w world) {
 		p := open(t, w, s, s.stream()+","+options)
 		p.want("states", "open")
 	}
-	await(t, "there are three streams", func() bool { return w.hub.streams(t, s.user) == 3 })
+	hubtest.Eventually(t, "there are three streams", func() bool { return w.hub.streams(t, s.user) == 3 })
 }
 
 // Web Locks are missing on pages of insecure origins. Browsers that block cookies may throw.
@@ -122,11 +124,11 @@ func closedIsClosed(t *testing.T, w world) {
 	leader, follower := open(t, w, s, s.stream()), open(t, w, s, s.stream())
 	leader.Run("stream.close(); stream.close(); dispatchEvent(new Event('online')); dispatchEvent(new Event('pageshow'))")
 	leader.want("states", "open", "closed")
-	await(t, "the other tab has taken over", func() bool { return len(s.asked()) == 2 })
+	hubtest.Eventually(t, "the other tab has taken over", func() bool { return len(s.asked()) == 2 })
 	follower.Until("stream.state == 'open'")
 	w.hub.publish(s.channel("a"), "hello")
 	follower.want("heard", "hello")
 	leader.want("heard")
 	follower.Run("stream.close()")
-	await(t, "there is no stream", func() bool { return w.hub.streams(t, s.user) == 0 })
+	hubtest.Eventually(t, "there is no stream", func() bool { return w.hub.streams(t, s.user) == 0 })
 }

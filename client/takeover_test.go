@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"usercast/internal/hubtest"
 )
 
 // A counter publishes numbers, with the time of each, until it is stopped.
@@ -19,7 +21,7 @@ type counter struct {
 
 func startCounter(t *testing.T, h *hub, channel string) *counter {
 	t.Helper()
-	conn, err := net.Dial("tcp", h.redis.Addr())
+	conn, err := net.Dial("tcp", h.Redis.Addr())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,13 +62,13 @@ func leaderIsClosed(t *testing.T, w world) { takeover(t, w, func(p tab) { p.Clos
 // A stream begins with a ping that has a position, from which another tab continues. This hub sends no
 // further ping.
 func leaderIsClosedEarly(t *testing.T, w world) {
-	w.hub = startHub(t, w.program)
+	w.hub = startHub(t)
 	s := startSite(t, w.hub)
 	leader, follower := open(t, w, s, s.stream()), open(t, w, s, s.stream())
 	leader.Close()
 	w.hub.publish(s.channel("a"), "1")
 	follower.want("heard", "1")
-	await(t, "the other tab has the stream", func() bool { return len(s.asked()) == 2 && w.hub.streams(t, s.user) == 1 })
+	hubtest.Eventually(t, "the other tab has the stream", func() bool { return len(s.asked()) == 2 && w.hub.streams(t, s.user) == 1 })
 	follower.Until("stream.state == 'open'")
 	w.hub.publish(s.channel("a"), "2")
 	follower.want("heard", "1", "2")
@@ -109,7 +111,7 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	}
 	leader.goesOn()
 	end(leader)
-	await(t, "another tab has the stream", func() bool { return len(s.asked()) >= 2 })
+	hubtest.Eventually(t, "another tab has the stream", func() bool { return len(s.asked()) >= 2 })
 	if s.asked()[1].Get("last-event-id") == "" {
 		t.Error("the last id was not carried over")
 	}
@@ -131,7 +133,7 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	for _, p := range append(others, control) {
 		p.wantUnbroken(last)
 	}
-	await(t, "there is one stream", func() bool { return w.hub.streams(t, s.user) == 2 }) // and the one apart
+	hubtest.Eventually(t, "there is one stream", func() bool { return w.hub.streams(t, s.user) == 2 }) // and the one apart
 	// Two tabs that miss the leader at the same moment are one after the other.
 	if n := len(s.asked()); n > 3 {
 		t.Errorf("the stream was opened %d times, want 2", n)

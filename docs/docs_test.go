@@ -112,7 +112,6 @@ func testNames(t *testing.T) map[string]bool {
 // The commands of each page, one after the other, as a reader would.
 func TestCommands(t *testing.T) {
 	need.Program(t, "redis-server")
-	program := doctest.Build(t)
 	for _, p := range pages(t) {
 		if !slices.ContainsFunc(p.Blocks, func(b doctest.Block) bool { return b.Mark == "run" || strings.HasPrefix(b.Mark, "run: ") }) ||
 			strings.HasPrefix(p.File, filepath.Join(root, "examples")) { // they have a test of their own
@@ -120,7 +119,7 @@ func TestCommands(t *testing.T) {
 		}
 		t.Run(filepath.Base(p.File), func(t *testing.T) {
 			t.Parallel()
-			s := doctest.NewSession(t, program, t.TempDir())
+			s := doctest.NewSession(t, t.TempDir())
 			s.ServeApp(standIn)
 			for _, b := range p.Blocks {
 				if b.IsCommands() || strings.HasPrefix(b.Mark, "output") {

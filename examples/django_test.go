@@ -78,7 +78,7 @@ def audit(**_):
 `
 
 // tryDjango runs what docs/auth.md and docs/quickstart.md show in a Django project that stores the session at every request.
-func tryDjango(t *testing.T, program string) {
+func tryDjango(t *testing.T) {
 	files := filesOf(t, "../docs/auth.md", "python")
 	urls, views := shown(t, files, "urls.py"), shown(t, files, "views.py")
 	var quickstart string
@@ -88,7 +88,7 @@ func tryDjango(t *testing.T, program string) {
 		}
 	}
 	dir := t.TempDir()
-	s := doctest.NewSession(t, program, dir)
+	s := doctest.NewSession(t, dir)
 	files["app.py"] = djangoApp
 	files["views.py"] = strings.ReplaceAll(quickstart, "redis://127.0.0.1:6379", s.Redis.URL()) + djangoViews + views + djangoSlowReceiver
 	files["urls.py"] = "from django.urls import path\nimport views\nurlpatterns = [\n" + urls +

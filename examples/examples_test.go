@@ -3,7 +3,6 @@
 package examples
 
 import (
-	"bufio"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -12,14 +11,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"usercast/internal/doctest"
 	"usercast/internal/need"
+	"usercast/internal/ssetest"
 )
-
-// patience bounds a test that fails.
-const patience = 30 * time.Second
 
 // environment is what an app needs here beside what its README says: libraries come from
 // Debian's packages, not from the net.
@@ -58,7 +54,6 @@ func needLanguage(t *testing.T, name string) {
 
 func TestExamples(t *testing.T) {
 	need.Program(t, "redis-server")
-	program := doctest.Build(t)
 	pages, err := filepath.Glob("*/README.md")
 	if err != nil || len(pages) < 5 {
 		t.Fatalf("the examples are %q, %v", pages, err)
@@ -72,7 +67,7 @@ func TestExamples(t *testing.T) {
 			if dir == "laravel" { // writes into its own directory
 				here = copyOf(t, dir)
 			}
-			s := doctest.NewSession(t, program, here, environment[dir]...)
+			s := doctest.NewSession(t, here, environment[dir]...)
 			for _, b := range doctest.Read(t, file).Blocks {
 				if b.IsCommands() {
 					s.Do(b)
@@ -114,7 +109,7 @@ func tryApp(t *testing.T, s *doctest.Session) {
 
 	ada.post("/logout")
 	hers.want(`{"reason":"kicked"}`)
-	hers.wantEnd()
+	hers.WantEnd(t)
 	if answer := ada.ask("GET", ada.hub+"/events", nil); answer.StatusCode != 401 {
 		t.Errorf("a stream after logging out: %s, want 401", answer.Status)
 	}
@@ -204,56 +199,36 @@ func (b *browser) post(path string, fields ...string) *http.Response {
 
 // A stream is what an EventSource reads.
 type stream struct {
-	t    *testing.T
-	data chan string // of each event; closed at the end
+	*ssetest.Stream
+	t *testing.T
 }
 
 // open opens a stream, which is complete from when this returns.
-func (b *browser) open() *stream {
+func (b *browser) open() stream {
 	b.t.Helper()
 	answer := b.request("GET", b.hub+"/events", nil)
 	if answer.StatusCode != 200 || b.hub != b.s.AppURL() && answer.Header.Get("Access-Control-Allow-Origin") != b.s.AppURL() {
 		b.t.Fatalf("a stream: %s, %v", answer.Status, answer.Header)
 	}
-	lines, s := bufio.NewScanner(answer.Body), &stream{b.t, make(chan string, 100)}
-	for lines.Scan() && !strings.HasPrefix(lines.Text(), "id: ") {
+	s := stream{ssetest.Of(answer), b.t}
+	b.t.Cleanup(s.Close)
+	if e, dispatched, err := s.Block(); err != nil || dispatched || s.LastID == "" {
+		b.t.Fatalf("a stream begins with %+v, id %q: %v", e, s.LastID, err)
 	}
-	go func() {
-		defer answer.Body.Close()
-		defer close(s.data)
-		for lines.Scan() {
-			if data, ok := strings.CutPrefix(lines.Text(), "data: "); ok {
-				s.data <- data
-			}
-		}
-	}()
 	return s
 }
 
-// want wants the next event to have all that in it.
-func (s *stream) want(parts ...string) {
+// want wants the next event to have all that in its data.
+func (s stream) want(parts ...string) {
 	s.t.Helper()
-	select {
-	case data, open := <-s.data:
-		for _, part := range parts {
-			if !strings.Contains(data, part) {
-				s.t.Errorf("an event %q, want %s in it (the stream is open: %v)", data, part, open)
-			}
-		}
-	case <-time.After(patience):
-		s.t.Fatalf("in vain waited for an event with %q", parts)
+	e, err := s.Next()
+	if err != nil {
+		s.t.Fatalf("waiting for an event with %q: %v", parts, err)
 	}
-}
-
-func (s *stream) wantEnd() {
-	s.t.Helper()
-	select {
-	case data, open := <-s.data:
-		if open {
-			s.t.Errorf("an event %q, want the end", data)
+	for _, part := range parts {
+		if !strings.Contains(e.Data, part) {
+			s.t.Errorf("an event %q, want %s in it", e.Data, part)
 		}
-	case <-time.After(patience):
-		s.t.Fatal("the stream does not end")
 	}
 }
 

@@ -26,7 +26,7 @@ app.post("/login", (req, res) => { req.session.userId = 42; res.end(); });
 `
 
 // tryExpress runs what docs/auth.md shows, with the settings of express-session that store most.
-func tryExpress(t *testing.T, program string) {
+func tryExpress(t *testing.T) {
 	code := shown(t, filesOf(t, "../docs/auth.md", "js"), "app.js")
 	modules, err := filepath.Abs("testdata/node_modules")
 	if err != nil {
@@ -36,7 +36,7 @@ func tryExpress(t *testing.T, program string) {
 		t.Run("resave="+resave, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := doctest.NewSession(t, program, dir, "NODE_PATH="+modules+":/usr/share/nodejs")
+			s := doctest.NewSession(t, dir, "NODE_PATH="+modules+":/usr/share/nodejs")
 			write(t, dir, map[string]string{
 				"app.js": "const RESAVE = " + resave + ";" + expressApp + code + `redis.connect().then(() => app.listen(process.env.PORT, "127.0.0.1"));`,
 			})

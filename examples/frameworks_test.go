@@ -1,7 +1,6 @@
 package examples
 
 import (
-	"bufio"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -16,7 +15,9 @@ import (
 	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/eventstream"
 	"usercast/internal/need"
+	"usercast/internal/ssetest"
 )
 
 // hubBlock starts the hub as the guides do, without a cache of session checks.
@@ -26,14 +27,13 @@ var hubBlock = doctest.Block{Mark: "run: hub", Text: "usercast serve --auth forw
 // TestFrameworks runs what docs/auth.md shows for each framework in the framework itself: login, message, session checks, logout.
 func TestFrameworks(t *testing.T) {
 	need.Program(t, "redis-server")
-	program := doctest.Build(t)
-	for name, try := range map[string]func(*testing.T, string){
+	for name, try := range map[string]func(*testing.T){
 		"django": tryDjango, "express": tryExpress, "laravel": tryLaravel, "php": tryPHP, "rails": tryRails,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			needLanguage(t, name)
-			try(t, program)
+			try(t)
 		})
 	}
 }
@@ -54,19 +54,19 @@ func (b *browser) wantChecks(status int) {
 	b.t.Helper()
 	for range 3 {
 		answer := b.request("GET", b.hub+"/events", nil)
-		var first string // block of the body
-		for lines := bufio.NewScanner(answer.Body); lines.Scan() && lines.Text() != ""; {
-			first += lines.Text() + "\n"
+		var first eventstream.Event
+		if answer.StatusCode == http.StatusOK {
+			first, _, _ = ssetest.Of(answer).Block()
 		}
 		answer.Body.Close()
-		if answer.StatusCode != status || strings.Contains(first, "event: busy") {
+		if answer.StatusCode != status || first.Type == "busy" {
 			b.t.Fatalf("GET /events: %s, %q, want %d", answer.Status, first, status)
 		}
 	}
 }
 
 // wantLogout logs the browser out of the app. When the stream ends, the app has to reject the browser's session already.
-func (b *browser) wantLogout(stream *stream) {
+func (b *browser) wantLogout(stream stream) {
 	b.t.Helper()
 	old := b.with(b.cookies())
 	r, err := http.NewRequestWithContext(b.t.Context(), "POST", b.s.AppURL()+"/logout", nil)
@@ -83,7 +83,7 @@ func (b *browser) wantLogout(stream *stream) {
 	}()
 	stream.want(`{"reason":"kicked"}`)
 	old.wantChecks(401)
-	stream.wantEnd()
+	stream.WantEnd(b.t)
 	if err := <-loggedOut; err != nil {
 		b.t.Error(err)
 	}
@@ -205,12 +205,12 @@ func shown(t *testing.T, files map[string]string, name string) string {
 }
 
 // tryPHP runs examples/php, which has the function of docs/auth.md, with sessions in files.
-func tryPHP(t *testing.T, program string) {
+func tryPHP(t *testing.T) {
 	if text := shown(t, filesOf(t, "../docs/auth.md", "php"), "session.php"); !strings.Contains(textOf(t, "php/index.php"), text) {
 		t.Errorf("php/index.php does not have the function that docs/auth.md shows:\n%s", text)
 	}
 	sessions := []string{t.TempDir()}
-	s := doctest.NewSession(t, program, "php")
+	s := doctest.NewSession(t, "php")
 	s.Do(doctest.Block{Mark: "run: app", Text: fmt.Sprintf("php -d session.save_path=%s -d session.gc_probability=0 -S 127.0.0.1:3000 index.php", sessions[0])})
 	s.Do(hubBlock)
 	ada := newBrowser(t, s)

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/hubtest"
 	"usercast/internal/need"
 	"usercast/internal/redistest"
 )
@@ -71,7 +72,7 @@ echo microtime(true) - $start;
 }
 
 // tryLaravel runs examples/laravel behind nginx and PHP-FPM as docs/auth.md configures them.
-func tryLaravel(t *testing.T, program string) {
+func tryLaravel(t *testing.T) {
 	files := filesOf(t, "../docs/auth.md", "php")
 	for name, file := range map[string]string{
 		"app/Providers/UsercastServiceProvider.php": "",
@@ -96,7 +97,7 @@ func tryLaravel(t *testing.T, program string) {
 		return strings.Replace(text, "{", "{ use \\Illuminate\\Notifications\\Notifiable;\n"+
 			"public function receivesBroadcastNotificationsOn() { return 'user-'.$this->name; }", 1)
 	})
-	s := doctest.NewSession(t, program, dir)
+	s := doctest.NewSession(t, dir)
 	forHub := startLaravel(t, s, dir)
 	hub := func(flags string) {
 		s.Do(doctest.Block{Mark: "run: hub", Text: "USERCAST_JWT_SECRET=" + strings.Repeat("s", 32) + " usercast serve " + flags})
@@ -308,7 +309,7 @@ func checksSent(t *testing.T, dir string) int {
 // publishPHP publishes the client's name, and returns how long that took.
 func publishPHP(t *testing.T, s *doctest.Session, dir, client, password string) (seconds float64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), hubtest.Patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "php", "publish.php", client)
 	cmd.Dir = dir

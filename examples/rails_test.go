@@ -98,7 +98,7 @@ end
 }
 
 // tryRails runs what docs/auth.md shows for Devise, and for Rails without it.
-func tryRails(t *testing.T, program string) {
+func tryRails(t *testing.T) {
 	files := filesOf(t, "../docs/auth.md", "ruby")
 	routes, controller := shown(t, files, "config/routes.rb"), shown(t, files, "app/controllers/usercast_controller.rb")
 	maps.Copy(files, railsFiles)
@@ -113,7 +113,7 @@ func tryRails(t *testing.T, program string) {
 	dir := t.TempDir()
 	state := []string{filepath.Join(dir, "state")}
 	write(t, dir, files)
-	s := doctest.NewSession(t, program, dir)
+	s := doctest.NewSession(t, dir)
 	s.Do(doctest.Block{Mark: "run: app", Text: "ruby app.rb"})
 	s.Do(hubBlock)
 
@@ -142,6 +142,6 @@ func tryRails(t *testing.T, program string) {
 
 	ada.ask("DELETE", s.AppURL()+"/users/sign_out", nil)
 	stream.want(`{"reason":"kicked"}`)
-	stream.wantEnd()
+	stream.WantEnd(t)
 	ada.wantChecks(401)
 }

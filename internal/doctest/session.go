@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/hubtest"
 	"usercast/internal/need"
 	"usercast/internal/redistest"
 )
@@ -26,39 +26,6 @@ import (
 // patience bounds waiting for something that will come. It is long because it only
 // matters to a test that fails.
 const patience = 30 * time.Second
-
-// Build makes the program, and returns the directory that it is in.
-func Build(tb testing.TB) (dir string) {
-	tb.Helper()
-	// What the program and the pages are made of is read by other processes. Looking at it
-	// here tells go test that a result is stale when it has changed.
-	if err := filepath.WalkDir(root(tb), func(_ string, _ fs.DirEntry, err error) error { return err }); err != nil {
-		tb.Fatal(err)
-	}
-	dir = tb.TempDir()
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "usercast"), "usercast/cmd/usercast").CombinedOutput(); err != nil {
-		tb.Fatalf("build usercast: %v\n%s", err, out)
-	}
-	return dir
-}
-
-// root is the module's directory.
-func root(tb testing.TB) string {
-	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		if dir == filepath.Dir(dir) {
-			tb.Fatal("there is no go.mod")
-		}
-		dir = filepath.Dir(dir)
-	}
-}
 
 // A Session is what the commands of a page run in: a shell for each block, usercast in
 // its PATH, and a Redis of its own. The ports that pages name are replaced by free ones.
@@ -84,9 +51,10 @@ const (
 	appPort    = "3000"
 )
 
-// NewSession begins a session in dir. Program is what Build returned; env is NAME=value.
-func NewSession(tb testing.TB, program, dir string, env ...string) *Session {
+// NewSession begins a session in dir. Env is NAME=value.
+func NewSession(tb testing.TB, dir string, env ...string) *Session {
 	tb.Helper()
+	program := hubtest.Build(tb)
 	s := &Session{tb: tb, dir: dir, Redis: redistest.Start(tb), ports: make(map[string]string)}
 	_, s.ports[redisPort] = s.Redis.HostPort()
 	for _, port := range []string{publicPort, adminPort, appPort} {
@@ -110,7 +78,7 @@ func NewSession(tb testing.TB, program, dir string, env ...string) *Session {
 		}
 	}
 	s.env = append(s.env,
-		"PATH="+bin+":"+program+":"+path,
+		"PATH="+bin+":"+filepath.Dir(program)+":"+path, "GORACE=atexit_sleep_ms=0",
 		"USERCAST_LISTEN="+s.Addr(publicPort), "USERCAST_ADMIN_LISTEN="+s.Addr(adminPort), "USERCAST_REDIS="+s.Redis.URL(),
 		"USERCAST_URL=http://"+s.Addr(publicPort)+"/events", "USERCAST_ADMIN=http://"+s.Addr(adminPort),
 		"REDIS_URL="+s.Redis.URL(), "PORT="+s.ports[appPort],

@@ -160,6 +160,8 @@ func (s *Stream) Block() (e eventstream.Event, dispatched bool, err error) {
 func (s *Stream) Next() (eventstream.Event, error) {
 	if s.Conn != nil {
 		s.Conn.SetReadDeadline(time.Now().Add(Patience))
+	} else {
+		defer time.AfterFunc(Patience, s.Close).Stop()
 	}
 	for {
 		if e, dispatched, err := s.Block(); dispatched || err != nil {

@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"usercast/internal/browsertest"
+	"usercast/internal/hubtest"
 	"usercast/internal/need"
 )
 
@@ -44,7 +45,7 @@ type text interface {
 // libraries are the clients that are programs, if their languages are there.
 func libraries(tb testing.TB) (all []client) {
 	tb.Helper()
-	goLib, err := programs.goLib()
+	goLib, err := buildGoClients()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -129,7 +130,7 @@ type session struct {
 // newSession makes a session whose client has not been started.
 func newSession(tb testing.TB, h *hub, c client, user string) *session {
 	tb.Helper()
-	return &session{client: c, tb: tb, user: user, hub: h, relay: startRelay(tb, freeAddr(tb), h.addr)}
+	return &session{client: c, tb: tb, user: user, hub: h, relay: startRelay(tb, hubtest.FreeAddr(tb), h.Public)}
 }
 
 // start starts the client, which ends with the test.

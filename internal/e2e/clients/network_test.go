@@ -4,8 +4,6 @@ package clients
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -79,18 +77,12 @@ func surviveNetworkChange(t *testing.T, all []client) {
 
 // surviveNetworkChangeOverHTTP2 changes the network of a Firefox whose stream is idle.
 func surviveNetworkChangeOverHTTP2(t *testing.T, all []client) {
-	pair, dir := certtest.New(t, "hub"), t.TempDir()
-	cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for file, content := range map[string][]byte{cert: pair.Cert, key: pair.Key} {
-		if err := os.WriteFile(file, content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	cert, key := certtest.New(t, "hub").Write(t, t.TempDir())
 	h := startHub(t, "--tls-cert", cert, "--tls-key", key)
 	var sessions []*session
 	for _, c := range withNetworkChange(all) {
 		s := newSession(t, h, c, "u")
-		s.address = "https://" + h.addr + "/livez"
+		s.address = "https://" + h.Public + "/livez"
 		sessions = append(sessions, s)
 	}
 	each(t, sessions, func(s *session) error {

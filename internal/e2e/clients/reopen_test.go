@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"usercast/internal/hubtest"
 )
 
 var codeBlock = regexp.MustCompile("(?s)```js\n(.*?)```")
@@ -39,7 +41,7 @@ const refetch = event => received.push({ type: "gap", data: event.data });
 func startReopening(t *testing.T, all []client, crossOrigin bool, flags ...string) (*hub, []*session) {
 	t.Helper()
 	script := reopeningScript(t)
-	pages := startRelay(t, freeAddr(t), "")
+	pages := startRelay(t, hubtest.FreeAddr(t), "")
 	pages.script = script
 	h := startHub(t, append(flags, "--allow-origin", "http://"+pages.addr)...)
 	var sessions []*session
@@ -70,7 +72,7 @@ func killWhileDown(t *testing.T, h *hub, sessions []*session, refuse bool, meanw
 			s.relay.answer(502)
 		}
 	}
-	h.end(syscall.SIGKILL)
+	h.Stop(t, syscall.SIGKILL)
 	for _, s := range sessions {
 		for n := 1; n <= 3; n++ {
 			if err := s.publish(n); err != nil {
@@ -78,7 +80,7 @@ func killWhileDown(t *testing.T, h *hub, sessions []*session, refuse bool, meanw
 			}
 		}
 	}
-	h.start(t)
+	h.Start(t)
 	each(t, sessions, func(s *session) error {
 		if err := meanwhile(s); err != nil {
 			return err

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"usercast/internal/hubtest"
 )
 
 // All situations, in some minutes; prints the results as a table.
@@ -101,13 +103,13 @@ func killBeforeFirstMessagePubSub(t *testing.T, all []client) {
 	for _, s := range sessions {
 		s.relay.refuse()
 	}
-	h.end(syscall.SIGKILL)
+	h.Stop(t, syscall.SIGKILL)
 	for _, s := range sessions {
 		if err := s.publish(1); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.start(t)
+	h.Start(t)
 	each(t, sessions, func(s *session) error {
 		if err := s.relay.start(); err != nil {
 			return err
@@ -164,7 +166,7 @@ func restart(t *testing.T, all []client, signal syscall.Signal) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		h.end(signal)
+		h.Stop(t, signal)
 	}()
 	publish(6, 10)
 	<-ended
@@ -173,7 +175,7 @@ func restart(t *testing.T, all []client, signal syscall.Signal) {
 	for i, s := range sessions {
 		before[i] = s.relay.count(opened)
 	}
-	h.start(t)
+	h.Start(t)
 	each(t, sessions, func(s *session) error {
 		if err := s.awaitStream(before[slices.Index(sessions, s)] + 1); err != nil {
 			return err
@@ -212,7 +214,7 @@ func cutAtEveryByte(t *testing.T, all []client) {
 			var end int
 			select {
 			case end = <-length:
-			case <-time.After(patience):
+			case <-time.After(hubtest.Patience):
 				return s.explain(fmt.Errorf("the hub has not sent message %d", n))
 			}
 			if at >= end {

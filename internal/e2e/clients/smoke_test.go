@@ -44,7 +44,7 @@ func killBeforeFirstMessage(t *testing.T, all []client) {
 	for _, s := range sessions {
 		s.relay.refuse()
 	}
-	h.end(syscall.SIGKILL)
+	h.Stop(t, syscall.SIGKILL)
 	for _, s := range sessions {
 		for n := 1; n <= 3; n++ {
 			if err := s.publish(n); err != nil {
@@ -52,7 +52,7 @@ func killBeforeFirstMessage(t *testing.T, all []client) {
 			}
 		}
 	}
-	h.start(t)
+	h.Start(t)
 	each(t, sessions, func(s *session) error {
 		if err := s.relay.start(); err != nil {
 			return err

@@ -1,0 +1,47 @@
+package hubtest
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// helperVariable in the environment makes a test binary run a helper instead of tests: its name, and a line for
+// each argument.
+const helperVariable = "HUBTEST_HELPER"
+
+// Main is TestMain of a package: it runs the tests, and fails if they leave a goroutine behind. In a process that
+// StartHelper has started, it runs that helper instead.
+func Main(m *testing.M, helpers map[string]func(args []string) error) {
+	if call := os.Getenv(helperVariable); call != "" {
+		words := strings.Split(call, "\n")
+		if err := helpers[words[0]](words[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	code := m.Run()
+	http.DefaultClient.CloseIdleConnections()
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// StartHelper starts one of the functions that the package has given to Main, in a process of its own.
+func StartHelper(tb testing.TB, name string, args ...string) *Program {
+	tb.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return StartProcess(tb, []string{helperVariable + "=" + strings.Join(append([]string{name}, args...), "\n")}, self)
+}

@@ -1,0 +1,119 @@
+package hubtest
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// A Program is a process. It is killed when the test ends.
+type Program struct {
+	Cmd            *exec.Cmd
+	Stdout, Stderr Output
+	Exited         chan struct{} // closed when the process has ended
+}
+
+// StartProgram starts usercast. Env is NAME=value.
+func StartProgram(tb testing.TB, env []string, args ...string) *Program {
+	tb.Helper()
+	return StartProcess(tb, env, Build(tb), args...)
+}
+
+// StartProcess starts any program.
+func StartProcess(tb testing.TB, env []string, name string, args ...string) *Program {
+	tb.Helper()
+	p := &Program{Cmd: Command(env, name, args...), Exited: make(chan struct{})}
+	p.Cmd.Stdout, p.Cmd.Stderr = &p.Stdout, &p.Stderr
+	if err := p.Cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	go func() {
+		defer close(p.Exited)
+		_ = p.Cmd.Wait() // the state tells
+	}()
+	tb.Cleanup(func() {
+		p.Signal(syscall.SIGKILL)
+		<-p.Exited
+		if tb.Failed() {
+			tb.Logf("%v wrote to stdout:\n%s\nto stderr:\n%s", args, p.Stdout.tail(), p.Stderr.tail())
+		}
+	})
+	return p
+}
+
+// Command returns a command whose environment has no setting of a hub but those in env.
+func Command(env []string, name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
+	for _, e := range os.Environ() {
+		if !strings.HasPrefix(e, "USERCAST_") {
+			cmd.Env = append(cmd.Env, e)
+		}
+	}
+	// With the race detector, a program would sleep for a second before it exits.
+	cmd.Env = append(append(cmd.Env, "GORACE=atexit_sleep_ms=0"), env...)
+	return cmd
+}
+
+// Signal sends a signal, which a process that has ended does not receive.
+func (p *Program) Signal(sig os.Signal) { _ = p.Cmd.Process.Signal(sig) }
+
+// Wait waits for the end, and returns the exit status.
+func (p *Program) Wait(tb testing.TB) int {
+	tb.Helper()
+	select {
+	case <-p.Exited:
+		return p.Cmd.ProcessState.ExitCode()
+	case <-time.After(Patience):
+		tb.Fatal("the program does not end")
+		return -1
+	}
+}
+
+// Serve starts usercast serve on free ports, with insecure authentication unless the flags say otherwise, waits
+// until it is ready, and returns the addresses of its listeners.
+func Serve(tb testing.TB, server *redistest.Server, env []string, flags ...string) (p *Program, public, admin string) {
+	tb.Helper()
+	p = StartProgram(tb, env, serveArgs(server.URL(), flags)...)
+	public, admin = p.Addresses(tb)
+	AwaitReady(tb, admin) // the public listener may speak TLS
+	return p, public, admin
+}
+
+func serveArgs(redis string, flags []string) []string {
+	return append([]string{"serve", "--auth", "insecure", "--redis", redis, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, flags...)
+}
+
+// Listening is the line of the log that names both listeners.
+var Listening = regexp.MustCompile(`msg=listening public=(\S+) admin=(\S+)`)
+
+// Addresses waits until the log names the listeners.
+func (p *Program) Addresses(tb testing.TB) (public, admin string) {
+	tb.Helper()
+	Eventually(tb, "the program listens", func() bool {
+		if m := Listening.FindStringSubmatch(p.Stderr.String()); m != nil {
+			public, admin = m[1], m[2]
+		}
+		select {
+		case <-p.Exited:
+			tb.Fatalf("the program ended: %s", &p.Stderr)
+		default:
+		}
+		return public != ""
+	})
+	return public, admin
+}
+
+// AwaitReady waits until a listener of a hub, as host:port, says that the hub is ready.
+func AwaitReady(tb testing.TB, addr string) {
+	tb.Helper()
+	Eventually(tb, "the hub is ready", func() bool {
+		r, err := TryRequest("GET", "http://"+addr+"/readyz")
+		return err == nil && r.Status == 200
+	})
+}

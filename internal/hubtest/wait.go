@@ -1,0 +1,63 @@
+package hubtest
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+)
+
+// Patience bounds waiting for something that will happen. It is long because it only matters to a test that
+// fails.
+const Patience = 30 * time.Second
+
+// Soon is what "immediately" means on a busy machine.
+const Soon = 5 * time.Second
+
+// Eventually waits until done returns true.
+func Eventually(tb testing.TB, what string, done func() bool) {
+	tb.Helper()
+	Within(tb, Patience, what, done)
+}
+
+// Within is Eventually for a promise that names a time.
+func Within(tb testing.TB, d time.Duration, what string, done func() bool) {
+	tb.Helper()
+	for deadline := time.Now().Add(d); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			tb.Fatalf("waited %v in vain until %s", d, what)
+		}
+	}
+}
+
+// Each runs f for 0…n-1, 32 at a time, and fails the test with the first error.
+func Each(tb testing.TB, n int, f func(i int) error) {
+	tb.Helper()
+	var (
+		running sync.WaitGroup
+		work    = make(chan int)
+		first   = make(chan error, 1)
+	)
+	for range min(n, 32) {
+		running.Go(func() {
+			for i := range work {
+				if err := f(i); err != nil {
+					select {
+					case first <- fmt.Errorf("number %d: %w", i, err):
+					default:
+					}
+				}
+			}
+		})
+	}
+	for i := range n {
+		work <- i
+	}
+	close(work)
+	running.Wait()
+	select {
+	case err := <-first:
+		tb.Fatal(err)
+	default:
+	}
+}
