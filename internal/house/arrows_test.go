@@ -20,12 +20,13 @@ var arrows = map[string]struct {
 	"usercast/auth":                    {ours: []string{"usercast/internal/revoked"}, other: true},
 	"usercast/internal/histogram":      {},
 	"usercast/internal/logqueue":       {},
+	"usercast/internal/netpoll":        {other: true},
 	"usercast/internal/advice":         {},
 	"usercast/internal/check":          {ours: []string{"usercast/internal/advice", "usercast/internal/eventstream", "usercast/internal/loopback"}},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
-	"usercast/transport/redis":         {ours: []string{"usercast/internal/advice", "usercast/internal/histogram"}, other: true},
-	"usercast/transport/sse":           {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked"}, other: true},
+	"usercast/transport/redis":         {ours: []string{"usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/netpoll"}, other: true},
+	"usercast/transport/sse":           {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked"}, other: true},
 	"usercast/internal/loopback":       {},
 	"usercast/internal/envfile":        {},
 	"usercast/internal/flags":          {ours: []string{"usercast/internal/envfile"}, other: true},
@@ -36,7 +37,7 @@ var arrows = map[string]struct {
 	"usercast/bench/plot":              {},
 	"usercast/bench/internal/process":  {},
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/hub", "usercast/auth", "usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
 	}, other: true},
 }
 

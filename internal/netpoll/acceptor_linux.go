@@ -1,0 +1,159 @@
+package netpoll
+
+import (
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// An AcceptHandler receives the connections of an Acceptor. Its methods are called by
+// the Poller's goroutine and must not block.
+type AcceptHandler interface {
+	// Accepted passes a new connection: a non-blocking descriptor, which the handler
+	// then owns, and the address of the peer; zero: an unusual one. It may be
+	// called once more after Acceptor.Close.
+	Accepted(fd int, from netip.AddrPort)
+
+	// AcceptFailed reports that a connection could not be accepted: the process is out of
+	// descriptors, or the system is out of memory. The next attempt is after a short pause.
+	AcceptFailed(err error)
+}
+
+// An Acceptor accepts connections in a Poller. Methods are safe for concurrent use.
+type Acceptor struct {
+	poller  *Poller
+	handler AcceptHandler
+	gen     uint32
+
+	// Guarded by mu.
+	mu     sync.Mutex
+	fd     int32       // duplicated from the listener's; -1: closed
+	paused bool        // by Pause
+	retry  *time.Timer // ends the pause after an error; nil: there is none
+	from   unix.RawSockaddrAny
+}
+
+// acceptBatch is how many connections are accepted before other sockets get their turn.
+const acceptBatch = 64
+
+// retryPause is how long nothing is accepted after an error.
+const retryPause = 50 * time.Millisecond
+
+// NewAcceptor accepts the connections of l, whose own Accept must not be called any
+// more. l stays open when the Acceptor is closed.
+func (p *Poller) NewAcceptor(l *net.TCPListener, h AcceptHandler) (*Acceptor, error) {
+	raw, err := l.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, err := duplicate(raw)
+	if err != nil {
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	a := &Acceptor{poller: p, handler: h, fd: int32(fd)}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.gen++
+	a.gen = p.gen
+	// Level-triggered: the kernel reports again that there are more.
+	if err := p.register(a.fd, a.gen, unix.EPOLLIN); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	p.acceptors[a.fd] = a
+	return a, nil
+}
+
+// Pause leaves new connections in the kernel's queue, or accepts them again.
+func (a *Acceptor) Pause(yes bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.paused != yes {
+		a.paused = yes
+		a.update()
+	}
+}
+
+// update tells the kernel whether new connections are to be reported. a.mu is held.
+func (a *Acceptor) update() {
+	if a.fd < 0 {
+		return
+	}
+	events := uint32(unix.EPOLLIN)
+	if a.paused || a.retry != nil {
+		events = 0
+	}
+	a.poller.mu.Lock()
+	defer a.poller.mu.Unlock()
+	a.poller.modify(a.fd, a.gen, events)
+}
+
+// ready accepts what is there.
+func (a *Acceptor) ready() {
+	for range acceptBatch {
+		fd, from, err := a.accept()
+		switch err {
+		case nil:
+			a.handler.Accepted(fd, from)
+		case unix.EINTR, unix.ECONNABORTED:
+		case unix.EAGAIN:
+			return
+		default:
+			a.handler.AcceptFailed(os.NewSyscallError("accept4", err))
+			return
+		}
+	}
+}
+
+// accept fails with EAGAIN also during a pause and after Close.
+func (a *Acceptor) accept() (fd int, from netip.AddrPort, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd < 0 || a.paused || a.retry != nil {
+		return 0, from, unix.EAGAIN
+	}
+	fd, err = accept4(int(a.fd), &a.from)
+	switch err {
+	case nil:
+		from = addrPort(&a.from)
+	case unix.EAGAIN, unix.EINTR, unix.ECONNABORTED:
+	default:
+		a.retry = time.AfterFunc(retryPause, a.endRetryPause)
+		a.update()
+	}
+	return fd, from, err
+}
+
+func (a *Acceptor) endRetryPause() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.retry = nil
+	a.update()
+}
+
+// Close stops accepting.
+func (a *Acceptor) Close() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.fd < 0 {
+		return
+	}
+	if a.retry != nil {
+		a.retry.Stop()
+	}
+	p := a.poller
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// The descriptor shares the socket with the listener's, so the kernel does not
+	// remove it from the epoll on close.
+	epollCtl(p.fd, unix.EPOLL_CTL_DEL, int(a.fd), nil)
+	unix.Close(int(a.fd))
+	delete(p.acceptors, a.fd)
+	a.fd = -1
+	p.count--
+	p.closeIfEmpty()
+}

@@ -1,0 +1,14 @@
+//go:build !unix
+
+package netpoll
+
+import "net"
+
+// A TryWriter accepts nothing on this system.
+type TryWriter struct{}
+
+// NewTryWriter returns a TryWriter that accepts nothing.
+func NewTryWriter(net.Conn) *TryWriter { return nil }
+
+// Write returns 0.
+func (*TryWriter) Write([]byte) (int, error) { return 0, nil }
