@@ -144,7 +144,7 @@ func TestDefaultsAreTheProducts(t *testing.T) {
 		{"internal/app/app.go", `GapSpread = (\S+) \* time.Second`, strings.TrimSuffix(p.gapSpread.String(), "s")},
 		{"hub/hub.go", `gapRate = (\S+)`, "100"},
 		{"hub/spread.go", `spreadStep = (\S+) \* time.Millisecond`, strings.TrimSuffix(spreadStep.String(), "ms")},
-		{"transport/sse/refuse.go", `busyFactor = (\S+)`, "5"},
+		{"transport/sse/reject.go", `busyFactor = (\S+)`, "5"},
 		{"transport/sse/handler.go", `return (d/2 \+ rand.N\(d\+1\))`, "d/2 + rand.N(d+1)"},
 		{"transport/redis/pubsub.go", `BackoffMin, (\S+)\*time.Millisecond`, "100"},
 		{"transport/redis/pubsub.go", `BackoffMax, (time.Second)\)`, "time.Second"},

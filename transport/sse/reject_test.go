@@ -1,181 +1,245 @@
-package sse
+package sse_test
 
 import (
-	"bytes"
-	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
-	"testing/iotest"
-	"testing/synctest"
 	"time"
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/transport/sse"
 )
 
-// rejecting is a handler that logs to the buffer, and a function that sends it a request.
-func rejecting(authenticate auth.Authenticator) (*Handler, *bytes.Buffer, func(headers ...string) *httptest.ResponseRecorder) {
-	log := new(bytes.Buffer)
-	h := New(Config{Hub: hub.NewPubSub(hub.Config{Encode: EncodeEntry}).Hub, Authenticate: authenticate, Logger: slog.New(slog.NewTextHandler(log, nil))})
-	return h, log, func(headers ...string) *httptest.ResponseRecorder {
-		ctx, cancel := context.WithCancel(context.Background())
-		defer cancel()
-		r := httptest.NewRequestWithContext(context.WithValue(ctx, leaveKey{}, cancel), http.MethodGet, "http://hub.example/events?token=s3cret", nil)
-		r.Header.Set("Accept", mediaType)
-		r.Header.Set("Cookie", "session=s3cret")
-		r.Header.Set("Authorization", "Bearer s3cret")
-		for i := 0; i < len(headers); i += 2 {
-			r.Header.Set(headers[i], headers[i+1])
-		}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		return w
+// An EventSource gives up for good at any status but 200: "not now" is told
+// inside a stream that ends. Any other client gets a status.
+func TestNotNow(t *testing.T) {
+	unavailable := func(*http.Request) (auth.Identity, error) {
+		return auth.Identity{}, errors.New("the app does not answer")
 	}
-}
-
-type leaveKey struct{}
-
-// leave ends the context of a request that rejecting's func sent, as when its client leaves.
-func leave(r *http.Request) { r.Context().Value(leaveKey{}).(context.CancelFunc)() }
-
-// A page that is rejected permanently shows nothing but a status in the browser's console: the log says
-// which one and which flag would allow it, once.
-func TestRejectionIsLoggedOncePerOriginAndReason(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		reject := auth.WithHint(fmt.Errorf("%w: no token", auth.ErrUnauthorized), "--jwt-cookie names it")
-		_, log, send := rejecting(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, reject })
-		for _, test := range []struct {
-			headers []string
-			status  int
-			want    []string // in the line
-		}{
-			{nil, 401, []string{"reason=unauthorized", `hint="--jwt-cookie names it"`, "no token", "host=hub.example"}},
-			{[]string{"Origin", "https://app.example"}, 403, []string{"reason=origin", "origin=https://app.example", "--allow-origin https://app.example "}},
-			{[]string{"Origin", "capacitor://localhost"}, 403, []string{"reason=origin", "--allow-origin capacitor://localhost "}},
-			{[]string{"Origin", "null"}, 403, []string{"reason=origin", "origin=null", "cannot be allowed"}},
-			{[]string{"Sec-Fetch-Site", "cross-site"}, 403, []string{"reason=origin", "--allow-origin"}},
-			{[]string{"Sec-Fetch-Mode", "no-cors"}, 403, []string{"reason=origin", "EventSource"}},
-		} {
-			log.Reset()
-			for range 5 {
-				if w := send(test.headers...); w.Code != test.status || strings.Contains(w.Body.String(), "--") {
-					t.Fatalf("%q: %d %s", test.headers, w.Code, w.Body)
-				}
-			}
-			if strings.Count(log.String(), "\n") != 1 || !strings.Contains(log.String(), "level=WARN") {
-				t.Fatalf("%q: logged %q, want one warning", test.headers, log)
-			}
-			for _, want := range test.want {
-				if !strings.Contains(log.String(), want) {
-					t.Errorf("%q: %s lacks %q", test.headers, log, want)
-				}
-			}
-			if strings.Contains(log.String(), "s3cret") {
-				t.Errorf("%q: a secret is logged: %s", test.headers, log)
-			}
-			time.Sleep(time.Minute)
-		}
-		log.Reset()
-		time.Sleep(time.Hour)
-		if send(); strings.Count(log.String(), "\n") != 1 {
-			t.Errorf("an hour later: logged %q, want one warning", log)
-		}
-	})
-}
-
-// Anyone can send any origin: neither the log nor the memory grows with their number.
-func TestRejectionsOfManyOriginsAreBounded(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h, log, send := rejecting(auth.Insecure)
-		for i := range 10_000 {
-			send("Origin", fmt.Sprintf("https://%d.example", i))
-		}
-		if n := strings.Count(log.String(), "\n"); n != rejectLogBurst {
-			t.Errorf("%d lines for 10,000 origins, want %d", n, rejectLogBurst)
-		}
-		for i := range 24 * 60 {
-			time.Sleep(time.Minute)
-			for j := range 3 {
-				send("Origin", fmt.Sprintf("https://%d-%d.example", i, j))
-			}
-		}
-		if n := len(h.rejected.logged); n > rejectLogBurst+int(rejectLogTime/rejectLogEvery) {
-			t.Errorf("%d rejections are remembered", n)
-		}
-		if !strings.Contains(log.String(), "suppressed=9990") {
-			t.Error("no line says how many were suppressed")
-		}
-		log.Reset()
-		time.Sleep(time.Minute)
-		send("Origin", "https://"+strings.Repeat("x", 60<<10)+".example")
-		if n := log.Len(); n == 0 || n > 1000 {
-			t.Errorf("%d bytes are logged for a long origin", n)
-		}
-	})
-}
-
-// Rejections that a stranger causes must not hide those of another kind.
-func TestRejectionsOfOneReasonDoNotHideOthers(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		_, log, send := rejecting(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnauthorized })
-		for i := range 100 {
-			send("Origin", fmt.Sprintf("https://%d.example", i))
-		}
-		log.Reset()
-		if send(); strings.Count(log.String(), "reason=unauthorized") != 1 {
-			t.Errorf("after rejections of 100 origins, a 401 is logged as %q, want one line", log)
-		}
-	})
-}
-
-// A client that leaves in the middle of its request's body was not rejected.
-func TestClientThatLeavesInItsBodyIsNotCounted(t *testing.T) {
-	for err, want := range map[error]uint64{io.ErrUnexpectedEOF: 0, errors.New("timeout"): 1} {
-		h, _, _ := rejecting(auth.Insecure)
-		r := httptest.NewRequest(http.MethodGet, "http://hub.example/events?user=42", iotest.ErrReader(err))
-		h.ServeHTTP(httptest.NewRecorder(), r)
-		if n := h.Stats().Rejects["bad-request"]; n != want {
-			t.Errorf("%v: %d rejections are counted, want %d", err, n, want)
-		}
-	}
-}
-
-// What a stranger can bring about is not counted as an authentication that is unavailable, for which an
-// operator may be woken.
-func TestStrangersAreNotCountedAsAuthUnavailable(t *testing.T) {
-	for _, test := range []struct {
-		err     error
-		counted string
+	tests := []struct {
+		reason string
+		status int // for those that are not a browser
+		config config
+		before func(*site)
 	}{
-		{auth.ErrUnknownKey, "unknown-key"},
-		{fmt.Errorf("the request ended: %w", context.Canceled), ""},
-		{errors.New("the app does not answer"), "auth-unavailable"},
-	} {
-		h, log, send := rejecting(func(r *http.Request) (auth.Identity, error) {
-			if test.counted == "" {
-				leave(r)
+		{"clients", 503, config{hub: hub.Config{MaxClients: 1}}, nil},
+		{"user-limit", 429, config{hub: hub.Config{MaxClientsPerUser: 1}}, nil},
+		{"draining", 503, config{}, func(s *site) { s.hub.Refuse() }},
+		{"auth-unavailable", 503, config{sse: sse.Config{Authenticate: unavailable}}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.reason, func(t *testing.T) {
+			test.config.sse.Retry = 2 * time.Second
+			s := newSite(t, test.config)
+			if limit := test.config.hub; limit.MaxClients+limit.MaxClientsPerUser > 0 {
+				c, err := s.hub.Register(hub.Options{User: "42", Consumer: idle{}})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer c.End(hub.ReasonClosed)
 			}
-			return auth.Identity{}, test.err
+			if test.before != nil {
+				test.before(s)
+			}
+
+			browser := gone(s, "user=42")
+			wantStreamHead(t, browser.Code, browser.Header())
+			body := browser.Body.String()
+			if want := fmt.Sprintf(":\nretry: MS\nevent: busy\ndata: {\"reason\":%q}\n\n", test.reason); plain(body) != want {
+				t.Errorf("a browser gets %q, want %q", body, want)
+			}
+			if _, p := parse(body); p.retry < 5*time.Second || p.retry > 15*time.Second {
+				t.Errorf("a browser comes back after %v, want 10 s ± 50 %%", p.retry)
+			}
+
+			other := gone(s, "user=42", "Accept", "-")
+			wantError(t, other, test.status)
+			if after, err := strconv.Atoi(other.Header().Get("Retry-After")); err != nil || after < 5 || after > 15 {
+				t.Errorf("Retry-After: %q", other.Header().Get("Retry-After"))
+			}
+			if n := s.handler.Stats().Rejects[test.reason]; n != 2 {
+				t.Errorf("%d rejects counted as %q", n, test.reason)
+			}
+			if n := s.hub.Stats().Connects; n > 1 {
+				t.Errorf("%d connects", n)
+			}
 		})
-		if w := send(); w.Code != 200 || !strings.Contains(w.Body.String(), `{"reason":"auth-unavailable"}`) {
-			t.Errorf("%v: %d %s", test.err, w.Code, w.Body)
+	}
+}
+
+type idle struct{}
+
+func (idle) Wake()      {}
+func (idle) Interrupt() {}
+
+// wantError checks that an answer is an error that a program and a person can
+// read.
+func wantError(t *testing.T, r *httptest.ResponseRecorder, status int) {
+	t.Helper()
+	if r.Code != status {
+		t.Errorf("status %d, want %d", r.Code, status)
+	}
+	if got := r.Header().Get("Content-Type"); got != "application/json" {
+		t.Errorf("Content-Type: %q", got)
+	}
+	if got := r.Header().Get("Cache-Control"); got != "no-store" {
+		t.Errorf("Cache-Control: %q", got)
+	}
+	var body map[string]string
+	if err := json.Unmarshal(r.Body.Bytes(), &body); err != nil || len(body) != 1 || !strings.Contains(body["error"], " ") {
+		t.Errorf("body %q, %v", r.Body, err)
+	}
+	if strings.Contains(r.Body.String(), `\u00`) {
+		t.Errorf("body %s is not for people", r.Body)
+	}
+}
+
+func TestAcceptOfABrowser(t *testing.T) {
+	s := newSite(t, config{})
+	s.hub.Refuse()
+	tests := []struct {
+		accept  []string
+		browser bool
+	}{
+		{[]string{"text/event-stream"}, true},
+		{[]string{"Text/Event-Stream"}, true},
+		{[]string{" text/event-stream ; q=0.5"}, true},
+		{[]string{"text/event-stream;charset=utf-8"}, true},
+		{[]string{"application/json, text/event-stream"}, true},
+		{[]string{"application/json", "text/event-stream"}, true},
+		{[]string{"*/*, text/event-stream;q=0.1, ;;,"}, true},
+		{nil, false},
+		{[]string{""}, false},
+		{[]string{"*/*"}, false}, // curl and hey: they want a status
+		{[]string{"text/*"}, false},
+		{[]string{"text/html"}, false},
+		{[]string{"text/event-stream;q=0"}, false},
+		{[]string{"text/event-streams"}, false},
+		{[]string{"application/x;a=\"text/event-stream\""}, false},
+		{[]string{"\x00/,;="}, false},
+		{[]string{strings.Repeat(",", 100_000)}, false},
+	}
+	for _, test := range tests {
+		r := httptest.NewRequest(http.MethodGet, "/events?user=42", nil)
+		r.Header["Accept"] = test.accept
+		want := http.StatusServiceUnavailable
+		if test.browser {
+			want = http.StatusOK
 		}
-		if w := send("Accept", "*/*"); w.Code != 503 || w.Header().Get("Retry-After") == "" {
-			t.Errorf("%v: %d %v", test.err, w.Code, w.Header())
+		if got := answer(s, r).Code; got != want {
+			t.Errorf("Accept %.60q: status %d, want %d", test.accept, got, want)
 		}
-		for reason, n := range h.Stats().Rejects {
-			if want := map[bool]uint64{true: 2}[reason == test.counted]; n != want {
-				t.Errorf("%v: %d rejects counted as %s, want %d", test.err, n, reason, want)
+	}
+}
+
+// "Never" is an error status for browsers too, so that they stop.
+func TestNever(t *testing.T) {
+	says := func(user string, err error) config {
+		return config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
+			return auth.Identity{User: user}, err
+		}}}
+	}
+	tests := []struct {
+		name, query string
+		headers     []string
+		config      config
+		status      int
+		reason      string
+	}{
+		{"no user", "", nil, config{}, 401, "unauthorized"},
+		{"bad token", "", nil, says("", fmt.Errorf("token: %w", auth.ErrUnauthorized)), 401, "unauthorized"},
+		{"two users", "user=1&user=2", nil, config{}, 400, "bad-request"},
+		{"empty user", "user=", nil, config{}, 403, "bad-user"},
+		{"everybody", "user=*", nil, config{}, 403, "bad-user"},
+		{"user with a topic", "user=42:a", nil, config{}, 403, "bad-user"},
+		{"user of the app", "", nil, says("4:2", nil), 403, "bad-user"},
+		{"refused user", "", nil, says("42", auth.ErrBadUser), 403, "bad-user"},
+		{"foreign origin", "user=42", []string{"Origin", "https://evil.example"}, config{}, 403, "origin"},
+		{"bad escape", "user=42&topic=%zz", nil, config{}, 400, "bad-request"},
+		{"semicolon", "user=42;topic=a", nil, config{}, 400, "bad-request"},
+		{"event name", "user=42&event=news", nil, config{}, 400, "bad-request"},
+		{"event twice", "user=42&event=topic&event=", nil, config{}, 400, "bad-request"},
+		{"ping", "user=42&ping=yes", nil, config{}, 400, "bad-request"},
+		{"huge query", "user=42&topic=" + strings.Repeat("x", 1<<20), nil, config{}, 400, "bad-request"},
+		{"many topics", "user=42" + strings.Repeat("&topic=", 100_000), nil, config{}, 400, "bad-request"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			s := newSite(t, test.config)
+			wantError(t, gone(s, test.query, test.headers...), test.status)
+			for reason, n := range s.handler.Stats().Rejects {
+				if want := map[bool]uint64{true: 1}[reason == test.reason]; n != want {
+					t.Errorf("%d rejects counted as %s", n, reason)
+				}
 			}
+			if n := s.hub.Stats().Connects; n != 0 {
+				t.Errorf("%d connects", n)
+			}
+		})
+	}
+}
+
+func TestMethods(t *testing.T) {
+	for _, method := range []string{"POST", "PUT", "DELETE", "HEAD", "PATCH", "TRACE", "OPTIONS", "CONNECT", "get", "BREW"} {
+		s := newSite(t, config{})
+		r := httptest.NewRequest("GET", "/events?user=42", strings.NewReader("body"))
+		r.Method = method
+		w := answer(s, r)
+		wantError(t, w, http.StatusMethodNotAllowed)
+		if got := w.Header().Get("Allow"); got != "GET" {
+			t.Errorf("%s: Allow: %q", method, got)
 		}
-		if log.Len() > 0 {
-			t.Errorf("%v: logged %s", test.err, log)
+		if n := s.handler.Stats().Rejects["bad-request"]; n != 1 {
+			t.Errorf("%s: %d rejects", method, n)
 		}
+	}
+}
+
+// Each reason is there from the start, so that a counter can be watched before it
+// first counts.
+func TestRejectReasonsAreTheContracts(t *testing.T) {
+	var got []string
+	for reason, n := range newSite(t, config{}).handler.Stats().Rejects {
+		got = append(got, reason)
+		if n != 0 {
+			t.Errorf("%s: %d", reason, n)
+		}
+	}
+	want := strings.Split("clients|user-limit|draining|auth-unavailable|unknown-key|unauthorized|origin|topic|bad-user|bad-request", "|")
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("reasons %q, want %q", got, want)
+	}
+}
+
+// The body of a request is read and dropped up to a bound. One that is larger or incomplete
+// is a bad request.
+func TestRequestBody(t *testing.T) {
+	for name, test := range map[string]struct {
+		length, sent int
+		want         string // how the response begins
+	}{
+		"none":       {0, 0, "HTTP/1.1 200 "},
+		"small":      {4 << 10, 4 << 10, "HTTP/1.1 200 "},
+		"large":      {4<<10 + 1, 4<<10 + 1, "HTTP/1.1 400 "},
+		"incomplete": {10, 9, "HTTP/1.1 400 "},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, config{readTimeout: 15 * time.Second}, func(t *testing.T, s *site, l *pipeListener) {
+				p := open(t, l.dial(), request("user=42", fmt.Sprint("Content-Length: ", test.length))+strings.Repeat("x", test.sent))
+				time.Sleep(16 * time.Second)
+				if got, ended := finished(p); !strings.HasPrefix(got, test.want) || ended != strings.Contains(test.want, "400") {
+					t.Errorf("got %q, end: %v; want %q", got, ended, test.want)
+				}
+			})
+		})
 	}
 }
