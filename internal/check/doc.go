@@ -1,10 +1,5 @@
-// Package check looks at a hub's stream as a browser would get it: through the operator's own
-// proxy, at its public URL. It finds what holds events back, packs them, changes their head, or
-// cuts a quiet stream, and says what to change.
+// Package check is the command check: it inspects the configuration, Redis, the authentication and the path through the
+// proxy, and reports what to change. Each file inspects one of these; package proxypath opens the stream as a browser does.
 //
-// What it does is one GET, a second one where the first leaves two causes open, and, if
-// it may publish, three messages of some 50 bytes to the user whose stream it is. Pages of
-// that user that are open get them, too.
-//
-// One goroutine reads a stream's body; it ends with the stream, which close waits for.
+// What it inspects is not changed, except for a few small messages: see redis.Inspection and package proxypath.
 package check

@@ -22,7 +22,6 @@ var arrows = map[string]struct {
 	"usercast/internal/logqueue":       {},
 	"usercast/internal/netpoll":        {other: true},
 	"usercast/internal/advice":         {},
-	"usercast/internal/check":          {ours: []string{"usercast/internal/advice", "usercast/internal/eventstream", "usercast/internal/loopback"}},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
 	"usercast/transport/redis":         {ours: []string{"usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/netpoll"}, other: true},
@@ -36,6 +35,9 @@ var arrows = map[string]struct {
 	"usercast/transport/admin/console": {},
 	"usercast/bench/plot":              {},
 	"usercast/bench/internal/process":  {},
+
+	"usercast/internal/check/proxypath": {ours: []string{"usercast/internal/advice", "usercast/internal/eventstream", "usercast/internal/loopback"}},
+
 	"usercast/metrics": {ours: []string{
 		"usercast/hub", "usercast/auth", "usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
 	}, other: true},

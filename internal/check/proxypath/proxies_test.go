@@ -1,4 +1,4 @@
-package check_test
+package proxypath_test
 
 import (
 	"strings"
@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"usercast/internal/advice"
-	"usercast/internal/check"
+	"usercast/internal/check/proxypath"
 	"usercast/internal/proxytest"
 )
 
@@ -106,7 +106,7 @@ func TestProxies(t *testing.T) {
 		f := new(findings)
 		found[name] = f
 		looking.Go(func() {
-			*f = site.look(t, "http://"+addr+"/events?user=42", func(u *check.URL) {
+			*f = site.look(t, "http://"+addr+"/events?user=42", func(u *proxypath.Target) {
 				u.Timeout = 3 * time.Second // what is held back is waited for so long
 				u.Watch = 3 * time.Second   // what is to cut, has by then
 			})

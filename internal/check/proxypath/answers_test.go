@@ -1,4 +1,4 @@
-package check_test
+package proxypath_test
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"usercast/internal/advice"
-	"usercast/internal/check"
+	"usercast/internal/check/proxypath"
 )
 
 // What is answered in a hub's stead, by whom and why ever.
@@ -57,7 +57,7 @@ func TestAnswers(t *testing.T) {
 		"teapot":         {says(418, ""), advice.Fail, "url-status", "418"},
 	} {
 		server := httptest.NewServer(c.answer)
-		found := (&site{ping: time.Second}).look(t, server.URL+"/events", func(u *check.URL) { u.Publish = nil })
+		found := (&site{ping: time.Second}).look(t, server.URL+"/events", func(u *proxypath.Target) { u.Publish = nil })
 		server.Close()
 		there := false
 		for _, f := range found {
@@ -90,7 +90,7 @@ func TestUnreachable(t *testing.T) {
 		"https" + plain.URL[4:] + "/e":                  "does not speak TLS",
 		fmt.Sprint("http://", silent.Addr(), "/events"): "no answer within",
 	} {
-		found := (&site{}).look(t, rawURL, func(u *check.URL) {
+		found := (&site{}).look(t, rawURL, func(u *proxypath.Target) {
 			if strings.Contains(rawURL, silent.Addr().String()) {
 				u.Timeout = 500 * time.Millisecond
 			}

@@ -1,4 +1,4 @@
-package check_test
+package proxypath_test
 
 import (
 	"os"
@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"usercast/internal/advice"
-	"usercast/internal/check"
+	"usercast/internal/check/proxypath"
 	"usercast/internal/proxytest"
 )
 
 // snippets are the indented blocks below a heading of docs/proxies.md.
 func snippets(t *testing.T, heading string) (blocks []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../docs/proxies.md")
+	text, err := os.ReadFile("../../../docs/proxies.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +90,7 @@ func TestDocumentedProxies(t *testing.T) {
 		here, away := proxy(t, s.addr), proxy(t, nobody)
 		f := new(pair)
 		found[name] = f
-		patiently := func(u *check.URL) { u.Watch = 2 * time.Second }
+		patiently := func(u *proxypath.Target) { u.Watch = 2 * time.Second }
 		looking.Go(func() { f.here = s.look(t, "https://"+here+"/events?user=42", patiently) })
 		looking.Go(func() { f.away = s.look(t, "https://"+away+"/events?user=42", patiently) })
 	}

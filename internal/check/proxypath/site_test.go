@@ -1,4 +1,4 @@
-package check_test
+package proxypath_test
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 	"usercast/hub"
 	"usercast/internal/advice"
 	"usercast/internal/certtest"
-	"usercast/internal/check"
+	"usercast/internal/check/proxypath"
 	"usercast/transport/admin"
 	"usercast/transport/sse"
 )
@@ -91,14 +91,14 @@ func newSite(t *testing.T, ping time.Duration) *site {
 }
 
 // look may be called from any goroutine. It returns what is said of user 42's stream at a URL.
-func (s *site) look(t *testing.T, rawURL string, change func(*check.URL)) findings {
+func (s *site) look(t *testing.T, rawURL string, change func(*proxypath.Target)) findings {
 	t.Helper()
 	target, err := url.Parse(rawURL)
 	if err != nil {
 		t.Error(err)
 		return nil
 	}
-	u := check.URL{
+	u := proxypath.Target{
 		URL: target, Header: http.Header{}, Path: "/events", PingInterval: s.ping, LogIn: "log in", Timeout: 10 * time.Second,
 		// As long as it takes for a ping to come.
 		Watch: s.ping + 200*time.Millisecond,

@@ -1,4 +1,4 @@
-package check
+package proxypath
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 )
 
 // URL is a stream to look at. All fields but Header, Watch, Publish with Unknown, and Streams are required.
-type URL struct {
+type Target struct {
 	URL    *url.URL
 	Header http.Header // what a browser would send by itself, its cookies for one
 
@@ -34,8 +34,8 @@ type URL struct {
 }
 
 // Run tells all that it finds, and returns when nothing of it runs any more.
-func (u URL) Run(ctx context.Context, tell advice.Tell) {
-	x := &examination{URL: u, tell: tell, token: rand.Text(), client: newClient()}
+func (u Target) Run(ctx context.Context, tell advice.Tell) {
+	x := &examination{Target: u, tell: tell, token: rand.Text(), client: newClient()}
 	defer x.client.CloseIdleConnections()
 	before := x.places(ctx)
 	s := x.open(ctx)
@@ -54,7 +54,7 @@ func (u URL) Run(ctx context.Context, tell advice.Tell) {
 
 // examination is one URL's under way.
 type examination struct {
-	URL
+	Target
 	tell  advice.Tell
 	token string // tells our messages from others
 

@@ -1,4 +1,4 @@
-package check
+package proxypath
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func (x *examination) watch(ctx context.Context, s *stream, d time.Duration) (fo
 }
 
 // watchFor is how long a quiet stream is looked at.
-func (u URL) watchFor() time.Duration {
+func (u Target) watchFor() time.Duration {
 	if u.Watch > 0 {
 		return u.Watch
 	}
@@ -55,7 +55,7 @@ func (u URL) watchFor() time.Duration {
 }
 
 // Lasts is how long Run takes for a stream that is as it should be.
-func (u URL) Lasts() time.Duration {
+func (u Target) Lasts() time.Duration {
 	if u.Publish == nil {
 		return u.watchFor()
 	}

@@ -1,4 +1,4 @@
-package check
+package proxypath
 
 import (
 	"context"
@@ -34,7 +34,7 @@ func newClient() *http.Client {
 
 // request is a browser's.
 func (x *examination) request(ctx context.Context, query string) *http.Request {
-	u := *x.URL.URL
+	u := *x.URL
 	if query != "" {
 		if u.RawQuery != "" {
 			u.RawQuery += "&"
@@ -74,7 +74,7 @@ func (x *examination) open(ctx context.Context) *stream {
 		case connected.Load():
 			x.noHead(ctx)
 		default:
-			x.tell.Fail("url-unreachable", "is it up, and does a firewall stand between?", "%s cannot be connected to within %v", x.URL.URL.Host, x.Timeout)
+			x.tell.Fail("url-unreachable", "is it up, and does a firewall stand between?", "%s cannot be connected to within %v", x.URL.Host, x.Timeout)
 		}
 		return nil
 	}
@@ -107,7 +107,7 @@ func (x *examination) unreachable(err error) {
 	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
 		err = wrapped.Err // what it says of the URL may hold a token
 	}
-	host := x.URL.URL.Host
+	host := x.URL.Host
 	var (
 		dns       *net.DNSError
 		plain     tls.RecordHeaderError
@@ -165,7 +165,7 @@ func (x *examination) refused(resp *http.Response) {
 		x.tell.Fail("url-path", "let the proxy pass the path on as it is (nginx: proxy_pass http://host:port; with nothing after the port), or give the hub --path as it arrives there; here it is "+x.Path,
 			"the hub is there, and has no stream at the path that the proxy asks for")
 	case code == http.StatusNotFound:
-		x.tell.Fail("url-path", "give the proxy a rule that leads "+x.URL.URL.Path+" to the hub", "the proxy answers %s: the path leads elsewhere", status)
+		x.tell.Fail("url-path", "give the proxy a rule that leads "+x.URL.Path+" to the hub", "the proxy answers %s: the path leads elsewhere", status)
 	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
 		x.tell.Fail("url-no-hub", "is the hub running, and at the address that the proxy has? Let the proxy answer 200 and a retry instead, for each page gives up for good at this (docs/proxies.md)",
 			"the proxy answers %s: it reaches no hub", status)
@@ -182,7 +182,7 @@ func (x *examination) redirected(resp *http.Response) {
 		return
 	}
 	shown := (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
-	asked := x.URL.URL
+	asked := x.URL
 	if to.Scheme == asked.Scheme && to.Host == asked.Host && to.Path == asked.Path {
 		x.tell.Fail("url-redirect", "take the redirect away for this path: a rule from http to https goes round like this where TLS ends before it, and it has to look at X-Forwarded-Proto",
 			"%s to %s, where it was asked: a page goes round until the browser gives up", resp.Status, shown)

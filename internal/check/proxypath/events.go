@@ -1,4 +1,4 @@
-package check
+package proxypath
 
 import (
 	"context"
@@ -22,7 +22,7 @@ const Topic = "usercast-check"
 
 // topic is one that the stream lets through.
 func (x *examination) topic() string {
-	if topics := x.URL.URL.Query()["topic"]; len(topics) > 0 {
+	if topics := x.URL.Query()["topic"]; len(topics) > 0 {
 		return topics[0]
 	}
 	return Topic

@@ -1,4 +1,4 @@
-package check
+package proxypath
 
 import (
 	"context"

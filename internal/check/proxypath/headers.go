@@ -1,4 +1,4 @@
-package check
+package proxypath
 
 import (
 	"context"
@@ -17,7 +17,7 @@ func (x *examination) head(s *stream) bool {
 	media, _, _ := mime.ParseMediaType(got)
 	switch {
 	case media == "text/html":
-		x.tell.Fail("url-no-hub", "give the proxy a rule that leads "+x.URL.URL.Path+" to the hub, before those of the app; where that is a log-in page: "+x.LogIn, "a page of HTML answers, and no hub")
+		x.tell.Fail("url-no-hub", "give the proxy a rule that leads "+x.URL.Path+" to the hub, before those of the app; where that is a log-in page: "+x.LogIn, "a page of HTML answers, and no hub")
 		return false
 	case media != "text/event-stream":
 		x.tell.Fail("url-content-type", "let nothing on the way set Content-Type", "Content-Type is %q, and not text/event-stream: a browser gives up for good", got)
@@ -96,7 +96,7 @@ func (x *examination) opening(ctx context.Context, s *stream) bool {
 		x.tell.Fail("url-no-hub", "is the hub running, and at the address that the proxy has?", "the proxy answers for the hub, as docs/proxies.md has it: it reaches none")
 		return false
 	case !b.retry:
-		x.tell.Fail("url-no-hub", "let the proxy lead "+x.URL.URL.Path+" to the hub", "an event stream, and not one of a hub: it does not begin with retry and id")
+		x.tell.Fail("url-no-hub", "let the proxy lead "+x.URL.Path+" to the hub", "an event stream, and not one of a hub: it does not begin with retry and id")
 		return false
 	}
 	if late := b.at.Sub(s.head); late > prompt {

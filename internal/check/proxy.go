@@ -1,0 +1,87 @@
+package check
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"usercast/auth"
+	"usercast/internal/app"
+	"usercast/internal/check/proxypath"
+	"usercast/internal/flags"
+	"usercast/transport/admin"
+	"usercast/transport/redis"
+)
+
+// path is what to inspect behind the URL, and what to call afterwards. Events are published to
+// the first Redis: every hub subscribes to all of them.
+func (c *Check) path(ctx context.Context, login *login, servers []*redis.Server) (path proxypath.Target, closePath func()) {
+	path = proxypath.Target{
+		URL: c.target, Header: c.header, Path: c.Path, PingInterval: c.PingInterval.T,
+		Watch: c.Watch.T, Timeout: c.Timeout.T, LogIn: login.hint(),
+	}
+	who, unknown := auth.Identity{User: c.User}, ""
+	if c.User == "" {
+		who, unknown = login.userOf(ctx, c.target, c.header)
+	}
+	if unknown != "" {
+		path.Unknown = unknown
+		return path, func() {}
+	}
+	path.Streams = func(ctx context.Context) (int, error) { return streamsOf(ctx, &c.HubConfig, who.User) }
+	if len(servers) == 0 {
+		return path, func() {}
+	}
+	commands := redis.NewCommands(servers[0])
+	path.Publish = func(ctx context.Context, topic, payload string) (int64, error) {
+		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		defer cancel()
+		if len(who.Topics) > 0 && !slices.Contains(who.Topics, topic) {
+			topic = who.Topics[0] // another would not be let through
+		}
+		channel, err := redis.Channel(c.ChannelPrefix, who.User, topic)
+		if err != nil {
+			return 0, err
+		}
+		if c.Feed == app.FeedStream {
+			_, err = commands.Append(ctx, c.StreamKey, channel, payload)
+			return -1, err
+		}
+		return commands.Publish(ctx, channel, payload)
+	}
+	return path, commands.Close
+}
+
+// hubClient sends requests to the hub itself: HTTP_PROXY of the environment is for other hosts.
+var hubClient = &http.Client{Transport: &http.Transport{}}
+
+// streamsOf is how many streams a user has at the hub, as its admin listener says.
+func streamsOf(ctx context.Context, c *app.HubConfig, user string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+flags.Dialable(c.AdminListen)+"/api/users/"+url.PathEscape(user), nil)
+	if err != nil {
+		return 0, err
+	}
+	if c.AdminTokenFile != "" {
+		token, err := flags.ReadSecret(c.AdminTokenFile)
+		if err != nil {
+			return 0, err
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := hubClient.Do(r)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var state struct{ Streams []admin.Stream }
+	if err := json.NewDecoder(resp.Body).Decode(&state); err != nil || resp.StatusCode != http.StatusOK {
+		return 0, errors.New("the admin listener does not return the streams")
+	}
+	return len(state.Streams), nil
+}

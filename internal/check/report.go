@@ -1,0 +1,83 @@
+package check
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/dustin/go-humanize/english"
+
+	"usercast/internal/advice"
+)
+
+// A printer prints each finding as soon as it is made, or all of them as one JSON
+// object at the end. Its text has no color, and a command or a directive to copy is never wrapped.
+type printer struct {
+	out      io.Writer
+	asJSON   bool
+	sections []*section
+	count    map[advice.Level]int
+}
+
+type section struct {
+	Name     string           `json:"name"`
+	Findings []advice.Finding `json:"findings"`
+}
+
+func newPrinter(out io.Writer, asJSON bool) *printer {
+	return &printer{out: out, asJSON: asJSON, count: make(map[advice.Level]int)}
+}
+
+// section begins a section of the report and returns what prints its findings.
+func (p *printer) section(name string) advice.Tell {
+	s := &section{Name: name, Findings: []advice.Finding{}}
+	p.sections = append(p.sections, s)
+	if !p.asJSON {
+		if len(p.sections) > 1 {
+			fmt.Fprintln(p.out)
+		}
+		fmt.Fprintln(p.out, name)
+	}
+	return func(f advice.Finding) {
+		s.Findings = append(s.Findings, f)
+		p.count[f.Level]++
+		if p.asJSON {
+			return
+		}
+		fmt.Fprintf(p.out, "  %-4s  %s\n", f.Level, f.What)
+		for line := range strings.SplitSeq(f.Do, "\n") {
+			if line != "" {
+				fmt.Fprintf(p.out, "        → %s\n", line)
+			}
+		}
+	}
+}
+
+// end prints the totals. It returns an error if something must be fixed.
+func (p *printer) end(version string) error {
+	failed, warned, noted := p.count[advice.Fail], p.count[advice.Warn], p.count[advice.Note]
+	var err error
+	if p.asJSON {
+		encoder := json.NewEncoder(p.out)
+		encoder.SetIndent("", "  ")
+		encoder.SetEscapeHTML(false) // for people: <id>
+		err = encoder.Encode(struct {
+			OK      bool       `json:"ok"` // nothing must be fixed
+			Failed  int        `json:"failed"`
+			Warned  int        `json:"warned"`
+			Noted   int        `json:"noted"`
+			Version string     `json:"version"`
+			Parts   []*section `json:"parts"`
+		}{failed == 0, failed, warned, noted, version, p.sections})
+	} else {
+		_, err = fmt.Fprintf(p.out, "\n%d to mend, %s, %s\n", failed, english.Plural(warned, "warning", "warnings"), english.Plural(noted, "note", "notes"))
+	}
+	if err != nil {
+		return err
+	}
+	if failed > 0 {
+		return fmt.Errorf("check: %s must be mended", english.Plural(failed, "thing", "things"))
+	}
+	return nil
+}
