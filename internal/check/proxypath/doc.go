@@ -1,10 +1,9 @@
-// Package check looks at a hub's stream as a browser would get it: through the operator's own
-// proxy, at its public URL. It finds what holds events back, packs them, changes their head, or
-// cuts a quiet stream, and says what to change.
+// Package proxypath inspects a hub's stream as a browser receives it: at its public URL, through the operator's own
+// proxy. It reports what buffers events, compresses them, changes the headers, or closes an idle stream, and what to change.
 //
-// What it does is one GET, a second one where the first leaves two causes open, and, if
-// it may publish, three messages of some 50 bytes to the user whose stream it is. Pages of
-// that user that are open get them, too.
+// It sends one GET, a second one where the first leaves two possible reasons, and, if
+// it can publish, three messages of about 50 bytes to the user of the stream. Open pages of
+// that user receive them, too.
 //
-// One goroutine reads a stream's body; it ends with the stream, which close waits for.
+// One goroutine reads the body of a stream. It ends with the stream, and close waits for it.
 package proxypath

@@ -9,58 +9,58 @@ import (
 	"time"
 )
 
-// Events are published so many, and so far apart: what arrives together was held back.
+// Events that were published at intervals and arrive together were buffered.
 const (
-	staggered = 3
-	apart     = 300 * time.Millisecond
-	patience  = 5 * time.Second // for the last of them
+	eventCount   = 3
+	interval     = 300 * time.Millisecond
+	eventTimeout = 5 * time.Second // for the last of them
 )
 
-// Topic is that of what is published, unless the URL asks for another: pages of that
-// user that ask for topics do not see it.
+// Topic is the topic of the events, unless the URL selects another one: pages of the
+// user that select topics do not receive it.
 const Topic = "usercast-check"
 
-// topic is one that the stream lets through.
-func (x *examination) topic() string {
-	if topics := x.URL.Query()["topic"]; len(topics) > 0 {
+// topic is one that the stream receives.
+func (i *inspection) topic() string {
+	if topics := i.URL.Query()["topic"]; len(topics) > 0 {
 		return topics[0]
 	}
 	return Topic
 }
 
-// payload is the nth event's.
-func (x *examination) payload(n int) string {
-	return fmt.Sprintf(`{"usercast":"check","event":%d,"token":"%s"}`, n, x.token)
+// payload is that of the nth event.
+func (i *inspection) payload(n int) string {
+	return fmt.Sprintf(`{"usercast":"check","event":%d,"token":"%s"}`, n, i.token)
 }
 
-// events publishes and looks when each event arrives.
-func (x *examination) events(ctx context.Context, s *stream) {
-	if x.Publish == nil {
-		if x.Unknown != "" {
-			x.tell.Note("url-user", "--user <id>", "%s: no events are published to see when they arrive", x.Unknown)
+// checkEvents publishes events and reports when each of them arrives.
+func (i *inspection) checkEvents(ctx context.Context, s *stream) {
+	if i.Publish == nil {
+		if i.Unknown != "" {
+			i.report.Note("url-user", "--user <id>", "%s: no events are published to see when they arrive", i.Unknown)
 		}
 		return
 	}
-	var sent, came [staggered]time.Time
-	heard := int64(-1)
-	for n := range staggered {
+	var sent, received [eventCount]time.Time
+	subscribers := int64(-1)
+	for n := range eventCount {
 		sent[n] = time.Now()
 		var err error
-		if heard, err = x.Publish(ctx, x.topic(), x.payload(n)); err != nil {
+		if subscribers, err = i.Publish(ctx, i.topic(), i.payload(n)); err != nil {
 			if ctx.Err() == nil {
-				x.tell.Fail("url-publish", "see what is said of Redis above", "events cannot be published: %v", err)
+				i.report.Fail("url-publish", "see what is said of Redis above", "events cannot be published: %v", err)
 			}
 			return
 		}
-		if n < staggered-1 {
-			next := sent[n].Add(apart)
-			x.collect(s, &came, next)
+		if n < eventCount-1 {
+			next := sent[n].Add(interval)
+			i.collect(s, &received, next)
 			pause(ctx, next)
 		}
 	}
-	x.collect(s, &came, time.Now().Add(min(x.Timeout, patience)))
+	i.collect(s, &received, time.Now().Add(min(i.Timeout, eventTimeout)))
 	if ctx.Err() == nil {
-		x.judge(sent, came, heard)
+		i.reportEvents(sent, received, subscribers)
 	}
 }
 
@@ -72,56 +72,56 @@ func pause(ctx context.Context, until time.Time) {
 	}
 }
 
-// collect takes what comes until then, until all events are there, or until the stream
-// ends: of that quiet tells.
-func (x *examination) collect(s *stream, came *[staggered]time.Time, until time.Time) {
-	for x.came < staggered {
-		b, there, _ := s.wait(until)
-		if !there {
+// collect receives events until all have arrived, or until the stream
+// ends, which checkIdle reports.
+func (i *inspection) collect(s *stream, received *[eventCount]time.Time, until time.Time) {
+	for i.received < eventCount {
+		b, ok, _ := s.wait(until)
+		if !ok {
 			return
 		}
-		for n := range staggered {
-			if b.data == x.payload(n) && came[n].IsZero() {
-				came[n] = b.at
-				x.came++
+		for n := range eventCount {
+			if b.data == i.payload(n) && received[n].IsZero() {
+				received[n] = b.at
+				i.received++
 			}
 		}
 	}
 }
 
-// judge says what the times mean.
-func (x *examination) judge(sent, came [staggered]time.Time, heard int64) {
+// reportEvents reports what the times mean.
+func (i *inspection) reportEvents(sent, received [eventCount]time.Time, subscribers int64) {
 	var late []time.Duration
 	var words []string
-	for n, at := range came {
+	for n, at := range received {
 		if !at.IsZero() {
 			late = append(late, max(0, at.Sub(sent[n])))
 			words = append(words, round(late[len(late)-1]).String())
 		}
 	}
 	switch {
-	case len(late) == 0 && heard == 0:
-		x.tell.Fail("url-other-redis", "give check the --redis and --channel-prefix of the hub behind this URL", "no event arrived: nobody is subscribed at this Redis, so the hub behind the URL has another one, or another prefix")
+	case len(late) == 0 && subscribers == 0:
+		i.report.Fail("url-other-redis", "give check the --redis and --channel-prefix of the hub behind this URL", "no event arrived: nobody is subscribed at this Redis, so the hub behind the URL has another one, or another prefix")
 		return
 	case len(late) == 0:
-		return // quiet finds out why
-	case len(late) < staggered:
-		x.tell.Fail("url-buffered", unbuffer, "held back: %d of %d events arrived within %v", len(late), staggered, patience)
+		return // checkIdle reports why
+	case len(late) < eventCount:
+		i.report.Fail("url-buffered", unbuffer, "held back: %d of %d events arrived within %v", len(late), eventCount, eventTimeout)
 		return
 	}
-	worst, spread := slices.Max(late), came[staggered-1].Sub(came[0])
+	worst, spread := slices.Max(late), received[eventCount-1].Sub(received[0])
 	shown := strings.Join(words, ", ")
 	switch {
-	case spread < (staggered-1)*apart/2 && worst > apart/2:
-		x.tell.Fail("url-buffered", unbuffer, "held back: %d events that were published %v apart arrived together, %s late", staggered, apart, shown)
-	case worst > prompt:
-		x.tell.Warn("url-late", "is the way long, or the proxy or the hub overloaded?", "%d events that were published %v apart arrived %s late", staggered, apart, shown)
+	case spread < (eventCount-1)*interval/2 && worst > interval/2:
+		i.report.Fail("url-buffered", unbuffer, "held back: %d events that were published %v apart arrived together, %s late", eventCount, interval, shown)
+	case worst > promptly:
+		i.report.Warn("url-late", "is the way long, or the proxy or the hub overloaded?", "%d events that were published %v apart arrived %s late", eventCount, interval, shown)
 	default:
-		x.tell.OK("url-events", "%d events, published %v apart, arrived after %s", staggered, apart, shown)
+		i.report.OK("url-events", "%d events, published %v apart, arrived after %s", eventCount, interval, shown)
 	}
 }
 
-// Shown is a URL without what may be secret in it.
+// Shown is a URL without its query and user, which may be secret.
 func Shown(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -10,109 +10,109 @@ import (
 	"usercast/internal/loopback"
 )
 
-// head looks whether an answer is an event stream, as it was sent.
-func (x *examination) head(s *stream) bool {
+// checkContentType reports whether a response is an event stream, unchanged. It returns whether it can be read.
+func (i *inspection) checkContentType(s *stream) bool {
 	h := s.resp.Header
 	got := h.Get("Content-Type")
 	media, _, _ := mime.ParseMediaType(got)
 	switch {
 	case media == "text/html":
-		x.tell.Fail("url-no-hub", "give the proxy a rule that leads "+x.URL.Path+" to the hub, before those of the app; where that is a log-in page: "+x.LogIn, "a page of HTML answers, and no hub")
+		i.report.Fail("url-no-hub", "give the proxy a rule that leads "+i.URL.Path+" to the hub, before those of the app; where that is a log-in page: "+i.LogIn, "a page of HTML answers, and no hub")
 		return false
 	case media != "text/event-stream":
-		x.tell.Fail("url-content-type", "let nothing on the way set Content-Type", "Content-Type is %q, and not text/event-stream: a browser gives up for good", got)
+		i.report.Fail("url-content-type", "let nothing on the way set Content-Type", "Content-Type is %q, and not text/event-stream: a browser gives up for good", got)
 		return false
 	case got != "text/event-stream":
-		x.tell.Warn("url-content-type", "let nothing on the way set Content-Type or a charset (nginx: no charset_types text/event-stream)", "Content-Type is %q: some proxies hold back what is not exactly text/event-stream", got)
+		i.report.Warn("url-content-type", "let nothing on the way set Content-Type or a charset (nginx: no charset_types text/event-stream)", "Content-Type is %q: some proxies hold back what is not exactly text/event-stream", got)
 	}
 	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		x.tell.Fail("url-compressed", "nginx: gzip off; (and brotli off;) in the location · Caddy: encode without text/event-stream · HAProxy: no compression type text/event-stream · a CDN: no compression for this path",
+		i.report.Fail("url-compressed", "nginx: gzip off; (and brotli off;) in the location · Caddy: encode without text/event-stream · HAProxy: no compression type text/event-stream · a CDN: no compression for this path",
 			"the stream is packed (Content-Encoding: %s) in spite of no-transform: what packs it collects events first", coding)
 		return false
 	}
 	return true
 }
 
-// headers looks at what a hub's head should still have.
-func (x *examination) headers(s *stream) {
+// checkHeaders reports headers of the hub that were changed or removed.
+func (i *inspection) checkHeaders(s *stream) {
 	h := s.resp.Header
-	x.cacheControl(h)
-	if v := h.Get("X-Accel-Buffering"); v != "" && v != "no" { // nginx takes the hub's away
-		x.tell.Warn("url-headers", "let nothing on the way set it", "X-Accel-Buffering is %q, where the hub says no", v)
+	i.checkCacheControl(h)
+	if v := h.Get("X-Accel-Buffering"); v != "" && v != "no" { // nginx removes the hub's
+		i.report.Warn("url-headers", "let nothing on the way set it", "X-Accel-Buffering is %q, where the hub says no", v)
 	}
 	if h.Get("X-Content-Type-Options") != "nosniff" {
-		x.tell.Note("url-headers", "let nothing on the way remove it", "X-Content-Type-Options: nosniff is gone")
+		i.report.Note("url-headers", "let nothing on the way remove it", "X-Content-Type-Options: nosniff is gone")
 	}
-	x.protocol(s.resp)
+	i.checkProtocol(s.resp)
 }
 
-func (x *examination) cacheControl(h http.Header) {
+func (i *inspection) checkCacheControl(h http.Header) {
 	cache := strings.ToLower(strings.Join(h.Values("Cache-Control"), ", "))
 	for _, want := range []string{"no-store", "no-transform"} {
 		if !strings.Contains(cache, want) {
-			x.tell.Warn("url-headers", "let nothing on the way set Cache-Control (nginx: no expires or add_header Cache-Control; a CDN: no caching rule for this path)",
+			i.report.Warn("url-headers", "let nothing on the way set Cache-Control (nginx: no expires or add_header Cache-Control; a CDN: no caching rule for this path)",
 				"Cache-Control is %q, and %s of the hub's is gone: something may keep the stream, or change it", cache, want)
 			return
 		}
 	}
 }
 
-// protocol tells what the HTTP version costs a browser.
-func (x *examination) protocol(resp *http.Response) {
+// checkProtocol reports what the HTTP version means for a browser.
+func (i *inspection) checkProtocol(resp *http.Response) {
 	local := loopback.IsHost(resp.Request.URL.Host)
 	switch {
 	case resp.ProtoMajor >= 2:
-		x.tell.OK("url-protocol", "%s: a browser's tabs share one connection", resp.Proto)
+		i.report.OK("url-protocol", "%s: a browser's tabs share one connection", resp.Proto)
 	case resp.Request.URL.Scheme == "https":
-		x.tell.Note("url-protocol", "nginx: http2 on; (before 1.25.1: listen 443 ssl http2;) · HAProxy: bind … alpn h2,http/1.1 · Caddy does so by itself",
+		i.report.Note("url-protocol", "nginx: http2 on; (before 1.25.1: listen 443 ssl http2;) · HAProxy: bind … alpn h2,http/1.1 · Caddy does so by itself",
 			"%s: a browser opens six connections to an origin, and the seventh tab waits for ever", resp.Proto)
 	case !local:
-		x.tell.Warn("url-protocol", "lead https:// to the hub", "http:// in clear: others on the way read cookies and messages, and browsers do not speak HTTP/2 so: the seventh tab waits for ever")
+		i.report.Warn("url-protocol", "lead https:// to the hub", "http:// in clear: others on the way read cookies and messages, and browsers do not speak HTTP/2 so: the seventh tab waits for ever")
 	}
 }
 
-// prompt is what at once means across the net: what comes later was held back.
-const prompt = time.Second
+// promptly is the longest time that the network may take: what arrives later was buffered.
+const promptly = time.Second
 
-// opening looks at the first block, and reports whether a hub's stream follows.
-func (x *examination) opening(ctx context.Context, s *stream) bool {
-	b, there, ended := s.wait(time.Now().Add(min(x.Timeout, 3*prompt)))
+// checkFirstBlock reports whether the first block is that of a hub, and in time. It returns whether the stream can be read on.
+func (i *inspection) checkFirstBlock(ctx context.Context, s *stream) bool {
+	b, ok, ended := s.wait(time.Now().Add(min(i.Timeout, 3*promptly)))
 	switch {
 	case ctx.Err() != nil:
 		return false
-	case ended && s.took > 2*prompt:
-		x.tell.Fail("url-buffered", unbuffer, "held back: the answer came after %v, when it was over", tenth(s.took))
+	case ended && s.took > 2*promptly:
+		i.report.Fail("url-buffered", unbuffer, "held back: the answer came after %v, when it was over", tenth(s.took))
 		return false
 	case ended:
-		x.tell.Fail("url-cut", "look at the logs of proxy and hub", "the stream ended before anything came")
+		i.report.Fail("url-cut", "look at the logs of proxy and hub", "the stream ended before anything came")
 		return false
-	case !there:
-		x.tell.Fail("url-buffered", unbuffer, "held back: the head came, and the first block, which the hub sends with it, not within %v", min(x.Timeout, 3*prompt))
+	case !ok:
+		i.report.Fail("url-buffered", unbuffer, "held back: the head came, and the first block, which the hub sends with it, not within %v", min(i.Timeout, 3*promptly))
 		return false
 	case b.name == "busy":
-		x.busy(b.data)
+		i.reportBusy(b.data)
 		return false
 	case b.retry && b.id == "":
-		x.tell.Fail("url-no-hub", "is the hub running, and at the address that the proxy has?", "the proxy answers for the hub, as docs/proxies.md has it: it reaches none")
+		i.report.Fail("url-no-hub", "is the hub running, and at the address that the proxy has?", "the proxy answers for the hub, as docs/proxies.md has it: it reaches none")
 		return false
 	case !b.retry:
-		x.tell.Fail("url-no-hub", "let the proxy lead "+x.URL.Path+" to the hub", "an event stream, and not one of a hub: it does not begin with retry and id")
+		i.report.Fail("url-no-hub", "let the proxy lead "+i.URL.Path+" to the hub", "an event stream, and not one of a hub: it does not begin with retry and id")
 		return false
 	}
-	if late := b.at.Sub(s.head); late > prompt {
-		x.tell.Fail("url-buffered", unbuffer, "held back: the first block, which the hub sends with the head, came %s after it", round(late))
+	if late := b.at.Sub(s.opened); late > promptly {
+		i.report.Fail("url-buffered", unbuffer, "held back: the first block, which the hub sends with the head, came %s after it", round(late))
 		return true
 	}
-	if s.took > 2*prompt {
-		x.tell.Warn("url-late", "does the app take long to say who is asking?", "the stream took %v to open", tenth(s.took))
+	if s.took > 2*promptly {
+		i.report.Warn("url-late", "does the app take long to say who is asking?", "the stream took %v to open", tenth(s.took))
 		return true
 	}
-	x.tell.OK("url-open", "the stream opened in %s", round(s.took+b.at.Sub(s.head)))
+	i.report.OK("url-open", "the stream opened in %s", round(s.took+b.at.Sub(s.opened)))
 	return true
 }
 
-// busy explains why a hub says "not now".
-func (x *examination) busy(data string) {
+// reportBusy reports why a hub rejects the stream temporarily.
+func (i *inspection) reportBusy(data string) {
 	_, reason, _ := strings.Cut(data, `"reason":"`)
 	reason, _, _ = strings.Cut(reason, `"`)
 	do := map[string]string{
@@ -121,10 +121,10 @@ func (x *examination) busy(data string) {
 		"draining":         "the hub is stopping: try again when the new one is there",
 		"auth-unavailable": "see the hub's log: the app, or the server of the keys, does not say who is asking",
 	}[reason]
-	x.tell.Fail("url-busy", do, "the hub is there, and says: not now (%s)", reason)
+	i.report.Fail("url-busy", do, "the hub is there, and says: not now (%s)", reason)
 }
 
-// round is a time as people say it.
+// round rounds a duration for people.
 func round(d time.Duration) time.Duration {
 	if d < 10*time.Millisecond {
 		return d.Round(100 * time.Microsecond)

@@ -7,33 +7,33 @@ import (
 	"usercast/internal/eventstream"
 )
 
-// A block is what came up to a blank line, or a comment behind the first block.
+// A block ends with a blank line. A comment after the first block is one, too.
 type block struct {
-	at             time.Time // when its end came
-	name, data, id string    // id: the last one so far
-	retry          bool      // the stream has said when to come back
-	fires          bool      // it has data, and so fires an event
+	at             time.Time // of its end
+	name, data, id string    // id: the last one of the stream so far
+	retry          bool      // the stream has had a retry field
+	dispatched     bool      // it has data, and so dispatches an event
 }
 
-// ping reports whether it is a sign of life and no more.
-func (b block) ping() bool { return !b.fires || b.name == "ping" }
+// isPing reports whether it is a ping of the hub.
+func (b block) isPing() bool { return !b.dispatched || b.name == "ping" }
 
-// A stream is an answer that goes on. One goroutine reads it.
+// A stream is a response whose body goes on. One goroutine reads it.
 type stream struct {
 	resp   *http.Response
-	took   time.Duration // from asking to the head
-	head   time.Time     // when reading began
+	took   time.Duration // from the request to the headers of the response
+	opened time.Time     // when reading began
 	cancel func()
 
-	blocks chan block // closed at the stream's end; nil: it is not read
-	last   time.Time  // when the newest block came that was taken, or the head
+	blocks chan block // closed at the end of the stream; nil: it is not read
+	last   time.Time  // of the newest block that wait has returned, or opened
 }
 
-// read begins to read. The channel has room for all that comes while nobody takes it: a
-// stream is looked at for some seconds.
+// read starts the goroutine that reads the body. The channel has room for all blocks that arrive between two calls
+// of wait, because a stream is read for a few seconds.
 func (s *stream) read() {
-	s.head = time.Now()
-	s.last = s.head
+	s.opened = time.Now()
+	s.last = s.opened
 	s.blocks = make(chan block, 1024)
 	go func() {
 		defer close(s.blocks)
@@ -42,33 +42,32 @@ func (s *stream) read() {
 			if err != nil {
 				return
 			}
-			s.blocks <- block{at: time.Now(), name: e.Type, data: e.Data, id: e.ID, retry: events.Retry != 0, fires: dispatched}
+			s.blocks <- block{at: time.Now(), name: e.Type, data: e.Data, id: e.ID, retry: events.Retry != 0, dispatched: dispatched}
 		}
 	}()
 }
 
-// wait returns the next block. None is there when it does not come until then, or when the
-// stream has ended.
-func (s *stream) wait(until time.Time) (b block, there, ended bool) {
+// wait returns the next block. ok is false if none arrives before until, or if the stream has ended.
+func (s *stream) wait(until time.Time) (b block, ok, ended bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()
 	select {
-	case b, there = <-s.blocks:
-		if there {
+	case b, ok = <-s.blocks:
+		if ok {
 			s.last = b.at
 		}
-		return b, there, !there
+		return b, ok, !ok
 	case <-timer.C:
 		return block{}, false, false
 	}
 }
 
-// close hangs up, and returns when nobody reads any more. More than once does no harm.
+// close closes the connection and returns when the goroutine has ended. It may be called more than once.
 func (s *stream) close() {
 	s.cancel()
 	_ = s.resp.Body.Close()
 	if s.blocks != nil {
-		for range s.blocks { // what it still had
+		for range s.blocks { // until it is closed
 		}
 	}
 }

@@ -10,58 +10,58 @@ import (
 	"usercast/internal/advice"
 )
 
-// URL is a stream to look at. All fields but Header, Watch, Publish with Unknown, and Streams are required.
+// A Target is a stream to inspect. All fields except Header, Watch, Publish with Unknown, and Streams are required.
 type Target struct {
 	URL    *url.URL
-	Header http.Header // what a browser would send by itself, its cookies for one
+	Header http.Header // what a browser sends in addition, such as cookies
 
-	// What the hub was given.
-	Path         string        // of the stream there
-	PingInterval time.Duration // it is never silent for longer
-	LogIn        string        // how to get in, for who is not let in
+	// The configuration of the hub.
+	Path         string        // of the stream on the hub
+	PingInterval time.Duration // between two pings of the hub
+	LogIn        string        // how to authenticate, for a request that is rejected
 
-	Timeout time.Duration // until the head of an answer, and at most for what should come at once
-	Watch   time.Duration // how long to look at the quiet stream; 0: a little over a ping interval
+	Timeout time.Duration // for the headers of a response, and at most for what should arrive immediately
+	Watch   time.Duration // how long to watch the idle stream; 0: a little over a ping interval
 
-	// Publish sends a message to the user whose stream it is, and says how many
-	// subscribers Redis had for it; -1: unknown. Nil: there is nowhere to
-	// send it, or that user is not known, of which Unknown says why.
-	Publish func(ctx context.Context, topic, payload string) (heard int64, err error)
+	// Publish sends a message to the user of the stream, and returns how many
+	// subscribers Redis had for it, or -1 if that is unknown. It is nil without a Redis,
+	// or if the user is not known; Unknown says why.
+	Publish func(ctx context.Context, topic, payload string) (subscribers int64, err error)
 	Unknown string
 
-	// Streams is how many streams that user has at a hub that can be asked. Nil: none can.
+	// Streams returns how many streams the user has at the hub. Nil: the hub cannot be reached.
 	Streams func(ctx context.Context) (int, error)
 }
 
-// Run tells all that it finds, and returns when nothing of it runs any more.
-func (u Target) Run(ctx context.Context, tell advice.Tell) {
-	x := &examination{Target: u, tell: tell, token: rand.Text(), client: newClient()}
-	defer x.client.CloseIdleConnections()
-	before := x.places(ctx)
-	s := x.open(ctx)
+// Run inspects the stream and reports each finding. No goroutine outlives it.
+func (t Target) Run(ctx context.Context, report advice.Tell) {
+	i := &inspection{Target: t, report: report, token: rand.Text(), client: newClient()}
+	defer i.client.CloseIdleConnections()
+	before := i.streamCount(ctx)
+	s := i.connect(ctx)
 	if s == nil {
 		return
 	}
 	defer s.close()
-	if x.head(s) && x.opening(ctx, s) {
-		x.headers(s)
-		x.events(ctx, s)
-		if x.quiet(ctx, s) {
-			x.leave(ctx, s, before)
+	if i.checkContentType(s) && i.checkFirstBlock(ctx, s) {
+		i.checkHeaders(s)
+		i.checkEvents(ctx, s)
+		if i.checkIdle(ctx, s) {
+			i.checkDisconnect(ctx, s, before)
 		}
 	}
 }
 
-// examination is one URL's under way.
-type examination struct {
+// An inspection is one Run.
+type inspection struct {
 	Target
-	tell  advice.Tell
-	token string // tells our messages from others
+	report advice.Tell
+	token  string // is in each message that check publishes
 
 	client *http.Client
 
-	came int // of our messages
+	received int // of the messages that check published
 }
 
-// Where something on the way is to be told to hand on each byte as it comes.
+// unbuffer is how each proxy is configured to forward each byte as it arrives.
 const unbuffer = "nginx: proxy_buffering off, or no proxy_ignore_headers X-Accel-Buffering · Caddy: flush_interval -1, no response_buffers or buffer_responses · HAProxy: nothing buffers by itself · a CDN: no buffering or caching for this path"
