@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
-	"golang.org/x/term"
 
 	"usercast/internal/check"
 )
@@ -25,11 +24,7 @@ func (c *checkCmd) Run(ctx context.Context, parsed *kong.Context, args commandLi
 	if c.URL != "" && args.holdsHeader() {
 		fmt.Fprintln(os.Stderr, "usercast: warning: "+headerSeen)
 	}
-	var progress io.Writer = io.Discard
-	if term.IsTerminal(int(os.Stderr.Fd())) {
-		progress = os.Stderr
-	}
-	return run.Run(ctx, stdout, progress)
+	return run.Run(ctx, stdout, terminal())
 }
 
 // variables are the environment variables of all flags of all commands.

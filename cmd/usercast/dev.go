@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,7 +43,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	if err := errs.Err(); err != nil {
 		return err
 	}
-	warnUnused(c.UnusedByFeed())
+	app.WarnUnused(os.Stderr, c.UnusedByFeed())
 	store, port, err := startEmbeddedRedis()
 	if err != nil {
 		return err

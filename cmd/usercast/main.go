@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/term"
 
 	"usercast/internal/app"
 	"usercast/internal/flags"
@@ -103,6 +104,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		panic(err) // not a func that provides something
 	}
 	return report(stderr, command.Run())
+}
+
+// terminal is standard error if people watch it; else nil.
+func terminal() io.Writer {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return nil
+	}
+	return os.Stderr
 }
 
 // errorOutput is standard error, for commands that have more to say there than an error.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize/english"
 	"usercast/internal/app"
 	"usercast/internal/flags"
 	"usercast/transport/redis"
@@ -42,7 +43,7 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	if err := errs.Err(); err != nil {
 		return err
 	}
-	warnUnused(app.UnusedStreamKey(c.Feed, c.StreamKey))
+	app.WarnUnused(os.Stderr, app.UnusedStreamKey(c.Feed, c.StreamKey))
 	payload := c.Data
 	if payload == "-" {
 		b, err := io.ReadAll(stdin)
@@ -67,24 +68,10 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)
 	}
-	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, plural(n, "subscriber", "subscribers"))
+	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, english.Plural(int(n), "subscriber", "subscribers"))
 	// A node of a cluster counts its own subscribers only.
 	if n == 0 && !strings.HasPrefix(c.Redis[0], "redis+cluster:") && !strings.HasPrefix(c.Redis[0], "rediss+cluster:") {
 		fmt.Fprintf(stderr, "usercast: hint: no hub received it; check that a hub runs, with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), c.ChannelPrefix)
 	}
 	return err
-}
-
-func plural(n int64, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return fmt.Sprintf("%d %s", n, many)
-}
-
-// warnUnused prints which flags have no effect with the feed.
-func warnUnused(list []app.Unused) {
-	for _, u := range list {
-		fmt.Fprintf(os.Stderr, "usercast: warning: %s has no effect with this --feed; %s\n", u.Flag, u.Hint)
-	}
 }

@@ -100,11 +100,7 @@ func (c *Config) Check(errs *flags.Errors) {
 			errs.Add("allow-origin", "%q %s", origin, fault)
 		}
 	}
-	if c.Feed != FeedPubSub && c.Feed != FeedStream {
-		errs.Add("feed", "%q is neither pubsub nor stream", c.Feed)
-	}
-	errs.Check("stream-key", redis.ValidateKey(c.StreamKey))
-	errs.Check("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
+	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix)
 	if c.ControlChannel != "" {
 		errs.Check("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))
 	}

@@ -3,9 +3,12 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/flags"
 	"usercast/transport/redis"
 	"usercast/transport/sse"
 )
@@ -54,6 +57,22 @@ func (c *Config) UnusedByFeed() []Unused {
 		list = append(list, Unused{"--history-age", window})
 	}
 	return list
+}
+
+// WarnUnused writes a line per flag, for a command that runs once.
+func WarnUnused(w io.Writer, list []Unused) {
+	for _, u := range list {
+		fmt.Fprintf(w, "usercast: warning: %s has no effect with this --feed; %s\n", u.Flag, u.Hint)
+	}
+}
+
+// CheckFeed adds what is wrong with --feed, --stream-key and --channel-prefix.
+func CheckFeed(errs *flags.Errors, feed, key, prefix string) {
+	if feed != FeedPubSub && feed != FeedStream {
+		errs.Add("feed", "%q is neither pubsub nor stream", feed)
+	}
+	errs.Check("stream-key", redis.ValidateKey(key))
+	errs.Check("channel-prefix", redis.ValidatePrefix(prefix))
 }
 
 // A feed brings messages from one Redis.

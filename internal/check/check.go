@@ -66,7 +66,7 @@ func New(c Config, p Program) (*Check, error) {
 	return check, errs.Err()
 }
 
-// Run writes the report to out, and to progress what takes some seconds. The error says that
+// Run writes the report to out, and to progress, unless it is nil, what takes some seconds. The error says that
 // something must be fixed, or that ctx was canceled.
 func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	p := newPrinter(out, c.JSON)
@@ -85,7 +85,9 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 		report := p.section("url " + proxypath.Shown(c.target))
 		path, closePath := c.path(ctx, login, servers)
 		defer closePath()
-		fmt.Fprintf(progress, "  …     looking at it for some %v\n", (path.Lasts() + time.Second).Round(time.Second))
+		if progress != nil {
+			fmt.Fprintf(progress, "  …     looking at it for some %v\n", (path.Lasts() + time.Second).Round(time.Second))
+		}
 		path.Run(ctx, report)
 	}
 	if ctx.Err() != nil {

@@ -51,7 +51,7 @@ var lives = map[string][]string{
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},
 	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},
 	"github.com/HdrHistogram/":        {"usercast/internal/load"},
-	"github.com/schollz/progressbar/": {"usercast/cmd/usercast"},
+	"github.com/schollz/progressbar/": {"usercast/internal/bench"},
 	"github.com/golang-jwt/":          {"usercast/auth"},
 	"github.com/MicahParks/jwkset":    {"usercast/auth"},
 	"usercast/cmd/":                   {},

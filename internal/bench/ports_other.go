@@ -1,6 +1,6 @@
 //go:build !linux
 
-package main
+package bench
 
 // localPorts cannot be told here.
 func localPorts() int { return 0 }

@@ -1,4 +1,4 @@
-package main
+package bench
 
 import (
 	"bytes"
@@ -7,17 +7,17 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/dustin/go-humanize/english"
 	"usercast/internal/load"
 )
 
-// printReport writes a report for people. What is wrong with it is said on standard
-// error, as by every command.
-func printReport(w io.Writer, r *load.Report) error {
+// writeText writes a report for people. Its faults are errors of Run.
+func writeText(w io.Writer, r *load.Report) error {
 	var b bytes.Buffer
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	row := func(cells ...string) { fmt.Fprintln(t, strings.Join(cells, "\t")) }
 
-	fmt.Fprintf(&b, "%s of %s at %s\n\n", plural(int64(r.Streams), "stream", "streams"), plural(int64(r.Users), "user", "users"), strings.Join(r.URLs, " and "))
+	fmt.Fprintf(&b, "%s of %s at %s\n\n", english.Plural(r.Streams, "stream", "streams"), english.Plural(r.Users, "user", "users"), strings.Join(r.URLs, " and "))
 	c := r.Connect
 	row("connect", fmt.Sprintf("%d opened in %.1f s, %d failed", c.Opened, c.Seconds, c.Failed))
 	row("", "first bytes", latency(c.FirstBytes))
@@ -25,7 +25,7 @@ func printReport(w io.Writer, r *load.Report) error {
 		row("", "hub", fmt.Sprintf("CPU a connect: %s; %s resident", perOne(hub, c.HubPerOne), mib(hub.RSSAfter)))
 	}
 	if p := r.Idle; p != nil {
-		row("idle", fmt.Sprintf("%.1f s, %s", p.Seconds, plural(p.Pings, "ping", "pings")))
+		row("idle", fmt.Sprintf("%.1f s, %s", p.Seconds, english.Plural(int(p.Pings), "ping", "pings")))
 		if hub := p.Cost.Hub; hub != nil {
 			line := fmt.Sprintf("%.2f s CPU", hub.CPU)
 			if p.HubPerPing != nil {
@@ -57,7 +57,7 @@ func printReport(w io.Writer, r *load.Report) error {
 	}
 	if k := r.Checks; len(r.Loops) > 0 {
 		row("check", fmt.Sprintf("%d lost, %d doubled, %d out of order, %d to the wrong user", k.Lost, k.Doubled, k.Misordered, k.WrongUser))
-		row("", fmt.Sprintf("%s announced, with %d lost; %s ended early", plural(sum(k.Gaps), "gap", "gaps")+reasons(k.Gaps), k.LostAnnounced, plural(sum(k.Ended), "stream", "streams")+reasons(k.Ended)))
+		row("", fmt.Sprintf("%s announced, with %d lost; %s ended early", english.Plural(int(sum(k.Gaps)), "gap", "gaps")+reasons(k.Gaps), k.LostAnnounced, english.Plural(int(sum(k.Ended)), "stream", "streams")+reasons(k.Ended)))
 	}
 	if err := t.Flush(); err != nil {
 		return err

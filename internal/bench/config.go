@@ -1,0 +1,145 @@
+package bench
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"usercast/internal/app"
+	"usercast/internal/flags"
+	"usercast/internal/load"
+	"usercast/transport/redis"
+)
+
+// Config is the command line of bench.
+type Config struct {
+	app.RedisConfig
+
+	URL      []string `sep:"none" default:"http://127.0.0.1:8080/events" placeholder:"URL" help:"Stream, http:// or https://; {user} in it is the user, 0 and up. If neither a URL nor a header has {user}, ?user={user} is added, as --auth insecure wants it. Repeatable: streams take them in turn (${default})."`
+	Header   []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent with each request, e.g. 'Cookie: session={user}'; repeatable."`
+	From     []string `placeholder:"ADDRESS" help:"Local address to connect from, e.g. 127.0.0.2: one has some 28,000 ports; repeatable, taken in turn."`
+	HTTP2    bool     `name:"http2" env:"USERCAST_HTTP2" help:"Many streams per connection: HTTP/2, with prior knowledge for http:// and negotiated (ALPN) for https://."`
+	Insecure bool     `help:"Accept any certificate. To trust a private authority instead, set SSL_CERT_FILE in the environment to its PEM file."`
+	Admin    []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"The hub's admin listener, for its CPU and memory; repeatable: hubs are added up (${default})."`
+
+	Streams flags.Count  `default:"1000" placeholder:"N" help:"Streams to open (${default})."`
+	Users   flags.Count  `default:"0" placeholder:"N" help:"Users they are spread over: stream i is user i mod N's; 0: one stream each (${default})."`
+	Ramp    flags.Number `default:"1000" placeholder:"N" help:"Streams opened a second, at most (${default})."`
+
+	Idle        flags.Duration   `default:"0" placeholder:"DURATION" help:"Measure the open streams for so long with nothing published; 0: do not (${default})."`
+	Rate        flags.AutoNumber `default:"auto" placeholder:"N" help:"Open loop: messages a second. auto: 5,000 deliveries a second, none with --outstanding; 0: no open loop (${default})."`
+	Outstanding flags.Count      `default:"0" placeholder:"N" help:"Closed loop: as fast as it goes with N messages on their way; 0: no closed loop (${default})."`
+	Duration    flags.Duration   `default:"10s" placeholder:"DURATION" help:"How long each of the loops publishes (${default})."`
+	Messages    flags.Count      `default:"0" placeholder:"N" help:"How many messages each of them publishes at most; 0: no limit (${default})."`
+	Size        flags.Size       `default:"200" placeholder:"SIZE" help:"Length of a payload, 128 bytes or more (${default})."`
+	Broadcast   bool             `help:"Publish to the user *: each message goes to every stream."`
+	Patience    flags.Duration   `default:"5s" placeholder:"DURATION" help:"How long to wait for what does not come (${default})."`
+
+	Feed          string `default:"pubsub" placeholder:"FEED" help:"What the hub reads: pubsub (PUBLISH) or stream (XADD) (${default})."`
+	StreamKey     string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of the stream (${default})."`
+	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>:bench (${default})."`
+
+	JSON    bool `name:"json" help:"Print one JSON object instead of a report."`
+	YesIOwn bool `name:"yes-i-own-it" help:"Load targets that are not this machine."`
+}
+
+// load reads the flags. The error is a flags.UsageError.
+func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Server, err error) {
+	var errs flags.Errors
+	server = c.Server(&errs)
+	if server != nil {
+		c.checkRedisIsLocal(ctx, &errs, server)
+	}
+	for _, line := range c.Header {
+		h, err := load.ParseHeader(line)
+		if errs.Check("header", err) {
+			cfg.Headers = append(cfg.Headers, h)
+		}
+	}
+	c.targets(ctx, &errs, &cfg)
+	for _, from := range c.From {
+		addr, err := netip.ParseAddr(from)
+		if err != nil {
+			errs.Add("from", "%q is not an address such as 127.0.0.2", from)
+			continue
+		}
+		cfg.From = append(cfg.From, addr)
+	}
+	for _, admin := range c.Admin {
+		u, err := url.Parse(admin)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
+			errs.Add("admin", "is not a URL such as http://127.0.0.1:8081") // unquoted: it may hold a password
+			continue
+		}
+		c.checkIsLocal(ctx, &errs, "admin", u.Hostname())
+	}
+	cfg.TLS = &tls.Config{InsecureSkipVerify: c.Insecure}
+	cfg.Hub = func(ctx context.Context) (load.Samples, error) { return load.Scrape(ctx, c.Admin, cfg.TLS) }
+
+	errs.AtLeast("streams", c.Streams, 1)
+	errs.AtLeast("users", c.Users, 0)
+	cfg.Streams, cfg.Users, cfg.HTTP2, cfg.Broadcast = c.Streams.T, cmp.Or(c.Users.T, c.Streams.T), c.HTTP2, c.Broadcast
+	if cfg.Streams > 0 && cfg.Users > cfg.Streams {
+		errs.Add("users", "%d users need as many streams, and there are %d", cfg.Users, cfg.Streams)
+	}
+	if errs.Check("ramp", c.Ramp.Err()) && c.Ramp.T <= 0 {
+		errs.Add("ramp", "must be more than 0")
+	}
+	cfg.Ramp = c.Ramp.T
+	errs.NotNegative("idle", c.Idle)
+	errs.Between("duration", c.Duration, 10*time.Millisecond, 24*time.Hour)
+	errs.Between("patience", c.Patience, 10*time.Millisecond, time.Hour)
+	errs.Check("rate", c.Rate.Err())
+	errs.Within("outstanding", c.Outstanding, 0, 1<<30)
+	errs.Within("messages", c.Messages, 0, 1<<30)
+	if errs.Check("size", c.Size.Err()) && (c.Size.T < load.MinSize || c.Size.T > 64<<20) {
+		errs.Add("size", "must be from %d bytes to 64 MiB", load.MinSize)
+	}
+	cfg.Idle, cfg.Duration, cfg.Patience = c.Idle.T, c.Duration.T, c.Patience.T
+	cfg.Rate, cfg.Outstanding, cfg.Messages, cfg.Size = c.Rate.T, c.Outstanding.T, c.Messages.T, c.Size.T
+	if c.Rate.T == flags.Auto {
+		cfg.Rate = c.autoRate(cfg)
+	}
+	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix)
+	c.checkRoom(&errs, &cfg)
+	return cfg, server, errs.Err()
+}
+
+// autoRate is the rate of about 5,000 deliveries per second, which every machine can do and which are enough
+// for percentiles.
+func (c *Config) autoRate(cfg load.Config) float64 {
+	if cfg.Outstanding > 0 || cfg.Streams < 1 {
+		return 0
+	}
+	const deliveries = 5000
+	if cfg.Broadcast {
+		return max(deliveries/float64(cfg.Streams), 1)
+	}
+	return max(deliveries*float64(cfg.Users)/float64(cfg.Streams), 1)
+}
+
+// targets parses --url. It adds ?user={user} if neither a URL nor a header selects the user.
+func (c *Config) targets(ctx context.Context, errs *flags.Errors, cfg *load.Config) {
+	templated := false
+	for _, h := range cfg.Headers {
+		templated = templated || strings.Contains(h.Value, load.UserMark)
+	}
+	for _, u := range c.URL {
+		t, err := load.ParseTarget(ctx, u)
+		if !errs.Check("url", err) {
+			continue
+		}
+		c.checkIsLocal(ctx, errs, "url", netip.MustParseAddrPort(t.Addr).Addr().String()) // ParseTarget made it
+		templated = templated || t.Templated()
+		cfg.Targets = append(cfg.Targets, t)
+	}
+	if !templated {
+		for i, t := range cfg.Targets {
+			cfg.Targets[i] = t.WithUser()
+		}
+	}
+}

@@ -1,0 +1,45 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+
+	"usercast/internal/app"
+	"usercast/internal/load"
+	"usercast/transport/redis"
+)
+
+// topic is the topic of what bench publishes.
+const topic = "bench"
+
+// dial connects to Redis as the app would.
+func dial(ctx context.Context, c *Config, server *redis.Server) (load.Publisher, error) {
+	key := ""
+	if c.Feed == app.FeedStream {
+		key = c.StreamKey
+	}
+	p, err := redis.NewPipeline(ctx, server, key)
+	if err != nil {
+		return nil, fmt.Errorf("connect to %s: %w", server.Name(), err)
+	}
+	return publisher{p, c, make(map[string]string)}, nil
+}
+
+// A publisher publishes for users as an app does with the feed.
+type publisher struct {
+	*redis.Pipeline
+	config   *Config
+	channels map[string]string // by user
+}
+
+func (p publisher) Publish(user string, payload []byte) error {
+	channel, ok := p.channels[user]
+	if !ok {
+		channel = p.config.ChannelPrefix + user + ":" + topic
+		p.channels[user] = channel
+	}
+	if p.config.Feed == app.FeedStream {
+		return p.Pipeline.Append(p.config.StreamKey, channel, payload)
+	}
+	return p.Pipeline.Publish(channel, payload)
+}
