@@ -70,13 +70,13 @@ type App struct {
 	streams    *sse.Handler
 	feeds      []feed          // one for each Redis
 	stream     *redis.Log      // the one feed, if it is a stream
-	orders     *redis.Commands // to the first of them
+	commands   *redis.Commands // to the first of them
 
 	public, admin   *http.Server
 	publicL, adminL net.Listener
 	shown           *certificate // nil: no TLS
 	adminToken      atomic.Value // a string; "": there is none
-	draining        atomic.Bool
+	health          health
 	idleMu          sync.Mutex
 	idleClosed      bool          // guarded by idleMu: the public server closes connections without a stream
 	stopped         chan struct{} // closed right before the listeners are
@@ -86,12 +86,9 @@ type App struct {
 // before anything runs. The config must have passed Check.
 func New(cfg Config, parts Parts) (*App, error) {
 	a := &App{cfg: cfg, parts: parts, log: parts.Logger, stopped: make(chan struct{})}
+	a.health.feeds = a.FeedStats
 	streams, connections := DescriptorBudget()
-	maxClients := cfg.MaxClients.T
-	if maxClients == flags.Auto {
-		maxClients = streams
-	}
-	a.limits = limitsOf(&cfg, maxClients)
+	a.limits = limitsOf(&cfg, streams)
 	a.crowd = sse.NewCrowd(connections)
 	hubConfig := hub.Config{
 		Encode:            sse.EncodeEntry,
@@ -100,7 +97,7 @@ func New(cfg Config, parts Parts) (*App, error) {
 		QueueBytes:        cfg.QueueBytes.T,
 		QueueGrace:        queueGrace,
 		QueueTotalBytes:   int64(cfg.QueueTotalBytes.T),
-		MaxClients:        cmp.Or(maxClients, hub.NoLimit),
+		MaxClients:        cmp.Or(a.limits.MaxClients, hub.NoLimit),
 		MaxClientsPerUser: cmp.Or(cfg.MaxClientsPerUser.T, hub.NoLimit),
 		FanOut:            fanOut,
 		GapSpread:         GapSpread,
@@ -135,7 +132,7 @@ func New(cfg Config, parts Parts) (*App, error) {
 		}
 		a.feeds = append(a.feeds, feed)
 	}
-	a.orders = redis.NewCommands(parts.Redis[0])
+	a.commands = redis.NewCommands(parts.Redis[0])
 	if err := a.listen(); err != nil {
 		return nil, err
 	}
@@ -165,16 +162,17 @@ func (a *App) listen() (err error) {
 	public := admin.NewEcho()
 	public.Use(a.streams.CORS)
 	public.Any(a.cfg.Path, a.streams.Echo)
-	admin.MountHealth(public, a.status, false)
+	admin.MountHealth(public, a.health.status, false)
 	if a.parts.Mount != nil {
 		a.parts.Mount(public)
 	}
 	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.FeedStats, Checks: a.parts.Auth.Stats, LogDropped: a.parts.LogDropped, Version: a.parts.Version}
 	token := func() string { return a.adminToken.Load().(string) }
 	private := admin.NewEcho()
-	admin.Mount(private, a.status, promhttp.HandlerFor(metrics.NewRegistry(sources), promhttp.HandlerOpts{}), token)
-	admin.MountUsers(private, a.users(), token)
-	admin.MountConsole(private, a.console(sources), token)
+	admin.Mount(private, a.health.status, promhttp.HandlerFor(metrics.NewRegistry(sources), promhttp.HandlerOpts{}), token)
+	admin.MountUsers(private, (&users{&a.cfg, a.hub, a.commands}).api(), token)
+	console := console{hub: a.hub, health: &a.health, sources: sources, limits: a.limits, started: time.Now(), tail: a.cfg.ConsoleTail, log: a.log}
+	admin.MountConsole(private, console.page(a.stopped), token)
 
 	a.public, a.admin = a.newServer(closeHTTP1(public)), a.newServer(private)
 	a.public.Protocols = new(http.Protocols)
@@ -207,7 +205,7 @@ func (a *App) watchIdle() {
 	next := a.public.ConnState
 	a.public.ConnState = func(conn net.Conn, state http.ConnState) {
 		if state == http.StateIdle {
-			a.closeIdle(a.draining.Load() || a.crowd.IsShort())
+			a.closeIdle(a.health.draining.Load() || a.crowd.IsShort())
 		}
 		if next != nil {
 			next(conn, state)
@@ -339,23 +337,6 @@ func (a *App) newServer(h http.Handler) *http.Server {
 	}
 }
 
-// status is what health answers.
-func (a *App) status() admin.Status {
-	s := admin.Status{Ready: true}
-	subscribed := false
-	for _, feed := range a.FeedStats() {
-		s.Feeds = append(s.Feeds, admin.FeedLink{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected})
-		subscribed = subscribed || feed.Generation > 0
-	}
-	switch {
-	case a.draining.Load():
-		s.Ready, s.Why = false, "stopping"
-	case !subscribed:
-		s.Ready, s.Why = false, "not yet subscribed to Redis"
-	}
-	return s
-}
-
 // FeedStats returns the counts of each feed, in the order of --redis.
 func (a *App) FeedStats() []redis.Stats {
 	stats := make([]redis.Stats, len(a.feeds))
@@ -391,12 +372,15 @@ func (a *App) Run(ctx context.Context) error {
 	feedCtx, stopFeed := context.WithCancel(context.Background())
 	defer running.Wait()
 	defer stopFeed()
-	defer a.orders.Close()
+	defer a.commands.Close()
 	for _, feed := range a.feeds {
 		running.Go(func() { feed.Run(feedCtx) })
 	}
-	running.Go(func() { a.tendMemory(feedCtx) })
-	running.Go(func() { a.tellManager(feedCtx) })
+	running.Go(func() { manageMemory(feedCtx, &a.cfg, a.hub) })
+	if m := a.parts.Manager; m != nil {
+		link := managerLink{manager: m, subscribeTimeout: a.parts.SubscribeTimeout, hub: a.hub, health: &a.health}
+		running.Go(func() { link.run(feedCtx) })
+	}
 
 	failed := make(chan error, 2) // one for each server
 	serve := func(s *http.Server, l net.Listener) {
@@ -427,7 +411,7 @@ func (a *App) Run(ctx context.Context) error {
 // drain ends all streams, then the listeners: until then newcomers are told "not
 // now", for a refused connection would make a balancer answer 502.
 func (a *App) drain(short bool) {
-	a.draining.Store(true)
+	a.health.draining.Store(true)
 	a.hub.Refuse()
 	a.closeIdle(true)
 	delay, over := a.parts.DrainDelay, a.parts.Drain

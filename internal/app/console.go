@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/flags"
 	"usercast/metrics"
 	"usercast/transport/admin"
 )
@@ -24,7 +25,7 @@ type Stats struct {
 	metrics.Snapshot
 }
 
-// Limits are those that a figure above can run into; 0 is no limit.
+// Limits are those of the values in Stats; 0 means no limit.
 type Limits struct {
 	MaxClients        int     `json:"max_clients"`
 	MaxClientsPerUser int     `json:"max_clients_per_user"`
@@ -37,25 +38,48 @@ type Limits struct {
 	MaxPayloadBytes   int     `json:"max_payload_bytes"`
 }
 
-// console is what the admin listener's page shows.
-func (a *App) console(sources metrics.Sources) admin.Console {
-	started := time.Now()
-	c := admin.Console{Done: a.stopped, Stats: func() any {
-		status, now := a.status(), time.Now()
-		return Stats{
-			Version: sources.Version, Time: now.UTC(), Started: started.UTC(), UptimeSeconds: now.Sub(started).Seconds(),
-			Ready: status.Ready, Why: status.Why, Draining: a.draining.Load(), ConsoleTail: a.cfg.ConsoleTail,
-			Limits:   a.limits,
-			Snapshot: sources.Snapshot(),
-		}
-	}}
-	if a.cfg.ConsoleTail {
-		c.Tail = a.openTail
-	}
-	return c
+// A console is what the page of the admin listener shows.
+type console struct {
+	hub     *hub.Hub
+	health  *health
+	sources metrics.Sources
+	limits  Limits
+	started time.Time
+	tail    bool // --console-tail
+	log     *slog.Logger
 }
 
-func limitsOf(c *Config, maxClients int) Limits {
+// page ends its open requests when done is closed.
+func (c *console) page(done <-chan struct{}) admin.Console {
+	page := admin.Console{Done: done, Stats: func() any { return c.stats() }}
+	if c.tail {
+		page.Tail = c.openTail
+	}
+	return page
+}
+
+func (c *console) stats() Stats {
+	status, now := c.health.status(), time.Now()
+	return Stats{
+		Version: c.sources.Version, Time: now.UTC(), Started: c.started.UTC(), UptimeSeconds: now.Sub(c.started).Seconds(),
+		Ready: status.Ready, Why: status.Why, Draining: c.health.draining.Load(), ConsoleTail: c.tail,
+		Limits:   c.limits,
+		Snapshot: c.sources.Snapshot(),
+	}
+}
+
+// openTail lets an operator follow the messages of a user, and logs that.
+func (c *console) openTail(user, remote string) admin.Tail {
+	c.log.Info("tail opened", slog.String("user", fmt.Sprintf("%.100s", user)), slog.String("remote", remote))
+	return tail{c.hub.Tap(user)}
+}
+
+// limitsOf are the limits of a hub whose process has descriptors for so many streams.
+func limitsOf(c *Config, streams int) Limits {
+	maxClients := c.MaxClients.T
+	if maxClients == flags.Auto {
+		maxClients = streams
+	}
 	return Limits{
 		MaxClients: maxClients, MaxClientsPerUser: c.MaxClientsPerUser.T,
 		QueueFrames: c.Queue.T, QueueBytes: c.QueueBytes.T, QueueTotalBytes: c.QueueTotalBytes.T,
@@ -64,18 +88,12 @@ func limitsOf(c *Config, maxClients int) Limits {
 	}
 }
 
-// openTail lets an operator read along, and leaves a line that somebody did.
-func (a *App) openTail(user, remote string) admin.Tail {
-	a.log.Info("tail opened", slog.String("user", fmt.Sprintf("%.100s", user)), slog.String("remote", remote))
-	return tail{a.hub.Tap(user)}
-}
-
-// tail shows a hub's tap to package admin.
+// A tail adapts a hub.Tap to package admin.
 type tail struct{ *hub.Tap }
 
 func (t tail) Take() (messages []admin.Message, skipped uint64) {
-	heard, skipped := t.Tap.Take()
-	for _, e := range heard {
+	entries, skipped := t.Tap.Take()
+	for _, e := range entries {
 		m := admin.Message{ID: e.ID.String(), Topic: e.Topic, Data: e.Payload, Broadcast: e.ToAll}
 		if e.Gap != 0 {
 			m.Gap = e.Gap.String()

@@ -98,7 +98,7 @@ func (a *App) newFeed(server *redis.Server) (feed, error) {
 		},
 		Waiting:  b.end,
 		TooLarge: func(user, topic string) { a.pubSub.GapFor(user, topic, hub.GapTooLarge) },
-		Control:  a.obey,
+		Control:  a.handleControl,
 		// The first subscription too: a stream that was opened before it may
 		// have missed what was published before it.
 		Subscribed: func(uint64) { a.pubSub.GapForAll(hub.GapRedisReconnect) },
@@ -135,7 +135,7 @@ func (a *App) newLog(server *redis.Server) (feed, error) {
 		Skip:     func(id redis.EntryID) { a.streamFeed.Append("", hub.Entry{ID: hubID(id)}) },
 		Lost:     func(upTo redis.EntryID) { a.streamFeed.Lose(hubID(upTo)) },
 		Reset:    func(newest redis.EntryID) { a.streamFeed.Reset(hubID(newest)) },
-		Control:  a.obey,
+		Control:  a.handleControl,
 		Log:      a.log,
 	})
 	a.stream = log

@@ -7,40 +7,47 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize/english"
+
+	"usercast/hub"
+	"usercast/internal/systemd"
 )
 
 const (
-	// subscribeTimeout is how long the service manager is kept waiting for the first
-	// subscription: what is started after the hub should find it ready. Without Redis
-	// the hub is up all the same: pages may connect and hear of the gap later, and a
-	// manager that gives up would refuse them.
+	// subscribeTimeout is how long the service manager waits for the first
+	// subscription: services that are started after the hub should find it ready. Without Redis
+	// the hub is started anyway: pages can connect and receive a gap later. A
+	// manager that gives up would end it.
 	subscribeTimeout = 10 * time.Second
 
-	// statusEvery is how old what the manager shows may be.
-	statusEvery = 5 * time.Second
+	// statusInterval is the time between two status lines of the service manager.
+	statusInterval = 5 * time.Second
 )
 
-// tellManager tells the service manager how the hub is, until ctx is done.
-func (a *App) tellManager(ctx context.Context) {
-	m := a.parts.Manager
-	if m == nil {
-		return
+// A managerLink notifies the service manager of the state of the hub.
+type managerLink struct {
+	manager          *systemd.Manager
+	subscribeTimeout time.Duration // 0: the default
+	hub              *hub.Hub
+	health           *health
+}
+
+// run notifies the manager until ctx is done.
+func (m *managerLink) run(ctx context.Context) {
+	interval := statusInterval
+	if watchdog := m.manager.Watchdog(); watchdog > 0 {
+		interval = min(interval, watchdog/3)
 	}
-	every := statusEvery
-	if watchdog := m.Watchdog(); watchdog > 0 {
-		every = min(every, watchdog/3)
-	}
-	a.awaitSubscription(ctx)
-	m.Ready()
-	ticker := time.NewTicker(every)
+	m.awaitSubscription(ctx)
+	m.manager.Ready()
+	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
 		// This needs the lock of the hub, without which no message is routed and no stream
-		// opened: should it never be free again, the manager hears nothing any more. An
-		// outage of Redis is none of its business: a restart would not help.
-		words := a.inWords()
-		m.Alive()
-		m.Status(words)
+		// opened: if it is never free again, the watchdog of the manager ends the hub. An
+		// outage of Redis is not reported: a restart would not help.
+		text := m.statusText()
+		m.manager.Alive()
+		m.manager.Status(text)
 		select {
 		case <-ctx.Done():
 			return
@@ -50,12 +57,12 @@ func (a *App) tellManager(ctx context.Context) {
 }
 
 // awaitSubscription returns when the hub is ready, or after subscribeTimeout.
-func (a *App) awaitSubscription(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(a.parts.SubscribeTimeout, subscribeTimeout))
+func (m *managerLink) awaitSubscription(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(m.subscribeTimeout, subscribeTimeout))
 	defer cancel()
 	ticker := time.NewTicker(20 * time.Millisecond)
 	defer ticker.Stop()
-	for !a.status().Ready {
+	for !m.health.status().Ready {
 		select {
 		case <-ctx.Done():
 			return
@@ -64,16 +71,16 @@ func (a *App) awaitSubscription(ctx context.Context) {
 	}
 }
 
-// inWords is the state of the hub for a line of systemctl status.
-func (a *App) inWords() string {
-	n := a.hub.Stats()
+// statusText is the state of the hub for a line of systemctl status.
+func (m *managerLink) statusText() string {
+	n := m.hub.Stats()
 	text := fmt.Sprintf("%s of %s", english.Plural(n.Clients, "stream", "streams"), english.Plural(n.Users, "user", "users"))
-	for _, feed := range a.status().Feeds {
+	for _, feed := range m.health.status().Feeds {
 		if !feed.Connected {
 			text += "; no link to Redis " + feed.Redis
 		}
 	}
-	if a.draining.Load() {
+	if m.health.draining.Load() {
 		return "stopping, " + text
 	}
 	return text

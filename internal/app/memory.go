@@ -8,29 +8,31 @@ import (
 	"runtime"
 	"runtime/debug"
 	"time"
+
+	"usercast/hub"
 )
 
-// gcPercent is twice Go's default. Messages on their way wait for a collection, which
-// looks at all streams and at the history: with half as many of them, fewer are among
-// the slowest. GOGC in the environment wins.
+// gcPercent is twice the default of Go. Messages in flight wait for a collection, which
+// scans all streams and the history: with half as many collections, fewer messages are
+// slow. GOGC in the environment takes precedence.
 const gcPercent = 200
 
-// TuneGC sets the collector of the process.
+// TuneGC configures the garbage collector of the process.
 func TuneGC() {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
 }
 
-// tendMemory keeps the memory of the process to what streams and history need.
-func (a *App) tendMemory(ctx context.Context) {
+// manageMemory limits the memory of the process to what streams and history need, until ctx is done.
+func manageMemory(ctx context.Context, cfg *Config, h *hub.Hub) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
-	var waves trimmer
+	var t trimmer
 	for {
-		n := a.hub.Stats()
-		limitMemory(a.cfg.MemoryBound(n.Clients))
-		waves.look(n.Connects)
+		n := h.Stats()
+		limitMemory(cfg.MemoryBound(n.Clients))
+		t.update(n.Connects)
 		select {
 		case <-ctx.Done():
 			return
@@ -39,7 +41,7 @@ func (a *App) tendMemory(ctx context.Context) {
 	}
 }
 
-// MemoryBound is the most that a hub with so many streams takes, as docs/guarantees.md
+// MemoryBound is the largest memory in bytes of a hub with so many streams, as docs/guarantees.md
 // promises.
 func (c *Config) MemoryBound(streams int) int64 {
 	const perStream, own = 64 << 10, 64 << 20
@@ -50,35 +52,34 @@ func (c *Config) MemoryBound(streams int) int64 {
 	return int64(held) + int64(streams)*perStream + own
 }
 
-// ProgramSize is what of a bound Go's memory limit does not count: the program's text and
-// constants, as far as they are resident.
+// ProgramSize is the part in bytes of a bound that the memory limit of Go does not count: the resident code and
+// constants of the program.
 const ProgramSize = 24 << 20
 
-// limitMemory keeps Go's memory within a bound: what is allocated while a collection is
-// under way counts as in use for the next one, and with less than its share of a
-// busy machine the collector would let the heap grow without end. GOMEMLIMIT in the
-// environment wins.
+// limitMemory limits Go's memory to a bound: allocations during a collection count as in use
+// for the next one, and with less than its share of a busy machine the collector would let
+// the heap grow without limit. GOMEMLIMIT in the environment takes precedence.
 func limitMemory(bound int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(bound - ProgramSize)
 	}
 }
 
-// A trimmer gives the garbage of a wave of new streams back to the system once the wave
-// is over; the collector by itself would keep it for as long as little else happens.
+// A trimmer returns the garbage of many new streams to the system, once few streams are
+// opened again; the collector alone would keep it as long as little else happens.
 type trimmer struct {
-	trimmed, last uint64 // connects
+	trimmed, last uint64 // numbers of connects
 }
 
-// A stream leaves garbage behind when it is opened, 3 KiB or, with net/http, 13: several
-// times what it holds afterwards. This many are worth a collection.
+// Opening a stream leaves garbage, 3 KiB or, with net/http, 13 KiB: several
+// times what the stream holds afterwards. So many are worth a collection.
 const trimAfter = 1000
 
-// look is called once a second with the number of streams that were ever opened.
-func (t *trimmer) look(connects uint64) {
+// update is called once per second with the number of streams that were ever opened.
+func (t *trimmer) update(connects uint64) {
 	calm := connects-t.last < trimAfter/100
 	if t.last = connects; calm && connects-t.trimmed >= trimAfter {
-		runtime.GC() // what a sync.Pool holds lives through one collection
+		runtime.GC() // objects in a sync.Pool survive one collection
 		debug.FreeOSMemory()
 		t.trimmed = connects
 	}

@@ -10,14 +10,14 @@ import (
 // Memory is given back once, when a wave of new streams is over: not during it, and
 // not for a trickle.
 func TestTrimAfterAWaveOfStreams(t *testing.T) {
-	var waves trimmer
+	var trim trimmer
 	connects := uint64(0)
 	seconds := func(n int, each uint64) (collections uint32) {
 		t.Helper()
 		before := forcedCollections()
 		for range n {
 			connects += each
-			waves.look(connects)
+			trim.update(connects)
 		}
 		return forcedCollections() - before
 	}

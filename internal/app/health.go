@@ -1,0 +1,30 @@
+package app
+
+import (
+	"sync/atomic"
+
+	"usercast/transport/admin"
+	"usercast/transport/redis"
+)
+
+// health is the readiness of the hub: for /readyz, the console and the service manager.
+type health struct {
+	feeds    func() []redis.Stats
+	draining atomic.Bool
+}
+
+func (h *health) status() admin.Status {
+	s := admin.Status{Ready: true}
+	subscribed := false
+	for _, feed := range h.feeds() {
+		s.Feeds = append(s.Feeds, admin.FeedLink{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected})
+		subscribed = subscribed || feed.Generation > 0
+	}
+	switch {
+	case h.draining.Load():
+		s.Ready, s.Why = false, "stopping"
+	case !subscribed:
+		s.Ready, s.Why = false, "not yet subscribed to Redis"
+	}
+	return s
+}
