@@ -74,7 +74,7 @@ type App struct {
 
 	public, admin   *http.Server
 	publicL, adminL net.Listener
-	shown           *certificate // nil: no TLS
+	certificate     *certificate // nil: no TLS
 	adminToken      atomic.Value // a string; "": there is none
 	health          health
 	idleMu          sync.Mutex
@@ -267,11 +267,11 @@ func (a *App) speakPlain(handler http.Handler) error {
 // the head of a request.
 func (a *App) speakTLS() error {
 	var err error
-	if a.shown, err = newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log); err != nil {
+	if a.certificate, err = newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log); err != nil {
 		return err
 	}
 	a.public.Protocols.SetHTTP2(true)
-	a.public.TLSConfig = &tls.Config{GetCertificate: a.shown.get, MinVersion: tls.VersionTLS12, CipherSuites: tls12Suites}
+	a.public.TLSConfig = &tls.Config{GetCertificate: a.certificate.get, MinVersion: tls.VersionTLS12, CipherSuites: tls12Suites}
 	a.publicL = a.crowd.Attend(a.public, a.publicL)
 	return nil
 }

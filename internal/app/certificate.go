@@ -15,9 +15,9 @@ import (
 	"usercast/internal/flags"
 )
 
-// A certificate is what the public listener shows over TLS. Each handshake looks whether
-// the files have changed: whoever renews them has nothing to tell the hub, and no
-// watcher is to miss how they were swapped. Streams that are open go on.
+// A certificate is that of the public listener. Each handshake checks whether
+// the files have changed: no program must notify the hub that they were renewed, and no
+// file watcher can miss how they were replaced. Open streams are not affected.
 //
 // It is safe for concurrent use.
 type certificate struct {
@@ -25,74 +25,58 @@ type certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
 
-	mu    sync.Mutex
-	shown *tls.Certificate // guarded by mu: the last that could be loaded
-	seen  [2]fs.FileInfo   // guarded by mu: both files when that was last tried; nil: missing
+	mu      sync.Mutex
+	current *tls.Certificate // guarded by mu: the last that could be loaded
+	seen    []fs.FileInfo    // guarded by mu: both files when that was last tried; nil: missing
 }
 
-// newCertificate loads the pair, which check has seen to be one.
+// newCertificate loads the pair, which has passed Check.
 func newCertificate(certFile, keyFile string, log *slog.Logger) (c *certificate, err error) {
 	c = &certificate{certFile: certFile, keyFile: keyFile, log: log}
-	c.seen = c.look()
-	c.shown, err = LoadCertificate(certFile, keyFile)
+	c.seen = c.stat()
+	c.current, err = LoadCertificate(certFile, keyFile)
 	return c, err
 }
 
-// look is how the files are now. Through symbolic links: Kubernetes swaps one for a
-// whole directory.
-func (c *certificate) look() (files [2]fs.FileInfo) {
-	for i, name := range []string{c.certFile, c.keyFile} {
-		if info, err := os.Stat(name); err == nil {
-			files[i] = info
-		}
-	}
-	return files
-}
+func (c *certificate) stat() []fs.FileInfo { return statFiles([]string{c.certFile, c.keyFile}) }
 
-// get is for tls.Config.GetCertificate. A pair that cannot be loaded, for one of the
-// files is yet to be written, is warned of once, and the one before is shown.
+// get is for tls.Config.GetCertificate. If a changed pair cannot be loaded, because one of the
+// files is not written yet, it logs that once and returns the previous pair.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// Before they are read: what changes meanwhile is another change.
-	files := c.look()
-	if isUnchanged(files[0], c.seen[0]) && isUnchanged(files[1], c.seen[1]) {
-		return c.shown, nil
+	// Before they are read: a change in between is another change.
+	files := c.stat()
+	if slices.EqualFunc(files, c.seen, isUnchanged) {
+		return c.current, nil
 	}
 	c.seen = files
 	loaded, err := LoadCertificate(c.certFile, c.keyFile)
 	if err != nil {
 		c.log.Warn("changed certificate cannot be loaded, the one before is kept", slog.Any("error", err))
-		return c.shown, nil
+		return c.current, nil
 	}
-	c.shown = loaded
+	c.current = loaded
 	c.log.Info("certificate loaded anew", slog.String("file", c.certFile))
-	return c.shown, nil
+	return c.current, nil
 }
 
-// reload loads the pair whether the files look changed or not, and reports whether it is
+// reload loads the pair, also if the files seem unchanged, and reports whether it is
 // another one.
 func (c *certificate) reload() (changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.seen = c.look() // a fault is the caller's to report, and no handshake's
+	c.seen = c.stat() // the caller reports an error, and no handshake does
 	loaded, err := LoadCertificate(c.certFile, c.keyFile)
 	if err != nil {
 		return false, err
 	}
-	changed = !slices.EqualFunc(loaded.Certificate, c.shown.Certificate, bytes.Equal)
-	c.shown = loaded
+	changed = !slices.EqualFunc(loaded.Certificate, c.current.Certificate, bytes.Equal)
+	c.current = loaded
 	return changed, nil
 }
 
-func isUnchanged(now, before fs.FileInfo) bool {
-	if now == nil || before == nil {
-		return now == before
-	}
-	return os.SameFile(now, before) && now.Size() == before.Size() && now.ModTime().Equal(before.ModTime())
-}
-
-// A pairError says which of the two flags is to be mended.
+// A pairError is an error of one of the two flags.
 type pairError struct {
 	flag string
 	error
@@ -100,7 +84,7 @@ type pairError struct {
 
 func (e pairError) Unwrap() error { return e.error }
 
-// LoadCertificate reads a certificate, with those that lead to its authority, and its key.
+// LoadCertificate reads a certificate with its chain, and its key.
 func LoadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	cert, err := os.ReadFile(certFile)
 	if err != nil {
@@ -118,7 +102,7 @@ func LoadCertificate(certFile, keyFile string) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// checkCertificate wants both files or none, and of the two that they are a pair.
+// checkCertificate requires both files or none, and that they are a pair.
 func checkCertificate(errs *flags.Errors, certFile, keyFile string) {
 	switch {
 	case certFile == "" && keyFile == "":

@@ -2,8 +2,6 @@ package app
 
 import (
 	"cmp"
-	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -24,15 +22,15 @@ const (
 	WriterPortable = "portable"
 )
 
-// FlagDefaults are those that other code must know, too.
+// FlagDefaults are the defaults that other code needs, by the names in the tags.
 var FlagDefaults = map[string]string{
 	"redis_default": defaultRedis, "prefix_default": DefaultPrefix,
 	"stream_key_default": DefaultStreamKey, "writer_default": WriterAuto,
 	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_cookie_default": defaultCookie,
 }
 
-// A Config is what an App is made of: the flags that serve and dev share. The
-// defaults are in the tags; PRODUCT.md's table is made of them.
+// A Config configures an App: the flags that serve and dev share. The
+// defaults are in the tags; docs/reference.md is generated from them.
 type Config struct {
 	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Public listener: the stream, /livez and /readyz (${default})."`
 	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: the console at /, /metrics, health, /api, /debug/pprof/ (${default})."`
@@ -51,22 +49,22 @@ type Config struct {
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
 	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
 
-	// A ping every 15 s is below every proxy's idle limit that we know of.
+	// 15 s is below the idle timeout of every proxy that we know of.
 	PingInterval flags.Duration `default:"15s" placeholder:"DURATION" help:"A stream is never silent for longer (${default})."`
-	// Also how long a peer may leave data unacknowledged.
+	// Also for how long a peer may leave data unacknowledged.
 	WriteTimeout flags.Duration `default:"10s" placeholder:"DURATION" help:"A reader that takes nothing for this long is closed (${default})."`
 	Retry        flags.Duration `default:"3s" placeholder:"DURATION" help:"When a browser comes back after an end, ±50 % each (${default})."`
 	MaxAge       flags.Duration `default:"0" placeholder:"DURATION" help:"Longest life of a stream, ±20 %; 0: no end (${default})."`
 
-	// A burst that a healthy reader could take must fit.
+	// A burst that a healthy client can read must fit.
 	Queue      flags.Count `default:"1024" placeholder:"N" help:"Frames that may wait for one stream (${default})."`
 	QueueBytes flags.Size  `default:"1MiB" placeholder:"SIZE" help:"Bytes that may wait for one stream (${default})."`
-	// The bound on what readers who stop can make the hub hold.
+	// The limit of what stalled clients can make the hub hold.
 	QueueTotalBytes flags.Size `default:"256MiB" placeholder:"SIZE" help:"Bytes that may wait for all streams; past it the fullest queue is closed (${default})."`
-	// The kernel would take 4 MB for a reader that never reads.
+	// The kernel would buffer 4 MB for a client that never reads.
 	SendBuffer flags.Size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
 
-	// What a browser that was away for a moment gets when it is back.
+	// What a browser receives after a short disconnection.
 	HistoryPerUser flags.Count    `default:"256" placeholder:"N" help:"With pubsub: newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
 	HistoryAge     flags.Duration `default:"2m" placeholder:"DURATION" help:"With pubsub: for how long they are kept; 0: not at all (${default})."`
 	HistoryBytes   flags.Size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that kept messages may take together, with stream those of all users; 0: none are kept (${default})."`
@@ -80,7 +78,7 @@ type Config struct {
 	LogFormat string `default:"text" placeholder:"FORMAT" help:"text or json (${default})."`
 }
 
-// check adds everything that is wrong with c.
+// Check adds everything that is wrong with c.
 func (c *Config) Check(errs *flags.Errors) {
 	errs.Address("listen", c.Listen)
 	errs.Address("admin-listen", c.AdminListen)
@@ -108,8 +106,8 @@ func (c *Config) Check(errs *flags.Errors) {
 		errs.Add("broadcast-user", "a user has no ':' in it")
 	}
 	errs.AtLeast("max-payload", c.MaxPayload, 1)
-	// Below, each stream would be a storm of its own; above, the kernel's and the
-	// browsers' own counters end.
+	// A shorter interval would overload hub and browser; longer ones overflow counters of the kernel and of
+	// browsers.
 	const least, most = 10 * time.Millisecond, time.Hour
 	errs.Between("ping-interval", c.PingInterval, least, most)
 	errs.Between("write-timeout", c.WriteTimeout, least, most)
@@ -118,7 +116,7 @@ func (c *Config) Check(errs *flags.Errors) {
 	errs.AtLeast("queue", c.Queue, 1)
 	errs.AtLeast("queue-bytes", c.QueueBytes, 1)
 	errs.AtLeast("queue-total-bytes", c.QueueTotalBytes, 1)
-	errs.Within("send-buffer", c.SendBuffer, 4096, 1<<30) // the kernel takes an int32, and much less
+	errs.Within("send-buffer", c.SendBuffer, 4096, 1<<30) // the kernel accepts an int32, and limits it further
 	errs.AtLeast("history-per-user", c.HistoryPerUser, 0)
 	errs.NotNegative("history-age", c.HistoryAge)
 	errs.AtLeast("history-bytes", c.HistoryBytes, 0)
@@ -135,90 +133,7 @@ func (c *Config) Check(errs *flags.Errors) {
 	}
 }
 
-// originFault says what is wrong with an origin, and what to write instead; "" for
-// one as browsers send it (the HTML standard, "ASCII serialisation of an origin").
-// The header is compared byte by byte: any other spelling would never match.
-func originFault(s string) string {
-	const list = "list each origin, such as https://app.example"
-	switch {
-	case s == "null":
-		return "is what every sandboxed frame and local file sends, of any site: " + list
-	case strings.Contains(s, "*"):
-		return "would be a pattern, and there are none: " + list
-	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "is not as browsers send it: write the host in ASCII (xn--…), without spaces"
-	}
-	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok {
-		scheme, rest = "https", s
-	}
-	u, err := url.Parse(strings.ToLower(scheme + "://" + rest))
-	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), `"<>\^{|}%,;`) {
-		return "is not an origin such as https://app.example: scheme, host and perhaps port"
-	}
-	host, port := u.Hostname(), strings.TrimLeft(u.Port(), "0")
-	if ip, err := netip.ParseAddr(host); err == nil {
-		host = ip.String()
-	}
-	if strings.Contains(host, ":") {
-		host = "[" + host + "]"
-	}
-	origin := u.Scheme + "://" + host
-	if port != "" && port != map[string]string{"http": "80", "https": "443"}[u.Scheme] {
-		origin += ":" + port
-	}
-	if origin != s {
-		return "is not as browsers send it: write " + origin
-	}
-	return ""
-}
-
-// RedisConfig says which Redis, for the commands that talk to one.
-type RedisConfig struct {
-	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users. The database number (/3, ?db=3, /<master>/3) is that of the stream; channels have no database (${default})."`
-	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
-	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
-
-	password string // set by servers: what is in the file
-}
-
-// ControlChannelName is where orders are heard.
+// ControlChannelName is the channel on which hubs receive control commands.
 func (c *Config) ControlChannelName() string {
 	return cmp.Or(c.ControlChannel, redis.ControlChannel(c.ChannelPrefix))
-}
-
-// server is servers for a command that talks to one.
-func (c *RedisConfig) Server(errs *flags.Errors) *redis.Server {
-	if len(c.Redis) != 1 {
-		errs.Add("redis", "give one")
-		return nil
-	}
-	if servers := c.Servers(errs); len(servers) == 1 {
-		return servers[0]
-	}
-	return nil
-}
-
-// servers reads the flags; k hears of what is wrong.
-func (c *RedisConfig) Servers(errs *flags.Errors) (servers []*redis.Server) {
-	if c.RedisPasswordFile != "" {
-		var err error
-		c.password, err = flags.ReadSecret(c.RedisPasswordFile)
-		if !errs.Check("redis-password-file", err) {
-			return nil
-		}
-	}
-	named := make(map[string]bool)
-	for _, url := range c.Redis {
-		s, err := redis.ParseServer(url, redis.ServerOptions{Password: c.password, TLSCAFile: c.RedisTLSCA})
-		if !errs.Check("redis", err) {
-			continue
-		}
-		if named[s.Name()] {
-			errs.Add("redis", "%s is given twice", s.Name())
-		}
-		named[s.Name()] = true
-		servers = append(servers, s)
-	}
-	return servers
 }

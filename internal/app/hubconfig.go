@@ -5,7 +5,7 @@ import (
 	"usercast/transport/redis"
 )
 
-// HubConfig is what a hub is started with: serve starts one, check looks at it.
+// HubConfig is the command line of serve. check has its flags, too.
 type HubConfig struct {
 	Config
 	RedisConfig
@@ -19,10 +19,10 @@ type HubConfig struct {
 	ReloadEvery flags.Duration `default:"0" placeholder:"DURATION" help:"How often to look whether a file has changed that SIGHUP would read anew; 0: only then (${default})."`
 }
 
-// check adds everything that is wrong with c, and returns the Redis that could be read.
+// Check adds everything that is wrong with c, and returns the Redis that could be parsed.
 func (c *HubConfig) Check(errs *flags.Errors) []*redis.Server {
 	if !errs.Check("env-file", c.Settings.Err()) {
-		return nil // what it was to say is missing everywhere
+		return nil // its values are missing in all other flags
 	}
 	c.Config.Check(errs)
 	servers := c.Servers(errs)

@@ -2,8 +2,8 @@
 
 package app
 
-// DescriptorBudget cannot be told here: no limit.
+// DescriptorBudget is unknown on this system: no limit.
 func DescriptorBudget() (streams, connections int) { return 0, 0 }
 
-// DescriptorLimit cannot be told here: no limit.
+// DescriptorLimit is unknown on this system: no limit.
 func DescriptorLimit() int { return 0 }

@@ -17,7 +17,7 @@ func TestDescriptorAlertKnowsTheReserve(t *testing.T) {
 	}
 	for _, part := range []string{
 		fmt.Sprintf("usercast_build_info) - %d, 2)\n", ownDescriptors),
-		fmt.Sprintf(" - clamp_max(floor(instance:usercast_connections:limit / 5) + 1, %d))\n", newcomerDescriptors),
+		fmt.Sprintf(" - clamp_max(floor(instance:usercast_connections:limit / 5) + 1, %d))\n", newClientDescriptors),
 	} {
 		if !strings.Contains(string(rules), part) {
 			t.Errorf("instance:usercast_descriptors:ratio has no %q", part)

@@ -66,7 +66,7 @@ func Serve(ctx context.Context, c *HubConfig, p Process) error {
 	if err != nil {
 		return err
 	}
-	reloader := newReloader(c, p.Reread, app, c.items(app, &level, servers, authn.jwt)...)
+	reloader := newReloader(c, p.Reread, app, reloadItems(c, app, &level, servers, authn.jwt)...)
 	// Also while the hub drains, which may take long.
 	reloading, stopReloading := context.WithCancel(context.Background())
 	var running sync.WaitGroup

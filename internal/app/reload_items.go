@@ -13,28 +13,28 @@ import (
 	"usercast/transport/redis"
 )
 
-// items are what a reloader reads anew for a hub that was made of c.
-func (c *HubConfig) items(a *App, level *slog.LevelVar, servers []*redis.Server, tokens *auth.JWT) (items []item) {
+// reloadItems are what a reloader reloads for a hub that was started with c.
+func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Server, tokens *auth.JWT) (items []reloadItem) {
 	if c.EnvFile != "" {
 		items = append(items,
-			item{name: "origins", inFile: true, renew: renewOrigins(c.AllowOrigin, a.streams.AllowOrigins)},
-			item{name: "log level", inFile: true, renew: renewLevel(level)})
+			reloadItem{name: "origins", inFile: true, reload: reloadOrigins(c.AllowOrigin, a.streams.AllowOrigins)},
+			reloadItem{name: "log level", inFile: true, reload: reloadLevel(level)})
 	}
-	if a.shown != nil {
-		items = append(items, item{name: "certificate", renew: func(context.Context, *HubConfig) (bool, error) { return a.shown.reload() }})
+	if a.certificate != nil {
+		items = append(items, reloadItem{name: "certificate", reload: func(context.Context, *HubConfig) (bool, error) { return a.certificate.reload() }})
 	}
 	if c.AdminTokenFile != "" {
-		items = append(items, item{name: "admin token", renew: renewSecret(c.AdminTokenFile, a.adminToken.Load().(string), func(secret string) { a.adminToken.Store(secret) })})
+		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(c.AdminTokenFile, a.adminToken.Load().(string), func(secret string) { a.adminToken.Store(secret) })})
 	}
 	switch {
 	case tokens == nil:
 	case c.JWTJWKSURL != "":
-		items = append(items, item{name: "jwk set", asks: true, renew: func(ctx context.Context, _ *HubConfig) (bool, error) { return tokens.Refetch(ctx) }})
+		items = append(items, reloadItem{name: "jwk set", onSignal: true, reload: func(ctx context.Context, _ *HubConfig) (bool, error) { return tokens.Refetch(ctx) }})
 	default:
-		items = append(items, item{name: "jwt keys", renew: c.renewKeys(tokens)})
+		items = append(items, reloadItem{name: "jwt keys", reload: reloadKeys(c, tokens)})
 	}
 	if c.RedisPasswordFile != "" {
-		items = append(items, item{name: "redis password", renew: renewSecret(c.RedisPasswordFile, c.password, func(secret string) {
+		items = append(items, reloadItem{name: "redis password", reload: reloadSecret(c.RedisPasswordFile, c.password, func(secret string) {
 			for _, s := range servers {
 				s.SetPassword(secret)
 			}
@@ -43,7 +43,7 @@ func (c *HubConfig) items(a *App, level *slog.LevelVar, servers []*redis.Server,
 	return items
 }
 
-func renewOrigins(current []string, allow func([]string)) func(context.Context, *HubConfig) (bool, error) {
+func reloadOrigins(current []string, allow func([]string)) func(context.Context, *HubConfig) (bool, error) {
 	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		for _, origin := range settings.AllowOrigin {
 			if fault := originFault(origin); fault != "" {
@@ -59,7 +59,7 @@ func renewOrigins(current []string, allow func([]string)) func(context.Context, 
 	}
 }
 
-func renewLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, error) {
+func reloadLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, error) {
 	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		named, err := parseLevel(settings.LogLevel)
 		if err != nil {
@@ -71,8 +71,8 @@ func renewLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, e
 	}
 }
 
-// renewSecret is for a secret that is alone in its file.
-func renewSecret(file, current string, use func(secret string)) func(context.Context, *HubConfig) (bool, error) {
+// reloadSecret is for a file that holds one secret.
+func reloadSecret(file, current string, use func(secret string)) func(context.Context, *HubConfig) (bool, error) {
 	return func(context.Context, *HubConfig) (bool, error) {
 		secret, err := flags.ReadSecret(file)
 		if err != nil || secret == current {
@@ -84,7 +84,7 @@ func renewSecret(file, current string, use func(secret string)) func(context.Con
 	}
 }
 
-func (c *HubConfig) renewKeys(tokens *auth.JWT) func(context.Context, *HubConfig) (bool, error) {
+func reloadKeys(c *HubConfig, tokens *auth.JWT) func(context.Context, *HubConfig) (bool, error) {
 	current := c.keys
 	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		keys, err := c.readKeys(settings.Settings)

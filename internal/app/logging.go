@@ -14,7 +14,7 @@ import (
 	"usercast/internal/logqueue"
 )
 
-// NewLogQueue queues what a hub writes to its log, also what is no record of a logger.
+// NewLogQueue returns a queue for all that a hub writes to its log, with or without a logger.
 // Close it when nothing more is written.
 func NewLogQueue(c *Config, w io.Writer) *logqueue.Writer {
 	var text bytes.Buffer
@@ -23,7 +23,7 @@ func NewLogQueue(c *Config, w io.Writer) *logqueue.Writer {
 		text.Reset()
 		r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped, standard error accepts data too slowly", 0)
 		r.AddAttrs(slog.Uint64("lines", lines))
-		note.Handle(context.Background(), r) // whatever the level: it stands for lines of that level
+		note.Handle(context.Background(), r) // at any level: it replaces lines of that level
 		return text.Bytes()
 	})
 }
@@ -32,13 +32,13 @@ func parseLevel(s string) (level slog.Level, err error) {
 	return level, level.UnmarshalText([]byte(s))
 }
 
-// NewLog makes the logger that a checked config asks for.
+// NewLog returns the logger of a config that has passed Check.
 func NewLog(c *Config, w io.Writer) *slog.Logger {
 	level, _ := parseLevel(c.LogLevel)
 	return newLogFrom(c, level, w)
 }
 
-// newLogFrom is NewLog with another level, which may change.
+// newLogFrom is NewLog with another level, which can change.
 func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 	return slog.New(newHandler(c, level, w))
 }
@@ -46,7 +46,7 @@ func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 func newHandler(c *Config, level slog.Leveler, w io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		// A bare number of nanoseconds says nothing about its unit.
+		// A number of nanoseconds would have no unit.
 		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
 			if a.Value.Kind() == slog.KindDuration {
 				a.Value = slog.StringValue(a.Value.Duration().String())
@@ -58,8 +58,8 @@ func newHandler(c *Config, level slog.Leveler, w io.Writer) slog.Handler {
 	return slog.NewTextHandler(w, options)
 }
 
-// RedirectLog sends to l what libraries write with package log, which would go to stderr
-// past the queue, until restore is called.
+// RedirectLog sends what libraries write with package log to l, until restore is called: on stderr
+// it would bypass the queue. It changes the state of the process.
 func RedirectLog(l *slog.Logger) (restore func()) {
 	flags := log.Flags()
 	log.SetFlags(0)
@@ -70,26 +70,26 @@ func RedirectLog(l *slog.Logger) (restore func()) {
 	}
 }
 
-// A libraryLog takes a line at a time of what libraries write with package log.
+// A libraryLog receives the lines that libraries write with package log.
 type libraryLog struct{ log *slog.Logger }
 
 func (l libraryLog) Write(line []byte) (int, error) {
-	// What net/http's client quotes behind these words is the app's response, which may hold
+	// After these words, the client of net/http quotes the response of the app, which may hold
 	// a cookie.
 	text, _, _ := strings.Cut(strings.TrimSpace(string(line)), " starting with ")
 	l.log.Warn("library", slog.String("says", text))
 	return len(line), nil
 }
 
-// A serverLog takes what a net/http server logs, a line at a time.
+// A serverLog receives the lines that a net/http server logs.
 type serverLog struct{ log *slog.Logger }
 
-// peersFaults begin lines that anybody who connects can bring about, as often as he likes.
-var peersFaults = []string{"http: TLS handshake error", "http2: server", "http2: received GOAWAY", "timeout waiting for "}
+// peerErrors are the beginnings of lines that any peer can cause, in any number.
+var peerErrors = []string{"http: TLS handshake error", "http2: server", "http2: received GOAWAY", "timeout waiting for "}
 
 func (l serverLog) Write(line []byte) (int, error) {
 	text, level := strings.TrimSpace(string(line)), slog.LevelWarn
-	if slices.ContainsFunc(peersFaults, func(p string) bool { return strings.HasPrefix(text, p) }) {
+	if slices.ContainsFunc(peerErrors, func(p string) bool { return strings.HasPrefix(text, p) }) {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "http server", slog.String("says", text))

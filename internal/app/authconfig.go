@@ -1,12 +1,8 @@
 package app
 
 import (
-	"fmt"
-	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 
@@ -28,7 +24,7 @@ const (
 	AuthInsecure = "insecure"
 )
 
-// AuthConfig says how the hub finds out who is asking.
+// AuthConfig is how the hub authenticates clients.
 type AuthConfig struct {
 	Auth                 string         `placeholder:"MODE" help:"Who is asking. jwt: a signed token says; forward: the app is asked; header: a proxy says; insecure: believe ?user=<id>. Required."`
 	AuthInsecureAnywhere bool           `help:"Allow --auth insecure on a listener that others can reach."`
@@ -56,16 +52,6 @@ type AuthConfig struct {
 	forwardURL *url.URL
 	proxies    auth.Proxies
 	keys       auth.JWTKeys
-}
-
-// An Authn authenticates the clients of an App. Its functions are safe for concurrent use. All but Authenticate may be nil.
-type Authn struct {
-	Authenticate auth.Authenticator
-	Forget       func(user string) // drops what is remembered of a user
-	Stats        func() auth.Stats // of the requests to the app
-	Close        func()            // rejects pending authentications temporarily; more than once does no harm
-
-	jwt *auth.JWT // its keys can be replaced; nil with other modes
 }
 
 // Check adds everything that is wrong with c on a public listener.
@@ -96,7 +82,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 	errs.AtLeast("auth-concurrency", c.AuthConcurrency, 1)
 	if !isToken(c.UserHeader) {
 		errs.Add("user-header", "%q is not the name of a header", c.UserHeader)
-	} else if slices.Contains(takenHeaders, http.CanonicalHeaderKey(c.UserHeader)) {
+	} else if slices.Contains(reservedHeaders, http.CanonicalHeaderKey(c.UserHeader)) {
 		errs.Add("user-header", "%s means something else", c.UserHeader)
 	}
 	for _, network := range c.TrustedProxy {
@@ -109,27 +95,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 	}
 }
 
-// parseNetwork reads a network, or an address for a network of one. IPv4 within IPv6 becomes
-// IPv4: so peers are looked at.
-func parseNetwork(s string) (netip.Prefix, bool) {
-	prefix, err := netip.ParsePrefix(s)
-	if err != nil {
-		ip, err := netip.ParseAddr(s)
-		if err != nil || ip.Zone() != "" {
-			return netip.Prefix{}, false
-		}
-		prefix = netip.PrefixFrom(ip, ip.BitLen())
-	}
-	if ip := prefix.Addr(); ip.Is4In6() {
-		if prefix.Bits() < 96 {
-			return netip.Prefix{}, false
-		}
-		prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96)
-	}
-	return prefix.Masked(), true
-}
-
-// checkJWT reads the keys.
+// checkJWT reads the keys and checks the flags of --auth jwt.
 func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	secret := c.Settings.Variable(flags.JWTSecretVariable)
 	sources := 0
@@ -152,7 +118,7 @@ func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 		errs.URL("jwt-jwks-url", c.JWTJWKSURL, "https://login.example/.well-known/jwks.json")
 		return
 	}
-	source := "auth" // for the variable is no flag
+	source := "auth" // because the variable is not a flag
 	switch {
 	case len(c.JWTSecretFile) > 0:
 		source = "jwt-secret-file"
@@ -172,31 +138,8 @@ func (c *AuthConfig) ForwardTo() *url.URL   { return c.forwardURL }
 func (c *AuthConfig) Proxies() auth.Proxies { return c.proxies }
 func (c *AuthConfig) Keys() auth.JWTKeys    { return c.keys }
 
-// readKeys reads what tokens are signed with, where that is not a JWK set.
-func (c *AuthConfig) readKeys(settings *flags.EnvFile) (keys auth.JWTKeys, err error) {
-	for i, file := range c.JWTSecretFile {
-		secret, err := flags.ReadSecret(file)
-		switch {
-		case err != nil:
-			return auth.JWTKeys{}, err
-		case i == 0:
-			keys.Secret = []byte(secret)
-		default:
-			keys.OtherSecrets = append(keys.OtherSecrets, []byte(secret))
-		}
-	}
-	switch {
-	case keys.Secret != nil:
-	case c.JWTKeyFile != "":
-		keys.KeyPEM, err = os.ReadFile(c.JWTKeyFile)
-	default:
-		keys.Secret = []byte(settings.Variable(flags.JWTSecretVariable))
-	}
-	return keys, err
-}
-
-// checkUnused finds what only another mode reads, and is given: whoever gave it believes that
-// it counts. Limits and times may be there for all modes.
+// checkUnused adds flags that are set and that only another mode reads: a user would expect them
+// to have an effect. Limits and times can be set with all modes.
 func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 	if c.Auth == "" {
 		return
@@ -223,62 +166,4 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 			errs.Add(flag.name, "is for --auth %s, and does nothing with --auth %s", strings.Join(flag.modes, " and "), c.Auth)
 		}
 	}
-}
-
-// takenHeaders are in requests and answers anyway, or hold what is never logged.
-var takenHeaders = []string{
-	"Accept", "Authorization", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Cookie", "Date", "Host",
-	"Last-Event-Id", "Origin", "Proxy-Authorization", "Referer", "Server", "Set-Cookie", "Transfer-Encoding", "User-Agent",
-	http.CanonicalHeaderKey(auth.TopicsHeader),
-}
-
-// isToken reports whether s is one as in RFC 9110, section 5.6.2: the name of a header, or
-// of a cookie.
-func isToken(s string) bool {
-	const marks = "!#$%&'*+-.^_`|~"
-	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
-		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune(marks, r))
-	})
-}
-
-// Open makes the authenticator. The config must have passed Check.
-func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
-	var a Authn
-	switch c.Auth {
-	case AuthJWT:
-		j, err := auth.NewJWT(auth.JWTConfig{
-			Secret:        c.keys.Secret,
-			OtherSecrets:  c.keys.OtherSecrets,
-			KeyPEM:        c.keys.KeyPEM,
-			JWKSURL:       c.JWTJWKSURL,
-			Issuer:        c.JWTIssuer,
-			Audience:      c.JWTAudience,
-			UserClaim:     c.JWTClaim,
-			Cookie:        c.JWTCookie,
-			Query:         c.JWTQuery,
-			AllowNoExpiry: c.JWTAllowNoExp,
-			Timeout:       c.AuthTimeout.T,
-			Logger:        log,
-		})
-		if err != nil {
-			return a, flags.UsageError{Err: fmt.Errorf("--auth jwt: %w", err)}
-		}
-		a.Authenticate, a.Close, a.jwt = j.Authenticate, j.Close, j
-	case AuthForward:
-		f := auth.NewForward(auth.ForwardConfig{
-			URL:         c.forwardURL,
-			UserHeader:  c.UserHeader,
-			Timeout:     c.AuthTimeout.T,
-			Cache:       c.AuthCache.T,
-			Concurrency: c.AuthConcurrency.T,
-			Proxies:     c.proxies,
-			Logger:      log,
-		})
-		a.Authenticate, a.Forget, a.Close, a.Stats = f.Authenticate, f.Forget, f.Close, f.Stats
-	case AuthHeader:
-		a.Authenticate = auth.Header(c.UserHeader, c.proxies)
-	case AuthInsecure:
-		a.Authenticate = auth.Insecure
-	}
-	return a, nil
 }

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"usercast/auth"
+	"usercast/internal/flags"
+)
+
+// An Authn authenticates the clients of an App. Its functions are safe for concurrent use. All but Authenticate may be nil.
+type Authn struct {
+	Authenticate auth.Authenticator
+	Forget       func(user string) // drops what is remembered of a user
+	Stats        func() auth.Stats // of the requests to the app
+	Close        func()            // rejects pending authentications temporarily; more than once does no harm
+
+	jwt *auth.JWT // its keys can be replaced; nil with other modes
+}
+
+// Open returns the authenticator. The config must have passed Check.
+func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
+	var a Authn
+	switch c.Auth {
+	case AuthJWT:
+		j, err := auth.NewJWT(auth.JWTConfig{
+			Secret:        c.keys.Secret,
+			OtherSecrets:  c.keys.OtherSecrets,
+			KeyPEM:        c.keys.KeyPEM,
+			JWKSURL:       c.JWTJWKSURL,
+			Issuer:        c.JWTIssuer,
+			Audience:      c.JWTAudience,
+			UserClaim:     c.JWTClaim,
+			Cookie:        c.JWTCookie,
+			Query:         c.JWTQuery,
+			AllowNoExpiry: c.JWTAllowNoExp,
+			Timeout:       c.AuthTimeout.T,
+			Logger:        log,
+		})
+		if err != nil {
+			return a, flags.UsageError{Err: fmt.Errorf("--auth jwt: %w", err)}
+		}
+		a.Authenticate, a.Close, a.jwt = j.Authenticate, j.Close, j
+	case AuthForward:
+		f := auth.NewForward(auth.ForwardConfig{
+			URL:         c.forwardURL,
+			UserHeader:  c.UserHeader,
+			Timeout:     c.AuthTimeout.T,
+			Cache:       c.AuthCache.T,
+			Concurrency: c.AuthConcurrency.T,
+			Proxies:     c.proxies,
+			Logger:      log,
+		})
+		a.Authenticate, a.Forget, a.Close, a.Stats = f.Authenticate, f.Forget, f.Close, f.Stats
+	case AuthHeader:
+		a.Authenticate = auth.Header(c.UserHeader, c.proxies)
+	case AuthInsecure:
+		a.Authenticate = auth.Insecure
+	}
+	return a, nil
+}
+
+// readKeys reads the keys of tokens, unless they are a JWK set.
+func (c *AuthConfig) readKeys(settings *flags.EnvFile) (keys auth.JWTKeys, err error) {
+	for i, file := range c.JWTSecretFile {
+		secret, err := flags.ReadSecret(file)
+		switch {
+		case err != nil:
+			return auth.JWTKeys{}, err
+		case i == 0:
+			keys.Secret = []byte(secret)
+		default:
+			keys.OtherSecrets = append(keys.OtherSecrets, []byte(secret))
+		}
+	}
+	switch {
+	case keys.Secret != nil:
+	case c.JWTKeyFile != "":
+		keys.KeyPEM, err = os.ReadFile(c.JWTKeyFile)
+	default:
+		keys.Secret = []byte(settings.Variable(flags.JWTSecretVariable))
+	}
+	return keys, err
+}

@@ -1,0 +1,51 @@
+package app
+
+import (
+	"usercast/internal/flags"
+	"usercast/transport/redis"
+)
+
+// RedisConfig selects the Redis of a command.
+type RedisConfig struct {
+	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users. The database number (/3, ?db=3, /<master>/3) is that of the stream; channels have no database (${default})."`
+	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
+	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
+
+	password string // set by Servers: the content of the file
+}
+
+// Server is Servers for a command that connects to one Redis. It returns nil if a flag is wrong.
+func (c *RedisConfig) Server(errs *flags.Errors) *redis.Server {
+	if len(c.Redis) != 1 {
+		errs.Add("redis", "give one")
+		return nil
+	}
+	if servers := c.Servers(errs); len(servers) == 1 {
+		return servers[0]
+	}
+	return nil
+}
+
+// Servers parses the flags, and adds what is wrong with them to errs.
+func (c *RedisConfig) Servers(errs *flags.Errors) (servers []*redis.Server) {
+	if c.RedisPasswordFile != "" {
+		var err error
+		c.password, err = flags.ReadSecret(c.RedisPasswordFile)
+		if !errs.Check("redis-password-file", err) {
+			return nil
+		}
+	}
+	named := make(map[string]bool)
+	for _, url := range c.Redis {
+		s, err := redis.ParseServer(url, redis.ServerOptions{Password: c.password, TLSCAFile: c.RedisTLSCA})
+		if !errs.Check("redis", err) {
+			continue
+		}
+		if named[s.Name()] {
+			errs.Add("redis", "%s is given twice", s.Name())
+		}
+		named[s.Name()] = true
+		servers = append(servers, s)
+	}
+	return servers
+}
