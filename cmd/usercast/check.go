@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
-	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -35,13 +33,4 @@ func variables(node *kong.Node) (names []string) {
 		}
 	}
 	return names
-}
-
-const headerSeen = "a header on the command line can be read by everybody on this machine; give it as USERCAST_HEADER in the environment"
-
-// holdsHeader reports whether --header is on the command line, rather than in the environment.
-func (c commandLine) holdsHeader() bool {
-	return slices.ContainsFunc(c, func(arg string) bool {
-		return arg == "--header" || strings.HasPrefix(arg, "--header=")
-	})
 }

@@ -21,15 +21,15 @@ import (
 	"usercast/internal/loopback"
 )
 
-// demoFiles are the page's template and its assets.
+// demoFiles are the template of the page and its assets.
 //
 //go:embed demo
 var demoFiles embed.FS
 
 var demoTemplate = template.Must(template.ParseFS(demoFiles, "demo/index.html"))
 
-// demoTypes are the assets' content types: the system's table, which package
-// mime asks first, may know a script under a type that nosniff forbids.
+// demoTypes are the content types of the assets: the table of the system, which package
+// mime reads first, may have a type for scripts that nosniff forbids.
 var demoTypes = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
@@ -37,8 +37,8 @@ var demoTypes = map[string]string{
 }
 
 const (
-	// demoPolicy lets the page load and ask what this listener serves, and
-	// nothing else: it shows payloads that anybody may have published.
+	// demoPolicy lets the page load and request only what this listener
+	// serves: it shows payloads that any client may have published.
 	demoPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
@@ -51,14 +51,14 @@ type demoPage struct {
 	Path      string // of the stream, "/events"
 	Prefix    string // channel prefix, "user-"
 	RedisPort int    // for the redis-cli line
-	User      string // whose stream opens by itself, "42"
+	User      string // whose stream opens automatically, "42"
 }
 
-// mountDemo serves the page at / and its form's publishing at POST /publish on
-// the public listener of `usercast dev`, nowhere else: whoever reaches it may
-// publish to everybody.
+// mountDemo serves the page at /, and POST /publish for its form, on
+// the public listener of `usercast dev` only: any client that can connect to it can
+// publish to all users.
 //
-// The function publish returns how many subscribers Redis handed the message to.
+// The function publish returns how many subscribers Redis sent the message to.
 // It is called from many goroutines, with a deadline.
 func mountDemo(e *echo.Echo, page demoPage, publish func(ctx context.Context, channel, payload string) (receivers int64, err error)) {
 	d := &demo{page: page, publish: publish, origins: http.NewCrossOriginProtection()}
@@ -75,7 +75,7 @@ func mountDemo(e *echo.Echo, page demoPage, publish func(ctx context.Context, ch
 	}
 }
 
-// demo answers the page's requests. Immutable after mountDemo.
+// A demo handles the requests of the page. Immutable after mountDemo.
 type demo struct {
 	page    demoPage
 	publish func(ctx context.Context, channel, payload string) (int64, error)
@@ -127,12 +127,12 @@ func asset(name, contentType string) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h := c.Response().Header()
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-cache") // the next build may bring another
+		h.Set("Cache-Control", "no-cache") // the next build may have another one
 		return c.Blob(http.StatusOK, contentType, body)
 	}
 }
 
-// post publishes what the form says.
+// post publishes the message of the form.
 func (d *demo) post(c echo.Context) error {
 	c.Response().Header().Set("Cache-Control", "no-store")
 	c.Response().Header().Set("X-Content-Type-Options", "nosniff")
@@ -141,10 +141,10 @@ func (d *demo) post(c echo.Context) error {
 		return c.JSON(status, map[string]string{"error": sentence})
 	}
 
-	// There is no log-in here, so a page of another site must not get through:
-	// not with a request of its own (Fetch metadata, Origin), not with a form
-	// (a form cannot send JSON), and not under a name of its own that it has
-	// made point to this machine.
+	// There is no authentication here, so a page of another site must be rejected:
+	// with fetch (Fetch metadata, Origin), with a form
+	// (which cannot send JSON), and under a host name of that site that it has
+	// made resolve to this machine.
 	if isRebound(r) {
 		return fail(http.StatusForbidden, reboundSentence)
 	}
@@ -196,12 +196,12 @@ func (p demoPage) channel(user, topic string) string {
 	return p.Prefix + user + ":" + topic
 }
 
-// command is the line that one pastes into a shell, in words.
+// command is a command for a shell, as its words.
 func (p demoPage) command(topic, payload string) []string {
 	return []string{"redis-cli", "-p", strconv.Itoa(p.RedisPort), "PUBLISH", shellWord(p.channel(p.User, topic)), shellWord(payload)}
 }
 
-// shellWord quotes s for a POSIX shell, if it must be.
+// shellWord quotes s for a POSIX shell, if that is necessary.
 func shellWord(s string) string {
 	special := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:/", r)
@@ -214,12 +214,12 @@ func shellWord(s string) string {
 
 const reboundSentence = "this page is served to this machine only: use http://127.0.0.1 or http://localhost"
 
-// isRebound reports whether the request came to this machine under a name that
-// another site may have made point here.
+// isRebound reports whether the request was sent to this machine under a host name that
+// another site may have made resolve to it (DNS rebinding).
 func isRebound(r *http.Request) bool { return arrivedOnLoopback(r) && !loopback.IsHost(r.Host) }
 
-// arrivedOnLoopback reports whether the request came to an address that only this
-// machine reaches. A request that does not say where it came to counts as such.
+// arrivedOnLoopback reports whether the local address of the request is one that only this
+// machine can connect to. A request without a local address counts as such.
 func arrivedOnLoopback(r *http.Request) bool {
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return !ok || addr.IP.IsLoopback()

@@ -25,7 +25,7 @@ type devCmd struct {
 	app.Config
 }
 
-// devUser is the user of the line to try, whose stream the demo page opens.
+// devUser is the user of the printed commands, whose stream the demo page opens.
 const devUser = "42"
 
 func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writer) error {
@@ -80,7 +80,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	}
 	publish = append(publish, devUser+":"+topic, shellWord(payload))
 	banner := logqueue.New(stdout, nil) // the hub must not wait for its reader
-	defer banner.Close(flushTime)
+	defer banner.Close(flushTimeout)
 	fmt.Fprintf(banner, `usercast dev: a hub with an embedded Redis, to try things out on this machine
   open     %s://%s/
   try      %s
@@ -94,11 +94,11 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	return hub.Run(ctx)
 }
 
-// redisPort is Redis's own.
+// redisPort is the default port of Redis.
 const redisPort = 6379
 
-// startEmbeddedRedis listens on Redis's own port or the next one that is free.
-// miniredis is made for tests: it is right for one developer, and for no more.
+// startEmbeddedRedis listens on the default port of Redis or the next one that is free.
+// miniredis is made for tests: it is enough for one developer, and not for a deployment.
 func startEmbeddedRedis() (store *miniredis.Miniredis, port int, err error) {
 	const tries = 100
 	for port = redisPort; port < redisPort+tries; port++ {

@@ -18,10 +18,10 @@ type healthCmd struct {
 	AdminListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"The hub's admin listener, as given to it (${default})."`
 }
 
-// asker asks the hub itself: the environment's HTTP_PROXY is for the world outside.
-var asker = &http.Client{Transport: &http.Transport{}}
+// hubClient sends requests to the hub itself: HTTP_PROXY of the environment is for other hosts.
+var hubClient = &http.Client{Transport: &http.Transport{}}
 
-// Run exits 0 when the hub is ready, and says why when it is not.
+// Run returns nil if the hub is ready, and otherwise why it is not.
 func (c *healthCmd) Run(stdout io.Writer) error {
 	var errs flags.Errors
 	errs.Address("admin-listen", c.AdminListen)
@@ -34,17 +34,17 @@ func (c *healthCmd) Run(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	answer, err := asker.Do(r)
+	resp, err := hubClient.Do(r)
 	if err != nil {
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err
 		}
 		return fmt.Errorf("no answer from %s: %w", r.URL.Host, err)
 	}
-	defer answer.Body.Close()
+	defer resp.Body.Close()
 	var status admin.Status
-	if err := json.NewDecoder(io.LimitReader(answer.Body, 64<<10)).Decode(&status); err != nil {
-		return fmt.Errorf("%s answers %s, but not as the admin listener of a hub", r.URL.Host, answer.Status)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&status); err != nil {
+		return fmt.Errorf("%s answers %s, but not as the admin listener of a hub", r.URL.Host, resp.Status)
 	}
 	if !status.Ready {
 		return fmt.Errorf("%s is not ready: %s", r.URL.Host, status.Why)

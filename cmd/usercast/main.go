@@ -2,12 +2,9 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +15,7 @@ import (
 	"usercast/internal/flags"
 )
 
-// commands is the command line. Every flag may also be given as
+// commands is the command line. Every flag can also be set in the environment, as
 // USERCAST_<FLAG>.
 type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub beside an app and its Redis."`
@@ -30,8 +27,8 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Say which version this is."`
 }
 
-// hub is the configuration of a command that runs a hub; nil: it runs none.
-func (c *commands) hub(command string) *app.Config {
+// hubConfig is the configuration of a command that runs a hub; nil for the others.
+func (c *commands) hubConfig(command string) *app.Config {
 	switch command {
 	case "serve":
 		return &c.Serve.Config
@@ -41,16 +38,16 @@ func (c *commands) hub(command string) *app.Config {
 	return nil
 }
 
-// Exit codes, as the contract has them.
+// Exit codes.
 const (
 	exitFailure = 1
 	exitUsage   = 2
 )
 
-// flushTime is how long the end of the program waits for its log to be written: much
-// longer than a reader that keeps up needs, much shorter than an operator waits before
+// flushTimeout is how long the end of the program waits for its log to be written: much
+// longer than a reader that keeps up needs, and much shorter than an operator waits before
 // sending SIGKILL.
-const flushTime = time.Second
+const flushTimeout = time.Second
 
 func main() {
 	app.TuneGC()
@@ -75,22 +72,21 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, flags.UsageError{Err: plain(err)})
 	}
-	// A hub must not wait for the reader of its log. Other commands do: they are read to
-	// the end.
+	// A hub must not wait for the reader of its log. Other commands do.
 	flush := func() {}
-	if c := cli.hub(command.Selected().Name); c != nil {
+	if c := cli.hubConfig(command.Selected().Name); c != nil {
 		ignorePipes()
 		queue := app.NewLogQueue(c, stderr)
-		flush = func() { queue.Close(flushTime) }
+		flush = func() { queue.Close(flushTimeout) }
 		stderr = queue
 		command.Bind(queue)
 	}
 	defer flush()
-	if command.Selected().Name != "serve" && commandLine(args).holdsPassword() { // serve logs it
+	if command.Selected().Name != "serve" && commandLine(args).holdsPassword() { // serve logs the warning
 		fmt.Fprintln(stderr, "usercast: warning: "+passwordSeen)
 	}
-	// Only commands that stop in an orderly way ask for the context; for the others
-	// a signal does what it does by itself.
+	// Only commands that handle signals have a parameter for the context; the others
+	// are ended by a signal.
 	stop := func() {}
 	defer func() { stop() }()
 	if err := command.BindToProvider(func() (ctx context.Context, err error) {
@@ -101,7 +97,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 		})
 		return ctx, nil
 	}); err != nil {
-		panic(err) // not a func that provides something
+		panic(err) // the function has the wrong signature
 	}
 	return report(stderr, command.Run())
 }
@@ -114,7 +110,7 @@ func terminal() io.Writer {
 	return os.Stderr
 }
 
-// errorOutput is standard error, for commands that have more to say there than an error.
+// errorOutput is standard error, for commands that write hints there.
 type errorOutput struct{ io.Writer }
 
 // parse reads the command line, the environment, and the file that --env-file names.
@@ -132,53 +128,4 @@ func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context,
 		panic(err) // the struct tags are wrong
 	}
 	return parser.Parse(args)
-}
-
-// A commandLine is what everybody on the machine can read, with ps.
-type commandLine []string
-
-var passwordInURL = regexp.MustCompile(`://[^/@]*:[^/@]+@`)
-
-const passwordSeen = "a password in a URL on the command line can be read by everybody on this machine; give the flag as an environment variable, or the password in a file"
-
-// holdsPassword reports whether a URL in it has a password.
-func (c commandLine) holdsPassword() bool {
-	return slices.ContainsFunc(c, passwordInURL.MatchString)
-}
-
-// flagForValue is what the parser says of a value that looks like a flag to it.
-var flagForValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got ("[^"]*") \(.*\); perhaps try `)
-
-// plain says in our words what would be in the parser's.
-func plain(err error) error {
-	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s: %s looks like a flag; join a value that begins with - to its flag by =", m[1], m[2])
-	}
-	return err
-}
-
-// report writes one plain line a fault and returns the exit code for err.
-func report(stderr io.Writer, err error) int {
-	if err == nil {
-		return 0
-	}
-	for _, fault := range faults(err) {
-		fmt.Fprintf(stderr, "usercast: %v\n", fault)
-	}
-	if errors.As(err, new(flags.UsageError)) {
-		return exitUsage
-	}
-	return exitFailure
-}
-
-// faults takes joined errors apart.
-func faults(err error) []error {
-	var usage flags.UsageError
-	if errors.As(err, &usage) {
-		err = usage.Err
-	}
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }

@@ -25,8 +25,8 @@ type publishCmd struct {
 	Data string `arg:"" optional:"" default:"-" help:"The payload; - or nothing: read from standard input."`
 }
 
-// Run exits 0 when Redis has accepted the message. That nothing is subscribed is not an error, as with
-// redis-cli, but a hint on standard error: nearly always it is another Redis or another prefix.
+// Run returns nil if Redis has accepted the message. A message without subscribers is not an error, as with
+// redis-cli, but a hint on standard error: usually the hub has another Redis or another prefix.
 func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
 	var errs flags.Errors
 	server := c.Server(&errs)

@@ -10,7 +10,7 @@ import (
 // release is set by the linker for a release: -X main.release=v1.2.3
 var release string
 
-// version is the release, else the revision that was built.
+// version is the release, or the revision that was built.
 func version() string {
 	if release != "" {
 		return release

@@ -8,12 +8,12 @@ import (
 	"syscall"
 )
 
-// ignorePipes keeps the process alive when nothing reads its stdout or stderr any more:
-// writing returns an error then, as with every other file.
+// ignorePipes keeps the process alive when nothing reads its stdout or stderr any longer:
+// writing then returns an error, as with other files.
 func ignorePipes() { signal.Ignore(syscall.SIGPIPE) }
 
-// hangUps delivers SIGHUP, which ends the process no longer. Several that come while
-// nobody takes them are one.
+// hangUps delivers SIGHUP, which no longer ends the process. Several of them become one
+// until it is received.
 func hangUps() (signals <-chan os.Signal, stop func()) {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGHUP)

@@ -4,7 +4,7 @@ package main
 
 import "os"
 
-// hangUps never delivers anything: there is no SIGHUP here. See --reload-every.
+// hangUps never delivers a signal: this system has no SIGHUP. See --reload-every.
 func hangUps() (signals <-chan os.Signal, stop func()) { return nil, func() {} }
 
 // ignorePipes is needed on Unix only.

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+
+	"usercast/internal/flags"
+)
+
+// flagForValue matches the error of the parser for a value that looks like a flag.
+var flagForValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got ("[^"]*") \(.*\); perhaps try `)
+
+// plain replaces an error of the parser by a plainer one.
+func plain(err error) error {
+	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: %s looks like a flag; join a value that begins with - to its flag by =", m[1], m[2])
+	}
+	return err
+}
+
+// report writes one line per error and returns the exit code for err.
+func report(stderr io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	for _, err := range split(err) {
+		fmt.Fprintf(stderr, "usercast: %v\n", err)
+	}
+	if errors.As(err, new(flags.UsageError)) {
+		return exitUsage
+	}
+	return exitFailure
+}
+
+// split returns the errors that are joined in err.
+func split(err error) []error {
+	var usage flags.UsageError
+	if errors.As(err, &usage) {
+		err = usage.Err
+	}
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		return joined.Unwrap()
+	}
+	return []error{err}
+}

@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The Go version in README, also in the errors that it quotes, is that of go.mod.
+func TestReadmeStatesTheGoVersion(t *testing.T) {
+	mod, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := regexp.MustCompile(`(?m)^go (\S+)$`).FindStringSubmatch(string(mod))[1]
+	for _, text := range []string{"With Go " + version + " or later", "go.mod requires go >= " + version + " (", "invalid go version '" + version + "'"} {
+		if !strings.Contains(string(readme), text) {
+			t.Errorf("README does not have %q", text)
+		}
+	}
+}
