@@ -75,9 +75,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 		errs.Add("auth", "%q is not a mode; there are jwt, forward, header and insecure", c.Auth)
 	}
 	c.checkUnused(errs)
-	if errs.Check("auth-timeout", c.AuthTimeout.Err()) && c.AuthTimeout.T <= 0 {
-		errs.Add("auth-timeout", "must be more than 0")
-	}
+	errs.Positive("auth-timeout", c.AuthTimeout)
 	errs.NotNegative("auth-cache", c.AuthCache)
 	errs.AtLeast("auth-concurrency", c.AuthConcurrency, 1)
 	if !isToken(c.UserHeader) {
