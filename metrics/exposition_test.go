@@ -71,7 +71,7 @@ func atStart(t *testing.T) metrics.Sources {
 	if err != nil {
 		t.Fatal(err)
 	}
-	feed, err := redis.NewPubSub(redis.Config{Server: server, ChannelPrefix: "user-", Publish: h.Publish})
+	feed, err := redis.NewPubSub(redis.PubSubConfig{Server: server, Hub: h})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"usercast/internal/app"
 	"usercast/internal/flags"
+	"usercast/transport/redis"
 )
 
 // commands is the command line. Every flag can also be set in the environment, as
@@ -51,6 +52,7 @@ const flushTimeout = time.Second
 
 func main() {
 	app.TuneGC()
+	redis.DisableClientLog() // its errors are in the program's own log
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 

@@ -44,11 +44,8 @@ func startHub(t *testing.T) *testHub {
 	streams := sse.New(sse.Config{
 		Hub: users.Hub, Authenticate: auth.Insecure, PingInterval: time.Second, WriteTimeout: 10 * time.Second, Retry: time.Second,
 	})
-	feed, err := redis.NewPubSub(redis.Config{
-		Server: address, ChannelPrefix: "user-", MaxPayload: maxPayload, ProbeEvery: 200 * time.Millisecond,
-		Publish:  users.Publish,
-		TooLarge: func(user, topic string) { users.GapFor(user, topic, hub.GapTooLarge) },
-		Control:  func(order redis.Control) { users.Disconnect(order.User) },
+	feed, err := redis.NewPubSub(redis.PubSubConfig{
+		Server: address, Hub: users, MaxPayload: maxPayload, ProbeEvery: 200 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)

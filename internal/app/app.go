@@ -68,9 +68,9 @@ type App struct {
 	streamFeed *hub.StreamFeed // a.hub, if the feed is a stream
 	crowd      *sse.Crowd
 	streams    *sse.Handler
-	feeds      []feed          // one for each Redis
-	stream     *redis.Log      // the one feed, if it is a stream
-	commands   *redis.Commands // to the first of them
+	feeds      []feed            // one for each Redis
+	stream     *redis.StreamFeed // the one feed, if it is a stream
+	commands   *redis.Commands   // to the first of them
 
 	public, admin   *http.Server
 	publicL, adminL net.Listener
@@ -106,7 +106,7 @@ func New(cfg Config, parts Parts) (*App, error) {
 		HistoryBytes:      cmp.Or(int64(cfg.HistoryBytes.T), hub.Off),
 	}
 	if cfg.Feed == FeedStream {
-		a.streamFeed = hub.NewStreamFeed(hubConfig, a.askLog)
+		a.streamFeed = hub.NewStreamFeed(hubConfig, func(q *hub.Query) { a.stream.Query(q) })
 		a.hub = a.streamFeed.Hub
 	} else {
 		a.pubSub = hub.NewPubSub(hubConfig)

@@ -45,10 +45,10 @@ func (u *users) streams(user string) []admin.Stream {
 func (u *users) disconnect(ctx context.Context, user string) (admin.Receipt, error) {
 	command := redis.Control{Op: redis.OpDisconnect, User: user}
 	if u.cfg.Feed == FeedStream {
-		id, err := u.commands.AppendOrder(ctx, u.cfg.StreamKey, command)
+		id, err := u.commands.AppendControl(ctx, u.cfg.StreamKey, command)
 		return admin.Receipt{ID: id}, err
 	}
-	subscribers, err := u.commands.Order(ctx, u.cfg.ControlChannelName(), command)
+	subscribers, err := u.commands.PublishControl(ctx, u.cfg.ControlChannelName(), command)
 	return admin.Receipt{Heard: &subscribers}, err
 }
 

@@ -24,28 +24,35 @@ var arrows = map[string]struct {
 	"usercast/internal/advice":         {},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
-	"usercast/transport/redis":         {ours: []string{"usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/netpoll"}, other: true},
-	"usercast/transport/sse":           {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked"}, other: true},
-	"usercast/internal/loopback":       {},
-	"usercast/internal/envfile":        {},
-	"usercast/internal/flags":          {ours: []string{"usercast/internal/envfile"}, other: true},
-	"usercast/internal/systemd":        {other: true},
-	"usercast/internal/revoked":        {},
-	"usercast/transport/admin":         {ours: []string{"usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
-	"usercast/transport/admin/console": {},
-	"usercast/bench/plot":              {},
-	"usercast/bench/internal/process":  {},
+	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/advice", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+
+	"usercast/transport/redis/internal/resp":     {},
+	"usercast/transport/redis/internal/pause":    {},
+	"usercast/transport/redis/internal/acl":      {other: true},
+	"usercast/transport/redis/internal/topology": {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp"}, other: true},
+	"usercast/transport/sse":                     {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked"}, other: true},
+	"usercast/internal/loopback":                 {},
+	"usercast/internal/envfile":                  {},
+	"usercast/internal/flags":                    {ours: []string{"usercast/internal/envfile"}, other: true},
+	"usercast/internal/systemd":                  {other: true},
+	"usercast/internal/revoked":                  {},
+	"usercast/transport/admin":                   {ours: []string{"usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
+	"usercast/transport/admin/console":           {},
+	"usercast/bench/plot":                        {},
+	"usercast/bench/internal/process":            {},
 
 	"usercast/internal/check/proxypath": {ours: []string{"usercast/internal/advice", "usercast/internal/eventstream", "usercast/internal/loopback"}},
 
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/advice", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
 	}, other: true},
 }
 
 // lives says which of our packages may import a module directly.
 var lives = map[string][]string{
-	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
+	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
 	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/plain", "usercast/bench/floor"},
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags"},
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},

@@ -5,18 +5,20 @@ import (
 	"errors"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
 )
 
-// Append adds a message for a channel to the log and returns the entry's id.
-// Nothing is trimmed: how long entries stay is for the app to decide. Like Publish it
+// Append adds a message for a channel to a Redis stream and returns the entry's id.
+// Nothing is trimmed: the app decides how long entries stay. Like Publish it
 // is tried once.
 func (c *Commands) Append(ctx context.Context, key, channel, payload string) (id string, err error) {
 	return c.add(ctx, key, "ch", channel, "data", payload)
 }
 
-// AppendOrder adds an order for every hub that follows the log.
-func (c *Commands) AppendOrder(ctx context.Context, key string, order Control) (id string, err error) {
-	return c.add(ctx, key, "ctl", order.String())
+// AppendControl adds a control command for every hub that follows the Redis stream.
+func (c *Commands) AppendControl(ctx context.Context, key string, command Control) (id string, err error) {
+	return c.add(ctx, key, "ctl", command.String())
 }
 
 func (c *Commands) add(ctx context.Context, key string, fields ...string) (id string, err error) {
@@ -25,18 +27,18 @@ func (c *Commands) add(ctx context.Context, key string, fields ...string) (id st
 		return err
 	}
 	err = c.do(ctx, key, func(client *goredis.Client) error { return xadd(client) })
-	// A node that sends a command on has not run it.
-	asked := ""
+	// A node that redirects a command has not run it.
+	addr := ""
 	for range maxRedirections {
-		to, ok := c.server.redirection(err, key, asked)
+		to, ok := c.server.Redirection(err, key, addr)
 		if !ok {
 			break
 		}
-		asked = to.addr
-		err = c.server.askNode(ctx, to, xadd)
+		addr = to.Addr
+		err = c.server.AskNode(ctx, to, xadd)
 	}
 	if err == nil || errors.Is(err, context.Canceled) {
 		return id, err
 	}
-	return "", c.server.denied(err, "append to "+key, "+xadd ~"+globEscaper.Replace(key))
+	return "", c.server.Denied(err, "append to "+key, "+xadd ~"+acl.Escape(key))
 }

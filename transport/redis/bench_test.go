@@ -42,15 +42,9 @@ func BenchmarkMessageForNobody(b *testing.B) {
 			b.Fatal(err)
 		}
 		m := newMeter()
-		feed, err := redis.NewPubSub(redis.Config{
-			Server:        server,
-			ChannelPrefix: "user-",
-			Publish: func(user, topic, payload string) int {
-				n := h.Publish(user, topic, payload)
-				m.count()
-				return n
-			},
-			Control:    func(redis.Control) {},
+		feed, err := redis.NewPubSub(redis.PubSubConfig{
+			Server:     server,
+			Hub:        meteredHub{h, m},
 			ProbeEvery: time.Hour, // the server echoes none
 		})
 		if err != nil {
@@ -81,6 +75,18 @@ func BenchmarkMessageForNobody(b *testing.B) {
 			}
 		})
 	})
+}
+
+// meteredHub counts what is published to a hub.
+type meteredHub struct {
+	*hub.PubSub
+	meter *meter
+}
+
+func (h meteredHub) Publish(user, topic, payload string) int {
+	n := h.PubSub.Publish(user, topic, payload)
+	h.meter.count()
+	return n
 }
 
 // A meter measures a goroutine that counts messages.

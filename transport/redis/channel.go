@@ -3,29 +3,28 @@ package redis
 import (
 	"errors"
 	"strings"
+
+	"usercast/transport/redis/internal/acl"
 )
 
-// ownNames begins the names of channels that usercast itself uses.
-const ownNames = "usercast:"
-
-// ValidatePrefix says why a channel prefix cannot be used, or nil. A prefix is
+// ValidatePrefix returns why a channel prefix cannot be used, or nil. A prefix is
 // refused when the pattern made of it would also match usercast's own channels
-// (usercast:<prefix>control and the like): control would arrive as messages.
+// (usercast:<prefix>control and the like): control commands would arrive as messages.
 func ValidatePrefix(prefix string) error {
 	if prefix == "" {
 		return errors.New("the channel prefix is empty: every channel in Redis would be read as a user's")
 	}
 	// Own names are longer than the prefix they hold, so that what follows the
 	// prefix in them cannot matter.
-	if strings.HasPrefix(ownNames+prefix, prefix) {
+	if strings.HasPrefix(acl.OwnChannels+prefix, prefix) {
 		return errors.New("the channel prefix would also match usercast's own channels, whose names begin with usercast: and the prefix: choose another")
 	}
 	return nil
 }
 
-// ValidateControlChannel says why a control channel cannot be used beside a
+// ValidateControlChannel returns why a control channel cannot be used together with a
 // channel prefix, or nil. One that begins with the prefix is refused: the pattern
-// would bring each order a second time, as a user's message.
+// would bring each command a second time, as a user's message.
 func ValidateControlChannel(prefix, channel string) error {
 	if channel == "" {
 		return errors.New("the control channel has no name")
@@ -35,6 +34,9 @@ func ValidateControlChannel(prefix, channel string) error {
 	}
 	return nil
 }
+
+// ControlChannel is the default control channel of hubs with this prefix.
+func ControlChannel(prefix string) string { return acl.OwnChannels + prefix + "control" }
 
 // Channel is the name of the channel that carries a user's messages:
 // prefix+user, or prefix+user:topic when topic is not empty. The user "*" is the
@@ -62,13 +64,3 @@ func SplitChannel(prefix, channel string) (user, topic string, ok bool) {
 	user, topic, _ = strings.Cut(rest, ":")
 	return user, topic, user != ""
 }
-
-// globEscaper makes a string match itself in a Redis pattern. ']', '^' and '-'
-// mean something only after an open '['.
-var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
-
-// pattern is what PSUBSCRIBE takes for all channels with the prefix.
-func pattern(prefix string) string { return globEscaper.Replace(prefix) + "*" }
-
-// probeChannel is where a process hears its own probes.
-func probeChannel(prefix, id string) string { return ownNames + prefix + "probe:" + id }

@@ -47,10 +47,14 @@ func TestPrefixThatMatchesOwnChannelsIsRefused(t *testing.T) {
 	}
 }
 
+// noStreams is a hub without streams.
+type noStreams struct{ PubSubHub }
+
+func (noStreams) Publish(string, string, string) int { return 0 }
+
 func TestSplitAllocatesNothing(t *testing.T) {
-	p := &PubSub{cfg: Config{
-		ChannelPrefix: "user-", MaxPayload: 10,
-		Publish: func(string, string, string) int { return 0 },
+	p := &PubSub{cfg: PubSubConfig{
+		ChannelPrefix: "user-", MaxPayload: 10, Hub: noStreams{},
 	}}
 	if n := testing.AllocsPerRun(100, func() { p.route("user-42:activity", "payload") }); n != 0 {
 		t.Errorf("a message costs %v allocations of ours, want 0", n)

@@ -12,8 +12,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"usercast/internal/advice"
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/topology"
 )
 
 func clusterURL(userinfo string, nodes ...*redistest.Server) string {
@@ -43,7 +43,7 @@ func subscribedNode(t *testing.T, nodes []*redistest.Server) (node *redistest.Se
 }
 
 // deliverFrom publishes on each node, and waits until all has come.
-func (h *hub) deliverFrom(t *testing.T, what string, nodes ...*redistest.Server) {
+func (h *subscriber) deliverFrom(t *testing.T, what string, nodes ...*redistest.Server) {
 	t.Helper()
 	for _, node := range nodes {
 		node.Do("publish", "user-42:from", what+" "+node.Addr())
@@ -57,12 +57,7 @@ func TestClusterIsHeardOverOneConnection(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
-	found := inspect(t, redis, nil)
-	found.wantGood(t)
-	found.want(t, advice.OK, "redis-role", "a node of a cluster")
-	found.want(t, advice.OK, "redis-echo", "came back")
-	inspect(t, redis, ofStream).want(t, advice.Note, "redis-stream", "no entries")
-	h := start(t, redis, func(c *Config) { c.BackoffMax = 0 }) // default timings
+	h := start(t, redis, func(c *PubSubConfig) { c.BackoffMax = 0 }) // default timings
 	h.awaitGeneration(t, 1)
 	for i := range 50 {
 		h.deliverFrom(t, fmt.Sprint(i), nodes...)
@@ -103,13 +98,12 @@ func TestClusterIsHeardOverOneConnection(t *testing.T) {
 	if s := h.conserved(t); s.Received != 157 || s.Generation != 3 {
 		t.Errorf("stats %+v", s)
 	}
-	inspect(t, redis, nil).want(t, advice.Warn, "redis-cluster", "see CLUSTER INFO")
 }
 
 func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
-	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	eventually(t, "probes came back", func() bool { return probes(h) >= 10 })
 	published := 0
@@ -133,7 +127,7 @@ func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 func TestNodeThatHearsNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
-	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *PubSubConfig) {
 		c.ProbeEvery = 100 * time.Millisecond
 		c.ProbeTimeout = time.Second
 	})
@@ -162,23 +156,18 @@ func TestNodeThatHearsNothingIsLeft(t *testing.T) {
 func TestFrozenNodeIsLeftForAnother(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
-	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *Config) { c.PingAfter = 100 * time.Millisecond })
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *PubSubConfig) { c.PingAfter = 100 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	frozen, others := subscribedNode(t, nodes)
-	c := h.cfg.Server.cluster
-	c.mu.Lock()
 	turn := slices.Index(nodes, frozen)
-	c.next = turn // and yet it is not tried
-	c.mu.Unlock()
+	h.server.TrySeedNext(turn) // and yet it is not tried
 	frozen.Freeze()
 	defer frozen.Thaw()
 	h.awaitGeneration(t, 2)
 	h.deliverFrom(t, "after", others...)
 	h.log.once(t, "WARN ", "reason=silent")
 	h.log.warnings(t, 1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.next != (turn+1)%len(nodes) {
+	if h.server.TrySeedNext(0) != (turn+1)%len(nodes) {
 		t.Error("it took more than one attempt")
 	}
 }
@@ -196,7 +185,7 @@ func TestClusterIsKnownFromOneNode(t *testing.T) {
 func clusterState(nodes ...*redistest.Server) func(want string) bool {
 	return func(want string) bool {
 		return !slices.ContainsFunc(nodes, func(n *redistest.Server) bool {
-			return infoField(n.Do("cluster", "info").(string), "cluster_state") != want
+			return topology.InfoField(n.Do("cluster", "info").(string), "cluster_state") != want
 		})
 	}
 }
@@ -212,8 +201,8 @@ func TestNodeWhoseClusterFailsIsTriedLast(t *testing.T) {
 		t.Fatal("so have the others")
 	}
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
-	redis.cluster.next = 0 // before others share it
-	h := start(t, redis, func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	redis.topology().TrySeedNext(0)
+	h := start(t, redis, func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	h.log.once(t, "WARN redis subscription failed", "reason=cluster")
 	h.log.await(t, "WARN redis probe failed", "reason=cluster")
@@ -231,7 +220,7 @@ func TestNodeThatRecoversIsANewGeneration(t *testing.T) {
 	node := redistest.StartCluster(t, 1)[0]
 	node.Do("cluster", "delslots", 0)
 	eventually(t, "it found its cluster failing", func() bool { return clusterState(node)("fail") })
-	h := start(t, parse(t, clusterURL("", node), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h := start(t, parse(t, clusterURL("", node), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
 	if n := h.Stats().Generation; n != 1 {
@@ -260,7 +249,7 @@ func TestClusterWithoutRightsIsGoneWith(t *testing.T) {
 		node.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-cluster", "&*")
 	}
 	redis := parse(t, clusterURL("app:secret@", nodes...), ServerOptions{})
-	h := start(t, redis, func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h := start(t, redis, func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
 	h.deliverFrom(t, "x", nodes...)
@@ -300,15 +289,14 @@ func TestKeyLeadsToItsOwner(t *testing.T) {
 		if err := set(key); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
-		var l *link
-		l = redis.newLinkFor(ctx, key, func(ctx context.Context, cn *goredis.Conn) error {
-			owners[l.addr]++
+		var l *topology.Conn
+		l = redis.topology().NewConn(ctx, topology.Target{Key: key}, func(ctx context.Context, cn *goredis.Conn) error {
+			owners[l.Addr]++
 			return cn.Get(ctx, key).Err()
 		})
-		if err := l.pubsub.Ping(ctx); err != nil {
-			t.Errorf("%s: %v", key, l.why(err))
+		if err := l.Use(); err != nil {
+			t.Errorf("%s: %v", key, err)
 		}
-		l.close()
 	}
 	if len(owners) != 3 {
 		t.Errorf("owners %v, want all three nodes", owners)
@@ -371,7 +359,7 @@ func TestNothingOutlivesRunWithSeveralServers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
-			h := start(t, parse(t, c.url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+			h := start(t, parse(t, c.url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 			h.awaitGeneration(t, 1)
 			eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
 			if c.frozen != nil {

@@ -10,12 +10,19 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/resp"
+	"usercast/transport/redis/internal/topology"
 )
 
 const (
 	// maxCommands is how many connections commands may hold. A fleet of hubs
 	// shares Redis' maxclients with the app.
 	maxCommands = 4
+	// MaxConnections is how many connections a hub may have at once: that of a feed, commands, and
+	// a probe.
+	MaxConnections = maxCommands + 2
 	// commandAge is how long one of them is used before another one is made: half of the
 	// 10 s after which an idle one is promised to be closed. A primary that was demoted
 	// keeps its connections and executes PUBLISH, which then reaches nobody. A hub that
@@ -30,11 +37,11 @@ const (
 // It is a pool of its own, of go-redis clients with one connection each, because
 // go-redis's pool closes idle connections only when it is asked for one.
 type Commands struct {
-	server *Server
+	server *topology.Server
 	age    time.Duration           // at which a connection is closed, unless it is lent
 	slots  chan struct{}           // one token for each connection lent; full: callers wait
 	wrap   func(net.Conn) net.Conn // each connection, as soon as it is made
-	keep   int                     // bytes of a string that are not cut; see replyConn
+	keep   int                     // bytes of a string that are not cut; see resp.CheckedConn
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -46,16 +53,16 @@ type Commands struct {
 // command is one connection for commands. Lent to one caller at a time.
 type command struct {
 	client  *goredis.Client
-	key     string                    // whose owner it leads to; "": any node, or there is one only
-	epoch   uint64                    // of the server's connections
-	made    time.Time                 // when its first command was done
-	replies atomic.Pointer[replyConn] // what is read passes through it
+	key     string                           // whose owner it leads to; "": any node, or there is one only
+	epoch   uint64                           // of the server's connections
+	made    time.Time                        // when its first command was done
+	replies atomic.Pointer[resp.CheckedConn] // what is read passes through it
 }
 
 // NewCommands makes a pool without connections.
 func NewCommands(server *Server) *Commands {
 	return &Commands{
-		server: server,
+		server: server.topology(),
 		age:    commandAge,
 		slots:  make(chan struct{}, maxCommands),
 		wrap:   func(conn net.Conn) net.Conn { return conn },
@@ -63,19 +70,18 @@ func NewCommands(server *Server) *Commands {
 }
 
 // Publish sends a payload to a channel and returns how many subscribers of that
-// Redis heard it. It is tried once: after an error, whether it was published is
+// Redis received it. It is tried once: after an error, whether it was published is
 // unknown, unless the error is that no connection could be made. The text of an
 // error says what is wrong and what to do. In a cluster the subscribers are those
-// of one node, although all hear it.
+// of one node, although all receive it.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
 	return c.publish(ctx, channel, payload, "+publish and a pattern for the channels, like &user-*")
 }
 
-// Order sends an order to every hub that listens on the control channel now, and
-// returns how many subscribers heard it: hubs, and whoever else subscribed to it.
-// Else it is like Publish.
-func (c *Commands) Order(ctx context.Context, channel string, order Control) (heard int64, err error) {
-	return c.publish(ctx, channel, order.String(), "+publish &"+globEscaper.Replace(channel))
+// PublishControl sends a control command to every hub that is subscribed to the control channel
+// now, and returns how many subscribers received it. Otherwise it is like Publish.
+func (c *Commands) PublishControl(ctx context.Context, channel string, command Control) (receivers int64, err error) {
+	return c.publish(ctx, channel, command.String(), "+publish &"+acl.Escape(channel))
 }
 
 func (c *Commands) publish(ctx context.Context, channel, payload, grant string) (receivers int64, err error) {
@@ -89,13 +95,13 @@ func (c *Commands) publish(ctx context.Context, channel, payload, grant string) 
 	case errors.Is(err, context.Canceled):
 		return 0, err
 	}
-	return 0, c.server.denied(err, "publish", grant)
+	return 0, c.server.Denied(err, "publish", grant)
 }
 
 // do lends a connection to run, once. In a cluster it leads to the node that
 // owns the key, or to any node when key is "". It returns run's error as it is.
 func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client) error) error {
-	if !c.server.keysDiffer() {
+	if !c.server.KeysDiffer() {
 		key = ""
 	}
 	cmd, err := c.take(ctx, key)
@@ -151,9 +157,9 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	}
 	c.mu.Unlock()
 	hangUp(surplus...)
-	cmd := &command{key: key, epoch: c.server.epoch.Load()}
-	cmd.client = c.server.newClient(key, func(conn net.Conn) net.Conn {
-		conn, replies := checkReplies(c.wrap(conn), c.keep)
+	cmd := &command{key: key, epoch: c.server.Epoch()}
+	cmd.client = c.server.NewClient(topology.Target{Key: key}, func(conn net.Conn) net.Conn {
+		conn, replies := resp.Check(c.wrap(conn), c.keep)
 		cmd.replies.Store(replies)
 		return conn
 	})
@@ -167,9 +173,9 @@ func (c *Commands) give(cmd *command, err error) {
 	if cmd.made.IsZero() {
 		cmd.made = time.Now()
 	}
-	answered := err == nil || isReply(err) && !isElsewhere(err)
+	answered := err == nil || acl.IsReply(err) && !isElsewhere(err)
 	c.mu.Lock()
-	fit := answered && cmd.replies.Load().idle() && !c.stale(cmd) && !c.closed
+	fit := answered && cmd.replies.Load().Idle() && !c.stale(cmd) && !c.closed
 	if fit {
 		c.free = append(c.free, cmd)
 		c.awaitAge()
@@ -183,7 +189,7 @@ func (c *Commands) give(cmd *command, err error) {
 
 // stale reports whether a connection may lead to where a new one would not.
 func (c *Commands) stale(cmd *command) bool {
-	return cmd.epoch != c.server.epoch.Load() || time.Since(cmd.made) >= c.age
+	return cmd.epoch != c.server.Epoch() || time.Since(cmd.made) >= c.age
 }
 
 // takeStale removes the free connections that are stale. C.mu is held.
@@ -233,35 +239,4 @@ func isElsewhere(err error) bool {
 		}
 	}
 	return false
-}
-
-// newClient makes a client that connects when it is first used, in a cluster to
-// the owner of the key, or to any node when key is "".
-func (s *Server) newClient(key string, wrap func(net.Conn) net.Conn) *goredis.Client {
-	return s.newClientTo(target{key: key}, wrap)
-}
-
-func (s *Server) newClientTo(to target, wrap func(net.Conn) net.Conn) *goredis.Client {
-	opt := s.options()
-	opt.ContextTimeoutEnabled = true // callers' deadlines count
-	opt.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		far, err := s.dial(ctx, to)
-		if err != nil {
-			return nil, err
-		}
-		return wrap(far.conn), nil
-	}
-	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
-		if _, _, err := s.admit(ctx, cn, to); err != nil {
-			return err
-		}
-		if err := s.selectDatabase(ctx, cn, to); err != nil {
-			return err
-		}
-		// Whoever subscribes names the missing right; a PUBLISH goes without.
-		return optional(cn.ClientSetName(ctx, clientName).Err(), rightName, func(right, error) {})
-	}
-	client := goredis.NewClient(opt)
-	client.AddHook(catchPanics{})
-	return client
 }

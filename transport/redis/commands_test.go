@@ -130,17 +130,15 @@ func TestCommandsFollowTheSubscription(t *testing.T) {
 	c.age = time.Hour
 	defer c.Close()
 	first := make(chan string, 1)
-	h := start(t, server, func(cfg *Config) {
-		cfg.ProbeEvery = 300 * time.Millisecond
-		cfg.Control = func(Control) {}
-		cfg.Subscribed = func(generation uint64) {
-			if generation != 2 {
-				return
-			}
-			n, err := c.Publish(context.Background(), "user-42", "x")
-			first <- fmt.Sprint(n, err)
+	h := new(subscriber)
+	h.onGap = func() {
+		if h.generations != 1 {
+			return
 		}
-	})
+		n, err := c.Publish(context.Background(), "user-42", "x")
+		first <- fmt.Sprint(n, err)
+	}
+	startSubscriber(t, server, h, func(cfg *PubSubConfig) { cfg.ProbeEvery = 300 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	host, port := b.HostPort()
 	if n, err := c.Publish(context.Background(), "user-42", "before"); n != 1 || err != nil {
@@ -149,7 +147,7 @@ func TestCommandsFollowTheSubscription(t *testing.T) {
 	relay.SetTarget(b.Addr())
 	a.Do("replicaof", host, port)
 	h.awaitGeneration(t, 2)
-	if n, err := c.Order(context.Background(), ControlChannel("user-"), Control{Op: OpDisconnect, User: "42"}); n != 1 || err != nil {
+	if n, err := c.PublishControl(context.Background(), ControlChannel("user-"), Control{Op: OpDisconnect, User: "42"}); n != 1 || err != nil {
 		t.Errorf("an order reached %d subscribers, error %v", n, err)
 	}
 	if got := <-first; got != "1 <nil>" {
@@ -166,7 +164,7 @@ func TestAppendFollowsTheLog(t *testing.T) {
 	c := NewCommands(server)
 	c.age = time.Hour
 	defer c.Close()
-	f := follow(t, server, func(cfg *LogConfig) { cfg.ProbeEvery = 300 * time.Millisecond })
+	f := follow(t, server, func(cfg *StreamConfig) { cfg.ProbeEvery = 300 * time.Millisecond })
 	if _, err := c.Append(context.Background(), "log", "user-42", "before"); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 )
 
-// A Control is an order to every hub: on the pub/sub feed a message on the control
+// A Control is a control command for every hub: on the pub/sub feed a message on the control
 // channel, on the stream feed an entry with the field ctl.
 type Control struct {
 	Op   string `json:"op"`
@@ -16,12 +16,11 @@ type Control struct {
 // OpDisconnect ends all streams of a user.
 const OpDisconnect = "disconnect"
 
-// maxControl is the most bytes that an order may have: a user id and a little more.
+// maxControl is the maximum size of a control command in bytes: a user id and a little more.
 const maxControl = 16 << 10
 
-// ParseControl reads an order and says what is wrong with one that cannot be
-// carried out. Fields that it does not know are left alone, so that a newer
-// program may say more to an older hub.
+// ParseControl reads a control command and returns what is wrong with one that is not
+// valid. Unknown fields are ignored, so that a newer program can say more to an older hub.
 func ParseControl(payload string) (Control, error) {
 	if len(payload) > maxControl {
 		return Control{}, fmt.Errorf("an order has %d bytes at most", maxControl)
@@ -39,7 +38,7 @@ func ParseControl(payload string) (Control, error) {
 	return c, nil
 }
 
-// String is the order as it is sent.
+// String is the command as it is sent.
 func (c Control) String() string {
 	b, err := json.Marshal(c)
 	if err != nil {
@@ -47,7 +46,3 @@ func (c Control) String() string {
 	}
 	return string(b)
 }
-
-// ControlChannel is the channel on which hubs with this prefix hear orders, unless
-// they are told of another.
-func ControlChannel(prefix string) string { return ownNames + prefix + "control" }

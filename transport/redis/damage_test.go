@@ -13,57 +13,6 @@ import (
 	"usercast/internal/redistest"
 )
 
-// oddReplies are what no subscriber is ever sent by Redis, and what each of them is.
-var oddReplies = map[string]string{
-	"empty array":                      "*0\r\n",
-	"nil array":                        "*-1\r\n",
-	"negative array":                   "*-2\r\n",
-	"array without length":             "*\r\n",
-	"array of 10^9":                    "*1000000000\r\n",
-	"array of 10^30":                   "*1000000000000000000000000000000\r\n",
-	"array of one":                     "*1\r\n$8\r\npmessage\r\n",
-	"short message":                    "*2\r\n$7\r\nmessage\r\n$1\r\nx\r\n",
-	"short pmessage":                   "*3\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n",
-	"long pmessage":                    "*5\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n$1\r\nx\r\n",
-	"integer for the kind":             "*4\r\n:1\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
-	"nil for the kind":                 "*4\r\n$-1\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
-	"integer for the pattern":          "*4\r\n$8\r\npmessage\r\n:1\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
-	"integer for the channel":          "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n:42\r\n$1\r\nx\r\n",
-	"integer for the payload":          "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n:1\r\n",
-	"nil for the payload":              "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$-1\r\n",
-	"nil for the channel":              "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$-1\r\n$1\r\nx\r\n",
-	"array for the payload":            "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n*0\r\n",
-	"error for the payload":            "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n-ERR x\r\n",
-	"array of integers for a message":  "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n*1\r\n:1\r\n",
-	"string for the count":             "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n$1\r\n1\r\n",
-	"nil for the count":                "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n$-1\r\n",
-	"short subscribe":                  "*2\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n",
-	"pong without payload":             "*1\r\n$4\r\npong\r\n",
-	"integer for the payload of pong":  "*2\r\n$4\r\npong\r\n:1\r\n",
-	"unknown kind":                     "*3\r\n$7\r\nmassage\r\n$1\r\nx\r\n$1\r\nx\r\n",
-	"confirmation that is not awaited": "*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:4\r\n",
-	"end of a subscription":            "*3\r\n$12\r\npunsubscribe\r\n$6\r\nuser-*\r\n:2\r\n",
-	"message of another channel":       "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n",
-	"message of another pattern":       "*4\r\n$8\r\npmessage\r\n$6\r\nuser_*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
-	"integer":                          ":1\r\n",
-	"string":                           "$1\r\nx\r\n",
-	"nil":                              "$-1\r\n",
-	"set":                              "~3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n",
-	"map":                              "%1\r\n*0\r\n$1\r\nx\r\n",
-	"push of RESP3":                    ">4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
-	"attribute of RESP3":               "|1\r\n$1\r\nx\r\n$1\r\nx\r\n",
-	"null of RESP3":                    "_\r\n",
-	"another protocol":                 "HTTP/1.1 400 Bad Request\r\n\r\n",
-	"empty line":                       "\r\n",
-	"line without CR":                  "+PONG\n",
-	"endless line":                     "+" + strings.Repeat("x", 10<<20),
-	"string of 600 MB":                 "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$629145600\r\nx\r\n",
-	"string of 9 EB":                   "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$9223372036854775807\r\nx\r\n",
-	"string of negative length":        "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$-2\r\nx\r\n",
-	"string longer than its length":    "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$7\r\nuser-42\r\n$1\r\nxyz\r\n",
-	"string shorter than its length":   "*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$9\r\nuser-42\r\n$1\r\nx\r\n",
-}
-
 // damaged is a server behind a relay that replaces the next reply in which a text occurs.
 type damaged struct {
 	*redistest.Server
@@ -101,7 +50,7 @@ func (d *damaged) replace(t *testing.T, in string, by func(old string) string, c
 // Not parallel, so that the memory of other tests is not counted.
 func TestOddReplyEndsTheSubscriptionOnly(t *testing.T) {
 	server := startDamaged(t)
-	for name, odd := range oddReplies {
+	for name, odd := range redistest.OddReplies {
 		t.Run(name, func(t *testing.T) {
 			h := start(t, parse(t, server.relay.URL(), ServerOptions{}), nil)
 			h.awaitGeneration(t, 1)
@@ -132,7 +81,7 @@ func TestOddReplyEndsTheSubscriptionOnly(t *testing.T) {
 func TestWrongLengthIsNoticedByTheProbe(t *testing.T) {
 	t.Parallel()
 	server := startDamaged(t)
-	h := start(t, parse(t, server.relay.URL(), ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, server.relay.URL(), ServerOptions{}), func(c *PubSubConfig) {
 		c.PingAfter = 50 * time.Millisecond
 		c.ProbeEvery = 300 * time.Millisecond
 		c.ProbeTimeout = 100 * time.Millisecond
@@ -150,7 +99,7 @@ func TestWrongLengthIsNoticedWithoutProbe(t *testing.T) {
 	t.Parallel()
 	server := startDamaged(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-publish", "&*")
-	h := start(t, parse(t, "redis://app:secret@"+server.relay.Addr(), ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, "redis://app:secret@"+server.relay.Addr(), ServerOptions{}), func(c *PubSubConfig) {
 		c.PingAfter = 50 * time.Millisecond
 		c.ProbeEvery = 300 * time.Millisecond
 		c.ProbeTimeout = 100 * time.Millisecond
@@ -168,7 +117,7 @@ func TestWrongLengthIsNoticedWithoutProbe(t *testing.T) {
 func TestTooLargePayloadIsNotHeld(t *testing.T) {
 	const size = 100 << 20
 	server := redistest.Start(t, "--client-output-buffer-limit", "pubsub 0 0 0")
-	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: patience}), func(c *Config) { c.MaxPayload = 5 << 20 })
+	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: patience}), func(c *PubSubConfig) { c.MaxPayload = 5 << 20 })
 	h.awaitGeneration(t, 1)
 	publish := func(payload string) {
 		t.Helper()
@@ -230,7 +179,7 @@ func TestOddReplyCostsTheLogNoEntry(t *testing.T) {
 				server.Do("del", "log")
 				xadd(server.Server, "user-1", "one")
 				server.next.Store(&damage{in, odd})
-				f := follow(t, parsed(t, server.relay.URL()), func(c *LogConfig) {
+				f := follow(t, parsed(t, server.relay.URL()), func(c *StreamConfig) {
 					c.Block = 20 * time.Millisecond
 					c.BackoffMax = 50 * time.Millisecond
 					c.ProbeEvery = 50 * time.Millisecond
@@ -244,11 +193,11 @@ func TestOddReplyCostsTheLogNoEntry(t *testing.T) {
 				f.await(t, "the last entry", func() bool {
 					f.mu.Lock()
 					defer f.mu.Unlock()
-					return strings.Contains(strings.Join(f.heard, ","), "last")
+					return strings.Contains(strings.Join(f.events, ","), "last")
 				})
 				f.mu.Lock()
 				defer f.mu.Unlock()
-				heard := strings.Join(f.heard, ",")
+				heard := strings.Join(f.events, ",")
 				if strings.Contains(heard, "lost") || strings.Contains(heard, "reset") {
 					return // announced: a reply can be wrong in a way that only looks like a loss
 				}

@@ -39,7 +39,7 @@ func TestTLS(t *testing.T) {
 	url := fmt.Sprintf("rediss://127.0.0.1:%d", port)
 
 	trusting := parse(t, url, ServerOptions{TLSCAFile: cert})
-	h := start(t, trusting, func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h := start(t, trusting, func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
 	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })

@@ -13,10 +13,15 @@ import (
 
 	"go.uber.org/goleak"
 
+	"usercast/hub"
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/topology"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	DisableClientLog()
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds waiting for something that will come. It is long because it
 // only matters to a test that fails.
@@ -40,34 +45,67 @@ func parse(t *testing.T, url string, opts ServerOptions) *Server {
 	return s
 }
 
-// hub is a running PubSub and all that came out of it.
-type hub struct {
+// A subscriber is a running PubSub and all that it has handed over. Users whose name begins with
+// "nobody" have no streams.
+type subscriber struct {
 	*PubSub
 	log  *logbook
 	stop func() // ends Run and waits for it
 
-	mu     sync.Mutex
-	events []string // "user/topic/payload", "generation 1", "too large user/topic"
+	mu          sync.Mutex
+	events      []string // "user/topic/payload", "generation", "too large user/topic"
+	generations int
+
+	// For tests that replace it; called before the event is added.
+	onPublish func(payload string)
+	onGap     func()
 }
 
-// start runs a PubSub until the test ends. Change may adjust the configuration;
-// users whose name begins with "nobody" have no streams.
-func start(t *testing.T, server *Server, change func(*Config)) *hub {
+func (h *subscriber) Publish(user, topic, payload string) int {
+	if h.onPublish != nil {
+		h.onPublish(payload)
+	}
+	if strings.HasPrefix(user, "nobody") || strings.HasPrefix(user, "usercast-check-") {
+		return 0
+	}
+	h.add(user + "/" + topic + "/" + payload)
+	return 1
+}
+
+func (h *subscriber) GapFor(user, topic string, reason hub.Gap) {
+	if reason == hub.GapTooLarge {
+		h.add("too large " + user + "/" + topic)
+	}
+}
+
+func (h *subscriber) GapForAll(reason hub.Gap) {
+	if h.onGap != nil {
+		h.onGap()
+	}
+	if reason == hub.GapRedisReconnect {
+		h.generations++
+		h.add(fmt.Sprint("generation ", h.generations))
+	}
+}
+
+func (h *subscriber) Disconnect(user string) int {
+	h.add("disconnect " + user)
+	return 1
+}
+
+// start runs a PubSub until the test ends. Change may adjust the configuration.
+func start(t *testing.T, server *Server, change func(*PubSubConfig)) *subscriber {
 	t.Helper()
-	h := &hub{log: &logbook{}}
-	cfg := Config{
-		Server:        server,
-		ChannelPrefix: "user-",
-		Publish: func(user, topic, payload string) int {
-			if strings.HasPrefix(user, "nobody") {
-				return 0
-			}
-			h.add(user + "/" + topic + "/" + payload)
-			return 1
-		},
-		TooLarge:   func(user, topic string) { h.add("too large " + user + "/" + topic) },
-		Subscribed: func(generation uint64) { h.add(fmt.Sprint("generation ", generation)) },
-		Log:        slog.New(h.log),
+	return startSubscriber(t, server, &subscriber{}, change)
+}
+
+func startSubscriber(t *testing.T, server *Server, h *subscriber, change func(*PubSubConfig)) *subscriber {
+	t.Helper()
+	h.log = &logbook{}
+	cfg := PubSubConfig{
+		Server:     server,
+		Hub:        h,
+		Logger:     slog.New(h.log),
 		BackoffMax: 200 * time.Millisecond,
 	}
 	if change != nil {
@@ -102,24 +140,24 @@ func start(t *testing.T, server *Server, change func(*Config)) *hub {
 	return h
 }
 
-func (h *hub) add(event string) {
+func (h *subscriber) add(event string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.events = append(h.events, event)
 }
 
-func (h *hub) seen() []string {
+func (h *subscriber) seen() []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.events)
 }
 
-func (h *hub) awaitEvent(t *testing.T, event string) {
+func (h *subscriber) awaitEvent(t *testing.T, event string) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("%q came", event), func() bool { return slices.Contains(h.seen(), event) })
 }
 
-func (h *hub) awaitGeneration(t *testing.T, n uint64) {
+func (h *subscriber) awaitGeneration(t *testing.T, n uint64) {
 	t.Helper()
 	eventually(t, fmt.Sprintf("generation %d stood", n), func() bool {
 		s := h.Stats()
@@ -129,7 +167,7 @@ func (h *hub) awaitGeneration(t *testing.T, n uint64) {
 
 // awaitDelivery publishes on server, where one subscriber must hear it, and waits
 // until it has come.
-func (h *hub) awaitDelivery(t *testing.T, server *redistest.Server, payload string) {
+func (h *subscriber) awaitDelivery(t *testing.T, server *redistest.Server, payload string) {
 	t.Helper()
 	if n := server.Do("publish", "user-42:activity", payload); n != int64(1) {
 		t.Fatalf("published to %v subscribers, want 1", n)
@@ -139,7 +177,7 @@ func (h *hub) awaitDelivery(t *testing.T, server *redistest.Server, payload stri
 
 // conserved waits until the counters add up, and returns them. A message is
 // counted as routed after it was handed over.
-func (h *hub) conserved(t *testing.T) (s Stats) {
+func (h *subscriber) conserved(t *testing.T) (s Stats) {
 	t.Helper()
 	eventually(t, "the counters added up", func() bool {
 		s = h.Stats()
@@ -152,7 +190,7 @@ func (h *hub) conserved(t *testing.T) (s Stats) {
 func connections(server *redistest.Server) []string {
 	var ours []string
 	for line := range strings.Lines(server.Do("client", "list").(string)) {
-		if strings.Contains(line, " name="+clientName+" ") {
+		if strings.Contains(line, " name="+topology.ClientName+" ") {
 			ours = append(ours, line)
 		}
 	}
@@ -241,7 +279,7 @@ func (l *logbook) silentOn(t *testing.T, secret string) {
 // callsOf is how often a command was called, refusals included.
 func callsOf(t *testing.T, server *redistest.Server, command string) int {
 	t.Helper()
-	stats := infoField(server.Do("info", "commandstats").(string), "cmdstat_"+command)
+	stats := topology.InfoField(server.Do("info", "commandstats").(string), "cmdstat_"+command)
 	calls := 0
 	for field := range strings.SplitSeq(stats, ",") {
 		name, value, _ := strings.Cut(field, "=")
@@ -257,4 +295,4 @@ func callsOf(t *testing.T, server *redistest.Server, command string) int {
 }
 
 // probes is how many probes have come back.
-func probes(h *hub) uint64 { return h.Stats().Probe.Count }
+func probes(h *subscriber) uint64 { return h.Stats().Probe.Count }

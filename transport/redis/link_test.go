@@ -44,7 +44,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 func TestBackWithinTwoSecondsOfRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) { c.BackoffMax = 0 }) // default timings
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.BackoffMax = 0 }) // default timings
 	h.awaitGeneration(t, 1)
 	server.Kill()
 	h.log.await(t, "reason=refused")
@@ -75,7 +75,7 @@ func TestRedisDownAtStart(t *testing.T) {
 func TestFrozenRedisIsNoticedAndThawed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *Config) {
+	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *PubSubConfig) {
 		c.PingAfter = 100 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
@@ -105,7 +105,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Addr())
-	h := start(t, parse(t, relay.URL(), ServerOptions{AnswerTimeout: time.Second}), func(c *Config) {
+	h := start(t, parse(t, relay.URL(), ServerOptions{AnswerTimeout: time.Second}), func(c *PubSubConfig) {
 		c.PingAfter = 100 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
@@ -121,7 +121,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 func TestQuietConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: time.Second}), func(c *Config) {
+	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: time.Second}), func(c *PubSubConfig) {
 		c.PingAfter = 20 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
@@ -174,25 +174,10 @@ func TestGenerationIsOneConnection(t *testing.T) {
 	h.conserved(t)
 }
 
-func TestAttemptsAreSpacedOut(t *testing.T) {
-	t.Parallel()
-	b := backoff{min: 100 * time.Millisecond, max: time.Second}
-	for i, most := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
-		most *= time.Millisecond
-		if d := b.pause(); d < most/2 || d > most {
-			t.Errorf("pause %d is %v, want %v to %v", i, d, most/2, most)
-		}
-	}
-	b.reset()
-	if d := b.pause(); d > 100*time.Millisecond {
-		t.Errorf("the first pause after a reset is %v", d)
-	}
-}
-
 func TestOneNamedConnection(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL()+"/3", ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, server.URL()+"/3", ServerOptions{}), func(c *PubSubConfig) {
 		c.ProbeEvery = 150 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
@@ -202,7 +187,7 @@ func TestOneNamedConnection(t *testing.T) {
 		ours = connections(server)
 		return len(ours) == 1
 	})
-	for _, want := range []string{" psub=1 ", " sub=1 ", " resp=2", " db=0 "} {
+	for _, want := range []string{" psub=1 ", " sub=2 ", " resp=2", " db=0 "} {
 		if !strings.Contains(ours[0], want) {
 			t.Errorf("%q does not hold %q", ours[0], want)
 		}
@@ -217,11 +202,11 @@ func TestOneNamedConnection(t *testing.T) {
 // Not parallel, so that the goroutines of other tests are not taken for its own.
 func TestNothingOutlivesRun(t *testing.T) {
 	server := redistest.Start(t)
-	for name, until := range map[string]func(*hub){
-		"subscribed": func(h *hub) { h.awaitGeneration(t, 1) },
-		"probing":    func(h *hub) { eventually(t, "a probe came back", func() bool { return probes(h) > 0 }) },
-		"at once":    func(*hub) {},
-		"frozen": func(h *hub) {
+	for name, until := range map[string]func(*subscriber){
+		"subscribed": func(h *subscriber) { h.awaitGeneration(t, 1) },
+		"probing":    func(h *subscriber) { eventually(t, "a probe came back", func() bool { return probes(h) > 0 }) },
+		"at once":    func(*subscriber) {},
+		"frozen": func(h *subscriber) {
 			h.awaitGeneration(t, 1)
 			server.Freeze()
 			h.log.await(t, "reason=silent")
@@ -229,7 +214,7 @@ func TestNothingOutlivesRun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			before := goleak.IgnoreCurrent()
-			h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *Config) {
+			h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *PubSubConfig) {
 				c.PingAfter = 50 * time.Millisecond
 				c.ProbeEvery = 50 * time.Millisecond
 			})
@@ -243,10 +228,9 @@ func TestNothingOutlivesRun(t *testing.T) {
 
 func TestRunTwiceIsAnError(t *testing.T) {
 	t.Parallel()
-	p, err := NewPubSub(Config{
-		Server:        parse(t, "redis://127.0.0.1:1", ServerOptions{}),
-		ChannelPrefix: "user-",
-		Publish:       func(string, string, string) int { return 0 },
+	p, err := NewPubSub(PubSubConfig{
+		Server: parse(t, "redis://127.0.0.1:1", ServerOptions{}),
+		Hub:    noStreams{},
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,17 +13,17 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/topology"
 )
 
 func TestPipelinedMessagesArriveInOrderWithoutLoss(t *testing.T) {
 	t.Parallel()
 	const messages, users = 20_000, 200
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 
-	opt := h.cfg.Server.options()
-	publisher := goredis.NewClient(opt)
+	publisher := h.server.NewClient(topology.Target{}, func(c net.Conn) net.Conn { return c })
 	defer publisher.Close()
 	want := []string{"generation 1"}
 	for first := 0; first < messages; first += 1000 {
@@ -51,7 +52,7 @@ func TestPipelinedMessagesArriveInOrderWithoutLoss(t *testing.T) {
 func TestEveryMessageIsCountedForWhatItIs(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) { c.MaxPayload = 100 })
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.MaxPayload = 100 })
 	h.awaitGeneration(t, 1)
 	huge := strings.Repeat("u", 1<<20)
 	for _, m := range []struct{ channel, payload, event string }{
@@ -86,7 +87,7 @@ func TestPrefixIsTakenLetterByLetter(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, prefix := range []string{"*", "u?er-", `a\b[c-e]^*:`, "[", "\xff "} {
-		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) { c.ChannelPrefix = prefix })
+		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ChannelPrefix = prefix })
 		h.awaitGeneration(t, 1)
 		for _, other := range []string{"user-1", "uxer-1", `a\bc^x:1`, "abd^:1", "c1"} {
 			if n := server.Do("publish", other, "x"); n != int64(0) {

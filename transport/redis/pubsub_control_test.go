@@ -12,8 +12,8 @@ import (
 )
 
 // hearing makes a hub note the orders that it hears.
-func hearing(orders chan<- Control) func(*Config) {
-	return func(c *Config) { c.Control = func(order Control) { orders <- order } }
+func hearing(orders chan<- Control) func(*PubSubConfig) {
+	return func(c *PubSubConfig) { c.Control = func(order Control) { orders <- order } }
 }
 
 func awaitOrder(t *testing.T, orders <-chan Control, want Control) {
@@ -33,7 +33,7 @@ func TestOrderReachesEveryHub(t *testing.T) {
 	server := redistest.Start(t)
 	redis := parse(t, server.URL(), ServerOptions{})
 	orders := make([]chan Control, 3)
-	hubs := make([]*hub, 3)
+	hubs := make([]*subscriber, 3)
 	for i := range hubs {
 		orders[i] = make(chan Control, 10)
 		hubs[i] = start(t, redis, hearing(orders[i]))
@@ -43,7 +43,7 @@ func TestOrderReachesEveryHub(t *testing.T) {
 	defer c.Close()
 	for _, user := range []string{"42", "*", "ü\r\n\xff"} {
 		order := Control{Op: OpDisconnect, User: user}
-		if heard, err := c.Order(context.Background(), ControlChannel("user-"), order); err != nil || heard != 3 {
+		if heard, err := c.PublishControl(context.Background(), ControlChannel("user-"), order); err != nil || heard != 3 {
 			t.Errorf("Order = %d, %v, want 3 hubs", heard, err)
 		}
 		want, err := ParseControl(order.String())
@@ -70,14 +70,14 @@ func TestOrderOfTheMomentIsHeard(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	orders := make(chan Control, 1)
-	start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) {
+	h := &subscriber{onGap: func() {
+		if n := server.Do("publish", "orders*", `{"op":"disconnect","user":"42"}`); n != int64(1) {
+			t.Errorf("%v hubs received it", n)
+		}
+	}}
+	startSubscriber(t, parse(t, server.URL(), ServerOptions{}), h, func(c *PubSubConfig) {
 		hearing(orders)(c)
 		c.ControlChannel = "orders*"
-		c.Subscribed = func(uint64) {
-			if n := server.Do("publish", "orders*", `{"op":"disconnect","user":"42"}`); n != int64(1) {
-				t.Errorf("%v hubs heard it", n)
-			}
-		}
 	})
 	awaitOrder(t, orders, Control{OpDisconnect, "42"})
 }
@@ -106,7 +106,7 @@ func TestMissingRightToHearOrdersIsNamed(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&user-*", "&usercast:user-probe:*")
 	orders := make(chan Control, 1)
-	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) {
 		hearing(orders)(c)
 		c.ProbeEvery = 20 * time.Millisecond
 	})
@@ -119,7 +119,7 @@ func TestMissingRightToHearOrdersIsNamed(t *testing.T) {
 	// Commands say it, too.
 	c := NewCommands(h.cfg.Server)
 	defer c.Close()
-	if _, err := c.Order(context.Background(), ControlChannel("user-"), Control{OpDisconnect, "42"}); err == nil || !strings.Contains(err.Error(), "+publish &usercast:user-control") {
+	if _, err := c.PublishControl(context.Background(), ControlChannel("user-"), Control{OpDisconnect, "42"}); err == nil || !strings.Contains(err.Error(), "+publish &usercast:user-control") {
 		t.Errorf("%v", err)
 	}
 	server.Do("acl", "setuser", "app", "&usercast:user-control")
@@ -142,9 +142,9 @@ func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	_, err := NewPubSub(Config{
+	_, err := NewPubSub(PubSubConfig{
 		Server: parse(t, "redis://127.0.0.1:1", ServerOptions{}), ChannelPrefix: "user-", ControlChannel: "user-control",
-		Publish: func(string, string, string) int { return 0 },
+		Hub: noStreams{},
 	})
 	if err == nil || !strings.Contains(err.Error(), "control channel") {
 		t.Errorf("%v", err)
@@ -162,10 +162,10 @@ func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
 func TestTwoServersSideBySide(t *testing.T) {
 	t.Parallel()
 	var servers []*redistest.Server
-	var hubs []*hub
+	var hubs []*subscriber
 	for range 2 {
 		server := redistest.Start(t)
-		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *Config) { c.ProbeEvery = 20 * time.Millisecond })
+		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 		h.awaitGeneration(t, 1)
 		servers, hubs = append(servers, server), append(hubs, h)
 	}

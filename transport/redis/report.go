@@ -7,6 +7,9 @@ import (
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
 )
 
 // repeatAfter is how long a fault that comes back in one outage, after another
@@ -37,14 +40,14 @@ type saying struct {
 	at   map[string]time.Time // key → when said
 }
 
-func newReporter(log *slog.Logger, server *Server) *reporter {
+func newReporter(log *slog.Logger, server *topology.Server) *reporter {
 	return &reporter{log: log.With("redis", server.Name()), named: make(map[string]bool)}
 }
 
 // fresh reports whether to say a fault. Its key is what to do about it, beside the
 // reason: a handshake that was late once must not hide a wrong certificate.
-func (s *saying) fresh(f *fault, now time.Time) bool {
-	key := f.reason + ": " + f.advice
+func (s *saying) fresh(f *topology.Fault, now time.Time) bool {
+	key := f.Reason + ": " + f.Advice
 	said, before := s.at[key]
 	if s.last == key || before && now.Sub(said) < repeatAfter {
 		return false
@@ -57,7 +60,7 @@ func (s *saying) fresh(f *fault, now time.Time) bool {
 }
 
 // down says that a subscription was lost (live) or could not be made.
-func (r *reporter) down(f *fault, live bool) {
+func (r *reporter) down(f *topology.Fault, live bool) {
 	message := "redis subscription failed"
 	if live {
 		message = "redis subscription lost"
@@ -65,7 +68,7 @@ func (r *reporter) down(f *fault, live bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.link.fresh(f, time.Now()) {
-		r.log.Warn(message, f.attrs()...)
+		r.log.Warn(message, faultAttrs(f)...)
 	}
 }
 
@@ -86,17 +89,17 @@ func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 }
 
 // probeFailed says that no probe could be sent. The subscription is left alone.
-func (r *reporter) probeFailed(f *fault) {
+func (r *reporter) probeFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.probe.fresh(f, time.Now()) {
-		r.log.Warn("redis probe failed", f.attrs()...)
+		r.log.Warn("redis probe failed", faultAttrs(f)...)
 	}
 }
 
 // severalServers says, once, that new connections to the address of s lead to different
 // servers, one of which is found.
-func (r *reporter) severalServers(s *Server, found identity) {
+func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.several {
@@ -104,8 +107,8 @@ func (r *reporter) severalServers(s *Server, found identity) {
 	}
 	r.several = true
 	advice := "set --redis to the address of the primary, or to redis+sentinel:// with the Sentinels that watch it"
-	if found.mode == "cluster" {
-		advice = "set --redis to redis+cluster://" + s.addr
+	if found.Mode == "cluster" {
+		advice = "set --redis to redis+cluster://" + s.Addr()
 	}
 	r.log.Warn("redis address leads to several servers, a failover is noticed only by a probe that does not return", "do", advice)
 }
@@ -117,11 +120,11 @@ func (r *reporter) probeSent() {
 }
 
 // scanFailed says that queries wait because older entries cannot be read.
-func (r *reporter) scanFailed(f *fault) {
+func (r *reporter) scanFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.scan.fresh(f, time.Now()) {
-		r.log.Warn("redis scan failed", f.attrs()...)
+		r.log.Warn("redis scan failed", faultAttrs(f)...)
 	}
 }
 
@@ -133,25 +136,25 @@ func (r *reporter) scanned() {
 
 // missing says that a right is missing, or a command unknown, and what is lost
 // with it.
-func (r *reporter) missing(which right, user string, err error) {
+func (r *reporter) missing(which acl.Right, user string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.named[which.command] {
+	if r.named[which.Command] {
 		return
 	}
-	r.named[which.command] = true
+	r.named[which.Command] = true
 	if goredis.IsPermissionError(err) {
-		r.log.Warn("redis right missing", "command", which.command,
-			"do", "ACL SETUSER "+user+" "+which.grant, "without", which.without)
+		r.log.Warn("redis right missing", "command", which.Command,
+			"do", "ACL SETUSER "+user+" "+which.Grant, "without", which.Without)
 		return
 	}
-	r.log.Debug("redis command unavailable", "command", which.command,
-		"without", which.without, "error", err)
+	r.log.Debug("redis command unavailable", "command", which.Command,
+		"without", which.Without, "error", err)
 }
 
-// malformedOrder says once a minute at most that orders cannot be carried out,
+// malformedControl says once a minute at most that orders cannot be carried out,
 // and why the latest cannot. Err holds nothing of what was sent.
-func (r *reporter) malformedOrder(err error) {
+func (r *reporter) malformedControl(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.orders.unspoken++
@@ -161,10 +164,10 @@ func (r *reporter) malformedOrder(err error) {
 	}
 }
 
-func (f *fault) attrs() []any {
-	attrs := []any{"reason", f.reason, "problem", f.problem, "do", f.advice}
-	if f.err != nil {
-		attrs = append(attrs, "error", f.err)
+func faultAttrs(f *topology.Fault) []any {
+	attrs := []any{"reason", f.Reason, "problem", f.Problem, "do", f.Advice}
+	if f.Err != nil {
+		attrs = append(attrs, "error", f.Err)
 	}
 	return attrs
 }

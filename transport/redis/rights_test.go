@@ -73,18 +73,19 @@ func TestMissingRightsAreNamedOnceAndGoneWithout(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+psubscribe", "resetchannels", "&user-*")
-	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) {
 		c.PingAfter = 20 * time.Millisecond
 		c.ProbeEvery = 20 * time.Millisecond
 		c.ProbeTimeout = 20 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
 	missing := map[string]string{
-		"command=CLIENT SETNAME":                 "do=ACL SETUSER app +client|setname",
-		"command=INFO":                           "do=ACL SETUSER app +info",
-		"command=SUBSCRIBE to the probe channel": "do=ACL SETUSER app +subscribe &usercast:user-probe:*",
-		"command=PUBLISH to the probe channel":   "do=ACL SETUSER app +publish &usercast:user-probe:*",
-		"command=PING":                           "do=ACL SETUSER app +ping",
+		"command=CLIENT SETNAME":                   "do=ACL SETUSER app +client|setname",
+		"command=INFO":                             "do=ACL SETUSER app +info",
+		"command=SUBSCRIBE to the control channel": "do=ACL SETUSER app +subscribe &usercast:user-control",
+		"command=SUBSCRIBE to the probe channel":   "do=ACL SETUSER app +subscribe &usercast:user-probe:*",
+		"command=PUBLISH to the probe channel":     "do=ACL SETUSER app +publish &usercast:user-probe:*",
+		"command=PING":                             "do=ACL SETUSER app +ping",
 	}
 	for command := range missing {
 		h.log.await(t, command)
@@ -102,7 +103,7 @@ func TestMissingRightsAreNamedOnceAndGoneWithout(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 	// What the log asked for is enough.
-	server.Do("acl", "setuser", "app", "+client|setname", "+info", "+ping", "+subscribe", "+publish", "&usercast:user-probe:*")
+	server.Do("acl", "setuser", "app", "+client|setname", "+info", "+ping", "+subscribe", "+publish", "&usercast:user-control", "&usercast:user-probe:*")
 	server.Do("client", "kill", "type", "pubsub")
 	h.awaitGeneration(t, 2)
 	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
@@ -111,7 +112,7 @@ func TestMissingRightsAreNamedOnceAndGoneWithout(t *testing.T) {
 func TestEmbeddedRedisOfDevIsEnough(t *testing.T) {
 	t.Parallel()
 	server := miniredis.RunT(t)
-	h := start(t, parse(t, "redis://"+server.Addr(), ServerOptions{}), func(c *Config) {
+	h := start(t, parse(t, "redis://"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) {
 		c.PingAfter = 20 * time.Millisecond
 		c.ProbeEvery = 20 * time.Millisecond
 	})

@@ -1,58 +1,32 @@
 package redis
 
 import (
-	"cmp"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
-	"fmt"
-	"net"
-	"net/url"
-	"os"
-	"strconv"
-	"strings"
-	"sync/atomic"
 	"time"
+
+	"github.com/redis/go-redis/v9/logging"
+
+	"usercast/transport/redis/internal/topology"
 )
 
-// Server is one Redis: where it is, how to log in, and how patient to be with
-// it. It is one primary, at a fixed address or where Sentinels say, or a cluster.
-// PubSub and Commands may share one. Safe for concurrent use.
-type Server struct {
-	// Immutable after ParseServer.
-	network, addr string
-	user          string
-	database      int         // of keys: channels are the same in all
-	tls           *tls.Config // nil: not encrypted
-	dialTimeout   time.Duration
-	answerTimeout time.Duration
+// Server is one Redis: where it is and how to connect to it. It is one primary, at a fixed
+// address or where Sentinels say, or a cluster. Feeds and Commands may share one. Make it with
+// ParseServer. Safe for concurrent use.
+type Server topology.Server
 
-	passwords atomic.Pointer[passwords] // nil: there never was one
-	epoch     atomic.Uint64             // see renew
-
-	// At most one of them; with none the primary is at addr.
-	sentinels *sentinels
-	cluster   *cluster
-}
-
-// ServerOptions is what a Server has beside its URL.
+// ServerOptions is what a Server has in addition to its URL. A zero value means the default.
 type ServerOptions struct {
-	// Password wins over the URL's. A URL is seen in process lists; a file is not.
+	// Password takes precedence over the URL's. A URL can be seen in process lists; a file cannot.
 	Password string
 	// TLSCAFile is a PEM file of the authorities to trust instead of the
 	// system's. With a URL that is not rediss:// it is an error.
 	TLSCAFile string
 	// DialTimeout bounds making a TCP connection. Default 2 s: long enough for
-	// one lost SYN, short enough to be back within 2 s of a host that was away.
+	// one lost SYN, short enough to reconnect within 2 s to a host that was down.
 	DialTimeout time.Duration
-	// AnswerTimeout bounds everything else that Redis is asked: TLS handshake,
-	// log-in, confirmation of a subscription, PING, PUBLISH. Default 3 s.
+	// AnswerTimeout bounds everything else: TLS handshake, authentication,
+	// confirmation of a subscription, PING, PUBLISH. Default 3 s.
 	AnswerTimeout time.Duration
 }
-
-var errUnreadable = errors.New("the Redis URL cannot be read: does the password hold one of / ? # @ : % not percent-encoded (%2F %3F %23 %40 %3A %25)?")
-
-var errHosts = errors.New("the Redis URL must name its hosts as //host:port,host:port")
 
 // ParseServer reads the URLs
 //
@@ -70,200 +44,28 @@ var errHosts = errors.New("the Redis URL must name its hosts as //host:port,host
 // An error is one plain line and holds nothing of the URL, because any part of
 // a URL that cannot be read may be a part of the password.
 func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
-	var others []string // hosts but the first
-	if strings.HasPrefix(rawURL, "redis+sentinel://") || strings.HasPrefix(rawURL, "redis+cluster://") {
-		rawURL, others = cutHosts(rawURL)
-	}
-	u, err := url.Parse(rawURL)
-	if err != nil || strings.Contains(rawURL, "#") {
-		return nil, errUnreadable
-	}
-	s := &Server{
-		user:          u.User.Username(),
-		dialTimeout:   cmp.Or(opts.DialTimeout, 2*time.Second),
-		answerTimeout: cmp.Or(opts.AnswerTimeout, 3*time.Second),
-	}
-	inURL, _ := u.User.Password()
-	s.SetPassword(cmp.Or(opts.Password, inURL))
-	if s.user != "" && s.password() == "" {
-		return nil, errors.New("the Redis URL names a user but no password: redis://user:password@host, or redis://:password@host for the default user")
-	}
-	switch u.Scheme {
-	case "redis", "rediss":
-		err = s.parseTCP(u)
-	case "unix":
-		err = s.parseUnix(u)
-	case "redis+sentinel":
-		err = s.parseSentinels(u, others)
-	case "redis+cluster":
-		err = s.parseCluster(u, others)
-	default:
-		return nil, errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
-	}
-	if err == nil {
-		err = s.parseQuery(u.Query())
-	}
-	if err == nil {
-		err = s.trust(opts.TLSCAFile)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return s, nil
+	s, err := topology.Parse(rawURL, topology.Options(opts))
+	return (*Server)(s), err
 }
+
+func (s *Server) topology() *topology.Server { return (*topology.Server)(s) }
 
 // Name is the value of the label redis in metrics and logs. It never changes:
 // the host:port, or the socket's path; with Sentinels the first one's host:port and
 // the primary's name, as in "10.0.0.7:26379/mymaster"; of a cluster the host:port
 // of the node that is named first.
-func (s *Server) Name() string {
-	if s.sentinels != nil {
-		return s.addr + "/" + s.sentinels.primary
-	}
-	return s.addr
-}
+func (s *Server) Name() string { return s.topology().Name() }
 
-// renew makes Commands replace the connections that have been made so far. A feed calls it
-// when it finds that new connections lead elsewhere, or may do so.
-func (s *Server) renew() { s.epoch.Add(1) }
-
-// Insecure reports whether TLS is used without knowing who answers
+// Insecure reports whether TLS is used without verifying the certificate
 // (skip_verify=true), which deserves a warning.
-func (s *Server) Insecure() bool { return s.tls != nil && s.tls.InsecureSkipVerify }
+func (s *Server) Insecure() bool { return s.topology().Insecure() }
 
-func (s *Server) parseTCP(u *url.URL) error {
-	if hidesPassword(u) {
-		return errUnreadable
-	}
-	if u.Opaque != "" || strings.ContainsAny(u.Hostname(), ", ") {
-		return errors.New("the Redis URL must name one host: redis://host:port")
-	}
-	var err error
-	if s.addr, err = hostPort(u, "6379"); err != nil {
-		return err
-	}
-	s.network = "tcp"
-	if u.Scheme == "rediss" {
-		s.tls = &tls.Config{ServerName: cmp.Or(u.Hostname(), "localhost"), MinVersion: tls.VersionTLS12}
-	}
-	return s.setDatabase(strings.Trim(u.Path, "/"))
-}
+// SetPassword is for a password that was changed in Redis: it is used for new
+// connections. Connections that are open stay, as Redis keeps them.
+func (s *Server) SetPassword(password string) { s.topology().SetPassword(password) }
 
-// hidesPassword reports whether a password with a raw '/' or '?' has ended the host
-// early: its '@' turns up behind it.
-func hidesPassword(u *url.URL) bool { return strings.Contains(u.Path+u.RawQuery, "@") }
-
-func hostPort(u *url.URL, defaultPort string) (string, error) {
-	port := cmp.Or(u.Port(), defaultPort)
-	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
-		return "", errors.New("the port in the Redis URL must be a number from 1 to 65535")
-	}
-	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), port), nil
-}
-
-// cutHosts leaves only the first host in a URL with several, as url.Parse takes
-// it, and returns the others.
-func cutHosts(rawURL string) (one string, others []string) {
-	scheme, rest, _ := strings.Cut(rawURL, "://")
-	end := len(rest)
-	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
-		end = i
-	}
-	hosts := strings.Split(rest[strings.LastIndexByte(rest[:end], '@')+1:end], ",")
-	before := strings.TrimSuffix(rest[:end], strings.Join(hosts, ","))
-	return scheme + "://" + before + hosts[0] + rest[end:], hosts[1:]
-}
-
-// parseHosts reads the hosts of a URL with several.
-func parseHosts(u *url.URL, others []string, defaultPort string) ([]string, error) {
-	if hidesPassword(u) {
-		return nil, errUnreadable
-	}
-	if u.Opaque != "" {
-		return nil, errHosts
-	}
-	addr, err := hostPort(u, defaultPort)
-	if err != nil {
-		return nil, err
-	}
-	addrs := []string{addr}
-	for _, other := range others {
-		o, err := url.Parse("redis://" + other)
-		if err != nil || u.Hostname() == "" || o.Hostname() == "" {
-			return nil, errHosts
-		}
-		if addr, err = hostPort(o, defaultPort); err != nil {
-			return nil, err
-		}
-		addrs = append(addrs, addr)
-	}
-	return addrs, nil
-}
-
-func (s *Server) parseUnix(u *url.URL) error {
-	if u.Host != "" || u.Opaque != "" || strings.Trim(u.Path, "/") == "" {
-		return errors.New("a unix:// Redis URL needs the absolute path of the socket: unix:///run/redis/redis.sock")
-	}
-	s.network, s.addr = "unix", u.Path
-	return nil
-}
-
-func (s *Server) parseQuery(q url.Values) error {
-	for key, values := range q {
-		value := values[len(values)-1]
-		switch key {
-		case "db":
-			if err := s.setDatabase(value); err != nil {
-				return err
-			}
-		case "skip_verify":
-			skip, err := strconv.ParseBool(value)
-			if err != nil {
-				return errors.New("skip_verify in the Redis URL must be true or false")
-			}
-			if s.tls == nil {
-				return errors.New("skip_verify in the Redis URL means something with rediss:// only")
-			}
-			s.tls.InsecureSkipVerify = skip
-		default:
-			return errors.New("the Redis URL holds an unknown parameter: only db and skip_verify may follow the '?'")
-		}
-	}
-	return nil
-}
-
-// setDatabase reads the database number; "" is none. A path and a parameter must not contradict
-// each other.
-func (s *Server) setDatabase(text string) error {
-	if text == "" {
-		return nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 0 {
-		return errors.New("the database in the Redis URL must be a number")
-	}
-	if s.database != 0 && n != s.database {
-		return errors.New("the Redis URL names two databases: use either the path or db=")
-	}
-	s.database = n
-	return nil
-}
-
-// trust sets the authorities that may vouch for the server.
-func (s *Server) trust(caFile string) error {
-	if caFile == "" {
-		return nil
-	}
-	if s.tls == nil {
-		return errors.New("a CA file is given, but the Redis URL is not encrypted: rediss:// instead of redis://")
-	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return fmt.Errorf("CA file for Redis: %w", err)
-	}
-	s.tls.RootCAs = x509.NewCertPool()
-	if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("CA file for Redis: %s holds no PEM certificate", caFile)
-	}
-	return nil
-}
+// DisableClientLog turns off the log of go-redis, which writes failed dials, pool trouble and the
+// like to stderr, once per attempt. All that matters of it is also an error, and logged once by a
+// feed. The log belongs to the process: it is off for all clients of go-redis, until the program
+// calls goredis.SetLogger.
+func DisableClientLog() { logging.Disable() }

@@ -26,8 +26,11 @@ type Stats struct {
 	Generation uint64 // subscriptions that have stood so far, this one included
 	Reconnects uint64 // those after the first
 
-	Probe histogram.Snapshot // from a probe's PUBLISH until it came back
+	Probe Histogram // from a probe's PUBLISH until it came back
 }
+
+// Histogram counts durations in buckets.
+type Histogram = histogram.Snapshot
 
 // counters are written by the receiving goroutine alone.
 type counters struct {
@@ -37,14 +40,6 @@ type counters struct {
 
 	connected  atomic.Bool
 	generation atomic.Uint64
-}
-
-// Stats takes a snapshot. Its figures are read one after the other: they add up
-// only while nothing moves.
-func (p *PubSub) Stats() Stats {
-	s := p.count.stats()
-	s.Feed, s.Redis, s.Probe = "pubsub", p.cfg.Server.Name(), p.probes.Snapshot()
-	return s
 }
 
 // stats is what the counters know.

@@ -8,13 +8,15 @@ import (
 	"testing"
 	"time"
 
+	"usercast/hub"
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/topology"
 )
 
 // sent is how many bytes a server has sent to all its clients.
 func sent(t *testing.T, server *redistest.Server) int {
 	t.Helper()
-	n, err := strconv.Atoi(infoField(server.Do("INFO", "stats").(string), "total_net_output_bytes"))
+	n, err := strconv.Atoi(topology.InfoField(server.Do("INFO", "stats").(string), "total_net_output_bytes"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,10 +70,8 @@ func TestLargeEntriesAreReadInSmallParts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
-			f := follow(t, parsed(t, server.URL()), func(c *LogConfig) {
-				c.MaxPayload = test.maxPayload
-				c.Append = func(Entry) int { return 1 }
-				c.TooLarge = func(Entry) {}
+			f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) {
+				c.Hub, c.MaxPayload = new(countingHub), test.maxPayload
 			})
 			server.Do("EVAL", addMany, 1, "log", 1000, "small") // makes it request many at once
 			f.await(t, "the small ones", func() bool { return f.Stats().Received == 1000 })
@@ -94,12 +94,11 @@ func TestStartReadsLittleMoreThanTheWindow(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("EVAL", addMany, 1, "log", 200, strings.Repeat("x", 1<<20))
 	before := sent(t, server)
-	var loaded atomic.Int64
-	follow(t, parsed(t, server.URL()), func(c *LogConfig) {
-		c.MaxPayload, c.WindowBytes = 1<<20, 4<<20
-		c.Load = func(window []Entry, _, _ EntryID) { loaded.Store(int64(len(window))) }
+	var h countingHub
+	follow(t, parsed(t, server.URL()), func(c *StreamConfig) {
+		c.Hub, c.MaxPayload, c.WindowBytes = &h, 1<<20, 4<<20
 	})
-	if n := loaded.Load(); n != 3 {
+	if n := h.loaded.Load(); n != 3 {
 		t.Errorf("%d entries were loaded, want 3", n)
 	}
 	if n := sent(t, server) - before; n > 12<<20 {
@@ -112,7 +111,7 @@ func TestIdleLogIsNotReadAgain(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("EVAL", addMany, 1, "log", 3, strings.Repeat("x", 1<<20))
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.Block = 20 * time.Millisecond })
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.Block = 20 * time.Millisecond })
 	looks := func(n int) {
 		t.Helper()
 		n += callsOf(t, server, "xread")
@@ -131,15 +130,15 @@ func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("XADD", "log", "1-0", "ch", "user-7", "data", "first")
 	server.Do("EVAL", addMany, 1, "log", 100, strings.Repeat("x", 2<<20))
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes, c.MaxPayload = 1, 2<<20 })
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes, c.MaxPayload = 1, 2<<20 })
 	growth := peak()
 	answered := 0
-	for at := (EntryID{}); at.before(f.newest); answered++ {
+	for at := (hub.ID{}); before(at, f.newest); answered++ {
 		r := f.askFor("7", at, f.newest)
-		if r.err != nil {
-			t.Fatal(r.err)
+		if r.gap != 0 {
+			t.Fatal(r.gap)
 		}
-		if !at.before(r.covered) {
+		if !before(at, r.covered) {
 			t.Fatalf("after %v nothing was covered", at)
 		}
 		at = r.covered
@@ -151,9 +150,9 @@ func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
 		t.Error("one pass read everything, although it is bounded in bytes")
 	}
 	// One that takes all the entries gets them in answers of a bounded size.
-	id := EntryID{1, 0}
+	id := hub.ID{Ms: 1, Seq: 0}
 	r := f.askFor("42", id, f.newest)
-	if r.err != nil || len(r.entries) != 1 {
-		t.Errorf("%d entries, %v", len(r.entries), r.err)
+	if r.gap != 0 || len(r.entries) != 1 {
+		t.Errorf("%d entries, %v", len(r.entries), r.gap)
 	}
 }

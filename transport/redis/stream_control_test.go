@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"usercast/hub"
 	"usercast/internal/redistest"
 )
 
@@ -85,7 +86,7 @@ func TestCommandBeforeTheFirstLoadIsActedOn(t *testing.T) {
 	down.Kill()
 	relay := redistest.StartRelay(t, down.Addr())
 	disconnect(server, "*", "before the start")
-	f := followLater(t, parsed(t, relay.URL()), func(c *LogConfig) { c.WindowBytes = 1 })
+	f := followLater(t, parsed(t, relay.URL()), func(c *StreamConfig) { c.WindowBytes = 1 })
 	f.await(t, "a failed try", func() bool {
 		f.report.mu.Lock()
 		defer f.report.mu.Unlock()
@@ -103,24 +104,24 @@ func TestCommandBeforeTheFirstLoadIsActedOn(t *testing.T) {
 // further back. The oldest is never forgotten.
 func TestTrailIsBoundedAndReachesBack(t *testing.T) {
 	var l trail
-	l.begin(place{EntryID{0, 1}, 1})
+	l.begin(place{hub.ID{Ms: 0, Seq: 1}, 1})
 	const n = 100_000
 	for i := range n {
-		l.add(Entry{ID: EntryID{uint64(i + 1), 0}, order: "x"})
+		l.add(entry{Entry: hub.Entry{ID: hub.ID{Ms: uint64(i + 1), Seq: 0}}, command: "x"})
 	}
-	if len(l.places) > maxTrail || l.places[0].id != (EntryID{0, 1}) {
+	if len(l.places) > maxTrail || l.places[0].id != (hub.ID{Ms: 0, Seq: 1}) {
 		t.Fatalf("%d places from %v on", len(l.places), l.places[0].id)
 	}
-	if !slices.IsSortedFunc(l.places, func(a, b place) int { return a.id.Compare(b.id) }) {
+	if !slices.IsSortedFunc(l.places, func(a, b place) int { return compareIDs(a.id, b.id) }) {
 		t.Error("they are not in order")
 	}
 	for i := 1; i < maxTrail/2; i++ {
-		if id := l.places[len(l.places)-i].id; id != (EntryID{uint64(n + 1 - i), 0}) {
+		if id := l.places[len(l.places)-i].id; id != (hub.ID{Ms: uint64(n + 1 - i), Seq: 0}) {
 			t.Fatalf("the place number %d from the end is %v", i, id)
 		}
 	}
-	l.add(Entry{ID: EntryID{n + 1, 0}})
-	if id := l.places[len(l.places)-1].id; id != (EntryID{n, 0}) {
+	l.add(entry{Entry: hub.Entry{ID: hub.ID{Ms: n + 1, Seq: 0}}})
+	if id := l.places[len(l.places)-1].id; id != (hub.ID{Ms: n, Seq: 0}) {
 		t.Errorf("an entry that is no command was remembered within the second: %v", id)
 	}
 }

@@ -1,13 +1,14 @@
 package redis
 
-import "slices"
+import (
+	"slices"
 
-// entryCost is what an entry counts beside its text when it is held in memory.
-const entryCost = 192
+	"usercast/hub"
+)
 
 // load reads the newest entries, newest first, as far as the window goes. What is
 // appended meanwhile comes after the cursor.
-func (r *logReader) load() error {
+func (r *reader) load() error {
 	startMs, err := r.startedAt()
 	if err != nil {
 		return err
@@ -16,10 +17,10 @@ func (r *logReader) load() error {
 	if err != nil {
 		return err
 	}
-	var window []Entry // newest first
+	var window []entry // newest first
 	var size int64
 	whole := info.length == 0
-	for end := info.last; info.length > 0 && size < r.cfg.WindowBytes; end = window[len(window)-1].ID.Before() {
+	for end := info.last; info.length > 0 && size < r.cfg.WindowBytes; end = previousID(window[len(window)-1].ID) {
 		p, err := r.conn.read(end.String(), "-", true, min(pageBytes, r.cfg.WindowBytes-size), keepAll)
 		if err != nil {
 			return err
@@ -37,23 +38,29 @@ func (r *logReader) load() error {
 	slices.Reverse(window)
 	floor := info.last
 	if len(window) > 0 {
-		floor = window[0].ID.Before()
+		floor = previousID(window[0].ID)
 	}
 	if whole && info.counts && info.added == info.length {
-		floor = EntryID{} // nothing was ever removed
+		floor = hub.ID{} // nothing was ever removed
 	}
 	var mark uint64
-	if info.last != (EntryID{}) {
+	if info.last != (hub.ID{}) {
 		if mark, err = r.conn.markAt(info.last); err != nil {
 			return err
 		}
 	}
 	// From here on nothing fails: what is loaded is loaded once.
-	r.cfg.Load(window, floor, info.last)
+	r.cfg.Hub.Load(floor, info.last, func(yield func(string, hub.Entry) bool) {
+		for _, e := range window {
+			if !yield(e.user, e.Entry) {
+				return
+			}
+		}
+	})
 	r.loaded, r.cursor, r.mark, r.index, r.primary = true, info.last, mark, info.added, r.conn.server
 	r.length, r.lengthKnown = info.length, true
 	r.startMs, r.firstLoad = startMs, info.last
-	r.passed = idRange{EntryID{startMs, maxSeq}, info.last}
+	r.skipped = idRange{hub.ID{Ms: startMs, Seq: maxSeq}, info.last}
 	r.trail.begin(place{info.last, mark})
 	return nil
 }

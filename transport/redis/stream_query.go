@@ -2,37 +2,60 @@ package redis
 
 import (
 	"context"
-	"errors"
-	"maps"
 	"slices"
+	"sync"
 	"time"
+
+	"usercast/hub"
+	"usercast/transport/redis/internal/pause"
+	"usercast/transport/redis/internal/topology"
 )
 
-// Why a Query has no answer.
-var (
-	ErrTrimmed   = errors.New("the entry is older than what the stream still has")
-	ErrUnknownID = errors.New("the stream has no such entry")
-)
+// A query requests older entries: see hub.Query.
+type query struct {
+	user        string
+	after, upTo hub.ID
+	answer      func(entries []hub.Entry, covered hub.ID, gap hub.Gap)
+	gone        func() bool
+}
 
-// A Query asks for older entries: those of User and of the broadcast user, after
-// After and up to UpTo. With After beyond UpTo it asks only whether After is a
-// place of this stream.
-type Query struct {
-	User        string
-	After, UpTo EntryID
+// queries are those that no pass has taken yet.
+type queries struct {
+	added chan struct{} // one slot: list is not empty
 
-	// Answer gets, once, from another goroutine, all such entries up to covered,
-	// oldest first. Covered may be before UpTo: ask again for the rest. The error is
-	// ErrTrimmed or ErrUnknownID. While Redis is away the answer waits; once Run has
-	// ended there is none.
-	Answer func(entries []Entry, covered EntryID, err error)
-	// Gone reports that nobody waits for the answer any more: there may be none then.
-	// Nil: never. It is called from another goroutine and must not block.
-	Gone func() bool
+	// Guarded by mu.
+	mu   sync.Mutex
+	list []query
+}
+
+// Query requests entries from Redis that the hub does not hold, and returns immediately. While
+// Redis is unavailable the query waits; when Run has ended there is no answer. Safe for
+// concurrent use.
+func (f *StreamFeed) Query(q *hub.Query) {
+	f.add(query{q.User, q.After, q.UpTo, q.Answer, q.Gone})
+}
+
+func (f *StreamFeed) add(q query) {
+	f.queries.mu.Lock()
+	f.queries.list = append(f.queries.list, q)
+	f.queries.mu.Unlock()
+	select {
+	case f.queries.added <- struct{}{}:
+	default:
+	}
+}
+
+// take adds the queries that came meanwhile to a list, and removes those that are gone.
+func (qs *queries) take(list []query) []query {
+	qs.mu.Lock()
+	list = append(list, qs.list...)
+	qs.list = nil
+	qs.mu.Unlock()
+	return slices.DeleteFunc(list, func(q query) bool { return q.gone() })
 }
 
 // Bounds of one pass: what it reads, how many queries it serves, what one answer
-// holds, and how many places it asks for at once. The answers of a pass are 64 MiB at most and an
+// holds, and how many places it requests at once. The answers of a pass are 64 MiB at most and an
 // entry more for each, less what they have in common.
 const (
 	scanEntries   = 20_000
@@ -43,21 +66,10 @@ const (
 	scanPlaces    = 16
 )
 
-// Ask puts a query to the log. It returns at once.
-func (l *Log) Ask(q Query) {
-	l.mu.Lock()
-	l.waiting = append(l.waiting, q)
-	l.mu.Unlock()
-	select {
-	case l.asked <- struct{}{}:
-	default:
-	}
-}
-
-// scan answers queries, hundreds in one pass over the stream, one pass at a time:
-// browsers that come back by the hundred cost hardly more than one that does.
-func (l *Log) scan(ctx context.Context) {
-	s := &scanner{Log: l}
+// answerQueries answers queries, hundreds in one pass over the stream, one pass at a time:
+// browsers that reconnect by the hundred cost hardly more than one that does.
+func (f *StreamFeed) answerQueries(ctx context.Context) {
+	s := &scanner{StreamFeed: f}
 	defer s.hangUp()
 	idle := time.NewTimer(commandAge)
 	defer idle.Stop()
@@ -68,22 +80,22 @@ func (l *Log) scan(ctx context.Context) {
 		case <-idle.C:
 			s.hangUp()
 			continue
-		case <-l.asked:
+		case <-f.queries.added:
 		}
-		for queries := l.more(nil); len(queries) > 0; queries = l.more(queries) {
-			pass := newScanPass(l, queries)
+		for list := f.queries.take(nil); len(list) > 0; list = f.queries.take(list) {
+			pass := newScanPass(f, list)
 			err := s.run(ctx, pass)
 			if ctx.Err() != nil {
 				return
 			}
-			queries = pass.left()
+			list = pass.unanswered()
 			if err == nil {
-				l.report.scanned()
+				f.report.scanned()
 				continue
 			}
 			s.hangUp()
-			l.report.scanFailed(l.fault(err, false))
-			if !sleep(ctx, jitter(500*time.Millisecond)) {
+			f.report.scanFailed(f.fault(err, false))
+			if !pause.Sleep(ctx, pause.Jitter(500*time.Millisecond)) {
 				return
 			}
 		}
@@ -91,13 +103,13 @@ func (l *Log) scan(ctx context.Context) {
 	}
 }
 
-// scanner holds the connection for queries: it is made when one comes, closed when none has
+// A scanner holds the connection for queries: it is made for a query, closed when none has
 // come for a while, and replaced before a pass when Commands would replace it.
 type scanner struct {
-	*Log
-	conn  *logConn  // nil: none
-	epoch uint64    // of the server's connections when conn was made
-	made  time.Time // when conn was
+	*StreamFeed
+	conn  *streamConn // nil: none
+	epoch uint64      // of the server's connections when conn was made
+	made  time.Time   // when conn was
 }
 
 func (s *scanner) hangUp() {
@@ -109,226 +121,23 @@ func (s *scanner) hangUp() {
 
 // run makes a pass, at the node that has the key by now.
 func (s *scanner) run(ctx context.Context, pass *scanPass) (err error) {
-	to := target{key: s.cfg.Key}
-	if s.epoch != s.cfg.Server.epoch.Load() || time.Since(s.made) >= commandAge {
+	to := topology.Target{Key: s.cfg.Key}
+	if s.epoch != s.server.Epoch() || time.Since(s.made) >= commandAge {
 		s.hangUp()
 	}
 	for n := 0; ; n++ {
 		if s.conn == nil {
-			s.epoch, s.made = s.cfg.Server.epoch.Load(), time.Now()
-			if s.conn, err = s.dialLog(ctx, to, s.cfg.Server.answerTimeout); err != nil {
+			s.epoch, s.made = s.server.Epoch(), time.Now()
+			if s.conn, err = s.dial(ctx, to, s.server.AnswerTimeout()); err != nil {
 				return err
 			}
 		}
 		err = pass.run(s.conn)
-		next, ok := s.cfg.Server.redirection(err, s.cfg.Key, s.conn.link.addr)
+		next, ok := s.server.Redirection(err, s.cfg.Key, s.conn.link.Addr)
 		if !ok || n == maxRedirections {
 			return err
 		}
 		s.hangUp()
 		to = next
 	}
-}
-
-// more adds what was asked meanwhile to the queries that wait, and drops those that
-// nobody waits for.
-func (l *Log) more(queries []Query) []Query {
-	l.mu.Lock()
-	queries = append(queries, l.waiting...)
-	l.waiting = nil
-	l.mu.Unlock()
-	return slices.DeleteFunc(queries, func(q Query) bool { return q.Gone != nil && q.Gone() })
-}
-
-// scanPass is one pass over the stream. It begins where the query begins that has
-// waited longest, and serves with it those that begin there or behind it: if each
-// began at the earliest place, some might never be come to.
-type scanPass struct {
-	log      *Log
-	queries  []*search // all that wait, the longest waiting first
-	searches []*search // those of them that it serves
-}
-
-func newScanPass(l *Log, queries []Query) *scanPass {
-	p := &scanPass{log: l}
-	for _, q := range queries {
-		s := &search{Query: q}
-		p.queries = append(p.queries, s)
-		if len(p.searches) < scanQueries && !q.After.before(queries[0].After) {
-			p.searches = append(p.searches, s)
-		}
-	}
-	return p
-}
-
-// left is what is yet to be answered, the longest waiting first.
-func (p *scanPass) left() (queries []Query) {
-	for _, s := range p.queries {
-		if !s.done {
-			queries = append(queries, s.Query)
-		}
-	}
-	return queries
-}
-
-// search is a query during a pass.
-type search struct {
-	Query
-	found []Entry
-	bytes int
-	done  bool
-}
-
-// run answers what it can. The rest stays open after an error, or when what was read
-// ends in a hole.
-func (p *scanPass) run(c *logConn) error {
-	info, err := c.state()
-	if err != nil {
-		return err
-	}
-	verdicts, err := p.verdicts(c, info)
-	if err != nil {
-		return err
-	}
-	for _, s := range p.searches {
-		switch err := verdicts[s.After]; {
-		case err != nil:
-			s.fail(err)
-		case !s.After.before(s.UpTo):
-			s.answer(s.After)
-		}
-	}
-	p.searches = slices.DeleteFunc(p.searches, func(s *search) bool { return s.done })
-	if len(p.searches) == 0 {
-		return nil
-	}
-	return p.read(c, info)
-}
-
-// verdicts says of each query's beginning whether it is a place of this stream: an
-// entry, the place just before one (gaps are there), the newest id ever given, or
-// the beginning of a stream that has lost nothing.
-func (p *scanPass) verdicts(c *logConn, info logInfo) (map[EntryID]error, error) {
-	verdicts := make(map[EntryID]error)
-	for _, s := range p.searches {
-		verdicts[s.After] = nil
-	}
-	for ids := range slices.Chunk(slices.Collect(maps.Keys(verdicts)), scanPlaces) {
-		found, err := c.places(ids)
-		if err != nil {
-			return nil, err
-		}
-		for i, id := range ids {
-			verdicts[id] = info.verdict(id, found[i].ID)
-		}
-	}
-	return verdicts, nil
-}
-
-// verdict is that on a place, of which behind is the entry there or the next one; 0-0
-// if there is none.
-func (i logInfo) verdict(id, behind EntryID) error {
-	switch {
-	case behind != (EntryID{}) && (behind == id || behind.Before() == id),
-		id == i.last, id == EntryID{} && i.counts && i.added == i.length:
-		return nil
-	case id.before(i.first):
-		return ErrTrimmed
-	}
-	return ErrUnknownID
-}
-
-// read goes through the stream from where the first search begins, as long as
-// nothing is removed from under it. What it leaves undone is to be judged again: the
-// place where it begins may be gone.
-func (p *scanPass) read(c *logConn, info logInfo) error {
-	searches := p.searches
-	slices.SortFunc(searches, func(a, b *search) int { return a.After.Compare(b.After) })
-	byUser := make(map[string][]*search)
-	end := searches[0].UpTo
-	for _, s := range searches {
-		byUser[s.User] = append(byUser[s.User], s)
-		if end.before(s.UpTo) {
-			end = s.UpTo
-		}
-	}
-	at := searches[0].After
-	scanned, weight := 0, int64(0)
-	for first := true; ; first = false {
-		page, err := c.read(at.String(), end.String(), false, pageBytes, keepAll)
-		if err != nil {
-			return err
-		}
-		entries := page.entries
-		// Each page begins with the last entry of the one before it: had it been trimmed
-		// meanwhile, so might have been others, behind it, that nobody has read.
-		if !first {
-			if len(entries) == 0 || entries[0].ID != at {
-				return nil
-			}
-			entries = entries[1:]
-		} else if !info.joins(at, entries) {
-			return nil
-		}
-		for _, e := range entries {
-			at = e.ID
-			if e.User == p.log.cfg.BroadcastUser && e.User != "" {
-				offer(searches, e)
-			} else if e.User != "" {
-				offer(byUser[e.User], e)
-			}
-		}
-		scanned += page.count
-		weight += page.bytes
-		full, last := scanned >= scanEntries || weight >= scanBytes, !page.more
-		left := 0
-		for _, s := range searches {
-			switch {
-			case s.done:
-			case last || !at.before(s.UpTo):
-				s.answer(s.UpTo)
-			case full && s.After.before(at):
-				s.answer(at)
-			case !full:
-				left++ // else it begins behind what this pass has read
-			}
-		}
-		if left == 0 {
-			return nil
-		}
-	}
-}
-
-// joins reports whether nothing is missing between a place and the entries that were
-// read from there on, as far as the verdict on the place is older than they.
-func (i logInfo) joins(at EntryID, entries []Entry) bool {
-	if len(entries) == 0 {
-		return at == i.last || i.length == 0
-	}
-	first := entries[0].ID
-	return first == at || first.Before() == at || at == (EntryID{}) && i.length > 0 && first == i.first
-}
-
-// offer gives an entry to the searches that want it.
-func offer(searches []*search, e Entry) {
-	for _, s := range searches {
-		if s.done || !s.After.before(e.ID) || s.UpTo.before(e.ID) {
-			continue
-		}
-		s.found = append(s.found, e)
-		if s.bytes += len(e.Payload); len(s.found) >= answerEntries || s.bytes >= answerBytes {
-			s.answer(e.ID)
-		}
-	}
-}
-
-func (s *search) answer(covered EntryID) {
-	s.done = true
-	s.Answer(s.found, covered, nil)
-	s.found = nil
-}
-
-func (s *search) fail(err error) {
-	s.done = true
-	s.Answer(nil, EntryID{}, err)
 }

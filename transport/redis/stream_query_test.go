@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/hub"
 	"usercast/internal/redistest"
 )
 
@@ -14,17 +15,17 @@ import (
 // up to some entry and then an error.
 func TestStreamThatIsTrimmedWhileItIsScannedLeavesNoHole(t *testing.T) {
 	server := redistest.Start(t)
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	for try := range 20 {
 		server.Do("DEL", "log")
 		server.Do("EVAL", `for i = 0, 9999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-42", "data", i) end return 1`, 1, "log")
 		var wg sync.WaitGroup
-		var entries []Entry
-		var err error
+		var entries []hub.Entry
+		var gap hub.Gap
 		wg.Go(func() {
-			for at, end := (EntryID{1000, 0}), (EntryID{10999, 0}); err == nil && at.before(end); {
+			for at, end := (hub.ID{Ms: 1000, Seq: 0}), (hub.ID{Ms: 10999, Seq: 0}); gap == 0 && before(at, end); {
 				r := f.askFor("42", at, end)
-				entries, at, err = append(entries, r.entries...), r.covered, r.err
+				entries, at, gap = append(entries, r.entries...), r.covered, r.gap
 			}
 		})
 		for i := range 50 {
@@ -34,11 +35,11 @@ func TestStreamThatIsTrimmedWhileItIsScannedLeavesNoHole(t *testing.T) {
 		wg.Wait()
 		for i, e := range entries {
 			if e.ID.Ms != 1001+uint64(i) {
-				t.Fatalf("try %d: after %d entries %v comes (%v)", try, i, e.ID, err)
+				t.Fatalf("try %d: after %d entries %v comes (%v)", try, i, e.ID, gap)
 			}
 		}
-		if err == nil && len(entries) != 9999 {
-			t.Fatalf("try %d: %d entries, no error", try, len(entries))
+		if gap == 0 && len(entries) != 9999 {
+			t.Fatalf("try %d: %d entries, no gap", try, len(entries))
 		}
 	}
 }
@@ -47,22 +48,22 @@ func TestStreamThatIsTrimmedWhileItIsScannedLeavesNoHole(t *testing.T) {
 func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 0, 3999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-42", "data", i) end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
-	end := EntryID{4999, 0}
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	end := hub.ID{Ms: 4999, Seq: 0}
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		for ms := 1001; ms < 4000; ms++ {
-			server.Do("XDEL", "log", EntryID{uint64(ms), 0}.String())
+			server.Do("XDEL", "log", hub.ID{Ms: uint64(ms), Seq: 0}.String())
 		}
 	})
 	for range 20 {
-		for at := (EntryID{}); at.before(end); {
+		for at := (hub.ID{}); before(at, end); {
 			r := f.askFor("7", at, end)
-			if at != (EntryID{}) && r.err != nil {
-				t.Fatalf("after %v: %v", at, r.err)
+			if at != (hub.ID{}) && r.gap != 0 {
+				t.Fatalf("after %v: %v", at, r.gap)
 			}
-			if r.err != nil { // no longer whole: from the first entry on
-				r.covered = EntryID{1000, 0}
+			if r.gap != 0 { // no longer whole: from the first entry on
+				r.covered = hub.ID{Ms: 1000, Seq: 0}
 			}
 			at = r.covered
 		}
@@ -72,11 +73,11 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 	// The beginning of a stream that has lost nothing, and of none.
 	for range 2 {
 		server.Do("DEL", "log")
-		if r := f.askFor("7", EntryID{}, end); r.err != nil || r.covered != end {
+		if r := f.askFor("7", hub.ID{}, end); r.gap != 0 || r.covered != end {
 			t.Errorf("of no stream: %+v", r)
 		}
 		server.Do("XADD", "log", "5-0", "ch", "user-7", "data", "x")
-		if r := f.askFor("7", EntryID{}, end); r.err != nil || len(r.entries) != 1 {
+		if r := f.askFor("7", hub.ID{}, end); r.gap != 0 || len(r.entries) != 1 {
 			t.Errorf("of a whole stream: %+v", r)
 		}
 	}
@@ -86,21 +87,21 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 func TestQueriesAreAnsweredInTurn(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 0, 29999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-7", "data", "x") end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
-	begin, end := EntryID{1000, 0}, EntryID{30999, 0}
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	begin, end := hub.ID{Ms: 1000, Seq: 0}, hub.ID{Ms: 30999, Seq: 0}
 	var others atomic.Int32
 	var stop atomic.Bool
 	var again func()
 	again = func() { // in each pass somebody else comes with the oldest id
-		f.Ask(Query{User: "42", After: begin, UpTo: end, Answer: func([]Entry, EntryID, error) {
+		f.add(query{"42", begin, end, func([]hub.Entry, hub.ID, hub.Gap) {
 			if others.Add(1); !stop.Load() {
 				again()
 			}
-		}})
+		}, alive})
 	}
 	again()
 	before := others.Load()
-	if r := f.askFor("42", EntryID{30000, 0}, end); r.err != nil || r.covered != end {
+	if r := f.askFor("42", hub.ID{Ms: 30000, Seq: 0}, end); r.gap != 0 || r.covered != end {
 		t.Errorf("%+v", r)
 	}
 	stop.Store(true)
@@ -113,26 +114,26 @@ func TestQueriesAreAnsweredInTurn(t *testing.T) {
 func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
 	server := durable(t)
 	server.Do("EVAL", `for i = 1, 1000 do redis.call("XADD", KEYS[1], i .. "-0", "ch", "user-7", "data", "x") end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	server.Kill()
 	var gone atomic.Int32
 	var wg sync.WaitGroup
 	for i := range 3 * scanQueries {
-		q := Query{User: "7", After: EntryID{uint64(1 + i), 0}, UpTo: EntryID{1000, 0}}
+		q := query{user: "7", after: hub.ID{Ms: uint64(1 + i)}, upTo: hub.ID{Ms: 1000}}
 		if i%2 == 0 {
-			q.Gone = func() bool { return true }
-			q.Answer = func([]Entry, EntryID, error) { gone.Add(1) }
+			q.gone = func() bool { return true }
+			q.answer = func([]hub.Entry, hub.ID, hub.Gap) { gone.Add(1) }
 		} else {
 			wg.Add(1)
-			q.Gone = func() bool { return false }
-			q.Answer = func(list []Entry, covered EntryID, err error) {
-				if err != nil || len(list) != 999-i || covered != q.UpTo {
-					t.Errorf("after %v: %d entries up to %v, %v", q.After, len(list), covered, err)
+			q.gone = func() bool { return false }
+			q.answer = func(list []hub.Entry, covered hub.ID, gap hub.Gap) {
+				if gap != 0 || len(list) != 999-i || covered != q.upTo {
+					t.Errorf("after %v: %d entries up to %v, %v", q.after, len(list), covered, gap)
 				}
 				wg.Done()
 			}
 		}
-		f.Ask(q)
+		f.add(q)
 	}
 	server.Restart()
 	wg.Wait()
@@ -147,8 +148,8 @@ func TestFaultOfAScanIsSaidOnce(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*")
 	log := &logbook{}
-	f := follow(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *LogConfig) { c.Log = slog.New(log) })
-	id, err := parseEntryID(xadd(server, "user-42", "x"))
+	f := follow(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *StreamConfig) { c.Logger = slog.New(log) })
+	id, err := parseID(xadd(server, "user-42", "x"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -156,20 +157,20 @@ func TestFaultOfAScanIsSaidOnce(t *testing.T) {
 	for range 2 {
 		server.Do("ACL", "SETUSER", "app", "-xrange")
 		refused := callsOf(t, server, "xrange") + 3
-		c := make(chan error, 1)
-		f.Ask(Query{User: "42", After: id, UpTo: id, Answer: func(_ []Entry, _ EntryID, err error) { c <- err }})
+		c := make(chan hub.Gap, 1)
+		f.add(query{"42", id, id, func(_ []hub.Entry, _ hub.ID, gap hub.Gap) { c <- gap }, alive})
 		f.await(t, "three tries", func() bool { return callsOf(t, server, "xrange") >= refused })
 		log.once(t, "WARN redis scan failed", "reason=right", "user app may not read log", "+xrange")
 		server.Do("ACL", "SETUSER", "app", "+xrange")
-		if err := <-c; err != nil {
-			t.Error(err)
+		if gap := <-c; gap != 0 {
+			t.Error(gap)
 		}
 		log.mu.Lock()
 		log.lines = nil
 		log.mu.Unlock()
 	}
 	server.Do("SET", "log", "text")
-	f.Ask(Query{User: "42", After: id, UpTo: id, Answer: func([]Entry, EntryID, error) {}})
+	f.add(query{"42", id, id, func([]hub.Entry, hub.ID, hub.Gap) {}, alive})
 	log.await(t, "WARN redis scan failed", "reason=type", "log is no stream")
 	log.await(t, "WARN redis subscription lost", "reason=type", "log is no stream")
 }

@@ -3,88 +3,103 @@ package redis
 import (
 	"context"
 	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"usercast/hub"
+	"usercast/transport/redis/internal/topology"
 )
 
-// generation makes one connection and reads until something ends it. It returns
-// how long it could read, and why it ended. A key that moves to another node of a cluster is
-// followed within the generation.
-func (l *Log) generation(ctx context.Context) (lived time.Duration, err error) {
-	ctx, end := context.WithCancelCause(ctx)
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer end(nil)
-	r := &logReader{Log: l}
-	defer r.close()
-	if err = r.connect(ctx, target{key: l.cfg.Key}); err == nil {
-		l.servers.saw(r.conn.server, l.cfg.ProbeEvery)
-		err = r.follow(ctx, r.begin)
-	}
-	if err == nil { // a reader that may not read has not subscribed
-		err = r.follow(ctx, func() error { return r.next(time.Millisecond) })
-	}
-	if err == nil {
-		l.cfg.Server.renew() // what was made before may lead elsewhere
-		since := time.Now()
-		l.count.connected.Store(true)
-		l.report.subscribed(l.count.generation.Add(1), r.conn.server.role)
-		wg.Go(func() { l.probe(ctx, &r.at, end) })
-		for err == nil {
-			err = r.follow(ctx, func() error { return r.next(r.cfg.Block) })
-		}
-		lived = time.Since(since)
-	}
-	l.count.connected.Store(false)
-	l.cfg.Server.renew()
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause // the socket was cut for it; err only tells of the cut
-	}
-	return lived, err
+// position is how far a StreamFeed has read. It outlives the connections.
+type position struct {
+	began     time.Time // when Run was called
+	startMs   uint64    // the same by the clock of Redis, in ms; see startedAt
+	firstLoad hub.ID    // the newest id when the window was loaded
+
+	loaded bool
+	cursor hub.ID // the newest entry that was read
+	mark   uint64 // of that entry; 0: not known
+	index  uint64 // how many entries were ever added up to the cursor; see check
+
+	primary topology.Identity // of the server that had the entry at the cursor
+	length  uint64            // entries in the stream, all up to the cursor, if lengthKnown
+	trail   trail             // entries up to the cursor
+	skipped idRange           // entries that were skipped, whose control commands are still to be handled
+
+	lengthKnown bool
 }
 
-// logReader reads over one connection at a time.
-type logReader struct {
-	*Log
-	conn    *logConn  // nil: not connected
-	stateAt time.Time // when the state of an idle log was requested last
-	at      atomic.Pointer[whereabouts]
+// A reader is one generation of a StreamFeed. It reads over one connection at a time: a key that
+// moves to another node of a cluster is followed within the generation.
+type reader struct {
+	*StreamFeed
+	conn    *streamConn // nil: not connected
+	stateAt time.Time   // when the state of an idle stream was last requested
+	at      atomic.Pointer[location]
+
+	oneOfSeveral bool // the address leads to other servers as well; owned by the prober
 }
 
-// whereabouts is the server that a logReader is connected to, for probes. Immutable.
-type whereabouts struct {
-	identity
-	asking bool // the node has the key, but its slot only later
+// location is the server that a reader is connected to, for probes. Immutable.
+type location struct {
+	topology.Identity
+	address string
+	asking  bool // the node has the key, but not yet its slot
 }
 
-func (r *logReader) connect(ctx context.Context, to target) error {
-	conn, err := r.dialLog(ctx, to, r.cfg.Block+r.cfg.Server.answerTimeout)
+// open connects and compares the Redis stream with what was read of it. A reader that is not
+// allowed to read has not subscribed.
+func (r *reader) open(ctx context.Context) error {
+	if err := r.connect(ctx, topology.Target{Key: r.cfg.Key}); err != nil {
+		return err
+	}
+	r.servers.Saw(r.conn.server, r.probeEvery)
+	if err := r.follow(ctx, r.begin); err != nil {
+		return err
+	}
+	return r.follow(ctx, func() error { return r.next(time.Millisecond) })
+}
+
+// receive is the path of an entry: wait for some, hand all that have come to the hub, and let
+// the streams write before waiting again.
+func (r *reader) receive(ctx context.Context) (err error) {
+	for err == nil {
+		err = r.follow(ctx, func() error { return r.next(r.cfg.Block) })
+	}
+	return err
+}
+
+func (r *reader) announce() (role string, attrs []any) { return r.conn.server.Role, nil }
+
+func (r *reader) addr() string { return r.at.Load().address }
+
+func (r *reader) connect(ctx context.Context, to topology.Target) error {
+	conn, err := r.dial(ctx, to, r.cfg.Block+r.server.AnswerTimeout())
 	if err != nil {
 		return err
 	}
 	r.close()
 	r.conn = conn
 	r.stateAt = time.Now() // begin requests it
-	r.at.Store(&whereabouts{conn.server, conn.asking})
+	r.at.Store(&location{conn.server, conn.link.Addr, conn.asking})
 	return nil
 }
 
-func (r *logReader) close() {
+func (r *reader) close() {
 	if r.conn != nil {
 		r.conn.close()
 	}
 }
 
-// maxRedirections is how many redirections are followed in a row: more are a fault of the cluster.
+// maxRedirections is how many redirections are followed in a row: more are an error of the cluster.
 const maxRedirections = 5
 
-// follow runs a step, and again at the node that has the key if the one that was asked has it no
-// longer. A step that is sent on has changed nothing.
-func (r *logReader) follow(ctx context.Context, step func() error) error {
+// follow runs a step, and again at the node that has the key if the current one does not have it
+// any more. A step that is redirected has changed nothing.
+func (r *reader) follow(ctx context.Context, step func() error) error {
 	for n := 0; ; n++ {
 		err := step()
-		to, ok := r.cfg.Server.redirection(err, r.cfg.Key, r.conn.link.addr)
+		to, ok := r.server.Redirection(err, r.cfg.Key, r.conn.link.Addr)
 		if !ok || n == maxRedirections {
 			return err
 		}
@@ -92,24 +107,24 @@ func (r *logReader) follow(ctx context.Context, step func() error) error {
 		if err := r.connect(ctx, to); err != nil {
 			return err
 		}
-		if to.asking && before.sameData(r.primary) {
-			r.primary = r.conn.server // a slot that migrates takes its keys along as they are
+		if to.Asking && before.SameData(r.primary) {
+			r.primary = r.conn.server // a slot that migrates takes its keys along unchanged
 		}
 	}
 }
 
-// begin loads the window on the first connection, and looks on every later one
-// whether the log still is what it was.
-func (r *logReader) begin() (err error) {
+// begin loads the window on the first connection, and on every later one checks
+// whether the stream still is what it was.
+func (r *reader) begin() (err error) {
 	if !r.loaded {
 		return r.load()
 	}
-	return r.look()
+	return r.compare()
 }
 
 // next waits for entries, for block at most, and hands them over.
-func (r *logReader) next(block time.Duration) error {
-	if err := r.control(); err != nil {
+func (r *reader) next(block time.Duration) error {
+	if err := r.handleSkippedControl(); err != nil {
 		return err
 	}
 	p, err := r.conn.wait(r.cursor, block)
@@ -117,49 +132,46 @@ func (r *logReader) next(block time.Duration) error {
 		return err
 	}
 	if len(p.entries) == 0 {
-		return r.idle()
+		return r.checkIdle()
 	}
 	if err := r.check(p.entries); errors.Is(err, errReset) {
 		return nil
 	} else if err != nil {
 		return err
 	}
+	r.cfg.Streams.Cork()
 	for _, e := range p.entries {
-		r.take(e)
+		r.deliver(e)
 	}
+	r.cfg.Streams.Uncork()
 	r.primary = r.conn.server
-	r.cfg.Waiting()
 	return nil
 }
 
-// take hands one entry over.
-func (l *Log) take(e Entry) {
+// deliver hands one entry to the hub.
+func (f *StreamFeed) deliver(e entry) {
 	switch {
-	case e.order != "":
-		l.obey(e)
-		l.cfg.Skip(e.ID)
-	case e.User == "":
-		l.count.received.Add(1)
-		l.cfg.Skip(e.ID)
-		l.count.malformed.Add(1)
-	case e.TooLarge:
-		l.count.received.Add(1)
-		l.cfg.TooLarge(e)
-		l.count.tooLarge.Add(1)
+	case e.command != "":
+		f.handleControl(e.command, f.cfg.Control)
+		f.cfg.Hub.Append("", hub.Entry{ID: e.ID})
+	case e.user == "":
+		f.count.received.Add(1)
+		f.cfg.Hub.Append("", e.Entry)
+		f.count.malformed.Add(1)
+	case e.Gap != 0:
+		f.count.received.Add(1)
+		f.cfg.Hub.Append(e.user, e.Entry)
+		f.count.tooLarge.Add(1)
 	default:
-		l.count.received.Add(1)
-		if l.cfg.Append(e) > 0 {
-			l.count.routed.Add(1)
+		f.count.received.Add(1)
+		if f.cfg.Hub.Append(e.user, e.Entry) > 0 {
+			f.count.routed.Add(1)
 		} else {
-			l.count.unrouted.Add(1)
+			f.count.unrouted.Add(1)
 		}
 	}
-	l.cursor, l.mark = e.ID, e.mark
-	l.index++
-	l.lengthKnown = false // others may have been deleted before they were read
-	l.trail.add(e)
-}
-
-func (l *Log) missing(which right, err error) {
-	l.report.missing(which, l.cfg.Server.userName(), err)
+	f.cursor, f.mark = e.ID, e.mark
+	f.index++
+	f.lengthKnown = false // others may have been deleted before they were read
+	f.trail.add(e)
 }

@@ -5,111 +5,124 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/hub"
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
 )
 
-// LogConfig is what a Log needs. The funcs are called from one goroutine, the one
-// that reads.
-type LogConfig struct {
-	Server        *Server
-	Key           string // of the Redis stream, e.g. "usercast:log"
-	ChannelPrefix string // as ValidatePrefix allows
-	BroadcastUser string // whose entries answer every Query; "": nobody's
-	MaxPayload    int    // bytes; default 1 MiB
-	WindowBytes   int64  // most that Load gets: names, payload and 192 bytes an entry
-
+// A StreamHub is what a StreamFeed hands entries to; *hub.StreamFeed is one. Its methods are
+// called from the goroutine that reads Redis.
+type StreamHub interface {
+	// BroadcastUser returns the user whose entries are for all streams, "" if there is none.
+	BroadcastUser() string
 	// Load gets the newest entries once, oldest first, before anything else: all
-	// that are later than floor and up to newest.
-	Load func(window []Entry, floor, newest EntryID)
-	// Append gets each later message, in order, and says how many streams took it.
-	Append func(Entry) int
-	// TooLarge gets each later entry over MaxPayload.
-	TooLarge func(Entry)
-	// Skip gets the id of each later entry that is no message.
-	Skip func(EntryID)
-	// Lost hears that entries up to this id were trimmed before they were read.
-	Lost func(upTo EntryID)
-	// Reset hears that the log went backwards: its key was replaced, or a primary
-	// without its newest entries was promoted. It goes on behind newest.
-	Reset func(newest EntryID)
-	// Control gets each order among the later entries.
-	Control func(Control)
-	// Waiting is as in Config.
-	Waiting func()
+	// that are later than floor and up to newest, with the user of each, "" when only its id
+	// counts.
+	Load(floor, newest hub.ID, entries iter.Seq2[string, hub.Entry])
+	// Append gets each later entry, in order, and returns how many streams it went to. With
+	// user "" only its id counts. A payload over MaxPayload is left out, and Gap is
+	// hub.GapTooLarge.
+	Append(user string, e hub.Entry) int
+	// Lose announces that entries up to an id were trimmed before they were read.
+	Lose(upTo hub.ID)
+	// Reset announces that the Redis stream went backwards: its key was replaced, or a primary
+	// without its newest entries was promoted. It continues behind newest.
+	Reset(newest hub.ID)
+	// Disconnect ends the streams of a user.
+	Disconnect(user string) int
+}
 
-	Log *slog.Logger // nil: none
+// StreamConfig is what a StreamFeed needs. A zero value means the default.
+type StreamConfig struct {
+	Server *Server   // required
+	Hub    StreamHub // required
+
+	// Streams are corked during each batch of entries. Default: nothing is.
+	Streams Corker
+
+	Key           string // of the Redis stream; default "usercast:log"
+	ChannelPrefix string // as in PubSubConfig
+	MaxPayload    int    // as in PubSubConfig
+
+	// WindowBytes is the most that Hub.Load gets: names, payload and 192 bytes per entry.
+	// Default 64 MiB; hub.Off loads nothing.
+	WindowBytes int64
+
+	Control func(Control) // as in PubSubConfig
+	Logger  *slog.Logger  // as in PubSubConfig
 
 	Block                  time.Duration // how long one XREAD waits; default 2 s
-	ProbeEvery             time.Duration // as Config.ProbeEvery
-	BackoffMin, BackoffMax time.Duration // as in Config
+	ProbeEvery             time.Duration // time between probes over a new connection; default 30 s
+	BackoffMin, BackoffMax time.Duration // as in PubSubConfig
 }
 
-// Log is the stream feed: it follows one Redis stream, entry after entry, over one
-// connection. A connection that ends loses nothing that the primary still has.
-// Run it once; Ask and Stats may be called at any time.
-type Log struct {
-	cfg    LogConfig // immutable after NewLog
-	report *reporter
+// StreamFeed follows one Redis stream, entry after entry, over one connection at a time. When a
+// connection ends, nothing is lost that the primary still has. Run it once; Query and Stats may
+// be called at any time.
+type StreamFeed struct {
+	session // owner of the connections
 
-	// Owned by Run.
-	loaded bool
-	cursor EntryID // the newest entry that was read
-	mark   uint64  // of that entry; 0: not known
-	index  uint64  // how many entries were ever added up to the cursor; see check
+	cfg StreamConfig // immutable after NewStreamFeed
 
-	primary identity // of the server that had the entry at the cursor
-	length  uint64   // entries in the stream, all up to the cursor, if lengthKnown
-	trail   trail    // entries up to the cursor
-	passed  idRange  // entries that were passed over; commands among them are yet to be acted on
+	position // owned by Run: how far the Redis stream was read
 
-	lengthKnown bool
-
-	began     time.Time // when Run was called
-	startMs   uint64    // the same by the clock of Redis, in ms; see startedAt
-	firstLoad EntryID   // the newest id when the log was loaded
-
-	// Owned by Run, and by the prober while there is one.
-	servers servers
-
-	started atomic.Bool
-	count   counters
-
-	mu      sync.Mutex
-	waiting []Query       // guarded by mu
-	asked   chan struct{} // one slot: waiting is not empty
+	queries queries
 }
 
-// NewLog checks cfg. It does not connect: Run does.
-func NewLog(cfg LogConfig) (*Log, error) {
-	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, 1<<20)
+// NewStreamFeed checks cfg. It does not connect: Run does.
+func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
+	cfg.Key = cmp.Or(cfg.Key, "usercast:log")
+	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
+	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, defaultMaxPayload)
+	cfg.WindowBytes = cmp.Or(cfg.WindowBytes, 64<<20)
 	cfg.Block = cmp.Or(cfg.Block, 2*time.Second)
-	cfg.ProbeEvery = cmp.Or(cfg.ProbeEvery, 30*time.Second)
-	cfg.BackoffMin = cmp.Or(cfg.BackoffMin, 100*time.Millisecond)
-	cfg.BackoffMax = cmp.Or(cfg.BackoffMax, time.Second)
-	if cfg.Waiting == nil {
-		cfg.Waiting = func() {}
+	cfg.ProbeEvery = cmp.Or(cfg.ProbeEvery, defaultProbeEvery)
+	cfg.BackoffMin = cmp.Or(cfg.BackoffMin, defaultBackoffMin)
+	cfg.BackoffMax = cmp.Or(cfg.BackoffMax, defaultBackoffMax)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	if cfg.Streams == nil {
+		cfg.Streams = nothingToCork{}
 	}
-	if cfg.Log == nil {
-		cfg.Log = slog.New(slog.DiscardHandler)
+	if cfg.Control == nil {
+		cfg.Control = func(c Control) { cfg.Hub.Disconnect(c.User) }
 	}
-	switch {
-	case cfg.Server == nil:
-		return nil, errors.New("no server to read from")
-	case cfg.Load == nil, cfg.Append == nil, cfg.TooLarge == nil, cfg.Skip == nil, cfg.Lost == nil, cfg.Reset == nil, cfg.Control == nil:
-		return nil, errors.New("a func of the log's is missing")
-	}
-	if err := errors.Join(ValidatePrefix(cfg.ChannelPrefix), ValidateKey(cfg.Key)); err != nil {
+	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	return &Log{cfg: cfg, report: newReporter(cfg.Log, cfg.Server), asked: make(chan struct{}, 1)}, nil
+	f := &StreamFeed{
+		session: newSession(cfg.Server, cfg.Key, cfg.Logger, cfg.ProbeEvery, cfg.BackoffMin, cfg.BackoffMax),
+		cfg:     cfg,
+		queries: queries{added: make(chan struct{}, 1)},
+	}
+	f.fault = f.describe
+	return f, nil
 }
 
-// ValidateKey says why a stream's key cannot be used, or nil.
+func (c *StreamConfig) validate() error {
+	errs := []error{ValidatePrefix(c.ChannelPrefix)}
+	if c.Server == nil {
+		errs = append(errs, errors.New("Server is missing"))
+	}
+	if c.Hub == nil {
+		errs = append(errs, errors.New("Hub is missing"))
+	}
+	if c.MaxPayload < 0 {
+		errs = append(errs, fmt.Errorf("MaxPayload is %d bytes", c.MaxPayload))
+	}
+	if min(c.Block, c.ProbeEvery, c.BackoffMin, c.BackoffMax) < 0 {
+		errs = append(errs, errors.New("a duration is negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// ValidateKey returns why a key cannot be that of a stream, or nil.
 func ValidateKey(key string) error {
 	if key == "" {
 		return errors.New("the stream's key is empty")
@@ -117,47 +130,36 @@ func ValidateKey(key string) error {
 	return nil
 }
 
-// Run follows the log until ctx ends, and then returns nil. Redis being away is not
-// an error; calling Run a second time is.
-func (l *Log) Run(ctx context.Context) error {
-	if l.started.Swap(true) {
-		return errors.New("a Log runs only once")
+// Run follows the Redis stream until ctx ends, and then returns nil: no goroutine and no
+// connection of it is left. An unavailable Redis is not an error; calling Run a second time is.
+func (f *StreamFeed) Run(ctx context.Context) error {
+	if err := f.start(); err != nil {
+		return err
 	}
-	l.began = time.Now()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	wg.Go(func() { l.scan(ctx) })
-	pauses := backoff{min: l.cfg.BackoffMin, max: l.cfg.BackoffMax}
-	for {
-		lived, err := l.generation(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		l.report.down(l.fault(err, lived > 0), lived > 0)
-		if lived > 5*l.cfg.BackoffMax {
-			pauses.reset()
-		}
-		if !sleep(ctx, pauses.pause()) {
-			return nil
-		}
-	}
+	f.began = time.Now()
+	var querying sync.WaitGroup
+	defer querying.Wait()
+	querying.Go(func() { f.answerQueries(ctx) })
+	f.run(ctx, func(context.CancelCauseFunc) connection { return &reader{StreamFeed: f} })
+	return nil
 }
 
-func (l *Log) fault(err error, live bool) *fault {
+// describe is Server.fault for a feed that reads a Redis stream.
+func (f *StreamFeed) describe(err error, live bool) *topology.Fault {
 	switch {
 	case errors.Is(err, errEntryID):
-		return &fault{reason: "entry", problem: "redis names an entry in a way that cannot be read", advice: "is it Redis that answers, and " + l.cfg.Key + " a stream of its own?", err: err}
+		return &topology.Fault{Reason: "entry", Problem: "redis names an entry in a way that cannot be read", Advice: "is it Redis that answers, and " + f.cfg.Key + " a stream of its own?", Err: err}
 	case goredis.HasErrorPrefix(err, "WRONGTYPE"):
-		return &fault{reason: "type", problem: l.cfg.Key + " is no stream", advice: "rename that key, or follow another", err: err}
-	case isReply(err):
-		return l.cfg.Server.denied(err, "read "+l.cfg.Key, fmt.Sprintf("+xread +xrange +xrevrange +xinfo|stream +xlen ~%s", globEscaper.Replace(l.cfg.Key)))
+		return &topology.Fault{Reason: "type", Problem: f.cfg.Key + " is no stream", Advice: "rename that key, or follow another", Err: err}
+	case acl.IsReply(err):
+		return f.server.Denied(err, "read "+f.cfg.Key, fmt.Sprintf("+xread +xrange +xrevrange +xinfo|stream +xlen ~%s", acl.Escape(f.cfg.Key)))
 	}
-	return l.cfg.Server.fault(err, live)
+	return f.server.Fault(err, live)
 }
 
 // Stats takes a snapshot. What Load and queries get is not counted in it.
-func (l *Log) Stats() Stats {
-	s := l.count.stats()
-	s.Feed, s.Redis = "stream", l.cfg.Server.Name()
+func (f *StreamFeed) Stats() Stats {
+	s := f.count.stats()
+	s.Feed, s.Redis = "stream", f.server.Name()
 	return s
 }

@@ -4,34 +4,98 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"usercast/hub"
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/topology"
 )
 
-// followed is a Log that runs, and all that it has handed over, in words.
-type followed struct {
-	*Log
+// A follower is a StreamFeed that runs, and all that it has handed over, in words.
+type follower struct {
+	*StreamFeed
 	mu     sync.Mutex
-	heard  []string
-	floor  EntryID
-	newest EntryID
+	events []string
+	floor  hub.ID
+	newest hub.ID
 }
 
-func (f *followed) note(format string, args ...any) {
+func (f *follower) note(format string, args ...any) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.heard = append(f.heard, fmt.Sprintf(format, args...))
+	f.events = append(f.events, fmt.Sprintf(format, args...))
 }
 
-// follow runs a Log until the test is over, and waits until it is connected.
-func follow(t *testing.T, server *Server, change func(*LogConfig)) *followed {
+func (f *follower) BroadcastUser() string { return "*" }
+
+func (f *follower) Load(floor, newest hub.ID, entries iter.Seq2[string, hub.Entry]) {
+	f.mu.Lock()
+	f.floor, f.newest = floor, newest
+	f.mu.Unlock()
+	for _, e := range entries {
+		f.note("old %s", e.Payload)
+	}
+}
+
+func (f *follower) Append(user string, e hub.Entry) int {
+	switch {
+	case user == "":
+		f.note("skip")
+	case e.Gap != 0:
+		f.note("too large for %s", user)
+	default:
+		f.note("%s:%s %s", user, e.Topic, e.Payload)
+		return 1
+	}
+	return 0
+}
+
+func (f *follower) Lose(hub.ID)  { f.note("lost") }
+func (f *follower) Reset(hub.ID) { f.note("reset") }
+
+func (f *follower) Disconnect(user string) int {
+	f.note("disconnect %s", user)
+	return 1
+}
+
+// A countingHub keeps no payload.
+type countingHub struct {
+	loaded atomic.Int64
+	losses []string // owned by the goroutine that reads
+}
+
+func (h *countingHub) BroadcastUser() string { return "*" }
+
+func (h *countingHub) Load(_, _ hub.ID, entries iter.Seq2[string, hub.Entry]) {
+	for range entries {
+		h.loaded.Add(1)
+	}
+}
+
+func (h *countingHub) Append(user string, e hub.Entry) int {
+	if user == "" || e.Gap != 0 {
+		return 0
+	}
+	return 1
+}
+
+func (h *countingHub) Lose(upTo hub.ID) {
+	h.losses = append(h.losses, strings.ReplaceAll("lost "+upTo.String(), "18446744073709551615", "max"))
+}
+
+func (h *countingHub) Reset(hub.ID)          {}
+func (h *countingHub) Disconnect(string) int { return 0 }
+
+// follow runs a StreamFeed until the test is over, and waits until it is connected.
+func follow(t *testing.T, server *Server, change func(*StreamConfig)) *follower {
 	t.Helper()
 	f := followLater(t, server, change)
 	f.connected(t, 1)
@@ -39,32 +103,18 @@ func follow(t *testing.T, server *Server, change func(*LogConfig)) *followed {
 }
 
 // followLater is follow for a Redis that may not be there yet.
-func followLater(t *testing.T, server *Server, change func(*LogConfig)) *followed {
+func followLater(t *testing.T, server *Server, change func(*StreamConfig)) *follower {
 	t.Helper()
-	f := new(followed)
-	cfg := LogConfig{
-		Server: server, Key: "log", ChannelPrefix: "user-", BroadcastUser: "*", WindowBytes: 1 << 20, MaxPayload: 100,
-		Load: func(window []Entry, floor, newest EntryID) {
-			f.mu.Lock()
-			f.floor, f.newest = floor, newest
-			f.mu.Unlock()
-			for _, e := range window {
-				f.note("old %s", e.Payload)
-			}
-		},
-		Append:   func(e Entry) int { f.note("%s:%s %s", e.User, e.Topic, e.Payload); return 1 },
-		TooLarge: func(e Entry) { f.note("too large for %s", e.User) },
-		Skip:     func(EntryID) { f.note("skip") },
-		Lost:     func(EntryID) { f.note("lost") },
-		Reset:    func(EntryID) { f.note("reset") },
-		Control:  func(c Control) { f.note("%s %s", c.Op, c.User) },
-		Block:    200 * time.Millisecond,
+	f := new(follower)
+	cfg := StreamConfig{
+		Server: server, Hub: f, Key: "log", WindowBytes: 1 << 20, MaxPayload: 100,
+		Block: 200 * time.Millisecond,
 	}
 	if change != nil {
 		change(&cfg)
 	}
 	var err error
-	if f.Log, err = NewLog(cfg); err != nil {
+	if f.StreamFeed, err = NewStreamFeed(cfg); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -84,7 +134,7 @@ func followLater(t *testing.T, server *Server, change func(*LogConfig)) *followe
 	return f
 }
 
-func (f *followed) connected(t *testing.T, generation uint64) {
+func (f *follower) connected(t *testing.T, generation uint64) {
 	t.Helper()
 	f.await(t, fmt.Sprint("generation ", generation), func() bool {
 		s := f.Stats()
@@ -92,29 +142,29 @@ func (f *followed) connected(t *testing.T, generation uint64) {
 	})
 }
 
-func (f *followed) await(t *testing.T, what string, ok func() bool) {
+func (f *follower) await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s; heard %q", what, f.heard)
+			t.Fatalf("waited in vain for %s; heard %q", what, f.events)
 		}
 	}
 }
 
 // want waits until as much was heard, and compares.
-func (f *followed) want(t *testing.T, want ...string) {
+func (f *follower) want(t *testing.T, want ...string) {
 	t.Helper()
 	f.await(t, fmt.Sprintf("%q", want), func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
-		return len(f.heard) >= len(want)
+		return len(f.events) >= len(want)
 	})
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !slices.Equal(f.heard, want) {
-		t.Fatalf("heard %q, want %q", f.heard, want)
+	if !slices.Equal(f.events, want) {
+		t.Fatalf("heard %q, want %q", f.events, want)
 	}
-	f.heard = nil
+	f.events = nil
 }
 
 func parsed(t *testing.T, url string) *Server {
@@ -263,7 +313,7 @@ func TestLongLogMadeAnewIsOneReset(t *testing.T) {
 	const add = `for i = 1, ARGV[1] do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`
 	server.Do("EVAL", add, 1, "log", 700)
 	f.await(t, "all", func() bool { return f.Stats().Received == 700 })
-	f.heard = nil
+	f.events = nil
 	server.Do("EVAL", `redis.call("DEL", KEYS[1]) `+add, 1, "log", 500)
 	f.want(t, "reset")
 	idle := callsOf(t, server, "xlen") + 3
@@ -274,21 +324,21 @@ func TestLongLogMadeAnewIsOneReset(t *testing.T) {
 
 // Before Redis 7, which counts, a deleted entry is no reset while the log is in sight.
 func TestEntryThatIsMissingIsJudgedByWhatRedisSays(t *testing.T) {
-	r := &logReader{Log: &Log{cursor: EntryID{5, 0}, index: 5}}
-	read := []Entry{{ID: EntryID{6, 0}}}
+	r := &reader{StreamFeed: &StreamFeed{position: position{cursor: hub.ID{Ms: 5}, index: 5}}}
+	batch := []entry{{Entry: hub.Entry{ID: hub.ID{Ms: 6}}}}
 	for name, test := range map[string]struct {
 		counts  bool
 		deleted uint64
-		read    []Entry
+		batch   []entry
 		want    bool
 	}{
-		"deleted":                         {true, 5, read, false},
-		"not deleted":                     {true, 4, read, true},
-		"before Redis 7, in sight":        {false, 0, read, false},
+		"deleted":                         {true, 5, batch, false},
+		"not deleted":                     {true, 4, batch, true},
+		"before Redis 7, in sight":        {false, 0, batch, false},
 		"before Redis 7, after an outage": {false, 0, nil, true},
 	} {
-		info := logInfo{length: 5, first: EntryID{1, 0}, last: EntryID{6, 0}, deleted: EntryID{test.deleted, 0}, added: 6, counts: test.counts}
-		if got := r.replaced(missing, identity{}, info, test.read); got != test.want {
+		info := streamInfo{length: 5, first: hub.ID{Ms: 1, Seq: 0}, last: hub.ID{Ms: 6, Seq: 0}, deleted: hub.ID{Ms: test.deleted, Seq: 0}, added: 6, counts: test.counts}
+		if got := r.replaced(noEntry, topology.Identity{}, info, test.batch); got != test.want {
 			t.Errorf("%s: replaced %v", name, got)
 		}
 	}
@@ -297,7 +347,7 @@ func TestEntryThatIsMissingIsJudgedByWhatRedisSays(t *testing.T) {
 // What was trimmed behind a batch while the batch was under way is not said to have
 // been before it.
 func TestLossIsAnnouncedWhereItWas(t *testing.T) {
-	id := func(n uint64) EntryID { return EntryID{n, 0} }
+	id := func(n uint64) hub.ID { return hub.ID{Ms: n, Seq: 0} }
 	for name, test := range map[string]struct {
 		read        []uint64
 		first, last uint64 // first 0: all are gone
@@ -314,36 +364,32 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 		"behind the batch, all gone":        {[]uint64{6, 7}, 0, 9, 9, nil, 0, []string{"lost 9-0"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var heard []string
-			one := identity{runID: "1"}
-			l := &Log{cursor: id(5), index: 5, primary: one}
-			l.cfg.Append = func(Entry) int { return 1 }
-			l.cfg.Lost = func(upTo EntryID) {
-				heard = append(heard, strings.ReplaceAll("lost "+upTo.String(), "18446744073709551615", "max"))
-			}
-			r := &logReader{Log: l, conn: &logConn{server: one}}
-			info := logInfo{first: id(test.first), last: id(test.last), added: test.added, counts: true}
+			one := topology.Identity{RunID: "1"}
+			h := new(countingHub)
+			f := &StreamFeed{cfg: StreamConfig{Hub: h}, position: position{cursor: id(5), index: 5, primary: one}}
+			r := &reader{StreamFeed: f, conn: &streamConn{server: one}}
+			info := streamInfo{first: id(test.first), last: id(test.last), added: test.added, counts: true}
 			if test.first > 0 {
 				info.length = test.last - test.first + 1
 			}
-			batch := func(ids ...uint64) (entries []Entry) {
+			batch := func(ids ...uint64) (entries []entry) {
 				for _, n := range ids {
-					entries = append(entries, Entry{ID: id(n), User: "42"})
+					entries = append(entries, entry{Entry: hub.Entry{ID: id(n)}, user: "42"})
 				}
 				return entries
 			}
-			read := func(entries []Entry, want []string) {
+			read := func(entries []entry, want []string) {
 				t.Helper()
-				heard = nil
-				if r.replaced(missing, one, info, entries) {
+				h.losses = nil
+				if r.replaced(noEntry, one, info, entries) {
 					t.Fatal("replaced")
 				}
-				r.trimmed(info, entries)
+				r.checkTrimmed(info, entries)
 				for _, e := range entries {
-					r.take(e)
+					r.deliver(e)
 				}
-				if !slices.Equal(heard, want) {
-					t.Errorf("heard %q, want %q", heard, want)
+				if !slices.Equal(h.losses, want) {
+					t.Errorf("announced %q, want %q", h.losses, want)
 				}
 			}
 			read(batch(test.read...), test.during)
@@ -515,7 +561,7 @@ func TestLogThatWasReplacedBeforeAnythingWasReadIsAReset(t *testing.T) {
 	}
 	for _, window := range []int64{1, 1 << 20} {
 		relay := redistest.StartRelay(t, one.Addr())
-		f := follow(t, parsed(t, relay.URL()), func(c *LogConfig) { c.WindowBytes = window })
+		f := follow(t, parsed(t, relay.URL()), func(c *StreamConfig) { c.WindowBytes = window })
 		if window > 1 {
 			f.want(t, "old of "+one.Addr())
 		}
@@ -528,60 +574,63 @@ func TestLogThatWasReplacedBeforeAnythingWasReadIsAReset(t *testing.T) {
 func TestWindowIsBounded(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 1, 5000 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 500_000 })
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 500_000 })
 	f.mu.Lock()
-	n, last := len(f.heard), f.heard[len(f.heard)-1]
-	first, floor := f.heard[0], f.floor
+	n, last := len(f.events), f.events[len(f.events)-1]
+	first, floor := f.events[0], f.floor
 	f.mu.Unlock()
-	if n < 2000 || n > 2550 || last != "old 5000" || first != fmt.Sprint("old ", 5001-n) || floor == (EntryID{}) {
+	if n < 2000 || n > 2550 || last != "old 5000" || first != fmt.Sprint("old ", 5001-n) || floor == (hub.ID{}) {
 		t.Errorf("window of %d from %q to %q, floor %v", n, first, last, floor)
 	}
 
 	all := follow(t, parsed(t, server.URL()), nil)
-	if len(all.heard) != 5000 || all.floor != (EntryID{}) {
-		t.Errorf("window of %d, floor %v", len(all.heard), all.floor)
+	if len(all.events) != 5000 || all.floor != (hub.ID{}) {
+		t.Errorf("window of %d, floor %v", len(all.events), all.floor)
 	}
 }
 
 type reply struct {
-	entries []Entry
-	covered EntryID
-	err     error
+	entries []hub.Entry
+	covered hub.ID
+	gap     hub.Gap
 }
 
-func (f *followed) askFor(user string, after, upTo EntryID) reply {
+func (f *follower) askFor(user string, after, upTo hub.ID) reply {
 	c := make(chan reply, 1)
-	f.Ask(Query{User: user, After: after, UpTo: upTo, Answer: func(entries []Entry, covered EntryID, err error) { c <- reply{entries, covered, err} }})
+	f.add(query{user, after, upTo, func(entries []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{entries, covered, gap} }, alive})
 	return <-c
 }
 
+// alive is for a query whose client is still there.
+func alive() bool { return false }
+
 func TestQueriesAreAnswered(t *testing.T) {
 	server := redistest.Start(t)
-	var ids []EntryID
+	var ids []hub.ID
 	for i := range 2500 {
-		id, err := parseEntryID(xadd(server, []string{"user-1", "user-2", "user-*"}[i%3], fmt.Sprint(i)))
+		id, err := parseID(xadd(server, []string{"user-1", "user-2", "user-*"}[i%3], fmt.Sprint(i)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ids = append(ids, id)
 	}
 	server.Do("XTRIM", "log", "MAXLEN", "2000") // the first 500 are gone
-	f := follow(t, parsed(t, server.URL()), func(c *LogConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	last := ids[len(ids)-1]
 	for name, test := range map[string]struct {
-		after, upTo EntryID
-		err         error
+		after, upTo hub.ID
+		gap         hub.Gap
 	}{
-		"trimmed":      {ids[10], last, ErrTrimmed},
-		"beginning":    {EntryID{}, last, ErrTrimmed},
-		"never":        {EntryID{ids[600].Ms, ids[600].Seq + 500}, last, ErrUnknownID},
-		"future":       {EntryID{last.Ms + 1000, 0}, last, ErrUnknownID},
-		"ahead":        {last, ids[2000], nil},
-		"just before":  {ids[500].Before(), ids[500], nil},
-		"ends at once": {last, last, nil},
+		"trimmed":      {ids[10], last, hub.GapHistoryExpired},
+		"beginning":    {hub.ID{}, last, hub.GapHistoryExpired},
+		"never":        {hub.ID{Ms: ids[600].Ms, Seq: ids[600].Seq + 500}, last, hub.GapUnknownID},
+		"future":       {hub.ID{Ms: last.Ms + 1000, Seq: 0}, last, hub.GapUnknownID},
+		"ahead":        {last, ids[2000], 0},
+		"just before":  {previousID(ids[500]), ids[500], 0},
+		"ends at once": {last, last, 0},
 	} {
-		if got := f.askFor("1", test.after, test.upTo); got.err != test.err {
-			t.Errorf("%s: %v, want %v", name, got.err, test.err)
+		if got := f.askFor("1", test.after, test.upTo); got.gap != test.gap {
+			t.Errorf("%s: %v, want %v", name, got.gap, test.gap)
 		}
 	}
 	var wg sync.WaitGroup
@@ -595,10 +644,10 @@ func TestQueriesAreAnswered(t *testing.T) {
 					want = append(want, fmt.Sprint(n))
 				}
 			}
-			for at := ids[after]; at.before(ids[2399]); {
+			for at := ids[after]; before(at, ids[2399]); {
 				r := f.askFor(user, at, ids[2399])
-				if r.err != nil || !at.before(r.covered) {
-					t.Errorf("%v after %v: %+v", user, at, r.err)
+				if r.gap != 0 || !before(at, r.covered) {
+					t.Errorf("%v after %v: %+v", user, at, r.gap)
 					return
 				}
 				for _, e := range r.entries {
@@ -616,9 +665,9 @@ func TestQueriesAreAnswered(t *testing.T) {
 	// While Redis is away an answer waits.
 	c := make(chan reply, 1)
 	server.Kill()
-	f.Ask(Query{User: "1", After: last, UpTo: last, Answer: func(_ []Entry, covered EntryID, err error) { c <- reply{nil, covered, err} }})
+	f.add(query{"1", last, last, func(_ []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{nil, covered, gap} }, alive})
 	server.Restart() // without a file: another log
-	if r := <-c; r.err != ErrUnknownID {
+	if r := <-c; r.gap != hub.GapUnknownID {
 		t.Errorf("answer of the new log: %+v", r)
 	}
 }
@@ -675,22 +724,20 @@ func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	change := func(c *LogConfig) {
-		c.MaxPayload, c.WindowBytes = 1<<20, 12<<20
-		c.Load = func(window []Entry, _, _ EntryID) {
-			if len(window) < 100 {
-				t.Errorf("window of %d", len(window))
-			}
-		}
-		c.Append = func(Entry) int { return 1 }
+	var second countingHub
+	with := func(h StreamHub) func(c *StreamConfig) {
+		return func(c *StreamConfig) { c.Hub, c.MaxPayload, c.WindowBytes = h, 1<<20, 12<<20 }
 	}
-	f := follow(t, s, func(c *LogConfig) { change(c); c.Load = func([]Entry, EntryID, EntryID) {} })
+	f := follow(t, s, with(new(countingHub)))
 	server.Do("EVAL", `for i = 1, 200 do redis.call("XADD", KEYS[1], i .. "-0", "ch", "user-42", "data", ARGV[1]) end return 1`,
 		1, "log", strings.Repeat("x", 100<<10))
 	f.await(t, "all", func() bool { return f.Stats().Routed == 200 })
-	follow(t, s, change)
-	if r := f.askFor("7", EntryID{1, 0}, EntryID{200, 0}); r.err != nil || r.covered != (EntryID{200, 0}) {
-		t.Errorf("after %v: %v", r.covered, r.err)
+	follow(t, s, with(&second))
+	if n := second.loaded.Load(); n < 100 {
+		t.Errorf("window of %d", n)
+	}
+	if r := f.askFor("7", hub.ID{Ms: 1, Seq: 0}, hub.ID{Ms: 200, Seq: 0}); r.gap != 0 || r.covered != (hub.ID{Ms: 200, Seq: 0}) {
+		t.Errorf("after %v: %v", r.covered, r.gap)
 	}
 	if n := f.Stats().Generation; n != 1 {
 		t.Errorf("%d generations", n)
@@ -698,6 +745,6 @@ func TestSlowLinkIsNotTakenForSilent(t *testing.T) {
 }
 
 // logTo makes a Log write to a logbook.
-func logTo(log *logbook) func(*LogConfig) {
-	return func(c *LogConfig) { c.Log = slog.New(log) }
+func logTo(log *logbook) func(*StreamConfig) {
+	return func(c *StreamConfig) { c.Logger = slog.New(log) }
 }

@@ -48,21 +48,7 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	subscribed := make(chan struct{}, 1)
-	feed, err := redis.NewPubSub(redis.Config{
-		Server:        server,
-		ChannelPrefix: "user-",
-		Publish:       users.Publish,
-		TooLarge:      func(user, topic string) { users.GapFor(user, topic, hub.GapTooLarge) },
-		Control:       func(order redis.Control) { users.Disconnect(order.User) },
-		Subscribed: func(uint64) { // anew: something may have been missed
-			users.GapForAll(hub.GapRedisReconnect)
-			select {
-			case subscribed <- struct{}{}:
-			default:
-			}
-		},
-	})
+	feed, err := redis.NewPubSub(redis.PubSubConfig{Server: server, Hub: users, Streams: streams})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -83,7 +69,9 @@ func Example() {
 	running.Go(func() { _ = app.Start("") }) // ends with Shutdown
 
 	// What a page of user 42 does, and what any part of the app says.
-	<-subscribed
+	for !feed.Stats().Connected {
+		time.Sleep(time.Millisecond)
+	}
 	page := openPage("http://"+app.Listener.Addr().String()+"/events", "42")
 	store.Publish("user-42:activity", `{"kind":"comment","id":7}`)
 	fmt.Println(<-page)

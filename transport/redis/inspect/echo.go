@@ -1,0 +1,124 @@
+package inspect
+
+import (
+	"context"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
+)
+
+// unknownUser begins the name of the user to whom an inspection publishes. What follows is
+// random: no user has that name, and hubs count the message as unrouted.
+const unknownUser = "usercast-check-"
+
+// checkEcho subscribes as a hub does, publishes over another connection, and waits for what
+// comes back.
+func (i *inspector) checkEcho(ctx context.Context) error {
+	conn := i.server.NewConn(ctx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
+		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.RightName, func(acl.Right, error) {}) // reported before
+	})
+	conn.Patience = i.server.AnswerTimeout()
+	defer conn.Close()
+	probe := acl.ProbeChannel(i.ChannelPrefix, i.token)
+	probed, err := i.subscribe(conn, probe)
+	if err != nil {
+		return err
+	}
+	user, err := redis.Channel(i.ChannelPrefix, unknownUser+i.token, "")
+	if err != nil {
+		return err
+	}
+	return i.ask(ctx, topology.Target{Not: conn.Addr}, func(ctx context.Context, cn *goredis.Conn) error {
+		start := time.Now()
+		err := cn.Publish(ctx, probe, i.token).Err()
+		if err := i.try(acl.RightProbePublish(probe), err); err != nil {
+			return err
+		}
+		awaited := make(map[string]bool)
+		if err == nil && probed {
+			awaited[probe] = true
+		}
+		receivers, err := cn.Publish(ctx, user, i.token).Result()
+		if err := i.try(acl.RightPublish(acl.Pattern(i.ChannelPrefix)), err); err != nil {
+			return err
+		}
+		if err == nil && !i.deaf {
+			awaited[user] = true
+			receivers-- // this inspection
+		}
+		return i.await(conn, awaited, start, err == nil, receivers)
+	})
+}
+
+// subscribe sends what a hub sends, in its order, and takes the answers.
+func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, err error) {
+	users := acl.Pattern(i.ChannelPrefix)
+	if err := conn.Subscribe(i.ControlChannel); err != nil {
+		return false, err
+	}
+	if err := conn.PSubscribe(users); err != nil {
+		return false, err
+	}
+	if err := conn.Subscribe(probe); err != nil {
+		return false, err
+	}
+	refused := []func(error){
+		func(err error) { i.missing(Fail, acl.RightControl(i.ControlChannel), err) },
+		func(err error) { i.deaf = true; i.missing(Fail, acl.RightUsers(users), err) },
+		func(err error) { probed = false; i.missing(Warn, acl.RightProbeSubscribe(probe), err) },
+	}
+	probed = true
+	for deadline := time.Now().Add(i.server.AnswerTimeout()); len(refused) > 0; {
+		received, err := conn.Receive()
+		switch {
+		case err != nil && (!acl.IsReply(err) || goredis.IsAuthError(err)):
+			return false, err
+		case err != nil:
+			refused[0](err)
+			refused = refused[1:]
+		case time.Now().After(deadline):
+			return false, topology.FaultSilent
+		default:
+			if _, ok := received.(*goredis.Subscription); ok {
+				refused = refused[1:]
+			}
+		}
+	}
+	return probed, nil
+}
+
+// await reads until all that was published has come back, or too much time has passed.
+func (i *inspector) await(conn *topology.Conn, awaited map[string]bool, start time.Time, counted bool, receivers int64) error {
+	if len(awaited) == 0 {
+		return nil // the reason was reported
+	}
+	for deadline := start.Add(i.server.AnswerTimeout()); len(awaited) > 0; {
+		received, err := conn.Receive()
+		if err != nil && !topology.IsTimeout(err) {
+			return err
+		}
+		if m, ok := received.(*goredis.Message); ok && m.Payload == i.token {
+			delete(awaited, m.Channel)
+		}
+		if err != nil || len(awaited) > 0 && time.Now().After(deadline) {
+			i.tell.Fail("redis-echo", "give the address of one primary, or of its Sentinels",
+				"what is published at this address does not come back to a subscription at the same address: does the name lead to several Redis?")
+			return nil
+		}
+	}
+	i.tell.OK("redis-echo", "a message came back over a subscription in %s", short(time.Since(start)))
+	switch {
+	case !counted, i.server.IsCluster(): // it counts those of one node
+	case receivers <= 0:
+		i.tell.Note("redis-hubs", "", "nobody else is subscribed to %s: no hub runs on this Redis yet", acl.Pattern(i.ChannelPrefix))
+	case receivers == 1:
+		i.tell.OK("redis-hubs", "one other is subscribed to %s: a hub, or a part of the app", acl.Pattern(i.ChannelPrefix))
+	default:
+		i.tell.OK("redis-hubs", "%d others are subscribed to %s: hubs, or parts of the app", receivers, acl.Pattern(i.ChannelPrefix))
+	}
+	return nil
+}

@@ -1,0 +1,137 @@
+package inspect
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/internal/advice"
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
+)
+
+// An Inspection checks whether a Redis is fit for a hub. What it does there is harmless to others,
+// and little: it reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes for a moment to what a hub
+// subscribes to, and publishes two messages of about 40 bytes: one on a probe channel of its own,
+// which no hub receives, and one to a user with a random name, who has no streams. Nothing is
+// stored, and nothing is set but the name of its own connections.
+type Inspection struct {
+	Server         *redis.Server
+	ChannelPrefix  string
+	ControlChannel string
+	StreamKey      string // of the stream feed; "": pub/sub
+	MaxPayload     int    // bytes
+}
+
+// A Finding is one thing that was checked.
+type Finding = advice.Finding
+
+// A Level is how bad a Finding is.
+type Level = advice.Level
+
+// The levels, from nothing to do to something that must be fixed.
+const (
+	OK   = advice.OK   // as it should be
+	Note = advice.Note // worth knowing; nothing is wrong
+	Warn = advice.Warn // it works, and will not in some case
+	Fail = advice.Fail // must be fixed
+)
+
+// Run reports all that it finds, each finding as soon as it is made and on the goroutine of the
+// caller. It stops early when it cannot talk to Redis, which is a finding too.
+func (i Inspection) Run(ctx context.Context, report func(Finding)) {
+	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), tell: report, token: rand.Text()}
+	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
+	// As a hub does, which uses a failing cluster when there is no better node.
+	for tries := in.server.Hosts(); errors.Is(err, topology.FaultCutOff) && tries > 0; tries-- {
+		err = in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
+	}
+	if err == nil && i.StreamKey == "" {
+		err = in.checkEcho(ctx)
+	}
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		in.broken(err)
+	default:
+		in.rights()
+	}
+}
+
+// An inspector is one Inspection in progress.
+type inspector struct {
+	Inspection
+	server *topology.Server
+	tell   advice.Tell
+	token  string // distinguishes its messages from all others
+
+	version version
+	state   string // of a cluster: "ok", "fail"
+	denied  bool   // the node does not tell that state
+	refused bool   // some right is missing
+	deaf    bool   // the pattern was refused, and nothing can come back
+}
+
+// broken reports why Redis cannot be used.
+func (i *inspector) broken(err error) {
+	f := i.server.Fault(err, false)
+	text := f.Problem
+	if f.Err != nil {
+		text += " (" + f.Err.Error() + ")"
+	}
+	i.tell.Fail("redis-"+f.Reason, f.Advice, "%s", text)
+}
+
+// ask runs one question on a connection of its own.
+func (i *inspector) ask(ctx context.Context, to topology.Target, question func(context.Context, *goredis.Conn) error) error {
+	var conn *topology.Conn
+	conn = i.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) error {
+		if i.state = conn.State; conn.Denied != nil && !i.denied {
+			i.denied = true
+			i.missing(Warn, acl.RightClusterInfo, conn.Denied)
+		}
+		return question(ctx, cn)
+	})
+	return conn.Use()
+}
+
+// askAll asks all that needs no subscription. A refusal is a finding; an error means
+// that the connection cannot be used.
+func (i *inspector) askAll(ctx context.Context, cn *goredis.Conn) error {
+	if err := i.try(acl.RightName, cn.ClientSetName(ctx, topology.ClientName).Err()); err != nil {
+		return err
+	}
+	start := time.Now()
+	if err := i.try(acl.RightPing, cn.Ping(ctx).Err()); err != nil {
+		return err
+	}
+	took := time.Since(start)
+	if err := i.checkServer(ctx, cn, took); err != nil {
+		return err
+	}
+	if i.StreamKey != "" {
+		return i.checkStream(ctx, cn)
+	}
+	if err := i.checkBuffers(ctx, cn); err != nil {
+		return err
+	}
+	return i.checkSubscriptions(ctx, cn)
+}
+
+// try makes a finding of the refusal of a command that a hub can do without.
+func (i *inspector) try(r acl.Right, err error) error {
+	return acl.Optional(err, r, func(r acl.Right, err error) { i.missing(Warn, r, err) })
+}
+
+// info is a section of INFO, or "" when it is not allowed, which is reported once.
+func (i *inspector) info(ctx context.Context, cn *goredis.Conn, section string) (string, error) {
+	return topology.Info(ctx, cn, section, func(r acl.Right, err error) {
+		if section == "server" {
+			i.missing(Warn, r, err)
+		}
+	})
+}

@@ -1,0 +1,465 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/hub"
+	"usercast/internal/redistest"
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/topology"
+)
+
+// inspected is what an Inspection said.
+type inspected []Finding
+
+func run(t *testing.T, server *redis.Server, change func(*Inspection)) (found inspected) {
+	t.Helper()
+	i := Inspection{Server: server, ChannelPrefix: "user-", ControlChannel: redis.ControlChannel("user-"), MaxPayload: 1 << 20}
+	if change != nil {
+		change(&i)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	i.Run(ctx, func(f Finding) { found = append(found, f) })
+	for _, f := range found {
+		if f.Level >= Warn && f.Do == "" {
+			t.Errorf("%s: nothing to do", f.Name)
+		}
+	}
+	return found
+}
+
+// patience bounds waiting for something that will come.
+const patience = 20 * time.Second
+
+func eventually(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain until %s", what)
+		}
+	}
+}
+
+func parse(t *testing.T, url string, opts redis.ServerOptions) *redis.Server {
+	t.Helper()
+	s, err := redis.ParseServer(url, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestMain(m *testing.M) {
+	redis.DisableClientLog()
+	m.Run()
+}
+
+// testHub is a hub without streams.
+type testHub struct {
+	loaded atomic.Int64 // entries
+}
+
+func (h *testHub) Publish(string, string, string) int { return 0 }
+func (h *testHub) GapFor(string, string, hub.Gap)     {}
+func (h *testHub) GapForAll(hub.Gap)                  {}
+func (h *testHub) Disconnect(string) int              { return 0 }
+func (h *testHub) BroadcastUser() string              { return "*" }
+func (h *testHub) Append(string, hub.Entry) int       { return 0 }
+func (h *testHub) Lose(hub.ID)                        {}
+func (h *testHub) Reset(hub.ID)                       {}
+func (h *testHub) Load(_, _ hub.ID, entries iter.Seq2[string, hub.Entry]) {
+	for range entries {
+		h.loaded.Add(1)
+	}
+}
+
+// warnings is a logger whose warnings fail the test.
+func warnings(t *testing.T) *slog.Logger {
+	return slog.New(slog.NewTextHandler(failingWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+type failingWriter struct{ t *testing.T }
+
+func (w failingWriter) Write(line []byte) (int, error) {
+	w.t.Errorf("the feed logs %s", line)
+	return len(line), nil
+}
+
+// startFeed runs a pub/sub feed that must not log warnings, and waits until it is subscribed.
+func startFeed(t *testing.T, server *redis.Server) (feed *redis.PubSub, stop func()) {
+	t.Helper()
+	f, err := redis.NewPubSub(redis.PubSubConfig{
+		Server: server, Hub: new(testHub), Logger: warnings(t),
+		ProbeEvery: 20 * time.Millisecond, PingAfter: 20 * time.Millisecond,
+	})
+	stop = runFeed(t, f, err)
+	eventually(t, "it was subscribed", func() bool { return f.Stats().Connected })
+	return f, stop
+}
+
+func runFeed(t *testing.T, f interface{ Run(context.Context) error }, err error) (stop func()) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { _ = f.Run(ctx) })
+	stop = func() { cancel(); running.Wait() }
+	t.Cleanup(stop)
+	return stop
+}
+
+func ofStream(i *Inspection) { i.StreamKey = "usercast:log" }
+
+func (f inspected) String() string {
+	var b strings.Builder
+	for _, one := range f {
+		fmt.Fprintf(&b, "\n  %-4s %s: %s → %s", one.Level, one.Name, one.What, one.Do)
+	}
+	return b.String()
+}
+
+// find returns the finding of that name, of which there must be one.
+func (f inspected) find(t *testing.T, name string) Finding {
+	t.Helper()
+	i := slices.IndexFunc(f, func(one Finding) bool { return one.Name == name })
+	if i < 0 {
+		t.Fatalf("no %s in %v", name, f)
+	}
+	return f[i]
+}
+
+func (f inspected) want(t *testing.T, level Level, name, text string) {
+	t.Helper()
+	if one := f.find(t, name); one.Level != level || !strings.Contains(one.What+" → "+one.Do, text) {
+		t.Errorf("want %s %s with %q, in %v", level, name, text, f)
+	}
+}
+
+// bad are the names of what is worse than a note.
+func (f inspected) bad() (names []string) {
+	for _, one := range f {
+		if one.Level > Note {
+			names = append(names, one.Name)
+		}
+	}
+	return names
+}
+
+func (f inspected) wantGood(t *testing.T) {
+	t.Helper()
+	if bad := f.bad(); len(bad) > 0 {
+		t.Errorf("%v are bad, in %v", bad, f)
+	}
+	f.want(t, OK, "redis-acl", "may do all")
+}
+
+func TestInspectionOfAGoodRedis(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes")
+	target := parse(t, server.URL(), redis.ServerOptions{})
+	found := run(t, target, nil)
+	found.wantGood(t)
+	found.want(t, OK, "redis-version", "Redis ")
+	found.want(t, OK, "redis-role", "primary")
+	found.want(t, OK, "redis-buffer", "pubsub 32mb 8mb 60")
+	found.want(t, OK, "redis-echo", "came back")
+	found.want(t, Note, "redis-hubs", "no hub")
+
+	// Next to a hub, which receives one unrouted message, and no control command.
+	h, stop := startFeed(t, target)
+	defer stop()
+	found = run(t, target, nil)
+	found.wantGood(t)
+	found.want(t, OK, "redis-hubs", "one other")
+	eventually(t, "the hub has received it", func() bool { return h.Stats().Unrouted > 0 })
+	if s := h.Stats(); s.Received != 1 || s.ControlReceived != 0 {
+		t.Errorf("stats %+v", s)
+	}
+
+	found = run(t, target, ofStream)
+	found.wantGood(t)
+	found.want(t, Note, "redis-stream", "no entries")
+	if n := server.Do("dbsize"); n != int64(0) {
+		t.Errorf("%v keys were made", n)
+	}
+	server.Do("xadd", "usercast:log", "1-1", "ch", "user-42", "data", "old")
+	found = run(t, target, ofStream)
+	found.wantGood(t)
+	found.want(t, OK, "redis-stream", "1 entries")
+	found.want(t, Note, "redis-trim", "MINID")
+	if n := server.Do("xlen", "usercast:log"); n != int64(1) {
+		t.Errorf("%v entries", n)
+	}
+}
+
+// documentedRights are the ACL lines of docs/security.md, without the user's name and password.
+func documentedRights(t *testing.T) (lines [][]any) {
+	t.Helper()
+	text, err := os.ReadFile("../../../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if rights, ok := strings.CutPrefix(line, "    ACL SETUSER usercast on >PASSWORD "); ok {
+			var args []any
+			for _, right := range strings.Fields(rights) {
+				args = append(args, right)
+			}
+			lines = append(lines, args)
+		}
+	}
+	if len(lines) != 2 {
+		t.Fatalf("docs/security.md has %d lines of rights", len(lines))
+	}
+	return lines
+}
+
+// setUser makes app have the rights, after all that it had before.
+func setUser(server *redistest.Server, rights ...any) {
+	server.Do(slices.Concat([]any{"acl", "setuser", "app", "on", ">secret"}, rights)...)
+}
+
+func TestDocumentedRightsAreEnough(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes")
+	target := parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{})
+	lines := documentedRights(t)
+
+	setUser(server, lines[0]...)
+	run(t, target, nil).wantGood(t)
+	h, stop := startFeed(t, target)
+	eventually(t, "a probe came back", func() bool { return h.Stats().Probe.Count > 0 })
+	stop()
+
+	setUser(server, lines[1]...)
+	run(t, target, ofStream).wantGood(t)
+	commands := redis.NewCommands(target)
+	defer commands.Close()
+	if _, err := commands.Append(context.Background(), "usercast:log", "user-42", "x"); err != nil {
+		t.Error(err)
+	}
+	followed := new(testHub)
+	f, err := redis.NewStreamFeed(redis.StreamConfig{Server: target, Hub: followed, Logger: warnings(t)})
+	stop = runFeed(t, f, err)
+	eventually(t, "the entry was loaded", func() bool { return followed.loaded.Load() == 1 })
+	stop()
+
+	// The inspection prints the same.
+	for i, change := range []func(*Inspection){nil, ofStream} {
+		setUser(server, "reset", "on", ">secret")
+		line := run(t, target, change).find(t, "redis-acl").Do
+		want := fmt.Sprintf("ACL SETUSER app %s", strings.Trim(fmt.Sprint(lines[i]), "[]"))
+		if line != want {
+			t.Errorf("it prints\n%s\nand the docs have\n%s", line, want)
+		}
+	}
+}
+
+// Each right that is missing is named, with what would give it.
+func TestInspectionNamesMissingRights(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--appendonly", "yes")
+	target := parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{})
+	lines := documentedRights(t)
+	for _, c := range []struct {
+		stream  bool
+		without []any
+		level   Level
+		name    string
+		do      string
+	}{
+		{false, []any{"-psubscribe"}, Fail, "redis-right-psubscribe", "app +psubscribe"},
+		{false, []any{"resetchannels", "&usercast:user-*"}, Fail, "redis-right-psubscribe", "app &user-*"},
+		{false, []any{"resetchannels", "&user-*", "&usercast:user-probe:*"}, Fail, "redis-right-subscribe", "app &usercast:user-control"},
+		{false, []any{"resetchannels", "&user-*", "&usercast:user-control"}, Warn, "redis-right-subscribe", "app &usercast:user-probe:*"},
+		{false, []any{"-subscribe"}, Fail, "redis-right-subscribe", "app +subscribe"},
+		{false, []any{"-publish"}, Warn, "redis-right-publish", "app +publish"},
+		{false, []any{"-ping"}, Warn, "redis-right-ping", "app +ping"},
+		{false, []any{"-info"}, Warn, "redis-right-info", "app +info"},
+		{false, []any{"-client|setname"}, Warn, "redis-right-client", "app +client|setname"},
+		{true, []any{"-xread"}, Fail, "redis-right-xread", "app +xread"},
+		{true, []any{"-xrange"}, Fail, "redis-right-xrange", "app +xrange"},
+		{true, []any{"-xrevrange"}, Fail, "redis-right-xrevrange", "app +xrevrange"},
+		{true, []any{"-xinfo|stream"}, Fail, "redis-right-xinfo", "app +xinfo|stream"},
+		{true, []any{"-xlen"}, Warn, "redis-right-xlen", "app +xlen"},
+		{true, []any{"-xadd"}, Warn, "redis-right-xadd", "app +xadd"},
+		{true, []any{"resetkeys"}, Fail, "redis-right-xinfo", "app ~usercast:log"},
+	} {
+		change, line := (func(*Inspection))(nil), lines[0]
+		if c.stream {
+			change, line = ofStream, lines[1]
+		}
+		t.Run(fmt.Sprint(c.without...), func(t *testing.T) {
+			setUser(server, slices.Concat(line, c.without)...)
+			found := run(t, target, change)
+			found.want(t, c.level, c.name, c.do)
+			// What it says is enough, one by one and all at once.
+			for _, all := range []bool{false, true} {
+				setUser(server, slices.Concat(line, c.without)...)
+				for _, f := range found {
+					if strings.HasPrefix(f.Do, "ACL SETUSER ") && (f.Name == "redis-acl") == all {
+						var args []any
+						for _, arg := range strings.Fields(f.Do) {
+							args = append(args, arg)
+						}
+						server.Do(args...)
+					}
+				}
+				run(t, target, change).wantGood(t)
+			}
+		})
+	}
+}
+
+func TestInspectionSaysWhyRedisCannotBeUsed(t *testing.T) {
+	t.Parallel()
+	closed := redistest.Start(t, "--requirepass", "secret")
+	url := func(user string) string { return "redis://" + user + closed.Addr() }
+	for _, c := range []struct{ url, name, text string }{
+		{url(""), "redis-password", "asks for a password"},
+		{url(":not-the-secret@"), "redis-password", "refuses user or password"},
+		{url("stranger:secret@"), "redis-password", "refuses user or password"},
+		{fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "redis-refused", "is redis running"},
+		{"redis://nobody.invalid", "redis-name", "does not resolve"},
+		{"rediss://" + closed.Addr(), "redis-tls", "does the port speak TLS"},
+	} {
+		found := run(t, parse(t, c.url, redis.ServerOptions{AnswerTimeout: time.Second}), nil)
+		found.want(t, Fail, c.name, c.text)
+		if len(found) != 1 || strings.Contains(found.String(), "secret") {
+			t.Errorf("%s: %v", c.url, found)
+		}
+	}
+}
+
+func TestInspectionFindsWrongSettings(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	target := parse(t, server.URL(), redis.ServerOptions{})
+	largest := func(n int) func(*Inspection) { return func(i *Inspection) { i.MaxPayload = n } }
+
+	run(t, target, largest(32<<20)).want(t, Fail, "redis-buffer", `CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"`)
+	run(t, target, largest(5<<20)).want(t, Warn, "redis-buffer", `"pubsub 40mb 10mb 60"`)
+	server.Do("config", "set", "client-output-buffer-limit", "pubsub 40mb 10mb 60") // as it says
+	run(t, target, largest(5<<20)).wantGood(t)
+	server.Do("config", "set", "client-output-buffer-limit", "pubsub 1mb 256kb 10")
+	run(t, target, nil).want(t, Fail, "redis-buffer", "1mb 256kb 10")
+	server.Do("config", "set", "client-output-buffer-limit", "pubsub 0 0 0")
+	run(t, target, nil).wantGood(t)
+
+	server.Do("config", "set", "maxclients", "5")
+	run(t, target, nil).want(t, Warn, "redis-maxclients", "CONFIG SET maxclients")
+	server.Do("config", "set", "maxclients", "10000")
+
+	server.Do("config", "set", "maxmemory", "100mb")
+	server.Do("config", "set", "maxmemory-policy", "allkeys-lru")
+	found := run(t, target, ofStream)
+	found.want(t, Fail, "redis-eviction", "noeviction")
+	found.want(t, Warn, "redis-aof", "appendonly yes")
+	server.Do("set", "usercast:log", "x")
+	run(t, target, ofStream).want(t, Fail, "redis-type", "is no stream")
+
+	// Textbook pages, and an app on Laravel.
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr(), Protocol: 2})
+	defer client.Close()
+	subscriber := client.Subscribe(t.Context())
+	defer subscriber.Close()
+	patterns := make([]string, manyPatterns)
+	for i := range patterns {
+		patterns[i] = fmt.Sprintf("user-%d:*", i)
+	}
+	if err := subscriber.PSubscribe(t.Context(), patterns...); err != nil {
+		t.Fatal(err)
+	}
+	if err := subscriber.Subscribe(t.Context(), "laravel_database_user-42"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "they are subscribed", func() bool { return len(server.Do("pubsub", "channels").([]any)) > 0 })
+	found = run(t, target, nil)
+	found.want(t, Warn, "redis-patterns", "1000 patterns")
+	found.want(t, Note, "redis-prefix", "--channel-prefix 'laravel_database_user-' --control-channel 'laravel_database_usercast:user-control'")
+
+	// Looking through very many would hold up everybody else.
+	channels := make([]string, manyChannels)
+	for i := range channels {
+		channels[i] = fmt.Sprintf("channel-%d", i)
+	}
+	if err := subscriber.Subscribe(t.Context(), channels...); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "they are subscribed", func() bool { return len(server.Do("pubsub", "channels").([]any)) > manyChannels })
+	found = run(t, target, nil)
+	found.want(t, Warn, "redis-patterns", "1000 patterns")
+	if slices.ContainsFunc(found, func(one Finding) bool { return one.Name == "redis-prefix" }) {
+		t.Error("it has looked through all channels")
+	}
+}
+
+func TestInspectionRefusesAReplica(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	replica := redistest.StartReplica(t, primary)
+	found := run(t, parse(t, replica.URL(), redis.ServerOptions{}), nil)
+	found.want(t, Fail, "redis-replica", "--redis "+primary.URL())
+}
+
+func TestVersions(t *testing.T) {
+	t.Parallel()
+	for text, below := range map[string]bool{"6.0.16": true, "6.2.0": false, "7.2.4": false, "5.0.14": true, "10.0": false, "": false, "garbage": false} {
+		if got := parseVersion(text).below(6, 2); got != below {
+			t.Errorf("%q below 6.2: %t", text, got)
+		}
+	}
+	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "u?-", ControlChannel: "orders"}, version: version{6, 0}}).grants(); strings.Contains(line, "&") {
+		t.Errorf("rules for channels, which Redis 6.0 has not: %s", line)
+	}
+	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "u?-", ControlChannel: "orders"}}).grants(); !strings.Contains(line, ` &u\?-* &usercast:u\?-* &orders `) {
+		t.Error(line)
+	}
+}
+
+func TestInspectionOfAClusterAndOverSentinels(t *testing.T) {
+	t.Parallel()
+	node := redistest.StartCluster(t, 1)[0]
+	target := parse(t, "redis+cluster://"+node.Addr(), redis.ServerOptions{})
+	found := run(t, target, nil)
+	found.wantGood(t)
+	found.want(t, OK, "redis-role", "a node of a cluster")
+	found.want(t, OK, "redis-echo", "came back")
+	run(t, target, ofStream).want(t, Note, "redis-stream", "no entries")
+	node.Do("cluster", "delslots", 0)
+	eventually(t, "the cluster fails", func() bool {
+		return strings.Contains(node.Do("cluster", "info").(string), "cluster_state:fail")
+	})
+	run(t, target, nil).want(t, Warn, "redis-cluster", "see CLUSTER INFO")
+
+	primary := redistest.Start(t)
+	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
+	run(t, parse(t, "redis+sentinel://"+sentinel.Addr()+"/main", redis.ServerOptions{}), nil).wantGood(t)
+}
+
+func TestInspectionUsesTheDatabaseOfTheURL(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--databases", "2", "--rename-command", "XREAD", "")
+	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*", "-select")
+	for _, url := range []string{server.URL() + "/2", "redis://app:secret@" + server.Addr() + "/1"} {
+		if found := fmt.Sprint(run(t, parse(t, url, redis.ServerOptions{}), ofStream)); !strings.Contains(found, "database") {
+			t.Errorf("%s: %s", url, found)
+		}
+	}
+	run(t, parse(t, server.URL(), redis.ServerOptions{}), ofStream).want(t, Fail, "redis-command", "does not have the command XREAD")
+}

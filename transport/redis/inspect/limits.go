@@ -1,0 +1,133 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
+)
+
+// Redis's own defaults.
+const usualHard, usualSoft, usualSeconds = 32 << 20, 8 << 20, 60
+
+// payloadsInBuffer is how many of the largest messages should have room in Redis's buffer for
+// a subscriber: it fills whenever the hub's machine is busy for a moment.
+const payloadsInBuffer = 8
+
+// bufferLimit is one class of client-output-buffer-limit; 0: none.
+type bufferLimit struct{ hard, soft, seconds int64 }
+
+func (b bufferLimit) String() string {
+	return fmt.Sprintf("%s %s %d", redisSize(b.hard), redisSize(b.soft), b.seconds)
+}
+
+// parseBufferLimit finds "class hard soft seconds" in what CONFIG GET answers.
+func parseBufferLimit(text, class string) (b bufferLimit, ok bool) {
+	fields := strings.Fields(text)
+	at := slices.Index(fields, class)
+	if at < 0 || at+4 > len(fields) {
+		return b, false
+	}
+	for n, v := range []*int64{&b.hard, &b.soft, &b.seconds} {
+		var err error
+		if *v, err = strconv.ParseInt(fields[at+1+n], 10, 64); err != nil {
+			return b, false
+		}
+	}
+	return b, true
+}
+
+// raisedTo is b with what is below wanted raised, and nothing lowered: 0 is no limit.
+func (b bufferLimit) raisedTo(wanted bufferLimit) bufferLimit {
+	if b.hard > 0 {
+		b.hard = max(b.hard, wanted.hard)
+	}
+	if b.soft > 0 {
+		b.soft = max(b.soft, wanted.soft)
+	}
+	b.seconds = max(b.seconds, wanted.seconds)
+	return b
+}
+
+// checkBuffers checks whether Redis would disconnect a hub that is busy for a moment.
+func (i *inspector) checkBuffers(ctx context.Context, cn *goredis.Conn) error {
+	const parameter = "client-output-buffer-limit"
+	largest := int64(i.MaxPayload)
+	wanted := bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
+	settings, err := cn.ConfigGet(ctx, parameter).Result()
+	limit, known := parseBufferLimit(settings[parameter], "pubsub")
+	set := fmt.Sprintf("CONFIG SET %s \"pubsub %v\"", parameter, limit.raisedTo(wanted))
+	switch {
+	case err != nil && (!acl.IsReply(err) || goredis.IsAuthError(err)):
+		return err
+	case !known:
+		i.tell.Note("redis-buffer", fmt.Sprintf("look as an administrator: CONFIG GET %s should say pubsub %v or more", parameter, wanted),
+			"the limit at which Redis cuts a slow subscriber may not be read")
+	case limit.hard > 0 && limit.hard <= largest:
+		i.tell.Fail("redis-buffer", set, "%s pubsub %v: one message of --max-payload (%s) makes Redis cut the hub", parameter, limit, redisSize(largest))
+	case limit.hard > 0 && limit.hard < wanted.hard, limit.soft > 0 && limit.soft < wanted.soft:
+		i.tell.Warn("redis-buffer", set, "%s pubsub %v is little for messages of up to %s: Redis cuts a hub that is busy for a moment, and all pages hear of a gap", parameter, limit, redisSize(largest))
+	default:
+		i.tell.OK("redis-buffer", "%s pubsub %v has room for a busy moment", parameter, limit)
+	}
+	return nil
+}
+
+// manyPatterns is where matching them costs Redis a noticeable part of each PUBLISH.
+const manyPatterns = 1000
+
+// manyChannels is where looking through them is no longer little for Redis, which does nothing else meanwhile.
+const manyChannels = 10_000
+
+// checkSubscriptions checks others' subscriptions: patterns, which cost Redis something on each PUBLISH, and
+// channels with something before our prefix, unless there are very many.
+func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) error {
+	ignore := func(acl.Right, error) {} // without the right there is less to say
+	patterns, err := cn.PubSubNumPat(ctx).Result()
+	if err := acl.Optional(err, acl.RightPubSub, ignore); err != nil {
+		return err
+	}
+	if patterns >= manyPatterns {
+		i.tell.Warn("redis-patterns", "let nobody PSUBSCRIBE for one user each: one hub has one pattern for all",
+			"%d patterns are subscribed to, and Redis tries each of them on every PUBLISH", patterns)
+	}
+	stats, err := i.info(ctx, cn, "stats")
+	if err != nil {
+		return err
+	}
+	if n, err := strconv.Atoi(topology.InfoField(stats, "pubsub_channels")); err != nil || n > manyChannels {
+		return nil
+	}
+	channels, err := cn.PubSubChannels(ctx, "?*"+acl.Pattern(i.ChannelPrefix)).Result()
+	if err := acl.Optional(err, acl.RightPubSub, ignore); err != nil {
+		return err
+	}
+	for _, channel := range channels {
+		if before, _, _ := strings.Cut(channel, i.ChannelPrefix); before != "" && !strings.HasPrefix(channel, acl.OwnChannels) {
+			// The app's connection prepends it to the control channel as well.
+			i.tell.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
+				before, i.ChannelPrefix, redis.ControlChannel(i.ChannelPrefix)),
+				"somebody subscribes to %q: an app, like one on Laravel, that puts %q before all its channels? The hub would not hear it", channel, before)
+			break
+		}
+	}
+	return nil
+}
+
+// redisSize is a size as Redis's configuration has it.
+func redisSize(n int64) string {
+	switch {
+	case n >= 1<<20 && n%(1<<20) == 0:
+		return strconv.FormatInt(n>>20, 10) + "mb"
+	case n >= 1<<10 && n%(1<<10) == 0:
+		return strconv.FormatInt(n>>10, 10) + "kb"
+	}
+	return strconv.FormatInt(n, 10)
+}

@@ -1,0 +1,109 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/topology"
+)
+
+// version is a Redis's, or that which a Valkey is compatible to. Zero: not known.
+type version struct{ major, minor int }
+
+func parseVersion(s string) (v version) {
+	_, _ = fmt.Sscanf(s, "%d.%d", &v.major, &v.minor) // what cannot be read is not known
+	return v
+}
+
+// below reports whether the version is known, and lower.
+func (v version) below(major, minor int) bool {
+	return v.major > 0 && (v.major < major || v.major == major && v.minor < minor)
+}
+
+// checkServer checks program, version, role, and room for connections.
+func (i *inspector) checkServer(ctx context.Context, cn *goredis.Conn, took time.Duration) error {
+	var all strings.Builder // fields have the same names in no two sections
+	for _, section := range []string{"server", "replication", "clients", "memory", "persistence"} {
+		text, err := i.info(ctx, cn, section)
+		if err != nil {
+			return err
+		}
+		all.WriteString(text + "\r\n")
+	}
+	field := func(name string) string { return topology.InfoField(all.String(), name) }
+
+	program, release := "Redis", field("redis_version")
+	i.version = parseVersion(release)
+	if v := field("valkey_version"); v != "" {
+		program, release = "Valkey", v
+	}
+	switch {
+	case release == "":
+		i.tell.Note("redis-version", "", "it answers in %s, and does not say what it is", short(took))
+	case i.version.below(6, 0):
+		i.tell.Warn("redis-version", "run Redis 6 or later, or Valkey", "%s %s is older than what the hub is tested with", program, release)
+	default:
+		i.tell.OK("redis-version", "%s %s answers in %s", program, release, short(took))
+	}
+	i.checkRole(field)
+	i.checkRoom(field)
+	if i.StreamKey != "" {
+		i.checkPersistence(field)
+	}
+	return nil
+}
+
+func (i *inspector) checkRole(field func(string) string) {
+	switch role := field("role"); {
+	case role == "":
+	case i.server.IsCluster():
+		if i.state == "fail" {
+			i.tell.Warn("redis-cluster", "see CLUSTER INFO and CLUSTER NODES", "the node says that its cluster fails: it is cut off from the others, or some slots have no node")
+			return
+		}
+		i.tell.OK("redis-role", "a node of a cluster, a %s; any node will do", strings.Replace(role, "slave", "replica", 1))
+	case role == "master":
+		i.tell.OK("redis-role", "it is a primary")
+	default:
+		i.tell.Fail("redis-replica", fmt.Sprintf("--redis redis://%s:%s", field("master_host"), field("master_port")),
+			"it is a replica: what is published at its primary comes late, or not at all while their link is down, and orders published here reach no other hub")
+	}
+}
+
+// perHub is how many connections a hub may have at once.
+const perHub = redis.MaxConnections
+
+func (i *inspector) checkRoom(field func(string) string) {
+	used, err := strconv.Atoi(field("connected_clients"))
+	most, err2 := strconv.Atoi(field("maxclients")) // Redis 6.2 and later
+	if err != nil || err2 != nil || most <= 0 {
+		return
+	}
+	if most-used < perHub {
+		i.tell.Warn("redis-maxclients", fmt.Sprintf("CONFIG SET maxclients %d", most+max(most/2, 10*perHub)),
+			"%d of %d connections are taken, and a hub may need %d", used, most, perHub)
+		return
+	}
+	i.tell.OK("redis-maxclients", "%d of %d connections are taken; a hub needs up to %d", used, most, perHub)
+}
+
+// checkPersistence checks whether a stream may be lost.
+func (i *inspector) checkPersistence(field func(string) string) {
+	if policy := field("maxmemory_policy"); strings.HasPrefix(policy, "allkeys-") && field("maxmemory") != "0" {
+		i.tell.Fail("redis-eviction", "CONFIG SET maxmemory-policy noeviction", "maxmemory-policy %s evicts the key %s when memory is short, and all that pages could still get with it", policy, i.StreamKey)
+	}
+	if field("aof_enabled") == "0" {
+		i.tell.Warn("redis-aof", "CONFIG SET appendonly yes", "no append-only file: a Redis that is restarted has forgotten its newest entries, and pages hear of a feed-reset")
+	}
+}
+
+// short formats a short time.
+func short(d time.Duration) string {
+	return strconv.FormatFloat(d.Seconds()*1000, 'f', 2, 64) + " ms"
+}

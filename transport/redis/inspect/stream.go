@@ -1,0 +1,95 @@
+package inspect
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/resp"
+)
+
+// untrimmed is the age of a stream's oldest entry from which on it looks as if nobody
+// trimmed it.
+const untrimmed = 24 * time.Hour
+
+// checkStream reads of the stream what a hub reads, one entry each time.
+func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
+	if i.version.below(6, 2) {
+		i.tell.Fail("redis-version", "run Redis 6.2 or later, or Valkey", "this Redis has no XADD … MINID, with which apps trim the stream")
+	} else if i.version.below(7, 0) {
+		i.tell.Note("redis-version", "run Redis 7 or later, or Valkey", "before Redis 7 a stream has no counts: a hub that was away announces a loss when entries were trimmed, although it may have had them")
+	}
+	readable := true
+	need := func(command string, err error) error {
+		return acl.Optional(err, acl.RightRead(command, i.StreamKey), func(r acl.Right, err error) {
+			readable = false
+			if goredis.IsPermissionError(err) {
+				i.missing(Fail, r, err)
+				return
+			}
+			i.broken(&resp.ReplyError{Command: strings.ToUpper(strings.ReplaceAll(command, "|", " ")), Text: err.Error()})
+		})
+	}
+	info, err := cn.XInfoStream(ctx, i.StreamKey).Result()
+	if goredis.HasErrorPrefix(err, "no such key") {
+		info, err = &goredis.XInfoStream{}, nil
+	}
+	if goredis.HasErrorPrefix(err, "WRONGTYPE") {
+		i.tell.Fail("redis-type", "rename that key, or give another --stream-key", "%s is no stream", i.StreamKey)
+		return nil
+	}
+	if err := need("xinfo|stream", err); err != nil {
+		return err
+	}
+	if err := need("xrange", cn.XRangeN(ctx, i.StreamKey, "-", "+", 1).Err()); err != nil {
+		return err
+	}
+	if err := need("xrevrange", cn.XRevRangeN(ctx, i.StreamKey, "+", "-", 1).Err()); err != nil {
+		return err
+	}
+	err = cn.XRead(ctx, &goredis.XReadArgs{Streams: []string{i.StreamKey, "$"}, Count: 1, Block: -1}).Err()
+	if err == goredis.Nil { // nothing came after the newest entry
+		err = nil
+	}
+	if err := need("xread", err); err != nil {
+		return err
+	}
+	if err := i.try(acl.RightLength(i.StreamKey), cn.XLen(ctx, i.StreamKey).Err()); err != nil {
+		return err
+	}
+	// The id 0-0 is refused before the key is read or made, but after the rights were checked.
+	err = cn.XAdd(ctx, &goredis.XAddArgs{Stream: i.StreamKey, ID: "0-0", Values: []string{"ctl", ""}}).Err()
+	if goredis.IsPermissionError(err) {
+		i.missing(Warn, acl.RightAppend(i.StreamKey), err)
+	} else if err != nil && !acl.IsReply(err) {
+		return err
+	}
+	if readable {
+		i.checkEntries(info)
+	}
+	return nil
+}
+
+// checkEntries checks what is in the stream.
+func (i *inspector) checkEntries(info *goredis.XInfoStream) {
+	if info.Length == 0 {
+		i.tell.Note("redis-stream", "", "%s has no entries: the app has appended nothing yet", i.StreamKey)
+		return
+	}
+	i.tell.OK("redis-stream", "%s has %d entries, the newest %v old", i.StreamKey, info.Length, age(info.LastGeneratedID))
+	if age := age(info.FirstEntry.ID); age > untrimmed {
+		i.tell.Note("redis-trim", "XADD "+i.StreamKey+" MINID '~' <ms> '*' ch … data …, with the time of the oldest entry to keep",
+			"the oldest entry is %v old: does the app trim the stream?", age)
+	}
+}
+
+// age is how long ago Redis assigned the id <ms>-<seq>, if it did so by its clock.
+func age(id string) time.Duration {
+	ms, _, _ := strings.Cut(id, "-")
+	n, _ := strconv.ParseInt(ms, 10, 64)
+	return max(0, time.Since(time.UnixMilli(n)).Round(time.Second))
+}

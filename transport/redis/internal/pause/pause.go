@@ -1,0 +1,45 @@
+// Package pause has the waiting times between attempts.
+package pause
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+)
+
+// Sleep waits for d, and returns false when ctx ended first.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
+
+// Jitter returns d, at random up to a tenth longer or shorter.
+func Jitter(d time.Duration) time.Duration {
+	tenth := int64(d) / 10
+	return d - time.Duration(tenth) + time.Duration(rand.Int64N(2*tenth+1))
+}
+
+// A Backoff returns the pauses between attempts: Min, then twice as long each time
+// up to Max, each shortened at random by up to a half, so that the hubs of a
+// fleet do not reconnect in the same instant. For one goroutine.
+type Backoff struct {
+	Min, Max time.Duration
+	next     time.Duration // zero at first
+}
+
+// Next returns the next pause.
+func (b *Backoff) Next() time.Duration {
+	b.next = min(max(b.next, b.Min), b.Max)
+	d := b.next - time.Duration(rand.Int64N(int64(b.next)/2+1))
+	b.next *= 2
+	return d
+}
+
+// Reset makes the next pause the first one again.
+func (b *Backoff) Reset() { b.next = 0 }

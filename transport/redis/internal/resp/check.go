@@ -1,0 +1,363 @@
+package resp
+
+import (
+	"bytes"
+	"net"
+	"syscall"
+)
+
+// MinKeep is how many bytes of a string are kept at least.
+const MinKeep = 2 << 20
+
+// connBuffer is how much a Conn reads at once, as much as go-redis does.
+const connBuffer = 32 << 10
+
+// A CheckedConn checks replies in RESP2 while they pass from the socket to go-redis, which
+// panics at some that it does not expect, waits without end for others, and allocates
+// what a length says. After the first error Read fails with an *Error. Every reply
+// passes unchanged, except that a string longer than keep is cut there and its length
+// made to fit: what is too large is never held in memory, and still found to be too large.
+//
+// One goroutine reads at a time. It allocates its buffer once, and nothing per reply.
+type CheckedConn struct {
+	net.Conn
+	keep     int  // bytes that are kept of a string
+	pushes   bool // only what a subscriber is sent may come
+	complete int  // pushes that have come, all of each, and are still to be received
+
+	buf     []byte
+	r, v, w int // buf[r:v] is checked and to be passed on, buf[v:w] is to be checked
+	err     error
+
+	// Where in a reply v is.
+	body     int64         // bytes of a string that are still to be passed on
+	drop     int64         // bytes of it that are to be dropped after them
+	end      bool          // the CRLF of a string is to come after both
+	line     int           // bytes of a status or an error so far; 0: not in one
+	rest     string        // types of the elements that are still to come in a push
+	depth    int           // arrays that are open
+	left     [maxDepth]int // elements that are still to come in each of them
+	elements int           // announced by the arrays of this reply
+}
+
+// Check wraps conn. Of each string, keep bytes pass, or MinKeep if that is more. The checked
+// connection is a syscall.Conn if conn is: go-redis uses that to find out whether an unused
+// connection has been closed.
+func Check(conn net.Conn, keep int) (checked net.Conn, replies *CheckedConn) {
+	replies = &CheckedConn{Conn: conn, keep: max(keep, MinKeep) + 1}
+	if sc, ok := conn.(syscall.Conn); ok {
+		return struct {
+			*CheckedConn
+			syscall.Conn
+		}{replies, sc}, replies
+	}
+	return replies, replies
+}
+
+func (c *CheckedConn) Read(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	for c.r == c.v {
+		if c.err != nil {
+			return 0, c.err
+		}
+		if c.r == c.w && c.body >= connBuffer { // in the middle of a long string
+			n, err := c.Conn.Read(b[:min(int64(len(b)), c.body)])
+			c.body -= int64(n)
+			return n, err
+		}
+		if c.buf == nil {
+			c.buf = make([]byte, connBuffer)
+		}
+		c.w = copy(c.buf, c.buf[c.v:c.w])
+		c.r, c.v = 0, 0
+		n, err := c.Conn.Read(c.buf[c.w:])
+		c.w += n
+		if n == 0 && err != nil {
+			return 0, err
+		}
+		if err := c.check(); err != nil {
+			c.err = err
+		}
+	}
+	n := copy(b, c.buf[c.r:c.v])
+	c.r += n
+	return n, nil
+}
+
+// ExpectPushes is called when all replies to commands have been received: from now on only what
+// a subscriber is sent is right, or an error reply.
+func (c *CheckedConn) ExpectPushes() { c.pushes = true }
+
+// Received notes that a push was received. One that came uncounted, before ExpectPushes was called,
+// does not take the place of another.
+func (c *CheckedConn) Received() { c.complete = max(c.complete-1, 0) }
+
+// Ready reports whether the next push can be received without waiting for more from the
+// socket.
+func (c *CheckedConn) Ready() bool { return c.complete > 0 }
+
+// Idle reports whether all that was read has been passed on and was right. Nil is not.
+func (c *CheckedConn) Idle() bool { return c != nil && c.r == c.w && c.err == nil }
+
+// check moves v as far as what was read is complete and right. What stays behind it is
+// part of a length or of the beginning of a push: a few bytes.
+func (c *CheckedConn) check() error {
+	for c.v < c.w {
+		there := c.buf[c.v:c.w]
+		switch {
+		case c.body > 0:
+			n := min(int64(len(there)), c.body)
+			c.body -= n
+			c.v += int(n)
+		case c.drop > 0:
+			n := min(int64(len(there)), c.drop)
+			c.drop -= n
+			c.w = c.v + copy(there, there[n:])
+		case c.end:
+			if len(there) < 2 {
+				return nil
+			}
+			if there[0] != '\r' || there[1] != '\n' {
+				return Errorf("a string is not as long as its length says")
+			}
+			c.end = false
+			c.v += 2
+			c.element()
+		case c.line > 0:
+			n, err := c.text(there)
+			if n == 0 || err != nil {
+				return err
+			}
+			c.v += n
+		default:
+			n, err := c.head(there)
+			if n == 0 || err != nil {
+				return err
+			}
+			c.v += n
+		}
+	}
+	return nil
+}
+
+// text checks more of a status or an error and returns how much of it is right; 0 if more
+// is to come. A CR is left until its LF is there.
+func (c *CheckedConn) text(there []byte) (n int, err error) {
+	n = bytes.IndexByte(there, '\n') + 1
+	ended := n > 0
+	if !ended {
+		n = len(bytes.TrimSuffix(there, []byte{'\r'}))
+	}
+	if c.line += n; c.line > maxLine {
+		return 0, Errorf("a line is longer than %d bytes", maxLine)
+	}
+	if !ended {
+		return n, nil
+	}
+	if n == 1 || there[n-2] != '\r' {
+		return 0, Errorf("a line ends without CR")
+	}
+	c.line = 0
+	c.element()
+	return n, nil
+}
+
+// push is a reply that a subscriber is sent: how it begins, and the types of the elements
+// after that.
+type push struct{ head, rest string }
+
+// pushes are all of them; the most frequent one comes first. That something was
+// unsubscribed from is not among them: a hub never asks for it.
+var pushes = []push{
+	{"*4\r\n$8\r\npmessage\r\n", "$$$"},
+	{"*3\r\n$7\r\nmessage\r\n", "$$"},
+	{"*2\r\n$4\r\npong\r\n", "$"},
+	{"*3\r\n$9\r\nsubscribe\r\n", "$:"},
+	{"*3\r\n$10\r\npsubscribe\r\n", "$:"},
+}
+
+// head checks what begins a reply or an element and returns its length; 0 if more of it
+// is to come.
+func (c *CheckedConn) head(there []byte) (int, error) {
+	kind := there[0]
+	if c.rest != "" && kind != c.rest[0] {
+		return 0, Errorf("type %q in a message where %q belongs", kind, c.rest[0])
+	}
+	if c.pushes && c.rest == "" {
+		switch kind {
+		case '*':
+			if n := wholeMessage(there, c.keep); n > 0 {
+				c.complete++
+				return n, nil
+			}
+			return c.push(there)
+		case '+', '-': // the refusal of a command
+		default:
+			return 0, Errorf("type %q instead of a message", kind)
+		}
+	}
+	switch kind {
+	case '+', '-':
+		c.line = 1
+		return 1, nil
+	case ':', '$', '*':
+	default:
+		return 0, Errorf("unknown type %q", kind)
+	}
+	n, size, err := number(there)
+	if size == 0 || err != nil {
+		return 0, err
+	}
+	switch {
+	case kind == ':':
+		c.element()
+	case n == -1 && c.rest == "": // nil
+		c.element()
+	case n < 0:
+		return 0, Errorf("length %d", n)
+	case kind == '$':
+		return size, c.bulk(there[:size], n)
+	default:
+		return size, c.array(n)
+	}
+	return size, nil
+}
+
+func (c *CheckedConn) push(there []byte) (int, error) {
+	partly := false
+	for _, p := range pushes {
+		if len(there) >= len(p.head) {
+			if string(there[:len(p.head)]) == p.head {
+				c.rest = p.rest
+				return len(p.head), nil
+			}
+		} else if p.head[:len(there)] == string(there) {
+			partly = true
+		}
+	}
+	if partly {
+		return 0, nil
+	}
+	return 0, Errorf("an array that is not a message")
+}
+
+// wholeMessage returns the length of the message of a pattern with which there begins, if all of
+// it is there, right and not to be cut; else 0. It saves half of what the check costs.
+func wholeMessage(there []byte, keep int) int {
+	head := pushes[0].head
+	if len(there) < len(head) || string(there[:len(head)]) != head {
+		return 0
+	}
+	i := len(head)
+	for range pushes[0].rest {
+		if i == len(there) || there[i] != '$' {
+			return 0
+		}
+		i++
+		n, first := 0, i
+		for ; i < len(there) && '0' <= there[i] && there[i] <= '9' && i-first < 9; i++ {
+			n = 10*n + int(there[i]-'0')
+		}
+		if i == first || i+2 > len(there) || there[i] != '\r' || there[i+1] != '\n' {
+			return 0
+		}
+		i += 2 + n + 2
+		if n > keep || i > len(there) || there[i-2] != '\r' || there[i-1] != '\n' {
+			return 0
+		}
+	}
+	return i
+}
+
+// bulk begins a string. Head is its line, in which the length is replaced if the string
+// is cut.
+func (c *CheckedConn) bulk(head []byte, n int64) error {
+	if n > maxBulk {
+		return Errorf("a string of %d bytes", n)
+	}
+	c.body, c.end = n, true
+	if keep := int64(c.keep); n > keep {
+		c.body, c.drop = keep, n-keep
+		digits := head[1 : len(head)-2]
+		for i := len(digits) - 1; i >= 0; i-- {
+			digits[i] = byte('0' + keep%10)
+			keep /= 10
+		}
+	}
+	return nil
+}
+
+func (c *CheckedConn) array(n int64) error {
+	if c.depth == 0 {
+		c.elements = 0
+	}
+	if n > maxElements || c.elements+int(n) > maxTotal {
+		return Errorf("an array of %d elements", n)
+	}
+	c.elements += int(n)
+	switch {
+	case n == 0:
+		c.element()
+	case c.depth == maxDepth:
+		return Errorf("arrays are nested too deeply")
+	default:
+		c.left[c.depth] = int(n)
+		c.depth++
+	}
+	return nil
+}
+
+// element notes that an element is complete, and the arrays that end with it.
+func (c *CheckedConn) element() {
+	if c.rest != "" {
+		if c.rest = c.rest[1:]; c.rest == "" {
+			c.complete++
+		}
+		return
+	}
+	for c.depth > 0 {
+		if c.left[c.depth-1]--; c.left[c.depth-1] > 0 {
+			return
+		}
+		c.depth--
+	}
+	if c.pushes { // an error reply
+		c.complete++
+	}
+}
+
+// number reads the number of a line and returns the size of the line; 0 if more of it is
+// to come.
+func number(there []byte) (n int64, size int, err error) {
+	i := 1
+	negative := i < len(there) && there[i] == '-'
+	if negative {
+		i++
+	}
+	const digits = 19 // of the largest int64
+	first := i
+	for ; i < len(there) && '0' <= there[i] && there[i] <= '9'; i++ {
+		if i-first == digits {
+			return 0, 0, Errorf("a number that is too long")
+		}
+		n = 10*n + int64(there[i]-'0')
+	}
+	switch {
+	case n < 0: // over the largest int64
+		return 0, 0, Errorf("a number that is too large")
+	case i == len(there):
+		return 0, 0, nil
+	case i == first || there[i] != '\r':
+		return 0, 0, Errorf("a malformed number")
+	case i+1 == len(there):
+		return 0, 0, nil
+	case there[i+1] != '\n':
+		return 0, 0, Errorf("a line ends without LF")
+	}
+	if negative {
+		n = -n
+	}
+	return n, i + 2, nil
+}

@@ -1,0 +1,165 @@
+package resp
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// ReadBuffer is the size of a Reader's buffer in bytes, and the longest line that it reads.
+const ReadBuffer = maxLine
+
+// A Reader reads replies part by part. It holds nothing of a reply that is not asked for. After
+// an *Error it is at an unknown place, and of no use.
+type Reader struct {
+	// Command is the command whose reply is read, for errors.
+	Command string
+
+	r       *bufio.Reader
+	scratch []byte
+}
+
+// NewReader returns a Reader.
+func NewReader(r io.Reader) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, ReadBuffer), scratch: make([]byte, 32<<10)}
+}
+
+// Bad returns the error of a reply to Command that cannot be right.
+func (r *Reader) Bad(format string, args ...any) error {
+	return Errorf("to "+r.Command+": "+format, args...)
+}
+
+// Head is the first line of a reply or of a part of one.
+type Head struct {
+	Kind byte   // one of + - : $ *
+	N    int64  // of : the number, of $ and * the length; -1: nil
+	Text string // of + and -
+}
+
+// Head reads the first line of a reply or of a part of one.
+func (r *Reader) Head() (h Head, err error) {
+	line, err := r.r.ReadSlice('\n')
+	if err != nil {
+		if errors.Is(err, bufio.ErrBufferFull) {
+			err = r.Bad("a line is too long")
+		}
+		return h, err
+	}
+	if len(line) < 3 || line[len(line)-2] != '\r' {
+		return h, r.Bad("a line ends without CR LF")
+	}
+	h.Kind, line = line[0], line[1:len(line)-2]
+	switch h.Kind {
+	case '+', '-':
+		h.Text = string(line)
+		return h, nil
+	case ':', '$', '*':
+		if h.N, err = strconv.ParseInt(string(line), 10, 64); err != nil {
+			return h, r.Bad("a number cannot be read")
+		}
+		if h.Kind != ':' && (h.N < -1 || h.N > maxBulk) {
+			return h, r.Bad("a length of %d", h.N)
+		}
+		return h, nil
+	}
+	return h, r.Bad("type %q", h.Kind)
+}
+
+// Reply reads the first line of a reply. An error reply is a *ReplyError.
+func (r *Reader) Reply() (h Head, err error) {
+	h, err = r.Head()
+	if err == nil && h.Kind == '-' {
+		err = &ReplyError{r.Command, h.Text}
+	}
+	return h, err
+}
+
+// Expect reads the first line of a part that must be of a kind.
+func (r *Reader) Expect(kind byte) (n int64, err error) {
+	h, err := r.Head()
+	if err == nil && h.Kind != kind {
+		err = r.Bad("type %q where %q belongs", h.Kind, kind)
+	}
+	return h.N, err
+}
+
+// Bulk reads the rest of a string of n bytes and returns it if it has at most keep bytes. All of
+// it is written to the sink, unless that is nil; the sink's errors are ignored.
+func (r *Reader) Bulk(n, keep int64, sink io.Writer) (text string, err error) {
+	if n < 0 {
+		return "", r.Bad("nil instead of a string")
+	}
+	var kept strings.Builder
+	if n <= keep {
+		kept.Grow(int(n))
+	}
+	for left := n; left > 0; {
+		chunk := r.scratch[:min(left, int64(len(r.scratch)))]
+		if _, err := io.ReadFull(r.r, chunk); err != nil {
+			return "", err
+		}
+		if sink != nil {
+			_, _ = sink.Write(chunk)
+		}
+		if n <= keep {
+			kept.Write(chunk)
+		}
+		left -= int64(len(chunk))
+	}
+	if _, err := io.ReadFull(r.r, r.scratch[:2]); err != nil {
+		return "", err
+	}
+	if r.scratch[0] != '\r' || r.scratch[1] != '\n' {
+		return "", r.Bad("a string is not as long as its length says")
+	}
+	return kept.String(), nil
+}
+
+// String reads a string that must not be longer than most.
+func (r *Reader) String(most int64) (string, error) {
+	n, err := r.Expect('$')
+	if err == nil && n > most {
+		err = r.Bad("a string of %d bytes", n)
+	}
+	if err != nil {
+		return "", err
+	}
+	return r.Bulk(n, most, nil)
+}
+
+// Count reads a number that must not be negative.
+func (r *Reader) Count() (uint64, error) {
+	n, err := r.Expect(':')
+	if err == nil && n < 0 {
+		err = r.Bad("a number below 0")
+	}
+	return uint64(n), err
+}
+
+// Skip reads a part of any kind.
+func (r *Reader) Skip() error { return r.skip(0) }
+
+func (r *Reader) skip(depth int) error {
+	h, err := r.Head()
+	if err != nil {
+		return err
+	}
+	switch h.Kind {
+	case '$':
+		if h.N >= 0 {
+			_, err = r.Bulk(h.N, -1, nil)
+		}
+	case '*':
+		if depth == maxDepth {
+			return r.Bad("arrays are nested too deeply")
+		}
+		for range h.N {
+			if err := r.skip(depth + 1); err != nil {
+				return err
+			}
+		}
+	}
+	return err
+}

@@ -1,0 +1,82 @@
+package topology
+
+import (
+	"context"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
+)
+
+// ClientName is what CLIENT LIST shows for every connection of a hub.
+const ClientName = "usercast"
+
+// An Identity is what the Redis at the far end of a connection says of itself.
+// Fields are empty when it is not allowed to ask.
+type Identity struct {
+	RunID string // one per start of a process
+	Role  string // "master", "slave"
+	Mode  string // "standalone", "cluster"
+	Data  string // master_replid: another one after each promotion, even of the same process
+}
+
+// SameData reports whether both are known, and whether everything that was read from a was
+// also written to b: no other server was promoted in between.
+func (a Identity) SameData(b Identity) bool {
+	return (a.RunID != "" || a.Data != "") && a.RunID == b.RunID && a.Data == b.Data
+}
+
+// Differs reports whether both are known and are not the same.
+func (a Identity) Differs(b Identity) bool {
+	return a.IsOther(b) || a.Role != "" && b.Role != "" && a.Role != b.Role
+}
+
+// IsOther reports whether b is another process than a, and both are known.
+func (a Identity) IsOther(b Identity) bool {
+	return a.RunID != "" && b.RunID != "" && a.RunID != b.RunID
+}
+
+// Introduce names a new connection and returns the identity of the server.
+func Introduce(ctx context.Context, cn *goredis.Conn, missing func(acl.Right, error)) (Identity, error) {
+	if err := acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.RightName, missing); err != nil {
+		return Identity{}, err
+	}
+	return Identify(func(section string) (string, error) { return Info(ctx, cn, section, missing) })
+}
+
+// Identify returns the identity of a server. Info returns a section of INFO, or "" where it is
+// not allowed.
+func Identify(info func(section string) (string, error)) (Identity, error) {
+	// Two requests: INFO takes several sections only since Redis 7.
+	server, err := info("server")
+	if err != nil {
+		return Identity{}, err
+	}
+	replication, err := info("replication")
+	if err != nil {
+		return Identity{}, err
+	}
+	return Identity{
+		RunID: InfoField(server, "run_id"),
+		Role:  InfoField(replication, "role"),
+		Mode:  InfoField(server, "redis_mode"),
+		Data:  InfoField(replication, "master_replid"),
+	}, nil
+}
+
+// Info returns a section of INFO, or "" where it is not allowed.
+func Info(ctx context.Context, cn *goredis.Conn, section string, missing func(acl.Right, error)) (string, error) {
+	text, err := cn.Info(ctx, section).Result()
+	return text, acl.Optional(err, acl.RightInfo, missing)
+}
+
+// InfoField finds "name:value" in a reply to INFO; "" when it is not there.
+func InfoField(info, name string) string {
+	for line := range strings.Lines(info) {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}

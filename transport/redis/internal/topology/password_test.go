@@ -1,0 +1,27 @@
+package topology
+
+import (
+	"errors"
+	"testing"
+)
+
+// A log-in with the password before may still be under way when it is replaced.
+func TestNeitherPasswordIsInAnError(t *testing.T) {
+	s, err := Parse("redis://:before@127.0.0.1:6379", Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.SetPassword("later")
+	for text, want := range map[string]string{
+		"ERR unknown command HELLO, with args: 2 auth x later":  "ERR unknown command HELLO, with args: 2 auth x ***",
+		"ERR unknown command HELLO, with args: 2 auth x before": "ERR unknown command HELLO, with args: 2 auth x ***",
+		"WRONGPASS": "WRONGPASS",
+	} {
+		if got := s.Redact(errors.New(text)); got.Error() != want {
+			t.Errorf("%q becomes %q", text, got)
+		}
+	}
+	if s.password() != "later" {
+		t.Errorf("it logs in with %q", s.password())
+	}
+}

@@ -1,0 +1,264 @@
+package topology
+
+import (
+	"cmp"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// A Server is one Redis: where it is, how to authenticate, and its timeouts.
+// It is one primary, at a fixed address or where Sentinels say, or a cluster.
+// Safe for concurrent use.
+type Server struct {
+	// Immutable after Parse.
+	network, addr string
+	user          string
+	database      int         // of keys: channels are the same in all
+	tls           *tls.Config // nil: not encrypted
+	dialTimeout   time.Duration
+	answerTimeout time.Duration
+
+	passwords atomic.Pointer[passwords] // nil: there never was one
+	epoch     atomic.Uint64             // see renew
+
+	// At most one of them; with none the primary is at addr.
+	sentinels *sentinels
+	cluster   *cluster
+}
+
+// Options are those of redis.ServerOptions.
+type Options struct {
+	Password                   string
+	TLSCAFile                  string
+	DialTimeout, AnswerTimeout time.Duration
+}
+
+var errUnreadable = errors.New("the Redis URL cannot be read: does the password hold one of / ? # @ : % not percent-encoded (%2F %3F %23 %40 %3A %25)?")
+
+var errHosts = errors.New("the Redis URL must name its hosts as //host:port,host:port")
+
+// Parse reads a URL: see redis.ParseServer.
+func Parse(rawURL string, opts Options) (*Server, error) {
+	var others []string // hosts but the first
+	if strings.HasPrefix(rawURL, "redis+sentinel://") || strings.HasPrefix(rawURL, "redis+cluster://") {
+		rawURL, others = cutHosts(rawURL)
+	}
+	u, err := url.Parse(rawURL)
+	if err != nil || strings.Contains(rawURL, "#") {
+		return nil, errUnreadable
+	}
+	s := &Server{
+		user:          u.User.Username(),
+		dialTimeout:   cmp.Or(opts.DialTimeout, 2*time.Second),
+		answerTimeout: cmp.Or(opts.AnswerTimeout, 3*time.Second),
+	}
+	inURL, _ := u.User.Password()
+	s.SetPassword(cmp.Or(opts.Password, inURL))
+	if s.user != "" && s.password() == "" {
+		return nil, errors.New("the Redis URL names a user but no password: redis://user:password@host, or redis://:password@host for the default user")
+	}
+	switch u.Scheme {
+	case "redis", "rediss":
+		err = s.parseTCP(u)
+	case "unix":
+		err = s.parseUnix(u)
+	case "redis+sentinel":
+		err = s.parseSentinels(u, others)
+	case "redis+cluster":
+		err = s.parseCluster(u, others)
+	default:
+		return nil, errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+	}
+	if err == nil {
+		err = s.parseQuery(u.Query())
+	}
+	if err == nil {
+		err = s.trust(opts.TLSCAFile)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Name is the value of the label redis in metrics and logs.
+func (s *Server) Name() string {
+	if s.sentinels != nil {
+		return s.addr + "/" + s.sentinels.primary
+	}
+	return s.addr
+}
+
+// IsCluster, HasSentinels and Fixed say how the server is found: exactly one of them is true.
+func (s *Server) IsCluster() bool { return s.cluster != nil }
+
+// HasSentinels reports whether Sentinels name the primary.
+func (s *Server) HasSentinels() bool { return s.sentinels != nil }
+
+// Fixed reports whether the server is at an address that is only looked up by name.
+func (s *Server) Fixed() bool { return s.sentinels == nil && s.cluster == nil }
+
+// Addr is the first address of the URL.
+func (s *Server) Addr() string { return s.addr }
+
+// Database is the number of the database that keys are in.
+func (s *Server) Database() int { return s.database }
+
+// AnswerTimeout is Options.AnswerTimeout.
+func (s *Server) AnswerTimeout() time.Duration { return s.answerTimeout }
+
+// Epoch changes with each Renew. A connection of an earlier epoch may lead elsewhere.
+func (s *Server) Epoch() uint64 { return s.epoch.Load() }
+
+// Renew makes Commands replace the connections that have been made so far. A feed calls it
+// when it finds that new connections lead elsewhere, or may do so.
+func (s *Server) Renew() { s.epoch.Add(1) }
+
+// Insecure reports whether TLS is used without verifying the certificate.
+func (s *Server) Insecure() bool { return s.tls != nil && s.tls.InsecureSkipVerify }
+
+func (s *Server) parseTCP(u *url.URL) error {
+	if hidesPassword(u) {
+		return errUnreadable
+	}
+	if u.Opaque != "" || strings.ContainsAny(u.Hostname(), ", ") {
+		return errors.New("the Redis URL must name one host: redis://host:port")
+	}
+	var err error
+	if s.addr, err = hostPort(u, "6379"); err != nil {
+		return err
+	}
+	s.network = "tcp"
+	if u.Scheme == "rediss" {
+		s.tls = &tls.Config{ServerName: cmp.Or(u.Hostname(), "localhost"), MinVersion: tls.VersionTLS12}
+	}
+	return s.setDatabase(strings.Trim(u.Path, "/"))
+}
+
+// hidesPassword reports whether a password with a raw '/' or '?' has ended the host
+// early: its '@' turns up behind it.
+func hidesPassword(u *url.URL) bool { return strings.Contains(u.Path+u.RawQuery, "@") }
+
+func hostPort(u *url.URL, defaultPort string) (string, error) {
+	port := cmp.Or(u.Port(), defaultPort)
+	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
+		return "", errors.New("the port in the Redis URL must be a number from 1 to 65535")
+	}
+	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), port), nil
+}
+
+// cutHosts leaves only the first host in a URL with several, as url.Parse takes
+// it, and returns the others.
+func cutHosts(rawURL string) (one string, others []string) {
+	scheme, rest, _ := strings.Cut(rawURL, "://")
+	end := len(rest)
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		end = i
+	}
+	hosts := strings.Split(rest[strings.LastIndexByte(rest[:end], '@')+1:end], ",")
+	before := strings.TrimSuffix(rest[:end], strings.Join(hosts, ","))
+	return scheme + "://" + before + hosts[0] + rest[end:], hosts[1:]
+}
+
+// parseHosts reads the hosts of a URL with several.
+func parseHosts(u *url.URL, others []string, defaultPort string) ([]string, error) {
+	if hidesPassword(u) {
+		return nil, errUnreadable
+	}
+	if u.Opaque != "" {
+		return nil, errHosts
+	}
+	addr, err := hostPort(u, defaultPort)
+	if err != nil {
+		return nil, err
+	}
+	addrs := []string{addr}
+	for _, other := range others {
+		o, err := url.Parse("redis://" + other)
+		if err != nil || u.Hostname() == "" || o.Hostname() == "" {
+			return nil, errHosts
+		}
+		if addr, err = hostPort(o, defaultPort); err != nil {
+			return nil, err
+		}
+		addrs = append(addrs, addr)
+	}
+	return addrs, nil
+}
+
+func (s *Server) parseUnix(u *url.URL) error {
+	if u.Host != "" || u.Opaque != "" || strings.Trim(u.Path, "/") == "" {
+		return errors.New("a unix:// Redis URL needs the absolute path of the socket: unix:///run/redis/redis.sock")
+	}
+	s.network, s.addr = "unix", u.Path
+	return nil
+}
+
+func (s *Server) parseQuery(q url.Values) error {
+	for key, values := range q {
+		value := values[len(values)-1]
+		switch key {
+		case "db":
+			if err := s.setDatabase(value); err != nil {
+				return err
+			}
+		case "skip_verify":
+			skip, err := strconv.ParseBool(value)
+			if err != nil {
+				return errors.New("skip_verify in the Redis URL must be true or false")
+			}
+			if s.tls == nil {
+				return errors.New("skip_verify in the Redis URL means something with rediss:// only")
+			}
+			s.tls.InsecureSkipVerify = skip
+		default:
+			return errors.New("the Redis URL holds an unknown parameter: only db and skip_verify may follow the '?'")
+		}
+	}
+	return nil
+}
+
+// setDatabase reads the database number; "" is none. A path and a parameter must not contradict
+// each other.
+func (s *Server) setDatabase(text string) error {
+	if text == "" {
+		return nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 0 {
+		return errors.New("the database in the Redis URL must be a number")
+	}
+	if s.database != 0 && n != s.database {
+		return errors.New("the Redis URL names two databases: use either the path or db=")
+	}
+	s.database = n
+	return nil
+}
+
+// trust sets the authorities that may vouch for the server.
+func (s *Server) trust(caFile string) error {
+	if caFile == "" {
+		return nil
+	}
+	if s.tls == nil {
+		return errors.New("a CA file is given, but the Redis URL is not encrypted: rediss:// instead of redis://")
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return fmt.Errorf("CA file for Redis: %w", err)
+	}
+	s.tls.RootCAs = x509.NewCertPool()
+	if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
+		return fmt.Errorf("CA file for Redis: %s holds no PEM certificate", caFile)
+	}
+	return nil
+}

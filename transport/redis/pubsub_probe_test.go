@@ -1,0 +1,322 @@
+package redis
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// failover makes a hub that reaches server a through a relay, and two that it
+// may be led to.
+func failover(t *testing.T, userinfo string, setup func(*redistest.Server)) (h *subscriber, relay *redistest.Relay, a, b *redistest.Server) {
+	t.Helper()
+	a, b = redistest.Start(t), redistest.Start(t)
+	setup(a)
+	setup(b)
+	relay = redistest.StartRelay(t, a.Addr())
+	h = start(t, parse(t, "redis://"+userinfo+relay.Addr(), ServerOptions{}), func(c *PubSubConfig) {
+		c.ProbeEvery = 100 * time.Millisecond
+		c.ProbeTimeout = time.Second
+	})
+	h.awaitGeneration(t, 1)
+	h.awaitDelivery(t, a, "on a")
+	return h, relay, a, b
+}
+
+func TestSoftFailoverBehindOneAddress(t *testing.T) {
+	t.Parallel()
+	h, relay, a, b := failover(t, "", func(*redistest.Server) {})
+	relay.SetTarget(b.Addr())
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, b, "on b")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "another primary")
+	h.log.warnings(t, 1)
+	eventually(t, "the old subscription was gone", func() bool { return len(connections(a)) == 0 })
+}
+
+func TestSoftFailoverIsNoticedWithoutInfo(t *testing.T) {
+	t.Parallel()
+	h, relay, _, b := failover(t, "app:secret@", func(s *redistest.Server) {
+		s.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-info", "&*")
+	})
+	relay.SetTarget(b.Addr())
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, b, "on b")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+}
+
+func TestSoftFailoverIsNoticedWithoutProbeChannel(t *testing.T) {
+	t.Parallel()
+	h, relay, _, b := failover(t, "app:secret@", func(s *redistest.Server) {
+		s.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&user-*")
+	})
+	relay.SetTarget(b.Addr())
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, b, "on b")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "another primary")
+}
+
+func TestDemotedPrimaryIsLeft(t *testing.T) {
+	t.Parallel()
+	h, relay, a, b := failover(t, "", func(*redistest.Server) {})
+	// The old primary follows the new one, as Sentinel would have it.
+	host, port := b.HostPort()
+	a.Do("replicaof", host, port)
+	h.log.await(t, "WARN redis subscription lost", "reason=moved", "role changed")
+	relay.SetTarget(b.Addr())
+	eventually(t, "it was subscribed to the new primary", func() bool { return len(connections(b)) > 0 && h.Stats().Connected })
+	h.awaitDelivery(t, b, "on b")
+}
+
+// On a replica everything seems to work; what is published there is not everything.
+func TestSubscriptionToAReplicaIsAWarning(t *testing.T) {
+	t.Parallel()
+	primary, replica := redistest.Start(t), redistest.Start(t)
+	host, port := primary.HostPort()
+	replica.Do("replicaof", host, port)
+	h := start(t, parse(t, replica.URL(), ServerOptions{}), func(*PubSubConfig) {})
+	h.awaitGeneration(t, 1)
+	h.log.await(t, "WARN redis subscribed", "role=slave", "subscribe to the primary")
+}
+
+func TestHealthyRedisIsProbedAndKept(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 10 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	eventually(t, "ten probes came back", func() bool { return probes(h) >= 10 })
+	s := h.conserved(t)
+	if s.Generation != 1 || s.Received != 0 {
+		t.Errorf("stats %+v: a probe is no message, and no reason to reconnect", s)
+	}
+	if s.Probe.SumSeconds <= 0 || s.Probe.SumSeconds > 10 {
+		t.Errorf("histogram %+v", s.Probe)
+	}
+	h.log.warnings(t, 0)
+}
+
+// A probe that cannot be made says nothing about the subscription.
+func TestProbeThatCannotDialLeavesTheSubscription(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	relay := redistest.StartRelay(t, server.Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	nobody := redistest.Start(t)
+	nobody.Kill()
+	relay.SetTarget(nobody.Addr())
+	before := relay.Accepted()
+	eventually(t, "several probes failed", func() bool { return relay.Accepted() >= before+4 })
+	h.awaitDelivery(t, server, "still here")
+	h.log.once(t, "WARN redis probe failed", "reason=closed")
+	h.log.warnings(t, 1)
+
+	relay.SetTarget(server.Addr())
+	n := probes(h)
+	eventually(t, "probes came back again", func() bool { return probes(h) > n })
+	if g := h.Stats().Generation; g != 1 {
+		t.Errorf("generation %d, want 1", g)
+	}
+}
+
+// Anyone may publish to a probe channel.
+func TestStrangersOnTheProbeChannelAreIgnored(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	h := start(t, parse(t, server.URL(), ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+	for _, payload := range []string{"", "1", "user-42"} {
+		eventually(t, "the probe channel was subscribed to", func() bool {
+			return server.Do("publish", h.probeChannel, payload) == int64(1)
+		})
+	}
+	h.awaitDelivery(t, server, "x")
+	if s := h.conserved(t); s.Received != 1 || probes(h) != 0 {
+		t.Errorf("stats %+v", s)
+	}
+}
+
+// A probe that comes back late, behind a backlog, is no sign of loss.
+func TestLateProbeIsAwaited(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	release := make(chan struct{})
+	blocked := &subscriber{onPublish: func(string) { <-release }}
+	h := startSubscriber(t, parse(t, server.URL(), ServerOptions{}), blocked, func(c *PubSubConfig) {
+		c.ProbeEvery = time.Second
+		c.ProbeTimeout = 50 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	server.Do("publish", "user-42:activity", "x")
+	before := probes(h)
+	eventually(t, "a probe was asked for", func() bool {
+		return slices.ContainsFunc(connections(server), func(c string) bool {
+			return strings.Contains(c, " psub=1 ") && strings.Contains(c, " cmd=ping ")
+		})
+	})
+	close(release)
+	eventually(t, "probes came back", func() bool { return probes(h) >= before+3 })
+	if s := h.conserved(t); s.Generation != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	h.log.warnings(t, 0)
+}
+
+func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		rights []any
+		every  time.Duration
+		within time.Duration
+	}{
+		"with PING":    {[]any{"-info"}, 3 * time.Second, 6 * time.Second}, // without its answer it would take 8.7 s at least
+		"without PING": {[]any{"-info", "-ping"}, 100 * time.Millisecond, patience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := redistest.Start(t), redistest.Start(t)
+			for _, s := range []*redistest.Server{a, b} {
+				s.Do(append([]any{"acl", "setuser", "app", "on", ">secret", "+@all", "&*"}, c.rights...)...)
+			}
+			relay := redistest.StartRelay(t, a.Addr())
+			h := start(t, parse(t, "redis://app:secret@"+relay.Addr(), ServerOptions{}), func(cfg *PubSubConfig) {
+				cfg.ProbeEvery = c.every
+				cfg.ProbeTimeout = 100 * time.Millisecond
+			})
+			h.awaitGeneration(t, 1)
+			since := time.Now()
+			relay.SetTarget(b.Addr())
+			eventually(t, "the old primary was left", func() bool {
+				a.Do("publish", "user-42", "on a") // it still gets messages
+				return h.Stats().Generation == 2
+			})
+			if took := time.Since(since); took > c.within {
+				t.Errorf("it took %v", took)
+			}
+			h.log.await(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+			h.awaitGeneration(t, 2)
+			h.awaitDelivery(t, b, "on b")
+		})
+	}
+}
+
+// An address that leads to several servers is told from a failover without a gap: the
+// probe is sent to one after the other until it comes back.
+func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		servers func(*testing.T) (publishAt *redistest.Server, behind []string)
+		advice  string
+	}{
+		"replicas": {func(t *testing.T) (*redistest.Server, []string) {
+			primary := redistest.Start(t)
+			a, b, c := redistest.StartReplica(t, primary), redistest.StartReplica(t, primary), redistest.StartReplica(t, primary)
+			return primary, []string{a.Addr(), b.Addr(), b.Addr(), c.Addr()}
+		}, "redis+sentinel://"},
+		"nodes of a cluster": {func(t *testing.T) (*redistest.Server, []string) {
+			nodes := redistest.StartCluster(t, 2)
+			return nodes[1], []string{nodes[0].Addr(), nodes[1].Addr()}
+		}, "redis+cluster://"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, behind := c.servers(t)
+			relay := redistest.StartRelay(t, behind[0])
+			relay.SetTargets(behind...)
+			h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) {
+				c.ProbeEvery = 300 * time.Millisecond
+				c.ProbeTimeout = 200 * time.Millisecond
+			})
+			h.awaitGeneration(t, 1)
+			eventually(t, "ten probes came back", func() bool { return probes(h) >= 10 })
+			server.Do("publish", "user-42:activity", "x")
+			h.awaitEvent(t, "42/activity/x")
+			if s := h.conserved(t); s.Generation != 1 {
+				t.Errorf("generation %d, want 1", s.Generation)
+			}
+			h.log.once(t, "WARN redis address leads to several servers", "do=", c.advice)
+			if n := h.log.count("WARN redis subscription lost"); n != 0 {
+				t.Errorf("the subscription was lost %d times", n)
+			}
+		})
+	}
+}
+
+// Where an address leads to several servers and the one that is subscribed to is no longer
+// among them, the probe does not come back.
+func TestServerThatLeavesAnAddressIsLeft(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, a.Addr())
+	relay.SetTargets(a.Addr(), b.Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) {
+		c.ProbeEvery = 300 * time.Millisecond
+		c.ProbeTimeout = 200 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	h.log.await(t, "WARN redis address leads to several servers")
+	left, stays := a, b
+	if len(connections(b)) > 0 && strings.Contains(strings.Join(connections(b), ""), " psub=1 ") {
+		left, stays = b, a
+	}
+	relay.SetTarget(stays.Addr())
+	eventually(t, "it was subscribed to the other server", func() bool {
+		return slices.ContainsFunc(connections(stays), func(c string) bool { return strings.Contains(c, " psub=1 ") })
+	})
+	eventually(t, "the server was left", func() bool { return len(connections(left)) == 0 })
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.awaitGeneration(t, 2)
+	h.awaitDelivery(t, stays, "x")
+}
+
+// A balancer may lead each new connection to the server that has not the subscription.
+func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	relay := redistest.StartRelay(t, nodes[0].Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) {
+		c.ProbeEvery = 500 * time.Millisecond
+		c.ProbeTimeout = 200 * time.Millisecond
+	})
+	h.awaitGeneration(t, 1)
+	relay.SetTarget(nodes[1].Addr())
+	h.awaitGeneration(t, 2)
+	relay.SetTarget(nodes[0].Addr())
+	before := probes(h)
+	eventually(t, "five probes came back", func() bool { return probes(h) >= before+5 })
+	if g := h.Stats().Generation; g != 2 {
+		t.Errorf("generation %d, want 2", g)
+	}
+	h.log.once(t, "WARN redis address leads to several servers", "redis+cluster://")
+}
+
+// The log's connection stays where it is as well, as long as the address still leads there.
+func TestLogStaysAtOneOfSeveralServers(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	a, b := redistest.StartReplica(t, primary), redistest.StartReplica(t, primary)
+	relay := redistest.StartRelay(t, a.Addr())
+	relay.SetTargets(a.Addr(), b.Addr())
+	said := &logbook{}
+	f := follow(t, parsed(t, relay.URL()), func(c *StreamConfig) {
+		c.ProbeEvery = 300 * time.Millisecond
+		c.Logger = slog.New(said)
+	})
+	before := relay.Accepted()
+	eventually(t, "twenty connections were made", func() bool { return relay.Accepted() >= before+20 })
+	if g := f.Stats().Generation; g != 1 {
+		t.Errorf("generation %d, want 1", g)
+	}
+	said.once(t, "WARN redis address leads to several servers")
+	stays := a
+	if slices.ContainsFunc(connections(a), func(c string) bool { return strings.Contains(c, " cmd=xread ") }) {
+		stays = b
+	}
+	relay.SetTarget(stays.Addr())
+	f.connected(t, 2)
+	xadd(primary, "user-42:activity", "x")
+	f.want(t, "42:activity x")
+}

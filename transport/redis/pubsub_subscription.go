@@ -1,0 +1,230 @@
+package redis
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/hub"
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/resp"
+	"usercast/transport/redis/internal/topology"
+)
+
+// A subscription is one connection of a PubSub.
+type subscription struct {
+	*PubSub
+	link *topology.Conn
+	end  context.CancelCauseFunc // ends it; the first cause is the reason
+
+	// Set while the connection is made.
+	primary topology.Identity
+
+	// Owned by the receiving goroutine.
+	pending   []pendingCommand // commands whose replies are still to come; Redis replies in order
+	confirmed bool             // the pattern is subscribed to
+
+	// Between the receiving goroutine and the prober.
+	echoes atomic.Bool            // the probe channel is subscribed to as well
+	token  atomic.Pointer[string] // payload of the probe in flight
+	echo   chan time.Time         // when it came back
+	pong   chan struct{}          // the PING that was sent after it was answered
+	noPing atomic.Bool            // PING is not allowed
+
+	// Owned by the prober.
+	oneOfSeveral bool // the address leads to other servers as well
+}
+
+// pendingCommand is a command whose reply is still to come.
+type pendingCommand int
+
+const (
+	noCommand pendingCommand = iota
+	subscribePattern
+	subscribeControl
+	subscribeProbe
+)
+
+func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
+	return &subscription{PubSub: p, end: end, echo: make(chan time.Time, 1), pong: make(chan struct{}, 1)}
+}
+
+// open connects, sends the subscriptions, and reads until Redis has confirmed the pattern.
+func (s *subscription) open(ctx context.Context) error {
+	// Whatever was wrong with a node of a cluster: try another one.
+	s.link = s.server.NewConn(ctx, topology.Target{Not: s.lastAddr}, func(ctx context.Context, cn *goredis.Conn) error {
+		var err error
+		s.primary, err = topology.Introduce(ctx, cn, s.missing)
+		s.servers.Saw(s.primary, s.probeEvery)
+		return err
+	})
+	s.link.Keep = s.cfg.MaxPayload
+	err := s.subscribe()
+	s.lastAddr = s.link.Addr
+	if s.link.Denied != nil {
+		s.missing(acl.RightClusterInfo, s.link.Denied)
+	}
+	timeout := time.AfterFunc(s.server.AnswerTimeout(), func() { s.end(topology.FaultSilent) })
+	defer timeout.Stop()
+	for err == nil && !s.confirmed {
+		err = s.handle(s.link.Receive())
+	}
+	return err
+}
+
+// subscribe connects and sends the subscriptions.
+func (s *subscription) subscribe() error {
+	// The control channel before the pattern: every connected hub receives control commands.
+	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
+		return err
+	}
+	if err := s.link.PSubscribe(s.pattern); err != nil {
+		return err
+	}
+	s.pending = []pendingCommand{subscribeControl, subscribePattern, subscribeProbe}
+	return s.link.Subscribe(s.probeChannel)
+}
+
+// receive is the path of a message: wait for one, hand it and all others that have come with it
+// to the hub, and let the streams write before waiting again.
+func (s *subscription) receive(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	defer stop()
+	watching.Go(func() { s.watch(ctx) })
+	for {
+		received, err := s.link.Receive()
+		s.cfg.Streams.Cork()
+		err = s.handle(received, err)
+		for err == nil && s.link.Ready() {
+			err = s.handle(s.link.Receive()) // does not wait: it has come
+		}
+		s.cfg.Streams.Uncork()
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// handle acts on what was received. An error ends the connection.
+func (s *subscription) handle(received any, err error) error {
+	switch {
+	case err == nil:
+	case acl.IsReply(err):
+		return s.refused(err)
+	default:
+		return err
+	}
+	switch m := received.(type) {
+	case *goredis.Message:
+		// A message that a pattern matched names it. One of a channel names no pattern.
+		switch {
+		case m.Pattern == s.pattern:
+			s.route(m.Channel, m.Payload)
+		case m.Pattern != "":
+			return topology.BadReply("a message of another pattern")
+		case m.Channel == s.probeChannel:
+			s.probeEcho(m.Payload)
+		case m.Channel == s.cfg.ControlChannel:
+			s.handleControl(m.Payload, s.cfg.Control)
+		default:
+			return topology.BadReply("a message of another channel")
+		}
+	case *goredis.Subscription:
+		return s.subscribed(m)
+	case *goredis.Pong:
+		s.probePong(m.Payload)
+	}
+	return nil
+}
+
+// route hands one message to the hub. It allocates nothing itself. A payload over MaxPayload and
+// a channel over resp.MinKeep have been cut, see resp.CheckedConn.
+func (p *PubSub) route(channel, payload string) {
+	p.count.received.Add(1)
+	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, channel)
+	switch {
+	case !ok:
+		p.count.malformed.Add(1)
+	case len(payload) > p.cfg.MaxPayload, len(channel) > resp.MinKeep:
+		p.cfg.Hub.GapFor(user, topic, hub.GapTooLarge)
+		p.count.tooLarge.Add(1)
+	case p.cfg.Hub.Publish(user, topic, payload) > 0:
+		p.count.routed.Add(1)
+	default:
+		p.count.unrouted.Add(1)
+	}
+}
+
+// replied returns the command that a confirmation or an error replies to; noCommand
+// when none is pending.
+func (s *subscription) replied() (command pendingCommand) {
+	if len(s.pending) > 0 {
+		command, s.pending = s.pending[0], s.pending[1:]
+	}
+	return command
+}
+
+// subscribed handles a confirmation.
+func (s *subscription) subscribed(to *goredis.Subscription) error {
+	command := s.replied()
+	want := map[pendingCommand][2]string{
+		subscribePattern: {"psubscribe", s.pattern},
+		subscribeControl: {"subscribe", s.cfg.ControlChannel},
+		subscribeProbe:   {"subscribe", s.probeChannel},
+	}
+	if want[command] != [2]string{to.Kind, to.Channel} {
+		return topology.BadReply("a confirmation of what was not subscribed to")
+	}
+	switch command {
+	case subscribePattern:
+		s.confirmed = true
+	case subscribeProbe:
+		s.echoes.Store(true)
+	}
+	return nil
+}
+
+// refused handles an error reply, and returns an error if the subscription cannot do without
+// the command.
+func (s *subscription) refused(err error) error {
+	switch s.replied() {
+	case subscribePattern:
+		// For PSUBSCRIBE the ACL compares patterns letter by letter.
+		return s.server.Denied(err, "subscribe to "+s.pattern, "+psubscribe &"+s.pattern)
+	case subscribeControl:
+		s.missing(acl.RightControl(s.cfg.ControlChannel), err)
+	case subscribeProbe:
+		s.missing(acl.RightProbeSubscribe(s.probeChannel), err)
+	default:
+		s.noPing.Store(true)
+		s.missing(acl.RightPing, err)
+	}
+	return nil
+}
+
+// announce announces a gap, also for the first subscription: a stream that was opened before it
+// may have missed what was published before it.
+//
+// The role is not of interest in a cluster: a replica receives all that a primary receives. The
+// attributes name the node when the server's name does not, and say if it is in trouble.
+func (s *subscription) announce() (role string, attrs []any) {
+	s.cfg.Hub.GapForAll(hub.GapRedisReconnect)
+	if !s.server.IsCluster() {
+		role = s.primary.Role
+	}
+	if s.link.Addr != s.server.Name() {
+		attrs = append(attrs, "address", s.link.Addr)
+	}
+	if s.link.State == "fail" {
+		attrs = append(attrs, "cluster_state", s.link.State)
+	}
+	return role, attrs
+}
+
+func (s *subscription) addr() string { return s.link.Addr }
+func (s *subscription) close()       { s.link.Close() }

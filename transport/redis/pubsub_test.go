@@ -1,0 +1,18 @@
+package redis
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
+	_, err := NewPubSub(PubSubConfig{ChannelPrefix: "user", MaxPayload: -1, PingAfter: -1})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, want := range []string{"prefix", "Server", "Hub", "MaxPayload", "negative"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q does not mention %q", err, want)
+		}
+	}
+}

@@ -1,0 +1,197 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/pause"
+	"usercast/transport/redis/internal/topology"
+)
+
+// A session keeps a feed connected to Redis until its context ends. Each connection is a
+// generation: it is opened, announced and probed, and after a pause replaced by the next one.
+// Both feeds use it.
+type session struct {
+	// Immutable after the feed was made.
+	server     *topology.Server
+	key        string // of the stream; "": pub/sub
+	probeEvery time.Duration
+	backoffMin time.Duration
+	backoffMax time.Duration
+	report     *reporter
+	fault      func(err error, live bool) *topology.Fault // says why a connection ended
+
+	started atomic.Bool
+	count   counters
+
+	// Owned by run, and by the prober while there is one.
+	servers topology.Servers
+}
+
+// A connection is what a feed does in one generation. All methods but probe are called from the
+// goroutine that called run.
+type connection interface {
+	// open connects and subscribes. It returns when Redis has confirmed the subscription.
+	open(ctx context.Context) error
+	// announce is called once after open. It returns what to log of the server: its role, "" if
+	// that does not matter, and other attributes.
+	announce() (role string, attrs []any)
+	// receive hands over what Redis sends until the connection ends, and returns why.
+	receive(ctx context.Context) error
+	// addr is the address of the server.
+	addr() string
+	// probe checks once whether a new connection leads to the same server. An error is the
+	// reason to end this one. It is called from another goroutine, while receive runs.
+	probe(ctx context.Context) error
+	// close is called last, also if open failed.
+	close()
+}
+
+func newSession(public *Server, key string, logger *slog.Logger, probeEvery, backoffMin, backoffMax time.Duration) session {
+	server := public.topology()
+	return session{
+		server: server, key: key, probeEvery: probeEvery, backoffMin: backoffMin, backoffMax: backoffMax,
+		report: newReporter(logger, server), fault: server.Fault,
+	}
+}
+
+// start is for the beginning of Run.
+func (s *session) start() error {
+	if s.started.Swap(true) {
+		return errors.New("a feed runs only once")
+	}
+	return nil
+}
+
+// run makes one connection after another until ctx ends.
+func (s *session) run(ctx context.Context, next func(end context.CancelCauseFunc) connection) {
+	pauses := pause.Backoff{Min: s.backoffMin, Max: s.backoffMax}
+	for {
+		lived, err := s.generation(ctx, next)
+		if ctx.Err() != nil {
+			return
+		}
+		live := lived > 0
+		s.report.down(s.fault(err, live), live)
+		// Only a subscription that lasted resets the pauses: with a Redis that closes each one
+		// immediately, the feed would otherwise connect ten times per second.
+		if lived > 5*s.backoffMax {
+			pauses.Reset()
+		}
+		if !pause.Sleep(ctx, pauses.Next()) {
+			return
+		}
+	}
+}
+
+// generation makes one connection and reads until something ends it. It returns how long the
+// subscription stood, 0 if it never did, and why it ended.
+func (s *session) generation(ctx context.Context, next func(end context.CancelCauseFunc) connection) (lived time.Duration, err error) {
+	ctx, end := context.WithCancelCause(ctx)
+	c := next(end)
+	var probing sync.WaitGroup
+	defer c.close()
+	defer probing.Wait()
+	defer end(nil)
+	if err = c.open(ctx); err == nil {
+		since := time.Now()
+		s.server.Renew() // connections that were made before may lead elsewhere
+		s.count.connected.Store(true)
+		role, attrs := c.announce()
+		s.report.subscribed(s.count.generation.Add(1), role, attrs...)
+		probing.Go(func() { s.probeLoop(ctx, c, end) })
+		err = c.receive(ctx)
+		lived = time.Since(since)
+	}
+	s.count.connected.Store(false)
+	s.server.Renew()
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // the socket was closed because of it; err only says that it was closed
+	}
+	return lived, err
+}
+
+// probeLoop checks from time to time whether the address still leads to the server of the
+// connection. After a soft failover it does not: the old primary keeps its connections and
+// answers PING, and nothing more is published there.
+func (s *session) probeLoop(ctx context.Context, c connection, end context.CancelCauseFunc) {
+	for s.awaitProbe(ctx, c) {
+		if err := c.probe(ctx); err != nil {
+			end(err)
+			return
+		}
+	}
+}
+
+// awaitProbe waits for the next probe, and returns false when ctx ended first. With
+// Sentinels it ends early when they name another primary: they do so as soon as it
+// is promoted, while the old one may keep its connections and role for 10 s more.
+func (s *session) awaitProbe(ctx context.Context, c connection) bool {
+	d := pause.Jitter(s.probeEvery)
+	if !s.server.HasSentinels() {
+		return pause.Sleep(ctx, d)
+	}
+	for end := time.Now().Add(d); ; {
+		left := time.Until(end)
+		if !pause.Sleep(ctx, min(left, pause.Jitter(topology.AskEvery))) {
+			return false
+		}
+		if left <= topology.AskEvery {
+			return true
+		}
+		// An error here is found again by the next probe, which logs it.
+		if addr, err := s.server.LocatePrimary(ctx); err == nil && addr != c.addr() {
+			return true
+		}
+	}
+}
+
+// lookUp connects once more and returns which server is there.
+func (s *session) lookUp(ctx context.Context) (found topology.Identity, err error) {
+	err = s.server.NewConn(ctx, topology.Target{Key: s.key}, func(ctx context.Context, cn *goredis.Conn) (err error) {
+		found, err = topology.Introduce(ctx, cn, s.missing)
+		return err
+	}).Use()
+	return found, err
+}
+
+// redialsPerInterval is how many connections are made in a probe interval while the
+// probe waits for the server that passes it on.
+const redialsPerInterval = 30
+
+// severalServers reports whether the server that a new connection led to is one of several
+// behind the same address. With known, another connection led there lately.
+func (s *session) severalServers(ctx context.Context, primary, found topology.Identity, known bool) bool {
+	if !s.server.Fixed() || !primary.IsOther(found) {
+		return false
+	}
+	if !known && !s.servers.Several(ctx, s.probeEvery, found, s.lookUp) {
+		return false
+	}
+	s.report.severalServers(s.server, found)
+	return true
+}
+
+// handleControl handles a control command. Any client with the permission to publish it may have
+// sent it.
+func (s *session) handleControl(payload string, handle func(Control)) {
+	s.count.controlReceived.Add(1)
+	command, err := ParseControl(payload)
+	if err != nil {
+		s.count.controlMalformed.Add(1)
+		s.report.malformedControl(err)
+		return
+	}
+	handle(command)
+}
+
+func (s *session) missing(which acl.Right, err error) {
+	s.report.missing(which, s.server.UserName(), err)
+}

@@ -1,0 +1,204 @@
+package redis
+
+import (
+	"maps"
+	"slices"
+
+	"usercast/hub"
+)
+
+// A scanPass is one pass over the stream. It begins where the query begins that has
+// waited longest, and serves with it those that begin there or behind it: if each
+// began at the earliest place, some might never be reached.
+type scanPass struct {
+	feed     *StreamFeed
+	queries  []*search // all that wait, the longest waiting first
+	searches []*search // those of them that it serves
+}
+
+func newScanPass(f *StreamFeed, queries []query) *scanPass {
+	p := &scanPass{feed: f}
+	for _, q := range queries {
+		s := &search{query: q}
+		p.queries = append(p.queries, s)
+		if len(p.searches) < scanQueries && !before(q.after, queries[0].after) {
+			p.searches = append(p.searches, s)
+		}
+	}
+	return p
+}
+
+// unanswered returns the queries that are still to be answered, the longest waiting first.
+func (p *scanPass) unanswered() (queries []query) {
+	for _, s := range p.queries {
+		if !s.done {
+			queries = append(queries, s.query)
+		}
+	}
+	return queries
+}
+
+// search is a query during a pass.
+type search struct {
+	query
+	found []hub.Entry
+	bytes int
+	done  bool
+}
+
+// run answers what it can. The rest stays open after an error, or when what was read
+// ends in a hole.
+func (p *scanPass) run(c *streamConn) error {
+	info, err := c.state()
+	if err != nil {
+		return err
+	}
+	verdicts, err := p.verdicts(c, info)
+	if err != nil {
+		return err
+	}
+	for _, s := range p.searches {
+		switch gap := verdicts[s.after]; {
+		case gap != 0:
+			s.fail(gap)
+		case !before(s.after, s.upTo):
+			s.finish(s.after)
+		}
+	}
+	p.searches = slices.DeleteFunc(p.searches, func(s *search) bool { return s.done })
+	if len(p.searches) == 0 {
+		return nil
+	}
+	return p.read(c, info)
+}
+
+// verdicts checks for each query's beginning whether it is a place of this stream: an
+// entry, the place just before one (gaps are there), the newest id ever given, or
+// the beginning of a stream that has lost nothing.
+func (p *scanPass) verdicts(c *streamConn, info streamInfo) (map[hub.ID]hub.Gap, error) {
+	verdicts := make(map[hub.ID]hub.Gap)
+	for _, s := range p.searches {
+		verdicts[s.after] = 0
+	}
+	for ids := range slices.Chunk(slices.Collect(maps.Keys(verdicts)), scanPlaces) {
+		found, err := c.places(ids)
+		if err != nil {
+			return nil, err
+		}
+		for i, id := range ids {
+			verdicts[id] = info.verdict(id, found[i].ID)
+		}
+	}
+	return verdicts, nil
+}
+
+// verdict is the gap of a query that begins at a place, or 0. Behind is the entry there or the next one; 0-0
+// if there is none.
+func (i streamInfo) verdict(id, behind hub.ID) hub.Gap {
+	switch {
+	case behind != (hub.ID{}) && (behind == id || previousID(behind) == id),
+		id == i.last, id == hub.ID{} && i.counts && i.added == i.length:
+		return 0
+	case before(id, i.first):
+		return hub.GapHistoryExpired
+	}
+	return hub.GapUnknownID
+}
+
+// read goes through the stream from where the first search begins, as long as
+// nothing is removed from under it. What it leaves undone is to be checked again: the
+// place where it begins may be gone.
+func (p *scanPass) read(c *streamConn, info streamInfo) error {
+	searches := p.searches
+	slices.SortFunc(searches, func(a, b *search) int { return compareIDs(a.after, b.after) })
+	byUser := make(map[string][]*search)
+	end := searches[0].upTo
+	for _, s := range searches {
+		byUser[s.user] = append(byUser[s.user], s)
+		if before(end, s.upTo) {
+			end = s.upTo
+		}
+	}
+	broadcast := p.feed.cfg.Hub.BroadcastUser()
+	at := searches[0].after
+	scanned, weight := 0, int64(0)
+	for first := true; ; first = false {
+		page, err := c.read(at.String(), end.String(), false, pageBytes, keepAll)
+		if err != nil {
+			return err
+		}
+		entries := page.entries
+		// Each page begins with the last entry of the one before it: had it been trimmed
+		// meanwhile, so might have been others, behind it, that nobody has read.
+		if !first {
+			if len(entries) == 0 || entries[0].ID != at {
+				return nil
+			}
+			entries = entries[1:]
+		} else if !info.joins(at, entries) {
+			return nil
+		}
+		for _, e := range entries {
+			at = e.ID
+			switch e.user {
+			case "":
+			case broadcast:
+				offer(searches, e)
+			default:
+				offer(byUser[e.user], e)
+			}
+		}
+		scanned += page.count
+		weight += page.bytes
+		full, last := scanned >= scanEntries || weight >= scanBytes, !page.more
+		left := 0
+		for _, s := range searches {
+			switch {
+			case s.done:
+			case last || !before(at, s.upTo):
+				s.finish(s.upTo)
+			case full && before(s.after, at):
+				s.finish(at)
+			case !full:
+				left++ // else it begins behind what this pass has read
+			}
+		}
+		if left == 0 {
+			return nil
+		}
+	}
+}
+
+// joins reports whether nothing is missing between a place and the entries that were
+// read from there on, as far as the verdict on the place is older than they are.
+func (i streamInfo) joins(at hub.ID, entries []entry) bool {
+	if len(entries) == 0 {
+		return at == i.last || i.length == 0
+	}
+	first := entries[0].ID
+	return first == at || previousID(first) == at || at == (hub.ID{}) && i.length > 0 && first == i.first
+}
+
+// offer gives an entry to the searches that want it.
+func offer(searches []*search, e entry) {
+	for _, s := range searches {
+		if s.done || !before(s.after, e.ID) || before(s.upTo, e.ID) {
+			continue
+		}
+		s.found = append(s.found, e.Entry)
+		if s.bytes += len(e.Payload); len(s.found) >= answerEntries || s.bytes >= answerBytes {
+			s.finish(e.ID)
+		}
+	}
+}
+
+func (s *search) finish(covered hub.ID) {
+	s.done = true
+	s.answer(s.found, covered, 0)
+	s.found = nil
+}
+
+func (s *search) fail(gap hub.Gap) {
+	s.done = true
+	s.answer(nil, hub.ID{}, gap)
+}
