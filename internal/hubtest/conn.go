@@ -2,6 +2,7 @@ package hubtest
 
 import (
 	"net"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -16,4 +17,20 @@ func Dial(tb testing.TB, addr string) net.Conn {
 	tb.Cleanup(func() { conn.Close() })
 	conn.SetDeadline(time.Now().Add(Patience))
 	return conn
+}
+
+// DialSmall connects with a receive buffer of so many bytes; 0: of the kernel's choice. The buffer is set
+// before the peer receives a window.
+func DialSmall(addr string, receiveBuffer int) (net.Conn, error) {
+	d := net.Dialer{Timeout: Patience, Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		if receiveBuffer > 0 {
+			if e := raw.Control(func(fd uintptr) {
+				err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, receiveBuffer)
+			}); e != nil {
+				return e
+			}
+		}
+		return err
+	}}
+	return d.Dial("tcp", addr)
 }

@@ -117,3 +117,11 @@ func AwaitReady(tb testing.TB, addr string) {
 		return err == nil && r.Status == 200
 	})
 }
+
+// RunCommand runs usercast to its end.
+func RunCommand(tb testing.TB, args ...string) (code int, stdout, stderr string) {
+	tb.Helper()
+	p := StartProgram(tb, nil, args...)
+	code = p.Wait(tb)
+	return code, p.Stdout.String(), p.Stderr.String()
+}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -45,6 +47,23 @@ func (s *Stream) Expect(eventType, data string) error {
 	}
 	if e.Type != eventType || e.Data != data {
 		return fmt.Errorf("got %s %.80q, want %s %.80q", e.Type, e.Data, eventType, data)
+	}
+	return nil
+}
+
+// ExpectNumbers reads the messages 0…n-1, whose ids grow.
+func (s *Stream) ExpectNumbers(n int) error {
+	var last uint64
+	for i := range n {
+		if err := s.Expect("message", strconv.Itoa(i)); err != nil {
+			return err
+		}
+		_, digits, _ := strings.Cut(s.LastID, "-")
+		seq, err := strconv.ParseUint(digits, 10, 64)
+		if err != nil || seq <= last {
+			return fmt.Errorf("message %d has the id %q, after %d", i, s.LastID, last)
+		}
+		last = seq
 	}
 	return nil
 }

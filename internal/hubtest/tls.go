@@ -1,0 +1,43 @@
+package hubtest
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"net/http"
+	"testing"
+
+	"usercast/internal/certtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// StartTLS is Start for a hub that presents the certificate, which is in cert.pem and key.pem of dir.
+func StartTLS(tb testing.TB, server *redistest.Server, pair certtest.Pair, flags ...string) (h *Hub, dir string) {
+	tb.Helper()
+	dir = tb.TempDir()
+	cert, key := pair.Write(tb, dir)
+	return Start(tb, server, append(flags, "--tls-cert", cert, "--tls-key", key)...), dir
+}
+
+// SecureURL is a URL of the public listener of a hub with TLS.
+func (h *Hub) SecureURL(path string) string { return "https://" + h.PublicAddr() + path }
+
+// TLSTransport trusts the pool, and speaks one version of HTTP.
+func TLSTransport(tb testing.TB, pool *x509.CertPool, http2 bool) *http.Transport {
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Protocols: new(http.Protocols)}
+	transport.Protocols.SetHTTP1(!http2)
+	transport.Protocols.SetHTTP2(http2)
+	tb.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+// OpenOver opens a stream with a transport, and reads its opening block. It is closed when the test ends.
+func OpenOver(tb testing.TB, transport http.RoundTripper, url string, headers ...string) *ssetest.Stream {
+	tb.Helper()
+	s, err := ssetest.Get(transport, url, headers...)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(s.Close)
+	return s
+}
