@@ -50,7 +50,7 @@ vuln:
 MINUTES ?= 20
 soak:
 	@.ci/setup
-	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./cmd/usercast
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./internal/e2e/fleet
 
 # Client libraries with the real hub in all situations, in about four minutes; prints a table. make test runs
 # a smoke test of each.
@@ -67,7 +67,7 @@ browsers:
 # minutes, and the machine for itself.
 measure:
 	@.ci/setup
-	go test -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./cmd/usercast
+	go test -p 1 -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./internal/e2e/attack ./internal/e2e/fleet
 	go test -tags measure -count=1 -timeout 9m ./client
 
 # Streams up to a million in memory, and up to 100,000 real ones, in some ten minutes;

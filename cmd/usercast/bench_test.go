@@ -13,20 +13,21 @@ import (
 	"time"
 
 	"usercast/internal/certtest"
+	"usercast/internal/hubtest"
 	"usercast/internal/load"
 	"usercast/internal/redistest"
 )
 
-// bench runs bench against the hub; flags that come later win.
-func (h *liveHub) bench(server *redistest.Server, flags ...string) (code int, stdout, stderr string) {
-	args := append([]string{"bench", "--url", h.public("/events"), "--admin", h.private(""), "--redis", server.URL()}, flags...)
+// runBench runs bench against the hub; flags that come later win.
+func runBench(h *hubtest.Hub, server *redistest.Server, flags ...string) (code int, stdout, stderr string) {
+	args := append([]string{"bench", "--url", h.PublicURL("/events"), "--admin", h.AdminURL(""), "--redis", server.URL()}, flags...)
 	return runCommand("", args...)
 }
 
-// mustBench wants a run without a fault, and returns its report.
-func (h *liveHub) mustBench(t *testing.T, server *redistest.Server, flags ...string) load.Report {
+// mustRunBench wants a run without a fault, and returns its report.
+func mustRunBench(t *testing.T, h *hubtest.Hub, server *redistest.Server, flags ...string) load.Report {
 	t.Helper()
-	code, stdout, stderr := h.bench(server, append(flags, "--json")...)
+	code, stdout, stderr := runBench(h, server, append(flags, "--json")...)
 	if code != 0 || stderr != "" {
 		t.Fatalf("exit code %d\n%s%s", code, stderr, stdout)
 	}
@@ -39,7 +40,7 @@ func (h *liveHub) mustBench(t *testing.T, server *redistest.Server, flags ...str
 
 func TestBenchAgreesWithTheHub(t *testing.T) {
 	server := redistest.Start(t)
-	h := startHub(t, server, "--max-clients-per-user", "0")
+	h := hubtest.Start(t, server, "--max-clients-per-user", "0")
 	for name, c := range map[string]struct {
 		flags      []string
 		messages   int64
@@ -60,8 +61,8 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 			if testing.Short() && c.long {
 				t.Skip("the others do most of it")
 			}
-			before := h.scrape(t)
-			r := h.mustBench(t, server, append([]string{"--ramp", "5000"}, c.flags...)...)
+			before := h.Scrape(t)
+			r := mustRunBench(t, h, server, append([]string{"--ramp", "5000"}, c.flags...)...)
 			if len(r.Loops) != 1 {
 				t.Fatalf("%d loops", len(r.Loops))
 			}
@@ -75,8 +76,8 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 			if r.Connect.Opened != int64(r.Streams) {
 				t.Errorf("%d streams opened of %d", r.Connect.Opened, r.Streams)
 			}
-			h.wantMetrics(t, map[string]float64{
-				"usercast_messages_routed_total": before.sum("usercast_messages_routed_total") + float64(c.messages),
+			h.WantMetrics(t, map[string]float64{
+				"usercast_messages_routed_total": before.Sum("usercast_messages_routed_total") + float64(c.messages),
 				"usercast_deliveries_total":      before["usercast_deliveries_total"] + float64(c.deliveries),
 				"usercast_connects_total":        before["usercast_connects_total"] + float64(r.Streams),
 				"usercast_clients":               0,
@@ -88,18 +89,18 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 // A hub with TLS is measured over both versions of HTTP, its certificate verified unless --insecure.
 func TestBenchOverTLS(t *testing.T) {
 	server := redistest.Start(t)
-	h, dir := startTLSHub(t, server, certtest.New(t, "bench"), "--max-clients-per-user", "0")
+	h, dir := hubtest.StartTLS(t, server, certtest.New(t, "bench"), "--max-clients-per-user", "0")
 	bench := func(t *testing.T, env []string, flags ...string) (code int, r load.Report, stderr string) {
 		t.Helper()
-		p := startProgram(t, env, append([]string{
-			"bench", "--url", h.secure("/events"), "--admin", h.private(""), "--redis", server.URL(), "--streams", "300", "--users", "100",
+		p := hubtest.StartProgram(t, env, append([]string{
+			"bench", "--url", h.SecureURL("/events"), "--admin", h.AdminURL(""), "--redis", server.URL(), "--streams", "300", "--users", "100",
 			"--ramp", "2000", "--outstanding", "16", "--messages", "200", "--json",
 		}, flags...)...)
-		code = p.wait(t)
-		if err := json.Unmarshal([]byte(p.stdout.String()), &r); err != nil {
+		code = p.Wait(t)
+		if err := json.Unmarshal([]byte(p.Stdout.String()), &r); err != nil {
 			t.Fatal(err)
 		}
-		return code, r, p.stderr.String()
+		return code, r, p.Stderr.String()
 	}
 	trusted := []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem")}
 	for name, c := range map[string]struct {
@@ -112,15 +113,15 @@ func TestBenchOverTLS(t *testing.T) {
 		"HTTP/2 insecure":   {nil, []string{"--http2", "--insecure"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			before := h.scrape(t)["usercast_deliveries_total"]
+			before := h.Scrape(t)["usercast_deliveries_total"]
 			code, r, stderr := bench(t, c.env, c.flags...)
 			if code != 0 || r.Connect.Opened != 300 || len(r.Loops) != 1 || r.Loops[0].Delivered != 600 || r.Loops[0].Cost.Hub == nil {
 				t.Fatalf("exit code %d, %+v, %s", code, r.Connect, stderr)
 			}
-			if !slices.Equal(r.URLs, []string{h.secure("/events?user={user}")}) {
+			if !slices.Equal(r.URLs, []string{h.SecureURL("/events?user={user}")}) {
 				t.Errorf("URLs %q", r.URLs)
 			}
-			h.wantMetrics(t, map[string]float64{"usercast_deliveries_total": before + 600, "usercast_clients": 0})
+			h.WantMetrics(t, map[string]float64{"usercast_deliveries_total": before + 600, "usercast_clients": 0})
 		})
 	}
 	t.Run("unknown authority", func(t *testing.T) {
@@ -133,8 +134,8 @@ func TestBenchOverTLS(t *testing.T) {
 
 func TestBenchOfTheStreamFeed(t *testing.T) {
 	server := redistest.Start(t)
-	h := startHub(t, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:")
-	l := h.mustBench(t, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:", "--streams", "20", "--outstanding", "8", "--messages", "200").Loops[0]
+	h := hubtest.Start(t, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:")
+	l := mustRunBench(t, h, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:", "--streams", "20", "--outstanding", "8", "--messages", "200").Loops[0]
 	if l.Delivered != 200 || l.Unconfirmed != 0 || l.Unheard != 0 {
 		t.Errorf("%+v", l)
 	}
@@ -145,8 +146,8 @@ func TestBenchMeasuresIdleStreams(t *testing.T) {
 		t.Skip("waits for the hub to settle")
 	}
 	server := redistest.Start(t)
-	h := startHub(t, server, "--ping-interval", "100ms")
-	r := h.mustBench(t, server, "--streams", "50", "--idle", "1s", "--messages", "1")
+	h := hubtest.Start(t, server, "--ping-interval", "100ms")
+	r := mustRunBench(t, h, server, "--streams", "50", "--idle", "1s", "--messages", "1")
 	if p := r.Idle; p == nil || p.Pings < 250 || p.Pings > 700 || p.HubKiB == nil {
 		t.Errorf("%+v", p)
 	}
@@ -154,8 +155,8 @@ func TestBenchMeasuresIdleStreams(t *testing.T) {
 
 func TestBenchReportsForPeople(t *testing.T) {
 	server := redistest.Start(t)
-	h := startHub(t, server)
-	code, stdout, stderr := h.bench(server, "--streams", "40", "--users", "1", "--messages", "5", "--rate", "100")
+	h := hubtest.Start(t, server)
+	code, stdout, stderr := runBench(h, server, "--streams", "40", "--users", "1", "--messages", "5", "--rate", "100")
 	if code != exitFailure || !strings.HasPrefix(stderr, "usercast: 8 streams failed to open (8 busy: user-limit): start the hub with --max-clients-per-user 0") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
@@ -169,8 +170,8 @@ func TestBenchReportsForPeople(t *testing.T) {
 // What scripts read: names with units, all there from the start.
 func TestBenchJSONShape(t *testing.T) {
 	server := redistest.Start(t)
-	h := startHub(t, server)
-	_, stdout, _ := h.bench(server, "--streams", "5", "--users", "2", "--messages", "20", "--rate", "1000", "--outstanding", "2", "--json")
+	h := hubtest.Start(t, server)
+	_, stdout, _ := runBench(h, server, "--streams", "5", "--users", "2", "--messages", "20", "--rate", "1000", "--outstanding", "2", "--json")
 	var got map[string]any
 	decoder := json.NewDecoder(strings.NewReader(stdout))
 	if err := decoder.Decode(&got); err != nil {
@@ -270,9 +271,9 @@ func TestBenchLoadsThisMachineOnly(t *testing.T) {
 
 func TestBenchNeedsNoMetrics(t *testing.T) {
 	server := redistest.Start(t)
-	h := startHub(t, server)
-	for name, admin := range map[string]string{"nobody": "http://127.0.0.1:1", "the public listener": h.public("")} {
-		r := h.mustBench(t, server, "--admin", admin, "--admin", admin, "--streams", "5", "--messages", "5")
+	h := hubtest.Start(t, server)
+	for name, admin := range map[string]string{"nobody": "http://127.0.0.1:1", "the public listener": h.PublicURL("")} {
+		r := mustRunBench(t, h, server, "--admin", admin, "--admin", admin, "--streams", "5", "--messages", "5")
 		if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "the hub's CPU, memory and counters could not be read: ") || r.Loops[0].Cost.Hub != nil {
 			t.Errorf("%s: notes %q", name, r.Notes)
 		}
@@ -282,16 +283,16 @@ func TestBenchNeedsNoMetrics(t *testing.T) {
 // What goes wrong meanwhile is reported, soon.
 func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 	for name, c := range map[string]struct {
-		kill  func(h *liveHub, server *redistest.Server, bench *program)
+		kill  func(h *hubtest.Hub, server *redistest.Server, bench *hubtest.Program)
 		fault string
 		code  int
 	}{
-		"hub":   {func(h *liveHub, _ *redistest.Server, _ *program) { h.stop(errInterrupt) }, "50 streams ended before the run did", exitFailure},
-		"redis": {func(_ *liveHub, s *redistest.Server, _ *program) { s.Kill() }, "publishing ended early: redis ", exitFailure},
-		"frozen redis": {func(_ *liveHub, s *redistest.Server, _ *program) {
+		"hub":   {func(h *hubtest.Hub, _ *redistest.Server, _ *hubtest.Program) { h.Interrupt() }, "50 streams ended before the run did", exitFailure},
+		"redis": {func(_ *hubtest.Hub, s *redistest.Server, _ *hubtest.Program) { s.Kill() }, "publishing ended early: redis ", exitFailure},
+		"frozen redis": {func(_ *hubtest.Hub, s *redistest.Server, _ *hubtest.Program) {
 			s.Freeze()
 		}, "Redis has not confirmed ", exitFailure},
-		"interrupt": {func(_ *liveHub, _ *redistest.Server, b *program) { b.signal(syscall.SIGINT) }, "", 0},
+		"interrupt": {func(_ *hubtest.Hub, _ *redistest.Server, b *hubtest.Program) { b.Signal(syscall.SIGINT) }, "", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -303,13 +304,13 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 				duration = "3s"
 			}
 			server := redistest.Start(t)
-			h := startHub(t, server)
-			b := startProgram(t, nil, "bench", "--url", h.public("/events"), "--admin", h.private(""), "--redis", server.URL(),
+			h := hubtest.Start(t, server)
+			b := hubtest.StartProgram(t, nil, "bench", "--url", h.PublicURL("/events"), "--admin", h.AdminURL(""), "--redis", server.URL(),
 				"--streams", "50", "--rate", "200", "--duration", duration, "--patience", "1s", "--json")
-			eventually(t, "messages flow", func() bool { return h.Hub().Stats().Deliveries > 20 })
+			hubtest.Eventually(t, "messages flow", func() bool { return h.Hub().Stats().Deliveries > 20 })
 			begin := time.Now()
 			c.kill(h, server, b)
-			code := b.wait(t)
+			code := b.Wait(t)
 			if name == "frozen redis" {
 				server.Thaw()
 			}
@@ -320,7 +321,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 				t.Errorf("it took %v", took)
 			}
 			var r load.Report
-			if err := json.NewDecoder(bytes.NewReader([]byte(b.stdout.String()))).Decode(&r); err != nil || len(r.Loops) != 1 || r.Loops[0].Delivered < 20 {
+			if err := json.NewDecoder(bytes.NewReader([]byte(b.Stdout.String()))).Decode(&r); err != nil || len(r.Loops) != 1 || r.Loops[0].Delivered < 20 {
 				t.Errorf("%v, %+v", err, r)
 			}
 			if c.fault == "" && len(r.Faults) > 0 || c.fault != "" && (len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], c.fault)) {
@@ -335,8 +336,8 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 
 // A hub that hears another Redis delivers nothing, and bench has an idea why.
 func TestBenchTellsOfTheWrongRedis(t *testing.T) {
-	h := startHub(t, redistest.Start(t))
-	code, stdout, stderr := h.bench(redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "100ms")
+	h := hubtest.Start(t, redistest.Start(t))
+	code, stdout, stderr := runBench(h, redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "100ms")
 	if code != exitFailure || !strings.Contains(stderr, "5 messages were lost, and no gap announced it") || !strings.Contains(stdout, "is the hub's --redis another one?") {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"usercast/internal/hubtest"
 	"usercast/internal/proxytest"
 	"usercast/internal/redistest"
 )
@@ -56,8 +57,8 @@ func TestCheckExitCodes(t *testing.T) {
 // Each risk is named; a plain configuration has none.
 func TestCheckNamesRisks(t *testing.T) {
 	const nowhere = "redis://127.0.0.1:1" // what is said of it does not matter here
-	secret := secretFile(t, "short")
-	long := secretFile(t, strings.Repeat("long-", 8))
+	secret := hubtest.SecretFile(t, "short")
+	long := hubtest.SecretFile(t, strings.Repeat("long-", 8))
 	names := func(env string, flags ...string) []string {
 		name, value, _ := strings.Cut(env, "=")
 		if name != "" {
@@ -126,10 +127,10 @@ func TestCheckNamesRisks(t *testing.T) {
 // What stands at the hub's own addresses is told apart, and the app is asked.
 func TestCheckBesideAHub(t *testing.T) {
 	server := redistest.Start(t)
-	app := startSessionApp(t)
+	app := hubtest.StartSessionApp(t)
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
-	h := startHub(t, server, "--auth", "forward", "--forward-url", app.URL, "--ping-interval", "50ms")
+	h := hubtest.Start(t, server, "--auth", "forward", "--forward-url", app.URL, "--ping-interval", "50ms")
 	flags := []string{"--redis", server.URL(), "--auth", "forward", "--listen", h.PublicAddr(), "--ping-interval", "50ms", "--watch", "100ms"}
 	here := append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", app.URL)
 
@@ -155,7 +156,7 @@ func TestCheckBesideAHub(t *testing.T) {
 			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
 		}
 	}
-	app.status.Store(http.StatusFound)
+	app.Status.Store(http.StatusFound)
 	if stdout, _, _ := runCheck(t, here...); !strings.Contains(stdout, "answers with a redirect") {
 		t.Errorf("a redirect:\n%s", stdout)
 	}
@@ -176,7 +177,7 @@ func TestCheckPrintsWhatItsPageShows(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "hub", "on", ">secret", "resetkeys", "resetchannels", "&user-*", "&usercast:user-probe:*", "-@all",
 		"+psubscribe", "+subscribe", "+publish", "+ping", "+info", "+client|setname")
-	h := startHub(t, server, "--ping-interval", "100ms")
+	h := hubtest.Start(t, server, "--ping-interval", "100ms")
 	flags := []string{"--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--redis", "redis://hub:secret@" + server.Addr(), "--auth", "insecure",
 		"--timeout", "500ms", "--ping-interval", "100ms", "--watch", "500ms"}
 	location := func(more string) string {

@@ -12,7 +12,9 @@ import (
 	"sync"
 	"testing"
 
+	"usercast/internal/app"
 	"usercast/internal/certtest"
+	"usercast/internal/hubtest"
 	"usercast/internal/redistest"
 )
 
@@ -27,13 +29,13 @@ func TestCheckAsksForAStranger(t *testing.T) {
 		answer     http.HandlerFunc
 		want       string
 	}{
-		{authForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "1") }, `fail  URL says that a request without any cookie is user "1"`},
-		{authForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "ok    URL answers, and says no"},
-		{authForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  URL does not say who is asking: the app answered 500"},
-		{authJWT, "--jwt-jwks-url", func(w http.ResponseWriter, _ *http.Request) {
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "1") }, `fail  URL says that a request without any cookie is user "1"`},
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "ok    URL answers, and says no"},
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  URL does not say who is asking: the app answered 500"},
+		{app.AuthJWT, "--jwt-jwks-url", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q}]}`, base64.RawURLEncoding.EncodeToString(public))
 		}, "ok    the key set of --jwt-jwks-url can be fetched"},
-		{authJWT, "--jwt-jwks-url", http.NotFound, "fail  --jwt-jwks-url: the keys that tokens are signed with cannot be fetched"},
+		{app.AuthJWT, "--jwt-jwks-url", http.NotFound, "fail  --jwt-jwks-url: the keys that tokens are signed with cannot be fetched"},
 	} {
 		server := httptest.NewServer(c.answer)
 		stdout, _, _ := runCheck(t, anywhere("redis://127.0.0.1:1", "--auth", c.auth, c.flag, server.URL)...)
@@ -76,11 +78,11 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 	server := redistest.Start(t)
 	app, asked := forcesHTTPS(t)
 	flags := []string{"--auth", "forward", "--forward-url", app.URL + "/session", "--ping-interval", "50ms"}
-	h, dir := startTLSHub(t, server, certtest.New(t, "check"), flags...)
+	h, dir := hubtest.StartTLS(t, server, certtest.New(t, "check"), flags...)
 	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "100ms",
-		"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"), "--url", h.secure("/events"))
-	p := startProgram(t, []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "USERCAST_HEADER=Cookie: session=42"}, append([]string{"check"}, flags...)...)
-	code, stdout := p.wait(t), p.stdout.String()
+		"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"), "--url", h.SecureURL("/events"))
+	p := hubtest.StartProgram(t, []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "USERCAST_HEADER=Cookie: session=42"}, append([]string{"check"}, flags...)...)
+	code, stdout := p.Wait(t), p.Stdout.String()
 	for _, want := range []string{"  ok    " + app.URL + "/session answers, and says no", "3 events, published", "pings came through"} {
 		if code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
@@ -132,7 +134,7 @@ func TestCheckPublishesWhatTheUserMaySee(t *testing.T) {
 	}))
 	defer app.Close()
 	flags := []string{"--auth", "forward", "--auth-cache", "0", "--forward-url", app.URL, "--ping-interval", "50ms"}
-	h := startHub(t, server, flags...)
+	h := hubtest.Start(t, server, flags...)
 	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "100ms", "--url", "http://"+h.PublicAddr()+"/events")
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42")
 	for list, want := range map[string]string{"news, chat": "3 events, published", "": "this user may see no topic at all"} {

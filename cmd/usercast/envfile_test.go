@@ -94,7 +94,7 @@ func TestExampleSettingsFileIsRead(t *testing.T) {
 	c.Config.Check(&errs)
 	c.Servers(&errs)
 	c.AuthConfig.Check(&errs, c.Listen)
-	if err := errs.Err(); err != nil || c.Auth != authForward || len(c.AllowOrigin) != 0 {
+	if err := errs.Err(); err != nil || c.Auth != app.AuthForward || len(c.AllowOrigin) != 0 {
 		t.Errorf("%v, %q, %q", err, c.Auth, c.AllowOrigin)
 	}
 	if whole := parseWithFile(t, all); whole.TLSKey != "/etc/usercast/tls.key" || whole.RedisPasswordFile == "" {

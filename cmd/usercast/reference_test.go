@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"usercast/internal/app"
+	"usercast/internal/hubtest"
 )
 
 var update = flag.Bool("update", false, "write docs/reference.md anew")
@@ -123,7 +124,7 @@ func cell(text string) string {
 // writeMetrics writes what a hub shows from its start on: all metrics, with all values of
 // their labels.
 func writeMetrics(t *testing.T, b *bytes.Buffer) {
-	hub := runHub(t, newHub(t, "redis://127.0.0.1:1")) // where nothing is
+	hub := hubtest.Run(t, hubtest.New(t, "redis://127.0.0.1:1")) // where nothing is
 	answer, err := http.Get("http://" + hub.AdminAddr() + "/metrics")
 	if err != nil {
 		t.Fatal(err)

@@ -34,6 +34,9 @@ type Reader struct {
 	// Strict turns what a browser ignores into an error: unknown fields and malformed retry values.
 	Strict bool
 
+	// Raw keeps bytes that are not UTF-8, which become U+FFFD in a browser.
+	Raw bool
+
 	in      *bufio.Reader
 	long    []byte // a line that was received in several parts
 	started bool
@@ -97,10 +100,10 @@ func (r *Reader) Block() (e Event, dispatched bool, err error) {
 			data.WriteByte('\n')
 			dispatched = true
 		case "event":
-			e.Type = decode(value)
+			e.Type = r.decode(value)
 		case "id":
 			if bytes.IndexByte(value, 0) < 0 {
-				r.idField = decode(value)
+				r.idField = r.decode(value)
 			}
 		case "retry":
 			if len(value) > 0 && strings.Trim(string(value), "0123456789") == "" {
@@ -122,7 +125,7 @@ func (r *Reader) Block() (e Event, dispatched bool, err error) {
 		e.Type = "message"
 	}
 	if dispatched {
-		e.Data = decode(data.Bytes()[:data.Len()-1])
+		e.Data = r.decode(data.Bytes()[:data.Len()-1])
 	}
 	return e, dispatched, nil
 }
@@ -172,8 +175,8 @@ func (r *Reader) line() ([]byte, error) {
 
 // decode is the standard's "UTF-8 decode": invalid bytes become U+FFFD. The standard turns several bytes
 // into one now and then.
-func decode(b []byte) string {
-	if utf8.Valid(b) {
+func (r *Reader) decode(b []byte) string {
+	if r.Raw || utf8.Valid(b) {
 		return string(b)
 	}
 	return string([]rune(string(b)))

@@ -112,6 +112,14 @@ func TestReaderReadsLongLines(t *testing.T) {
 	}
 }
 
+func TestRawReaderKeepsBytes(t *testing.T) {
+	r := NewReader(strings.NewReader("data: a\xff\n\n"))
+	r.Raw = true
+	if e, err := r.Next(); e.Data != "a\xff" || err != nil {
+		t.Errorf("%q, %v", e, err)
+	}
+}
+
 func TestStrictReaderRejectsWhatBrowsersIgnore(t *testing.T) {
 	for _, text := range []string{"foo: bar\n\n", "retry: 2s\n\n", "\uFEFF\uFEFFdata: a\n\n"} {
 		r := NewReader(strings.NewReader(text))
@@ -174,7 +182,7 @@ func readByLines(stream string) (events []Event) {
 				if name == "" {
 					name = "message"
 				}
-				events = append(events, Event{decode([]byte(name)), decode([]byte(strings.Join(data, "\n"))), decode([]byte(id))})
+				events = append(events, Event{decode(name), decode(strings.Join(data, "\n")), decode(id)})
 			}
 			data, name = nil, ""
 		case field == "data":
@@ -187,3 +195,5 @@ func readByLines(stream string) (events []Event) {
 	}
 	return events
 }
+
+func decode(s string) string { return string([]rune(s)) }

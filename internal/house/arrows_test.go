@@ -54,7 +54,7 @@ var arrows = map[string]struct {
 var lives = map[string][]string{
 	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
 	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/plain", "usercast/bench/floor"},
-	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags"},
+	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags", "usercast/internal/hubtest"},
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},
 	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},
 	"github.com/HdrHistogram/":        {"usercast/internal/load"},

@@ -16,9 +16,13 @@ import (
 
 // Build returns the path of the program usercast, as the module is now. The first call in a process runs go
 // build, which links only if something has changed since the last test run; all test binaries share the result.
-// Where the test has the race detector, so has the program: go test has compiled most of it already.
+// Where the test has the race detector, so has the program: go test has compiled most of it already. In short
+// mode, Build skips the test.
 func Build(tb testing.TB) string {
 	tb.Helper()
+	if testing.Short() {
+		tb.Skip("runs the program")
+	}
 	program, err := build()
 	if err != nil {
 		tb.Fatal(err)
@@ -62,6 +66,26 @@ var build = sync.OnceValues(func() (string, error) {
 	}
 	return program, nil
 })
+
+// Root returns the directory of the module.
+func Root(tb testing.TB) string {
+	tb.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return root
+}
+
+// ReadFile returns the text of a file of the module.
+func ReadFile(tb testing.TB, path string) string {
+	tb.Helper()
+	text, err := os.ReadFile(filepath.Join(Root(tb), path))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(text)
+}
 
 // moduleRoot returns the directory of go.mod of the module usercast.
 func moduleRoot() (string, error) {

@@ -15,7 +15,8 @@ import (
 // Patience is how long a read waits. It is long because it only matters to a test that fails.
 const Patience = 30 * time.Second
 
-// A Stream is the response to a request for an event stream, and reads it as a browser does.
+// A Stream is the response to a request for an event stream, and reads it as a browser does, except that what a browser
+// ignores is an error, and that bytes stay what they are.
 type Stream struct {
 	*eventstream.Reader
 	Response *http.Response
@@ -115,7 +116,7 @@ func Get(transport http.RoundTripper, url string, headers ...string) (*Stream, e
 // Source makes r the source of what follows. The last id and the retry delay stay.
 func (s *Stream) Source(r io.Reader) {
 	reader := eventstream.NewReader(r)
-	reader.Strict = true
+	reader.Strict, reader.Raw = true, true
 	if s.Reader != nil {
 		reader.Continue(s.Reader)
 	}

@@ -2,7 +2,6 @@ package clients
 
 import (
 	"fmt"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -19,11 +18,8 @@ var codeBlock = regexp.MustCompile("(?s)```js\n(.*?)```")
 // page's query names the stream.
 func reopeningScript(t *testing.T) string {
 	t.Helper()
-	text, err := os.ReadFile("../../../docs/quickstart.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, block := range codeBlock.FindAllStringSubmatch(string(text), -1) {
+	text := hubtest.ReadFile(t, "docs/quickstart.md")
+	for _, block := range codeBlock.FindAllStringSubmatch(text, -1) {
 		if strings.Contains(block[1], "last-event-id") && strings.Count(block[1], `"/events"`) == 1 {
 			return `
 const received = [];

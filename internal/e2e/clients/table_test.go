@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"usercast/internal/hubtest"
 )
 
 // table is the results so far, as make clients prints them.
@@ -45,7 +47,7 @@ func TestPageNamesLibraries(t *testing.T) {
 		}
 		return string(text)
 	}
-	page := read("../../../docs/clients.md")
+	page := hubtest.ReadFile(t, "docs/clients.md")
 	var manifest struct{ Dependencies map[string]string }
 	if err := json.Unmarshal([]byte(read("testdata/node/package.json")), &manifest); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+)
+
+func TestPublish(t *testing.T) {
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server)
+	p, other := h.Open(t, "user=42&event=topic"), h.Open(t, "user=7")
+	for _, test := range []struct {
+		args        []string
+		stdin       string
+		channel     string
+		name, data  string
+		toOthersToo bool
+	}{
+		{[]string{"42:activity", `{"id":7}`}, "", "user-42:activity", "activity", `{"id":7}`, false},
+		{[]string{"42", "hello"}, "unread", "user-42", "message", "hello", false},
+		{[]string{"42", ""}, "unread", "user-42", "message", "", false},
+		{[]string{"42", "-"}, "from stdin\n", "user-42", "message", "from stdin\n", false},
+		{[]string{"42:a:b"}, "no argument", "user-42:a:b", "a:b", "no argument", false},
+		{[]string{"42", "--", "--data"}, "", "user-42", "message", "--data", false},
+		{[]string{"*", "to all"}, "", "user-*", "message", "to all", true},
+		{[]string{"*:news", "to all"}, "", "user-*:news", "news", "to all", true},
+	} {
+		code, stdout, stderr := runCommand(test.stdin, append([]string{"publish", "--redis", server.URL()}, test.args...)...)
+		if want := "published to " + test.channel + ", heard by 1 subscriber\n"; code != 0 || stdout != want || stderr != "" {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q", test.args, code, stdout, stderr)
+		}
+		p.WantEvent(t, test.name, test.data)
+		if test.toOthersToo {
+			other.Want(t, test.data)
+		}
+	}
+	hint := "usercast: hint: no hub received it; check that a hub runs, with the same --redis (" + server.Addr() + ") and --channel-prefix (other-)\n"
+	if code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, heard by 0 subscribers\n" || stderr != hint {
+		t.Errorf("another prefix: exit code %d, %q, %q, want %q", code, stdout, stderr, hint)
+	}
+	server.Kill()
+	code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "42", "x")
+	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, server.Addr()) {
+		t.Errorf("unreachable Redis: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}

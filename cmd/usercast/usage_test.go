@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+// runCommand is the program in this process, for commands that end by themselves.
+func runCommand(stdin string, args ...string) (code int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	code = run(args, strings.NewReader(stdin), &out, &err)
+	return code, out.String(), err.String()
+}
+
+func TestBadUsageIsReportedAllAtOnce(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, stdout, stderr := runCommand("", "serve",
+		"--listen", "nowhere", "--admin-listen", "127.0.0.1:http-or-so", "--path", "events", "--allow-origin", "https://App.example/",
+		"--channel-prefix", "", "--broadcast-user", "a:b", "--max-payload", "much", "--ping-interval", "15", "--write-timeout", "0s",
+		"--retry=-1s", "--max-age=-1s", "--queue", "0", "--queue-bytes", "x", "--queue-total-bytes", "0", "--send-buffer", "1",
+		"--max-clients=-1", "--max-clients-per-user", "many", "--drain-delay", "soon", "--drain=-1s",
+		"--log-level", "loud", "--log-format", "xml", "--redis", "localhost:6379", "--admin-token-file", empty)
+	if code != 2 || stdout != "" {
+		t.Errorf("exit code %d, want 2; stdout %q", code, stdout)
+	}
+	lines := strings.Split(strings.TrimSuffix(stderr, "\n"), "\n")
+	for _, flag := range []string{
+		"listen", "admin-listen", "path", "allow-origin", "channel-prefix", "broadcast-user", "max-payload", "ping-interval", "write-timeout",
+		"retry", "max-age", "queue", "queue-bytes", "queue-total-bytes", "send-buffer", "max-clients", "max-clients-per-user",
+		"drain-delay", "drain", "log-level", "log-format", "redis", "admin-token-file", "auth",
+	} {
+		n := 0
+		for _, line := range lines {
+			if strings.HasPrefix(line, "usercast: --"+flag+": ") {
+				n++
+			}
+		}
+		if n != 1 {
+			t.Errorf("%d lines about --%s, want 1", n, flag)
+		}
+	}
+	if len(lines) != 24 {
+		t.Errorf("%d lines, want 24", len(lines))
+	}
+	if t.Failed() {
+		t.Log(stderr)
+	}
+}
+
+func TestBadUsageIsOnePlainLine(t *testing.T) {
+	for _, test := range []struct {
+		says string
+		args []string
+	}{
+		{"serve", nil},
+		{"unexpected argument", []string{"server"}},
+		{"--lisen", []string{"serve", "--lisen", ":80"}},
+		{"--auth: say who may read what", []string{"serve"}},
+		{"is not a mode", []string{"serve", "--auth", "jtw"}},
+		{"--auth: jwt needs one of", []string{"serve", "--auth", "jwt"}},
+		{"--jwt-key-file: ", []string{"serve", "--auth", "jwt", "--jwt-key-file", os.DevNull}},
+		{"--jwt-secret-file: ", []string{"serve", "--auth", "jwt", "--jwt-secret-file", os.DevNull}},
+		{"--jwt-jwks-url: ", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "jwks.json"}},
+		{"--jwt-issuer: is for --auth jwt", []string{"serve", "--auth", "insecure", "--jwt-issuer", "x"}},
+		{"--forward-url: is needed", []string{"serve", "--auth", "forward"}},
+		{"--forward-url: is not", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1:99999/"}},
+		{"--user-header: Cookie means something else", []string{"serve", "--auth", "header", "--trusted-proxy", "10.0.0.5", "--user-header", "Cookie"}},
+		{"--user-header: content-length means", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1/", "--user-header", "content-length"}},
+		{"--user-header: is for --auth forward and header", []string{"serve", "--auth", "insecure", "--user-header", "X-Foo"}},
+		{"--trusted-proxy: --auth header", []string{"serve", "--auth", "header"}},
+		{"--trusted-proxy: ", []string{"serve", "--auth", "header", "--trusted-proxy", "10.0.0.0/33"}},
+		{"--auth-insecure-anywhere", []string{"serve", "--auth", "insecure", "--listen", "0.0.0.0:0"}},
+		{"--auth-insecure-anywhere", []string{"serve", "--auth", "insecure", "--listen", ":0"}},
+		{"--auth-insecure-anywhere", []string{"serve", "--auth", "insecure", "--listen", "[::]:0"}},
+		{"--auth-insecure-anywhere", []string{"serve", "--auth", "insecure", "--listen", "10.0.0.1:0"}},
+		{"--listen", []string{"dev", "--listen", "0.0.0.0:0"}},
+		{"usercast:", []string{"serve", "--auth", "insecure", "--channel-prefix", "usercast:"}},
+		{"the user is empty", []string{"publish", "", "x"}},
+		{"the user is empty", []string{"publish", ":topic", "x"}},
+		{"user[:topic]", []string{"publish"}},
+		{"--admin-listen", []string{"health", "--admin-listen", "8081"}},
+		{"--redis", []string{"publish", "--redis", "http://127.0.0.1", "42", "x"}},
+		{"--redis: give one", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},
+		{"--admin-listen: must differ", []string{"serve", "--auth", "insecure", "--listen", "127.0.0.1:8080", "--admin-listen", "127.0.0.1:8080"}},
+		{"--retry: must be from", []string{"serve", "--auth", "insecure", "--retry", "100us"}},
+		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
+		{"unexpected argument", []string{"version", "now"}},
+		{"--path: ", []string{"serve", "--auth", "insecure", "--path", "/a%20b"}},
+		{"--send-buffer: must be from 4096 to", []string{"serve", "--auth", "insecure", "--send-buffer", "2000000000"}},
+		{`--queue: "-1" looks like a flag`, []string{"serve", "--auth", "insecure", "--queue", "-1"}},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			code, stdout, stderr := runCommand("", test.args...)
+			if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "usercast: ") || !strings.Contains(stderr, test.says) {
+				t.Errorf("exit code %d, stdout %q, stderr %q; want 2 and one line with %q", code, stdout, stderr, test.says)
+			}
+		})
+	}
+}
+
+func TestTakenPortIsOnePlainLine(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for flag, other := range map[string]string{"--listen": "--admin-listen", "--admin-listen": "--listen"} {
+		code, stdout, stderr := runCommand("", "serve", "--auth", "insecure", flag, l.Addr().String(), other, "127.0.0.1:0")
+		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
+			!strings.Contains(stderr, l.Addr().String()+": the port is taken") || !strings.HasSuffix(stderr, " "+flag+"\n") {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q", flag, code, stdout, stderr)
+		}
+	}
+	code, _, stderr := runCommand("", "serve", "--auth", "insecure", "--auth-insecure-anywhere", "--listen", "203.0.113.1:0")
+	if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "cannot listen on 203.0.113.1:0 (--listen)") {
+		t.Errorf("a foreign address: exit code %d, %q", code, stderr)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	code, stdout, stderr := runCommand("", "version")
+	if want := fmt.Sprintf(" %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH); code != 0 || stderr != "" ||
+		!strings.HasPrefix(stdout, "usercast ") || !strings.HasSuffix(stdout, want) {
+		t.Errorf("exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+func TestHelpIsThereAndTellsOfNothingThatIsNot(t *testing.T) {
+	code, stdout, stderr := runCommand("", "--help")
+	if code != 0 || stderr != "" {
+		t.Errorf("exit code %d, stderr %q", code, stderr)
+	}
+	absent := map[string][]string{"dev": {"jwt", "forward", "trusted"}} // it asks nobody for a log-in
+	for _, command := range []string{"serve", "dev", "publish", "health", "version"} {
+		if !strings.Contains(stdout, "\n  "+command+" ") {
+			t.Errorf("help does not list %s:\n%s", command, stdout)
+		}
+		code, help, _ := runCommand("", command, "--help")
+		if code != 0 || !strings.Contains(help, "Usage: usercast "+command) {
+			t.Errorf("%s --help: exit code %d, %q", command, code, help)
+		}
+		for _, absent := range append(absent[command], "${") {
+			if strings.Contains(help, absent) {
+				t.Errorf("%s --help tells of %s", command, absent)
+			}
+		}
+	}
+}
+
+// README shows what dev prints to users of make run.
+func TestReadmeShowsWhatDevPrints(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const command = `go run ./cmd/usercast publish --redis redis://127.0.0.1:6379 42:activity '{"kind":"comment","id":7}'`
+	if !strings.Contains(string(readme), "\n      or       "+command+"\n") {
+		t.Errorf("README does not show %s", command)
+	}
+	if without := regexp.MustCompile(`(?m)^\s+(go run ./cmd/)?usercast publish 42.*$`).FindString(string(readme)); without != "" {
+		t.Errorf("this command publishes to port 6379 wherever the embedded Redis is: %s", without)
+	}
+}

@@ -1,0 +1,383 @@
+//go:build unix
+
+package attack
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"usercast/internal/app"
+	"usercast/internal/certtest"
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// tooLate is what no message to a well-behaved stream may be, whatever others do to the
+// hub: far more than it is, for they share the machine with it.
+const tooLate = 2 * time.Second
+
+// A siege is a hub, and a witness: a well-behaved stream to which something is published a
+// hundred times a second. Each has a process of its own; this one attacks.
+type siege struct {
+	public, private string
+	tls             *tls.Config // nil: in clear
+	witness         *hubtest.Program
+	heard           int // bytes of what the witness has said
+}
+
+// besiege starts a hub, which speaks TLS or does not.
+func besiege(t *testing.T, secure bool, flags ...string) *siege {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("takes long")
+	}
+	s := new(siege)
+	scheme := "http://"
+	if secure {
+		pair := certtest.New(t, "besieged")
+		cert, key := pair.Write(t, t.TempDir())
+		flags = append(flags, "--tls-cert", cert, "--tls-key", key)
+		s.tls = &tls.Config{RootCAs: certtest.Pool(pair)}
+		scheme = "https://"
+	}
+	server := redistest.Start(t)
+	_, s.public, s.private = hubtest.Serve(t, server, nil, flags...)
+	s.witness = hubtest.StartHelper(t, "reference", scheme, s.public, server.Addr())
+	hubtest.Eventually(t, "the witness hears something", func() bool { return s.witness.Stdout.String() != "" })
+	return s
+}
+
+// testify opens a stream, publishes to it, and writes how many nanoseconds late each message
+// is, a line each.
+func testify(args []string) error {
+	scheme, addr, redis := args[0], args[1], args[2]
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	if scheme == "https://" {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true})
+	}
+	p, err := ssetest.OpenOn(conn, "user=quiet")
+	if err != nil {
+		return err
+	}
+	app, err := net.Dial("tcp", redis)
+	if err != nil {
+		return err
+	}
+	go io.Copy(io.Discard, app) // how many heard it
+	go func() {
+		for now := range time.Tick(10 * time.Millisecond) {
+			io.WriteString(app, hubtest.RedisCommand("PUBLISH", "user-quiet", strconv.FormatInt(now.UnixNano(), 10)))
+		}
+	}()
+	for {
+		e, err := p.Next()
+		if err != nil {
+			return err
+		}
+		sent, err := strconv.ParseInt(e.Data, 10, 64)
+		if err != nil {
+			return err
+		}
+		fmt.Println(time.Now().UnixNano() - sent)
+	}
+}
+
+// dial connects to the public listener, over TLS with that protocol if it speaks TLS.
+func (s *siege) dial(protocol string) (net.Conn, error) {
+	d := &net.Dialer{Timeout: hubtest.Patience}
+	if s.tls == nil {
+		return d.Dial("tcp", s.public)
+	}
+	config := s.tls.Clone()
+	config.NextProtos = []string{protocol}
+	return tls.DialWithDialer(d, "tcp", s.public, config)
+}
+
+// take returns how late the messages were since it was last called, in order.
+func (s *siege) take(t *testing.T) (late []time.Duration) {
+	t.Helper()
+	said := s.witness.Stdout.String()
+	said = said[:strings.LastIndexByte(said, '\n')+1]
+	for line := range strings.Lines(said[s.heard:]) {
+		ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		late = append(late, time.Duration(ns))
+	}
+	s.heard = len(said)
+	slices.Sort(late)
+	return late
+}
+
+func p99(sorted []time.Duration) time.Duration {
+	return sorted[len(sorted)*99/100].Round(10 * time.Microsecond)
+}
+
+// attack lets the hub be attacked, and says what that does to the well-behaved stream.
+// Then all must be as before.
+func (s *siege) attack(t *testing.T, how func(t *testing.T)) {
+	t.Helper()
+	scraped := func() hubtest.Samples { return hubtest.Scrape(t, s.private) }
+	s.take(t)
+	time.Sleep(3 * time.Second)
+	quiet, before, start := s.take(t), scraped(), time.Now()
+	how(t)
+	during, after, took := s.take(t), scraped(), time.Since(start)
+	hubtest.Within(t, tooLate, "the well-behaved stream gets the next message", func() bool { return len(s.witness.Stdout.String()) > s.heard })
+	if len(quiet) == 0 || len(during) == 0 {
+		t.Fatalf("the well-behaved stream got %d messages before and %d in the attack", len(quiet), len(during))
+	}
+	if last := during[len(during)-1]; last > tooLate {
+		t.Errorf("a message to the well-behaved stream was %v late", last)
+	}
+	t.Logf("p99 of the well-behaved stream: %v before, %v in %v of attack (at most %v); of that in the hub under %v; the hub used %.2f cores",
+		p99(quiet), p99(during), took.Round(100*time.Millisecond), during[len(during)-1].Round(10*time.Microsecond), delivery99(after, before),
+		(after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])/took.Seconds())
+	for deadline := time.Now().Add(hubtest.Patience); ; time.Sleep(20 * time.Millisecond) {
+		m, left := scraped(), ""
+		for name, most := range map[string]float64{
+			"usercast_clients": 1,
+			"go_goroutines":    before["go_goroutines"] + 5, // some come and go
+			"process_open_fds": before["process_open_fds"] + 5,
+		} {
+			if m[name] > most {
+				left += fmt.Sprintf(" %s is %v, was %v;", name, m[name], before[name])
+			}
+		}
+		if left == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the attack leaves something behind:%s", left)
+		}
+	}
+}
+
+// delivery99 is a bound of what 99 in 100 messages took in the hub since the samples
+// before.
+func delivery99(s hubtest.Samples, before hubtest.Samples) time.Duration {
+	const name = `usercast_delivery_seconds_bucket{le="`
+	all := s["usercast_delivery_seconds_count"] - before["usercast_delivery_seconds_count"]
+	least := math.Inf(1)
+	for sample, n := range s {
+		if le, ok := strings.CutPrefix(sample, name); ok && n-before[sample] >= 0.99*all {
+			if bound, err := strconv.ParseFloat(strings.TrimSuffix(le, `"}`), 64); err == nil {
+				least = min(least, bound)
+			}
+		}
+	}
+	if math.IsInf(least, 1) {
+		return 0
+	}
+	return time.Duration(least * float64(time.Second))
+}
+
+// atOnce runs f many times at once until the time is over, and returns how often.
+func atOnce(workers int, over time.Duration, f func(worker, i int)) (times int) {
+	var (
+		running sync.WaitGroup
+		counts  = make([]int, workers)
+		end     = time.Now().Add(over)
+	)
+	for w := range workers {
+		running.Go(func() {
+			for ; time.Now().Before(end); counts[w]++ {
+				f(w, counts[w])
+			}
+		})
+	}
+	running.Wait()
+	for _, n := range counts {
+		times += n
+	}
+	return times
+}
+
+func TestHubUnderAttack(t *testing.T) {
+	s := besiege(t, false)
+	t.Run("header bombs", func(t *testing.T) { s.attack(t, s.bombs) })
+	t.Run("streams opened and closed", func(t *testing.T) { s.attack(t, s.churn) })
+}
+
+// Attacks that wait do so beside each other, each at a hub of its own.
+func TestHubUnderPatientAttack(t *testing.T) {
+	for name, how := range map[string]func(*siege, *testing.T){
+		"requests that dribble in":         (*siege).dribble,
+		"connections that ask for nothing": (*siege).idlers,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := besiege(t, false)
+			s.attack(t, func(t *testing.T) { how(s, t) })
+		})
+	}
+}
+
+// dribble is slow loris: each byte of the head takes a second.
+func (s *siege) dribble(t *testing.T) {
+	const conns = 500
+	start := time.Now()
+	var running sync.WaitGroup
+	defer running.Wait()
+	for i := range conns {
+		conn := hubtest.Dial(t, s.public)
+		io.WriteString(conn, []string{"", "G", "GET /events?user=42 HTTP/1.1\r\nHost: h\r\nX-A: ", "PRI * HTTP/2.0\r\n\r\nS"}[i%4])
+		cut := make(chan struct{})
+		running.Go(func() {
+			defer close(cut)
+			io.Copy(io.Discard, conn)
+			if took := time.Since(start); took > 20*time.Second {
+				t.Errorf("cut off after %v", took)
+			}
+		})
+		running.Go(func() {
+			beat := time.NewTicker(time.Second)
+			defer beat.Stop()
+			for {
+				select {
+				case <-cut:
+					return
+				case <-beat.C:
+					io.WriteString(conn, "G")
+				}
+			}
+		})
+	}
+}
+
+// bombs are heads of requests larger than any.
+func (s *siege) bombs(t *testing.T) {
+	const begin = "GET /events?user=42 HTTP/1.1\r\nHost: h\r\n"
+	var many strings.Builder
+	for i := range 10_000 {
+		fmt.Fprintf(&many, "X-%d: b\r\n", i)
+	}
+	endless := strings.Repeat("c", 64<<10)
+	n := atOnce(8, 3*time.Second, func(_, i int) {
+		conn, err := net.Dial("tcp", s.public)
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(hubtest.Patience))
+		var sent sync.WaitGroup
+		defer sent.Wait()
+		defer conn.Close()
+		sent.Go(func() {
+			switch i % 3 {
+			case 0:
+				io.WriteString(conn, begin+"Cookie: "+endless+endless+"\r\n\r\n")
+			case 1:
+				io.WriteString(conn, begin+many.String()+"\r\n")
+			case 2:
+				_, err := io.WriteString(conn, begin+"Cookie: ")
+				for err == nil {
+					_, err = io.WriteString(conn, endless)
+				}
+			}
+		})
+		head, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		if errors.Is(err, os.ErrDeadlineExceeded) || err == nil && head.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+			t.Errorf("a header bomb is answered with %+v, %v", head, err)
+		}
+	})
+	t.Logf("%d header bombs", n)
+}
+
+// churn opens and closes as fast as it can, in all the ways there are.
+func (s *siege) churn(t *testing.T) {
+	n := atOnce(8, 5*time.Second, func(worker, i int) {
+		conn, err := net.Dial("tcp", s.public)
+		if err != nil {
+			return // out of ports
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(hubtest.Patience))
+		request := fmt.Sprintf("GET /events?user=%d-%d HTTP/1.1\r\nHost: h\r\nAccept: text/event-stream\r\n\r\n", worker, i)
+		if i/2%4 == 1 {
+			request = request[:i%len(request)]
+		}
+		io.WriteString(conn, request)
+		if i/2%4 == 2 {
+			bufio.NewReader(conn).ReadString('\n')
+		}
+		if i%2 == 1 {
+			conn.(*net.TCPConn).SetLinger(0) // a reset
+		}
+	})
+	t.Logf("%d connections", n)
+}
+
+// idlers are more connections that ask for nothing than a hub may have descriptors; other
+// processes hold them. Until they have had their time, newcomers are told "not now".
+func (s *siege) idlers(t *testing.T) {
+	for range 2 {
+		p := hubtest.StartHelper(t, "idle", s.public)
+		hubtest.Eventually(t, "the connections are made", func() bool { return strings.Contains(p.Stdout.String(), "connected") })
+		t.Logf("%s", strings.TrimSpace(p.Stdout.String()))
+	}
+	start := time.Now()
+	told := 0
+	var longest time.Duration
+	hubtest.Within(t, 20*time.Second, "a newcomer is let in", func() bool {
+		asked := time.Now()
+		p, err := ssetest.Request(s.public, "user=newcomer")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		e, fires, err := p.Block()
+		longest = max(longest, time.Since(asked))
+		if err != nil || fires && e.Type != "busy" {
+			t.Fatalf("a newcomer gets %+v, %v", e, err)
+		}
+		if fires {
+			told++
+			time.Sleep(100 * time.Millisecond)
+		}
+		return !fires
+	})
+	t.Logf("a newcomer is let in after %v and %d times \"not now\"; the slowest answer took %v", time.Since(start).Round(time.Millisecond), told, longest)
+	if longest > hubtest.Soon {
+		t.Errorf("an answer took %v", longest)
+	}
+}
+
+// connectAndWait opens as many connections as it can, up to 10,000, says so, and holds
+// them until it is killed.
+func connectAndWait(args []string) error {
+	most := 10_000
+	if limit := app.DescriptorLimit(); limit > 0 {
+		most = min(most, limit-50)
+	}
+	conns := make([]net.Conn, 0, most)
+	for len(conns) < most {
+		conn, err := net.Dial("tcp", args[0])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			break
+		}
+		conns = append(conns, conn)
+	}
+	fmt.Println(len(conns), "connected")
+	time.Sleep(time.Hour)
+	return nil
+}

@@ -1,0 +1,11 @@
+package attack
+
+import (
+	"testing"
+
+	"usercast/internal/hubtest"
+)
+
+func TestMain(m *testing.M) {
+	hubtest.Main(m, map[string]func([]string) error{"reference": testify, "idle": connectAndWait})
+}

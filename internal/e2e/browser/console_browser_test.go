@@ -1,0 +1,295 @@
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+
+	"usercast/internal/browsertest"
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+)
+
+// A consoleTab is an operator's tab, and what its browser complains of.
+type consoleTab struct {
+	*browsertest.Page
+	t    *testing.T
+	said *browsertest.Console
+}
+
+func openConsole(t *testing.T, browser *browsertest.Browser, url string) consoleTab {
+	t.Helper()
+	p := consoleTab{Page: browser.Open(t, "about:blank"), t: t}
+	p.said = p.Watch()
+	p.Do(chromedp.Navigate(url))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the console: %s\n%s", p.said.Said(), p.Text("document.body.innerText"))
+		}
+	})
+	return p
+}
+
+// says waits until the node with an id holds a text.
+func (p consoleTab) says(id, text string) {
+	p.t.Helper()
+	p.Until(fmt.Sprintf("document.getElementById(%q).innerText.includes(%q)", id, text))
+}
+
+func (p consoleTab) press(keys string) {
+	p.t.Helper()
+	p.Do(chromedp.KeyEvent(keys))
+}
+
+// tabTo moves on with the keyboard alone until the focus is on a node that can be seen to
+// have it.
+func (p consoleTab) tabTo(id string) {
+	p.t.Helper()
+	for range 30 {
+		p.press(kb.Tab)
+		if p.Text("document.activeElement.id") == id {
+			if p.Text("getComputedStyle(document.activeElement).outlineStyle") == "none" {
+				p.t.Errorf("the focus on %s cannot be seen", id)
+			}
+			return
+		}
+	}
+	p.t.Fatalf("the keyboard does not reach %s", id)
+}
+
+// wantQuiet wants nothing in the browser's console but what is expected, and no request
+// to anybody else.
+func (p consoleTab) wantQuiet(expected ...string) {
+	p.t.Helper()
+	for _, line := range p.said.Said() {
+		if !slices.ContainsFunc(expected, func(e string) bool { return strings.Contains(line, e) }) {
+			p.t.Errorf("the browser says %q", line)
+		}
+	}
+	var asked []string
+	if err := json.Unmarshal([]byte(p.Text(`JSON.stringify(performance.getEntriesByType("resource").map(e => e.name))`)), &asked); err != nil {
+		p.t.Fatal(err)
+	}
+	for _, url := range asked {
+		if !strings.HasPrefix(url, p.Text("location.origin")+"/api/") && !strings.HasPrefix(url, "data:") {
+			p.t.Errorf("the page has asked for %s", url)
+		}
+	}
+}
+
+// An operator's look-up, with the keyboard alone.
+func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, "--console-tail", "--drain-delay", "2s", "--drain", "0")
+	app := hubtest.NewPublisher(t, server.Addr())
+	stream, other := h.Open(t, "user=a%2Fb&topic=activity&topic="), h.Open(t, "user=7")
+	p := openConsole(t, browser, h.AdminURL("/"))
+	p.says("state", "live")
+	p.says("chart-streams", "2")
+
+	// What is published is seen to move.
+	for range 20 {
+		app.Publish(t, "user-a/b:activity", "hello")
+		stream.Want(t, "hello")
+	}
+	app.Publish(t, "user-nobody", "hello")
+	p.Until(`document.getElementById("feeds-rows").rows[0].cells[2].innerText == "21" && document.getElementById("feeds-rows").rows[0].cells[4].innerText == "1"`)
+	p.says("chart-latency", "µs")
+	p.Until(`document.querySelector("#chart-streams canvas").width > 200`)
+
+	p.tabTo("lookup-user")
+	p.press("a/b" + kb.Enter)
+	p.says("user-count", "1 stream open on this hub")
+	p.says("user-rows", h.Hub().ClientsOf("a/b")[0].State().LastID.String())
+	p.says("user-rows", "(no topic), activity")
+	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
+		t.Errorf("the address ends with %s", got)
+	}
+
+	// The tail is no stream of the user's.
+	p.tabTo("tail-start")
+	p.press(kb.Enter)
+	p.says("tail-state", "following")
+	const payload = `<img src=x onerror="document.title='broken out'">`
+	app.Publish(t, "user-a/b:news", payload) // which the stream does not want
+	app.Publish(t, "user-*", "to all")
+	other.Want(t, "to all")
+	p.says("tail-count", "2 messages")
+	p.says("tail-rows", payload)
+	p.says("tail-rows", "to everybody")
+	if s := h.Hub().Stats(); s.Clients != 2 || s.FramesEnqueued != 22 {
+		t.Errorf("with a tail: %d clients, %d frames", s.Clients, s.FramesEnqueued)
+	}
+	stream.Want(t, "to all")
+	p.press(kb.Enter)
+	p.Until(`document.getElementById("tail-start").innerText == "Follow messages"`)
+	if n := len(h.Log.Lines("tail opened", "user=a/b")); n != 1 {
+		t.Errorf("%d lines say that a tail was opened", n)
+	}
+	if strings.Contains(h.Log.String(), "onerror") {
+		t.Error("a payload is in the log")
+	}
+
+	// Not without being asked twice.
+	nodes := p.Accessible()
+	if roles := browsertest.Unnamed(nodes); roles != nil {
+		t.Errorf("without a name: %s", roles)
+	}
+	for _, want := range []browsertest.Node{
+		{Role: "banner"}, {Role: "main"}, {Role: "search"}, {Role: "heading", Name: "usercast console"}, {Role: "textbox", Name: "Look up a user"},
+		{Role: "region", Name: "User a/b"}, {Role: "button", Name: "Disconnect…"}, {Role: "figure"}, {Role: "status"},
+	} {
+		if !slices.ContainsFunc(nodes, func(n browsertest.Node) bool {
+			return n.Role == want.Role && (want.Name == "" || n.Name == want.Name)
+		}) {
+			t.Errorf("a screen reader finds no %s %q", want.Role, want.Name)
+		}
+	}
+	disconnect := func(yes bool) {
+		p.Run(`document.getElementById("user-disconnect").focus()`)
+		p.press(kb.Enter)
+		p.Until(`document.getElementById("confirm").open`)
+		if roles := browsertest.Unnamed(p.Accessible()); roles != nil {
+			t.Errorf("in the dialog without a name: %s", roles)
+		}
+		if yes {
+			p.tabTo("confirm-yes")
+			p.press(kb.Enter)
+		} else {
+			p.press(kb.Escape)
+		}
+		p.Until(`!document.getElementById("confirm").open`)
+	}
+	disconnect(false)
+	if n := h.Hub().Stats().Clients; n != 2 {
+		t.Errorf("%d streams are left after a question that was not answered", n)
+	}
+	disconnect(true)
+	stream.WantEvent(t, "bye", `{"reason":"kicked"}`)
+	p.says("user-result", "1 hub heard")
+	p.says("user-count", "no stream open on this hub")
+	p.Until(`[...document.getElementById("disconnects-rows").rows].some(r => r.innerText.includes("kicked") && r.cells[2].innerText == "1")`)
+	p.wantQuiet()
+	h.Terminate() // SIGTERM
+	p.says("banners", "The hub is stopping")
+}
+
+func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server)
+	h.Open(t, "user="+strings.Repeat("long", 50)+"&topic="+strings.Repeat("topic", 30))
+	p := openConsole(t, browser, "about:blank")
+	p.Do(chromedp.EmulateViewport(320, 640), chromedp.Navigate(h.AdminURL("/#user="+strings.Repeat("long", 50))))
+	p.says("user-count", "1 stream open")
+	p.says("tail-off", "--console-tail")
+	if p.Text(`document.getElementById("tail-on").hidden`) != "true" {
+		t.Error("a tail is offered that the hub does not allow")
+	}
+	p.Until(`document.getElementById("gaps-rows").rows.length == 5`)
+	if got := p.Text(`document.documentElement.scrollWidth`); got != "320" {
+		t.Errorf("the page is %s px wide on a phone of 320: %s", got,
+			p.Text(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > 321).map(e => e.tagName + "#" + e.id + "." + e.className).join(" ")`))
+	}
+	p.wantQuiet()
+}
+
+func consoleOutlivesFaults(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	private := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
+	first, _, _ := hubtest.Serve(t, server, nil, "--admin-listen", private)
+	p := openConsole(t, browser, "http://"+private+"/")
+	p.says("state", "live")
+
+	server.Kill()
+	p.says("banners", "Redis "+server.Addr()+" is away")
+	server.Restart()
+	p.Until(`document.getElementById("banners").childElementCount == 0`)
+	p.says("announce", "All is well again.")
+
+	first.Signal(syscall.SIGKILL)
+	first.Wait(t)
+	p.says("banners", "The console has lost the hub")
+	p.says("state", "lost")
+	hubtest.Serve(t, server, nil, "--admin-listen", private)
+	p.says("state", "live")
+	p.Until(`document.getElementById("banners").childElementCount == 0`)
+	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42", "hello")
+	p.Until(`document.getElementById("feeds-rows").rows[0].cells[2].innerText == "1"`) // it counts from zero
+	p.wantQuiet("net::ERR_")
+}
+
+func consoleAsksForTheToken(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("correct-horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := hubtest.Start(t, server, "--admin-token-file", file)
+	h.Open(t, "user=42")
+	p := openConsole(t, browser, h.AdminURL("/"))
+	const view = "document.body?.dataset.view"
+	p.Until(view + ` == "signin" && document.activeElement.id == "signin-token"`)
+	if roles := browsertest.Unnamed(p.Accessible()); roles != nil {
+		t.Errorf("without a name: %s", roles)
+	}
+	for _, wrong := range []string{"wrong-horse", "naïve ✓"} {
+		p.Run(fmt.Sprintf(`document.getElementById("signin-token").value = %q`, wrong))
+		p.press(kb.Enter)
+		p.says("signin-wrong", "does not know this token")
+	}
+	p.press("correct-horse" + kb.Enter)
+	p.Until(view + ` == "console"`)
+	p.says("state", "live")
+	p.says("chart-streams", "1")
+	p.press("42" + kb.Enter) // the focus is where one begins
+	p.says("user-count", "1 stream open")
+
+	p.Do(chromedp.Reload())
+	p.says("user-count", "1 stream open") // the tab keeps the token
+	if p.Text("document.cookie") != "" || p.Text("localStorage.length") != "0" {
+		t.Error("the token is kept where others find it")
+	}
+	p.Run(`document.getElementById("signout").click()`)
+	p.Until(view + ` == "signin" && document.readyState == "complete"`)
+	if p.Text("sessionStorage.length") != "0" || p.Text(`document.getElementById("user-rows").childElementCount`) != "0" {
+		t.Error("something is left after signing out")
+	}
+	p.wantQuiet("status of 401")
+}
+
+// Where a browser's settings must not leave the console blank.
+func TestConsoleInFirefoxAndWebKit(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts browsers")
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("correct-horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h := hubtest.Start(t, redistest.Start(t), "--admin-token-file", file)
+	for name, start := range map[string]func(t *testing.T) *browsertest.WebDriver{
+		"navigator.language is not a language tag": func(t *testing.T) *browsertest.WebDriver {
+			return browsertest.StartWebKit(t, "LANG=C.UTF-8")
+		},
+		"storage is blocked": func(t *testing.T) *browsertest.WebDriver {
+			return browsertest.StartFirefox(t, `user_pref("network.cookie.cookieBehavior", 2);`)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t).Open(t, h.AdminURL("/"))
+			p.UntilDocument(`document.body.dataset.view == "signin"`)
+			p.UntilDocument(`document.getElementById("signin-token").value = "correct-horse"`)
+			p.UntilDocument(`!document.getElementById("signin-form").requestSubmit()`)
+			p.UntilDocument(`document.getElementById("state").innerText == "live" && document.querySelector("#chart-streams canvas")`)
+		})
+	}
+}

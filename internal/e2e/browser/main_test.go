@@ -1,0 +1,9 @@
+package browser
+
+import (
+	"testing"
+
+	"usercast/internal/hubtest"
+)
+
+func TestMain(m *testing.M) { hubtest.Main(m, nil) }

@@ -1,0 +1,169 @@
+package cli
+
+import (
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"usercast/internal/app"
+	"usercast/internal/hubtest"
+	"usercast/internal/ssetest"
+)
+
+var (
+	devURL  = regexp.MustCompile(`(?m)^\s+open\s+(http://\S+/)$`)
+	devLine = regexp.MustCompile(`(?m)^\s+(?:try|or)\s+(.*)$`)
+	devSees = regexp.MustCompile(`(?m)^\s+(?:console|metrics)\s+(http://\S+)$`)
+)
+
+// The lines to try are pasted into a shell, as a newcomer does.
+func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
+	// Redis' own port is taken now, by this test or by somebody else.
+	if l, err := net.Listen("tcp", "127.0.0.1:6379"); err == nil {
+		defer l.Close()
+	}
+	for _, prefix := range []string{app.DefaultPrefix, "it's $HOME's [app]-*"} {
+		t.Run(prefix, func(t *testing.T) {
+			p := hubtest.StartProgram(t, nil, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--channel-prefix", prefix)
+			var url []string
+			var lines [][]string
+			hubtest.Eventually(t, "dev says what to do", func() bool {
+				url, lines = devURL.FindStringSubmatch(p.Stdout.String()), devLine.FindAllStringSubmatch(p.Stdout.String(), -1)
+				return url != nil && len(lines) == 2
+			})
+			if a := hubtest.Request(t, "GET", url[1]); a.Status != 200 || !strings.Contains(a.Body, "<html") {
+				t.Errorf("the page: %d, %.200s", a.Status, a.Body)
+			}
+			sees := devSees.FindAllStringSubmatch(p.Stdout.String(), -1)
+			if len(sees) != 2 {
+				t.Fatalf("dev names %q to look at, want console and metrics", sees)
+			}
+			if a := hubtest.Request(t, "GET", sees[0][1]); a.Status != 200 || !strings.Contains(a.Body, "<title>usercast console</title>") {
+				t.Errorf("the console: %d, %.200s", a.Status, a.Body)
+			}
+			if a := hubtest.Request(t, "GET", sees[1][1]); a.Status != 200 || !strings.Contains(a.Body, "usercast_clients ") {
+				t.Errorf("the metrics: %d, %.200s", a.Status, a.Body)
+			}
+			hubtest.Eventually(t, "dev is ready", func() bool { return hubtest.Request(t, "GET", url[1]+"readyz").Status == 200 })
+			public := strings.TrimSuffix(strings.TrimPrefix(url[1], "http://"), "/")
+			stream, err := ssetest.Open(public, "user=42")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer stream.Close()
+
+			try := shellWords(t, lines[0][1])
+			if len(try) != 6 || try[0] != "redis-cli" || try[1] != "-p" || try[3] != "PUBLISH" {
+				t.Fatalf("the line to try is %q", try)
+			}
+			if port, _ := strconv.Atoi(try[2]); port <= 6379 || port > 6379+100 {
+				t.Errorf("the embedded Redis has port %s, want the next free one after 6379", try[2])
+			}
+			// What redis-cli would send.
+			if n := hubtest.NewPublisher(t, "127.0.0.1:"+try[2]).Publish(t, try[4], try[5]); n != 1 {
+				t.Errorf("%d hubs heard the line to try", n)
+			}
+			stream.Want(t, `{"kind":"comment","id":7}`)
+
+			or := shellWords(t, lines[1][1])
+			if code, stdout, stderr := hubtest.RunCommand(t, or[1:]...); code != 0 || !strings.HasSuffix(stdout, ", heard by 1 subscriber\n") {
+				t.Errorf("%q: exit code %d, %s%s", or, code, stdout, stderr)
+			}
+			stream.Want(t, `{"kind":"comment","id":7}`)
+
+			if note := "another program uses port 6379; publish to port " + try[2]; !strings.Contains(p.Stdout.String(), note) {
+				t.Errorf("no %q in\n%s", note, p.Stdout.String())
+			}
+
+			p.Signal(syscall.SIGTERM)
+			if code := p.Wait(t); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+			stream.WantEvent(t, "bye", `{"reason":"draining"}`)
+		})
+	}
+}
+
+// The command to publish with that dev prints runs in the same shell, however usercast was started.
+func TestDevPrintsACommandThatRuns(t *testing.T) {
+	self, root := hubtest.Build(t), hubtest.Root(t)
+	// Links, because what is printed depends on where the executable is.
+	link := func(path string) string {
+		t.Helper()
+		file := filepath.Join(t.TempDir(), path)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if os.Link(self, file) == nil {
+			return file
+		}
+		program, err := os.ReadFile(self) // another file system
+		if err == nil {
+			err = os.WriteFile(file, program, 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	cached := "3f/" + strings.Repeat("a0", 32) + "-d/usercast"
+	elsewhere := t.TempDir()
+	for name, c := range map[string]struct {
+		exe   string
+		dir   func(exe string) string
+		begin string // of the command; EXE is the executable
+		path  bool   // the executable is in PATH
+	}{
+		"installed":             {link("usercast"), func(string) string { return elsewhere }, "usercast publish ", true},
+		"built":                 {link("bin/usercast"), func(exe string) string { return filepath.Dir(filepath.Dir(exe)) }, "./bin/usercast publish ", false},
+		"built elsewhere":       {link("a folder/usercast"), func(string) string { return elsewhere }, "'EXE' publish ", false},
+		"make run":              {link("go-build12/b001/exe/usercast"), func(string) string { return root }, "go run ./cmd/usercast publish ", false},
+		"make run, once more":   {link(cached), func(string) string { return root }, "go run ./cmd/usercast publish ", false},
+		"go run in the package": {link(cached), func(string) string { return filepath.Join(root, "cmd", "usercast") }, "go run usercast/cmd/usercast", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bin := t.TempDir()
+			// A go that runs the executable in question, whichever way its package is named.
+			script := "#!/bin/sh\n[ \"$1\" = run ] && shift 2 && exec '" + c.exe + "' \"$@\"\n"
+			if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			path := bin + ":" + os.Getenv("PATH")
+			if c.path {
+				path = filepath.Dir(c.exe) + ":" + path
+			}
+			inDir := []string{"-c", `cd "$0" && exec "$@"`, c.dir(c.exe)}
+			p := hubtest.StartProcess(t, []string{"PATH=" + path}, "/bin/sh", append(inDir, c.exe, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")...)
+			var url []string
+			var lines [][]string
+			hubtest.Eventually(t, "dev prints what to do", func() bool {
+				url, lines = devURL.FindStringSubmatch(p.Stdout.String()), devLine.FindAllStringSubmatch(p.Stdout.String(), -1)
+				return url != nil && len(lines) == 2
+			})
+			if want := strings.ReplaceAll(c.begin, "EXE", c.exe); !strings.HasPrefix(lines[1][1], want) {
+				t.Errorf("the command is %s, want %s…", lines[1][1], want)
+			}
+			hubtest.Eventually(t, "dev is ready", func() bool { return hubtest.Request(t, "GET", url[1]+"readyz").Status == 200 })
+			publish := hubtest.StartProcess(t, []string{"PATH=" + path}, "/bin/sh", append(inDir, "/bin/sh", "-c", lines[1][1])...)
+			if code := publish.Wait(t); code != 0 || !strings.HasSuffix(publish.Stdout.String(), ", heard by 1 subscriber\n") || publish.Stderr.String() != "" {
+				t.Errorf("exit code %d, %s%s", code, publish.Stdout.String(), publish.Stderr.String())
+			}
+		})
+	}
+}
+
+// shellWords lets a shell take a line apart.
+func shellWords(t *testing.T, line string) []string {
+	t.Helper()
+	out, err := exec.Command("sh", "-c", `printf '%s\0' `+line).Output()
+	if err != nil {
+		t.Fatalf("a shell reads %s: %v", line, err)
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\x00"), "\x00")
+}

@@ -1,0 +1,9 @@
+package cli
+
+import (
+	"testing"
+
+	"usercast/internal/hubtest"
+)
+
+func TestMain(m *testing.M) { hubtest.Main(m, nil) }

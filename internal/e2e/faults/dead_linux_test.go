@@ -1,0 +1,114 @@
+package faults
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/hubtest"
+	"usercast/internal/netnstest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// A peer that vanishes says nothing, so the hub must find out by itself; one that is
+// merely stalled still acknowledges, and is told apart.
+func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for timeouts of the kernel")
+	}
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		t.Parallel()
+		for name, vanish := range map[string]func(*netnstest.Network){
+			"cable": (*netnstest.Network).Unplug,
+			"radio": (*netnstest.Network).Mute,
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // each waits for timeouts
+				const ping, timeout = time.Second, 2 * time.Second
+				network := netnstest.New(t)
+				server := redistest.Start(t)
+				h := hubtest.Start(t, server, writer, "--listen", network.Host()+":0", "--auth-insecure-anywhere", "--ping-interval", ping.String(), "--write-timeout", timeout.String(), "--send-buffer", "4096")
+				app := hubtest.NewPublisher(t, server.Addr())
+				r := remote{t, h, network}
+				here := h.OpenMany(t, 3, func(int) string { return "user=here" })
+				r.open("idle", 0)
+				r.open("idle", 0)
+				r.openHTTP2("idle")
+				for _, p := range []*ssetest.Stream{r.open("busy", 0), r.openHTTP2("busy")} {
+					app.Publish(t, "user-busy", "before")
+					p.Want(t, "before")
+				}
+				r.open("large", 0)
+				r.openHTTP2("large")
+				const dead = 7
+
+				r.open("stalled", 2048)
+				large := strings.Repeat("x", 1<<20)
+				app.Publish(t, "user-stalled", large)
+				ended := func(reason string) float64 { return h.Scrape(t).ByReason("usercast_disconnects_total", reason) }
+				hubtest.Within(t, timeout+hubtest.Soon, "the stalled peer is slow", func() bool { return ended("slow") == 1 })
+
+				vanish(network)
+				app.Publish(t, "user-large", large)
+				hubtest.Within(t, ping+timeout+hubtest.Soon, "the others are gone", func() bool {
+					app.Publish(t, "user-busy", "after")
+					return h.Hub().Stats().Clients == len(here)
+				})
+				h.WantMetrics(t, map[string]float64{
+					"usercast_disconnects_total" + hubtest.Reason("dead"): dead,
+					"usercast_disconnects_total":                          dead + 1,
+				})
+				app.Publish(t, "user-*", "hello")
+				for _, p := range here {
+					p.Want(t, "hello")
+				}
+			})
+		}
+	})
+}
+
+// A remote opens streams from the far end of a network.
+type remote struct {
+	t       *testing.T
+	hub     *hubtest.Hub
+	network *netnstest.Network
+}
+
+func (r remote) open(user string, receiveBuffer int) *ssetest.Stream {
+	r.t.Helper()
+	p, err := ssetest.OpenOn(r.dial(receiveBuffer), "user="+user)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+// openHTTP2 opens a stream on a connection of its own.
+func (r remote) openHTTP2(user string) *ssetest.Stream {
+	r.t.Helper()
+	conn := r.dial(0)
+	protocols := new(http.Protocols)
+	protocols.SetUnencryptedHTTP2(true)
+	transport := &http.Transport{
+		Protocols:   protocols,
+		DialContext: func(context.Context, string, string) (net.Conn, error) { return conn, nil },
+	}
+	r.t.Cleanup(transport.CloseIdleConnections)
+	return hubtest.OpenOver(r.t, transport, r.hub.PublicURL("/events?user="+user))
+}
+
+func (r remote) dial(receiveBuffer int) (conn net.Conn) {
+	r.t.Helper()
+	var err error
+	r.network.In(func() { conn, err = hubtest.DialSmall(r.hub.PublicAddr(), receiveBuffer) })
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	conn.(*net.TCPConn).SetLinger(0) // a FIN that nobody acknowledges would keep the namespace
+	r.t.Cleanup(func() { conn.Close() })
+	return conn
+}

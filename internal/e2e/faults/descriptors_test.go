@@ -1,0 +1,158 @@
+//go:build unix
+
+package faults
+
+import (
+	"net"
+	"os/exec"
+	"testing"
+
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// serveWithDescriptors starts serve with a low limit of open files.
+func serveWithDescriptors(t *testing.T, server *redistest.Server, limit string, flags ...string) (p *hubtest.Program, public, private string) {
+	t.Helper()
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = hubtest.StartProcess(t, nil, shell, append([]string{"-c", `ulimit -n "$0" && exec "$@"`, limit, hubtest.Build(t),
+		"serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--max-clients-per-user", "0"}, flags...)...)
+	public, private = p.Addresses(t)
+	hubtest.Eventually(t, "the program is ready", func() bool {
+		a, err := hubtest.TryRequest("GET", "http://"+public+"/readyz")
+		return err == nil && a.Status == 200
+	})
+	return p, public, private
+}
+
+// fill opens streams until one is told "busy".
+func fill(t *testing.T, public string) (streams []*ssetest.Stream) {
+	t.Helper()
+	for range 1000 {
+		s, err := ssetest.Request(public, "user=42")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		e, _, err := s.Block()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Type == "busy" {
+			return streams
+		}
+		streams = append(streams, s)
+	}
+	t.Fatal("the hub is never full")
+	return nil
+}
+
+// A hub that is full tells newcomers so, however long they hold on to their
+// connections: these must not use up the descriptors that are left.
+func TestRefusedNewcomersDoNotUseUpDescriptors(t *testing.T) {
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		_, public, _ := serveWithDescriptors(t, server, "200", writer)
+		fill(t, public)
+		for i := range 300 {
+			s, err := ssetest.Request(public, "user=42")
+			if err != nil {
+				t.Fatalf("newcomer %d: %v", i, err)
+			}
+			defer s.Close() // not before the end of the test
+			s.WantEvent(t, "busy", `{"reason":"clients"}`)
+		}
+		if a := hubtest.Request(t, "GET", "http://"+public+"/readyz"); a.Status != 200 {
+			t.Errorf("/readyz of a full hub: %d", a.Status)
+		}
+	})
+}
+
+// Whatever the descriptors have gone to, also with the limit of streams switched
+// off: newcomers are told "not now", Redis and metrics are still reached, and
+// all is well again when there is room.
+func TestHubWithoutDescriptorsRecovers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("uses up all descriptors, four times")
+	}
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		t.Parallel()
+		for name, use := range map[string]struct {
+			flags []string
+			up    func(t *testing.T, public string) (free func())
+		}{
+			"streams without a limit": {[]string{"--max-clients", "0"}, func(t *testing.T, public string) func() {
+				streams := fill(t, public)
+				if len(streams) < 30 {
+					t.Errorf("64 descriptors are good for %d streams", len(streams))
+				}
+				return func() {
+					for _, s := range streams {
+						s.Close()
+					}
+				}
+			}},
+			"half requests": {nil, func(t *testing.T, public string) func() {
+				var conns []net.Conn
+				for range 100 {
+					conn := hubtest.Dial(t, public)
+					conn.Write([]byte("GET /events?user=42 HTTP/1.1\r\nHost: "))
+					conns = append(conns, conn)
+				}
+				return func() {
+					for _, c := range conns {
+						c.Close()
+					}
+				}
+			}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel() // mostly waits
+				server := redistest.Start(t)
+				app := hubtest.NewPublisher(t, server.Addr())
+				p, public, private := serveWithDescriptors(t, server, "64", append(use.flags, writer, "--retry", "2s")...)
+				open, err := ssetest.Open(public, "user=7")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer open.Close()
+				free := use.up(t, public)
+				before := hubtest.Scrape(t, private).ByReason("usercast_rejects_total", "clients")
+				s, err := ssetest.Request(public, "user=42")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer s.Close()
+				s.WantEvent(t, "busy", `{"reason":"clients"}`)
+				if m := hubtest.Scrape(t, private); m.ByReason("usercast_rejects_total", "clients") < before+1 {
+					t.Error("the refusal is not counted")
+				}
+				// The link to Redis is made anew meanwhile.
+				app.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
+				open.WantGap(t, "redis-reconnect")
+				app.Publish(t, "user-7", "still here")
+				open.Want(t, "still here")
+
+				free()
+				hubtest.Eventually(t, "there is room again", func() bool {
+					s, err := ssetest.Request(public, "user=42")
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer s.Close()
+					e, fires, err := s.Block()
+					return err == nil && !fires && e.Type == "ping"
+				})
+				select {
+				case <-p.Exited:
+					t.Fatal("the program has ended")
+				default:
+				}
+			})
+		}
+	})
+}

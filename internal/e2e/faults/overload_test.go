@@ -1,0 +1,68 @@
+package faults
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/app"
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+)
+
+// The app publishes as fast as Redis takes it to readers who take nothing: what
+// the hub holds stays under the bound that docs/guarantees.md states.
+func TestMemoryIsBoundedWhenReadersTakeNothing(t *testing.T) {
+	const (
+		queues, history = 16 << 20, 8 << 20
+		streams         = 200
+		payload         = 2000
+	)
+	server := redistest.Start(t)
+	_, public, private := hubtest.Serve(t, server, nil,
+		"--queue-total-bytes", fmt.Sprint(queues), "--history-bytes", fmt.Sprint(history), "--send-buffer", "4096", "--log-level", "info")
+	conns := make([]net.Conn, streams)
+	open := func(i int) {
+		if conns[i] != nil {
+			conns[i].Close()
+		}
+		conns[i] = hubtest.Dial(t, public)
+		fmt.Fprintf(conns[i], "GET /events?user=%d HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n\r\n", i, public)
+	}
+	for i := range conns {
+		open(i)
+	}
+	publisher := hubtest.NewPublisher(t, server.Addr())
+	go io.Copy(io.Discard, publisher.Conn) // how many heard it
+	text := strings.Repeat("x", payload)
+
+	var most, slow float64
+	w := bufio.NewWriterSize(publisher.Conn, 64<<10)
+	for slow < streams {
+		publisher.Conn.SetDeadline(time.Now().Add(hubtest.Patience))
+		for range 10 {
+			for user := range streams {
+				io.WriteString(w, hubtest.RedisCommand("PUBLISH", fmt.Sprint("user-", user), text))
+			}
+		}
+		if err := w.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		m := hubtest.Scrape(t, private)
+		most = max(most, m.Sum("go_memstats_heap_inuse_bytes")+m.Sum("go_memstats_stack_inuse_bytes"))
+		slow = m.ByReason("usercast_disconnects_total", "slow")
+		if m.Sum("usercast_clients") < streams/2 { // readers come back, and read as little
+			for i := range conns {
+				open(i)
+			}
+		}
+	}
+	if bound := 3.0*(queues+history) + streams*64<<10 + 64<<20 - app.ProgramSize; most > bound {
+		t.Errorf("the hub held %.0f MiB, its bound is %.0f MiB", most/(1<<20), bound/(1<<20))
+	}
+	t.Logf("at most %.1f MiB", most/(1<<20))
+}

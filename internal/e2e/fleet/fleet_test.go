@@ -1,0 +1,465 @@
+package fleet
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"usercast/internal/app"
+	"usercast/internal/browsertest"
+	"usercast/internal/eventstream"
+	"usercast/internal/haproxytest"
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// A deploy as docs/proxies.md describes it: three hubs behind HAProxy are restarted
+// one after the other while messages flow. It costs each page its reconnects. With
+// the stream feed each has every message once and hears of no gap; with pub/sub
+// each has every message, but for those that a gap in their place stands for.
+func TestFleetLosesNothingUnannouncedOverADeploy(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens 3,000 streams, and starts a browser")
+	}
+	browser := browsertest.Start(t)
+	for _, feed := range []string{app.FeedStream, app.FeedPubSub} {
+		t.Run(feed, func(t *testing.T) { deploy(t, browser, feed) })
+	}
+}
+
+const (
+	fleetUsers = 300
+	fleetPages = 3000
+	fleetTabs  = 3 // a browser opens six connections to an origin
+)
+
+func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
+	start := time.Now()
+	f := startFleet(t, feed)
+	// Tabs first: they are opened one by one, each by several steps.
+	tabs := make([]browsertest.EventSource, fleetTabs)
+	for i := range tabs {
+		tabs[i] = browsertest.OpenEventSource(t, browser, "http://"+f.proxy.Addr(), fmt.Sprintf("/events?user=%d", i))
+		tabs[i].Until("es.readyState == 1")
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	t.Cleanup(cancel)
+	visitors := make([]*visitor, fleetPages)
+	hubtest.Each(t, fleetPages, func(i int) error {
+		visitors[i] = &visitor{user: i % fleetUsers, leaves: i%10 == 0}
+		return visitors[i].open(ctx, f)
+	})
+	read := make(chan struct{}, fleetPages)
+	for _, v := range visitors {
+		go func() {
+			if v.err = v.read(ctx, f); v.err != nil {
+				f.lost.Add(1)
+			}
+			read <- struct{}{}
+		}()
+	}
+	app := &traffic{Publisher: hubtest.NewPublisher(t, f.server.Addr()), feed: feed, stop: make(chan struct{}), ended: make(chan error, 1)}
+	go func() { app.ended <- app.run() }()
+	opened := time.Since(start)
+
+	// Whatever a page was lost to, it says so at the end.
+	hubtest.Eventually(t, "the pages that left by themselves are back", func() bool {
+		return f.lost.Load() > 0 || f.left.Load() == fleetPages/10 && f.here.Load() == fleetPages
+	})
+	start = time.Now()
+	for _, h := range f.hubs {
+		f.restart(h)
+	}
+	rolled := time.Since(start)
+	// With pub/sub, a page that is on its way when the last message is sent would
+	// not know that it has been the last.
+	hubtest.Eventually(t, "all pages are back", func() bool {
+		return f.lost.Load() > 0 || f.here.Load() == fleetPages && f.clients() == fleetPages+fleetTabs
+	})
+	close(app.stop)
+	if err := <-app.ended; err != nil {
+		t.Fatalf("the traffic: %v", err)
+	}
+
+	for range visitors {
+		<-read
+	}
+	sum := make(tally)
+	faulty := 0
+	for i, v := range visitors {
+		err := v.err
+		if f.lost.Load() == 0 { // else the others may lack what was not waited for
+			err = checkHeard(v.heard, app.wanted(v.user), feed)
+		}
+		if err != nil {
+			if faulty++; faulty <= 10 {
+				t.Errorf("page %d of user %d: %v\nit heard: %s", i, v.user, err, v.story())
+			}
+		}
+		sum.add(v.heard)
+	}
+	if faulty > 10 {
+		t.Errorf("%d pages in all are wrong", faulty)
+	}
+	for i, p := range tabs {
+		p.WantAlive() // else it would be waited for in vain
+		p.Until(fmt.Sprintf("fired.some(e => e.data == %q)", last))
+		var fired []struct{ ID, Name, Data string }
+		if err := json.Unmarshal([]byte(p.Text("JSON.stringify(fired)")), &fired); err != nil {
+			t.Fatal(err)
+		}
+		var heard []eventstream.Event
+		for _, e := range fired {
+			heard = append(heard, eventstream.Event{Type: e.Name, Data: e.Data, ID: e.ID})
+		}
+		if err := checkHeard(heard, app.wanted(i), feed); err != nil {
+			t.Errorf("tab %d: %v", i, err)
+		}
+		p.WantAlive()
+	}
+	if sum["bye"] < fleetPages {
+		t.Errorf("%d streams were ended by a restart: each page must have been through one", sum["bye"])
+	}
+	t.Logf("opened in %.1f s, %d restarts in %.1f s; %d messages sent, of them %d to all; the pages came back %d times and heard %v",
+		opened.Seconds(), len(f.hubs), rolled.Seconds(), len(app.sent), len(app.wanted(-1)), sum["connect"]-fleetPages, sum)
+}
+
+// A fleet is three hubs, each a process of its own, on one Redis, behind a proxy.
+type fleet struct {
+	t      *testing.T
+	server *redistest.Server
+	proxy  *haproxytest.Proxy
+	hubs   []*fleetHub
+
+	left atomic.Int32 // pages that have left by themselves so far
+	here atomic.Int32 // pages that have a stream now
+	lost atomic.Int32 // pages that have failed
+}
+
+type fleetHub struct {
+	name string
+	*hubtest.Instance
+}
+
+func startFleet(t *testing.T, feed string) *fleet {
+	t.Helper()
+	f := &fleet{t: t, server: redistest.Start(t)}
+	flags := []string{"--feed", feed, "--retry", "200ms", "--drain-delay", "1500ms", "--drain", "1s"}
+	addrs := make(map[string]string)
+	for _, name := range []string{"a", "b", "c"} {
+		h := &fleetHub{name, hubtest.StartInstance(t, f.server, flags...)}
+		f.hubs = append(f.hubs, h)
+		addrs[name] = h.Public
+	}
+	f.proxy = haproxytest.Start(t, haproxytest.Config{
+		Defaults: documented(t, "## HAProxy", "    defaults"),
+		Backend:  documentedBackend(t, feed, addrs),
+		MaxConn:  fleetPages + 100,
+	})
+	for _, h := range f.hubs {
+		f.proxy.AwaitUp(h.name)
+	}
+	return f
+}
+
+// restart is what a deploy does to a hub. The next one's turn is when the proxy
+// has this one back.
+func (f *fleet) restart(h *fleetHub) {
+	f.t.Helper()
+	if code := h.Stop(f.t, syscall.SIGTERM); code != 0 {
+		f.t.Errorf("hub %s ends with exit code %d", h.name, code)
+	}
+	h.Start(f.t)
+	f.proxy.AwaitUp(h.name)
+}
+
+// clients is how many streams the hubs have.
+func (f *fleet) clients() (n int) {
+	f.t.Helper()
+	for _, h := range f.hubs {
+		n += int(hubtest.Scrape(f.t, h.Admin).Sum("usercast_clients"))
+	}
+	return n
+}
+
+// documented is what follows a line of docs/proxies.md, below a heading and up to
+// the next empty line: what the docs recommend is what is tested.
+func documented(t *testing.T, heading, line string) string {
+	t.Helper()
+	_, chapter, _ := strings.Cut(hubtest.ReadFile(t, "docs/proxies.md"), "\n"+heading+"\n")
+	_, block, found := strings.Cut(chapter, "\n"+line+"\n")
+	if !found {
+		t.Fatalf("docs/proxies.md has no line %q below %q", line, heading)
+	}
+	block, _, _ = strings.Cut(block, "\n\n")
+	return block
+}
+
+var documentedServer = regexp.MustCompile(`(?m)^( +server (\w+)) \S+ check$`)
+
+// documentedBackend is the backend that the docs recommend for a fleet.
+func documentedBackend(t *testing.T, feed string, addrs map[string]string) string {
+	t.Helper()
+	block := documented(t, "## Several hubs, and deploys", "    backend usercast")
+	block = documentedServer.ReplaceAllStringFunc(block, func(line string) string {
+		m := documentedServer.FindStringSubmatch(line)
+		line = m[1] + " " + addrs[m[2]] + " check"
+		if feed == app.FeedPubSub {
+			line += " cookie " + m[2]
+		}
+		return line
+	})
+	if feed == app.FeedPubSub {
+		block += "\n        cookie " + affinity + " insert indirect"
+	}
+	// The answer for when no hub is there would make a 503 look like a 200.
+	return regexp.MustCompile(`(?m)^ +errorfile .*\n`).ReplaceAllString(block, "")
+}
+
+// affinity is the cookie by which the proxy knows a page's hub again.
+const affinity = "usercast-hub"
+
+// A visitor is a page that comes back whenever its stream ends, as a browser's does.
+// For one goroutine at a time.
+type visitor struct {
+	user   int
+	leaves bool // once, by itself, in the middle of the traffic
+
+	stream *ssetest.Stream
+	leave  func() // closes it
+	lastID string
+	retry  time.Duration
+	cookie string
+
+	heard []eventstream.Event // also "connect", with the hub's name, and "cut"
+	err   error               // of read
+}
+
+// open opens the stream. An error is one that a browser would not come back from.
+func (v *visitor) open(ctx context.Context, f *fleet) error {
+	var headers []string
+	if v.lastID != "" {
+		headers = append(headers, "Last-Event-ID: "+v.lastID)
+	}
+	if v.cookie != "" {
+		headers = append(headers, "Cookie: "+v.cookie)
+	}
+	p, err := ssetest.Request(f.proxy.Addr(), fmt.Sprint("user=", v.user), headers...)
+	if err != nil {
+		// A browser comes back from this, but nothing here is a reason for it.
+		return fmt.Errorf("the proxy does not answer: %w", err)
+	}
+	v.hear("connect", p.Response.Header.Get(haproxytest.ServerHeader))
+	if p.Response.StatusCode != http.StatusOK {
+		p.Close()
+		return fmt.Errorf("closed for good: a stream is answered with %s", p.Response.Status)
+	}
+	for _, c := range p.Response.Cookies() {
+		if c.Name == affinity {
+			v.cookie = c.Name + "=" + c.Value
+		}
+	}
+	p.LastID, p.Retry = v.lastID, v.retry
+	unwatch := context.AfterFunc(ctx, p.Close) // ends a read when the test is over
+	v.stream, v.leave = p, func() {
+		unwatch()
+		p.Close()
+	}
+	f.here.Add(1)
+	return nil
+}
+
+// read reads up to the last message, over as many streams as it takes.
+func (v *visitor) read(ctx context.Context, f *fleet) error {
+	defer func() { v.leave() }()
+	for messages := 0; ; {
+		e, err := v.stream.Next()
+		switch {
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("nothing to read: %w", err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			if n := v.heard[len(v.heard)-1].Type; n != "bye" && n != "busy" {
+				v.hear("cut", err.Error())
+			}
+			if err := v.comeBack(ctx, f); err != nil {
+				return err
+			}
+			continue
+		}
+		v.heard = append(v.heard, e)
+		if e.Type != "message" {
+			continue
+		}
+		if messages++; messages == 2 && v.leaves {
+			err := v.comeBack(ctx, f)
+			f.left.Add(1)
+			if err != nil {
+				return err
+			}
+		}
+		if e.Data == last {
+			return nil
+		}
+	}
+}
+
+func (v *visitor) comeBack(ctx context.Context, f *fleet) error {
+	v.lastID, v.retry = v.stream.LastID, v.stream.Retry
+	v.leave()
+	f.here.Add(-1)
+	select {
+	case <-time.After(v.retry): // as the hub has asked for
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return v.open(ctx, f)
+}
+
+func (v *visitor) hear(name, data string) {
+	v.heard = append(v.heard, eventstream.Event{ID: v.lastID, Type: name, Data: data})
+}
+
+// story is what the page heard, for a reader of a failure.
+func (v *visitor) story() string {
+	var b strings.Builder
+	for _, e := range v.heard {
+		if e.Type == "message" {
+			fmt.Fprintf(&b, "%s ", e.Data)
+		} else {
+			fmt.Fprintf(&b, "\n  %s %s (at %s): ", e.Type, e.Data, e.ID)
+		}
+	}
+	return b.String()
+}
+
+// last is the message that says that nothing more will come.
+const last = "last"
+
+// A traffic is the app: numbered messages at a steady pace, to one user after the
+// other, and now and then to all.
+type traffic struct {
+	*hubtest.Publisher
+	feed  string
+	stop  chan struct{}
+	ended chan error
+
+	sent []sentMessage // read once it has ended
+}
+
+type sentMessage struct {
+	user int // -1: all
+	data string
+}
+
+func (a *traffic) run() error {
+	pace := time.NewTicker(10 * time.Millisecond)
+	defer pace.Stop()
+	for n := 0; ; n++ {
+		m := sentMessage{user: n % fleetUsers, data: fmt.Sprint(n)}
+		if n%50 == 0 {
+			m.user = -1
+		}
+		select {
+		case <-pace.C:
+		case <-a.stop:
+			return a.send(sentMessage{user: -1, data: last})
+		}
+		if err := a.send(m); err != nil {
+			return err
+		}
+	}
+}
+
+func (a *traffic) send(m sentMessage) error {
+	channel := "user-*"
+	if m.user >= 0 {
+		channel = fmt.Sprint("user-", m.user)
+	}
+	words := []string{"PUBLISH", channel, m.data}
+	if a.feed == app.FeedStream {
+		words = []string{"XADD", app.DefaultStreamKey, "*", "ch", channel, "data", m.data}
+	}
+	a.Conn.SetDeadline(time.Now().Add(hubtest.Patience))
+	if _, err := io.WriteString(a.Conn, hubtest.RedisCommand(words...)); err != nil {
+		return err
+	}
+	if _, err := a.Reply(); err != nil {
+		return err
+	}
+	a.sent = append(a.sent, m)
+	return nil
+}
+
+// wanted is what was sent to a user.
+func (a *traffic) wanted(user int) (data []string) {
+	for _, m := range a.sent {
+		if m.user == user || m.user == -1 {
+			data = append(data, m.data)
+		}
+	}
+	return data
+}
+
+// checkHeard wants all messages, each once and in order. With pub/sub, another hub
+// is told of by a gap. There, and only there, messages may be missing before the
+// next one, or come again: each hub hears Redis at its own pace, and the new one
+// may be behind the old.
+func checkHeard(heard []eventstream.Event, want []string, feed string) error {
+	due, gap, sentAway := 0, false, false
+	for _, e := range heard {
+		switch e.Type {
+		case "connect":
+		case "bye", "busy", "cut":
+			sentAway = true
+		case "gap":
+			if feed == app.FeedStream || !sentAway {
+				return fmt.Errorf("it heard of a gap where there is none, %s, after %d messages", e.Data, due)
+			}
+			gap = true
+		case "message":
+			at := slices.Index(want, e.Data)
+			switch {
+			case at < 0:
+				return fmt.Errorf("it heard message %q, which is for somebody else", e.Data)
+			case at < due && !gap:
+				return fmt.Errorf("it heard message %q again, or late, and of no gap before", e.Data)
+			case at > due && !gap:
+				return fmt.Errorf("it heard message %q, and neither those before it nor of a gap: %q", e.Data, want[due:at])
+			}
+			due, gap = at+1, false
+		default:
+			return fmt.Errorf("it heard a strange event, %+v", e)
+		}
+	}
+	if due < len(want) {
+		return fmt.Errorf("it did not hear the last %d messages, from %q", len(want)-due, want[due])
+	}
+	return nil
+}
+
+// A tally is how often pages heard what.
+type tally map[string]int
+
+func (s tally) add(heard []eventstream.Event) {
+	for _, e := range heard {
+		name := e.Type
+		if name == "gap" || name == "busy" {
+			name += " " + e.Data
+		}
+		s[name]++
+	}
+}

@@ -1,0 +1,182 @@
+//go:build soak
+
+package fleet
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"usercast/internal/app"
+	"usercast/internal/hubtest"
+
+	goredis "github.com/redis/go-redis/v9"
+)
+
+// A soakMessage is what the app said: its number is its place in the app's log.
+type soakMessage struct {
+	user  string // "*": everybody
+	topic string
+	large bool // over the hubs' limit: a gap in its place
+	// perhaps: Redis did not say whether it took it.
+	perhaps bool
+}
+
+// reaches reports whether a page of a user with these topics must hear of it.
+func (m soakMessage) reaches(user string, topics []string) bool {
+	return (m.user == user || m.user == "*") && (topics == nil || slices.Contains(topics, m.topic))
+}
+
+// A soakApp is the app behind the pages.
+type soakApp struct {
+	world  *soakWorld
+	client *goredis.Client
+	rng    *rand.Rand // owned by run
+
+	mu  sync.Mutex
+	log []soakMessage // guarded by mu
+
+	// With a stream, at the end: all that it holds, in order.
+	truth []soakEntry
+}
+
+type soakEntry struct {
+	id     string
+	number int
+	soakMessage
+}
+
+var soakTopics = []string{"", "a", "b", "chat:7"}
+
+func (a *soakApp) run(stop <-chan struct{}) {
+	for {
+		select {
+		case <-stop:
+			return
+		case <-time.After(time.Duration(a.rng.IntN(20)) * time.Millisecond):
+		}
+		n, user := 1, ""
+		switch a.rng.IntN(400) {
+		case 0, 1: // more than a queue or the history of a user holds
+			n, user = 300+a.rng.IntN(500), strconv.Itoa(a.rng.IntN(soakUsers))
+		case 2:
+			n, user = 100, "*"
+		}
+		messages := make([]soakMessage, n)
+		for i := range messages {
+			m := soakMessage{user: user, topic: soakTopics[a.rng.IntN(len(soakTopics))], large: a.rng.IntN(300) == 0}
+			if user == "" {
+				m.user = strconv.Itoa(a.rng.IntN(soakUsers))
+				if a.rng.IntN(20) == 0 {
+					m.user = "*"
+				}
+			}
+			messages[i] = m
+		}
+		a.say(messages)
+	}
+}
+
+// say publishes, or appends, in one go, and returns the number of the first.
+func (a *soakApp) say(messages []soakMessage) (first int, err error) {
+	a.mu.Lock()
+	first = len(a.log)
+	a.log = append(a.log, messages...)
+	a.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), hubtest.Patience)
+	defer cancel()
+	pipe := a.client.Pipeline()
+	for i, m := range messages {
+		channel := "user-" + m.user
+		if m.topic != "" {
+			channel += ":" + m.topic
+		}
+		text := fmt.Sprintf("%d %s", first+i, strings.Repeat("x", a.rng.IntN(400)))
+		if m.large {
+			text = fmt.Sprintf("%d %s", first+i, strings.Repeat("x", 17<<10))
+		}
+		if a.world.feed == app.FeedStream {
+			pipe.XAdd(ctx, &goredis.XAddArgs{Stream: app.DefaultStreamKey, Values: []any{"ch", channel, "data", text}})
+		} else {
+			pipe.Publish(ctx, channel, text)
+		}
+	}
+	results, err := pipe.Exec(ctx)
+	a.mu.Lock()
+	for i, r := range results {
+		a.log[first+i].perhaps = r.Err() != nil
+	}
+	a.mu.Unlock()
+	if err != nil {
+		a.world.count("app not answered by Redis")
+	}
+	return first, err
+}
+
+// sayLast says something to everybody until Redis has taken it.
+func (a *soakApp) sayLast() (number int) {
+	for {
+		if n, err := a.say([]soakMessage{{user: "*"}}); err == nil {
+			return n
+		}
+	}
+}
+
+// size is the number of the next message.
+func (a *soakApp) size() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.log)
+}
+
+// between are the messages after one number and before another.
+func (a *soakApp) between(after, before int) []soakMessage {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if after+1 >= before {
+		return nil
+	}
+	return slices.Clone(a.log[after+1 : before])
+}
+
+func (a *soakApp) message(number int) (soakMessage, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if number < 0 || number >= len(a.log) {
+		return soakMessage{}, false
+	}
+	return a.log[number], true
+}
+
+// readTruth asks Redis what the stream holds.
+func (a *soakApp) readTruth() {
+	ctx := context.Background()
+	for from := "-"; ; {
+		page, err := a.client.XRangeN(ctx, app.DefaultStreamKey, from, "+", 1000).Result()
+		if err != nil {
+			a.world.t.Fatal(err)
+		}
+		for _, entry := range page {
+			text, _ := entry.Values["data"].(string)
+			number, err := soakNumber(text)
+			if m, ok := a.message(number); err == nil && ok {
+				a.truth = append(a.truth, soakEntry{entry.ID, number, m})
+			}
+		}
+		if len(page) < 1000 {
+			return
+		}
+		from = "(" + page[len(page)-1].ID
+	}
+}
+
+// soakNumber is the number of the message that a payload belongs to.
+func soakNumber(text string) (int, error) {
+	digits, _, _ := strings.Cut(text, " ")
+	return strconv.Atoi(digits)
+}

@@ -1,0 +1,341 @@
+//go:build soak
+
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/internal/app"
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+)
+
+// TestSoak lets hubs of both feeds live through faults at random for
+// SOAK_MINUTES (2), while an oracle knows what each page must have heard or been
+// told. SOAK_SEED chooses the faults and what the pages do; it is printed. Run it
+// with make soak.
+func TestSoak(t *testing.T) {
+	minutes, seed := 2.0, rand.Uint64()
+	var err error
+	if v := os.Getenv("SOAK_MINUTES"); v != "" {
+		if minutes, err = strconv.ParseFloat(v, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v := os.Getenv("SOAK_SEED"); v != "" {
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("SOAK_MINUTES=%v SOAK_SEED=%d", minutes, seed)
+	for i, feed := range []string{app.FeedPubSub, app.FeedStream} {
+		t.Run(feed, func(t *testing.T) {
+			t.Parallel()
+			soak(t, feed, rand.New(rand.NewPCG(seed, uint64(i))), time.Duration(minutes*float64(time.Minute)))
+		})
+	}
+}
+
+const (
+	soakHubs  = 3
+	soakPages = 150
+	soakUsers = 40
+)
+
+// A soakWorld is one Redis, some hubs, the app and its users' pages.
+type soakWorld struct {
+	t    *testing.T
+	feed string
+	// Chooses the faults, on the test's goroutine.
+	rng   *rand.Rand
+	redis *redistest.Server
+	hubs  []*soakHub // the first lives through it all
+	app   *soakApp
+	pages []*soakPage
+
+	ending atomic.Bool  // pages behave from now on
+	rested time.Time    // when the last message was said; before last is set
+	last   atomic.Int64 // number of the last message; 0: not yet said
+	faults map[string]int
+
+	mu     sync.Mutex
+	wrong  []string       // guarded by mu
+	counts map[string]int // guarded by mu: what happened to pages
+}
+
+// report notes a broken promise.
+func (w *soakWorld) report(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.wrong = append(w.wrong, fmt.Sprintf(format, args...))
+}
+
+func (w *soakWorld) count(what string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.counts[what]++
+}
+
+func soak(t *testing.T, feed string, rng *rand.Rand, length time.Duration) {
+	w := &soakWorld{t: t, feed: feed, rng: rng, faults: make(map[string]int), counts: make(map[string]int)}
+	w.redis = redistest.Start(t)
+	if feed == app.FeedStream {
+		w.redis = hubtest.DurableRedis(t)
+	}
+	for range soakHubs {
+		h := &soakHub{w, hubtest.StartInstance(t, w.redis, soakFlags(feed)...)}
+		w.hubs = append(w.hubs, h)
+	}
+	elder := w.hubs[0]
+	before := elder.resources()
+
+	client := goredis.NewClient(&goredis.Options{
+		Addr: w.redis.Addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1, ReadTimeout: hubtest.Patience, DisableIdentity: true,
+	})
+	defer client.Close()
+	w.app = &soakApp{world: w, client: client, rng: rand.New(rand.NewPCG(rng.Uint64(), 1))}
+	stopApp := make(chan struct{})
+	var publishing, pages sync.WaitGroup
+	publishing.Go(func() { w.app.run(stopApp) })
+	for i := range soakPages {
+		p := newSoakPage(w, i, rand.New(rand.NewPCG(rng.Uint64(), 2)))
+		w.pages = append(w.pages, p)
+		pages.Go(p.run)
+	}
+
+	var memory []int // of the elder, in KiB
+	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); {
+		w.fault()
+		memory = append(memory, elder.resources().memory)
+		time.Sleep(time.Duration(500+rng.IntN(3000)) * time.Millisecond)
+		w.mu.Lock()
+		if len(w.wrong) > 0 {
+			t.Errorf("after %v: %d promises broken", length-time.Until(end), len(w.wrong))
+		}
+		w.mu.Unlock()
+	}
+
+	// Rest: everything is up again, and each page hears the last message.
+	w.ending.Store(true)
+	close(stopApp)
+	publishing.Wait()
+	for _, h := range w.hubs {
+		hubtest.Eventually(t, "the hub is connected to Redis", func() bool {
+			return hubtest.Scrape(t, h.Admin).Sum("usercast_redis_connected") == 1
+		})
+	}
+	hubtest.Eventually(t, "all pages are there", func() bool {
+		n := 0.0
+		for _, h := range w.hubs {
+			n += hubtest.Scrape(t, h.Admin).Sum("usercast_clients")
+		}
+		return n == soakPages
+	})
+	last := w.app.sayLast()
+	w.rested = time.Now()
+	w.last.Store(int64(last))
+	pages.Wait()
+	if feed == app.FeedStream {
+		w.app.readTruth()
+		for _, p := range w.pages {
+			p.compareWithTruth()
+		}
+	}
+	for _, h := range w.hubs {
+		h.checkRest(h == elder, before)
+	}
+	w.checkMemory(memory)
+	w.summarize(length)
+}
+
+// fault does one thing that may happen to a deployment.
+func (w *soakWorld) fault() {
+	young := w.hubs[1+w.rng.IntN(len(w.hubs)-1)]
+	faults := map[string]func(){
+		"redis killed": func() {
+			w.redis.Kill()
+			time.Sleep(time.Duration(w.rng.IntN(2000)) * time.Millisecond)
+			w.redis.Restart()
+		},
+		"redis frozen": func() {
+			w.redis.Freeze()
+			time.Sleep(time.Duration(500+w.rng.IntN(9000)) * time.Millisecond)
+			w.redis.Thaw()
+		},
+		"redis connections killed": func() {
+			for _, kind := range []string{"pubsub", "normal"} {
+				w.redis.Do("client", "kill", "type", kind, "skipme", "yes")
+			}
+		},
+		"hub drained": func() {
+			if code := young.Stop(w.t, syscall.SIGTERM); code != 0 {
+				w.report("a drained hub exits with %d", code)
+			}
+			young.Start(w.t)
+		},
+		"hub killed": func() {
+			young.Stop(w.t, syscall.SIGKILL)
+			young.Start(w.t)
+		},
+		"pages left at once": func() {
+			for _, p := range w.pages {
+				if w.rng.IntN(3) == 0 {
+					p.leave(w.rng.IntN(2) == 0)
+				}
+			}
+		},
+		"user disconnected": func() {
+			user := w.rng.IntN(soakUsers)
+			if a := hubtest.Request(w.t, "DELETE", fmt.Sprintf("http://%s/api/users/%d", young.Admin, user)); a.Status != 200 {
+				w.report("DELETE is answered with %d %s", a.Status, a.Body)
+			}
+		},
+		"malformed entries": func() {
+			if w.feed == app.FeedStream {
+				w.redis.Do("xadd", "usercast:log", "*", "neither", "nor")
+				w.redis.Do("xadd", "usercast:log", "*", "ctl", "{")
+				w.redis.Do("xadd", "usercast:log", "*", "ch", "user-", "data", "for nobody")
+			} else {
+				w.redis.Do("publish", "usercast:user-control", "{")
+				w.redis.Do("publish", "user-", "for nobody")
+			}
+		},
+	}
+	names := slices.Sorted(maps.Keys(faults))
+	name := names[w.rng.IntN(len(names))]
+	w.faults[name]++
+	faults[name]()
+}
+
+// A soakHub is a place for a hub, with a process that comes and goes.
+type soakHub struct {
+	world *soakWorld
+	*hubtest.Instance
+}
+
+// soakFlags make limits small, so that they are reached.
+func soakFlags(feed string) []string {
+	return []string{"--feed", feed, "--log-level", "error",
+		"--ping-interval", "1s", "--write-timeout", "2s", "--retry", "200ms", "--drain-delay", "500ms", "--drain", "1s",
+		"--send-buffer", "16KiB", "--queue", "256", "--queue-bytes", "128KiB", "--max-payload", "16KiB",
+		"--history-per-user", "200", "--history-age", "20s", "--history-bytes", "512KiB"}
+}
+
+// resources are what a process must not lose.
+type resources struct{ goroutines, descriptors, memory int }
+
+var goroutineTotal = regexp.MustCompile(`goroutine profile: total (\d+)`)
+
+func (h *soakHub) resources() (r resources) {
+	t := h.world.t
+	t.Helper()
+	profile := hubtest.Request(t, "GET", "http://"+h.Admin+"/debug/pprof/goroutine?debug=1")
+	if m := goroutineTotal.FindStringSubmatch(profile.Body); m != nil {
+		r.goroutines, _ = strconv.Atoi(m[1])
+	}
+	proc := fmt.Sprintf("/proc/%d/", h.Program.Cmd.Process.Pid)
+	fds, _ := filepath.Glob(proc + "fd/*")
+	r.descriptors = len(fds)
+	status, _ := os.ReadFile(proc + "status")
+	for line := range strings.Lines(string(status)) {
+		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			r.memory, _ = strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(kb), " kB"))
+		}
+	}
+	return r
+}
+
+// checkRest adds up what a hub has counted once all pages have left, and looks
+// for what they have left behind.
+func (h *soakHub) checkRest(elder bool, before resources) {
+	t := h.world.t
+	t.Helper()
+	hubtest.Eventually(t, "all streams have ended", func() bool { return hubtest.Scrape(t, h.Admin).Sum("usercast_clients") == 0 })
+	m := hubtest.Scrape(t, h.Admin)
+	for whole, parts := range map[string][]string{
+		"messages_received_total": {"messages_routed_total", "messages_unrouted_total", "messages_malformed_total", "messages_too_large_total"},
+		"frames_enqueued_total":   {"deliveries_total", "frames_discarded_total", "frames_queued"},
+		"connects_total":          {"disconnects_total"},
+	} {
+		sum := 0.0
+		for _, part := range parts {
+			sum += m.Sum("usercast_" + part)
+		}
+		if got := m.Sum("usercast_" + whole); got != sum {
+			t.Errorf("%s is %v, its parts are %v", whole, got, sum)
+		}
+	}
+	for _, none := range []string{"frames_queued", "users"} {
+		if n := m.Sum("usercast_" + none); n != 0 {
+			t.Errorf("%v %s at rest", n, none)
+		}
+	}
+	if !elder {
+		return
+	}
+	var now resources
+	for deadline := time.Now().Add(hubtest.Patience); ; time.Sleep(10 * time.Millisecond) {
+		now = h.resources()
+		if now.goroutines <= before.goroutines && now.descriptors <= before.descriptors {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("%+v are left, %+v were there before", now, before)
+			break
+		}
+	}
+	t.Logf("the hub that lived through it all: %.0f streams, %.0f messages, %.0f frames = %.0f delivered + %.0f discarded, %.0f replayed; ends %v; gaps %v; before %+v, after %+v",
+		m.Sum("usercast_connects_total"), m.Sum("usercast_messages_received_total"), m.Sum("usercast_frames_enqueued_total"),
+		m.Sum("usercast_deliveries_total"), m.Sum("usercast_frames_discarded_total"), m.Sum("usercast_replayed_total"),
+		nonzero(m, "usercast_disconnects_total"), nonzero(m, "usercast_gaps_total"), before, now)
+}
+
+// nonzero are a metric's samples by reason.
+func nonzero(s hubtest.Samples, name string) map[string]float64 {
+	some := make(map[string]float64)
+	for sample, v := range s {
+		if reason, ok := strings.CutPrefix(sample, name+`{reason="`); ok && v != 0 {
+			some[strings.TrimSuffix(reason, `"}`)] = v
+		}
+	}
+	return some
+}
+
+// checkMemory compares the second half with the first, whose beginning does not
+// count.
+func (w *soakWorld) checkMemory(kib []int) {
+	w.t.Helper()
+	if len(kib) < 20 {
+		return // too short to tell
+	}
+	first, second := slices.Max(kib[len(kib)/5:len(kib)/2]), slices.Max(kib[len(kib)/2:])
+	if second > first*5/4+8<<10 {
+		w.t.Errorf("memory grows: at most %d KiB in the first half, %d KiB in the second", first, second)
+	}
+	w.t.Logf("memory: %d KiB at the beginning, at most %d in the first half, %d in the second, %d at the end", kib[0], first, second, kib[len(kib)-1])
+}
+
+func (w *soakWorld) summarize(length time.Duration) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.t.Logf("%s, %v: %d messages; pages: %v; faults: %v", w.feed, length, len(w.app.log), w.counts, w.faults)
+	for _, wrong := range w.wrong[:min(len(w.wrong), 20)] {
+		w.t.Error(wrong)
+	}
+}

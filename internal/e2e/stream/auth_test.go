@@ -1,0 +1,360 @@
+package stream
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// 5,000 tabs of 500 users come at once, as after a deploy.
+func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens thousands of streams")
+	}
+	const streams, users = 5000, 500
+	app := hubtest.StartSessionApp(t)
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, app.Flags()...)
+	pages := make([]*ssetest.Stream, streams)
+	t.Cleanup(func() {
+		for _, p := range pages {
+			if p != nil {
+				p.Close()
+			}
+		}
+	})
+	conns := make([]net.Conn, streams)
+	hubtest.Each(t, streams, func(i int) (err error) {
+		conns[i], err = net.Dial("tcp", h.PublicAddr())
+		return err
+	})
+	start := time.Now()
+	for i, conn := range conns { // all have asked before the first is read
+		fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n%s\r\n\r\n", h.PublicAddr(), hubtest.SessionCookie(fmt.Sprint(i%users)))
+	}
+	hubtest.Each(t, streams, func(i int) (err error) {
+		pages[i], err = ssetest.OpenOn(hasAsked{conns[i]}, "")
+		return err
+	})
+	asked, open, connections := app.Asked.Load(), app.Open.Load(), app.Connections.Load()
+	t.Logf("%d streams of %d users in %v: the app was asked %d times, %d at once; then %d questions and %d idle connections were open",
+		streams, users, time.Since(start).Round(time.Millisecond), asked, app.Most.Load(), open, connections)
+	if asked > users || app.Most.Load() > 32 || open != 0 || connections > 32 {
+		t.Errorf("want %d questions at most, 32 at once at most, and none open", users)
+	}
+	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-*", "hello")
+	hubtest.Each(t, streams, func(i int) error { return pages[i].Expect("message", "hello") })
+	// The last connections close by themselves: nothing of the app's is held while streams are open.
+	for deadline := time.Now().Add(hubtest.Patience); app.Connections.Load() > 0; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d connections to the app stay open", app.Connections.Load())
+		}
+	}
+}
+
+// hasAsked is a connection over which a request was sent already.
+type hasAsked struct{ net.Conn }
+
+func (hasAsked) Write(b []byte) (int, error) { return len(b), nil }
+
+func TestForward(t *testing.T) {
+	app := hubtest.StartSessionApp(t)
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, append(app.Flags(), "--auth-cache", "1h")...)
+	p := h.Open(t, "", hubtest.SessionCookie("42"))
+	publisher := hubtest.NewPublisher(t, server.Addr())
+	publisher.Publish(t, "user-42", "hello")
+	p.Want(t, "hello")
+
+	refused := func(status int, want int, headers ...string) {
+		t.Helper()
+		app.Status.Store(int64(status))
+		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), headers...); a.Status != want || !strings.HasPrefix(a.Body, `{"error":"`) {
+			t.Errorf("the app answers %d, the hub %d %s; want %d", status, a.Status, a.Body, want)
+		}
+	}
+	refused(0, 401)
+	refused(0, 403, hubtest.SessionCookie("*"))
+	refused(0, 403, hubtest.SessionCookie("a:b"))
+	refused(403, 403, hubtest.SessionCookie("1"))
+	refused(302, 401, hubtest.SessionCookie("1"))
+	refused(302, 401, hubtest.SessionCookie("1"))
+	refused(500, 503, hubtest.SessionCookie("1"))
+	if n := len(h.Log.Lines("redirect")); n != 1 {
+		t.Errorf("the redirect is logged %d times, want once", n)
+	}
+	// An EventSource is told to come back.
+	busy, err := ssetest.Request(h.PublicAddr(), "", hubtest.SessionCookie("1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(busy.Close)
+	busy.WantEvent(t, "busy", `{"reason":"auth-unavailable"}`)
+	busy.WantEnd(t)
+
+	// The yes is kept, up to an order.
+	asked := app.Asked.Load()
+	again := h.Open(t, "", hubtest.SessionCookie("42"))
+	if app.Asked.Load() != asked {
+		t.Error("the app was asked again within the time of the cache")
+	}
+	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/42")); a.Status != 200 {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	for _, p := range []*ssetest.Stream{p, again} {
+		p.WantEvent(t, "bye", `{"reason":"kicked"}`)
+		p.WantEnd(t)
+	}
+	refused(401, 401, hubtest.SessionCookie("42"))
+	h.WantMetrics(t, map[string]float64{
+		"usercast_rejects_total" + hubtest.Reason("unauthorized"):     5,
+		"usercast_rejects_total" + hubtest.Reason("bad-user"):         2,
+		"usercast_rejects_total" + hubtest.Reason("auth-unavailable"): 2,
+	})
+}
+
+// A hub that can let nobody in does not ask the app who it is.
+func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
+	app := hubtest.StartSessionApp(t)
+	h := hubtest.Start(t, redistest.Start(t), append(app.Flags(), "--auth-cache", "0", "--max-clients", "1", "--drain-delay", "1h")...)
+	p := h.Open(t, "", hubtest.SessionCookie("42"))
+	asked := app.Asked.Load()
+	for i := range 5 {
+		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie(fmt.Sprint(i))); a.Status != 503 || !strings.Contains(a.Body, "places are taken") {
+			t.Errorf("%d %s", a.Status, a.Body)
+		}
+	}
+	p.Close()
+	hubtest.Eventually(t, "there is a place", func() bool { return h.Hub().Stats().Clients == 0 })
+	h.Hub().Refuse()
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie("1")); a.Status != 503 || !strings.Contains(a.Body, "stopping") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if n := app.Asked.Load() - asked; n != 0 {
+		t.Errorf("the app was asked %d times for nothing", n)
+	}
+}
+
+// Who waits for an app that does not answer when the hub stops is told to come back: a proxy
+// would make 502 of a connection that is cut off.
+func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		came := make(chan bool, 10)
+		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			came <- true
+			<-r.Context().Done()
+		}))
+		defer app.Close()
+		defer app.CloseClientConnections() // should nobody else
+		h := hubtest.Start(t, redistest.Start(t), writer, "--auth", "forward", "--forward-url", app.URL, "--auth-timeout", "1h")
+		type told struct {
+			p   *ssetest.Stream
+			err error
+		}
+		answers := make(chan told, 2)
+		for i := range 2 {
+			go func() {
+				p, err := ssetest.Request(h.PublicAddr(), "", hubtest.SessionCookie(fmt.Sprint(i)))
+				answers <- told{p, err}
+			}()
+		}
+		<-came // the other one waits for its turn: both are of one address
+		h.WantMetrics(t, map[string]float64{"usercast_auth_in_flight": 1, "usercast_auth_waiting": 1})
+		h.Interrupt()
+		for range 2 {
+			a := <-answers
+			if a.err != nil {
+				t.Fatal(a.err)
+			}
+			defer a.p.Close()
+			e, err := a.p.Next()
+			if err != nil || e.Type != "busy" {
+				t.Errorf("%+v, %v", e, err)
+			}
+		}
+		h.Wait(t)
+	})
+}
+
+func TestHeader(t *testing.T) {
+	server := redistest.Start(t)
+	publisher := hubtest.NewPublisher(t, server.Addr())
+	h := hubtest.Start(t, server, "--auth", "header", "--trusted-proxy", "127.0.0.1", "--user-header", "x-forwarded-user")
+	p := h.Open(t, "", "X-Forwarded-User: 42", "X-User-Topics: a")
+	publisher.Publish(t, "user-42:b", "not seen")
+	publisher.Publish(t, "user-42:a", "seen")
+	p.Want(t, "seen")
+	for _, headers := range [][]string{{}, {"X-User-ID: 42"}} {
+		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), headers...); a.Status != 401 {
+			t.Errorf("%q: %d %s", headers, a.Status, a.Body)
+		}
+	}
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events?topic=b"), "X-Forwarded-User: 42", "X-User-Topics: a"); a.Status != 403 {
+		t.Errorf("a topic that may not be seen: %d %s", a.Status, a.Body)
+	}
+
+	h = hubtest.Start(t, server, "--auth", "header", "--trusted-proxy", "10.0.0.0/8")
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events?user=42"), "X-User-ID: 42", "X-Forwarded-For: 10.0.0.1"); a.Status != 401 {
+		t.Errorf("spoofed: %d %s", a.Status, a.Body)
+	}
+}
+
+func TestJWT(t *testing.T) {
+	const secret = "a secret of thirty-two characters"
+	server := redistest.Start(t)
+	publisher := hubtest.NewPublisher(t, server.Addr())
+	h := hubtest.Start(t, server, "--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, secret), "--jwt-query", "--retry", "50ms", "--ping-interval", "1h")
+	in := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	token := hubtest.Token(t, secret, jwt.MapClaims{"sub": 42, "exp": in(time.Hour), "topics": []string{"a", ""}})
+	pages := []*ssetest.Stream{
+		h.Open(t, "", "Cookie: usercast="+token),
+		h.Open(t, "", "Authorization: bearer "+token),
+		h.Open(t, "token="+token),
+	}
+	publisher.Publish(t, "user-42:b", "not seen")
+	publisher.Publish(t, "user-42:a", "seen")
+	publisher.Publish(t, "user-*:b", "not seen")
+	publisher.Publish(t, "user-*", "seen by all")
+	for _, p := range pages {
+		p.Want(t, "seen", "seen by all")
+		p.Close()
+	}
+	for name, test := range map[string]struct {
+		code   int
+		claims jwt.MapClaims
+	}{
+		"expired":    {401, jwt.MapClaims{"sub": "42", "exp": in(-31 * time.Second)}},
+		"no end":     {401, jwt.MapClaims{"sub": "42"}},
+		"no subject": {401, jwt.MapClaims{"exp": in(time.Hour)}},
+		"empty":      {403, jwt.MapClaims{"sub": "", "exp": in(time.Hour)}},
+		"everybody":  {403, jwt.MapClaims{"sub": "*", "exp": in(time.Hour)}},
+		"colon":      {403, jwt.MapClaims{"sub": "4:2", "exp": in(time.Hour)}},
+	} {
+		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), "Authorization: Bearer "+hubtest.Token(t, secret, test.claims)); a.Status != test.code || !strings.HasPrefix(a.Body, `{"error":"`) {
+			t.Errorf("%s: %d %s, want %d", name, a.Status, a.Body, test.code)
+		}
+	}
+
+	// A page whose log-in ends is told so, comes back once, and hears that it is over.
+	last := "Cookie: usercast=" + hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": in(-28 * time.Second)})
+	p := h.Open(t, "", last)
+	p.WantEvent(t, "bye", `{"reason":"expired"}`)
+	p.WantEnd(t)
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), last, "Accept: text/event-stream"); a.Status != 401 {
+		t.Errorf("after the end: %d %s", a.Status, a.Body)
+	}
+	h.WantMetrics(t, map[string]float64{"usercast_disconnects_total" + hubtest.Reason("expired"): 1})
+}
+
+// The keys of a JWK set that nobody hands out yet are "not now".
+func TestJWKSThatIsDownIsNotNow(t *testing.T) {
+	down := httptest.NewServer(http.NotFoundHandler())
+	defer down.Close()
+	h := hubtest.Start(t, redistest.Start(t), "--auth", "jwt", "--jwt-jwks-url", down.URL)
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unverified := jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"sub": "42", "exp": time.Now().Add(time.Hour).Unix()})
+	unverified.Header["kid"] = "new"
+	token, err := unverified.SignedString(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), "Authorization: Bearer "+token); a.Status != 503 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), "Authorization: Bearer "+hubtest.Token(t, "x", jwt.MapClaims{"sub": "42"})); a.Status != 401 && a.Status != 503 {
+		t.Errorf("with HS256: %d %s", a.Status, a.Body)
+	}
+}
+
+// What frameworks answer when they are asked for a session, as the examples in docs/auth.md
+// have them.
+func TestForwardSpeaksWithFrameworks(t *testing.T) {
+	loggedIn := func(r *http.Request, cookie string) bool {
+		c, err := r.Cookie(cookie)
+		return err == nil && c.Value == "s1gned"
+	}
+	isXHR := func(r *http.Request) bool { return r.Header.Get("X-Requested-With") == "XMLHttpRequest" }
+	frameworks := []struct {
+		name, cookie string
+		check        http.HandlerFunc
+		logs         bool // that it redirects
+	}{
+		// Devise: an unknown user of a format that is not navigational gets 401, others a redirect.
+		{"Rails with Devise", "_app_session", func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case loggedIn(r, "_app_session"):
+				http.SetCookie(w, &http.Cookie{Name: "_app_session", Value: "s1gned-anew"})
+				w.Header().Set("X-User-ID", "42")
+			case strings.Contains(r.Header.Get("Accept"), "json"):
+				w.WriteHeader(http.StatusUnauthorized)
+				fmt.Fprint(w, `{"error":"You need to sign in or sign up before continuing."}`)
+			default:
+				http.Redirect(w, r, "/users/sign_in", http.StatusFound)
+			}
+		}, false},
+		{"Django", "sessionid", func(w http.ResponseWriter, r *http.Request) {
+			if !loggedIn(r, "sessionid") {
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("Vary", "Cookie")
+		}, false},
+		// The same with @login_required, which answers with a redirect whoever asks.
+		{"Django, login_required", "sessionid", func(w http.ResponseWriter, r *http.Request) {
+			if !loggedIn(r, "sessionid") {
+				http.Redirect(w, r, "/accounts/login/?next=/usercast/session", http.StatusFound)
+				return
+			}
+			w.Header().Set("X-User-ID", "42")
+		}, true},
+		// The auth middleware: 401 to whoever expects JSON, else a redirect.
+		{"Laravel", "laravel_session", func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case loggedIn(r, "laravel_session"):
+				http.SetCookie(w, &http.Cookie{Name: "XSRF-TOKEN", Value: "x"})
+				w.Header().Set("X-User-ID", "42")
+			case isXHR(r) && r.Header.Get("Accept") == "application/json":
+				w.WriteHeader(http.StatusUnauthorized)
+				fmt.Fprint(w, `{"message":"Unauthenticated."}`)
+			default:
+				http.Redirect(w, r, "/login", http.StatusFound)
+			}
+		}, false},
+	}
+	server := redistest.Start(t)
+	publisher := hubtest.NewPublisher(t, server.Addr())
+	for _, f := range frameworks {
+		t.Run(f.name, func(t *testing.T) {
+			app := httptest.NewServer(f.check)
+			defer app.Close()
+			h := hubtest.Start(t, server, "--auth", "forward", "--forward-url", app.URL+"/usercast/session")
+			p := h.Open(t, "", "Cookie: theme=dark; "+f.cookie+"=s1gned")
+			publisher.Publish(t, "user-42", "hello")
+			p.Want(t, "hello")
+			for _, headers := range [][]string{{}, {"Cookie: " + f.cookie + "=forged"}} {
+				if a := hubtest.Request(t, "GET", h.PublicURL("/events"), append(headers, "Accept: text/event-stream")...); a.Status != 401 {
+					t.Errorf("%q: %d %s", headers, a.Status, a.Body)
+				}
+			}
+			if n := len(h.Log.Lines("level=WARN", "redirect")); f.logs != (n == 1) || n > 1 {
+				t.Errorf("the redirect is logged %d times", n)
+			}
+		})
+	}
+}

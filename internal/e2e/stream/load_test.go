@@ -1,0 +1,166 @@
+package stream
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"usercast/hub"
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+// One connection to Redis, whatever the number of browsers.
+func TestOneSubscriptionForFiveThousandStreams(t *testing.T) {
+	if testing.Short() {
+		t.Skip("opens 5,000 streams")
+	}
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, "--max-clients-per-user", "0")
+	app := hubtest.NewPublisher(t, server.Addr())
+	pages := h.OpenMany(t, 5000, func(i int) string { return fmt.Sprintf("user=%d", i%1000) })
+
+	if n := app.Publish(t, "user-*", "to all"); n != 1 {
+		t.Errorf("%d subscribers heard a message, want 1", n)
+	}
+	hubtest.Each(t, len(pages), func(i int) error { return pages[i].Expect("message", "to all") })
+
+	var ours []string
+	for line := range strings.Lines(app.Do(t, "CLIENT", "LIST")) {
+		if strings.Contains(line, " name=usercast ") {
+			ours = append(ours, line)
+		}
+	}
+	if len(ours) != 1 || !strings.Contains(ours[0], " psub=1 ") {
+		t.Errorf("want one connection, with one pattern, got:\n%s", strings.Join(ours, ""))
+	}
+	h.WantMetrics(t, map[string]float64{"usercast_clients": 5000, "usercast_users": 1000})
+}
+
+func TestTwentyThousandMessagesArriveInOrderOnce(t *testing.T) {
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		const users, perUser = 200, 100
+		server := redistest.Start(t)
+		h := hubtest.Start(t, server, writer)
+		app := hubtest.NewPublisher(t, server.Addr())
+		pages := h.OpenMany(t, users, func(i int) string { return fmt.Sprintf("user=%d", i) })
+
+		received := expectNumbers(pages, perUser)
+		app.Burst(t, users*perUser, func(i int) (string, string) {
+			return fmt.Sprintf("user-%d:n", i%users), strconv.Itoa(i / users)
+		})
+		received(t)
+		// What comes next is new: nothing came twice.
+		app.Publish(t, "user-*", "last")
+		for _, p := range pages {
+			p.Want(t, "last")
+		}
+		h.WantMetrics(t, map[string]float64{
+			"usercast_messages_received_total": users*perUser + 1,
+			"usercast_deliveries_total":        users * (perUser + 1),
+			"usercast_disconnects_total":       0,
+		})
+	})
+}
+
+// A stream's queue has room for what a pipelining app sends at once.
+func TestBurstEndsNoHealthyStream(t *testing.T) {
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		const streams, burst = 50, 1000
+		server := redistest.Start(t)
+		for name, channel := range map[string]func(i int) string{
+			"one user after the other": func(i int) string { return fmt.Sprintf("user-%d", i/burst) },
+			"all users in turn":        func(i int) string { return fmt.Sprintf("user-%d", i%streams) },
+		} {
+			t.Run(name, func(t *testing.T) {
+				h := hubtest.Start(t, server, writer)
+				app := hubtest.NewPublisher(t, server.Addr())
+				pages := h.OpenMany(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+				received := expectNumbers(pages, burst)
+				sent := make(map[string]int)
+				app.Burst(t, streams*burst, func(i int) (string, string) {
+					c := channel(i)
+					sent[c]++
+					return c, strconv.Itoa(sent[c] - 1)
+				})
+				received(t)
+				h.WantMetrics(t, map[string]float64{"usercast_clients": streams, "usercast_deliveries_total": streams * burst})
+			})
+		}
+	})
+}
+
+// The same when each message goes to all: a broadcast is work for every stream.
+func TestBurstOfBroadcastsEndsNoHealthyStream(t *testing.T) {
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		const streams, burst = 50, 1000
+		server := redistest.Start(t)
+		h := hubtest.Start(t, server, writer)
+		app := hubtest.NewPublisher(t, server.Addr())
+		pages := h.OpenMany(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
+		received := expectNumbers(pages, burst)
+		app.Burst(t, burst, func(i int) (string, string) { return "user-*", strconv.Itoa(i) })
+		received(t)
+	})
+}
+
+// A page that stops reading costs its own stream, not its neighbours'.
+func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for the write timeout")
+	}
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		t.Parallel() // mostly waits
+		server := redistest.Start(t)
+		h := hubtest.Start(t, server, writer, "--write-timeout", "2s", "--send-buffer", "4096")
+		app := hubtest.NewPublisher(t, server.Addr())
+		healthy := h.Open(t, "user=42")
+		stopped := h.Open(t, "user=42")
+
+		// More than the kernel's buffers take, far less than the queue's bound.
+		const messages, length = 40, 20_000
+		large := strings.Repeat("x", length)
+		go func() {
+			for range messages {
+				healthy.Expect("message", large)
+			}
+		}()
+		for range messages {
+			app.Publish(t, "user-42", large)
+		}
+		hubtest.Eventually(t, "the stopped stream has ended", func() bool { return h.Hub().Stats().Clients == 1 })
+		if s := h.Hub().Stats(); s.Disconnects[hub.ReasonSlow] != 1 {
+			t.Errorf("disconnects: %v, want one slow", s.Disconnects)
+		}
+		for {
+			_, err := stopped.Next()
+			if err == nil {
+				continue
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection of the stopped stream was not closed")
+			}
+			break
+		}
+	})
+}
+
+// expectNumbers reads all pages at once; what it returns waits for them.
+func expectNumbers(pages []*ssetest.Stream, n int) (wait func(*testing.T)) {
+	received := make(chan error, len(pages))
+	for _, p := range pages {
+		go func() { received <- p.ExpectNumbers(n) }()
+	}
+	return func(t *testing.T) {
+		t.Helper()
+		for range pages {
+			if err := <-received; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}

@@ -1,0 +1,152 @@
+package stream
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"usercast/internal/hubtest"
+	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
+)
+
+func TestDisconnectReachesEveryHub(t *testing.T) {
+	hubtest.EachWriter(t, func(t *testing.T, writer string) {
+		server := redistest.Start(t)
+		here, there := hubtest.Start(t, server, writer), hubtest.Start(t, server, writer)
+		var theirs []*ssetest.Stream
+		for _, h := range []*hubtest.Hub{here, there} {
+			theirs = append(theirs, h.Open(t, "user=42"), h.Open(t, "user=42&topic=a"))
+		}
+		other := there.Open(t, "user=4")
+		if a := hubtest.Request(t, "DELETE", here.AdminURL("/api/users/42")); a.Status != 200 || a.Body != `{"user":"42","heard":2}`+"\n" {
+			t.Errorf("answered with %d %s", a.Status, a.Body)
+		}
+		for _, p := range theirs {
+			p.WantEvent(t, "bye", `{"reason":"kicked"}`)
+			p.WantEnd(t)
+		}
+		app := hubtest.NewPublisher(t, server.Addr())
+		app.Publish(t, "user-4", "still there")
+		other.Want(t, "still there")
+
+		// The app may send the order itself.
+		app.Publish(t, "usercast:user-control", `{"op":"disconnect","user":"4"}`)
+		other.WantEvent(t, "bye", `{"reason":"kicked"}`)
+		there.WantMetrics(t, map[string]float64{
+			"usercast_disconnects_total" + hubtest.Reason("kicked"): 3,
+			"usercast_control_received_total":                       2,
+			"usercast_messages_received_total":                      1, // orders are no messages
+		})
+	})
+}
+
+func TestMalformedOrderIsCountedAndHurtsNobody(t *testing.T) {
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, "--control-channel", "orders")
+	app := hubtest.NewPublisher(t, server.Addr())
+	p := h.Open(t, "user=42")
+	for _, order := range []string{"", "null", `{"op":"disconnect"}`, `{"op":"stop","user":"42"}`, "\xff"} {
+		app.Publish(t, "orders", order)
+	}
+	h.WantMetrics(t, map[string]float64{"usercast_control_received_total": 5, "usercast_control_malformed_total": 5})
+	app.Publish(t, "user-42", "hello")
+	p.Want(t, "hello")
+}
+
+func TestUsersAPI(t *testing.T) {
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, "--max-payload", "100")
+	p, odd := h.Open(t, "user=42&topic=a&topic="), h.Open(t, "user=a%2Fb%25")
+	post := func(path, body string, headers ...string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequest("POST", h.AdminURL(path), strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range headers {
+			name, value, _ := strings.Cut(h, ": ")
+			r.Header.Set(name, value)
+		}
+		resp, err := hubtest.Client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b := make([]byte, 1000)
+		n, _ := resp.Body.Read(b)
+		return resp.StatusCode, string(b[:n])
+	}
+	for _, test := range []struct {
+		path, body string
+		code       int
+		answer     string
+	}{
+		{"/api/users/42/messages?topic=a", "hello\nworld", 200, `{"user":"42","heard":1}`},
+		{"/api/users/42/messages", "", 200, `{"user":"42","heard":1}`},
+		{"/api/users/a%2Fb%25/messages?topic=x%3Ay", "odd", 200, `{"user":"a/b%","heard":1}`},
+		{"/api/users/*/messages?topic=a", "to all", 200, `{"user":"*","heard":1}`},
+		{"/api/users/4:2/messages", "x", 400, "colon"},
+		{"/api/users//messages", "x", 400, "empty"},
+		{"/api/users/%FF/messages", "x", 400, "UTF-8"},
+		{"/api/users/42/messages?topic=%zz", "x", 400, "malformed"},
+		{"/api/users/42/messages?topic=a&topic=b", "x", 400, "one topic"},
+		{"/api/users/42/messages", strings.Repeat("x", 101), 413, "--max-payload"},
+	} {
+		if code, answer := post(test.path, test.body); code != test.code || !strings.Contains(answer, test.answer) {
+			t.Errorf("%s: %d %s, want %d %s", test.path, code, answer, test.code, test.answer)
+		}
+	}
+	p.Want(t, "hello\nworld", "", "to all")
+	odd.Want(t, "odd", "to all")
+	// A form on another site's page can send such a request to this machine.
+	if code, _ := post("/api/users/42/messages", "x", "Origin: https://evil.example"); code != 403 {
+		t.Errorf("another site may publish: %d", code)
+	}
+	if a := hubtest.Request(t, "GET", h.AdminURL("/api/users/42")); a.Status != 200 || !strings.Contains(a.Body, `"topics":["","a"]`) || strings.Count(a.Body, `"since"`) != 1 {
+		t.Errorf("GET is answered with %d %s", a.Status, a.Body)
+	}
+	// An order is JSON, which cannot say this user: it would hit another one.
+	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/%FF")); a.Status != 400 {
+		t.Errorf("DELETE of an id that is not UTF-8 is answered with %d %s", a.Status, a.Body)
+	}
+	if a := hubtest.Request(t, "GET", h.AdminURL("/api/users/nobody")); a.Status != 200 || a.Body != `{"streams":[],"user":"nobody"}`+"\n" {
+		t.Errorf("GET for nobody is answered with %d %s", a.Status, a.Body)
+	}
+	if a := hubtest.Request(t, "GET", h.PublicURL("/api/users/42")); a.Status != 404 {
+		t.Errorf("the public listener has the API: %d", a.Status)
+	}
+	server.Kill()
+	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/42")); a.Status != 502 {
+		t.Errorf("DELETE without Redis is answered with %d %s", a.Status, a.Body)
+	}
+}
+
+// The app spreads its users over independent primaries.
+func TestSeveralRedis(t *testing.T) {
+	one, two := redistest.Start(t), redistest.Start(t)
+	h := hubtest.Start(t, one, "--redis", two.URL())
+	h.AwaitSubscription(t, 1)
+	hubtest.Eventually(t, "the second is subscribed to", func() bool { return h.FeedStats()[1].Connected })
+	a, b := hubtest.NewPublisher(t, one.Addr()), hubtest.NewPublisher(t, two.Addr())
+	p := h.Open(t, "user=42")
+	a.Publish(t, "user-42", "one")
+	p.Want(t, "one")
+	b.Publish(t, "user-42", "two")
+	p.Want(t, "two")
+	h.WantMetrics(t, map[string]float64{
+		`usercast_messages_received_total{feed="pubsub",redis="` + one.Addr() + `"}`: 1,
+		`usercast_messages_received_total{feed="pubsub",redis="` + two.Addr() + `"}`: 1,
+		"usercast_redis_connected": 2,
+	})
+	// One that is away takes nothing from the other.
+	two.Kill()
+	hubtest.Eventually(t, "the hub knows", func() bool { return !h.FeedStats()[1].Connected })
+	a.Publish(t, "user-42", "three")
+	p.Want(t, "three")
+	two.Restart()
+	hubtest.Eventually(t, "the second is subscribed to again", func() bool { return h.FeedStats()[1].Connected })
+	hubtest.NewPublisher(t, two.Addr()).Publish(t, "user-42", "four")
+	p.WantGap(t, "redis-reconnect")
+	p.Want(t, "four")
+}
