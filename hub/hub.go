@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"usercast/internal/revoked"
+	"usercast/internal/revocation"
 )
 
 // Why Register refuses. Each is a "not now": the client may come back.
@@ -32,7 +32,7 @@ type Hub struct {
 	born  time.Time
 
 	count        counters
-	disconnected *revoked.Users
+	disconnected *revocation.Tracker
 	refusing     atomic.Bool  // no more clients; set with mu held
 	taken        atomic.Int64 // len(clients); set with mu held
 
@@ -78,7 +78,7 @@ type Hub struct {
 
 // newHub makes the part that both forms have in common. query is nil for PubSub.
 func newHub(cfg Config, query func(*Query)) *Hub {
-	h := &Hub{cfg: cfg.withDefaults(), query: query, boot: newBoot(), born: time.Now(), disconnected: revoked.New(0)}
+	h := &Hub{cfg: cfg.withDefaults(), query: query, boot: newBoot(), born: time.Now(), disconnected: revocation.New(0)}
 	if h.isLog() {
 		h.boot = ""
 	}

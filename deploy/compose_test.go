@@ -1,4 +1,4 @@
-package house
+package deploy
 
 import (
 	"net/url"
@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-const root = "../.." // of the module
+const root = ".." // of the module
 
 // A service of docker-compose.yml, as far as we have opinions on it.
 type service struct {

@@ -1,4 +1,4 @@
-package revoked
+package revocation
 
 import (
 	"fmt"
@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-func TestSince(t *testing.T) {
+func TestSinceReportsLaterRevocationsOnly(t *testing.T) {
 	u := New(0)
 	u.Add("1")
 	then := u.Count()
 	if u.Since("1", then) || u.Since("2", then) {
-		t.Error("what was revoked before is not since")
+		t.Error("a revocation before Count is reported as later")
 	}
 	u.Add("1")
 	if !u.Since("1", then) || u.Since("1", u.Count()) {
-		t.Error("what is revoked is so since then, and not since now")
+		t.Error("a revocation after Count is not reported, or one before it is")
 	}
 	others := 0
 	for i := range 1000 {
@@ -25,49 +25,49 @@ func TestSince(t *testing.T) {
 		}
 	}
 	if others > 30 { // one in 256
-		t.Errorf("%d of 1000 others are taken for the one", others)
+		t.Errorf("%d of 1000 others share the slot of the user", others)
 	}
 }
 
-func TestWithin(t *testing.T) {
+func TestRecentReportsRevocationsWithinTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(time.Minute)
-		if u.Within("1") {
-			t.Error("nothing was revoked")
+		if u.Recent("1") {
+			t.Error("a user without a revocation is recent")
 		}
 		u.Add("1")
 		time.Sleep(time.Minute - 1)
-		if !u.Within("1") {
-			t.Error("it was revoked less than a minute ago")
+		if !u.Recent("1") {
+			t.Error("a revocation less than a minute ago is not recent")
 		}
 		time.Sleep(time.Nanosecond)
-		if u.Within("1") {
-			t.Error("it was revoked a minute ago")
+		if u.Recent("1") {
+			t.Error("a revocation a minute ago is recent")
 		}
 		u.Add("1")
 		time.Sleep(30 * time.Second)
 		u.Add("1")
 		time.Sleep(30 * time.Second)
-		if !u.Within("1") {
-			t.Error("it was revoked again half a minute ago")
+		if !u.Recent("1") {
+			t.Error("a repeated revocation half a minute ago is not recent")
 		}
 	})
 }
 
 // Others must not be taken for users of whom something was revoked, however many those are: each costs the
 // app one more request.
-func TestWithinIsExactAndBounded(t *testing.T) {
+func TestRecentIsExactAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(time.Minute)
 		for i := range 10_000 {
 			u.Add(fmt.Sprint("user-", i))
 		}
 		for i := range 10_000 {
-			if !u.Within(fmt.Sprint("user-", i)) {
+			if !u.Recent(fmt.Sprint("user-", i)) {
 				t.Fatalf("user-%d is forgotten", i)
 			}
-			if u.Within(fmt.Sprint("other-", i)) {
-				t.Fatalf("other-%d is taken for another user", i)
+			if u.Recent(fmt.Sprint("other-", i)) {
+				t.Fatalf("other-%d is taken for a user with a revocation", i)
 			}
 		}
 		for i := range 2 * maxRecent {

@@ -1,6 +1,5 @@
-// Package house keeps what the compiler does not: which package may know which, and that
-// docker-compose.yml and what it mounts hold together.
-package house
+// Package archtest tests which packages import which.
+package archtest
 
 import (
 	"os/exec"
@@ -9,34 +8,33 @@ import (
 	"testing"
 )
 
-// arrows says what each package of ours may import, directly or not. Packages
-// that are not listed may import anything (cmd wires all; internal test helpers
-// are imported by tests only).
-var arrows = map[string]struct {
+// allowedDeps lists what each package of this module may import, directly or not. Packages that are not listed may import
+// anything: cmd and internal/app wire all, and test helpers are imported by tests only.
+var allowedDeps = map[string]struct {
 	ours  []string // packages of this module
-	other bool     // modules besides the standard library
+	other bool     // modules in addition to the standard library
 }{
-	"usercast/hub":                     {ours: []string{"usercast/internal/revoked"}},
-	"usercast/auth":                    {ours: []string{"usercast/internal/revoked"}, other: true},
+	"usercast/hub":                     {ours: []string{"usercast/internal/revocation"}},
+	"usercast/auth":                    {ours: []string{"usercast/internal/revocation"}, other: true},
 	"usercast/internal/histogram":      {},
 	"usercast/internal/logqueue":       {},
 	"usercast/internal/netpoll":        {other: true},
 	"usercast/internal/advice":         {},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
-	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
-	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/advice", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/advice", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 
 	"usercast/transport/redis/internal/resp":     {},
 	"usercast/transport/redis/internal/pause":    {},
 	"usercast/transport/redis/internal/acl":      {other: true},
 	"usercast/transport/redis/internal/topology": {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp"}, other: true},
-	"usercast/transport/sse":                     {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked"}, other: true},
+	"usercast/transport/sse":                     {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation"}, other: true},
 	"usercast/internal/loopback":                 {},
 	"usercast/internal/envfile":                  {},
 	"usercast/internal/flags":                    {ours: []string{"usercast/internal/envfile"}, other: true},
 	"usercast/internal/systemd":                  {other: true},
-	"usercast/internal/revoked":                  {},
+	"usercast/internal/revocation":               {},
 	"usercast/transport/admin":                   {ours: []string{"usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
 	"usercast/transport/admin/console":           {},
 	"usercast/bench/plot":                        {},
@@ -45,13 +43,13 @@ var arrows = map[string]struct {
 	"usercast/internal/check/proxypath": {ours: []string{"usercast/internal/advice", "usercast/internal/eventstream", "usercast/internal/loopback"}},
 
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revoked", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis", "usercast/transport/sse",
 		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
 	}, other: true},
 }
 
-// lives says which of our packages may import a module directly.
-var lives = map[string][]string{
+// importers lists the packages of this module that may import a library directly.
+var importers = map[string][]string{
 	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
 	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/plain", "usercast/bench/floor"},
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags", "usercast/internal/hubtest"},
@@ -64,27 +62,27 @@ var lives = map[string][]string{
 	"usercast/cmd/":                   {},
 }
 
-func TestArrowsRunDownwards(t *testing.T) {
-	for pkg, may := range arrows {
+func TestPackagesImportOnlyWhatIsAllowed(t *testing.T) {
+	for pkg, allowed := range allowedDeps {
 		for _, dep := range list(t, "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", pkg) {
 			ours := dep == "usercast" || strings.HasPrefix(dep, "usercast/")
 			switch {
 			case dep == pkg:
-			case ours && !slices.Contains(may.ours, dep):
+			case ours && !slices.Contains(allowed.ours, dep):
 				t.Errorf("%s depends on %s", pkg, dep)
-			case !ours && !may.other:
+			case !ours && !allowed.other:
 				t.Errorf("%s depends on %s and should need the standard library only", pkg, dep)
 			}
 		}
 	}
 }
 
-func TestLibrariesStayInTheirPlace(t *testing.T) {
+func TestLibrariesAreImportedOnlyWhereAllowed(t *testing.T) {
 	for _, line := range list(t, "-f", "{{$p := .ImportPath}}{{range .Imports}}{{$p}} {{.}}\n{{end}}", "usercast/...") {
 		pkg, dep, _ := strings.Cut(line, " ")
-		for module, homes := range lives {
-			if strings.HasPrefix(dep, module) && !slices.Contains(homes, pkg) {
-				t.Errorf("%s imports %s, which belongs in %v", pkg, dep, homes)
+		for module, packages := range importers {
+			if strings.HasPrefix(dep, module) && !slices.Contains(packages, pkg) {
+				t.Errorf("%s imports %s, which only %v may import", pkg, dep, packages)
 			}
 		}
 	}
@@ -102,7 +100,7 @@ func list(t *testing.T, args ...string) []string {
 		lines[i] = strings.ReplaceAll(lines[i], "\x00", " ")
 	}
 	if len(lines) == 0 {
-		t.Fatalf("go list %v said nothing", args)
+		t.Fatalf("go list %v printed nothing", args)
 	}
 	return lines
 }
