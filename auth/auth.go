@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// The ways to say no for good.
+// The permanent rejections. An error of an Authenticator that wraps none of them is temporary: the client may retry.
 var (
 	ErrUnauthorized = errors.New("not logged in")
 	ErrForbidden    = errors.New("this user may not open a stream")
@@ -16,31 +16,31 @@ var (
 	ErrMalformed    = errors.New("the request cannot be understood")
 )
 
-// An Identity is a logged-in user.
+// An Identity is the result of an accepted authentication.
 type Identity struct {
 	User    string
-	Topics  []string  // only these may be seen; nil: all; "" is "no topic"
-	Expires time.Time // when the log-in ends; zero: it does not
+	Topics  []string  // topics that the user is allowed to receive, "" for messages without a topic; nil: all
+	Expires time.Time // when the stream must end; zero: never
 
 	// Cached means that the decision was made before the request arrived. A permanent rejection, of a
-	// topic for example, must not rest on it: see Recheck.
+	// topic for example, must not be based on it: call Recheck first.
 	Cached bool
 
 	// Recheck authenticates the request once more; nil: the result would be the same.
 	Recheck *Recheck
 }
 
-// A Recheck authenticates a request once more, and holds what it needs of the request.
+// A Recheck authenticates a request once more. It holds the headers that this takes.
 type Recheck struct {
-	// Ask returns what Authenticate would, decided after the call. It blocks until ctx ends at most, and
+	// Ask returns what Authenticate would return, decided after it was called. It blocks until ctx ends at most, and
 	// is safe for concurrent use.
 	Ask func(ctx context.Context) (Identity, error)
 
 	// Due means that the user was disconnected less than RecheckWindow ago, perhaps because of a logout
-	// that the app had not finished when it was asked: a stream must be authenticated once more.
+	// that the app had not finished when it was called. The stream must be authenticated once more.
 	Due bool
 
-	// Bytes is the size of the headers that are held.
+	// Bytes is the approximate memory of the headers, in bytes.
 	Bytes int
 }
 
@@ -52,11 +52,12 @@ func IsPermanent(err error) bool {
 	return errors.Is(err, ErrUnauthorized) || errors.Is(err, ErrForbidden) || errors.Is(err, ErrBadUser) || errors.Is(err, ErrMalformed)
 }
 
-// An Authenticator tells who is asking. The request's body is not to be read.
+// An Authenticator returns the user of a request, or an error: a permanent rejection or a temporary failure. It must be
+// safe for concurrent use, return when the request's context ends, and leave the request's body unread.
 type Authenticator func(*http.Request) (Identity, error)
 
-// CheckUser returns ErrBadUser for an id that no channel could carry, or that
-// stands for everybody: the empty one, one with a ':', '*', and broadcast.
+// CheckUser returns ErrBadUser for a user id that cannot be part of a channel name or that addresses all users: the
+// empty id, "*", broadcast, and ids with a ':'.
 func CheckUser(id, broadcast string) error {
 	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") {
 		return ErrBadUser
@@ -64,21 +65,21 @@ func CheckUser(id, broadcast string) error {
 	return nil
 }
 
-// A hinted is an error with advice to the operator.
-type hinted struct {
+// A hintedError is an error with advice to the operator.
+type hintedError struct {
 	error
 	hint string
 }
 
-func (h hinted) Unwrap() error { return h.error }
+func (h hintedError) Unwrap() error { return h.error }
 
-// WithHint adds advice to the operator, such as the flag that would allow a request, to a rejection. It
-// is for the log: the text of the error, which clients are sent, stays the same.
-func WithHint(err error, hint string) error { return hinted{err, hint} }
+// WithHint adds advice to the operator, such as the flag that would allow a request, to a rejection. The hint is
+// for the log. The text of the error, which the client receives, stays the same.
+func WithHint(err error, hint string) error { return hintedError{err, hint} }
 
 // Hint returns the advice that WithHint added, or "".
 func Hint(err error) string {
-	h, _ := errors.AsType[hinted](err)
+	h, _ := errors.AsType[hintedError](err)
 	return h.hint
 }
 

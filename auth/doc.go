@@ -1,15 +1,15 @@
-// Package auth answers who is asking for a stream.
+// Package auth authenticates requests for streams.
 //
-// An Authenticator looks at a request and returns an Identity, or an error that
-// says "no" (ErrUnauthorized, ErrForbidden, ErrBadUser, ErrMalformed) or, with any other
-// error, "not now": the browser may come back and ask again.
+// An Authenticator returns the Identity of a request, or an error. The error is a permanent rejection if it wraps
+// ErrUnauthorized, ErrForbidden, ErrBadUser or ErrMalformed (see IsPermanent). Any other error is temporary: the
+// client may retry.
 //
-// Authenticators are safe for concurrent use and hold nothing of a request
-// after they have answered, except in the Recheck that they return. Who made one that has a Close method calls that when nobody
-// asks any more; it waits for what the authenticator has started:
+// Authenticators are safe for concurrent use. After they have returned, they hold nothing of a request except
+// in the Recheck of the Identity. The program that creates an authenticator with a Close method calls it after the last
+// request. Close waits for these goroutines:
 //
-//	Forward   a goroutine and a request for each question to the app that is under way
-//	JWT       with a JWK set, one that keeps it fresh, and one for a fetch under way
-//	Header    nothing
-//	Insecure  nothing
+//	Forward   one per call to the app, queued or in flight
+//	JWT       with a JWKSURL: one that refreshes the set, and one per fetch
+//	Header    none
+//	Insecure  none
 package auth

@@ -6,12 +6,12 @@ import (
 	"net/netip"
 )
 
-// Waiting returns how many requests wait for the answer to the question of r.
+// Waiting returns how many requests wait for the call of r.
 func (f *Forward) Waiting(r *http.Request) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if q := f.questions[keyOf(f.headers(r))]; q != nil {
-		return q.who
+	if c := f.calls[keyOf(f.headers(r))]; c != nil {
+		return c.waiters
 	}
 	return 0
 }

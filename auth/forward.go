@@ -15,94 +15,97 @@ import (
 	"sync/atomic"
 	"time"
 
-	"usercast/internal/revoked"
+	"usercast/internal/revocation"
 )
 
-// ForwardConfig says which app to ask, and how hard.
+// ForwardConfig configures a Forward. URL is required; the zero value of each other field means its default.
 type ForwardConfig struct {
-	URL         *url.URL      // what to GET; a user and password in it are sent unless the browser sends Authorization
-	UserHeader  string        // of a yes: who it is; "": UserHeader
-	Timeout     time.Duration // from asking to the answer; 0: 2 s
-	Cache       time.Duration // for how long a yes is believed, from when it was asked for; 0: not at all
-	Concurrency int           // maximum of questions at once, fewer if the app is slow; 0: 32
-	Proxies     Proxies       // whose X-Forwarded-* are passed on as they are
-	Logger      *slog.Logger  // nil: silent
+	// URL receives a GET request per call. A user and password in it are sent unless the browser sends Authorization.
+	URL *url.URL
+
+	UserHeader  string        // response header with the user; default: the constant UserHeader
+	Timeout     time.Duration // maximum time of a call; default 2 s
+	Cache       time.Duration // validity of an accepted call, from when it was sent; default 10 s; negative disables the cache
+	Concurrency int           // maximum number of calls in flight, which is lower if the app is slow; default 32
+	Proxies     Proxies       // networks whose X-Forwarded-* headers are passed on unchanged; default: none
+	Logger      *slog.Logger  // default: no logging
 }
 
-// A Forward asks the app who sent a request, with the headers by which the app knows its
-// users. It is safe for concurrent use.
+// A Forward authenticates a request by a call to the app, with the headers by which the app knows its users: cookies,
+// Authorization, Origin and X-Forwarded-*. Create it with NewForward, and close it after use. It is safe for concurrent use.
 type Forward struct {
 	// Immutable after NewForward.
 	cfg     ForwardConfig
 	client  *http.Client
-	limiter *limiter       // has a lock of its own
-	revoked *revoked.Users // whom to ask about anew
+	limiter *limiter            // has its own lock
+	revoked *revocation.Tracker // users whose earlier identities are outdated
 	ctx     context.Context
 	stop    context.CancelFunc
 
-	outage     outage
-	redirected atomic.Bool // that has been logged
+	logLimiter logLimiter
+	redirected atomic.Bool // a redirect was logged
 
 	// Guarded by mu.
-	mu        sync.Mutex
-	answers   answers
-	questions map[answerKey]*question
-	closed    bool
-	asking    sync.WaitGroup // goroutines; added to while not closed
+	mu      sync.Mutex
+	cache   cache
+	calls   map[cacheKey]*call
+	closed  bool
+	running sync.WaitGroup // goroutines of calls; added to while not closed
 }
 
-// A question is one that the app has yet to answer. All who would ask the same wait for it.
-type question struct {
+// A call is one request to the app, queued or in flight. Requests with the same headers share it.
+type call struct {
 	header  http.Header
-	key     answerKey
+	key     cacheKey
 	address netip.Addr         // of the client
-	leave   context.CancelFunc // ends the wait for its turn
-	done    chan struct{}      // closed when there is an answer
+	cancel  context.CancelFunc // ends its wait in the queue
+	done    chan struct{}      // closed when the result is set
 
 	// Guarded by Forward.mu.
-	who    int  // who wait for it
-	placed bool // the app has it, or is about to
+	waiters int
+	sent    bool // or about to be
 
-	// Set before done is closed.
-	asked    time.Time // when the app got it; zero: it did not
+	// The result, set before done is closed.
+	sentAt   time.Time // zero: it was not sent
 	id       Identity
 	err      error
-	outdated bool // something of the user was revoked since it was asked
+	outdated bool // the user had a revocation after sentAt
 }
 
-// Bounds on what an app may make the hub read for one answer, in bytes.
+// Bounds of what the hub reads of one response, in bytes.
 const (
-	maxAnswerHeader = 64 << 10
-	maxAnswerBody   = 64 << 10
+	maxResponseHeader = 64 << 10
+	maxResponseBody   = 64 << 10
 )
 
-// idleTime is how long a connection to the app stays open for the next question: of use in
-// a storm only.
+// idleTime is how long a connection to the app stays open for the next call, which is of use while many clients
+// reconnect.
 const idleTime = 5 * time.Second
 
-// Why the app did not say yes or no.
+// Temporary failures of a call.
 var (
-	errClosed   = errors.New("the hub is stopping")
-	errCrowded  = errors.New("too many session checks are queued: the app answers too slowly")
-	errRevoked  = errors.New("what the app said was revoked meanwhile, again and again")
-	errDeserted = errors.New("nobody waits for the answer any more")
+	errClosed    = errors.New("the hub is stopping")
+	errQueueFull = errors.New("too many session checks are queued: the app answers too slowly")
+	errRevoked   = errors.New("what the app said was revoked meanwhile, again and again")
+	errAbandoned = errors.New("nobody waits for the answer any more")
 )
 
-// ErrRedirected is the ErrUnauthorized of an app that leads whoever asks to a log-in page.
+// ErrRedirected wraps ErrUnauthorized: the app redirects the call to a login page instead of returning 401.
 var ErrRedirected = fmt.Errorf("%w: the app asks for a log-in", ErrUnauthorized)
 
-// NewForward makes an authenticator that asks nobody yet.
+// NewForward returns a Forward. It sends nothing yet, and starts no goroutine.
 func NewForward(cfg ForwardConfig) *Forward {
 	cfg.UserHeader = cmp.Or(cfg.UserHeader, UserHeader)
 	cfg.Timeout = cmp.Or(cfg.Timeout, 2*time.Second)
+	cfg.Cache = cmp.Or(cfg.Cache, 10*time.Second)
 	cfg.Concurrency = cmp.Or(cfg.Concurrency, 32)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	transport := &http.Transport{ // without a proxy: cookies are for the app alone
+	transport := &http.Transport{ // without a proxy: only the app may receive cookies
 		ForceAttemptHTTP2:      true,
-		DisableCompression:     true, // there is nothing to unpack
-		MaxResponseHeaderBytes: maxAnswerHeader,
+		DisableCompression:     true, // the body is not used
+		MaxResponseHeaderBytes: maxResponseHeader,
 		MaxIdleConns:           cfg.Concurrency,
 		MaxIdleConnsPerHost:    cfg.Concurrency,
 		IdleConnTimeout:        idleTime,
@@ -113,84 +116,85 @@ func NewForward(cfg ForwardConfig) *Forward {
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		limiter:   newLimiter(cfg.Concurrency, cfg.Timeout),
-		revoked:   revoked.New(RecheckWindow),
-		answers:   newAnswers(),
-		questions: make(map[answerKey]*question),
+		limiter: newLimiter(cfg.Concurrency, cfg.Timeout),
+		revoked: revocation.New(RecheckWindow),
+		cache:   newCache(),
+		calls:   make(map[cacheKey]*call),
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
 
-// Close ends questions under way, and returns when none is. Later requests are told
-// "not now".
+// Close cancels all calls and waits for them. These and all later requests receive a temporary error. It can be
+// called more than once.
 func (f *Forward) Close() {
 	f.mu.Lock()
 	f.closed = true
 	f.mu.Unlock()
 	f.stop()
-	f.asking.Wait()
+	f.running.Wait()
 	f.client.CloseIdleConnections()
 }
 
-// Stats are the checks of a Forward at one moment.
-type Stats struct {
-	Concurrency int // current maximum of checks in flight
-	InFlight    int // checks that the app has not answered yet
-	Waiting     int // checks that wait for their turn
+// ForwardStats is a snapshot of a Forward's calls.
+type ForwardStats struct {
+	Concurrency int // current limit of calls in flight
+	InFlight    int // calls that the app has not answered yet
+	Waiting     int // calls in the queue
 }
 
-// Stats returns how many checks are in flight and waiting.
-func (f *Forward) Stats() Stats { return f.limiter.stats() }
+// Stats returns a snapshot.
+func (f *Forward) Stats() ForwardStats { return f.limiter.stats() }
 
-// Forget drops what the app has said of a user, and does not believe what it is saying now.
+// Forget removes a user from the cache and discards calls in flight that return this user. Call it when the user
+// logs out.
 func (f *Forward) Forget(user string) {
-	f.revoked.Add(user) // before they are dropped: what is kept after that must see it
+	f.revoked.Add(user) // before the cache is emptied: a call that ends after that must see it
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.answers.forget(user)
+	f.cache.deleteUser(user)
 }
 
-// Authenticate is an Authenticator. Requests with the same credentials that come
-// meanwhile share one question. One that nobody waits for any more is not asked, unless
-// the app has it already. A rejection is always of a question that was asked after the
-// request arrived.
+// Authenticate is an Authenticator. It blocks until the app has answered or the request's context ends. Concurrent requests
+// with the same headers share one call, which is not sent if all of them have ended. A permanent rejection always
+// results from a call that was sent after the request arrived.
 func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	header := f.headers(r)
-	q := question{header: header, key: keyOf(header), address: f.cfg.Proxies.client(r)}
-	id, err := f.authenticate(r.Context(), q, true)
+	want := call{header: header, key: keyOf(header), address: f.cfg.Proxies.client(r)}
+	id, err := f.authenticate(r.Context(), want, true)
 	if err != nil {
 		return Identity{}, err
 	}
 	id.Recheck = &Recheck{
-		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, q, false) },
-		Due:   f.revoked.Within(id.User),
+		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, want, false) },
+		Due:   f.revoked.Recent(id.User),
 		Bytes: sizeOf(header),
 	}
 	return id, nil
 }
 
-// authenticate returns an answer that was given before the call only if cached allows it.
-func (f *Forward) authenticate(ctx context.Context, ask question, cached bool) (Identity, error) {
+// authenticate joins or starts the call that want describes. Only if cached is true, it returns an identity that was decided
+// before it was called.
+func (f *Forward) authenticate(ctx context.Context, want call, cached bool) (Identity, error) {
 	arrived := time.Now()
 	for range 3 {
-		q, id, err := f.join(ask, cached)
-		if q == nil {
+		c, id, err := f.join(want, cached)
+		if c == nil {
 			id.Cached = true
 			return id, err
 		}
 		select {
-		case <-q.done:
-			early := !q.asked.IsZero() && q.asked.Before(arrived)
+		case <-c.done:
+			early := !c.sentAt.IsZero() && c.sentAt.Before(arrived)
 			// A rejection that is older than the request may be older than the login.
-			if q.outdated || early && (IsPermanent(q.err) || !cached && q.err == nil) {
+			if c.outdated || early && (IsPermanent(c.err) || !cached && c.err == nil) {
 				continue
 			}
-			id = q.id
+			id = c.id
 			id.Cached = early
-			return id, q.err
+			return id, c.err
 		case <-ctx.Done():
-			f.part(q)
+			f.leave(c)
 			return Identity{}, fmt.Errorf("the request ended: %w", ctx.Err())
 		}
 	}
@@ -207,40 +211,40 @@ func sizeOf(h http.Header) (bytes int) {
 	return bytes
 }
 
-// join returns what is known, or the question to wait for.
-func (f *Forward) join(ask question, cached bool) (*question, Identity, error) {
+// join returns the call to wait for, or without one the cached identity or an error.
+func (f *Forward) join(want call, cached bool) (*call, Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if id, known := f.answers.find(ask.key, time.Now()); known && cached {
+	if id, valid := f.cache.get(want.key, time.Now()); valid && cached {
 		return nil, id, nil
 	}
-	if q := f.questions[ask.key]; q != nil {
-		q.who++
-		return q, Identity{}, nil
+	if c := f.calls[want.key]; c != nil {
+		c.waiters++
+		return c, Identity{}, nil
 	}
 	if f.closed {
 		return nil, Identity{}, errClosed
 	}
-	ctx, leave := context.WithCancel(f.ctx)
-	q := &ask
-	q.leave, q.done, q.who = leave, make(chan struct{}), 1
-	f.questions[q.key] = q
-	f.asking.Go(func() { f.put(ctx, q) })
-	return q, Identity{}, nil
+	ctx, cancel := context.WithCancel(f.ctx)
+	c := &want
+	c.cancel, c.done, c.waiters = cancel, make(chan struct{}), 1
+	f.calls[c.key] = c
+	f.running.Go(func() { f.run(ctx, c) })
+	return c, Identity{}, nil
 }
 
-// part is for who does not wait any more.
-func (f *Forward) part(q *question) {
+// leave ends a request's wait for a call. The last one cancels the call unless it was sent.
+func (f *Forward) leave(c *call) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if q.who--; q.who == 0 && !q.placed && f.questions[q.key] == q {
-		delete(f.questions, q.key) // nobody is to join what is given up
-		q.leave()
+	if c.waiters--; c.waiters == 0 && !c.sent && f.calls[c.key] == c {
+		delete(f.calls, c.key) // a canceled call must not be joined
+		c.cancel()
 	}
 }
 
-// headers makes the headers to ask with: all by which an app can decide, none that is
-// between the browser and us.
+// headers returns the headers of a call: all that an app can base its decision on, without those that are meant for the
+// connection between the browser and the hub.
 func (f *Forward) headers(r *http.Request) http.Header {
 	in := r.Header
 	if names := in.Values("Connection"); len(names) > 0 { // RFC 9110, section 7.6.1
@@ -253,7 +257,7 @@ func (f *Forward) headers(r *http.Request) http.Header {
 	}
 	out := http.Header{
 		"Accept":           {"application/json"},
-		"X-Requested-With": {"XMLHttpRequest"}, // frameworks then answer 401 and not a log-in page
+		"X-Requested-With": {"XMLHttpRequest"}, // frameworks then return 401 instead of a login page
 		"User-Agent":       {"usercast"},
 	}
 	for _, name := range []string{"Authorization", "Origin"} {
@@ -288,49 +292,48 @@ func (f *Forward) headers(r *http.Request) http.Header {
 	return out
 }
 
-// put asks when it is the question's turn, keeps a yes, and tells those who wait.
-func (f *Forward) put(ctx context.Context, q *question) {
-	defer q.leave()
-	var then uint64
-	turn, err := f.limiter.wait(ctx, q.address)
-	if err == nil && f.send(q) {
-		q.asked, then = time.Now(), f.revoked.Count()
-		q.id, err = f.ask(q.header)
-		f.limiter.done(turn, outcomeOf(err))
+// run sends a call when the limiter allows it, caches the identity, and sets the result.
+func (f *Forward) run(ctx context.Context, c *call) {
+	defer c.cancel()
+	var revocations uint64
+	slot, err := f.limiter.wait(ctx, c.address)
+	if err == nil && f.claim(c) {
+		c.sentAt, revocations = time.Now(), f.revoked.Count()
+		c.id, err = f.send(c.header)
+		f.limiter.done(slot, outcomeOf(err))
 	} else if err == nil {
-		err = errDeserted
-		f.limiter.done(turn, outcomeEnded)
+		err = errAbandoned
+		f.limiter.done(slot, outcomeEnded)
 	} else if f.ctx.Err() != nil {
 		err = errClosed
 	} else if ctx.Err() != nil {
-		err = errDeserted
+		err = errAbandoned
 	}
-	f.note(err)
+	f.log(err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q.err = err
+	c.err = err
 	if IsPermanent(err) {
-		f.answers.drop(q.key) // what it was allowed before
+		f.cache.delete(c.key) // an identity from an earlier call
 	}
 	if err == nil {
-		q.outdated = f.revoked.Since(q.id.User, then)
-		if f.cfg.Cache > 0 && !q.outdated {
-			f.answers.keep(q.key, q.id, time.Now(), q.asked.Add(f.cfg.Cache))
+		c.outdated = f.revoked.Since(c.id.User, revocations)
+		if f.cfg.Cache > 0 && !c.outdated {
+			f.cache.put(c.key, c.id, time.Now(), c.sentAt.Add(f.cfg.Cache))
 		}
 	}
-	if f.questions[q.key] == q {
-		delete(f.questions, q.key)
+	if f.calls[c.key] == c {
+		delete(f.calls, c.key)
 	}
-	close(q.done)
+	close(c.done)
 }
 
-// send reports whether a question whose turn has come is still waited for. If so, it is sent even if all
-// who wait leave from now on.
-func (f *Forward) send(q *question) bool {
+// claim reports whether a request still waits for a call. If so, the call is sent even if all requests leave from now on.
+func (f *Forward) claim(c *call) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	q.placed = q.who > 0
-	return q.placed
+	c.sent = c.waiters > 0
+	return c.sent
 }
 
 func outcomeOf(err error) outcome {
@@ -343,8 +346,8 @@ func outcomeOf(err error) outcome {
 	return outcomeNone
 }
 
-// ask sends one request.
-func (f *Forward) ask(header http.Header) (Identity, error) {
+// send sends a call to the app.
+func (f *Forward) send(header http.Header) (Identity, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
 	defer cancel()
 	req := (&http.Request{Method: http.MethodGet, URL: f.cfg.URL, Header: header}).WithContext(ctx)
@@ -353,19 +356,19 @@ func (f *Forward) ask(header http.Header) (Identity, error) {
 		if f.ctx.Err() != nil {
 			return Identity{}, errClosed
 		}
-		// What url.Error says of the URL may hold a password.
+		// The URL in a url.Error may contain a password.
 		if e := (*url.Error)(nil); errors.As(err, &e) {
 			err = e.Err
 		}
 		return Identity{}, fmt.Errorf("ask the app who is there: %w", err)
 	}
 	defer resp.Body.Close()
-	io.CopyN(io.Discard, resp.Body, maxAnswerBody) // then the connection serves the next question
-	return f.read(resp)
+	io.CopyN(io.Discard, resp.Body, maxResponseBody) // so that the connection can be reused
+	return f.parse(resp)
 }
 
-// read makes of an answer yes, no, or that it is neither.
-func (f *Forward) read(resp *http.Response) (Identity, error) {
+// parse returns the identity in a response, or a permanent or temporary error.
+func (f *Forward) parse(resp *http.Response) (Identity, error) {
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
 		id, found, err := identity(resp.Header, f.cfg.UserHeader)
@@ -391,17 +394,17 @@ func (f *Forward) read(resp *http.Response) (Identity, error) {
 	}
 }
 
-// note logs when the app ceases to answer and when it answers again, not each time.
-func (f *Forward) note(err error) {
+// log logs the begin and the end of an outage of the app.
+func (f *Forward) log(err error) {
 	is := func(e error) bool { return errors.Is(err, e) }
 	now := time.Now()
 	switch {
-	case is(errClosed), is(errDeserted):
+	case is(errClosed), is(errAbandoned):
 	case err == nil, IsPermanent(err):
-		if f.outage.works(now) {
+		if f.logLimiter.succeeded(now) {
 			f.cfg.Logger.Info("the app says again who is asking")
 		}
-	case f.outage.fails(now):
+	case f.logLimiter.failed(now):
 		f.cfg.Logger.Warn("the app does not say who is asking; browsers are told to come back later", slog.Any("error", err))
 	}
 }

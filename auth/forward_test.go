@@ -47,6 +47,9 @@ func newApp(t *testing.T, answer http.HandlerFunc) *app {
 
 func (a *app) forward(t *testing.T, c auth.ForwardConfig) *auth.Forward {
 	t.Helper()
+	if c.Cache == 0 {
+		c.Cache = -1
+	}
 	if c.URL == nil {
 		c.URL, _ = url.Parse(a.URL + "/session?from=hub")
 	}

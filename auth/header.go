@@ -1,39 +1,41 @@
 package auth
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"unicode/utf8"
 )
 
-// UserHeader is the header that says who the user is, unless another is chosen.
+// UserHeader is the default name of the header with the user.
 const UserHeader = "X-User-ID"
 
-// Header believes a proxy that has logged the user in and says so in a header named
-// user, and in TopicsHeader. From anyone but the proxies both are ignored.
-func Header(user string, proxies Proxies) Authenticator {
+// Header returns an Authenticator for a proxy that authenticates users. The proxy sets the header with the given name, or
+// UserHeader if name is "", and optionally TopicsHeader. Requests from other addresses than proxies are rejected.
+func Header(name string, proxies Proxies) Authenticator {
+	name = cmp.Or(name, UserHeader)
 	return func(r *http.Request) (Identity, error) {
 		if !proxies.Sent(r) {
 			return Identity{}, WithHint(fmt.Errorf("%w: this did not come through the proxy that logs users in", ErrUnauthorized),
 				"--trusted-proxy must contain the proxy's address")
 		}
-		id, found, err := identity(r.Header, user)
+		id, found, err := identity(r.Header, name)
 		switch {
 		case errors.Is(err, ErrBadUser):
 			return Identity{}, err
 		case err != nil:
 			return Identity{}, fmt.Errorf("%w: %w", ErrUnauthorized, err)
 		case !found:
-			return Identity{}, WithHint(fmt.Errorf("%w: the proxy names no user in %s", ErrUnauthorized, user),
+			return Identity{}, WithHint(fmt.Errorf("%w: the proxy names no user in %s", ErrUnauthorized, name),
 				"--user-header is the header that the proxy sets")
 		}
 		return id, nil
 	}
 }
 
-// identity reads the headers in which a proxy or an app says who the user is. More than
-// one user is an error: one of them may be what the browser has sent.
+// identity returns the user and topics that a proxy or an app has set in headers. More than one user is an error: one of
+// them may be from the browser.
 func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	users := h.Values(user)
 	switch len(users) {
@@ -43,7 +45,7 @@ func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	default:
 		return Identity{}, false, fmt.Errorf("there is more than one %s", user)
 	}
-	if !utf8.ValidString(users[0]) { // JSON cannot say it: no order could name this user
+	if !utf8.ValidString(users[0]) { // JSON cannot represent it: no control command could name this user
 		return Identity{}, true, fmt.Errorf("%w: %s is not UTF-8", ErrBadUser, user)
 	}
 	topics, err := parseTopics(h.Values(TopicsHeader))

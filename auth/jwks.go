@@ -3,7 +3,6 @@ package auth
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,21 +10,20 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
-	"slices"
+	"reflect"
 	"sync"
 	"time"
 
-	"github.com/MicahParks/jwkset"
 	"golang.org/x/time/rate"
 )
 
 const (
-	maxJWKS   = 1 << 20         // bytes
-	refreshed = time.Hour       // between fetches, ±10 %
-	refill    = 5 * time.Second // between fetches for tokens that no key verifies
-	burst     = 3               // of these fetches
+	maxJWKSBytes    = 1 << 20
+	refreshInterval = time.Hour       // between fetches, ±10 %
+	fetchInterval   = 5 * time.Second // between fetches for tokens that no key verifies
+	fetchBurst      = 3               // of these fetches
 
-	unverifiedTime = time.Minute // how long a token that no key verified is remembered, at least
+	unverifiedTime = time.Minute // minimum time for which a token that no key verified is remembered
 	maxUnverified  = 4096        // such tokens within unverifiedTime; with more, that time is shorter
 )
 
@@ -39,40 +37,40 @@ var errNoKeys = errors.New("the keys that tokens are signed with cannot be fetch
 // jwks keeps a JWK set up to date.
 type jwks struct {
 	// Immutable after startJWKS.
-	url, shown string // shown has no userinfo and no query
-	timeout    time.Duration
-	log        *slog.Logger
-	client     *http.Client
-	limit      *rate.Limiter
-	ctx        context.Context
-	cancel     context.CancelFunc
-	wg         sync.WaitGroup
+	url, logURL string // logURL has no userinfo and no query
+	timeout     time.Duration
+	log         *slog.Logger
+	client      *http.Client
+	limit       *rate.Limiter
+	ctx         context.Context
+	cancel      context.CancelFunc
+	wg          sync.WaitGroup
 
 	mu sync.Mutex
 	// Guarded by mu.
-	keys       []verifyKey // nil: not fetched yet
-	fetched    uint64      // the number of the fetch that keys are from
-	begun      uint64      // the number of the newest fetch
-	unverified unverified
-	flight     *flight // the fetch under way, or nil
-	down       bool
-	closed     bool
+	keys        []verifyKey // nil: not fetched yet
+	keysNumber  uint64      // number of the fetch that returned keys
+	fetchNumber uint64      // number of the newest fetch
+	unverified  unverifiedTokens
+	current     *fetch // the fetch in flight, or nil
+	down        bool   // the newest fetch failed
+	closed      bool
 
-	leftOut map[leftOut]bool // owned by fetch: of the last set, and logged
+	ignored map[ignoredKey]bool // of the newest set; owned by the fetch in flight
 }
 
-// unverified says, for a token that no key verified, which fetch was the newest when the token was first
-// received: a permanent rejection rests on a later one. It is bounded in number and in time.
-type unverified struct {
+// unverifiedTokens records, for a token that no key verified, which fetch was the newest when the token was first
+// received. A permanent rejection needs a later one. It is bounded in number and in time.
+type unverifiedTokens struct {
 	newer, older map[tokenHash]uint64
 	since        time.Time // of newer
 }
 
 type tokenHash [sha256.Size]byte
 
-// first returns the fetch that was the newest when token was first received, which is now if the token
+// firstFetch returns the number of the fetch that was the newest when token was first received. That is newest if the token
 // is not known.
-func (u *unverified) first(token tokenHash, begun uint64, now time.Time) uint64 {
+func (u *unverifiedTokens) firstFetch(token tokenHash, newest uint64, now time.Time) uint64 {
 	if len(u.newer) >= maxUnverified/2 || now.Sub(u.since) >= unverifiedTime {
 		u.older, u.newer = u.newer, map[tokenHash]uint64{}
 		if now.Sub(u.since) >= 2*unverifiedTime {
@@ -86,14 +84,15 @@ func (u *unverified) first(token tokenHash, begun uint64, now time.Time) uint64 
 	if n, ok := u.older[token]; ok {
 		return n
 	}
-	u.newer[token] = begun
-	return begun
+	u.newer[token] = newest
+	return newest
 }
 
-// A flight is a fetch that any number of requests wait for.
-type flight struct {
-	done chan struct{}
-	err  error // set before done is closed
+// A fetch is one request for the set. Any number of callers can wait for it.
+type fetch struct {
+	number uint64
+	done   chan struct{}
+	err    error // set before done is closed
 }
 
 func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, error) {
@@ -102,9 +101,9 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 		return nil, errors.New("the JWKS URL is not an http:// or https:// URL") // it may hold a password
 	}
 	j := &jwks{
-		url: address, shown: (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(),
+		url: address, logURL: (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(),
 		timeout: timeout, log: log,
-		limit: rate.NewLimiter(rate.Every(refill), burst),
+		limit: rate.NewLimiter(rate.Every(fetchInterval), fetchBurst),
 		client: &http.Client{
 			Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
 			Timeout:       timeout,
@@ -114,13 +113,13 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	first := j.fly(false) // before any request could count one against the limit
+	first := j.fetch(false) // before any request could count one against the limit
 	j.wg.Go(func() { j.run(first) })
 	return j, nil
 }
 
-// followFrom follows redirects, but not many, and not from https to where anybody could say
-// what the keys are.
+// followFrom follows a limited number of redirects, and none from https to http, where an attacker could replace
+// the keys.
 func followFrom(scheme string) func(*http.Request, []*http.Request) error {
 	return func(r *http.Request, via []*http.Request) error {
 		if len(via) >= 5 || scheme == "https" && r.URL.Scheme != "https" {
@@ -139,11 +138,11 @@ func (j *jwks) close() {
 	j.client.CloseIdleConnections()
 }
 
-func (j *jwks) run(f *flight) {
+func (j *jwks) run(f *fetch) {
 	wait := time.Second
 	for f != nil {
 		<-f.done
-		next := time.Duration(float64(refreshed) * (0.9 + 0.2*rand.Float64()))
+		next := time.Duration(float64(refreshInterval) * (0.9 + 0.2*rand.Float64()))
 		if f.err != nil {
 			next = time.Duration(float64(wait) * (0.5 + 0.5*rand.Float64()))
 			wait = min(2*wait, time.Minute)
@@ -156,40 +155,44 @@ func (j *jwks) run(f *flight) {
 			return
 		}
 		j.mu.Lock()
-		f = j.fly(false)
+		f = j.fetch(false)
 		j.mu.Unlock()
 	}
 }
 
-// fly joins the fetch under way or starts one; nil: it may not. Call with mu held.
-func (j *jwks) fly(limited bool) *flight {
-	if j.flight != nil {
-		return j.flight
+// fetch joins the fetch in flight or starts one. It returns nil if none may be started. j.mu is held.
+func (j *jwks) fetch(limited bool) *fetch {
+	if j.current != nil {
+		return j.current
 	}
 	if j.closed || limited && !j.limit.Allow() {
 		return nil
 	}
-	j.begun++
-	f, number := &flight{done: make(chan struct{})}, j.begun
-	j.flight = f
-	j.wg.Go(func() {
-		defer close(f.done)
-		keys, err := j.fetch()
-		j.mu.Lock()
-		defer j.mu.Unlock()
-		f.err, j.flight = err, nil
-		switch {
-		case err == nil:
-			j.keys, j.fetched = keys, number
-			if j.down {
-				j.log.Info("the key set can be fetched again", slog.String("url", j.shown))
-			}
-		case !j.down && j.ctx.Err() == nil:
-			j.log.Warn("the key set cannot be fetched; known keys still count", slog.String("url", j.shown), slog.Any("error", err))
-		}
-		j.down = err != nil
-	})
+	j.fetchNumber++
+	f := &fetch{number: j.fetchNumber, done: make(chan struct{})}
+	j.current = f
+	j.wg.Go(func() { j.complete(f) })
 	return f
+}
+
+// complete fetches the set, stores its keys, and logs the begin and the end of an outage without the lock.
+func (j *jwks) complete(f *fetch) {
+	keys, err := j.download()
+	j.mu.Lock()
+	wasDown := j.down
+	j.down = err != nil
+	if err == nil {
+		j.keys, j.keysNumber = keys, f.number
+	}
+	f.err, j.current = err, nil
+	j.mu.Unlock()
+	close(f.done)
+	switch {
+	case err == nil && wasDown:
+		j.log.Info("the key set can be fetched again", slog.String("url", j.logURL))
+	case err != nil && !wasDown && j.ctx.Err() == nil:
+		j.log.Warn("the key set cannot be fetched; known keys still count", slog.String("url", j.logURL), slog.Any("error", err))
+	}
 }
 
 // verify calls check with the known keys, then, if none verifies the token, with those of a fetch that
@@ -197,7 +200,7 @@ func (j *jwks) fly(limited bool) *flight {
 // that set, which is a permanent rejection, or a temporary one if there is no such set.
 func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
 	j.mu.Lock()
-	keys, fetched := j.keys, j.fetched
+	keys, number := j.keys, j.keysNumber
 	j.mu.Unlock()
 	var err error
 	if keys != nil {
@@ -207,13 +210,13 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 	}
 	token := tokenHash(sha256.Sum256([]byte(raw)))
 	j.mu.Lock()
-	first := j.unverified.first(token, j.begun, time.Now())
+	first := j.unverified.firstFetch(token, j.fetchNumber, time.Now())
 	j.mu.Unlock()
 	timeout, cancel := context.WithTimeout(ctx, j.timeout)
 	defer cancel()
-	for fetched <= first {
+	for number <= first {
 		j.mu.Lock()
-		f := j.fly(true)
+		f := j.fetch(true)
 		unknown := ErrUnknownKey
 		if j.keys == nil {
 			unknown = errNoKeys
@@ -234,7 +237,7 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 			return unknown
 		}
 		j.mu.Lock()
-		keys, fetched = j.keys, j.fetched
+		keys, number = j.keys, j.keysNumber
 		j.mu.Unlock()
 		if err = check(keys); err == nil {
 			return nil
@@ -243,30 +246,8 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 	return err
 }
 
-// maxTried is how many keys are tried for one token.
-const maxTried = 8
-
-// find returns the keys with this id; without one, those for alg, as while a provider that
-// publishes no ids replaces its key.
-func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
-	found := pick(keys, kid, hasKid, alg)
-	if len(found) == 0 {
-		return nil, WithHint(no("the token is signed with a key that is not in the key set"), "--jwt-jwks-url must publish the key")
-	}
-	return found[:min(len(found), maxTried)], nil
-}
-
-func pick(keys []verifyKey, kid string, hasKid bool, alg string) (found []verifyKey) {
-	for _, k := range keys {
-		if hasKid && k.id == kid || !hasKid && slices.Contains(k.algs, alg) {
-			found = append(found, k)
-		}
-	}
-	return found
-}
-
-// fetch is called by one flight at a time.
-func (j *jwks) fetch() ([]verifyKey, error) {
+// download requests the set. It is called by one fetch at a time.
+func (j *jwks) download() ([]verifyKey, error) {
 	req, err := http.NewRequestWithContext(j.ctx, "GET", j.url, nil)
 	if err != nil {
 		return nil, errors.New("the URL cannot be asked")
@@ -282,94 +263,62 @@ func (j *jwks) fetch() ([]verifyKey, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the answer is %d, not 200", resp.StatusCode)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKS+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKSBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the answer: %w", err)
 	}
-	if len(body) > maxJWKS {
+	if len(body) > maxJWKSBytes {
 		return nil, errors.New("the answer is longer than 1 MiB")
 	}
-	keys, leftOut, err := parseJWKS(body)
-	j.logLeftOut(leftOut)
+	keys, ignored, err := parseJWKS(body)
+	j.logIgnored(ignored)
 	return keys, err
 }
 
-// A leftOut is a key of a set that is not used.
-type leftOut struct{ kid, reason string }
+// An ignoredKey is a key of a set that cannot be used.
+type ignoredKey struct{ kid, reason string }
 
-// maxLeftOut is how many keys are logged per set.
-const maxLeftOut = 32
+// maxIgnoredLines is the maximum number of ignored keys that are logged per set.
+const maxIgnoredLines = 32
 
-// logLeftOut logs keys that the last set did not have, or had for another reason.
-func (j *jwks) logLeftOut(keys []leftOut) {
-	seen := make(map[leftOut]bool)
-	for _, k := range keys[:min(len(keys), maxLeftOut)] {
-		if !seen[k] && !j.leftOut[k] {
-			j.log.Info("ignoring a key of the key set", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.shown))
+// logIgnored logs keys that were not ignored in the previous set, or for another reason.
+func (j *jwks) logIgnored(keys []ignoredKey) {
+	seen := make(map[ignoredKey]bool)
+	for _, k := range keys[:min(len(keys), maxIgnoredLines)] {
+		if !seen[k] && !j.ignored[k] {
+			j.log.Info("ignoring a key of the key set", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.logURL))
 		}
 		seen[k] = true
 	}
-	j.leftOut = seen
+	j.ignored = seen
 }
 
-// parseJWKS returns the usable keys of a set, and the others with the reason: one odd key must not void
-// the rest (RFC 7517, section 5). Members that are not needed to verify are not read. Without a usable key
-// it returns an error.
-func parseJWKS(body []byte) (keys []verifyKey, left []leftOut, err error) {
-	var set struct {
-		Keys []json.RawMessage `json:"keys"`
-	}
-	if json.Unmarshal(body, &set) != nil {
-		return nil, nil, errors.New("the answer is not a JWK set")
-	}
-	for _, raw := range set.Keys {
-		key, err := parseJWK(raw)
-		if err != nil {
-			left = append(left, leftOut{clip(key.id), err.Error()})
-			continue
+func (j *jwks) refetch(ctx context.Context) (changed bool, err error) {
+	j.mu.Lock()
+	before := j.keys
+	j.mu.Unlock()
+	// The response to a fetch that is in flight may be older than a change of the set.
+	for again := false; ; again = true {
+		j.mu.Lock()
+		joined := j.current != nil
+		f := j.fetch(false)
+		j.mu.Unlock()
+		if f == nil {
+			return false, errNoKeys
 		}
-		keys = append(keys, key)
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return false, errNoKeys
+		}
+		if f.err != nil {
+			return false, f.err
+		}
+		if again || !joined {
+			break
+		}
 	}
-	if len(keys) == 0 {
-		return nil, left, errors.New("the answer has no usable key")
-	}
-	return keys, left, nil
-}
-
-// parseJWK reads one key. With an error, the key has its id only. The error contains nothing of a private
-// or symmetric key.
-func parseJWK(raw json.RawMessage) (verifyKey, error) {
-	var m struct {
-		Kid, Alg, Use string
-		Kty           jwkset.KTY
-		Crv           jwkset.CRV
-		X, Y, N, E    string
-		D             any // of a private key, which by now is known to others
-	}
-	if json.Unmarshal(raw, &m) != nil {
-		return verifyKey{id: m.Kid}, errors.New("not a JSON object with text members")
-	}
-	out := verifyKey{id: m.Kid}
-	switch {
-	case m.D != nil:
-		return out, errors.New("a private key")
-	case m.Use != "" && m.Use != "sig":
-		return out, fmt.Errorf("its use is %q, not \"sig\"", clip(m.Use))
-	}
-	jwk, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{KTY: m.Kty, CRV: m.Crv, X: m.X, Y: m.Y, N: m.N, E: m.E},
-		jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
-	if err != nil { // in the words of the library, which may quote what it cannot read
-		return out, fmt.Errorf("a key of type %q and curve %q that cannot be read", clip(string(m.Kty)), clip(string(m.Crv)))
-	}
-	algs, err := algsOf(jwk.Key())
-	switch alg := algorithm(m.Alg); {
-	case err != nil:
-		return out, err
-	case alg != "" && !slices.Contains(algs, alg):
-		return out, fmt.Errorf("its alg is %q, which does not fit its type", clip(m.Alg))
-	case alg != "":
-		algs = []string{alg}
-	}
-	out.algs, out.key = algs, jwk.Key()
-	return out, nil
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return !reflect.DeepEqual(before, j.keys), nil
 }

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,29 +20,31 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Skew is how far the clock of whoever signs tokens may be off.
+// Skew is the tolerated difference between the clocks of the hub and of the token's issuer. Identity.Expires includes it.
 const Skew = 30 * time.Second
 
-const maxToken = 16 << 10 // bytes; far more than a header line of most proxies
+const maxTokenBytes = 16 << 10 // far more than a header line of most proxies
 
-// JWTConfig says which tokens are believed. Exactly one of Secret, KeyPEM and
-// JWKSURL is set.
+// JWTConfig configures a JWT. Exactly one of Secret, KeyPEM and JWKSURL must be set. The zero value of each other field
+// means its default.
 type JWTConfig struct {
-	Secret        []byte        // for HS256, HS384 and HS512
-	OtherSecrets  [][]byte      // believed beside Secret: the one before, while tokens signed with it are about
-	KeyPEM        []byte        // public keys: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
-	JWKSURL       string        // where a JWK set is fetched, http:// or https://
-	Issuer        string        // iss must be it; empty: not checked
-	Audience      string        // aud must have it; empty: not checked
-	UserClaim     string        // default "sub"
-	Cookie        string        // default "usercast"
-	Query         bool          // ?token= is read, too
-	AllowNoExpiry bool          // exp may be missing
-	Timeout       time.Duration // of a fetch of JWKSURL; default 5 s
-	Logger        *slog.Logger  // default: none
+	Secret       []byte        // for HS256, HS384 and HS512; at least 32 bytes
+	OtherSecrets [][]byte      // accepted in addition to Secret, while it is being replaced
+	KeyPEM       []byte        // 1 to 8 public keys or certificates: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
+	JWKSURL      string        // http:// or https:// URL of a JWK set, which is refreshed every hour
+	Timeout      time.Duration // of a fetch of JWKSURL; default 5 s
+
+	Issuer        string // required iss claim; default: not checked
+	Audience      string // required member of the aud claim; default: not checked
+	UserClaim     string // claim with the user, a string or an integer; default "sub"
+	Cookie        string // cookie with the token; default "usercast"
+	Query         bool   // accept the token in the query, as ?token=
+	AllowNoExpiry bool   // accept tokens without an exp claim
+
+	Logger *slog.Logger // default: no logging
 }
 
-// A JWT authenticates by signed tokens. Close it after use.
+// A JWT authenticates requests by signed tokens (RFC 7519). Close it after use. It is safe for concurrent use.
 type JWT struct {
 	// Immutable after NewJWT.
 	cfg    JWTConfig
@@ -51,7 +54,8 @@ type JWT struct {
 	keys atomic.Pointer[[]verifyKey] // without a JWKSURL
 }
 
-// NewJWT checks the configuration and starts to fetch JWKSURL; it does not wait.
+// NewJWT returns an error if the configuration is invalid. With a JWKSURL, it starts to fetch the set and does not wait
+// for it. Until it is there, requests are rejected temporarily.
 func NewJWT(cfg JWTConfig) (*JWT, error) {
 	given := 0
 	for _, set := range []bool{len(cfg.Secret) > 0, len(cfg.KeyPEM) > 0, cfg.JWKSURL != ""} {
@@ -88,25 +92,36 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	return j, nil
 }
 
-// Close ends what NewJWT started, and waits for it.
+// Close cancels fetches of JWKSURL and waits for them. It can be called more than once.
 func (j *JWT) Close() {
 	if j.jwks != nil {
 		j.jwks.close()
 	}
 }
 
-func no(format string, args ...any) error {
+// Refetch fetches the set at JWKSURL now and reports whether its keys have changed. If the fetch fails, the known
+// keys stay valid. It blocks until the fetch has ended or ctx ends. Without a JWKSURL it does nothing.
+func (j *JWT) Refetch(ctx context.Context) (changed bool, err error) {
+	if j.jwks == nil {
+		return false, nil
+	}
+	return j.jwks.refetch(ctx)
+}
+
+// unauthorized returns an error that wraps ErrUnauthorized.
+func unauthorized(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrUnauthorized}, args...)...)
 }
 
-// Authenticate is an Authenticator.
+// Authenticate is an Authenticator. It blocks only if no known key of a JWKSURL verifies the token, until the set has been
+// fetched again, for Timeout at most.
 func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	raw, err := j.token(r)
 	if err != nil {
 		return Identity{}, err
 	}
-	if len(raw) > maxToken {
-		return Identity{}, no("the token is longer than 16 KiB")
+	if len(raw) > maxTokenBytes {
+		return Identity{}, unauthorized("the token is longer than 16 KiB")
 	}
 	claims := jwt.MapClaims{}
 	token, err := j.parse(raw, claims)
@@ -117,11 +132,11 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	_, critical := token.Header["crit"] // RFC 7515, section 4.1.11
 	switch {
 	case critical:
-		err = no("the token has a crit header, and none is understood here")
+		err = unauthorized("the token has a crit header, and none is understood here")
 	case j.jwks == nil:
 		err = check(*j.keys.Load())
-	case !slices.Contains(publicAlgs, token.Method.Alg()): // no set can have a key for it
-		err = WithHint(no("the token is signed with %s, which is not allowed here", token.Method.Alg()), keysHint)
+	case !slices.Contains(publicAlgs, token.Method.Alg()): // a set cannot have a key for it
+		err = WithHint(unauthorized("the token is signed with %s, which is not allowed here", token.Method.Alg()), keysHint)
 	default:
 		err = j.jwks.verify(r.Context(), raw, check)
 	}
@@ -131,8 +146,8 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	return j.identity(claims, time.Now())
 }
 
-// token finds the token: Authorization, else the query, else the cookie. Only
-// the first that is there counts: a bad token never falls through to another.
+// token returns the token from Authorization, the query, or the cookie: the first of them that is present. If that
+// one is invalid, the others are not tried.
 func (j *JWT) token(r *http.Request) (string, error) {
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
@@ -156,11 +171,11 @@ func (j *JWT) token(r *http.Request) (string, error) {
 	}
 	cookies := r.CookiesNamed(j.cfg.Cookie)
 	if len(cookies) == 0 {
-		return "", WithHint(no("the request has no token"), "the cookie is named by --jwt-cookie; --jwt-query accepts ?token=")
+		return "", WithHint(unauthorized("the request has no token"), "the cookie is named by --jwt-cookie; --jwt-query accepts ?token=")
 	}
 	for _, c := range cookies[1:] {
-		if c.Value != cookies[0].Value { // a neighbouring subdomain may have tossed one in
-			return "", no("the request has two different cookies of the same name")
+		if c.Value != cookies[0].Value { // a sibling subdomain may have set one
+			return "", unauthorized("the request has two different cookies of the same name")
 		}
 	}
 	return cookies[0].Value, nil
@@ -172,17 +187,17 @@ func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
 	if errors.Is(err, jwt.ErrTokenUnverifiable) {
 		alg, _ := token.Header["alg"].(string)
 		if token.Method = jwt.GetSigningMethod(algorithm(alg)); token.Method == nil {
-			return nil, no("the token is signed with an unknown algorithm")
+			return nil, unauthorized("the token is signed with an unknown algorithm")
 		}
 		token.Signature, err = j.parser.DecodeSegment(parts[2])
 	}
-	if err != nil { // the library's words may quote the token
-		return nil, no("this is not a token")
+	if err != nil { // the library's error may quote the token
+		return nil, unauthorized("this is not a token")
 	}
-	// The library reads one JSON value and overlooks what follows it.
+	// The library reads one JSON value and ignores what follows it.
 	payload, err := j.parser.DecodeSegment(parts[1])
 	if err != nil || !json.Valid(payload) {
-		return nil, no("the token's claims are not JSON")
+		return nil, unauthorized("the token's claims are not JSON")
 	}
 	return token, nil
 }
@@ -197,7 +212,7 @@ func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 		kid, hasKid := "", false
 		if v, has := token.Header["kid"]; has {
 			if kid, hasKid = v.(string); !hasKid {
-				return no("the token's key id is not a string")
+				return unauthorized("the token's key id is not a string")
 			}
 		}
 		var err error
@@ -206,13 +221,13 @@ func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 		}
 	}
 	text := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
-	err := WithHint(no("the token is signed with %s, which is not allowed here", alg), keysHint)
+	err := WithHint(unauthorized("the token is signed with %s, which is not allowed here", alg), keysHint)
 	for _, k := range keys {
 		if slices.Contains(k.algs, alg) {
 			if token.Method.Verify(text, token.Signature, k.key) == nil {
 				return nil
 			}
-			err = WithHint(no("the token's signature is wrong"), keysHint)
+			err = WithHint(unauthorized("the token's signature is wrong"), keysHint)
 		}
 	}
 	return err
@@ -233,17 +248,17 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	}
 	switch {
 	case !hasExp && !j.cfg.AllowNoExpiry:
-		return Identity{}, WithHint(no("the token has no exp claim"), "--jwt-allow-no-exp accepts it")
+		return Identity{}, WithHint(unauthorized("the token has no exp claim"), "--jwt-allow-no-exp accepts it")
 	case hasExp && !now.Before(exp.Add(Skew)):
-		return Identity{}, no("the token has expired")
+		return Identity{}, unauthorized("the token has expired")
 	case hasNbf && now.Before(nbf.Add(-Skew)):
-		return Identity{}, no("the token is not valid yet")
+		return Identity{}, unauthorized("the token is not valid yet")
 	case hasIat && now.Before(iat.Add(-Skew)):
-		return Identity{}, no("the token was issued in the future")
+		return Identity{}, unauthorized("the token was issued in the future")
 	case j.cfg.Issuer != "" && claims["iss"] != any(j.cfg.Issuer):
-		return Identity{}, WithHint(no("the token is from another issuer"), "--jwt-issuer must be the iss claim")
+		return Identity{}, WithHint(unauthorized("the token is from another issuer"), "--jwt-issuer must be the iss claim")
 	case j.cfg.Audience != "" && !has(claims["aud"], j.cfg.Audience):
-		return Identity{}, WithHint(no("the token is for another audience"), "--jwt-audience must be in the aud claim")
+		return Identity{}, WithHint(unauthorized("the token is for another audience"), "--jwt-audience must be in the aud claim")
 	}
 	if hasExp {
 		id.Expires = exp.Add(Skew)
@@ -261,7 +276,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 			}
 		}
 		if !ok {
-			return Identity{}, no("the token's topics claim is not a list of strings")
+			return Identity{}, unauthorized("the token's topics claim is not a list of strings")
 		}
 		id.Topics = distinct(id.Topics)
 	}
@@ -283,13 +298,13 @@ func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
 	number, _ := claims[name].(json.Number)
 	f, err := strconv.ParseFloat(string(number), 64)
 	if err != nil || math.IsNaN(f) {
-		return time.Time{}, false, no("the token's %s claim is not a time in seconds", name)
+		return time.Time{}, false, unauthorized("the token's %s claim is not a time in seconds", name)
 	}
 	whole, part := math.Modf(min(max(f, -62135596800), 253402300799))
 	return time.Unix(int64(whole), int64(part*1e9)), true, nil
 }
 
-// user reads a string, or an integer digit by digit: no float64 comes near it.
+// user returns a claim that is a string or an integer. An integer keeps its digits: a float64 could change them.
 func user(claims jwt.MapClaims, name string) (string, error) {
 	switch v := claims[name].(type) {
 	case string:
@@ -303,14 +318,13 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 		}
 	case nil:
 		if _, ok := claims[name]; !ok {
-			return "", WithHint(no("the token has no %s claim", name), "--jwt-claim names the claim with the user id")
+			return "", WithHint(unauthorized("the token has no %s claim", name), "--jwt-claim names the claim with the user id")
 		}
 	}
-	return "", no("the token's %s claim is neither a string nor an integer", name)
+	return "", unauthorized("the token's %s claim is neither a string nor an integer", name)
 }
 
-// isText reports whether s is without control characters, and without what stands for
-// bytes that are not UTF-8.
+// isText reports whether s contains neither control characters nor U+FFFD, which replaces bytes that are not UTF-8.
 func isText(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError })
 }

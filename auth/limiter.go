@@ -9,42 +9,42 @@ import (
 	"time"
 )
 
-// A limiter decides when a check is sent to the app. Its pacer adapts the number of checks in flight to what the app
-// can answer; the limiter queues the others and shares the turns fairly between client addresses. It is safe for
+// A limiter decides when a call is sent to the app. Its pacer adapts the number of calls in flight to what the app
+// can answer. The limiter queues the others, and sends them in a fair order of client addresses. It is safe for
 // concurrent use and starts no goroutine.
 type limiter struct {
-	mu       sync.Mutex // guards everything below
-	pacer    pacer
-	inFlight int
-	waiting  int
-	sources  map[netip.Addr]*source // those with a check in flight or waiting
-	idle     list.List              // of *source: checks wait and none is in flight; the next one first
-	active   []*source              // a check is in flight
-	turns    uint64                 // number of turns so far
-	healthy  [2]answered            // the last two addresses with an answer in normal time, the newest first
+	mu        sync.Mutex // guards everything below
+	pacer     pacer
+	inFlight  int
+	waiting   int
+	sources   map[netip.Addr]*source // those with a call in flight or waiting
+	idle      list.List              // of *source: calls wait and none is in flight; the next one first
+	active    []*source              // a call is in flight
+	sentCount uint64                 // number of calls sent so far
+	healthy   [2]response            // the last two addresses with an answer in normal time, the newest first
 }
 
 // A source is a client address.
 type source struct {
 	address  netip.Addr
 	inFlight int
-	queue    list.List     // of *turn, the oldest first
+	queue    list.List     // of *slot, the oldest first
 	idle     *list.Element // in limiter.idle
 	trust    trust
-	lastTurn uint64 // orders the sources with checks in flight
+	lastSent uint64 // orders the sources with calls in flight
 }
 
-// trust decides how many of all checks in flight may be of one source.
+// trust decides how many of all calls in flight may be of one source.
 type trust int
 
 const (
-	trustSlow trust = iota // its last check took much longer than those of others: a quarter
+	trustSlow trust = iota // its last call took much longer than those of others: a quarter
 	trustNew               // half
 	trustFast              // all, or all but one if there are other sources
 )
 
-// A turn is a check that waits or is in flight.
-type turn struct {
+// A slot is a call that waits or is in flight.
+type slot struct {
 	source  *source
 	waiting *list.Element // in source.queue; nil: it does not wait
 	ready   chan struct{} // closed when the wait is over
@@ -52,52 +52,52 @@ type turn struct {
 	sent    sending
 }
 
-// answered says when an address got an answer.
-type answered struct {
+// A response records when an address received a response of the app.
+type response struct {
 	address netip.Addr
 	at      time.Time
 }
 
 const (
-	// turnTime is the longest expected wait for a turn: a check for which it is longer is rejected.
-	turnTime = 10 * time.Second
+	// expectedWait is the maximum expected wait of a call. A call whose expected wait is longer is rejected.
+	expectedWait = 10 * time.Second
 
-	// maxTurnTime is the longest wait, for an app that becomes slower meanwhile.
-	maxTurnTime = 20 * time.Second
+	// maxWait is the maximum wait, for an app that becomes slower meanwhile.
+	maxWait = 20 * time.Second
 
-	// maxWaiting bounds how many checks wait for their turn.
+	// maxWaiting bounds how many calls wait.
 	maxWaiting = 32 << 10
 
 	// healthyTime is how long after an answer in normal time an address is evidence that the app works.
 	healthyTime = 10 * time.Second
 )
 
-// newLimiter returns a limiter for at most ceiling checks in flight that take at most timeout.
+// newLimiter returns a limiter for at most ceiling calls in flight that take at most timeout.
 func newLimiter(ceiling int, timeout time.Duration) *limiter {
 	return &limiter{pacer: newPacer(ceiling, timeout), sources: make(map[netip.Addr]*source)}
 }
 
-func (l *limiter) stats() Stats {
+func (l *limiter) stats() ForwardStats {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return Stats{Concurrency: l.pacer.limit, InFlight: l.inFlight, Waiting: l.waiting}
+	return ForwardStats{Concurrency: l.pacer.limit, InFlight: l.inFlight, Waiting: l.waiting}
 }
 
-// wait returns when a check of the address may be sent, or an error if it must not be. After a turn, done must be
+// wait returns when a call of the address may be sent, or an error if it must not be. With a slot, done must be
 // called.
-func (l *limiter) wait(ctx context.Context, address netip.Addr) (*turn, error) {
+func (l *limiter) wait(ctx context.Context, address netip.Addr) (*slot, error) {
 	t, err := l.join(address)
 	if err != nil {
 		return nil, err
 	}
-	timer := time.NewTimer(maxTurnTime)
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	select {
 	case <-t.ready:
 	case <-ctx.Done():
 		l.leave(t, ctx.Err())
 	case <-timer.C:
-		l.leave(t, errCrowded)
+		l.leave(t, errQueueFull)
 	}
 	<-t.ready
 	if t.err != nil {
@@ -106,8 +106,8 @@ func (l *limiter) wait(ctx context.Context, address netip.Addr) (*turn, error) {
 	return t, nil
 }
 
-// join queues a check.
-func (l *limiter) join(address netip.Addr) (*turn, error) {
+// join queues a call.
+func (l *limiter) join(address netip.Addr) (*slot, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := l.sources[address]
@@ -115,10 +115,10 @@ func (l *limiter) join(address netip.Addr) (*turn, error) {
 		s = &source{address: address, trust: trustNew}
 	}
 	if !l.admits(s) {
-		return nil, errCrowded
+		return nil, errQueueFull
 	}
 	l.sources[address] = s
-	t := &turn{source: s, ready: make(chan struct{})}
+	t := &slot{source: s, ready: make(chan struct{})}
 	t.waiting = s.queue.PushBack(t)
 	l.waiting++
 	if s.inFlight == 0 && s.idle == nil {
@@ -128,14 +128,14 @@ func (l *limiter) join(address netip.Addr) (*turn, error) {
 	return t, nil
 }
 
-// admits reports whether a further check of a source can expect its turn in time.
+// admits reports whether a further call of a source can expect to be sent in time.
 func (l *limiter) admits(s *source) bool {
 	if l.waiting >= maxWaiting {
 		return false
 	}
-	turns := l.expected()
+	capacity := l.expected()
 	now := l.inFlight < l.pacer.limit && l.next() == nil && s.inFlight < l.share(s) // those that wait may not be sent
-	if l.waiting < turns || now {
+	if l.waiting < capacity || now {
 		return true
 	}
 	// A source with a short queue does not wait for the long queues of others.
@@ -145,19 +145,19 @@ func (l *limiter) admits(s *source) bool {
 			sources++
 		}
 	}
-	return (s.queue.Len()+1)*sources <= turns
+	return (s.queue.Len()+1)*sources <= capacity
 }
 
-// expected returns how many turns there are within turnTime, at the present rate.
+// expected returns how many calls can be sent within expectedWait, at the present rate.
 func (l *limiter) expected() int {
 	if l.pacer.rate == 0 {
 		return maxWaiting
 	}
-	return max(1, int(l.pacer.rate*turnTime.Seconds()))
+	return max(1, int(l.pacer.rate*expectedWait.Seconds()))
 }
 
-// leave ends the wait of a check that has not got its turn.
-func (l *limiter) leave(t *turn, err error) {
+// leave ends the wait of a call that has no slot yet.
+func (l *limiter) leave(t *slot, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if t.waiting != nil {
@@ -165,21 +165,21 @@ func (l *limiter) leave(t *turn, err error) {
 	}
 }
 
-func (l *limiter) drop(t *turn, err error) {
+func (l *limiter) drop(t *slot, err error) {
 	l.dequeue(t)
 	t.err = err
 	close(t.ready)
-	l.tidy(t.source)
+	l.updateLists(t.source)
 }
 
-func (l *limiter) dequeue(t *turn) {
+func (l *limiter) dequeue(t *slot) {
 	t.source.queue.Remove(t.waiting)
 	t.waiting = nil
 	l.waiting--
 }
 
-// tidy updates the lists that a source is in.
-func (l *limiter) tidy(s *source) {
+// updateLists updates the lists that a source is in.
+func (l *limiter) updateLists(s *source) {
 	switch wants := s.inFlight == 0 && s.queue.Len() > 0; {
 	case wants && s.idle == nil:
 		s.idle = l.idle.PushBack(s)
@@ -192,30 +192,30 @@ func (l *limiter) tidy(s *source) {
 	}
 }
 
-// send gives turns as long as the limit allows.
+// send gives slots as long as the limit allows.
 func (l *limiter) send() {
 	for s := l.next(); s != nil; s = l.next() {
-		t := s.queue.Front().Value.(*turn)
+		t := s.queue.Front().Value.(*slot)
 		l.dequeue(t)
 		l.inFlight++
 		if s.inFlight++; s.inFlight == 1 {
 			l.active = append(l.active, s)
 		}
-		l.turns++
-		s.lastTurn = l.turns
-		l.tidy(s)
+		l.sentCount++
+		s.lastSent = l.sentCount
+		l.updateLists(s)
 		t.sent = l.pacer.send(l.inFlight, time.Now())
 		close(t.ready)
 	}
 }
 
-// next returns the source whose turn it is: one without a check in flight, or that with the fewest. It returns nil
-// if the limit is reached or if no check may be sent.
+// next returns the source of the next call: one without a call in flight, or that with the fewest. It returns nil
+// if the limit is reached or if no call may be sent.
 func (l *limiter) next() *source {
 	first := l.idle.Front()
 	limit := l.pacer.limit
 	if len(l.active) == 1 && (limit > 1 || l.active[0].trust == trustSlow) {
-		limit = min(limit+1, l.pacer.ceiling) // all checks in flight are of one address: it must not hold up the others
+		limit = min(limit+1, l.pacer.ceiling) // all calls in flight are of one address: it must not hold up the others
 	}
 	if l.inFlight >= limit || first == nil && l.inFlight >= l.pacer.limit {
 		return nil
@@ -228,14 +228,14 @@ func (l *limiter) next() *source {
 		if s.queue.Len() == 0 || s.inFlight >= l.share(s) {
 			continue
 		}
-		if best == nil || s.inFlight < best.inFlight || s.inFlight == best.inFlight && s.lastTurn < best.lastTurn {
+		if best == nil || s.inFlight < best.inFlight || s.inFlight == best.inFlight && s.lastSent < best.lastSent {
 			best = s
 		}
 	}
 	return best
 }
 
-// share returns how many checks of a source may be in flight.
+// share returns how many calls of a source may be in flight.
 func (l *limiter) share(s *source) int {
 	limit := l.pacer.limit
 	switch {
@@ -259,17 +259,17 @@ func (l *limiter) others(s *source) bool {
 	return false
 }
 
-// outcome says how a check ended.
+// outcome says how a call ended.
 type outcome int
 
 const (
 	outcomeAnswer outcome = iota // the app accepted or rejected the user
 	outcomeNone                  // it did not, or not in time
-	outcomeEnded                 // the hub ended the check
+	outcomeEnded                 // the hub ended the call
 )
 
-// done ends a check that was in flight.
-func (l *limiter) done(t *turn, how outcome) {
+// done ends a call that was in flight.
+func (l *limiter) done(t *slot, how outcome) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s, now := t.source, time.Now()
@@ -282,17 +282,17 @@ func (l *limiter) done(t *turn, how outcome) {
 		if how == outcomeAnswer {
 			took = now.Sub(t.sent.at)
 		}
-		l.judge(s, took, now)
+		l.classify(s, took, now)
 		if l.pacer.observe(t.sent, s.address, took, s.trust == trustSlow && l.others(s), now) {
 			l.shed()
 		}
 	}
-	l.tidy(s)
+	l.updateLists(s)
 	l.send()
 }
 
-// judge compares a source with the others.
-func (l *limiter) judge(s *source, took time.Duration, now time.Time) {
+// classify compares a source with the others.
+func (l *limiter) classify(s *source, took time.Duration, now time.Time) {
 	if took >= l.pacer.slow() {
 		s.trust = trustSlow
 		return
@@ -304,15 +304,15 @@ func (l *limiter) judge(s *source, took time.Duration, now time.Time) {
 	if l.healthy[0].address != s.address {
 		l.healthy[1] = l.healthy[0]
 	}
-	l.healthy[0] = answered{s.address, now}
+	l.healthy[0] = response{s.address, now}
 }
 
-// shed rejects the waiting checks that the app is not expected to answer in time any more: those of the longest
+// shed rejects the waiting calls that the app is not expected to answer in time any more: those of the longest
 // queues, the newest first.
 func (l *limiter) shed() {
-	turns := l.expected()
-	turns += turns / 8 // the expectation varies
-	if l.waiting <= turns {
+	capacity := l.expected()
+	capacity += capacity / 8 // the expectation varies
+	if l.waiting <= capacity {
 		return
 	}
 	fits := func(length int) bool {
@@ -320,7 +320,7 @@ func (l *limiter) shed() {
 		for _, s := range l.sources {
 			sum += min(s.queue.Len(), length)
 		}
-		return sum <= turns
+		return sum <= capacity
 	}
 	keep := 0
 	for step := maxWaiting; step > 0; step /= 2 {
@@ -328,8 +328,8 @@ func (l *limiter) shed() {
 			keep += step
 		}
 	}
-	// One round further, as far as it goes, in the order of their turns.
-	extra := turns
+	// One round further, as far as it goes, in the order in which they would be sent.
+	extra := capacity
 	queued := slices.Clone(l.active)
 	for _, s := range l.sources {
 		extra -= min(s.queue.Len(), keep)
@@ -343,7 +343,7 @@ func (l *limiter) shed() {
 			length, extra = keep+1, extra-1
 		}
 		for s.queue.Len() > length {
-			l.drop(s.queue.Back().Value.(*turn), errCrowded)
+			l.drop(s.queue.Back().Value.(*slot), errQueueFull)
 		}
 	}
 }

@@ -7,35 +7,35 @@ import (
 	"time"
 )
 
-// A pacer sets the limit of checks in flight from the time that they take. docs/decisions/0036-adaptive-limit.md
+// A pacer sets the limit of calls in flight from the time that they take. docs/decisions/0036-adaptive-limit.md
 // explains the rule. It is guarded by its owner's lock.
 //
-// An app with w workers that needs the time base for a check answers n > w checks at once in base * n / w. The pacer
-// looks for the limit at which a check takes twice base: all workers are busy, and as many checks wait for them. That
+// An app with w workers that needs the time base for a call answers n > w calls at once in base * n / w. The pacer
+// looks for the limit at which a call takes twice base: all workers are busy, and as many calls wait for them. That
 // leaves room for an error in base of half, and keeps the app's queue short.
 type pacer struct {
 	ceiling int           // the limit is never higher
-	timeout time.Duration // of a check
+	timeout time.Duration // of a call
 	limit   int
-	rate    float64 // checks per second that the app is expected to answer; 0: unknown
+	rate    float64 // calls per second that the app is expected to answer; 0: unknown
 
-	base      time.Duration // what a check takes without a queue in the app; 0: unknown
+	base      time.Duration // what a call takes without a queue in the app; 0: unknown
 	baseCount int           // samples in it, at most maxBaseSamples
 	baseTime  time.Time     // when it was last confirmed
 	latency   time.Duration // of the previous round
-	before    measured      // the previous round
-	late      time.Time     // the end of a round in which all checks took too long
+	previous  measurement   // the previous round
+	late      time.Time     // the end of a round in which all calls took too long
 	growing   bool          // the limit was raised by half or more: the next round is short
 
-	round   round // checks that were sent at the limit
+	round   round // calls that were sent at the limit
 	number  int   // of the round
-	settled bool  // a check of this round was answered: the app's queue is what the limit makes it
-	most    int   // checks in flight in this round
-	low     round // checks that were sent far below the limit
+	settled bool  // a call of this round was answered: the app's queue is what the limit makes it
+	most    int   // calls in flight in this round
+	low     round // calls that were sent far below the limit
 	restore int   // the limit to return to after base has been measured; 0: it is not being measured
 }
 
-// A sending is a check at the moment when it was sent.
+// A sending is a call at the moment when it was sent.
 type sending struct {
 	at      time.Time
 	round   int  // its number
@@ -43,13 +43,13 @@ type sending struct {
 	low     bool // it was sent far below the limit
 }
 
-// measured is what checks took, in the middle, with a number of them in flight.
-type measured struct {
+// measured is what calls took, in the middle, with a number of them in flight.
+type measurement struct {
 	inFlight int
 	took     time.Duration
 }
 
-// A round is a number of checks with what they took.
+// A round is a number of calls with what they took.
 type round []sample
 
 type sample struct {
@@ -77,7 +77,7 @@ func newPacer(ceiling int, timeout time.Duration) pacer {
 	return pacer{ceiling: ceiling, timeout: timeout, limit: min(startLimit, ceiling), growing: true, number: 1}
 }
 
-// send is for a check that is sent as the inFlight-th.
+// send is for a call that is sent as the inFlight-th.
 func (p *pacer) send(inFlight int, now time.Time) sending {
 	s := sending{at: now, round: p.number, low: inFlight <= max(1, max(p.limit, p.restore)/3)}
 	if inFlight >= p.limit-1 { // a source may not be allowed the last one
@@ -87,7 +87,7 @@ func (p *pacer) send(inFlight int, now time.Time) sending {
 	return s
 }
 
-// slow returns how long a check takes that is slow in comparison with others.
+// slow returns how long a call takes that is slow in comparison with others.
 func (p *pacer) slow() time.Duration {
 	if p.base == 0 {
 		return p.timeout
@@ -98,7 +98,7 @@ func (p *pacer) slow() time.Duration {
 // target returns the latency that the limit is to lead to.
 func (p *pacer) target() time.Duration { return min(2*p.base, (p.base+p.timeout)/2) }
 
-// observe records how long a check took. outlier means that checks of other addresses take much less: then it
+// observe records how long a call took. outlier means that calls of other addresses take much less: then it
 // does not count for base. It reports whether the limit and the rate have changed.
 func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outlier bool, now time.Time) bool {
 	short, long := max(minSamples, p.limit), max(2*minSamples, 2*p.limit)
@@ -128,7 +128,7 @@ func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outli
 	return true
 }
 
-// clip returns what a check counts for at most: at this latency the limit is halved, which is the most that one round
+// clip returns what a call counts for at most: at this latency the limit is halved, which is the most that one round
 // changes it.
 func (p *pacer) clip() time.Duration {
 	if p.base == 0 {
@@ -137,7 +137,7 @@ func (p *pacer) clip() time.Duration {
 	return min(p.timeout, 4*p.base)
 }
 
-// learn moves base towards what checks took without a queue in the app.
+// learn moves base towards what calls took without a queue in the app.
 func (p *pacer) learn(latency time.Duration, samples int, now time.Time) {
 	if latency >= p.timeout {
 		return
@@ -172,7 +172,7 @@ func (p *pacer) adjust(now time.Time) {
 	case latency >= p.timeout, p.round.median() >= p.timeout:
 		p.late = now
 	case p.base > 0 && p.isOutdated(n):
-		// Or base was measured when checks took less, such as those of visitors without a session.
+		// Or base was measured when calls took less, such as those of visitors without a session.
 		p.base, p.baseCount, p.baseTime = p.round.median(), len(p.round), now
 		latency = p.base
 	case p.base == 0, latency < p.base, n <= startLimit && p.baseCount < maxBaseSamples:
@@ -180,7 +180,7 @@ func (p *pacer) adjust(now time.Time) {
 	case latency < p.base+p.base/4:
 		p.baseTime = now
 	}
-	p.latency, p.before = latency, measured{n, p.round.median()}
+	p.latency, p.previous = latency, measurement{n, p.round.median()}
 	free := p.base > 0 && latency < p.base+p.base/4 // no queue in the app
 	next := n / 2
 	if p.base > 0 {
@@ -206,15 +206,15 @@ func (p *pacer) adjust(now time.Time) {
 	}
 }
 
-// isOutdated reports whether the round, with n checks in flight, shows that a check takes longer than base without a
-// queue: even one worker takes no longer than n times base; and if half as many checks again take no longer, none of
+// isOutdated reports whether the round, with n calls in flight, shows that a call takes longer than base without a
+// queue: even one worker takes no longer than n times base; and if half as many calls again take no longer, none of
 // them waits.
 func (p *pacer) isOutdated(n int) bool {
 	took := p.round.median()
 	if n <= startLimit && took > time.Duration(n)*(p.base+p.base/4) {
 		return true
 	}
-	few, many := p.before, measured{n, took}
+	few, many := p.previous, measurement{n, took}
 	if few.inFlight > many.inFlight {
 		few, many = many, few
 	}
@@ -260,7 +260,7 @@ func middle(took []time.Duration) time.Duration {
 	return took[len(took)/2]
 }
 
-// summary returns the usual latency. Each address has one vote, a check counts for clip at most, and of several votes
+// summary returns the usual latency. Each address has one vote, a call counts for clip at most, and of several votes
 // the highest does not count: slow users are not a slow app.
 func (r round) summary(clip time.Duration) time.Duration {
 	type vote struct {

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Proxies are the networks whose X-Forwarded-* and X-User-* headers are believed.
+// Proxies are the networks of proxies whose X-Forwarded-* and X-User-* headers are trusted.
 type Proxies []netip.Prefix
 
 // Sent reports whether r comes from one of the proxies.
@@ -20,9 +20,9 @@ func (p Proxies) contain(ip netip.Addr) bool {
 	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(ip) })
 }
 
-// client returns the address that a request comes from: the peer, or what the proxies say in X-Forwarded-For, of
-// which it is the last address that is not one of theirs. Of an IPv6 address it returns the network, because a client
-// has a /64 of its own. It returns the zero Addr if the address is unknown.
+// client returns the address that a request comes from: the peer, or the last address in X-Forwarded-For
+// that is not a proxy's if the peer is a proxy. For an IPv6 address it returns the /64 network, which a client has for
+// itself. It returns the zero Addr if the address is unknown.
 func (p Proxies) client(r *http.Request) netip.Addr {
 	ip, _ := peer(r)
 	if p.Sent(r) {

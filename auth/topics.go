@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// TopicsHeader says which topics a user may see: a list as in RFC 9110, section 5.6.1,
-// activity, "a,b", "": an element may be quoted, and "" is "no topic".
+// TopicsHeader is the header with the topics that a user is allowed to receive. Its value is a list as in RFC 9110,
+// section 5.6.1, such as: activity, "with, comma", "". Elements can be quoted. "" allows messages without a topic.
 const TopicsHeader = "X-User-Topics"
 
 var errTopics = errors.New(TopicsHeader + " is not a list such as: activity, \"with, comma\"")
 
-// parseTopics reads the lines of a TopicsHeader. Without any, all topics may be seen; with
-// lines that hold no topic, none.
+// parseTopics parses the lines of a TopicsHeader. It returns nil, which allows all topics, if there are no lines, and an
+// empty slice, which allows none, if the lines contain no topic.
 func parseTopics(lines []string) ([]string, error) {
 	if len(lines) == 0 {
 		return nil, nil
@@ -48,9 +48,8 @@ func parseTopics(lines []string) ([]string, error) {
 	return distinct(topics), nil
 }
 
-// distinct removes duplicates, in place: they would cost memory and time for as long as the
-// stream is open. How many topics there can be is bounded by the size of what names them:
-// 16 KiB of a token, 64 KiB of a response or a request.
+// distinct removes duplicates in place, because each costs memory and time while the stream is open. The number of topics
+// is bounded by the size of their source: 16 KiB of a token, 64 KiB of a response or a request.
 func distinct(topics []string) []string {
 	seen := make(map[string]bool, len(topics))
 	return slices.DeleteFunc(topics, func(topic string) bool {
@@ -60,7 +59,7 @@ func distinct(topics []string) []string {
 	})
 }
 
-// quoted reads a quoted string whose first quote was taken off (RFC 9110, section 5.6.4).
+// quoted parses a quoted string without its first quote (RFC 9110, section 5.6.4).
 func quoted(s string) (text, rest string, err error) {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {

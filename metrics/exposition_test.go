@@ -117,10 +117,10 @@ func busy() metrics.Sources {
 	}
 	other := feed
 	other.Redis, other.Received, other.Connected = "other.example:6379", next(), false
-	checks := auth.Stats{Concurrency: 21, InFlight: 12, Waiting: 340}
+	checks := auth.ForwardStats{Concurrency: 21, InFlight: 12, Waiting: 340}
 	dropped := next()
 	return metrics.Sources{
-		Checks:     func() auth.Stats { return checks },
+		Checks:     func() auth.ForwardStats { return checks },
 		LogDropped: func() uint64 { return dropped },
 		Hub:        func() hub.Stats { return h },
 		Streams:    func() sse.Stats { return streams },

@@ -19,7 +19,7 @@ type Sources struct {
 	Hub        func() hub.Stats
 	Streams    func() sse.Stats
 	Feeds      func() []redis.Stats // each with a Redis of its own
-	Checks     func() auth.Stats    // requests to the app; nil: the hub sends none
+	Checks     func() auth.ForwardStats    // requests to the app; nil: the hub sends none
 	LogDropped func() uint64        // log lines that were dropped; nil: the log drops none
 	Version    string
 }
@@ -31,9 +31,9 @@ func (s *Sources) logDropped() uint64 {
 	return s.LogDropped()
 }
 
-func (s *Sources) checks() auth.Stats {
+func (s *Sources) checks() auth.ForwardStats {
 	if s.Checks == nil {
-		return auth.Stats{}
+		return auth.ForwardStats{}
 	}
 	return s.Checks()
 }

@@ -1,20 +1,22 @@
 package app
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"os"
 
 	"usercast/auth"
+	"usercast/hub"
 	"usercast/internal/flags"
 )
 
 // An Authn authenticates the clients of an App. Its functions are safe for concurrent use. All but Authenticate may be nil.
 type Authn struct {
 	Authenticate auth.Authenticator
-	Forget       func(user string) // drops what is remembered of a user
-	Stats        func() auth.Stats // of the requests to the app
-	Close        func()            // rejects pending authentications temporarily; more than once does no harm
+	Forget       func(user string)        // drops what is remembered of a user
+	Stats        func() auth.ForwardStats // of the requests to the app
+	Close        func()                   // rejects pending authentications temporarily; more than once does no harm
 
 	jwt *auth.JWT // its keys can be replaced; nil with other modes
 }
@@ -47,7 +49,7 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 			URL:         c.forwardURL,
 			UserHeader:  c.UserHeader,
 			Timeout:     c.AuthTimeout.T,
-			Cache:       c.AuthCache.T,
+			Cache:       cmp.Or(c.AuthCache.T, hub.Off),
 			Concurrency: c.AuthConcurrency.T,
 			Proxies:     c.proxies,
 			Logger:      log,

@@ -1,0 +1,94 @@
+package auth
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/MicahParks/jwkset"
+)
+
+// parseJWKS returns the usable keys of a set, and the others with the reason: one unusable key must not make
+// the others unusable (RFC 7517, section 5). Members that are not needed to verify are not read. Without a usable key
+// it returns an error.
+func parseJWKS(body []byte) (keys []verifyKey, ignored []ignoredKey, err error) {
+	var set struct {
+		Keys []json.RawMessage `json:"keys"`
+	}
+	if json.Unmarshal(body, &set) != nil {
+		return nil, nil, errors.New("the answer is not a JWK set")
+	}
+	for _, raw := range set.Keys {
+		key, err := parseJWK(raw)
+		if err != nil {
+			ignored = append(ignored, ignoredKey{clip(key.id), err.Error()})
+			continue
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 {
+		return nil, ignored, errors.New("the answer has no usable key")
+	}
+	return keys, ignored, nil
+}
+
+// parseJWK reads one key. With an error, the key has its id only. The error contains nothing of a private
+// or symmetric key.
+func parseJWK(raw json.RawMessage) (verifyKey, error) {
+	var m struct {
+		Kid, Alg, Use string
+		Kty           jwkset.KTY
+		Crv           jwkset.CRV
+		X, Y, N, E    string
+		D             any // of a private key, which is no longer secret
+	}
+	if json.Unmarshal(raw, &m) != nil {
+		return verifyKey{id: m.Kid}, errors.New("not a JSON object with text members")
+	}
+	out := verifyKey{id: m.Kid}
+	switch {
+	case m.D != nil:
+		return out, errors.New("a private key")
+	case m.Use != "" && m.Use != "sig":
+		return out, fmt.Errorf("its use is %q, not \"sig\"", clip(m.Use))
+	}
+	jwk, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{KTY: m.Kty, CRV: m.Crv, X: m.X, Y: m.Y, N: m.N, E: m.E},
+		jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
+	if err != nil { // in the words of the library, which may quote what it cannot read
+		return out, fmt.Errorf("a key of type %q and curve %q that cannot be read", clip(string(m.Kty)), clip(string(m.Crv)))
+	}
+	algs, err := algsOf(jwk.Key())
+	switch alg := algorithm(m.Alg); {
+	case err != nil:
+		return out, err
+	case alg != "" && !slices.Contains(algs, alg):
+		return out, fmt.Errorf("its alg is %q, which does not fit its type", clip(m.Alg))
+	case alg != "":
+		algs = []string{alg}
+	}
+	out.algs, out.key = algs, jwk.Key()
+	return out, nil
+}
+
+// maxTried is how many keys are tried for one token.
+const maxTried = 8
+
+// find returns the keys with this id. Without an id, it returns those for alg: a provider that publishes no ids may be
+// replacing its key.
+func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
+	found := matching(keys, kid, hasKid, alg)
+	if len(found) == 0 {
+		return nil, WithHint(unauthorized("the token is signed with a key that is not in the key set"), "--jwt-jwks-url must publish the key")
+	}
+	return found[:min(len(found), maxTried)], nil
+}
+
+func matching(keys []verifyKey, kid string, hasKid bool, alg string) (found []verifyKey) {
+	for _, k := range keys {
+		if hasKid && k.id == kid || !hasKid && slices.Contains(k.algs, alg) {
+			found = append(found, k)
+		}
+	}
+	return found
+}

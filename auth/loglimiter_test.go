@@ -1,0 +1,34 @@
+package auth
+
+import (
+	"testing"
+	"time"
+)
+
+// One line when an outage begins and one when it is over, however often single calls succeed in between.
+func TestOutageIsLoggedOnce(t *testing.T) {
+	var l logLimiter
+	now := time.Now()
+	at := func(after time.Duration) time.Time { return now.Add(after) }
+	if l.succeeded(at(0)) {
+		t.Error("a recovery without an outage is logged")
+	}
+	if !l.failed(at(0)) || l.failed(at(time.Second)) {
+		t.Error("a failure is not logged exactly once")
+	}
+	lines := 0
+	for ms := range 9000 { // failed calls of one client between calls of others
+		if ms%2 == 0 && l.failed(at(time.Second+time.Duration(ms)*time.Millisecond)) || l.succeeded(at(time.Second+time.Duration(ms)*time.Millisecond)) {
+			lines++
+		}
+	}
+	if lines != 0 {
+		t.Errorf("%d more lines", lines)
+	}
+	if l.succeeded(at(19*time.Second)) || !l.succeeded(at(20*time.Second)) || l.succeeded(at(21*time.Second)) {
+		t.Error("the recovery is not logged exactly once, ten seconds after the last failure")
+	}
+	if !l.failed(at(22 * time.Second)) {
+		t.Error("the next failure is not logged")
+	}
+}
