@@ -640,7 +640,7 @@ func TestForwardVerifiesTLS(t *testing.T) {
 	app.StartTLS()
 	defer app.Close()
 	u, _ := url.Parse(app.URL)
-	f := auth.NewForward(auth.ForwardConfig{URL: u})
+	f := auth.NewForward(auth.ForwardConfig{URL: u, Cache: -1})
 	defer f.Close()
 	if id, err := f.Authenticate(from("42")); err == nil || isNo(err) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("%+v, %v; want an unknown authority", id, err)

@@ -108,7 +108,7 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 // forward returns an authenticator with default settings that asks the app. It must be closed before stop.
 func (p *pool) forward() *auth.Forward {
 	u, _ := url.Parse("http://app.example/session")
-	f := auth.NewForward(auth.ForwardConfig{URL: u})
+	f := auth.NewForward(auth.ForwardConfig{URL: u, Cache: -1})
 	f.SetTransport(p)
 	return f
 }
@@ -229,6 +229,7 @@ func (s storm) run(t *testing.T) (out stormResult) {
 // Behind a small pool of workers, checks that time out in the app's queue are worked off for nobody, and retries add
 // to them: with a fixed number of checks in flight, of 800 browsers 79 were in after 22 seconds, and none after that.
 func TestForwardStormBehindFewWorkers(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
 	for name, s := range map[string]storm{
 		"200 users, 350 ms":              {users: 200, workers: 5, took: 350 * ms},
@@ -240,6 +241,7 @@ func TestForwardStormBehindFewWorkers(t *testing.T) {
 		"800 users at once, 14 ms":       {users: 800, workers: 5, took: 14 * ms, atOnce: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := s.run(t)
 			own := s.took * time.Duration(s.users) / time.Duration(s.workers)
 			t.Logf("last after %v, %.2f times the app's own time; %d timeouts, slowest page %v, idle %v of %v; %v", r.last, r.last.Seconds()/own.Seconds(), r.timeouts, r.page, r.idle, r.waited, r.curve)
@@ -262,6 +264,7 @@ func TestForwardStormBehindFewWorkers(t *testing.T) {
 // In quiet times the checks of visitors without a session may take much less than those of users, or the app may have
 // become slower since. The number of checks in flight must not stay at 1 because of that.
 func TestForwardStormAfterFasterChecks(t *testing.T) {
+	t.Parallel()
 	const ms = time.Millisecond
 	for name, s := range map[string]storm{
 		"32 workers, 350 ms after 2 ms":  {users: 600, workers: 32, took: 350 * ms, before: 2 * ms},
@@ -270,6 +273,7 @@ func TestForwardStormAfterFasterChecks(t *testing.T) {
 		"5 workers, 350 ms after 50 ms":  {users: 800, workers: 5, took: 350 * ms, before: 50 * ms},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			r := s.run(t)
 			own := max(3*time.Second, s.took*time.Duration(s.users)/time.Duration(s.workers))
 			t.Logf("last after %v, the app's own time is %v; %d timeouts, slowest page %v; %v", r.last, own, r.timeouts, r.page, r.curve)
@@ -338,6 +342,7 @@ func slowFor(slow, others time.Duration) func(string) time.Duration {
 }
 
 func TestForwardFastAppGetsAllChecks(t *testing.T) {
+	t.Parallel()
 	for _, oneAddress := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
 			app := newPool(32, 14*time.Millisecond)
@@ -366,10 +371,12 @@ func TestForwardFastAppGetsAllChecks(t *testing.T) {
 
 // Checks of one address that are slow neither take the places of others nor lower the limit for them.
 func TestForwardSlowAddressDoesNotHoldUpOthers(t *testing.T) {
+	t.Parallel()
 	for name, alone := range map[string]time.Duration{"from the start": 0, "alone for a while": 15 * time.Second} {
 		for slow, took := range map[string]time.Duration{"slow": 1500 * time.Millisecond, "hanging": time.Hour} {
 			for _, others := range []int{1, 20} {
 				t.Run(fmt.Sprintf("%s, %s, %d others", name, slow, others), func(t *testing.T) {
+					t.Parallel()
 					synctest.Test(t, func(t *testing.T) {
 						app := newPool(1000, 0)
 						defer app.stop()
@@ -408,6 +415,7 @@ func TestForwardSlowAddressDoesNotHoldUpOthers(t *testing.T) {
 
 // An app that becomes slow gets fewer checks, and more again when it recovers.
 func TestForwardFollowsTheApp(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(8, 14*time.Millisecond)
 		defer app.stop()
@@ -437,7 +445,7 @@ func TestForwardFollowsTheApp(t *testing.T) {
 			t.Errorf("%d checks timed out", n)
 		}
 		app.set(func(string) time.Duration { return 0 })
-		time.Sleep(10 * time.Second)
+		time.Sleep(20 * time.Second)
 		limit("down", 1, 2)
 		app.set(func(string) time.Duration { return 14 * time.Millisecond })
 		time.Sleep(30 * time.Second)
@@ -450,6 +458,7 @@ func TestForwardFollowsTheApp(t *testing.T) {
 
 // A check whose turn is not expected within 10 s is rejected at once; one that waits for less gets its turn.
 func TestForwardRejectsWhatWouldWaitTooLong(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(1, 500*time.Millisecond)
 		defer app.stop()
@@ -490,6 +499,7 @@ func TestForwardRejectsWhatWouldWaitTooLong(t *testing.T) {
 // When the hub learns what the app can answer, checks that already wait and will not get their turn in time are
 // rejected then, not after their time.
 func TestForwardRejectsEarlyWhatWaitsInVain(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(5, 350*time.Millisecond)
 		defer app.stop()
@@ -517,6 +527,7 @@ func TestForwardRejectsEarlyWhatWaitsInVain(t *testing.T) {
 
 // Checks that end in all possible ways leave nothing behind.
 func TestForwardLimiterIsEmptyAtTheEnd(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(3, 0)
 		defer app.stop()
@@ -544,6 +555,7 @@ func TestForwardLimiterIsEmptyAtTheEnd(t *testing.T) {
 }
 
 func TestForwardCountsChecksPerClientAddress(t *testing.T) {
+	t.Parallel()
 	proxies := auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ffff::/48")}
 	for _, test := range []struct {
 		peer string
