@@ -18,9 +18,9 @@ import (
 type Sources struct {
 	Hub        func() hub.Stats
 	Streams    func() sse.Stats
-	Feeds      func() []redis.Stats // each with a Redis of its own
-	Checks     func() auth.ForwardStats    // requests to the app; nil: the hub sends none
-	LogDropped func() uint64        // log lines that were dropped; nil: the log drops none
+	Feeds      func() []redis.Stats     // each with a Redis of its own
+	Checks     func() auth.ForwardStats // requests to the app; nil: the hub sends none
+	LogDropped func() uint64            // log lines that were dropped; nil: the log drops none
 	Version    string
 }
 
