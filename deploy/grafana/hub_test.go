@@ -57,7 +57,6 @@ func startHub(t *testing.T) *testHub {
 	mux.Handle("/events", streams)
 	mux.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	h := &testHub{t: t, redis: server, server: httptest.NewUnstartedServer(mux)}
-	h.server.Config.ConnContext = sse.ConnContext
 	h.server.Start()
 	h.metrics = h.server.Listener.Addr().String()
 

@@ -25,6 +25,7 @@ import (
 	"usercast/transport/admin"
 	"usercast/transport/redis"
 	"usercast/transport/sse"
+	"usercast/transport/sse/echosse"
 )
 
 // GapSpread is the longest time over which a gap reaches the pages that have
@@ -66,20 +67,18 @@ type App struct {
 	hub        *hub.Hub
 	pubSub     *hub.PubSub     // a.hub, unless the feed is a stream
 	streamFeed *hub.StreamFeed // a.hub, if the feed is a stream
-	crowd      *sse.Crowd
 	streams    *sse.Handler
 	feeds      []feed            // one for each Redis
 	stream     *redis.StreamFeed // the one feed, if it is a stream
 	commands   *redis.Commands   // to the first of them
 
-	public, admin   *http.Server
-	publicL, adminL net.Listener
-	certificate     *certificate // nil: no TLS
-	adminToken      atomic.Value // a string; "": there is none
-	health          health
-	idleMu          sync.Mutex
-	idleClosed      bool          // guarded by idleMu: the public server closes connections without a stream
-	stopped         chan struct{} // closed right before the listeners are
+	public      *sse.Server
+	admin       *http.Server
+	adminL      net.Listener
+	certificate *certificate // nil: no TLS
+	adminToken  atomic.Value // a string; "": there is none
+	health      health
+	stopped     chan struct{} // closed right before the listeners are
 }
 
 // New builds the app and opens its listeners, so that a taken port is known
@@ -89,7 +88,6 @@ func New(cfg Config, parts Parts) (*App, error) {
 	a.health.feeds = a.FeedStats
 	streams, connections := DescriptorBudget()
 	a.limits = limitsOf(&cfg, streams)
-	a.crowd = sse.NewCrowd(connections)
 	hubConfig := hub.Config{
 		Encode:            sse.EncodeEntry,
 		BroadcastUser:     cfg.BroadcastUser,
@@ -121,7 +119,6 @@ func New(cfg Config, parts Parts) (*App, error) {
 		Retry:        cfg.Retry.T,
 		MaxAge:       cfg.MaxAge.T,
 		MaxHeld:      maxHeld(connections - streams),
-		Crowd:        a.crowd,
 		Portable:     cfg.Writer == WriterPortable,
 		Logger:       a.log,
 	})
@@ -133,14 +130,14 @@ func New(cfg Config, parts Parts) (*App, error) {
 		a.feeds = append(a.feeds, feed)
 	}
 	a.commands = redis.NewCommands(parts.Redis[0])
-	if err := a.listen(); err != nil {
+	if err := a.listen(connections); err != nil {
 		return nil, err
 	}
 	return a, nil
 }
 
 // listen opens both listeners and builds the servers for them.
-func (a *App) listen() (err error) {
+func (a *App) listen(maxConns int) (err error) {
 	var secret string
 	if a.cfg.AdminTokenFile != "" {
 		if secret, err = flags.ReadSecret(a.cfg.AdminTokenFile); err != nil {
@@ -148,20 +145,9 @@ func (a *App) listen() (err error) {
 		}
 	}
 	a.adminToken.Store(secret)
-	a.publicL, err = sse.Listen(context.Background(), a.cfg.Listen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
-	if err != nil {
-		return ListenError("listen", a.cfg.Listen, err)
-	}
-	// An operator who vanishes is to be noticed, too: his streams have few places.
-	a.adminL, err = sse.Listen(context.Background(), a.cfg.AdminListen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
-	if err != nil {
-		a.publicL.Close()
-		return ListenError("admin-listen", a.cfg.AdminListen, err)
-	}
-
 	public := admin.NewEcho()
-	public.Use(a.streams.CORS)
-	public.Any(a.cfg.Path, a.streams.Echo)
+	public.Use(echosse.CORS(a.streams))
+	public.Any(a.cfg.Path, echosse.Handler(a.streams))
 	admin.MountHealth(public, a.health.status, false)
 	if a.parts.Mount != nil {
 		a.parts.Mount(public)
@@ -174,52 +160,27 @@ func (a *App) listen() (err error) {
 	console := console{hub: a.hub, health: &a.health, sources: sources, limits: a.limits, started: time.Now(), tail: a.cfg.ConsoleTail, log: a.log}
 	admin.MountConsole(private, console.page(a.stopped), token)
 
-	a.public, a.admin = a.newServer(closeHTTP1(public)), a.newServer(private)
-	a.public.Protocols = new(http.Protocols)
-	a.public.Protocols.SetHTTP1(true)
-	a.public.ConnContext = sse.ConnContext
-	a.public.HTTP2 = a.http2Config()
-	a.public.IdleTimeout = publicIdle
+	sc := sse.ServerConfig{
+		Address: a.cfg.Listen, Streams: a.streams, Path: a.cfg.Path, Handler: public,
+		SendBuffer: a.cfg.SendBuffer.T, MaxConns: maxConns, ErrorLog: log.New(serverLog{a.log}, "", 0),
+	}
 	if a.cfg.TLSCert != "" {
-		err = a.speakTLS()
-	} else {
-		err = a.speakPlain(public)
+		if a.certificate, err = newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log); err != nil {
+			return err
+		}
+		sc.TLS = &tls.Config{GetCertificate: a.certificate.get}
 	}
+	if a.public, err = sse.NewServer(context.Background(), sc); err != nil {
+		return ListenError("listen", a.cfg.Listen, err)
+	}
+	a.admin = a.newAdminServer(private)
+	// An admin client that vanishes must be noticed, too: its streams have few places.
+	a.adminL, err = sse.Listen(context.Background(), a.cfg.AdminListen, a.cfg.SendBuffer.T, a.cfg.WriteTimeout.T)
 	if err != nil {
-		a.publicL.Close()
-		a.adminL.Close()
-		return err
+		a.public.Close()
+		return ListenError("admin-listen", a.cfg.AdminListen, err)
 	}
-	a.watchIdle()
 	return nil
-}
-
-// publicIdle is how long an HTTP/2 connection stays open after the end of its last stream, unless the hub is draining
-// or short of descriptors: long enough for a browser that reconnects after --retry, which is spared a handshake.
-const publicIdle = 5 * time.Second
-
-// watchIdle lets the public server close HTTP/2 connections as soon as their last stream has ended while the hub is
-// draining, because the next one should reach another hub, or while descriptors are short. net/http
-// reports a connection as idle before it decides whether to send GOAWAY.
-func (a *App) watchIdle() {
-	next := a.public.ConnState
-	a.public.ConnState = func(conn net.Conn, state http.ConnState) {
-		if state == http.StateIdle {
-			a.closeIdle(a.health.draining.Load() || a.crowd.IsShort())
-		}
-		if next != nil {
-			next(conn, state)
-		}
-	}
-}
-
-func (a *App) closeIdle(yes bool) {
-	a.idleMu.Lock()
-	defer a.idleMu.Unlock()
-	if a.idleClosed != yes {
-		a.idleClosed = yes
-		a.public.SetKeepAlivesEnabled(!yes)
-	}
 }
 
 // maxHeld is how many temporary rejections may have their end put off, if so many descriptors are reserved for new
@@ -234,81 +195,12 @@ func maxHeld(reserve int) int {
 	return reserve
 }
 
-// closeHTTP1 closes HTTP/1 connections after their response: a client that was rejected
-// would keep its connection until the idle timeout, and at a full hub these used up the
-// descriptors that are reserved for rejections.
-//
-// http.Server.SetKeepAlivesEnabled does not stop at HTTP/1: it sends GOAWAY when the last
-// stream of an HTTP/2 connection ends. A server sends one GOAWAY per connection, so a
-// protocol error of the peer after that was not reported to it, and the next page needed
-// another connection.
-func closeHTTP1(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ProtoMajor == 1 {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// speakPlain lets the public server speak HTTP/1.1 and HTTP/2 in clear.
-func (a *App) speakPlain(handler http.Handler) error {
-	a.public.Protocols.SetUnencryptedHTTP2(true)
-	front, err := a.streams.Front(a.publicL, a.cfg.Path, handler)
-	if err != nil {
-		return ListenError("listen", a.cfg.Listen, err)
-	}
-	a.publicL = a.crowd.Attend(a.public, front)
-	return nil
-}
-
-// speakTLS lets it speak both over TLS, and nothing in clear. A front, which reads
-// requests as they come from the socket, has no use there. A handshake has as long as
-// the head of a request.
-func (a *App) speakTLS() error {
-	var err error
-	if a.certificate, err = newCertificate(a.cfg.TLSCert, a.cfg.TLSKey, a.log); err != nil {
-		return err
-	}
-	a.public.Protocols.SetHTTP2(true)
-	a.public.TLSConfig = &tls.Config{GetCertificate: a.certificate.get, MinVersion: tls.VersionTLS12, CipherSuites: tls12Suites}
-	a.publicL = a.crowd.Attend(a.public, a.publicL)
-	return nil
-}
-
-// tls12Suites are those of TLS 1.2 that encrypt with authentication (AEAD). RFC 9113,
-// appendix A, prohibits the others for HTTP/2. TLS 1.3 has no others.
-var tls12Suites = []uint16{
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
-	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
-	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
-}
-
 // Scheme is that of the stream's URL.
 func (c *Config) Scheme() string {
 	if c.TLSCert != "" {
 		return "https"
 	}
 	return "http"
-}
-
-// http2Config bounds what one HTTP/2 connection can make the hub ask and hold.
-func (a *App) http2Config() *http.HTTP2Config {
-	return &http.HTTP2Config{
-		// A browser shares a connection between its tabs, far fewer; a proxy carries many
-		// users on one, and opens another when it is full. Go's own number, which may change:
-		// so many handlers run at a time, however fast their streams are reset (CVE-2023-44487).
-		MaxConcurrentStreams: 250,
-		// The least there is. A frame's buffer is made when its length is read, and kept: Go's
-		// 1 MiB would be had for nine bytes a connection.
-		MaxReadFrameSize: 16 << 10,
-		// Nobody reads the body of a request, which is kept for as long as its stream is open.
-		MaxReceiveBufferPerConnection: 64 << 10,
-		MaxReceiveBufferPerStream:     16 << 10,
-		// Streams share the connection: their own deadlines cannot end a write that waits
-		// for the connection itself.
-		WriteByteTimeout: a.cfg.WriteTimeout.T,
-	}
 }
 
 // ListenError is one plain line about a listener that could not be opened.
@@ -323,8 +215,8 @@ func ListenError(flag, address string, err error) error {
 	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)
 }
 
-// newServer has no WriteTimeout: it would end every stream.
-func (a *App) newServer(h http.Handler) *http.Server {
+// newAdminServer has no WriteTimeout: it would end the console's streams.
+func (a *App) newAdminServer(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: h,
 		// A request that dribbles in, or a body that never comes, holds a descriptor.
@@ -347,7 +239,7 @@ func (a *App) FeedStats() []redis.Stats {
 }
 
 // Servers are those of the two listeners. Their timeouts can be changed before Run.
-func (a *App) Servers() (public, admin *http.Server) { return a.public, a.admin }
+func (a *App) Servers() (public, admin *http.Server) { return a.public.HTTP(), a.admin }
 
 // Hub is where the streams of the app are registered.
 func (a *App) Hub() *hub.Hub { return a.hub }
@@ -356,7 +248,7 @@ func (a *App) Hub() *hub.Hub { return a.hub }
 func (a *App) StreamStats() sse.Stats { return a.streams.Stats() }
 
 // PublicAddr is where the public listener listens.
-func (a *App) PublicAddr() string { return a.publicL.Addr().String() }
+func (a *App) PublicAddr() string { return a.public.Addr().String() }
 
 // AdminAddr is where the admin listener listens.
 func (a *App) AdminAddr() string { return a.adminL.Addr().String() }
@@ -383,19 +275,16 @@ func (a *App) Run(ctx context.Context) error {
 	}
 
 	failed := make(chan error, 2) // one for each server
-	serve := func(s *http.Server, l net.Listener) {
-		running.Go(func() {
-			serve := s.Serve
-			if s.TLSConfig != nil {
-				serve = func(l net.Listener) error { return s.ServeTLS(l, "", "") }
-			}
-			if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
-				failed <- err
-			}
-		})
-	}
-	serve(a.public, a.publicL)
-	serve(a.admin, a.adminL)
+	running.Go(func() {
+		if err := a.public.Serve(); err != nil {
+			failed <- err
+		}
+	})
+	running.Go(func() {
+		if err := a.admin.Serve(a.adminL); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	})
 	a.log.Info("listening", slog.String("public", a.PublicAddr()), slog.String("admin", a.AdminAddr()), slog.String("path", a.cfg.Path))
 
 	var err error
@@ -413,7 +302,7 @@ func (a *App) Run(ctx context.Context) error {
 func (a *App) drain(short bool) {
 	a.health.draining.Store(true)
 	a.hub.Refuse()
-	a.closeIdle(true)
+	a.public.Drain()
 	delay, over := a.parts.DrainDelay, a.parts.Drain
 	if short {
 		delay, over = 0, 0
@@ -430,13 +319,12 @@ func (a *App) drain(short bool) {
 		a.parts.Auth.Close() // else who waits for the app would be cut off below
 	}
 	close(a.stopped)
-	for _, s := range []*http.Server{a.public, a.admin} {
+	for _, shutdown := range []func(context.Context) error{a.public.Shutdown, a.admin.Shutdown} {
 		// What is still being answered gets a moment.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		if s.Shutdown(ctx) != nil {
-			s.Close()
-		}
+		shutdown(ctx)
 		cancel()
 	}
+	a.admin.Close()
 	a.log.Info("stopped")
 }

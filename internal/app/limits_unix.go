@@ -13,7 +13,7 @@ import (
 // Redis, probes and the clients of the admin listener. New clients need some while
 // they are authenticated, or rejected because the hub is full: a fifth of a low limit.
 const (
-	ownDescriptors       = 16 + sse.PassersBy
+	ownDescriptors       = 16 + sse.OverflowConns
 	newClientDescriptors = 232
 )
 

@@ -29,6 +29,7 @@ var allowedDeps = map[string]struct {
 	"usercast/transport/redis/internal/pause":    {},
 	"usercast/transport/redis/internal/acl":      {other: true},
 	"usercast/transport/redis/internal/topology": {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp"}, other: true},
+	"usercast/transport/sse/echosse":             {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/sse"}, other: true},
 	"usercast/transport/sse":                     {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation"}, other: true},
 	"usercast/internal/loopback":                 {},
 	"usercast/internal/envfile":                  {},
@@ -59,6 +60,8 @@ var importers = map[string][]string{
 	"github.com/schollz/progressbar/": {"usercast/internal/bench"},
 	"github.com/golang-jwt/":          {"usercast/auth"},
 	"github.com/MicahParks/jwkset":    {"usercast/auth"},
+	"github.com/labstack/echo/":       {"usercast/transport/sse/echosse", "usercast/transport/admin", "usercast/internal/app", "usercast/cmd/usercast"},
+	"unsafe":                          {"usercast/internal/netpoll"},
 	"usercast/cmd/":                   {},
 }
 

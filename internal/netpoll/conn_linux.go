@@ -255,11 +255,14 @@ func (c *Conn) wakeWriter() {
 // caller then owns; -1 if it is closed. The Conn is then closed.
 func (c *Conn) Detach() (fd int) { return c.release(true) }
 
-// Close closes the connection. More than once does no harm.
-func (c *Conn) Close() {
-	if fd := c.release(false); fd >= 0 {
+// Close closes the connection, and reports whether it was open: more than once does no
+// harm.
+func (c *Conn) Close() bool {
+	fd := c.release(false)
+	if fd >= 0 {
 		unix.Close(fd)
 	}
+	return fd >= 0
 }
 
 func (c *Conn) release(keep bool) (fd int) {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"io"
 	"net"
-	"net/http"
 	"runtime"
 	"strings"
 	"testing"
@@ -47,13 +46,12 @@ func benchSite(b *testing.B, ping time.Duration) (h *hub.PubSub, address string)
 	b.Helper()
 	h = hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*", MaxClientsPerUser: hub.NoLimit})
 	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, PingInterval: ping})
-	l, err := sse.Listen(context.Background(), "127.0.0.1:0", 128<<10, 10*time.Second)
+	server, err := sse.NewServer(context.Background(), sse.ServerConfig{Address: "127.0.0.1:0", Streams: handler})
 	if err != nil {
 		b.Fatal(err)
 	}
-	server := &http.Server{Handler: handler, ConnContext: sse.ConnContext}
 	served := make(chan struct{})
-	go func() { defer close(served); server.Serve(l) }()
+	go func() { defer close(served); server.Serve() }()
 	b.Cleanup(func() {
 		h.Refuse()
 		h.Finish(hub.ReasonDrain, 0)
@@ -62,7 +60,7 @@ func benchSite(b *testing.B, ping time.Duration) (h *hub.PubSub, address string)
 		server.Close()
 		<-served
 	})
-	return h, l.Addr().String()
+	return h, server.Addr().String()
 }
 
 // A reader is a page's end of a stream.

@@ -19,10 +19,10 @@ func TestInvariant13Bytes(t *testing.T) {
 	tests := map[string]struct {
 		query, id string
 		published []string // before the stream
-		live      func(s *site)
+		live      func(s *testServer)
 		want      string
 	}{
-		"a new stream": {live: func(s *site) {
+		"a new stream": {live: func(s *testServer) {
 			s.hub.Publish("42", "", "a\nb")
 			s.hub.Publish("7", "", "not for this user")
 			s.hub.Publish("42", "news", "{}")
@@ -40,16 +40,16 @@ func TestInvariant13Bytes(t *testing.T) {
 			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-0\n\n"},
 		"an id that is too long": {id: strings.Repeat("x", 129), want: opening + "unknown\n\nevent: gap\ndata: {\"reason\":\"unknown-id\"}\nid: BOOT-0\n\n" +
 			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-0\n\n"},
-		"a long poll": {query: "&poll=1", live: func(s *site) { s.hub.Publish("42", "", "a") }, want: opening + "BOOT-0\n\ndata: a\nid: BOOT-1\n\n"},
-		"a long poll that resumes": {query: "&poll=1", published: []string{"old", "b", "c"}, id: "HERE-1", live: func(*site) {},
+		"a long poll": {query: "&poll=1", live: func(s *testServer) { s.hub.Publish("42", "", "a") }, want: opening + "BOOT-0\n\ndata: a\nid: BOOT-1\n\n"},
+		"a long poll that resumes": {query: "&poll=1", published: []string{"old", "b", "c"}, id: "HERE-1", live: func(*testServer) {},
 			want: opening + "BOOT-1\n\ndata: b\nid: BOOT-2\n\ndata: c\nid: BOOT-3\n\n"},
-		"a long poll with a gap": {query: "&poll=1", id: "x-1", live: func(*site) {},
+		"a long poll with a gap": {query: "&poll=1", id: "x-1", live: func(*testServer) {},
 			want: opening + "x-1\n\nevent: gap\ndata: {\"reason\":\"unknown-id\"}\nid: BOOT-0\n\n"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			c := config{hub: hub.Config{HistoryPerUser: 10, HistoryAge: time.Hour, HistoryBytes: 1 << 20}}
-			eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				first, err := s.hub.Register(hub.Options{User: "42", Consumer: idle{}})
 				if err != nil {
 					t.Fatal(err)
@@ -91,7 +91,7 @@ func TestInvariant13BytesOfPings(t *testing.T) {
 		t.Run(query, func(t *testing.T) {
 			c := config{}
 			c.sse.PingInterval = 400 * time.Millisecond
-			eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				tr.query = query
 				body := tr.visit(t, s).body()
 				p := newParser(body)
@@ -125,7 +125,7 @@ func TestInvariant13BytesOfRejections(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config{}
 			c.sse.Authenticate = func(*http.Request) (auth.Identity, error) { return auth.Identity{}, errors.New("away") }
-			eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				reason := "auth-unavailable"
 				if draining {
 					s.hub.Refuse()

@@ -23,7 +23,7 @@ func TestLongDurationsDoNotOverflow(t *testing.T) {
 				return id, err
 			},
 		}}
-		bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 			p := open(t, l.dial(), request("user=42"))
 			n := p.size()
 			time.Sleep(time.Hour)

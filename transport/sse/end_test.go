@@ -25,7 +25,7 @@ func TestGoodbye(t *testing.T) {
 		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
 	} {
 		t.Run(reason, func(t *testing.T) {
-			bubble(t, config{sse: sse.Config{Retry: 2 * time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
+			bubble(t, config{sse: sse.Config{Retry: 2 * time.Second}}, func(t *testing.T, s *testServer, l *pipeListener) {
 				p := ask(t, l.dial(), request("user=42"))
 				p.head()
 				for i := range 3 { // the first one is being written
@@ -55,7 +55,7 @@ func TestGoodbye(t *testing.T) {
 
 // The goodbye is the last chance to hand over a position that has moved.
 func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
-	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42"))
 		n := p.size()
 		s.hub.Publish("another", "", "")
@@ -70,7 +70,7 @@ func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
 // An end that is not the hub's wish says nothing.
 func TestNoGoodbyeForOtherCauses(t *testing.T) {
 	for _, cause := range []hub.Reason{hub.ReasonClosed, hub.ReasonDead, hub.ReasonSlow, hub.ReasonFailed} {
-		bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 			p := open(t, l.dial(), request("user=42"))
 			n := p.size()
 			s.hub.Finish(cause, 0)
@@ -90,7 +90,7 @@ func TestLoginEndsWhileTheHeadIsWritten(t *testing.T) {
 	c.sse.Authenticate = func(*http.Request) (auth.Identity, error) {
 		return auth.Identity{User: "42", Expires: time.Now().Add(life)}, nil
 	}
-	bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		synctest.Wait()
 		s.hub.Publish("42", "", "in time")
@@ -117,7 +117,7 @@ func TestLoginEndsWhileTheHeadIsWritten(t *testing.T) {
 func TestMaxAge(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		const age = time.Minute
-		bubble(t, config{sse: sse.Config{MaxAge: age}}, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, config{sse: sse.Config{MaxAge: age}}, func(t *testing.T, s *testServer, l *pipeListener) {
 			const streams = 50
 			start := time.Now()
 			lives := make(chan time.Duration, streams)
@@ -162,34 +162,34 @@ func TestMaxAgeOverTCP(t *testing.T) {
 
 // A browser that closes is gone from the figures at once, not at the next ping.
 func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
-	dial := func(t *testing.T, s *site) net.Conn {
+	dial := func(t *testing.T, s *testServer) net.Conn {
 		p := dial(t, s, request("user=42"))
 		p.head()
 		return p.conn
 	}
-	leave := map[string]func(*testing.T, *site) (leaves func()){
-		"FIN": func(t *testing.T, s *site) func() {
+	leave := map[string]func(*testing.T, *testServer) (leaves func()){
+		"FIN": func(t *testing.T, s *testServer) func() {
 			conn := dial(t, s)
 			return func() { conn.Close() }
 		},
-		"FIN of a half": func(t *testing.T, s *site) func() {
+		"FIN of a half": func(t *testing.T, s *testServer) func() {
 			conn := dial(t, s)
 			return func() { conn.(*net.TCPConn).CloseWrite() }
 		},
-		"FIN of a half, in the middle of a write": func(t *testing.T, s *site) func() {
+		"FIN of a half, in the middle of a write": func(t *testing.T, s *testServer) func() {
 			conn := dial(t, s)
 			s.hub.Publish("42", "", strings.Repeat("x", 16<<20))
 			return func() { conn.(*net.TCPConn).CloseWrite() }
 		},
-		"RST": func(t *testing.T, s *site) func() {
+		"RST": func(t *testing.T, s *testServer) func() {
 			conn := dial(t, s)
 			conn.(*net.TCPConn).SetLinger(0)
 			return func() { conn.Close() }
 		},
-		"HTTP/1.1 client": func(t *testing.T, s *site) func() {
+		"HTTP/1.1 client": func(t *testing.T, s *testServer) func() {
 			return browse(t, newClient(t, false, nil), s.url("user=42")).cancel
 		},
-		"HTTP/2 stream": func(t *testing.T, s *site) func() {
+		"HTTP/2 stream": func(t *testing.T, s *testServer) func() {
 			return browse(t, newClient(t, true, nil), s.url("user=42")).cancel
 		},
 	}
@@ -243,7 +243,7 @@ func TestPeerThatTalksForEver(t *testing.T) {
 }
 
 func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
-	bubble(t, config{sse: sse.Config{MaxAge: time.Hour}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{MaxAge: time.Hour}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		h1, h2 := newClient(t, false, l.dial), newClient(t, true, l.dial)
 		for i := range 20 {
 			browse(t, h1, s.url("user=1"))
@@ -275,13 +275,13 @@ func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
 // whose connection was taken over: its Shutdown returns while they are open.
 func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
 	const streams, over = 20, 10 * time.Second
-	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		h1 := newClient(t, false, l.dial)
 		for range streams {
 			browse(t, h1, s.url("user=1"))
 		}
 		s.hub.Refuse()
-		if err := s.server.Shutdown(t.Context()); err != nil {
+		if err := s.server.HTTP().Shutdown(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if n := s.hub.Stats().Clients; n != streams || len(s.ends) != 0 {
@@ -302,7 +302,7 @@ func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
 // While the last streams end, browsers that come back are told "not now".
 func TestWaitWhileRequestsCome(t *testing.T) {
 	for range 50 {
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		go s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		for s.hub.Stats().Clients == 0 {
 		}
@@ -329,7 +329,7 @@ func TestLogHoldsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
 	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
-	s := &site{t: t, hub: h, handler: handler}
+	s := &testServer{t: t, hub: h, handler: handler}
 	for _, query := range []string{"user=42&token=secret", "user=*&token=secret", "event=secret", ""} {
 		gone(s, query, "Cookie", "usercast=secret", "Authorization", "Bearer secret", "Last-Event-ID", "secret", "Origin", "http://hub.example")
 	}

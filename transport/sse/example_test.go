@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
-	"github.com/labstack/echo/v4"
 
 	"usercast/auth"
 	"usercast/hub"
@@ -19,8 +18,8 @@ import (
 	"usercast/transport/sse"
 )
 
-// The hub inside an echo app of one's own, which has its own way of logging in: from Redis
-// to the streams, and to the end. Docs/embedding.md explains it step by step.
+// The hub inside an app, which has its own way to authenticate: from Redis to the streams, and
+// to the end. docs/embedding.md explains it step by step.
 func Example() {
 	store := miniredis.NewMiniRedis() // yours is a real one
 	if err := store.Start(); err != nil {
@@ -56,33 +55,32 @@ func Example() {
 	feedCtx, stopFeed := context.WithCancel(context.Background())
 	running.Go(func() { feed.Run(feedCtx) })
 
-	// 4. The app serves both its own routes and the streams.
-	app := echo.New()
-	app.HideBanner, app.HidePort = true, true
-	app.Any("/events", streams.Echo)
-	app.Listener, err = sse.Listen(context.Background(), "127.0.0.1:0", 128<<10, 10*time.Second)
+	// 4. The server serves both the app's own routes and the streams. It sets what streams
+	// need: see sse.Server.
+	app := http.NewServeMux()
+	app.Handle("/events", streams) // with echo: app.Any("/events", echosse.Handler(streams))
+	public, err := sse.NewServer(context.Background(), sse.ServerConfig{
+		Address: "127.0.0.1:0", Streams: streams, Path: "/events", Handler: app,
+	})
 	if err != nil {
 		log.Fatal(err)
 	}
-	app.Server.ReadHeaderTimeout = 10 * time.Second // but no WriteTimeout: it would end every stream
-	app.Server.ConnContext = sse.ConnContext
-	running.Go(func() { _ = app.Start("") }) // ends with Shutdown
+	running.Go(func() { _ = public.Serve() }) // ends with Shutdown
 
 	// What a page of user 42 does, and what any part of the app says.
 	for !feed.Stats().Connected {
 		time.Sleep(time.Millisecond)
 	}
-	page := openPage("http://"+app.Listener.Addr().String()+"/events", "42")
+	page := openPage("http://"+public.Addr().String()+"/events", "42")
 	store.Publish("user-42:activity", `{"kind":"comment","id":7}`)
 	fmt.Println(<-page)
 
 	// 5. At the end: no new streams, goodbye to the open ones, spread over some seconds
-	// when there are many; wait for them, and only then let the server and the feed go.
+	// when there are many. Shutdown waits for them; the feed ends last.
 	users.Refuse()
 	users.Finish(hub.ReasonDrain, 0)
 	users.Close()
-	streams.Wait()
-	_ = app.Shutdown(context.Background())
+	_ = public.Shutdown(context.Background())
 	stopFeed()
 	running.Wait()
 	fmt.Println(<-page)

@@ -25,7 +25,7 @@ import (
 // A peer that says at once that it has no more to say is gone at once, as it is to
 // net/http: the kernel tells of both in one event.
 func TestFrontHearsALeaveThatCameWithTheRequest(t *testing.T) {
-	c := config{front: true, listener: listen(t, 128<<10, time.Hour)}
+	c := config{fast: true, listener: listen(t, 128<<10, time.Hour)}
 	c.sse.PingInterval, c.sse.WriteTimeout = time.Hour, time.Hour
 	conn, err := net.Dial("tcp", c.listener.Addr().String()) // nobody accepts yet
 	if err != nil {
@@ -36,16 +36,23 @@ func TestFrontHearsALeaveThatCameWithTheRequest(t *testing.T) {
 	serve(t, c).wantEnd(hub.ReasonClosed)
 }
 
+// fastListener is what net/http accepts from, without net/http.
+func fastListener(t *testing.T, c config, l net.Listener) (*testServer, net.Listener) {
+	t.Helper()
+	s := newTestServer(t, c)
+	server, err := sse.NewServerOn(l, sse.ServerConfig{Streams: s.handler, Handler: s.handler, MaxConns: c.maxConns})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, server.Listener()
+}
+
 // Whoever comes in the moment in which a front is closed is let go as well, be it that
 // he has asked for something or not.
 func TestClosedFrontKeepsNobody(t *testing.T) {
 	for range 30 {
 		l := listen(t, 128<<10, time.Second)
-		s := newSite(t, config{sse: sse.Config{Crowd: sse.NewCrowd(100)}})
-		front, err := s.handler.Front(l, "/events", s.handler)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s, listener := fastListener(t, config{maxConns: 100}, l)
 		var conns []net.Conn
 		closed := make(chan error)
 		for i := range 20 {
@@ -55,7 +62,7 @@ func TestClosedFrontKeepsNobody(t *testing.T) {
 			}
 			defer conn.Close()
 			if conns = append(conns, conn); i == 3 {
-				go func() { closed <- front.Close() }()
+				go func() { closed <- listener.Close() }()
 			}
 		}
 		if err := <-closed; err != nil {
@@ -75,7 +82,7 @@ func TestFrontLetsTheSilentGo(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 12 s")
 	}
-	s := serve(t, config{front: true})
+	s := serve(t, config{fast: true})
 	p := dial(t, s, request("user=42"))
 	p.head()
 	silent, err := net.Dial("tcp", s.listener.Addr().String())
@@ -108,19 +115,15 @@ func TestClosedFrontWaitsForNoAnswerOfOthers(t *testing.T) {
 			return auth.Identity{}, errors.New("nobody says who it is")
 		}
 	}
-	s := newSite(t, c)
-	front, err := s.handler.Front(listen(t, 128<<10, time.Second), "/events", s.handler)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := net.Dial("tcp", front.Addr().String())
+	_, listener := fastListener(t, c, listen(t, 128<<10, time.Second))
+	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	p := ask(t, conn, request("user=42"))
 	<-asked
 	closed := make(chan error)
-	go func() { closed <- front.Close() }()
+	go func() { closed <- listener.Close() }()
 	select {
 	case err = <-closed:
 	case <-time.After(10 * time.Second):
@@ -140,8 +143,8 @@ func TestClosedFrontWaitsForNoAnswerOfOthers(t *testing.T) {
 // changes nothing.
 func TestAbandonedRequestHoldsNothing(t *testing.T) {
 	asked, answer := make(chan bool), make(chan error)
-	c := config{front: true}
-	c.sse.Crowd = sse.NewCrowd(1)
+	c := config{fast: true}
+	c.maxConns = 1
 	c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
 		asked <- true
 		if err := <-answer; err != nil {
@@ -165,7 +168,7 @@ func TestAbandonedRequestHoldsNothing(t *testing.T) {
 			_, socket := v.socket()
 			test.leave(v)
 			v.eventually("the descriptor is closed", func() bool { return !isOpen(socket) })
-			v.eventually("the place is free", func() bool { return c.sse.Crowd.Open() == 0 })
+			v.eventually("the place is free", func() bool { return s.server.OpenConns() == 0 })
 			answer <- test.err
 			if test.err == nil {
 				s.wantEnd(hub.ReasonClosed)
@@ -174,12 +177,12 @@ func TestAbandonedRequestHoldsNothing(t *testing.T) {
 			<-asked
 			answer <- nil
 			stays.body()
-			if n := c.sse.Crowd.Open(); n != 1 {
+			if n := s.server.OpenConns(); n != 1 {
 				t.Errorf("%d connections are counted, want 1", n)
 			}
 			stays.leave(false)
 			s.wantEnd(hub.ReasonClosed)
-			stays.eventually("the place is free again", func() bool { return c.sse.Crowd.Open() == 0 })
+			stays.eventually("the place is free again", func() bool { return s.server.OpenConns() == 0 })
 		})
 	}
 }
@@ -249,7 +252,7 @@ func TestFrontAnswersAsNetHTTP(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			answer := func(front bool) string {
-				site := config{front: front, hub: hub.Config{MaxClientsPerUser: 1}}
+				site := config{fast: front, hub: hub.Config{MaxClientsPerUser: 1}}
 				site.sse.Origins.Allow = []string{"https://app.example"}
 				if c.handler != nil {
 					site.mount = func(*sse.Handler) http.Handler { return c.handler }
@@ -278,7 +281,7 @@ var lengthOf = regexp.MustCompile(`(Content-Length: )[1-9]\d*`)
 // and what it hangs on the request's context ends with the handler.
 func TestFrontBehindMiddleware(t *testing.T) {
 	ended := make(chan struct{})
-	c := config{front: true, mount: func(h *sse.Handler) http.Handler {
+	c := config{fast: true, mount: func(h *sse.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			context.AfterFunc(r.Context(), func() { close(ended) })
 			h.ServeHTTP(wrapped{w}, r)
@@ -325,14 +328,10 @@ func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 // When descriptors run out, whoever has come is not sent away: the server hears of it as
 // of package net's listeners, and comes again.
 func TestFrontWithoutDescriptorsSendsNobodyAway(t *testing.T) {
-	s := newSite(t, config{})
-	front, err := s.handler.Front(listen(t, 128<<10, time.Second), "/events", s.handler)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer front.Close()
+	_, listener := fastListener(t, config{}, listen(t, 128<<10, time.Second))
+	defer listener.Close()
 	before := descriptors()
-	conn, err := net.Dial("tcp", front.Addr().String())
+	conn, err := net.Dial("tcp", listener.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,14 +347,14 @@ func TestFrontWithoutDescriptorsSendsNobodyAway(t *testing.T) {
 	go func() {
 		_, err := conn.Read(make([]byte, 1))
 		gone <- err
-		front.Close()
+		listener.Close()
 	}()
-	accepted, err := front.Accept()
+	accepted, err := listener.Accept()
 	if temporary, ok := err.(interface{ Temporary() bool }); !errors.Is(err, unix.EMFILE) || !ok || !temporary.Temporary() {
 		t.Fatalf("without descriptors: %v, %v", accepted, err)
 	}
 	free()
-	accepted, err = front.Accept()
+	accepted, err = listener.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// isOrdinary reports whether text is one whole request, with nothing behind it, that
+// isSimpleRequest reports whether text is one whole request, with nothing behind it, that
 // begins with start (its method and path) and has nothing in it that a server would
-// have to think about. It is strict: what is not ordinary is net/http's.
-func isOrdinary(text, start []byte) bool {
+// have to think about. It is strict: what is not simple is net/http's.
+func isSimpleRequest(text, start []byte) bool {
 	if !bytes.HasPrefix(text, start) || !bytes.HasSuffix(text, []byte("\r\n\r\n")) {
 		return false
 	}

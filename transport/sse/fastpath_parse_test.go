@@ -79,7 +79,7 @@ var ordinaryTests = map[string]bool{
 
 func TestOrdinaryRequests(t *testing.T) {
 	for text, want := range ordinaryTests {
-		if got := isOrdinary([]byte(text), []byte("GET /events")); got != want {
+		if got := isSimpleRequest([]byte(text), []byte("GET /events")); got != want {
 			t.Errorf("%q: %v", text, got)
 		}
 	}
@@ -101,7 +101,7 @@ func FuzzOrdinary(f *testing.F) {
 	f.Cleanup(func() { server.Close() })
 	f.Fuzz(func(t *testing.T, query, host, name, value string) {
 		text := []byte("GET /events" + query + " HTTP/1.1\r\nHost: " + host + "\r\n" + name + ": " + value + "\r\n\r\n")
-		if !isOrdinary(text, []byte("GET /events")) {
+		if !isSimpleRequest(text, []byte("GET /events")) {
 			return
 		}
 		rest := bytes.NewReader(text)

@@ -3,105 +3,70 @@ package sse
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
-
-	"usercast/hub"
 )
 
-// A frontResponse is the answer to a request that the front has taken. A stream takes
-// its socket; what else is written is kept until the handler returns, and then is what
-// net/http would have sent.
-type frontResponse struct {
-	wire   *parkedWire
-	abort  bool // nothing is answered
-	header http.Header
-	status int         // 0: none was written
-	sent   http.Header // header when the status was written
-	body   bytes.Buffer
+// A fastResponse is the response to a fastRequest. A stream takes the connection; anything
+// else that is written is kept until the handler returns, and then is what net/http would
+// have written.
+type fastResponse struct {
+	aborted bool // nothing is written
+	header  http.Header
+	status  int         // 0: none was written
+	written http.Header // header when the status was written
+	body    bytes.Buffer
 }
 
-func (rw *frontResponse) Header() http.Header { return rw.header }
+func (w *fastResponse) Header() http.Header { return w.header }
 
-// WriteHeader takes the first final status; others are not sent.
-func (rw *frontResponse) WriteHeader(status int) {
-	if rw.status == 0 && status >= http.StatusOK {
-		rw.status, rw.sent = status, rw.header.Clone()
+// WriteHeader keeps the first final status; others are not written.
+func (w *fastResponse) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status, w.written = status, w.header.Clone()
 	}
 }
 
-func (rw *frontResponse) Write(b []byte) (int, error) {
-	rw.WriteHeader(http.StatusOK)
-	if !rw.hasBody() {
+func (w *fastResponse) Write(b []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if !w.hasBody() {
 		return 0, http.ErrBodyNotAllowed
 	}
-	return rw.body.Write(b)
+	return w.body.Write(b)
 }
 
-func (rw *frontResponse) hasBody() bool {
-	return rw.status != http.StatusNoContent && rw.status != http.StatusNotModified
+func (w *fastResponse) hasBody() bool {
+	return w.status != http.StatusNoContent && w.status != http.StatusNotModified
 }
 
-// Flush says that the handler streams, which only one that has taken the socket can.
-func (rw *frontResponse) Flush() {}
+// Flush exists because handlers check that they can stream; those that do take the connection.
+func (w *fastResponse) Flush() {}
 
-// finish sends what a handler has answered, if the front still has the socket: no stream
-// has taken it, and the peer has not left.
-func (rw *frontResponse) finish(f *front) {
-	if rw.wire.stopAsking(0) == nil {
-		return
-	}
-	defer f.crowd.leave()
-	defer rw.wire.close()
-	if rw.abort {
-		return
-	}
-	rw.WriteHeader(http.StatusOK)
-	rw.wire.write(&net.Buffers{rw.head(), rw.body.Bytes()})
-}
-
-// head has the handler's fields in order, and then ours, as net/http's has.
-func (rw *frontResponse) head() []byte {
-	_, hasType := rw.sent["Content-Type"]
-	_, hasDate := rw.sent["Date"]
-	_, hasLength := rw.sent["Content-Length"]
-	status := http.StatusText(rw.status)
+// head has the handler's fields in order, and then those of the server, as net/http's has.
+func (w *fastResponse) head() []byte {
+	w.WriteHeader(http.StatusOK)
+	_, hasType := w.written["Content-Type"]
+	_, hasDate := w.written["Date"]
+	_, hasLength := w.written["Content-Length"]
+	status := http.StatusText(w.status)
 	if status == "" {
-		status = fmt.Sprint("status code ", rw.status)
+		status = fmt.Sprint("status code ", w.status)
 	}
-	not := map[string]bool{"Connection": true, "Transfer-Encoding": true, "Content-Length": !rw.hasBody()}
-	not["Content-Type"] = rw.status == http.StatusNotModified
+	omit := map[string]bool{"Connection": true, "Transfer-Encoding": true, "Content-Length": !w.hasBody()}
+	omit["Content-Type"] = w.status == http.StatusNotModified
 
 	var head bytes.Buffer
-	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", rw.status, status)
-	rw.sent.WriteSubset(&head, not)
+	fmt.Fprintf(&head, "HTTP/1.1 %03d %s\r\n", w.status, status)
+	w.written.WriteSubset(&head, omit)
 	if !hasDate {
 		fmt.Fprintf(&head, "Date: %s\r\n", time.Now().UTC().Format(http.TimeFormat))
 	}
-	if rw.hasBody() && !hasLength {
-		fmt.Fprintf(&head, "Content-Length: %d\r\n", rw.body.Len())
+	if w.hasBody() && !hasLength {
+		fmt.Fprintf(&head, "Content-Length: %d\r\n", w.body.Len())
 	}
-	if rw.body.Len() > 0 && !hasType && rw.sent.Get("Content-Encoding") == "" {
-		fmt.Fprintf(&head, "Content-Type: %s\r\n", http.DetectContentType(rw.body.Bytes()))
+	if w.body.Len() > 0 && !hasType && w.written.Get("Content-Encoding") == "" {
+		fmt.Fprintf(&head, "Content-Type: %s\r\n", http.DetectContentType(w.body.Bytes()))
 	}
 	head.WriteString("Connection: close\r\n\r\n")
 	return head.Bytes()
-}
-
-type frontKey struct{}
-
-// takeSocket is the socket of a request that a front has taken, as the wire of a client,
-// or why the peer is gone; nil and 0 for other requests. It is found through the request,
-// because middleware may hide a response writer behind another one.
-func takeSocket(r *http.Request, c *hub.Client) (wire, hub.Reason) {
-	rw, ok := r.Context().Value(frontKey{}).(*frontResponse)
-	if !ok {
-		return nil, 0
-	}
-	if gone := rw.wire.serve(c); gone != 0 {
-		rw.abort = true // nothing is written to a peer that has left
-		return nil, gone
-	}
-	return rw.wire, 0
 }

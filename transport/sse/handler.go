@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"usercast/auth"
 	"usercast/hub"
 	"usercast/internal/histogram"
@@ -29,7 +27,6 @@ type Config struct {
 	MaxAge       time.Duration      // a stream's longest life, ±20 %; 0: no end
 	Portable     bool               // keep a goroutine waiting for each stream, also where Linux's epoll could
 	MaxHeld      int                // temporary rejections whose end is put off at a time; 0: 1,000, which is the most; negative: none
-	Crowd        *Crowd             // attends the server; nil: its connections have no bound
 	Logger       *slog.Logger       // nil: silent
 }
 
@@ -45,7 +42,9 @@ type Handler struct {
 	ends    endLogger
 	writers writers
 	wheel   *wheel
-	lot     *lot
+	poller  *poller
+
+	settings connSettings // of connections that do not come from a Server
 
 	mu   sync.Mutex
 	live int        // guarded by mu: streams, and goroutines that serve them
@@ -86,7 +85,8 @@ func New(cfg Config) *Handler {
 		period = min(period, cfg.MaxAge)
 	}
 	h.wheel = newWheel(period, h.clock, &h.writers)
-	h.lot = newLot(cfg.WriteTimeout)
+	h.poller = newPoller()
+	h.settings = connSettings{writeTimeout: cfg.WriteTimeout}
 	if h.log == nil {
 		h.log = slog.New(slog.DiscardHandler)
 	}
@@ -105,27 +105,15 @@ func (h *Handler) AllowOrigins(allow []string) {
 	h.origins.Store(&origins)
 }
 
-// Echo is the handler for an echo route. Register it for all methods: it answers
-// those that it does not know with 405 itself.
-func (h *Handler) Echo(c echo.Context) error {
-	h.ServeHTTP(c.Response(), c.Request())
-	return nil
-}
-
-// CORS is echo middleware that adds the CORS headers to what is beside the stream,
-// so that a page can tell a wrong path from a network error.
-func (h *Handler) CORS(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		h.origins.Load().allow(c.Response().Header(), c.Request())
-		return next(c)
-	}
-}
+// SetCORS sets the CORS headers of the streams on a response that is not a stream, so that
+// a page can distinguish a wrong path from a network error.
+func (h *Handler) SetCORS(header http.Header, r *http.Request) { h.origins.Load().allow(header, r) }
 
 // ServeHTTP answers one request. A stream over plain HTTP/1 outlives the call;
 // Wait waits for it.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.SetCORS(w.Header(), r)
 	origins := h.origins.Load()
-	origins.allow(w.Header(), r)
 	if err := origins.check(r); err != nil {
 		h.never(w, r, http.StatusForbidden, "origin", err)
 		return
@@ -146,7 +134,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.never(w, r, http.StatusBadRequest, "bad-request", err)
 		return
 	}
-	if isCrowded(r) {
+	if _, ok := connOf[*overflowConn](r); ok {
 		w.Header().Set("Connection", "close") // the next one waits for that
 		h.notNow(w, r, q, "", "clients")
 		return
@@ -209,22 +197,18 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		s.client.Finish(hub.ReasonKicked)
 	}
 	s.awaitEnd()
-	wr, detached, failure := h.open(w, r, s.client, s.opening(q))
-	if failure != 0 {
-		if detached {
-			h.cfg.Crowd.leave()
-		}
+	t, detached, failure := h.open(w, r, s.client, s.opening(q))
+	switch {
+	case failure != 0:
 		s.fail(failure)
-		return
+	case detached:
+		s.start(t)
+	default:
+		s.done = make(chan struct{})
+		s.start(t)
+		s.watch(t.(watchedTransport))
+		<-s.done
 	}
-	if detached {
-		s.start(wr)
-		return
-	}
-	s.done = make(chan struct{})
-	s.start(wr)
-	s.watch(wr.(watchedWire))
-	<-s.done
 }
 
 // Cork is for a feed that is about to hand several messages to the hub. Until Uncork
@@ -275,11 +259,11 @@ func (h *Handler) Wait() {
 
 func (h *Handler) waitForStreams() {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	for h.live > 0 {
 		h.none.Wait()
 	}
-	h.lot.wait(true)
+	h.mu.Unlock()
+	h.poller.Wait()
 }
 
 // clock is a time that only serves to measure.

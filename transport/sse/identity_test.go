@@ -105,7 +105,7 @@ func TestExpiredLogInEndsTheStreamOnTime(t *testing.T) {
 			c.Authenticate = func(*http.Request) (auth.Identity, error) {
 				return auth.Identity{User: "42", Expires: time.Now().Add(life)}, nil
 			}
-			bubble(t, config{sse: c}, func(t *testing.T, s *site, l *pipeListener) {
+			bubble(t, config{sse: c}, func(t *testing.T, s *testServer, l *pipeListener) {
 				start := time.Now()
 				b := browse(t, newClient(t, http2, l.dial), s.url(""))
 				b.want("bye", `{"reason":"expired"}`)
@@ -132,7 +132,7 @@ func TestLogInThatHasJustExpired(t *testing.T) {
 
 func TestLogInWithoutEnd(t *testing.T) {
 	config := config{sse: sse.Config{Authenticate: answersAs(auth.Identity{User: "42", Expires: time.Unix(1<<60, 0)})}}
-	bubble(t, config, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config, func(t *testing.T, s *testServer, l *pipeListener) {
 		time.Sleep(time.Minute) // what began with the handler is counted from its beginning
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
 		time.AfterFunc(24*time.Hour, func() { s.hub.Publish("42", "", "hello") })

@@ -11,9 +11,9 @@ import (
 // the smallest stack, also when writers have come and gone.
 func TestIdleParkedStreamIsNoGoroutine(t *testing.T) {
 	const streams, bound = 500, 2 << 10 // bytes for each, the test's own end included
-	for way, front := range map[string]bool{"front": true, "parked": false} {
-		t.Run(way, func(t *testing.T) {
-			s := serve(t, config{front: front})
+	for name, fast := range map[string]bool{"fast path": true, "net/http parked": false} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, config{fast: fast})
 			peers := make([]*peer, 0, streams+1)
 			open := func() {
 				p := dial(t, s, request(fmt.Sprint("user=", len(peers))))

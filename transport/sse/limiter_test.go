@@ -1,22 +1,21 @@
 package sse_test
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"usercast/hub"
 	"usercast/transport/sse"
 )
 
 // Connections that ask for nothing take all places: newcomers are still answered.
-func TestNewcomerPastTheBoundIsTold(t *testing.T) {
-	bubble(t, config{sse: sse.Config{Crowd: sse.NewCrowd(3)}}, func(t *testing.T, s *site, l *pipeListener) {
+func TestClientPastTheLimitReceivesBusy(t *testing.T) {
+	bubble(t, config{maxConns: 3}, func(t *testing.T, s *testServer, l *pipeListener) {
 		silent := make([]net.Conn, 3)
 		for i := range silent {
 			silent[i] = l.dial()
@@ -39,7 +38,7 @@ func TestNewcomerPastTheBoundIsTold(t *testing.T) {
 		// Those who ask for nothing, past the bound, do not hold up the others for long.
 		start := time.Now()
 		var dawdlers []*peer
-		for range 2 * sse.PassersBy {
+		for range 2 * sse.OverflowConns {
 			dawdlers = append(dawdlers, open(t, l.dial(), "GET /events?user=42 HTTP/1.1\r\n"))
 		}
 		finished(open(t, l.dial(), request("user=42")))
@@ -67,9 +66,9 @@ func finished(p *peer) (text string, ended bool) {
 }
 
 // Whatever a connection was used for, its place is free afterwards.
-func TestCrowdForgetsWhoLeft(t *testing.T) {
+func TestSlotIsFreeAfterAnyUse(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
-		s := serve(t, config{sse: sse.Config{Crowd: sse.NewCrowd(1)}})
+		s := serve(t, config{maxConns: 1})
 		for _, query := range []string{"user=42", "", "user=42&event=x", "user=42"} {
 			b := admitted(t, s, http2, query)
 			b.head.Body.Close()
@@ -89,73 +88,57 @@ func TestCrowdForgetsWhoLeft(t *testing.T) {
 	})
 }
 
-// Descriptors are short when fewer than a tenth of the places are left.
-func TestCrowdIsShort(t *testing.T) {
-	crowd := sse.NewCrowd(10)
-	s := serve(t, config{sse: sse.Config{Crowd: crowd}})
+// Descriptors are short when fewer than a tenth of the slots are free: then HTTP/2
+// connections are closed after their last stream.
+func TestConnectionsAreShortNearTheLimit(t *testing.T) {
+	s := serve(t, config{maxConns: 10})
 	for i := range 10 {
-		if crowd.IsShort() {
+		if s.server.IsShort() {
 			t.Errorf("short with %d of 10", i)
 		}
 		dial(t, s, request("user=42")).head()
 	}
-	if !crowd.IsShort() || (*sse.Crowd)(nil).IsShort() {
-		t.Error("not short when it is full, or short without a bound")
+	if !s.server.IsShort() {
+		t.Error("not short when all slots are used")
 	}
 }
 
-// TLS hides from the server whom its listener has accepted: that one has its place, or
-// has none.
-func TestCrowdOverTLS(t *testing.T) {
-	for _, front := range []bool{true, false} {
-		crowd := sse.NewCrowd(1)
-		s := newSite(t, config{sse: sse.Config{Crowd: crowd}})
-		l := listen(t, 128<<10, 10*time.Second)
-		if front {
-			var err error
-			if l, err = s.handler.Front(l, "/events", s.handler); err != nil {
-				t.Fatal(err)
+// TLS hides from the server which connection its listener has accepted: that one has its slot, or
+// is past the limit.
+func TestLimitOverTLS(t *testing.T) {
+	s := serve(t, config{maxConns: 1, tls: true})
+	visit := func() (isBusy bool, leave func()) {
+		client := newClient(t, false, nil)
+		client.Transport.(*http.Transport).TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
+		r, err := http.NewRequest(http.MethodGet, "https://"+s.listener.Addr().String()+"/events?user=42", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "text/event-stream")
+		r.Close = true // no connection stays open
+		response, err := client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, _, err := newParser(response.Body).block()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return e.Type == "busy", func() { response.Body.Close() }
+	}
+	for range 3 {
+		isBusy, leave := visit()
+		for start := time.Now(); isBusy; isBusy, leave = visit() { // the one before is closed in a moment
+			if leave(); time.Since(start) > 10*time.Second {
+				t.Fatal("the slot of a closed connection is not free")
 			}
 		}
-		server := httptest.NewUnstartedServer(s.handler)
-		server.Listener.Close()
-		server.Listener = crowd.Attend(server.Config, l)
-		server.StartTLS()
-		t.Cleanup(func() {
-			s.hub.Finish(hub.ReasonDrain, 0)
-			server.Close()
-		})
-		visit := func() (isBusy bool, leave func()) {
-			r, err := http.NewRequest(http.MethodGet, server.URL+"/events?user=42", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r.Header.Set("Accept", "text/event-stream")
-			r.Close = true // no connection stays behind
-			response, err := server.Client().Do(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			e, _, err := newParser(response.Body).block()
-			if err != nil {
-				t.Fatal(err)
-			}
-			return e.Type == "busy", func() { response.Body.Close() }
+		isBusy, alsoLeave := visit()
+		if !isBusy {
+			t.Error("a stream was opened past the limit")
 		}
-		for range 3 {
-			isBusy, leave := visit()
-			for start := time.Now(); isBusy; isBusy, leave = visit() { // who left is gone in a moment
-				if leave(); time.Since(start) > 10*time.Second {
-					t.Fatalf("front: %v: the place of who left is not free", front)
-				}
-			}
-			isBusy, alsoLeave := visit()
-			if !isBusy {
-				t.Errorf("front: %v: a stream was opened past the bound", front)
-			}
-			alsoLeave()
-			leave()
-		}
+		alsoLeave()
+		leave()
 	}
 }
 
@@ -166,7 +149,7 @@ type admission struct {
 
 // admitted asks until it is not told "busy": the place of who was there before is
 // free a moment after it has left.
-func admitted(t *testing.T, s *site, http2 bool, query string) admission {
+func admitted(t *testing.T, s *testServer, http2 bool, query string) admission {
 	t.Helper()
 	for {
 		client := newClient(t, http2, nil)

@@ -7,22 +7,25 @@ import (
 	"time"
 )
 
-// Listen listens for streams on a TCP address. Every accepted socket has a send
-// buffer of sendBuffer bytes (the kernel doubles it for its own book-keeping), and
-// on Linux is closed when data stays unacknowledged for writeTimeout.
+// DefaultSendBuffer is the send buffer of a connection in bytes, if none is configured.
+const DefaultSendBuffer = 128 << 10
+
+// Listen listens on a TCP address. Every accepted socket has a send buffer of sendBuffer
+// bytes (the kernel doubles it for its own bookkeeping), and on Linux is closed when data
+// stays unacknowledged for writeTimeout. Without these options a reader that stops costs
+// 4 MB of kernel memory, and a peer that vanishes stays for a quarter of an hour.
 //
-// A Handler works on any listener; without these options a reader that stops
-// costs 4 MB of kernel memory, and a peer that vanishes stays for a quarter of
-// an hour.
+// A Server calls it for its own listener. It is exported for the other listeners of a
+// program.
 func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout time.Duration) (net.Listener, error) {
 	lc := net.ListenConfig{
-		// Pings find out who has vanished. With TCP_USER_TIMEOUT the kernel gives a
+		// Pings detect peers that have vanished. With TCP_USER_TIMEOUT the kernel gives a
 		// connection up when one probe of an idle one is lost, as many are when a hundred
 		// thousand of them are probed at once.
 		KeepAlive: -1,
 		Control: func(_, _ string, raw syscall.RawConn) error {
 			var err error
-			if e := raw.Control(func(fd uintptr) { err = tune(fd, sendBuffer, writeTimeout) }); e != nil {
+			if e := raw.Control(func(fd uintptr) { err = setOptions(fd, sendBuffer, writeTimeout) }); e != nil {
 				return e
 			}
 			return err
@@ -35,5 +38,5 @@ func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout ti
 	if err != nil {
 		return nil, err
 	}
-	return listener{l, writeTimeout}, nil
+	return tcpListener{l.(*net.TCPListener), writeTimeout}, nil
 }

@@ -36,15 +36,15 @@ func (l *textLog) String() string {
 }
 
 // A loggedSite has a handler with a text log of a level.
-func loggedSite(t *testing.T, level slog.Level) (s *site, log *textLog) {
+func loggedSite(t *testing.T, level slog.Level) (s *testServer, log *textLog) {
 	log = new(textLog)
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
 	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level}))})
-	return &site{t: t, hub: h, handler: handler}, log
+	return &testServer{t: t, hub: h, handler: handler}, log
 }
 
 // kicked opens a stream and ends it, in a bubble.
-func kicked(s *site, user string) {
+func kicked(s *testServer, user string) {
 	go s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?user="+user, nil))
 	synctest.Wait()
 	s.hub.Disconnect(user)
@@ -82,11 +82,11 @@ func TestClientThatReconnectsWithoutPauseIsSummarized(t *testing.T) {
 	const streams = 500
 	for _, test := range []struct {
 		cause string
-		once  func(s *site)
+		once  func(s *testServer)
 		lines int // one each, at info
 	}{
-		{"closed", func(s *site) { gone(s, "user=42") }, 0},
-		{"kicked", func(s *site) { kicked(s, "42") }, 60},
+		{"closed", func(s *testServer) { gone(s, "user=42") }, 0},
+		{"kicked", func(s *testServer) { kicked(s, "42") }, 60},
 	} {
 		t.Run(test.cause, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

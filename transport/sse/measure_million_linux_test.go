@@ -27,7 +27,7 @@ import (
 )
 
 // What streams cost beyond this machine's descriptors: everything between the feed and
-// the socket, with the product's defaults. In place of sockets are memoryWires, in
+// the socket, with the product's defaults. In place of sockets are memoryConns, in
 // place of the feed this test. Not in the figures: requests, log-in, the kernel, Redis.
 //
 // The environment says how much: MILLION_STREAMS (streams, a list; 1000,10000),
@@ -47,7 +47,7 @@ func TestMeasureMillion(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f := measureCrowd(t, n, phase)
+		f := measureStreams(t, n, phase)
 		if t.Failed() {
 			return
 		}
@@ -135,11 +135,11 @@ func (f figures) String() string {
 		f.p99.Round(time.Microsecond), f.busyP99.Round(time.Microsecond), f.last.Round(time.Millisecond), f.drainSeconds, f.lost, f.wrong)
 }
 
-// measureCrowd opens n streams twice: without pings, which would be in all figures,
+// measureStreams opens n streams twice: without pings, which would be in all figures,
 // and with nothing but pings at first.
-func measureCrowd(t *testing.T, n int, phase time.Duration) figures {
+func measureStreams(t *testing.T, n int, phase time.Duration) figures {
 	f := figures{streams: n}
-	quiet := newMemoryCrowd(t, n, time.Hour)
+	quiet := newMemoryStreams(t, n, time.Hour)
 	quiet.connect(&f)
 	f.nobody, _ = quiet.rate(phase, func() uint32 { return uint32(n) })
 	var latencies []time.Duration
@@ -149,7 +149,7 @@ func measureCrowd(t *testing.T, n int, phase time.Duration) figures {
 	quiet.broadcast(&f)
 	quiet.drain(phase, &f)
 
-	pinged := newMemoryCrowd(t, n, 3*phase)
+	pinged := newMemoryStreams(t, n, 3*phase)
 	pinged.connect(new(figures))
 	pinged.sweep(3*phase, &f)
 	collected := time.AfterFunc(phase/2, runtime.GC)
@@ -160,13 +160,13 @@ func measureCrowd(t *testing.T, n int, phase time.Duration) figures {
 	return f
 }
 
-// A memoryCrowd is a hub and streams whose peers are in memory.
-type memoryCrowd struct {
+// A memoryStreams is a hub and streams whose peers are in memory.
+type memoryStreams struct {
 	t          *testing.T
 	hub        *hub.PubSub
 	handler    *Handler
 	peers      *peers
-	wires      []*memoryWire
+	conns      []*memoryConn
 	sent       []uint32 // to each user; one more that has no stream
 	sentToAll  uint32
 	messages   int64 // to users
@@ -174,9 +174,9 @@ type memoryCrowd struct {
 	goroutines int   // before
 }
 
-// newMemoryCrowd makes the hub as cmd/usercast does.
-func newMemoryCrowd(t *testing.T, n int, ping time.Duration) *memoryCrowd {
-	c := &memoryCrowd{t: t, goroutines: runtime.NumGoroutine(), wires: make([]*memoryWire, n), sent: make([]uint32, n+1)}
+// newMemoryStreams makes the hub as cmd/usercast does.
+func newMemoryStreams(t *testing.T, n int, ping time.Duration) *memoryStreams {
+	c := &memoryStreams{t: t, goroutines: runtime.NumGoroutine(), conns: make([]*memoryConn, n), sent: make([]uint32, n+1)}
 	c.peers = &peers{reached: make(chan struct{}, 1), began: time.Now()}
 	c.hub = hub.NewPubSub(hub.Config{Encode: EncodeEntry, BroadcastUser: "*"})
 	c.handler = New(Config{
@@ -187,23 +187,23 @@ func newMemoryCrowd(t *testing.T, n int, ping time.Duration) *memoryCrowd {
 }
 
 // connect opens the streams, as Handler.serve does with a connection of its own.
-func (c *memoryCrowd) connect(f *figures) {
+func (c *memoryStreams) connect(f *figures) {
 	before := memoryInUse(c.t)
 	clock, cpu := time.Now(), processorTime(c.t)
-	for i := range c.wires {
+	for i := range c.conns {
 		c.open(i)
 	}
-	f.connect = (processorTime(c.t) - cpu).Seconds() / float64(len(c.wires))
+	f.connect = (processorTime(c.t) - cpu).Seconds() / float64(len(c.conns))
 	f.connectSeconds = time.Since(clock).Seconds()
 	after := memoryInUse(c.t)
-	f.heap = (after.heap - before.heap) / float64(len(c.wires))
-	f.resident = (after.resident - before.resident) / float64(len(c.wires))
-	if got := c.hub.Stats().Clients; got != len(c.wires) {
-		c.t.Errorf("%d clients, want %d", got, len(c.wires))
+	f.heap = (after.heap - before.heap) / float64(len(c.conns))
+	f.resident = (after.resident - before.resident) / float64(len(c.conns))
+	if got := c.hub.Stats().Clients; got != len(c.conns) {
+		c.t.Errorf("%d clients, want %d", got, len(c.conns))
 	}
 }
 
-func (c *memoryCrowd) open(i int) {
+func (c *memoryStreams) open(i int) {
 	h := c.handler
 	remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 40000)
 	s := newStream(h, &http.Request{RemoteAddr: remote.String()}, query{}, time.Time{})
@@ -212,8 +212,8 @@ func (c *memoryCrowd) open(i int) {
 	if s.client, err = c.hub.Register(query{}.options(strconv.Itoa(i), s)); err != nil {
 		c.t.Fatal(err)
 	}
-	w := &memoryWire{peers: c.peers, user: uint32(i)}
-	c.wires[i] = w
+	w := &memoryConn{peers: c.peers, user: uint32(i)}
+	c.conns[i] = w
 	header := http.Header{}
 	setHead(header)
 	if cause := writeHead(w, header, s.opening(query{})); cause != 0 {
@@ -223,10 +223,10 @@ func (c *memoryCrowd) open(i int) {
 }
 
 // anybody is a user at random.
-func (c *memoryCrowd) anybody() uint32 { return rand.Uint32N(uint32(len(c.wires))) }
+func (c *memoryStreams) anybody() uint32 { return rand.Uint32N(uint32(len(c.conns))) }
 
 // publish sends a message to a user.
-func (c *memoryCrowd) publish(user, item uint32) {
+func (c *memoryStreams) publish(user, item uint32) {
 	c.sent[user]++
 	c.messages++
 	if c.hub.Publish(strconv.Itoa(int(user)), "activity", stamp{user, c.sent[user], item}.payload(crowdPayload)) == 0 {
@@ -236,7 +236,7 @@ func (c *memoryCrowd) publish(user, item uint32) {
 
 // rate publishes crowdRate messages a second to users of choice, and returns the CPU
 // seconds that each took, and the latencies, sorted.
-func (c *memoryCrowd) rate(phase time.Duration, choice func() uint32) (cpu float64, latencies []time.Duration) {
+func (c *memoryStreams) rate(phase time.Duration, choice func() uint32) (cpu float64, latencies []time.Duration) {
 	p := c.peers
 	n := int(phase.Seconds() * crowdRate)
 	p.due, p.late = make([]time.Duration, n), make([]time.Duration, n)
@@ -259,7 +259,7 @@ func (c *memoryCrowd) rate(phase time.Duration, choice func() uint32) (cpu float
 }
 
 // flatOut publishes as fast as it goes with so many messages on their way.
-func (c *memoryCrowd) flatOut(phase time.Duration, f *figures) {
+func (c *memoryStreams) flatOut(phase time.Duration, f *figures) {
 	const atOnce = outstanding / 4
 	delivered, clock, cpu := c.peers.delivered.Load(), time.Now(), processorTime(c.t)
 	for time.Since(clock) < phase {
@@ -277,7 +277,7 @@ func (c *memoryCrowd) flatOut(phase time.Duration, f *figures) {
 }
 
 // broadcast publishes to everybody, one message after the other.
-func (c *memoryCrowd) broadcast(f *figures) {
+func (c *memoryStreams) broadcast(f *figures) {
 	var last []time.Duration
 	cpu := processorTime(c.t)
 	for range broadcasts {
@@ -287,26 +287,26 @@ func (c *memoryCrowd) broadcast(f *figures) {
 		c.settle()
 		last = append(last, time.Since(clock))
 	}
-	f.broadcast = (processorTime(c.t) - cpu).Seconds() / float64(broadcasts*len(c.wires))
+	f.broadcast = (processorTime(c.t) - cpu).Seconds() / float64(broadcasts*len(c.conns))
 	slices.Sort(last)
 	f.last = last[len(last)/2]
 }
 
 // sweep lets all streams be pinged once, at least.
-func (c *memoryCrowd) sweep(interval time.Duration, f *figures) {
+func (c *memoryStreams) sweep(interval time.Duration, f *figures) {
 	pings, cpu := c.peers.pings.Load(), processorTime(c.t)
 	time.Sleep(interval)
 	n := c.peers.pings.Load() - pings
 	f.ping = (processorTime(c.t) - cpu).Seconds() / float64(n)
-	if n < int64(len(c.wires)) {
-		c.t.Errorf("%d pings of %d streams in an interval", n, len(c.wires))
+	if n < int64(len(c.conns)) {
+		c.t.Errorf("%d pings of %d streams in an interval", n, len(c.conns))
 	}
 }
 
 // drain ends all streams and everything else, and checks that nothing is left, lost
 // or there twice.
-func (c *memoryCrowd) drain(over time.Duration, f *figures) {
-	p, n := c.peers, int64(len(c.wires))
+func (c *memoryStreams) drain(over time.Duration, f *figures) {
+	p, n := c.peers, int64(len(c.conns))
 	c.settle()
 	clock, cpu := time.Now(), processorTime(c.t)
 	c.hub.Refuse()
@@ -318,7 +318,7 @@ func (c *memoryCrowd) drain(over time.Duration, f *figures) {
 	}
 	c.hub.Close()
 	lost := p.lost.Load()
-	for _, w := range c.wires {
+	for _, w := range c.conns {
 		lost += int64(c.sent[w.user]-w.heard) + int64(c.sentToAll-w.heardAll)
 	}
 	stats := c.hub.Stats()
@@ -340,17 +340,17 @@ func (c *memoryCrowd) drain(over time.Duration, f *figures) {
 }
 
 // expected is how many deliveries there are to be.
-func (c *memoryCrowd) expected() int64 {
-	return c.messages - c.unrouted + int64(c.sentToAll)*int64(len(c.wires))
+func (c *memoryStreams) expected() int64 {
+	return c.messages - c.unrouted + int64(c.sentToAll)*int64(len(c.conns))
 }
 
 // crowdPatience only bounds what fails.
 const crowdPatience = time.Minute
 
 // settle waits for all that was published.
-func (c *memoryCrowd) settle() { c.await(c.expected()) }
+func (c *memoryStreams) settle() { c.await(c.expected()) }
 
-func (c *memoryCrowd) await(n int64) {
+func (c *memoryStreams) await(n int64) {
 	if !c.peers.await(n, crowdPatience) {
 		c.t.Fatalf("%d of %d messages delivered; wrong: %v", c.peers.delivered.Load(), n, c.peers.example.Load())
 	}

@@ -53,10 +53,10 @@ func TestOrigins(t *testing.T) {
 		{"our page before TLS", "http://hub.example", "cross-site", "cors", false, false, false},
 		{"extension", "", "none", "cors", true, true, true},
 	}
-	sites := []*site{
-		newSite(t, config{}),
-		newSite(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{"https://other.example", listed}}}}),
-		newSite(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}, Navigate: true}}}),
+	sites := []*testServer{
+		newTestServer(t, config{}),
+		newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{"https://other.example", listed}}}}),
+		newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}, Navigate: true}}}),
 	}
 	for _, test := range tests {
 		for i, allowed := range []bool{test.plain, test.allowing, test.allowNavigates} {
@@ -84,9 +84,9 @@ func TestOrigins(t *testing.T) {
 
 // Only an origin as browsers write it is compared with the Host header, or with the list.
 func TestOriginIsTheHostThatWasAskedOrListed(t *testing.T) {
-	sites := map[bool]*site{
-		false: newSite(t, config{}),
-		true:  newSite(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed, "http://[2001:db8::1]:3000"}}}}),
+	sites := map[bool]*testServer{
+		false: newTestServer(t, config{}),
+		true:  newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed, "http://[2001:db8::1]:3000"}}}}),
 	}
 	tests := []struct {
 		host    string
@@ -201,7 +201,7 @@ func TestOriginIsTheHostThatWasAskedOrListed(t *testing.T) {
 
 // A page whose name was made to point to this machine is of the same origin.
 func TestLoopbackHostKeepsReboundNamesOut(t *testing.T) {
-	s := newSite(t, config{sse: sse.Config{Origins: sse.Origins{LoopbackHost: true, Navigate: true, Allow: []string{listed}}}})
+	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{LoopbackHost: true, Navigate: true, Allow: []string{listed}}}})
 	ask := func(host string, headers ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42", nil)
 		r.Host = host
@@ -254,7 +254,7 @@ func wantCORS(t *testing.T, w *httptest.ResponseRecorder, vary, allowed bool) {
 
 // Without these headers a page could not tell a refusal from a network error.
 func TestErrorsCarryCORSHeaders(t *testing.T) {
-	s := newSite(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}}}})
+	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}}}})
 	ask := func(method, query, origin string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(method, "/events?"+query, nil)
 		r.Header.Set("Origin", origin)
@@ -284,7 +284,7 @@ func TestErrorsCarryCORSHeaders(t *testing.T) {
 }
 
 func TestPreflight(t *testing.T) {
-	s := newSite(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}}}})
+	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}}}})
 	ask := func(origin string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodOptions, "/events", nil)
 		r.Header.Set("Origin", origin)

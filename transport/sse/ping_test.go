@@ -14,7 +14,7 @@ const ping = 10 * time.Second
 // Proxies and watchdogs are set to the interval: it is never exceeded, and not
 // much undercut.
 func TestInvariant7QuietStreamIsPingedWithinTheInterval(t *testing.T) {
-	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
 		var waits []time.Duration
@@ -41,7 +41,7 @@ func TestInvariant7QuietStreamIsPingedWithinTheInterval(t *testing.T) {
 }
 
 func TestPingsOnlyWhenQuiet(t *testing.T) {
-	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42"))
 		synctest.Wait()
 		n := p.size()
@@ -63,7 +63,7 @@ func TestPingsOnlyWhenQuiet(t *testing.T) {
 // A reader that was away for longer than the interval gets what it missed, and no
 // ping on top of it.
 func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
-	bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: 5 * ping}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: 5 * ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
 		s.hub.Publish("42", "", "x")
@@ -82,7 +82,7 @@ func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
 // A quiet stream resumes from the newest position, not from its last message,
 // which may have left the history long ago.
 func TestPingCarriesAPositionThatMoved(t *testing.T) {
-	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		s.hub.Publish("before", "", "")
 		p := open(t, l.dial(), request("user=42&topic=a"))
 		n := p.size()
@@ -109,7 +109,7 @@ func TestPingCarriesAPositionThatMoved(t *testing.T) {
 }
 
 func TestPingsAsEvents(t *testing.T) {
-	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42&ping=event"))
 		n := p.size()
 		time.Sleep(ping)
@@ -125,7 +125,7 @@ func TestPingsAsEvents(t *testing.T) {
 // quiet.
 func TestPingsOverEachProtocol(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
-		bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: time.Second}}, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, http2, l.dial), s.url("user=42&ping=event"))
 			for range 20 {
 				before := time.Now()

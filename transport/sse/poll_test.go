@@ -24,7 +24,7 @@ func TestPollEndsAfterItsTime(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := config{}
 			c.sse.PingInterval = 15 * time.Second
-			bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+			bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 				begun := time.Now()
 				p := open(t, l.dial(), request("user=42&poll=1"+test.query))
 				n := p.size()
@@ -86,7 +86,7 @@ func TestPollEndsWithItsWholeReplay(t *testing.T) {
 func TestPollIsEndedForAnotherReason(t *testing.T) {
 	c := config{}
 	c.sse.Retry = 10 * time.Second
-	bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42&poll=1"))
 		n := p.size()
 		s.hub.Finish(hub.ReasonDrain, 0)

@@ -6,24 +6,24 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"time"
 
 	"usercast/hub"
 )
 
-// Front returns l: it is for Linux.
-func (h *Handler) Front(l net.Listener, _ string, _ http.Handler) (net.Listener, error) {
+// A poller watches nothing here: it is made of Linux's epoll.
+type poller struct{}
+
+func newPoller() *poller { return nil }
+
+// Wait returns immediately.
+func (*poller) Wait() {}
+
+func (patience) adopt(*poller, *net.TCPConn) (transport, error) { return nil, errors.ErrUnsupported }
+
+// newFastListener returns l: only a poller can answer requests without net/http.
+func (h *Handler) newFastListener(l tcpListener, _ string, _ http.Handler, _ *connSettings) (net.Listener, error) {
 	return l, nil
 }
 
-// takeSocket is for what a front has accepted.
-func takeSocket(*http.Request, *hub.Client) (wire, hub.Reason) { return nil, 0 }
-
-// A lot parks nothing here: it is made of Linux's epoll.
-type lot struct{}
-
-func newLot(time.Duration) *lot { return nil }
-
-func (*lot) wait(bool) {}
-
-func (*lot) park(*net.TCPConn, *hub.Client) (wire, error) { return nil, errors.ErrUnsupported }
+// takeFast is for requests that a fastListener has received.
+func takeFast(*http.Request, *hub.Client) (transport, hub.Reason) { return nil, 0 }

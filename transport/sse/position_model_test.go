@@ -44,7 +44,7 @@ type positionEntry struct {
 }
 
 type positionHub struct {
-	*site
+	*testServer
 	listener *pipeListener
 	boot     string
 	entries  []positionEntry // without a log
@@ -498,7 +498,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 			Authenticate: auth.Insecure, PingInterval: time.Second, WriteTimeout: 2 * time.Second, MaxAge: pick(random, 0, 6*time.Second),
 			Portable: true,
 		}
-		h.site = serve(t, c)
+		h.testServer = serve(t, c)
 		if !isLog {
 			client, err := h.hub.Register(hub.Options{User: "who asks", Consumer: idle{}})
 			if err != nil {

@@ -50,7 +50,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			app := &loginApp{answer: func(context.Context, int64) (auth.Identity, error) { return test.answer, test.err }}
 			app.recent.Store(true)
-			bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+			bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 				b := browse(t, newClient(t, false, l.dial), s.url(""))
 				synctest.Wait()
 				time.Sleep(15*time.Second - 1)
@@ -80,7 +80,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 
 func TestStreamIsNotRecheckedWithoutADisconnect(t *testing.T) {
 	app := &loginApp{answer: func(context.Context, int64) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnauthorized }}
-	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
 		time.Sleep(10 * time.Minute)
 		s.hub.Publish("42", "", "hello")
@@ -107,7 +107,7 @@ func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 		return auth.Identity{}, auth.ErrUnauthorized
 	}}
 	app.recent.Store(true)
-	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
@@ -125,7 +125,7 @@ func TestRecheckEndsWithItsStream(t *testing.T) {
 		return auth.Identity{}, ctx.Err()
 	}}
 	app.recent.Store(true)
-	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 		before := open(t, l.dial(), request(""))
 		before.conn.Close()
 		<-s.ends
@@ -152,7 +152,7 @@ func TestRecheckEndsWithItsStream(t *testing.T) {
 func TestRechecksAreBounded(t *testing.T) {
 	app := &loginApp{bytes: 8 << 20, answer: func(context.Context, int64) (auth.Identity, error) { return auth.Identity{User: "42"}, nil }}
 	app.recent.Store(true)
-	bubble(t, app.config(), func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 		client := newClient(t, false, l.dial)
 		for range 3 {
 			browse(t, client, s.url(""))
@@ -184,7 +184,7 @@ func TestRejectedTopicIsNotDecidedByTheCache(t *testing.T) {
 			}}
 			return id, nil
 		}
-		s := newSite(t, config{sse: sse.Config{Authenticate: authenticate}})
+		s := newTestServer(t, config{sse: sse.Config{Authenticate: authenticate}})
 		if w := gone(s, "topic=a"); w.Code != 200 || asked != 0 {
 			t.Errorf("a topic that is allowed: %d, asked again %d times", w.Code, asked)
 		}

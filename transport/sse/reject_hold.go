@@ -30,8 +30,8 @@ type heldRejects struct {
 
 // A heldReject is a stream that was taken over from the server.
 type heldReject struct {
-	wire wire
-	end  time.Time
+	transport transport
+	end       time.Time
 }
 
 // A lastReject is when something with this hash was last rejected, or when that stream ends if it is held.
@@ -119,13 +119,13 @@ func (l *heldRejects) len() int {
 }
 
 // add lets one that has entered wait for its end. It reports false if none is to be held any more.
-func (l *heldRejects) add(h *Handler, wr wire) bool {
+func (l *heldRejects) add(h *Handler, t transport) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.isClosed() {
 		return false
 	}
-	l.waiting = append(l.waiting, heldReject{wr, time.Now().Add(holdTime)})
+	l.waiting = append(l.waiting, heldReject{t, time.Now().Add(holdTime)})
 	if l.timer == nil {
 		l.timer = time.AfterFunc(holdTime, func() { h.endHeld(false) })
 	}
@@ -154,17 +154,18 @@ func (l *heldRejects) due(h *Handler, all bool) (due []heldReject) {
 }
 
 // mayHold reports whether the end of a rejection may be put off: not while the hub drains, nor for a connection
-// past the bound of the crowd, of which few are answered at a time.
+// past the limit, of which few are answered at a time.
 func (h *Handler) mayHold(r *http.Request) bool {
-	return !errors.Is(h.cfg.Hub.Refusal(), hub.ErrDraining) && !isCrowded(r) && r.Context().Err() == nil
+	_, overflow := connOf[*overflowConn](r)
+	return !overflow && !errors.Is(h.cfg.Hub.Refusal(), hub.ErrDraining) && r.Context().Err() == nil
 }
 
 // hold writes the block and ends the stream after holdTime. It has entered h.held.
 func (h *Handler) hold(w http.ResponseWriter, r *http.Request, block []byte) {
 	h.count(+1)
-	wr, detached, failure := h.open(w, r, nil, block)
+	t, detached, failure := h.open(w, r, nil, block)
 	switch {
-	case failure == 0 && detached && h.held.add(h, wr):
+	case failure == 0 && detached && h.held.add(h, t):
 		return
 	case failure == 0 && !detached:
 		end := time.NewTimer(holdTime)
@@ -175,24 +176,21 @@ func (h *Handler) hold(w http.ResponseWriter, r *http.Request, block []byte) {
 		case <-h.held.closed:
 		}
 	case failure == 0:
-		wr.close()
+		t.close()
 	}
-	h.unhold(detached)
+	h.unhold()
 }
 
 // endHeld ends those whose time has come, or all, and none is held any more.
 func (h *Handler) endHeld(all bool) {
 	for _, reject := range h.held.due(h, all) {
-		reject.wire.close()
-		h.unhold(true)
+		reject.transport.close()
+		h.unhold()
 	}
 }
 
-// unhold counts one less. detached says that its connection was taken over.
-func (h *Handler) unhold(detached bool) {
-	if detached { // the server does not know that it is closed
-		h.cfg.Crowd.leave()
-	}
+// unhold counts one less.
+func (h *Handler) unhold() {
 	h.held.leave()
 	h.count(-1)
 }

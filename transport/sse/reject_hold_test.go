@@ -13,7 +13,6 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
-	"usercast/transport/sse"
 )
 
 // rejecting is a config that rejects every client for now.
@@ -42,7 +41,7 @@ func TestRejectionsOfAnImpatientClientAreHeld(t *testing.T) {
 func TestRejectionOfAnotherClientIsNotHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := config{hub: hub.Config{MaxClientsPerUser: 1}}
-		s := newSite(t, c)
+		s := newTestServer(t, c)
 		for _, user := range []string{"1", "2"} {
 			client, err := s.hub.Register(hub.Options{User: user, Consumer: idle{}})
 			if err != nil {
@@ -82,8 +81,8 @@ func TestHeldRejectionsAreBounded(t *testing.T) {
 	for most, want := range map[int]int{0: 40, 10: 10, -1: 0, 5000: 40} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
 			c := rejecting()
-			c.sse.MaxHeld, c.sse.Crowd = most, sse.NewCrowd(100)
-			ways(t, c, func(t *testing.T, s *site) {
+			c.sse.MaxHeld, c.maxConns = most, 100
+			eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {
 				dial(t, s, request("user=42", "Connection: close")).read(10_000)
 				before := runtime.NumGoroutine()
 				var peers []*peer

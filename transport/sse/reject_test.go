@@ -27,17 +27,17 @@ func TestNotNow(t *testing.T) {
 		reason string
 		status int // for those that are not a browser
 		config config
-		before func(*site)
+		before func(*testServer)
 	}{
 		{"clients", 503, config{hub: hub.Config{MaxClients: 1}}, nil},
 		{"user-limit", 429, config{hub: hub.Config{MaxClientsPerUser: 1}}, nil},
-		{"draining", 503, config{}, func(s *site) { s.hub.Refuse() }},
+		{"draining", 503, config{}, func(s *testServer) { s.hub.Refuse() }},
 		{"auth-unavailable", 503, config{sse: sse.Config{Authenticate: unavailable}}, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.reason, func(t *testing.T) {
 			test.config.sse.Retry = 2 * time.Second
-			s := newSite(t, test.config)
+			s := newTestServer(t, test.config)
 			if limit := test.config.hub; limit.MaxClients+limit.MaxClientsPerUser > 0 {
 				c, err := s.hub.Register(hub.Options{User: "42", Consumer: idle{}})
 				if err != nil {
@@ -102,7 +102,7 @@ func wantError(t *testing.T, r *httptest.ResponseRecorder, status int) {
 }
 
 func TestAcceptOfABrowser(t *testing.T) {
-	s := newSite(t, config{})
+	s := newTestServer(t, config{})
 	s.hub.Refuse()
 	tests := []struct {
 		accept  []string
@@ -172,7 +172,7 @@ func TestNever(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			s := newSite(t, test.config)
+			s := newTestServer(t, test.config)
 			wantError(t, gone(s, test.query, test.headers...), test.status)
 			for reason, n := range s.handler.Stats().Rejects {
 				if want := map[bool]uint64{true: 1}[reason == test.reason]; n != want {
@@ -188,7 +188,7 @@ func TestNever(t *testing.T) {
 
 func TestMethods(t *testing.T) {
 	for _, method := range []string{"POST", "PUT", "DELETE", "HEAD", "PATCH", "TRACE", "OPTIONS", "CONNECT", "get", "BREW"} {
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		r := httptest.NewRequest("GET", "/events?user=42", strings.NewReader("body"))
 		r.Method = method
 		w := answer(s, r)
@@ -206,7 +206,7 @@ func TestMethods(t *testing.T) {
 // first counts.
 func TestRejectReasonsAreTheContracts(t *testing.T) {
 	var got []string
-	for reason, n := range newSite(t, config{}).handler.Stats().Rejects {
+	for reason, n := range newTestServer(t, config{}).handler.Stats().Rejects {
 		got = append(got, reason)
 		if n != 0 {
 			t.Errorf("%s: %d", reason, n)
@@ -233,7 +233,7 @@ func TestRequestBody(t *testing.T) {
 		"incomplete": {10, 9, "HTTP/1.1 400 "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, config{readTimeout: 15 * time.Second}, func(t *testing.T, s *site, l *pipeListener) {
+			bubble(t, config{readTimeout: 15 * time.Second}, func(t *testing.T, s *testServer, l *pipeListener) {
 				p := open(t, l.dial(), request("user=42", fmt.Sprint("Content-Length: ", test.length))+strings.Repeat("x", test.sent))
 				time.Sleep(16 * time.Second)
 				if got, ended := finished(p); !strings.HasPrefix(got, test.want) || ended != strings.Contains(test.want, "400") {

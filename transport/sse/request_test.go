@@ -17,7 +17,7 @@ import (
 // The browser would send a strange id again for ever, so none is an error: it is
 // an id that this hub does not know.
 func TestStrangeLastEventID(t *testing.T) {
-	s := newSite(t, config{})
+	s := newTestServer(t, config{})
 	for _, id := range []string{
 		"x", "-", "0", "abc-1", "1526919030474-0", "'; drop table", "\xff\xfe", "\x00", strings.Repeat("x", 100_000), "a b\tc", "%zz", "boot-01",
 	} {
@@ -37,7 +37,7 @@ func TestStrangeLastEventID(t *testing.T) {
 }
 
 func TestLastEventIDHeaderWins(t *testing.T) {
-	s := newSite(t, config{})
+	s := newTestServer(t, config{})
 	for range 3 {
 		s.hub.Publish("nobody", "", "")
 	}
@@ -57,7 +57,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 	}
 	for _, test := range tests {
 		// A gap is an entry of its own: each test begins with a hub as above.
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		for range 3 {
 			s.hub.Publish("nobody", "", "")
 		}
@@ -88,7 +88,7 @@ func TestTopicsOfTheQuery(t *testing.T) {
 		{"Topic=a", "|none|a|b:c"},
 	}
 	for _, test := range tests {
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42&"+test.query, nil)
 		text := readUntilGone(t, s, r, func() {
 			s.hub.Publish("42", "", "none")
@@ -116,7 +116,7 @@ func TestTopicsOfTheQueryAreBounded(t *testing.T) {
 		}
 		return q.String()
 	}
-	s := newSite(t, config{sse: sse.Config{Authenticate: func(r *http.Request) (auth.Identity, error) {
+	s := newTestServer(t, config{sse: sse.Config{Authenticate: func(r *http.Request) (auth.Identity, error) {
 		id, err := auth.Insecure(r)
 		if r.URL.Query().Has("limited") {
 			id.Topics = []string{"t0", "t1"}
@@ -152,7 +152,7 @@ func TestTopicsOfTheQueryAreBounded(t *testing.T) {
 // A topic must be told once, however often it was asked for, and must not keep the rest of
 // the query in memory.
 func TestStreamKeepsTheDifferentTopicsOnly(t *testing.T) {
-	s := newSite(t, config{})
+	s := newTestServer(t, config{})
 	r := httptest.NewRequest(http.MethodGet, "/events?user=42&topic=b&topic=a&topic=b&topic=", nil)
 	readUntilGone(t, s, r, func() {
 		if got := s.hub.ClientsOf("42")[0].Topics(); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"", "a", "b"}) {
@@ -163,7 +163,7 @@ func TestStreamKeepsTheDifferentTopicsOnly(t *testing.T) {
 
 // readUntilGone is all that a stream says until the browser leaves, which is when
 // all that was queued has been written.
-func readUntilGone(t *testing.T, s *site, r *http.Request, meanwhile ...func()) string {
+func readUntilGone(t *testing.T, s *testServer, r *http.Request, meanwhile ...func()) string {
 	t.Helper()
 	recorder := httptest.NewRecorder()
 	finished := make(chan struct{})
@@ -203,7 +203,7 @@ func TestSpellingsOfLastEventID(t *testing.T) {
 		"last-event-id=" + strings.Repeat("x", 128):         strings.Repeat("x", 128),
 	} {
 		for header, want := range map[string]string{"": want, "h-1": "h-1"} {
-			s := newSite(t, config{})
+			s := newTestServer(t, config{})
 			r := httptest.NewRequest(http.MethodGet, "/events", nil)
 			r.URL.RawQuery = "user=42&" + query
 			r.Header["Last-Event-Id"] = []string{header}

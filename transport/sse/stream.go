@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/netpoll"
 )
 
 // A stream is the sole owner of one response: its writer writes the client's frames,
@@ -18,11 +19,11 @@ import (
 // struct, its place on the wheel, and what its wire needs.
 type stream struct {
 	// Immutable after start.
-	handler *Handler
-	client  *hub.Client
-	wire    wire
-	remote  string
-	end     time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
+	handler   *Handler
+	client    *hub.Client
+	transport transport
+	remote    string
+	end       time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
 
 	// Owned by the writer.
 	heard mark    // of the newest id that is on the wire
@@ -35,7 +36,7 @@ type stream struct {
 	pingEvents bool
 
 	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
-	started atomic.Bool   // wire is set
+	started atomic.Bool   // transport is set
 	pingDue atomic.Bool   // the next thing that the writer does
 	written atomic.Int64  // when something was last written, by handler.clock
 	done    chan struct{} // closed at the very end; nil if nobody waits for that
@@ -129,12 +130,12 @@ func (s *stream) fail(cause hub.Reason) {
 
 // start takes over from the handler, which has just written the head. With done set, the
 // caller sees to watch.
-func (s *stream) start(w wire) {
-	s.wire = w
+func (s *stream) start(t transport) {
+	s.transport = t
 	s.written.Store(int64(s.handler.clock()))
 	s.started.Store(true)
 	s.rearm()
-	if w, ok := w.(watchedWire); ok {
+	if w, ok := t.(watchedTransport); ok {
 		s.workers.Add(1)
 		if s.done == nil {
 			go s.watch(w) // before the first write: why that fails is what this one hears
@@ -146,9 +147,9 @@ func (s *stream) start(w wire) {
 }
 
 // watch waits for the peer to leave.
-func (s *stream) watch(w watchedWire) {
+func (s *stream) watch(t watchedTransport) {
 	defer s.release()
-	s.client.End(w.wait())
+	s.client.End(t.wait())
 }
 
 // Wake implements hub.Consumer.
@@ -165,7 +166,7 @@ func (s *stream) Interrupt() {
 	s.workers.Add(1)
 	go func() {
 		defer s.release()
-		s.wire.interrupt()
+		s.transport.interrupt()
 	}()
 }
 
@@ -238,7 +239,7 @@ func (s *stream) sent(w *writer, n int64, err error) {
 		}
 	}
 	if err != nil {
-		s.client.End(s.wire.cause(err))
+		s.client.End(s.transport.reason(err))
 	}
 	s.client.Settle(w.frames, delivered)
 }
@@ -251,8 +252,8 @@ func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err e
 	var n int64
 	var err error
 	if w.patient {
-		n, err = s.wire.write(&w.bufs)
-	} else if n, err = s.wire.try(&w.bufs); err == errFull {
+		n, err = s.transport.write(&w.bufs)
+	} else if n, err = s.transport.tryWrite(&w.bufs); err == netpoll.ErrWouldBlock {
 		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id, moved: w.moved}
 		w.forget(all)
 		go s.goOn(own, n, then)
@@ -301,7 +302,7 @@ func (s *stream) ping(w *writer) bool {
 
 func (s *stream) pinged(w *writer, _ int64, err error) {
 	if err != nil {
-		s.client.End(s.wire.cause(err))
+		s.client.End(s.transport.reason(err))
 	} else if w.moved {
 		s.wrote(w.id)
 	}
@@ -325,7 +326,7 @@ func (s *stream) goodbye(w *writer, cause hub.Reason) bool {
 		w.bufs = append(w.bufs, last)
 		return s.write(w, (*stream).closed)
 	}
-	s.wire.close()
+	s.transport.close()
 	return true
 }
 
@@ -351,7 +352,7 @@ func (s *stream) lastBlock(cause hub.Reason) []byte {
 // closed ends the stream, however the goodbye has ended: nothing may follow it.
 func (s *stream) closed(*writer, int64, error) {
 	s.cut = true
-	s.wire.close()
+	s.transport.close()
 }
 
 // byeRetry is when a client whose stream the hub ended is to come back. After a disconnect, the app may
@@ -428,14 +429,12 @@ func (s *stream) release() {
 	if s.workers.Add(-1) > 0 {
 		return
 	}
-	s.wire.close()
+	s.transport.close()
 	s.handler.wheel.remove(s)
 	s.handler.rechecks.drop(s)
 	s.handler.ends.ended(s)
 	if s.done != nil {
 		close(s.done)
-	} else { // detached: the server does not know
-		s.handler.cfg.Crowd.leave()
 	}
 	s.handler.count(-1)
 }

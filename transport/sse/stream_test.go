@@ -29,7 +29,7 @@ const http11Head = "HTTP/1.1 200 OK\r\n" +
 
 // The whole of a stream over HTTP/1.1, byte by byte: no chunks, no length.
 func TestStreamBytes(t *testing.T) {
-	bubble(t, config{sse: sse.Config{PingInterval: 10 * time.Second}}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{sse: sse.Config{PingInterval: 10 * time.Second}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		s.hub.Publish("another", "", "")
 		p := open(t, l.dial(), request("user=42&event=topic"))
 		n := 0
@@ -119,7 +119,7 @@ func TestStreamOverEachProtocol(t *testing.T) {
 // TLS connections are not detached: their records are made in the process.
 func TestStreamOverTLS(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		server := httptest.NewUnstartedServer(s.handler)
 		server.EnableHTTP2 = http2
 		server.StartTLS()
@@ -165,7 +165,7 @@ func wantStreamHead(t *testing.T, status int, header http.Header) {
 // A stream over HTTP/1 is detached: net/http, the handler and the middleware let
 // go, and what is left of an idle one is a goroutine.
 func TestIdleStreamIsOneGoroutine(t *testing.T) {
-	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		const streams = 50
 		var peers []*peer
 		for range streams {
@@ -193,7 +193,7 @@ func TestIdleStreamIsOneGoroutine(t *testing.T) {
 // response writer.
 func TestStreamThroughAResponseWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		recorder := httptest.NewRecorder()
 		go s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		synctest.Wait()
@@ -212,7 +212,7 @@ func TestStreamThroughAResponseWriter(t *testing.T) {
 // A middleware that cannot flush would hold everything back. The stream ends, and
 // says in the log why.
 func TestStreamThroughAWriterThatCannotFlush(t *testing.T) {
-	s := newSite(t, config{})
+	s := newTestServer(t, config{})
 	w := struct{ http.ResponseWriter }{httptest.NewRecorder()}
 	s.handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 	if n := s.hub.Stats().Disconnects[hub.ReasonFailed]; n != 1 {
@@ -222,7 +222,7 @@ func TestStreamThroughAWriterThatCannotFlush(t *testing.T) {
 
 // Pages that were cut off in the same second do not come back in the same second.
 func TestRetryDiffersBetweenClients(t *testing.T) {
-	s := newSite(t, config{sse: sse.Config{Retry: 2 * time.Second}})
+	s := newTestServer(t, config{sse: sse.Config{Retry: 2 * time.Second}})
 	seen := make(map[time.Duration]int)
 	low, high := time.Hour, time.Duration(0)
 	for range 500 {
@@ -239,7 +239,7 @@ func TestRetryDiffersBetweenClients(t *testing.T) {
 }
 
 // gone is the answer to a browser that leaves as soon as it has it.
-func gone(s *site, query string, headers ...string) *httptest.ResponseRecorder {
+func gone(s *testServer, query string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, "/events?"+query, nil)
 	r.Host = "hub.example"
 	r.Header.Set("Accept", "text/event-stream")
@@ -249,7 +249,7 @@ func gone(s *site, query string, headers ...string) *httptest.ResponseRecorder {
 	return answer(s, r)
 }
 
-func answer(s *site, r *http.Request) *httptest.ResponseRecorder {
+func answer(s *testServer, r *http.Request) *httptest.ResponseRecorder {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	w := leavingRecorder{httptest.NewRecorder(), cancel}
@@ -271,7 +271,7 @@ func (w leavingRecorder) Flush() {
 // All that is queued goes out in one write: a burst of a hundred messages must
 // not take a hundred.
 func TestBurstGoesOutInOneWrite(t *testing.T) {
-	bubble(t, config{}, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		head := p.head()
 		s.hub.Publish("42", "", "the first is being written")

@@ -20,23 +20,23 @@ import (
 // ways runs a test with each way in which a stream over HTTP/1.1 is accepted and written
 // to. A page cannot tell them apart, and none of them leaves a descriptor behind; that
 // the figures add up and that no goroutine is left is what each site sees to.
-func ways(t *testing.T, c config, test func(t *testing.T, s *site)) {
+func eachHTTP1Transport(t *testing.T, c config, test func(t *testing.T, s *testServer)) {
 	listen(t, 4096, time.Second).Close() // the runtime opens some for good
 	for _, way := range []struct {
-		name            string
-		portable, front bool
+		name           string
+		portable, fast bool
 	}{
-		{name: "front", front: true},
-		{name: "parked"},
+		{name: "front", fast: true},
+		{name: "net/http parked"},
 		{name: "portable", portable: true},
 	} {
-		if testing.Short() && c.takesTime && !way.front {
+		if testing.Short() && c.takesTime && !way.fast {
 			continue
 		}
 		before := descriptors()
 		t.Run(way.name, func(t *testing.T) {
 			c := c
-			c.sse.Portable, c.front = way.portable, way.front
+			c.sse.Portable, c.fast = way.portable, way.fast
 			if c.sendBuffer > 0 {
 				c.listener = listen(t, c.sendBuffer, 10*time.Second)
 			}
@@ -58,7 +58,7 @@ func descriptors() int {
 
 // The whole of a stream, byte by byte.
 func TestStreamBytesOverTCP(t *testing.T) {
-	ways(t, config{}, func(t *testing.T, s *site) {
+	eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 		s.hub.Publish("another", "", "")
 		p := dial(t, s, request("user=42&event=topic"))
 		want := http11Head + ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-1\n\n"
@@ -89,7 +89,7 @@ func TestGoodbyeOverTCP(t *testing.T) {
 	for cause, reason := range map[hub.Reason]string{
 		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
 	} {
-		ways(t, config{}, func(t *testing.T, s *site) {
+		eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 			b := browse(t, newClient(t, false, nil), s.url("user=42"))
 			s.hub.Finish(cause, 0)
 			b.want("bye", `{"reason":"`+reason+`"}`)
@@ -102,7 +102,7 @@ func TestGoodbyeOverTCP(t *testing.T) {
 // A feed that hands a batch over has it written in one piece, and a stream that ends
 // meanwhile ends.
 func TestCorkedStreams(t *testing.T) {
-	ways(t, config{}, func(t *testing.T, s *site) {
+	eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 		busy, kicked := dial(t, s, request("user=42")), dial(t, s, request("user=43"))
 		busy.head()
 		kicked.head()
@@ -137,7 +137,7 @@ func TestCorkedStreams(t *testing.T) {
 // stream to which nothing else is written does not miss any.
 func TestPingsOverTCP(t *testing.T) {
 	const interval = 10 * time.Millisecond
-	ways(t, config{sse: sse.Config{PingInterval: interval}}, func(t *testing.T, s *site) {
+	eachHTTP1Transport(t, config{sse: sse.Config{PingInterval: interval}}, func(t *testing.T, s *testServer) {
 		p := dial(t, s, request("user=42"))
 		p.head()
 		const pings = 20
@@ -158,7 +158,7 @@ func TestStalledReaderOverTCP(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	c := config{sendBuffer: 4096, takesTime: true}
 	c.sse.WriteTimeout, c.sse.PingInterval = timeout, time.Hour
-	ways(t, c, func(t *testing.T, s *site) {
+	eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {
 		p := dial(t, s, request("user=42"))
 		p.conn.(*net.TCPConn).SetReadBuffer(4096)
 		p.head()
@@ -185,7 +185,7 @@ func TestReaderBitByBitOverTCP(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	c := config{takesTime: true}
 	c.sse.WriteTimeout, c.sse.PingInterval = timeout, time.Hour
-	ways(t, c, func(t *testing.T, s *site) {
+	eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {
 		p, other := dial(t, s, request("user=42")), dial(t, s, request("user=7"))
 		p.head()
 		other.head()
@@ -226,7 +226,7 @@ func TestRequestsOverTCP(t *testing.T) {
 		"long":          {strings.Replace(whole, "\r\n", "\r\nCookie: "+strings.Repeat("x", 40_000)+"\r\n", 1)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ways(t, config{}, func(t *testing.T, s *site) {
+			eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 				p := dial(t, s, pieces[0])
 				for _, piece := range pieces[1:] {
 					time.Sleep(5 * time.Millisecond) // a packet of its own
@@ -244,8 +244,8 @@ func TestRequestsOverTCP(t *testing.T) {
 // who stays has missed nothing.
 func TestManyComeAndGo(t *testing.T) {
 	c := config{hub: hub.Config{FanOut: 16, HistoryPerUser: 10, HistoryAge: time.Minute, HistoryBytes: 1 << 20}}
-	c.sse.PingInterval, c.sse.MaxAge, c.sse.Crowd = 20*time.Millisecond, 500*time.Millisecond, sse.NewCrowd(1000)
-	ways(t, c, func(t *testing.T, s *site) {
+	c.sse.PingInterval, c.sse.MaxAge, c.maxConns = 20*time.Millisecond, 500*time.Millisecond, 1000
+	eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {
 		go func() {
 			for range s.ends {
 			}
@@ -324,7 +324,7 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 				<-left
 				return auth.Insecure(r)
 			}
-			ways(t, c, func(t *testing.T, s *site) {
+			eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {
 				p := dial(t, s, request("user=42", "Last-Event-ID: unknown"))
 				<-asked
 				leave(p.conn.(*net.TCPConn))
@@ -338,7 +338,7 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 // A stream over HTTP/2 has the same writers as all others: what a corked feed hands
 // over, and a broadcast that takes several turns, comes to both kinds in one order.
 func TestHTTP2StreamsAmongOthers(t *testing.T) {
-	ways(t, config{hub: hub.Config{FanOut: 4}}, func(t *testing.T, s *site) {
+	eachHTTP1Transport(t, config{hub: hub.Config{FanOut: 4}}, func(t *testing.T, s *testServer) {
 		one, two := newClient(t, false, nil), newClient(t, true, nil) // HTTP/2 streams share a connection
 		open := func(user string, n int) (browsers []*browser) {
 			for range n {

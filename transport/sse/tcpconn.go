@@ -5,84 +5,103 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
 )
 
-// A listener makes each connection a socket.
-type listener struct {
-	net.Listener
+// A tcpListener accepts tcpConns.
+type tcpListener struct {
+	*net.TCPListener
 	writeTimeout time.Duration
 }
 
-func (l listener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
+func (l tcpListener) Accept() (net.Conn, error) {
+	conn, err := l.AcceptTCP()
 	if err != nil {
 		return nil, err
 	}
-	return &socket{TCPConn: conn.(*net.TCPConn), timeout: l.writeTimeout}, nil
+	return &tcpConn{TCPConn: conn, writeTimeout: l.writeTimeout}, nil
 }
 
-// A socket is a connection that remembers whether its peer had vanished when the
-// kernel gave it up. A stream that is detached can ask the kernel itself; one that
-// shares the connection over HTTP/2 hears only that it is gone, when it is closed.
-type socket struct {
+// A tcpConn is a connection that remembers whether its peer had vanished when the kernel
+// gave it up. A stream that owns its connection can ask the kernel itself; one that
+// shares it over HTTP/2 only learns that it is closed.
+type tcpConn struct {
 	*net.TCPConn
-	timeout  time.Duration
-	vanished atomic.Bool
-	read     []byte // by a front, which has nothing to do with it
-	placed   bool   // by a front, in the crowd
+	writeTimeout time.Duration
+	vanished     atomic.Bool
+	received     []byte // what was read of it before it became a tcpConn
 }
 
-func (s *socket) Read(b []byte) (int, error) {
-	if len(s.read) > 0 {
-		n := copy(b, s.read)
-		if s.read = s.read[n:]; len(s.read) == 0 {
-			s.read = nil
+func (c *tcpConn) Read(b []byte) (int, error) {
+	if len(c.received) > 0 {
+		n := copy(b, c.received)
+		if c.received = c.received[n:]; len(c.received) == 0 {
+			c.received = nil
 		}
 		return n, nil
 	}
-	n, err := s.TCPConn.Read(b)
-	s.look(err)
+	n, err := c.TCPConn.Read(b)
+	c.note(err)
 	return n, err
 }
 
-func (s *socket) Write(b []byte) (int, error) {
-	n, err := s.TCPConn.Write(b)
-	s.look(err)
+func (c *tcpConn) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	c.note(err)
 	return n, err
 }
 
-// look looks at an error of the connection.
-func (s *socket) look(err error) {
-	if err != nil && (gaveUp(err) || errors.Is(err, os.ErrDeadlineExceeded)) && s.isSilent() {
-		s.vanished.Store(true)
+// note checks why the connection has failed.
+func (c *tcpConn) note(err error) {
+	if err != nil && (isTimeout(err) || errors.Is(err, os.ErrDeadlineExceeded)) && c.isSilent() {
+		c.vanished.Store(true)
 	}
 }
 
-// isSilent reports whether the peer owes an acknowledgement for too long, which
-// connWire.cause explains. It owes none when only one of its streams has stalled.
-func (s *socket) isSilent() bool {
-	return isOwed(s.TCPConn) && !acknowledges(s.TCPConn, s.timeout*3/4)
+// isSilent reports whether an acknowledgement of the peer is overdue, see reasonOf. None is
+// when only one of its streams has stalled.
+func (c *tcpConn) isSilent() bool {
+	return isOverdue(c.TCPConn) && !acknowledges(c.TCPConn, ackAge(c.writeTimeout))
 }
 
-type socketKey struct{}
+func (c *tcpConn) inner() net.Conn { return c.TCPConn }
 
-// ConnContext is for http.Server.ConnContext: with it, and Listen, streams over HTTP/2
-// tell a peer that has vanished from one that has left.
-func ConnContext(ctx context.Context, conn net.Conn) context.Context {
-	if s, ok := accepted(conn).(*socket); ok {
-		return context.WithValue(ctx, socketKey{}, s)
+// findConn returns the connection of type T that conn is, or that wrappers of this package
+// hide.
+func findConn[T net.Conn](conn net.Conn) (found T, ok bool) {
+	for {
+		if found, ok = conn.(T); ok {
+			return found, true
+		}
+		wrapper, ok := conn.(interface{ inner() net.Conn })
+		if !ok {
+			return found, false
+		}
+		conn = wrapper.inner()
 	}
-	return ctx
 }
 
-// accepted is the connection that a listener of ours accepted, over which a server may
-// speak TLS.
-func accepted(conn net.Conn) net.Conn {
-	if t, ok := conn.(*tls.Conn); ok {
-		return t.NetConn()
+// connKey is the context key of the connection that a request came over, which a Server sets:
+// a net.Conn, or a *fastRequest. The response writer cannot hold it, because middleware may
+// wrap that; http.Server.ConnContext exists for the same reason.
+type connKey struct{}
+
+// connContext is the http.Server.ConnContext of a Server.
+func connContext(ctx context.Context, conn net.Conn) context.Context {
+	if over, ok := conn.(*tls.Conn); ok {
+		conn = over.NetConn()
 	}
-	return conn
+	return context.WithValue(ctx, connKey{}, conn)
+}
+
+// connOf returns the connection of type T that a request came over.
+func connOf[T net.Conn](r *http.Request) (found T, ok bool) {
+	conn, ok := r.Context().Value(connKey{}).(net.Conn)
+	if !ok {
+		return found, false
+	}
+	return findConn[T](conn)
 }

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tune sets the options that accepted sockets inherit from their listener.
-func tune(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
+// setOptions sets the options that accepted sockets inherit from their listener.
+func setOptions(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 	for _, option := range []struct {
 		name        string
 		level, what int
@@ -21,7 +21,7 @@ func tune(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 		// then no write fails, and a peer that vanished would stay (mercure#1136).
 		{"TCP_USER_TIMEOUT", unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(writeTimeout.Milliseconds())},
 		// Package net sets it on what it accepts itself. Without it, a message waits until
-		// the one before it is acknowledged: 40 ms, if the peer likes.
+		// the one before it is acknowledged, which a peer may delay for 40 ms.
 		{"TCP_NODELAY", unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 	} {
 		if err := unix.SetsockoptInt(int(fd), option.level, option.what, option.value); err != nil {
@@ -36,37 +36,37 @@ func tune(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 // that has acknowledged all that it was sent has twice that time.
 func acknowledges(conn net.Conn, d time.Duration) bool {
 	info := tcpInfo(conn)
-	return info == nil || isAnswered(info, d) // nil: a pipe, a Unix socket
+	return info == nil || hasAcknowledged(info, d) // nil: a pipe, a Unix socket
 }
 
-func isAnswered(info *unix.TCPInfo, d time.Duration) bool {
+func hasAcknowledged(info *unix.TCPInfo, d time.Duration) bool {
 	if info.Last_ack_recv <= info.Last_data_sent {
 		d *= 2
 	}
 	return time.Duration(info.Last_ack_recv)*time.Millisecond < d
 }
 
-// isOwed reports whether the peer has yet to acknowledge something that it was asked for
-// again, or had when the kernel gave the connection up.
-func isOwed(conn net.Conn) bool {
+// isOverdue reports whether the peer has yet to acknowledge something that was retransmitted
+// to it, or had when the kernel gave the connection up.
+func isOverdue(conn net.Conn) bool {
 	info := tcpInfo(conn)
-	return info != nil && isOverdue(info)
+	return info != nil && hasRetransmitted(info)
 }
 
-// isOverdue leaves out what has just been sent: after a silence the last acknowledgement
-// is old, and that of what ended the silence is on its way.
-func isOverdue(info *unix.TCPInfo) bool {
+// hasRetransmitted leaves out what has just been sent: after a silence the last acknowledgement
+// is old, and that of what ended the silence is in flight.
+func hasRetransmitted(info *unix.TCPInfo) bool {
 	return info.State == unix.BPF_TCP_CLOSE || (info.Unacked > 0 || info.Notsent_bytes > 0) && (info.Retransmits > 0 || info.Probes > 0)
 }
 
-// hasFailed reports whether the kernel has given the connection up, which a peer
-// that merely says that it has no more to send does not bring about.
+// hasFailed reports whether the kernel has given the connection up, which a FIN of the peer
+// does not cause.
 func hasFailed(conn net.Conn) bool {
 	info := tcpInfo(conn)
 	return info != nil && info.State == unix.BPF_TCP_CLOSE
 }
 
-// tcpInfo is nil for what is no open TCP socket.
+// tcpInfo is nil for what is not an open TCP socket.
 func tcpInfo(conn net.Conn) (info *unix.TCPInfo) {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {

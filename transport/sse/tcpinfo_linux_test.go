@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,7 +36,7 @@ func accept(t *testing.T, sendBuffer int, writeTimeout time.Duration) (server, c
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { accepted.Close() })
-	return accepted.(*socket).TCPConn, dialled.(*net.TCPConn)
+	return accepted.(*tcpConn).TCPConn, dialled.(*net.TCPConn)
 }
 
 // control looks at a socket.
@@ -82,6 +83,21 @@ func TestListenSaysWhatIsWrong(t *testing.T) {
 	}
 }
 
+// hijacked is the transport of a stream whose client stays open.
+func hijacked(t *testing.T, conn net.Conn, writeTimeout time.Duration) *hijackedConn {
+	return newHijackedConn(conn, patience{&connSettings{writeTimeout: writeTimeout}, openClient(t)})
+}
+
+// A stream that is idle on Linux costs this, its struct stream and its client of the hub.
+func TestPollConnIsSmall(t *testing.T) {
+	if size := reflect.TypeFor[pollConn]().Size(); size > 64 {
+		t.Errorf("a pollConn takes %d bytes", size)
+	}
+	if size := reflect.TypeFor[stream]().Size(); size > 128 {
+		t.Errorf("a stream takes %d bytes", size)
+	}
+}
+
 // openClient is a client that is not ended while the test runs.
 func openClient(t *testing.T) *hub.Client {
 	t.Helper()
@@ -101,7 +117,7 @@ func (silent) Interrupt() {}
 // gets at once.
 func TestBurstIsOneSegment(t *testing.T) {
 	server, client := accept(t, 128<<10, 10*time.Second)
-	w := newConnWire(server, patience{10 * time.Second, openClient(t)})
+	w := hijacked(t, server, 10*time.Second)
 	var bufs net.Buffers
 	for range 100 {
 		bufs = append(bufs, []byte("data: one of a hundred\n\n"))
@@ -124,7 +140,7 @@ func TestBurstIsOneSegment(t *testing.T) {
 func TestWriteIntoAFullBuffer(t *testing.T) {
 	for _, frames := range []int{1, 2} {
 		server, client := accept(t, 64<<10, 10*time.Second)
-		w := newConnWire(server, patience{10 * time.Second, openClient(t)})
+		w := hijacked(t, server, 10*time.Second)
 		sent := fill(t, w)
 		large := strings.Repeat("0123456789", 1<<18) // far more than any buffer holds
 		var bufs net.Buffers
@@ -151,11 +167,11 @@ func TestWriteIntoAFullBuffer(t *testing.T) {
 }
 
 // fill writes until the socket takes no more, which is no error.
-func fill(t *testing.T, w *connWire) (sent string) {
+func fill(t *testing.T, w *hijackedConn) (sent string) {
 	t.Helper()
 	some := strings.Repeat("filled!", 1000)
 	for {
-		n, err := w.trial.write([]byte(some))
+		n, err := w.direct.Write([]byte(some))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -193,13 +209,13 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 			if userTimeout == timeout {
 				wait = 10 * time.Second // for the kernel
 			}
-			w := newConnWire(server, patience{wait, openClient(t)})
+			w := hijacked(t, server, wait)
 			start := time.Now()
 			bufs := net.Buffers{make([]byte, 8<<20)}
 			_, err := w.write(&bufs)
 			took := time.Since(start)
-			w.timeout = timeout
-			if cause := w.cause(err); cause != hub.ReasonSlow {
+			w.connSettings = &connSettings{writeTimeout: timeout}
+			if cause := w.reason(err); cause != hub.ReasonSlow {
 				t.Errorf("%v: %v after %v", err, cause, took)
 			}
 			if took < timeout/2 {
@@ -258,7 +274,7 @@ func TestWhatWasJustSentIsNotOverdue(t *testing.T) {
 		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Retransmits: 1}, false},
 		{unix.TCPInfo{State: unix.BPF_TCP_CLOSE}, true},
 	} {
-		if got := isOverdue(&test.info); got != test.want {
+		if got := hasRetransmitted(&test.info); got != test.want {
 			t.Errorf("%+v: %v", test.info, got)
 		}
 	}
@@ -274,7 +290,7 @@ func TestFailedSocketSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	bufs := net.Buffers{[]byte("x")}
-	if _, err := newConnWire(server, patience{time.Minute, openClient(t)}).write(&bufs); !errors.Is(err, syscall.ECONNRESET) {
+	if _, err := hijacked(t, server, time.Minute).write(&bufs); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("write says %v", err)
 	}
 }
@@ -298,10 +314,10 @@ func TestBrokenPipeIsWhatTheReadSays(t *testing.T) {
 		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow,
 		syscall.EIO: hub.ReasonFailed,
 	} {
-		w := newConnWire(failingConn{read: told}, patience{time.Minute, openClient(t)})
+		w := hijacked(t, failingConn{read: told}, time.Minute)
 		w.reading.Add(1)
 		go w.wait()
-		if got := w.cause(syscall.EPIPE); got != want {
+		if got := w.reason(syscall.EPIPE); got != want {
 			t.Errorf("%v: %v, want %v", told, got, want)
 		}
 	}
@@ -316,14 +332,14 @@ func (c failingConn) Read([]byte) (int, error) { return 0, c.read }
 
 func TestCauseOfAnError(t *testing.T) {
 	server, _ := accept(t, 4096, time.Second)
-	w := newConnWire(server, patience{time.Minute, openClient(t)})
+	w := hijacked(t, server, time.Minute)
 	for err, want := range map[error]hub.Reason{
 		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.EPIPE: hub.ReasonClosed,
 		// A peer that has just acknowledged the handshake.
 		syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow, syscall.ENETUNREACH: hub.ReasonSlow, syscall.ECONNREFUSED: hub.ReasonSlow,
 		net.ErrClosed: hub.ReasonFailed, syscall.ENOBUFS: hub.ReasonFailed,
 	} {
-		if got := w.cause(&net.OpError{Op: "write", Err: err}); got != want {
+		if got := w.reason(&net.OpError{Op: "write", Err: err}); got != want {
 			t.Errorf("%v: %v, want %v", err, got, want)
 		}
 	}

@@ -28,17 +28,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A site is a hub and a handler behind a real HTTP server. When the test is over
+// A testServer is a hub and a handler behind a real HTTP server. When the test is over
 // it drains as the product does: that must leave no goroutine, and figures that
 // add up.
-type site struct {
+type testServer struct {
 	t        testing.TB
 	hub      *hub.PubSub
 	feed     *hub.StreamFeed // instead, if config.query is set
 	handler  *sse.Handler
 	listener net.Listener
-	server   *http.Server // set by serve
-	ends     chan string  // the cause of each stream that ended, from the log
+	server   *sse.Server // set by serve
+	ends     chan string // the cause of each stream that ended, from the log
 }
 
 type config struct {
@@ -49,20 +49,22 @@ type config struct {
 
 	replaysAreLost bool // connections break while something is replayed
 
-	// For ways.
+	maxConns int // 0: no limit
+
+	// For eachHTTP1Transport.
 	sendBuffer int                             // of the listener; 0: as usual
 	takesTime  bool                            // not all of them in a short run
 	mount      func(*sse.Handler) http.Handler // nil: the handler itself
-	front      bool                            // before the server
+	fast       bool                            // with the fast path
 
 	// For eachTransport.
 	tls         bool
 	readTimeout time.Duration // of the server; 0: none
 }
 
-func newSite(t testing.TB, c config) *site {
+func newTestServer(t testing.TB, c config) *testServer {
 	t.Helper()
-	s := &site{t: t, ends: make(chan string, 1000), listener: c.listener}
+	s := &testServer{t: t, ends: make(chan string, 1000), listener: c.listener}
 	c.hub.Encode, c.hub.BroadcastUser = sse.EncodeEntry, "*"
 	if c.hub = unlimited(c.hub); c.query != nil {
 		s.feed = hub.NewStreamFeed(c.hub, c.query)
@@ -100,52 +102,45 @@ func unlimited(c hub.Config) hub.Config {
 }
 
 // serve answers on c.listener until the test is over.
-func serve(t testing.TB, c config) *site {
+func serve(t testing.TB, c config) *testServer {
 	t.Helper()
 	if c.listener == nil {
 		c.listener = listen(t, 128<<10, 10*time.Second)
 	}
-	s := newSite(t, c)
+	s := newTestServer(t, c)
 	var handler http.Handler = s.handler
 	if c.mount != nil {
 		handler = c.mount(s.handler)
 	}
-	server := &http.Server{
-		Handler: handler, Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{},
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),
-	}
-	s.server = server
-	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true)
-	if c.sse.WriteTimeout > 0 { // else one HTTP/2 connection that is full holds all its streams
-		server.HTTP2.WriteByteTimeout = c.sse.WriteTimeout
+	sc := sse.ServerConfig{Streams: s.handler, Handler: handler, MaxConns: c.maxConns, ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)}
+	if c.tls {
+		sc.TLS = certificate(t)
 	}
 	l := c.listener
-	if c.front {
-		var err error
-		if l, err = s.handler.Front(l, "/events", handler); err != nil {
-			t.Fatal(err)
-		}
+	if !c.fast {
+		l = struct{ net.Listener }{l}
 	}
-	server.ReadTimeout, server.ConnContext = c.readTimeout, sse.ConnContext
-	done := make(chan struct{})
-	attended := c.sse.Crowd.Attend(server, l)
-	run := server.Serve
-	if c.tls {
-		server.Protocols.SetHTTP2(true)
-		server.TLSConfig = certificate(t)
-		run = func(l net.Listener) error { return server.ServeTLS(l, "", "") }
+	var err error
+	if s.server, err = sse.NewServerOn(l, sc); err != nil {
+		t.Fatal(err)
 	}
-	go func() { defer close(done); run(attended) }()
-	t.Cleanup(func() { // before the hub's: browsers come to a closed door, streams go on
-		attended.Close()
+	if !c.fast {
+		s.server.HTTP().Handler = handler // keeps connections
+	}
+	if c.readTimeout > 0 {
+		s.server.HTTP().ReadTimeout = c.readTimeout
+	}
+	done := make(chan error)
+	go func() { done <- s.server.Serve() }()
+	t.Cleanup(func() { // before the hub's: browsers find a closed port, streams continue
+		s.server.Listener().Close()
 		<-done
 	})
 	t.Cleanup(func() {
 		s.hub.Refuse()
 		s.hub.Finish(hub.ReasonDrain, 0)
 		s.handler.Wait()
-		server.Close()
+		s.server.Close()
 	})
 	return s
 }
@@ -159,11 +154,11 @@ func listen(t testing.TB, sendBuffer int, writeTimeout time.Duration) net.Listen
 	return l
 }
 
-func (s *site) url(query string) string {
+func (s *testServer) url(query string) string {
 	return "http://" + s.listener.Addr().String() + "/events?" + query
 }
 
-func (s *site) checkConservation(replaysArrive bool) {
+func (s *testServer) checkConservation(replaysArrive bool) {
 	s.t.Helper()
 	n := s.hub.Stats()
 	var discarded, ended uint64
@@ -184,7 +179,7 @@ func (s *site) checkConservation(replaysArrive bool) {
 }
 
 // wantEnd waits for the next stream to end.
-func (s *site) wantEnd(cause hub.Reason) {
+func (s *testServer) wantEnd(cause hub.Reason) {
 	s.t.Helper()
 	if got := <-s.ends; got != cause.String() {
 		s.t.Errorf("a stream ended as %q, want %q", got, cause)
@@ -195,7 +190,7 @@ func (s *site) wantEnd(cause hub.Reason) {
 }
 
 // ended reports whether a stream has ended, and as what.
-func (s *site) ended() string {
+func (s *testServer) ended() string {
 	select {
 	case cause := <-s.ends:
 		return cause
@@ -270,7 +265,7 @@ func (c countingConn) Write(b []byte) (int, error) {
 }
 
 // bubble runs a test in its own time, with a site on net.Pipe connections.
-func bubble(t *testing.T, c config, test func(t *testing.T, s *site, l *pipeListener)) {
+func bubble(t *testing.T, c config, test func(t *testing.T, s *testServer, l *pipeListener)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipeListener()
@@ -295,7 +290,7 @@ type peer struct {
 }
 
 // dial asks over a connection to the site, and reads nothing yet.
-func dial(t testing.TB, s *site, request string) *peer {
+func dial(t testing.TB, s *testServer, request string) *peer {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.listener.Addr().String())
 	if err != nil {

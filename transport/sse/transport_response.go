@@ -10,20 +10,19 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"usercast/hub"
+	"usercast/internal/netpoll"
 )
 
-// A responseWire writes through net/http: for HTTP/2, TLS, and servers whose
+// A responseConn writes through net/http: for HTTP/2, TLS, and servers whose
 // connections cannot be taken over. Its handler must not return before the stream
 // is done.
-type responseWire struct {
+type responseConn struct {
 	patience
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	ctx    context.Context           // the request's: it ends when the peer leaves
-	socket *socket                   // nil: not known
+	tcp    *tcpConn                  // nil: not known
 	armed  atomic.Pointer[time.Time] // the deadline of the write under way, or that has passed
 	closed chan struct{}
 	once   sync.Once
@@ -34,22 +33,19 @@ type responseWire struct {
 // slower a reader may be. It is what net/http buffers.
 const writeChunk = 4 << 10
 
-func newResponseWire(w http.ResponseWriter, r *http.Request, p patience) *responseWire {
+func newResponseConn(w http.ResponseWriter, r *http.Request, p patience) *responseConn {
 	rc := http.NewResponseController(w)
-	if e, ok := w.(*echo.Response); ok {
-		rc = http.NewResponseController(e.Writer) // e.Flush tells no error, and panics
-	}
 	// The server's ReadTimeout is for the request. net/http goes on reading for the
-	// peer's leaving, and a server without deadlines (a recorder) needs none lifted.
+	// end of the connection, and a server without deadlines (a recorder) needs none lifted.
 	rc.SetReadDeadline(time.Time{})
-	s, _ := r.Context().Value(socketKey{}).(*socket)
-	return &responseWire{patience: p, w: w, rc: rc, ctx: r.Context(), socket: s, closed: make(chan struct{})}
+	tcp, _ := connOf[*tcpConn](r)
+	return &responseConn{patience: p, w: w, rc: rc, ctx: r.Context(), tcp: tcp, closed: make(chan struct{})}
 }
 
-// try leaves it all to write: net/http does not say what would block.
-func (w *responseWire) try(*net.Buffers) (int64, error) { return 0, errFull }
+// tryWrite leaves everything to write: net/http does not say what would block.
+func (w *responseConn) tryWrite(*net.Buffers) (int64, error) { return 0, netpoll.ErrWouldBlock }
 
-func (w *responseWire) write(bufs *net.Buffers) (n int64, err error) {
+func (w *responseConn) write(bufs *net.Buffers) (n int64, err error) {
 	for len(*bufs) > 0 {
 		err := w.timed(func() error {
 			k, err := w.writeSome(bufs)
@@ -67,7 +63,7 @@ func (w *responseWire) write(bufs *net.Buffers) (n int64, err error) {
 }
 
 // writeSome writes the next writeChunk bytes of bufs.
-func (w *responseWire) writeSome(bufs *net.Buffers) (n int64, err error) {
+func (w *responseConn) writeSome(bufs *net.Buffers) (n int64, err error) {
 	for room := writeChunk; room > 0 && len(*bufs) > 0; {
 		b := (*bufs)[0]
 		k, err := w.w.Write(b[:min(room, len(b))])
@@ -86,8 +82,8 @@ func (w *responseWire) writeSome(bufs *net.Buffers) (n int64, err error) {
 // timed does one step of writing under the deadline: arm, write, clear. One left
 // armed on an idle stream resets it on HTTP/2 and breaks the end of the body on
 // HTTP/1.1.
-func (w *responseWire) timed(step func() error) error {
-	deadline := w.limit(time.Now().Add(w.timeout))
+func (w *responseConn) timed(step func() error) error {
+	deadline := w.limit(time.Now().Add(w.writeTimeout))
 	w.armed.Store(&deadline)
 	// A server without deadlines (a recorder in a test) is written to without.
 	if err := w.rc.SetWriteDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
@@ -110,31 +106,31 @@ func (w *responseWire) timed(step func() error) error {
 }
 
 // late reports whether a write has passed its deadline.
-func (w *responseWire) late() bool {
+func (w *responseConn) late() bool {
 	deadline := w.armed.Load()
 	return deadline != nil && !time.Now().Before(*deadline)
 }
 
-func (w *responseWire) interrupt() {
+func (w *responseConn) interrupt() {
 	w.close()
 	w.rc.SetWriteDeadline(time.Unix(1, 0))
 }
 
-func (w *responseWire) wait() hub.Reason {
+func (w *responseConn) wait() hub.Reason {
 	select {
 	case <-w.ctx.Done():
 		return w.gone()
 	case <-w.closed:
-		return hub.ReasonFailed // the cause is known already
+		return hub.ReasonFailed // the reason is known already
 	}
 }
 
-func (w *responseWire) cause(err error) hub.Reason {
+func (w *responseConn) reason(err error) hub.Reason {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return w.stalled()
 	case w.ctx.Err() == nil && errors.Is(err, net.ErrClosed):
-		return hub.ReasonFailed // by ourselves: the cause is known already
+		return hub.ReasonFailed // by ourselves: the reason is known already
 	}
 	// An HTTP/2 server tells writers that a connection is gone before it ends the
 	// contexts of its requests.
@@ -142,22 +138,22 @@ func (w *responseWire) cause(err error) hub.Reason {
 }
 
 // gone says why the request's context has ended.
-func (w *responseWire) gone() hub.Reason {
+func (w *responseConn) gone() hub.Reason {
 	switch {
 	case w.late(): // the deadline has reset the stream
 		return w.stalled()
-	case w.socket != nil && w.socket.vanished.Load():
+	case w.tcp != nil && w.tcp.vanished.Load():
 		return hub.ReasonDead
 	}
 	return hub.ReasonClosed
 }
 
 // stalled says why nothing was taken for the write timeout.
-func (w *responseWire) stalled() hub.Reason {
-	if w.socket != nil && (w.socket.vanished.Load() || w.socket.isSilent()) {
+func (w *responseConn) stalled() hub.Reason {
+	if w.tcp != nil && (w.tcp.vanished.Load() || w.tcp.isSilent()) {
 		return hub.ReasonDead
 	}
 	return hub.ReasonSlow
 }
 
-func (w *responseWire) close() { w.once.Do(func() { close(w.closed) }) }
+func (w *responseConn) close() { w.once.Do(func() { close(w.closed) }) }

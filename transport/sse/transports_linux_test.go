@@ -19,27 +19,26 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
-	"usercast/transport/sse"
 )
 
 // A transport is one way in which a connection becomes a stream.
 type transport struct {
-	name            string
-	front, portable bool
-	tls, http2      bool
-	http10          bool
-	inTwo           bool // the head of the request arrives in two packets
-	body            bool // the request has a body
+	name           string
+	fast, portable bool
+	tls, http2     bool
+	http10         bool
+	inTwo          bool // the head of the request arrives in two packets
+	body           bool // the request has a body
 
 	query string // of visits, behind the user
 }
 
 var transports = []transport{
-	{name: "fast path", front: true},
-	{name: "head in two packets", front: true, inTwo: true},
-	{name: "HTTP/1.0", front: true, http10: true},
-	{name: "cleartext HTTP/2", front: true, http2: true},
-	{name: "request with a body", front: true, body: true},
+	{name: "fast path", fast: true},
+	{name: "head in two packets", fast: true, inTwo: true},
+	{name: "HTTP/1.0", fast: true, http10: true},
+	{name: "cleartext HTTP/2", fast: true, http2: true},
+	{name: "request with a body", fast: true, body: true},
 	{name: "net/http parked"},
 	{name: "portable", portable: true},
 	{name: "portable HTTP/2", portable: true, http2: true},
@@ -50,12 +49,12 @@ var transports = []transport{
 
 // eachTransport runs a test with each transport: invariant 13 of DESIGN.md. The tests run
 // in parallel, each with its own server.
-func eachTransport(t *testing.T, c config, test func(t *testing.T, s *site, tr transport)) {
+func eachTransport(t *testing.T, c config, test func(t *testing.T, s *testServer, tr transport)) {
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()
 			c := c
-			c.front, c.sse.Portable, c.tls = tr.front, tr.portable, tr.tls
+			c.fast, c.sse.Portable, c.tls = tr.fast, tr.portable, tr.tls
 			if c.sendBuffer > 0 {
 				c.listener = listen(t, c.sendBuffer, 10*time.Second)
 			}
@@ -73,7 +72,7 @@ type visit struct {
 
 // visit sends a request for a stream of user 42 and does not wait for the response. The
 // receive buffer of the connection is small: a reader that stops is soon noticed.
-func (tr transport) visit(t *testing.T, s *site, headers ...string) *visit {
+func (tr transport) visit(t *testing.T, s *testServer, headers ...string) *visit {
 	t.Helper()
 	dialer := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		if e := raw.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 8<<10) }); e != nil {
@@ -224,8 +223,8 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
 					asked, canceled := make(chan bool), make(chan bool, 1)
-					c := config{front: tr.front, tls: tr.tls}
-					c.sse.Portable, c.sse.Crowd = tr.portable, sse.NewCrowd(10)
+					c := config{fast: tr.fast, tls: tr.tls}
+					c.sse.Portable, c.maxConns = tr.portable, 10
 					c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
 						asked <- true
 						select {
@@ -240,7 +239,7 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 					v := tr.visit(t, s)
 					<-asked
 					_, name := v.socket()
-					if n := c.sse.Crowd.Open(); n != 1 {
+					if n := s.server.OpenConns(); n != 1 {
 						t.Errorf("%d connections are counted before", n)
 					}
 					v.leave(reset)
@@ -248,7 +247,7 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 						t.Error("the context of the request is not canceled")
 					}
 					v.eventually("the descriptor is closed", func() bool { return !isOpen(name) })
-					v.eventually("no connection is counted", func() bool { return c.sse.Crowd.Open() == 0 })
+					v.eventually("no connection is counted", func() bool { return s.server.OpenConns() == 0 })
 					if n := s.handler.Stats().Rejects["auth-unavailable"]; n != 0 {
 						t.Errorf("%d rejections are counted", n)
 					}
@@ -265,8 +264,8 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 			for _, tr := range transports {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
-					c := config{front: tr.front, tls: tr.tls}
-					c.sse.Portable, c.sse.Crowd = tr.portable, sse.NewCrowd(10)
+					c := config{fast: tr.fast, tls: tr.tls}
+					c.sse.Portable, c.maxConns = tr.portable, 10
 					s := serve(t, c)
 					v := tr.visit(t, s)
 					p := newParser(v.body())
@@ -279,7 +278,7 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 					v.leave(reset)
 					s.wantEnd(hub.ReasonClosed)
 					v.eventually("the descriptor is closed", func() bool { return !isOpen(name) })
-					v.eventually("no connection is counted", func() bool { return c.sse.Crowd.Open() == 0 })
+					v.eventually("no connection is counted", func() bool { return s.server.OpenConns() == 0 })
 					if n := s.hub.Stats(); n.Connects != 1 || n.Deliveries != 1 {
 						t.Errorf("%d connects and %d deliveries are counted", n.Connects, n.Deliveries)
 					}
@@ -295,7 +294,7 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 // of the same size.
 func TestInvariant13SocketOptions(t *testing.T) {
 	const sendBuffer = 64 << 10
-	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *site, tr transport) {
+	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *testServer, tr transport) {
 		v := tr.visit(t, s)
 		v.body()
 		fd, _ := v.socket()
@@ -318,7 +317,7 @@ func TestInvariant13SocketOptions(t *testing.T) {
 func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 	c := config{readTimeout: 400 * time.Millisecond}
 	c.sse.WriteTimeout, c.sse.PingInterval = 400*time.Millisecond, time.Second
-	eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+	eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 		body := tr.visit(t, s).body()
 		p := newParser(body)
 		p.block()
@@ -361,7 +360,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 					return auth.Identity{User: "42", Expires: time.Now().Add(life)}, nil
 				}
 			}
-			eachTransport(t, c, func(t *testing.T, s *site, tr transport) {
+			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				body := tr.visit(t, s).body()
 				opened := time.Now()
 				s.hub.Publish("42", "", strings.Repeat("x", large))

@@ -18,6 +18,7 @@ import (
 
 	"usercast/hub"
 	"usercast/transport/sse"
+	"usercast/transport/sse/echosse"
 )
 
 // patience is the write timeout of these tests.
@@ -28,7 +29,7 @@ var patient = config{sse: sse.Config{WriteTimeout: patience, PingInterval: time.
 func TestReaderThatTakesNothingIsSlow(t *testing.T) {
 	for name, takes := range map[string]int{"from the start": 0, "after a part": 1000} {
 		t.Run(name, func(t *testing.T) {
-			bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+			bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 				p := ask(t, l.dial(), request("user=42"))
 				p.head()
 				s.hub.Publish("42", "", strings.Repeat("x", 100_000))
@@ -57,7 +58,7 @@ func TestReaderThatTakesNothingIsSlow(t *testing.T) {
 // The timeout is for a reader that takes nothing, not for one on a thin line that
 // takes a large message bit by bit.
 func TestReaderThatTakesBitByBitLives(t *testing.T) {
-	bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
 		large := strings.Repeat("x", 50_000)
@@ -82,7 +83,7 @@ func TestReaderThatTakesBitByBitLives(t *testing.T) {
 func TestReadersOverHTTP2(t *testing.T) {
 	large := strings.Repeat("x", 1<<20) // more than the client's window
 	t.Run("bit by bit", func(t *testing.T) {
-		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			s.hub.Publish("42", "", large)
 			s.hub.Publish("42", "", "queued")
@@ -95,7 +96,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 		})
 	})
 	t.Run("nothing", func(t *testing.T) {
-		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			start := time.Now()
 			s.hub.Publish("42", "", large)
@@ -109,7 +110,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 		})
 	})
 	t.Run("not even the connection", func(t *testing.T) {
-		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			conn := &haltingConn{Conn: l.dial(), halted: make(chan struct{}), closed: make(chan struct{})}
 			b := browse(t, newClient(t, true, func() net.Conn { return conn }), s.url("user=42"))
 			close(conn.halted)
@@ -173,13 +174,13 @@ func (c *haltingConn) Close() error {
 // timeout once it was ended.
 func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 	// Queued is more than the reader takes in that time.
-	fill := func(s *site) {
+	fill := func(s *testServer) {
 		for range 100 {
 			s.hub.Publish("42", "", strings.Repeat("x", 10_000))
 		}
 	}
 	t.Run("HTTP/1.1", func(t *testing.T) {
-		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			p := ask(t, l.dial(), request("user=42"))
 			p.head()
 			fill(s)
@@ -194,7 +195,7 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 		})
 	})
 	t.Run("HTTP/2", func(t *testing.T) {
-		bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			fill(s)
 			defer drip(b.head.Body)()
@@ -214,7 +215,7 @@ func TestOverflowEndsAWriteUnderWay(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		c := patient
 		c.hub.QueueFrames = 5
-		bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+		bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, http2, l.dial), s.url("user=42"))
 			s.hub.Publish("42", "", strings.Repeat("x", 1<<20)) // the writer waits in it
 			synctest.Wait()
@@ -238,7 +239,7 @@ func TestOverflowEndsAWriteUnderWay(t *testing.T) {
 func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 	c := patient
 	c.hub.QueueFrames = 5
-	bubble(t, c, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		synctest.Wait()
 		for range 6 {
@@ -257,7 +258,7 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 
 // A peer that never takes the head is given up as well.
 func TestHeadThatNobodyTakes(t *testing.T) {
-	bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		s.hub.Publish("42", "", "x")
 		time.Sleep(patience + time.Millisecond)
@@ -274,7 +275,7 @@ func TestHeadThatNobodyTakes(t *testing.T) {
 // After a write that failed in the middle of a frame, a goodbye would become a
 // part of that frame, and its id would hide what is missing.
 func TestNothingIsWrittenAfterACutFrame(t *testing.T) {
-	bubble(t, patient, func(t *testing.T, s *site, l *pipeListener) {
+	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		var cut *cuttingConn
 		l.wrap = func(conn net.Conn) net.Conn { cut = &cuttingConn{Conn: conn}; return cut }
 		p := open(t, l.dial(), request("user=42"))
@@ -324,9 +325,9 @@ func (c *cuttingConn) Write(b []byte) (int, error) {
 // whose Flush has no error.
 func TestFailedFlushIsNoDelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, config{})
+		s := newTestServer(t, config{})
 		app := echo.New()
-		app.Any("/events", s.handler.Echo)
+		app.Any("/events", echosse.Handler(s.handler))
 		w := &brokenWriter{header: make(http.Header)}
 		go app.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		synctest.Wait()

@@ -22,6 +22,7 @@ import (
 	"usercast/internal/check/proxypath"
 	"usercast/transport/admin"
 	"usercast/transport/sse"
+	"usercast/transport/sse/echosse"
 )
 
 // certificate is that of all proxies, for 127.0.0.1, and of the system's only authority. Those are
@@ -77,7 +78,7 @@ func newSite(t *testing.T, ping time.Duration) *site {
 	s.hub = hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
 	handler := sse.New(sse.Config{Hub: s.hub.Hub, Authenticate: auth.Insecure, PingInterval: ping})
 	app := admin.NewEcho()
-	app.Any("/events", handler.Echo)
+	app.Any("/events", echosse.Handler(handler))
 	admin.MountHealth(app, func() admin.Status { return admin.Status{Ready: true} }, false)
 	server := httptest.NewServer(app)
 	s.addr = server.Listener.Addr().String()

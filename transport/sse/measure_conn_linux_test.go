@@ -15,9 +15,9 @@ import (
 	"usercast/hub"
 )
 
-// A memoryWire is a peer that takes everything at once. It checks what it is sent,
+// A memoryConn is a peer that takes everything at once. It checks what it is sent,
 // and keeps nothing of it.
-type memoryWire struct {
+type memoryConn struct {
 	// Immutable.
 	peers *peers
 	user  uint32
@@ -26,10 +26,10 @@ type memoryWire struct {
 	heard    uint32 // number of the last message to its user
 	heardAll uint32 // … and to everybody
 
-	_ [unsafe.Sizeof(parkedWire{}) - 16 - unsafe.Sizeof((*peers)(nil))]byte // as large as what it stands for
+	_ [unsafe.Sizeof(pollConn{}) - 16 - unsafe.Sizeof((*peers)(nil))]byte // as large as what it stands for
 }
 
-// peers are what all memoryWires have in common.
+// peers are what all memoryConns have in common.
 type peers struct {
 	delivered atomic.Int64 // messages
 	pings     atomic.Int64
@@ -96,9 +96,9 @@ func (p *peers) await(n int64, patience time.Duration) bool {
 	return true
 }
 
-func (w *memoryWire) try(bufs *net.Buffers) (int64, error) { return w.write(bufs) }
+func (w *memoryConn) tryWrite(bufs *net.Buffers) (int64, error) { return w.write(bufs) }
 
-func (w *memoryWire) write(bufs *net.Buffers) (n int64, err error) {
+func (w *memoryConn) write(bufs *net.Buffers) (n int64, err error) {
 	var messages int64
 	for _, b := range *bufs {
 		n += int64(len(b))
@@ -124,7 +124,7 @@ func (p *peers) count(messages int64) {
 }
 
 // take takes in one block and reports whether it is a message.
-func (w *memoryWire) take(b []byte) bool {
+func (w *memoryConn) take(b []byte) bool {
 	switch {
 	case bytes.HasPrefix(b, []byte("data: ")):
 		if data := b[len("data: "):]; len(data) >= stampBytes {
@@ -146,7 +146,7 @@ func (w *memoryWire) take(b []byte) bool {
 	return false
 }
 
-func (w *memoryWire) message(m stamp) {
+func (w *memoryConn) message(m stamp) {
 	heard := &w.heard
 	switch m.user {
 	case w.user:
@@ -172,6 +172,6 @@ func (p *peers) isWrong(user uint32, what string) {
 	p.example.CompareAndSwap(nil, "user "+strconv.FormatUint(uint64(user), 10)+": "+what)
 }
 
-func (w *memoryWire) interrupt()             {}
-func (w *memoryWire) cause(error) hub.Reason { return hub.ReasonFailed }
-func (w *memoryWire) close()                 { w.peers.closed.Add(1) }
+func (w *memoryConn) interrupt()              {}
+func (w *memoryConn) reason(error) hub.Reason { return hub.ReasonFailed }
+func (w *memoryConn) close()                  { w.peers.closed.Add(1) }
