@@ -1,135 +1,166 @@
 package hub
 
-import "runtime"
+// The goroutine that publishes a broadcast does not hand it to thousands of clients: other
+// messages would wait meanwhile. Another goroutine hands it out in parts. A client gets it
+// before anything that comes later: whenever the hub does anything with a client, it first
+// hands it the broadcasts that it has yet to be handed. A gap that concerns all clients is a
+// broadcast, too.
 
-// Whoever publishes a broadcast does not hand it to thousands of clients himself: the
-// others' messages would wait meanwhile. It is handed out in parts, by a goroutine of
-// its own. A client gets it before anything that comes later, whatever that is: with
-// each look at a client, the hub first hands it what it has yet to hear. A gap that
-// concerns all clients is a broadcast, too.
-
-// A broadcast is one that some clients have yet to be handed.
-type broadcast struct {
-	number uint64
-	entry  Entry
-	forAll bool      // whatever their topics
-	frames [2]*Frame // plain and named; nil: nobody has needed it
+// broadcasts are those that some clients have yet to be handed. All fields are guarded by Hub.mu.
+type broadcasts struct {
+	hub       *Hub
+	pending   []*broadcast
+	newest    uint32 // number of the newest broadcast; after the highest number comes 0
+	round     uint32 // the newest of those that are being handed out
+	unvisited int    // clients that this round has yet to come to: the first ones
+	running   bool   // run is at work
+	closed    bool
 }
 
-// maxBroadcasts is how many may be under way. A publisher who is faster than they can
-// be handed out hands out himself then: see makeRoom.
+type broadcast struct {
+	number    uint32
+	entry     Entry
+	allTopics bool
+	frames    [2]*Frame // plain and named; nil: not encoded yet
+}
+
+// maxBroadcasts is how many may be pending. A publisher that is faster than they can
+// be handed out hands out some itself then: see makeRoom.
 const maxBroadcasts = 64
 
-// broadcast sees to it that every client that wants e, forAll whatever their topics, is
+// isLater compares the numbers of broadcasts, of which only the newest few are ever compared.
+func isLater(a, b uint32) bool { return int32(a-b) > 0 }
+
+// add sees to it that all clients that want e, with allTopics whatever their topics, are
 // handed it. For a message, n is how many these are; 1 stands for any number if it is
 // handed out in parts.
-func (h *Hub) broadcast(e *Entry, forAll bool) (n int) {
-	part := h.cfg.FanOut
-	if h.closed || len(h.clients) <= part && len(h.underWay) == 0 {
+func (b *broadcasts) add(e *Entry, allTopics bool) (n int) {
+	h := b.hub
+	if b.closed || len(h.clients) <= h.cfg.FanOut && len(b.pending) == 0 {
 		if e.Gap != 0 {
-			h.handAll(e, forAll)
+			b.handGapToAll(e, allTopics)
 			return 0
 		}
 		return h.route(h.clients, e)
 	}
-	if !forAll && !h.audience.has(e.Topic) {
+	if !allTopics && !h.audience.has(e.Topic) {
 		return 0
 	}
 	e.time()
-	h.broadcasts++
-	h.underWay = append(h.underWay, &broadcast{number: h.broadcasts, entry: *e, forAll: forAll})
-	if !h.fanning {
-		h.fanning = true
-		h.goroutines.Go(h.fanOut)
+	b.newest++
+	b.pending = append(b.pending, &broadcast{number: b.newest, entry: *e, allTopics: allTopics})
+	if !b.running {
+		b.running = true
+		h.goroutines.Go(b.run)
 	}
 	return 1
 }
 
-// fanOut hands out what is under way, until nothing is.
-func (h *Hub) fanOut() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.handOut()
-	h.fanning = false
+// handGapToAll enqueues a gap for all clients, and wakes those that receive nothing else over a time.
+func (b *broadcasts) handGapToAll(e *Entry, allTopics bool) {
+	h := b.hub
+	f := h.encode(e, false)
+	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
+		if c := h.clients[i]; c.accepts(e.ID) && (allTopics || c.wants(e.Topic)) {
+			h.hand(c, f, true)
+		}
+	}
+	h.shed()
+	h.gaps.spread(h.clients)
 }
 
-// handOut hands out what is under way. h.mu is held, but not all the time.
-func (h *Hub) handOut() {
-	for len(h.underWay) > 0 && !h.closed {
-		h.handOutPart()
-		h.yield()
+// run hands out broadcasts until none is pending.
+func (b *broadcasts) run() {
+	b.hub.mu.Lock()
+	defer b.hub.mu.Unlock()
+	b.handOut()
+	b.running = false
+}
+
+// handOut hands out what is pending. Hub.mu is held, but not all the time.
+func (b *broadcasts) handOut() {
+	for len(b.pending) > 0 && !b.closed {
+		b.handOutPart()
+		yield(&b.hub.mu)
 	}
 }
 
 // makeRoom is called before a broadcast is numbered: it hands out others if as many as
-// may be are under way. h.mu is held, but not all the time.
-func (h *Hub) makeRoom() {
-	for len(h.underWay) >= maxBroadcasts && !h.closed {
-		h.handOutPart()
-		h.yield()
+// are allowed are pending. Hub.mu is held, but not all the time.
+func (b *broadcasts) makeRoom() {
+	for len(b.pending) >= maxBroadcasts && !b.closed {
+		b.handOutPart()
+		yield(&b.hub.mu)
 	}
 }
 
-// yield gives h.mu to others that wait for it.
-func (h *Hub) yield() {
-	h.mu.Unlock()
-	runtime.Gosched()
-	h.mu.Lock()
-}
-
-// handOutPart hands what is under way to the next Config.FanOut clients, or to fewer when
+// handOutPart hands what is pending to the next Config.FanOut clients, or to fewer if
 // there are several broadcasts.
-func (h *Hub) handOutPart() {
+func (b *broadcasts) handOutPart() {
+	h := b.hub
 	// From the end: clients that come meanwhile are there, and one that leaves is
-	// replaced by one from there. Those have heard of it.
-	if h.unvisited == 0 {
-		h.round, h.unvisited = h.broadcasts, len(h.clients)
+	// replaced by one from there. Those have been handed it.
+	if b.unvisited == 0 {
+		b.round, b.unvisited = b.newest, len(h.clients)
 	}
-	for frames := h.cfg.FanOut; frames > 0 && h.unvisited > 0; {
+	for frames := h.cfg.FanOut; frames > 0 && b.unvisited > 0; {
 		frames--
-		if h.unvisited--; h.unvisited < len(h.clients) {
-			frames -= h.catchUp(h.clients[h.unvisited])
+		if b.unvisited--; b.unvisited < len(h.clients) {
+			frames -= b.catchUp(h.clients[b.unvisited])
 		}
 	}
 	h.shed()
-	if h.unvisited == 0 {
-		h.heardUpTo(h.round)
+	if b.unvisited == 0 {
+		b.remove(b.round)
 	}
 }
 
-// catchUp hands a client what it has yet to hear, and returns how many frames that were.
-func (h *Hub) catchUp(c *Client) (n int) {
-	for _, b := range h.underWay {
-		if b.number <= c.heard {
+// isBehind reports whether a client has yet to be handed any broadcast.
+func (b *broadcasts) isBehind(c *Client) bool { return c.lastBroadcast != b.newest }
+
+// catchUp hands a client the broadcasts that it has yet to be handed, and returns how many frames
+// that were. It may end the client.
+func (b *broadcasts) catchUp(c *Client) (n int) {
+	for _, p := range b.pending {
+		if !isLater(p.number, c.lastBroadcast) {
 			continue
 		}
-		c.heard = b.number
-		if !b.forAll && !c.wants(b.entry.Topic) || !c.hears(b.entry.ID) {
+		c.lastBroadcast = p.number
+		if !p.allTopics && !c.wants(p.entry.Topic) || !c.accepts(p.entry.ID) {
 			continue
 		}
-		i := c.variant(b.entry)
-		if b.frames[i] == nil {
-			b.frames[i] = h.encode(&b.entry, i == 1)
+		v := c.variant(p.entry)
+		if p.frames[v] == nil {
+			p.frames[v] = b.hub.encode(&p.entry, v == 1)
 		}
 		n++
-		if !c.enqueue(b.frames[i], b.entry.Gap != 0) { // a gap is spread once all have it
-			c.heard = h.broadcasts // end asks again
-			h.end(c, ReasonSlow, false)
+		if !c.enqueue(p.frames[v], p.entry.Gap != 0) { // a gap is spread once all have it
+			c.lastBroadcast = b.newest // end asks again
+			b.hub.end(c, ReasonSlow, false)
 			break
 		}
 	}
 	return n
 }
 
-// heardUpTo forgets the broadcasts that everybody has heard.
-func (h *Hub) heardUpTo(number uint64) {
+// remove removes the broadcasts that all clients have been handed.
+func (b *broadcasts) remove(upTo uint32) {
 	n, gap := 0, false
-	for n < len(h.underWay) && h.underWay[n].number <= number {
-		gap = gap || h.underWay[n].entry.Gap != 0
+	for n < len(b.pending) && !isLater(b.pending[n].number, upTo) {
+		gap = gap || b.pending[n].entry.Gap != 0
 		n++
 	}
-	h.underWay = append([]*broadcast(nil), h.underWay[n:]...)
+	b.pending = append([]*broadcast(nil), b.pending[n:]...)
 	if gap {
-		h.spreadGap()
+		b.hub.gaps.spread(b.hub.clients)
 	}
+}
+
+// close hands out everything now.
+func (b *broadcasts) close() {
+	for i := len(b.hub.clients) - 1; i >= 0; i-- { // backwards: one may be taken out
+		b.catchUp(b.hub.clients[i])
+	}
+	b.remove(b.newest)
+	b.closed = true
 }

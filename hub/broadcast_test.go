@@ -128,7 +128,7 @@ func TestClosedHubHandsOutBroadcastsAtOnce(t *testing.T) {
 // What concerns very many clients does not keep the message behind it waiting for all of
 // them: a broadcast, one that no topic filter accepts, a gap.
 func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
-	const clients = 50_000
+	const clients = 5_000
 	for name, publish := range map[string]func(*hub.PubSub){
 		"message":                  func(h *hub.PubSub) { h.Publish("*", "a", "all") },
 		"message without a client": func(h *hub.PubSub) { h.Publish("*", "b", "all") },
@@ -157,7 +157,7 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 				}
 				return quickest
 			}
-			at, inParts := took(0), took(512)
+			at, inParts := took(0), took(64)
 			if inParts > at/4 {
 				t.Errorf("in parts, the publisher is held up for %v, in one go for %v", inParts, at)
 			}
@@ -198,15 +198,15 @@ func TestBroadcastsUnderWayAreBounded(t *testing.T) {
 		all[i] = register(t, h, hub.Options{User: fmt.Sprint(i)})
 	}
 	payload := strings.Repeat("x", 1000)
-	for range 10_000 {
+	for range 1_000 {
 		h.Publish("*", "", payload)
-		if n := hub.UnderWay(h.Hub); n > 64 {
+		if n := hub.PendingBroadcasts(h.Hub); n > 64 {
 			t.Fatalf("%d broadcasts under way", n)
 		}
 	}
 	hub.HandedOut(h.Hub)
 	for _, l := range all {
-		if got, _ := l.drain(); len(got) != 10_000 {
+		if got, _ := l.drain(); len(got) != 1_000 {
 			t.Fatalf("%d frames", len(got))
 		}
 	}

@@ -6,79 +6,76 @@ import (
 	"time"
 )
 
-// A Consumer is told when its client needs it. Its methods are called with the
-// hub's locks held: they must return at once and must not call the hub or the
+// A Consumer is notified when its client needs it. Its methods are called with the
+// hub's locks held: they must return immediately and must not call the hub or the
 // client; starting a goroutine is what they are for.
 type Consumer interface {
 	// Wake says that the queue holds something, or that the client ended.
-	// The consumer then calls Take until Take says that there is nothing more.
+	// The consumer then calls Take until Take returns nothing.
 	// Between those two, Wake is not called again.
 	Wake()
-	// Interrupt says that the client was ended without ceremony while the
-	// consumer may be in the middle of a write, which is then in vain.
+	// Interrupt says that the client was ended with End while the consumer may be in
+	// the middle of a write, which is then in vain.
 	Interrupt()
 }
 
-// Options say what a client wants to hear.
+// Options say what a client receives.
 type Options struct {
 	User     string
 	Topics   []string // only these; nil: all; "" is "no topic"
 	Named    bool     // wants the topic in the event's name
-	Resume   string   // the last id the browser saw; "" for a first connect
+	Resume   string   // the last id that the browser received; "" for a first connect
 	Consumer Consumer
 }
 
-// A Client is a stream's place in the hub: its bounded queue of frames. The
-// queue takes memory only while something is in it.
+// A Client is a stream's place in the hub: its bounded queue of frames. Its methods are
+// safe for concurrent use, except those that only the consumer calls.
 //
-// A new client counts as woken: its owner writes the head of the response in
-// peace and then calls Take as if Wake had been called.
+// A new client counts as woken: its owner writes the head of the response and then calls
+// Take as if Wake had been called.
 type Client struct {
 	// Immutable after Register.
 	hub      *Hub
 	user     *user
 	topics   *topicSet // nil: all
 	consumer Consumer
-	opening  point
-	since    time.Duration // Hub.born
-	unknown  bool          // opening is not a place of this hub
+	opening  ID
+	since    time.Duration // since Hub.born
 	named    bool
 
 	// Guarded by hub.mu.
-	counted bool    // in hub.audience
-	index   int     // in hub.clients; -1 once the client has left
-	replay  *replay // what comes before the queue; nil: nothing
-	skip    point   // the client has everything up to here
-	heard   uint64  // broadcasts that it was handed: see Hub.broadcast
+	counted       bool    // in hub.audience
+	index         int32   // in hub.clients; -1 once the client has ended
+	replay        *replay // what comes before the queue; nil: nothing
+	queueStart    ID      // only later entries are enqueued: the client has the others, or they are replayed
+	lastBroadcast uint32  // the newest that it was handed: see broadcasts
 
 	// Guarded by mu.
 	mu        sync.Mutex
-	reason    Reason
+	reason    Reason // zero: the client is open
+	activity  activity
 	replaying bool // replay is not nil
-	woken     bool // the consumer is between Wake and the Take that ends it
-	told      bool // Take has said the reason: the consumer is done and is not called again
 	lost      bool // something was discarded
-	queue     []*Frame
-	one       [1]*Frame // the queue's memory as long as it is not longer
-	bytes     int       // of queue
-	flight    int       // bytes taken and not yet settled
-	end       *end      // nil: the client is open
-	over      *over     // nil: the queue has not been over its bounds
+	queue     queue
+	end       *end // nil: the client is open
 }
 
-// end is what there is to know of a client that has ended.
+// activity is what the consumer of a client does.
+type activity uint8
+
+const (
+	asleep activity = iota
+	awake           // it is between Wake and the Take that ends it
+	done            // Take has returned the reason: it is not called again
+)
+
+// end is about a client that has ended.
 type end struct {
-	final point // the newest entry then
-	at    time.Time
+	newest ID // entry at that time
+	at     time.Time
 }
 
-// over is what there is to know of a queue that went over its bounds.
-type over struct {
-	since time.Time   // zero: it is within them again
-	timer *time.Timer // calls endIfOver; nil: not set
-}
-
-// User is the user the client belongs to.
+// User is the user that the client belongs to.
 func (c *Client) User() string { return c.user.name }
 
 // Topics are the different topics that the client wants, in order; nil: all.
@@ -97,16 +94,11 @@ func (c *Client) Since() time.Time {
 	return now.Add(c.since - now.Sub(c.hub.born))
 }
 
-// Opening is the point from which the client is complete: every later entry
-// that concerns it comes with Take, or a gap in its place. It is Options.Resume if that
-// is a place of this hub. It is UnknownID if Options.Resume is not, or if the hub has no
-// place yet: then a gap comes before anything else.
-func (c *Client) Opening() ID {
-	if c.unknown {
-		return UnknownID
-	}
-	return c.hub.id(c.opening)
-}
+// Opening is the position from which the client is complete: every later entry that
+// concerns it comes with Take, or a gap in its place. It is Options.Resume if that is an
+// id of this hub. It is UnknownID if Options.Resume is not, or if the hub has no position
+// yet: then a gap comes before anything else.
+func (c *Client) Opening() ID { return c.opening }
 
 // Reason says why the client ended; zero while it is open.
 func (c *Client) Reason() Reason {
@@ -125,11 +117,11 @@ func (c *Client) Ended() time.Time {
 	return c.end.at
 }
 
-// Take hands over all that is queued, or, for a client that has come back, the next
-// part of what it has missed. With nothing to hand over it returns nil: then
-// the consumer stops and waits for Wake, or, when reason is not zero, the client
-// has ended and the consumer says goodbye. Frames that were taken are accounted
-// for with Settle. Only the consumer calls Take.
+// Take moves all that is queued to the caller, or, for a client that resumes, the next
+// part of what it has missed. With nothing to take it returns nil: then the consumer stops
+// and waits for Wake, or, when reason is not zero, the client has ended and the consumer
+// says goodbye. Frames that were taken are accounted for with Settle. Only the consumer
+// calls Take.
 //
 // The slice spent, if not nil, becomes the next queue: a consumer that is busy
 // passes back what it took before and nothing is allocated.
@@ -145,7 +137,7 @@ func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 		if !replaying {
 			return frames, reason
 		}
-		if frames, again := c.replayed(); len(frames) > 0 || !again {
+		if frames, again := c.takeReplay(); !again {
 			return frames, 0
 		}
 	}
@@ -153,26 +145,89 @@ func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 
 // takeQueue is Take without a replay. c.mu is held.
 func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, reason Reason) {
-	if len(c.queue) == 0 {
-		c.queue = nil // an idle client owns none
-		c.woken, c.told = false, c.reason != 0
-		return nil, c.reason
+	if frames = c.queue.take(spent); frames != nil {
+		return frames, 0
 	}
-	if len(c.queue) == 1 && &c.queue[0] == &c.one[0] {
-		frames = append(spent[:0], c.one[0])
-		c.one[0], c.queue = nil, nil
-	} else {
-		frames, c.queue, c.one[0] = c.queue, spent[:0], nil
+	c.activity = asleep
+	if c.reason != 0 {
+		c.activity = done
 	}
-	if c.over != nil {
-		c.over.since = time.Time{}
-	}
-	c.flight += c.bytes
-	c.bytes = 0
-	return frames, 0
+	return nil, c.reason
 }
 
-// Settle accounts for frames that Take handed over: the first delivered of them
+// takeReplay is Take with a replay. With again there are no frames yet.
+func (c *Client) takeReplay() (frames []*Frame, again bool) {
+	h := c.hub
+	h.mu.Lock()
+	if c.replay == nil { // it was at its end, or is abandoned
+		h.mu.Unlock()
+		return nil, true
+	}
+	entries, query, wait := c.replay.next()
+	if wait {
+		c.sleep()
+	}
+	for _, e := range entries {
+		var f *Frame // nil: to be encoded
+		if e.node != nil {
+			f = e.node.frame(c.variant(e.Entry))
+		}
+		frames = append(frames, f)
+	}
+	h.mu.Unlock()
+	if query != nil {
+		query.window.query(query)
+	}
+	c.encode(entries, frames)
+	return frames, !wait && !c.countReplayed(frames)
+}
+
+// encode fills in the frames that are nil, and lets other clients that resume have them.
+func (c *Client) encode(entries []replayEntry, frames []*Frame) {
+	share := false
+	for i, e := range entries {
+		if frames[i] == nil {
+			frames[i] = &Frame{Wire: c.hub.cfg.Encode(nil, e.Entry, c.variant(e.Entry) == 1), ID: e.ID, Gap: e.Gap, Replayed: true}
+			share = share || e.node != nil
+		}
+	}
+	if !share {
+		return
+	}
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	for i, e := range entries {
+		if e.node != nil {
+			e.node.share(c.variant(e.Entry), frames[i])
+		}
+	}
+}
+
+// countReplayed counts frames that were not in the queue as taken, and reports whether there are any. They are
+// not in the sum of all queues: the history limits them.
+func (c *Client) countReplayed(frames []*Frame) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(frames) == 0 || !c.replaying { // it has ended meanwhile
+		return false
+	}
+	for _, f := range frames {
+		c.hub.count.enqueued(f)
+	}
+	c.queue.extendExcess() // it waits for the replay: a client that takes that is not slow
+	return true
+}
+
+// variant is how an entry is encoded for the client: 1 with the topic in the event's
+// name, else 0.
+func (c *Client) variant(e Entry) int {
+	if c.named && e.Gap == 0 {
+		return 1
+	}
+	return 0
+}
+
+// Settle accounts for frames that Take returned: the first delivered of them
 // reached the socket, the rest did not because the client ended.
 func (c *Client) Settle(frames []*Frame, delivered int) {
 	bytes := 0
@@ -180,8 +235,7 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 		bytes += len(f.Wire)
 	}
 	c.mu.Lock()
-	bytes = min(bytes, c.flight) // nothing is left of it after End
-	c.flight -= bytes
+	c.queue.settle(bytes)
 	reason := c.reason
 	c.mu.Unlock()
 	c.hub.count.released(frames)
@@ -189,26 +243,54 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 	c.hub.count.discarded(frames[delivered:], reason)
 }
 
-// Position is the newest point of the sequence up to which the client is
-// complete, given that everything taken before has been written; ok is false
-// when something is queued, has yet to be replayed, or was discarded. Once the
-// client has ended it stays where it was then. The id is one of this hub also if ok is
-// false. Only the consumer calls it, between Wake and the Take that ends it or, for the
-// goodbye, after the Take that said the reason.
+// Position is the newest id up to which the client is complete, given that everything
+// taken before has been written; ok is false when something is queued, has yet to be
+// replayed, or was discarded. Once the client has ended it stays where it was then. The id
+// is one of this hub also if ok is false. Only the consumer calls it, between Wake and the
+// Take that ends it or, for the goodbye, after the Take that returned the reason.
 func (c *Client) Position() (id ID, ok bool) {
 	c.hub.mu.Lock() // no entry is on its way
 	defer c.hub.mu.Unlock()
-	if c.index >= 0 {
-		c.hub.catchUp(c)
-	}
+	c.catchUp()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	at := c.hub.pos
+	at := c.newest()
+	// A client that is early keeps its id until the log has got there.
+	return later(at, c.queueStart), len(c.queue.frames) == 0 && !c.lost && !c.replaying && !at.before(c.queueStart)
+}
+
+// newest is the newest entry that concerns the client. c.hub.mu and c.mu are held.
+func (c *Client) newest() ID {
 	if c.end != nil {
-		at = c.end.final
+		return c.end.newest
 	}
-	// One that is ahead of this hub keeps its id until the log has got there.
-	return c.hub.id(later(at, c.skip)), len(c.queue) == 0 && !c.lost && !c.replaying && !at.before(c.skip)
+	return c.hub.seq.newest
+}
+
+// A ClientState describes a client at one moment.
+type ClientState struct {
+	QueuedFrames int // not yet taken
+	QueuedBytes  int // not yet taken, or being written
+	// LastID is the position up to which all that concerns the client was taken by its
+	// consumer: the browser has it, or will once what is being written has arrived.
+	LastID ID
+}
+
+// State may be called from any goroutine.
+func (c *Client) State() ClientState {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.catchUp()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	last := later(c.newest(), c.queueStart)
+	switch {
+	case c.replay != nil:
+		last = c.replay.cursor
+	case len(c.queue.frames) > 0:
+		last = c.queue.frames[0].ID.Previous()
+	}
+	return ClientState{QueuedFrames: len(c.queue.frames), QueuedBytes: c.queue.held(), LastID: last}
 }
 
 // Nudge wakes the consumer although nothing may be queued, for a ping.
@@ -220,8 +302,8 @@ func (c *Client) Nudge() {
 	}
 }
 
-// Finish ends the client politely: nothing is enqueued any more, what is queued
-// is still there to take, and then Take says reason. The first reason counts.
+// Finish ends the client after what is queued: nothing more is enqueued, what is queued
+// can still be taken, and then Take returns the reason. The first reason counts.
 func (c *Client) Finish(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
@@ -233,18 +315,16 @@ func (c *Client) Finish(reason Reason) {
 func (c *Client) FinishIfServed(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
-	if c.index >= 0 {
-		c.hub.catchUp(c)
-	}
+	c.catchUp()
 	c.mu.Lock()
-	served := len(c.queue) == 0 && !c.replaying
+	served := len(c.queue.frames) == 0 && !c.replaying
 	c.mu.Unlock()
 	if served {
 		c.hub.end(c, reason, true)
 	}
 }
 
-// End ends the client at once: what is queued is discarded. The first reason
+// End ends the client immediately: what is queued is discarded. The first reason
 // counts; End after Finish only discards.
 func (c *Client) End(reason Reason) {
 	c.hub.mu.Lock()
@@ -252,33 +332,62 @@ func (c *Client) End(reason Reason) {
 	c.hub.end(c, reason, false)
 }
 
-// wants reports whether the client's topic filter lets a topic through.
+// catchUp hands an open client the broadcasts that it has yet to be handed. c.hub.mu is held.
+func (c *Client) catchUp() {
+	if c.isRegistered() {
+		c.hub.broadcasts.catchUp(c)
+	}
+}
+
+// isRegistered is false once the client has ended. c.hub.mu is held.
+func (c *Client) isRegistered() bool { return c.index >= 0 }
+
+// wants reports whether the client's topic filter accepts a topic.
 func (c *Client) wants(topic string) bool {
 	return c.topics == nil || c.topics.has(topic)
 }
 
-// wake tells the consumer, once until it has stopped. c.mu is held.
+// isLive reports whether entries go into the client's queue. c.hub.mu is held.
+func (c *Client) isLive() bool { return c.replay == nil || c.replay.live }
+
+// accepts reports whether an entry goes into the client's queue: not while it has
+// yet to be sent older ones, nor if it had this one elsewhere. c.hub.mu is held.
+func (c *Client) accepts(id ID) bool {
+	return c.isLive() && (c.queueStart == ID{} || c.queueStart.before(id))
+}
+
+// wake notifies the consumer, once until it has stopped. c.mu is held.
 func (c *Client) wake() {
-	if !c.woken && !c.told {
-		c.woken = true
+	if c.activity == asleep {
+		c.activity = awake
 		c.consumer.Wake()
 	}
 }
 
-// enqueue puts f into the queue and reports whether there was room. With quietly
-// the consumer is not woken: the caller sees to that later.
+// notify is wake without c.mu.
+func (c *Client) notify() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.wake()
+}
+
+// sleep ends what Wake has begun: the consumer waits for the log.
+func (c *Client) sleep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.activity = asleep
+}
+
+// enqueue puts f into the queue and reports whether there was room; if not, the caller ends the
+// client. With quietly the consumer is not woken: the caller sees to that later.
 func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.fits(f) && !c.mayBeOver() {
-		c.lost = true // f is; the caller ends the client, whose queue may be taken before that
+	if !c.queue.fits(f, &c.hub.cfg) && !c.queue.mayExceed(c.hub.cfg.QueueGrace, c.endIfExpired) {
+		c.lost = true // f is; the queue may be taken before the client is ended
 		return false
 	}
-	if c.queue == nil {
-		c.queue = c.one[:0]
-	}
-	c.queue = append(c.queue, f)
-	c.bytes += len(f.Wire)
+	c.queue.push(f)
 	c.hub.count.enqueued(f)
 	if !quietly {
 		c.wake()
@@ -286,85 +395,42 @@ func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	return true
 }
 
-// fits reports whether f keeps the queue within its bounds. A frame that would be
-// alone always fits, else a message larger than the bound would end every client
-// that it reaches.
-func (c *Client) fits(f *Frame) bool {
-	cfg := &c.hub.cfg
-	return len(c.queue) == 0 || len(c.queue) < cfg.QueueFrames && c.bytes+len(f.Wire) <= cfg.QueueBytes
-}
-
-// mayBeOver reports whether the queue may stay over its bounds for now, and sees
-// to it that it does not for longer than Config.QueueGrace. A burst comes in at a
-// million messages a second, faster than the scheduler gives the consumer its
-// turn: a full queue alone does not prove that the reader is slow.
-func (c *Client) mayBeOver() bool {
-	grace := c.hub.cfg.QueueGrace
-	if grace <= 0 {
-		return false
-	}
-	if c.over == nil {
-		c.over = new(over)
-	}
-	if c.over.since.IsZero() {
-		c.over.since = time.Now()
-	}
-	if c.over.timer == nil {
-		c.over.timer = time.AfterFunc(grace, c.endIfOver)
-	}
-	return true
-}
-
-// endIfOver ends a client whose queue has been over its bounds for the grace.
-func (c *Client) endIfOver() {
+// endIfExpired ends a client whose queue has exceeded its bounds for the grace.
+func (c *Client) endIfExpired() {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.mu.Lock()
-	c.over.timer = nil
-	left := c.hub.cfg.QueueGrace - time.Since(c.over.since)
-	over := !c.over.since.IsZero()
-	if over && left > 0 { // taken from and full anew
-		c.over.timer = time.AfterFunc(left, c.endIfOver)
-	}
+	expired := c.queue.isExpired(c.hub.cfg.QueueGrace, c.endIfExpired)
 	c.mu.Unlock()
-	if over && left <= 0 {
+	if expired {
 		c.hub.end(c, ReasonSlow, false)
 	}
 }
 
 // stop records the reason and, unless politely, empties the queue. c.hub.mu is held.
 func (c *Client) stop(reason Reason, politely bool) {
-	unfinished := false // what is to be replayed next is not here
-	if r := c.replay; r != nil {
-		switch {
-		case !politely:
-			c.replay = nil
-		case r.asked, r.ahead:
-			unfinished = true
-		case !r.live:
-			c.goLive(r) // to the end, and no further
+	abandoned := false
+	if r := c.replay; r != nil && politely {
+		if abandoned = r.waitsForLog() || r.early; !abandoned && !r.live {
+			r.goLive() // to the end, and no further
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reason == 0 {
-		c.reason, c.end = reason, &end{c.hub.pos, time.Now()}
-		if c.over != nil {
-			c.over.since = time.Time{} // it grows no more
-			if c.over.timer != nil {
-				c.over.timer.Stop()
-			}
-		}
+		c.reason, c.end = reason, &end{c.hub.seq.newest, time.Now()}
+		c.queue.stop()
 	}
-	if unfinished {
-		c.giveUpReplay()
+	if abandoned {
+		c.abandonReplay()
 	}
 	if !politely {
-		c.lost = c.lost || c.replaying || c.bytes+c.flight > 0
+		c.replay = nil
+		c.lost = c.lost || c.replaying || c.queue.held() > 0
 		c.replaying = false
-		c.flight = 0
+		c.queue.settle(c.queue.inFlight)
 		c.discard()
-		if c.woken {
+		if c.activity == awake {
 			c.consumer.Interrupt()
 		}
 	}
@@ -373,14 +439,47 @@ func (c *Client) stop(reason Reason, politely bool) {
 
 // discard empties the queue. c.mu is held.
 func (c *Client) discard() {
-	c.hub.count.released(c.queue)
-	c.hub.count.discarded(c.queue, c.reason)
-	c.queue, c.one[0], c.bytes = nil, nil, 0
+	c.hub.count.released(c.queue.frames)
+	c.hub.count.discarded(c.queue.frames, c.reason)
+	c.queue.clear()
 }
 
-// held is what the client keeps in memory: waiting and in flight.
+// held is the bytes that the client keeps in memory.
 func (c *Client) held() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.bytes + c.flight
+	return c.queue.held()
+}
+
+// startReplay is called while the client is being registered.
+func (c *Client) startReplay() *replay {
+	c.replaying = true
+	c.replay = &replay{client: c, resets: c.hub.seq.resets}
+	return c.replay
+}
+
+// goLive lets entries after an id go into the queue. c.hub.mu is held.
+func (c *Client) goLive(start ID) {
+	c.queueStart = start
+	if c.isRegistered() {
+		c.hub.audience.add(c)
+	}
+	c.hub.seq.await(c)
+}
+
+// endReplay lets the queue be taken. c.hub.mu is held.
+func (c *Client) endReplay() {
+	c.replay = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replaying = false
+}
+
+// abandonReplay ends a replay that cannot go on because the client has ended: from then on it neither sends a
+// query nor accepts an answer, because its user may be unknown to the hub. What is queued is later than
+// what is missing, and is discarded as well. c.hub.mu and c.mu are held.
+func (c *Client) abandonReplay() {
+	c.replay = nil
+	c.replaying, c.lost = false, true
+	c.discard()
 }

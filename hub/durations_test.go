@@ -22,10 +22,11 @@ func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
 	c.End(ReasonClosed) // a departure, too
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.oldest == nil || h.departures.first == nil {
+	s := h.history.(*userHistory)
+	if s.oldest == nil || s.retained.first == nil {
 		t.Fatal("nothing is kept")
 	}
-	if due := h.nextSweep(); time.Until(due) < 24*time.Hour {
+	if due := s.sweeper.due(); time.Until(due) < 24*time.Hour {
 		t.Errorf("the next sweep is due in %v", time.Until(due))
 	}
 }

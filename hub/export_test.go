@@ -23,18 +23,18 @@ func Unlimited(cfg Config) Config {
 	return cfg
 }
 
-// UnderWay is how many broadcasts some clients have yet to be handed.
-func UnderWay(h *Hub) int {
+// PendingBroadcasts is how many broadcasts some clients have yet to be handed.
+func PendingBroadcasts(h *Hub) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.underWay)
+	return len(h.broadcasts.pending)
 }
 
 // HandedOut waits until every client has what was broadcast so far.
 func HandedOut(h *Hub) {
-	for underWay := true; underWay; runtime.Gosched() {
+	for pending := true; pending; runtime.Gosched() {
 		h.mu.Lock()
-		underWay = h.fanning
+		pending = h.broadcasts.running
 		h.mu.Unlock()
 	}
 }
@@ -43,8 +43,9 @@ func HandedOut(h *Hub) {
 func PauseSweep(h *Hub, paused bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.sweeping = paused; !paused {
-		h.scheduleSweep()
+	s := &h.history.(*userHistory).sweeper
+	if s.active = paused; !paused {
+		s.schedule()
 	}
 }
 

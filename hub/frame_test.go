@@ -7,7 +7,7 @@ import (
 )
 
 func FuzzIDHasOneSpelling(f *testing.F) {
-	for _, s := range []string{"boot-0", "boot-18446744073709551615", "b-01", "-1", "b-", "b", "b-+1", "b-1-1", "b-18446744073709551616", ""} {
+	for _, s := range []string{"bootboot-0", "bootboot-18446744073709551615", "boot-0", "b-01", "-1", "b-", "b", "b-+1", "b-1-1", "b-18446744073709551616", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -22,17 +22,21 @@ func FuzzIDHasOneSpelling(f *testing.F) {
 }
 
 func FuzzIDRoundTrip(f *testing.F) {
-	f.Add("boot", uint64(0), uint64(0))
-	f.Add("b", uint64(0), ^uint64(0))
+	f.Add("bootboot", uint64(0), uint64(0))
+	f.Add("b2345678", uint64(0), ^uint64(0))
 	f.Add("", uint64(1526919030474), uint64(3))
 	f.Fuzz(func(t *testing.T, boot string, ms, seq uint64) {
 		if _, number := parseNumber(boot); number || strings.Contains(boot, "-") {
 			return // not a boot
 		}
-		if boot != "" {
-			ms = 0
+		want := ID{Ms: ms, Seq: seq}
+		switch len(boot) {
+		case 0:
+		case len(want.Boot):
+			want = ID{Boot: Boot([]byte(boot)), Seq: seq}
+		default:
+			return
 		}
-		want := ID{boot, ms, seq}
 		if got, ok := parseID(want.String()); !ok || got != want {
 			t.Errorf("%v is read as %v, %v", want, got, ok)
 		}
@@ -43,10 +47,10 @@ func FuzzIDRoundTrip(f *testing.F) {
 // nor can a boot break out of its line or its query parameter.
 func TestBootTellsProcessesApart(t *testing.T) {
 	valid := regexp.MustCompile(`^[a-z][a-z2-7]{7}$`)
-	seen := make(map[string]bool)
+	seen := make(map[Boot]bool)
 	for range 10_000 {
 		boot := newBoot()
-		if !valid.MatchString(boot) {
+		if !valid.MatchString(boot.String()) {
 			t.Fatalf("boot %q", boot)
 		}
 		if seen[boot] {

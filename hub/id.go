@@ -8,27 +8,33 @@ import (
 	"strings"
 )
 
-// An ID names an entry of the sequence, or a place between two: <boot>-<seq>, or
-// <ms>-<seq> with a StreamFeed.
+// An ID names an entry of a hub's sequence, or a place between two: <boot>-<seq> with a
+// PubSub, <ms>-<seq> with a StreamFeed. It has no pointers, because the history has
+// many of them.
 type ID struct {
-	Boot string // random per process, holds a letter and no '-'; "" with a log
-	Ms   uint64 // 0 without a log
+	Boot Boot   // zero with a StreamFeed
+	Ms   uint64 // zero with a PubSub
 	Seq  uint64
 }
 
-// UnknownID stands for an id that is not written: one that cannot be a position, and the position of a
-// client that has none yet. No stream can be resumed from it.
-var UnknownID = ID{Boot: "unknown"}
+// A Boot tells the sequences of processes apart. It is random and begins with a letter.
+type Boot [8]byte
+
+func (b Boot) String() string { return string(b[:]) }
+
+// UnknownID stands for an id that is not written: one that cannot be a position, and the
+// position of a client that has none yet. No stream can be resumed from it.
+var UnknownID = ID{Boot: Boot{'u', 'n', 'k', 'n', 'o', 'w', 'n'}}
 
 // Append appends the id's text to dst.
 func (id ID) Append(dst []byte) []byte {
 	if id == UnknownID {
-		return append(dst, id.Boot...)
+		return append(dst, "unknown"...)
 	}
-	if id.Boot == "" {
+	if id.Boot == (Boot{}) {
 		dst = strconv.AppendUint(dst, id.Ms, 10)
 	} else {
-		dst = append(dst, id.Boot...)
+		dst = append(dst, id.Boot[:]...)
 	}
 	dst = append(dst, '-')
 	return strconv.AppendUint(dst, id.Seq, 10)
@@ -36,17 +42,46 @@ func (id ID) Append(dst []byte) []byte {
 
 func (id ID) String() string { return string(id.Append(nil)) }
 
-func (id ID) point() point { return point{id.Ms, id.Seq} }
+// Compare returns -1 if id is before other in their sequence, 1 if it is after other, and
+// 0 if they are the same place. Ids of different sequences have no order.
+func (id ID) Compare(other ID) int {
+	return cmp.Or(cmp.Compare(id.Ms, other.Ms), cmp.Compare(id.Seq, other.Seq))
+}
 
-// parseID reads what Append wrote; ok is false for anything else, leading
-// zeros included, so that an id has one spelling.
+func (id ID) before(other ID) bool {
+	return id.Ms < other.Ms || id.Ms == other.Ms && id.Seq < other.Seq
+}
+
+// Previous returns the last place before id, which must not be the first one.
+func (id ID) Previous() ID {
+	if id.Seq == 0 {
+		id.Ms--
+		id.Seq = math.MaxUint64
+	} else {
+		id.Seq--
+	}
+	return id
+}
+
+func later(a, b ID) ID {
+	if a.before(b) {
+		return b
+	}
+	return a
+}
+
+// parseID reads what Append wrote; ok is false for anything else, leading zeros
+// included, so that an id has one spelling.
 func parseID(s string) (id ID, ok bool) {
 	boot, digits, found := strings.Cut(s, "-")
 	if id.Seq, ok = parseNumber(digits); !found || boot == "" || !ok {
 		return ID{}, false
 	}
 	if id.Ms, ok = parseNumber(boot); !ok {
-		id.Boot = boot
+		if len(boot) != len(id.Boot) {
+			return ID{}, false
+		}
+		copy(id.Boot[:], boot)
 	}
 	return id, true
 }
@@ -62,45 +97,17 @@ func parseNumber(s string) (uint64, bool) {
 		}
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil { // too large, and n is the largest there is
-		return 0, false
-	}
-	return n, true
+	return n, err == nil
 }
 
-// newBoot makes the half of an id that tells processes apart. It begins with a
-// letter, so that it is never taken for an id of a Redis stream (<ms>-<seq>).
-func newBoot() string {
+// newBoot begins with a letter, so that an id is never taken for one of a Redis stream
+// (<ms>-<seq>).
+func newBoot() (boot Boot) {
 	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-	var b [8]byte
-	rand.Read(b[:]) // never fails: crypto/rand ends the process instead
-	for i, v := range b {
-		b[i] = alphabet[v%32]
+	rand.Read(boot[:]) // never fails: crypto/rand ends the process instead
+	for i, v := range boot {
+		boot[i] = alphabet[v%32]
 	}
-	b[0] = alphabet[b[0]%26]
-	return string(b[:])
-}
-
-// A point is a place in one sequence: an ID without what all of its ids share.
-type point struct{ ms, seq uint64 }
-
-func (p point) compare(q point) int {
-	return cmp.Or(cmp.Compare(p.ms, q.ms), cmp.Compare(p.seq, q.seq))
-}
-
-func (p point) before(q point) bool { return p.compare(q) < 0 }
-
-// pred is the last place before p.
-func (p point) pred() point {
-	if p.seq > 0 {
-		return point{p.ms, p.seq - 1}
-	}
-	return point{p.ms - 1, math.MaxUint64}
-}
-
-func later(p, q point) point {
-	if p.before(q) {
-		return q
-	}
-	return p
+	boot[0] = alphabet[boot[0]%26]
+	return boot
 }

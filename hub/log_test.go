@@ -254,15 +254,15 @@ func TestLogHistoryBytesHoldWithManyUsers(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 64 << 20}, func(q *hub.Query) {})
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 8 << 20}, func(q *hub.Query) {})
 	h.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
-	for i := range 400_000 {
+	for i := range 50_000 {
 		h.Append(fmt.Sprint("user", i), hub.Entry{ID: hub.ID{Ms: uint64(i + 1)}, Payload: fmt.Sprint("p", i)})
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	s := h.Stats()
-	if heap := int64(after.HeapAlloc - before.HeapAlloc); heap > 64<<20*5/4 || s.HistoryBytes > 64<<20 {
+	if heap := int64(after.HeapAlloc - before.HeapAlloc); heap > 8<<20*5/4 || s.HistoryBytes > 8<<20 {
 		t.Errorf("the heap has grown by %d MiB, the hub counts %d", heap>>20, s.HistoryBytes>>20)
 	}
 	runtime.KeepAlive(h)

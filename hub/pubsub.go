@@ -1,34 +1,48 @@
 package hub
 
-// A PubSub is a hub for messages that have no ids and that are kept nowhere else: it numbers
-// them itself and keeps the newest ones of each user. All methods are safe for concurrent use.
-type PubSub struct{ *Hub }
+// A PubSub is a hub for messages that have no ids and are kept nowhere else: it numbers them
+// and keeps the newest ones of each user. All methods are safe for concurrent use.
+type PubSub struct {
+	*Hub
+	numbers *sequence // of Hub
+}
 
 // NewPubSub returns a hub without clients.
-func NewPubSub(cfg Config) *PubSub { return &PubSub{newHub(cfg, nil)} }
+func NewPubSub(cfg Config) *PubSub {
+	h := newHub(cfg)
+	h.seq.newest.Boot = newBoot()
+	h.history = newUserHistory(h)
+	return &PubSub{Hub: h, numbers: &h.seq}
+}
 
-// Publish routes one message and returns to how many clients it went; for a broadcast
-// that is handed out in parts (Config.FanOut), 1 if it goes to any. It
-// allocates nothing when the user is nobody that the hub knows.
-func (h *PubSub) Publish(user, topic, payload string) int {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.add(user, Entry{Topic: topic, Payload: payload})
+// Publish routes one message and returns to how many clients it went; for a broadcast that
+// is handed out in parts (Config.FanOut), 1 if it goes to any. It never blocks, and allocates
+// nothing for a user that the hub does not know.
+func (p *PubSub) Publish(user, topic, payload string) int {
+	return p.publish(user, Entry{Topic: topic, Payload: payload})
 }
 
 // GapFor announces a gap to the clients that a message to this user and topic
 // would have reached.
-func (h *PubSub) GapFor(user, topic string, reason Gap) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.add(user, Entry{Topic: topic, Gap: reason})
+func (p *PubSub) GapFor(user, topic string, reason Gap) {
+	p.publish(user, Entry{Topic: topic, Gap: reason})
 }
 
-// GapForAll announces a gap to every client: before its next message, or, when
-// there is none, at a moment of its own within Config.GapSpread, lest all pages
-// refetch at once.
-func (h *PubSub) GapForAll(reason Gap) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.addForAll(Entry{Gap: reason})
+func (p *PubSub) publish(user string, e Entry) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.isBroadcast(user) {
+		p.broadcasts.makeRoom() // before the entry is numbered, because others may go first
+	}
+	e.ID = p.numbers.next()
+	return p.add(user, &e)
+}
+
+// GapForAll announces a gap to every client: before its next message, or, if there is none,
+// within Config.GapSpread, so that the pages do not all fetch their state at once.
+func (p *PubSub) GapForAll(reason Gap) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broadcasts.makeRoom()
+	p.addForAll(&Entry{ID: p.numbers.next(), Gap: reason})
 }

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"usercast/hub"
@@ -19,7 +18,7 @@ type pubsubRun struct {
 	t       *testing.T
 	random  *rand.Rand
 	hub     *hub.PubSub
-	boot    string
+	boot    hub.Boot
 	entries []pubsubEntry // entries[i] has the sequence number i+1
 	clients []*pubsubClient
 	resumes []pubsubResume
@@ -130,7 +129,7 @@ func (r *pubsubRun) register(number int) {
 	}
 	c.listener = register(r.t, r.hub, o)
 	opening := c.Opening()
-	if r.boot == "" {
+	if r.boot == (hub.Boot{}) {
 		r.boot = opening.Boot
 	}
 	c.last, c.unknown = opening.Seq, opening.Boot != r.boot
@@ -215,16 +214,5 @@ func runPubSub(t *testing.T, seed uint64) {
 // client is received once and in order, replayed after the client has returned, or
 // announced as a gap.
 func TestInvariant12ResumeFromPubSubWithLimits(t *testing.T) {
-	runs := 3000
-	if testing.Short() {
-		runs = 300
-	}
-	for range runs {
-		seed := rand.Uint64()
-		if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { runPubSub(t, seed) })
-		}) {
-			return
-		}
-	}
+	runSeeds(t, 2000, runPubSub)
 }

@@ -19,32 +19,33 @@ func TestResume(t *testing.T) {
 	if boot == other {
 		t.Fatal("two processes of the same name")
 	}
+	id := boot.String()
 	const unknown, expired = "gap unknown-id", "gap history-expired"
 	tests := []struct{ resume, want string }{
 		{"", ""},
-		{boot + "-%d", ""}, // the newest: nothing has happened since
-		{boot + "-0", expired},
-		{boot + "-9", expired},
-		{boot + "-9999", unknown}, // the future
-		{boot + "-18446744073709551615", unknown},
-		{boot + "-18446744073709551616", unknown},
-		{boot + "-0%d", unknown},
-		{boot + "-+%d", unknown},
-		{boot + "- %d", unknown},
-		{boot + "-%d ", unknown},
-		{boot + "-%d-0", unknown},
-		{boot + "-", unknown},
-		{boot, unknown},
+		{id + "-%d", ""}, // the newest: nothing has happened since
+		{id + "-0", expired},
+		{id + "-9", expired},
+		{id + "-9999", unknown}, // the future
+		{id + "-18446744073709551615", unknown},
+		{id + "-18446744073709551616", unknown},
+		{id + "-0%d", unknown},
+		{id + "-+%d", unknown},
+		{id + "- %d", unknown},
+		{id + "-%d ", unknown},
+		{id + "-%d-0", unknown},
+		{id + "-", unknown},
+		{id, unknown},
 		{"-%d", unknown},
 		{"-", unknown},
 		{" ", unknown},
 		{"%d", unknown},
 		{"1526919030474-0", unknown}, // of a Redis stream
-		{other + "-%d", unknown},
-		{strings.ToUpper(boot) + "-%d", unknown},
+		{other.String() + "-%d", unknown},
+		{strings.ToUpper(id) + "-%d", unknown},
 		{"\xff\x00-1", unknown},
 		{strings.Repeat("9", 1<<16), unknown},
-		{boot + "-" + strings.Repeat("9", 1<<16), unknown},
+		{id + "-" + strings.Repeat("9", 1<<16), unknown},
 	}
 	for _, test := range tests {
 		resume := strings.ReplaceAll(test.resume, "%d", fmt.Sprint(newest(t, h)))

@@ -15,7 +15,7 @@ type model struct {
 	t       *testing.T
 	random  *rand.Rand
 	hub     *hub.PubSub
-	boot    string
+	boot    hub.Boot
 	seq     uint64
 	clients []*modelClient
 }

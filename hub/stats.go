@@ -27,7 +27,8 @@ type Stats struct {
 // only while nothing moves.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	s := Stats{Clients: len(h.clients), Users: h.present, HistoryEntries: h.keptEntries, HistoryBytes: h.keptBytes}
+	s := Stats{Clients: len(h.clients), Users: h.users.present}
+	s.HistoryEntries, s.HistoryBytes = h.history.size()
 	h.mu.Unlock()
 	n := &h.count
 	s.Connects = n.connects.Load()

@@ -5,12 +5,12 @@ import (
 	"sync"
 )
 
-// A Tap hears what comes live for one user, as a stream of the user's without a
-// topic filter would, broadcasts and gaps included. It is no client: nothing that it
-// hears is counted as a delivery, and the hub neither waits for it nor keeps anything
-// for it but a bounded list. What comes while that is full is skipped, and counted.
+// A Tap receives what is published for one user, as a stream of the user without a topic
+// filter would, broadcasts and gaps included. It is not a client: nothing that it receives is
+// counted as a delivery, and the hub neither waits for it nor keeps anything for it but a
+// bounded list. What comes while that is full is skipped, and counted.
 //
-// Nobody need be there: a tap hears of messages that the user has no stream for.
+// The user need not have a stream.
 type Tap struct {
 	// Immutable after Hub.Tap.
 	hub   *Hub
@@ -19,25 +19,25 @@ type Tap struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	heard   []Heard
-	bytes   int    // of heard
-	skipped uint64 // after what is in heard
+	entries []TapEntry
+	bytes   int    // of entries
+	skipped uint64 // after entries
 }
 
-// Heard is an entry that a tap heard.
-type Heard struct {
+// A TapEntry is an entry that a tap received.
+type TapEntry struct {
 	Entry
-	ToAll bool // for everybody, not for this user alone
+	ToAll bool // for all users, not for this one alone
 }
 
-// What a tap holds for a reader that is slow. Large enough for a burst; small enough
-// to be no matter beside the queues.
+// What a tap holds for a slow reader. Large enough for a burst; small enough
+// to be negligible next to the queues.
 const (
 	tapEntries = 256
 	tapBytes   = 1 << 20
 )
 
-// Tap begins to listen. Close it when done.
+// Tap returns a tap of a user. Close it when done.
 func (h *Hub) Tap(user string) *Tap {
 	t := &Tap{hub: h, user: user, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
@@ -57,36 +57,39 @@ func (t *Tap) Close() {
 // Ready has something to receive once there is something to take.
 func (t *Tap) Ready() <-chan struct{} { return t.ready }
 
-// Take hands over what was heard since the last time, in the order of the sequence,
-// and how many entries were skipped after these.
-func (t *Tap) Take() (heard []Heard, skipped uint64) {
+// Take returns what was received since the last time, in the order of the sequence, and how
+// many entries were skipped after these.
+func (t *Tap) Take() (entries []TapEntry, skipped uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	heard, skipped = t.heard, t.skipped
-	t.heard, t.bytes, t.skipped = nil, 0, 0
-	return heard, skipped
+	entries, skipped = t.entries, t.skipped
+	t.entries, t.bytes, t.skipped = nil, 0, 0
+	return entries, skipped
 }
 
-// tell lets those taps hear an entry that are meant. h.mu is held; callers look first
-// whether there are any, so that nobody pays for what nobody uses.
-func (h *Hub) tell(user string, toAll bool, e Entry) {
-	for _, t := range h.taps {
+// taps are mostly none. They are guarded by Hub.mu.
+type taps []*Tap
+
+// add gives an entry to the taps of its user, or to all. A caller on the path of messages first looks
+// whether there are any taps.
+func (s taps) add(user string, toAll bool, e *Entry) {
+	for _, t := range s {
 		if toAll || t.user == user {
-			t.hear(Heard{Entry: e, ToAll: toAll})
+			t.add(TapEntry{Entry: *e, ToAll: toAll})
 		}
 	}
 }
 
-// hear never waits.
-func (t *Tap) hear(e Heard) {
+// add never waits.
+func (t *Tap) add(e TapEntry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	size := len(e.Topic) + len(e.Payload)
-	full := len(t.heard) > 0 && (len(t.heard) >= tapEntries || t.bytes+size > tapBytes)
-	if full || t.skipped > 0 { // else what was skipped would not be after all that is held
+	full := len(t.entries) > 0 && (len(t.entries) >= tapEntries || t.bytes+size > tapBytes)
+	if full || t.skipped > 0 { // otherwise what was skipped would not be after all that is held
 		t.skipped++
 	} else {
-		t.heard = append(t.heard, e)
+		t.entries = append(t.entries, e)
 		t.bytes += size
 	}
 	select {

@@ -22,7 +22,7 @@ import (
 const benchPayload = `{"kind":"comment","id":7,"text":"a message of a common size, as an app would send it"}`
 
 func BenchmarkEncodeEntry(b *testing.B) {
-	id := hub.ID{Boot: "benchmrk", Seq: 1234567}
+	id := hub.ID{Boot: hub.Boot([]byte("benchmrk")), Seq: 1234567}
 	for _, bench := range []struct {
 		name  string
 		entry hub.Entry

@@ -62,7 +62,7 @@ func TestInvariant13Bytes(t *testing.T) {
 				tr.query = test.query
 				var headers []string
 				if test.id != "" {
-					headers = []string{"Last-Event-ID: " + strings.Replace(test.id, "HERE", here, 1)}
+					headers = []string{"Last-Event-ID: " + strings.Replace(test.id, "HERE", here.String(), 1)}
 				}
 				body := tr.visit(t, s, headers...).body()
 				if test.live != nil {

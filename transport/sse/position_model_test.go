@@ -504,7 +504,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h.boot = client.Opening().Boot
+			h.boot = client.Opening().Boot.String()
 			client.End(hub.ReasonClosed)
 		}
 		r.hubs[i] = h

@@ -1,0 +1,198 @@
+package hub
+
+// A window is the history of a StreamFeed: the newest entries of a log, of all users. The
+// log holds the older ones.
+type window struct {
+	entries
+	seq   *sequence
+	users *users
+	query func(*Query)
+
+	loaded   bool
+	nodes    deque[*entryNode] // of all users
+	lowWater ID                // all later entries of the log are in nodes
+	reset    *ID               // where the log last went backwards; nil: it has not
+}
+
+func newWindow(h *Hub, query func(*Query)) *window {
+	return &window{entries: entries{limit: h.cfg.HistoryBytes}, seq: &h.seq, users: &h.users, query: query}
+}
+
+func (w *window) close() {}
+
+func (w *window) begin(c *Client, resume string) (opening ID) {
+	id, known := w.seq.parse(resume)
+	switch {
+	case !w.loaded:
+		return w.waitForLoad(c, resume, id, known)
+	case resume == "", known && id == w.seq.newest && !w.isReset(id):
+		return w.seq.newest
+	}
+	r := c.startReplay()
+	if !known {
+		r.fail(w.seq.newest, GapUnknownID)
+		return UnknownID
+	}
+	w.resume(r, id)
+	return id
+}
+
+func (w *window) waitForLoad(c *Client, resume string, id ID, known bool) (opening ID) {
+	r := c.startReplay()
+	r.state = replayUnloaded
+	switch {
+	case resume == "":
+		r.gap = GapRedisReconnect // what comes between the opening and the load is not known
+		return UnknownID
+	case !known:
+		r.gap = GapUnknownID
+		return UnknownID
+	}
+	r.cursor = id
+	return id
+}
+
+// load is called before the window's first entries are added.
+func (w *window) load(after ID) { w.loaded, w.lowWater, w.seq.newest = true, after, after }
+
+// beginLoaded lets a replay begin that waited for the load.
+func (w *window) beginLoaded(r *replay) {
+	switch {
+	case r.state != replayUnloaded:
+		return
+	case r.gap != 0:
+		r.fail(w.seq.newest, r.gap)
+	default:
+		w.resume(r, r.cursor)
+	}
+	r.client.notify()
+}
+
+// resume sets up a replay that begins at an id of the log.
+func (w *window) resume(r *replay, id ID) {
+	r.state, r.cursor = replayHistory, id
+	switch {
+	case w.isReset(id):
+		r.fail(*w.reset, GapFeedReset)
+	case w.seq.newest.before(id), id.before(w.lowWater):
+		w.ask(r)
+	case !w.knows(id):
+		r.fail(w.seq.newest, GapUnknownID)
+	}
+}
+
+// isReset reports whether an id is from before a reset. The id of the reset itself is, too: a stream
+// may have been sent it before the reset, and then does not know of what was lost.
+func (w *window) isReset(id ID) bool { return w.reset != nil && !w.reset.before(id) }
+
+// knows reports whether an id, which is not before the low-water mark, is a place of the
+// log that a stream may have been sent: an entry, or the place just before one.
+func (w *window) knows(id ID) bool {
+	if id == w.lowWater || id == w.seq.newest {
+		return true
+	}
+	list := w.nodes.all()
+	i, found := search(list, id)
+	return found || i < len(list) && list[i].id.Previous() == id
+}
+
+// ask makes a query of a replay. The client's consumer sends it, because no lock may be held then.
+func (w *window) ask(r *replay) {
+	upTo := w.lowWater
+	if r.live && r.end.before(upTo) { // the queue has what is later
+		upTo = r.end
+	}
+	r.state, r.answered, r.early = replayAsk, false, w.seq.newest.before(r.cursor)
+	r.query = &Query{User: r.client.user.name, After: r.cursor, UpTo: upTo, replay: r, window: w}
+}
+
+func (w *window) ready(r *replay) bool {
+	switch {
+	case r.cursor.before(w.lowWater) && !r.isAtEnd():
+		if !r.client.isRegistered() {
+			r.abandon() // the browser keeps its id, and the next hub goes on from there
+			return false
+		}
+		// A window that is shorter than what comes during a query would always be too late.
+		if r.answered && !r.live {
+			r.goLive()
+		}
+		w.ask(r)
+		return false
+	case r.early && !w.seq.newest.before(r.cursor):
+		// This hub has read that far meanwhile, and knows better than the log that was asked.
+		if r.early = false; !w.knows(r.cursor) {
+			r.fail(w.seq.newest, GapUnknownID)
+			return false
+		}
+	}
+	return true
+}
+
+func (w *window) add(name string, u *user, e Entry) *user {
+	if u == nil && w.limit > 0 { // a client of the user may come later
+		u = w.users.add(name)
+		w.charge(u)
+	}
+	w.keep(u, e, false)
+	return u
+}
+
+func (w *window) addForAll(e Entry, allTopics bool) { w.keep(&w.broadcasts, e, allTopics) }
+
+// skip adds an entry of which only the id counts.
+func (w *window) skip(e Entry) { w.keep(nil, e, false) }
+
+func (w *window) keep(owner *user, e Entry, allTopics bool) {
+	if w.limit <= 0 {
+		w.lowWater = e.ID
+		return
+	}
+	w.nodes.pushBack(w.push(owner, e, allTopics))
+	w.trim()
+}
+
+func (w *window) trim() {
+	for w.bytes > w.limit && w.nodes.len() > 0 {
+		w.drop()
+	}
+}
+
+// drop removes the oldest entry.
+func (w *window) drop() {
+	n := w.nodes.popFront()
+	w.pop(n)
+	w.lowWater = n.id
+	if n.owner != nil && n.owner != &w.broadcasts {
+		w.forgetIfEmpty(n.owner)
+	}
+}
+
+// clear drops all entries: the log has gone backwards.
+func (w *window) clear(newest ID) {
+	for w.nodes.len() > 0 {
+		w.drop()
+	}
+	w.lowWater, w.reset = newest, &newest
+}
+
+func (w *window) joined(u *user, isNew bool) {
+	if !isNew {
+		w.discharge(u)
+	}
+}
+
+func (w *window) left(u *user) {
+	w.charge(u)
+	w.forgetIfEmpty(u)
+	w.trim()
+}
+
+// forgetIfEmpty drops a user who has neither a client nor an entry. Nothing is lost with it: all users
+// have one low-water mark.
+func (w *window) forgetIfEmpty(u *user) {
+	if len(u.clients) == 0 && u.past.entries.len() == 0 {
+		w.discharge(u)
+		w.users.remove(u)
+	}
+}

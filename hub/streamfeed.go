@@ -1,0 +1,105 @@
+package hub
+
+import "iter"
+
+// A StreamFeed is a hub for the entries of a log, such as a Redis stream, that numbers them
+// and keeps them for longer than the hub: they come with Load and Append. All methods are
+// safe for concurrent use; Load, Append, Lose and Reset are for the one goroutine that reads the log.
+type StreamFeed struct {
+	*Hub
+	window *window
+}
+
+// NewStreamFeed returns a hub without clients. It calls query for a client whose replay begins
+// before what the hub holds. Query must return immediately and see to Query.Answer, which may
+// take its time.
+func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
+	f := &StreamFeed{Hub: newHub(cfg)}
+	f.window = newWindow(f.Hub, query)
+	f.history = f.window
+	return f
+}
+
+// Load takes over the newest entries of the log, oldest first: all that are after one id and
+// up to newest, with the user that each is for, "" if only its id counts. It is called once,
+// before the first Append; clients that have registered before wait for it.
+func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.window.load(after)
+	for name, e := range entries {
+		switch {
+		case name == "":
+			f.window.skip(e)
+		case f.isBroadcast(name):
+			f.window.addForAll(e, false)
+		default:
+			f.window.add(name, f.users.get(name), e)
+		}
+	}
+	f.seq.newest = newest
+	for _, c := range f.clients {
+		if c.replay != nil {
+			f.window.beginLoaded(c.replay)
+		}
+	}
+}
+
+// Append routes the next entry of the log, a message or a gap in its place, and
+// returns to how many clients it went. Without a user, only its id counts.
+func (f *StreamFeed) Append(user string, e Entry) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if user == "" {
+		f.reach(e.ID, false)
+		f.window.skip(e)
+		f.seq.newest = e.ID
+		return 0
+	}
+	if f.isBroadcast(user) {
+		f.broadcasts.makeRoom()
+	}
+	f.reach(e.ID, false)
+	return f.add(user, &e)
+}
+
+// Lose announces to all clients that the log has dropped entries up to an id before they
+// were read.
+func (f *StreamFeed) Lose(upTo ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broadcasts.makeRoom()
+	f.reach(upTo, true)
+	f.addForAll(&Entry{ID: upTo, Gap: GapHistoryExpired})
+}
+
+// Reset announces to all clients that the log went backwards and goes on behind newest: what
+// was read before is no part of it.
+func (f *StreamFeed) Reset(newest ID) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.broadcasts.handOut()
+	f.window.clear(newest)
+	f.seq.reset(newest)
+	for _, c := range f.clients {
+		c.queueStart = ID{}
+		if c.replay != nil {
+			c.replay.reset()
+		}
+	}
+	e := &Entry{ID: newest, Gap: GapFeedReset}
+	f.taps.add("", true, e)
+	f.broadcasts.add(e, true)
+}
+
+// reach is called before the sequence moves on to an id. If a client came with an id that
+// is before it and no entry of the log has the client's id, the log has lost its tail before
+// this hub read it: what came instead was skipped for the client. If entries up to the id
+// were lost, the client is sent the gap of that.
+func (f *StreamFeed) reach(id ID, lost bool) {
+	for _, c := range f.seq.reached(id) {
+		if c.isRegistered() && c.queueStart != id && !lost {
+			f.hand(c, f.encode(&Entry{ID: id.Previous(), Gap: GapFeedReset}, false), false)
+		}
+	}
+}
