@@ -5,10 +5,10 @@ run:
 	@trap stopped=1 INT; go run ./cmd/usercast dev || test "$$stopped"
 
 # Everything but the chart. What the tests need is installed when missing, if possible; tests whose programs are
-# missing are listed at the end, and fail with CI=true. check has vetted already.
-test: check
+# missing are listed at the end, and fail with CI=true.
+test:
 	@.ci/setup
-	@.ci/test -shuffle=on -vet=off -timeout 9m ./...
+	@.ci/test ./...
 
 # The unit tests, without external programs and the race detector.
 fast:
@@ -21,14 +21,9 @@ chart:
 	@.ci/setup
 	cd deploy/helm && go test -vet=off '-gcflags=k8s.io/...=-N -l' '-gcflags=sigs.k8s.io/...=-N -l' ./...
 
-# Format, vet, staticcheck. The tags add files and leave none out. The Go client libraries that tests run
-# are in a module of their own.
+# Format, vet, staticcheck, tidy.
 check:
-	@unformatted=$$(gofmt -l .); test -z "$$unformatted" || { echo "not gofmt'ed:"; echo "$$unformatted"; exit 1; }
-	go vet -tags soak,measure,clients ./...
-	go tool staticcheck -tags soak,measure,clients ./...
-	go mod tidy -diff
-	cd internal/e2e/clients/testdata/go && go vet . && go mod tidy -diff
+	@.ci/check
 
 # Each fuzz test for FUZZTIME, one after the other: for the night. What they have found is in
 # testdata/fuzz, and is a part of every test run.

@@ -26,9 +26,9 @@ type Process struct {
 	done chan struct{} // closed when it has ended
 }
 
-// Build makes a program of a package of ours.
+// Build builds a program of this module.
 func Build(ctx context.Context, program, pkg string) error {
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", program, pkg)
+	build := exec.CommandContext(ctx, "go", "build", "-o", program, pkg)
 	build.Stdout, build.Stderr = os.Stderr, os.Stderr
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("build %s: %w", pkg, err)
