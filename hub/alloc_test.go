@@ -8,7 +8,7 @@ import (
 )
 
 // Every hub of a fleet hears every message, and most are for users of others.
-func TestPublishToNobodyAllocatesNothing(t *testing.T) {
+func TestInvariant8UnroutedMessageAllocatesNothing(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	for i := range 100 {
 		listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})

@@ -13,7 +13,7 @@ import (
 
 // A client gets a broadcast that is under way before whatever comes later: a message
 // of its own, a gap, its end, a position.
-func TestBroadcastUnderWayComesFirst(t *testing.T) {
+func TestPendingBroadcastComesFirst(t *testing.T) {
 	for name, then := range map[string]func(*hub.PubSub, *listener) []string{
 		"message": func(h *hub.PubSub, l *listener) []string {
 			h.Publish(l.User(), "", "mine")
@@ -51,7 +51,7 @@ func TestBroadcastUnderWayComesFirst(t *testing.T) {
 }
 
 // What a client has yet to hear of keeps it from resuming behind that.
-func TestInvariant6PositionCoversNoBroadcastUnderWay(t *testing.T) {
+func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
 	for range 1000 {
@@ -111,7 +111,7 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 }
 
 // A hub that is closed starts nothing any more, and whoever is still there hears of all.
-func TestClosedHubHandsOutBroadcastsAtOnce(t *testing.T) {
+func TestCloseHandsOutBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
 	for range 1000 {
@@ -167,7 +167,7 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 
 // Each message of a client that comes while a gap is handed out has the gap before it, and
 // each client that has no message gets it as well.
-func TestGapUnderWayReachesAll(t *testing.T) {
+func TestPendingGapReachesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1, GapSpread: time.Second})
 		all := listenToGaps(t, h, 1000)
@@ -191,7 +191,7 @@ func TestGapUnderWayReachesAll(t *testing.T) {
 
 // A publisher faster than broadcasts are handed out does it himself, so that they do not
 // pile up.
-func TestBroadcastsUnderWayAreBounded(t *testing.T) {
+func TestPendingBroadcastsAreBounded(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	all := make([]*listener, 100)
 	for i := range all {

@@ -44,7 +44,7 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 	}
 }
 
-func TestFinishAtOnce(t *testing.T) {
+func TestFinishImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		newPubSub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // nobody is there
@@ -61,7 +61,7 @@ func TestFinishAtOnce(t *testing.T) {
 }
 
 // The browsers of a drained hub may leave by themselves.
-func TestFinishReturnsWhenNobodyIsLeft(t *testing.T) {
+func TestInvariant10FinishReturnsWhenNoClientIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{})
 		var listeners []*listener

@@ -60,7 +60,7 @@ func TestBootTellsProcessesApart(t *testing.T) {
 	}
 }
 
-func TestCausesAndGapsHaveTheContractsWords(t *testing.T) {
+func TestReasonsAndGapsHaveTheWordsOfTheContract(t *testing.T) {
 	var words []string
 	for _, c := range Reasons() {
 		words = append(words, c.String())

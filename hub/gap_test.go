@@ -69,7 +69,7 @@ func TestGapIsSpread(t *testing.T) {
 	}
 }
 
-func TestSecondGapLosesNobody(t *testing.T) {
+func TestSecondGapReachesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{GapSpread: time.Second})
 		heard := listenToGaps(t, h, 1000)
@@ -88,7 +88,7 @@ func TestSecondGapLosesNobody(t *testing.T) {
 
 // However often the link to Redis breaks, nobody waits for his gap for longer than
 // two times the spread.
-func TestGapsDoNotPutEachOtherOff(t *testing.T) {
+func TestGapsDoNotPostponeEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{GapSpread: time.Second})
 		heard := listenToGaps(t, h, 1000)

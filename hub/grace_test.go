@@ -12,7 +12,7 @@ const grace = 250 * time.Millisecond
 
 // A burst is faster than the scheduler: the queue is over its bound before the
 // consumer had its first turn.
-func TestBurstThatIsTakenInTimeEndsNobody(t *testing.T) {
+func TestBurstThatIsTakenInTimeEndsNoClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
@@ -33,7 +33,7 @@ func TestBurstThatIsTakenInTimeEndsNobody(t *testing.T) {
 }
 
 // Nothing more needs to be published for a reader that has stopped to be found.
-func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
+func TestQueueThatExceedsItsBoundForTheGraceEndsItsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
@@ -55,7 +55,7 @@ func TestQueueThatStaysOverItsBoundEndsItsClient(t *testing.T) {
 }
 
 // A burst that was taken in time does not excuse the next one.
-func TestQueueIsWatchedEachTimeItIsOverItsBound(t *testing.T) {
+func TestEachExcessOfAQueueHasItsOwnGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})

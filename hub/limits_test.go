@@ -11,7 +11,7 @@ import (
 	"usercast/hub"
 )
 
-func TestQueueIsBoundedInBytes(t *testing.T) {
+func TestInvariant14QueueIsBoundedInBytes(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueBytes: 10})
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "12345")
@@ -52,7 +52,7 @@ func TestFrameLargerThanTheBoundIsAdmittedAlone(t *testing.T) {
 	wantReason(t, alone, hub.ReasonSlow)
 }
 
-func TestZeroIsNoLimit(t *testing.T) {
+func TestNoLimit(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	for range 100 {
 		l := listen(t, h, hub.Options{User: "42"})
@@ -66,7 +66,7 @@ func TestZeroIsNoLimit(t *testing.T) {
 	}
 }
 
-func TestFullestQueuesAreClosedPastTheTotal(t *testing.T) {
+func TestInvariant14AllQueuesAreBoundedInBytes(t *testing.T) {
 	synctest.Test(t, testFullestQueues)
 }
 

@@ -12,8 +12,8 @@ import (
 	"usercast/hub"
 )
 
-// keeping is a hub with a history.
-func keeping(t testing.TB, change func(*hub.Config)) *hub.PubSub {
+// withHistory returns a hub with a history.
+func withHistory(t testing.TB, change func(*hub.Config)) *hub.PubSub {
 	cfg := hub.Config{BroadcastUser: "*", HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 1 << 20}
 	if change != nil {
 		change(&cfg)
@@ -30,7 +30,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 		{[]string{"b"}, []string{"2", "gap redis-reconnect", "gap too-large", "3"}},
 		{[]string{""}, []string{"gap redis-reconnect", "later"}},
 	} {
-		h := keeping(t, nil)
+		h := withHistory(t, nil)
 		first := listen(t, h, hub.Options{User: "42"})
 		first.End(hub.ReasonClosed)
 		h.Publish("42", "a", "1")
@@ -52,7 +52,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 
 // A replay of more than the queue holds ends nobody.
 func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
-	h := keeping(t, func(c *hub.Config) { c.QueueFrames = 4; c.HistoryPerUser = 1000 })
+	h := withHistory(t, func(c *hub.Config) { c.QueueFrames = 4; c.HistoryPerUser = 1000 })
 	first := listen(t, h, hub.Options{User: "42"})
 	first.End(hub.ReasonClosed)
 	var want []string
@@ -77,8 +77,8 @@ func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 
 // What is forgotten while a slow reader is being replayed becomes a gap in its
 // middle.
-func TestReplayThatIsOvertakenHasAGap(t *testing.T) {
-	h := keeping(t, func(c *hub.Config) { c.HistoryPerUser = 100 })
+func TestReplayOfDroppedEntriesHasAGap(t *testing.T) {
+	h := withHistory(t, func(c *hub.Config) { c.HistoryPerUser = 100 })
 	first := listen(t, h, hub.Options{User: "42"})
 	first.End(hub.ReasonClosed)
 	for i := range 100 {
@@ -102,7 +102,7 @@ func TestReplayThatIsOvertakenHasAGap(t *testing.T) {
 
 func TestUserIsForgottenAfterTheAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := keeping(t, nil)
+		h := withHistory(t, nil)
 		l := listen(t, h, hub.Options{User: "42"})
 		h.Publish("42", "", "kept")
 		l.drain()
@@ -127,9 +127,9 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 }
 
 // Many users who were here and left may not hold more than the bound together.
-func TestHistoryBytesHoldWithManyUsers(t *testing.T) {
+func TestInvariant14HistoryIsBoundedInBytes(t *testing.T) {
 	const limit = 8 << 20
-	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = limit })
+	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = limit })
 	payload := strings.Repeat("x", 500)
 	for i := range 50_000 {
 		name := fmt.Sprint("user", i)
@@ -147,7 +147,7 @@ func TestHistoryBytesHoldWithManyUsers(t *testing.T) {
 }
 
 func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
-	h := keeping(t, nil)
+	h := withHistory(t, nil)
 	a, b, other := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "7"})
 	h.Publish("42", "", "before")
 	if n := h.Disconnect("42"); n != 2 {
@@ -257,7 +257,7 @@ func (o *oracle) missed(user string, topics []string, id uint64) (texts []string
 
 // Thousands of random runs against the oracle: connects, closes, publishes,
 // evictions by each bound, filters that change, gaps.
-func TestInvariant12ResumeHandsOverWithoutLossOrDouble(t *testing.T) {
+func TestInvariant12ResumeHandsOverWithoutLossOrDuplicate(t *testing.T) {
 	runSeeds(t, 1000, replayRun)
 }
 
@@ -389,8 +389,8 @@ func (c *replayClient) take(t *testing.T, h *hub.PubSub) {
 }
 
 // Replays do not count as what readers leave lying: the history bounds them.
-func TestReplaysOfManyEndNobody(t *testing.T) {
-	h := keeping(t, func(c *hub.Config) { c.QueueTotalBytes = 1 << 20; c.HistoryBytes = 64 << 20 })
+func TestReplaysOfManyEndNoClient(t *testing.T) {
+	h := withHistory(t, func(c *hub.Config) { c.QueueTotalBytes = 1 << 20; c.HistoryBytes = 64 << 20 })
 	first := listen(t, h, hub.Options{User: "42"})
 	payload := strings.Repeat("x", 4096)
 	for range 64 {
@@ -424,7 +424,7 @@ func TestReplaysOfManyEndNobody(t *testing.T) {
 func TestUserIsForgottenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const overhead = 256 // of a user without entries
-		h := keeping(t, func(c *hub.Config) { c.HistoryBytes = overhead + overhead/2 })
+		h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = overhead + overhead/2 })
 		leave := func(user string) { listen(t, h, hub.Options{User: user}).End(hub.ReasonClosed) }
 		leave("42")
 		leave("42")
@@ -443,7 +443,7 @@ func TestUserIsForgottenOnce(t *testing.T) {
 }
 
 func TestReplaysShareTheirFrames(t *testing.T) {
-	h := keeping(t, nil)
+	h := withHistory(t, nil)
 	first := listen(t, h, hub.Options{User: "42"})
 	h.Publish("42", "a", "one")
 	h.Publish("*", "", "two")
@@ -473,7 +473,7 @@ func TestReplaysShareTheirFrames(t *testing.T) {
 func TestQueueWaitsForTheReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const grace = 250 * time.Millisecond
-		h := keeping(t, func(c *hub.Config) {
+		h := withHistory(t, func(c *hub.Config) {
 			c.QueueFrames, c.QueueGrace, c.HistoryPerUser = 10, grace, 1000
 		})
 		first := listen(t, h, hub.Options{User: "42"})

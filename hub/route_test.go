@@ -57,7 +57,7 @@ func TestTopicFilter(t *testing.T) {
 	}
 }
 
-func TestBroadcastReachesEverybodyInOrder(t *testing.T) {
+func TestBroadcastReachesAllInOrder(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one, two := listen(t, h, hub.Options{User: "1"}), listen(t, h, hub.Options{User: "2"})
 	h.Publish("1", "", "a")
@@ -88,7 +88,7 @@ func TestBroadcastCanBeTurnedOff(t *testing.T) {
 
 // Clients that end in the middle of a message's routing leave the others in
 // their places.
-func TestEndsWhileRoutingSkipNobody(t *testing.T) {
+func TestEndsWhileRoutingSkipNoClient(t *testing.T) {
 	for _, user := range []string{"42", "*"} {
 		h := newPubSub(t, hub.Config{BroadcastUser: "*", QueueFrames: 1})
 		var full, well []*listener

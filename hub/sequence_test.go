@@ -200,7 +200,7 @@ func (c *modelClient) end(reason hub.Reason, seq uint64) {
 
 // While another goroutine publishes, no position may cover an entry that the
 // client has not taken.
-func TestInvariant6NoPositionOvertakesAFrame(t *testing.T) {
+func TestInvariant15PositionIsBeforeQueuedFrames(t *testing.T) {
 	const messages, every = 20000, 3 // each third message is for the client
 	h := newPubSub(t, hub.Config{})
 	l := register(t, h, hub.Options{User: "42"})
@@ -246,7 +246,7 @@ func TestInvariant6NoPositionOvertakesAFrame(t *testing.T) {
 
 // What is discarded at the end was never written: a goodbye that carried the
 // position would hide the loss.
-func TestInvariant6NoPositionAfterADiscard(t *testing.T) {
+func TestInvariant15NoPositionAfterADiscard(t *testing.T) {
 	for name, takeFirst := range map[string]bool{"queued": false, "in mid-flight": true} {
 		t.Run(name, func(t *testing.T) {
 			h := newPubSub(t, hub.Config{})

@@ -7,7 +7,7 @@ import (
 )
 
 // At each step of a stream's life, its last id is one from which it would be complete.
-func TestStateTellsTheQueueAndTheLastID(t *testing.T) {
+func TestState(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", HistoryPerUser: 10, HistoryAge: 1e9, HistoryBytes: 1 << 20})
 	l := listen(t, h, hub.Options{User: "42"})
 	want := func(frames, bytes int, seq uint64) {

@@ -40,7 +40,7 @@ func isReady(tap *hub.Tap) bool {
 	}
 }
 
-func TestTapHearsWhatItsUserWould(t *testing.T) {
+func TestTapReceivesWhatItsUserWould(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	tap, other := h.Tap("42"), h.Tap("7")
 	if isReady(tap) {
@@ -75,7 +75,7 @@ func TestTapHearsWhatItsUserWould(t *testing.T) {
 
 // A tap that nobody reads holds little, and says how much it has skipped, after what
 // it holds and before what comes then.
-func TestTapSkipsWhatNobodyTakes(t *testing.T) {
+func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 	for name, payload := range map[string]string{"many": "x", "large": strings.Repeat("x", 300<<10)} {
 		t.Run(name, func(t *testing.T) {
 			h := newPubSub(t, hub.Config{})
@@ -110,7 +110,7 @@ func TestTapSkipsWhatNobodyTakes(t *testing.T) {
 }
 
 // Whatever a tap does, clients and counters are as without it.
-func TestTapIsNoStream(t *testing.T) {
+func TestTapIsNotAStream(t *testing.T) {
 	plain, tapped := newPubSub(t, hub.Config{BroadcastUser: "*"}), newPubSub(t, hub.Config{BroadcastUser: "*"})
 	tapped.Tap("42")
 	tapped.Tap("nobody")
@@ -154,7 +154,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 }
 
 // What a log brings live is heard, and what it only recalls is not.
-func TestTapHearsALog(t *testing.T) {
+func TestTapOfAStreamFeed(t *testing.T) {
 	h := newStreamFeed(t, hub.Config{HistoryBytes: 1 << 20}, func(*hub.Query) {})
 	tap := h.Tap("42")
 	h.Load(hub.ID{Ms: 1}, hub.ID{Ms: 2}, func(yield func(string, hub.Entry) bool) {

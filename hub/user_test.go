@@ -12,9 +12,9 @@ import (
 )
 
 // A user who reconnects again and again costs no more than one who left once.
-func TestDeparturesOfOneUserCostNothingMore(t *testing.T) {
+func TestUserWhoLeavesRepeatedlyIsRetainedOnce(t *testing.T) {
 	const streams = 50_000
-	h := keeping(t, nil)
+	h := withHistory(t, nil)
 	before := heap()
 	for range streams {
 		register(t, h, hub.Options{User: "42"}).End(hub.ReasonClosed)
@@ -26,9 +26,9 @@ func TestDeparturesOfOneUserCostNothingMore(t *testing.T) {
 }
 
 // What departed users cost is charged to the history in bytes: their names as well.
-func TestNamesOfDepartedUsersAreCharged(t *testing.T) {
+func TestNamesOfRetainedUsersCount(t *testing.T) {
 	const limit = 1 << 20
-	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = limit })
+	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = limit })
 	before := heap()
 	for i := range 10_000 {
 		register(t, h, hub.Options{User: fmt.Sprint(i, strings.Repeat("x", 4096))}).End(hub.ReasonClosed)
@@ -42,7 +42,7 @@ func TestNamesOfDepartedUsersAreCharged(t *testing.T) {
 // Invariant 8: a user without a stream, and past the history's age, occupies no memory,
 // and a message for it leaves none behind. With a log that is so once nothing of the user
 // is in the window.
-func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
+func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	const users = 50_000
 	name := func(i int) string { return fmt.Sprint("user-", i) }
 	comeAndLeave := func(t *testing.T, h registry, use func(user string)) (before, peak int64) {
@@ -78,7 +78,7 @@ func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 	}
 	t.Run("pub/sub", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			h := keeping(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = time.Minute })
+			h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = time.Minute })
 			before, peak := comeAndLeave(t, h, func(user string) { h.Publish(user, "", "kept for a while") })
 			time.Sleep(2 * time.Minute)
 			check(t, h, before, peak)
@@ -106,7 +106,7 @@ func TestInvariant8NobodyPastTheAgeOccupiesNoMemory(t *testing.T) {
 // Forgetting very many users at a time does not keep a message waiting for all of them.
 func TestSweepDoesNotHoldUpOthers(t *testing.T) {
 	const users = 100_000
-	h := keeping(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = 300 * time.Millisecond })
+	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = 300 * time.Millisecond })
 	hub.PauseSweep(h.Hub, true)
 	for i := range users {
 		register(t, h, hub.Options{User: fmt.Sprint(i)}).End(hub.ReasonClosed)

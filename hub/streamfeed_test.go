@@ -8,9 +8,9 @@ import (
 	"usercast/hub"
 )
 
-// logged is a hub whose log holds the entries 1-0 to 9-0 for user 42, of which it
+// loadedFeed returns a hub whose log holds the entries 1-0 to 9-0 for user 42, of which it
 // keeps those after 5-0. Its queries wait in the slice.
-func logged(t *testing.T) (h *hub.StreamFeed, queries *[]*hub.Query) {
+func loadedFeed(t *testing.T) (h *hub.StreamFeed, queries *[]*hub.Query) {
 	queries = new([]*hub.Query)
 	h = newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20}, func(q *hub.Query) { *queries = append(*queries, q) })
 	h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 9}, func(yield func(string, hub.Entry) bool) {
@@ -37,8 +37,8 @@ func ask(t *testing.T, h *hub.StreamFeed, queries *[]*hub.Query, resume string) 
 	return l, q
 }
 
-func TestLogIsResumedFromTheWindow(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedResumesFromTheWindow(t *testing.T) {
+	h, queries := loadedFeed(t)
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "7-0"}), "8", "9")
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "5-0"}), "6", "7", "8", "9")
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "9-0"}))
@@ -49,8 +49,8 @@ func TestLogIsResumedFromTheWindow(t *testing.T) {
 	}
 }
 
-func TestLogIsAskedForWhatIsOlder(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedQueriesOlderEntries(t *testing.T) {
+	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "2-0")
 	if q.User != "42" || q.After != (hub.ID{Ms: 2}) || q.UpTo != (hub.ID{Ms: 5}) {
 		t.Errorf("asks for %+v", q)
@@ -66,12 +66,12 @@ func TestLogIsAskedForWhatIsOlder(t *testing.T) {
 	wantFrames(t, l, "12")
 }
 
-func TestLogHasNoAnswer(t *testing.T) {
+func TestStreamFeedQueryIsAnsweredWithAGap(t *testing.T) {
 	for gap, want := range map[hub.Gap][]string{
 		hub.GapHistoryExpired: {"gap history-expired", "6", "7", "8", "9", "10"},
 		hub.GapUnknownID:      {"gap unknown-id", "10"},
 	} {
-		h, queries := logged(t)
+		h, queries := loadedFeed(t)
 		l, q := ask(t, h, queries, "2-0")
 		q.Answer(nil, hub.ID{}, gap)
 		if l.wakes.Load() != 1 {
@@ -89,8 +89,8 @@ func TestLogHasNoAnswer(t *testing.T) {
 }
 
 // Another hub was quicker: what the client has is not sent again.
-func TestLogClientIsAheadOfThisHub(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedEarlyClient(t *testing.T) {
+	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "11-0")
 	q.Answer(nil, q.After, 0)
 	wantFrames(t, l)
@@ -106,13 +106,13 @@ func TestLogClientIsAheadOfThisHub(t *testing.T) {
 	wantFrames(t, l, "12")
 }
 
-func TestLogClientThatWaitsEnds(t *testing.T) {
+func TestStreamFeedClientEndsDuringAQuery(t *testing.T) {
 	for name, end := range map[string]func(*listener){
 		"politely": func(l *listener) { l.Finish(hub.ReasonDrain) },
 		"at once":  func(l *listener) { l.End(hub.ReasonDrain) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, queries := logged(t)
+			h, queries := loadedFeed(t)
 			l, q := ask(t, h, queries, "2-0")
 			end(l)
 			if frames, reason := l.drain(); frames != nil || reason != hub.ReasonDrain {
@@ -126,8 +126,8 @@ func TestLogClientThatWaitsEnds(t *testing.T) {
 	}
 }
 
-func TestLogIsResetWhileClientsWait(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedResetDuringAQuery(t *testing.T) {
+	h, queries := loadedFeed(t)
 	waiting, q := ask(t, h, queries, "2-0")
 	reading, current := register(t, h, hub.Options{User: "42", Resume: "7-0"}), listen(t, h, hub.Options{User: "42"})
 	h.Reset(hub.ID{Ms: 4})
@@ -140,8 +140,8 @@ func TestLogIsResetWhileClientsWait(t *testing.T) {
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "5-0"}))
 }
 
-func TestLogLetsGoOfEntriesUnread(t *testing.T) {
-	h, _ := logged(t)
+func TestStreamFeedLosesEntries(t *testing.T) {
+	h, _ := loadedFeed(t)
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Lose(hub.ID{Ms: 20})
 	h.Append("42", numbered(21))
@@ -151,7 +151,7 @@ func TestLogLetsGoOfEntriesUnread(t *testing.T) {
 }
 
 // What nobody here has heard may be somebody's who comes later.
-func TestLogWithoutAWindowLosesNothing(t *testing.T) {
+func TestStreamFeedWithoutAWindowLosesNothing(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
@@ -165,7 +165,7 @@ func TestLogWithoutAWindowLosesNothing(t *testing.T) {
 }
 
 // Entries come while a scan is under way: the next scan must not be for them again.
-func TestReplayWithoutAWindowEnds(t *testing.T) {
+func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
@@ -188,8 +188,8 @@ func TestReplayWithoutAWindowEnds(t *testing.T) {
 }
 
 // The next hub replays what this one has not: the browser must keep its id.
-func TestReplayThatADrainCutsIsNoGap(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedDrainDuringAReplayIsNotAGap(t *testing.T) {
+	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "2-0")
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part; the log has 4 and 5
 	l.Finish(hub.ReasonDrain)
@@ -202,8 +202,8 @@ func TestReplayThatADrainCutsIsNoGap(t *testing.T) {
 }
 
 // The client had its id from a primary that was lost before this hub had read as far.
-func TestClientAheadOfALogThatLostItsTailIsTold(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedEarlyClientReceivesAGapIfTheLogLostItsTail(t *testing.T) {
+	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "13-0")
 	q.Answer(nil, q.After, 0) // the old primary still had 13-0
 	wantFrames(t, l)
@@ -218,7 +218,7 @@ func TestClientAheadOfALogThatLostItsTailIsTold(t *testing.T) {
 
 // A client is ahead of this hub, and the log no longer has its id. What the client already has is not sent again, and
 // the gap comes when the hub gets to what is gone: before that, it could only carry the client's own id.
-func TestClientAheadOfATrimmedLogDoesNotGoBack(t *testing.T) {
+func TestStreamFeedEarlyClientOfATrimmedLogDoesNotGoBack(t *testing.T) {
 	for name, test := range map[string]struct {
 		read func(h *hub.StreamFeed)
 		want []string
@@ -236,7 +236,7 @@ func TestClientAheadOfATrimmedLogDoesNotGoBack(t *testing.T) {
 		"only what the client has is gone": {func(h *hub.StreamFeed) { h.Lose(hub.ID{Ms: 11}) }, nil, hub.ID{Ms: 11}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			h, queries := logged(t)
+			h, queries := loadedFeed(t)
 			l, q := ask(t, h, queries, "11-0")
 			q.Answer(nil, hub.ID{}, hub.GapHistoryExpired)
 			wantFrames(t, l)
@@ -250,7 +250,7 @@ func TestClientAheadOfATrimmedLogDoesNotGoBack(t *testing.T) {
 }
 
 // Each user whose entries are kept costs something, too.
-func TestLogHistoryBytesHoldWithManyUsers(t *testing.T) {
+func TestInvariant14WindowIsBoundedInBytes(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
@@ -271,7 +271,7 @@ func TestLogHistoryBytesHoldWithManyUsers(t *testing.T) {
 // Routing an entry can end the last client of its user: the queue is full, or all queues
 // together are over their bound. The entry belongs to the user's history anyway, also
 // when it is the first one that is kept for the user.
-func TestLogKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
+func TestStreamFeedKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 	for name, limit := range map[string]hub.Config{
 		"frames of one": {QueueFrames: 1},
 		"bytes of one":  {QueueBytes: 8},
@@ -297,8 +297,8 @@ func TestLogKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 
 // A client that has ended accepts no answer: from then on its user may be unknown, and
 // entries of the user would be skipped while broadcasts are not.
-func TestLogAnswersNoClientThatHasEnded(t *testing.T) {
-	h, queries := logged(t)
+func TestStreamFeedEndedClientAcceptsNoAnswer(t *testing.T) {
+	h, queries := loadedFeed(t)
 	l := register(t, h, hub.Options{User: "7", Resume: "2-0"})
 	wantFrames(t, l)
 	q := (*queries)[0]
@@ -318,10 +318,10 @@ func TestLogAnswersNoClientThatHasEnded(t *testing.T) {
 }
 
 // The ids of a log that was reset say nothing about the log that follows.
-func TestLogIsResetWhileAnEndedClientIsReplayed(t *testing.T) {
+func TestStreamFeedResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 	for name, taken := range map[string]int{"before its first Take": 0, "after a part": 1} {
 		t.Run(name, func(t *testing.T) {
-			h, _ := logged(t)
+			h, _ := loadedFeed(t)
 			for ms := uint64(10); ms < 110; ms++ {
 				h.Append("42", numbered(ms))
 			}
@@ -352,7 +352,7 @@ func TestLogIsResetWhileAnEndedClientIsReplayed(t *testing.T) {
 
 // Nothing is left for a client whose id is later than what the hub had read at its end,
 // whatever the hub reads and forgets afterwards.
-func TestLogClientThatWasAheadEndsWithoutAGap(t *testing.T) {
+func TestStreamFeedEarlyClientEndsWithoutAGap(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
@@ -369,9 +369,9 @@ func TestLogClientThatWasAheadEndsWithoutAGap(t *testing.T) {
 
 // The log says that it has no entry with a client's id, and meanwhile the hub has read just that entry. There is no
 // gap then, and none that carries the client's own id: a browser that lost it could not tell.
-func TestLogHubReadsTheEntryBeforeTheAnswer(t *testing.T) {
+func TestStreamFeedReadsTheEntryBeforeTheAnswer(t *testing.T) {
 	for ms, want := range map[uint64][]string{11: nil, 12: {"12"}} {
-		h, queries := logged(t)
+		h, queries := loadedFeed(t)
 		l, q := ask(t, h, queries, "11-0")
 		for at := uint64(10); at <= ms; at++ {
 			h.Append("42", numbered(at))

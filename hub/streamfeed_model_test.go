@@ -463,7 +463,7 @@ func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values
 
 // Invariant 12 with a log, at random against an oracle: no entry that concerns a
 // client is lost unannounced or comes twice, and no gap is announced where none is.
-func TestInvariant12ResumeFromALogWithoutLossOrDouble(t *testing.T) {
+func TestInvariant12ResumeFromALogWithoutLossOrDuplicate(t *testing.T) {
 	runSeeds(t, 2000, runSim)
 }
 

@@ -1,0 +1,41 @@
+package hub
+
+import (
+	"math"
+	"reflect"
+	"testing"
+	"time"
+)
+
+func TestConfigDefaults(t *testing.T) {
+	want := Config{
+		QueueFrames: 1024, QueueBytes: 1 << 20, QueueGrace: 250 * time.Millisecond, QueueTotalBytes: 256 << 20,
+		MaxClients: math.MaxInt, MaxClientsPerUser: 32, FanOut: 512, GapSpread: 3 * time.Second,
+		HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 64 << 20,
+	}
+	if got := (Config{}).withDefaults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("0: got %+v, want %+v", got, want)
+	}
+	negative := Unlimited(Config{MaxClients: NoLimit})
+	want = Config{
+		QueueFrames: math.MaxInt, QueueBytes: math.MaxInt, QueueTotalBytes: math.MaxInt64,
+		MaxClients: math.MaxInt, MaxClientsPerUser: math.MaxInt, FanOut: math.MaxInt,
+	}
+	if got := negative.withDefaults(); !reflect.DeepEqual(got, want) {
+		t.Errorf("NoLimit and Off: got %+v, want %+v", got, want)
+	}
+}
+
+// An operation that would number an entry wrongly cannot be called.
+func TestFormsHaveOnlyTheirOwnOperations(t *testing.T) {
+	for form, others := range map[any][]string{
+		(*PubSub)(nil):     {"Load", "Append", "Lose", "Reset"},
+		(*StreamFeed)(nil): {"Publish", "GapFor", "GapForAll"},
+	} {
+		for _, name := range others {
+			if _, ok := reflect.TypeOf(form).MethodByName(name); ok {
+				t.Errorf("%T has %s", form, name)
+			}
+		}
+	}
+}
