@@ -72,7 +72,7 @@ million:
 	@.ci/setup
 	MILLION_STREAMS=$(MILLION_STREAMS) MILLION_PHASE=5s MILLION_CSV=$(CURDIR)/bench/results/million.csv \
 		go test -tags measure -run '^TestMeasureMillion$$' -count=1 -v -timeout 20m ./transport/sse
-	go run ./bench/million --out bench/results/streams.csv
+	go run ./bench/manystreams --out bench/results/streams.csv
 
 # Makes the latest results of million the ones to commit, and draws docs/million.svg.
 plot:

@@ -51,8 +51,8 @@ var allowedDeps = map[string]struct {
 
 // importers lists the packages of this module that may import a library directly.
 var importers = map[string][]string{
-	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/plain", "usercast/examples/go"},
-	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/plain", "usercast/bench/floor"},
+	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/baseline", "usercast/examples/go"},
+	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/baseline", "usercast/bench/lowerbound"},
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags", "usercast/internal/hubtest"},
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},
 	"github.com/alicebob/miniredis/":  {"usercast/cmd/usercast"},

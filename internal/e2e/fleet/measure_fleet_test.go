@@ -63,7 +63,7 @@ func TestMeasureCostOfAStream(t *testing.T) {
 	t.Logf("CPU µs a delivery of 200 bytes, at %d a second: %.1f (pings taken off)", rate, float64((cpuTime(t, hub)-cpu-idle).Microseconds())/float64(sent))
 }
 
-// A crowd that comes back, to compare with bench/storm: 3,000 pages at one hub that
+// A crowd that comes back, to compare with bench/reconnectsim: 3,000 pages at one hub that
 // is killed and started again, whose Redis is, and that is drained with no other
 // hub to go to.
 func TestMeasureStormOfThreeThousand(t *testing.T) {

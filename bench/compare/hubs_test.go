@@ -17,22 +17,22 @@ import (
 )
 
 // What usercast is compared with has to deliver, or the comparison says nothing.
-func TestFloorAndPlainDeliver(t *testing.T) {
+func TestLowerBoundAndBaselineDeliver(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes several seconds")
 	}
 	address := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t))) }
-	v := versus{dir: t.TempDir(), programs: make(map[string]string), listen: address(), admin: address()}
+	v := comparison{dir: t.TempDir(), programs: make(map[string]string), listen: address(), admin: address()}
 	if err := v.build(t.Context(), "not built", ""); err != nil {
 		t.Fatal(err)
 	}
 	v.redis = redistest.Start(t).Addr()
-	floor := hubs[slices.IndexFunc(hubs, func(h hub) bool { return h.name == "floor" })]
-	for i, h := range append(hubs, floor) {
+	lowerbound := hubs[slices.IndexFunc(hubs, func(h hub) bool { return h.name == "lowerbound" })]
+	for i, h := range append(hubs, lowerbound) {
 		if h.name == ours {
 			continue
 		}
-		v.writers = i / len(hubs) * 2 // the floor again, with writers of its own
+		v.writers = i / len(hubs) * 2 // the lowerbound again, with writers of its own
 		p, err := v.startHub(t.Context(), h, "1s")
 		if err != nil {
 			t.Fatal(err)

@@ -5,23 +5,23 @@ import "strconv"
 // A hub is one of those that are compared.
 type hub struct {
 	name, pkg string
-	args      func(v *versus, ping string) []string
+	args      func(v *comparison, ping string) []string
 }
 
 const ours = "usercast"
 
 var hubs = []hub{
-	{ours, "usercast/cmd/usercast", func(v *versus, ping string) []string {
+	{ours, "usercast/cmd/usercast", func(v *comparison, ping string) []string {
 		return []string{"serve", "--auth", "insecure", "--listen", v.listen, "--admin-listen", v.admin,
 			"--redis", "redis://" + v.redis, "--ping-interval", ping}
 	}},
-	{"floor", "usercast/bench/floor", func(v *versus, ping string) []string {
+	{"lowerbound", "usercast/bench/lowerbound", func(v *comparison, ping string) []string {
 		return append(bare(v, ping), "-writers", strconv.Itoa(v.writers))
 	}},
-	{"plain", "usercast/bench/plain", bare},
+	{"baseline", "usercast/bench/baseline", bare},
 }
 
-func bare(v *versus, ping string) []string {
+func bare(v *comparison, ping string) []string {
 	return []string{"-listen", v.listen, "-admin", v.admin, "-redis", v.redis, "-ping", ping}
 }
 

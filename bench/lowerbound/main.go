@@ -1,11 +1,10 @@
 //go:build linux
 
-// Command floor is what usercast is measured against: the least that a hub has to
-// do. One epoll, an entry of a table for each stream, one write(2) for each
-// delivery; no goroutine, no buffer and no timer for a stream.
+// Command lowerbound is the minimum that a hub has to do, which usercast is compared with: one epoll, one table entry per
+// stream, one write(2) per delivery; no goroutine, buffer or timer per stream.
 //
-// It has no queue: whoever does not take a frame at once and whole is dropped. It
-// has no ids, no replay, no limits and no log-in either. It is not for use.
+// It has no queue: a client that does not accept a whole frame immediately is dropped. It has no ids, replay, limits or
+// authentication. Do not use it in production.
 package main
 
 import (

@@ -22,10 +22,10 @@ import (
 // loader is the program that opens streams and publishes.
 const loader = "usercast bench"
 
-// versus is what all runs have in common.
-type versus struct {
+// A comparison is what all runs have in common.
+type comparison struct {
 	rounds, streams int
-	writers         int // of the floor
+	writers         int // of the lowerbound
 	duration        time.Duration
 	scenarios       []scenario
 	dir             string            // for programs and logs; removed in the end
@@ -44,16 +44,16 @@ type result struct {
 
 func main() {
 	log.SetFlags(0)
-	v := versus{programs: make(map[string]string)}
+	v := comparison{programs: make(map[string]string)}
 	flag.IntVar(&v.rounds, "rounds", 3, "how often each scenario is measured with each hub")
 	flag.IntVar(&v.streams, "streams", 5000, "streams that are open")
 	flag.DurationVar(&v.duration, "duration", 8*time.Second, "how long each run publishes")
-	flag.IntVar(&v.writers, "writers", 0, "goroutines that write in the floor; 0: the one that reads Redis")
+	flag.IntVar(&v.writers, "writers", 0, "goroutines that write in the lowerbound; 0: the one that reads Redis")
 	only := flag.String("only", "", "measure only scenarios whose name holds this, e.g. broadcast")
 	port := flag.Int("port", 7730, "first of three ports of 127.0.0.1: Redis, streams, admin")
 	oursAt := flag.String("usercast", "", "measure this usercast instead of building one")
 	loadAt := flag.String("load", "", "measure with this usercast's bench instead of the built one's")
-	out := flag.String("out", filepath.Join("bench", "results", "versus.json"), "file for the results as they came")
+	out := flag.String("out", filepath.Join("bench", "results", "compare.json"), "file for the results as they came")
 	flag.Parse()
 	for _, s := range scenarios {
 		if strings.Contains(s.name, *only) {
@@ -74,8 +74,8 @@ func main() {
 	}
 }
 
-func (v *versus) run(ctx context.Context, oursAt, loadAt, out string) (err error) {
-	if v.dir, err = os.MkdirTemp("", "versus"); err != nil {
+func (v *comparison) run(ctx context.Context, oursAt, loadAt, out string) (err error) {
+	if v.dir, err = os.MkdirTemp("", "compare"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(v.dir)
@@ -119,7 +119,7 @@ func turn(list []hub, by int) []hub {
 }
 
 // build makes the programs that are not given.
-func (v *versus) build(ctx context.Context, oursAt, loadAt string) error {
+func (v *comparison) build(ctx context.Context, oursAt, loadAt string) error {
 	for _, h := range hubs {
 		if h.name == ours && oursAt != "" {
 			v.programs[ours] = oursAt
@@ -139,7 +139,7 @@ func (v *versus) build(ctx context.Context, oursAt, loadAt string) error {
 }
 
 // measure is one run, of a fresh hub.
-func (v *versus) measure(ctx context.Context, h hub, s scenario) (report []byte, err error) {
+func (v *comparison) measure(ctx context.Context, h hub, s scenario) (report []byte, err error) {
 	p, err := v.startHub(ctx, h, s.ping)
 	if err != nil {
 		return nil, err

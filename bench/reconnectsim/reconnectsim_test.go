@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -133,29 +134,37 @@ func TestBadFlagsAreRefused(t *testing.T) {
 	}
 }
 
-// The product does not export its defaults, so they are read where they stand.
+// The product does not export its defaults, so they are read from its sources.
 func TestDefaultsAreTheProducts(t *testing.T) {
 	p := declare(flag.NewFlagSet("", flag.PanicOnError))
-	for _, d := range []struct{ file, pattern, want string }{
-		{"internal/app/config.go", `Retry +flags.Duration +.default:"(\S+)"`, p.retry.String()},
-		{"internal/app/config.go", `HistoryAge +flags.Duration +.default:"(\S+)"`, strings.TrimSuffix(p.historyAge.String(), "0s")},
-		{"internal/app/hubconfig.go", `DrainDelay +flags.Duration +.default:"(\S+)"`, p.drainDelay.String()},
-		{"internal/app/hubconfig.go", `Drain +flags.Duration +.default:"(\S+)"`, p.drain.String()},
-		{"internal/app/app.go", `GapSpread = (\S+) \* time.Second`, strings.TrimSuffix(p.gapSpread.String(), "s")},
-		{"hub/hub.go", `gapRate = (\S+)`, "100"},
-		{"hub/spread.go", `spreadStep = (\S+) \* time.Millisecond`, strings.TrimSuffix(spreadStep.String(), "ms")},
-		{"transport/sse/reject.go", `busyFactor = (\S+)`, "5"},
-		{"transport/sse/handler.go", `return (d/2 \+ rand.N\(d\+1\))`, "d/2 + rand.N(d+1)"},
-		{"transport/redis/pubsub.go", `BackoffMin, (\S+)\*time.Millisecond`, "100"},
-		{"transport/redis/pubsub.go", `BackoffMax, (time.Second)\)`, "time.Second"},
+	for _, d := range []struct{ files, pattern, want string }{
+		{"internal/app/*.go", `Retry +flags.Duration +.default:"(\S+)"`, p.retry.String()},
+		{"internal/app/*.go", `HistoryAge +flags.Duration +.default:"(\S+)"`, strings.TrimSuffix(p.historyAge.String(), "0s")},
+		{"internal/app/*.go", `DrainDelay +flags.Duration +.default:"(\S+)"`, p.drainDelay.String()},
+		{"internal/app/*.go", `Drain +flags.Duration +.default:"(\S+)"`, p.drain.String()},
+		{"internal/app/*.go", `GapSpread = (\S+) \* time.Second`, strings.TrimSuffix(p.gapSpread.String(), "s")},
+		{"hub/*.go", `gapRate = (\S+)`, "100"},
+		{"hub/*.go", `spreadStep = (\S+) \* time.Millisecond`, strings.TrimSuffix(spreadStep.String(), "ms")},
+		{"transport/sse/*.go", `busyFactor = (\S+)`, "5"},
+		{"transport/sse/*.go", `return (d/2 \+ rand.N\(d\+1\))`, "d/2 + rand.N(d+1)"},
+		{"transport/redis/*.go", `[bB]ackoffMin += (\S+) \* time.Millisecond`, "100"},
+		{"transport/redis/*.go", `[bB]ackoffMax += (time.Second)\n`, "time.Second"},
 		{"docs/proxies.md", `return 200 "retry: (\d+)`, fmt.Sprint(p.awayRetry.Milliseconds())},
 	} {
-		text, err := os.ReadFile("../../" + d.file)
-		if err != nil {
-			t.Fatal(err)
+		files, err := filepath.Glob("../../" + d.files)
+		if err != nil || len(files) == 0 {
+			t.Fatalf("%s: no files, %v", d.files, err)
+		}
+		var text []byte
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, content...)
 		}
 		if m := regexp.MustCompile(d.pattern).FindSubmatch(text); m == nil || string(m[1]) != d.want {
-			t.Errorf("%s: %s is %q, the simulation has %q", d.file, d.pattern, m, d.want)
+			t.Errorf("%s: %s is %q, the simulation has %q", d.files, d.pattern, m, d.want)
 		}
 	}
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // startHub starts a hub and returns once it has subscribed and answers.
-func (v *versus) startHub(ctx context.Context, h hub, ping string) (*process.Process, error) {
+func (v *comparison) startHub(ctx context.Context, h hub, ping string) (*process.Process, error) {
 	return process.Start(ctx, v.dir, h.name, v.programs[h.name], h.args(v, ping), func() bool {
 		if process.Ask(v.redis, "PUBSUB NUMPAT") != ":1" {
 			return false
@@ -33,7 +33,7 @@ func (v *versus) startHub(ctx context.Context, h hub, ping string) (*process.Pro
 
 // load runs usercast bench and returns what it reported. That messages were lost is
 // a result, too: bench says so with its exit status.
-func (v *versus) load(ctx context.Context, s scenario) ([]byte, error) {
+func (v *comparison) load(ctx context.Context, s scenario) ([]byte, error) {
 	args := []string{"bench", "--json", "--url", "http://" + v.listen + "/events?user={user}",
 		"--admin", "http://" + v.admin, "--redis", "redis://" + v.redis,
 		"--streams", fmt.Sprint(v.streams), "--duration", v.duration.String()}

@@ -1,9 +1,8 @@
-// Command plain is what usercast is compared with: the hub that a competent
-// developer writes in an afternoon. net/http, one PSUBSCRIBE user-*, a map of
-// users, and for each stream a goroutine with a channel and a ticker.
+// Command baseline is the straightforward hub that usercast is compared with: net/http, one PSUBSCRIBE user-*, a map of
+// users, and per stream a goroutine with a channel and a ticker.
 //
-// It has no ids, no replay, no limits and no log-in, and a stream whose channel
-// is full misses messages. It is not for use.
+// It has no ids, replay, limits or authentication. A stream whose channel is full misses messages. Do not use it in
+// production.
 package main
 
 import (

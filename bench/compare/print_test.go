@@ -26,7 +26,7 @@ func TestReportsAreReadLeniently(t *testing.T) {
 }
 
 func TestRowShowsMedianRangeAndRatio(t *testing.T) {
-	v := versus{rounds: 3, scenarios: scenarios}
+	v := comparison{rounds: 3, scenarios: scenarios}
 	results := func(hub string, p50s ...string) (list []result) {
 		for _, p50 := range p50s {
 			list = append(list, result{Scenario: scenarios[0].name, Hub: hub, Report: json.RawMessage(`{"loops": [{"latency": {"p50_ms": ` + p50 + `}}]}`)})
@@ -34,7 +34,7 @@ func TestRowShowsMedianRangeAndRatio(t *testing.T) {
 		return list
 	}
 	var out strings.Builder
-	if err := v.print(&out, append(results(ours, "3", "12", "4"), results("floor", "1", "2", "3")...)); err != nil {
+	if err := v.print(&out, append(results(ours, "3", "12", "4"), results("lowerbound", "1", "2", "3")...)); err != nil {
 		t.Fatal(err)
 	}
 	const want = "| latency p50, ms | 4.00 (3.00–12.0) | 2.00 (1.00–3.00) | – | 2.00 | – |\n"

@@ -70,7 +70,7 @@ func main() {
 // run measures each total, and writes what there is after each. Reset is called
 // before each: the addresses are free again.
 func (m *million) run(ctx context.Context, totals []int, out string, reset func()) (err error) {
-	if m.dir, err = os.MkdirTemp("", "million"); err != nil {
+	if m.dir, err = os.MkdirTemp("", "manystreams"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(m.dir)

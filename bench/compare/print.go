@@ -12,7 +12,7 @@ import (
 )
 
 // print writes the comparison as Markdown.
-func (v *versus) print(w io.Writer, results []result) error {
+func (v *comparison) print(w io.Writer, results []result) error {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "%s, %s, %d cores. %d streams, %v of publishing a run.\n", runtime.Version(), runtime.GOARCH, runtime.NumCPU(), v.streams, v.duration)
 	fmt.Fprintf(&b, "Rounds: %d. Each figure is the median (lowest–highest); × is ours over theirs.\n", v.rounds)

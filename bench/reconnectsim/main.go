@@ -104,7 +104,7 @@ func main() {
 }
 
 func run(args []string, stdout, stderr io.Writer) error {
-	fs := flag.NewFlagSet("storm", flag.ContinueOnError)
+	fs := flag.NewFlagSet("reconnectsim", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	p := declare(fs)
 	only := fs.String("only", "", "one scenario: deploy, kill, outage, balancer")

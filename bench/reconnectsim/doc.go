@@ -1,10 +1,10 @@
-// Command storm simulates what comes over a fleet of hubs, and over the app behind
-// them, when many pages come back at once: after a deploy, after kill -9 of all
-// hubs, after an outage of Redis, after a restart of the balancer.
+// Command reconnectsim simulates the load on a fleet of hubs, and on the app behind them, when many pages reconnect at
+// the same time: after a deploy, after kill -9 of all hubs, after an outage of Redis, after a restart of the
+// balancer.
 //
-//	go run ./bench/storm                                  the four scenarios
-//	go run ./bench/storm -only kill -sweep retry=1s,3s,10s  how one value changes them
-//	go run ./bench/storm -only deploy -csv > deploy.csv   a line for each tenth of a second
+//	go run ./bench/reconnectsim                                  the four scenarios
+//	go run ./bench/reconnectsim -only kill -sweep retry=1s,3s,10s  how one value changes them
+//	go run ./bench/reconnectsim -only deploy -csv > deploy.csv   a line for each tenth of a second
 //
 // # What it models
 //

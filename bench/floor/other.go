@@ -1,7 +1,0 @@
-//go:build !linux
-
-package main
-
-import "log"
-
-func main() { log.Fatal("floor uses epoll: it runs on Linux only") }
