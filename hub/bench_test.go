@@ -88,7 +88,7 @@ func BenchmarkPublish(b *testing.B) {
 		name, user string
 		clients    int // of user 42
 	}{
-		{"ToNobody", "nobody", 0},
+		{"ToNobody", "unknown", 0},
 		{"ToOneClient", "42", 1},
 		{"ToThreeClients", "42", 3},
 	} {
@@ -132,17 +132,17 @@ func BenchmarkRegisterAndEnd(b *testing.B) {
 	d := &drainer{settled: &settled}
 	b.ReportAllocs()
 	for b.Loop() {
-		benchRegister(b, h, d, hub.Options{User: "42", Consumer: deaf{}})
+		benchRegister(b, h, d, hub.Options{User: "42", Consumer: silent{}})
 		d.client.End(hub.ReasonClosed)
 		d.client.Take(nil) // says the reason
 	}
 }
 
-// deaf is a consumer for those who call Take by themselves.
-type deaf struct{}
+// silent is a consumer for tests that call Take themselves.
+type silent struct{}
 
-func (deaf) Wake()      {}
-func (deaf) Interrupt() {}
+func (silent) Wake()      {}
+func (silent) Interrupt() {}
 
 // What a ping asks of the hub.
 func BenchmarkNudgeAndPosition(b *testing.B) {
@@ -158,7 +158,7 @@ func BenchmarkNudgeAndPosition(b *testing.B) {
 	}
 }
 
-// A page that comes back and has missed 64 messages.
+// A page that reconnects and has missed 64 messages.
 func BenchmarkReplayOf64Entries(b *testing.B) {
 	const missed = 64
 	h := benchHub(b)
@@ -173,7 +173,7 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := h.Register(hub.Options{User: "42", Resume: resume, Consumer: deaf{}})
+		c, err := h.Register(hub.Options{User: "42", Resume: resume, Consumer: silent{}})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -50,7 +50,7 @@ func TestPendingBroadcastComesFirst(t *testing.T) {
 	}
 }
 
-// What a client has yet to hear of keeps it from resuming behind that.
+// A client's position is before the broadcasts that it has yet to be handed.
 func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
@@ -69,8 +69,8 @@ func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 	}
 }
 
-// Whoever comes while a broadcast is under way has it behind him; whoever leaves makes
-// nobody miss it.
+// A client that registers while a broadcast is pending does not receive it; one that leaves makes
+// no other client miss it.
 func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	const stay, broadcasts = 500, 200
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 3})
@@ -110,7 +110,7 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	}
 }
 
-// A hub that is closed starts nothing any more, and whoever is still there hears of all.
+// A closed hub starts nothing any more, and the clients that are still there receive everything.
 func TestCloseHandsOutBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
@@ -182,7 +182,7 @@ func TestPendingGapReachesAll(t *testing.T) {
 			if i%10 == 0 {
 				want = "[gap redis-reconnect hello]"
 			}
-			if got := fmt.Sprint(l.heard()); got != want {
+			if got := fmt.Sprint(l.received()); got != want {
 				t.Fatalf("client %d got %s, want %s", i, got, want)
 			}
 		}

@@ -9,7 +9,7 @@ import (
 	"usercast/hub"
 )
 
-// A drain ends the streams evenly: pages that come back all at once would be a
+// A drain ends the streams evenly: pages that reconnect all at once would be a
 // storm for the hub that takes over, and for the app behind it.
 func TestFinishIsSpreadEvenly(t *testing.T) {
 	for _, clients := range []int{1, 10, 300, 4000} {
@@ -47,7 +47,7 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 func TestFinishImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		newPubSub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // nobody is there
+		newPubSub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // no client
 		h := newPubSub(t, hub.Config{})
 		listen(t, h, hub.Options{User: "42"})
 		h.Finish(hub.ReasonDrain, 0)

@@ -12,10 +12,10 @@ type Entry struct {
 	Payload string
 	Gap     Gap // not zero: the entry is a gap, without payload
 
-	taken time.Time // when the hub got it; zero: nobody has asked yet
+	taken time.Time // when the hub got it; zero: not needed yet
 }
 
-// time is when the hub got the entry. A message for nobody does without.
+// time is when the hub got the entry. An unrouted message does without.
 func (e *Entry) time() time.Time {
 	if e.taken.IsZero() {
 		e.taken = time.Now()
@@ -33,7 +33,7 @@ type Frame struct {
 	Wire     []byte
 	ID       ID
 	Gap      Gap       // not zero: a gap
-	Replayed bool      // made anew for clients that come back
+	Replayed bool      // encoded for a client that resumes
 	Taken    time.Time // when the hub got the entry; zero if replayed
 
 	holders atomic.Int32 // clients in whose queue it is, or who are writing it

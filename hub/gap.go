@@ -5,7 +5,7 @@ type Gap uint8
 
 // The gaps of the contract.
 const (
-	GapRedisReconnect Gap = iota + 1 // the subscription was made anew
+	GapRedisReconnect Gap = iota + 1 // there was a new subscription
 	GapHistoryExpired                // the id is older than what is kept
 	GapUnknownID                     // the id is not one of this process
 	GapTooLarge                      // a message was over the payload limit

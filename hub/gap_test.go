@@ -27,7 +27,7 @@ func TestGapComesBeforeTheNextMessage(t *testing.T) {
 	})
 }
 
-// Pages that hear of a gap fetch their state anew from the app: not all of them
+// Pages that receive a gap fetch their state from the app: not all of them
 // in the same moment.
 func TestGapIsSpread(t *testing.T) {
 	tests := []struct {
@@ -50,19 +50,19 @@ func TestGapIsSpread(t *testing.T) {
 		t.Run(fmt.Sprint(name, "/", test.clients, "/", test.spread), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newPubSub(t, hub.Config{GapSpread: test.spread, BroadcastUser: "*"})
-				heard := listenToGaps(t, h, test.clients)
+				clients := listenToGaps(t, h, test.clients)
 				announce(h)
 
 				time.Sleep(test.want / 2)
 				synctest.Wait()
-				half := heard.count()
+				half := clients.count()
 				time.Sleep(test.want/2 + 10*time.Millisecond)
 				synctest.Wait()
-				if n := heard.count(); n != test.clients {
-					t.Fatalf("%d of %d heard after %v", n, test.clients, test.want)
+				if n := clients.count(); n != test.clients {
+					t.Fatalf("%d of %d received it after %v", n, test.clients, test.want)
 				}
 				if test.want >= time.Second && (half < test.clients*4/10 || half > test.clients*6/10) {
-					t.Errorf("%d of %d heard at half the time", half, test.clients)
+					t.Errorf("%d of %d received it at half the time", half, test.clients)
 				}
 			})
 		})
@@ -72,33 +72,33 @@ func TestGapIsSpread(t *testing.T) {
 func TestSecondGapReachesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{GapSpread: time.Second})
-		heard := listenToGaps(t, h, 1000)
+		clients := listenToGaps(t, h, 1000)
 		h.GapForAll(hub.GapRedisReconnect)
 		time.Sleep(300 * time.Millisecond)
 		h.GapForAll(hub.GapFeedReset)
 		time.Sleep(1700*time.Millisecond + 20*time.Millisecond) // the rest of the first, and the second
 		synctest.Wait()
-		for i, l := range heard {
-			if got := strings.Join(l.heard(), ", "); got != "gap redis-reconnect, gap feed-reset" {
-				t.Fatalf("client %d heard %q", i, got)
+		for i, l := range clients {
+			if got := strings.Join(l.received(), ", "); got != "gap redis-reconnect, gap feed-reset" {
+				t.Fatalf("client %d received %q", i, got)
 			}
 		}
 	})
 }
 
-// However often the link to Redis breaks, nobody waits for his gap for longer than
+// However often the link to Redis breaks, no client waits for its gap for longer than
 // two times the spread.
 func TestGapsDoNotPostponeEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{GapSpread: time.Second})
-		heard := listenToGaps(t, h, 1000)
+		clients := listenToGaps(t, h, 1000)
 		for range 20 {
 			h.GapForAll(hub.GapRedisReconnect)
 			time.Sleep(100 * time.Millisecond)
 		}
 		synctest.Wait()
-		if n := heard.count(); n != len(heard) {
-			t.Errorf("%d of %d heard", n, len(heard))
+		if n := clients.count(); n != len(clients) {
+			t.Errorf("%d of %d received it", n, len(clients))
 		}
 	})
 }
@@ -145,14 +145,14 @@ type gapListener struct {
 	got []string
 }
 
-func (l *gapListener) hear() {
+func (l *gapListener) take() {
 	texts, _ := l.drain()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.got = append(l.got, texts...)
 }
 
-func (l *gapListener) heard() []string {
+func (l *gapListener) received() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.got
@@ -164,16 +164,16 @@ func listenToGaps(t *testing.T, h *hub.PubSub, n int) gapListeners {
 	all := make(gapListeners, n)
 	for i := range all {
 		l := &gapListener{listener: listen(t, h, hub.Options{User: fmt.Sprint(i)})}
-		l.onWake = func() { go l.hear() }
+		l.onWake = func() { go l.take() }
 		all[i] = l
 	}
 	return all
 }
 
-// count is how many have heard of something. Call it after synctest.Wait.
+// count is how many have received something. Call it after synctest.Wait.
 func (all gapListeners) count() (n int) {
 	for _, l := range all {
-		if len(l.heard()) > 0 {
+		if len(l.received()) > 0 {
 			n++
 		}
 	}

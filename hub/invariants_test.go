@@ -15,8 +15,8 @@ import (
 	"usercast/hub"
 )
 
-// A client whose consumer is stuck in a write holds up nobody: not the next
-// message, not the other clients, not whoever asks for figures.
+// A client whose consumer is stuck in a write holds up neither the next
+// message, nor the other clients, nor Stats.
 func TestInvariant1PublishNeverWaits(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueFrames: 10, BroadcastUser: "*"})
 	release := make(chan struct{})
@@ -57,7 +57,7 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	<-finished
 }
 
-// The hub tells a consumer with its locks held; all a consumer may do is start
+// The hub wakes a consumer with its locks held; all a consumer may do is start
 // something, and that something may call the hub at once.
 func TestInvariant1NoLockIsHeldDuringIO(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
@@ -194,9 +194,9 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 	for i := range 20 {
 		listeners = append(listeners, listen(t, h, hub.Options{User: "42", Named: i%2 == 0}))
 	}
-	h.Publish("nobody", "topic", "payload")
+	h.Publish("unknown", "topic", "payload")
 	if calls != [2]int{} {
-		t.Errorf("a message for nobody was encoded %v times", calls)
+		t.Errorf("an unrouted message was encoded %v times", calls)
 	}
 	h.Publish("42", "topic", "payload")
 	h.Publish("*", "topic", "to all")
@@ -359,7 +359,7 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 	}
 }
 
-// An end is told to a consumer that sleeps; one that is at work finds it by
+// A consumer that sleeps is woken for the end; one that is at work finds it by
 // itself.
 func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
 	h := newPubSub(t, hub.Config{})

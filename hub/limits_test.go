@@ -187,7 +187,7 @@ func heap() int64 {
 }
 
 // What is bounded is memory: one large frame that all clients share is held once,
-// and nobody is too slow because of it.
+// and no client is too slow because of it.
 func TestSharedFrameCountsOnce(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", QueueTotalBytes: 1000})
 	var clients []*listener

@@ -50,7 +50,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 	}
 }
 
-// A replay of more than the queue holds ends nobody.
+// A replay of more than the queue holds ends no client.
 func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 	h := withHistory(t, func(c *hub.Config) { c.QueueFrames = 4; c.HistoryPerUser = 1000 })
 	first := listen(t, h, hub.Options{User: "42"})
@@ -118,9 +118,9 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
 			t.Errorf("after the age: %+v", s)
 		}
-		h.Publish("42", "", "for nobody")
+		h.Publish("42", "", "unrouted")
 		if s := h.Stats(); s.HistoryEntries != 0 {
-			t.Error("a message for nobody is kept")
+			t.Error("an unrouted message is kept")
 		}
 		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap history-expired")
 	})
@@ -159,7 +159,7 @@ func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 		}
 	}
 	wantReason(t, other, 0)
-	if n := h.Disconnect("42") + h.Disconnect("nobody"); n != 0 {
+	if n := h.Disconnect("42") + h.Disconnect("unknown"); n != 0 {
 		t.Errorf("%d were disconnected twice", n)
 	}
 }
@@ -237,7 +237,7 @@ func (o *oracle) drop(i int) {
 	}
 }
 
-// missed is what a client with a filter must hear when it comes back.
+// missed is what a client with a filter must be sent when it reconnects.
 func (o *oracle) missed(user string, topics []string, id uint64) (texts []string) {
 	floor := max(o.users[user].floor, o.common)
 	if id > o.seq {
@@ -278,7 +278,7 @@ func replayRun(t *testing.T, seed uint64) {
 	h := newPubSub(t, limits)
 	o := &oracle{limit: limits, users: map[string]*oracleUser{}}
 	var clients []*replayClient
-	ids := map[string][]uint64{} // that somebody of a user has seen
+	ids := map[string][]uint64{} // that a client of the user has seen
 	filters := [][]string{nil, {"a"}, {"b", ""}}
 
 	connect := func() {
@@ -420,7 +420,7 @@ func TestReplaysOfManyEndNoClient(t *testing.T) {
 }
 
 // A user who has left twice in one moment is forgotten once: not again when it is
-// back as somebody new.
+// back as a new user.
 func TestUserIsForgottenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const overhead = 256 // of a user without entries
@@ -469,7 +469,7 @@ func TestReplaysShareTheirFrames(t *testing.T) {
 }
 
 // Messages that come during a long replay wait in the queue, for longer than its
-// bounds allow: as long as the replay goes on, that ends nobody.
+// bounds allow: as long as the replay goes on, that ends no client.
 func TestQueueWaitsForTheReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const grace = 250 * time.Millisecond

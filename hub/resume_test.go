@@ -12,7 +12,7 @@ import (
 func TestResume(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	for range 10 {
-		h.Publish("nobody", "", "")
+		h.Publish("unknown", "", "")
 	}
 	boot := listen(t, h, hub.Options{User: "1"}).Opening().Boot
 	other := listen(t, newPubSub(t, hub.Config{}), hub.Options{User: "1"}).Opening().Boot
@@ -63,7 +63,7 @@ func TestResume(t *testing.T) {
 			}
 		}
 		if got != test.want {
-			t.Errorf("%.40q: heard %q, want %q", resume, got, test.want)
+			t.Errorf("%.40q: received %q, want %q", resume, got, test.want)
 		}
 		l.Settle(frames, len(frames))
 		l.End(hub.ReasonClosed)
@@ -82,7 +82,7 @@ func TestGapIsSentUntilItIsReceived(t *testing.T) {
 		frames, _ := l.Take(nil)
 		l.Settle(frames, 1)
 		if got, _ := again.drain(); len(got) != 1 || got[0] != string(frames[0].Wire) {
-			t.Errorf("%q: heard %q the second time, %q the first", resume, got, frames[0].Wire)
+			t.Errorf("%q: received %q the second time, %q the first", resume, got, frames[0].Wire)
 		}
 		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: frames[0].ID.String()}))
 	}

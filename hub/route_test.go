@@ -14,7 +14,7 @@ func TestMessageReachesItsUserOnly(t *testing.T) {
 	if n := h.Publish("42", "topic", "hello"); n != 2 {
 		t.Errorf("reached %d clients", n)
 	}
-	for _, user := range []string{"", "nobody", "42 ", "4*", "\xff"} {
+	for _, user := range []string{"", "unknown", "42 ", "4*", "\xff"} {
 		if n := h.Publish(user, "", "lost"); n != 0 {
 			t.Errorf("a message to %q reached %d clients", user, n)
 		}

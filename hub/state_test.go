@@ -31,7 +31,7 @@ func TestState(t *testing.T) {
 	l.drain()
 	want(0, 0, 4)
 
-	// One that comes back has what it had, until it is replayed.
+	// A client that resumes has what it had, until it is replayed.
 	back := register(t, h, hub.Options{User: "42", Resume: l.State().LastID.String()})
 	if s := back.State(); s.LastID.Seq != 4 {
 		t.Errorf("at the newest entry: %+v", s)

@@ -12,14 +12,14 @@ type Stats struct {
 	Connects        uint64
 	Disconnects     map[Reason]uint64
 	FramesEnqueued  uint64
-	Replayed        uint64 // those of them that were made for a client that came back
+	Replayed        uint64 // those of them that were encoded for a client that resumes
 	FramesQueued    int64  // waiting or being written
 	Deliveries      uint64
 	DeliveryBytes   uint64
 	FramesDiscarded map[Reason]uint64 // were queued when their client ended
 	Gaps            map[Gap]uint64    // gaps written to a socket
-	HistoryEntries  int               // kept for clients that come back
-	HistoryBytes    int64             // of these, with what they cost beside their text
+	HistoryEntries  int               // kept for clients that resume
+	HistoryBytes    int64             // of these, with what they cost besides their text
 	QueueBytes      int64             // waiting or being written, gaps included, replayed ones not; a frame that many share counts once
 }
 

@@ -297,7 +297,7 @@ func runSim(t *testing.T, seed uint64) {
 					s.fail("client %p: message %v, no gap since the reset", c, f.ID)
 				}
 				if f.ID.Ms <= c.last {
-					s.fail("double or backwards: %d after %d", f.ID.Ms, c.last)
+					s.fail("duplicate or backwards: %d after %d", f.ID.Ms, c.last)
 				}
 				s.complete(c, f.ID.Ms, all, "message")
 				c.last = f.ID.Ms

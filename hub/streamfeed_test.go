@@ -150,12 +150,12 @@ func TestStreamFeedLosesEntries(t *testing.T) {
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "20-0"}), "21")
 }
 
-// What nobody here has heard may be somebody's who comes later.
+// An entry without a client may concern a client that comes later.
 func TestStreamFeedWithoutAWindowLosesNothing(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
-	h.Append("42", numbered(10)) // nobody of this user is here
+	h.Append("42", numbered(10)) // without a client of this user
 	l := register(t, h, hub.Options{User: "42", Resume: "9-0"})
 	got, _ := l.drain()
 	if len(queries) == 0 && len(got) == 0 {
@@ -178,7 +178,7 @@ func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 		q := queries[0]
 		queries = queries[1:]
 		ms++
-		h.Append("7", numbered(ms)) // to somebody else, one while a scan is under way
+		h.Append("7", numbered(ms)) // to another user, one while a scan is under way
 		q.Answer(nil, q.UpTo, 0)
 		l.drain()
 	}
@@ -216,7 +216,7 @@ func TestStreamFeedEarlyClientReceivesAGapIfTheLogLostItsTail(t *testing.T) {
 	}
 }
 
-// A client is ahead of this hub, and the log no longer has its id. What the client already has is not sent again, and
+// A client's id is later than what this hub has read, and the log no longer has its id. What the client already has is not sent again, and
 // the gap comes when the hub gets to what is gone: before that, it could only carry the client's own id.
 func TestStreamFeedEarlyClientOfATrimmedLogDoesNotGoBack(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -9,9 +9,9 @@ import (
 	"usercast/hub"
 )
 
-// heard takes all that a tap holds, as "topic/payload", with "all " before what is for
-// everybody, "gap reason", and what was skipped.
-func heard(t testing.TB, tap *hub.Tap) string {
+// received takes all that a tap holds, as "topic/payload", with "all " before what is for
+// all users, "gap reason", and what was skipped.
+func received(t testing.TB, tap *hub.Tap) string {
 	t.Helper()
 	entries, skipped := tap.Take()
 	var texts []string
@@ -46,7 +46,7 @@ func TestTapReceivesWhatItsUserWould(t *testing.T) {
 	if isReady(tap) {
 		t.Error("a new tap is ready")
 	}
-	h.Publish("42", "a", "one") // nobody is here
+	h.Publish("42", "a", "one") // without a client
 	listen(t, h, hub.Options{User: "42", Topics: []string{"b"}})
 	h.Publish("42", "a", "two") // and the one who is does not want it
 	h.Publish("7", "", "not for 42")
@@ -56,24 +56,24 @@ func TestTapReceivesWhatItsUserWould(t *testing.T) {
 	if !isReady(tap) || isReady(tap) {
 		t.Error("a tap must be ready once for all that it holds")
 	}
-	if got, want := heard(t, tap), "a/one, a/two, all news/to all, gap too-large, all gap redis-reconnect"; got != want {
-		t.Errorf("heard %q, want %q", got, want)
+	if got, want := received(t, tap), "a/one, a/two, all news/to all, gap too-large, all gap redis-reconnect"; got != want {
+		t.Errorf("received %q, want %q", got, want)
 	}
-	if got, want := heard(t, other), "/not for 42, all news/to all, all gap redis-reconnect"; got != want {
-		t.Errorf("the other heard %q, want %q", got, want)
+	if got, want := received(t, other), "/not for 42, all news/to all, all gap redis-reconnect"; got != want {
+		t.Errorf("the other received %q, want %q", got, want)
 	}
 	tap.Close()
 	h.Publish("42", "a", "later")
-	if got := heard(t, tap); got != "" {
-		t.Errorf("a closed tap heard %q", got)
+	if got := received(t, tap); got != "" {
+		t.Errorf("a closed tap received %q", got)
 	}
 	h.Publish("7", "a", "later")
-	if got := heard(t, other); got != "a/later" {
-		t.Errorf("the other heard %q", got)
+	if got := received(t, other); got != "a/later" {
+		t.Errorf("the other received %q", got)
 	}
 }
 
-// A tap that nobody reads holds little, and says how much it has skipped, after what
+// A tap that is not read holds little, and says how much it has skipped, after what
 // it holds and before what comes then.
 func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 	for name, payload := range map[string]string{"many": "x", "large": strings.Repeat("x", 300<<10)} {
@@ -96,8 +96,8 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 				t.Errorf("%d entries of %d bytes held, %d skipped", len(entries), bytes, skipped)
 			}
 			h.Publish("42", "", "next")
-			if got := heard(t, tap); got != "/next" {
-				t.Errorf("then heard %q", got)
+			if got := received(t, tap); got != "/next" {
+				t.Errorf("then received %q", got)
 			}
 		})
 	}
@@ -113,10 +113,10 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 func TestTapIsNotAStream(t *testing.T) {
 	plain, tapped := newPubSub(t, hub.Config{BroadcastUser: "*"}), newPubSub(t, hub.Config{BroadcastUser: "*"})
 	tapped.Tap("42")
-	tapped.Tap("nobody")
+	tapped.Tap("unknown")
 	for _, h := range []*hub.PubSub{plain, tapped} {
 		l := listen(t, h, hub.Options{User: "42"})
-		if n := h.Publish("42", "a", "one") + h.Publish("nobody", "a", "two") + h.Publish("*", "", "three"); n != 2 {
+		if n := h.Publish("42", "a", "one") + h.Publish("unknown", "a", "two") + h.Publish("*", "", "three"); n != 2 {
 			t.Errorf("published to %d clients, want 2", n)
 		}
 		wantFrames(t, l, "one", "three")
@@ -153,7 +153,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 	}
 }
 
-// What a log brings live is heard, and what it only recalls is not.
+// A tap receives what is appended, not what is loaded.
 func TestTapOfAStreamFeed(t *testing.T) {
 	h := newStreamFeed(t, hub.Config{HistoryBytes: 1 << 20}, func(*hub.Query) {})
 	tap := h.Tap("42")
@@ -163,7 +163,7 @@ func TestTapOfAStreamFeed(t *testing.T) {
 	h.Append("42", hub.Entry{ID: hub.ID{Ms: 3}, Topic: "a", Payload: "live"})
 	h.Append("", hub.Entry{ID: hub.ID{Ms: 4}})
 	h.Reset(hub.ID{Ms: 2})
-	if got, want := heard(t, tap), "a/live, all gap feed-reset"; got != want {
-		t.Errorf("heard %q, want %q", got, want)
+	if got, want := received(t, tap), "a/live, all gap feed-reset"; got != want {
+		t.Errorf("received %q, want %q", got, want)
 	}
 }

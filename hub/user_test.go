@@ -49,7 +49,7 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 		before = heap()
 		all := make([]*hub.Client, users)
 		for i := range all {
-			c, err := h.Register(hub.Options{User: name(i), Topics: []string{name(i)}, Consumer: deaf{}})
+			c, err := h.Register(hub.Options{User: name(i), Topics: []string{name(i)}, Consumer: silent{}})
 			if err != nil {
 				t.Fatal(err)
 			}

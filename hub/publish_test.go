@@ -7,18 +7,18 @@ import (
 	"usercast/hub"
 )
 
-// Every hub of a fleet hears every message, and most are for users of others.
+// Every hub of a fleet receives every message, and most are for users of other hubs.
 func TestInvariant8UnroutedMessageAllocatesNothing(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	for i := range 100 {
 		listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
 	}
 	for name, publish := range map[string]func(){
-		"no such user":     func() { h.Publish("nobody", "a", "payload") },
-		"no such topic":    func() { h.Publish("42", "b", "payload") },
-		"broadcast":        func() { h.Publish("*", "b", "payload") },
-		"gap for nobody":   func() { h.GapFor("nobody", "a", hub.GapTooLarge) },
-		"the hub is empty": func() { empty.Publish("42", "a", "payload") },
+		"no such user":         func() { h.Publish("unknown", "a", "payload") },
+		"no such topic":        func() { h.Publish("42", "b", "payload") },
+		"broadcast":            func() { h.Publish("*", "b", "payload") },
+		"gap without a client": func() { h.GapFor("unknown", "a", hub.GapTooLarge) },
+		"the hub is empty":     func() { empty.Publish("42", "a", "payload") },
 	} {
 		if n := testing.AllocsPerRun(1000, publish); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
@@ -28,7 +28,7 @@ func TestInvariant8UnroutedMessageAllocatesNothing(t *testing.T) {
 
 var empty = hub.NewPubSub(hub.Config{Encode: encode})
 
-// The cost of a message does not grow with those who hear it: the frame is
+// The cost of a message does not grow with the number of receivers: the frame is
 // shared, and a queue in use has its memory already.
 func TestPublishToManyEncodesOnce(t *testing.T) {
 	allocations := make(map[int]float64)
@@ -70,7 +70,7 @@ func BenchmarkPublishToNobody(b *testing.B) {
 	listen(b, h, hub.Options{User: "42"})
 	b.ReportAllocs()
 	for b.Loop() {
-		h.Publish("nobody", "topic", "payload")
+		h.Publish("unknown", "topic", "payload")
 	}
 }
 
