@@ -50,7 +50,7 @@ type console struct {
 }
 
 // page ends its open requests when done is closed.
-func (c *console) page(done <-chan struct{}) admin.Console {
+func (c console) page(done <-chan struct{}) admin.Console {
 	page := admin.Console{Done: done, Stats: func() any { return c.stats() }}
 	if c.tail {
 		page.Tail = c.openTail
@@ -58,7 +58,7 @@ func (c *console) page(done <-chan struct{}) admin.Console {
 	return page
 }
 
-func (c *console) stats() Stats {
+func (c console) stats() Stats {
 	status, now := c.health.status(), time.Now()
 	return Stats{
 		Version: c.sources.Version, Time: now.UTC(), Started: c.started.UTC(), UptimeSeconds: now.Sub(c.started).Seconds(),
@@ -69,7 +69,7 @@ func (c *console) stats() Stats {
 }
 
 // openTail lets an operator follow the messages of a user, and logs that.
-func (c *console) openTail(user, remote string) admin.Tail {
+func (c console) openTail(user, remote string) admin.Tail {
 	c.log.Info("tail opened", slog.String("user", fmt.Sprintf("%.100s", user)), slog.String("remote", remote))
 	return tail{c.hub.Tap(user)}
 }

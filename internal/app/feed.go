@@ -3,35 +3,80 @@ package app
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"usercast/hub"
 	"usercast/transport/redis"
+	"usercast/transport/sse"
 )
 
-// A feed brings messages from one Redis.
+// GapSpread is the longest time over which a gap is sent to streams without other
+// messages: short enough that pages do not show stale data for long.
+const GapSpread = 3 * time.Second
+
+// fanOut is to how many streams a broadcast is queued before other messages are
+// routed: about 0.05 ms of work.
+const fanOut = 512
+
+// queueGrace is how long a queue may be over its limits: longer than a writer waits
+// for a CPU on a busy machine, and too short for a stalled client to hold much memory.
+const queueGrace = 250 * time.Millisecond
+
+// A feed receives messages from one Redis.
 type feed interface {
 	Run(ctx context.Context) error
 	Stats() redis.Stats
 }
 
-// newFeed connects a Redis to the hub.
-func (a *App) newFeed(server *redis.Server) (feed, error) {
-	if a.cfg.Feed != FeedStream {
-		return redis.NewPubSub(redis.PubSubConfig{
-			Server:         server,
-			Hub:            a.pubSub,
-			Streams:        a.streams,
-			ChannelPrefix:  a.cfg.ChannelPrefix,
-			ControlChannel: a.cfg.ControlChannelName(),
-			MaxPayload:     a.cfg.MaxPayload.T,
-			Control:        a.handleControl,
-			Logger:         a.log,
-		})
+// newHub creates the hub in the form that --feed needs, and returns what connects a Redis to it. The feed
+// stream is connected to one Redis only.
+func (a *App) newHub(limits Limits) (connect func(*redis.Server) (feed, error)) {
+	cfg := hub.Config{
+		Encode:            sse.EncodeEntry,
+		BroadcastUser:     a.cfg.BroadcastUser,
+		QueueFrames:       a.cfg.Queue.T,
+		QueueBytes:        a.cfg.QueueBytes.T,
+		QueueGrace:        queueGrace,
+		QueueTotalBytes:   int64(a.cfg.QueueTotalBytes.T),
+		MaxClients:        cmp.Or(limits.MaxClients, hub.NoLimit),
+		MaxClientsPerUser: cmp.Or(limits.MaxClientsPerUser, hub.NoLimit),
+		FanOut:            fanOut,
+		GapSpread:         GapSpread,
+		HistoryPerUser:    cmp.Or(a.cfg.HistoryPerUser.T, hub.Off),
+		HistoryAge:        cmp.Or(a.cfg.HistoryAge.T, hub.Off),
+		HistoryBytes:      cmp.Or(int64(a.cfg.HistoryBytes.T), hub.Off),
 	}
-	var err error
-	a.stream, err = redis.NewStreamFeed(redis.StreamConfig{
+	if a.cfg.Feed != FeedStream {
+		h := hub.NewPubSub(cfg)
+		a.hub = h.Hub
+		return func(server *redis.Server) (feed, error) { return a.newPubSub(h, server) }
+	}
+	var stream *redis.StreamFeed
+	h := hub.NewStreamFeed(cfg, func(q *hub.Query) { stream.Query(q) })
+	a.hub = h.Hub
+	return func(server *redis.Server) (_ feed, err error) {
+		stream, err = a.newStreamFeed(h, server)
+		return stream, err
+	}
+}
+
+func (a *App) newPubSub(h *hub.PubSub, server *redis.Server) (*redis.PubSub, error) {
+	return redis.NewPubSub(redis.PubSubConfig{
+		Server:         server,
+		Hub:            h,
+		Streams:        a.streams,
+		ChannelPrefix:  a.cfg.ChannelPrefix,
+		ControlChannel: a.cfg.ControlChannelName(),
+		MaxPayload:     a.cfg.MaxPayload.T,
+		Control:        a.handleControl,
+		Logger:         a.log,
+	})
+}
+
+func (a *App) newStreamFeed(h *hub.StreamFeed, server *redis.Server) (*redis.StreamFeed, error) {
+	return redis.NewStreamFeed(redis.StreamConfig{
 		Server:        server,
-		Hub:           a.streamFeed,
+		Hub:           h,
 		Streams:       a.streams,
 		Key:           a.cfg.StreamKey,
 		ChannelPrefix: a.cfg.ChannelPrefix,
@@ -40,5 +85,4 @@ func (a *App) newFeed(server *redis.Server) (feed, error) {
 		Control:       a.handleControl,
 		Logger:        a.log,
 	})
-	return a.stream, err
 }

@@ -24,7 +24,7 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 		items = append(items, reloadItem{name: "certificate", reload: func(context.Context, *HubConfig) (bool, error) { return a.certificate.reload() }})
 	}
 	if c.AdminTokenFile != "" {
-		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(c.AdminTokenFile, a.adminToken.Load().(string), func(secret string) { a.adminToken.Store(secret) })})
+		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(c.AdminTokenFile, a.admin.currentToken(), func(secret string) { a.admin.token.Store(&secret) })})
 	}
 	switch {
 	case tokens == nil:

@@ -26,11 +26,11 @@ type users struct {
 	commands *redis.Commands
 }
 
-func (u *users) api() admin.Users {
+func (u users) api() admin.Users {
 	return admin.Users{Streams: u.streams, Disconnect: u.disconnect, Publish: u.publish, MaxPayload: int64(u.cfg.MaxPayload.T)}
 }
 
-func (u *users) streams(user string) []admin.Stream {
+func (u users) streams(user string) []admin.Stream {
 	streams := []admin.Stream{}
 	for _, c := range u.hub.ClientsOf(user) {
 		s := c.State()
@@ -42,7 +42,7 @@ func (u *users) streams(user string) []admin.Stream {
 	return streams
 }
 
-func (u *users) disconnect(ctx context.Context, user string) (admin.Receipt, error) {
+func (u users) disconnect(ctx context.Context, user string) (admin.Receipt, error) {
 	command := redis.Control{Op: redis.OpDisconnect, User: user}
 	if u.cfg.Feed == FeedStream {
 		id, err := u.commands.AppendControl(ctx, u.cfg.StreamKey, command)
@@ -52,7 +52,7 @@ func (u *users) disconnect(ctx context.Context, user string) (admin.Receipt, err
 	return admin.Receipt{Heard: &subscribers}, err
 }
 
-func (u *users) publish(ctx context.Context, user, topic, payload string) (admin.Receipt, error) {
+func (u users) publish(ctx context.Context, user, topic, payload string) (admin.Receipt, error) {
 	channel, err := redis.Channel(u.cfg.ChannelPrefix, user, topic)
 	if err != nil {
 		return admin.Receipt{}, err

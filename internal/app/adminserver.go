@@ -1,0 +1,78 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"usercast/internal/flags"
+	"usercast/metrics"
+	"usercast/transport/admin"
+	"usercast/transport/sse"
+)
+
+// An adminServer serves health, metrics, the API and the console.
+type adminServer struct {
+	http     *http.Server
+	listener net.Listener
+	token    atomic.Pointer[string] // "": none; can be replaced at any time
+	stopped  chan struct{}          // closed by endStreams
+}
+
+// newAdminServer opens the listener.
+func newAdminServer(cfg *Config, c console, u users) (*adminServer, error) {
+	s := &adminServer{stopped: make(chan struct{})}
+	token := ""
+	if cfg.AdminTokenFile != "" {
+		var err error
+		if token, err = flags.ReadSecret(cfg.AdminTokenFile); err != nil {
+			return nil, err
+		}
+	}
+	s.token.Store(&token)
+	// An admin client that drops off without a FIN must be noticed, too: its streams have few slots.
+	var err error
+	if s.listener, err = sse.Listen(context.Background(), cfg.AdminListen, cfg.SendBuffer.T, cfg.WriteTimeout.T); err != nil {
+		return nil, ListenError("admin-listen", cfg.AdminListen, err)
+	}
+	e := admin.NewEcho()
+	admin.Mount(e, c.health.status, promhttp.HandlerFor(metrics.NewRegistry(c.sources), promhttp.HandlerOpts{}), s.currentToken)
+	admin.MountUsers(e, u.api(), s.currentToken)
+	admin.MountConsole(e, c.page(s.stopped), s.currentToken)
+	// No WriteTimeout: it would end the streams of the console.
+	s.http = &http.Server{
+		Handler: e,
+		// A request whose header or body arrives slowly holds a descriptor.
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    64 << 10, // room for large cookies
+		ErrorLog:          log.New(serverLog{c.log}, "", 0),
+	}
+	return s, nil
+}
+
+func (s *adminServer) currentToken() string { return *s.token.Load() }
+
+// serve returns nil after shutdown.
+func (s *adminServer) serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// endStreams ends the streams of the console, which shutdown would wait for.
+func (s *adminServer) endStreams() { close(s.stopped) }
+
+// shutdown waits until pending requests are answered or ctx is done, and closes everything.
+func (s *adminServer) shutdown(ctx context.Context) error {
+	defer s.http.Close()
+	return s.http.Shutdown(ctx)
+}

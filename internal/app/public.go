@@ -1,0 +1,82 @@
+package app
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"syscall"
+
+	"usercast/hub"
+	"usercast/transport/admin"
+	"usercast/transport/sse"
+	"usercast/transport/sse/echosse"
+)
+
+// newStreams returns the handler of streams. reserve is the number of descriptors for clients without a stream; 0: no limit.
+func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler {
+	return sse.New(sse.Config{
+		Hub:          h,
+		Authenticate: parts.Auth.Authenticate,
+		Origins:      sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
+		PingInterval: cfg.PingInterval.T,
+		WriteTimeout: cfg.WriteTimeout.T,
+		Retry:        cfg.Retry.T,
+		MaxAge:       cfg.MaxAge.T,
+		MaxHeld:      maxHeld(reserve),
+		Portable:     cfg.Writer == WriterPortable,
+		Logger:       parts.Logger,
+	})
+}
+
+// maxHeld is how many temporary rejections may have their end put off, if so many descriptors are reserved for new
+// connections: half of them. Without a limit on descriptors, sse.Config has a bound of its own.
+func maxHeld(reserve int) int {
+	if reserve == 0 {
+		return 0
+	}
+	if reserve /= 2; reserve == 0 {
+		return -1
+	}
+	return reserve
+}
+
+// newPublicServer opens the public listener. It has at most maxConns connections; 0: no limit.
+func (a *App) newPublicServer(maxConns int) (*sse.Server, error) {
+	e := admin.NewEcho()
+	e.Use(echosse.CORS(a.streams))
+	e.Any(a.cfg.Path, echosse.Handler(a.streams))
+	admin.MountHealth(e, a.health.status, false)
+	if a.parts.Mount != nil {
+		a.parts.Mount(e)
+	}
+	cfg := sse.ServerConfig{
+		Address: a.cfg.Listen, Streams: a.streams, Path: a.cfg.Path, Handler: e,
+		SendBuffer: a.cfg.SendBuffer.T, MaxConns: maxConns, ErrorLog: log.New(serverLog{a.log}, "", 0),
+	}
+	if a.certificate != nil {
+		cfg.TLS = &tls.Config{GetCertificate: a.certificate.get}
+	}
+	return sse.NewServer(context.Background(), cfg)
+}
+
+// Scheme is that of the stream's URL.
+func (c *Config) Scheme() string {
+	if c.TLSCert != "" {
+		return "https"
+	}
+	return "http"
+}
+
+// ListenError is one plain line about a listener that could not be opened.
+func ListenError(flag, address string, err error) error {
+	why := err
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		why = errno
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("cannot listen on %s: the port is taken; stop what listens there or choose another with --%s", address, flag)
+	}
+	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)
+}
