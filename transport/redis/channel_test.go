@@ -3,6 +3,7 @@ package redis
 import "testing"
 
 func TestChannelNamesUserAndTopic(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		channel, user, topic string
 		ok                   bool
@@ -27,6 +28,7 @@ func TestChannelNamesUserAndTopic(t *testing.T) {
 }
 
 func TestChannelRefusesWhatSplitCouldNotUndo(t *testing.T) {
+	t.Parallel()
 	for _, user := range []string{"", "4:2", ":"} {
 		if name, err := Channel("user-", user, "x"); err == nil {
 			t.Errorf("user %q is called %q, want an error", user, name)
@@ -35,6 +37,7 @@ func TestChannelRefusesWhatSplitCouldNotUndo(t *testing.T) {
 }
 
 func TestPrefixThatMatchesOwnChannelsIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, bad := range []string{"", "u", "user", "usercast", "usercast:", "usercast:u", "usercast:usercast:"} {
 		if ValidatePrefix(bad) == nil {
 			t.Errorf("prefix %q is accepted", bad)

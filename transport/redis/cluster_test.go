@@ -53,7 +53,7 @@ func (h *subscriber) deliverFrom(t *testing.T, what string, nodes ...*redistest.
 	}
 }
 
-func TestClusterIsHeardOverOneConnection(t *testing.T) {
+func TestClusterNeedsOneConnection(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
@@ -124,7 +124,7 @@ func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 }
 
 // The subscribed node lives, and hears nothing of the others any more.
-func TestNodeThatHearsNothingIsLeft(t *testing.T) {
+func TestNodeThatReceivesNothingIsReplaced(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *PubSubConfig) {
@@ -153,7 +153,7 @@ func TestNodeThatHearsNothingIsLeft(t *testing.T) {
 	}
 }
 
-func TestFrozenNodeIsLeftForAnother(t *testing.T) {
+func TestFrozenNodeIsReplaced(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *PubSubConfig) { c.PingAfter = 100 * time.Millisecond })
@@ -231,7 +231,7 @@ func TestNodeThatRecoversIsANewGeneration(t *testing.T) {
 	h.log.once(t, "WARN redis subscription lost", "reason=cluster", "is back in it")
 }
 
-func TestClusterFaultsAreExplained(t *testing.T) {
+func TestClusterErrorsAreExplained(t *testing.T) {
 	t.Parallel()
 	plain := redistest.Start(t)
 	h := start(t, parse(t, clusterURL("", plain), ServerOptions{}), nil)
@@ -242,7 +242,7 @@ func TestClusterFaultsAreExplained(t *testing.T) {
 	h.log.await(t, "WARN redis subscription failed", "reason=refused")
 }
 
-func TestClusterWithoutRightsIsGoneWith(t *testing.T) {
+func TestClusterWorksWithoutOptionalRights(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
 	for _, node := range nodes {

@@ -49,12 +49,13 @@ func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
 }
 
 func TestCommandsAreIdleForLessThanPromised(t *testing.T) {
+	t.Parallel()
 	if c := NewCommands(nil); c.age >= 10*time.Second || cap(c.slots) > 4 {
 		t.Errorf("%d connections are kept for %v, want at most 4 for less than 10s", cap(c.slots), c.age)
 	}
 }
 
-func TestCommandsFindTheirWayBack(t *testing.T) {
+func TestCommandsReconnect(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	c := NewCommands(parse(t, server.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond}))
@@ -85,7 +86,7 @@ func TestCommandsFindTheirWayBack(t *testing.T) {
 	}
 }
 
-func TestCommandIsCancelled(t *testing.T) {
+func TestCommandIsCanceled(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	c := NewCommands(parse(t, server.URL(), ServerOptions{}))
@@ -156,7 +157,7 @@ func TestCommandsFollowTheSubscription(t *testing.T) {
 }
 
 // The same with the stream feed: what is appended is read.
-func TestAppendFollowsTheLog(t *testing.T) {
+func TestAppendFollowsTheStreamFeed(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	relay := redistest.StartRelay(t, a.Addr())

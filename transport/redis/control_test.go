@@ -6,6 +6,7 @@ import (
 )
 
 func TestParseControl(t *testing.T) {
+	t.Parallel()
 	for payload, want := range map[string]Control{
 		`{"op":"disconnect","user":"42"}`:                {OpDisconnect, "42"},
 		` {"user":"a b", "op":"disconnect", "later":1} `: {OpDisconnect, "a b"},

@@ -48,7 +48,7 @@ func (d *damaged) replace(t *testing.T, in string, by func(old string) string, c
 // what is published afterwards is delivered.
 //
 // Not parallel, so that the memory of other tests is not counted.
-func TestOddReplyEndsTheSubscriptionOnly(t *testing.T) {
+func TestMalformedReplyEndsTheSubscriptionOnly(t *testing.T) {
 	server := startDamaged(t)
 	for name, odd := range redistest.OddReplies {
 		t.Run(name, func(t *testing.T) {
@@ -169,49 +169,52 @@ var oddAnswers = map[string]func(old string) string{
 }
 
 // What goes wrong between the hub and the log costs a connection, and no entry.
-func TestOddReplyCostsTheLogNoEntry(t *testing.T) {
+func TestMalformedReplyCostsTheStreamFeedNoEntry(t *testing.T) {
 	t.Parallel()
-	server := startDamaged(t)
 	answers := map[string]string{"XREAD": "*1\r\n*2\r\n$3\r\nlog\r\n", "XRANGE": "*1\r\n*2\r\n$", "XINFO": "last-generated-id", "INFO": "run_id:"}
 	for command, in := range answers {
-		for name, odd := range oddAnswers {
-			t.Run(command+" "+name, func(t *testing.T) {
-				server.Do("del", "log")
-				xadd(server.Server, "user-1", "one")
-				server.next.Store(&damage{in, odd})
-				f := follow(t, parsed(t, server.relay.URL()), func(c *StreamConfig) {
-					c.Block = 20 * time.Millisecond
-					c.BackoffMax = 50 * time.Millisecond
-					c.ProbeEvery = 50 * time.Millisecond
-				})
-				var ids []string
-				for i := range 3 {
-					ids = append(ids, xadd(server.Server, "user-1", fmt.Sprint(i)))
-				}
-				eventually(t, "a reply was damaged", func() bool { return server.next.Load() == nil })
-				last := xadd(server.Server, "user-1", "last")
-				f.await(t, "the last entry", func() bool {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			server := startDamaged(t)
+			for name, odd := range oddAnswers {
+				t.Run(name, func(t *testing.T) {
+					server.Do("del", "log")
+					xadd(server.Server, "user-1", "one")
+					server.next.Store(&damage{in, odd})
+					f := follow(t, parsed(t, server.relay.URL()), func(c *StreamConfig) {
+						c.Block = 20 * time.Millisecond
+						c.BackoffMax = 50 * time.Millisecond
+						c.ProbeEvery = 50 * time.Millisecond
+					})
+					var ids []string
+					for i := range 3 {
+						ids = append(ids, xadd(server.Server, "user-1", fmt.Sprint(i)))
+					}
+					eventually(t, "a reply was damaged", func() bool { return server.next.Load() == nil })
+					last := xadd(server.Server, "user-1", "last")
+					f.await(t, "the last entry", func() bool {
+						f.mu.Lock()
+						defer f.mu.Unlock()
+						return strings.Contains(strings.Join(f.events, ","), "last")
+					})
 					f.mu.Lock()
 					defer f.mu.Unlock()
-					return strings.Contains(strings.Join(f.events, ","), "last")
-				})
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				heard := strings.Join(f.events, ",")
-				if strings.Contains(heard, "lost") || strings.Contains(heard, "reset") {
-					return // announced: a reply can be wrong in a way that only looks like a loss
-				}
-				for i := range 3 {
-					if want := fmt.Sprintf(" %d", i); !strings.Contains(heard, want) {
-						t.Errorf("entry %s is missing in %q after %s, and last is %s", want, heard, ids[i], last)
+					heard := strings.Join(f.events, ",")
+					if strings.Contains(heard, "lost") || strings.Contains(heard, "reset") {
+						return // announced: a reply can be wrong in a way that only looks like a loss
 					}
-				}
-			})
-		}
+					for i := range 3 {
+						if want := fmt.Sprintf(" %d", i); !strings.Contains(heard, want) {
+							t.Errorf("entry %s is missing in %q after %s, and last is %s", want, heard, ids[i], last)
+						}
+					}
+				})
+			}
+		})
 	}
 }
 
-func TestOddReplyToACommandIsAnError(t *testing.T) {
+func TestMalformedReplyToACommandIsAnError(t *testing.T) {
 	t.Parallel()
 	server := startDamaged(t)
 	c := NewCommands(parse(t, server.relay.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond}))

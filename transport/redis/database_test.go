@@ -13,6 +13,7 @@ import (
 )
 
 func TestDatabaseOfTheURLIsRead(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]int{
 		"redis://h":                       0,
 		"redis://h/3":                     3,
@@ -44,6 +45,7 @@ func TestDatabaseOfTheURLIsRead(t *testing.T) {
 
 // A stream is a key, so it is in one database: it is read, queried, inspected and appended to there.
 func TestStreamIsInTheDatabaseOfTheURL(t *testing.T) {
+	t.Parallel()
 	plain := redistest.Start(t)
 	socket := filepath.Join(t.TempDir(), "s")
 	local := redistest.Start(t, "--unixsocket", socket)

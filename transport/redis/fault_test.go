@@ -10,7 +10,7 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-func TestAnswersOfStrangeServersAreExplained(t *testing.T) {
+func TestRepliesOfOtherServersAreExplained(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		reply  string
@@ -33,7 +33,7 @@ func TestAnswersOfStrangeServersAreExplained(t *testing.T) {
 	}
 }
 
-func TestSubscriptionWithoutConfirmationIsGivenUp(t *testing.T) {
+func TestSubscriptionWithoutConfirmationTimesOut(t *testing.T) {
 	t.Parallel()
 	addr := redistest.StartFake(t, func(command ...string) string {
 		if strings.HasSuffix(command[0], "subscribe") {
@@ -48,9 +48,9 @@ func TestSubscriptionWithoutConfirmationIsGivenUp(t *testing.T) {
 	}
 }
 
-func TestFaultsThatTakeTurnsAreNotRepeated(t *testing.T) {
+func TestAlternatingFaultsAreNotRepeated(t *testing.T) {
 	t.Parallel()
-	var s saying
+	var s logLimiter
 	now := time.Now()
 	for i, c := range []struct {
 		after  time.Duration
@@ -66,7 +66,7 @@ func TestFaultsThatTakeTurnsAreNotRepeated(t *testing.T) {
 		{repeatAfter, "silent", true},
 	} {
 		now = now.Add(c.after)
-		if s.fresh(&topology.Fault{Reason: c.reason}, now) != c.fresh {
+		if s.allow(&topology.Fault{Reason: c.reason}, now) != c.fresh {
 			t.Errorf("%d: %s is fresh: %v", i, c.reason, !c.fresh)
 		}
 	}
@@ -91,7 +91,7 @@ func TestUnreachableHostsAreExplained(t *testing.T) {
 // A hub that is busy with what it has read does not hear the answer to its ping, and
 // must not take that for a silence of Redis': a new subscription would lose what waits
 // in the old one.
-func TestBusyHubDoesNotTakeRedisForSilent(t *testing.T) {
+func TestBusyHubDoesNotFindRedisUnresponsive(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
 	server := redistest.Start(t)

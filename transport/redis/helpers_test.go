@@ -2,8 +2,10 @@ package redis
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +22,8 @@ import (
 
 func TestMain(m *testing.M) {
 	DisableClientLog()
+	// Most tests wait for Redis. The command line takes precedence.
+	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	goleak.VerifyTestMain(m)
 }
 

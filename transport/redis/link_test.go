@@ -89,7 +89,7 @@ func TestFrozenRedisIsNoticedAndThawed(t *testing.T) {
 	h.log.warnings(t, 1)
 }
 
-func TestFrozenRedisIsNamedOnceHoweverLong(t *testing.T) {
+func TestFrozenRedisIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Addr())
@@ -118,7 +118,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	h.log.warnings(t, 1)
 }
 
-func TestQuietConnectionIsKept(t *testing.T) {
+func TestIdleConnectionIsKept(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := start(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: time.Second}), func(c *PubSubConfig) {
@@ -134,7 +134,7 @@ func TestQuietConnectionIsKept(t *testing.T) {
 	h.log.warnings(t, 0)
 }
 
-func TestConnectionCutByRedis(t *testing.T) {
+func TestConnectionClosedByRedis(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(*redistest.Server){
 		"client kill": func(s *redistest.Server) { s.Do("client", "kill", "type", "pubsub") },

@@ -49,7 +49,7 @@ func TestPipelinedMessagesArriveInOrderWithoutLoss(t *testing.T) {
 	}
 }
 
-func TestEveryMessageIsCountedForWhatItIs(t *testing.T) {
+func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.MaxPayload = 100 })

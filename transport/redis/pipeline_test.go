@@ -8,7 +8,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-func TestPipelinePublishesInOrderAndHearsEachAnswer(t *testing.T) {
+func TestPipelinePublishesInOrderAndReceivesEachReply(t *testing.T) {
 	t.Parallel()
 	const n = 5000
 	server := redistest.Start(t, "--requirepass", "secret")
@@ -75,7 +75,7 @@ func TestPipelineAppends(t *testing.T) {
 	}
 }
 
-func TestPipelineSaysWhatIsWrong(t *testing.T) {
+func TestPipelineExplainsErrors(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("set", "text", "x")

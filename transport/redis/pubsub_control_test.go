@@ -28,7 +28,7 @@ func awaitOrder(t *testing.T, orders <-chan Control, want Control) {
 	}
 }
 
-func TestOrderReachesEveryHub(t *testing.T) {
+func TestControlCommandReachesEachHub(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	redis := parse(t, server.URL(), ServerOptions{})
@@ -66,7 +66,7 @@ func TestOrderReachesEveryHub(t *testing.T) {
 }
 
 // Whoever is connected hears orders: the control channel comes first.
-func TestOrderOfTheMomentIsHeard(t *testing.T) {
+func TestControlChannelIsSubscribedFirst(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	orders := make(chan Control, 1)
@@ -82,7 +82,7 @@ func TestOrderOfTheMomentIsHeard(t *testing.T) {
 	awaitOrder(t, orders, Control{OpDisconnect, "42"})
 }
 
-func TestMalformedOrdersAreCountedAndNamedOnce(t *testing.T) {
+func TestMalformedControlCommandsAreCountedAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	orders := make(chan Control, 1)
@@ -101,7 +101,7 @@ func TestMalformedOrdersAreCountedAndNamedOnce(t *testing.T) {
 	h.log.silentOn(t, "secret")
 }
 
-func TestMissingRightToHearOrdersIsNamed(t *testing.T) {
+func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&user-*", "&usercast:user-probe:*")
@@ -132,6 +132,7 @@ func TestMissingRightToHearOrdersIsNamed(t *testing.T) {
 }
 
 func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, bad := range []string{"", "user-", "user-control", "user-*"} {
 		if ValidateControlChannel("user-", bad) == nil {
 			t.Errorf("%q is accepted", bad)

@@ -60,7 +60,7 @@ func TestSoftFailoverIsNoticedWithoutProbeChannel(t *testing.T) {
 	h.log.once(t, "WARN redis subscription lost", "reason=moved", "another primary")
 }
 
-func TestDemotedPrimaryIsLeft(t *testing.T) {
+func TestDemotedPrimaryIsReplaced(t *testing.T) {
 	t.Parallel()
 	h, relay, a, b := failover(t, "", func(*redistest.Server) {})
 	// The old primary follows the new one, as Sentinel would have it.
@@ -247,7 +247,7 @@ func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
 
 // Where an address leads to several servers and the one that is subscribed to is no longer
 // among them, the probe does not come back.
-func TestServerThatLeavesAnAddressIsLeft(t *testing.T) {
+func TestServerThatLeavesAnAddressIsReplaced(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	relay := redistest.StartRelay(t, a.Addr())
@@ -294,7 +294,7 @@ func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
 }
 
 // The log's connection stays where it is as well, as long as the address still leads there.
-func TestLogStaysAtOneOfSeveralServers(t *testing.T) {
+func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
 	a, b := redistest.StartReplica(t, primary), redistest.StartReplica(t, primary)

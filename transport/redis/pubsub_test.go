@@ -5,7 +5,8 @@ import (
 	"testing"
 )
 
-func TestConfigReportsAllFaultsAtOnce(t *testing.T) {
+func TestConfigReportsAllErrorsAtOnce(t *testing.T) {
+	t.Parallel()
 	_, err := NewPubSub(PubSubConfig{ChannelPrefix: "user", MaxPayload: -1, PingAfter: -1})
 	if err == nil {
 		t.Fatal("accepted")

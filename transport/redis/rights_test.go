@@ -27,7 +27,7 @@ func TestWrongPasswordThenCorrected(t *testing.T) {
 	h.log.silentOn(t, "secret")
 }
 
-func TestPasswordFaultsAreToldApart(t *testing.T) {
+func TestPasswordErrorsAreDistinguished(t *testing.T) {
 	t.Parallel()
 	closed := redistest.Start(t, "--requirepass", "secret")
 	open := redistest.Start(t)
@@ -69,7 +69,7 @@ func TestNoPermissionToSubscribeThenGranted(t *testing.T) {
 	eventually(t, "it was said again", func() bool { return h.log.count("WARN", "reason=right") == 2 })
 }
 
-func TestMissingRightsAreNamedOnceAndGoneWithout(t *testing.T) {
+func TestMissingRightsAreLoggedOnceAndOptional(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+psubscribe", "resetchannels", "&user-*")

@@ -180,7 +180,7 @@ func startFakeSentinel(t *testing.T, says sighting) *fakeSentinel {
 func (f *fakeSentinel) say(says sighting) { f.says.Store(&says) }
 
 // Nothing but the probe can see it: the old primary stays up and keeps its role.
-func TestProbeAsksTheSentinelsAnew(t *testing.T) {
+func TestProbeAsksTheSentinelsAgain(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	sentinel := startFakeSentinel(t, sighting{a.Addr(), 0})
@@ -230,7 +230,7 @@ func TestReplicaThatASentinelNamesIsRefused(t *testing.T) {
 }
 
 // A sentinel that is cut off names a primary that is gone.
-func TestSentinelThatNamesADeadPrimaryIsNotTheOnlyOneAsked(t *testing.T) {
+func TestSentinelWithADeadPrimaryIsSkipped(t *testing.T) {
 	t.Parallel()
 	dead, primary := redistest.Start(t), redistest.Start(t)
 	dead.Kill()
@@ -243,7 +243,7 @@ func TestSentinelThatNamesADeadPrimaryIsNotTheOnlyOneAsked(t *testing.T) {
 
 // Split brain: one sentinel is cut off from the others together with the old
 // primary, which goes on being one. We reach both sides.
-func TestSentinelThatIsBehindIsNotBelieved(t *testing.T) {
+func TestOutdatedSentinelIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	old, promoted := redistest.Start(t), redistest.Start(t)
 	behind, sentinel := startFakeSentinel(t, sighting{old.Addr(), 3}), startFakeSentinel(t, sighting{old.Addr(), 3})
@@ -274,7 +274,7 @@ func TestSentinelThatIsBehindIsNotBelieved(t *testing.T) {
 	h.awaitDelivery(t, promoted, "y")
 }
 
-func TestSentinelFaultsAreExplained(t *testing.T) {
+func TestSentinelErrorsAreExplained(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
 	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
@@ -301,7 +301,7 @@ func TestSentinelFaultsAreExplained(t *testing.T) {
 }
 
 // Sentinels often have no password where Redis has one; sometimes they have the same.
-func TestPasswordIsGivenToASentinelThatAsks(t *testing.T) {
+func TestPasswordIsSentToASentinelThatRequiresIt(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t, "--requirepass", "secret")
 	open := redistest.StartSentinels(t, 1, "main", primary, "sentinel auth-pass main secret")[0]

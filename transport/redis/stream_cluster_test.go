@@ -45,7 +45,7 @@ func (m *migration) end() {
 }
 
 // While its slot migrates, and after, the log is followed, searched and appended to.
-func TestLogIsFollowedWhileItsSlotMigrates(t *testing.T) {
+func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
 	app := goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}})
@@ -110,7 +110,7 @@ func TestLogIsFollowedWhileItsSlotMigrates(t *testing.T) {
 }
 
 // A log of which everything was trimmed takes its newest id and its counts along.
-func TestEmptyLogThatMigratesIsNoReset(t *testing.T) {
+func TestEmptyStreamThatMigratesIsNoReset(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
 	app := goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: []string{nodes[0].Addr(), nodes[1].Addr()}})

@@ -15,7 +15,8 @@ func disconnect(server *redistest.Server, id, user string) string {
 
 // What a promoted primary holds behind the entries that both had is a gap for pages, but its
 // control commands count: each one once, and none that was acted on before.
-func TestCommandsBehindAResetAreActedOn(t *testing.T) {
+func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
+	t.Parallel()
 	add := func(s *redistest.Server, id string) { s.Do("XADD", "log", id, "ch", "user-42", "data", "x") }
 	for name, test := range map[string]struct {
 		after func(replica *redistest.Server)
@@ -66,7 +67,8 @@ func TestCommandsBehindAResetAreActedOn(t *testing.T) {
 }
 
 // A log that was deleted and made again on the same primary.
-func TestCommandOfALogMadeAnewIsActedOn(t *testing.T) {
+func TestControlCommandOfARecreatedStreamIsHandled(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	f := follow(t, parsed(t, server.URL()), nil)
 	xadd(server, "user-42", "x")
@@ -81,7 +83,8 @@ func TestCommandOfALogMadeAnewIsActedOn(t *testing.T) {
 
 // A hub that starts while Redis is away lets pages in: a command that comes before its first
 // connection is for them, also beyond the window.
-func TestCommandBeforeTheFirstLoadIsActedOn(t *testing.T) {
+func TestControlCommandBeforeTheFirstLoadIsHandled(t *testing.T) {
+	t.Parallel()
 	server, down := redistest.Start(t), redistest.Start(t)
 	down.Kill()
 	relay := redistest.StartRelay(t, down.Addr())
@@ -103,6 +106,7 @@ func TestCommandBeforeTheFirstLoadIsActedOn(t *testing.T) {
 // However long a log is followed, few places of it are remembered: the newest ones, and fewer the
 // further back. The oldest is never forgotten.
 func TestTrailIsBoundedAndReachesBack(t *testing.T) {
+	t.Parallel()
 	var l trail
 	l.begin(place{hub.ID{Ms: 0, Seq: 1}, 1})
 	const n = 100_000

@@ -27,10 +27,16 @@ func (c readConn) Read(b []byte) (int, error) { return c.Reader.Read(b) }
 
 // pass returns what passes of text when it comes in pieces, and why the rest does not.
 func pass(text []byte, keep int, pushes bool, pieces func(io.Reader) io.Reader) (string, error) {
+	passed, _, err := passAndCount(text, keep, pushes, pieces)
+	return passed, err
+}
+
+// passAndCount also returns how many replies are ready.
+func passAndCount(text []byte, keep int, pushes bool, pieces func(io.Reader) io.Reader) (passed string, complete int, err error) {
 	_, c := Check(readConn{Reader: pieces(bytes.NewReader(text))}, 0)
 	c.keep, c.pushes = keep, pushes
-	passed, err := io.ReadAll(c)
-	return string(passed), err
+	all, err := io.ReadAll(c)
+	return string(all), c.complete, err
 }
 
 func whole(r io.Reader) io.Reader { return r }
@@ -155,7 +161,7 @@ func FuzzReplies(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte, pushes bool) {
 		const keep = 10
-		want, rest, wantErr := "", string(text), error(nil)
+		want, rest, wantErr, replies := "", string(text), error(nil), 0
 		for rest != "" && wantErr == nil {
 			var passed, left string
 			if passed, left, wantErr = model(rest, keep, 0); wantErr != nil {
@@ -165,7 +171,7 @@ func FuzzReplies(f *testing.F) {
 				wantErr = errModel
 				break
 			}
-			want, rest = want+passed, left
+			want, rest, replies = want+passed, left, replies+1
 		}
 		got, err := pass(text, keep, pushes, whole)
 		if bad := (*Error)(nil); err != nil && !errors.As(err, &bad) {
@@ -185,8 +191,12 @@ func FuzzReplies(f *testing.F) {
 			}
 		}
 		for _, pieces := range []func(io.Reader) io.Reader{iotest.OneByteReader, iotest.DataErrReader, randomPieces} {
-			if g, e := pass(text, keep, pushes, pieces); g != got && err == nil || (e == nil) != (err == nil) {
+			g, complete, e := passAndCount(text, keep, pushes, pieces)
+			if g != got && err == nil || (e == nil) != (err == nil) {
 				t.Fatalf("of %q in pieces passed %q and %v, at once %q and %v", text, g, e, got, err)
+			}
+			if pushes && e == nil && complete != replies {
+				t.Fatalf("of %q %d replies are ready, want %d", text, complete, replies)
 			}
 		}
 	})
@@ -194,6 +204,7 @@ func FuzzReplies(f *testing.F) {
 
 // Strings that are longer than what is read at once pass in any pieces.
 func TestLongStringsPass(t *testing.T) {
+	t.Parallel()
 	var text, want strings.Builder
 	for _, size := range []int{0, 1, connBuffer - 20, connBuffer, connBuffer + 1, 3*connBuffer + 7, 1 << 20} {
 		body := strings.Repeat("x", size)
@@ -213,6 +224,7 @@ func TestLongStringsPass(t *testing.T) {
 }
 
 func TestBoundsOfReplies(t *testing.T) {
+	t.Parallel()
 	arrays := func(n int) string { return strings.Repeat("*1048576\r\n", n) }
 	for text, right := range map[string]bool{
 		"*1048576\r\n": true, "*1048577\r\n": false,

@@ -7,6 +7,7 @@ import (
 
 // A log-in with the password before may still be under way when it is replaced.
 func TestNeitherPasswordIsInAnError(t *testing.T) {
+	t.Parallel()
 	s, err := Parse("redis://:before@127.0.0.1:6379", Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -17,6 +17,7 @@ func parse(t *testing.T, url string, opts Options) *Server {
 }
 
 func TestServerIsNamedByItsAddress(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]string{
 		"redis://127.0.0.1:6380/0":                        "127.0.0.1:6380",
 		"redis://host":                                    "host:6379",
@@ -43,6 +44,7 @@ func TestServerIsNamedByItsAddress(t *testing.T) {
 }
 
 func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]string{
 		"":                                        "must begin with",
 		"localhost:6379":                          "must begin with",
@@ -98,6 +100,7 @@ func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
 }
 
 func TestPasswordOptionWinsOverURL(t *testing.T) {
+	t.Parallel()
 	s := parse(t, "redis://app:old@host", Options{Password: "new"})
 	if s.user != "app" || s.password() != "new" {
 		t.Errorf("user %q, password %q", s.user, s.password())
@@ -108,6 +111,7 @@ func TestPasswordOptionWinsOverURL(t *testing.T) {
 }
 
 func TestCAFileIsChecked(t *testing.T) {
+	t.Parallel()
 	empty := filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -124,6 +128,7 @@ func TestCAFileIsChecked(t *testing.T) {
 }
 
 func TestSeveralHostsAreReadInOrder(t *testing.T) {
+	t.Parallel()
 	for url, want := range map[string]string{
 		"redis+sentinel://h1,h2:26380,[::1]/main": "h1:26379 h2:26380 [::1]:26379",
 		"redis+sentinel://app:a,b@h1:1,h2/main/2": "h1:1 h2:26379",
