@@ -25,8 +25,8 @@ const (
 	MaxConnections = maxCommands + 2
 	// commandAge is how long one of them is used before another one is made: half of the
 	// 10 s after which an idle one is promised to be closed. A primary that was demoted
-	// keeps its connections and executes PUBLISH, which then reaches nobody. A hub that
-	// has not noticed yet sends commands there for so long at most.
+	// keeps its connections and executes PUBLISH, which then reaches no hub. A hub that
+	// has not noticed yet sends commands there for at most that long.
 	commandAge = 5 * time.Second
 )
 

@@ -1,76 +1,98 @@
-// Package redis brings messages from Redis to whoever routes them. It knows
-// nothing of users' streams: it takes funcs, and calls them.
+// Package redis brings messages from Redis to a hub: over pub/sub (PubSub) or from a Redis
+// stream (StreamFeed). Commands publish to either.
 //
-// # What it promises
+// # The path of a message
 //
-//   - One subscription connection per PubSub, named usercast, whatever else
-//     happens. A message is handed over on the goroutine that read it, in the
-//     order in which Redis sent it, and reading never waits for anything else.
-//   - Every subscription connection is a generation with a number, announced
-//     before its first message. What Redis published between two generations is
-//     lost: pub/sub keeps nothing. Within one generation nothing is skipped.
-//   - The link heals itself. A connection that ends, that does not answer in time
-//     (watchdog), or that leads to another primary than a new connection would
-//     (probe), is given up, and a new one is made after a jittered pause. So is one over
-//     which a reply comes that cannot be right, or whose probe does not come back.
-//   - Each fault is logged once, in words that say what to do. No password
-//     reaches a log or an error.
-//   - Rights that are missing are named once and gone without, but for the right to
-//     subscribe.
-//   - Received = Routed + Unrouted + Malformed + TooLarge in Stats, at rest.
-//   - Orders come over the same connection. Whoever is connected hears them.
+//	subscription.receive  waits for a message, corks the streams, hands over what has come, uncorks
+//	  topology.Conn         one connection under go-redis, which parses replies
+//	    resp.CheckedConn      checks each reply before go-redis reads it, and counts whole ones
+//	      netpoll.ReadConn      reads the socket
+//	PubSub.route          splits the channel into user and topic, counts, calls hub.PubSub.Publish
+//
+// The stream feed does the same with the entries of one reply: reader.next waits for a page of
+// entries, checks that none is missing before them, and hands them to hub.StreamFeed.Append.
+//
+// # Files and packages
+//
+//	session.go           what both feeds share: one connection after another, probes, pauses
+//	pubsub*.go           the pub/sub feed: subscription, watchdog, probe
+//	stream*.go           the stream feed: reading, checking for losses and resets, queries
+//	commands, append, pipeline   publishing
+//	inspect              checks whether a Redis is fit for a hub; public
+//	internal/topology    the server: URL, connections, Sentinels, cluster, errors
+//	internal/resp        the protocol, with bounded memory
+//	internal/acl         the rights that a hub needs
+//	internal/pause       waiting times
+//
+// # Guarantees
+//
+//   - Each PubSub has one subscription connection, named usercast. A message is handed over on the
+//     goroutine that read it, in the order in which Redis sent it, and reading waits for
+//     nothing else.
+//   - Each subscription is a generation with a number, announced as a gap before its first message.
+//     What Redis published between two generations is lost: pub/sub keeps nothing. Within one
+//     generation nothing is skipped.
+//   - The connection recovers automatically. It is closed when it ends, does not answer in time
+//     (watchdog), leads to another primary than a new connection would (probe), brings a reply
+//     that cannot be right, or a probe does not come back. A new one is made after a
+//     jittered pause.
+//   - Each error is logged once, with what to do about it. No password is in a log or an error.
+//   - A missing right is logged once, and the feed does without it, except for the right to
+//     subscribe or read.
+//   - Received = Routed + Unrouted + Malformed + TooLarge in Stats, when nothing moves.
+//   - Control commands come over the same connection. Every connected hub receives them.
 //
 // # The stream feed
 //
-// A Log follows one Redis stream. Its cursor outlives its connections, so it misses
-// nothing that Redis still has; that something was trimmed before it was read, or
-// that the stream went backwards, it finds with XINFO's counts (Redis 7; before that
-// it takes a trimmed cursor for a loss). An entry that is missing on another server than
+// A StreamFeed follows one Redis stream. Its cursor outlives its connections, so it misses
+// nothing that Redis still has. From the counts of XINFO (Redis 7) it finds that entries were
+// trimmed before they were read, or that the stream went backwards; before Redis 7
+// it takes a trimmed cursor for a loss. An entry that is missing on another server than
 // the one that had it is a reset. Queries for older entries are answered by one scanner, over
 // a connection of its own that is closed when idle, hundreds in one pass, the one that has waited
-// longest first. Replies with entries are bounded in bytes (logConn). Control commands take
-// effect also where the entries around them became a gap (log_control.go). In a cluster MOVED and
+// longest first. Replies with entries are bounded in bytes (stream_page.go). Control commands take
+// effect also where the entries around them became a gap (stream_control.go). In a cluster MOVED and
 // ASK are followed.
 //
 // # Where Redis is
 //
-// One primary at a fixed address; or the primary that Sentinels name, who are
-// asked for every new connection, and every other second whether they still mean
-// the one that is subscribed to; or a cluster, in which every node passes on what
-// is published, so that the subscription stands at any one of them. A command on
-// a key goes to the key's owner, for which the cluster is asked anew for each
-// connection. See sentinel.go and cluster.go.
+// One primary at a fixed address; or the primary that Sentinels name: a feed requests its
+// address for each new connection, and every 2 s to notice a failover; or a cluster, in which
+// every node passes on what is published, so that a subscription to any one of them is enough.
+// A command on a key goes to the key's owner, which is requested for each connection.
 //
-// # What it does not
+// # Not covered
 //
-// It cannot tell what Redis never handed over, nor that a message was published
-// while no generation lived. It does not retry a PUBLISH: a second try could
+// A feed does not know what Redis never sent, or that a message was published
+// while no generation was connected. A PUBLISH is not retried: a second try could
 // publish twice. Between the nodes of a cluster Redis itself passes messages on
-// without any guarantee; a node to which nothing gets through is found by a probe,
-// a short interruption is not.
+// without any guarantee; a probe finds a node that receives nothing, but not
+// a short interruption.
 //
 // # How go-redis is used
 //
-// Only here, and against its grain in four places, all in link.go, replies.go and
-// client.go: it panics at odd replies and takes memory by what they announce, so they
-// are checked before it reads them; its PubSub re-dials and re-subscribes by itself
+// Only in this directory. Four of its habits are worked around in internal/topology and
+// internal/resp: it panics at unexpected replies and allocates what they announce, so they
+// are checked before it reads them; its PubSub re-dials and re-subscribes
 // inside a failing Receive, which would hide the gap, so its dialer works once; a
-// cancelled context does not wake Receive, so the socket is closed under it; its own
-// log is switched off.
+// canceled context does not wake Receive, so the socket is closed under it; it writes a log of
+// its own to stderr, which belongs to the process: see DisableClientLog.
 //
-// # Who owns what
+// # Owners
 //
-//	socket of a subscription    link; closed when the generation's context ends
-//	socket of a probe           link; closed before the probe awaits its echo
-//	goredis.Client and PubSub   link; only the receiving goroutine calls Receive
-//	socket for a question       link; to a Sentinel, or to a node that is asked for
+//	socket of a subscription    topology.Conn; closed when the generation's context ends
+//	socket of a probe           topology.Conn; closed before the probe awaits its echo
+//	goredis.Client and PubSub   topology.Conn; only the receiving goroutine calls Receive
+//	socket for a question       topology.Conn; to a Sentinel, or to a node that knows
 //	                            a key's owner; closed before its answer is used
 //	sockets for commands        Commands: at most 4, lent to one caller at a time
-//	receiving goroutine         the caller of Run; it alone calls the sinks
-//	watchdog, prober            PubSub.generation starts them and waits for them
+//	receiving goroutine         the caller of Run; it alone calls the hub
+//	prober                      session.generation starts it and waits for it
+//	watchdog                    subscription.receive starts it and waits for it
+//	scanner                     StreamFeed.Run starts it and waits for it
 //	echo channel (1 slot)       filled by the receiving goroutine, emptied by the
 //	                            prober; the slot keeps the former from waiting
 //	message counters            written by the receiving goroutine alone
 //	probe histogram             prober writes, Stats reads
-//	reaper of idle commands     one timer of Commands; no goroutine while it waits
+//	timer of idle commands      Commands; no goroutine while it waits
 package redis

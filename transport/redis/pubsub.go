@@ -146,13 +146,13 @@ func (nothingToCork) Uncork() {}
 func (c *PubSubConfig) validate() error {
 	errs := []error{cmp.Or(ValidatePrefix(c.ChannelPrefix), ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))}
 	if c.Server == nil {
-		errs = append(errs, errors.New("Server is missing"))
+		errs = append(errs, errors.New("no Server in the config"))
 	}
 	if c.Hub == nil {
-		errs = append(errs, errors.New("Hub is missing"))
+		errs = append(errs, errors.New("no Hub in the config"))
 	}
 	if c.MaxPayload < 0 {
-		errs = append(errs, fmt.Errorf("MaxPayload is %d bytes", c.MaxPayload))
+		errs = append(errs, fmt.Errorf("a MaxPayload of %d bytes is not possible", c.MaxPayload))
 	}
 	if min(c.PingAfter, c.ProbeEvery, c.ProbeTimeout, c.BackoffMin, c.BackoffMax) < 0 {
 		errs = append(errs, errors.New("a duration is negative"))

@@ -12,44 +12,44 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// repeatAfter is how long a fault that comes back in one outage, after another
-// one, goes unmentioned: two that take turns at every try would fill the log.
+// repeatAfter is how long a fault is not logged again in one outage, after another
+// one: two that alternate at every attempt would fill the log.
 const repeatAfter = time.Minute
 
-// reporter says each state once: a fault when it is not the one said last,
-// a missing right once in a process's life. Safe for concurrent use.
+// A reporter logs each state once: a fault when it is not the one that was logged last,
+// a missing right once in the life of the process. Safe for concurrent use.
 type reporter struct {
 	log *slog.Logger
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	link    saying
-	probe   saying
-	scan    saying
-	several bool            // severalServers has been said
-	named   map[string]bool // commands of missing rights
-	orders  struct {
-		said     time.Time
-		unspoken uint64 // malformed ones since
+	link    logLimiter
+	probe   logLimiter
+	scan    logLimiter
+	several bool            // severalServers was logged
+	rights  map[string]bool // commands whose missing right was logged
+	control struct {
+		loggedAt  time.Time
+		malformed uint64 // commands since then
 	}
 }
 
-// saying is what has been said about one thing since it last worked.
-type saying struct {
+// A logLimiter knows what was logged about one thing since it last worked.
+type logLimiter struct {
 	last string               // key
-	at   map[string]time.Time // key → when said
+	at   map[string]time.Time // key → when it was logged
 }
 
 func newReporter(log *slog.Logger, server *topology.Server) *reporter {
-	return &reporter{log: log.With("redis", server.Name()), named: make(map[string]bool)}
+	return &reporter{log: log.With("redis", server.Name()), rights: make(map[string]bool)}
 }
 
-// fresh reports whether to say a fault. Its key is what to do about it, beside the
+// allow reports whether to log a fault. Its key is what to do about it, in addition to the
 // reason: a handshake that was late once must not hide a wrong certificate.
-func (s *saying) fresh(f *topology.Fault, now time.Time) bool {
+func (s *logLimiter) allow(f *topology.Fault, now time.Time) bool {
 	key := f.Reason + ": " + f.Advice
-	said, before := s.at[key]
-	if s.last == key || before && now.Sub(said) < repeatAfter {
+	loggedAt, known := s.at[key]
+	if s.last == key || known && now.Sub(loggedAt) < repeatAfter {
 		return false
 	}
 	if s.at == nil {
@@ -59,7 +59,7 @@ func (s *saying) fresh(f *topology.Fault, now time.Time) bool {
 	return true
 }
 
-// down says that a subscription was lost (live) or could not be made.
+// down logs that a subscription was lost (live) or could not be made.
 func (r *reporter) down(f *topology.Fault, live bool) {
 	message := "redis subscription failed"
 	if live {
@@ -67,7 +67,7 @@ func (r *reporter) down(f *topology.Fault, live bool) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.link.fresh(f, time.Now()) {
+	if r.link.allow(f, time.Now()) {
 		r.log.Warn(message, faultAttrs(f)...)
 	}
 }
@@ -75,7 +75,7 @@ func (r *reporter) down(f *topology.Fault, live bool) {
 func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.link = saying{}
+	r.link = logLimiter{}
 	attrs := append([]any{"generation", generation}, where...)
 	level := slog.LevelInfo
 	if role != "" {
@@ -88,16 +88,16 @@ func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 	r.log.Log(context.Background(), level, "redis subscribed", attrs...)
 }
 
-// probeFailed says that no probe could be sent. The subscription is left alone.
+// probeFailed logs that no probe could be sent. The subscription is kept.
 func (r *reporter) probeFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.probe.fresh(f, time.Now()) {
+	if r.probe.allow(f, time.Now()) {
 		r.log.Warn("redis probe failed", faultAttrs(f)...)
 	}
 }
 
-// severalServers says, once, that new connections to the address of s lead to different
+// severalServers logs, once, that new connections to the address of s lead to different
 // servers, one of which is found.
 func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 	r.mu.Lock()
@@ -116,14 +116,14 @@ func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 func (r *reporter) probeSent() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.probe = saying{}
+	r.probe = logLimiter{}
 }
 
-// scanFailed says that queries wait because older entries cannot be read.
+// scanFailed logs that queries wait because older entries cannot be read.
 func (r *reporter) scanFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.scan.fresh(f, time.Now()) {
+	if r.scan.allow(f, time.Now()) {
 		r.log.Warn("redis scan failed", faultAttrs(f)...)
 	}
 }
@@ -131,18 +131,18 @@ func (r *reporter) scanFailed(f *topology.Fault) {
 func (r *reporter) scanned() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.scan = saying{}
+	r.scan = logLimiter{}
 }
 
-// missing says that a right is missing, or a command unknown, and what is lost
-// with it.
+// missing logs that a right is missing, or a command unknown, and what does not work
+// without it.
 func (r *reporter) missing(which acl.Right, user string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.named[which.Command] {
+	if r.rights[which.Command] {
 		return
 	}
-	r.named[which.Command] = true
+	r.rights[which.Command] = true
 	if goredis.IsPermissionError(err) {
 		r.log.Warn("redis right missing", "command", which.Command,
 			"do", "ACL SETUSER "+user+" "+which.Grant, "without", which.Without)
@@ -152,15 +152,15 @@ func (r *reporter) missing(which acl.Right, user string, err error) {
 		"without", which.Without, "error", err)
 }
 
-// malformedControl says once a minute at most that orders cannot be carried out,
-// and why the latest cannot. Err holds nothing of what was sent.
+// malformedControl logs at most once per minute that control commands are malformed,
+// and why the latest is. Err holds nothing of what was sent.
 func (r *reporter) malformedControl(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.orders.unspoken++
-	if now := time.Now(); r.orders.said.IsZero() || now.Sub(r.orders.said) >= repeatAfter {
-		r.log.Warn("redis control malformed", "orders", r.orders.unspoken, "problem", err.Error())
-		r.orders.said, r.orders.unspoken = now, 0
+	r.control.malformed++
+	if now := time.Now(); r.control.loggedAt.IsZero() || now.Sub(r.control.loggedAt) >= repeatAfter {
+		r.log.Warn("redis control malformed", "orders", r.control.malformed, "problem", err.Error())
+		r.control.loggedAt, r.control.malformed = now, 0
 	}
 }
 

@@ -6,27 +6,27 @@ import (
 	"usercast/internal/histogram"
 )
 
-// Stats is a snapshot of a feed. Counters only grow. Once nothing moves,
+// Stats is a snapshot of a feed. Counters only grow. When nothing moves,
 // Received = Routed + Unrouted + Malformed + TooLarge. Probes are not counted,
-// and orders apart.
+// and control commands have counters of their own.
 type Stats struct {
 	Feed  string // "pubsub" or "stream"
 	Redis string // Server.Name
 
 	Received  uint64 // messages that Redis handed over
-	Routed    uint64 // at least one stream took it live
-	Unrouted  uint64 // nobody took it live
+	Routed    uint64 // went to at least one stream
+	Unrouted  uint64 // went to no stream
 	Malformed uint64 // its channel names no user
 	TooLarge  uint64 // over MaxPayload
 
-	ControlReceived  uint64 // orders that Redis handed over
-	ControlMalformed uint64 // those of them that cannot be carried out
+	ControlReceived  uint64 // control commands that Redis handed over
+	ControlMalformed uint64 // those of them that are not valid
 
-	Connected  bool   // a subscription stands
-	Generation uint64 // subscriptions that have stood so far, this one included
+	Connected  bool   // a subscription exists
+	Generation uint64 // subscriptions so far, this one included
 	Reconnects uint64 // those after the first
 
-	Probe Histogram // from a probe's PUBLISH until it came back
+	Probe Histogram // from a probe's PUBLISH until it came back; pub/sub only
 }
 
 // Histogram counts durations in buckets.

@@ -129,7 +129,7 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 		}
 		entries := page.entries
 		// Each page begins with the last entry of the one before it: had it been trimmed
-		// meanwhile, so might have been others, behind it, that nobody has read.
+		// meanwhile, so might have been others, behind it, that were not read.
 		if !first {
 			if len(entries) == 0 || entries[0].ID != at {
 				return nil

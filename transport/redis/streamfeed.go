@@ -108,13 +108,13 @@ func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 func (c *StreamConfig) validate() error {
 	errs := []error{ValidatePrefix(c.ChannelPrefix)}
 	if c.Server == nil {
-		errs = append(errs, errors.New("Server is missing"))
+		errs = append(errs, errors.New("no Server in the config"))
 	}
 	if c.Hub == nil {
-		errs = append(errs, errors.New("Hub is missing"))
+		errs = append(errs, errors.New("no Hub in the config"))
 	}
 	if c.MaxPayload < 0 {
-		errs = append(errs, fmt.Errorf("MaxPayload is %d bytes", c.MaxPayload))
+		errs = append(errs, fmt.Errorf("a MaxPayload of %d bytes is not possible", c.MaxPayload))
 	}
 	if min(c.Block, c.ProbeEvery, c.BackoffMin, c.BackoffMax) < 0 {
 		errs = append(errs, errors.New("a duration is negative"))

@@ -12,8 +12,8 @@ import (
 	"usercast/transport/redis/internal/resp"
 )
 
-// untrimmed is the age of a stream's oldest entry from which on it looks as if nobody
-// trimmed it.
+// untrimmed is the age of a stream's oldest entry from which on it seems not to be
+// trimmed.
 const untrimmed = 24 * time.Hour
 
 // checkStream reads of the stream what a hub reads, one entry each time.

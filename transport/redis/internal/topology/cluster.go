@@ -23,8 +23,8 @@ type cluster struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	next    int      // index of the seed to try first
-	learned []string // nodes of which the cluster told, beside the seeds
-	failing int      // nodes in a row that said the cluster fails
+	learned []string // nodes that the cluster names, other than the seeds
+	failing int      // nodes in a row whose cluster failed
 }
 
 var (
@@ -49,7 +49,7 @@ func (s *Server) parseCluster(u *url.URL, others []string) error {
 
 // dialNode connects to a node: to any but one, unless that is the only one left.
 func (s *Server) dialNode(ctx context.Context, not string) (far socket, err error) {
-	for _, addr := range s.cluster.round(not) {
+	for _, addr := range s.cluster.candidates(not) {
 		if far, err = s.dialAddr(ctx, addr); err == nil || ctx.Err() != nil {
 			break
 		}
@@ -90,9 +90,9 @@ func (s *Server) locateOwner(ctx context.Context, key string) (addr string, err 
 }
 
 // Redirection reads the reply of a node that does not have a Key: MOVED names the owner of its
-// slot, ASK the node to which the slot is moving. Asked is the address of the node that answered,
+// slot, ASK the node to which the slot is moving. From is the address of the node that replied,
 // which is meant where no host is named; "": not known.
-func (s *Server) Redirection(err error, key, asked string) (to Target, ok bool) {
+func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
 	if s.cluster == nil || !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
 		return Target{}, false
 	}
@@ -102,7 +102,7 @@ func (s *Server) Redirection(err error, key, asked string) (to Target, ok bool) 
 	if len(words) != 3 {
 		return Target{}, false
 	}
-	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, asked)
+	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, from)
 	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, !strings.HasPrefix(addr, ":")
 }
 
@@ -130,28 +130,28 @@ func clusterSlots(ctx context.Context, cn *goredis.Conn) ([]goredis.ClusterSlot,
 }
 
 // owner finds the address of the primary that has a slot; "" when there is none.
-func owner(slots []goredis.ClusterSlot, slot int, asked string) string {
+func owner(slots []goredis.ClusterSlot, slot int, from string) string {
 	for _, r := range slots {
 		if r.Start <= slot && slot <= r.End && len(r.Nodes) > 0 {
-			return nodeAddr(r.Nodes[0], asked)
+			return nodeAddr(r.Nodes[0], from)
 		}
 	}
 	return ""
 }
 
-// nodeAddr is a node's address as another one told it: without a host it means its
-// own.
-func nodeAddr(node goredis.ClusterNode, asked string) string {
+// nodeAddr is a node's address as another one names it: without a host it means its
+// own host.
+func nodeAddr(node goredis.ClusterNode, from string) string {
 	host, port, err := net.SplitHostPort(node.Addr)
 	if err != nil || host != "" {
 		return node.Addr
 	}
-	host, _, _ = net.SplitHostPort(asked)
+	host, _, _ = net.SplitHostPort(from)
 	return net.JoinHostPort(host, port)
 }
 
-// admitNode asks a node whether its cluster works. One that says no is refused as
-// long as another may say yes. When all say no it is not the node that is cut off,
+// admitNode asks a node whether its cluster works. One whose cluster fails is refused as
+// long as another may be better. When it fails for all, it is not the node that is cut off,
 // and pub/sub works without all slots.
 func (s *Server) admitNode(ctx context.Context, cn *goredis.Conn) (state string, denied, err error) {
 	text, err := cn.ClusterInfo(ctx).Result()
@@ -171,13 +171,13 @@ func (s *Server) admitNode(ctx context.Context, cn *goredis.Conn) (state string,
 	if err != nil {
 		return state, nil, acl.Optional(err, acl.Right{}, func(acl.Right, error) {})
 	}
-	s.cluster.learn(slots)
+	s.cluster.addNodes(slots)
 	return state, nil, nil
 }
 
-// round is the order in which to try the nodes: the seeds, another one first each
+// candidates is the order in which to try the nodes: the seeds, another one first each
 // time; then what was learned; at last the one that is not wanted.
-func (c *cluster) round(not string) []string {
+func (c *cluster) candidates(not string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	learned := slices.Clone(c.learned)
@@ -199,9 +199,9 @@ func (s *Server) TrySeedNext(seed int) (was int) {
 	return was
 }
 
-// learn notes the nodes that the cluster names itself. They come after the seeds:
+// addNodes notes the nodes that the cluster names itself. They come after the seeds:
 // they may be addresses that do not lead anywhere from here.
-func (c *cluster) learn(slots []goredis.ClusterSlot) {
+func (c *cluster) addNodes(slots []goredis.ClusterSlot) {
 	var nodes []string
 	for _, r := range slots {
 		for _, node := range r.Nodes {
@@ -218,7 +218,7 @@ func (c *cluster) learn(slots []goredis.ClusterSlot) {
 	c.learned = nodes
 }
 
-// refuses counts what nodes say of the cluster, and says whether to try another.
+// refuses counts the nodes whose cluster fails, and reports whether to try another one.
 func (c *cluster) refuses(state string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,24 +17,24 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// sentinels know where the primary is. They are asked for every connection, one
-// after the other until one answers: the address is not kept.
+// sentinels know where the primary is. They are asked for each connection, one
+// after the other until one replies: the address is not kept.
 type sentinels struct {
 	addrs   []string // at least one; immutable
 	primary string   // its name; immutable
 
 	// Guarded by mu.
 	mu sync.Mutex
-	// first is the index of the one to ask first: the one that answered last, as
-	// long as its answers lead to a primary.
+	// first is the index of the one to ask first: the one that replied last, as
+	// long as its replies lead to a primary.
 	first int
-	// epoch is the config-epoch of the answer last believed. Every fail-over has a
+	// epoch is the config-epoch of the reply that was last accepted. Every failover has a
 	// higher one, and a Sentinel that is cut off from the others stays at a lower one.
 	epoch int64
 }
 
-// sighting is what one Sentinel says of the primary.
-type sighting struct {
+// primaryInfo is what one Sentinel replies about the primary.
+type primaryInfo struct {
 	addr  string
 	epoch int64
 }
@@ -46,7 +46,7 @@ const AskEvery = 2 * time.Second
 // LocatePrimary asks the next Sentinel for the address of the primary: one after the other, in
 // case one of them is cut off. Only with HasSentinels.
 func (s *Server) LocatePrimary(ctx context.Context) (addr string, err error) {
-	s.sentinels.doubt()
+	s.sentinels.rotate()
 	return s.locatePrimary(ctx)
 }
 
@@ -78,7 +78,7 @@ func (s *Server) dialPrimary(ctx context.Context) (socket, error) {
 	}
 	far, err := s.dialAddr(ctx, addr)
 	if err != nil {
-		s.sentinels.doubt()
+		s.sentinels.rotate()
 	}
 	return far, err
 }
@@ -89,32 +89,32 @@ func (s *Server) locatePrimary(ctx context.Context) (addr string, err error) {
 	var (
 		all          = s.sentinels
 		first, epoch = all.known()
-		stale        []sighting
+		stale        []primaryInfo
 		refusal      error // of one that answered
-		silence      error // of one that did not
+		timeout      error // of one that did not
 	)
 	for i := range all.addrs {
 		n := (first + i) % len(all.addrs)
-		seen, err := s.askSentinel(ctx, all.addrs[n])
+		info, err := s.askSentinel(ctx, all.addrs[n])
 		switch {
-		case err == nil && seen.epoch >= epoch:
-			all.believe(n, seen.epoch)
-			return seen.addr, nil
+		case err == nil && info.epoch >= epoch:
+			all.accept(n, info.epoch)
+			return info.addr, nil
 		case err == nil:
-			stale = append(stale, seen)
+			stale = append(stale, info)
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
 		case acl.IsReply(err):
 			refusal = err
 		default:
-			silence = err
+			timeout = err
 		}
 	}
 	switch {
 	case len(stale) > 0:
-		// Nobody knows better: it may be all that can be reached, or SENTINEL RESET.
-		best := slices.MaxFunc(stale, func(a, b sighting) int { return cmp.Compare(a.epoch, b.epoch) })
-		all.believe(first, best.epoch)
+		// No other Sentinel knows more: it may be the only one within reach, or SENTINEL RESET.
+		best := slices.MaxFunc(stale, func(a, b primaryInfo) int { return cmp.Compare(a.epoch, b.epoch) })
+		all.accept(first, best.epoch)
 		return best.addr, nil
 	case errors.Is(refusal, goredis.Nil):
 		return "", faultUnknownPrimary
@@ -127,22 +127,22 @@ func (s *Server) locatePrimary(ctx context.Context) (addr string, err error) {
 		f.Problem = "asked for the primary: " + f.Problem
 		return "", f
 	}
-	return "", &Fault{Reason: "sentinel", Problem: "no sentinel answers", Advice: "are they running, and at these addresses?", Err: silence}
+	return "", &Fault{Reason: "sentinel", Problem: "no sentinel answers", Advice: "are they running, and at these addresses?", Err: timeout}
 }
 
 // askSentinel asks one Sentinel for the primary. Sentinels often have no
-// password where Redis has one, and refuse a log-in then: so it is tried without.
-func (s *Server) askSentinel(ctx context.Context, sentinel string) (seen sighting, err error) {
+// password where Redis has one, and refuse AUTH then: so it is tried without first.
+func (s *Server) askSentinel(ctx context.Context, sentinel string) (info primaryInfo, err error) {
 	one := &Server{network: s.network, addr: sentinel, dialTimeout: s.dialTimeout, answerTimeout: s.answerTimeout}
 	question := func(ctx context.Context, cn *goredis.Conn) error {
-		// The epoch first: should both change in between, the address is not taken for
+		// The epoch first: if both change in between, the address does not seem
 		// newer than it is.
 		about := goredis.NewMapStringStringCmd(ctx, "sentinel", "master", s.sentinels.primary)
 		_ = cn.Process(ctx, about) // the error is in the command, too
 		if err := about.Err(); err != nil && !acl.IsReply(err) {
 			return err
 		}
-		seen.epoch, _ = strconv.ParseInt(about.Val()["config-epoch"], 10, 64)
+		info.epoch, _ = strconv.ParseInt(about.Val()["config-epoch"], 10, 64)
 		// Unlike the former, this names the promoted one as soon as it is promoted.
 		where := goredis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", s.sentinels.primary)
 		_ = cn.Process(ctx, where)
@@ -151,7 +151,7 @@ func (s *Server) askSentinel(ctx context.Context, sentinel string) (seen sightin
 			return errors.New("a sentinel's answer is no address")
 		}
 		if err == nil {
-			seen.addr = net.JoinHostPort(hostPort[0], hostPort[1])
+			info.addr = net.JoinHostPort(hostPort[0], hostPort[1])
 		}
 		return err
 	}
@@ -161,25 +161,25 @@ func (s *Server) askSentinel(ctx context.Context, sentinel string) (seen sightin
 		one.SetPassword(s.password())
 		err = one.Ask(ctx, Target{}, question)
 	}
-	return seen, err
+	return info, err
 }
 
-// admitPrimary refuses a replica. A Sentinel may not have heard of a fail-over yet.
+// admitPrimary refuses a replica. A Sentinel may not know of a failover yet.
 func (s *Server) admitPrimary(ctx context.Context, cn *goredis.Conn) error {
 	replication, err := Info(ctx, cn, "replication", func(acl.Right, error) {}) // introduce names the right
 	if err != nil {
 		return err
 	}
 	if role := InfoField(replication, "role"); role != "" && role != "master" {
-		s.sentinels.doubt()
+		s.sentinels.rotate()
 		return faultNotPrimary
 	}
 	return nil
 }
 
-// doubt makes another Sentinel the first to be asked: one that is cut off from the
-// others would name the old primary for ever.
-func (s *sentinels) doubt() {
+// rotate makes another Sentinel the first to be asked: one that is cut off from the
+// others would name the old primary forever.
+func (s *sentinels) rotate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.first = (s.first + 1) % len(s.addrs)
@@ -191,7 +191,7 @@ func (s *sentinels) known() (first int, epoch int64) {
 	return s.first, s.epoch
 }
 
-func (s *sentinels) believe(n int, epoch int64) {
+func (s *sentinels) accept(n int, epoch int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.first, s.epoch = n, epoch
