@@ -19,11 +19,11 @@ var allowedDeps = map[string]struct {
 	"usercast/internal/histogram":      {},
 	"usercast/internal/logqueue":       {},
 	"usercast/internal/netpoll":        {other: true},
-	"usercast/internal/advice":         {},
+	"usercast/internal/finding":        {},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
 	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
-	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/advice", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/finding", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 
 	"usercast/transport/redis/internal/resp":     {},
 	"usercast/transport/redis/internal/pause":    {},
@@ -41,7 +41,7 @@ var allowedDeps = map[string]struct {
 	"usercast/bench/plot":                        {},
 	"usercast/bench/internal/process":            {},
 
-	"usercast/internal/check/proxypath": {ours: []string{"usercast/internal/advice", "usercast/internal/eventstream", "usercast/internal/loopback"}},
+	"usercast/internal/check/proxypath": {ours: []string{"usercast/internal/finding", "usercast/internal/eventstream", "usercast/internal/loopback"}},
 
 	"usercast/metrics": {ours: []string{
 		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis", "usercast/transport/sse",

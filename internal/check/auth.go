@@ -6,14 +6,14 @@ import (
 	"net/url"
 	"time"
 
-	"usercast/internal/advice"
 	"usercast/internal/app"
+	"usercast/internal/finding"
 	"usercast/internal/flags"
 	"usercast/internal/loopback"
 )
 
 // inspectAuth reports risks of the authentication.
-func inspectAuth(c *app.HubConfig, report advice.Tell) {
+func inspectAuth(c *app.HubConfig, report finding.Report) {
 	if c.Auth == app.AuthInsecure {
 		report.Warn("config-insecure", "--auth forward, jwt or header before others can reach it", "--auth insecure believes ?user=<id>: whoever reaches the hub, through a proxy too, reads any user's messages")
 	} else if c.AuthInsecureAnywhere {
@@ -39,7 +39,7 @@ func inspectAuth(c *app.HubConfig, report advice.Tell) {
 }
 
 // inspectTokens reports risks of --auth jwt.
-func inspectTokens(c *app.HubConfig, report advice.Tell) {
+func inspectTokens(c *app.HubConfig, report finding.Report) {
 	switch c.JWTClaim {
 	case "exp", "iat", "nbf", "jti", "iss", "aud":
 		report.Warn("config-jwt-claim", "--jwt-claim sub, or the claim that has the user's id", "--jwt-claim %s says nothing of a user", c.JWTClaim)

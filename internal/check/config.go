@@ -8,15 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"usercast/internal/advice"
 	"usercast/internal/app"
+	"usercast/internal/finding"
 	"usercast/internal/flags"
 	"usercast/transport/redis"
 )
 
 // inspectConfig reports what serve would reject, and what it would accept although it is risky. It
 // returns the Redis that could be read.
-func inspectConfig(c *app.HubConfig, p Program, report advice.Tell) []*redis.Server {
+func inspectConfig(c *app.HubConfig, p Program, report finding.Report) []*redis.Server {
 	var errs flags.Errors
 	servers := c.Check(&errs)
 	for _, err := range errs.List() {
@@ -48,7 +48,7 @@ var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT)|_PORT(_[0-9]+_
 
 // inspectEnvironment reports variables named USERCAST_… that are not read: an unknown flag on the command
 // line is an error, and an unknown variable would be overlooked.
-func inspectEnvironment(p Program, report advice.Tell) {
+func inspectEnvironment(p Program, report finding.Report) {
 	var unknown []string
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
@@ -63,7 +63,7 @@ func inspectEnvironment(p Program, report advice.Tell) {
 }
 
 // inspectTimes reports times that proxies and platforms do not wait for.
-func inspectTimes(c *app.HubConfig, report advice.Tell) {
+func inspectTimes(c *app.HubConfig, report finding.Report) {
 	if d := c.PingInterval.T; d >= 55*time.Second {
 		report.Warn("config-ping-interval", "--ping-interval 15s", "--ping-interval %v: Heroku cuts a silent stream after 55 s, nginx, HAProxy and the balancers of AWS after 60", d)
 	}

@@ -12,13 +12,13 @@ import (
 	"syscall"
 	"time"
 
-	"usercast/internal/advice"
 	"usercast/internal/app"
+	"usercast/internal/finding"
 	"usercast/internal/flags"
 )
 
 // inspectListeners reports risks of who can connect to which listener.
-func inspectListeners(c *app.HubConfig, report advice.Tell) {
+func inspectListeners(c *app.HubConfig, report finding.Report) {
 	if path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") {
 		report.Warn("config-path", "--path "+path.Clean(c.Path), "--path %s: browsers and proxies ask for %s instead", c.Path, path.Clean(c.Path))
 	}
@@ -37,7 +37,7 @@ func inspectListeners(c *app.HubConfig, report advice.Tell) {
 // expiresSoon is how long before its end a certificate is reported: renewals are earlier.
 const expiresSoon = 14 * 24 * time.Hour
 
-func inspectCertificate(c *app.HubConfig, report advice.Tell) {
+func inspectCertificate(c *app.HubConfig, report finding.Report) {
 	pair, err := app.LoadCertificate(c.TLSCert, c.TLSKey)
 	if err != nil || pair.Leaf == nil {
 		return // an error, and reported
@@ -53,12 +53,12 @@ func inspectCertificate(c *app.HubConfig, report advice.Tell) {
 }
 
 // inspectPorts reports whether the hub could listen, or already does.
-func inspectPorts(c *app.HubConfig, report advice.Tell) {
+func inspectPorts(c *app.HubConfig, report finding.Report) {
 	inspectPort(report, "listen", c.Listen, c.Scheme())
 	inspectPort(report, "admin-listen", c.AdminListen, "http")
 }
 
-func inspectPort(report advice.Tell, flag, address, scheme string) {
+func inspectPort(report finding.Report, flag, address, scheme string) {
 	if strings.HasSuffix(address, ":0") {
 		return // any free port
 	}

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"usercast/auth"
-	"usercast/internal/advice"
 	"usercast/internal/app"
+	"usercast/internal/finding"
 )
 
 // A login authenticates requests as the hub does.
@@ -52,7 +52,7 @@ func asBrowser(target *url.URL, header http.Header) *http.Request {
 }
 
 // inspect reports how a request without credentials is authenticated. target is --url, or nil.
-func (l *login) inspect(ctx context.Context, target *url.URL, report advice.Tell) {
+func (l *login) inspect(ctx context.Context, target *url.URL, report finding.Report) {
 	c := l.hub
 	if c.Auth == app.AuthJWT {
 		l.inspectKeySet(ctx, report)
@@ -90,7 +90,7 @@ func (l *login) inspect(ctx context.Context, target *url.URL, report advice.Tell
 }
 
 // inspectTime reports how long a session check took, and what follows for many concurrent ones.
-func (l *login) inspectTime(took time.Duration, report advice.Tell) {
+func (l *login) inspectTime(took time.Duration, report finding.Report) {
 	c := l.hub
 	if took > c.AuthTimeout.T/2 {
 		report.Warn("login-slow", "make the session check faster, or raise --auth-timeout", "a session check without cookies took %v, more than half of --auth-timeout (%v): under load it will time out", took.Round(time.Millisecond), c.AuthTimeout.T)
@@ -100,7 +100,7 @@ func (l *login) inspectTime(took time.Duration, report advice.Tell) {
 }
 
 // inspectKeySet reports whether the JWK set can be fetched, which a token with an unknown key causes.
-func (l *login) inspectKeySet(ctx context.Context, report advice.Tell) {
+func (l *login) inspectKeySet(ctx context.Context, report finding.Report) {
 	part := base64.RawURLEncoding.EncodeToString
 	token := part([]byte(`{"alg":"RS256","kid":"usercast-check"}`)) + "." + part([]byte(`{}`)) + "." + part([]byte{0})
 	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: l.hub.Path}, Header: http.Header{"Authorization": {"Bearer " + token}}}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 
-	"usercast/internal/advice"
+	"usercast/internal/finding"
 )
 
 // A printer prints each finding as soon as it is made, or all of them as one JSON
@@ -17,21 +17,21 @@ type printer struct {
 	out      io.Writer
 	asJSON   bool
 	sections []*section
-	count    map[advice.Level]int
+	count    map[finding.Level]int
 }
 
 type section struct {
-	Name     string           `json:"name"`
-	Findings []advice.Finding `json:"findings"`
+	Name     string            `json:"name"`
+	Findings []finding.Finding `json:"findings"`
 }
 
 func newPrinter(out io.Writer, asJSON bool) *printer {
-	return &printer{out: out, asJSON: asJSON, count: make(map[advice.Level]int)}
+	return &printer{out: out, asJSON: asJSON, count: make(map[finding.Level]int)}
 }
 
 // section begins a section of the report and returns what prints its findings.
-func (p *printer) section(name string) advice.Tell {
-	s := &section{Name: name, Findings: []advice.Finding{}}
+func (p *printer) section(name string) finding.Report {
+	s := &section{Name: name, Findings: []finding.Finding{}}
 	p.sections = append(p.sections, s)
 	if !p.asJSON {
 		if len(p.sections) > 1 {
@@ -39,7 +39,7 @@ func (p *printer) section(name string) advice.Tell {
 		}
 		fmt.Fprintln(p.out, name)
 	}
-	return func(f advice.Finding) {
+	return func(f finding.Finding) {
 		s.Findings = append(s.Findings, f)
 		p.count[f.Level]++
 		if p.asJSON {
@@ -56,7 +56,7 @@ func (p *printer) section(name string) advice.Tell {
 
 // end prints the totals. It returns an error if something must be fixed.
 func (p *printer) end(version string) error {
-	failed, warned, noted := p.count[advice.Fail], p.count[advice.Warn], p.count[advice.Note]
+	failed, warned, noted := p.count[finding.Fail], p.count[finding.Warn], p.count[finding.Note]
 	var err error
 	if p.asJSON {
 		encoder := json.NewEncoder(p.out)

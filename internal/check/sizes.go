@@ -8,13 +8,13 @@ import (
 
 	"github.com/dustin/go-humanize"
 
-	"usercast/internal/advice"
 	"usercast/internal/app"
+	"usercast/internal/finding"
 	"usercast/internal/flags"
 )
 
 // inspectSizes reports limits that do not fit into each other, or into the memory and descriptors of the machine.
-func inspectSizes(c *app.HubConfig, report advice.Tell) {
+func inspectSizes(c *app.HubConfig, report finding.Report) {
 	size := func(n int64) string { return humanize.IBytes(uint64(n)) }
 	payload, queue, total := int64(c.MaxPayload.T), int64(c.QueueBytes.T), int64(c.QueueTotalBytes.T)
 	if payload > queue {

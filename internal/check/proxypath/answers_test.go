@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
-	"usercast/internal/advice"
 	"usercast/internal/check/proxypath"
+	"usercast/internal/finding"
 )
 
 // What is answered in a hub's stead, by whom and why ever.
@@ -37,24 +37,24 @@ func TestAnswers(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		answer http.HandlerFunc
-		level  advice.Level
+		level  finding.Level
 		name   string
 		text   string
 	}{
-		"full":        {stream(":\nretry: 1\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n"), advice.Fail, "url-busy", "--max-clients-per-user"},
-		"no hub's":    {stream("data: hello\n\n"), advice.Fail, "url-no-hub", "not one of a hub"},
-		"empty":       {stream(""), advice.Fail, "url-cut", "ended before anything came"},
-		"bye":         {stream(":\nretry: 1\nevent: ping\ndata: {}\nid: a-1\n\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: a-1\n\n"), advice.Note, "url-bye", "draining"},
-		"cut at once": {stream(":\nretry: 1\nevent: ping\ndata: {}\nid: a-1\n\n"), advice.Fail, "url-idle-cut", "of silence"},
+		"full":        {stream(":\nretry: 1\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n"), finding.Fail, "url-busy", "--max-clients-per-user"},
+		"no hub's":    {stream("data: hello\n\n"), finding.Fail, "url-no-hub", "not one of a hub"},
+		"empty":       {stream(""), finding.Fail, "url-cut", "ended before anything came"},
+		"bye":         {stream(":\nretry: 1\nevent: ping\ndata: {}\nid: a-1\n\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: a-1\n\n"), finding.Note, "url-bye", "draining"},
+		"cut at once": {stream(":\nretry: 1\nevent: ping\ndata: {}\nid: a-1\n\n"), finding.Fail, "url-idle-cut", "of silence"},
 		"charset": {func(w http.ResponseWriter, _ *http.Request) {
 			head(w, "text/event-stream; charset=utf-8")
 			io.WriteString(w, "retry: 1\nevent: bye\ndata: {\"reason\":\"x\"}\n\n")
-		}, advice.Warn, "url-content-type", "charset=utf-8"},
-		"logged out":     {says(401, `{"error":"not logged in"}`), advice.Fail, "url-unauthorized", "the hub answers 401 Unauthorized, not logged in"},
-		"proxy's log-in": {says(401, "<p>log in"), advice.Fail, "url-unauthorized", "something before the hub answers 401"},
-		"insecure":       {says(403, `{"error":"only this machine may ask"}`), advice.Fail, "url-forbidden", "--auth-insecure-anywhere"},
-		"forbidden":      {says(403, `{"error":"this user may not"}`), advice.Fail, "url-forbidden", "this user may not"},
-		"teapot":         {says(418, ""), advice.Fail, "url-status", "418"},
+		}, finding.Warn, "url-content-type", "charset=utf-8"},
+		"logged out":     {says(401, `{"error":"not logged in"}`), finding.Fail, "url-unauthorized", "the hub answers 401 Unauthorized, not logged in"},
+		"proxy's log-in": {says(401, "<p>log in"), finding.Fail, "url-unauthorized", "something before the hub answers 401"},
+		"insecure":       {says(403, `{"error":"only this machine may ask"}`), finding.Fail, "url-forbidden", "--auth-insecure-anywhere"},
+		"forbidden":      {says(403, `{"error":"this user may not"}`), finding.Fail, "url-forbidden", "this user may not"},
+		"teapot":         {says(418, ""), finding.Fail, "url-status", "418"},
 	} {
 		server := httptest.NewServer(c.answer)
 		found := (&site{ping: time.Second}).look(t, server.URL+"/events", func(u *proxypath.Target) { u.Publish = nil })
@@ -95,7 +95,7 @@ func TestUnreachable(t *testing.T) {
 				u.Timeout = 500 * time.Millisecond
 			}
 		})
-		if len(found) != 1 || found[0].Level != advice.Fail || !strings.Contains(found[0].What+found[0].Do, want) {
+		if len(found) != 1 || found[0].Level != finding.Fail || !strings.Contains(found[0].What+found[0].Do, want) {
 			t.Errorf("%s: want %q", rawURL, want)
 		}
 	}

@@ -9,7 +9,7 @@ import (
 	"net/url"
 	"testing"
 
-	"usercast/internal/advice"
+	"usercast/internal/finding"
 )
 
 // A heldBody keeps events back until the last of them is there, as a proxy does that fills a
@@ -37,5 +37,5 @@ func TestEventsThatArriveTogetherWereHeldBack(t *testing.T) {
 	server := httptest.NewServer(proxy)
 	defer server.Close()
 	defer server.CloseClientConnections()
-	s.look(t, server.URL+"/events?user=42", nil).want(t, advice.Fail, "url-buffered", "arrived together")
+	s.look(t, server.URL+"/events?user=42", nil).want(t, finding.Fail, "url-buffered", "arrived together")
 }

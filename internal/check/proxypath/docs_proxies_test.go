@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"usercast/internal/advice"
 	"usercast/internal/check/proxypath"
+	"usercast/internal/finding"
 	"usercast/internal/proxytest"
 )
 
@@ -98,7 +98,7 @@ func TestDocumentedProxies(t *testing.T) {
 	for name, f := range found {
 		t.Run(name, func(t *testing.T) {
 			f.here.wantGood(t)
-			f.here.want(t, advice.OK, "url-protocol", "HTTP/2.0")
+			f.here.want(t, finding.OK, "url-protocol", "HTTP/2.0")
 			found := false
 			for _, one := range f.away {
 				found = found || one.Name == "url-no-hub" && strings.Contains(one.What, "answers for the hub")

@@ -6,8 +6,8 @@ import (
 	"testing"
 	"time"
 
-	"usercast/internal/advice"
 	"usercast/internal/check/proxypath"
+	"usercast/internal/finding"
 	"usercast/internal/proxytest"
 )
 
@@ -72,32 +72,32 @@ func TestProxies(t *testing.T) {
 		"none": {func(_ *testing.T, hub string) string { return hub }, often, good},
 
 		"nginx, right":                {nginx("", "proxy_pass http://{hub};"), often, good},
-		"nginx, buffering":            {nginx("", "proxy_pass http://{hub}; proxy_ignore_headers X-Accel-Buffering;"), often, says(advice.Fail, "url-buffered", "proxy_buffering off")},
-		"nginx, buffering to the end": {nginx("", "proxy_pass http://{hub}; proxy_ignore_headers X-Accel-Buffering; proxy_read_timeout 2200ms;"), rarely, says(advice.Fail, "url-buffered", "when it was over")},
-		"nginx, gzip":                 {nginx("gzip on; gzip_types *; gzip_proxied any; gzip_min_length 0;", "proxy_pass http://{hub};"), often, says(advice.Fail, "url-compressed", "gzip off")},
-		"nginx, idle timeout":         {nginx("", "proxy_pass http://{hub}; proxy_read_timeout 1s;"), rarely, says(advice.Fail, "url-idle-cut", "of silence")},
-		"nginx, other path":           {nginx("", "proxy_pass http://{hub}/stream;"), often, says(advice.Fail, "url-path", "proxy_pass")},
-		"nginx, no rule":              {nginx("", "return 404;"), often, says(advice.Fail, "url-path", "leads elsewhere")},
-		"nginx, no hub":               {nginx("", "proxy_pass http://127.0.0.1:1;"), often, says(advice.Fail, "url-no-hub", "502")},
-		"nginx, away answer":          {nginx("", `default_type text/event-stream; add_header Cache-Control "no-store, no-transform"; return 200 "retry: 3000\n\n";`), often, says(advice.Fail, "url-no-hub", "answers for the hub")},
-		"nginx, expires":              {nginx("", "proxy_pass http://{hub}; proxy_hide_header Cache-Control; expires 1h;"), often, says(advice.Warn, "url-headers", "Cache-Control")},
-		"nginx, page":                 {nginx("", `default_type text/html; return 200 "<p>hello";`), often, says(advice.Fail, "url-no-hub", "HTML")},
-		"nginx, other type":           {nginx("", `proxy_pass http://{hub}; proxy_hide_header Content-Type; add_header Content-Type text/plain;`), often, says(advice.Fail, "url-content-type", "text/plain")},
-		"nginx, redirect":             {nginx("", "return 301 https://$http_host$request_uri;"), often, says(advice.Fail, "url-redirect", "elsewhere")},
-		"nginx, redirect to itself":   {nginx("", "return 302 http://$http_host$request_uri;"), often, says(advice.Fail, "url-redirect", "goes round")},
-		"nginx, log-in page":          {nginx("", "return 302 /login;"), often, says(advice.Fail, "url-redirect", "log-in page")},
+		"nginx, buffering":            {nginx("", "proxy_pass http://{hub}; proxy_ignore_headers X-Accel-Buffering;"), often, says(finding.Fail, "url-buffered", "proxy_buffering off")},
+		"nginx, buffering to the end": {nginx("", "proxy_pass http://{hub}; proxy_ignore_headers X-Accel-Buffering; proxy_read_timeout 2200ms;"), rarely, says(finding.Fail, "url-buffered", "when it was over")},
+		"nginx, gzip":                 {nginx("gzip on; gzip_types *; gzip_proxied any; gzip_min_length 0;", "proxy_pass http://{hub};"), often, says(finding.Fail, "url-compressed", "gzip off")},
+		"nginx, idle timeout":         {nginx("", "proxy_pass http://{hub}; proxy_read_timeout 1s;"), rarely, says(finding.Fail, "url-idle-cut", "of silence")},
+		"nginx, other path":           {nginx("", "proxy_pass http://{hub}/stream;"), often, says(finding.Fail, "url-path", "proxy_pass")},
+		"nginx, no rule":              {nginx("", "return 404;"), often, says(finding.Fail, "url-path", "leads elsewhere")},
+		"nginx, no hub":               {nginx("", "proxy_pass http://127.0.0.1:1;"), often, says(finding.Fail, "url-no-hub", "502")},
+		"nginx, away answer":          {nginx("", `default_type text/event-stream; add_header Cache-Control "no-store, no-transform"; return 200 "retry: 3000\n\n";`), often, says(finding.Fail, "url-no-hub", "answers for the hub")},
+		"nginx, expires":              {nginx("", "proxy_pass http://{hub}; proxy_hide_header Cache-Control; expires 1h;"), often, says(finding.Warn, "url-headers", "Cache-Control")},
+		"nginx, page":                 {nginx("", `default_type text/html; return 200 "<p>hello";`), often, says(finding.Fail, "url-no-hub", "HTML")},
+		"nginx, other type":           {nginx("", `proxy_pass http://{hub}; proxy_hide_header Content-Type; add_header Content-Type text/plain;`), often, says(finding.Fail, "url-content-type", "text/plain")},
+		"nginx, redirect":             {nginx("", "return 301 https://$http_host$request_uri;"), often, says(finding.Fail, "url-redirect", "elsewhere")},
+		"nginx, redirect to itself":   {nginx("", "return 302 http://$http_host$request_uri;"), often, says(finding.Fail, "url-redirect", "goes round")},
+		"nginx, log-in page":          {nginx("", "return 302 /login;"), often, says(finding.Fail, "url-redirect", "log-in page")},
 
 		"caddy, right":       {caddy("", "reverse_proxy {hub}"), often, good},
 		"caddy, encode gzip": {caddy("", "encode gzip\nreverse_proxy {hub}"), often, good}, // heeds no-transform
-		"caddy, buffering":   {caddy("", "reverse_proxy {hub} {\nbuffer_responses\n}"), often, says(advice.Fail, "url-buffered", "buffer_responses")},
-		"caddy, age":         {caddy("{\nservers {\ntimeouts {\nwrite 2s\n}\n}\n}\n", "reverse_proxy {hub}"), often, says(advice.Fail, "url-age-cut", "write timeout")},
-		"caddy, idle":        {caddy("", "reverse_proxy {hub} {\ntransport http {\nread_timeout 1s\n}\n}"), rarely, says(advice.Fail, "url-idle-cut", "read_timeout")},
+		"caddy, buffering":   {caddy("", "reverse_proxy {hub} {\nbuffer_responses\n}"), often, says(finding.Fail, "url-buffered", "buffer_responses")},
+		"caddy, age":         {caddy("{\nservers {\ntimeouts {\nwrite 2s\n}\n}\n}\n", "reverse_proxy {hub}"), often, says(finding.Fail, "url-age-cut", "write timeout")},
+		"caddy, idle":        {caddy("", "reverse_proxy {hub} {\ntransport http {\nread_timeout 1s\n}\n}"), rarely, says(finding.Fail, "url-idle-cut", "read_timeout")},
 
 		"haproxy, right":           {haproxy(patientHAProxy, ""), often, good},
 		"haproxy, buffers request": {haproxy(patientHAProxy+"option http-buffer-request\n", ""), often, good},                             // which has no body
 		"haproxy, compression":     {haproxy(patientHAProxy, "compression algo gzip\ncompression type text/event-stream\n"), often, good}, // heeds no-transform
-		"haproxy, no abortonclose": {haproxy("timeout client 60s\ntimeout server 60s\n", ""), rarely, says(advice.Warn, "url-leave", "option abortonclose")},
-		"haproxy, server timeout":  {haproxy("timeout client 60s\ntimeout server 1s\n", ""), rarely, says(advice.Fail, "url-idle-cut", "timeout server")},
+		"haproxy, no abortonclose": {haproxy("timeout client 60s\ntimeout server 60s\n", ""), rarely, says(finding.Warn, "url-leave", "option abortonclose")},
+		"haproxy, server timeout":  {haproxy("timeout client 60s\ntimeout server 1s\n", ""), rarely, says(finding.Fail, "url-idle-cut", "timeout server")},
 		"haproxy, client timeout":  {haproxy("timeout client 1s\ntimeout server 60s\noption abortonclose\n", ""), often, good}, // alone it cuts nothing
 	}
 	for name, c := range cases {
@@ -120,6 +120,6 @@ func TestProxies(t *testing.T) {
 
 func good(t *testing.T, f findings) { f.wantGood(t) }
 
-func says(level advice.Level, name, text string) func(*testing.T, findings) {
+func says(level finding.Level, name, text string) func(*testing.T, findings) {
 	return func(t *testing.T, f findings) { f.want(t, level, name, text) }
 }

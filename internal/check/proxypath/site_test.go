@@ -17,9 +17,9 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
-	"usercast/internal/advice"
 	"usercast/internal/certtest"
 	"usercast/internal/check/proxypath"
+	"usercast/internal/finding"
 	"usercast/transport/admin"
 	"usercast/transport/sse"
 	"usercast/transport/sse/echosse"
@@ -115,12 +115,12 @@ func (s *site) look(t *testing.T, rawURL string, change func(*proxypath.Target))
 		change(&u)
 	}
 	var found findings
-	u.Run(context.Background(), func(f advice.Finding) { found = append(found, f) })
+	u.Run(context.Background(), func(f finding.Finding) { found = append(found, f) })
 	t.Logf("%s: %v", rawURL, found)
 	return found
 }
 
-type findings []advice.Finding
+type findings []finding.Finding
 
 func (f findings) String() string {
 	var b strings.Builder
@@ -135,16 +135,16 @@ func (f findings) String() string {
 
 // want wants one finding of that level and name, with a text in what it says or advises. No
 // other may be worse than a note.
-func (f findings) want(t *testing.T, level advice.Level, name, text string) {
+func (f findings) want(t *testing.T, level finding.Level, name, text string) {
 	t.Helper()
 	there := false
 	for _, one := range f {
 		if one.Level == level && one.Name == name && strings.Contains(one.What+one.Do, text) {
 			there = true
-			if one.Level >= advice.Warn && one.Do == "" {
+			if one.Level >= finding.Warn && one.Do == "" {
 				t.Errorf("%s: nothing to do", one.Name)
 			}
-		} else if one.Level > advice.Note {
+		} else if one.Level > finding.Note {
 			t.Errorf("unwanted: %v", findings{one})
 		}
 	}
@@ -156,7 +156,7 @@ func (f findings) want(t *testing.T, level advice.Level, name, text string) {
 // wantGood wants nothing to do, events that were seen to arrive, and pings.
 func (f findings) wantGood(t *testing.T) {
 	t.Helper()
-	f.want(t, advice.OK, "url-events", "")
-	f.want(t, advice.OK, "url-quiet", "pings came through")
-	f.want(t, advice.OK, "url-leave", "")
+	f.want(t, finding.OK, "url-events", "")
+	f.want(t, finding.OK, "url-quiet", "pings came through")
+	f.want(t, finding.OK, "url-leave", "")
 }

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"time"
 
-	"usercast/internal/advice"
+	"usercast/internal/finding"
 )
 
 // A Target is a stream to inspect. All fields except Header, Watch, Publish with Unknown, and Streams are required.
@@ -34,7 +34,7 @@ type Target struct {
 }
 
 // Run inspects the stream and reports each finding. No goroutine outlives it.
-func (t Target) Run(ctx context.Context, report advice.Tell) {
+func (t Target) Run(ctx context.Context, report finding.Report) {
 	i := &inspection{Target: t, report: report, token: rand.Text(), client: newClient()}
 	defer i.client.CloseIdleConnections()
 	before := i.streamCount(ctx)
@@ -55,7 +55,7 @@ func (t Target) Run(ctx context.Context, report advice.Tell) {
 // An inspection is one Run.
 type inspection struct {
 	Target
-	report advice.Tell
+	report finding.Report
 	token  string // is in each message that check publishes
 
 	client *http.Client

@@ -105,20 +105,20 @@ func (i *inspector) await(conn *topology.Conn, awaited map[string]bool, start ti
 			delete(awaited, m.Channel)
 		}
 		if err != nil || len(awaited) > 0 && time.Now().After(deadline) {
-			i.tell.Fail("redis-echo", "give the address of one primary, or of its Sentinels",
+			i.report.Fail("redis-echo", "give the address of one primary, or of its Sentinels",
 				"what is published at this address does not come back to a subscription at the same address: does the name lead to several Redis?")
 			return nil
 		}
 	}
-	i.tell.OK("redis-echo", "a message came back over a subscription in %s", short(time.Since(start)))
+	i.report.OK("redis-echo", "a message came back over a subscription in %s", short(time.Since(start)))
 	switch {
 	case !counted, i.server.IsCluster(): // it counts those of one node
 	case receivers <= 0:
-		i.tell.Note("redis-hubs", "", "nobody else is subscribed to %s: no hub runs on this Redis yet", acl.Pattern(i.ChannelPrefix))
+		i.report.Note("redis-hubs", "", "nobody else is subscribed to %s: no hub runs on this Redis yet", acl.Pattern(i.ChannelPrefix))
 	case receivers == 1:
-		i.tell.OK("redis-hubs", "one other is subscribed to %s: a hub, or a part of the app", acl.Pattern(i.ChannelPrefix))
+		i.report.OK("redis-hubs", "one other is subscribed to %s: a hub, or a part of the app", acl.Pattern(i.ChannelPrefix))
 	default:
-		i.tell.OK("redis-hubs", "%d others are subscribed to %s: hubs, or parts of the app", receivers, acl.Pattern(i.ChannelPrefix))
+		i.report.OK("redis-hubs", "%d others are subscribed to %s: hubs, or parts of the app", receivers, acl.Pattern(i.ChannelPrefix))
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"usercast/internal/advice"
+	"usercast/internal/finding"
 	"usercast/transport/redis"
 	"usercast/transport/redis/internal/acl"
 	"usercast/transport/redis/internal/topology"
@@ -28,23 +28,23 @@ type Inspection struct {
 }
 
 // A Finding is one thing that was checked.
-type Finding = advice.Finding
+type Finding = finding.Finding
 
 // A Level is how bad a Finding is.
-type Level = advice.Level
+type Level = finding.Level
 
 // The levels, from nothing to do to something that must be fixed.
 const (
-	OK   = advice.OK   // as it should be
-	Note = advice.Note // worth knowing; nothing is wrong
-	Warn = advice.Warn // it works, and will not in some case
-	Fail = advice.Fail // must be fixed
+	OK   = finding.OK   // as it should be
+	Note = finding.Note // worth knowing; nothing is wrong
+	Warn = finding.Warn // it works, and will not in some case
+	Fail = finding.Fail // must be fixed
 )
 
 // Run reports all that it finds, each finding as soon as it is made and on the goroutine of the
 // caller. It stops early when it cannot talk to Redis, which is a finding too.
 func (i Inspection) Run(ctx context.Context, report func(Finding)) {
-	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), tell: report, token: rand.Text()}
+	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), report: report, token: rand.Text()}
 	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
 	// As a hub does, which uses a failing cluster when there is no better node.
 	for tries := in.server.Hosts(); errors.Is(err, topology.FaultCutOff) && tries > 0; tries-- {
@@ -66,7 +66,7 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 type inspector struct {
 	Inspection
 	server *topology.Server
-	tell   advice.Tell
+	report finding.Report
 	token  string // distinguishes its messages from all others
 
 	version version
@@ -83,7 +83,7 @@ func (i *inspector) broken(err error) {
 	if f.Err != nil {
 		text += " (" + f.Err.Error() + ")"
 	}
-	i.tell.Fail("redis-"+f.Reason, f.Advice, "%s", text)
+	i.report.Fail("redis-"+f.Reason, f.Advice, "%s", text)
 }
 
 // ask runs one question on a connection of its own.

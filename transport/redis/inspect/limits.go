@@ -68,14 +68,14 @@ func (i *inspector) checkBuffers(ctx context.Context, cn *goredis.Conn) error {
 	case err != nil && (!acl.IsReply(err) || goredis.IsAuthError(err)):
 		return err
 	case !known:
-		i.tell.Note("redis-buffer", fmt.Sprintf("look as an administrator: CONFIG GET %s should say pubsub %v or more", parameter, wanted),
+		i.report.Note("redis-buffer", fmt.Sprintf("look as an administrator: CONFIG GET %s should say pubsub %v or more", parameter, wanted),
 			"the limit at which Redis cuts a slow subscriber may not be read")
 	case limit.hard > 0 && limit.hard <= largest:
-		i.tell.Fail("redis-buffer", set, "%s pubsub %v: one message of --max-payload (%s) makes Redis cut the hub", parameter, limit, redisSize(largest))
+		i.report.Fail("redis-buffer", set, "%s pubsub %v: one message of --max-payload (%s) makes Redis cut the hub", parameter, limit, redisSize(largest))
 	case limit.hard > 0 && limit.hard < wanted.hard, limit.soft > 0 && limit.soft < wanted.soft:
-		i.tell.Warn("redis-buffer", set, "%s pubsub %v is little for messages of up to %s: Redis cuts a hub that is busy for a moment, and all pages hear of a gap", parameter, limit, redisSize(largest))
+		i.report.Warn("redis-buffer", set, "%s pubsub %v is little for messages of up to %s: Redis cuts a hub that is busy for a moment, and all pages hear of a gap", parameter, limit, redisSize(largest))
 	default:
-		i.tell.OK("redis-buffer", "%s pubsub %v has room for a busy moment", parameter, limit)
+		i.report.OK("redis-buffer", "%s pubsub %v has room for a busy moment", parameter, limit)
 	}
 	return nil
 }
@@ -95,7 +95,7 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 		return err
 	}
 	if patterns >= manyPatterns {
-		i.tell.Warn("redis-patterns", "let nobody PSUBSCRIBE for one user each: one hub has one pattern for all",
+		i.report.Warn("redis-patterns", "let nobody PSUBSCRIBE for one user each: one hub has one pattern for all",
 			"%d patterns are subscribed to, and Redis tries each of them on every PUBLISH", patterns)
 	}
 	stats, err := i.info(ctx, cn, "stats")
@@ -112,7 +112,7 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 	for _, channel := range channels {
 		if before, _, _ := strings.Cut(channel, i.ChannelPrefix); before != "" && !strings.HasPrefix(channel, acl.OwnChannels) {
 			// The app's connection prepends it to the control channel as well.
-			i.tell.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
+			i.report.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
 				before, i.ChannelPrefix, redis.ControlChannel(i.ChannelPrefix)),
 				"somebody subscribes to %q: an app, like one on Laravel, that puts %q before all its channels? The hub would not hear it", channel, before)
 			break

@@ -19,9 +19,9 @@ const untrimmed = 24 * time.Hour
 // checkStream reads of the stream what a hub reads, one entry each time.
 func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 	if i.version.below(6, 2) {
-		i.tell.Fail("redis-version", "run Redis 6.2 or later, or Valkey", "this Redis has no XADD … MINID, with which apps trim the stream")
+		i.report.Fail("redis-version", "run Redis 6.2 or later, or Valkey", "this Redis has no XADD … MINID, with which apps trim the stream")
 	} else if i.version.below(7, 0) {
-		i.tell.Note("redis-version", "run Redis 7 or later, or Valkey", "before Redis 7 a stream has no counts: a hub that was away announces a loss when entries were trimmed, although it may have had them")
+		i.report.Note("redis-version", "run Redis 7 or later, or Valkey", "before Redis 7 a stream has no counts: a hub that was away announces a loss when entries were trimmed, although it may have had them")
 	}
 	readable := true
 	need := func(command string, err error) error {
@@ -39,7 +39,7 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 		info, err = &goredis.XInfoStream{}, nil
 	}
 	if goredis.HasErrorPrefix(err, "WRONGTYPE") {
-		i.tell.Fail("redis-type", "rename that key, or give another --stream-key", "%s is no stream", i.StreamKey)
+		i.report.Fail("redis-type", "rename that key, or give another --stream-key", "%s is no stream", i.StreamKey)
 		return nil
 	}
 	if err := need("xinfo|stream", err); err != nil {
@@ -77,12 +77,12 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 // checkEntries checks what is in the stream.
 func (i *inspector) checkEntries(info *goredis.XInfoStream) {
 	if info.Length == 0 {
-		i.tell.Note("redis-stream", "", "%s has no entries: the app has appended nothing yet", i.StreamKey)
+		i.report.Note("redis-stream", "", "%s has no entries: the app has appended nothing yet", i.StreamKey)
 		return
 	}
-	i.tell.OK("redis-stream", "%s has %d entries, the newest %v old", i.StreamKey, info.Length, age(info.LastGeneratedID))
+	i.report.OK("redis-stream", "%s has %d entries, the newest %v old", i.StreamKey, info.Length, age(info.LastGeneratedID))
 	if age := age(info.FirstEntry.ID); age > untrimmed {
-		i.tell.Note("redis-trim", "XADD "+i.StreamKey+" MINID '~' <ms> '*' ch … data …, with the time of the oldest entry to keep",
+		i.report.Note("redis-trim", "XADD "+i.StreamKey+" MINID '~' <ms> '*' ch … data …, with the time of the oldest entry to keep",
 			"the oldest entry is %v old: does the app trim the stream?", age)
 	}
 }
