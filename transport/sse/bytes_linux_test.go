@@ -15,6 +15,7 @@ import (
 // The bytes of all blocks, with each transport: PRODUCT.md, "Successful response", "Rejections" and "Stream
 // termination". Ids are last; every position has data; keep-alive has no blank line.
 func TestInvariant13Bytes(t *testing.T) {
+	t.Parallel()
 	const opening = ":\nretry: MS\nevent: ping\ndata: {}\nid: "
 	tests := map[string]struct {
 		query, id string
@@ -48,6 +49,7 @@ func TestInvariant13Bytes(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := config{hub: hub.Config{HistoryPerUser: 10, HistoryAge: time.Hour, HistoryBytes: 1 << 20}}
 			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				first, err := s.hub.Register(hub.Options{User: "42", Consumer: idle{}})
@@ -89,6 +91,7 @@ func TestInvariant13BytesOfPings(t *testing.T) {
 		"&ping=event": event + "BOOT-0\n\n" + event + "BOOT-1\n\n" + event + "BOOT-1\n\n",
 	} {
 		t.Run(query, func(t *testing.T) {
+			t.Parallel()
 			c := config{}
 			c.sse.PingInterval = 400 * time.Millisecond
 			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
@@ -123,6 +126,7 @@ func TestInvariant13BytesOfRejections(t *testing.T) {
 	const hold = time.Second
 	for name, draining := range map[string]bool{"unavailable": false, "draining": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := config{}
 			c.sse.Authenticate = func(*http.Request) (auth.Identity, error) { return auth.Identity{}, errors.New("away") }
 			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {

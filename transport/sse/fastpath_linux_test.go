@@ -79,6 +79,7 @@ func TestClosedFrontKeepsNobody(t *testing.T) {
 
 // Whoever comes and asks for nothing is let go after a while, and whoever has asked is not.
 func TestFrontLetsTheSilentGo(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes 12 s")
 	}

@@ -326,8 +326,8 @@ func (c *memoryStreams) drain(over time.Duration, f *figures) {
 	if lost != 0 || p.wrong.Load() != 0 {
 		c.t.Errorf("%d messages lost, %d doubled, late or foreign: %v", lost, p.wrong.Load(), p.example.Load())
 	}
-	if stats.Clients != 0 || stats.Users != 0 || stats.FramesQueued != 0 || stats.QueueBytes != 0 || c.handler.wheel.in != 0 {
-		c.t.Errorf("left: %+v, and %d streams on the wheel", stats, c.handler.wheel.in)
+	if stats.Clients != 0 || stats.Users != 0 || stats.FramesQueued != 0 || stats.QueueBytes != 0 || c.handler.wheel.count != 0 {
+		c.t.Errorf("left: %+v, and %d streams on the wheel", stats, c.handler.wheel.count)
 	}
 	if byes, closed := p.byes.Load(), p.closed.Load(); byes != n || closed < n {
 		c.t.Errorf("%d streams: %d byes, %d ends", n, byes, closed)

@@ -527,7 +527,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 			r.follow(h, 1000)
 		}
 	}
-	for range 300 {
+	for range 120 {
 		time.Sleep(100 * time.Millisecond)
 		for _, h := range r.hubs {
 			r.answer(h)
@@ -560,8 +560,10 @@ func TestInvariant15NoIDBeforeWhatItCovers(t *testing.T) {
 	if testing.Short() {
 		runs = 20
 	}
+	t.Parallel()
 	for feed, isLog := range map[string]bool{"pubsub": false, "stream": true} {
 		t.Run(feed, func(t *testing.T) {
+			t.Parallel()
 			for range runs {
 				seed := rand.Uint64()
 				if !t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {

@@ -2,12 +2,15 @@ package sse
 
 import "usercast/internal/histogram"
 
+// A Histogram is a snapshot of durations.
+type Histogram = histogram.Snapshot
+
 // Stats is a snapshot of a handler. Counters only grow.
 type Stats struct {
-	Rejects  map[string]uint64  // by reason; every reason is there
-	Held     int                // temporary rejections whose end is put off now
-	Delivery histogram.Snapshot // seconds from the hub taking a message to its write returning
-	Auth     histogram.Snapshot // seconds to find out who is asking
+	Rejects  map[string]uint64 // by reason; every reason is there
+	Held     int               // temporary rejections whose end is delayed now
+	Delivery Histogram         // seconds from the hub taking a message to its write returning
+	Auth     Histogram         // seconds per authentication
 }
 
 // Stats takes a snapshot.

@@ -256,7 +256,7 @@ func TestManyComeAndGo(t *testing.T) {
 			s.handler.Wait()
 			close(s.ends)
 		}()
-		const guests, visits = 8, 150
+		const guests, visits = 8, 60
 		done := make(chan struct{})
 		var publishing, visiting sync.WaitGroup
 		for i := range 2 {

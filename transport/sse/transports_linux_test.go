@@ -217,8 +217,10 @@ func (v *visit) eventually(what string, is func() bool) {
 // A browser that leaves while the app is asked cancels the question and frees its place
 // and its descriptor. It was not rejected and is not counted as such.
 func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
+	t.Parallel()
 	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for _, tr := range transports {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
@@ -259,8 +261,10 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 
 // A browser that leaves an open stream is counted once, as closed, with each transport.
 func TestInvariant13LeavingAStream(t *testing.T) {
+	t.Parallel()
 	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for _, tr := range transports {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
@@ -293,6 +297,7 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 // would end a stream whose pings are further apart. All transports write into a buffer
 // of the same size.
 func TestInvariant13SocketOptions(t *testing.T) {
+	t.Parallel()
 	const sendBuffer = 64 << 10
 	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *testServer, tr transport) {
 		v := tr.visit(t, s)
@@ -315,6 +320,7 @@ func TestInvariant13SocketOptions(t *testing.T) {
 // The server's limit on the time that a request takes, and the write timeout, end no
 // stream that is idle for longer. It ends cleanly afterwards.
 func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
+	t.Parallel()
 	c := config{readTimeout: 400 * time.Millisecond}
 	c.sse.WriteTimeout, c.sse.PingInterval = 400*time.Millisecond, time.Second
 	eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
@@ -342,6 +348,7 @@ func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 // reader that reads on gets the goodbye; one that does not is closed within the write
 // timeout.
 func TestInvariant7EndDuringASlowWrite(t *testing.T) {
+	t.Parallel()
 	const life, writeTimeout, large, bit = 500 * time.Millisecond, time.Second, 900 << 10, 4 << 10
 	for name, test := range map[string]struct {
 		cause   hub.Reason
@@ -351,6 +358,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 		"max age, then it reads on": {cause: hub.ReasonMaxAge, readsOn: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := config{sendBuffer: 16 << 10}
 			c.sse.WriteTimeout, c.sse.PingInterval = writeTimeout, 100*time.Millisecond
 			if test.cause == hub.ReasonMaxAge {

@@ -1,25 +1,32 @@
 package sse
 
 import (
+	"math"
 	"sync"
 	"time"
 )
 
 // A wheel calls tick of many streams, each at a time of its own, with one timer: a
-// ring of slots, each for one step of time. A stream costs its two links.
+// ring of slots, each for one step of time. A stream costs its two links, and a step
+// without streams costs nothing.
 type wheel struct {
 	step    time.Duration        // immutable
 	now     func() time.Duration // immutable
 	writers *writers             // immutable
 
-	mu    sync.Mutex
-	slots [wheelSlots]*stream // the first of each
-	next  int64               // the step whose slot has yet to be emptied
-	in    int                 // streams
-	timer *time.Timer         // nil: nothing is due
+	// Guarded by mu.
+	mu      sync.Mutex
+	slots   [wheelSlots]*stream // the first of each
+	next    int64               // the first step whose slot may hold something
+	count   int                 // streams
+	timer   *time.Timer         // calls run; nil: no stream is due
+	at      int64               // the step of timer; noStep without one
+	running bool                // run is in progress, and sets the timer at its end
 
-	list []*stream // owned by turn, which runs once at a time
+	list []*stream // owned by run, which runs once at a time
 }
+
+const noStep = math.MaxInt64
 
 // A step is a wheelPart of the shortest period that streams have: so much of all pings
 // can be written in one go, and so early. What is put off for longer than the slots go
@@ -37,22 +44,21 @@ type link struct {
 }
 
 func newWheel(period time.Duration, now func() time.Duration, ws *writers) *wheel {
-	return &wheel{step: max(period/wheelPart, minStep), now: now, writers: ws}
+	return &wheel{step: max(period/wheelPart, minStep), now: now, writers: ws, at: noStep}
 }
 
-// put lets s tick after d: up to a step early, and late only if it is due at once.
+// put lets s tick after d: up to a step early, and late only if it is due immediately.
 func (w *wheel) put(s *stream, d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s.workers.Load() == 0 { // it was removed, or is about to be
 		return
 	}
-	now := w.now()
-	if w.timer == nil {
-		w.next = int64(now/w.step) + 1
-		w.timer = time.AfterFunc(time.Duration(w.next)*w.step-now, w.turn)
-	}
 	w.unlink(s)
+	now := w.now()
+	if !w.running { // all slots up to the timer's are empty
+		w.next = max(w.next, min(w.at, int64(now/w.step)+1))
+	}
 	at := min(max(int64((now+d)/w.step), w.next), w.next+wheelSlots-1)
 	first := &w.slots[at%wheelSlots]
 	s.link = link{*first, first}
@@ -60,7 +66,24 @@ func (w *wheel) put(s *stream, d time.Duration) {
 		(*first).link.here = &s.link.next
 	}
 	*first = s
-	w.in++
+	w.count++
+	if !w.running && at < w.at {
+		w.schedule(at)
+	}
+}
+
+// schedule lets the timer call run at a step. w.mu is held.
+func (w *wheel) schedule(at int64) {
+	wait := max(time.Duration(at)*w.step-w.now(), 0)
+	switch {
+	case w.timer == nil:
+		w.timer = time.AfterFunc(wait, w.run)
+	case w.timer.Stop():
+		w.timer.Reset(wait)
+	default: // run waits for w.mu, and sets the timer at its end
+		return
+	}
+	w.at = at
 }
 
 // remove takes s out; that it is not in does no harm.
@@ -80,12 +103,12 @@ func (w *wheel) unlink(s *stream) {
 		l.next.link.here = l.here
 	}
 	s.link = link{}
-	w.in--
+	w.count--
 }
 
-// turn calls all whose time has come, and sets the timer for the others. It writes pings
+// run calls all whose time has come, and sets the timer for the others. It writes pings
 // itself, as a feed does messages.
-func (w *wheel) turn() {
+func (w *wheel) run() {
 	w.list = w.due(w.list[:0])
 	w.writers.cork()
 	for _, s := range w.list {
@@ -98,8 +121,13 @@ func (w *wheel) turn() {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.timer = nil; w.in > 0 {
-		w.timer = time.AfterFunc(max(time.Duration(w.next)*w.step-w.now(), 0), w.turn)
+	w.running, w.timer, w.at = false, nil, noStep
+	if w.count > 0 {
+		at := w.next
+		for w.slots[at%wheelSlots] == nil {
+			at++
+		}
+		w.schedule(at)
 	}
 }
 
@@ -110,6 +138,7 @@ const longList = 4 << 10
 func (w *wheel) due(list []*stream) []*stream {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.running = true
 	now := w.now()
 	for last := int64(now / w.step); w.next <= last; w.next++ {
 		for first := &w.slots[w.next%wheelSlots]; *first != nil; {
