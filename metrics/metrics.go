@@ -14,14 +14,15 @@ import (
 	"usercast/transport/sse"
 )
 
-// Sources are read at each scrape, from several goroutines at once.
+// Sources provides the statistics. Its functions are called at each scrape, and must be safe for concurrent use. Hub, Streams
+// and Feeds are required.
 type Sources struct {
 	Hub        func() hub.Stats
 	Streams    func() sse.Stats
-	Feeds      func() []redis.Stats     // each with a Redis of its own
-	Checks     func() auth.ForwardStats // requests to the app; nil: the hub sends none
-	LogDropped func() uint64            // log lines that were dropped; nil: the log drops none
-	Version    string
+	Feeds      func() []redis.Stats     // one per Redis
+	Checks     func() auth.ForwardStats // calls of auth.Forward; nil: 0
+	LogDropped func() uint64            // log lines that were dropped; nil: 0
+	Version    string                   // label of usercast_build_info
 }
 
 func (s *Sources) logDropped() uint64 {
@@ -38,8 +39,7 @@ func (s *Sources) checks() auth.ForwardStats {
 	return s.Checks()
 }
 
-// NewRegistry makes a registry of the hub's metrics and those of the Go runtime
-// and the process.
+// NewRegistry returns a registry with a Collector, and with the metrics of the Go runtime and the process.
 func NewRegistry(s Sources) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(
@@ -52,14 +52,13 @@ func NewRegistry(s Sources) *prometheus.Registry {
 	return r
 }
 
-// garbageCollector is what Go's garbage collector costs, beside the metrics that are there
-// anyway: go_cpu_classes_gc_total_cpu_seconds_total.
+// garbageCollector selects go_cpu_classes_gc_total_cpu_seconds_total, which is not among the default metrics.
 var garbageCollector = regexp.MustCompile(`^/cpu/classes/gc/total:cpu-seconds$`)
 
-// A Collector turns Stats into metrics.
+// A Collector is a prometheus.Collector over the statistics of a hub. It is safe for concurrent use.
 type Collector struct{ sources Sources }
 
-// NewCollector makes a collector to register.
+// NewCollector returns a collector to register.
 func NewCollector(s Sources) *Collector { return &Collector{s} }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

@@ -9,8 +9,8 @@ import (
 	"usercast/transport/redis"
 )
 
-// A Snapshot is the Stats of all packages as one JSON object. A name is that of the
-// metric, without prefix and _total. docs/console.md explains each.
+// A Snapshot contains the statistics of all packages as one JSON object. Its names are those of the metrics, without prefix
+// and _total. docs/console.md explains each.
 type Snapshot struct {
 	Clients     int               `json:"clients"`
 	Users       int               `json:"users"`
@@ -43,7 +43,7 @@ type Snapshot struct {
 	RedisProbeSeconds Histogram `json:"redis_probe_seconds"` // of all feeds
 }
 
-// A Feed is the link to one Redis, and what came over it.
+// A Feed is the state of the connection to one Redis, and the counters of its messages.
 type Feed struct {
 	Feed              string `json:"feed"`
 	Redis             string `json:"redis"`
@@ -65,13 +65,13 @@ type Histogram struct {
 	Buckets []Bucket `json:"buckets"` // by LE; what is above the last is in Count alone
 }
 
-// A Bucket counts the durations up to a bound, those of smaller bounds included.
+// A Bucket counts all durations up to LE seconds.
 type Bucket struct {
 	LE    float64 `json:"le"`
 	Count uint64  `json:"count"`
 }
 
-// Snapshot reads the sources.
+// Snapshot reads the sources. It is safe for concurrent use if they are.
 func (s Sources) Snapshot() Snapshot {
 	h, streams, checks := s.Hub(), s.Streams(), s.checks()
 	out := Snapshot{

@@ -10,7 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// NewEcho is an echo app whose errors are JSON: {"error":"one plain sentence"}.
+// NewEcho returns an echo app whose errors are JSON: {"error":"one plain sentence"}.
 func NewEcho() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -35,8 +35,8 @@ func NewEcho() *echo.Echo {
 	return e
 }
 
-// Mount serves what the admin listener has: health, metrics, and profiles behind
-// the guard.
+// Mount adds the routes of the admin listener: health, metrics, and profiles behind a Guard. The functions must be safe for
+// concurrent use.
 func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token func() string) {
 	MountHealth(e, status, true)
 	e.Match([]string{http.MethodGet, http.MethodHead}, "/metrics", echo.WrapHandler(metrics))
@@ -51,7 +51,7 @@ func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token func(
 	profiles.GET("/*", echo.WrapHandler(http.HandlerFunc(pprof.Index)))
 }
 
-// cmdline is that of package pprof without the flags, for one may hold a password.
+// cmdline replaces that of package pprof: flags may contain a password.
 func cmdline(c echo.Context) error {
 	return c.String(http.StatusOK, filepath.Base(os.Args[0]))
 }

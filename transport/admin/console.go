@@ -8,19 +8,17 @@ import (
 	"usercast/transport/admin/console"
 )
 
-// Console is what the page at / shows. The funcs are called from many goroutines.
+// A Console provides what the page at / shows. Its functions must be safe for concurrent use.
 type Console struct {
-	// Stats takes a snapshot of everything, for JSON to say.
+	// Stats returns a snapshot, which is encoded as JSON.
 	Stats func() any
-	// Tail opens a tail of a user for whoever asks from a remote address; nil: tails are
-	// switched off, because they show payloads.
+	// Tail opens a tail of a user for a client at a remote address. nil disables tails, which show payloads.
 	Tail func(user, remote string) Tail
-	// Done is closed when the process stops: streams end then, lest they hold it up.
+	// Done is closed when the process stops. Streams then end, so that they do not delay it.
 	Done <-chan struct{}
 }
 
-// MountConsole serves the console at /, and behind the guard what it asks: /api/stats
-// and the tails.
+// MountConsole adds the console at /, and behind a Guard what the console requests: /api/stats and the tails.
 func MountConsole(e *echo.Echo, c Console, token func() string) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/", page(http.StatusOK), signIn(token))
@@ -30,9 +28,8 @@ func MountConsole(e *echo.Echo, c Console, token func() string) {
 	e.GET("/api/users/:user/messages", t.get, Guard(token), noStore)
 }
 
-// signIn is Guard for the page itself. A browser cannot send a token with the address
-// that one opens, so who has none is told "401" by the page, which asks for it. It holds
-// nothing of the hub's.
+// signIn is the Guard of the page itself. A browser cannot send a token when it opens an address, so a client without one
+// receives the page with status 401, and the page asks for the token. The page contains no data of the hub.
 func signIn(token func() string) echo.MiddlewareFunc {
 	guard := Guard(token)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -47,7 +44,7 @@ func signIn(token func() string) echo.MiddlewareFunc {
 	}
 }
 
-// page answers with the console.
+// page serves the console.
 func page(status int) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		p := console.Get()
@@ -60,7 +57,7 @@ func page(status int) echo.HandlerFunc {
 	}
 }
 
-// noStore keeps answers out of caches.
+// noStore forbids caching of responses.
 func noStore(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "no-store")

@@ -1,8 +1,7 @@
-// Package admin answers operators: health on both listeners, and on the admin
-// listener metrics, profiles, /api, and the console at /.
+// Package admin serves operators: health on both listeners, and on the admin listener metrics, profiles, /api, and
+// the console at /.
 //
-// /metrics and health are open to whoever reaches the listener. Everything else
-// goes through a Guard: with a token, whoever has it; without one, this machine
-// only. The console's page alone is shown to whoever lacks the token, to ask for it:
-// it holds nothing of the hub's.
+// Any client that reaches the listener can read /metrics and health. Everything else is behind a Guard: with a token,
+// requests need it; without one, only requests from this machine are accepted. Only the console's page is served to
+// clients without the token, because it asks for the token. It contains no data of the hub.
 package admin

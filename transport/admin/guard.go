@@ -12,10 +12,9 @@ import (
 	"usercast/internal/loopback"
 )
 
-// Guard lets a request through that has the bearer token. With an empty token it
-// lets loopback peers through that ask for themselves and whose Host is loopback too: a page of another site
-// may reach a loopback listener under a name of its own (DNS rebinding). The token is
-// asked for at each request: it may change.
+// Guard returns middleware that requires the bearer token. With an empty token, it accepts only requests from loopback that
+// no proxy has forwarded and whose Host is loopback: a page of another site can reach a loopback listener under its own
+// name (DNS rebinding). It calls current for each request, because the token can change.
 func Guard(current func() string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -35,8 +34,8 @@ func Guard(current func() string) echo.MiddlewareFunc {
 	}
 }
 
-// forwarded reports whether a proxy says that it asks for somebody else. Not every
-// proxy says so: one on this machine must not lead here without a token.
+// forwarded reports whether a proxy has forwarded the request. Not every proxy sets these headers: one on this machine must
+// not route here without a token.
 func forwarded(r *http.Request) bool {
 	for name := range r.Header {
 		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {
@@ -46,8 +45,8 @@ func forwarded(r *http.Request) bool {
 	return false
 }
 
-// isCrossSite reports whether a page of another origin asks: browsers say so in
-// Sec-Fetch-Site (W3C Fetch Metadata), and older ones in Origin. Others say nothing.
+// isCrossSite reports whether a page of another origin sent the request. Browsers set Sec-Fetch-Site (W3C Fetch Metadata),
+// older ones only Origin; other clients set neither.
 func isCrossSite(r *http.Request) bool {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "":
@@ -60,7 +59,7 @@ func isCrossSite(r *http.Request) bool {
 	return true
 }
 
-// hasBearer compares in constant time, and hashes so that the length does not show either.
+// hasBearer compares hashes in constant time, so that timing reveals neither the token nor its length.
 func hasBearer(r *http.Request, token string) bool {
 	headers := r.Header.Values("Authorization")
 	if len(headers) != 1 {

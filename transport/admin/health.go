@@ -6,25 +6,25 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// A Status says how the process is.
+// A Status is the readiness of the process.
 type Status struct {
 	Ready bool       `json:"ready"`
 	Why   string     `json:"why,omitempty"` // why it is not ready
 	Feeds []FeedLink `json:"feeds"`
 }
 
-// A FeedLink is the link to one Redis.
+// A FeedLink is the state of the connection to one Redis.
 type FeedLink struct {
 	Feed      string `json:"feed"`
 	Redis     string `json:"redis"`
 	Connected bool   `json:"connected"`
 }
 
-// MountHealth serves /livez and /readyz. The verbose form tells what it knows of
-// Redis, which is nobody's business on a public listener.
+// MountHealth adds /livez and /readyz. With verbose, they include the state of Redis, which does not belong on a public
+// listener. status must be safe for concurrent use.
 //
-// A Redis that is away does not make a hub unready: a load balancer without back
-// ends answers 503, and that ends every EventSource for good.
+// An unavailable Redis does not make a hub unready: a load balancer without back ends returns 503, which ends every
+// EventSource permanently.
 func MountHealth(e *echo.Echo, status func() Status, verbose bool) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/livez", func(c echo.Context) error {

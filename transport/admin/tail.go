@@ -7,10 +7,10 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// maxTails bounds how many tails there are: each looks at every message.
+// maxTails bounds the number of tails, because each filters every message.
 const maxTails = 8
 
-// A Tail follows the messages of one user while they come.
+// A Tail receives the messages of one user. Only one goroutine may use it.
 type Tail interface {
 	// Ready has something to receive once there is something to take.
 	Ready() <-chan struct{}
@@ -20,7 +20,7 @@ type Tail interface {
 	Close()
 }
 
-// A Message is what a tail shows: a message, or a gap.
+// A Message is a message or a gap in a tail.
 type Message struct {
 	ID        string
 	Topic     string
@@ -29,7 +29,7 @@ type Message struct {
 	Gap       string // the reason; "": it is a message
 }
 
-// tails answers GET /api/users/<id>/messages.
+// tails serves GET /api/users/<id>/messages.
 type tails struct {
 	open   func(user, remote string) Tail // nil: switched off
 	done   <-chan struct{}
@@ -75,7 +75,7 @@ func (t *tails) get(c echo.Context) error {
 	}
 }
 
-func (s *events) addMessages(messages []Message, skipped uint64) error {
+func (s *eventWriter) addMessages(messages []Message, skipped uint64) error {
 	type message struct {
 		ID        string `json:"id"`
 		Topic     string `json:"topic"`

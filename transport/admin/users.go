@@ -13,38 +13,37 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// Users is what the API can do with a user. The funcs are called from many
-// goroutines.
+// Users provides what the API does with a user. Its functions must be safe for concurrent use. All fields are required.
 type Users struct {
-	// Streams are the user's open streams here.
+	// Streams returns the user's open streams at this hub.
 	Streams func(user string) []Stream
-	// Disconnect tells every hub to end the user's streams.
+	// Disconnect makes every hub end the user's streams.
 	Disconnect func(ctx context.Context, user string) (Receipt, error)
 	// Publish sends a message through the feed.
 	Publish    func(ctx context.Context, user, topic, payload string) (Receipt, error)
 	MaxPayload int64 // bytes
 }
 
-// A Receipt is what Redis said to a message or an order.
+// A Receipt is the reply of Redis to a message or a control command.
 type Receipt struct {
 	User  string `json:"user"`
-	Heard *int64 `json:"heard,omitempty"` // by how many subscribers: the hubs, and others
-	ID    string `json:"id,omitempty"`    // of the stream's entry, which every hub will read
+	Heard *int64 `json:"heard,omitempty"` // number of subscribers that received it: hubs and others
+	ID    string `json:"id,omitempty"`    // of the entry in the Redis stream, which every hub will read
 }
 
-// A Stream is one open stream of a user.
+// A Stream is an open stream of a user.
 type Stream struct {
 	Since        time.Time `json:"since"`
-	Topics       []string  `json:"topics,omitempty"` // only these
+	Topics       []string  `json:"topics,omitempty"` // empty: all
 	QueuedFrames int       `json:"queued_frames"`    // waiting
 	QueuedBytes  int       `json:"queued_bytes"`     // waiting or being written
-	LastID       string    `json:"last_id"`          // all up to there has been written, or is being
+	LastID       string    `json:"last_id"`          // the stream is complete up to this id, including what is being written
 }
 
-// askRedis is how long a request waits for Redis.
-const askRedis = 5 * time.Second
+// redisTimeout bounds how long a request waits for Redis.
+const redisTimeout = 5 * time.Second
 
-// MountUsers serves /api/users behind the guard.
+// MountUsers adds /api/users behind a Guard.
 func MountUsers(e *echo.Echo, u Users, token func() string) {
 	g := e.Group("/api/users", Guard(token), noStore)
 	g.GET("/:user", u.get)
@@ -95,7 +94,7 @@ func (u Users) disconnect(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), redisTimeout)
 	defer cancel()
 	receipt, err := u.Disconnect(ctx, id)
 	if err != nil {
@@ -121,7 +120,7 @@ func (u Users) post(c echo.Context) error {
 	if err != nil {
 		return echo.NewHTTPError(http.StatusBadRequest, "the body ended early")
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), askRedis)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), redisTimeout)
 	defer cancel()
 	receipt, err := u.Publish(ctx, id, topic, string(payload))
 	if err != nil {

@@ -16,18 +16,18 @@ const (
 	eventsPing     = 15 * time.Second // a stream is never silent for longer
 )
 
-// events is an open stream of server-sent events to an operator. For one goroutine.
-type events struct {
-	to  http.ResponseWriter
-	way *http.ResponseController
-	buf bytes.Buffer // what the next flush writes
+// An eventWriter writes server-sent events to an operator. Only one goroutine may use it.
+type eventWriter struct {
+	to      http.ResponseWriter
+	control *http.ResponseController
+	buf     bytes.Buffer // what the next flush writes
 }
 
 // openEvents writes the head of a stream, and when to come back after its end.
-func openEvents(c echo.Context, retry time.Duration) (*events, error) {
-	s := &events{to: c.Response(), way: http.NewResponseController(c.Response())}
+func openEvents(c echo.Context, retry time.Duration) (*eventWriter, error) {
+	s := &eventWriter{to: c.Response(), control: http.NewResponseController(c.Response())}
 	// The server's bound on how long a request may take to come in would end the stream.
-	if err := s.way.SetReadDeadline(time.Time{}); err != nil {
+	if err := s.control.SetReadDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
 	h := c.Response().Header()
@@ -41,7 +41,7 @@ func openEvents(c echo.Context, retry time.Duration) (*events, error) {
 }
 
 // add puts an event into the next write. JSON has no line ends in it.
-func (s *events) add(name string, data any) error {
+func (s *eventWriter) add(name string, data any) error {
 	text, err := json.Marshal(data)
 	if err != nil {
 		return err
@@ -55,12 +55,12 @@ func (s *events) add(name string, data any) error {
 	return nil
 }
 
-func (s *events) addPing() { s.buf.WriteString(":\n\n") }
+func (s *eventWriter) addPing() { s.buf.WriteString(":\n\n") }
 
 // flush writes what was added. Between two flushes no deadline is armed: after a quiet time
 // it would have passed, and the end of the response could not be written.
-func (s *events) flush() error {
-	if err := s.way.SetWriteDeadline(time.Now().Add(eventsPatience)); err != nil {
+func (s *eventWriter) flush() error {
+	if err := s.control.SetWriteDeadline(time.Now().Add(eventsPatience)); err != nil {
 		return err
 	}
 	if _, err := s.to.Write(s.buf.Bytes()); err != nil {
@@ -70,10 +70,10 @@ func (s *events) flush() error {
 		s.buf = bytes.Buffer{}
 	}
 	s.buf.Reset()
-	if err := s.way.Flush(); err != nil {
+	if err := s.control.Flush(); err != nil {
 		return err
 	}
-	return s.way.SetWriteDeadline(time.Time{})
+	return s.control.SetWriteDeadline(time.Time{})
 }
 
 func acceptsEvents(r *http.Request) bool {
