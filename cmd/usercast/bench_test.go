@@ -39,6 +39,7 @@ func mustRunBench(t *testing.T, h *hubtest.Hub, server *redistest.Server, flags 
 }
 
 func TestBenchAgreesWithTheHub(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-clients-per-user", "0")
 	for name, c := range map[string]struct {
@@ -88,6 +89,7 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 
 // A hub with TLS is measured over both versions of HTTP, its certificate verified unless --insecure.
 func TestBenchOverTLS(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h, dir := hubtest.StartTLS(t, server, certtest.New(t, "bench"), "--max-clients-per-user", "0")
 	bench := func(t *testing.T, env []string, flags ...string) (code int, r load.Report, stderr string) {
@@ -133,6 +135,7 @@ func TestBenchOverTLS(t *testing.T) {
 }
 
 func TestBenchOfTheStreamFeed(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:")
 	l := mustRunBench(t, h, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:", "--streams", "20", "--outstanding", "8", "--messages", "200").Loops[0]
@@ -145,6 +148,7 @@ func TestBenchMeasuresIdleStreams(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the hub to settle")
 	}
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--ping-interval", "100ms")
 	r := mustRunBench(t, h, server, "--streams", "50", "--idle", "1s", "--messages", "1")
@@ -154,6 +158,7 @@ func TestBenchMeasuresIdleStreams(t *testing.T) {
 }
 
 func TestBenchReportsForPeople(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	code, stdout, stderr := runBench(h, server, "--streams", "40", "--users", "1", "--messages", "5", "--rate", "100")
@@ -169,6 +174,7 @@ func TestBenchReportsForPeople(t *testing.T) {
 
 // What scripts read: names with units, all there from the start.
 func TestBenchJSONShape(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	_, stdout, _ := runBench(h, server, "--streams", "5", "--users", "2", "--messages", "20", "--rate", "1000", "--outstanding", "2", "--json")
@@ -216,6 +222,7 @@ func TestBenchJSONShape(t *testing.T) {
 }
 
 func TestBenchBadUsageIsReportedAllAtOnce(t *testing.T) {
+	t.Parallel()
 	code, stdout, stderr := runCommand("", "bench",
 		"--url", "ftp://127.0.0.1/", "--header", "Cookie", "--from", "here", "--admin", "127.0.0.1:8081", "--redis", "http://127.0.0.1",
 		"--streams", "0", "--users=-1", "--ramp", "0", "--idle=-1s", "--rate", "fast", "--outstanding=-1", "--duration", "0s", "--messages", "x",
@@ -238,6 +245,7 @@ func TestBenchBadUsageIsReportedAllAtOnce(t *testing.T) {
 }
 
 func TestBenchLoadsThisMachineOnly(t *testing.T) {
+	t.Parallel()
 	if code, _, stderr := runCommand("", "bench", "--admin", "http://127.0.0.1:8081/?a=b"); code != exitUsage || !strings.Contains(stderr, "--admin: is not a URL") {
 		t.Errorf("an admin URL with a query, which would take /metrics into it: exit code %d, %q", code, stderr)
 	}
@@ -270,6 +278,7 @@ func TestBenchLoadsThisMachineOnly(t *testing.T) {
 }
 
 func TestBenchNeedsNoMetrics(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	for name, admin := range map[string]string{"nobody": "http://127.0.0.1:1", "the public listener": h.PublicURL("")} {
@@ -282,6 +291,7 @@ func TestBenchNeedsNoMetrics(t *testing.T) {
 
 // What goes wrong meanwhile is reported, soon.
 func TestBenchOutlivesWhatItMeasures(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		kill  func(h *hubtest.Hub, server *redistest.Server, bench *hubtest.Program)
 		fault string
@@ -336,6 +346,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 
 // A hub that hears another Redis delivers nothing, and bench has an idea why.
 func TestBenchTellsOfTheWrongRedis(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
 	code, stdout, stderr := runBench(h, redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "100ms")
 	if code != exitFailure || !strings.Contains(stderr, "5 messages were lost, and no gap announced it") || !strings.Contains(stdout, "is the hub's --redis another one?") {
@@ -344,6 +355,7 @@ func TestBenchTellsOfTheWrongRedis(t *testing.T) {
 }
 
 func TestBenchSaysUpFrontWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	code, _, stderr := runCommand("", "bench", "--streams", "2000000000", "--ramp", "1")
 	if code != exitUsage || !strings.Contains(stderr, "usercast: --streams: 2000000000 ") {
 		t.Errorf("exit code %d, %q", code, stderr)

@@ -31,6 +31,7 @@ func anywhere(redisURL string, flags ...string) []string {
 }
 
 func TestCheckExitCodes(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for _, c := range []struct {
 		code    int
@@ -169,6 +170,7 @@ func TestCheckPrintsWhatItsPageShows(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a proxy")
 	}
+	t.Parallel()
 	page, err := os.ReadFile("../../docs/check.md")
 	if err != nil {
 		t.Fatal(err)

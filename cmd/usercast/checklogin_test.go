@@ -20,6 +20,7 @@ import (
 
 // Whoever is asked who is there is asked by check, too, as a stranger.
 func TestCheckAsksForAStranger(t *testing.T) {
+	t.Parallel()
 	public, _, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -75,6 +76,7 @@ func forcesHTTPS(t *testing.T) (app *httptest.Server, asked func() []string) {
 
 // The app is asked as the hub asks for a browser at --url: scheme, host and address included.
 func TestCheckAsksTheAppForTheURL(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	app, asked := forcesHTTPS(t)
 	flags := []string{"--auth", "forward", "--forward-url", app.URL + "/session", "--ping-interval", "50ms"}
@@ -100,6 +102,7 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 
 // Behind a proxy that ends TLS, the hub passes on what that proxy says, if it trusts it.
 func TestCheckKnowsWhatTheHubTellsTheApp(t *testing.T) {
+	t.Parallel()
 	app, _ := forcesHTTPS(t)
 	flags := anywhere("redis://127.0.0.1:1", "--auth", "forward", "--forward-url", app.URL+"/session")
 	for name, c := range map[string]struct {

@@ -10,6 +10,7 @@ import (
 )
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
 	h := hubtest.Run(t, hubtest.New(t, server.URL()))

@@ -9,6 +9,7 @@ import (
 )
 
 func TestPublish(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	p, other := h.Open(t, "user=42&event=topic"), h.Open(t, "user=7")

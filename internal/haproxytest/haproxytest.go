@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -80,6 +81,7 @@ func (p *Proxy) AwaitUp(server string) {
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
 		state, err := p.state(server)
 		switch {
+		case errors.Is(err, fs.ErrNotExist) && time.Now().Before(deadline): // HAProxy renames the socket last
 		case err != nil:
 			p.tb.Fatalf("ask haproxy for the state of %s: %v", server, err)
 		case state == "UP":

@@ -23,11 +23,17 @@ type Hub struct {
 	err  error // what Run returned
 }
 
-// EachWriter runs a test with each kind of --writer, as a flag for its hub: faults, and ends of streams, are the
-// same with all of them.
+// Writers are the kinds of --writer.
+var Writers = []string{app.WriterAuto, app.WriterPortable}
+
+// EachWriter runs a test with each kind of --writer in parallel, as a flag for its hub: faults, and ends of streams,
+// are the same with all of them.
 func EachWriter(t *testing.T, test func(t *testing.T, writer string)) {
-	for _, kind := range []string{app.WriterAuto, app.WriterPortable} {
-		t.Run(kind, func(t *testing.T) { test(t, "--writer="+kind) })
+	for _, kind := range Writers {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			test(t, "--writer="+kind)
+		})
 	}
 }
 

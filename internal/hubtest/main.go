@@ -1,6 +1,7 @@
 package hubtest
 
 import (
+	"flag"
 	"fmt"
 	"net/http"
 	"os"
@@ -25,6 +26,7 @@ func Main(m *testing.M, helpers map[string]func(args []string) error) {
 		}
 		os.Exit(0)
 	}
+	moreParallel()
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
 	if code == 0 {
@@ -34,6 +36,16 @@ func Main(m *testing.M, helpers map[string]func(args []string) error) {
 		}
 	}
 	os.Exit(code)
+}
+
+// moreParallel runs more tests at a time than there are cores, unless -parallel was set: most of them wait.
+func moreParallel() {
+	flag.Parse()
+	isSet := false
+	flag.Visit(func(f *flag.Flag) { isSet = isSet || f.Name == "test.parallel" })
+	if !isSet {
+		_ = flag.Set("test.parallel", "6")
+	}
 }
 
 // StartHelper starts one of the functions that the package has given to Main, in a process of its own.

@@ -36,7 +36,7 @@ type attacker struct {
 }
 
 // attacker connects, and says hello with these settings.
-func (s *siege) attacker(settings ...http2.Setting) (*attacker, error) {
+func (s *target) attacker(settings ...http2.Setting) (*attacker, error) {
 	conn, err := s.dial("h2")
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (a *attacker) ask(user string) (id uint32, err error) {
 }
 
 // reset asks for that many streams over some connections, and resets each at once.
-func (s *siege) reset(t *testing.T, conns, resets int, user func(n int) string) {
+func (s *target) reset(t *testing.T, conns, resets int, user func(n int) string) {
 	t.Helper()
 	hubtest.Each(t, conns, func(c int) error {
 		a, err := s.attacker()
@@ -128,7 +128,7 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 	quiet := h.Open(t, "user=quiet")
 	goroutines := runtime.NumGoroutine()
 
-	s := &siege{public: h.PublicAddr()}
+	s := &target{public: h.PublicAddr()}
 	s.reset(t, conns, resets, func(int) string { return "42" })
 	app.Publish(t, "user-quiet", "hello")
 	start := time.Now()
@@ -163,7 +163,7 @@ func TestResetStreamsDoNotKeepOthersFromTheApp(t *testing.T) {
 	}))
 	defer app.Close()
 	h := hubtest.Start(t, redistest.Start(t), "--auth", "forward", "--forward-url", app.URL, "--auth-concurrency", "2")
-	s := &siege{public: h.PublicAddr()}
+	s := &target{public: h.PublicAddr()}
 	s.reset(t, 4, 10_000, func(n int) string { return fmt.Sprint("reset-", n) })
 	start := time.Now()
 	h.Open(t, "", hubtest.SessionCookie("42"))

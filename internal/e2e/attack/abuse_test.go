@@ -30,40 +30,40 @@ import (
 // hub: far more than it is, for they share the machine with it.
 const tooLate = 2 * time.Second
 
-// A siege is a hub, and a witness: a well-behaved stream to which something is published a
+// A target is a hub, and a reference stream: a well-behaved one to which something is published a
 // hundred times a second. Each has a process of its own; this one attacks.
-type siege struct {
-	public, private string
-	tls             *tls.Config // nil: in clear
-	witness         *hubtest.Program
-	heard           int // bytes of what the witness has said
+type target struct {
+	public, admin string
+	tls           *tls.Config // nil: in clear
+	reference     *hubtest.Program
+	bytesRead     int // bytes of what the helper has written
 }
 
-// besiege starts a hub, which speaks TLS or does not.
-func besiege(t *testing.T, secure bool, flags ...string) *siege {
+// startTarget starts a hub, which speaks TLS or does not.
+func startTarget(t *testing.T, secure bool, flags ...string) *target {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("takes long")
 	}
-	s := new(siege)
+	s := new(target)
 	scheme := "http://"
 	if secure {
-		pair := certtest.New(t, "besieged")
+		pair := certtest.New(t, "attacked")
 		cert, key := pair.Write(t, t.TempDir())
 		flags = append(flags, "--tls-cert", cert, "--tls-key", key)
 		s.tls = &tls.Config{RootCAs: certtest.Pool(pair)}
 		scheme = "https://"
 	}
 	server := redistest.Start(t)
-	_, s.public, s.private = hubtest.Serve(t, server, nil, flags...)
-	s.witness = hubtest.StartHelper(t, "reference", scheme, s.public, server.Addr())
-	hubtest.Eventually(t, "the witness hears something", func() bool { return s.witness.Stdout.String() != "" })
+	_, s.public, s.admin = hubtest.Serve(t, server, nil, flags...)
+	s.reference = hubtest.StartHelper(t, "reference", scheme, s.public, server.Addr())
+	hubtest.Eventually(t, "the reference stream receives something", func() bool { return s.reference.Stdout.String() != "" })
 	return s
 }
 
-// testify opens a stream, publishes to it, and writes how many nanoseconds late each message
+// measureReference opens a stream, publishes to it, and writes how many nanoseconds late each message
 // is, a line each.
-func testify(args []string) error {
+func measureReference(args []string) error {
 	scheme, addr, redis := args[0], args[1], args[2]
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -100,7 +100,7 @@ func testify(args []string) error {
 }
 
 // dial connects to the public listener, over TLS with that protocol if it speaks TLS.
-func (s *siege) dial(protocol string) (net.Conn, error) {
+func (s *target) dial(protocol string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: hubtest.Patience}
 	if s.tls == nil {
 		return d.Dial("tcp", s.public)
@@ -110,19 +110,19 @@ func (s *siege) dial(protocol string) (net.Conn, error) {
 	return tls.DialWithDialer(d, "tcp", s.public, config)
 }
 
-// take returns how late the messages were since it was last called, in order.
-func (s *siege) take(t *testing.T) (late []time.Duration) {
+// lateness returns how late the messages were since it was last called, in order.
+func (s *target) lateness(t *testing.T) (late []time.Duration) {
 	t.Helper()
-	said := s.witness.Stdout.String()
+	said := s.reference.Stdout.String()
 	said = said[:strings.LastIndexByte(said, '\n')+1]
-	for line := range strings.Lines(said[s.heard:]) {
+	for line := range strings.Lines(said[s.bytesRead:]) {
 		ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		late = append(late, time.Duration(ns))
 	}
-	s.heard = len(said)
+	s.bytesRead = len(said)
 	slices.Sort(late)
 	return late
 }
@@ -133,15 +133,15 @@ func p99(sorted []time.Duration) time.Duration {
 
 // attack lets the hub be attacked, and says what that does to the well-behaved stream.
 // Then all must be as before.
-func (s *siege) attack(t *testing.T, how func(t *testing.T)) {
+func (s *target) attack(t *testing.T, how func(t *testing.T)) {
 	t.Helper()
-	scraped := func() hubtest.Samples { return hubtest.Scrape(t, s.private) }
-	s.take(t)
-	time.Sleep(3 * time.Second)
-	quiet, before, start := s.take(t), scraped(), time.Now()
+	scraped := func() hubtest.Samples { return hubtest.Scrape(t, s.admin) }
+	s.lateness(t)
+	time.Sleep(time.Second)
+	quiet, before, start := s.lateness(t), scraped(), time.Now()
 	how(t)
-	during, after, took := s.take(t), scraped(), time.Since(start)
-	hubtest.Within(t, tooLate, "the well-behaved stream gets the next message", func() bool { return len(s.witness.Stdout.String()) > s.heard })
+	during, after, took := s.lateness(t), scraped(), time.Since(start)
+	hubtest.Within(t, tooLate, "the well-behaved stream gets the next message", func() bool { return len(s.reference.Stdout.String()) > s.bytesRead })
 	if len(quiet) == 0 || len(during) == 0 {
 		t.Fatalf("the well-behaved stream got %d messages before and %d in the attack", len(quiet), len(during))
 	}
@@ -212,27 +212,28 @@ func atOnce(workers int, over time.Duration, f func(worker, i int)) (times int) 
 }
 
 func TestHubUnderAttack(t *testing.T) {
-	s := besiege(t, false)
+	s := startTarget(t, false)
 	t.Run("header bombs", func(t *testing.T) { s.attack(t, s.bombs) })
 	t.Run("streams opened and closed", func(t *testing.T) { s.attack(t, s.churn) })
 }
 
 // Attacks that wait do so beside each other, each at a hub of its own.
 func TestHubUnderPatientAttack(t *testing.T) {
-	for name, how := range map[string]func(*siege, *testing.T){
-		"requests that dribble in":         (*siege).dribble,
-		"connections that ask for nothing": (*siege).idlers,
+	t.Parallel()
+	for name, how := range map[string]func(*target, *testing.T){
+		"requests that dribble in":         (*target).dribble,
+		"connections that ask for nothing": (*target).idlers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := besiege(t, false)
+			s := startTarget(t, false)
 			s.attack(t, func(t *testing.T) { how(s, t) })
 		})
 	}
 }
 
 // dribble is slow loris: each byte of the head takes a second.
-func (s *siege) dribble(t *testing.T) {
+func (s *target) dribble(t *testing.T) {
 	const conns = 500
 	start := time.Now()
 	var running sync.WaitGroup
@@ -264,14 +265,14 @@ func (s *siege) dribble(t *testing.T) {
 }
 
 // bombs are heads of requests larger than any.
-func (s *siege) bombs(t *testing.T) {
+func (s *target) bombs(t *testing.T) {
 	const begin = "GET /events?user=42 HTTP/1.1\r\nHost: h\r\n"
 	var many strings.Builder
 	for i := range 10_000 {
 		fmt.Fprintf(&many, "X-%d: b\r\n", i)
 	}
 	endless := strings.Repeat("c", 64<<10)
-	n := atOnce(8, 3*time.Second, func(_, i int) {
+	n := atOnce(8, 2*time.Second, func(_, i int) {
 		conn, err := net.Dial("tcp", s.public)
 		if err != nil {
 			return
@@ -303,8 +304,8 @@ func (s *siege) bombs(t *testing.T) {
 }
 
 // churn opens and closes as fast as it can, in all the ways there are.
-func (s *siege) churn(t *testing.T) {
-	n := atOnce(8, 5*time.Second, func(worker, i int) {
+func (s *target) churn(t *testing.T) {
+	n := atOnce(8, 3*time.Second, func(worker, i int) {
 		conn, err := net.Dial("tcp", s.public)
 		if err != nil {
 			return // out of ports
@@ -328,9 +329,9 @@ func (s *siege) churn(t *testing.T) {
 
 // idlers are more connections that ask for nothing than a hub may have descriptors; other
 // processes hold them. Until they have had their time, newcomers are told "not now".
-func (s *siege) idlers(t *testing.T) {
+func (s *target) idlers(t *testing.T) {
 	for range 2 {
-		p := hubtest.StartHelper(t, "idle", s.public)
+		p := hubtest.StartHelper(t, "hold", s.public)
 		hubtest.Eventually(t, "the connections are made", func() bool { return strings.Contains(p.Stdout.String(), "connected") })
 		t.Logf("%s", strings.TrimSpace(p.Stdout.String()))
 	}
@@ -361,9 +362,9 @@ func (s *siege) idlers(t *testing.T) {
 	}
 }
 
-// connectAndWait opens as many connections as it can, up to 10,000, says so, and holds
+// holdConnections opens as many connections as it can, up to 10,000, says so, and holds
 // them until it is killed.
-func connectAndWait(args []string) error {
+func holdConnections(args []string) error {
 	most := 10_000
 	if limit := app.DescriptorLimit(); limit > 0 {
 		most = min(most, limit-50)

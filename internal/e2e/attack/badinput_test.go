@@ -19,6 +19,7 @@ import (
 // Whatever is published under whatever name is counted, and costs nobody else
 // anything.
 func TestStrangeChannelsAreCountedAndHarmNobody(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -65,6 +66,7 @@ func TestStrangeChannelsAreCountedAndHarmNobody(t *testing.T) {
 }
 
 func TestPayloadOverTheLimitIsAGapForItsUserOnly(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-payload", "1000")
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -91,6 +93,7 @@ func TestPayloadOverTheLimitIsAGapForItsUserOnly(t *testing.T) {
 
 // Each request that cannot be a stream has a clear answer, and a count.
 func TestRequestsThatCannotBeAStream(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	for _, test := range []struct {
@@ -162,6 +165,7 @@ func TestRequestsThatCannotBeAStream(t *testing.T) {
 }
 
 func TestUnusualRequestsThatAreFine(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -200,6 +204,7 @@ func TestUnusualRequestsThatAreFine(t *testing.T) {
 
 // A request that is too large, or no HTTP at all, is told so and cut off.
 func TestRequestsThatAreNoneAreCutOff(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer)
@@ -233,8 +238,8 @@ func TestRequestsThatAreNoneAreCutOff(t *testing.T) {
 // A client that lets its request dribble in holds a descriptor for a short time
 // only (slow loris).
 func TestRequestThatDribblesInIsCutOff(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		server := redistest.Start(t)
 		h := hubtest.New(t, server.URL(), writer)
 		public, admin := h.Servers()
@@ -280,8 +285,8 @@ func TestRequestThatDribblesInIsCutOff(t *testing.T) {
 // A body that never comes must not hold a descriptor for ever: net/http waits for
 // the rest of one before it closes.
 func TestBodyThatNeverComesIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		h := hubtest.New(t, redistest.Start(t).URL(), writer)
 		public, _ := h.Servers()
 		if timeout := public.ReadTimeout; timeout <= 0 || timeout > 30*time.Second {

@@ -23,6 +23,7 @@ var hostile = []string{
 
 // Whatever an app lets its users write, in whatever place, a page gets one event with it.
 func TestNoTextBreaksOutOfItsEvent(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -85,6 +86,7 @@ func openPageAfterGap(addr, query string) (*ssetest.Stream, error) {
 
 // What a request holds does not become a part of the answer's head, whatever that answer is.
 func TestNoRequestWritesTheHeadOfItsAnswer(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--allow-origin", "https://app.example")
@@ -134,6 +136,7 @@ func TestNoRequestWritesTheHeadOfItsAnswer(t *testing.T) {
 // A query may repeat what it likes, but for the user, up to 16 KiB; what a stream keeps of
 // it is bounded so.
 func TestLongAndRepeatedParameters(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-clients-per-user", "0")
 	app := hubtest.NewPublisher(t, server.Addr())

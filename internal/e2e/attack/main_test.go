@@ -7,5 +7,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	hubtest.Main(m, map[string]func([]string) error{"reference": testify, "idle": connectAndWait})
+	hubtest.Main(m, map[string]func([]string) error{"reference": measureReference, "hold": holdConnections})
 }

@@ -24,7 +24,7 @@ import (
 func TestMeasureHTTP2Attacks(t *testing.T) {
 	for name, secure := range map[string]bool{"in clear": false, "over TLS": true} {
 		t.Run(name, func(t *testing.T) {
-			s := besiege(t, secure, "--write-timeout", "2s")
+			s := startTarget(t, secure, "--write-timeout", "2s")
 			for _, attack := range []struct {
 				name string
 				how  func(*testing.T)
@@ -83,7 +83,7 @@ func TestMeasureHTTP2Attacks(t *testing.T) {
 
 // rapidReset is CVE-2023-44487: each stream is cancelled at once, so that the client has
 // none open, and the hub may have many to work on.
-func (s *siege) rapidReset(t *testing.T) {
+func (s *target) rapidReset(t *testing.T) {
 	const conns, resets = 8, 20_000
 	var (
 		answered atomic.Int64
@@ -145,7 +145,7 @@ func (s *siege) rapidReset(t *testing.T) {
 
 // flood repeats frames on some connections for some seconds, or until the hub has had
 // enough, and reads nothing of what it answers.
-func (s *siege) flood(frames func(*attacker) error) func(t *testing.T) {
+func (s *target) flood(frames func(*attacker) error) func(t *testing.T) {
 	return func(t *testing.T) {
 		var written, cut atomic.Int64
 		atOnce(4, 3*time.Second, func(int, int) {
@@ -167,10 +167,10 @@ func (s *siege) flood(frames func(*attacker) error) func(t *testing.T) {
 }
 
 // noWindow opens streams that may not send a byte.
-func (s *siege) noWindow(t *testing.T) {
+func (s *target) noWindow(t *testing.T) {
 	const conns, streams = 4, 100
 	ended := func() float64 {
-		return hubtest.Scrape(t, s.private).ByReason("usercast_disconnects_total", "slow")
+		return hubtest.Scrape(t, s.admin).ByReason("usercast_disconnects_total", "slow")
 	}
 	before := ended()
 	for c := range conns {

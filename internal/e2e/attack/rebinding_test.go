@@ -25,6 +25,7 @@ func askAs(t *testing.T, host, addr, method, path string) int {
 // A page of another site can make its name point to this machine (DNS rebinding):
 // it is then of the same origin as a hub that believes everybody.
 func TestInsecureHubIsReachedByThisMachinesNamesOnly(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	_, public, private := hubtest.Serve(t, server, nil)
 	_, anywhere, _ := hubtest.Serve(t, server, nil, "--auth-insecure-anywhere") // perhaps behind a proxy

@@ -22,7 +22,17 @@ func TestInChromium(t *testing.T) {
 		t.Skip("starts a browser")
 	}
 	browser := browsertest.Start(t)
-	for name, test := range map[string]func(*testing.T, *browsertest.Browser){
+	run := func(tests map[string]func(*testing.T, *browsertest.Browser), parallel bool) {
+		for name, test := range tests {
+			t.Run(name, func(t *testing.T) {
+				if parallel {
+					t.Parallel()
+				}
+				test(t, browser)
+			})
+		}
+	}
+	run(map[string]func(*testing.T, *browsertest.Browser){
 		"page receives what its user gets":                   pageReceives,
 		"page survives a killed hub":                         pageSurvivesKilledHub,
 		"page hears of a killed Redis":                       pageHearsOfKilledRedis,
@@ -33,13 +43,14 @@ func TestInChromium(t *testing.T) {
 		"page of an error status is closed for good":         pageOfErrorStatusIsClosed,
 		"page of another origin is let in when it is listed": pageOfAnotherOrigin,
 		"page of another site has no use of the cookie":      pageOfAnotherSite,
-		"console shows users and lets one be disconnected":   consoleShowsUsers,
-		"console fits a phone":                               consoleFitsAPhone,
-		"console outlives faults":                            consoleOutlivesFaults,
-		"console asks for the token":                         consoleAsksForTheToken,
-	} {
-		t.Run(name, func(t *testing.T) { test(t, browser) })
-	}
+	}, true)
+	// The keyboard belongs to one tab.
+	run(map[string]func(*testing.T, *browsertest.Browser){
+		"console shows users and lets one be disconnected": consoleShowsUsers,
+		"console fits a phone":                             consoleFitsAPhone,
+		"console outlives faults":                          consoleOutlivesFaults,
+		"console asks for the token":                       consoleAsksForTheToken,
+	}, false)
 }
 
 func pageReceives(t *testing.T, browser *browsertest.Browser) {

@@ -270,6 +270,7 @@ func TestConsoleInFirefoxAndWebKit(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts browsers")
 	}
+	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("correct-horse\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 // service admin-token has made, and not without. The peer is then Docker's gateway: here it is a
 // peer on another network.
 func TestComposedConsoleTakesTheToken(t *testing.T) {
+	t.Parallel()
 	text := hubtest.ReadFile(t, "docker-compose.yml")
 	var file struct {
 		Services map[string]struct {

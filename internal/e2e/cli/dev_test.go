@@ -24,6 +24,7 @@ var (
 
 // The lines to try are pasted into a shell, as a newcomer does.
 func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
+	t.Parallel()
 	// Redis' own port is taken now, by this test or by somebody else.
 	if l, err := net.Listen("tcp", "127.0.0.1:6379"); err == nil {
 		defer l.Close()
@@ -92,6 +93,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 
 // The command to publish with that dev prints runs in the same shell, however usercast was started.
 func TestDevPrintsACommandThatRuns(t *testing.T) {
+	t.Parallel()
 	self, root := hubtest.Build(t), hubtest.Root(t)
 	// Links, because what is printed depends on where the executable is.
 	link := func(path string) string {

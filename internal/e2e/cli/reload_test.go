@@ -76,6 +76,7 @@ func tokenOf(t *testing.T, secret string) string {
 // All that can be read anew, at once: what is new counts, what was removed does not, and
 // no stream notices.
 func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--requirepass", "old-password")
 	files := settingsDir{t, t.TempDir()}
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALLOW_ORIGIN=https://old.example,https://both.example\n")
@@ -199,6 +200,7 @@ func TestHangUpBeforeRedisIsThere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a program")
 	}
+	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
 	p := hubtest.StartProgram(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
@@ -218,6 +220,7 @@ func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a program")
 	}
+	t.Parallel()
 	server := redistest.Start(t)
 	files := settingsDir{t, t.TempDir()}
 	files.write("usercast.env", "USERCAST_ALLOW_ORIGIN=https://old.example\n")

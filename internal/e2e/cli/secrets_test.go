@@ -17,6 +17,7 @@ import (
 // A full run at debug level, with all that can go wrong in it: nothing that the program
 // writes or tells holds a secret, cookie, token or payload.
 func TestNoSecretLeavesTheProgram(t *testing.T) {
+	t.Parallel()
 	const (
 		redisPassword = "secret-redis-password"
 		adminToken    = "secret-admin-token"
@@ -117,6 +118,7 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 
 // No secret reaches the output, at any level, whatever goes wrong.
 func TestNoSecretIsLogged(t *testing.T) {
+	t.Parallel()
 	const secret, wrong, token = "correct-horse-battery", "wrong-horse-battery", "staple-token"
 	server := redistest.Start(t, "--requirepass", secret)
 	inURL := strings.Replace(server.URL(), "redis://", "redis://:"+secret+"@", 1)

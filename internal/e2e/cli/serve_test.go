@@ -16,6 +16,7 @@ import (
 )
 
 func TestEveryFlagIsAnEnvironmentVariableToo(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	p := hubtest.StartProgram(t, []string{
 		"USERCAST_AUTH=insecure", "USERCAST_REDIS=" + server.URL(), "USERCAST_LISTEN=127.0.0.1:0", "USERCAST_ADMIN_LISTEN=127.0.0.1:0",
@@ -65,6 +66,7 @@ func TestEveryFlagIsAnEnvironmentVariableToo(t *testing.T) {
 }
 
 func TestInsecureElsewhereMustBeAskedFor(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	p, _, _ := hubtest.Serve(t, server, nil, "--listen", "0.0.0.0:0", "--auth-insecure-anywhere")
 	p.Signal(syscall.SIGINT)
@@ -74,6 +76,7 @@ func TestInsecureElsewhereMustBeAskedFor(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for _, test := range []struct {
 		name    string
@@ -113,6 +116,7 @@ func TestSignals(t *testing.T) {
 }
 
 func TestLogCanBeJSON(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--log-format", "json")
 	h.Open(t, "user=42").Close()
@@ -127,6 +131,7 @@ func TestLogCanBeJSON(t *testing.T) {
 
 // Under insecure any stranger names the user.
 func TestLongUserDoesNotFillTheLog(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
 	h.Open(t, "user="+strings.Repeat("u", 7000)).Close()
 	hubtest.Eventually(t, "the stream's end is logged", func() bool { return len(h.Log.Lines("stream ended")) == 1 })

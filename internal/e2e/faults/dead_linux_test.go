@@ -20,8 +20,8 @@ func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for timeouts of the kernel")
 	}
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel()
 		for name, vanish := range map[string]func(*netnstest.Network){
 			"cable": (*netnstest.Network).Unplug,
 			"radio": (*netnstest.Network).Mute,

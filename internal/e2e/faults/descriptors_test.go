@@ -54,6 +54,7 @@ func fill(t *testing.T, public string) (streams []*ssetest.Stream) {
 // A hub that is full tells newcomers so, however long they hold on to their
 // connections: these must not use up the descriptors that are left.
 func TestRefusedNewcomersDoNotUseUpDescriptors(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		_, public, _ := serveWithDescriptors(t, server, "200", writer)
@@ -79,8 +80,8 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("uses up all descriptors, four times")
 	}
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel()
 		for name, use := range map[string]struct {
 			flags []string
 			up    func(t *testing.T, public string) (free func())

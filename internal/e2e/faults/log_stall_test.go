@@ -121,6 +121,7 @@ func openAndLeave(public string, n int) error {
 var droppedNote = regexp.MustCompile(`level=WARN msg="log lines dropped[^"]*" lines=(\d+)`)
 
 func TestStalledLogHoldsNothingUp(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	p := startPiped(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--log-level", "debug", "--ping-interval", "1s", "--drain-delay", "0", "--drain", "0", "--max-clients-per-user", "0")
@@ -207,6 +208,7 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 
 // What ends the program must end it, also while nothing reads the log.
 func TestStalledLogDoesNotHoldUpTheEnd(t *testing.T) {
+	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -266,6 +268,7 @@ func freePort(t *testing.T) string {
 
 // A log that cannot be written any more is no reason to end the streams.
 func TestHubOutlivesTheReaderOfItsLog(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	p := startPiped(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug")
 	_, public, private := p.addresses(t)

@@ -56,6 +56,7 @@ func TestServiceManagerIsTold(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a program")
 	}
+	t.Parallel()
 	m, env := startManager(t)
 	server := redistest.Start(t)
 	p, public, _ := hubtest.Serve(t, server, env, "--drain-delay", "100ms", "--drain", "0", "--write-timeout", "2s")

@@ -63,8 +63,8 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 // A stream with nothing else to get hears of the gap too, in time, and not at
 // the same moment as all the others.
 func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		const streams = 600
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer)
@@ -91,6 +91,7 @@ func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
 }
 
 func TestHubStartsWithoutRedis(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Addr()) // it counts the attempts
 	server.Kill()

@@ -23,8 +23,8 @@ import (
 )
 
 func TestTerminationDrains(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		const (
 			streams = 60
 			delay   = time.Second
@@ -134,6 +134,7 @@ func newcomers(addr string, stop <-chan struct{}) error {
 
 // SIGINT is a developer's: no delay, no spreading.
 func TestInterruptStopsAtOnce(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--drain-delay", "1h", "--drain", "1h")
@@ -153,6 +154,7 @@ func TestInterruptStopsAtOnce(t *testing.T) {
 
 // The time for draining is a bound, not a sentence.
 func TestDrainEndsWhenNoStreamIsLeft(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--drain-delay", "0", "--drain", "1h")
@@ -172,6 +174,7 @@ func TestDrainEndsWhenNoStreamIsLeft(t *testing.T) {
 
 // What is queued is still written before the goodbye.
 func TestGoodbyeComesAfterAllMessages(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer)
@@ -192,51 +195,55 @@ func TestGoodbyeComesAfterAllMessages(t *testing.T) {
 
 // Invariant 11, with every kind of connection there is.
 func TestNothingOutlivesRun(t *testing.T) {
-	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		server := redistest.Start(t)
-		hubtest.Client.CloseIdleConnections()
-		running := goleak.IgnoreCurrent()
-		descriptors := openDescriptors(t)
+	for _, kind := range hubtest.Writers { // not in parallel: it counts goroutines and descriptors
+		t.Run(kind, func(t *testing.T) { checkNothingOutlivesRun(t, "--writer="+kind) })
+	}
+}
 
-		h := hubtest.Start(t, server, writer, "--write-timeout", "1s", "--send-buffer", "4096")
-		app := hubtest.NewPublisher(t, server.Addr())
-		pages := h.OpenMany(t, 20, func(int) string { return "user=42" })
-		var raw []net.Conn
-		for _, addr := range []string{h.PublicAddr(), h.AdminAddr()} {
-			for _, begin := range []string{
-				"",                                 // connected, says nothing
-				"GET /events?user=42 HTTP/1.1\r\n", // in the middle of its request
-				"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",                       // kept alive
-				"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", // HTTP/2, idle
-			} {
-				conn := hubtest.Dial(t, addr)
-				io.WriteString(conn, begin)
-				raw = append(raw, conn)
-			}
-		}
-		large := strings.Repeat("x", 100_000)
-		for range 5 { // nobody reads: writers are stuck in the middle
-			app.Publish(t, "user-42", large)
-		}
-		server.Kill() // and the feed is between two attempts
-		hubtest.Eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
-		h.Interrupt()
-		h.Wait(t)
-		for _, p := range pages {
-			p.Close()
-		}
-		for _, c := range append(raw, app.Conn) {
-			c.Close()
-		}
+func checkNothingOutlivesRun(t *testing.T, writer string) {
+	server := redistest.Start(t)
+	hubtest.Client.CloseIdleConnections()
+	running := goleak.IgnoreCurrent()
+	descriptors := openDescriptors(t)
 
-		if err := goleak.Find(running); err != nil {
-			t.Error(err)
+	h := hubtest.Start(t, server, writer, "--write-timeout", "1s", "--send-buffer", "4096")
+	app := hubtest.NewPublisher(t, server.Addr())
+	pages := h.OpenMany(t, 20, func(int) string { return "user=42" })
+	var raw []net.Conn
+	for _, addr := range []string{h.PublicAddr(), h.AdminAddr()} {
+		for _, begin := range []string{
+			"",                                 // connected, says nothing
+			"GET /events?user=42 HTTP/1.1\r\n", // in the middle of its request
+			"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",                       // kept alive
+			"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", // HTTP/2, idle
+		} {
+			conn := hubtest.Dial(t, addr)
+			io.WriteString(conn, begin)
+			raw = append(raw, conn)
 		}
-		hubtest.Eventually(t, "the connections are closed", func() bool { return openDescriptors(t) <= descriptors })
-		if n := h.Hub().Stats().Clients; n != 0 {
-			t.Errorf("%d clients are left", n)
-		}
-	})
+	}
+	large := strings.Repeat("x", 100_000)
+	for range 5 { // nobody reads: writers are stuck in the middle
+		app.Publish(t, "user-42", large)
+	}
+	server.Kill() // and the feed is between two attempts
+	hubtest.Eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
+	h.Interrupt()
+	h.Wait(t)
+	for _, p := range pages {
+		p.Close()
+	}
+	for _, c := range append(raw, app.Conn) {
+		c.Close()
+	}
+
+	if err := goleak.Find(running); err != nil {
+		t.Error(err)
+	}
+	hubtest.Eventually(t, "the connections are closed", func() bool { return openDescriptors(t) <= descriptors })
+	if n := h.Hub().Stats().Clients; n != 0 {
+		t.Errorf("%d clients are left", n)
+	}
 }
 
 // openDescriptors is how many sockets and files the process has; 0 where that

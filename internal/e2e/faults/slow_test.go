@@ -95,8 +95,8 @@ func readStream(args []string) error {
 // has stalled it. What it got is the beginning of what was sent, and it may come back
 // for the rest.
 func TestStalledReaderIsSlow(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel()
 		const messages, size = 40, 20_000 // more than the kernel's buffers take, less than the queue's bound
 		const timeout = 2 * time.Second
 		for name, stall := range map[string]func(*testing.T, *hubtest.Hub) (got func() (next int, lastID string)){
@@ -180,8 +180,8 @@ func TestReaderOfOneByteAtATime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads slowly")
 	}
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel()
 		const timeout = time.Second
 		const pause = timeout / 10 // a byte a second at the default timeout
 		read := func(t *testing.T, p *ssetest.Stream, more func(n int) bool) (text []byte) {
@@ -244,8 +244,8 @@ func TestReaderOnAThinLineLives(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads slowly")
 	}
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		const timeout = 2 * time.Second
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--write-timeout", timeout.String(), "--send-buffer", "4096")
@@ -286,6 +286,7 @@ func (l thinLine) Read(b []byte) (int, error) {
 // A browser may leave while the hub is in the middle of a write to it. Nothing of
 // that frame, and of those behind it, was delivered.
 func TestBrowserThatLeavesInMidWriteIsClosed(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const queued = 3
 		server := redistest.Start(t)

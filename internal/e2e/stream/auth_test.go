@@ -18,12 +18,12 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// 5,000 tabs of 500 users come at once, as after a deploy.
+// 2,000 tabs of 200 users connect at the same moment, as after a deploy.
 func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of streams")
 	}
-	const streams, users = 5000, 500
+	const streams, users = 2000, 200
 	app := hubtest.StartSessionApp(t)
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, app.Flags()...)
@@ -70,6 +70,7 @@ type hasAsked struct{ net.Conn }
 func (hasAsked) Write(b []byte) (int, error) { return len(b), nil }
 
 func TestForward(t *testing.T) {
+	t.Parallel()
 	app := hubtest.StartSessionApp(t)
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, append(app.Flags(), "--auth-cache", "1h")...)
@@ -127,6 +128,7 @@ func TestForward(t *testing.T) {
 
 // A hub that can let nobody in does not ask the app who it is.
 func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
+	t.Parallel()
 	app := hubtest.StartSessionApp(t)
 	h := hubtest.Start(t, redistest.Start(t), append(app.Flags(), "--auth-cache", "0", "--max-clients", "1", "--drain-delay", "1h")...)
 	p := h.Open(t, "", hubtest.SessionCookie("42"))
@@ -150,6 +152,7 @@ func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
 // Who waits for an app that does not answer when the hub stops is told to come back: a proxy
 // would make 502 of a connection that is cut off.
 func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		came := make(chan bool, 10)
 		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -189,6 +192,7 @@ func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
 }
 
 func TestHeader(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	publisher := hubtest.NewPublisher(t, server.Addr())
 	h := hubtest.Start(t, server, "--auth", "header", "--trusted-proxy", "127.0.0.1", "--user-header", "x-forwarded-user")
@@ -212,6 +216,7 @@ func TestHeader(t *testing.T) {
 }
 
 func TestJWT(t *testing.T) {
+	t.Parallel()
 	const secret = "a secret of thirty-two characters"
 	server := redistest.Start(t)
 	publisher := hubtest.NewPublisher(t, server.Addr())
@@ -260,6 +265,7 @@ func TestJWT(t *testing.T) {
 
 // The keys of a JWK set that nobody hands out yet are "not now".
 func TestJWKSThatIsDownIsNotNow(t *testing.T) {
+	t.Parallel()
 	down := httptest.NewServer(http.NotFoundHandler())
 	defer down.Close()
 	h := hubtest.Start(t, redistest.Start(t), "--auth", "jwt", "--jwt-jwks-url", down.URL)
@@ -284,6 +290,7 @@ func TestJWKSThatIsDownIsNotNow(t *testing.T) {
 // What frameworks answer when they are asked for a session, as the examples in docs/auth.md
 // have them.
 func TestForwardSpeaksWithFrameworks(t *testing.T) {
+	t.Parallel()
 	loggedIn := func(r *http.Request, cookie string) bool {
 		c, err := r.Cookie(cookie)
 		return err == nil && c.Value == "s1gned"

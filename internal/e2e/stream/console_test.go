@@ -28,6 +28,7 @@ func readStats(t *testing.T, h *hubtest.Hub) (s app.Stats) {
 }
 
 func TestStatsSayHowTheHubIs(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
 	h := hubtest.Run(t, hubtest.New(t, server.URL(), "--max-clients", "7", "--history-age", "90s", "--drain-delay", "500ms"))

@@ -19,6 +19,7 @@ import (
 // A peer that breaks the rules of HTTP/2 receives a GOAWAY that says which, also if it has
 // behaved before: only so can its developers find the fault.
 func TestHTTP2PeerLearnsWhatItDidWrong(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	pair := certtest.New(t, "hub")
 	clear := hubtest.Start(t, server)

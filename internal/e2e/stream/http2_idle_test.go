@@ -20,6 +20,7 @@ import (
 // An HTTP/2 connection whose last stream has ended stays open for 5 s: a browser that reconnects needs no new
 // handshake. A hub that drains closes it right away: the next stream belongs to another hub.
 func TestHTTP2ConnectionOutlivesItsLastStream(t *testing.T) {
+	t.Parallel()
 	pair := certtest.New(t, "hub")
 	for name, secure := range map[string]bool{"cleartext": false, "TLS": true} {
 		for end, drains := range map[string]bool{"kicked": false, "draining": true} {

@@ -13,6 +13,7 @@ import (
 // Over HTTP/2 all tabs share one connection, which outlives each stream's end and
 // each refusal.
 func TestStreamsShareAnHTTP2Connection(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-clients-per-user", "2", "--retry", "2s")
 	app := hubtest.NewPublisher(t, server.Addr())

@@ -12,6 +12,7 @@ import (
 )
 
 func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--ping-interval", "10m") // at a ping it would show at last
@@ -45,8 +46,8 @@ func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
 }
 
 func TestQuietStreamIsPinged(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--ping-interval", "200ms")
 		app := hubtest.NewPublisher(t, server.Addr())
@@ -74,8 +75,8 @@ func TestQuietStreamIsPinged(t *testing.T) {
 }
 
 func TestMaxAgeEndsAStreamCleanly(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--max-age", "500ms", "--retry", "2s")
 		start := time.Now()
@@ -101,6 +102,7 @@ func TestMaxAgeEndsAStreamCleanly(t *testing.T) {
 // A browser is told "not now" inside a stream, since an error status would end
 // its EventSource for good; anybody else gets a status.
 func TestRefusals(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		for _, test := range []struct {
 			flag, reason string
@@ -135,6 +137,7 @@ func TestRefusals(t *testing.T) {
 }
 
 func TestStreamsHead(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--retry", "2s", "--allow-origin", "https://app.example")
 	retries := map[time.Duration]bool{}

@@ -113,8 +113,8 @@ func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the write timeout")
 	}
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		t.Parallel() // mostly waits
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--write-timeout", "2s", "--send-buffer", "4096")
 		app := hubtest.NewPublisher(t, server.Addr())

@@ -56,6 +56,7 @@ func TestStreamOpenedDuringALogoutEnds(t *testing.T) {
 
 // Tokens with forged key ids are no outage of the identity provider.
 func TestForgedKeyIDsAreCountedApart(t *testing.T) {
+	t.Parallel()
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)) // RFC 8037, appendix A.2
 	}))

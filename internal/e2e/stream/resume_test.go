@@ -11,6 +11,7 @@ import (
 )
 
 func TestPageThatComesBackGetsWhatItMissed(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -61,6 +62,7 @@ func TestPageThatComesBackGetsWhatItMissed(t *testing.T) {
 
 // No id is an error: the browser would send it for ever.
 func TestStrangeIDIsAGap(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -89,6 +91,7 @@ func expectText(t *testing.T, p *ssetest.Stream) {
 }
 
 func TestHistoryIsBounded(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	app := hubtest.NewPublisher(t, server.Addr())
 	for name, test := range map[string]struct {
@@ -123,6 +126,7 @@ func TestHistoryIsBounded(t *testing.T) {
 
 // A stream that gets nothing has the position from its pings.
 func TestQuietStreamResumesFromItsPing(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--ping-interval", "50ms", "--history-per-user", "2")
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -150,6 +154,7 @@ func TestQuietStreamResumesFromItsPing(t *testing.T) {
 
 // A page that was away during an outage hears of it in its place.
 func TestGapIsReplayedInItsPlace(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer)
@@ -174,7 +179,7 @@ func TestResumeWhileMessagesFlow(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const pages, messages = 20, 5000
 		server := redistest.Start(t)
-		h := hubtest.Start(t, server, writer, "--history-per-user", "5000")
+		h := hubtest.Start(t, server, writer, "--history-per-user", "5000", "--queue", "5000")
 		app := hubtest.NewPublisher(t, server.Addr())
 		open := h.OpenMany(t, pages, func(int) string { return "user=42" })
 		read := func(i int) error {

@@ -13,6 +13,7 @@ import (
 )
 
 func TestMessageReachesItsUsersStreamsAndNobodyElses(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -33,6 +34,7 @@ func TestMessageReachesItsUsersStreamsAndNobodyElses(t *testing.T) {
 }
 
 func TestTopicFilterLetsOnlyItsTopicsThrough(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -65,6 +67,7 @@ func TestTopicFilterLetsOnlyItsTopicsThrough(t *testing.T) {
 }
 
 func TestEventTopicNamesEventsAfterTheirTopic(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -83,6 +86,7 @@ func TestEventTopicNamesEventsAfterTheirTopic(t *testing.T) {
 }
 
 func TestBroadcastReachesEveryStream(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -102,6 +106,7 @@ func TestBroadcastReachesEveryStream(t *testing.T) {
 }
 
 func TestBroadcastUserCanBeAnotherOrNobody(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	off := hubtest.Start(t, server, "--broadcast-user", "")
 	other := hubtest.Start(t, server, "--broadcast-user", "all")
@@ -126,6 +131,7 @@ func TestBroadcastUserCanBeAnotherOrNobody(t *testing.T) {
 
 // The prefix is taken literally, although PSUBSCRIBE takes patterns.
 func TestGlobCharactersInThePrefixMatchThemselves(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	for _, test := range []struct {
 		prefix  string
@@ -154,6 +160,7 @@ func TestGlobCharactersInThePrefixMatchThemselves(t *testing.T) {
 }
 
 func TestPayloadsArriveUnchanged(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -180,6 +187,7 @@ func allBytes() []byte {
 
 // A page of a listed origin can tell a wrong path from a network error.
 func TestErrorsBesideTheStreamCarryCORSHeaders(t *testing.T) {
+	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t), "--allow-origin", "https://app.example")
 	for _, path := range []string{"/nothing", "/events"} {
 		r, err := http.NewRequest(http.MethodGet, "http://"+h.PublicAddr()+path, nil)

@@ -12,6 +12,7 @@ import (
 )
 
 func TestStreamFeedDeliversAndResumesAtAnyHub(t *testing.T) {
+	t.Parallel()
 	server := hubtest.DurableRedis(t)
 	app := hubtest.NewPublisher(t, server.Addr())
 	app.Append(t, "user-42", "before")
@@ -53,6 +54,7 @@ func TestStreamFeedDeliversAndResumesAtAnyHub(t *testing.T) {
 
 // What is older than the window is read from Redis.
 func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	app := hubtest.NewPublisher(t, server.Addr())
 	app.Append(t, "user-42", "first")
@@ -89,6 +91,7 @@ func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
 }
 
 func TestStreamFeedStartsWithoutRedis(t *testing.T) {
+	t.Parallel()
 	server := hubtest.DurableRedis(t)
 	app := hubtest.NewPublisher(t, server.Addr())
 	other := hubtest.StartStreamFeed(t, server)
@@ -109,6 +112,7 @@ func TestStreamFeedStartsWithoutRedis(t *testing.T) {
 }
 
 func TestStreamFeedThatGoesBackwardsIsAGap(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t) // keeps nothing
 	h := hubtest.StartStreamFeed(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -129,6 +133,7 @@ func TestStreamFeedThatGoesBackwardsIsAGap(t *testing.T) {
 }
 
 func TestStreamFeedCarriesOrdersAndPublishing(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	one, two := hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server)
 	p, q := one.Open(t, "user=42"), two.Open(t, "user=42")
@@ -156,6 +161,7 @@ func TestStreamFeedCarriesOrdersAndPublishing(t *testing.T) {
 // The hubs are restarted one after the other while messages flow; pages move from
 // one to the next. Each gets every message exactly once.
 func TestStreamFeedRollingRestart(t *testing.T) {
+	t.Parallel()
 	const pages, messages = 30, 1500
 	server := hubtest.DurableRedis(t)
 	hubs := []*hubtest.Hub{hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server)}
@@ -206,6 +212,7 @@ func TestStreamFeedRollingRestart(t *testing.T) {
 
 // The stream is in the database that the URL names, for the hub, its API and the command.
 func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	url := server.URL() + "/3"
 	h := hubtest.Run(t, hubtest.New(t, url, "--feed", "stream"))

@@ -20,6 +20,7 @@ import (
 )
 
 func TestStreamsOverTLS(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	pair := certtest.New(t, "first")
 	h, _ := hubtest.StartTLS(t, server, pair)
@@ -75,6 +76,7 @@ func secureStatus(t *testing.T, h *hubtest.Hub, transport *http.Transport, path 
 
 // What a peer does wrong is not worth a warning each: anybody could fill the log.
 func TestOldTLSIsRefusedQuietly(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	pair := certtest.New(t, "first")
 	h, _ := hubtest.StartTLS(t, server, pair)
@@ -96,6 +98,7 @@ func TestOldTLSIsRefusedQuietly(t *testing.T) {
 // With TLS 1.2 the hub accepts only cipher suites with authenticated encryption (AEAD): the
 // others encrypt with CBC, or without forward secrecy.
 func TestTLS12WithAEADOnly(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	pair := certtest.New(t, "hub")
 	h, _ := hubtest.StartTLS(t, server, pair)
@@ -134,6 +137,7 @@ func shows(t *testing.T, h *hubtest.Hub, pool *x509.CertPool) string {
 
 // A certificate is renewed every few weeks, and a stream may be open for as long.
 func TestRenewedCertificateIsShown(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	first, second, third := certtest.New(t, "first"), certtest.New(t, "second"), certtest.New(t, "third")
 	pool := certtest.Pool(first, second, third)
@@ -182,6 +186,7 @@ func TestRenewedCertificateIsShown(t *testing.T) {
 
 // A handshake that comes between the two files being written is served as before.
 func TestHalfWrittenCertificateIsWarnedOfOnce(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	first, second := certtest.New(t, "first"), certtest.New(t, "second")
 	pool := certtest.Pool(first, second)
@@ -217,6 +222,7 @@ func TestHalfWrittenCertificateIsWarnedOfOnce(t *testing.T) {
 
 // A handshake that never ends holds a descriptor no longer than a request that does not.
 func TestHandshakeThatNeverEndsIsCutOff(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	cert, key := certtest.New(t, "first").Write(t, t.TempDir())
 	h := hubtest.New(t, server.URL(), "--tls-cert", cert, "--tls-key", key)
@@ -236,6 +242,7 @@ func TestHandshakeThatNeverEndsIsCutOff(t *testing.T) {
 }
 
 func TestWrongCertificateIsOnePlainLine(t *testing.T) {
+	t.Parallel()
 	pair, other := certtest.New(t, "first"), certtest.New(t, "other")
 	cert, key := pair.Write(t, t.TempDir())
 	_, otherKey := other.Write(t, t.TempDir())

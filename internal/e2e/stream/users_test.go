@@ -11,6 +11,7 @@ import (
 )
 
 func TestDisconnectReachesEveryHub(t *testing.T) {
+	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		here, there := hubtest.Start(t, server, writer), hubtest.Start(t, server, writer)
@@ -42,6 +43,7 @@ func TestDisconnectReachesEveryHub(t *testing.T) {
 }
 
 func TestMalformedOrderIsCountedAndHurtsNobody(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--control-channel", "orders")
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -55,6 +57,7 @@ func TestMalformedOrderIsCountedAndHurtsNobody(t *testing.T) {
 }
 
 func TestUsersAPI(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-payload", "100")
 	p, odd := h.Open(t, "user=42&topic=a&topic="), h.Open(t, "user=a%2Fb%25")
@@ -124,6 +127,7 @@ func TestUsersAPI(t *testing.T) {
 
 // The app spreads its users over independent primaries.
 func TestSeveralRedis(t *testing.T) {
+	t.Parallel()
 	one, two := redistest.Start(t), redistest.Start(t)
 	h := hubtest.Start(t, one, "--redis", two.URL())
 	h.AwaitSubscription(t, 1)
