@@ -186,7 +186,7 @@ func (j *jwks) complete(f *fetch) {
 	}
 	f.err, j.current = err, nil
 	j.mu.Unlock()
-	close(f.done)
+	defer close(f.done) // after the log line, so that a rejection has its cause in the log
 	switch {
 	case err == nil && wasDown:
 		j.log.Info("the key set can be fetched again", slog.String("url", j.logURL))
