@@ -13,7 +13,7 @@ import (
 
 // A client gets a broadcast that is under way before whatever comes later: a message
 // of its own, a gap, its end, a position.
-func TestPendingBroadcastComesFirst(t *testing.T) {
+func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 	for name, then := range map[string]func(*hub.PubSub, *listener) []string{
 		"message": func(h *hub.PubSub, l *listener) []string {
 			h.Publish(l.User(), "", "mine")

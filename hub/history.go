@@ -20,11 +20,13 @@ type history interface {
 	// order, at most n entries; all says that there are no more.
 	between(u *user, after, upTo ID, n int) (list []*entryNode, all bool)
 
+	// owner returns the user for whom an entry is to be kept although the hub does not know its name, or nil.
+	owner(name string) *user
 	// add keeps an entry of one user, before it is routed: routing can end the last client of u, and
-	// a user of whom nothing is kept is forgotten then. It returns the user, nil if the hub does not
-	// know the name; u is the user before. An Entry is passed by value, because a pointer would
-	// escape: a message for an unknown user must not allocate.
-	add(name string, u *user, e Entry) *user
+	// a user of whom nothing is kept is forgotten then. An Entry is passed by value, because a pointer
+	// would escape; if the history isTimed, the caller has called Entry.time.
+	add(u *user, e Entry)
+	isTimed() bool
 	// addForAll keeps an entry of all users. With allTopics no topic filter applies.
 	addForAll(e Entry, allTopics bool)
 	// joined is called when the first client of u has registered, left when its last one has ended.

@@ -63,12 +63,12 @@ func (s *userHistory) ready(r *replay) bool {
 	return false
 }
 
-func (s *userHistory) add(_ string, u *user, e Entry) *user {
-	if u != nil {
-		s.keep(u, e, false)
-	}
-	return u
-}
+// owner returns nil: nothing is kept for a user who was not here within the age.
+func (s *userHistory) owner(string) *user { return nil }
+
+func (s *userHistory) isTimed() bool { return !s.isOff() }
+
+func (s *userHistory) add(u *user, e Entry) { s.keep(u, e, false) }
 
 func (s *userHistory) addForAll(e Entry, allTopics bool) { s.keep(&s.broadcasts, e, allTopics) }
 

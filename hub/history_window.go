@@ -129,14 +129,16 @@ func (w *window) ready(r *replay) bool {
 	return true
 }
 
-func (w *window) add(name string, u *user, e Entry) *user {
-	if u == nil && w.limit > 0 { // a client of the user may come later
-		u = w.users.add(name)
-		w.charge(u)
-	}
-	w.keep(u, e, false)
+// owner returns a new user, of whom a client may come later.
+func (w *window) owner(name string) *user {
+	u := w.users.add(name)
+	w.charge(u)
 	return u
 }
+
+func (w *window) isTimed() bool { return false }
+
+func (w *window) add(u *user, e Entry) { w.keep(u, e, false) }
 
 func (w *window) addForAll(e Entry, allTopics bool) { w.keep(&w.broadcasts, e, allTopics) }
 
@@ -144,10 +146,6 @@ func (w *window) addForAll(e Entry, allTopics bool) { w.keep(&w.broadcasts, e, a
 func (w *window) skip(e Entry) { w.keep(nil, e, false) }
 
 func (w *window) keep(owner *user, e Entry, allTopics bool) {
-	if w.limit <= 0 {
-		w.lowWater = e.ID
-		return
-	}
 	w.nodes.pushBack(w.push(owner, e, allTopics))
 	w.trim()
 }

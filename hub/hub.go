@@ -109,14 +109,18 @@ func (h *Hub) add(name string, e *Entry) (n int) {
 		n = h.broadcasts.add(e, false)
 	} else {
 		u := h.users.get(name)
-		if u != nil {
-			e.time()
+		if u == nil {
+			u = h.history.owner(name)
 		}
-		if u = h.history.add(name, u, *e); u != nil {
+		if u != nil {
+			if h.history.isTimed() {
+				e.time()
+			}
+			h.history.add(u, *e)
 			n = h.route(u.clients, e)
 		}
 	}
-	h.seq.newest = e.ID
+	h.seq.advance(e)
 	return n
 }
 
@@ -126,7 +130,7 @@ func (h *Hub) addForAll(e *Entry) {
 	e.time()
 	h.history.addForAll(*e, true)
 	h.broadcasts.add(e, true)
-	h.seq.newest = e.ID
+	h.seq.advance(e)
 }
 
 // route hands e to those of the clients that want its topic, encoded at most

@@ -19,23 +19,23 @@ func NewPubSub(cfg Config) *PubSub {
 // is handed out in parts (Config.FanOut), 1 if it goes to any. It never blocks, and allocates
 // nothing for a user that the hub does not know.
 func (p *PubSub) Publish(user, topic, payload string) int {
-	return p.publish(user, Entry{Topic: topic, Payload: payload})
+	return p.publish(user, &Entry{Topic: topic, Payload: payload})
 }
 
 // GapFor announces a gap to the clients that a message to this user and topic
 // would have reached.
 func (p *PubSub) GapFor(user, topic string, reason Gap) {
-	p.publish(user, Entry{Topic: topic, Gap: reason})
+	p.publish(user, &Entry{Topic: topic, Gap: reason})
 }
 
-func (p *PubSub) publish(user string, e Entry) int {
+func (p *PubSub) publish(user string, e *Entry) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.isBroadcast(user) {
 		p.broadcasts.makeRoom() // before the entry is numbered, because others may go first
 	}
-	e.ID = p.numbers.next()
-	return p.add(user, &e)
+	p.numbers.number(e)
+	return p.add(user, e)
 }
 
 // GapForAll announces a gap to every client: before its next message, or, if there is none,
@@ -44,5 +44,7 @@ func (p *PubSub) GapForAll(reason Gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.broadcasts.makeRoom()
-	p.addForAll(&Entry{ID: p.numbers.next(), Gap: reason})
+	e := &Entry{Gap: reason}
+	p.numbers.number(e)
+	p.addForAll(e)
 }

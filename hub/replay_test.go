@@ -136,7 +136,9 @@ func TestInvariant14HistoryIsBoundedInBytes(t *testing.T) {
 		l := register(t, h, hub.Options{User: name})
 		h.Publish(name, "", payload)
 		l.drain()
-		l.End(hub.ReasonClosed)
+		if i%2 > 0 { // the others stay, and what is kept of them is bounded as well
+			l.End(hub.ReasonClosed)
+		}
 		if s := h.Stats(); s.HistoryBytes > limit {
 			t.Fatalf("%d bytes after %d users, want %d at most", s.HistoryBytes, i, limit)
 		}

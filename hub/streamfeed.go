@@ -34,7 +34,11 @@ func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 		case f.isBroadcast(name):
 			f.window.addForAll(e, false)
 		default:
-			f.window.add(name, f.users.get(name), e)
+			u := f.users.get(name)
+			if u == nil {
+				u = f.window.owner(name)
+			}
+			f.window.add(u, e)
 		}
 	}
 	f.seq.newest = newest

@@ -188,7 +188,7 @@ func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 }
 
 // The next hub replays what this one has not: the browser must keep its id.
-func TestStreamFeedDrainDuringAReplayIsNotAGap(t *testing.T) {
+func TestInvariant12DrainDuringAReplayIsNotAGap(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "2-0")
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part; the log has 4 and 5
@@ -297,7 +297,7 @@ func TestStreamFeedKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 
 // A client that has ended accepts no answer: from then on its user may be unknown, and
 // entries of the user would be skipped while broadcasts are not.
-func TestStreamFeedEndedClientAcceptsNoAnswer(t *testing.T) {
+func TestInvariant12EndedClientAcceptsNoAnswer(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l := register(t, h, hub.Options{User: "7", Resume: "2-0"})
 	wantFrames(t, l)
@@ -318,7 +318,7 @@ func TestStreamFeedEndedClientAcceptsNoAnswer(t *testing.T) {
 }
 
 // The ids of a log that was reset say nothing about the log that follows.
-func TestStreamFeedResetDuringTheReplayOfAnEndedClient(t *testing.T) {
+func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 	for name, taken := range map[string]int{"before its first Take": 0, "after a part": 1} {
 		t.Run(name, func(t *testing.T) {
 			h, _ := loadedFeed(t)
@@ -381,5 +381,36 @@ func TestStreamFeedReadsTheEntryBeforeTheAnswer(t *testing.T) {
 		if id, ok := l.Position(); !ok || id != (hub.ID{Ms: ms}) {
 			t.Errorf("position %v, %v", id, ok)
 		}
+	}
+}
+
+// A stream may have been sent the id at which the log goes on before the log went backwards: it does not know of
+// the entries that were lost.
+func TestInvariant12IDOfAResetIsFromBeforeIt(t *testing.T) {
+	h, _ := loadedFeed(t)
+	before := listen(t, h, hub.Options{User: "42"}).Opening().String()
+	h.Append("42", numbered(10))
+	h.Reset(hub.ID{Ms: 9})
+	if before != "9-0" {
+		t.Fatalf("opening %s", before)
+	}
+	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: before}), "gap feed-reset")
+}
+
+// A client that has ended is sent what the hub still holds. The rest is left to the next hub: the browser keeps its id.
+func TestInvariant12EndedClientSendsNoQuery(t *testing.T) {
+	queries := 0
+	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1000}, func(*hub.Query) { queries++ })
+	h.Load(hub.ID{}, hub.ID{Ms: 2}, func(yield func(string, hub.Entry) bool) {
+		_ = yield("42", numbered(1)) && yield("42", numbered(2))
+	})
+	l := register(t, h, hub.Options{User: "42", Resume: "0-0"})
+	l.Finish(hub.ReasonDrain)
+	for ms := uint64(3); ms < 20; ms++ {
+		h.Append("7", numbered(ms))
+	}
+	wantFrames(t, l)
+	if id, ok := l.Position(); ok || queries != 0 {
+		t.Errorf("%d queries, position %v (%v)", queries, id, ok)
 	}
 }
