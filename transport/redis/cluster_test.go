@@ -123,7 +123,7 @@ func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 	h.log.warnings(t, 0)
 }
 
-// The subscribed node lives, and hears nothing of the others any more.
+// The subscribed node answers, and receives nothing from the others any more.
 func TestNodeThatReceivesNothingIsReplaced(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)

@@ -161,7 +161,7 @@ func TestAppendFollowsTheStreamFeed(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	relay := redistest.StartRelay(t, a.Addr())
-	server := parsed(t, relay.URL())
+	server := parse(t, relay.URL(), ServerOptions{})
 	c := NewCommands(server)
 	c.age = time.Hour
 	defer c.Close()

@@ -181,7 +181,7 @@ func TestMalformedReplyCostsTheStreamFeedNoEntry(t *testing.T) {
 					server.Do("del", "log")
 					xadd(server.Server, "user-1", "one")
 					server.next.Store(&damage{in, odd})
-					f := follow(t, parsed(t, server.relay.URL()), func(c *StreamConfig) {
+					f := follow(t, parse(t, server.relay.URL(), ServerOptions{}), func(c *StreamConfig) {
 						c.Block = 20 * time.Millisecond
 						c.BackoffMax = 50 * time.Millisecond
 						c.ProbeEvery = 50 * time.Millisecond
@@ -199,13 +199,13 @@ func TestMalformedReplyCostsTheStreamFeedNoEntry(t *testing.T) {
 					})
 					f.mu.Lock()
 					defer f.mu.Unlock()
-					heard := strings.Join(f.events, ",")
-					if strings.Contains(heard, "lost") || strings.Contains(heard, "reset") {
+					received := strings.Join(f.events, ",")
+					if strings.Contains(received, "lost") || strings.Contains(received, "reset") {
 						return // announced: a reply can be wrong in a way that only looks like a loss
 					}
 					for i := range 3 {
-						if want := fmt.Sprintf(" %d", i); !strings.Contains(heard, want) {
-							t.Errorf("entry %s is missing in %q after %s, and last is %s", want, heard, ids[i], last)
+						if want := fmt.Sprintf(" %d", i); !strings.Contains(received, want) {
+							t.Errorf("entry %s is missing in %q after %s, and last is %s", want, received, ids[i], last)
 						}
 					}
 				})

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -11,32 +10,14 @@ import (
 	"usercast/hub"
 )
 
-func compareIDs(a, b hub.ID) int {
-	return cmp.Or(cmp.Compare(a.Ms, b.Ms), cmp.Compare(a.Seq, b.Seq))
-}
+func before(a, b hub.ID) bool { return a.Compare(b) < 0 }
 
-func before(a, b hub.ID) bool { return compareIDs(a, b) < 0 }
-
-// previousID returns the last id before this one.
-func previousID(id hub.ID) hub.ID {
-	switch {
-	case id.Seq > 0:
-		return hub.ID{Ms: id.Ms, Seq: id.Seq - 1}
-	case id.Ms > 0:
-		return hub.ID{Ms: id.Ms - 1, Seq: math.MaxUint64}
-	}
-	return id
-}
-
-// nextID returns the first id after this one.
+// nextID returns the first id after this one, which must not be the last one.
 func nextID(id hub.ID) hub.ID {
-	switch {
-	case id.Seq < math.MaxUint64:
-		return hub.ID{Ms: id.Ms, Seq: id.Seq + 1}
-	case id.Ms < math.MaxUint64:
+	if id.Seq == math.MaxUint64 {
 		return hub.ID{Ms: id.Ms + 1}
 	}
-	return id
+	return hub.ID{Ms: id.Ms, Seq: id.Seq + 1}
 }
 
 var errEntryID = errors.New("id of an entry")

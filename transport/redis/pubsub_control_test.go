@@ -11,20 +11,20 @@ import (
 	"usercast/internal/redistest"
 )
 
-// hearing makes a hub note the orders that it hears.
-func hearing(orders chan<- Control) func(*PubSubConfig) {
-	return func(c *PubSubConfig) { c.Control = func(order Control) { orders <- order } }
+// noteControl makes a feed pass its control commands to a channel.
+func noteControl(controls chan<- Control) func(*PubSubConfig) {
+	return func(c *PubSubConfig) { c.Control = func(command Control) { controls <- command } }
 }
 
-func awaitOrder(t *testing.T, orders <-chan Control, want Control) {
+func awaitControl(t *testing.T, controls <-chan Control, want Control) {
 	t.Helper()
 	select {
-	case got := <-orders:
+	case got := <-controls:
 		if got != want {
-			t.Errorf("order %+v, want %+v", got, want)
+			t.Errorf("command %+v, want %+v", got, want)
 		}
 	case <-time.After(patience):
-		t.Fatalf("the order %+v did not come", want)
+		t.Fatalf("the control command %+v did not come", want)
 	}
 }
 
@@ -32,31 +32,31 @@ func TestControlCommandReachesEachHub(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	redis := parse(t, server.URL(), ServerOptions{})
-	orders := make([]chan Control, 3)
+	controls := make([]chan Control, 3)
 	hubs := make([]*subscriber, 3)
 	for i := range hubs {
-		orders[i] = make(chan Control, 10)
-		hubs[i] = start(t, redis, hearing(orders[i]))
+		controls[i] = make(chan Control, 10)
+		hubs[i] = start(t, redis, noteControl(controls[i]))
 		hubs[i].awaitGeneration(t, 1)
 	}
 	c := NewCommands(redis)
 	defer c.Close()
 	for _, user := range []string{"42", "*", "ü\r\n\xff"} {
-		order := Control{Op: OpDisconnect, User: user}
-		if heard, err := c.PublishControl(context.Background(), ControlChannel("user-"), order); err != nil || heard != 3 {
-			t.Errorf("Order = %d, %v, want 3 hubs", heard, err)
+		command := Control{Op: OpDisconnect, User: user}
+		if receivers, err := c.PublishControl(context.Background(), ControlChannel("user-"), command); err != nil || receivers != 3 {
+			t.Errorf("PublishControl = %d, %v, want 3 hubs", receivers, err)
 		}
-		want, err := ParseControl(order.String())
+		want, err := ParseControl(command.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range orders {
-			awaitOrder(t, orders[i], want)
+		for i := range controls {
+			awaitControl(t, controls[i], want)
 		}
 	}
 	for _, h := range hubs {
 		if s := h.conserved(t); s.ControlReceived != 3 || s.ControlMalformed != 0 || s.Received != 0 {
-			t.Errorf("stats %+v: an order is no message", s)
+			t.Errorf("stats %+v: a control command is not a message", s)
 		}
 		h.log.warnings(t, 0)
 	}
@@ -65,34 +65,34 @@ func TestControlCommandReachesEachHub(t *testing.T) {
 	}
 }
 
-// Whoever is connected hears orders: the control channel comes first.
+// Each connected hub receives control commands: the control channel is subscribed to first.
 func TestControlChannelIsSubscribedFirst(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	orders := make(chan Control, 1)
+	controls := make(chan Control, 1)
 	h := &subscriber{onGap: func() {
 		if n := server.Do("publish", "orders*", `{"op":"disconnect","user":"42"}`); n != int64(1) {
 			t.Errorf("%v hubs received it", n)
 		}
 	}}
 	startSubscriber(t, parse(t, server.URL(), ServerOptions{}), h, func(c *PubSubConfig) {
-		hearing(orders)(c)
+		noteControl(controls)(c)
 		c.ControlChannel = "orders*"
 	})
-	awaitOrder(t, orders, Control{OpDisconnect, "42"})
+	awaitControl(t, controls, Control{OpDisconnect, "42"})
 }
 
 func TestMalformedControlCommandsAreCountedAndLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	orders := make(chan Control, 1)
-	h := start(t, parse(t, server.URL(), ServerOptions{}), hearing(orders))
+	controls := make(chan Control, 1)
+	h := start(t, parse(t, server.URL(), ServerOptions{}), noteControl(controls))
 	h.awaitGeneration(t, 1)
 	for _, payload := range []string{"secret", `{"op":"secret"}`, "", `{"op":"disconnect","user":""}`, strings.Repeat("secret", 10_000)} {
 		server.Do("publish", ControlChannel("user-"), payload)
 	}
 	server.Do("publish", ControlChannel("user-"), `{"op":"disconnect","user":"42"}`)
-	awaitOrder(t, orders, Control{OpDisconnect, "42"})
+	awaitControl(t, controls, Control{OpDisconnect, "42"})
 	if s := h.conserved(t); s.ControlReceived != 6 || s.ControlMalformed != 5 || s.Received != 0 {
 		t.Errorf("stats %+v", s)
 	}
@@ -105,9 +105,9 @@ func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&user-*", "&usercast:user-probe:*")
-	orders := make(chan Control, 1)
+	controls := make(chan Control, 1)
 	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) {
-		hearing(orders)(c)
+		noteControl(controls)(c)
 		c.ProbeEvery = 20 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
@@ -126,9 +126,9 @@ func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
 	server.Do("client", "kill", "type", "pubsub")
 	h.awaitGeneration(t, 2)
 	if n := server.Do("publish", ControlChannel("user-"), `{"op":"disconnect","user":"42"}`); n != int64(1) {
-		t.Errorf("%v hubs heard it", n)
+		t.Errorf("%v hubs received it", n)
 	}
-	awaitOrder(t, orders, Control{OpDisconnect, "42"})
+	awaitControl(t, controls, Control{OpDisconnect, "42"})
 }
 
 func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
@@ -184,6 +184,6 @@ func TestTwoServersSideBySide(t *testing.T) {
 		t.Errorf("stats %+v of the one that was left alone", s)
 	}
 	if slices.Contains(hubs[0].seen(), "42/activity/still") {
-		t.Error("one heard what was published on the other")
+		t.Error("one received what was published on the other")
 	}
 }

@@ -106,9 +106,9 @@ func TestProbeThatCannotDialLeavesTheSubscription(t *testing.T) {
 	relay := redistest.StartRelay(t, server.Addr())
 	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	nobody := redistest.Start(t)
-	nobody.Kill()
-	relay.SetTarget(nobody.Addr())
+	down := redistest.Start(t)
+	down.Kill()
+	relay.SetTarget(down.Addr())
 	before := relay.Accepted()
 	eventually(t, "several probes failed", func() bool { return relay.Accepted() >= before+4 })
 	h.awaitDelivery(t, server, "still here")
@@ -203,7 +203,7 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 	}
 }
 
-// An address that leads to several servers is told from a failover without a gap: the
+// An address that leads to several servers is distinguished from a failover without a gap: the
 // probe is sent to one after the other until it comes back.
 func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
 	t.Parallel()
@@ -301,7 +301,7 @@ func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 	relay := redistest.StartRelay(t, a.Addr())
 	relay.SetTargets(a.Addr(), b.Addr())
 	said := &logbook{}
-	f := follow(t, parsed(t, relay.URL()), func(c *StreamConfig) {
+	f := follow(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) {
 		c.ProbeEvery = 300 * time.Millisecond
 		c.Logger = slog.New(said)
 	})

@@ -78,7 +78,7 @@ func TestKilledPrimaryIsFollowed(t *testing.T) {
 	t.Logf("back %v after the kill; the sentinels wait for %v", took.Round(time.Millisecond), redistest.SentinelDown)
 }
 
-// Throughout a soft fail-over each message is heard, or lies before a new generation.
+// Throughout a soft failover each message is received, or lies before a new generation.
 func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 	t.Parallel()
 	w := startWatched(t)
@@ -86,8 +86,8 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 	h.awaitGeneration(t, 1)
 
 	type message struct {
-		number, heard int
-		addr          string
+		number, receivers int
+		addr              string
 	}
 	var sent []message
 	after := 0
@@ -98,9 +98,9 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 			began = time.Now()
 		}
 		addr := w.sentinels[0].PrimaryOf("main")
-		// The old primary may cut the connection: then nobody can say what became of it.
-		if heard, err := w.servers[addr].Try("publish", "user-42:n", i); err == nil {
-			sent = append(sent, message{i, int(heard.(int64)), addr})
+		// The old primary may cut the connection: then it is not known what became of it.
+		if receivers, err := w.servers[addr].Try("publish", "user-42:n", i); err == nil {
+			sent = append(sent, message{i, int(receivers.(int64)), addr})
 		}
 		if s := h.Stats(); s.Generation >= 2 && s.Connected && addr != w.primary.Addr() {
 			if after++; noticed.IsZero() {
@@ -108,7 +108,7 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 			}
 		}
 		if time.Since(began) > patience && !began.IsZero() {
-			t.Fatal("the fail-over was not noticed")
+			t.Fatal("the failover was not noticed")
 		}
 	}
 	last := sent[len(sent)-1]
@@ -134,11 +134,11 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 			latest = max(latest, i)
 			continue
 		}
-		if m.heard == 0 && m.addr != last.addr {
-			continue // given to a primary that had been left
+		if m.receivers == 0 && m.addr != last.addr {
+			continue // sent to a primary that was no longer subscribed to
 		}
 		if missing++; latest > lastGeneration {
-			t.Errorf("%d, sent to %s and heard by %d, is missing, and no generation came after it", m.number, m.addr, m.heard)
+			t.Errorf("%d, sent to %s and received by %d, is missing, and no generation came after it", m.number, m.addr, m.receivers)
 		}
 	}
 	t.Logf("%d sent, %d missing before generation %d, noticed after %v", len(sent), missing, h.Stats().Generation, noticed.Sub(began).Round(time.Millisecond))
@@ -221,7 +221,7 @@ func TestReplicaThatASentinelNamesIsRefused(t *testing.T) {
 	if n := h.Stats().Generation; n != 0 {
 		t.Errorf("generation %d on a replica", n)
 	}
-	// The first sentinel stays behind; the second has heard.
+	// The first sentinel stays behind; the second knows.
 	sentinel.say(sighting{primary.Addr(), 0}) // before it raises its epoch
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, primary, "x")
@@ -266,7 +266,7 @@ func TestOutdatedSentinelIsNotTrusted(t *testing.T) {
 		t.Errorf("generation %d: it goes to and fro", n)
 	}
 
-	// A reset of all sentinels begins anew at 0.
+	// A reset of all sentinels starts again at 0.
 	behind.say(sighting{promoted.Addr(), 0})
 	sentinel.say(sighting{promoted.Addr(), 0})
 	promoted.Do("client", "kill", "type", "pubsub")
@@ -279,15 +279,15 @@ func TestSentinelErrorsAreExplained(t *testing.T) {
 	primary := redistest.Start(t)
 	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
 	locked := redistest.StartSentinels(t, 1, "main", primary, "requirepass sentinel-secret")[0]
-	nobody := redistest.Start(t)
-	nobody.Kill()
+	down := redistest.Start(t)
+	down.Kill()
 	frozen := redistest.Start(t)
 	frozen.Freeze()
 	defer frozen.Thaw()
 	for url, want := range map[string]string{
-		"redis+sentinel://" + nobody.Addr() + "/main":               "no sentinel answers",
+		"redis+sentinel://" + down.Addr() + "/main":                 "no sentinel answers",
 		"redis+sentinel://" + frozen.Addr() + "/main":               "no sentinel answers",
-		sentinelURL(nobody, sentinel) + "x":                         "know no primary of this name",
+		sentinelURL(down, sentinel) + "x":                           "know no primary of this name",
 		"redis+sentinel://" + primary.Addr() + "/main":              "is no sentinel",
 		sentinelURL(locked):                                         "asked for the primary: redis asks for a password",
 		"redis+sentinel://:wrong-secret@" + locked.Addr() + "/main": "asked for the primary: redis refuses user or password",

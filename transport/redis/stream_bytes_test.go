@@ -70,7 +70,7 @@ func TestLargeEntriesAreReadInSmallParts(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := redistest.Start(t)
-			f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) {
+			f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) {
 				c.Hub, c.MaxPayload = new(countingHub), test.maxPayload
 			})
 			server.Do("EVAL", addMany, 1, "log", 1000, "small") // makes it request many at once
@@ -95,7 +95,7 @@ func TestStartReadsLittleMoreThanTheWindow(t *testing.T) {
 	server.Do("EVAL", addMany, 1, "log", 200, strings.Repeat("x", 1<<20))
 	before := sent(t, server)
 	var h countingHub
-	follow(t, parsed(t, server.URL()), func(c *StreamConfig) {
+	follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) {
 		c.Hub, c.MaxPayload, c.WindowBytes = &h, 1<<20, 4<<20
 	})
 	if n := h.loaded.Load(); n != 3 {
@@ -111,7 +111,7 @@ func TestIdleStreamIsNotReadAgain(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("EVAL", addMany, 1, "log", 3, strings.Repeat("x", 1<<20))
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.Block = 20 * time.Millisecond })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.Block = 20 * time.Millisecond })
 	looks := func(n int) {
 		t.Helper()
 		n += callsOf(t, server, "xread")
@@ -130,7 +130,7 @@ func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("XADD", "log", "1-0", "ch", "user-7", "data", "first")
 	server.Do("EVAL", addMany, 1, "log", 100, strings.Repeat("x", 2<<20))
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes, c.MaxPayload = 1, 2<<20 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes, c.MaxPayload = 1, 2<<20 })
 	growth := peak()
 	answered := 0
 	for at := (hub.ID{}); before(at, f.newest); answered++ {

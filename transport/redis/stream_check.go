@@ -151,7 +151,7 @@ func (r *reader) checkTrimmed(info streamInfo, batch []entry) {
 	}
 	upTo := info.last
 	if info.length > 0 {
-		upTo = previousID(info.first)
+		upTo = info.first.Previous()
 	}
 	gone := uint64(0) // of those that were read
 	for _, e := range batch {
@@ -161,7 +161,7 @@ func (r *reader) checkTrimmed(info streamInfo, batch []entry) {
 		gone++
 	}
 	if len(batch) > 0 {
-		upTo = previousID(batch[0].ID)
+		upTo = batch[0].ID.Previous()
 	}
 	if !info.counts {
 		r.lose(upTo)

@@ -86,7 +86,7 @@ func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 		}
 		n++
 		f.want(t, "1: "+text)
-		if r := f.askFor("1", previousID(first), last); r.gap != 0 || len(r.entries) != n {
+		if r := f.askFor("1", first.Previous(), last); r.gap != 0 || len(r.entries) != n {
 			t.Errorf("%s: %d entries were found, want %d: %v", when, len(r.entries), n, r.gap)
 		}
 		if id, err := commands.Append(ctx, "log", "user-1", "by the hub"); err != nil || id == "" {

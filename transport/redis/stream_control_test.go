@@ -46,7 +46,7 @@ func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
 			disconnect(primary, "90-0", "before the start")
 			replica := redistest.StartReplica(t, primary)
 			relay := redistest.StartRelay(t, primary.Addr())
-			f := follow(t, parsed(t, relay.URL()), nil)
+			f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
 			add(primary, "101-0")
 			disconnect(primary, "102-0", "both")
 			add(primary, "103-0")
@@ -70,7 +70,7 @@ func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
 func TestControlCommandOfARecreatedStreamIsHandled(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	xadd(server, "user-42", "x")
 	f.want(t, "42: x")
 	server.Do("EVAL", `redis.call("DEL", KEYS[1])
@@ -89,7 +89,7 @@ func TestControlCommandBeforeTheFirstLoadIsHandled(t *testing.T) {
 	down.Kill()
 	relay := redistest.StartRelay(t, down.Addr())
 	disconnect(server, "*", "before the start")
-	f := followLater(t, parsed(t, relay.URL()), func(c *StreamConfig) { c.WindowBytes = 1 })
+	f := followLater(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1 })
 	f.await(t, "a failed try", func() bool {
 		f.report.mu.Lock()
 		defer f.report.mu.Unlock()
@@ -116,7 +116,7 @@ func TestTrailIsBoundedAndReachesBack(t *testing.T) {
 	if len(l.places) > maxTrail || l.places[0].id != (hub.ID{Ms: 0, Seq: 1}) {
 		t.Fatalf("%d places from %v on", len(l.places), l.places[0].id)
 	}
-	if !slices.IsSortedFunc(l.places, func(a, b place) int { return compareIDs(a.id, b.id) }) {
+	if !slices.IsSortedFunc(l.places, func(a, b place) int { return a.id.Compare(b.id) }) {
 		t.Error("they are not in order")
 	}
 	for i := 1; i < maxTrail/2; i++ {

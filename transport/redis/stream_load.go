@@ -20,7 +20,7 @@ func (r *reader) load() error {
 	var window []entry // newest first
 	var size int64
 	whole := info.length == 0
-	for end := info.last; info.length > 0 && size < r.cfg.WindowBytes; end = previousID(window[len(window)-1].ID) {
+	for end := info.last; info.length > 0 && size < r.cfg.WindowBytes; end = window[len(window)-1].ID.Previous() {
 		p, err := r.conn.read(end.String(), "-", true, min(pageBytes, r.cfg.WindowBytes-size), keepAll)
 		if err != nil {
 			return err
@@ -38,7 +38,7 @@ func (r *reader) load() error {
 	slices.Reverse(window)
 	floor := info.last
 	if len(window) > 0 {
-		floor = previousID(window[0].ID)
+		floor = window[0].ID.Previous()
 	}
 	if whole && info.counts && info.added == info.length {
 		floor = hub.ID{} // nothing was ever removed

@@ -16,7 +16,7 @@ import (
 func TestStreamThatIsTrimmedWhileItIsScannedLeavesNoHole(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	for try := range 10 {
 		server.Do("DEL", "log")
 		server.Do("EVAL", `for i = 0, 9999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-42", "data", i) end return 1`, 1, "log")
@@ -50,7 +50,7 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 0, 3999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-42", "data", i) end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	end := hub.ID{Ms: 4999, Seq: 0}
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -94,7 +94,7 @@ func TestQueriesAreAnsweredInTurn(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 0, 29999 do redis.call("XADD", KEYS[1], (1000 + i) .. "-0", "ch", "user-7", "data", "x") end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	begin, end := hub.ID{Ms: 1000, Seq: 0}, hub.ID{Ms: 30999, Seq: 0}
 	var others atomic.Int32
 	var stop atomic.Bool
@@ -122,7 +122,7 @@ func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
 	server.Do("EVAL", `for i = 1, 1000 do redis.call("XADD", KEYS[1], i .. "-0", "ch", "user-7", "data", "x") end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	server.Kill()
 	var gone atomic.Int32
 	var wg sync.WaitGroup

@@ -96,7 +96,7 @@ func (p *scanPass) verdicts(c *streamConn, info streamInfo) (map[hub.ID]hub.Gap,
 // if there is none.
 func (i streamInfo) verdict(id, behind hub.ID) hub.Gap {
 	switch {
-	case behind != (hub.ID{}) && (behind == id || previousID(behind) == id),
+	case behind != (hub.ID{}) && (behind == id || behind.Previous() == id),
 		id == i.last, id == hub.ID{} && i.counts && i.added == i.length:
 		return 0
 	case before(id, i.first):
@@ -110,7 +110,7 @@ func (i streamInfo) verdict(id, behind hub.ID) hub.Gap {
 // place where it begins may be gone.
 func (p *scanPass) read(c *streamConn, info streamInfo) error {
 	searches := p.searches
-	slices.SortFunc(searches, func(a, b *search) int { return compareIDs(a.after, b.after) })
+	slices.SortFunc(searches, func(a, b *search) int { return a.after.Compare(b.after) })
 	byUser := make(map[string][]*search)
 	end := searches[0].upTo
 	for _, s := range searches {
@@ -176,7 +176,7 @@ func (i streamInfo) joins(at hub.ID, entries []entry) bool {
 		return at == i.last || i.length == 0
 	}
 	first := entries[0].ID
-	return first == at || previousID(first) == at || at == (hub.ID{}) && i.length > 0 && first == i.first
+	return first == at || first.Previous() == at || at == (hub.ID{}) && i.length > 0 && first == i.first
 }
 
 // offer gives an entry to the searches that want it.

@@ -146,12 +146,12 @@ func (f *follower) await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s; heard %q", what, f.events)
+			t.Fatalf("waited in vain for %s; received %q", what, f.events)
 		}
 	}
 }
 
-// want waits until as much was heard, and compares.
+// want waits until as much was received, and compares.
 func (f *follower) want(t *testing.T, want ...string) {
 	t.Helper()
 	f.await(t, fmt.Sprintf("%q", want), func() bool {
@@ -162,18 +162,9 @@ func (f *follower) want(t *testing.T, want ...string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !slices.Equal(f.events, want) {
-		t.Fatalf("heard %q, want %q", f.events, want)
+		t.Fatalf("received %q, want %q", f.events, want)
 	}
 	f.events = nil
-}
-
-func parsed(t *testing.T, url string) *Server {
-	t.Helper()
-	s, err := ParseServer(url, ServerOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
 }
 
 func xadd(server *redistest.Server, channel, payload string) string {
@@ -187,9 +178,9 @@ func durable(t *testing.T) *redistest.Server {
 func TestStreamFeedHandsOverWhatIsAppended(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"old"}`) // not live: nobody is disconnected
+	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"old"}`) // not live: no user is disconnected
 	xadd(server, "user-42", "before")
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	f.want(t, "old ", "old before")
 
 	xadd(server, "user-42:a:b", "one")
@@ -210,7 +201,7 @@ func TestStreamFeedHandsOverWhatIsAppended(t *testing.T) {
 func TestStreamFeedLosesNothingWhenRedisWithAOFIsKilled(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	var want []string
 	for i := range 5 {
 		for range 20 {
@@ -231,11 +222,7 @@ func TestStreamFeedLosesNothingWhenRedisWithAOFIsKilled(t *testing.T) {
 func TestStreamFeedNoticesAFrozenRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s, err := ParseServer(server.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := follow(t, s, nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: 300 * time.Millisecond}), nil)
 	server.Freeze()
 	f.await(t, "the end of the generation", func() bool { return !f.Stats().Connected })
 	server.Thaw()
@@ -248,25 +235,25 @@ func TestStreamThatWentBackwardsIsAReset(t *testing.T) {
 	for name, fault := range map[string]func(*redistest.Server){
 		"restart without AOF": func(s *redistest.Server) { s.Restart() },
 		"DEL":                 func(s *redistest.Server) { s.Do("DEL", "log") },
-		"DEL, made anew": func(s *redistest.Server) {
+		"DEL, recreated": func(s *redistest.Server) {
 			s.Do("EVAL", `redis.call("DEL", KEYS[1]) redis.call("XADD", KEYS[1], "1-1", "ch", "user-42", "data", "unread") return 1`, 1, "log")
 		},
-		"DEL, made anew on both sides of the cursor": func(s *redistest.Server) {
+		"DEL, recreated on both sides of the cursor": func(s *redistest.Server) {
 			s.Do("EVAL", `redis.call("DEL", KEYS[1])
 				for i = 1, 3 do redis.call("XADD", KEYS[1], "1-" .. i, "ch", "user-42", "data", "unread") end
 				redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") return 1`, 1, "log")
 		},
-		"DEL, made anew in the same millisecond": func(s *redistest.Server) {
+		"DEL, recreated in the same millisecond": func(s *redistest.Server) {
 			s.Do("EVAL", `local last = redis.call("XINFO", "STREAM", KEYS[1])[8]
 				redis.call("DEL", KEYS[1])
 				for i = 1, 4 do redis.call("XADD", KEYS[1], "1-" .. i, "ch", "user-42", "data", "unread") end
 				redis.call("XADD", KEYS[1], last, "ch", "user-42", "data", "unread") return 1`, 1, "log")
 		},
-		"DEL, made anew and longer": func(s *redistest.Server) {
+		"DEL, recreated and longer": func(s *redistest.Server) {
 			s.Do("EVAL", `redis.call("DEL", KEYS[1])
 				for i = 1, 500 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "unread") end return 1`, 1, "log")
 		},
-		"DEL, made anew, longer and trimmed": func(s *redistest.Server) {
+		"DEL, recreated, longer and trimmed": func(s *redistest.Server) {
 			s.Do("EVAL", `redis.call("DEL", KEYS[1])
 				for i = 1, 500 do redis.call("XADD", KEYS[1], "MAXLEN", 498, "*", "ch", "user-42", "data", "unread") end return 1`, 1, "log")
 		},
@@ -274,7 +261,7 @@ func TestStreamThatWentBackwardsIsAReset(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := redistest.Start(t)
-			f := follow(t, parsed(t, server.URL()), nil)
+			f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 			for range 3 {
 				xadd(server, "user-42", "x")
 			}
@@ -293,11 +280,11 @@ func TestTrimmedBeforeItWasReadIsLost(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
 	relay := redistest.StartRelay(t, server.Addr())
-	f := follow(t, parsed(t, relay.URL()), nil)
+	f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
 	xadd(server, "user-42", "one")
 	f.want(t, "42: one")
 
-	// In one step, so that nobody can read in between.
+	// In one step, so that nothing is read in between.
 	server.Do("EVAL", `for i = 1, 10 do redis.call("XADD", KEYS[1], "MAXLEN", "1", "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
 	f.want(t, "lost", "42: 10")
 
@@ -315,7 +302,7 @@ func TestTrimmedBeforeItWasReadIsLost(t *testing.T) {
 func TestLongRecreatedStreamIsOneReset(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	const add = `for i = 1, ARGV[1] do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`
 	server.Do("EVAL", add, 1, "log", 700)
 	f.await(t, "all", func() bool { return f.Stats().Received == 700 })
@@ -417,7 +404,7 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 func TestDeletedUnreadEntryIsNoLoss(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	xadd(server, "user-42", "first")
 	f.want(t, "42: first")
 	server.Do("EVAL", `local id = redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "deleted")
@@ -433,7 +420,7 @@ func TestDeletedUnreadEntryIsNoLoss(t *testing.T) {
 func TestDeletedEntryIsNoReset(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	xadd(server, "user-42", "one")
 	id := xadd(server, "user-42", "two")
 	f.want(t, "42: one", "42: two")
@@ -450,7 +437,7 @@ func TestPromotedReplicaWithoutTheTailIsAReset(t *testing.T) {
 	primary := redistest.Start(t)
 	replica := redistest.StartReplica(t, primary)
 	relay := redistest.StartRelay(t, primary.Addr())
-	f := follow(t, parsed(t, relay.URL()), nil)
+	f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
 	xadd(primary, "user-42", "both")
 	replica.Await("the entry", func() bool { return replica.Do("XLEN", "log").(int64) == 1 })
 	replica.Do("REPLICAOF", "NO", "ONE")
@@ -488,7 +475,7 @@ func TestAsManyTrimmedOnAPromotedReplicaAsWereReadIsAReset(t *testing.T) {
 			primary := redistest.Start(t)
 			replica := redistest.StartReplica(t, primary)
 			relay := redistest.StartRelay(t, primary.Addr())
-			f := follow(t, parsed(t, relay.URL()), nil)
+			f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
 			for i := range 8 {
 				add(primary, fmt.Sprintf("%d-0", 101+i), "both")
 			}
@@ -513,7 +500,7 @@ func TestAsManyTrimmedOnAPromotedReplicaAsWereReadIsAReset(t *testing.T) {
 func TestRestartWithEverythingTrimmedIsNoReset(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
-	f := follow(t, parsed(t, server.URL()), nil)
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	xadd(server, "user-42", "one")
 	f.want(t, "42: one")
 	server.Do("XTRIM", "log", "MAXLEN", 0)
@@ -529,7 +516,7 @@ func TestTrimmedWithoutTheRightToInfoIsNoReset(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
 	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*", "-info")
-	f := follow(t, parsed(t, "redis://app:secret@"+server.Addr()), nil)
+	f := follow(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), nil)
 	xadd(server, "user-42", "one")
 	f.want(t, "42: one")
 	server.Do("EVAL", `redis.call("XTRIM", KEYS[1], "MAXLEN", 0) redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", "two") return 1`, 1, "log")
@@ -537,7 +524,7 @@ func TestTrimmedWithoutTheRightToInfoIsNoReset(t *testing.T) {
 }
 
 // Redis goes on behind the newest id that it knows when its clock is behind that: a
-// promoted replica then gives ids anew that only its primary had given.
+// promoted replica then reuses ids that only its primary had given.
 func TestPromotedReplicaThatReusesIDsIsAReset(t *testing.T) {
 	t.Parallel()
 	add := func(s *redistest.Server, id, data string) { s.Do("XADD", "log", id, "ch", "user-42", "data", data) }
@@ -547,7 +534,7 @@ func TestPromotedReplicaThatReusesIDsIsAReset(t *testing.T) {
 			primary := redistest.Start(t)
 			replica := redistest.StartReplica(t, primary)
 			relay := redistest.StartRelay(t, primary.Addr())
-			f := follow(t, parsed(t, relay.URL()), nil)
+			f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
 			add(primary, "7-1", "both")
 			replica.Await("the entry", func() bool { return replica.Do("XLEN", "log").(int64) == 1 })
 			replica.Do("REPLICAOF", "NO", "ONE")
@@ -577,7 +564,7 @@ func TestStreamReplacedBeforeItWasReadIsAReset(t *testing.T) {
 	}
 	for _, window := range []int64{1, 1 << 20} {
 		relay := redistest.StartRelay(t, one.Addr())
-		f := follow(t, parsed(t, relay.URL()), func(c *StreamConfig) { c.WindowBytes = window })
+		f := follow(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = window })
 		if window > 1 {
 			f.want(t, "old of "+one.Addr())
 		}
@@ -591,7 +578,7 @@ func TestWindowIsBounded(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("EVAL", `for i = 1, 5000 do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 500_000 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 500_000 })
 	f.mu.Lock()
 	n, last := len(f.events), f.events[len(f.events)-1]
 	first, floor := f.events[0], f.floor
@@ -600,7 +587,7 @@ func TestWindowIsBounded(t *testing.T) {
 		t.Errorf("window of %d from %q to %q, floor %v", n, first, last, floor)
 	}
 
-	all := follow(t, parsed(t, server.URL()), nil)
+	all := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	if len(all.events) != 5000 || all.floor != (hub.ID{}) {
 		t.Errorf("window of %d, floor %v", len(all.events), all.floor)
 	}
@@ -638,7 +625,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 		ids = append(ids, id)
 	}
 	server.Do("XTRIM", "log", "MAXLEN", "2000") // the first 500 are gone
-	f := follow(t, parsed(t, server.URL()), func(c *StreamConfig) { c.WindowBytes = 1000 })
+	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	last := ids[len(ids)-1]
 	for name, test := range map[string]struct {
 		after, upTo hub.ID
@@ -649,7 +636,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 		"never":        {hub.ID{Ms: ids[600].Ms, Seq: ids[600].Seq + 500}, last, hub.GapUnknownID},
 		"future":       {hub.ID{Ms: last.Ms + 1000, Seq: 0}, last, hub.GapUnknownID},
 		"ahead":        {last, ids[2000], 0},
-		"just before":  {previousID(ids[500]), ids[500], 0},
+		"just before":  {ids[500].Previous(), ids[500], 0},
 		"ends at once": {last, last, 0},
 	} {
 		if got := f.askFor("1", test.after, test.upTo); got.gap != test.gap {
@@ -740,7 +727,7 @@ func throttled(t *testing.T, target string, bytesPerSecond int) string {
 func TestSlowConnectionIsNotUnresponsive(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	s, err := ParseServer(throttled(t, server.Addr(), 10<<20), ServerOptions{AnswerTimeout: time.Second})
+	s, err := ParseServer(throttled(t, server.Addr(), 5<<20), ServerOptions{AnswerTimeout: 2 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

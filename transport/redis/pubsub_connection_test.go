@@ -111,7 +111,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	h.awaitGeneration(t, 1)
 	relay.Silence()
 	h.awaitGeneration(t, 2)
-	// The old subscription still stands in Redis: nobody told it.
+	// The old subscription still exists in Redis, which does not know.
 	server.Do("publish", "user-42:activity", "after")
 	h.awaitEvent(t, "42/activity/after")
 	h.log.once(t, "WARN redis subscription lost", "reason=silent")
@@ -164,7 +164,7 @@ func TestGenerationIsOneConnection(t *testing.T) {
 	for n := range 4 {
 		h.awaitGeneration(t, uint64(n+1))
 		h.awaitDelivery(t, server, strconv.Itoa(n))
-		// go-redis would reconnect by itself, inside Receive.
+		// go-redis would reconnect automatically, inside Receive.
 		if made := relay.Accepted(); made != n+1 {
 			t.Fatalf("%d connections for %d generations", made, n+1)
 		}
