@@ -24,7 +24,7 @@ import (
 
 // A peer that says at once that it has no more to say is gone at once, as it is to
 // net/http: the kernel tells of both in one event.
-func TestFrontHearsALeaveThatCameWithTheRequest(t *testing.T) {
+func TestFastPathNoticesAnEndThatCameWithTheRequest(t *testing.T) {
 	c := config{fast: true, listener: listen(t, 128<<10, time.Hour)}
 	c.sse.PingInterval, c.sse.WriteTimeout = time.Hour, time.Hour
 	conn, err := net.Dial("tcp", c.listener.Addr().String()) // nobody accepts yet
@@ -49,7 +49,7 @@ func fastListener(t *testing.T, c config, l net.Listener) (*testServer, net.List
 
 // Whoever comes in the moment in which a front is closed is let go as well, be it that
 // he has asked for something or not.
-func TestClosedFrontKeepsNobody(t *testing.T) {
+func TestClosedListenerKeepsNoConnection(t *testing.T) {
 	for range 30 {
 		l := listen(t, 128<<10, time.Second)
 		s, listener := fastListener(t, config{maxConns: 100}, l)
@@ -78,7 +78,7 @@ func TestClosedFrontKeepsNobody(t *testing.T) {
 }
 
 // Whoever comes and asks for nothing is let go after a while, and whoever has asked is not.
-func TestFrontLetsTheSilentGo(t *testing.T) {
+func TestFastPathClosesConnectionsWithoutARequest(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes 12 s")
@@ -103,7 +103,7 @@ func TestFrontLetsTheSilentGo(t *testing.T) {
 }
 
 // Who asks may take long to find out. A server that is closed does not wait for it.
-func TestClosedFrontWaitsForNoAnswerOfOthers(t *testing.T) {
+func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 	asked, patience := make(chan bool), make(chan bool)
 	defer close(patience)
 	c := config{}
@@ -189,7 +189,7 @@ func TestAbandonedRequestHoldsNothing(t *testing.T) {
 }
 
 // What is answered through a front is what net/http would have answered, byte by byte.
-func TestFrontAnswersAsNetHTTP(t *testing.T) {
+func TestFastPathAnswersAsNetHTTP(t *testing.T) {
 	type handler = http.HandlerFunc
 	header := func(name string, values ...string) string { return name + ": " + strings.Join(values, ", ") }
 	for name, c := range map[string]struct {
@@ -280,7 +280,7 @@ var lengthOf = regexp.MustCompile(`(Content-Length: )[1-9]\d*`)
 
 // Middleware may hand on a response writer of its own, which is no reason not to stream,
 // and what it hangs on the request's context ends with the handler.
-func TestFrontBehindMiddleware(t *testing.T) {
+func TestFastPathBehindMiddleware(t *testing.T) {
 	ended := make(chan struct{})
 	c := config{fast: true, mount: func(h *sse.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -328,7 +328,7 @@ func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 
 // When descriptors run out, whoever has come is not sent away: the server hears of it as
 // of package net's listeners, and comes again.
-func TestFrontWithoutDescriptorsSendsNobodyAway(t *testing.T) {
+func TestFastPathWithoutDescriptorsKeepsConnections(t *testing.T) {
 	_, listener := fastListener(t, config{}, listen(t, 128<<10, time.Second))
 	defer listener.Close()
 	before := descriptors()

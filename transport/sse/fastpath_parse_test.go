@@ -87,7 +87,7 @@ func TestOrdinaryRequests(t *testing.T) {
 
 // What a front takes for ordinary, net/http's server would have understood in the same
 // way, and all of it: whoever stands in front of both sees one request, too.
-func FuzzOrdinary(f *testing.F) {
+func FuzzSimpleRequest(f *testing.F) {
 	f.Add("?user=42", "hub.example", "Accept", "text/event-stream")
 	f.Add("", "[::1]:80", "Connection", "keep-alive")
 	f.Add("?a#b=%zz", "a\r\nPragma: no-cache", "Cookie", "a=b\r\nContent-Type: text/plain")

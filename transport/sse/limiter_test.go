@@ -14,7 +14,7 @@ import (
 )
 
 // Connections that ask for nothing take all places: newcomers are still answered.
-func TestClientPastTheLimitReceivesBusy(t *testing.T) {
+func TestInvariant14ConnectionsAreBounded(t *testing.T) {
 	bubble(t, config{maxConns: 3}, func(t *testing.T, s *testServer, l *pipeListener) {
 		silent := make([]net.Conn, 3)
 		for i := range silent {

@@ -149,7 +149,7 @@ func TestRecheckEndsWithItsStream(t *testing.T) {
 
 // The headers that rechecks hold are bounded. A stream for which there is no room is ended: the page
 // comes back later.
-func TestRechecksAreBounded(t *testing.T) {
+func TestInvariant14RechecksAreBounded(t *testing.T) {
 	app := &loginApp{bytes: 8 << 20, answer: func(context.Context, int64) (auth.Identity, error) { return auth.Identity{User: "42"}, nil }}
 	app.recent.Store(true)
 	bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {

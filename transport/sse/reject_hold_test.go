@@ -77,7 +77,7 @@ func TestRejectionOfAnotherClientIsNotHeld(t *testing.T) {
 
 // Held streams have a bound, cost no goroutine where their connection was taken over, and are let go when the
 // handler waits for the end of all streams.
-func TestHeldRejectionsAreBounded(t *testing.T) {
+func TestInvariant14HeldRejectionsAreBounded(t *testing.T) {
 	for most, want := range map[int]int{0: 40, 10: 10, -1: 0, 5000: 40} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
 			c := rejecting()

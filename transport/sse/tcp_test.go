@@ -26,7 +26,7 @@ func eachHTTP1Transport(t *testing.T, c config, test func(t *testing.T, s *testS
 		name           string
 		portable, fast bool
 	}{
-		{name: "front", fast: true},
+		{name: "fast path", fast: true},
 		{name: "net/http parked"},
 		{name: "portable", portable: true},
 	} {
@@ -181,7 +181,7 @@ func TestStalledReaderOverTCP(t *testing.T) {
 }
 
 // One that takes a large message bit by bit lives, and does not hold up others.
-func TestReaderBitByBitOverTCP(t *testing.T) {
+func TestInvariant1SlowReaderDelaysNoOtherStream(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	c := config{takesTime: true}
 	c.sse.WriteTimeout, c.sse.PingInterval = timeout, time.Hour
@@ -337,7 +337,7 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 
 // A stream over HTTP/2 has the same writers as all others: what a corked feed hands
 // over, and a broadcast that takes several turns, comes to both kinds in one order.
-func TestHTTP2StreamsAmongOthers(t *testing.T) {
+func TestInvariant2OneOrderOnAllTransports(t *testing.T) {
 	eachHTTP1Transport(t, config{hub: hub.Config{FanOut: 4}}, func(t *testing.T, s *testServer) {
 		one, two := newClient(t, false, nil), newClient(t, true, nil) // HTTP/2 streams share a connection
 		open := func(user string, n int) (browsers []*browser) {
