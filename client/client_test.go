@@ -6,8 +6,11 @@ import (
 	"testing"
 
 	"usercast/internal/browsertest"
+	"usercast/internal/hubtest"
 	"usercast/internal/need"
 )
+
+func TestMain(m *testing.M) { hubtest.Main(m, nil) }
 
 // A world is what all tests share: starting it takes longer than most of them. Each has
 // a site, and so an origin, of its own.
@@ -23,12 +26,17 @@ var moreAlone, more map[string]func(*testing.T, world)
 func TestInChromium(t *testing.T) {
 	need.Program(t, browsertest.Chromium...)
 	h := startHub(t, "--ping-interval", "300ms", "--max-clients-per-user", "0")
+	alone, together := browsertest.Start(t), browsertest.Start(t, browsertest.OneProcess)
 	run := func(browser *browsertest.Browser, tests map[string]func(*testing.T, world)) {
 		for name, test := range tests {
-			t.Run(name, func(t *testing.T) { test(t, world{browser, h}) })
+			t.Run(name, func(t *testing.T) {
+				if browser == together {
+					t.Parallel() // most of them wait
+				}
+				test(t, world{browser, h})
+			})
 		}
 	}
-	alone, together := browsertest.Start(t), browsertest.Start(t, browsertest.OneProcess)
 	run(alone, moreAlone)
 	run(together, more)
 	run(alone, map[string]func(*testing.T, world){
