@@ -1,7 +1,6 @@
 package grafana
 
 import (
-	"bufio"
 	"context"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +15,7 @@ import (
 	"usercast/auth"
 	"usercast/hub"
 	"usercast/internal/redistest"
+	"usercast/internal/ssetest"
 	"usercast/metrics"
 	"usercast/transport/redis"
 	"usercast/transport/sse"
@@ -76,62 +76,41 @@ func startHub(t *testing.T) *testHub {
 	return h
 }
 
-// live lets pages come, go and be refused, and messages of all kinds arrive, until
-// ctx is done.
-func (h *testHub) live(ctx context.Context) {
+// generateTraffic lets clients connect, disconnect and be rejected, and messages of all kinds arrive, until ctx is done.
+func (h *testHub) generateTraffic(ctx context.Context) {
 	for last := ""; ctx.Err() == nil; {
-		page := h.open("user=42", last)
-		for page.answer.StatusCode != http.StatusOK { // the page before it has not left yet
-			page.close()
-			page = h.open("user=42", last)
+		s := h.request("user=42", last)
+		for e, _, _ := s.Block(); e.Type == "busy"; e, _, _ = s.Block() { // the stream before it has not ended yet
+			s.Close()
+			s = h.request("user=42", last)
 		}
 		for _, message := range [][2]string{
-			{"user-42:activity", "hello"}, {"user-7", "for nobody"}, {"user-", "malformed"}, {"user-42", strings.Repeat("x", maxPayload+1)},
-			{"usercast:user-control", "not an order"}, {"user-42", "the last"},
+			{"user-42:activity", "hello"}, {"user-7", "for no client"}, {"user-", "malformed"}, {"user-42", strings.Repeat("x", maxPayload+1)},
+			{"usercast:user-control", "not a command"}, {"user-42", "the last"},
 		} {
 			h.redis.Do("PUBLISH", message[0], message[1])
 		}
-		last = page.readTo("data: the last")
-		h.open("user=42", "").close() // one too many
-		h.open("", "").close()        // not logged in
-		page.close()
+		for e, err := s.Next(); e.Data != "the last"; e, err = s.Next() {
+			if err != nil {
+				h.t.Errorf("the stream ended before the last message: %v", err)
+				return
+			}
+		}
+		last = s.LastID
+		h.request("user=42", "").Close() // one too many
+		h.request("", "").Close()        // without authentication
+		s.Close()
 		h.redis.Do("PUBLISH", "user-42", "missed") // and replayed
-		h.open("user=8", "elsewhere-1").close()    // an id of another hub
+		h.request("user=8", "elsewhere-1").Close() // an id of another hub
 	}
 }
 
-// A page is a stream as a browser reads it.
-type page struct {
-	t      *testing.T
-	answer *http.Response
-	lines  *bufio.Scanner
-}
-
-func (h *testHub) open(query, lastID string) *page {
-	request, _ := http.NewRequest(http.MethodGet, h.server.URL+"/events?"+query, nil)
-	if lastID != "" {
-		request.Header.Set("Last-Event-ID", lastID)
-	}
-	answer, err := h.server.Client().Do(request)
+// request asks for a stream, and reads the head of the response.
+func (h *testHub) request(query, lastID string) *ssetest.Stream {
+	s, err := ssetest.Request(h.metrics, query, "Last-Event-ID: "+lastID)
 	if err != nil {
 		h.t.Error(err)
 		runtime.Goexit()
 	}
-	return &page{h.t, answer, bufio.NewScanner(answer.Body)}
+	return s
 }
-
-// readTo reads up to a line and returns the id of its event.
-func (p *page) readTo(line string) (id string) {
-	for p.lines.Scan() {
-		if after, found := strings.CutPrefix(p.lines.Text(), "id: "); found {
-			id = after
-		}
-		if p.lines.Text() == line {
-			return id
-		}
-	}
-	p.t.Errorf("the stream ended before %q: %v", line, p.lines.Err())
-	return ""
-}
-
-func (p *page) close() { p.answer.Body.Close() }

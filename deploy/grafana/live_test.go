@@ -23,7 +23,7 @@ const (
 	rateInterval = "1s"
 )
 
-// watch starts a hub, life in it, and a Prometheus with our rules that scrapes it.
+// watch starts a hub, traffic in it, and a Prometheus with our rules that scrapes it.
 func watch(t *testing.T) (*testHub, *promtest.Server) {
 	t.Helper()
 	h := startHub(t)
@@ -42,7 +42,7 @@ scrape_configs:
 
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { h.live(ctx) })
+	running.Go(func() { h.generateTraffic(ctx) })
 	t.Cleanup(func() {
 		stop()
 		running.Wait()
