@@ -18,7 +18,9 @@ import (
 // cluster is the nodes of a Redis Cluster. Every node passes a PUBLISH on to all
 // others, so that any one will do for pub/sub; a key lives on one.
 type cluster struct {
-	seeds []string // at least one; immutable
+	// Immutable.
+	server *Server
+	seeds  []string // at least one
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -43,32 +45,37 @@ func (s *Server) parseCluster(u *url.URL, others []string) error {
 		return errOneOfMany
 	}
 	s.network, s.addr = "tcp", addrs[0]
-	s.cluster = &cluster{seeds: addrs, next: rand.IntN(len(addrs))}
+	s.cluster = &cluster{server: s, seeds: addrs, next: rand.IntN(len(addrs))}
+	s.locator = s.cluster
 	return nil
 }
 
-// dialNode connects to a node: to any but one, unless that is the only one left.
-func (s *Server) dialNode(ctx context.Context, not string) (far socket, err error) {
-	for _, addr := range s.cluster.candidates(not) {
-		if far, err = s.dialAddr(ctx, addr); err == nil || ctx.Err() != nil {
+// dial connects to a node that is known, to the owner of a key, or to any node but one, unless
+// that is the only one left.
+func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
+	nodes := []string{to.Addr}
+	switch {
+	case to.Addr != "":
+	case to.Key != "":
+		nodes[0], err = c.locateOwner(ctx, to.Key)
+		if err != nil {
+			return socket{}, err
+		}
+	default:
+		nodes = c.candidates(to.Not)
+	}
+	for _, addr := range nodes {
+		if far, err = c.server.dialAddr(ctx, addr); err == nil || ctx.Err() != nil {
 			break
 		}
 	}
 	return far, err
 }
 
-// dialOwner asks a node which one owns the key, and connects to that.
-func (s *Server) dialOwner(ctx context.Context, key string) (socket, error) {
-	addr, err := s.locateOwner(ctx, key)
-	if err != nil {
-		return socket{}, err
-	}
-	return s.dialAddr(ctx, addr)
-}
-
-func (s *Server) locateOwner(ctx context.Context, key string) (addr string, err error) {
+// locateOwner asks a node which one owns the key.
+func (c *cluster) locateOwner(ctx context.Context, key string) (addr string, err error) {
 	var l *Conn
-	l = s.NewConn(ctx, Target{}, func(ctx context.Context, cn *goredis.Conn) error {
+	l = c.server.NewConn(ctx, Target{}, func(ctx context.Context, cn *goredis.Conn) error {
 		slot, err := cn.ClusterKeySlot(ctx, key).Result()
 		if err != nil {
 			return err
@@ -81,44 +88,12 @@ func (s *Server) locateOwner(ctx context.Context, key string) (addr string, err 
 		return nil
 	})
 	if err := l.Use(); err != nil {
-		return "", s.Denied(err, "ask which node owns a key", "+cluster|keyslot +cluster|slots")
+		return "", c.server.Denied(err, "ask which node owns a key", "+cluster|keyslot +cluster|slots")
 	}
 	if addr == "" {
 		return "", faultNoNode
 	}
 	return addr, nil
-}
-
-// Redirection reads the reply of a node that does not have a Key: MOVED names the owner of its
-// slot, ASK the node to which the slot is moving. From is the address of the node that replied,
-// which is meant where no host is named; "": not known.
-func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
-	if s.cluster == nil || !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
-		return Target{}, false
-	}
-	var reply goredis.Error
-	errors.As(err, &reply)
-	words := strings.Fields(reply.Error()) // MOVED or ASK, the slot, the address
-	if len(words) != 3 {
-		return Target{}, false
-	}
-	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, from)
-	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, !strings.HasPrefix(addr, ":")
-}
-
-// AskNode runs commands on the node that a redirection named, over a connection of its own.
-func (s *Server) AskNode(ctx context.Context, to Target, run func(goredis.Cmdable) error) error {
-	client := s.NewClient(to, func(conn net.Conn) net.Conn { return conn })
-	defer func() { _ = client.Close() }()
-	if !to.Asking {
-		return run(client)
-	}
-	cn := client.Conn()
-	defer func() { _ = cn.Close() }()
-	if err := cn.Process(ctx, goredis.NewStatusCmd(ctx, "asking")); err != nil {
-		return err
-	}
-	return run(cn)
 }
 
 // clusterSlots asks which nodes have which slots. CLUSTER SHARDS would be its
@@ -150,10 +125,13 @@ func nodeAddr(node goredis.ClusterNode, from string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// admitNode asks a node whether its cluster works. One whose cluster fails is refused as
+// admit asks a node whether its cluster works. One whose cluster fails is refused as
 // long as another may be better. When it fails for all, it is not the node that is cut off,
 // and pub/sub works without all slots.
-func (s *Server) admitNode(ctx context.Context, cn *goredis.Conn) (state string, denied, err error) {
+func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error) {
+	if to.Key != "" {
+		return "", nil, nil // the owner of a key refuses what it cannot do by itself
+	}
 	text, err := cn.ClusterInfo(ctx).Result()
 	if goredis.HasErrorPrefix(err, "This instance has cluster support disabled") {
 		return "", nil, err
@@ -163,7 +141,7 @@ func (s *Server) admitNode(ctx context.Context, cn *goredis.Conn) (state string,
 		return "", denied, err
 	}
 	state = InfoField(text, "cluster_state")
-	if s.cluster.refuses(state) {
+	if c.refuses(state) {
 		return state, nil, FaultCutOff
 	}
 	// Only to know more nodes than were named: without the right there are fewer.
@@ -171,7 +149,7 @@ func (s *Server) admitNode(ctx context.Context, cn *goredis.Conn) (state string,
 	if err != nil {
 		return state, nil, acl.Optional(err, acl.Right{}, func(acl.Right, error) {})
 	}
-	s.cluster.addNodes(slots)
+	c.addNodes(slots)
 	return state, nil, nil
 }
 
@@ -188,15 +166,6 @@ func (c *cluster) candidates(not string) []string {
 		nodes = append(slices.Delete(nodes, i, i+1), not)
 	}
 	return nodes
-}
-
-// TrySeedNext makes the next connection to a cluster try a seed first, and returns the one that it
-// would have tried. It is for tests.
-func (s *Server) TrySeedNext(seed int) (was int) {
-	s.cluster.mu.Lock()
-	defer s.cluster.mu.Unlock()
-	was, s.cluster.next = s.cluster.next, seed
-	return was
 }
 
 // addNodes notes the nodes that the cluster names itself. They come after the seeds:
@@ -233,8 +202,8 @@ func (c *cluster) refuses(state string) bool {
 	return true
 }
 
-// size is how many nodes are known.
-func (c *cluster) size() int {
+// hosts is how many nodes are known.
+func (c *cluster) hosts() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.seeds) + len(c.learned)

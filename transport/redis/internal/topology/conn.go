@@ -56,7 +56,7 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 	c.Activity.epoch = time.Now()
 	opt := s.options()
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) (err error) {
-		if c.State, c.Denied, err = s.admit(ctx, cn, to); err != nil {
+		if c.State, c.Denied, err = s.locator.admit(ctx, cn, to); err != nil {
 			return err
 		}
 		if err := s.selectDatabase(ctx, cn, to); err != nil {
@@ -70,7 +70,7 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 		if !c.mayDial() {
 			return nil, ErrEnded
 		}
-		far, err := s.dial(ctx, to)
+		far, err := s.locator.dial(ctx, to)
 		if err != nil {
 			return nil, err
 		}

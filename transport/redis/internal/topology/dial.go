@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -21,14 +22,14 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 	opt := s.options()
 	opt.ContextTimeoutEnabled = true
 	opt.Dialer = func(ctx context.Context, _, _ string) (net.Conn, error) {
-		far, err := s.dial(ctx, to)
+		far, err := s.locator.dial(ctx, to)
 		if err != nil {
 			return nil, err
 		}
 		return wrap(far.conn), nil
 	}
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
-		if _, _, err := s.admit(ctx, cn, to); err != nil {
+		if _, _, err := s.locator.admit(ctx, cn, to); err != nil {
 			return err
 		}
 		if err := s.selectDatabase(ctx, cn, to); err != nil {
@@ -48,7 +49,7 @@ func (s *Server) options() *goredis.Options {
 		Network: s.network,
 		Addr:    s.addr,
 		// Called at each authentication: a client lives longer than a password.
-		CredentialsProvider: func() (user, password string) { return s.user, s.password() },
+		CredentialsProvider: func() (user, password string) { return s.login.user, s.login.password() },
 		// RESP3 pub/sub has lost messages and hung in go-redis (#3839, #3935).
 		Protocol: 2,
 		// No CLIENT SETINFO and no CLIENT MAINT_NOTIFICATIONS: fewer rights needed.
@@ -96,21 +97,26 @@ type socket struct {
 // KeysDiffer reports whether a connection for a key is another one than for channels.
 func (s *Server) KeysDiffer() bool { return s.cluster != nil || s.database != 0 }
 
-// dial makes one connection. Each time, names are resolved and Sentinels or the cluster
-// asked: that is how a failover is followed.
-func (s *Server) dial(ctx context.Context, to Target) (socket, error) {
-	switch {
-	case s.sentinels != nil:
-		return s.dialPrimary(ctx)
-	case s.cluster != nil && to.Addr != "":
-		return s.dialAddr(ctx, to.Addr)
-	case s.cluster != nil && to.Key != "":
-		return s.dialOwner(ctx, to.Key)
-	case s.cluster != nil:
-		return s.dialNode(ctx, to.Not)
-	}
-	return s.dialAddr(ctx, s.addr)
+// A locator finds the node to connect to. Safe for concurrent use.
+type locator interface {
+	// dial makes one connection. Each time, names are resolved and Sentinels or the cluster
+	// asked: that is how a failover is followed.
+	dial(ctx context.Context, to Target) (socket, error)
+	// admit checks, after authentication, that the node is one to use. Where it is not allowed to
+	// ask, the node is used, and the refusal is returned in denied.
+	admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error)
+	// hosts is how many others may be asked before a connection is made.
+	hosts() int
 }
+
+// fixed is the locator of a server at one address.
+type fixed struct{ server *Server }
+
+func (f fixed) dial(ctx context.Context, _ Target) (socket, error) {
+	return f.server.dialAddr(ctx, f.server.addr)
+}
+func (fixed) admit(context.Context, *goredis.Conn, Target) (state string, denied, err error) { return }
+func (fixed) hosts() int                                                                     { return 0 }
 
 func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	dialer := net.Dialer{Timeout: s.dialTimeout}
@@ -131,18 +137,6 @@ func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	return socket{secure, raw, addr}, nil
 }
 
-// admit checks, after authentication, that the node is one to use. Where it is not allowed to
-// ask, the node is used, and the refusal is returned in denied.
-func (s *Server) admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error) {
-	switch {
-	case s.sentinels != nil:
-		return "", nil, s.admitPrimary(ctx, cn)
-	case s.cluster != nil && to.Key == "":
-		return s.admitNode(ctx, cn)
-	}
-	return "", nil, nil // the owner of a key refuses what it cannot do by itself
-}
-
 // selectDatabase makes a connection for a key use the database that the key is in.
 func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target) error {
 	if s.database == 0 || to.Key == "" {
@@ -161,18 +155,58 @@ func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target
 }
 
 // Hosts is how many others may be asked before a connection is made.
-func (s *Server) Hosts() int {
-	switch {
-	case s.sentinels != nil:
-		return 2 * len(s.sentinels.addrs) // without a password, and with it
-	case s.cluster != nil:
-		return s.cluster.size()
-	}
-	return 0
-}
+func (s *Server) Hosts() int { return s.locator.hosts() }
 
 // Ask runs one question on a connection of its own, which is closed before Ask
 // returns.
 func (s *Server) Ask(ctx context.Context, to Target, question func(context.Context, *goredis.Conn) error) error {
 	return s.NewConn(ctx, to, question).Use()
+}
+
+// Redirection reads the reply of a node that does not have a Key: MOVED names the owner of its
+// slot, ASK the node to which the slot is moving. From is the address of the node that replied,
+// which is meant where no host is named; "": not known.
+func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
+	if s.cluster == nil || !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
+		return Target{}, false
+	}
+	var reply goredis.Error
+	errors.As(err, &reply)
+	words := strings.Fields(reply.Error()) // MOVED or ASK, the slot, the address
+	if len(words) != 3 {
+		return Target{}, false
+	}
+	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, from)
+	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, !strings.HasPrefix(addr, ":")
+}
+
+// AskNode runs commands on the node that a redirection named, over a connection of its own.
+func (s *Server) AskNode(ctx context.Context, to Target, run func(goredis.Cmdable) error) error {
+	client := s.NewClient(to, func(conn net.Conn) net.Conn { return conn })
+	defer func() { _ = client.Close() }()
+	if !to.Asking {
+		return run(client)
+	}
+	cn := client.Conn()
+	defer func() { _ = cn.Close() }()
+	if err := cn.Process(ctx, goredis.NewStatusCmd(ctx, "asking")); err != nil {
+		return err
+	}
+	return run(cn)
+}
+
+// TrySeedNext makes the next connection to a cluster try a seed first, and returns the one that it
+// would have tried. It is for tests.
+func (s *Server) TrySeedNext(seed int) (was int) {
+	s.cluster.mu.Lock()
+	defer s.cluster.mu.Unlock()
+	was, s.cluster.next = s.cluster.next, seed
+	return was
+}
+
+// LocatePrimary asks the next Sentinel for the address of the primary: one after the other, in
+// case one of them is cut off. Only with HasSentinels.
+func (s *Server) LocatePrimary(ctx context.Context) (addr string, err error) {
+	s.sentinels.rotate()
+	return s.sentinels.locate(ctx)
 }

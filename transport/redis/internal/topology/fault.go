@@ -28,31 +28,26 @@ type Fault struct {
 func (f *Fault) Error() string { return f.Problem + ": " + f.Advice }
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Faults that are found rather than met.
+// Faults that are not made of an error.
 var (
 	FaultSilent = &Fault{Reason: "silent", Problem: "redis does not answer", Advice: "is it frozen, overloaded, or cut off?"}
 	FaultMoved  = &Fault{Reason: "moved", Problem: "the address leads to another primary now, or its role changed", Advice: "nothing: subscribing there"}
 	FaultNoEcho = &Fault{Reason: "moved", Problem: "what is published at the address does not reach the subscription", Advice: "nothing: subscribing again"}
 )
 
-// Fault describes an error. Live says that a subscription stood when it
-// came, rather than that one could not be made.
-func (s *Server) Fault(err error, live bool) *Fault {
-	var f *Fault
+// newFault describes an error, or returns the Fault that it already is.
+func newFault(err error, live, unix bool) (f *Fault, known bool) {
 	if errors.As(err, &f) {
-		return f
+		return f, true
 	}
 	var wrong *resp.Error
-	if errors.As(err, &wrong) {
-		return BadReply(wrong.Error())
+	switch {
+	case errors.As(err, &wrong):
+		return BadReply(wrong.Error()), true
+	case acl.IsReply(err):
+		return replyFault(err), false
 	}
-	if acl.IsReply(err) {
-		f = s.replyFault(err)
-	} else {
-		f = s.connFault(err, live)
-	}
-	f.Err = s.Redact(err)
-	return f
+	return connFault(err, live, unix), false
 }
 
 // BadReply is the fault of a reply that cannot be right. What must hold nothing of what was
@@ -67,7 +62,7 @@ func BadReply(what string) *Fault {
 }
 
 // replyFault is for error replies.
-func (s *Server) replyFault(err error) *Fault {
+func replyFault(err error) *Fault {
 	var reply *resp.ReplyError
 	has := func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }
 	switch {
@@ -93,24 +88,8 @@ func (s *Server) replyFault(err error) *Fault {
 	return &Fault{Reason: "error", Problem: "redis answers with an error", Advice: "see the error"}
 }
 
-// Denied is the fault of an error that may be a refusal for lack of a right. A fault that says
-// already what to do about it stays: it may be of another command than the one that was meant.
-func (s *Server) Denied(err error, doing, grant string) *Fault {
-	var known *Fault
-	if errors.As(err, &known) {
-		return known
-	}
-	f := s.Fault(err, false)
-	if goredis.IsPermissionError(err) {
-		f.Reason = "right"
-		f.Problem = "user " + s.UserName() + " may not " + doing
-		f.Advice = "ACL SETUSER " + s.UserName() + " " + grant
-	}
-	return f
-}
-
 // connFault is for what happens to a connection, or keeps it from being made.
-func (s *Server) connFault(err error, live bool) *Fault {
+func connFault(err error, live, unix bool) *Fault {
 	var dns *net.DNSError
 	var op *net.OpError
 	dialling := errors.As(err, &op) && op.Op == "dial"
@@ -119,7 +98,7 @@ func (s *Server) connFault(err error, live bool) *Fault {
 		return tlsFault(err)
 	case errors.As(err, &dns):
 		return &Fault{Reason: "name", Problem: "the name of the redis host does not resolve", Advice: "correct the name, or mend the resolver"}
-	case errors.Is(err, syscall.ECONNREFUSED), s.network == "unix" && errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, syscall.ECONNREFUSED), unix && errors.Is(err, os.ErrNotExist):
 		return &Fault{Reason: "refused", Problem: "connection refused", Advice: "is redis running, and at this address?"}
 	case errors.Is(err, os.ErrPermission):
 		return &Fault{Reason: "refused", Problem: "no permission to connect", Advice: "set unixsocketperm in redis, or mend the firewall"}
@@ -156,11 +135,13 @@ func tlsFault(err error) *Fault {
 	return f
 }
 
+// IsTimeout reports whether something did not happen in time.
 func IsTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
+// IsHangUp reports whether the other end closed the connection, or this one did.
 func IsHangUp(err error) bool {
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
 		if errors.Is(err, end) {
@@ -168,11 +149,4 @@ func IsHangUp(err error) bool {
 		}
 	}
 	return false
-}
-
-func (s *Server) UserName() string {
-	if s.user == "" {
-		return "default"
-	}
-	return s.user
 }

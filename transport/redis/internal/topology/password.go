@@ -3,29 +3,34 @@ package topology
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 )
 
-// passwords are that of new connections, and the one before: what logs in with it may
-// still be under way.
+// credentials are a user and the password, which can change. Safe for concurrent use.
+type credentials struct {
+	user      string // "": the default user; immutable
+	passwords atomic.Pointer[passwords]
+}
+
+// passwords are that of new connections, and the one before: a connection that authenticates
+// with it may still be in progress.
 type passwords struct{ now, before string }
 
-func (s *Server) password() string {
-	if p := s.passwords.Load(); p != nil {
+func (c *credentials) password() string {
+	if p := c.passwords.Load(); p != nil {
 		return p.now
 	}
 	return ""
 }
 
-// SetPassword is for a password that was changed in Redis: whatever connects from now on
-// logs in with it. Connections that are open stay, as Redis keeps them.
-func (s *Server) SetPassword(password string) {
-	s.passwords.Store(&passwords{now: password, before: s.password()})
+func (c *credentials) setPassword(password string) {
+	c.passwords.Store(&passwords{now: password, before: c.password()})
 }
 
-// Redact takes the password out of an error's text. An old Redis that does not
-// know HELLO answers with its arguments, the password among them.
-func (s *Server) Redact(err error) error {
-	p := s.passwords.Load()
+// redact removes the passwords from an error's text. An old Redis that does not
+// know HELLO replies with its arguments, the password among them.
+func (c *credentials) redact(err error) error {
+	p := c.passwords.Load()
 	if p == nil {
 		return err
 	}

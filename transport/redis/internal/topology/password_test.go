@@ -22,7 +22,7 @@ func TestNeitherPasswordIsInAnError(t *testing.T) {
 			t.Errorf("%q becomes %q", text, got)
 		}
 	}
-	if s.password() != "later" {
-		t.Errorf("it logs in with %q", s.password())
+	if s.login.password() != "later" {
+		t.Errorf("it logs in with %q", s.login.password())
 	}
 }

@@ -20,8 +20,10 @@ import (
 // sentinels know where the primary is. They are asked for each connection, one
 // after the other until one replies: the address is not kept.
 type sentinels struct {
-	addrs   []string // at least one; immutable
-	primary string   // its name; immutable
+	// Immutable.
+	server  *Server
+	addrs   []string // at least one
+	primary string   // its name
 
 	// Guarded by mu.
 	mu sync.Mutex
@@ -43,13 +45,6 @@ type primaryInfo struct {
 // to it.
 const AskEvery = 2 * time.Second
 
-// LocatePrimary asks the next Sentinel for the address of the primary: one after the other, in
-// case one of them is cut off. Only with HasSentinels.
-func (s *Server) LocatePrimary(ctx context.Context) (addr string, err error) {
-	s.sentinels.rotate()
-	return s.locatePrimary(ctx)
-}
-
 // Faults of what Sentinels say.
 var (
 	faultUnknownPrimary = &Fault{Reason: "sentinel", Problem: "the sentinels know no primary of this name", Advice: "correct the name in the URL: SENTINEL MASTERS lists them"}
@@ -66,39 +61,39 @@ func (s *Server) parseSentinels(u *url.URL, others []string) error {
 		return errors.New("a redis+sentinel:// URL needs the name of the primary: redis+sentinel://host,host/name")
 	}
 	s.network, s.addr = "tcp", addrs[0]
-	s.sentinels = &sentinels{addrs: addrs, primary: name}
+	s.sentinels = &sentinels{server: s, addrs: addrs, primary: name}
+	s.locator = s.sentinels
 	return s.setDatabase(db)
 }
 
-// dialPrimary asks the Sentinels where the primary is, and connects to it.
-func (s *Server) dialPrimary(ctx context.Context) (socket, error) {
-	addr, err := s.locatePrimary(ctx)
+// dial asks the Sentinels where the primary is, and connects to it.
+func (s *sentinels) dial(ctx context.Context, _ Target) (socket, error) {
+	addr, err := s.locate(ctx)
 	if err != nil {
 		return socket{}, err
 	}
-	far, err := s.dialAddr(ctx, addr)
+	far, err := s.server.dialAddr(ctx, addr)
 	if err != nil {
-		s.sentinels.rotate()
+		s.rotate()
 	}
 	return far, err
 }
 
-// locatePrimary returns the primary's address as the first Sentinel knows it that
+// locate returns the primary's address as the first Sentinel knows it that
 // is not behind the others.
-func (s *Server) locatePrimary(ctx context.Context) (addr string, err error) {
+func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	var (
-		all          = s.sentinels
-		first, epoch = all.known()
+		first, epoch = s.known()
 		stale        []primaryInfo
 		refusal      error // of one that answered
 		timeout      error // of one that did not
 	)
-	for i := range all.addrs {
-		n := (first + i) % len(all.addrs)
-		info, err := s.askSentinel(ctx, all.addrs[n])
+	for i := range s.addrs {
+		n := (first + i) % len(s.addrs)
+		info, err := s.ask(ctx, s.addrs[n])
 		switch {
 		case err == nil && info.epoch >= epoch:
-			all.accept(n, info.epoch)
+			s.accept(n, info.epoch)
 			return info.addr, nil
 		case err == nil:
 			stale = append(stale, info)
@@ -114,12 +109,12 @@ func (s *Server) locatePrimary(ctx context.Context) (addr string, err error) {
 	case len(stale) > 0:
 		// No other Sentinel knows more: it may be the only one within reach, or SENTINEL RESET.
 		best := slices.MaxFunc(stale, func(a, b primaryInfo) int { return cmp.Compare(a.epoch, b.epoch) })
-		all.accept(first, best.epoch)
+		s.accept(first, best.epoch)
 		return best.addr, nil
 	case errors.Is(refusal, goredis.Nil):
 		return "", faultUnknownPrimary
 	case refusal != nil:
-		f := s.Fault(refusal, false)
+		f := s.server.Fault(refusal, false)
 		if goredis.HasErrorPrefix(refusal, "unknown command") {
 			f.Reason, f.Problem, f.Advice = "sentinel", "what answers is no sentinel", "name the sentinels' addresses in the URL; their port is 26379"
 			return "", f
@@ -130,21 +125,22 @@ func (s *Server) locatePrimary(ctx context.Context) (addr string, err error) {
 	return "", &Fault{Reason: "sentinel", Problem: "no sentinel answers", Advice: "are they running, and at these addresses?", Err: timeout}
 }
 
-// askSentinel asks one Sentinel for the primary. Sentinels often have no
+// ask asks one Sentinel for the primary. Sentinels often have no
 // password where Redis has one, and refuse AUTH then: so it is tried without first.
-func (s *Server) askSentinel(ctx context.Context, sentinel string) (info primaryInfo, err error) {
-	one := &Server{network: s.network, addr: sentinel, dialTimeout: s.dialTimeout, answerTimeout: s.answerTimeout}
+func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo, err error) {
+	one := &Server{network: "tcp", addr: sentinel, dialTimeout: s.server.dialTimeout, answerTimeout: s.server.answerTimeout}
+	one.locator = fixed{one}
 	question := func(ctx context.Context, cn *goredis.Conn) error {
 		// The epoch first: if both change in between, the address does not seem
 		// newer than it is.
-		about := goredis.NewMapStringStringCmd(ctx, "sentinel", "master", s.sentinels.primary)
+		about := goredis.NewMapStringStringCmd(ctx, "sentinel", "master", s.primary)
 		_ = cn.Process(ctx, about) // the error is in the command, too
 		if err := about.Err(); err != nil && !acl.IsReply(err) {
 			return err
 		}
 		info.epoch, _ = strconv.ParseInt(about.Val()["config-epoch"], 10, 64)
 		// Unlike the former, this names the promoted one as soon as it is promoted.
-		where := goredis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", s.sentinels.primary)
+		where := goredis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", s.primary)
 		_ = cn.Process(ctx, where)
 		hostPort, err := where.Result()
 		if err == nil && len(hostPort) != 2 {
@@ -156,26 +152,30 @@ func (s *Server) askSentinel(ctx context.Context, sentinel string) (info primary
 		return err
 	}
 	err = one.Ask(ctx, Target{}, question)
-	if s.password() != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
-		one.user = s.user
-		one.SetPassword(s.password())
+	login := &s.server.login
+	if login.password() != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
+		one.login.user = login.user
+		one.SetPassword(login.password())
 		err = one.Ask(ctx, Target{}, question)
 	}
 	return info, err
 }
 
-// admitPrimary refuses a replica. A Sentinel may not know of a failover yet.
-func (s *Server) admitPrimary(ctx context.Context, cn *goredis.Conn) error {
+// admit refuses a replica. A Sentinel may not know of a failover yet.
+func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (state string, denied, err error) {
 	replication, err := Info(ctx, cn, "replication", func(acl.Right, error) {}) // introduce names the right
 	if err != nil {
-		return err
+		return "", nil, err
 	}
 	if role := InfoField(replication, "role"); role != "" && role != "master" {
-		s.sentinels.rotate()
-		return faultNotPrimary
+		s.rotate()
+		return "", nil, faultNotPrimary
 	}
-	return nil
+	return "", nil, nil
 }
+
+// hosts counts each Sentinel twice: without a password, and with it.
+func (s *sentinels) hosts() int { return 2 * len(s.addrs) }
 
 // rotate makes another Sentinel the first to be asked: one that is cut off from the
 // others would name the old primary forever.

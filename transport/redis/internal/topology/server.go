@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // A Server is one Redis: where it is, how to authenticate, and its timeouts.
@@ -21,16 +23,16 @@ import (
 type Server struct {
 	// Immutable after Parse.
 	network, addr string
-	user          string
+	login         credentials
 	database      int         // of keys: channels are the same in all
 	tls           *tls.Config // nil: not encrypted
 	dialTimeout   time.Duration
 	answerTimeout time.Duration
 
-	passwords atomic.Pointer[passwords] // nil: there never was one
-	epoch     atomic.Uint64             // see renew
+	epoch atomic.Uint64 // see Renew
 
-	// At most one of them; with none the primary is at addr.
+	locator locator
+	// At most one of them, which is the locator; with none the primary is at addr.
 	sentinels *sentinels
 	cluster   *cluster
 }
@@ -57,13 +59,13 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 		return nil, errUnreadable
 	}
 	s := &Server{
-		user:          u.User.Username(),
 		dialTimeout:   cmp.Or(opts.DialTimeout, 2*time.Second),
 		answerTimeout: cmp.Or(opts.AnswerTimeout, 3*time.Second),
 	}
 	inURL, _ := u.User.Password()
+	s.login.user = u.User.Username()
 	s.SetPassword(cmp.Or(opts.Password, inURL))
-	if s.user != "" && s.password() == "" {
+	if s.login.user != "" && s.login.password() == "" {
 		return nil, errors.New("the Redis URL names a user but no password: redis://user:password@host, or redis://:password@host for the default user")
 	}
 	switch u.Scheme {
@@ -98,6 +100,41 @@ func (s *Server) Name() string {
 	return s.addr
 }
 
+// SetPassword sets the password of new connections. Connections that are open stay.
+func (s *Server) SetPassword(password string) { s.login.setPassword(password) }
+
+// Redact removes the password from an error's text.
+func (s *Server) Redact(err error) error { return s.login.redact(err) }
+
+// UserName is the name of the Redis user.
+func (s *Server) UserName() string { return cmp.Or(s.login.user, "default") }
+
+// Fault describes an error. Live means that a feed was connected when it
+// came, rather than that a connection could not be made.
+func (s *Server) Fault(err error, live bool) *Fault {
+	f, known := newFault(err, live, s.network == "unix")
+	if !known {
+		f.Err = s.Redact(err)
+	}
+	return f
+}
+
+// Denied is the Fault of an error that may be a refusal for lack of a right. A fault that says
+// already what to do about it stays: it may be of another command than the one that was meant.
+func (s *Server) Denied(err error, doing, grant string) *Fault {
+	var known *Fault
+	if errors.As(err, &known) {
+		return known
+	}
+	f := s.Fault(err, false)
+	if goredis.IsPermissionError(err) {
+		f.Reason = "right"
+		f.Problem = "user " + s.UserName() + " may not " + doing
+		f.Advice = "ACL SETUSER " + s.UserName() + " " + grant
+	}
+	return f
+}
+
 // IsCluster, HasSentinels and Fixed say how the server is found: exactly one of them is true.
 func (s *Server) IsCluster() bool { return s.cluster != nil }
 
@@ -127,6 +164,7 @@ func (s *Server) Renew() { s.epoch.Add(1) }
 func (s *Server) Insecure() bool { return s.tls != nil && s.tls.InsecureSkipVerify }
 
 func (s *Server) parseTCP(u *url.URL) error {
+	s.locator = fixed{s}
 	if hidesPassword(u) {
 		return errUnreadable
 	}
@@ -196,6 +234,7 @@ func parseHosts(u *url.URL, others []string, defaultPort string) ([]string, erro
 }
 
 func (s *Server) parseUnix(u *url.URL) error {
+	s.locator = fixed{s}
 	if u.Host != "" || u.Opaque != "" || strings.Trim(u.Path, "/") == "" {
 		return errors.New("a unix:// Redis URL needs the absolute path of the socket: unix:///run/redis/redis.sock")
 	}

@@ -102,11 +102,11 @@ func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
 func TestPasswordOptionWinsOverURL(t *testing.T) {
 	t.Parallel()
 	s := parse(t, "redis://app:old@host", Options{Password: "new"})
-	if s.user != "app" || s.password() != "new" {
-		t.Errorf("user %q, password %q", s.user, s.password())
+	if s.login.user != "app" || s.login.password() != "new" {
+		t.Errorf("user %q, password %q", s.login.user, s.login.password())
 	}
-	if s := parse(t, "redis://app@host", Options{Password: "new"}); s.user != "app" {
-		t.Errorf("user %q", s.user)
+	if s := parse(t, "redis://app@host", Options{Password: "new"}); s.login.user != "app" {
+		t.Errorf("user %q", s.login.user)
 	}
 }
 
@@ -145,8 +145,8 @@ func TestSeveralHostsAreReadInOrder(t *testing.T) {
 		if strings.Join(got, " ") != want {
 			t.Errorf("%s: %q, want %s", url, got, want)
 		}
-		if strings.Contains(url, "a,b") && (s.user != "app" || s.password() != "a,b") {
-			t.Errorf("%s: user %q, password %q", url, s.user, s.password())
+		if strings.Contains(url, "a,b") && (s.login.user != "app" || s.login.password() != "a,b") {
+			t.Errorf("%s: user %q, password %q", url, s.login.user, s.login.password())
 		}
 	}
 }
