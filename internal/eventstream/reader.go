@@ -130,6 +130,13 @@ func (r *Reader) Block() (e Event, dispatched bool, err error) {
 	return e, dispatched, nil
 }
 
+// Line returns the next line without its end, for a test that reads a block line by line. With an error it returns
+// what was received of the line.
+func (r *Reader) Line() (string, error) {
+	line, err := r.line()
+	return r.decode(line), err
+}
+
 // line returns the next line without its end, which is CR, LF or CRLF. It is valid until the next call.
 func (r *Reader) line() ([]byte, error) {
 	if !r.started {
@@ -141,7 +148,7 @@ func (r *Reader) line() ([]byte, error) {
 	r.long = r.long[:0]
 	for {
 		if _, err := r.in.Peek(1); err != nil {
-			return nil, err
+			return r.long, err
 		}
 		b, _ := r.in.Peek(r.in.Buffered())
 		if r.afterCR {

@@ -112,6 +112,15 @@ func TestReaderReadsLongLines(t *testing.T) {
 	}
 }
 
+func TestReaderReturnsLines(t *testing.T) {
+	r := NewReader(strings.NewReader("\uFEFFa\r\n\rb"))
+	for n, want := range []string{"a", "", "b"} {
+		if line, err := r.Line(); line != want || (err != nil) != (n == 2) {
+			t.Errorf("line %d: %q, %v", n, line, err)
+		}
+	}
+}
+
 func TestRawReaderKeepsBytes(t *testing.T) {
 	r := NewReader(strings.NewReader("data: a\xff\n\n"))
 	r.Raw = true

@@ -10,6 +10,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/eventstream"
 )
 
 // The bytes of all blocks, with each transport: PRODUCT.md, "Successful response", "Rejections" and "Stream
@@ -97,11 +98,11 @@ func TestInvariant13BytesOfPings(t *testing.T) {
 			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				tr.query = query
 				body := tr.visit(t, s).body()
-				p := newParser(body)
-				p.block()
+				p := eventstream.NewReader(body)
+				p.Block()
 				got := ""
 				for i := range strings.Count(want, "\n") {
-					line, err := p.line()
+					line, err := p.Line()
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -144,10 +145,10 @@ func TestInvariant13BytesOfRejections(t *testing.T) {
 					}
 					want += "\n"
 					body := tr.visit(t, s, headers...).body()
-					p := newParser(body)
+					p := eventstream.NewReader(body)
 					got := ""
 					for range strings.Count(want, "\n") {
-						line, err := p.line()
+						line, err := p.Line()
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -158,7 +159,7 @@ func TestInvariant13BytesOfRejections(t *testing.T) {
 					}
 					held := s.handler.Stats().Held // the one before may still be counted
 					asked := time.Now()
-					if rest, err := io.ReadAll(p.r); len(rest) > 0 || err != nil {
+					if rest, err := p.Line(); len(rest) > 0 || err != io.EOF {
 						t.Errorf("then %q, %v", rest, err)
 					}
 					took := time.Since(asked)

@@ -16,6 +16,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -44,8 +45,8 @@ func TestGoodbye(t *testing.T) {
 				if cause == hub.ReasonKicked {            // whatever --retry is: the app has to destroy the session
 					least, most = 5*time.Second, 10*time.Second
 				}
-				if _, parser := parse(string(all)); parser.retry < least || parser.retry > most {
-					t.Errorf("a fresh retry of %v, want %v to %v", parser.retry, least, most)
+				if _, parser := eventstream.Parse(string(all)); parser.Retry < least || parser.Retry > most {
+					t.Errorf("a fresh retry of %v, want %v to %v", parser.Retry, least, most)
 				}
 				s.wantEnd(cause)
 			})

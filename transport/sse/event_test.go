@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -118,13 +119,16 @@ func FuzzEvent(f *testing.F) {
 			eventType = decode(topic)
 		}
 		data := decode(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(payload))
-		want := []fired{{eventType, data, "bootboot-0"}, {eventType, data, "bootboot-1"}}
-		got, p := parse(string(stream))
+		want := []eventstream.Event{{Type: eventType, Data: data, ID: "bootboot-0"}, {Type: eventType, Data: data, ID: "bootboot-1"}}
+		got, p := eventstream.Parse(string(stream))
 		if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 			t.Errorf("payload %q, topic %q, named %v: the page gets %q, want %q", payload, topic, named, got, want)
 		}
-		if p.retry != 0 {
-			t.Errorf("payload %q, topic %q set the retry to %v", payload, topic, p.retry)
+		if p.Retry != 0 {
+			t.Errorf("payload %q, topic %q set the retry to %v", payload, topic, p.Retry)
 		}
 	})
 }
+
+// decode is the standard's "UTF-8 decode": invalid bytes become U+FFFD.
+func decode(s string) string { return string([]rune(s)) }

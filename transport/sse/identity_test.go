@@ -63,7 +63,7 @@ func TestTopicsOfTheIdentityLimitWhatIsSeen(t *testing.T) {
 				s.hub.GapForAll(hub.GapRedisReconnect) // which concerns them all
 			}
 			live := browse(t, client, s.url(test.query))
-			start := live.lastID
+			start := live.LastID
 			publish()
 			replayed := browse(t, client, s.url(test.query+"&last-event-id="+start))
 			for _, b := range []*browser{live, replayed} {

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -120,7 +121,7 @@ func TestLimitOverTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		e, _, err := newParser(response.Body).block()
+		e, _, err := eventstream.NewReader(response.Body).Block()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,8 +163,8 @@ func admitted(t *testing.T, s *testServer, http2 bool, query string) admission {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := admission{&browser{newParser(response.Body), t, response, nil}, client}
-		if e, _, _ := b.block(); e.Type != "busy" {
+		b := admission{&browser{eventstream.NewReader(response.Body), t, response, nil}, client}
+		if e, _, _ := b.Block(); e.Type != "busy" {
 			return b
 		}
 		response.Body.Close()

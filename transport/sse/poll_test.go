@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/eventstream"
 )
 
 // A long poll that gets nothing ends after 20 s, with a ping before the end if the position has changed.
@@ -30,8 +31,8 @@ func TestPollEndsAfterItsTime(t *testing.T) {
 				n := p.size()
 				head, _ := p.text()
 				_, body, _ := strings.Cut(head, "\r\n\r\n")
-				if _, parser := parse(body); parser.retry < 300*time.Millisecond || parser.retry > time.Second {
-					t.Errorf("it reconnects after %v", parser.retry)
+				if _, parser := eventstream.Parse(body); parser.Retry < 300*time.Millisecond || parser.Retry > time.Second {
+					t.Errorf("it reconnects after %v", parser.Retry)
 				}
 				switch test.publish {
 				case "late":
@@ -94,8 +95,8 @@ func TestPollIsEndedForAnotherReason(t *testing.T) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 		text, _ := p.text()
-		if _, parser := parse(text[n:]); parser.retry < 5*time.Second {
-			t.Errorf("retry %v", parser.retry)
+		if _, parser := eventstream.Parse(text[n:]); parser.Retry < 5*time.Second {
+			t.Errorf("retry %v", parser.Retry)
 		}
 		s.wantEnd(hub.ReasonDrain)
 		if code := gone(s, "user=42&poll=2").Code; code != 400 {

@@ -14,6 +14,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -55,8 +56,8 @@ func TestNotNow(t *testing.T) {
 			if want := fmt.Sprintf(":\nretry: MS\nevent: busy\ndata: {\"reason\":%q}\n\n", test.reason); plain(body) != want {
 				t.Errorf("a browser gets %q, want %q", body, want)
 			}
-			if _, p := parse(body); p.retry < 5*time.Second || p.retry > 15*time.Second {
-				t.Errorf("a browser comes back after %v, want 10 s ± 50 %%", p.retry)
+			if _, p := eventstream.Parse(body); p.Retry < 5*time.Second || p.Retry > 15*time.Second {
+				t.Errorf("a browser comes back after %v, want 10 s ± 50 %%", p.Retry)
 			}
 
 			other := gone(s, "user=42", "Accept", "-")

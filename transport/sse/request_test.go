@@ -11,6 +11,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -41,8 +42,8 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 	for range 3 {
 		s.hub.Publish("nobody", "", "")
 	}
-	_, p := parse(gone(s, "user=42").Body.String())
-	newest, old := p.lastID, strings.TrimSuffix(p.lastID, "3")+"1"
+	_, p := eventstream.Parse(gone(s, "user=42").Body.String())
+	newest, old := p.LastID, strings.TrimSuffix(p.LastID, "3")+"1"
 	tests := []struct {
 		name, header, query, want string
 	}{
@@ -61,8 +62,8 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 		for range 3 {
 			s.hub.Publish("nobody", "", "")
 		}
-		_, p := parse(gone(s, "user=42").Body.String())
-		here := strings.NewReplacer(strings.TrimSuffix(newest, "3"), strings.TrimSuffix(p.lastID, "3"))
+		_, p := eventstream.Parse(gone(s, "user=42").Body.String())
+		here := strings.NewReplacer(strings.TrimSuffix(newest, "3"), strings.TrimSuffix(p.LastID, "3"))
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id="+here.Replace(test.query), nil)
 		r.Header["Last-Event-Id"] = []string{here.Replace(test.header)}
 		events := parseStream(t, readUntilGone(t, s, r))
@@ -207,8 +208,8 @@ func TestSpellingsOfLastEventID(t *testing.T) {
 			r := httptest.NewRequest(http.MethodGet, "/events", nil)
 			r.URL.RawQuery = "user=42&" + query
 			r.Header["Last-Event-Id"] = []string{header}
-			events, _ := parse(readUntilGone(t, s, r))
-			if first := events[0].LastEventID; first != want && !(want == "" && strings.HasSuffix(first, "-0")) {
+			events, _ := eventstream.Parse(readUntilGone(t, s, r))
+			if first := events[0].ID; first != want && !(want == "" && strings.HasSuffix(first, "-0")) {
 				t.Errorf("%q, header %q: it opens with %q, want %q", query, header, first, want)
 			}
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -97,8 +98,8 @@ func TestStreamOverEachProtocol(t *testing.T) {
 		if len(b.head.TransferEncoding) > 0 || b.head.ContentLength != -1 {
 			t.Errorf("transfer encoding %q, length %d", b.head.TransferEncoding, b.head.ContentLength)
 		}
-		if !strings.HasSuffix(b.lastID, "-0") || b.retry == 0 {
-			t.Errorf("opening id %q, retry %v", b.lastID, b.retry)
+		if !strings.HasSuffix(b.LastID, "-0") || b.Retry == 0 {
+			t.Errorf("opening id %q, retry %v", b.LastID, b.Retry)
 		}
 		s.hub.Publish("42", "b", "filtered")
 		s.hub.Publish("42", "a", "one\r\ntwo")
@@ -106,8 +107,8 @@ func TestStreamOverEachProtocol(t *testing.T) {
 		s.hub.Publish("42", "", strings.Repeat("large ", 50_000))
 		b.want("a", "one\ntwo")
 		b.want("message", strings.Repeat("large ", 50_000))
-		if !strings.HasSuffix(b.lastID, "-4") {
-			t.Errorf("last id %q", b.lastID)
+		if !strings.HasSuffix(b.LastID, "-4") {
+			t.Errorf("last id %q", b.LastID)
 		}
 		s.hub.Finish(hub.ReasonDrain, 0)
 		b.want("bye", `{"reason":"draining"}`)
@@ -226,9 +227,9 @@ func TestRetryDiffersBetweenClients(t *testing.T) {
 	seen := make(map[time.Duration]int)
 	low, high := time.Hour, time.Duration(0)
 	for range 500 {
-		_, p := parse(gone(s, "user=42").Body.String())
-		seen[p.retry]++
-		low, high = min(low, p.retry), max(high, p.retry)
+		_, p := eventstream.Parse(gone(s, "user=42").Body.String())
+		seen[p.Retry]++
+		low, high = min(low, p.Retry), max(high, p.Retry)
 	}
 	if low < time.Second || low > 1100*time.Millisecond || high > 3*time.Second || high < 2900*time.Millisecond {
 		t.Errorf("from %v to %v, want all between 1 s and 3 s", low, high)

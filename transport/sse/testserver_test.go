@@ -23,6 +23,7 @@ import (
 	"usercast/auth"
 	"usercast/hub"
 	"usercast/internal/certtest"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 )
 
@@ -391,7 +392,7 @@ func plain(text string) string {
 
 // A browser is an HTTP client that reads one stream.
 type browser struct {
-	*parser
+	*eventstream.Reader
 	t      testing.TB
 	head   *http.Response
 	cancel context.CancelFunc
@@ -415,9 +416,9 @@ func browse(t testing.TB, client *http.Client, url string, headers ...string) *b
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { response.Body.Close() })
-	b := &browser{newParser(response.Body), t, response, cancel}
+	b := &browser{eventstream.NewReader(response.Body), t, response, cancel}
 	if response.StatusCode == http.StatusOK {
-		if e, _, err := b.block(); e.Type != "ping" || err != nil {
+		if e, _, err := b.Block(); e.Type != "ping" || err != nil {
 			t.Fatalf("the opening block is %q, %v", e, err)
 		}
 	}
@@ -427,7 +428,7 @@ func browse(t testing.TB, client *http.Client, url string, headers ...string) *b
 // want reads the next event.
 func (b *browser) want(eventType, data string) {
 	b.t.Helper()
-	e, err := b.next()
+	e, err := b.Next()
 	if err != nil || e.Type != eventType || e.Data != data {
 		b.t.Errorf("got %q, %v; want %s, %q", e, err, eventType, data)
 	}
@@ -437,7 +438,7 @@ func (b *browser) want(eventType, data string) {
 // anything else for an error.
 func (b *browser) wantEnd() {
 	b.t.Helper()
-	if e, err := b.next(); err != io.EOF {
+	if e, err := b.Next(); err != io.EOF {
 		b.t.Errorf("got %q, %v; want the end", e, err)
 	}
 }
@@ -470,4 +471,14 @@ func certificate(t testing.TB) *tls.Config {
 		t.Fatal(err)
 	}
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
+}
+
+// parseStream reads the whole of a stream of the hub, without the event of its opening block.
+func parseStream(t *testing.T, stream string) (events []eventstream.Event) {
+	t.Helper()
+	events, _ = eventstream.Parse(stream)
+	if len(events) == 0 || events[0].Type != "ping" {
+		t.Fatalf("the stream begins with %q", events)
+	}
+	return events[1:]
 }

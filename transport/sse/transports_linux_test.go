@@ -19,6 +19,7 @@ import (
 
 	"usercast/auth"
 	"usercast/hub"
+	"usercast/internal/eventstream"
 )
 
 // A transport is one way in which a connection becomes a stream.
@@ -272,10 +273,10 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 					c.sse.Portable, c.maxConns = tr.portable, 10
 					s := serve(t, c)
 					v := tr.visit(t, s)
-					p := newParser(v.body())
-					p.block()
+					p := eventstream.NewReader(v.body())
+					p.Block()
 					s.hub.Publish("42", "", "hello")
-					if e, err := p.next(); e.Data != "hello" {
+					if e, err := p.Next(); e.Data != "hello" {
 						t.Errorf("got %q, %v", e, err)
 					}
 					_, name := v.socket()
@@ -325,18 +326,18 @@ func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 	c.sse.WriteTimeout, c.sse.PingInterval = 400*time.Millisecond, time.Second
 	eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 		body := tr.visit(t, s).body()
-		p := newParser(body)
-		p.block()
+		p := eventstream.NewReader(body)
+		p.Block()
 		for range 2 {
-			if line, err := p.line(); line != ":" || err != nil {
+			if line, err := p.Line(); line != ":" || err != nil {
 				t.Fatalf("got %q, %v", line, err)
 			}
 		}
 		s.hub.Disconnect("42")
-		if e, err := p.next(); e.Type != "bye" || err != nil {
+		if e, err := p.Next(); e.Type != "bye" || err != nil {
 			t.Errorf("got %q, %v", e, err)
 		}
-		if e, err := p.next(); err != io.EOF {
+		if e, err := p.Next(); err != io.EOF {
 			t.Errorf("got %q, %v; want the end", e, err)
 		}
 		s.wantEnd(hub.ReasonKicked)

@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"usercast/hub"
+	"usercast/internal/eventstream"
 	"usercast/transport/sse"
 	"usercast/transport/sse/echosse"
 )
@@ -87,7 +88,9 @@ func TestReadersOverHTTP2(t *testing.T) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			s.hub.Publish("42", "", large)
 			s.hub.Publish("42", "", "queued")
-			b.r = bufio.NewReaderSize(slowly{b.head.Body, patience / 2}, 64<<10)
+			slow := eventstream.NewReader(bufio.NewReaderSize(slowly{b.head.Body, patience / 2}, 64<<10))
+			slow.Continue(b.Reader)
+			b.Reader = slow
 			b.want("message", large)
 			b.want("message", "queued")
 			if cause := s.ended(); cause != "" {
@@ -104,7 +107,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 			if took := time.Since(start); took > patience || took < patience*8/10 {
 				t.Errorf("ended after %v, want %v", took, patience)
 			}
-			if e, err := b.next(); err == nil || err == io.EOF {
+			if e, err := b.Next(); err == nil || err == io.EOF {
 				t.Errorf("got %.100q, %v; want an error: the message was cut off", e, err)
 			}
 		})
@@ -227,7 +230,7 @@ func TestOverflowEndsAWriteUnderWay(t *testing.T) {
 			if took := time.Since(start); took > 0 {
 				t.Errorf("ended after %v", took)
 			}
-			if e, err := b.next(); err == nil {
+			if e, err := b.Next(); err == nil {
 				t.Errorf("got %.100q", e)
 			}
 		})
