@@ -345,7 +345,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 }
 
 // A hub that hears another Redis delivers nothing, and bench has an idea why.
-func TestBenchTellsOfTheWrongRedis(t *testing.T) {
+func TestBenchReportsTheWrongRedis(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
 	code, stdout, stderr := runBench(h, redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "100ms")

@@ -126,7 +126,7 @@ func TestCheckNamesRisks(t *testing.T) {
 }
 
 // What stands at the hub's own addresses is told apart, and the app is asked.
-func TestCheckBesideAHub(t *testing.T) {
+func TestCheckNextToARunningHub(t *testing.T) {
 	server := redistest.Start(t)
 	app := hubtest.StartSessionApp(t)
 	other := httptest.NewServer(http.NotFoundHandler())

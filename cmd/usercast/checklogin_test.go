@@ -101,7 +101,7 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 }
 
 // Behind a proxy that ends TLS, the hub passes on what that proxy says, if it trusts it.
-func TestCheckKnowsWhatTheHubTellsTheApp(t *testing.T) {
+func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 	t.Parallel()
 	app, _ := forcesHTTPS(t)
 	flags := anywhere("redis://127.0.0.1:1", "--auth", "forward", "--forward-url", app.URL+"/session")

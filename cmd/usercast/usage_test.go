@@ -135,7 +135,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestHelpIsThereAndTellsOfNothingThatIsNot(t *testing.T) {
+func TestHelpNamesWhatExistsOnly(t *testing.T) {
 	code, stdout, stderr := runCommand("", "--help")
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, stderr %q", code, stderr)

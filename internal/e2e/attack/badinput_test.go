@@ -18,7 +18,7 @@ import (
 
 // Whatever is published under whatever name is counted, and costs nobody else
 // anything.
-func TestStrangeChannelsAreCountedAndHarmNobody(t *testing.T) {
+func TestMalformedChannelsAreCountedAndHarmless(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)

@@ -24,7 +24,7 @@ import (
 // The latency of 5,000 streams with and without 100 readers beside them that have
 // stalled, turn and turn about, for the machine does not stay the same. The same is
 // published in both: without the stalled readers, their messages are nobody's.
-func TestMeasureStalledReadersBesideFiveThousand(t *testing.T) {
+func TestMeasureFiveThousandStreamsWithStalledReaders(t *testing.T) {
 	const (
 		streams, rate           = 5000, 5000
 		stalled, large, perUser = 100, 10_000, 10 // messages a second to each stalled one, and their bytes

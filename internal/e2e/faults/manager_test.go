@@ -52,7 +52,7 @@ func (m serviceManager) want(t *testing.T, begins string) {
 	}
 }
 
-func TestServiceManagerIsTold(t *testing.T) {
+func TestServiceManagerIsNotified(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a program")
 	}

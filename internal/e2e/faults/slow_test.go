@@ -333,7 +333,7 @@ func TestBrowserThatLeavesInMidWriteIsClosed(t *testing.T) {
 }
 
 // Others feel nothing of readers that stall.
-func TestFiftyStalledAmongFiveHundredHarmNobody(t *testing.T) {
+func TestFiftyStalledAmongFiveHundredDelayNoOther(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		// In all more than the small buffers of a stalled page take, and less than the
 		// kernel takes for a page whose turn to read does not come.

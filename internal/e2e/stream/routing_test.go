@@ -12,7 +12,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-func TestMessageReachesItsUsersStreamsAndNobodyElses(t *testing.T) {
+func TestMessageReachesOnlyTheStreamsOfItsUser(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -105,7 +105,7 @@ func TestBroadcastReachesEveryStream(t *testing.T) {
 	h.WantMetrics(t, map[string]float64{"usercast_messages_routed_total": 4, "usercast_deliveries_total": 88})
 }
 
-func TestBroadcastUserCanBeAnotherOrNobody(t *testing.T) {
+func TestBroadcastUserCanBeChangedOrDisabled(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	off := hubtest.Start(t, server, "--broadcast-user", "")
@@ -186,7 +186,7 @@ func allBytes() []byte {
 }
 
 // A page of a listed origin can tell a wrong path from a network error.
-func TestErrorsBesideTheStreamCarryCORSHeaders(t *testing.T) {
+func TestErrorResponsesCarryCORSHeaders(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t), "--allow-origin", "https://app.example")
 	for _, path := range []string{"/nothing", "/events"} {

@@ -42,7 +42,7 @@ func TestDisconnectReachesEveryHub(t *testing.T) {
 	})
 }
 
-func TestMalformedOrderIsCountedAndHurtsNobody(t *testing.T) {
+func TestMalformedCommandIsCountedAndHarmless(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--control-channel", "orders")
