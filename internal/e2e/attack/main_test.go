@@ -1,3 +1,4 @@
+// Package attack tests what malformed input and hostile clients do to a hub and to the streams of others.
 package attack
 
 import (

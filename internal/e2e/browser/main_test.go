@@ -1,3 +1,4 @@
+// Package browser tests pages and the console in real browsers.
 package browser
 
 import (

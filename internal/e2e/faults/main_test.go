@@ -1,3 +1,5 @@
+// Package faults tests the whole program while something fails: slow and vanished clients, Redis, the reader of the log, file
+// descriptors, and while it stops.
 package faults
 
 import (

@@ -1,3 +1,4 @@
+// Package fleet tests several hubs behind a proxy: a deploy, and, with the tags soak and measure, random faults and costs.
 package fleet
 
 import (

@@ -1,3 +1,4 @@
+// Package stream tests what clients receive from the whole program: routing, resume, limits, authentication, TLS and HTTP/2.
 package stream
 
 import (
