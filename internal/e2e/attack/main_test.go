@@ -8,5 +8,5 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	hubtest.Main(m, map[string]func([]string) error{"reference": measureReference, "hold": holdConnections})
+	hubtest.Main(m, map[string]func([]string) error{"reference": measureReference})
 }

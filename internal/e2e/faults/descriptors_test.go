@@ -4,30 +4,12 @@ package faults
 
 import (
 	"net"
-	"os/exec"
 	"testing"
 
 	"usercast/internal/hubtest"
 	"usercast/internal/redistest"
 	"usercast/internal/ssetest"
 )
-
-// serveWithDescriptors starts serve with a low limit of open files.
-func serveWithDescriptors(t *testing.T, server *redistest.Server, limit string, flags ...string) (p *hubtest.Program, public, private string) {
-	t.Helper()
-	shell, err := exec.LookPath("sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p = hubtest.StartProcess(t, nil, shell, append([]string{"-c", `ulimit -n "$0" && exec "$@"`, limit, hubtest.Build(t),
-		"serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--max-clients-per-user", "0"}, flags...)...)
-	public, private = p.Addresses(t)
-	hubtest.Eventually(t, "the program is ready", func() bool {
-		a, err := hubtest.TryRequest("GET", "http://"+public+"/readyz")
-		return err == nil && a.Status == 200
-	})
-	return p, public, private
-}
 
 // fill opens streams until one is told "busy".
 func fill(t *testing.T, public string) (streams []*ssetest.Stream) {
@@ -57,7 +39,7 @@ func TestRefusedNewcomersDoNotUseUpDescriptors(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
-		_, public, _ := serveWithDescriptors(t, server, "200", writer)
+		_, public, _ := hubtest.ServeWithDescriptors(t, server, 200, "--max-clients-per-user", "0", writer)
 		fill(t, public)
 		for i := range 300 {
 			s, err := ssetest.Request(public, "user=42")
@@ -115,7 +97,7 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 				t.Parallel() // mostly waits
 				server := redistest.Start(t)
 				app := hubtest.NewPublisher(t, server.Addr())
-				p, public, private := serveWithDescriptors(t, server, "64", append(use.flags, writer, "--retry", "2s")...)
+				p, public, private := hubtest.ServeWithDescriptors(t, server, 64, append(use.flags, "--max-clients-per-user", "0", writer, "--retry", "2s")...)
 				open, err := ssetest.Open(public, "user=7")
 				if err != nil {
 					t.Fatal(err)
