@@ -96,11 +96,7 @@ func (p *Page) Text(expression string) string {
 // Until waits until a JavaScript expression is true.
 func (p *Page) Until(expression string) {
 	p.tb.Helper()
-	for deadline := time.Now().Add(patience); p.Text("Boolean("+expression+")") != "true"; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			p.tb.Fatalf("in the browser: waited in vain until %s", expression)
-		}
-	}
+	until(p.tb, expression, func() bool { return p.Text("Boolean("+expression+")") == "true" })
 }
 
 func do[T any](p *Page, action chromedp.Action[T]) T {

@@ -299,8 +299,9 @@ func run(tb testing.TB, file *os.File, env []string, name string, args ...string
 
 func until(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	// The interval grows with the time waited so far: each check costs CPU time in the browser, which other tests need.
+	for start := time.Now(); !done(); time.Sleep(min(max(time.Since(start)/8, 10*time.Millisecond), 100*time.Millisecond)) {
+		if time.Since(start) > patience {
 			tb.Fatalf("waited %v in vain until %s", patience, what)
 		}
 	}

@@ -23,11 +23,17 @@ func Eventually(tb testing.TB, what string, done func() bool) {
 // Within is Eventually for a promise that names a time.
 func Within(tb testing.TB, d time.Duration, what string, done func() bool) {
 	tb.Helper()
-	for deadline := time.Now().Add(d); !done(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	for start := time.Now(); !done(); time.Sleep(PollInterval(time.Since(start))) {
+		if time.Since(start) > d {
 			tb.Fatalf("waited %v in vain until %s", d, what)
 		}
 	}
+}
+
+// PollInterval returns how long to wait before a condition is checked again. It grows with the time waited so far:
+// many checks cost CPU time, which other tests need.
+func PollInterval(waited time.Duration) time.Duration {
+	return min(max(waited/8, 2*time.Millisecond), 20*time.Millisecond)
 }
 
 // Each runs f for 0…n-1, 32 at a time, and fails the test with the first error.

@@ -94,8 +94,8 @@ var errTimeout = errors.New("timeout")
 
 // await waits until done is true.
 func await(what string, done func() bool) error {
-	for deadline := time.Now().Add(hubtest.Patience); !done(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	for start := time.Now(); !done(); time.Sleep(hubtest.PollInterval(time.Since(start))) {
+		if time.Since(start) > hubtest.Patience {
 			return fmt.Errorf("%w: waited %v until %s", errTimeout, hubtest.Patience, what)
 		}
 	}
