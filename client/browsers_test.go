@@ -9,23 +9,40 @@ import (
 	"usercast/internal/need"
 )
 
+// Firefox and WebKit take longer to start than these tests, so the tests of the console that need them are here as well.
 func TestInFirefoxAndWebKit(t *testing.T) {
 	need.Program(t, "redis-server")
 	h := startHub(t, "--ping-interval", "300ms")
+	const token = "correct-horse"
+	console := hubtest.Start(t, h.Redis, "--admin-token-file", hubtest.SecretFile(t, token)).AdminURL("/")
 	t.Run("Firefox blocks cookies", func(t *testing.T) {
 		t.Parallel()
-		blockedCookies(t, h)
+		browser := browsertest.StartFirefox(t, `user_pref("network.cookie.cookieBehavior", 2);`)
+		blockedCookies(t, h, browser)
+		signIn(t, browser, console, token) // the page has no storage
 	})
-	t.Run("WebKit goes back to a page", func(t *testing.T) {
+	t.Run("WebKit", func(t *testing.T) {
 		t.Parallel()
-		closedStaysClosed(t, h)
+		browser := browsertest.StartWebKit(t, "LANG=C.UTF-8")
+		closedStaysClosed(t, h, browser)
+		signIn(t, browser, console, token) // navigator.language is not a language tag
 	})
+}
+
+// signIn signs in to the console, and waits until it shows its charts.
+func signIn(t *testing.T, browser *browsertest.WebDriver, console, token string) {
+	t.Helper()
+	p := browser.Open(t, console)
+	p.UntilDocument(`document.body.dataset.view == "signin"`)
+	p.UntilDocument(fmt.Sprintf(`document.getElementById("signin-token").value = %q`, token))
+	p.UntilDocument(`!document.getElementById("signin-form").requestSubmit()`)
+	p.UntilDocument(`document.getElementById("state").innerText == "live" && document.querySelector("#chart-streams canvas")`)
 }
 
 // Firefox rejects what the tabs of a browser share when it blocks cookies for a page: the constructor
 // of BroadcastChannel throws, and requests for Web Locks are rejected.
-func blockedCookies(t *testing.T, h *hub) {
-	browser := browsertest.StartFirefox(t, `user_pref("network.cookie.cookieBehavior", 2);`)
+func blockedCookies(t *testing.T, h *hub, browser *browsertest.WebDriver) {
+	t.Helper()
 	s := startSite(t, h)
 	p := browser.Open(t, s.URL+"/")
 	p.Text(listener)
@@ -40,8 +57,8 @@ func blockedCookies(t *testing.T, h *hub) {
 
 // WebKit reopens an EventSource that was closed when its page was put into the back/forward cache. A
 // page that is left and returned to several times must not have more than one stream.
-func closedStaysClosed(t *testing.T, h *hub) {
-	browser := browsertest.StartWebKit(t)
+func closedStaysClosed(t *testing.T, h *hub, browser *browsertest.WebDriver) {
+	t.Helper()
 	s := startSite(t, h)
 	p := browser.Open(t, s.URL+"/")
 	p.Text(listener + `

@@ -21,7 +21,7 @@ func TestInChromium(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a browser")
 	}
-	browser := browsertest.Start(t)
+	browser := browsertest.Start(t, browsertest.OneProcess)
 	run := func(tests map[string]func(*testing.T, *browsertest.Browser), parallel bool) {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {

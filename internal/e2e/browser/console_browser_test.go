@@ -264,33 +264,3 @@ func consoleAsksForTheToken(t *testing.T, browser *browsertest.Browser) {
 	}
 	p.wantQuiet("status of 401")
 }
-
-// Where a browser's settings must not leave the console blank.
-func TestConsoleInFirefoxAndWebKit(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts browsers")
-	}
-	t.Parallel()
-	file := filepath.Join(t.TempDir(), "token")
-	if err := os.WriteFile(file, []byte("correct-horse\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	h := hubtest.Start(t, redistest.Start(t), "--admin-token-file", file)
-	for name, start := range map[string]func(t *testing.T) *browsertest.WebDriver{
-		"navigator.language is not a language tag": func(t *testing.T) *browsertest.WebDriver {
-			return browsertest.StartWebKit(t, "LANG=C.UTF-8")
-		},
-		"storage is blocked": func(t *testing.T) *browsertest.WebDriver {
-			return browsertest.StartFirefox(t, `user_pref("network.cookie.cookieBehavior", 2);`)
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p := start(t).Open(t, h.AdminURL("/"))
-			p.UntilDocument(`document.body.dataset.view == "signin"`)
-			p.UntilDocument(`document.getElementById("signin-token").value = "correct-horse"`)
-			p.UntilDocument(`!document.getElementById("signin-form").requestSubmit()`)
-			p.UntilDocument(`document.getElementById("state").innerText == "live" && document.querySelector("#chart-streams canvas")`)
-		})
-	}
-}
