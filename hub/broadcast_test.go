@@ -72,7 +72,7 @@ func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 // A client that registers while a broadcast is pending does not receive it; one that leaves makes
 // no other client miss it.
 func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
-	const stay, broadcasts = 500, 200
+	const stay, broadcasts = 500, 60
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 3})
 	var all []*listener
 	for i := range stay {

@@ -214,5 +214,5 @@ func runPubSub(t *testing.T, seed uint64) {
 // client is received once and in order, replayed after the client has returned, or
 // announced as a gap.
 func TestInvariant12ResumeFromPubSubWithLimits(t *testing.T) {
-	runSeeds(t, 2000, runPubSub)
+	runSeeds(t, 500, runPubSub)
 }

@@ -464,7 +464,7 @@ func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values
 // Invariant 12 with a log, at random against an oracle: no entry that concerns a
 // client is lost unannounced or comes twice, and no gap is announced where none is.
 func TestInvariant12ResumeFromALogWithoutLossOrDuplicate(t *testing.T) {
-	runSeeds(t, 2000, runSim)
+	runSeeds(t, 500, runSim)
 }
 
 // Seeds with which the model finds faults that there were.
