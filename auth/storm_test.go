@@ -391,7 +391,7 @@ func TestForwardSlowAddressDoesNotHoldUpOthers(t *testing.T) {
 						}
 						var all sync.WaitGroup // as many as the app can answer at once
 						app.mostOpen()
-						for i := range 2000 {
+						for i := range 500 {
 							all.Go(func() {
 								if _, err := f.Authenticate(browser(i, addressOf(i%others))); err != nil {
 									t.Error(err)
@@ -417,7 +417,7 @@ func TestForwardSlowAddressDoesNotHoldUpOthers(t *testing.T) {
 func TestForwardFollowsTheApp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		app := newPool(8, 14*time.Millisecond)
+		app := newPool(8, 50*time.Millisecond)
 		defer app.stop()
 		f := app.forward()
 		defer f.Close()
@@ -447,7 +447,7 @@ func TestForwardFollowsTheApp(t *testing.T) {
 		app.set(func(string) time.Duration { return 0 })
 		time.Sleep(20 * time.Second)
 		limit("down", 1, 2)
-		app.set(func(string) time.Duration { return 14 * time.Millisecond })
+		app.set(func(string) time.Duration { return 50 * time.Millisecond })
 		time.Sleep(30 * time.Second)
 		limit("up again", 8, 20)
 		for _, stop := range stops {
