@@ -556,9 +556,9 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 // the opening block repeats the client's own id, and so do ping, bye and busy until a gap has told the client where it
 // continues. Then nothing is lost without a gap wherever a connection breaks.
 func TestInvariant15NoIDBeforeWhatItCovers(t *testing.T) {
-	runs := 50
+	runs := 25
 	if testing.Short() {
-		runs = 20
+		runs = 10
 	}
 	t.Parallel()
 	for feed, isLog := range map[string]bool{"pubsub": false, "stream": true} {
