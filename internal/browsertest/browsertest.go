@@ -38,6 +38,7 @@ func Start(tb testing.TB, more ...chromedp.ExecAllocatorOption) *Browser {
 		chromedp.ExecPath(need.Program(tb, Chromium...)),
 		chromedp.NoSandbox, // which needs rights that a container lacks
 		chromedp.DisableGPU,
+		chromedp.Flag("in-process-gpu", true), // one process less to start
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.localhost 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost"),
