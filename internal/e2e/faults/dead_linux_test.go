@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/hub"
 	"usercast/internal/hubtest"
 	"usercast/internal/netnstest"
 	"usercast/internal/redistest"
@@ -49,13 +50,13 @@ func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 				r.open("stalled", 2048)
 				large := strings.Repeat("x", 1<<20)
 				app.Publish(t, "user-stalled", large)
-				ended := func(reason string) float64 { return h.Scrape(t).ByReason("usercast_disconnects_total", reason) }
-				hubtest.Within(t, timeout+hubtest.Soon, "the stalled peer is slow", func() bool { return ended("slow") == 1 })
+				hubtest.Within(t, timeout+hubtest.Soon, "the stalled peer is slow", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonSlow] == 1 })
 
 				vanish(network)
 				app.Publish(t, "user-large", large)
 				hubtest.Within(t, ping+timeout+hubtest.Soon, "the others are gone", func() bool {
 					app.Publish(t, "user-busy", "after")
+					time.Sleep(20 * time.Millisecond)
 					return h.Hub().Stats().Clients == len(here)
 				})
 				h.WantMetrics(t, map[string]float64{

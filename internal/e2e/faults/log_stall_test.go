@@ -136,7 +136,7 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer reader.Close()
-	const streams = 6000
+	const streams = 5000
 	if err := openAndLeave(public, streams); err != nil {
 		t.Fatalf("streams cannot be opened while the log is stalled: %v", err)
 	}

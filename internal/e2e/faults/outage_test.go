@@ -16,7 +16,7 @@ import (
 
 func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		const streams = 1000
+		const streams = 300
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer)
 		pages := h.OpenMany(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
@@ -65,7 +65,7 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		const streams = 600
+		const streams = 300
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer)
 		pages := h.OpenMany(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })

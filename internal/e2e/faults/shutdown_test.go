@@ -129,6 +129,7 @@ func newcomers(addr string, stop <-chan struct{}) error {
 		if err != nil {
 			return err
 		}
+		time.Sleep(5 * time.Millisecond)
 	}
 }
 
