@@ -43,8 +43,8 @@ func TestFleetLosesNothingUnannouncedOverADeploy(t *testing.T) {
 }
 
 const (
-	fleetUsers = 150
-	fleetPages = 1500
+	fleetUsers = 100
+	fleetPages = 600
 	fleetTabs  = 3 // a browser opens six connections to an origin
 )
 
