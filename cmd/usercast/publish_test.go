@@ -48,3 +48,29 @@ func TestPublish(t *testing.T) {
 		t.Errorf("unreachable Redis: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }
+
+// The stream is in the database that the URL names, for the hub, its API and the command.
+func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	url := server.URL() + "/3"
+	h := hubtest.Run(t, hubtest.New(t, url, "--feed", "stream"))
+	h.AwaitSubscription(t, 1)
+	p := h.Open(t, "user=42")
+	app := hubtest.NewPublisher(t, server.Addr())
+	app.Do(t, "SELECT", "3")
+	app.Append(t, "user-42", "by the app")
+	p.Want(t, "by the app")
+	code, stdout, stderr := runCommand("", "publish", "--redis", url, "--feed", "stream", "42:a", "by the command")
+	if code != 0 || !strings.HasPrefix(stdout, "appended for user-42:a to usercast:log as ") || stderr != "" {
+		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
+	}
+	p.Want(t, "by the command")
+	if a := hubtest.Request(t, "POST", h.AdminURL("/api/users/42/messages")); a.Status != 200 || !strings.Contains(a.Body, `"id":"`) {
+		t.Errorf("%+v", a)
+	}
+	p.Want(t, "")
+	if _, stdout, _ := runCommand("", "check", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", url, "--auth", "insecure", "--feed", "stream"); !strings.Contains(stdout, "usercast:log has 3 entries") {
+		t.Errorf("check says\n%s", stdout)
+	}
+}

@@ -18,12 +18,12 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// 2,000 tabs of 200 users connect at the same moment, as after a deploy.
+// 600 tabs of 100 users connect at the same moment, as after a deploy.
 func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
 	if testing.Short() {
-		t.Skip("opens thousands of streams")
+		t.Skip("opens hundreds of streams")
 	}
-	const streams, users = 2000, 200
+	const streams, users = 600, 100
 	app := hubtest.StartSessionApp(t)
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, app.Flags()...)

