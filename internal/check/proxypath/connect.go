@@ -62,9 +62,12 @@ func (i *inspection) connect(ctx context.Context) *stream {
 	var connected atomic.Bool
 	traced := httptrace.WithClientTrace(within, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
 	timeout := time.AfterFunc(i.Timeout, func() { cancel(errNoHeaders) })
-	defer timeout.Stop()
 	start := time.Now()
 	resp, err := i.client.Do(i.request(traced, ""))
+	if !timeout.Stop() && err == nil { // the headers came with the timeout, which ends the body
+		resp.Body.Close()
+		err = errNoHeaders
+	}
 	if err != nil {
 		defer cancel(nil)
 		switch {
