@@ -55,73 +55,82 @@ func TestCheckExitCodes(t *testing.T) {
 	}
 }
 
+// configRisks are the findings about a configuration that are not ok.
+func configRisks(t *testing.T, flags ...string) (found []string) {
+	t.Helper()
+	stdout, _, _ := runCheck(t, append(anywhere("redis://127.0.0.1:1", flags...), "--json")...) // what it says of Redis does not matter
+	var report struct {
+		Parts []struct {
+			Findings []struct{ Name, Level string }
+		}
+	}
+	if err := json.Unmarshal([]byte(stdout), &report); err != nil {
+		t.Fatalf("%v in %s", err, stdout)
+	}
+	for _, f := range report.Parts[0].Findings {
+		if f.Level != "ok" {
+			found = append(found, f.Level+" "+f.Name)
+		}
+	}
+	return found
+}
+
+func TestCheckNamesUnknownVariables(t *testing.T) {
+	secret := hubtest.SecretFile(t, strings.Repeat("long-", 8))
+	t.Setenv("USERCAST_SERVICE_HOST", "10.0.0.1") // of Kubernetes
+	t.Setenv("USERCAST_PORT_8080_TCP_ADDR", "10.0.0.1")
+	if found := configRisks(t, "--auth", "jwt", "--jwt-secret-file", secret); len(found) > 0 {
+		t.Errorf("found %v of Kubernetes' variables", found)
+	}
+	t.Setenv("USERCAST_PING_INTERVALL", "5s")
+	if found := configRisks(t, "--auth", "jwt", "--jwt-secret-file", secret); !slices.Equal(found, []string{"warn config-variable"}) {
+		t.Errorf("found %v, want config-variable", found)
+	}
+}
+
 // Each risk is named; a plain configuration has none.
 func TestCheckNamesRisks(t *testing.T) {
-	const nowhere = "redis://127.0.0.1:1" // what is said of it does not matter here
+	t.Parallel()
 	secret := hubtest.SecretFile(t, "short")
 	long := hubtest.SecretFile(t, strings.Repeat("long-", 8))
-	names := func(env string, flags ...string) []string {
-		name, value, _ := strings.Cut(env, "=")
-		if name != "" {
-			t.Setenv(name, value)
-			defer os.Unsetenv(name)
-		}
-		stdout, _, _ := runCheck(t, append(anywhere(nowhere, flags...), "--json")...)
-		var report struct {
-			Parts []struct {
-				Findings []struct{ Name, Level string }
-			}
-		}
-		if err := json.Unmarshal([]byte(stdout), &report); err != nil {
-			t.Fatalf("%v in %s", err, stdout)
-		}
-		var found []string
-		for _, f := range report.Parts[0].Findings {
-			if f.Level != "ok" {
-				found = append(found, f.Level+" "+f.Name)
-			}
-		}
-		return found
-	}
 	jwt := []string{"--auth", "jwt", "--jwt-secret-file", long}
 	with := func(flags ...string) []string { return slices.Concat(jwt, flags) }
 	for _, c := range []struct {
 		want  string
-		env   string
 		flags []string
 	}{
-		{"", "", jwt},
-		{"", "", with("--feed", "stream")},
-		{"", "USERCAST_SERVICE_HOST=10.0.0.1", jwt}, // of Kubernetes
-		{"", "USERCAST_PORT_8080_TCP_ADDR=10.0.0.1", jwt},
-		{"warn config-variable", "USERCAST_PING_INTERVALL=5s", jwt},
-		{"warn config-insecure", "", []string{"--auth", "insecure"}},
-		{"note config-unused", "", with("--auth-cache", "1s")},
-		{"note config-unused", "", with("--auth-insecure-anywhere")},
-		{"warn config-jwt-claim", "", with("--jwt-claim", "exp")},
-		{"warn config-jwt-secret", "", []string{"--auth", "jwt", "--jwt-secret-file", secret}},
-		{"note config-jwt-query", "", with("--jwt-query")},
-		{"warn config-path", "", with("--path", "/a/../b")},
-		{"note config-origins", "", with("--allow-origin", "https://app.example")},
-		{"warn config-ping-interval", "", with("--ping-interval", "1m")},
-		{"warn config-max-age", "", with("--max-age", "5s")},
-		{"note config-drain", "", with("--drain", "1m")},
-		{"note config-history", "", with("--history-age", "0")},
-		{"warn config-queue", "", with("--max-payload", "2MiB")},
-		{"warn config-unused", "", with("--stream-key", "app:log")},
-		{"warn config-unused", "", with("--feed", "stream", "--control-channel", "app:control")},
-		{"warn config-unused", "", with("--feed", "stream", "--history-per-user", "10")},
-		{"warn config-unused", "", with("--feed", "stream", "--history-age", "1m")},
-		{"warn config-descriptors", "", with("--max-clients", "100000000")},
-		{"warn config-memory", "", with("--history-bytes", "900GiB")},
-		{"note config-admin", "", with("--admin-listen", "0.0.0.0:0")},
-		{"fail config-trusted-proxy", "", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/0"}},
-		{"warn config-trusted-proxy", "", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/1", "--listen", "0.0.0.0:0"}},
+		{"", jwt},
+		{"", with("--feed", "stream")},
+		{"warn config-insecure", []string{"--auth", "insecure"}},
+		{"note config-unused", with("--auth-cache", "1s")},
+		{"note config-unused", with("--auth-insecure-anywhere")},
+		{"warn config-jwt-claim", with("--jwt-claim", "exp")},
+		{"warn config-jwt-secret", []string{"--auth", "jwt", "--jwt-secret-file", secret}},
+		{"note config-jwt-query", with("--jwt-query")},
+		{"warn config-path", with("--path", "/a/../b")},
+		{"note config-origins", with("--allow-origin", "https://app.example")},
+		{"warn config-ping-interval", with("--ping-interval", "1m")},
+		{"warn config-max-age", with("--max-age", "5s")},
+		{"note config-drain", with("--drain", "1m")},
+		{"note config-history", with("--history-age", "0")},
+		{"warn config-queue", with("--max-payload", "2MiB")},
+		{"warn config-unused", with("--stream-key", "app:log")},
+		{"warn config-unused", with("--feed", "stream", "--control-channel", "app:control")},
+		{"warn config-unused", with("--feed", "stream", "--history-per-user", "10")},
+		{"warn config-unused", with("--feed", "stream", "--history-age", "1m")},
+		{"warn config-descriptors", with("--max-clients", "100000000")},
+		{"warn config-memory", with("--history-bytes", "900GiB")},
+		{"note config-admin", with("--admin-listen", "0.0.0.0:0")},
+		{"fail config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/0"}},
+		{"warn config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/1", "--listen", "0.0.0.0:0"}},
 	} {
-		found := names(c.env, c.flags...)
-		if c.want == "" && len(found) > 0 || c.want != "" && !slices.Contains(found, c.want) {
-			t.Errorf("%s %v: found %v, want %s", c.env, c.flags, found, c.want)
-		}
+		t.Run(c.want, func(t *testing.T) {
+			t.Parallel()
+			found := configRisks(t, c.flags...)
+			if c.want == "" && len(found) > 0 || c.want != "" && !slices.Contains(found, c.want) {
+				t.Errorf("%v: found %v, want %s", c.flags, found, c.want)
+			}
+		})
 	}
 }
 
@@ -132,7 +141,7 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	other := httptest.NewServer(http.NotFoundHandler())
 	defer other.Close()
 	h := hubtest.Start(t, server, "--auth", "forward", "--forward-url", app.URL, "--ping-interval", "50ms")
-	flags := []string{"--redis", server.URL(), "--auth", "forward", "--listen", h.PublicAddr(), "--ping-interval", "50ms", "--watch", "100ms"}
+	flags := []string{"--redis", server.URL(), "--auth", "forward", "--listen", h.PublicAddr(), "--ping-interval", "50ms", "--watch", "1s"}
 	here := append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", app.URL)
 
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42; secret=secret-cookie")

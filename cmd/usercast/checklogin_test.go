@@ -81,7 +81,7 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 	app, asked := forcesHTTPS(t)
 	flags := []string{"--auth", "forward", "--forward-url", app.URL + "/session", "--ping-interval", "50ms"}
 	h, dir := hubtest.StartTLS(t, server, certtest.New(t, "check"), flags...)
-	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "100ms",
+	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "1s",
 		"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"), "--url", h.SecureURL("/events"))
 	p := hubtest.StartProgram(t, []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "USERCAST_HEADER=Cookie: session=42"}, append([]string{"check"}, flags...)...)
 	code, stdout := p.Wait(t), p.Stdout.String()
@@ -138,7 +138,7 @@ func TestCheckPublishesWhatTheUserMaySee(t *testing.T) {
 	defer app.Close()
 	flags := []string{"--auth", "forward", "--auth-cache", "0", "--forward-url", app.URL, "--ping-interval", "50ms"}
 	h := hubtest.Start(t, server, flags...)
-	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "100ms", "--url", "http://"+h.PublicAddr()+"/events")
+	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "1s", "--url", "http://"+h.PublicAddr()+"/events")
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42")
 	for list, want := range map[string]string{"news, chat": "3 events, published", "": "this user may see no topic at all"} {
 		topics <- list
