@@ -139,7 +139,7 @@ func (h *crookedHub) config(t *testing.T) Config {
 	return Config{
 		Targets: []Target{target}, Streams: 20, Users: 10, Ramp: 1e6,
 		Outstanding: 8, Messages: 100, Duration: 20 * time.Second, Size: 200,
-		Patience: 300 * time.Millisecond, TLS: h.tls,
+		Patience: 20 * time.Second, TLS: h.tls, // also bounds dials and handshakes, slow on a busy machine
 		Dial: func(context.Context) (Publisher, error) { return h, nil },
 	}
 }
@@ -159,8 +159,13 @@ var ways = map[string]func(*Config){
 	"HTTP/2":                func(c *Config) { c.HTTP2 = true },
 	"broadcast":             func(c *Config) { c.Broadcast = true },
 	"open loop":             func(c *Config) { c.Outstanding, c.Rate = 0, 2000 },
-	"large payloads":        func(c *Config) { c.Size = 300 << 10 },
-	"large payloads HTTP/2": func(c *Config) { c.Size, c.HTTP2 = 300<<10, true },
+	"large payloads":        largePayloads,
+	"large payloads HTTP/2": func(c *Config) { largePayloads(c); c.HTTP2 = true },
+}
+
+// largePayloads sends three times streamWindow over each stream.
+func largePayloads(c *Config) {
+	c.Size, c.Messages, c.Users, c.Streams = 300<<10, 20, 2, 4
 }
 
 // transports are the suffixes of test names by scheme.
@@ -171,20 +176,21 @@ func TestHonestHubHasNoFaults(t *testing.T) {
 		for name, way := range ways {
 			t.Run(name+suffix, func(t *testing.T) {
 				if testing.Short() && strings.HasPrefix(name, "large") {
-					t.Skip("moves 60 MB")
+					t.Skip("moves 12 MB")
 				}
 				cfg := startCrookedHubOver(t, scheme, honest).config(t)
 				way(&cfg)
 				fan := int64(2)
 				if cfg.Broadcast {
-					fan = 20
+					fan = int64(cfg.Streams)
 				}
 				r := mustRun(t, cfg)
 				if len(r.Faults) > 0 || len(r.Loops) != 1 {
 					t.Fatalf("%d loops, faults %q", len(r.Loops), r.Faults)
 				}
 				l := r.Loops[0]
-				if l.Messages != 100 || l.Unconfirmed != 0 || l.Expected != 100*fan || l.Delivered != 100*fan || l.Latency.Count != 100*fan || l.LastStream.Count != 100 {
+				n := int64(cfg.Messages)
+				if l.Messages != n || l.Unconfirmed != 0 || l.Expected != n*fan || l.Delivered != n*fan || l.Latency.Count != n*fan || l.LastStream.Count != n {
 					t.Errorf("%+v", l)
 				}
 			})
@@ -329,11 +335,11 @@ func TestTLSFailuresAreNamed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := c.hub.config(t)
-			cfg.Patience = 20 * time.Second // a handshake may take long on a busy machine
+			cfg.Streams, cfg.Users = 4, 2
 			c.hub.broken, c.hub.once = make(chan struct{}), sync.Once{}
 			c.set(&cfg)
 			r := mustRun(t, cfg)
-			if c.want == "" && r.Connect.Opened != 20 || c.want != "" && r.Connect.FailedBy[c.want] != 20 {
+			if c.want == "" && r.Connect.Opened != 4 || c.want != "" && r.Connect.FailedBy[c.want] != 4 {
 				t.Errorf("%d opened, failed by %v, want %q", r.Connect.Opened, r.Connect.FailedBy, c.want)
 			}
 		})
