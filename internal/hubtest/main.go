@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"usercast/transport/redis"
 )
 
 // helperVariable in the environment makes a test binary run a helper instead of tests: its name, and a line for
@@ -27,6 +29,7 @@ func Main(m *testing.M, helpers map[string]func(args []string) error) {
 		os.Exit(0)
 	}
 	moreParallel()
+	redis.DisableClientLog() // the hubs of this process log what matters of it
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
 	if code == 0 {

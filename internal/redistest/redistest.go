@@ -5,7 +5,6 @@
 package redistest
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -18,9 +17,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	goredis "github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"usercast/internal/need"
 )
@@ -169,24 +165,6 @@ func (s *Server) Do(args ...any) any {
 		s.tb.Fatalf("redis command %v: %v", args, err)
 	}
 	return reply
-}
-
-// Try is Do for a command that may fail.
-func (s *Server) Try(args ...any) (any, error) {
-	client := goredis.NewClient(&goredis.Options{
-		Addr:                     s.Addr(),
-		Username:                 adminUser,
-		Password:                 adminPassword,
-		Protocol:                 2,
-		DisableIdentity:          true,
-		MaxRetries:               -1,
-		DialerRetries:            1,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	defer client.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	return client.Do(ctx, args...).Result()
 }
 
 // launch starts the process and returns once it answers, or has ended.
