@@ -10,8 +10,6 @@ import (
 	"usercast/hub"
 )
 
-func before(a, b hub.ID) bool { return a.Compare(b) < 0 }
-
 // nextID returns the first id after this one, which must not be the last one.
 func nextID(id hub.ID) hub.ID {
 	if id.Seq == math.MaxUint64 {

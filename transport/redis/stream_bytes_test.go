@@ -133,12 +133,12 @@ func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
 	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes, c.MaxPayload = 1, 2<<20 })
 	growth := peak()
 	answered := 0
-	for at := (hub.ID{}); before(at, f.newest); answered++ {
+	for at := (hub.ID{}); at.Compare(f.newest) < 0; answered++ {
 		r := f.askFor("7", at, f.newest)
 		if r.gap != 0 {
 			t.Fatal(r.gap)
 		}
-		if !before(at, r.covered) {
+		if at.Compare(r.covered) >= 0 {
 			t.Fatalf("after %v nothing was covered", at)
 		}
 		at = r.covered

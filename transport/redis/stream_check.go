@@ -19,7 +19,7 @@ type streamInfo struct {
 }
 
 // starts is the first entry that is there, or what would come after the newest.
-func (i streamInfo) starts(id hub.ID) bool { return i.length > 0 && !before(id, i.first) }
+func (i streamInfo) starts(id hub.ID) bool { return i.length > 0 && id.Compare(i.first) >= 0 }
 
 // replaced reports whether the stream is not the one that was read: it went backwards, or
 // the key is another stream. Info is newer than the state of the cursor; batch
@@ -27,7 +27,7 @@ func (i streamInfo) starts(id hub.ID) bool { return i.length > 0 && !before(id, 
 // this connection, as it is after that.
 func (r *reader) replaced(at cursorState, primary topology.Identity, info streamInfo, batch []entry) bool {
 	switch {
-	case before(info.last, r.cursor), at == otherEntry:
+	case info.last.Compare(r.cursor) < 0, at == otherEntry:
 		return true
 	case info.counts && info.added < r.index+uint64(len(batch)):
 		return true // Redis counts all that were ever added: it began again
@@ -40,7 +40,7 @@ func (r *reader) replaced(at cursorState, primary topology.Identity, info stream
 		if !info.counts {
 			return info.last != r.cursor && len(batch) == 0
 		}
-		return info.last != r.cursor && before(info.deleted, r.cursor)
+		return info.last != r.cursor && info.deleted.Compare(r.cursor) < 0
 	}
 	// Ours was trimmed, and all before it: at least as many are gone. A count alone does not
 	// identify them: another server may lack our newest entries and have had as many others
@@ -155,7 +155,7 @@ func (r *reader) checkTrimmed(info streamInfo, batch []entry) {
 	}
 	gone := uint64(0) // of those that were read
 	for _, e := range batch {
-		if before(upTo, e.ID) {
+		if upTo.Compare(e.ID) < 0 {
 			break
 		}
 		gone++

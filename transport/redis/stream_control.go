@@ -83,7 +83,7 @@ func (r *reader) startedAt() (ms uint64, err error) {
 // appendedLater reports whether an entry was appended after Run was called. An entry of the same
 // millisecond is taken for older.
 func (f *StreamFeed) appendedLater(id hub.ID) bool {
-	return before(f.firstLoad, id) || id.Ms > f.startMs
+	return f.firstLoad.Compare(id) < 0 || id.Ms > f.startMs
 }
 
 // inCommon returns how many places of the trail the stream still has. Places that were trimmed
@@ -91,7 +91,7 @@ func (f *StreamFeed) appendedLater(id hub.ID) bool {
 func (r *reader) inCommon(first hub.ID) (n int, err error) {
 	places := r.trail.places
 	n = sort.Search(len(places), func(i int) bool { // whether the stream differs there
-		if err != nil || before(places[i].id, first) {
+		if err != nil || places[i].id.Compare(first) < 0 {
 			return err != nil
 		}
 		var mark uint64
@@ -109,14 +109,14 @@ func (r *reader) skipControl(info streamInfo) error {
 		return err
 	}
 	after := r.firstLoad // or the start, if that is earlier: see appendedLater
-	if start := (hub.ID{Ms: r.startMs, Seq: maxSeq}); before(start, after) {
+	if start := (hub.ID{Ms: r.startMs, Seq: maxSeq}); start.Compare(after) < 0 {
 		after = start
 	}
-	if n > 0 && before(after, r.trail.places[n-1].id) {
+	if n > 0 && after.Compare(r.trail.places[n-1].id) < 0 {
 		after = r.trail.places[n-1].id
 	}
 	r.trail.places = r.trail.places[:n]
-	if left := r.skipped; before(left.after, left.upTo) && before(left.after, after) {
+	if left := r.skipped; left.after.Compare(left.upTo) < 0 && left.after.Compare(after) < 0 {
 		after = left.after // not all of what was skipped before was read
 	}
 	r.skipped = idRange{after, info.last}
@@ -126,7 +126,7 @@ func (r *reader) skipControl(info streamInfo) error {
 // handleSkippedControl handles the commands among the entries that were skipped. After an error
 // it continues where it was.
 func (r *reader) handleSkippedControl() error {
-	for before(r.skipped.after, r.skipped.upTo) {
+	for r.skipped.after.Compare(r.skipped.upTo) < 0 {
 		p, err := r.conn.read(nextID(r.skipped.after).String(), r.skipped.upTo.String(), false, pageBytes, keepCommands)
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ func newScanPass(f *StreamFeed, queries []query) *scanPass {
 	for _, q := range queries {
 		s := &search{query: q}
 		p.queries = append(p.queries, s)
-		if len(p.searches) < scanQueries && !before(q.after, queries[0].after) {
+		if len(p.searches) < scanQueries && q.after.Compare(queries[0].after) >= 0 {
 			p.searches = append(p.searches, s)
 		}
 	}
@@ -61,7 +61,7 @@ func (p *scanPass) run(c *streamConn) error {
 		switch gap := verdicts[s.after]; {
 		case gap != 0:
 			s.fail(gap)
-		case !before(s.after, s.upTo):
+		case s.after.Compare(s.upTo) >= 0:
 			s.finish(s.after)
 		}
 	}
@@ -99,7 +99,7 @@ func (i streamInfo) verdict(id, behind hub.ID) hub.Gap {
 	case behind != (hub.ID{}) && (behind == id || behind.Previous() == id),
 		id == i.last, id == hub.ID{} && i.counts && i.added == i.length:
 		return 0
-	case before(id, i.first):
+	case id.Compare(i.first) < 0:
 		return hub.GapHistoryExpired
 	}
 	return hub.GapUnknownID
@@ -115,7 +115,7 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 	end := searches[0].upTo
 	for _, s := range searches {
 		byUser[s.user] = append(byUser[s.user], s)
-		if before(end, s.upTo) {
+		if end.Compare(s.upTo) < 0 {
 			end = s.upTo
 		}
 	}
@@ -155,9 +155,9 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 		for _, s := range searches {
 			switch {
 			case s.done:
-			case last || !before(at, s.upTo):
+			case last || at.Compare(s.upTo) >= 0:
 				s.finish(s.upTo)
-			case full && before(s.after, at):
+			case full && s.after.Compare(at) < 0:
 				s.finish(at)
 			case !full:
 				left++ // else it begins behind what this pass has read
@@ -182,7 +182,7 @@ func (i streamInfo) joins(at hub.ID, entries []entry) bool {
 // offer gives an entry to the searches that want it.
 func offer(searches []*search, e entry) {
 	for _, s := range searches {
-		if s.done || !before(s.after, e.ID) || before(s.upTo, e.ID) {
+		if s.done || s.after.Compare(e.ID) >= 0 || s.upTo.Compare(e.ID) < 0 {
 			continue
 		}
 		s.found = append(s.found, e.Entry)

@@ -654,9 +654,9 @@ func TestQueriesAreAnswered(t *testing.T) {
 					want = append(want, fmt.Sprint(n))
 				}
 			}
-			for at := ids[after]; before(at, ids[2399]); {
+			for at := ids[after]; at.Compare(ids[2399]) < 0; {
 				r := f.askFor(user, at, ids[2399])
-				if r.gap != 0 || !before(at, r.covered) {
+				if r.gap != 0 || at.Compare(r.covered) >= 0 {
 					t.Errorf("%v after %v: %+v", user, at, r.gap)
 					return
 				}
