@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/hubtest"
 	"usercast/internal/load"
 	"usercast/internal/redistest"
 )
@@ -20,11 +21,12 @@ func TestFleetIsMeasured(t *testing.T) {
 		t.Skip("takes several seconds")
 	}
 	m := million{
-		perHub: 15, ramp: 1000, rate: 180, idle: 10 * time.Millisecond, duration: 500 * time.Millisecond,
+		program: hubtest.Build(t),
+		perHub:  8, ramp: 1000, rate: 180, idle: 10 * time.Millisecond, duration: 500 * time.Millisecond,
 		address: func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t))) },
 	}
 	out := filepath.Join(t.TempDir(), "streams.csv")
-	if err := m.run(t.Context(), []int{10, 31}, out, func() {}); err != nil {
+	if err := m.run(t.Context(), []int{4, 12}, out, func() {}); err != nil {
 		t.Fatal(err)
 	}
 	file, err := os.Open(out)
@@ -36,7 +38,7 @@ func TestFleetIsMeasured(t *testing.T) {
 	if err != nil || len(rows) != 3 || len(rows[0]) != len(columns) {
 		t.Fatalf("%q, %v", rows, err)
 	}
-	want := []map[string]string{{"streams": "10", "hubs": "1"}, {"streams": "31", "hubs": "3"}}
+	want := []map[string]string{{"streams": "4", "hubs": "1"}, {"streams": "12", "hubs": "2"}}
 	for i, want := range want {
 		want["deliveries"], want["lost"], want["wrong_user"] = "90", "0", "0"
 		for j, c := range columns {
