@@ -92,7 +92,7 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 	var sent []message
 	after := 0
 	var began, noticed time.Time
-	for i := 0; after < 200; i++ {
+	for i := 0; after < 100; i++ {
 		if i == 100 {
 			w.sentinels[0].Do("sentinel", "failover", "main")
 			began = time.Now()
