@@ -12,7 +12,7 @@ import (
 )
 
 // An endLogger logs the end of each stream in one line: at debug level if the browser
-// closed it or it was a long poll that was over, otherwise at info. A client that reconnects without pause could cause
+// closed it or it was a long poll that was over, otherwise at info. A client that reconnects without pause could reason
 // thousands of lines per second: past maxEndLines per minute, the ends of a user's streams
 // for one reason are logged at debug level and, each minute, summarized at info. It is safe
 // for concurrent use.
@@ -28,8 +28,8 @@ type endLogger struct {
 
 // An endKey is what ends are counted by. The user is clipped.
 type endKey struct {
-	user  string
-	cause hub.Reason
+	user   string
+	reason hub.Reason
 }
 
 const (
@@ -44,14 +44,14 @@ const (
 )
 
 func (l *endLogger) ended(s *stream) {
-	user, cause := clip(s.client.User()), s.client.Reason()
+	user, reason := clip(s.client.User()), s.client.Reason()
 	level := slog.LevelInfo
-	if tooMany := l.count(endKey{user, cause}); tooMany || cause == hub.ReasonClosed || cause == hub.ReasonPoll {
+	if tooMany := l.count(endKey{user, reason}); tooMany || reason == hub.ReasonClosed || reason == hub.ReasonPoll {
 		level = slog.LevelDebug
 	}
 	l.log.Log(context.Background(), level, "stream ended",
 		slog.String("user", user),
-		slog.String("cause", cause.String()),
+		slog.String("reason", reason.String()),
 		slog.Duration("age", time.Since(s.client.Since()).Round(time.Millisecond)),
 		slog.String("remote", s.remote))
 }
@@ -89,7 +89,7 @@ func (l *endLogger) summarize() {
 	for k, n := range l.reset() {
 		if n > maxEndLines {
 			l.log.Info("stream ends of a user summarized",
-				slog.String("user", k.user), slog.String("cause", k.cause.String()), slog.Int("streams", n), slog.Duration("period", endPeriod))
+				slog.String("user", k.user), slog.String("reason", k.reason.String()), slog.Int("streams", n), slog.Duration("period", endPeriod))
 		}
 	}
 }

@@ -70,7 +70,7 @@ func TestEndByTheBrowserIsLoggedAtDebug(t *testing.T) {
 		s, log := loggedSite(t, slog.LevelDebug)
 		gone(s, "user=42")
 		kicked(s, "42")
-		if count(log, "level=DEBUG", `msg="stream ended"`, "cause=closed") != 1 || count(log, "level=INFO", `msg="stream ended"`, "cause=kicked") != 1 {
+		if count(log, "level=DEBUG", `msg="stream ended"`, "reason=closed") != 1 || count(log, "level=INFO", `msg="stream ended"`, "reason=kicked") != 1 {
 			t.Errorf("log:\n%s", log)
 		}
 	})
@@ -103,11 +103,11 @@ func TestClientThatReconnectsWithoutPauseIsSummarized(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if summary := fmt.Sprintf("user=42 cause=%s streams=%d", test.cause, streams); count(log, "level=INFO", "summarized", summary) != 1 || count(log, "summarized") != 1 {
+				if summary := fmt.Sprintf("user=42 reason=%s streams=%d", test.cause, streams); count(log, "level=INFO", "summarized", summary) != 1 || count(log, "summarized") != 1 {
 					t.Errorf("after a minute, the log holds no line with %q:\n%s", summary, log)
 				}
 				kicked(s, "42") // a new minute
-				if n := count(log, "stream ended", "user=42", "cause=kicked"); n != test.lines%streams+1 {
+				if n := count(log, "stream ended", "user=42", "reason=kicked"); n != test.lines%streams+1 {
 					t.Errorf("%d lines in the next minute", n-test.lines)
 				}
 			})

@@ -13,10 +13,10 @@ import (
 )
 
 // A stream is the sole owner of one response: its writer writes the client's frames,
-// the pings and the goodbye, and closes the wire once.
+// the pings and the goodbye, and closes its transport once.
 //
 // A stream has a writer only while there is something to write. An idle one is this
-// struct, its place on the wheel, and what its wire needs.
+// struct, its place on the wheel, and what its transport needs.
 type stream struct {
 	// Immutable after start.
 	handler   *Handler
@@ -26,13 +26,13 @@ type stream struct {
 	end       time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
 
 	// Owned by the writer.
-	heard mark    // of the newest id that is on the wire
-	own   *string // that id if it is not one of this hub: the client's own; nil: it is heard
-	cut   bool    // a write has failed, perhaps in the middle of a frame
-	poll  poll
+	last mark    // of the newest id that is on the wire
+	own  *string // that id if it is not one of this hub: the client's own; nil: last is
+	cut  bool    // a write has failed, perhaps in the middle of a frame
+	poll poll
 
 	// Immutable after start. These four bytes share a word with workers: a stream takes 128 bytes.
-	endCause   hub.Reason
+	endReason  hub.Reason
 	pingEvents bool
 
 	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
@@ -58,7 +58,7 @@ type mark struct{ ms, seq uint64 }
 
 func markOf(id hub.ID) mark { return mark{id.Ms, id.Seq} }
 
-// newStream is a stream that can be registered in the hub before it has a wire.
+// newStream is a stream that can be registered in the hub before it has a transport.
 // The client counts as woken, so it has a writer already, which start becomes.
 func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream {
 	s := &stream{handler: h, pingEvents: q.pingEvents, remote: r.RemoteAddr}
@@ -66,19 +66,19 @@ func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream 
 	if age := h.cfg.MaxAge; age > 0 {
 		step := h.wheel.step
 		s.end = h.clock() + age*4/5 + step + rand.N(max(age*2/5-step, 1)) // ±20 %, a step early included
-		s.endCause = hub.ReasonMaxAge
+		s.endReason = hub.ReasonMaxAge
 	}
 	if !expires.IsZero() {
 		// Not earlier: the browser would come back and be let in once more. What is centuries away is never.
 		left := max(time.Until(expires), 0)
 		if end := h.clock() + left + h.wheel.step; left < 1<<61 && (s.end == 0 || end < s.end) {
-			s.end, s.endCause = end, hub.ReasonExpired
+			s.end, s.endReason = end, hub.ReasonExpired
 		}
 	}
 	if q.poll {
 		s.poll = polling
 		if end := h.clock() + pollTime + h.wheel.step; s.end == 0 || end < s.end {
-			s.end, s.endCause = end, hub.ReasonPoll
+			s.end, s.endReason = end, hub.ReasonPoll
 		}
 	}
 	return s
@@ -98,7 +98,7 @@ func (s *stream) opening(q query) []byte {
 	if q.resume != "" {
 		text = q.resume
 	}
-	s.heard = markOf(id)
+	s.last = markOf(id)
 	if id == hub.UnknownID {
 		own := strings.Clone(text) // not the whole request
 		s.own = &own
@@ -119,8 +119,8 @@ func (s *stream) awaitEnd() {
 }
 
 // fail ends a stream that start was not called for.
-func (s *stream) fail(cause hub.Reason) {
-	s.client.End(cause)
+func (s *stream) fail(reason hub.Reason) {
+	s.client.End(reason)
 	s.workers.Store(0)
 	s.handler.wheel.remove(s)
 	s.handler.rechecks.drop(s)
@@ -170,14 +170,14 @@ func (s *stream) Interrupt() {
 	}()
 }
 
-// turns is how many writes of one stream come before those of the next.
-const turns = 4
+// maxWrites is how many writes of one stream come before those of the next.
+const maxWrites = 4
 
 // flush is the writer: it runs from Wake to the Take that ends it, or hands the
 // stream to another goroutine.
 func (s *stream) flush(w *writer) {
-	for turn := 0; ; turn++ {
-		if turn == turns && !w.patient {
+	for n := 0; ; n++ {
+		if n == maxWrites && !w.patient {
 			s.handler.writers.add(s)
 			return
 		}
@@ -185,13 +185,13 @@ func (s *stream) flush(w *writer) {
 			return
 		}
 		answered := s.poll == polled
-		frames, cause := s.client.Take(w.frames)
+		frames, reason := s.client.Take(w.frames)
 		if frames != nil {
 			w.frames = frames
 		}
 		switch {
-		case cause != 0:
-			if s.goodbye(w, cause) {
+		case reason != 0:
+			if s.goodbye(w, reason) {
 				s.release()
 				s.release() // it is over
 			}
@@ -248,7 +248,7 @@ func (s *stream) sent(w *writer, n int64, err error) {
 // stream is another's: one whose socket is full and whose writer may not wait goes on
 // in a goroutine of its own.
 func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err error)) bool {
-	all := w.bufs // the wire consumes w.bufs; what it pointed at must not be kept
+	all := w.bufs // the transport consumes w.bufs; what it pointed at must not be kept
 	var n int64
 	var err error
 	if w.patient {
@@ -273,17 +273,17 @@ func (s *stream) goOn(own *writer, n int64, then func(s *stream, w *writer, n in
 }
 
 // wrote notes that an id of this hub is on the wire.
-func (s *stream) wrote(id hub.ID) { s.heard, s.own = markOf(id), nil }
+func (s *stream) wrote(id hub.ID) { s.last, s.own = markOf(id), nil }
 
 // isOnWire reports whether id is the newest that is on the wire.
-func (s *stream) isOnWire(id hub.ID) bool { return s.own == nil && s.heard == markOf(id) }
+func (s *stream) isOnWire(id hub.ID) bool { return s.own == nil && s.last == markOf(id) }
 
 // lastID is the newest id that is on the wire. here is any id of this hub.
 func (s *stream) lastID(here hub.ID) string {
 	if s.own != nil {
 		return *s.own
 	}
-	here.Ms, here.Seq = s.heard.ms, s.heard.seq
+	here.Ms, here.Seq = s.last.ms, s.last.seq
 	return here.String()
 }
 
@@ -321,8 +321,8 @@ func (s *stream) pingFrame(w *writer) []byte {
 
 // goodbye says why the hub ends a stream on purpose, and closes it. After a write
 // that failed, it would become a part of the frame that was cut off.
-func (s *stream) goodbye(w *writer, cause hub.Reason) bool {
-	if last := s.lastBlock(cause); last != nil && !s.cut {
+func (s *stream) goodbye(w *writer, reason hub.Reason) bool {
+	if last := s.lastBlock(reason); last != nil && !s.cut {
 		w.bufs = append(w.bufs, last)
 		return s.write(w, (*stream).closed)
 	}
@@ -332,21 +332,21 @@ func (s *stream) goodbye(w *writer, cause hub.Reason) bool {
 
 // lastBlock is what is written before the end, with the position up to which the stream was
 // served; nil: nothing. A long poll that ends says no more than its position, if that is new.
-func (s *stream) lastBlock(cause hub.Reason) []byte {
-	reason := byeReason(cause)
-	if reason == "" && (cause != hub.ReasonPoll || s.poll == polled) {
+func (s *stream) lastBlock(reason hub.Reason) []byte {
+	name := byeReason(reason)
+	if name == "" && (reason != hub.ReasonPoll || s.poll == polled) {
 		return nil
 	}
 	id, ok := s.client.Position()
 	switch {
-	case reason == "" && (!ok || s.isOnWire(id)):
+	case name == "" && (!ok || s.isOnWire(id)):
 		return nil
-	case reason == "":
+	case name == "":
 		return appendPing(nil, id.String())
 	case ok:
-		return appendBye(nil, s.handler.byeRetry(cause), reason, id.String())
+		return appendBye(nil, s.handler.byeRetry(reason), name, id.String())
 	}
-	return appendBye(nil, s.handler.byeRetry(cause), reason, s.lastID(id))
+	return appendBye(nil, s.handler.byeRetry(reason), name, s.lastID(id))
 }
 
 // closed ends the stream, however the goodbye has ended: nothing may follow it.
@@ -357,8 +357,8 @@ func (s *stream) closed(*writer, int64, error) {
 
 // byeRetry is when a client whose stream the hub ended is to come back. After a disconnect, the app may
 // need some seconds until it has destroyed the session.
-func (h *Handler) byeRetry(cause hub.Reason) time.Duration {
-	if cause == hub.ReasonKicked {
+func (h *Handler) byeRetry(reason hub.Reason) time.Duration {
+	if reason == hub.ReasonKicked {
 		return minKickedRetry + rand.N(maxKickedRetry-minKickedRetry+1)
 	}
 	return h.retry()
@@ -370,10 +370,10 @@ const (
 )
 
 // byeReason is "" for the ends that the browser brought about.
-func byeReason(cause hub.Reason) string {
-	switch cause {
+func byeReason(reason hub.Reason) string {
+	switch reason {
 	case hub.ReasonExpired, hub.ReasonKicked, hub.ReasonMaxAge:
-		return cause.String()
+		return reason.String()
 	case hub.ReasonDrain:
 		return "draining"
 	}
@@ -383,7 +383,7 @@ func byeReason(cause hub.Reason) string {
 // tick runs when the stream may be due for a ping or for its end.
 func (s *stream) tick() {
 	if s.end != 0 && s.handler.clock() >= s.end-s.handler.wheel.step {
-		s.client.Finish(s.endCause)
+		s.client.Finish(s.endReason)
 		return
 	}
 	if !s.isQuiet() { // something was written since

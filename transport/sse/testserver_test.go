@@ -211,7 +211,7 @@ func (endLog) Enabled(context.Context, slog.Level) bool { return true }
 func (l endLog) Handle(_ context.Context, r slog.Record) error {
 	if r.Message == "stream ended" {
 		r.Attrs(func(a slog.Attr) bool {
-			if a.Key == "cause" {
+			if a.Key == "reason" {
 				l.ends <- a.Value.String()
 			}
 			return true

@@ -18,10 +18,10 @@ type writer struct {
 
 	// Of a ping under way.
 	id    hub.ID // the position
-	moved bool   // it is not what the peer has heard
+	moved bool   // it is not what the peer was sent last
 }
 
-// spareWriters are those that nobody writes with.
+// spareWriters are not in use.
 var spareWriters = sync.Pool{New: func() any { return new(writer) }}
 
 func borrowWriter() *writer { return spareWriters.Get().(*writer) }
@@ -41,7 +41,7 @@ func (w *writer) forget(all net.Buffers) {
 }
 
 // writers write to the streams that have something to be written, on as many cores
-// as there are, and are gone when nothing is left. A stream is in line at most once,
+// as there are, and are gone when nothing is left. A stream is in the queue at most once,
 // and belongs to whoever takes it out: so its frames stay in order, and each client
 // has one writer at a time, as the hub asks.
 //
@@ -51,39 +51,39 @@ type writers struct {
 	count func(change int) // goroutines of ours
 
 	mu      sync.Mutex
-	line    []*stream // those from head on are to be written to
+	queue   []*stream // those from head on are to be written to
 	head    int
 	running int // goroutines
 	corks   int // feeds in the middle of handing messages over
 }
 
 const (
-	// backlog is how many streams wait in line for each writer at work before another
-	// one is hired: to wake it on another core takes as long as some deliveries.
-	backlog = 32
-	taken   = 16 // streams that a writer takes at once
+	// backlog is how many streams wait in the queue for each writer at work before another
+	// one is started: to wake it on another core takes as long as some deliveries.
+	backlog   = 32
+	takeBatch = 16 // streams that a writer takes at once
 )
 
-// A feed writes to no more than uncorked streams before it reads on, which is a matter
-// of half a millisecond, nor after uncorkedTime: replays take longer.
+// A feed writes to no more than uncorkStreams streams before it reads on, which is a matter
+// of half a millisecond, nor after uncorkTime: replays take longer.
 const (
-	uncorked     = 64
-	uncorkedTime = time.Millisecond
+	uncorkStreams = 64
+	uncorkTime    = time.Millisecond
 )
 
-// add puts a stream in line. It does not block.
+// add puts a stream into the queue. It does not block.
 func (ws *writers) add(s *stream) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
-	ws.line = append(ws.line, s)
-	ws.hire()
+	ws.queue = append(ws.queue, s)
+	ws.grow()
 }
 
-// hire starts one more writer if there is enough to do. A feed that is corked counts as
+// grow starts one more writer if there is enough to do. A feed that is corked counts as
 // one: it is about to write itself. ws.mu is held.
-func (ws *writers) hire() {
+func (ws *writers) grow() {
 	busy := ws.running + ws.corks
-	if waiting := len(ws.line) - ws.head; waiting == 0 || waiting < backlog*busy || ws.running >= runtime.GOMAXPROCS(0) {
+	if waiting := len(ws.queue) - ws.head; waiting == 0 || waiting < backlog*busy || ws.running >= runtime.GOMAXPROCS(0) {
 		return
 	}
 	ws.running++
@@ -96,7 +96,7 @@ func (ws *writers) run() {
 	defer ws.count(-1)
 	w := borrowWriter()
 	defer w.giveBack()
-	var mine [taken]*stream
+	var mine [takeBatch]*stream
 	for {
 		n := ws.take(mine[:])
 		if n == 0 {
@@ -106,7 +106,7 @@ func (ws *writers) run() {
 	}
 }
 
-// take takes streams out of the line. A goroutine that gets none has ended.
+// take takes streams out of the queue. A goroutine that gets none has ended.
 func (ws *writers) take(mine []*stream) int {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -114,30 +114,30 @@ func (ws *writers) take(mine []*stream) int {
 	if n == 0 {
 		ws.running--
 	} else {
-		ws.hire()
+		ws.grow()
 	}
 	return n
 }
 
 func (ws *writers) next(mine []*stream) int {
-	n := copy(mine, ws.line[ws.head:])
-	clear(ws.line[ws.head : ws.head+n])
+	n := copy(mine, ws.queue[ws.head:])
+	clear(ws.queue[ws.head : ws.head+n])
 	ws.head += n
-	switch left := len(ws.line) - ws.head; {
+	switch left := len(ws.queue) - ws.head; {
 	case left == 0:
-		ws.line, ws.head = ws.line[:0], 0
-		if cap(ws.line) > longList { // what a broadcast has left
-			ws.line = nil
+		ws.queue, ws.head = ws.queue[:0], 0
+		if cap(ws.queue) > longList { // what a broadcast has left
+			ws.queue = nil
 		}
 	case ws.head > left:
-		copy(ws.line, ws.line[ws.head:])
-		clear(ws.line[left:])
-		ws.line, ws.head = ws.line[:left], 0
+		copy(ws.queue, ws.queue[ws.head:])
+		clear(ws.queue[left:])
+		ws.queue, ws.head = ws.queue[:left], 0
 	}
 	return n
 }
 
-// serve writes to streams that were taken out of the line.
+// serve writes to streams that were taken out of the queue.
 func (ws *writers) serve(w *writer, mine []*stream) {
 	for i, s := range mine {
 		mine[i] = nil
@@ -151,22 +151,22 @@ func (ws *writers) cork() {
 	ws.corks++
 }
 
-// uncork writes to some of the streams in line, and leaves the others to goroutines.
+// uncork writes to some of the streams in the queue, and leaves the others to goroutines.
 func (ws *writers) uncork() {
 	w := borrowWriter()
 	defer w.giveBack()
-	var mine [taken]*stream
+	var mine [takeBatch]*stream
 	began := time.Now()
 	for done := 0; ; {
 		ws.mu.Lock()
 		n := 0
-		if done < uncorked && time.Since(began) < uncorkedTime {
+		if done < uncorkStreams && time.Since(began) < uncorkTime {
 			n = ws.next(mine[:])
 		}
 		if n == 0 {
 			ws.corks--
 		}
-		ws.hire()
+		ws.grow()
 		ws.mu.Unlock()
 		if n == 0 {
 			return

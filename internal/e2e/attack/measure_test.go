@@ -149,7 +149,7 @@ func stallers(t *testing.T, p *hubtest.Program, addr string, n int) (leave func(
 		}
 		return err
 	}
-	known := len(p.Stderr.Lines("cause=slow"))
+	known := len(p.Stderr.Lines("reason=slow"))
 	hubtest.Each(t, n, stall)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -162,7 +162,7 @@ func stallers(t *testing.T, p *hubtest.Program, addr string, n int) (leave func(
 				return
 			case <-tick.C:
 			}
-			ended := p.Stderr.Lines("cause=slow")
+			ended := p.Stderr.Lines("reason=slow")
 			for _, line := range ended[known:] {
 				var i int
 				_, user, _ := strings.Cut(line, " user=")
