@@ -25,7 +25,7 @@ type Config struct {
 	// TLS is for targets with TLS; ServerName and NextProtos are set for each of them. nil: the
 	// system's authorities are trusted.
 	TLS *tls.Config
-	// Broadcast sends each message to everybody.
+	// Broadcast sends each message to all users.
 	Broadcast bool
 
 	// Idle is how long the open streams are watched with nothing published; 0: not.
@@ -56,7 +56,7 @@ type Config struct {
 // A Publisher publishes without waiting for answers, in order. Publish and Flush are
 // for one goroutine, Receive for another one.
 type Publisher interface {
-	// Publish takes a message for a user, "*" being everybody. It keeps nothing of
+	// Publish takes a message for a user, "*" being all users. It keeps nothing of
 	// the payload. What it took may be sent only with Flush.
 	Publish(user string, payload []byte) error
 	Flush() error

@@ -2,12 +2,12 @@ package load
 
 import "slices"
 
-// A ledger is what one stream has heard of the sequence 1, 2, 3… that was sent to
+// A ledger is what one stream has received of the sequence 1, 2, 3… that was sent to
 // its user. An undisturbed one is two words.
 type ledger struct {
-	heard uint32 // the highest number so far
-	gap   bool   // a gap was announced after it
-	holes []hole // missed below heard, in order
+	highest uint32 // number so far
+	gap     bool   // a gap was announced after it
+	holes   []hole // missed below highest, in order
 }
 
 // A hole is a run of numbers that were missed. Announced: a gap came before the
@@ -25,15 +25,15 @@ const (
 	doubled             // a second time
 )
 
-// hear takes the next number that arrived and says what it is, and how many numbers
+// receive takes the next number that arrived and says what it is, and how many numbers
 // were skipped just before it.
-func (l *ledger) hear(seq uint32) (v verdict, skipped uint32) {
-	if seq > l.heard {
-		skipped = seq - l.heard - 1
+func (l *ledger) receive(seq uint32) (v verdict, skipped uint32) {
+	if seq > l.highest {
+		skipped = seq - l.highest - 1
 		if skipped > 0 {
-			l.holes = append(l.holes, hole{l.heard + 1, seq - 1, l.gap})
+			l.holes = append(l.holes, hole{l.highest + 1, seq - 1, l.gap})
 		}
-		l.heard, l.gap = seq, false
+		l.highest, l.gap = seq, false
 		return inOrder, skipped
 	}
 	for i, h := range l.holes {
@@ -56,8 +56,8 @@ func (l *ledger) hear(seq uint32) (v verdict, skipped uint32) {
 // missing is what is lost when the numbers up to sent were sent and nothing more
 // will come.
 func (l *ledger) missing(sent uint32) (unannounced, announced uint64) {
-	add := func(first, last uint32, told bool) {
-		if n := uint64(last) - uint64(first) + 1; told {
+	add := func(first, last uint32, isAnnounced bool) {
+		if n := uint64(last) - uint64(first) + 1; isAnnounced {
 			announced += n
 		} else {
 			unannounced += n
@@ -68,8 +68,8 @@ func (l *ledger) missing(sent uint32) (unannounced, announced uint64) {
 			add(h.first, last, h.announced)
 		}
 	}
-	if sent > l.heard {
-		add(l.heard+1, sent, l.gap)
+	if sent > l.highest {
+		add(l.highest+1, sent, l.gap)
 	}
 	return unannounced, announced
 }

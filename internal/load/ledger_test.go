@@ -37,7 +37,7 @@ func TestLedgerFindsWhatIsWrong(t *testing.T) {
 					l.gap = true
 					continue
 				}
-				switch v, _ := l.hear(seq); v {
+				switch v, _ := l.receive(seq); v {
 				case doubled:
 					twice++
 				case lateArrival:
@@ -69,7 +69,7 @@ func TestLedgerAgreesWithASet(t *testing.T) {
 				want = lateArrival
 				late++
 			}
-			v, skipped := l.hear(seq)
+			v, skipped := l.receive(seq)
 			if v != want {
 				t.Fatalf("%d after %v: %v, want %v", seq, heard, v, want)
 			}

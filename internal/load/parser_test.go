@@ -43,7 +43,7 @@ var conversation = ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-1\n\n" +
 	"id: a-5\n\n" +
 	"event: bye\ndata: {\"reason\":\"max_age\"}\n\n" +
 	"retry: 15000\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n" +
-	ourData(everybody, 9) // the blank line never comes
+	ourData(allUsers, 9) // the blank line never comes
 
 var understood = []string{
 	"ping", "message 42/1", "ping", "message 42/2", "gap redis-reconnect", "foreign", "foreign", "ping", "ping", "bye max_age", "busy clients",

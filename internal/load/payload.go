@@ -7,17 +7,17 @@ import (
 
 // A stamp is what a message carries.
 type stamp struct {
-	user  int    // the user's number; everybody: to all
+	user  int    // the user's number; allUsers: to all
 	seq   uint32 // place in the user's sequence, from 1
 	index int    // number of the message in the run, from 0
 	due   int64  // when it was due: nanoseconds of the run's clock
 }
 
-const everybody = -1
+const allUsers = -1
 
 // userName is how the user is called in channels, URLs and payloads.
 func userName(user int) string {
-	if user == everybody {
+	if user == allUsers {
 		return "*"
 	}
 	return strconv.Itoa(user)
@@ -41,7 +41,7 @@ const MinSize = 128
 func appendPayload(dst, start []byte, s stamp, size int) []byte {
 	begin := len(dst)
 	dst = append(dst, start...)
-	if s.user == everybody {
+	if s.user == allUsers {
 		dst = append(dst, '*')
 	} else {
 		dst = strconv.AppendInt(dst, int64(s.user), 10)
@@ -68,7 +68,7 @@ func readPayload(data, start []byte) (s stamp, ok bool) {
 		return s, false
 	}
 	if len(rest) > 0 && rest[0] == '*' {
-		s.user, rest = everybody, rest[1:]
+		s.user, rest = allUsers, rest[1:]
 	} else {
 		var user uint64
 		user, rest, ok = number(rest)

@@ -11,7 +11,7 @@ var testStart = payloadStart("0badcafe")
 func TestPayloadIsJSONOfTheSizeAskedFor(t *testing.T) {
 	for _, s := range []stamp{
 		{user: 0, seq: 1},
-		{user: everybody, seq: 7, index: 6, due: 12345},
+		{user: allUsers, seq: 7, index: 6, due: 12345},
 		{user: math.MaxInt32, seq: math.MaxUint32, index: math.MaxInt32, due: 1e17},
 	} {
 		for _, size := range []int{MinSize, 200, 9000} {

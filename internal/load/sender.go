@@ -46,7 +46,7 @@ func newSender(r *run, p Publisher) *sender {
 		s.names[i] = userName(i)
 	}
 	if r.cfg.Broadcast {
-		s.names[0] = userName(everybody)
+		s.names[0] = userName(allUsers)
 	}
 	go s.receive()
 	return s
@@ -96,7 +96,7 @@ func (s *sender) send(n int, due func(i int) int64) error {
 		}
 		m := stamp{user: target, index: len(s.targets), due: due(i)}
 		if t.broadcast {
-			m.user = everybody
+			m.user = allUsers
 		}
 		var streams int64
 		m.seq, streams = t.number(target)

@@ -16,9 +16,9 @@ type tally struct {
 	// Immutable after newTally.
 	began     time.Time // zero of the run's clock
 	start     []byte    // how payloads of this run begin
-	broadcast bool      // messages are for everybody: there is one sequence
+	broadcast bool      // messages are for all users: there is one sequence
 
-	// For each sequence (each user's, or everybody's) the number last given, times
+	// For each sequence (each user's, or that of all) the number last given, times
 	// 2^32, plus the streams that are open to it. In one word, so that it is certain
 	// whether a message counts for a stream that ends at that moment.
 	sequences []atomic.Uint64
@@ -149,7 +149,7 @@ func (s *stream) openUp() {
 	t.streams++
 	record(t.opening, t.now-s.asked)
 	// What was sent before is not for this stream.
-	s.ledger.heard = uint32(t.sequence(s.user).Add(1) >> 32)
+	s.ledger.highest = uint32(t.sequence(s.user).Add(1) >> 32)
 }
 
 // fail is for a stream that did not open, and why. Example is what the hub said.
@@ -190,8 +190,8 @@ func (s *stream) close() {
 	s.state = over
 	t.streams--
 	sent := uint32(t.sequence(s.user).Add(^uint64(0)) >> 32) // one stream less
-	t.writtenOff += int64(sent - s.ledger.heard)
-	t.unended += int64(sent - s.ledger.heard)
+	t.writtenOff += int64(sent - s.ledger.highest)
+	t.unended += int64(sent - s.ledger.highest)
 }
 
 // take takes in bytes of the event stream.
@@ -199,11 +199,11 @@ func (s *stream) take(b []byte) { s.parser.feed(b, s.tally.start, s) }
 
 func (s *stream) message(m stamp) {
 	t := s.tally
-	if m.user != s.user && !t.broadcast || t.broadcast && m.user != everybody {
+	if m.user != s.user && !t.broadcast || t.broadcast && m.user != allUsers {
 		t.wrongUser++
 		return
 	}
-	v, skipped := s.ledger.hear(m.seq)
+	v, skipped := s.ledger.receive(m.seq)
 	t.writtenOff += int64(skipped)
 	switch v {
 	case doubled:

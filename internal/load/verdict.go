@@ -24,18 +24,18 @@ func (r *run) check() {
 	c := &r.report.Checks
 	for i := range r.streams {
 		s := &r.streams[i]
-		var lost, told uint64
+		var lost, announced uint64
 		sequence := s.user
 		if t.broadcast {
 			sequence = 0
 		}
 		if s.state == open {
-			lost, told = s.ledger.missing(uint32(t.sequences[sequence].Load()>>32) - unconfirmed[sequence])
+			lost, announced = s.ledger.missing(uint32(t.sequences[sequence].Load()>>32) - unconfirmed[sequence])
 		} else {
-			lost, told = s.ledger.missing(s.ledger.heard)
+			lost, announced = s.ledger.missing(s.ledger.highest)
 		}
 		c.Lost += int64(lost)
-		c.LostAnnounced += int64(told)
+		c.LostAnnounced += int64(announced)
 	}
 	c.Doubled, c.Misordered, c.WrongUser, c.Foreign = t.doubled, t.late, t.wrongUser, t.foreign
 	c.Gaps, c.Ended, c.EndedMissing = maps.Clone(t.gaps), maps.Clone(t.endedBy), t.unended
