@@ -22,9 +22,9 @@ type Console struct {
 func MountConsole(e *echo.Echo, c Console, token func() string) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/", page(http.StatusOK), signIn(token))
-	s := &stats{take: c.Stats, done: c.Done, places: make(places, maxStatsStreams)}
+	s := &stats{take: c.Stats, done: c.Done, slots: make(slots, maxStatsStreams)}
 	e.GET("/api/stats", s.get, Guard(token), noStore)
-	t := &tails{open: c.Tail, done: c.Done, places: make(places, maxTails)}
+	t := &tails{open: c.Tail, done: c.Done, slots: make(slots, maxTails)}
 	e.GET("/api/users/:user/messages", t.get, Guard(token), noStore)
 }
 

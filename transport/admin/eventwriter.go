@@ -80,17 +80,17 @@ func acceptsEvents(r *http.Request) bool {
 	return strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "text/event-stream")
 }
 
-// places bounds how many streams of a kind are open.
-type places chan struct{}
+// slots bounds how many streams of a kind are open.
+type slots chan struct{}
 
-// enter takes a place, or says that there is none.
-func (p places) enter(what string) error {
+// enter takes a slot, or says that there is none.
+func (s slots) enter(what string) error {
 	select {
-	case p <- struct{}{}:
+	case s <- struct{}{}:
 		return nil
 	default:
-		return echo.NewHTTPError(http.StatusServiceUnavailable, strconv.Itoa(cap(p))+" "+what+" are open already: close one")
+		return echo.NewHTTPError(http.StatusServiceUnavailable, strconv.Itoa(cap(s))+" "+what+" are open already: close one")
 	}
 }
 
-func (p places) leave() { <-p }
+func (s slots) leave() { <-s }

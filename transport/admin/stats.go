@@ -14,9 +14,9 @@ const (
 
 // stats answers /api/stats.
 type stats struct {
-	take   func() any
-	done   <-chan struct{}
-	places places
+	take  func() any
+	done  <-chan struct{}
+	slots slots
 }
 
 func (s *stats) get(c echo.Context) error {
@@ -28,10 +28,10 @@ func (s *stats) get(c echo.Context) error {
 
 // stream tells a snapshot each second, until the reader leaves or the process stops.
 func (s *stats) stream(c echo.Context) error {
-	if err := s.places.enter("streams of /api/stats"); err != nil {
+	if err := s.slots.enter("streams of /api/stats"); err != nil {
 		return err
 	}
-	defer s.places.leave()
+	defer s.slots.leave()
 	out, err := openEvents(c, statsInterval)
 	if err != nil {
 		return err

@@ -31,9 +31,9 @@ type Message struct {
 
 // tails serves GET /api/users/<id>/messages.
 type tails struct {
-	open   func(user, remote string) Tail // nil: switched off
-	done   <-chan struct{}
-	places places
+	open  func(user, remote string) Tail // nil: switched off
+	done  <-chan struct{}
+	slots slots
 }
 
 func (t *tails) get(c echo.Context) error {
@@ -44,10 +44,10 @@ func (t *tails) get(c echo.Context) error {
 	if t.open == nil {
 		return echo.NewHTTPError(http.StatusNotFound, "this hub shows nobody's messages: start it with --console-tail to follow them")
 	}
-	if err := t.places.enter("tails"); err != nil {
+	if err := t.slots.enter("tails"); err != nil {
 		return err
 	}
-	defer t.places.leave()
+	defer t.slots.leave()
 	tail := t.open(id, c.Request().RemoteAddr) // first: what comes after the head is heard
 	defer tail.Close()
 	out, err := openEvents(c, 3*time.Second)
