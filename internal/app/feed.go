@@ -14,14 +14,6 @@ import (
 // messages: short enough that pages do not show stale data for long.
 const GapSpread = 3 * time.Second
 
-// fanOut is to how many streams a broadcast is queued before other messages are
-// routed: about 0.05 ms of work.
-const fanOut = 512
-
-// queueGrace is how long a queue may be over its limits: longer than a writer waits
-// for a CPU on a busy machine, and too short for a stalled client to hold much memory.
-const queueGrace = 250 * time.Millisecond
-
 // A feed receives messages from one Redis.
 type feed interface {
 	Run(ctx context.Context) error
@@ -36,11 +28,9 @@ func (a *App) newHub(limits Limits) (connect func(*redis.Server) (feed, error)) 
 		BroadcastUser:     a.cfg.BroadcastUser,
 		QueueFrames:       a.cfg.Queue.T,
 		QueueBytes:        a.cfg.QueueBytes.T,
-		QueueGrace:        queueGrace,
 		QueueTotalBytes:   int64(a.cfg.QueueTotalBytes.T),
 		MaxClients:        cmp.Or(limits.MaxClients, hub.NoLimit),
 		MaxClientsPerUser: cmp.Or(limits.MaxClientsPerUser, hub.NoLimit),
-		FanOut:            fanOut,
 		GapSpread:         GapSpread,
 		HistoryPerUser:    cmp.Or(a.cfg.HistoryPerUser.T, hub.Off),
 		HistoryAge:        cmp.Or(a.cfg.HistoryAge.T, hub.Off),
