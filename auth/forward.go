@@ -35,12 +35,12 @@ type ForwardConfig struct {
 // Authorization, Origin and X-Forwarded-*. Create it with NewForward, and close it after use. It is safe for concurrent use.
 type Forward struct {
 	// Immutable after NewForward.
-	cfg     ForwardConfig
-	client  *http.Client
-	limiter *limiter            // has its own lock
-	revoked *revocation.Tracker // users whose earlier identities are outdated
-	ctx     context.Context
-	stop    context.CancelFunc
+	cfg         ForwardConfig
+	client      *http.Client
+	limiter     *limiter            // has its own lock
+	revocations *revocation.Tracker // users whose earlier identities are outdated
+	ctx         context.Context
+	stop        context.CancelFunc
 
 	logLimiter logLimiter
 	redirected atomic.Bool // a redirect was logged
@@ -116,10 +116,10 @@ func NewForward(cfg ForwardConfig) *Forward {
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
-		limiter: newLimiter(cfg.Concurrency, cfg.Timeout),
-		revoked: revocation.New(RecheckWindow),
-		cache:   newCache(),
-		calls:   make(map[cacheKey]*call),
+		limiter:     newLimiter(cfg.Concurrency, cfg.Timeout),
+		revocations: revocation.New(RecheckWindow),
+		cache:       newCache(),
+		calls:       make(map[cacheKey]*call),
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
@@ -149,7 +149,7 @@ func (f *Forward) Stats() ForwardStats { return f.limiter.stats() }
 // Forget removes a user from the cache and discards calls in flight that return this user. Call it when the user
 // logs out.
 func (f *Forward) Forget(user string) {
-	f.revoked.Add(user) // before the cache is emptied: a call that ends after that must see it
+	f.revocations.Add(user) // before the cache is emptied: a call that ends after that must see it
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.cache.deleteUser(user)
@@ -167,7 +167,7 @@ func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	}
 	id.Recheck = &Recheck{
 		Ask:   func(ctx context.Context) (Identity, error) { return f.authenticate(ctx, want, false) },
-		Due:   f.revoked.Recent(id.User),
+		Due:   f.revocations.Recent(id.User),
 		Bytes: sizeOf(header),
 	}
 	return id, nil
@@ -298,7 +298,7 @@ func (f *Forward) run(ctx context.Context, c *call) {
 	var revocations uint64
 	slot, err := f.limiter.wait(ctx, c.address)
 	if err == nil && f.claim(c) {
-		c.sentAt, revocations = time.Now(), f.revoked.Count()
+		c.sentAt, revocations = time.Now(), f.revocations.Count()
 		c.id, err = f.send(c.header)
 		f.limiter.done(slot, outcomeOf(err))
 	} else if err == nil {
@@ -317,7 +317,7 @@ func (f *Forward) run(ctx context.Context, c *call) {
 		f.cache.delete(c.key) // an identity from an earlier call
 	}
 	if err == nil {
-		c.outdated = f.revoked.Since(c.id.User, revocations)
+		c.outdated = f.revocations.Since(c.id.User, revocations)
 		if f.cfg.Cache > 0 && !c.outdated {
 			f.cache.put(c.key, c.id, time.Now(), c.sentAt.Add(f.cfg.Cache))
 		}

@@ -36,12 +36,12 @@ func (r *reader) load() error {
 		}
 	}
 	slices.Reverse(window)
-	floor := info.last
+	after := info.last
 	if len(window) > 0 {
-		floor = window[0].ID.Previous()
+		after = window[0].ID.Previous()
 	}
 	if whole && info.counts && info.added == info.length {
-		floor = hub.ID{} // nothing was ever removed
+		after = hub.ID{} // nothing was ever removed
 	}
 	var mark uint64
 	if info.last != (hub.ID{}) {
@@ -50,7 +50,7 @@ func (r *reader) load() error {
 		}
 	}
 	// From here on nothing fails: what is loaded is loaded once.
-	r.cfg.Hub.Load(floor, info.last, func(yield func(string, hub.Entry) bool) {
+	r.cfg.Hub.Load(after, info.last, func(yield func(string, hub.Entry) bool) {
 		for _, e := range window {
 			if !yield(e.user, e.Entry) {
 				return

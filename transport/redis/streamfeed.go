@@ -23,9 +23,9 @@ type StreamHub interface {
 	// BroadcastUser returns the user whose entries are for all streams, "" if there is none.
 	BroadcastUser() string
 	// Load gets the newest entries once, oldest first, before anything else: all
-	// that are later than floor and up to newest, with the user of each, "" when only its id
+	// that are later than after and up to newest, with the user of each, "" when only its id
 	// counts.
-	Load(floor, newest hub.ID, entries iter.Seq2[string, hub.Entry])
+	Load(after, newest hub.ID, entries iter.Seq2[string, hub.Entry])
 	// Append gets each later entry, in order, and returns how many streams it went to. With
 	// user "" only its id counts. A payload over MaxPayload is left out, and Gap is
 	// hub.GapTooLarge.
