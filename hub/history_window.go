@@ -120,7 +120,7 @@ func (w *window) ready(r *replay) bool {
 		w.ask(r)
 		return false
 	case r.early && !w.seq.newest.before(r.cursor):
-		// This hub has read that far meanwhile, and knows better than the log that was asked.
+		// This hub has read that far meanwhile, and knows better than the log that was queried.
 		if r.early = false; !w.knows(r.cursor) {
 			r.fail(w.seq.newest, GapUnknownID)
 			return false

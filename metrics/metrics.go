@@ -133,9 +133,9 @@ func (s sink) hub(st hub.Stats) {
 	s.gauge(clients, float64(st.Clients))
 	s.gauge(users, float64(st.Users))
 	s.counter(connects, st.Connects)
-	for _, cause := range hub.Reasons() {
-		s.counter(disconnects, st.Disconnects[cause], cause.String())
-		s.counter(discarded, st.FramesDiscarded[cause], cause.String())
+	for _, reason := range hub.Reasons() {
+		s.counter(disconnects, st.Disconnects[reason], reason.String())
+		s.counter(discarded, st.FramesDiscarded[reason], reason.String())
 	}
 	s.counter(enqueued, st.FramesEnqueued)
 	s.counter(replayed, st.Replayed)

@@ -48,7 +48,7 @@ func (t *tails) get(c echo.Context) error {
 		return err
 	}
 	defer t.slots.leave()
-	tail := t.open(id, c.Request().RemoteAddr) // first: what comes after the head is heard
+	tail := t.open(id, c.Request().RemoteAddr) // first: what comes after the head is received
 	defer tail.Close()
 	out, err := openEvents(c, 3*time.Second)
 	if err != nil {

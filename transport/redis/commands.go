@@ -167,7 +167,7 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 }
 
 // give takes a connection back. One that failed is closed: a reply may still be
-// under way on it. So is one on which more has come than was asked for, one that leads to
+// under way on it. So is one on which more has come than was requested, one that leads to
 // the wrong node by now, and one that is stale.
 func (c *Commands) give(cmd *command, err error) {
 	if cmd.made.IsZero() {
@@ -231,7 +231,7 @@ func hangUp(commands ...*command) {
 }
 
 // isElsewhere reports whether an error reply means that another node is to be
-// asked: the primary was demoted, or the key has moved.
+// used: the primary was demoted, or the key has moved.
 func isElsewhere(err error) bool {
 	for _, prefix := range []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN"} {
 		if goredis.HasErrorPrefix(err, prefix) {

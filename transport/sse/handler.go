@@ -139,7 +139,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, q, "", "clients")
 		return
 	}
-	if err := h.cfg.Hub.Refusal(); err != nil { // whoever it is: the app need not be asked
+	if err := h.cfg.Hub.Refusal(); err != nil { // for every user: the app need not authenticate it
 		h.notNow(w, r, q, "", refusal(err))
 		return
 	}
@@ -191,8 +191,8 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.notNow(w, r, q, id.User, refusal(err))
 		return
 	}
-	// While we asked: the answer may be older than the order. Or the stream must be checked once more and
-	// there is no room for that: the page comes back later.
+	// The user was disconnected during authentication: the identity may be older than that. Or the stream
+	// must be checked once more and there is no room for that. Either way the page reconnects later.
 	if h.cfg.Hub.Disconnected(id.User, before) || id.Recheck != nil && id.Recheck.Due && !h.rechecks.add(s, id.Recheck) {
 		s.client.Finish(hub.ReasonKicked)
 	}
@@ -220,8 +220,8 @@ func (h *Handler) Cork() { h.writers.cork() }
 // does not have to wait for a reader, the rest in goroutines.
 func (h *Handler) Uncork() { h.writers.uncork() }
 
-// authenticate asks who is there and checks that such a user can be. What would be rejected because of a
-// cached answer is asked once more: the app may have changed its mind, and a rejection is permanent.
+// authenticate returns the identity of a request and checks that its user id is valid. A request that would be
+// rejected because of a cached identity is authenticated once more: that may be outdated, and a rejection is permanent.
 func (h *Handler) authenticate(r *http.Request, topics []string) (auth.Identity, error) {
 	start := time.Now()
 	id, err := h.cfg.Authenticate(r)

@@ -20,7 +20,7 @@ type Origins struct {
 	// Navigate lets the address bar open a stream.
 	Navigate bool
 	// LoopbackHost refuses requests whose Host is not loopback. It is for a
-	// loopback listener that believes everybody: a page whose name was made to
+	// loopback listener that trusts every client: a page whose name was made to
 	// point to this machine (DNS rebinding) is of the same origin.
 	LoopbackHost bool
 }
@@ -96,7 +96,7 @@ func (o Origins) preflight(w http.ResponseWriter, r *http.Request) bool {
 func originOf(r *http.Request) string { return strings.Join(r.Header["Origin"], ", ") }
 
 // sameHost reports whether an Origin header is an http or https origin of the host
-// that was asked. The scheme is not compared: a proxy may have taken the TLS off.
+// that was requested. The scheme is not compared: a proxy may have taken the TLS off.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)
 	if err != nil || origin != u.Scheme+"://"+u.Host { // it has a user, a path, …
@@ -111,6 +111,6 @@ func sameHost(origin, host string) bool {
 	default:
 		return false
 	}
-	asked := strings.TrimSuffix(u.Host, port)
-	return u.Hostname() != "" && !strings.HasSuffix(u.Host, ":") && strings.EqualFold(asked, strings.TrimSuffix(host, port))
+	requested := strings.TrimSuffix(u.Host, port)
+	return u.Hostname() != "" && !strings.HasSuffix(u.Host, ":") && strings.EqualFold(requested, strings.TrimSuffix(host, port))
 }

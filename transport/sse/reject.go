@@ -43,9 +43,9 @@ func refusal(err error) string {
 // busyFactor times Retry is when a client that was refused is to come back.
 const busyFactor = 5
 
-// notNow refuses a client that may come back. An EventSource gives up for good at
-// any status but 200 (WHATWG HTML, "Server-sent events", processing model), so it
-// is told inside a stream that ends.
+// notNow rejects a client that may retry. An EventSource stops permanently at any
+// status except 200 (WHATWG HTML, "Server-sent events", processing model), so the
+// rejection is sent inside a stream that ends.
 func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
 	h.rejects[reason].Add(1)
 	h.busy(w, r, q, user, reason)

@@ -110,8 +110,8 @@ func choice(values url.Values, name, value string) (bool, error) {
 	return values.Has(name), nil
 }
 
-// visible are the topics of a stream: those that were asked for, or all that may be seen.
-// To ask for one that may not is an error: the page would wait for it in vain. Both may
+// visible are the topics of a stream: those that were requested, or all that may be seen.
+// To request one that may not is an error: the page would wait for it in vain. Both may
 // be nil for all topics.
 func visible(wanted, allowed []string) ([]string, error) {
 	switch {
@@ -129,7 +129,7 @@ func visible(wanted, allowed []string) ([]string, error) {
 }
 
 // acceptsStream reports whether the client names text/event-stream in Accept, as
-// each EventSource does. Such a client can be told "not now" inside a stream.
+// each EventSource does. Such a client can receive a temporary rejection inside a stream.
 func acceptsStream(r *http.Request) bool {
 	for _, line := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(line, ",") {

@@ -56,7 +56,7 @@ func (w *responseConn) write(bufs *net.Buffers) (n int64, err error) {
 			return err
 		})
 		if err != nil {
-			return 0, err // what was buffered and what was sent cannot be told apart
+			return 0, err // what was buffered and what was sent cannot be distinguished
 		}
 	}
 	return n, nil

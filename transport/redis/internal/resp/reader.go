@@ -11,7 +11,7 @@ import (
 // ReadBuffer is the size of a Reader's buffer in bytes, and the longest line that it reads.
 const ReadBuffer = maxLine
 
-// A Reader reads replies part by part. It holds nothing of a reply that is not asked for. After
+// A Reader reads replies part by part. It holds nothing of a reply that is not requested. After
 // an *Error it is at an unknown place, and of no use.
 type Reader struct {
 	// Command is the command whose reply is read, for errors.

@@ -100,12 +100,12 @@ func (s *Server) KeysDiffer() bool { return s.cluster != nil || s.database != 0 
 // A locator finds the node to connect to. Safe for concurrent use.
 type locator interface {
 	// dial makes one connection. Each time, names are resolved and Sentinels or the cluster
-	// asked: that is how a failover is followed.
+	// queried: that is how a failover is followed.
 	dial(ctx context.Context, to Target) (socket, error)
 	// admit checks, after authentication, that the node is one to use. Where it is not allowed to
 	// ask, the node is used, and the refusal is returned in denied.
 	admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error)
-	// hosts is how many others may be asked before a connection is made.
+	// hosts is how many others may be queried before a connection is made.
 	hosts() int
 }
 
@@ -154,7 +154,7 @@ func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target
 	return f
 }
 
-// Hosts is how many others may be asked before a connection is made.
+// Hosts is how many others may be queried before a connection is made.
 func (s *Server) Hosts() int { return s.locator.hosts() }
 
 // Ask runs one question on a connection of its own, which is closed before Ask

@@ -17,7 +17,7 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// sentinels know where the primary is. They are asked for each connection, one
+// sentinels know where the primary is. They are queried for each connection, one
 // after the other until one replies: the address is not kept.
 type sentinels struct {
 	// Immutable.
@@ -177,7 +177,7 @@ func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (stat
 // hosts counts each Sentinel twice: without a password, and with it.
 func (s *sentinels) hosts() int { return 2 * len(s.addrs) }
 
-// rotate makes another Sentinel the first to be asked: one that is cut off from the
+// rotate makes another Sentinel the first to be queried: one that is cut off from the
 // others would name the old primary forever.
 func (s *sentinels) rotate() {
 	s.mu.Lock()
