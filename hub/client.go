@@ -6,29 +6,29 @@ import (
 	"time"
 )
 
-// A Consumer is notified when its client needs it. Its methods are called with the
-// hub's locks held: they must return immediately and must not call the hub or the
-// client; starting a goroutine is what they are for.
+// A Consumer writes the frames of a client. Its methods are called with the hub's locks
+// held: they must return immediately, for example after starting a goroutine, and must
+// not call the hub or the client.
 type Consumer interface {
-	// Wake says that the queue holds something, or that the client ended.
+	// Wake is called when the queue holds something, or when the client ended.
 	// The consumer then calls Take until Take returns nothing.
 	// Between those two, Wake is not called again.
 	Wake()
-	// Interrupt says that the client was ended with End while the consumer may be in
-	// the middle of a write, which is then in vain.
+	// Interrupt is called when End ends the client after Wake and before Take has returned
+	// nothing. The consumer should cancel a write that is in progress.
 	Interrupt()
 }
 
-// Options say what a client receives.
+// Options select what a client receives.
 type Options struct {
 	User     string
-	Topics   []string // only these; nil: all; "" is "no topic"
+	Topics   []string // only these; nil: all; "" selects messages without a topic
 	Named    bool     // wants the topic in the event's name
 	Resume   string   // the last id that the browser received; "" for a first connect
 	Consumer Consumer
 }
 
-// A Client is a stream's place in the hub: its bounded queue of frames. Its methods are
+// A Client represents a stream in the hub: it has its bounded queue of frames. Its methods are
 // safe for concurrent use, except those that only the consumer calls.
 //
 // A new client counts as woken: its owner writes the head of the response and then calls
@@ -75,10 +75,10 @@ type end struct {
 	at     time.Time
 }
 
-// User is the user that the client belongs to.
+// User returns the user that the client belongs to.
 func (c *Client) User() string { return c.user.name }
 
-// Topics are the different topics that the client wants, in order; nil: all.
+// Topics returns the topics of the client, sorted and without duplicates; nil: all.
 func (c *Client) Topics() []string {
 	if c.topics == nil {
 		return nil
@@ -86,28 +86,27 @@ func (c *Client) Topics() []string {
 	return slices.Clone(*c.topics)
 }
 
-// Since is when the client was registered, by the wall clock as it is set now: a step of
-// that clock moves it. An age that is computed from it (time.Since) does not depend on the
-// wall clock.
+// Since returns when the client was registered, computed from its age and the current wall
+// clock. So it changes when that clock is set, but time.Since of it is always the age.
 func (c *Client) Since() time.Time {
 	now := time.Now()
 	return now.Add(c.since - now.Sub(c.hub.born))
 }
 
-// Opening is the position from which the client is complete: every later entry that
-// concerns it comes with Take, or a gap in its place. It is Options.Resume if that is an
-// id of this hub. It is UnknownID if Options.Resume is not, or if the hub has no position
-// yet: then a gap comes before anything else.
+// Opening returns the position after which the client is complete: Take returns every later
+// entry that concerns the client, or a gap in its place. The position is Options.Resume if
+// that is an id of this hub. It is UnknownID if Options.Resume is another text, or if the hub
+// has no position yet; then the first frame is a gap.
 func (c *Client) Opening() ID { return c.opening }
 
-// Reason says why the client ended; zero while it is open.
+// Reason returns why the client ended; zero while it is open.
 func (c *Client) Reason() Reason {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.reason
 }
 
-// Ended is when the client ended; zero while it is open.
+// Ended returns when the client ended; zero while it is open.
 func (c *Client) Ended() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -121,12 +120,12 @@ func (c *Client) Ended() time.Time {
 type ClientState struct {
 	QueuedFrames int // not yet taken
 	QueuedBytes  int // not yet taken, or being written
-	// LastID is the position up to which all that concerns the client was taken by its
-	// consumer: the browser has it, or will once what is being written has arrived.
+	// LastID is the position up to which the consumer has taken all entries that concern the
+	// client. They have been written to the browser, or are being written.
 	LastID ID
 }
 
-// State may be called from any goroutine.
+// State returns the current state.
 func (c *Client) State() ClientState {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
@@ -143,7 +142,7 @@ func (c *Client) State() ClientState {
 	return ClientState{QueuedFrames: len(c.queue.frames), QueuedBytes: c.queue.held(), LastID: last}
 }
 
-// Nudge wakes the consumer although nothing may be queued, for a ping.
+// Nudge wakes the consumer even if nothing is queued, so that it can write a ping.
 func (c *Client) Nudge() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,16 +151,15 @@ func (c *Client) Nudge() {
 	}
 }
 
-// Finish ends the client after what is queued: nothing more is enqueued, what is queued
-// can still be taken, and then Take returns the reason. The first reason counts.
+// Finish ends the client after its queued frames: nothing more is enqueued, and Take returns
+// first what is queued, then the reason. If the client has ended already, the earlier reason stays.
 func (c *Client) Finish(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.hub.end(c, reason, true)
 }
 
-// FinishIfServed is Finish if nothing is queued for the client or has yet to be replayed
-// to it. It may be called from any goroutine.
+// FinishIfServed calls Finish if nothing is queued for the client and its replay, if any, is complete.
 func (c *Client) FinishIfServed(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
@@ -174,8 +172,8 @@ func (c *Client) FinishIfServed(reason Reason) {
 	}
 }
 
-// End ends the client immediately: what is queued is discarded. The first reason
-// counts; End after Finish only discards.
+// End ends the client immediately, and discards what is queued. After Finish it only discards:
+// the earlier reason stays.
 func (c *Client) End(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()

@@ -8,8 +8,8 @@ package hub
 // says goodbye. Frames that were taken are accounted for with Settle. Only the consumer
 // calls Take.
 //
-// The slice spent, if not nil, becomes the next queue: a consumer that is busy
-// passes back what it took before and nothing is allocated.
+// The slice spent, if not nil, becomes the next queue: a busy consumer passes back the slice that
+// it took before, so that nothing is allocated.
 func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 	clear(spent)
 	for {
@@ -112,8 +112,8 @@ func (c *Client) variant(e Entry) int {
 	return 0
 }
 
-// Settle accounts for frames that Take returned: the first delivered of them
-// reached the socket, the rest did not because the client ended.
+// Settle accounts for frames that Take returned. The first delivered ones were written to the
+// socket; the others are counted as discarded, because the client has ended.
 func (c *Client) Settle(frames []*Frame, delivered int) {
 	bytes := 0
 	for _, f := range frames {
@@ -128,11 +128,11 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 	c.hub.count.discarded(frames[delivered:], reason)
 }
 
-// Position is the newest id up to which the client is complete, given that everything
-// taken before has been written; ok is false when something is queued, has yet to be
-// replayed, or was discarded. Once the client has ended it stays where it was then. The id
-// is one of this hub also if ok is false. Only the consumer calls it, between Wake and the
-// Take that ends it or, for the goodbye, after the Take that returned the reason.
+// Position returns the newest id up to which the client is complete, assuming that all taken
+// frames have been written. ok is false if something is queued, has yet to be replayed, or was
+// discarded; id is an id of this hub even then. After the end of the client, the position no
+// longer changes. Only the consumer calls it: between Wake and the Take that returns nothing,
+// or after that Take, for the goodbye.
 func (c *Client) Position() (id ID, ok bool) {
 	c.hub.mu.Lock() // no entry is on its way
 	defer c.hub.mu.Unlock()

@@ -12,26 +12,26 @@ const (
 	Off     = -1 // of a field that switches something on
 )
 
-// Config is the configuration of a hub. 0 is the default of each number.
+// Config is the configuration of a hub. The zero value of each number means its default.
 type Config struct {
 	Encode        Encoder // required
 	BroadcastUser string  // messages to this user reach all clients; "": there are no broadcasts
 
 	QueueFrames     int           // frames queued for one client; default 1024, or NoLimit
 	QueueBytes      int           // bytes queued for one client; default 1 MiB, or NoLimit
-	QueueGrace      time.Duration // how long a queue may exceed these two; default 250 ms, or Off. A busy machine delays a fast reader for less
-	QueueTotalBytes int64         // bytes of the frames that are queued or in flight, shared ones once; past it the fullest queues are closed; default 256 MiB, or NoLimit
+	QueueGrace      time.Duration // how long a queue may exceed these two; default 250 ms, or Off. Long enough for a fast reader on a busy host
+	QueueTotalBytes int64         // bytes of all frames that are queued or being written; a shared frame counts once. Above it, the clients with the fullest queues end; default 256 MiB, or NoLimit
 
 	MaxClients        int // clients at a time; default NoLimit: the limit of file descriptors is not known here
 	MaxClientsPerUser int // clients of one user at a time; default 32, or NoLimit
 
-	FanOut    int           // clients that a broadcast is handed to before other messages get their turn; default 512, or NoLimit
-	GapSpread time.Duration // longest time over which a gap reaches the clients that receive nothing else; default 3 s, or Off
+	FanOut    int           // clients that receive a part of a broadcast before other messages are routed; default 512, or NoLimit
+	GapSpread time.Duration // maximum time over which a gap for all is spread to clients that receive nothing else; default 3 s, or Off
 
-	// What is kept for clients that reconnect. Off for any of those that apply: nothing is kept.
-	HistoryPerUser int           // entries of one user who is here or was within the age; default 256, or Off; not read by StreamFeed
+	// The history, for clients that reconnect. If one of these fields is Off, nothing is kept.
+	HistoryPerUser int           // entries of a user who has a client, or had one within HistoryAge; default 256, or Off; not read by StreamFeed
 	HistoryAge     time.Duration // default 2 min, or Off; not read by StreamFeed
-	HistoryBytes   int64         // of all that is kept, with its cost besides text; default 64 MiB, or Off
+	HistoryBytes   int64         // memory of the history, estimated, including its overhead; default 64 MiB, or Off
 }
 
 // withDefaults returns the config with limits in place of zeros and negative numbers: the largest number for

@@ -5,11 +5,11 @@ type Gap uint8
 
 // The gaps of the contract.
 const (
-	GapRedisReconnect Gap = iota + 1 // there was a new subscription
-	GapHistoryExpired                // the id is older than what is kept
+	GapRedisReconnect Gap = iota + 1 // the feed made a new subscription
+	GapHistoryExpired                // the id is older than the history
 	GapUnknownID                     // the id is not one of this process
 	GapTooLarge                      // a message was over the payload limit
-	GapFeedReset                     // the feed went back behind what was read
+	GapFeedReset                     // the log went backwards: entries that were read do not belong to it
 
 	gapCount = iota + 1
 )

@@ -55,14 +55,13 @@ func newHub(cfg Config) *Hub {
 	return h
 }
 
-// BroadcastUser is the user whose messages reach all clients, "" if there is none.
+// BroadcastUser returns the user whose messages reach all clients; "": there are no broadcasts.
 func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 
 func (h *Hub) isBroadcast(user string) bool { return user == h.cfg.BroadcastUser && user != "" }
 
-// Register returns a new client: from now on its messages are queued, once those that it
-// missed since the id it resumes with have been taken. The error is ErrDraining, ErrFull or
-// ErrUserLimit.
+// Register returns a new client. If it resumes, Take first returns what it has missed since its
+// id, and then all later entries. The error is ErrDraining, ErrFull or ErrUserLimit.
 func (h *Hub) Register(o Options) (*Client, error) {
 	c := &Client{
 		hub:      h,
@@ -275,9 +274,9 @@ func (h *Hub) Refuse() {
 	h.refusing.Store(true)
 }
 
-// Finish ends every client with a reason, after what is queued, in random order and evenly
-// over the given time. It returns when all have ended. Clients that register meanwhile are
-// not among them: call Refuse first.
+// Finish ends every client with a reason, after its queued frames, in random order and evenly
+// over the given time. It blocks until all have ended. It does not end clients that register
+// meanwhile: call Refuse first.
 func (h *Hub) Finish(reason Reason, over time.Duration) {
 	h.mu.Lock()
 	clients := slices.Clone(h.clients)
@@ -299,8 +298,9 @@ func (h *Hub) Finish(reason Reason, over time.Duration) {
 	}
 }
 
-// Close stops what is still spread over time, and the history forgets nothing any more.
-// Broadcasts are handed out now. Clients are not ended.
+// Close stops the hub's timers and waits for its goroutine: pending broadcasts reach all queues
+// immediately, gaps are no longer spread, and old entries stay in the history. It does not end
+// clients.
 func (h *Hub) Close() {
 	defer h.goroutines.Wait()
 	h.mu.Lock()

@@ -15,9 +15,9 @@ func NewPubSub(cfg Config) *PubSub {
 	return &PubSub{Hub: h, numbers: &h.seq}
 }
 
-// Publish routes one message and returns to how many clients it went; for a broadcast that
-// is handed out in parts (Config.FanOut), 1 if it goes to any. It never blocks, and allocates
-// nothing for a user that the hub does not know.
+// Publish routes one message and returns the number of clients that it was enqueued for. For a
+// broadcast that is handed out in parts (Config.FanOut) it returns 1 if any client wants it. It
+// never waits for a client, and allocates nothing for a user without clients and history.
 func (p *PubSub) Publish(user, topic, payload string) int {
 	return p.publish(user, &Entry{Topic: topic, Payload: payload})
 }
@@ -38,8 +38,8 @@ func (p *PubSub) publish(user string, e *Entry) int {
 	return p.add(user, e)
 }
 
-// GapForAll announces a gap to every client: before its next message, or, if there is none,
-// within Config.GapSpread, so that the pages do not all fetch their state at once.
+// GapForAll announces a gap to every client: before its next message, or within Config.GapSpread
+// if there is none, so that not all pages fetch their state at the same time.
 func (p *PubSub) GapForAll(reason Gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,8 +1,8 @@
 package hub
 
-// A Query asks the log for entries that the hub does not hold: those of User, and those for
-// all users, after After and up to UpTo. With After beyond UpTo it asks only whether After
-// is a place of the log.
+// A Query requests entries from the log that the hub does not hold: those of User, and those
+// for all users, later than After and up to UpTo. If After is later than UpTo, it requests no
+// entries, only whether After is a position of the log.
 type Query struct {
 	User        string
 	After, UpTo ID
@@ -11,7 +11,7 @@ type Query struct {
 	window *window
 }
 
-// Gone reports whether no client waits for the answer any more. It may be called from any goroutine.
+// Gone reports whether the answer is no longer needed. It is safe for concurrent use.
 func (q *Query) Gone() bool {
 	c := q.replay.client
 	c.hub.mu.Lock()
@@ -22,10 +22,10 @@ func (q *Query) Gone() bool {
 // isAwaited is false once the client has ended or the log was reset. Hub.mu is held.
 func (q *Query) isAwaited() bool { return q.replay.client.replay == q.replay && q.replay.query == q }
 
-// Answer is the reply to a Query; it may be given from any goroutine, once, and need not be
-// once the query is Gone. The entries are those after Query.After and up to covered, in order,
-// and belong to the hub; if covered is before Query.UpTo, the hub asks for the rest. A gap
-// says why there is no answer: GapHistoryExpired or GapUnknownID.
+// Answer replies to a Query. Call it once, from any goroutine; it is not needed if Gone returns
+// true. The entries are those later than Query.After and up to covered, in order; the hub owns
+// them from then on. If covered is before Query.UpTo, the hub makes another query for the rest.
+// A gap means that there are no entries, because of GapHistoryExpired or GapUnknownID.
 func (q *Query) Answer(entries []Entry, covered ID, gap Gap) {
 	r, w := q.replay, q.window
 	h := r.client.hub

@@ -1,18 +1,18 @@
 package hub
 
-// A Reason says why a client ended. Its String is the word that logs and metric labels use.
+// A Reason is why a client ended. Its String is the word that logs and metric labels use.
 type Reason uint8
 
 // The reasons. The zero Reason means that the client has not ended.
 const (
-	ReasonClosed  Reason = iota + 1 // the browser left: FIN or reset
-	ReasonDead                      // the peer acknowledges nothing any more
-	ReasonSlow                      // the queue overflowed, or the reader took nothing for the write timeout
-	ReasonExpired                   // the log-in ran out
+	ReasonClosed  Reason = iota + 1 // the browser disconnected: FIN or reset
+	ReasonDead                      // the peer no longer acknowledges data
+	ReasonSlow                      // the queue overflowed, or a write exceeded the write timeout
+	ReasonExpired                   // the login expired
 	ReasonMaxAge                    // the stream reached its maximum age
-	ReasonKicked                    // an operator or the app asked for it
+	ReasonKicked                    // an operator or the app disconnected the user
 	ReasonDrain                     // the process is stopping
-	ReasonPoll                      // a long poll was answered, or waited for as long as it may
+	ReasonPoll                      // a long poll has sent something, or reached its maximum time
 	ReasonFailed                    // anything else, "error" in logs and labels
 
 	reasonCount = iota + 1

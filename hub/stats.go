@@ -2,29 +2,29 @@ package hub
 
 import "sync/atomic"
 
-// Stats is a snapshot of a hub. Counters only grow. Frames are messages as
-// enqueued for a client, once per client; gaps are counted apart.
+// Stats is a snapshot of a hub. Counters only grow. A message counts as one frame per client
+// that it is enqueued for; gaps are counted separately.
 //
-// At rest FramesEnqueued = Deliveries + the sum of FramesDiscarded + FramesQueued.
+// While the hub is idle, FramesEnqueued = Deliveries + the sum of FramesDiscarded + FramesQueued.
 type Stats struct {
 	Clients         int
 	Users           int
 	Connects        uint64
 	Disconnects     map[Reason]uint64
 	FramesEnqueued  uint64
-	Replayed        uint64 // those of them that were encoded for a client that resumes
-	FramesQueued    int64  // waiting or being written
+	Replayed        uint64 // part of FramesEnqueued: encoded for a client that resumes
+	FramesQueued    int64  // queued or being written
 	Deliveries      uint64
 	DeliveryBytes   uint64
-	FramesDiscarded map[Reason]uint64 // were queued when their client ended
+	FramesDiscarded map[Reason]uint64 // queued when their client ended
 	Gaps            map[Gap]uint64    // gaps written to a socket
-	HistoryEntries  int               // kept for clients that resume
-	HistoryBytes    int64             // of these, with what they cost besides their text
-	QueueBytes      int64             // waiting or being written, gaps included, replayed ones not; a frame that many share counts once
+	HistoryEntries  int               // in the history
+	HistoryBytes    int64             // of the history, estimated, including its overhead
+	QueueBytes      int64             // of frames queued or being written, with gaps, without replayed ones; a shared frame counts once
 }
 
-// Stats takes a snapshot. Its figures are read one after the other: they add up
-// only while nothing moves.
+// Stats returns a snapshot. Its figures are read one after the other, so they add up only while
+// the hub is idle.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	s := Stats{Clients: len(h.clients), Users: h.users.present}

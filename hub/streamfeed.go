@@ -4,15 +4,16 @@ import "iter"
 
 // A StreamFeed is a hub for the entries of a log, such as a Redis stream, that numbers them
 // and keeps them for longer than the hub: they come with Load and Append. All methods are
-// safe for concurrent use; Load, Append, Lose and Reset are for the one goroutine that reads the log.
+// safe for concurrent use, except Load, Append, Lose and Reset: only the goroutine that reads the log
+// may call them.
 type StreamFeed struct {
 	*Hub
 	window *window
 }
 
 // NewStreamFeed returns a hub without clients. It calls query for a client whose replay begins
-// before what the hub holds. Query must return immediately and see to Query.Answer, which may
-// take its time.
+// before what the hub holds. query must return immediately, and arrange that Query.Answer is
+// called later.
 func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
 	f := &StreamFeed{Hub: newHub(cfg)}
 	f.window = newWindow(f.Hub, query)
@@ -20,9 +21,9 @@ func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
 	return f
 }
 
-// Load takes over the newest entries of the log, oldest first: all that are after one id and
-// up to newest, with the user that each is for, "" if only its id counts. It is called once,
-// before the first Append; clients that have registered before wait for it.
+// Load fills the window with the newest entries of the log, oldest first: all that are later than
+// after and up to newest. Each comes with its user; "" means that the entry has only an id. Call
+// Load once, before the first Append. Clients that have registered before are served after it.
 func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,7 +51,7 @@ func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 }
 
 // Append routes the next entry of the log, a message or a gap in its place, and
-// returns to how many clients it went. Without a user, only its id counts.
+// returns the number of clients that it was enqueued for. If user is "", the entry has only an id.
 func (f *StreamFeed) Append(user string, e Entry) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,8 +78,8 @@ func (f *StreamFeed) Lose(upTo ID) {
 	f.addForAll(&Entry{ID: upTo, Gap: GapHistoryExpired})
 }
 
-// Reset announces to all clients that the log went backwards and goes on behind newest: what
-// was read before is no part of it.
+// Reset announces to all clients that the log went backwards and continues after newest. Entries
+// that were read before do not belong to it.
 func (f *StreamFeed) Reset(newest ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

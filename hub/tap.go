@@ -6,9 +6,9 @@ import (
 )
 
 // A Tap receives what is published for one user, as a stream of the user without a topic
-// filter would, broadcasts and gaps included. It is not a client: nothing that it receives is
-// counted as a delivery, and the hub neither waits for it nor keeps anything for it but a
-// bounded list. What comes while that is full is skipped, and counted.
+// filter would, broadcasts and gaps included. It is not a client: what it receives is not
+// counted as a delivery, and the hub does not wait for it. Its list is bounded; entries that
+// arrive while it is full are skipped, and counted.
 //
 // The user need not have a stream.
 type Tap struct {
@@ -37,7 +37,7 @@ const (
 	tapBytes   = 1 << 20
 )
 
-// Tap returns a tap of a user. Close it when done.
+// Tap returns a tap of a user. Close it after use.
 func (h *Hub) Tap(user string) *Tap {
 	t := &Tap{hub: h, user: user, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
@@ -46,7 +46,7 @@ func (h *Hub) Tap(user string) *Tap {
 	return t
 }
 
-// Close ends the tap. What it holds may still be taken.
+// Close ends the tap. Entries that it has received can still be taken.
 func (t *Tap) Close() {
 	h := t.hub
 	h.mu.Lock()
@@ -54,7 +54,7 @@ func (t *Tap) Close() {
 	h.taps = slices.DeleteFunc(h.taps, func(other *Tap) bool { return other == t })
 }
 
-// Ready has something to receive once there is something to take.
+// Ready returns a channel that receives a value when Take has something to return.
 func (t *Tap) Ready() <-chan struct{} { return t.ready }
 
 // Take returns what was received since the last time, in the order of the sequence, and how
