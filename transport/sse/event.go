@@ -14,22 +14,22 @@ import (
 // defeated proxies that stream this type only (cloudflared#262).
 const mediaType = "text/event-stream"
 
-// An Event is a block of a stream that fires something in the browser. See WHATWG
+// An Event is a block of a stream that a browser dispatches as an event. See WHATWG
 // HTML, "Server-sent events", section "Interpreting an event stream".
 type Event struct {
-	Retry time.Duration // when to come back after an end, in whole milliseconds; 0: as before
-	ID    string        // the browser's last event id from now on; "": as before
-	Name  string        // the event's type; "": it arrives at onmessage
+	Retry time.Duration // time before a reconnect, in whole milliseconds; 0: unchanged
+	ID    string        // the browser's last event id from now on; "": unchanged
+	Name  string        // the event's type; "": message
 	Data  string
 }
 
-// ErrField is returned for an id or a name that would break out of its line.
+// ErrField is returned for an id or a name that contains a line end or NUL.
 var ErrField = errors.New("sse: line end or NUL in an event's id or name")
 
 // AppendEvent appends the wire form of e to dst. Each CR, LF or CRLF in the data
 // starts a new data line; the browser joins the lines with LF. An id or name that
-// holds CR, LF or NUL is refused with ErrField, and dst is returned as it was:
-// line ends would be field injection, and a browser ignores an id with NUL.
+// contains CR, LF or NUL is rejected with ErrField, and dst is returned unchanged:
+// line ends would allow field injection, and browsers ignore an id with NUL.
 func AppendEvent(dst []byte, e Event) ([]byte, error) {
 	if !fitsLine(e.ID) || !fitsLine(e.Name) {
 		return dst, ErrField

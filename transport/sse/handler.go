@@ -16,22 +16,22 @@ import (
 	"usercast/internal/histogram"
 )
 
-// Config is what a Handler is made of.
+// Config configures a Handler.
 type Config struct {
-	Hub          *hub.Hub           // required; its Encode should be EncodeEntry
+	Hub          *hub.Hub           // required; its Encode is normally EncodeEntry
 	Authenticate auth.Authenticator // required
-	Origins      Origins            // its list can be changed: see AllowOrigins
-	PingInterval time.Duration      // a stream is never silent for longer
-	WriteTimeout time.Duration      // a write that waits longer ends its stream
-	Retry        time.Duration      // when a browser is to come back; jittered ±50 % per client
-	MaxAge       time.Duration      // a stream's longest life, ±20 %; 0: no end
-	Portable     bool               // keep a goroutine waiting for each stream, also where Linux's epoll could
-	MaxHeld      int                // temporary rejections whose end is put off at a time; 0: 1,000, which is the most; negative: none
-	Logger       *slog.Logger       // nil: silent
+	Origins      Origins            // AllowOrigins replaces its list
+	PingInterval time.Duration      // maximum time without a write; default 15 s
+	WriteTimeout time.Duration      // a write that waits longer ends its stream; default 10 s
+	Retry        time.Duration      // time after which browsers reconnect, ±50 % per client; default 3 s
+	MaxAge       time.Duration      // maximum age of a stream, ±20 %; 0 means no limit
+	Portable     bool               // use hijackedConn and a goroutine per stream on Linux, too
+	MaxHeld      int                // maximum number of temporary rejections whose end is delayed; default and maximum 1,000; negative: none
+	Logger       *slog.Logger       // default: none
 }
 
-// A Handler answers GET requests with a stream of the logged-in user's events.
-// It is safe for concurrent use.
+// A Handler answers GET requests with a stream of the events of the request's user. It is safe
+// for concurrent use.
 type Handler struct {
 	cfg   Config
 	log   *slog.Logger
@@ -63,8 +63,8 @@ type Handler struct {
 // refused stays away for up to 7.5 times Retry) are then below the 292 years of a Duration.
 const longest = 1 << 59
 
-// New makes a handler. Zero durations become the product's defaults; no duration is longer
-// than 18 years.
+// New returns a handler. Durations that are not positive mean their defaults; longer ones than 18
+// years mean 18 years.
 func New(cfg Config) *Handler {
 	fill := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
@@ -97,8 +97,8 @@ func New(cfg Config) *Handler {
 	return h
 }
 
-// AllowOrigins replaces Origins.Allow for all requests to come. Open streams stay,
-// also those of pages that could not open another.
+// AllowOrigins replaces Origins.Allow for all later requests. Open streams stay open, even if
+// their origin is no longer allowed.
 func (h *Handler) AllowOrigins(allow []string) {
 	origins := h.cfg.Origins
 	origins.Allow = slices.Clone(allow)
@@ -109,8 +109,8 @@ func (h *Handler) AllowOrigins(allow []string) {
 // a page can distinguish a wrong path from a network error.
 func (h *Handler) SetCORS(header http.Header, r *http.Request) { h.origins.Load().allow(header, r) }
 
-// ServeHTTP answers one request. A stream over plain HTTP/1 outlives the call;
-// Wait waits for it.
+// ServeHTTP answers one request. Over HTTP/1 without TLS it returns as soon as the stream has
+// started; Wait waits for the stream. Otherwise it blocks until the stream has ended.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.SetCORS(w.Header(), r)
 	origins := h.origins.Load()
@@ -211,13 +211,13 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Cork is for a feed that is about to hand several messages to the hub. Until Uncork
-// they need not go out at once, which spares waking writers on other cores for a few
-// of them. The feed must not wait for anything in between.
+// Cork is called by a feed before it publishes several messages. Until Uncork, fewer writer
+// goroutines are started, because Uncork writes to streams itself. The feed must not block
+// between the two.
 func (h *Handler) Cork() { h.writers.cork() }
 
-// Uncork writes what is left to be written since Cork: a part itself, as long as it
-// does not have to wait for a reader, the rest in goroutines.
+// Uncork writes to some of the streams that have something to write, and leaves the others to
+// writer goroutines. It never waits for a reader.
 func (h *Handler) Uncork() { h.writers.uncork() }
 
 // authenticate returns the identity of a request and checks that its user id is valid. A request that would be
@@ -249,8 +249,8 @@ func (h *Handler) count(change int) {
 	}
 }
 
-// Wait returns when no stream is left. The hub must refuse new ones by then, or no
-// request may come any more.
+// Wait blocks until all streams have ended. Before, make the hub reject new ones (hub.Hub.Refuse),
+// or stop accepting requests.
 func (h *Handler) Wait() {
 	h.endHeld(true)
 	h.waitForStreams()

@@ -11,17 +11,17 @@ import (
 	"usercast/internal/loopback"
 )
 
-// Origins say which pages may open a stream besides those of our own host. See
-// the Fetch standard, "CORS protocol", and W3C Fetch Metadata Request Headers.
+// Origins select the pages that are allowed to open a stream, in addition to pages of the
+// request's own host. See the Fetch standard, "CORS protocol", and W3C Fetch Metadata Request Headers.
 type Origins struct {
 	// Allow lists origins as browsers send them: https://app.example. They may
 	// send credentials.
 	Allow []string
-	// Navigate lets the address bar open a stream.
+	// Navigate allows opening a stream from the address bar.
 	Navigate bool
-	// LoopbackHost refuses requests whose Host is not loopback. It is for a
-	// loopback listener that trusts every client: a page whose name was made to
-	// point to this machine (DNS rebinding) is of the same origin.
+	// LoopbackHost rejects requests whose Host is not loopback. It is for a loopback
+	// listener without authentication: with DNS rebinding, a page of another site has
+	// the same origin as this listener.
 	LoopbackHost bool
 }
 

@@ -15,12 +15,12 @@ import (
 // ServerConfig configures a Server. Only Address and Streams are required.
 type ServerConfig struct {
 	Address string       // to listen on, as for net.Listen("tcp")
-	Streams *Handler     // has no other server
+	Streams *Handler     // must not belong to another Server
 	Path    string       // of the streams, without a query; default "/events"
-	Handler http.Handler // answers all requests and passes those for Path to Streams; default: Streams at Path, 404 elsewhere
+	Handler http.Handler // answers all requests; must pass those for Path to Streams. Default: Streams at Path, 404 elsewhere
 
-	SendBuffer int         // of each connection, in bytes; default DefaultSendBuffer. A reader that stops costs twice that
-	MaxConns   int         // connections, streams included; more receive "busy"; default hub.NoLimit
+	SendBuffer int         // of each connection, in bytes; default DefaultSendBuffer. A stalled reader costs twice that
+	MaxConns   int         // maximum number of connections, including streams; more receive "busy"; default hub.NoLimit
 	TLS        *tls.Config // default: HTTP/1.1 and HTTP/2 without TLS. It needs certificates; versions and cipher suites have safe defaults
 	ErrorLog   *log.Logger // of net/http; default: that of package log
 }
@@ -42,7 +42,7 @@ type Server struct {
 	noIdle   bool // guarded by mu: connections without a stream are closed
 }
 
-// NewServer listens on the address, so that connections wait for Serve. The error is that of
+// NewServer opens the listener; the kernel queues connections until Serve. The error is that of
 // the listener.
 func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if cfg.SendBuffer <= 0 {

@@ -7,13 +7,13 @@ type Histogram = histogram.Snapshot
 
 // Stats is a snapshot of a handler. Counters only grow.
 type Stats struct {
-	Rejects  map[string]uint64 // by reason; every reason is there
+	Rejects  map[string]uint64 // by reason; contains every reason
 	Held     int               // temporary rejections whose end is delayed now
-	Delivery Histogram         // seconds from the hub taking a message to its write returning
+	Delivery Histogram         // seconds from the hub receiving a message to the end of its write
 	Auth     Histogram         // seconds per authentication
 }
 
-// Stats takes a snapshot.
+// Stats returns a snapshot.
 func (h *Handler) Stats() Stats {
 	s := Stats{
 		Rejects:  make(map[string]uint64, len(h.rejects)),

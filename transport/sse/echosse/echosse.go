@@ -10,10 +10,10 @@ import (
 )
 
 // Handler returns the handler of an echo route. Register it for all methods
-// (echo.Echo.Any): it answers those that it does not support with 405 itself.
+// (echo.Echo.Any): it answers unsupported methods with 405.
 //
-// Middleware sees the handler return immediately; a stream over HTTP/1.1 continues without
-// it. Compression and timeout middleware must not be used on the route.
+// Over HTTP/1.1 without TLS the handler returns immediately, and the stream continues outside the
+// middleware. Compression and timeout middleware must not be used on the route.
 func Handler(h *sse.Handler) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		h.ServeHTTP(responseWriter{c.Response()}, c.Request())
