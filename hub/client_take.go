@@ -2,11 +2,10 @@ package hub
 
 // What the consumer of a client does: it takes the replay and then the queue.
 
-// Take moves all that is queued to the caller, or, for a client that resumes, the next
-// part of what it has missed. With nothing to take it returns nil: then the consumer stops
-// and waits for Wake, or, when reason is not zero, the client has ended and the consumer
-// says goodbye. Frames that were taken are accounted for with Settle. Only the consumer
-// calls Take.
+// Take moves all queued frames to the caller; for a client that resumes, it first returns what
+// the client has missed, in parts. If there are no frames, it returns nil, and the consumer waits
+// for Wake; if reason is not zero then, the client has ended and Take must not be called again.
+// The consumer passes the frames to Settle. Only the consumer calls Take.
 //
 // The slice spent, if not nil, becomes the next queue: a busy consumer passes back the slice that
 // it took before, so that nothing is allocated.

@@ -40,7 +40,7 @@ func ControlChannel(prefix string) string { return acl.OwnChannels + prefix + "c
 
 // Channel is the name of the channel that carries a user's messages:
 // prefix+user, or prefix+user:topic when topic is not empty. The user "*" is the
-// broadcast. A user that is empty or holds ':' cannot be named, and is an error.
+// broadcast. A user that is empty or contains ':' is an error.
 func Channel(prefix, user, topic string) (string, error) {
 	switch {
 	case user == "":
@@ -53,8 +53,8 @@ func Channel(prefix, user, topic string) (string, error) {
 	return prefix + user + ":" + topic, nil
 }
 
-// SplitChannel undoes Channel: the user is all between prefix and the first
-// ':', the topic all after it. Ok is false when the channel does not begin with
+// SplitChannel reverses Channel: the user is the text between prefix and the first
+// ':', the topic is the text after it. ok is false if the channel does not begin with
 // the prefix, or names no user. It allocates nothing.
 func SplitChannel(prefix, channel string) (user, topic string, ok bool) {
 	rest, ok := strings.CutPrefix(channel, prefix)

@@ -20,8 +20,9 @@ const (
 	// maxCommands is how many connections commands may hold. A fleet of hubs
 	// shares Redis' maxclients with the app.
 	maxCommands = 4
-	// MaxConnections is how many connections a hub may have at once: that of a feed, commands, and
-	// a probe.
+	// MaxConnections is how many connections to Redis a hub may have at the same time: that of its
+	// feed, those for commands, and one for a probe. A stream feed has one more while it answers
+	// queries.
 	MaxConnections = maxCommands + 2
 	// commandAge is how long one of them is used before another one is made: half of the
 	// 10 s after which an idle one is promised to be closed. A primary that was demoted
@@ -30,12 +31,12 @@ const (
 	commandAge = 5 * time.Second
 )
 
-// Commands runs commands over at most 4 connections, apart from the subscription.
-// They are made when needed and closed when they are 5 s old, or when the feed of the same
-// Server has found that a new connection leads elsewhere. Safe for concurrent use.
+// Commands runs commands over at most 4 connections, separate from the subscription. It
+// makes them when needed, and closes each when it is 5 s old, or when the feed of the same
+// Server has found that a new connection reaches another server. Safe for concurrent use.
 //
-// It is a pool of its own, of go-redis clients with one connection each, because
-// go-redis's pool closes idle connections only when it is asked for one.
+// It is a separate pool of go-redis clients with one connection each, because go-redis's own
+// pool closes idle connections only when a connection is requested.
 type Commands struct {
 	server *topology.Server
 	age    time.Duration           // at which a connection is closed, unless it is lent
@@ -113,8 +114,8 @@ func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client)
 	return err
 }
 
-// Close closes the connections: free ones now, one that is lent as soon as its
-// command is done. Commands fail from then on.
+// Close closes idle connections immediately, and others when their command is done. Later commands
+// fail.
 func (c *Commands) Close() {
 	c.mu.Lock()
 	c.closed = true

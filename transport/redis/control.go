@@ -19,8 +19,7 @@ const OpDisconnect = "disconnect"
 // maxControl is the maximum size of a control command in bytes: a user id and a little more.
 const maxControl = 16 << 10
 
-// ParseControl reads a control command and returns what is wrong with one that is not
-// valid. Unknown fields are ignored, so that a newer program can say more to an older hub.
+// ParseControl parses a control command. The error says what is invalid. Unknown fields are ignored, so that a newer program can send more fields to an older hub.
 func ParseControl(payload string) (Control, error) {
 	if len(payload) > maxControl {
 		return Control{}, fmt.Errorf("an order has %d bytes at most", maxControl)
@@ -38,7 +37,7 @@ func ParseControl(payload string) (Control, error) {
 	return c, nil
 }
 
-// String is the command as it is sent.
+// String returns the command as it is sent.
 func (c Control) String() string {
 	b, err := json.Marshal(c)
 	if err != nil {

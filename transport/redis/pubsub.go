@@ -14,12 +14,12 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// A PubSubHub is what a PubSub hands messages to; *hub.PubSub is one. Its methods are called from
-// the goroutine that reads Redis. One that waits stops the reading, and Redis closes the
-// connection of a subscriber that does not read.
+// A PubSubHub receives the messages of a PubSub feed; *hub.PubSub implements it. Its methods are called from
+// the goroutine that reads Redis, and must not block: Redis disconnects a subscriber that does not
+// read.
 type PubSubHub interface {
-	// Publish routes a message and returns how many streams it went to. User is "*" for a
-	// broadcast; topic is "" for none. The strings need not be UTF-8 and may be kept.
+	// Publish routes a message and returns the number of streams that receive it. The user "*"
+	// means a broadcast, the topic "" no topic. The strings may be invalid UTF-8; Publish may keep them.
 	Publish(user, topic, payload string) int
 	// GapFor announces that a message for the user was not routed.
 	GapFor(user, topic string, reason hub.Gap)
@@ -30,57 +30,57 @@ type PubSubHub interface {
 	Disconnect(user string) int
 }
 
-// A Corker postpones writes to streams while a feed hands over several messages at once;
-// *sse.Handler is one. Cork and Uncork are called in turns, from the goroutine that reads Redis,
-// and never while it waits for Redis.
+// A Corker delays writes to streams while a feed publishes a batch of messages, so that a stream
+// with several of them is written to once; *sse.Handler implements it. The goroutine that reads
+// Redis calls Cork before a batch, and Uncork after it and before it waits for Redis again.
 type Corker interface {
 	Cork()
 	Uncork()
 }
 
-// PubSubConfig is what a PubSub needs. A zero value means the default.
+// PubSubConfig configures a PubSub. A zero value means the default.
 type PubSubConfig struct {
 	Server *Server   // required
 	Hub    PubSubHub // required
 
-	// Streams are corked during each batch of messages. Default: nothing is.
+	// Streams is corked during each batch of messages. Default: none.
 	Streams Corker
 
-	// ChannelPrefix is what the names of the users' channels begin with, as ValidatePrefix
+	// ChannelPrefix is the prefix of the names of the users' channels, as ValidatePrefix
 	// allows. Default "user-".
 	ChannelPrefix string
 
-	// MaxPayload is the maximum size of a payload in bytes. Default 1 MiB. There is no way to
-	// have no limit.
+	// MaxPayload is the maximum size of a payload in bytes. Default 1 MiB. It cannot be
+	// unlimited.
 	MaxPayload int
 
-	// Control gets each valid control command, on the goroutine that reads Redis. Default:
-	// Hub.Disconnect is called for the user.
+	// Control is called with each valid control command, on the goroutine that reads Redis. By
+	// default, Hub.Disconnect is called for the user.
 	Control func(Control)
 
 	// ControlChannel is the channel of control commands, as ValidateControlChannel allows.
 	// Default: ControlChannel(ChannelPrefix).
 	ControlChannel string
 
-	// Logger gets one line for each change of state. Default: none.
+	// Logger receives one line for each change of state. Default: none.
 	Logger *slog.Logger
 
 	// PingAfter is the idle time after which the connection must answer a PING within the
 	// server's AnswerTimeout. Default 3 s: with it, a dead connection is noticed in about 6 s.
 	PingAfter time.Duration
 
-	// ProbeEvery is the time between probes over a new connection, ±10 %. A probe that
-	// has not come back after two of them ends the generation. Default 30 s.
+	// ProbeEvery is the time between probes over a new connection, ±10 %. A probe that has not
+	// arrived after twice this time ends the generation. Default 30 s.
 	ProbeEvery time.Duration
 
-	// ProbeTimeout is how long a published probe may take to come back before a PING is sent
-	// after it. It waits its turn behind all messages before it: that alone does not end a
+	// ProbeTimeout is how long to wait for a published probe before a PING is sent after it. A
+	// probe can be late because Redis sends all earlier messages first, so this alone does not end a
 	// generation. Default 5 s.
 	ProbeTimeout time.Duration
 
-	// BackoffMin and BackoffMax bound the pause before a new attempt, which
-	// doubles from one to the other; up to a half is subtracted at random.
-	// Defaults 100 ms and 1 s: reconnected within 2 s of Redis.
+	// BackoffMin and BackoffMax bound the pause before a new attempt. It doubles with each
+	// attempt; up to half of it is subtracted at random. Defaults 100 ms and 1 s: the feed
+	// reconnects within 2 s after Redis is available again.
 	BackoffMin, BackoffMax time.Duration
 }
 

@@ -8,8 +8,8 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// Server is one Redis: where it is and how to connect to it. It is one primary, at a fixed
-// address or where Sentinels say, or a cluster. Feeds and Commands may share one. Make it with
+// Server is the address of one Redis, and how to connect to it: a primary at a fixed address, a
+// primary that Sentinels name, or a cluster. Feeds and Commands may share one. Create it with
 // ParseServer. Safe for concurrent use.
 type Server topology.Server
 
@@ -39,10 +39,11 @@ type ServerOptions struct {
 // of one primary (rediss with TLS), of the Sentinels that know where the primary
 // called name is (port 26379), and of some nodes of a cluster.
 //
-// The database number (default 0) is where the key of a stream is. Channels have no database: for
-// pub/sub the number has no effect. A cluster has only database 0.
-// An error is one plain line and holds nothing of the URL, because any part of
-// a URL that cannot be read may be a part of the password.
+// The database number (default 0) applies to the key of a stream. Channels do not belong to a
+// database, so it has no effect on pub/sub. A cluster has only database 0.
+//
+// An error is one line. It contains nothing of the URL, because any part of a URL that cannot be
+// parsed may be a part of the password.
 func ParseServer(rawURL string, opts ServerOptions) (*Server, error) {
 	s, err := topology.Parse(rawURL, topology.Options(opts))
 	return (*Server)(s), err

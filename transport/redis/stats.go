@@ -6,27 +6,27 @@ import (
 	"usercast/internal/histogram"
 )
 
-// Stats is a snapshot of a feed. Counters only grow. When nothing moves,
+// Stats is a snapshot of a feed. Counters only grow. While the feed is idle,
 // Received = Routed + Unrouted + Malformed + TooLarge. Probes are not counted,
 // and control commands have counters of their own.
 type Stats struct {
 	Feed  string // "pubsub" or "stream"
 	Redis string // Server.Name
 
-	Received  uint64 // messages that Redis handed over
-	Routed    uint64 // went to at least one stream
-	Unrouted  uint64 // went to no stream
-	Malformed uint64 // its channel names no user
+	Received  uint64 // messages received from Redis
+	Routed    uint64 // enqueued for at least one stream
+	Unrouted  uint64 // no stream for them
+	Malformed uint64 // the channel does not contain a user
 	TooLarge  uint64 // over MaxPayload
 
-	ControlReceived  uint64 // control commands that Redis handed over
-	ControlMalformed uint64 // those of them that are not valid
+	ControlReceived  uint64 // control commands received from Redis
+	ControlMalformed uint64 // part of ControlReceived: invalid
 
 	Connected  bool   // a subscription exists
 	Generation uint64 // subscriptions so far, this one included
 	Reconnects uint64 // those after the first
 
-	Probe Histogram // from a probe's PUBLISH until it came back; pub/sub only
+	Probe Histogram // time from publishing a probe to receiving it; pub/sub only
 }
 
 // Histogram counts durations in buckets.

@@ -17,18 +17,17 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// A StreamHub is what a StreamFeed hands entries to; *hub.StreamFeed is one. Its methods are
-// called from the goroutine that reads Redis.
+// A StreamHub receives the entries of a StreamFeed; *hub.StreamFeed implements it. Its methods are
+// called from the goroutine that reads Redis, and must not block.
 type StreamHub interface {
-	// BroadcastUser returns the user whose entries are for all streams, "" if there is none.
+	// BroadcastUser returns the user whose entries are for all streams; "": there are no broadcasts.
 	BroadcastUser() string
-	// Load gets the newest entries once, oldest first, before anything else: all
-	// that are later than after and up to newest, with the user of each, "" when only its id
-	// counts.
+	// Load is called once, before Append, with the newest entries, oldest first: all that are
+	// later than after and up to newest, each with its user; "" means that the entry has only an id.
 	Load(after, newest hub.ID, entries iter.Seq2[string, hub.Entry])
-	// Append gets each later entry, in order, and returns how many streams it went to. With
-	// user "" only its id counts. A payload over MaxPayload is left out, and Gap is
-	// hub.GapTooLarge.
+	// Append is called with each later entry, in order, and returns the number of streams that
+	// receive it. With user "", the entry has only an id. A payload over MaxPayload is omitted, and
+	// Gap is hub.GapTooLarge.
 	Append(user string, e hub.Entry) int
 	// Lose announces that entries up to an id were trimmed before they were read.
 	Lose(upTo hub.ID)
@@ -39,19 +38,19 @@ type StreamHub interface {
 	Disconnect(user string) int
 }
 
-// StreamConfig is what a StreamFeed needs. A zero value means the default.
+// StreamConfig configures a StreamFeed. A zero value means the default.
 type StreamConfig struct {
 	Server *Server   // required
 	Hub    StreamHub // required
 
-	// Streams are corked during each batch of entries. Default: nothing is.
+	// Streams is corked during each batch of entries. Default: none.
 	Streams Corker
 
 	Key           string // of the Redis stream; default "usercast:log"
 	ChannelPrefix string // as in PubSubConfig
 	MaxPayload    int    // as in PubSubConfig
 
-	// WindowBytes is the most that Hub.Load gets: names, payload and 192 bytes per entry.
+	// WindowBytes limits the entries that Hub.Load receives: names, payload and 192 bytes per entry.
 	// Default 64 MiB; hub.Off loads nothing.
 	WindowBytes int64
 
@@ -63,8 +62,8 @@ type StreamConfig struct {
 	BackoffMin, BackoffMax time.Duration // as in PubSubConfig
 }
 
-// StreamFeed follows one Redis stream, entry after entry, over one connection at a time. When a
-// connection ends, nothing is lost that the primary still has. Run it once; Query and Stats may
+// StreamFeed follows one Redis stream, entry after entry, over one connection at a time. After a
+// reconnect it continues with the next entry, if the primary still has it. Run it once; Query and Stats may
 // be called at any time.
 type StreamFeed struct {
 	session // owner of the connections

@@ -14,7 +14,7 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// An Inspection checks whether a Redis is fit for a hub. What it does there is harmless to others,
+// An Inspection checks whether a Redis is suitable for a hub. What it does there is harmless to others,
 // and little: it reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes for a moment to what a hub
 // subscribes to, and publishes two messages of about 40 bytes: one on a probe channel of its own,
 // which no hub receives, and one to a user with a random name, who has no streams. Nothing is

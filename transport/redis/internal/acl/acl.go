@@ -1,5 +1,5 @@
-// Package acl knows the rights that a hub needs in Redis, what each is for, and the names of
-// the channels that they are about.
+// Package acl lists the permissions that a hub needs in Redis, with the purpose of each, and the
+// names of the channels that they apply to.
 package acl
 
 import (

@@ -1,4 +1,4 @@
-// Package pause has the waiting times between attempts.
+// Package pause computes backoff and jitter, and sleeps until a context ends.
 package pause
 
 import (

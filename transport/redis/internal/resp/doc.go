@@ -1,12 +1,12 @@
 // Package resp reads and writes RESP2, the protocol of Redis, with bounded memory.
 //
-// A Conn checks what passes from a socket to go-redis. go-redis panics at some replies that it
-// does not expect, waits without end for others, and allocates what a length announces. The
-// Conn also counts the replies that have come, so that a subscriber can receive all that is
-// there without waiting for more.
+// A CheckedConn checks replies before go-redis reads them. go-redis panics at some unexpected
+// replies, waits forever for others, and allocates any length that a reply announces. The
+// CheckedConn also counts complete replies, so that a subscriber can receive all that have arrived
+// without waiting for the next one.
 //
-// A Reader and a Writer speak the protocol without go-redis, for replies that are too large to
-// be held in memory as a whole and for commands that are sent before earlier ones are replied to.
+// A Reader and a Writer implement the protocol without go-redis: for replies that are too large
+// to be in memory as a whole, and for pipelining.
 //
 // No type is safe for concurrent use.
 package resp
