@@ -1,5 +1,6 @@
-// Package check is the command check: it inspects the configuration, Redis, the authentication and the path through the
-// proxy, and reports what to change. Each file inspects one of these; package proxypath opens the stream as a browser does.
+// Package check implements the command check. It inspects the configuration, Redis, the authentication and the path
+// through the proxy, and reports what to change. Check.Run calls the inspections, which have a file each; package
+// proxypath opens the stream as a browser does.
 //
-// What it inspects is not changed, except for a few small messages: see inspect.Inspection and package proxypath.
+// It changes nothing, but it publishes a few small messages: see inspect.Inspection and package proxypath.
 package check

@@ -1,17 +1,17 @@
-// Package finding is what usercast check reports: what was found, how bad it is, and
-// what to change.
+// Package finding defines a result of usercast check: what was found, its severity, and what to
+// change.
 package finding
 
 import "fmt"
 
-// A Level is how bad a finding is.
+// A Level is the severity of a finding.
 type Level int
 
-// From nothing to do, to something that must be fixed.
+// The levels, in order of severity.
 const (
 	OK   Level = iota // as it should be
-	Note              // worth knowing; nothing is wrong
-	Warn              // it works, and will not in some case
+	Note              // information; nothing to fix
+	Warn              // works now, fails in some situation
 	Fail              // must be fixed
 )
 

@@ -2,9 +2,9 @@
 //
 // A test names what it needs: a program in PATH, a command that must succeed, or a file. In short mode
 // (go test -short) each function skips the test, even if the machine has everything. Otherwise a test
-// whose need is not met fails if CI=true is set in the environment, and is skipped if it is not: the line that
-// says so, with the command to install what is missing, is appended to the file that NEED_REPORT names
-// in the environment. make test prints that file at its end.
+// whose need is not met fails if CI=true is set in the environment. If not, it is skipped, and a line with the
+// command to install what is missing is appended to the file that the environment variable NEED_REPORT names.
+// make test prints that file at its end.
 package need
 
 import (

@@ -12,10 +12,10 @@ const maxTails = 8
 
 // A Tail receives the messages of one user. Only one goroutine may use it.
 type Tail interface {
-	// Ready has something to receive once there is something to take.
+	// Ready returns a channel that receives a value when Take has something to return.
 	Ready() <-chan struct{}
-	// Take hands over what has come, and how many were skipped after these because
-	// nobody took them in time.
+	// Take returns the messages since the last call, and how many were skipped after them because
+	// the list was full.
 	Take() (messages []Message, skipped uint64)
 	Close()
 }

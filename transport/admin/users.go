@@ -35,8 +35,8 @@ type Receipt struct {
 type Stream struct {
 	Since        time.Time `json:"since"`
 	Topics       []string  `json:"topics,omitempty"` // empty: all
-	QueuedFrames int       `json:"queued_frames"`    // waiting
-	QueuedBytes  int       `json:"queued_bytes"`     // waiting or being written
+	QueuedFrames int       `json:"queued_frames"`    // queued
+	QueuedBytes  int       `json:"queued_bytes"`     // queued or being written
 	LastID       string    `json:"last_id"`          // the stream is complete up to this id, including what is being written
 }
 

@@ -1,11 +1,11 @@
 // Package clients runs real client libraries and real browsers against the real hub, with
-// faults in between, and checks that each message arrives exactly once at the client's own
-// callback.
+// faults in between, and checks that the client's callback receives each message exactly
+// once.
 //
 // Each client is a process that prints one line per received event (testdata), or a page with a
 // plain EventSource. Between it and the hub is a relay, which ends connections at chosen bytes.
 //
-//	who starts it                  what                          who ends it
+//	started by                     what                          ended by
 //	the test                       hub, client, browser          the test's cleanup
 //	relay.start                    one goroutine for accepts     relay.stop
 //	relay's accept goroutine       two goroutines per connection either end, or relay.stop

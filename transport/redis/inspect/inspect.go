@@ -14,11 +14,12 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// An Inspection checks whether a Redis is suitable for a hub. What it does there is harmless to others,
-// and little: it reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes for a moment to what a hub
-// subscribes to, and publishes two messages of about 40 bytes: one on a probe channel of its own,
-// which no hub receives, and one to a user with a random name, who has no streams. Nothing is
-// stored, and nothing is set but the name of its own connections.
+// An Inspection checks whether a Redis is suitable for a hub. It is safe to run in production: it
+// stores nothing, and sets only the names of its own connections.
+//
+// It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes for a moment to the channels of a hub, and
+// publishes two messages of about 40 bytes: one on its own probe channel, which no hub receives,
+// and one to a user with a random name, who has no streams.
 type Inspection struct {
 	Server         *redis.Server
 	ChannelPrefix  string
@@ -27,22 +28,22 @@ type Inspection struct {
 	MaxPayload     int    // bytes
 }
 
-// A Finding is one thing that was checked.
+// A Finding is the result of one check.
 type Finding = finding.Finding
 
-// A Level is how bad a Finding is.
+// A Level is the severity of a Finding.
 type Level = finding.Level
 
-// The levels, from nothing to do to something that must be fixed.
+// The levels, in order of severity.
 const (
 	OK   = finding.OK   // as it should be
-	Note = finding.Note // worth knowing; nothing is wrong
-	Warn = finding.Warn // it works, and will not in some case
+	Note = finding.Note // information; nothing to fix
+	Warn = finding.Warn // works now, fails in some situation
 	Fail = finding.Fail // must be fixed
 )
 
-// Run reports all that it finds, each finding as soon as it is made and on the goroutine of the
-// caller. It stops early when it cannot talk to Redis, which is a finding too.
+// Run reports each finding as soon as it is made, on the goroutine of the caller. It blocks until
+// all checks are done. If Redis is unavailable, it reports that and returns.
 func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), report: report, token: rand.Text()}
 	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
