@@ -311,11 +311,21 @@ func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 		t.Errorf("generation %d, want 1", g)
 	}
 	said.once(t, "WARN redis address leads to several servers")
-	stays := a
-	if slices.ContainsFunc(connections(a), func(c string) bool { return strings.Contains(c, " cmd=xread ") }) {
-		stays = b
+	// Between two reads, a connection shows another command for a moment.
+	reads := func(r *redistest.Server) bool {
+		return slices.ContainsFunc(connections(r), func(c string) bool { return strings.Contains(c, " cmd=xread ") })
 	}
-	relay.SetTarget(stays.Addr())
+	var other *redistest.Server
+	eventually(t, "one of the servers is read", func() bool {
+		switch {
+		case reads(a):
+			other = b
+		case reads(b):
+			other = a
+		}
+		return other != nil
+	})
+	relay.SetTarget(other.Addr())
 	f.connected(t, 2)
 	xadd(primary, "user-42:activity", "x")
 	f.want(t, "42:activity x")
