@@ -124,7 +124,7 @@ func (f *fastListener) wrap(tcp *net.TCPConn, q queuedConn) net.Conn {
 	if !q.hasSlot {
 		return conn
 	}
-	return &limitedConn{Conn: conn, settings: f.settings}
+	return &limitedConn{wrappedConn: wrappedConn{conn}, settings: f.settings}
 }
 
 // Close accepts no more connections, ends the contexts of requests that are being

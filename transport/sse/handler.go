@@ -64,8 +64,11 @@ type Handler struct {
 const longest = 1 << 59
 
 // New returns a handler. Durations that are not positive mean their defaults; longer ones than 18
-// years mean 18 years.
+// years mean 18 years. It panics if Hub or Authenticate is missing.
 func New(cfg Config) *Handler {
+	if cfg.Hub == nil || cfg.Authenticate == nil {
+		panic("sse: the Config needs Hub and Authenticate")
+	}
 	fill := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
 			*d = def

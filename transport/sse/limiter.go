@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"errors"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -71,7 +72,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		return conn, nil
 	}
 	if l.settings.limiter.acquire() {
-		return &limitedConn{Conn: conn, settings: l.settings}, nil
+		return &limitedConn{wrappedConn: wrappedConn{conn}, settings: l.settings}, nil
 	}
 	select {
 	case l.sem <- struct{}{}:
@@ -79,7 +80,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		conn.Close()
 		return nil, net.ErrClosed
 	}
-	c := &overflowConn{Conn: conn, until: time.Now().Add(overflowTime), sem: l.sem}
+	c := &overflowConn{wrappedConn: wrappedConn{conn}, until: time.Now().Add(overflowTime), sem: l.sem}
 	c.SetDeadline(c.until)
 	return c, nil
 }
@@ -89,9 +90,23 @@ func (l *limitListener) Close() error {
 	return l.Listener.Close()
 }
 
+// A wrappedConn is what the wrappers of connections have in common. net/http calls CloseWrite after a
+// response to a request of which it has not read everything: the client then receives the
+// response and its end before the connection is reset.
+type wrappedConn struct{ net.Conn }
+
+func (c wrappedConn) inner() net.Conn { return c.Conn }
+
+func (c wrappedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
 // A limitedConn has a slot until it is closed.
 type limitedConn struct {
-	net.Conn
+	wrappedConn
 	settings *connSettings
 	once     sync.Once
 }
@@ -102,8 +117,6 @@ func (c *limitedConn) Close() error {
 	return err
 }
 
-func (c *limitedConn) inner() net.Conn { return c.Conn }
-
 // OverflowConns is how many connections past the limit of a Server are open at most.
 const OverflowConns = 8
 
@@ -112,7 +125,7 @@ const overflowTime = time.Second
 
 // An overflowConn is a connection past the limit. No deadline extends its time.
 type overflowConn struct {
-	net.Conn
+	wrappedConn
 	until time.Time
 	sem   chan struct{}
 	once  sync.Once
@@ -136,5 +149,3 @@ func (c *overflowConn) Close() error {
 	c.once.Do(func() { <-c.sem })
 	return err
 }
-
-func (c *overflowConn) inner() net.Conn { return c.Conn }

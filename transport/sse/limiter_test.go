@@ -89,6 +89,40 @@ func TestSlotIsFreeAfterAnyUse(t *testing.T) {
 	})
 }
 
+// A client that still sends when it is answered receives the response and then the end of the connection, not
+// a reset, which could overtake the response.
+func TestResponseToAnUnreadRequestEndsCleanly(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]config{
+		"fast path": {fast: true, maxConns: 10}, "net/http": {maxConns: 10}, "portable": {maxConns: 10, sse: sse.Config{Portable: true}},
+		"no limit": {fast: true}, "past the limit": {maxConns: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, c)
+			if name == "past the limit" {
+				dial(t, s, request("user=42")).head()
+			}
+			conn, err := net.Dial("tcp", s.listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			// More than net/http reads of a head, so that some of it stays in the socket.
+			io.WriteString(conn, "GET /events?user=42 HTTP/1.1\r\nHost: hub.example\r\nX: "+strings.Repeat("x", 300<<10))
+			response, err := io.ReadAll(conn)
+			if !strings.HasPrefix(string(response), "HTTP/1.1 431 ") || err != nil {
+				t.Errorf("got %.40q, %v, want 431 and no error", response, err)
+			}
+			// net/http closes the connection half a second later, on a goroutine that must not outlive the test.
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			for ; err == nil; time.Sleep(10 * time.Millisecond) {
+				_, err = conn.Write([]byte("x"))
+			}
+		})
+	}
+}
+
 // Descriptors are short when fewer than a tenth of the slots are free: then HTTP/2
 // connections are closed after their last stream.
 func TestConnectionsAreShortNearTheLimit(t *testing.T) {

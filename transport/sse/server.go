@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,8 +45,17 @@ type Server struct {
 }
 
 // NewServer opens the listener; the kernel queues connections until Serve. The error is that of
-// the listener.
+// the listener, or names what is wrong with cfg.
 func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
+	if cfg.Streams == nil {
+		return nil, errors.New("sse: Streams is missing in the ServerConfig")
+	}
+	if cfg.Path == "" {
+		cfg.Path = "/events"
+	}
+	if !strings.HasPrefix(cfg.Path, "/") || cfg.Handler == nil && strings.ContainsAny(cfg.Path, "%{} ") {
+		return nil, fmt.Errorf("sse: the Path %q of the ServerConfig must begin with / and have no %%, brace or space", cfg.Path)
+	}
 	if cfg.SendBuffer <= 0 {
 		cfg.SendBuffer = DefaultSendBuffer
 	}
@@ -63,9 +74,6 @@ func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 // newServer wraps l. The order matters: the fast path must see connections first, and the
 // limit must see all others.
 func newServer(cfg ServerConfig, l net.Listener) (*Server, error) {
-	if cfg.Path == "" {
-		cfg.Path = "/events"
-	}
 	if cfg.Handler == nil {
 		mux := http.NewServeMux()
 		mux.Handle(cfg.Path, cfg.Streams)
@@ -207,9 +215,9 @@ func (s *Server) closeIdle(yes bool) {
 	}
 }
 
-// Shutdown waits for the streams, which the hub must have ended (hub.Hub.Finish), accepts no
-// more connections, and waits until all other requests are answered or ctx is done. Then it closes
-// everything, and returns the error of ctx.
+// Shutdown waits for the streams, also past the end of ctx: the hub must have ended them (hub.Hub.Finish),
+// and then they close within the write timeout. It accepts no more connections, and waits until all
+// other requests are answered or ctx is done. Then it closes everything, and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.streams.Wait()
 	err := s.http.Shutdown(ctx)
