@@ -14,7 +14,7 @@ const (
 
 // Config is the configuration of a hub. The zero value of each number means its default.
 type Config struct {
-	Encode        Encoder // required
+	Encode        Encoder // default: the payload alone; streams of server-sent events need sse.EncodeEntry
 	BroadcastUser string  // messages to this user reach all clients; "": there are no broadcasts
 
 	QueueFrames     int           // frames queued for one client; default 1024, or NoLimit
@@ -37,6 +37,9 @@ type Config struct {
 // withDefaults returns the config with limits in place of zeros and negative numbers: the largest number for
 // NoLimit, 0 for Off.
 func (c Config) withDefaults() Config {
+	if c.Encode == nil {
+		c.Encode = func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) }
+	}
 	c.QueueFrames = limit(cmp.Or(c.QueueFrames, 1024), math.MaxInt)
 	c.QueueBytes = limit(cmp.Or(c.QueueBytes, 1<<20), math.MaxInt)
 	c.QueueGrace = max(0, cmp.Or(c.QueueGrace, 250*time.Millisecond))

@@ -13,7 +13,12 @@ func TestConfigDefaults(t *testing.T) {
 		MaxClients: math.MaxInt, MaxClientsPerUser: 32, FanOut: 512, GapSpread: 3 * time.Second,
 		HistoryPerUser: 256, HistoryAge: 2 * time.Minute, HistoryBytes: 64 << 20,
 	}
-	if got := (Config{}).withDefaults(); !reflect.DeepEqual(got, want) {
+	defaults := (Config{}).withDefaults()
+	if wire := defaults.Encode(nil, Entry{Payload: "hello"}, false); string(wire) != "hello" {
+		t.Errorf("the default encoder returns %q", wire)
+	}
+	defaults.Encode = nil // a func is never equal
+	if got := defaults; !reflect.DeepEqual(got, want) {
 		t.Errorf("0: got %+v, want %+v", got, want)
 	}
 	negative := Unlimited(Config{MaxClients: NoLimit})
@@ -21,7 +26,9 @@ func TestConfigDefaults(t *testing.T) {
 		QueueFrames: math.MaxInt, QueueBytes: math.MaxInt, QueueTotalBytes: math.MaxInt64,
 		MaxClients: math.MaxInt, MaxClientsPerUser: math.MaxInt, FanOut: math.MaxInt,
 	}
-	if got := negative.withDefaults(); !reflect.DeepEqual(got, want) {
+	got := negative.withDefaults()
+	got.Encode = nil
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("NoLimit and Off: got %+v, want %+v", got, want)
 	}
 }
