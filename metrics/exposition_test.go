@@ -179,3 +179,12 @@ func scrape(t *testing.T, g prometheus.Gatherer) string {
 	}
 	return answer.Body.String()
 }
+
+func TestMissingSourcesAreZero(t *testing.T) {
+	if _, err := metrics.NewRegistry(metrics.Sources{}).Gather(); err != nil {
+		t.Error(err)
+	}
+	if got := (metrics.Sources{}).Snapshot(); got.Clients != 0 || got.Feeds != nil {
+		t.Errorf("a snapshot of no sources is %+v", got)
+	}
+}

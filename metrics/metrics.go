@@ -14,29 +14,15 @@ import (
 	"usercast/transport/sse"
 )
 
-// Sources provides the statistics. Its functions are called at each scrape, and must be safe for concurrent use. Hub, Streams
-// and Feeds are required.
+// Sources provides the statistics. Its functions are called at each scrape, and must be safe for concurrent use. Without one,
+// its metrics are 0.
 type Sources struct {
 	Hub        func() hub.Stats
 	Streams    func() sse.Stats
 	Feeds      func() []redis.Stats     // one per Redis
-	Checks     func() auth.ForwardStats // calls of auth.Forward; nil: 0
-	LogDropped func() uint64            // log lines that were dropped; nil: 0
+	Checks     func() auth.ForwardStats // calls of auth.Forward
+	LogDropped func() uint64            // log lines that were dropped
 	Version    string                   // label of usercast_build_info
-}
-
-func (s *Sources) logDropped() uint64 {
-	if s.LogDropped == nil {
-		return 0
-	}
-	return s.LogDropped()
-}
-
-func (s *Sources) checks() auth.ForwardStats {
-	if s.Checks == nil {
-		return auth.ForwardStats{}
-	}
-	return s.Checks()
 }
 
 // NewRegistry returns a registry with a Collector, and with the metrics of the Go runtime and the process.
@@ -60,6 +46,14 @@ type Collector struct{ sources Sources }
 
 // NewCollector returns a collector to register.
 func NewCollector(s Sources) *Collector { return &Collector{s} }
+
+// read returns the zero value if there is no source.
+func read[T any](source func() T) (value T) {
+	if source != nil {
+		value = source()
+	}
+	return value
+}
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
 	return prometheus.NewDesc("usercast_"+name, help, labels, nil)
@@ -112,15 +106,15 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) { prometheus.DescribeBy
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink(ch)
 	out.gauge(buildInfo, 1, c.sources.Version, runtime.Version())
-	out.counter(logDropped, c.sources.logDropped())
-	checks := c.sources.checks()
+	out.counter(logDropped, read(c.sources.LogDropped))
+	checks := read(c.sources.Checks)
 	out.gauge(authLimit, float64(checks.Concurrency))
 	out.gauge(authOpen, float64(checks.InFlight))
 	out.gauge(authQueue, float64(checks.Waiting))
-	out.hub(c.sources.Hub())
-	out.streams(c.sources.Streams())
+	out.hub(read(c.sources.Hub))
+	out.streams(read(c.sources.Streams))
 	var probes histogram.Snapshot
-	for _, st := range c.sources.Feeds() {
+	for _, st := range read(c.sources.Feeds) {
 		out.feed(st)
 		probes.Add(st.Probe)
 	}

@@ -73,7 +73,7 @@ type Bucket struct {
 
 // Snapshot reads the sources. It is safe for concurrent use if they are.
 func (s Sources) Snapshot() Snapshot {
-	h, streams, checks := s.Hub(), s.Streams(), s.checks()
+	h, streams, checks := read(s.Hub), read(s.Streams), read(s.Checks)
 	out := Snapshot{
 		Clients: h.Clients, Users: h.Users, Connects: h.Connects,
 		Disconnects:    byReason(h.Disconnects, hub.Reason.String),
@@ -86,12 +86,12 @@ func (s Sources) Snapshot() Snapshot {
 		Gaps:           byReason(h.Gaps, hub.Gap.String),
 		HistoryEntries: h.HistoryEntries, HistoryBytes: h.HistoryBytes,
 		AuthConcurrency: checks.Concurrency, AuthInFlight: checks.InFlight, AuthWaiting: checks.Waiting,
-		LogDropped:      s.logDropped(),
+		LogDropped:      read(s.LogDropped),
 		DeliverySeconds: asHistogram(streams.Delivery),
 		AuthSeconds:     asHistogram(streams.Auth),
 	}
 	var probes histogram.Snapshot
-	for _, f := range s.Feeds() {
+	for _, f := range read(s.Feeds) {
 		out.Feeds = append(out.Feeds, asFeed(f))
 		probes.Add(f.Probe)
 	}
