@@ -97,7 +97,7 @@ func busy() metrics.Sources {
 		h.Gaps[g] = next()
 	}
 	streams := sse.Stats{
-		Rejects:  sse.New(sse.Config{}).Stats().Rejects, // for its keys
+		Rejects:  sse.New(sse.Config{Hub: hub.NewPubSub(hub.Config{}).Hub, Authenticate: auth.Insecure}).Stats().Rejects, // for its keys
 		Held:     3,
 		Delivery: histogram.Snapshot{Count: 7, SumSeconds: 0.5, Cumulative: map[float64]uint64{0.001: 3, 1: 6}},
 		Auth:     histogram.Snapshot{Count: 8, SumSeconds: 0.25, Cumulative: map[float64]uint64{0.001: 4, 1: 5}},

@@ -89,6 +89,25 @@ func TestSlotIsFreeAfterAnyUse(t *testing.T) {
 	})
 }
 
+func TestMistakesInAConfigAreNamed(t *testing.T) {
+	streams := newTestServer(t, config{}).handler
+	for name, c := range map[string]sse.ServerConfig{
+		"Streams": {Address: "127.0.0.1:0"},
+		"Path":    {Address: "127.0.0.1:0", Streams: streams, Path: "events"},
+		`"/a%"`:   {Address: "127.0.0.1:0", Streams: streams, Path: "/a%"},
+	} {
+		if _, err := sse.NewServer(t.Context(), c); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	defer func() {
+		if v := recover(); v == nil {
+			t.Error("New accepts a Config without Hub")
+		}
+	}()
+	sse.New(sse.Config{})
+}
+
 // A client that still sends when it is answered receives the response and then the end of the connection, not
 // a reset, which could overtake the response.
 func TestResponseToAnUnreadRequestEndsCleanly(t *testing.T) {

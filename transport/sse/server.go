@@ -50,12 +50,6 @@ func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if cfg.Streams == nil {
 		return nil, errors.New("sse: Streams is missing in the ServerConfig")
 	}
-	if cfg.Path == "" {
-		cfg.Path = "/events"
-	}
-	if !strings.HasPrefix(cfg.Path, "/") || cfg.Handler == nil && strings.ContainsAny(cfg.Path, "%{} ") {
-		return nil, fmt.Errorf("sse: the Path %q of the ServerConfig must begin with / and have no %%, brace or space", cfg.Path)
-	}
 	if cfg.SendBuffer <= 0 {
 		cfg.SendBuffer = DefaultSendBuffer
 	}
@@ -74,6 +68,12 @@ func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 // newServer wraps l. The order matters: the fast path must see connections first, and the
 // limit must see all others.
 func newServer(cfg ServerConfig, l net.Listener) (*Server, error) {
+	if cfg.Path == "" {
+		cfg.Path = "/events"
+	}
+	if !strings.HasPrefix(cfg.Path, "/") || cfg.Handler == nil && strings.ContainsAny(cfg.Path, "%{} ") {
+		return nil, fmt.Errorf("sse: the Path %q of the ServerConfig must begin with / and have no %%, brace or space", cfg.Path)
+	}
 	if cfg.Handler == nil {
 		mux := http.NewServeMux()
 		mux.Handle(cfg.Path, cfg.Streams)
