@@ -5,12 +5,15 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"regexp"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,7 +30,11 @@ import (
 	"usercast/transport/sse"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Most tests wait most of the time.
+	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	goleak.VerifyTestMain(m)
+}
 
 // A testServer is a hub and a handler behind a real HTTP server. When the test is over
 // it drains as the product does: that must leave no goroutine, and figures that
