@@ -27,12 +27,13 @@ func (s *subscription) probe(ctx context.Context) error {
 	case <-s.pong:
 	default:
 	}
-	deadline := time.NewTimer(max(probeIntervals*s.probeEvery, s.cfg.ProbeTimeout))
-	defer deadline.Stop()
-	for start := (time.Time{}); ; {
+	var start time.Time // when it was first sent
+	var deadline <-chan time.Time
+	for {
 		sent, err := s.sendProbe(ctx, token)
-		if start.IsZero() {
+		if start.IsZero() && !sent.start.IsZero() {
 			start = sent.start
+			deadline = time.After(max(probeIntervals*s.probeEvery, s.cfg.ProbeTimeout))
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -48,7 +49,7 @@ func (s *subscription) probe(ctx context.Context) error {
 		}
 		s.report.probeSent()
 		echo := sent.published && s.echoes.Load()
-		if done, err := s.awaitEcho(ctx, token, echo, start, deadline.C); done || err != nil {
+		if done, err := s.awaitEcho(ctx, token, echo, start, deadline); done || err != nil {
 			return err
 		}
 	}
