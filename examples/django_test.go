@@ -70,16 +70,16 @@ def count(user, **_):
         file.write(f"{user.pk}\n")
 `
 
-// djangoSlowReceiver is one of another app, which Django calls after the one that docs/auth.md shows.
+// djangoSlowReceiver is one of another app, which Django calls after the one that docs/authentication.md shows.
 const djangoSlowReceiver = `
 @receiver(user_logged_out)
 def audit(**_):
     time.sleep(0.3)
 `
 
-// tryDjango runs what docs/auth.md and docs/quickstart.md show in a Django project that stores the session at every request.
+// tryDjango runs what docs/authentication.md and docs/quickstart.md show in a Django project that stores the session at every request.
 func tryDjango(t *testing.T) {
-	files := filesOf(t, "../docs/auth.md", "python")
+	files := filesOf(t, "../docs/authentication.md", "python")
 	urls, views := shown(t, files, "urls.py"), shown(t, files, "views.py")
 	var quickstart string
 	for _, b := range doctest.Read(t, "../docs/quickstart.md").Blocks {

@@ -24,7 +24,7 @@ var environment = map[string][]string{
 	"python": {"PATH=/usr/bin:" + os.Getenv("PATH")}, // that has Debian's libraries
 }
 
-// needLanguage skips a test unless the language of an example, or a framework of docs/auth.md, is installed with
+// needLanguage skips a test unless the language of an example, or a framework of docs/authentication.md, is installed with
 // its libraries.
 func needLanguage(t *testing.T, name string) {
 	t.Helper()

@@ -7,7 +7,7 @@ import (
 	"usercast/internal/doctest"
 )
 
-// expressApp has what an app has in addition to what docs/auth.md shows. Its store keeps each session in a file.
+// expressApp has what an app has in addition to what docs/authentication.md shows. Its store keeps each session in a file.
 const expressApp = `
 const fs = require("fs"), express = require("express"), session = require("express-session");
 const app = express(), redis = require("redis").createClient({ url: process.env.REDIS_URL });
@@ -25,9 +25,9 @@ app.get("/", (req, res) => res.send("home"));
 app.post("/login", (req, res) => { req.session.userId = 42; res.end(); });
 `
 
-// tryExpress runs what docs/auth.md shows, with the settings of express-session that store most.
+// tryExpress runs what docs/authentication.md shows, with the settings of express-session that store most.
 func tryExpress(t *testing.T) {
-	code := shown(t, filesOf(t, "../docs/auth.md", "js"), "app.js")
+	code := shown(t, filesOf(t, "../docs/authentication.md", "js"), "app.js")
 	modules, err := filepath.Abs("testdata/node_modules")
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ import (
 var hubBlock = doctest.Block{Mark: "run: hub", Text: "usercast serve --auth forward --forward-url http://127.0.0.1:3000/usercast/session" +
 	" --allow-origin http://127.0.0.1:3000 --auth-cache 0s --log-level debug"}
 
-// TestFrameworks runs what docs/auth.md shows for each framework in the framework itself: login, message, session checks, logout.
+// TestFrameworks runs what docs/authentication.md shows for each framework in the framework itself: login, message, session checks, logout.
 func TestFrameworks(t *testing.T) {
 	need.Program(t, "redis-server")
 	for name, try := range map[string]func(*testing.T){
@@ -204,10 +204,10 @@ func shown(t *testing.T, files map[string]string, name string) string {
 	return files[name]
 }
 
-// tryPHP runs examples/php, which has the function of docs/auth.md, with sessions in files.
+// tryPHP runs examples/php, which has the function of docs/authentication.md, with sessions in files.
 func tryPHP(t *testing.T) {
-	if text := shown(t, filesOf(t, "../docs/auth.md", "php"), "session.php"); !strings.Contains(textOf(t, "php/index.php"), text) {
-		t.Errorf("php/index.php does not have the function that docs/auth.md shows:\n%s", text)
+	if text := shown(t, filesOf(t, "../docs/authentication.md", "php"), "session.php"); !strings.Contains(textOf(t, "php/index.php"), text) {
+		t.Errorf("php/index.php does not have the function that docs/authentication.md shows:\n%s", text)
 	}
 	sessions := []string{t.TempDir()}
 	s := doctest.NewSession(t, "php")

@@ -71,9 +71,9 @@ echo microtime(true) - $start;
 `,
 }
 
-// tryLaravel runs examples/laravel behind nginx and PHP-FPM as docs/auth.md configures them.
+// tryLaravel runs examples/laravel behind nginx and PHP-FPM as docs/authentication.md configures them.
 func tryLaravel(t *testing.T) {
-	files := filesOf(t, "../docs/auth.md", "php")
+	files := filesOf(t, "../docs/authentication.md", "php")
 	for name, file := range map[string]string{
 		"app/Providers/UsercastServiceProvider.php": "",
 		"app/Http/Middleware/ReadOnlySession.php":   "",
@@ -84,7 +84,7 @@ func tryLaravel(t *testing.T) {
 			file = name
 		}
 		if !strings.Contains(indent.ReplaceAllString(textOf(t, "laravel/"+file), ""), indent.ReplaceAllString(text, "")) {
-			t.Errorf("laravel/%s does not have what docs/auth.md shows:\n%s", file, text)
+			t.Errorf("laravel/%s does not have what docs/authentication.md shows:\n%s", file, text)
 		}
 	}
 
@@ -171,9 +171,9 @@ func tryLaravel(t *testing.T) {
 		}
 	})
 	step("broadcast driver", func(t *testing.T, ada *browser) {
-		flags := regexp.MustCompile(`usercast serve (--channel-prefix laravel\S+ --control-channel \S+)`).FindStringSubmatch(textOf(t, "../docs/auth.md"))
+		flags := regexp.MustCompile(`usercast serve (--channel-prefix laravel\S+ --control-channel \S+)`).FindStringSubmatch(textOf(t, "../docs/authentication.md"))
 		if flags == nil {
-			t.Fatal("docs/auth.md does not show the flags for Laravel's broadcast driver")
+			t.Fatal("docs/authentication.md does not show the flags for Laravel's broadcast driver")
 		}
 		hub(forward + flags[1])
 		stream := ada.open()
@@ -223,7 +223,7 @@ func startLaravel(t *testing.T, s *doctest.Session, dir string) (forHub string) 
 		t.Fatal(err)
 	}
 	var servers string
-	for _, b := range doctest.Read(t, "../docs/auth.md").Blocks {
+	for _, b := range doctest.Read(t, "../docs/authentication.md").Blocks {
 		if b.Lang == "nginx" {
 			servers += b.Text
 		}

@@ -10,7 +10,7 @@ import (
 	"usercast/internal/doctest"
 )
 
-// railsFiles are what a Rails app with Devise has in addition to what docs/auth.md shows.
+// railsFiles are what a Rails app with Devise has in addition to what docs/authentication.md shows.
 var railsFiles = map[string]string{
 	"app.rb": `
 ENV["RAILS_ENV"] = "production"
@@ -97,15 +97,15 @@ end
 `,
 }
 
-// tryRails runs what docs/auth.md shows for Devise, and for Rails without it.
+// tryRails runs what docs/authentication.md shows for Devise, and for Rails without it.
 func tryRails(t *testing.T) {
-	files := filesOf(t, "../docs/auth.md", "ruby")
+	files := filesOf(t, "../docs/authentication.md", "ruby")
 	routes, controller := shown(t, files, "config/routes.rb"), shown(t, files, "app/controllers/usercast_controller.rb")
 	maps.Copy(files, railsFiles)
 	files["config/routes.rb"] = strings.Replace(railsFiles["config/routes.rb"], "ROUTES", routes, 1)
-	without := regexp.MustCompile("`(before_action \\{.*\\})`").FindStringSubmatch(textOf(t, "../docs/auth.md"))
+	without := regexp.MustCompile("`(before_action \\{.*\\})`").FindStringSubmatch(textOf(t, "../docs/authentication.md"))
 	if without == nil {
-		t.Fatal("docs/auth.md does not say what to write without Devise")
+		t.Fatal("docs/authentication.md does not say what to write without Devise")
 	}
 	files["app/controllers/plain_controller.rb"] = strings.NewReplacer(
 		"UsercastController", "PlainController", "before_action :authenticate_user!", without[1], "current_user.id", "session[:user_id]",

@@ -11,7 +11,7 @@
 //   - EventSource (WHATWG HTML, "Server-sent events"): a page whose stream ends, or
 //     whose connection is refused, asks again after the retry that it was told
 //     last, without back-off. A status other than 200 would end it for good; hubs
-//     and the balancer of docs/proxies.md give none.
+//     and the balancer of docs/reverse-proxies.md give none.
 //   - The hub: a jittered retry in each opening, bye and busy; an order of accepting
 //     that costs CPU for each connection, behind an accept queue that drops what it
 //     cannot hold (Linux asks again after 1, 2, 4 … s); auth through the app, asked

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// What the product and docs/proxies.md fix. TestDefaultsAreTheProducts compares.
+// What the product and docs/reverse-proxies.md fix. TestDefaultsAreTheProducts compares.
 const (
 	busyFactor = 5
 	spreadStep = 10 * time.Millisecond

@@ -149,7 +149,7 @@ func TestDefaultsAreTheProducts(t *testing.T) {
 		{"transport/sse/*.go", `return (d/2 \+ rand.N\(d\+1\))`, "d/2 + rand.N(d+1)"},
 		{"transport/redis/*.go", `[bB]ackoffMin += (\S+) \* time.Millisecond`, "100"},
 		{"transport/redis/*.go", `[bB]ackoffMax += (time.Second)\n`, "time.Second"},
-		{"docs/proxies.md", `return 200 "retry: (\d+)`, fmt.Sprint(p.awayRetry.Milliseconds())},
+		{"docs/reverse-proxies.md", `return 200 "retry: (\d+)`, fmt.Sprint(p.awayRetry.Milliseconds())},
 	} {
 		files, err := filepath.Glob("../../" + d.files)
 		if err != nil || len(files) == 0 {

@@ -13,7 +13,7 @@ var scenarios = []struct {
 	{"balancer", "balancer restart", (*sim).cut},
 }
 
-// deploy restarts one hub after the other, as docs/proxies.md says: the next when
+// deploy restarts one hub after the other, as docs/reverse-proxies.md says: the next when
 // the balancer has this one up again.
 func (s *sim) deploy() { s.restart(0) }
 

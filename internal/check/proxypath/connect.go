@@ -170,7 +170,7 @@ func (i *inspection) reportStatus(resp *http.Response) {
 	case code == http.StatusNotFound:
 		i.report.Fail("url-path", "give the proxy a rule that leads "+i.URL.Path+" to the hub", "the proxy answers %s: the path leads elsewhere", status)
 	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
-		i.report.Fail("url-no-hub", "is the hub running, and at the address that the proxy has? Let the proxy answer 200 and a retry instead, for each page gives up for good at this (docs/proxies.md)",
+		i.report.Fail("url-no-hub", "is the hub running, and at the address that the proxy has? Let the proxy answer 200 and a retry instead, for each page gives up for good at this (docs/reverse-proxies.md)",
 			"the proxy answers %s: it reaches no hub", status)
 	default:
 		i.report.Fail("url-status", "see the logs of proxy and hub", "%s answers %s", who, status)

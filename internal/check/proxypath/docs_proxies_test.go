@@ -12,16 +12,16 @@ import (
 	"usercast/internal/proxytest"
 )
 
-// snippets are the indented blocks below a heading of docs/proxies.md.
+// snippets are the indented blocks below a heading of docs/reverse-proxies.md.
 func snippets(t *testing.T, heading string) (blocks []string) {
 	t.Helper()
-	text, err := os.ReadFile("../../../docs/proxies.md")
+	text, err := os.ReadFile("../../../docs/reverse-proxies.md")
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, section, ok := strings.Cut(string(text), "\n## "+heading+"\n")
 	if !ok {
-		t.Fatalf("docs/proxies.md has no section %s", heading)
+		t.Fatalf("docs/reverse-proxies.md has no section %s", heading)
 	}
 	section, _, _ = strings.Cut(section, "\n## ")
 	var block strings.Builder
@@ -52,7 +52,7 @@ func adapted(t *testing.T, snippet string, oldnew ...string) string {
 	return snippet
 }
 
-// What docs/proxies.md recommends is right in the eyes of check, over TLS and HTTP/2, and
+// What docs/reverse-proxies.md recommends is right in the eyes of check, over TLS and HTTP/2, and
 // answers for a hub that is away.
 func TestDocumentedProxies(t *testing.T) {
 	if testing.Short() {

@@ -93,7 +93,7 @@ func (i *inspection) checkFirstBlock(ctx context.Context, s *stream) bool {
 		i.reportBusy(b.data)
 		return false
 	case b.retry && b.id == "":
-		i.report.Fail("url-no-hub", "is the hub running, and at the address that the proxy has?", "the proxy answers for the hub, as docs/proxies.md has it: it reaches none")
+		i.report.Fail("url-no-hub", "is the hub running, and at the address that the proxy has?", "the proxy answers for the hub, as docs/reverse-proxies.md has it: it reaches none")
 		return false
 	case !b.retry:
 		i.report.Fail("url-no-hub", "let the proxy lead "+i.URL.Path+" to the hub", "an event stream, and not one of a hub: it does not begin with retry and id")

@@ -25,7 +25,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A deploy as docs/proxies.md describes it: three hubs behind HAProxy are restarted
+// A deploy as docs/reverse-proxies.md describes it: three hubs behind HAProxy are restarted
 // one after the other while messages flow. It costs each page its reconnects. With
 // the stream feed each has every message once and hears of no gap; with pub/sub
 // each has every message, but for those that a gap in their place stands for.
@@ -197,14 +197,14 @@ func (f *fleet) clients() (n int) {
 	return n
 }
 
-// documented is what follows a line of docs/proxies.md, below a heading and up to
+// documented is what follows a line of docs/reverse-proxies.md, below a heading and up to
 // the next empty line: what the docs recommend is what is tested.
 func documented(t *testing.T, heading, line string) string {
 	t.Helper()
-	_, chapter, _ := strings.Cut(hubtest.ReadFile(t, "docs/proxies.md"), "\n"+heading+"\n")
+	_, chapter, _ := strings.Cut(hubtest.ReadFile(t, "docs/reverse-proxies.md"), "\n"+heading+"\n")
 	_, block, found := strings.Cut(chapter, "\n"+line+"\n")
 	if !found {
-		t.Fatalf("docs/proxies.md has no line %q below %q", line, heading)
+		t.Fatalf("docs/reverse-proxies.md has no line %q below %q", line, heading)
 	}
 	block, _, _ = strings.Cut(block, "\n\n")
 	return block
