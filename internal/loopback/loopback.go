@@ -7,6 +7,10 @@ import (
 	"strings"
 )
 
+// HostError is the error message with which a hub rejects a request to another host than IsHost accepts. The command
+// check recognizes it.
+const HostError = "only requests from this machine are allowed, at http://127.0.0.1 or http://localhost"
+
 // IsHost reports whether a Host header, or the address of a peer, names this machine
 // in a way that no foreign name server has a say in (RFC 6761, section 6.3, for
 // localhost). A page of another site can make a name of its own point here (DNS

@@ -29,7 +29,7 @@ type Origins struct {
 func (o Origins) check(r *http.Request) error {
 	// Without a Host, as with HTTP/1.0, it is no browser.
 	if o.LoopbackHost && r.Host != "" && !loopback.IsHost(r.Host) {
-		return auth.WithHint(errors.New("only this machine may ask, at http://127.0.0.1 or http://localhost"), "--auth-insecure-anywhere allows it")
+		return auth.WithHint(errors.New(loopback.HostError), "--auth-insecure-anywhere allows it")
 	}
 	origin := originOf(r)
 	listed := slices.Contains(o.Allow, origin)

@@ -13,6 +13,7 @@ import (
 
 	"usercast/internal/check/proxypath"
 	"usercast/internal/finding"
+	"usercast/internal/loopback"
 )
 
 // What is answered in a hub's stead, by whom and why ever.
@@ -52,7 +53,7 @@ func TestAnswers(t *testing.T) {
 		}, finding.Warn, "url-content-type", "charset=utf-8"},
 		"logged out":     {says(401, `{"error":"not logged in"}`), finding.Fail, "url-unauthorized", "the hub answers 401 Unauthorized, not logged in"},
 		"proxy's log-in": {says(401, "<p>log in"), finding.Fail, "url-unauthorized", "something before the hub answers 401"},
-		"insecure":       {says(403, `{"error":"only this machine may ask"}`), finding.Fail, "url-forbidden", "--auth-insecure-anywhere"},
+		"insecure":       {says(403, `{"error":"`+loopback.HostError+`"}`), finding.Fail, "url-forbidden", "--auth-insecure-anywhere"},
 		"forbidden":      {says(403, `{"error":"this user may not"}`), finding.Fail, "url-forbidden", "this user may not"},
 		"teapot":         {says(418, ""), finding.Fail, "url-status", "418"},
 	} {

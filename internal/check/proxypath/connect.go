@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"usercast/internal/loopback"
 )
 
 var errNoHeaders = errors.New("nothing came in time")
@@ -160,7 +162,7 @@ func (i *inspection) reportStatus(resp *http.Response) {
 		i.reportRedirect(resp)
 	case code == http.StatusUnauthorized:
 		i.report.Fail("url-unauthorized", i.LogIn, "%s answers %s", who, status)
-	case code == http.StatusForbidden && strings.Contains(message, "this machine"):
+	case code == http.StatusForbidden && message == loopback.HostError:
 		i.report.Fail("url-forbidden", "another --auth than insecure; or, to try things out where nobody else can reach it, --auth-insecure-anywhere", "%s answers %s", who, status)
 	case code == http.StatusForbidden:
 		i.report.Fail("url-forbidden", i.LogIn, "%s answers %s", who, status)
