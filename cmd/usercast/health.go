@@ -15,7 +15,7 @@ import (
 )
 
 type healthCmd struct {
-	AdminListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"The hub's admin listener, as given to it (${default})."`
+	AdminListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the hub's admin listener, as passed to serve (default: ${default})."`
 }
 
 // hubClient sends requests to the hub itself: HTTP_PROXY of the environment is for other hosts.

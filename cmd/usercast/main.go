@@ -19,13 +19,13 @@ import (
 // commands is the command line. Every flag can also be set in the environment, as
 // USERCAST_<FLAG>.
 type commands struct {
-	Serve   serveCmd   `cmd:"" help:"Run the hub beside an app and its Redis."`
-	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for trying it out on this machine."`
-	Publish publishCmd `cmd:"" help:"Publish one message to a user, or to everybody."`
-	Check   checkCmd   `cmd:"" help:"Look at configuration, Redis and the way through the proxy, and say what to change."`
-	Bench   benchCmd   `cmd:"" help:"Open many streams, publish, and say what arrived, how late, and what it cost the hub."`
-	Health  healthCmd  `cmd:"" help:"Ask a running hub whether it is ready; for images without a shell."`
-	Version versionCmd `cmd:"" help:"Say which version this is."`
+	Serve   serveCmd   `cmd:"" help:"Run the hub next to your app and its Redis."`
+	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for local development."`
+	Publish publishCmd `cmd:"" help:"Publish one message to a user or to all users."`
+	Check   checkCmd   `cmd:"" help:"Check the configuration, Redis and the proxy path, and report what to fix."`
+	Bench   benchCmd   `cmd:"" help:"Load-test a hub: open streams, publish messages, and report delivery, latency and resource usage."`
+	Health  healthCmd  `cmd:"" help:"Check whether a running hub is ready; for container images without a shell."`
+	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
 // hubConfig is the configuration of a command that runs a hub; nil for the others.
@@ -121,7 +121,7 @@ func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context,
 	cli.Serve.Settings, cli.Check.Settings = settings, settings
 	parser, err := kong.New(cli, append(options,
 		kong.Name("usercast"),
-		kong.Description("Pushes what an app publishes to Redis to each user's open browsers, over one Redis subscription."),
+		kong.Description("Delivers the messages that an app publishes in Redis to the open browsers of each user, as server-sent events."),
 		kong.DefaultEnvars(strings.TrimSuffix(flags.EnvPrefix, "_")),
 		kong.Vars(app.FlagDefaults),
 		kong.Resolvers(settings),

@@ -16,13 +16,13 @@ import (
 
 type publishCmd struct {
 	app.RedisConfig
-	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
+	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
 
-	Feed      string `default:"pubsub" placeholder:"FEED" help:"What the hubs read: pubsub or stream (${default})."`
-	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of the stream (${default})."`
+	Feed      string `default:"pubsub" placeholder:"FEED" help:"Feed that the hubs use: pubsub or stream (default: ${default})."`
+	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
 
-	To   string `arg:"" name:"user[:topic]" help:"Who gets it; '*' is everybody."`
-	Data string `arg:"" optional:"" default:"-" help:"The payload; - or nothing: read from standard input."`
+	To   string `arg:"" name:"user[:topic]" help:"Recipient, with an optional topic; '*' broadcasts to all users."`
+	Data string `arg:"" optional:"" default:"-" help:"Payload of the message; if omitted or -, it is read from standard input."`
 }
 
 // Run returns nil if Redis has accepted the message. A message without subscribers is not an error, as with

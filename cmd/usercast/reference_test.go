@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -18,9 +19,9 @@ import (
 	"usercast/internal/hubtest"
 )
 
-var update = flag.Bool("update", false, "write docs/reference.md anew")
+var update = flag.Bool("update", false, "write docs/reference.md")
 
-// The reference is made of what the parser and the registry know: nobody can forget it.
+// The reference is generated from the flags of the parser and the metrics of a hub, so that no flag or metric can be missing.
 func TestReferenceIsUpToDate(t *testing.T) {
 	const file = "../../docs/reference.md"
 	got := reference(t)
@@ -34,7 +35,7 @@ func TestReferenceIsUpToDate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("docs/reference.md is not what the code says; write it anew:\n\n\tgo test ./cmd/usercast -run TestReferenceIsUpToDate -update\n")
+		t.Errorf("docs/reference.md is out of date; regenerate it:\n\n\tgo test ./cmd/usercast -run TestReferenceIsUpToDate -update\n")
 	}
 }
 
@@ -42,35 +43,39 @@ func reference(t *testing.T) []byte {
 	var b bytes.Buffer
 	b.WriteString(`# Reference
 
-All commands, flags and metrics. This page is made from the code: ` + "`go test ./cmd/usercast -run TestReferenceIsUpToDate -update`" + ` writes it
-anew, and the same test fails when it is not up to date. What they mean together: [README](../README.md) and [the guides](README.md).
+All commands, flags and metrics. This page is generated from the code with
+` + "`go test ./cmd/usercast -run TestReferenceIsUpToDate -update`" + `; without ` + "`-update`" + `, the test fails if the page is out of date.
+[configuration.md](configuration.md) explains how to combine the flags.
 
-Each flag can be given in the environment, by the name beside it; the command line wins. A flag that may be given more than once takes a
-comma-separated list there, but for ` + "`USERCAST_REDIS`" + `, which is one URL. Durations are written ` + "`15s`, `2m`" + `, sizes ` + "`128KiB`, `1MiB`" + `.
+Each flag can also be set in the environment, under the name in the second column. The command line takes precedence.
+The file of ` + "`--env-file`" + ` applies to flags that are set in neither place.
+In the environment, the value of a repeatable flag is a comma-separated list. Exceptions are ` + "`USERCAST_REDIS`, `USERCAST_HEADER`" + `,
+` + "`USERCAST_URL` and `USERCAST_ADMIN`" + `, which hold one value.
+Durations are written as ` + "`15s` or `2m`" + `, sizes as ` + "`128KiB` or `1MiB`" + `.
 `)
 	writeCommands(t, &b)
 	writeMetrics(t, &b)
 	return b.Bytes()
 }
 
-// writeCommands writes a section for each command. A flag that an earlier command has with
-// the same words is only named.
+// writeCommands writes a section per command. Flags with the same row as in the section of an earlier command are
+// only listed by name.
 func writeCommands(t *testing.T, b *bytes.Buffer) {
 	parser, err := kong.New(new(commands), kong.Name("usercast"), kong.DefaultEnvars("USERCAST"), kong.Vars(app.FlagDefaults))
 	if err != nil {
 		t.Fatal(err)
 	}
-	known := make(map[string]string) // the row of a flag → the command that has it
+	known := make(map[string]string) // row of a flag → first command with it
 	for _, command := range parser.Model.Leaves(true) {
 		fmt.Fprintf(b, "\n## `usercast %s`\n\n%s\n", command.Path(), command.Help)
 		if len(command.Positional) > 0 {
-			b.WriteString("\n| argument | |\n|---|---|\n")
+			b.WriteString("\n| argument | description |\n|---|---|\n")
 			for _, p := range command.Positional {
 				fmt.Fprintf(b, "| `%s` | %s |\n", p.Summary(), cell(strings.TrimSuffix(p.Help, ".")))
 			}
 		}
 		var rows []string
-		same := make(map[string][]string) // command → flags that are as there
+		same := make(map[string][]string) // earlier command → flags with the same row
 		var order []string
 		for _, group := range command.AllFlags(true) {
 			for _, f := range group {
@@ -90,17 +95,23 @@ func writeCommands(t *testing.T, b *bytes.Buffer) {
 			}
 		}
 		if len(rows) > 0 {
-			b.WriteString("\n| flag | environment | default | |\n|---|---|---|---|\n" + strings.Join(rows, ""))
+			b.WriteString("\n| flag | environment | default | description |\n|---|---|---|---|\n" + strings.Join(rows, ""))
 		}
 		for _, other := range order {
-			fmt.Fprintf(b, "\nAs with `%s`: %s.\n", other, strings.Join(same[other], ", "))
+			fmt.Fprintf(b, "\nThe following flags are the same as for `usercast %s`: %s.\n", other, strings.Join(same[other], ", "))
 		}
 	}
 }
 
+// defaultInHelp matches the default at the end of the help text. The parser does not know defaults that the program
+// computes.
+var defaultInHelp = regexp.MustCompile(` \(default: (.*)\)$`)
+
 func flagRow(f *kong.Flag) string {
-	def := f.Default
-	help := strings.TrimSuffix(strings.TrimSuffix(f.Help, "."), " ("+def+")")
+	help, def := strings.TrimSuffix(f.Help, "."), f.Default
+	if m := defaultInHelp.FindStringSubmatch(help); m != nil {
+		help, def = strings.TrimSuffix(help, m[0]), m[1]
+	}
 	switch {
 	case f.IsBool():
 		def = "off"
@@ -113,7 +124,7 @@ func flagRow(f *kong.Flag) string {
 	if !f.IsBool() {
 		name += " " + cmp.Or(f.PlaceHolder, strings.ToUpper(f.Name))
 	}
-	return fmt.Sprintf("| `%s` | `%s` | %s | %s |\n", name, strings.Join(f.Envs, "`, `"), cell(def), cell(help))
+	return fmt.Sprintf("| `%s` | `%s` | %s | %s |\n", name, strings.Join(f.Envs, "`, `"), def, cell(help))
 }
 
 // cell is text within a table.
@@ -121,10 +132,9 @@ func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ").Replace(text)
 }
 
-// writeMetrics writes what a hub shows from its start on: all metrics, with all values of
-// their labels.
+// writeMetrics writes a table of the metrics that a hub exports from its start, with all label values.
 func writeMetrics(t *testing.T, b *bytes.Buffer) {
-	hub := hubtest.Run(t, hubtest.New(t, "redis://127.0.0.1:1")) // where nothing is
+	hub := hubtest.Run(t, hubtest.New(t, "redis://127.0.0.1:1")) // no Redis is listening there
 	answer, err := http.Get("http://" + hub.AdminAddr() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
@@ -137,10 +147,11 @@ func writeMetrics(t *testing.T, b *bytes.Buffer) {
 	b.WriteString(`
 ## Metrics
 
-` + "`/metrics`" + ` on the admin listener. Each label value is there from the start, at 0. Beside these are the metrics of the Go runtime, ` + "`go_…`" + `,
-and of the process, ` + "`process_…`" + `. What to watch: [operations.md](operations.md#what-to-watch) and [prometheus.md](prometheus.md).
+The admin listener serves these metrics at ` + "`/metrics`" + `. All label values are exported from the start, with the value 0.
+The endpoint also exports the metrics of the Go runtime (` + "`go_…`" + `) and of the process (` + "`process_…`" + `).
+See [operations.md](operations.md) and [prometheus.md](prometheus.md) for what to monitor.
 
-| metric | type | labels | |
+| metric | type | labels | description |
 |---|---|---|---|
 `)
 	for _, m := range readMetrics(string(text)) {
@@ -151,7 +162,7 @@ and of the process, ` + "`process_…`" + `. What to watch: [operations.md](oper
 		for _, l := range m.labels {
 			switch l.name {
 			case "le":
-			case "feed", "redis", "version", "goversion": // they depend on the hub
+			case "feed", "redis", "version", "goversion": // the values depend on the hub
 				labels = append(labels, "`"+l.name+"`")
 			default:
 				slices.Sort(l.values)
@@ -162,7 +173,7 @@ and of the process, ` + "`process_…`" + `. What to watch: [operations.md](oper
 	}
 }
 
-// A metricFamily is what a scrape tells of a metric.
+// A metricFamily is the description of a metric in a scrape.
 type metricFamily struct {
 	name, kind, help string
 	labels           []label
@@ -173,7 +184,7 @@ type label struct {
 	values []string
 }
 
-// readMetrics reads a scrape, as far as values in it need no unescaping.
+// readMetrics parses a scrape. It does not unescape label values.
 func readMetrics(text string) (all []*metricFamily) {
 	for line := range strings.Lines(text) {
 		word := strings.SplitN(strings.TrimSpace(line), " ", 4)

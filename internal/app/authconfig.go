@@ -26,25 +26,25 @@ const (
 
 // AuthConfig is how the hub authenticates clients.
 type AuthConfig struct {
-	Auth                 string         `placeholder:"MODE" help:"Who is asking. jwt: a signed token says; forward: the app is asked; header: a proxy says; insecure: believe ?user=<id>. Required."`
-	AuthInsecureAnywhere bool           `help:"Allow --auth insecure on a listener that others can reach."`
-	AuthTimeout          flags.Duration `default:"2s" placeholder:"DURATION" help:"With forward: how long the app may take to say who is asking; with jwt: the server of the keys, to hand them out (${default})."`
+	Auth                 string         `placeholder:"MODE" help:"How users are authenticated. jwt: by a signed token; forward: by a request to the app; header: by a trusted proxy; insecure: not at all, ?user=<id> is trusted. Required."`
+	AuthInsecureAnywhere bool           `help:"Allow --auth insecure on a listener that other hosts can reach."`
+	AuthTimeout          flags.Duration `default:"2s" placeholder:"DURATION" help:"Timeout of a request: with forward, to the app; with jwt, to the URL of the JWK set (default: ${default})."`
 
-	ForwardURL      string         `placeholder:"URL" help:"With forward: where to ask the app, with the browser's cookies; 200 with the user's id in a header is a yes, 401 and 403 are a no."`
-	AuthCache       flags.Duration `default:"10s" placeholder:"DURATION" help:"With forward: for how long a yes is believed; 0: not at all (${default})."`
-	AuthConcurrency flags.Count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (${default})."`
-	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: the header with the user's id (${default})."`
-	TrustedProxy    []string       `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are believed, such as 10.0.0.0/8; repeatable."`
+	ForwardURL      string         `placeholder:"URL" help:"With forward: URL of the app's session check, requested with the browser's cookies. 200 with the user id in a header accepts the client; 401 and 403 reject it."`
+	AuthCache       flags.Duration `default:"10s" placeholder:"DURATION" help:"With forward: how long a positive response is cached; 0 disables the cache (default: ${default})."`
+	AuthConcurrency flags.Count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (default: ${default})."`
+	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: name of the header with the user id (default: ${default})."`
+	TrustedProxy    []string       `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are trusted, such as 10.0.0.0/8; repeatable."`
 
-	JWTSecretFile []string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: secret for HS256, HS384 and HS512; or USERCAST_JWT_SECRET. Repeatable: each is believed, so that one can be replaced."`
-	JWTKeyFile    string   `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: public keys in PEM, for RS, PS, ES and EdDSA."`
-	JWTJWKSURL    string   `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: where public keys are published as a JWK set."`
-	JWTIssuer     string   `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: what iss must be."`
-	JWTAudience   string   `name:"jwt-audience" placeholder:"AUD" help:"With jwt: what must be in aud."`
-	JWTClaim      string   `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: the claim with the user's id (${default})."`
-	JWTCookie     string   `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: the cookie with the token (${default})."`
-	JWTQuery      bool     `name:"jwt-query" help:"With jwt: ?token= may hold it, too. Proxies write it into their logs."`
-	JWTAllowNoExp bool     `name:"jwt-allow-no-exp" help:"With jwt: a token may be without end."`
+	JWTSecretFile []string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: file with the secret for HS256, HS384 and HS512 (or set USERCAST_JWT_SECRET). Repeatable for rotation: all secrets are accepted."`
+	JWTKeyFile    string   `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: PEM file with the public keys for the RS, PS, ES and EdDSA algorithms."`
+	JWTJWKSURL    string   `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: URL of the JWK set with the public keys."`
+	JWTIssuer     string   `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: required value of the iss claim."`
+	JWTAudience   string   `name:"jwt-audience" placeholder:"AUD" help:"With jwt: value that the aud claim must contain."`
+	JWTClaim      string   `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: name of the claim with the user id (default: ${default})."`
+	JWTCookie     string   `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: name of the cookie with the token (default: ${default})."`
+	JWTQuery      bool     `name:"jwt-query" help:"With jwt: also accept the token in ?token=. Proxies write it to their logs."`
+	JWTAllowNoExp bool     `name:"jwt-allow-no-exp" help:"With jwt: accept tokens without an exp claim."`
 
 	Settings *flags.EnvFile `kong:"-"` // may hold the secret; nil: there is no file
 

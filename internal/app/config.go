@@ -32,50 +32,50 @@ var FlagDefaults = map[string]string{
 // A Config configures an App: the flags that serve and dev share. The
 // defaults are in the tags; docs/reference.md is generated from them.
 type Config struct {
-	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Public listener: the stream, /livez and /readyz (${default})."`
-	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Admin listener: the console at /, /metrics, health, /api, /debug/pprof/ (${default})."`
-	AdminTokenFile string   `placeholder:"FILE" help:"Bearer token that guards the console, /api and /debug/pprof/; without one they answer this machine only."`
-	ConsoleTail    bool     `help:"Let the console follow the messages of a user: it shows payloads."`
-	Path           string   `default:"/events" help:"Path of the stream (${default})."`
-	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the certificate, and those that lead to its authority, for TLS on the public listener; read again when it changes."`
-	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file of its key."`
-	AllowOrigin    []string `placeholder:"ORIGIN" help:"Origin of a page on another host that may open streams with credentials, exactly as browsers send it; repeatable."`
+	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the public listener, which serves the event stream, /livez and /readyz (default: ${default})."`
+	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the admin listener, which serves the console at /, /metrics, /livez, /readyz, /api and /debug/pprof/ (default: ${default})."`
+	AdminTokenFile string   `placeholder:"FILE" help:"File with the bearer token required for the console, /api and /debug/pprof/. Without it, they respond to requests from this host only."`
+	ConsoleTail    bool     `help:"Allow the console to show a user's messages live, including their payloads."`
+	Path           string   `default:"/events" placeholder:"PATH" help:"URL path of the event stream (default: ${default})."`
+	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the TLS certificate and its chain, for the public listener; reloaded when it changes."`
+	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert."`
+	AllowOrigin    []string `placeholder:"ORIGIN" help:"Additional origin that is allowed to open streams with credentials (CORS), exactly as browsers send it; repeatable."`
 
-	Feed      string `default:"pubsub" placeholder:"FEED" help:"pubsub: the app publishes to channels; stream: it appends to one Redis stream, and nothing is lost over outages and restarts (${default})."`
-	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of that stream (${default})."`
+	Feed      string `default:"pubsub" placeholder:"FEED" help:"Message source. pubsub: the app publishes to channels; stream: the app appends to a Redis stream, and no message is lost across outages and restarts (default: ${default})."`
+	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
 
-	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>[:<topic>] (${default})."`
-	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel on which hubs hear orders (usercast:<prefix>control)."`
-	BroadcastUser  string     `default:"*" placeholder:"USER" help:"Messages to this user reach everybody; empty: nobody is that user (${default})."`
-	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"A larger message becomes a gap (${default})."`
+	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
+	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel for control commands (default: usercast:<prefix>control)."`
+	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
+	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"Maximum payload size; a larger message is dropped and announced as a gap (default: ${default})."`
 
 	// 15 s is below the idle timeout of every proxy that we know of.
-	PingInterval flags.Duration `default:"15s" placeholder:"DURATION" help:"A stream is never silent for longer (${default})."`
+	PingInterval flags.Duration `default:"15s" placeholder:"DURATION" help:"Maximum time without traffic on a stream before a keep-alive ping is sent (default: ${default})."`
 	// Also for how long a peer may leave data unacknowledged.
-	WriteTimeout flags.Duration `default:"10s" placeholder:"DURATION" help:"A reader that takes nothing for this long is closed (${default})."`
-	Retry        flags.Duration `default:"3s" placeholder:"DURATION" help:"When a browser comes back after an end, ±50 % each (${default})."`
-	MaxAge       flags.Duration `default:"0" placeholder:"DURATION" help:"Longest life of a stream, ±20 %; 0: no end (${default})."`
+	WriteTimeout flags.Duration `default:"10s" placeholder:"DURATION" help:"Close a stream whose client accepts no data for this long (default: ${default})."`
+	Retry        flags.Duration `default:"3s" placeholder:"DURATION" help:"Reconnect delay sent to browsers, with ±50 % jitter per client (default: ${default})."`
+	MaxAge       flags.Duration `default:"0" placeholder:"DURATION" help:"Maximum lifetime of a stream, with ±20 % jitter; 0 means no limit (default: ${default})."`
 
 	// A burst that a healthy client can read must fit.
-	Queue      flags.Count `default:"1024" placeholder:"N" help:"Frames that may wait for one stream (${default})."`
-	QueueBytes flags.Size  `default:"1MiB" placeholder:"SIZE" help:"Bytes that may wait for one stream (${default})."`
+	Queue      flags.Count `default:"1024" placeholder:"N" help:"Maximum number of queued frames per stream (default: ${default})."`
+	QueueBytes flags.Size  `default:"1MiB" placeholder:"SIZE" help:"Maximum number of queued bytes per stream (default: ${default})."`
 	// The limit of what stalled clients can make the hub hold.
-	QueueTotalBytes flags.Size `default:"256MiB" placeholder:"SIZE" help:"Bytes that may wait for all streams; past it the fullest queue is closed (${default})."`
+	QueueTotalBytes flags.Size `default:"256MiB" placeholder:"SIZE" help:"Maximum number of queued bytes for all streams; above it, the stream with the fullest queue is closed (default: ${default})."`
 	// The kernel would buffer 4 MB for a client that never reads.
-	SendBuffer flags.Size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer of one stream (${default})."`
+	SendBuffer flags.Size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer per stream (default: ${default})."`
 
 	// What a browser receives after a short disconnection.
-	HistoryPerUser flags.Count    `default:"256" placeholder:"N" help:"With pubsub: newest messages kept of each user who has a stream, or had one within the history age; 0: none (${default})."`
-	HistoryAge     flags.Duration `default:"2m" placeholder:"DURATION" help:"With pubsub: for how long they are kept; 0: not at all (${default})."`
-	HistoryBytes   flags.Size     `default:"64MiB" placeholder:"SIZE" help:"Bytes that kept messages may take together, with stream those of all users; 0: none are kept (${default})."`
+	HistoryPerUser flags.Count    `default:"256" placeholder:"N" help:"With pubsub: maximum number of messages kept for replay per user; 0 disables replay (default: ${default})."`
+	HistoryAge     flags.Duration `default:"2m" placeholder:"DURATION" help:"With pubsub: how long messages are kept for replay, also after the user's last stream has closed; 0 disables replay (default: ${default})."`
+	HistoryBytes   flags.Size     `default:"64MiB" placeholder:"SIZE" help:"Maximum total size of the messages that are kept in memory for replay; 0 keeps none (default: ${default})."`
 
-	MaxClients        flags.AutoCount `default:"auto" placeholder:"N" help:"Streams at once; auto: the descriptor limit less a reserve; 0: no limit (${default})."`
-	MaxClientsPerUser flags.Count     `default:"32" placeholder:"N" help:"Streams of one user at once; 0: no limit (${default})."`
+	MaxClients        flags.AutoCount `default:"auto" placeholder:"N" help:"Maximum number of concurrent streams. auto: the file descriptor limit minus a reserve; 0 means no limit (default: ${default})."`
+	MaxClientsPerUser flags.Count     `default:"32" placeholder:"N" help:"Maximum number of concurrent streams per user; 0 means no limit (default: ${default})."`
 
-	Writer string `default:"${writer_default}" placeholder:"KIND" help:"How streams are written to. auto: on Linux, idle HTTP/1.1 streams are parked in one epoll; portable: a goroutine waits for each, as elsewhere (${default})."`
+	Writer string `default:"${writer_default}" placeholder:"KIND" help:"How idle streams are handled. auto: on Linux, idle HTTP/1.1 streams are parked in one epoll instance; portable: one goroutine per stream, as on other platforms (default: ${default})."`
 
-	LogLevel  string `default:"info" placeholder:"LEVEL" help:"debug, info, warn or error (${default})."`
-	LogFormat string `default:"text" placeholder:"FORMAT" help:"text or json (${default})."`
+	LogLevel  string `default:"info" placeholder:"LEVEL" help:"Log level: debug, info, warn or error (default: ${default})."`
+	LogFormat string `default:"text" placeholder:"FORMAT" help:"Log format: text or json (default: ${default})."`
 }
 
 // Check adds everything that is wrong with c.

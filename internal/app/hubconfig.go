@@ -12,11 +12,11 @@ type HubConfig struct {
 
 	AuthConfig
 
-	DrainDelay flags.Duration `default:"5s" placeholder:"DURATION" help:"From SIGTERM to the end of the first stream (${default})."`
-	Drain      flags.Duration `default:"15s" placeholder:"DURATION" help:"Over which streams then end (${default})."`
+	DrainDelay flags.Duration `default:"5s" placeholder:"DURATION" help:"Delay between SIGTERM and closing the first stream (default: ${default})."`
+	Drain      flags.Duration `default:"15s" placeholder:"DURATION" help:"Time over which open streams are then closed (default: ${default})."`
 
-	EnvFile     string         `placeholder:"FILE" help:"USERCAST_<FLAG>=value lines, for flags that are neither here nor in the environment. SIGHUP reads --allow-origin and --log-level from it anew."`
-	ReloadEvery flags.Duration `default:"0" placeholder:"DURATION" help:"How often to look whether a file has changed that SIGHUP would read anew; 0: only then (${default})."`
+	EnvFile     string         `placeholder:"FILE" help:"File with USERCAST_<FLAG>=value lines, for flags that are set neither on the command line nor in the environment. SIGHUP reloads --allow-origin and --log-level from it."`
+	ReloadEvery flags.Duration `default:"0" placeholder:"DURATION" help:"How often to check the reloadable files for changes; 0 reloads them on SIGHUP only (default: ${default})."`
 }
 
 // Check adds everything that is wrong with c, and returns the Redis that could be parsed.

@@ -7,9 +7,9 @@ import (
 
 // RedisConfig selects the Redis of a command.
 type RedisConfig struct {
-	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2; repeatable for serve: independent primaries over which the app spreads its users. The database number (/3, ?db=3, /<master>/3) is that of the stream; channels have no database (${default})."`
-	RedisPasswordFile string   `placeholder:"FILE" help:"File that holds the password."`
-	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file of the authority to trust with rediss://."`
+	Redis             []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"Redis URL: redis://, rediss://, unix://, redis+sentinel://h1,h2/<master> or redis+cluster://h1,h2. Repeatable for serve: independent primaries across which the app distributes its users. The database number (/3, ?db=3, /<master>/3) applies to the stream only; channels do not belong to a database (default: ${default})."`
+	RedisPasswordFile string   `placeholder:"FILE" help:"File with the Redis password."`
+	RedisTLSCA        string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file with the CA certificate to trust for rediss:// connections."`
 
 	password string // set by Servers: the content of the file
 }

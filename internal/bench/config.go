@@ -19,32 +19,32 @@ import (
 type Config struct {
 	app.RedisConfig
 
-	URL      []string `sep:"none" default:"http://127.0.0.1:8080/events" placeholder:"URL" help:"Stream, http:// or https://; {user} in it is the user, 0 and up. If neither a URL nor a header has {user}, ?user={user} is added, as --auth insecure wants it. Repeatable: streams take them in turn (${default})."`
-	Header   []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent with each request, e.g. 'Cookie: session={user}'; repeatable."`
-	From     []string `placeholder:"ADDRESS" help:"Local address to connect from, e.g. 127.0.0.2: one has some 28,000 ports; repeatable, taken in turn."`
-	HTTP2    bool     `name:"http2" env:"USERCAST_HTTP2" help:"Many streams per connection: HTTP/2, with prior knowledge for http:// and negotiated (ALPN) for https://."`
-	Insecure bool     `help:"Accept any certificate. To trust a private authority instead, set SSL_CERT_FILE in the environment to its PEM file."`
-	Admin    []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"The hub's admin listener, for its CPU and memory; repeatable: hubs are added up (${default})."`
+	URL      []string `sep:"none" default:"http://127.0.0.1:8080/events" placeholder:"URL" help:"URL of the stream, http:// or https://; {user} is replaced by the user's number, starting at 0. If no URL and no header contains {user}, ?user={user} is added, as --auth insecure expects. Repeatable: streams use the URLs in turn (default: ${default})."`
+	Header   []string `sep:"none" placeholder:"'NAME: VALUE'" help:"Request header, e.g. 'Cookie: session={user}'; repeatable."`
+	From     []string `placeholder:"ADDRESS" help:"Local address to connect from, e.g. 127.0.0.2; each one provides about 28,000 ports. Repeatable: addresses are used in turn."`
+	HTTP2    bool     `name:"http2" env:"USERCAST_HTTP2" help:"Use HTTP/2, with many streams per connection: by prior knowledge for http://, negotiated (ALPN) for https://."`
+	Insecure bool     `help:"Do not verify TLS certificates. To trust a private CA instead, set SSL_CERT_FILE in the environment to its PEM file."`
+	Admin    []string `sep:"none" default:"http://127.0.0.1:8081" placeholder:"URL" help:"URL of the hub's admin listener, to measure its CPU and memory. Repeatable: the values of all hubs are added up (default: ${default})."`
 
-	Streams flags.Count  `default:"1000" placeholder:"N" help:"Streams to open (${default})."`
-	Users   flags.Count  `default:"0" placeholder:"N" help:"Users they are spread over: stream i is user i mod N's; 0: one stream each (${default})."`
-	Ramp    flags.Number `default:"1000" placeholder:"N" help:"Streams opened a second, at most (${default})."`
+	Streams flags.Count  `default:"1000" placeholder:"N" help:"Number of streams to open (default: ${default})."`
+	Users   flags.Count  `default:"0" placeholder:"N" help:"Number of users; stream i belongs to user i mod N. 0 means one user per stream (default: ${default})."`
+	Ramp    flags.Number `default:"1000" placeholder:"N" help:"Maximum number of streams opened per second (default: ${default})."`
 
-	Idle        flags.Duration   `default:"0" placeholder:"DURATION" help:"Measure the open streams for so long with nothing published; 0: do not (${default})."`
-	Rate        flags.AutoNumber `default:"auto" placeholder:"N" help:"Open loop: messages a second. auto: 5,000 deliveries a second, none with --outstanding; 0: no open loop (${default})."`
-	Outstanding flags.Count      `default:"0" placeholder:"N" help:"Closed loop: as fast as it goes with N messages on their way; 0: no closed loop (${default})."`
-	Duration    flags.Duration   `default:"10s" placeholder:"DURATION" help:"How long each of the loops publishes (${default})."`
-	Messages    flags.Count      `default:"0" placeholder:"N" help:"How many messages each of them publishes at most; 0: no limit (${default})."`
-	Size        flags.Size       `default:"200" placeholder:"SIZE" help:"Length of a payload, 128 bytes or more (${default})."`
-	Broadcast   bool             `help:"Publish to the user *: each message goes to every stream."`
-	Patience    flags.Duration   `default:"5s" placeholder:"DURATION" help:"How long to wait for what does not come (${default})."`
+	Idle        flags.Duration   `default:"0" placeholder:"DURATION" help:"Duration of the idle phase, in which nothing is published; 0 skips it (default: ${default})."`
+	Rate        flags.AutoNumber `default:"auto" placeholder:"N" help:"Open loop: messages per second. auto: 5,000 deliveries per second, or no open loop with --outstanding; 0 skips it (default: ${default})."`
+	Outstanding flags.Count      `default:"0" placeholder:"N" help:"Closed loop: publish as fast as possible with N messages in flight; 0 skips it (default: ${default})."`
+	Duration    flags.Duration   `default:"10s" placeholder:"DURATION" help:"Duration of each loop (default: ${default})."`
+	Messages    flags.Count      `default:"0" placeholder:"N" help:"Maximum number of messages per loop; 0 means no limit (default: ${default})."`
+	Size        flags.Size       `default:"200" placeholder:"SIZE" help:"Payload size, at least 128 bytes (default: ${default})."`
+	Broadcast   bool             `help:"Publish to the broadcast user *, so that each message goes to every stream."`
+	Patience    flags.Duration   `default:"5s" placeholder:"DURATION" help:"How long to wait for missing responses and messages (default: ${default})."`
 
-	Feed          string `default:"pubsub" placeholder:"FEED" help:"What the hub reads: pubsub (PUBLISH) or stream (XADD) (${default})."`
-	StreamKey     string `default:"${stream_key_default}" placeholder:"KEY" help:"Key of the stream (${default})."`
-	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Channels are <prefix><user>:bench (${default})."`
+	Feed          string `default:"pubsub" placeholder:"FEED" help:"Feed that the hub uses: pubsub (PUBLISH) or stream (XADD) (default: ${default})."`
+	StreamKey     string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
+	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>:bench (default: ${default})."`
 
 	JSON    bool `name:"json" help:"Print one JSON object instead of a report."`
-	YesIOwn bool `name:"yes-i-own-it" help:"Load targets that are not this machine."`
+	YesIOwn bool `name:"yes-i-own-it" help:"Allow targets on other hosts. Set it only for systems that you own."`
 }
 
 // load reads the flags. The error is a flags.UsageError.

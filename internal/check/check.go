@@ -20,11 +20,11 @@ import (
 type Config struct {
 	app.HubConfig
 
-	URL     string         `placeholder:"URL" help:"The stream as browsers reach it, through your own proxy, e.g. https://app.example/events; three small messages go to that user. None: that part is left out."`
-	Header  []string       `sep:"none" placeholder:"'NAME: VALUE'" help:"Sent to --url, e.g. 'Cookie: session=…' of a user to try with; repeatable."`
-	User    string         `placeholder:"USER" help:"Whose stream --url is; by default what --auth finds out."`
-	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to look at the quiet stream; 0: a little over --ping-interval (${default})."`
-	Timeout flags.Duration `default:"10s" placeholder:"DURATION" help:"How long to wait for an answer of --url (${default})."`
+	URL     string         `placeholder:"URL" help:"Public URL of the stream, through your own proxy, e.g. https://app.example/events. Publishes three small messages to that user. If omitted, the proxy path is not checked."`
+	Header  []string       `sep:"none" placeholder:"'NAME: VALUE'" help:"Request header for --url, e.g. 'Cookie: session=…' of a test user; repeatable."`
+	User    string         `placeholder:"USER" help:"User of the stream at --url; by default, the user that --auth determines."`
+	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to observe the idle stream; 0 means slightly longer than --ping-interval (default: ${default})."`
+	Timeout flags.Duration `default:"10s" placeholder:"DURATION" help:"Timeout for a response from --url (default: ${default})."`
 	JSON    bool           `name:"json" help:"Print one JSON object instead of a report."`
 }
 
