@@ -3,18 +3,21 @@ package auth
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
 )
 
-// The permanent rejections. An error of an Authenticator that wraps none of them is temporary: the client may retry.
+// The permanent rejections. Any other error of an Authenticator is temporary: the client may retry.
 var (
-	ErrUnauthorized = errors.New("not logged in")
-	ErrForbidden    = errors.New("this user may not open a stream")
-	ErrBadUser      = errors.New("nobody can log in under this user id")
-	ErrMalformed    = errors.New("the request cannot be understood")
+	ErrUnauthorized = errors.New("not authenticated")
+	ErrForbidden    = errors.New("this user is not allowed to open a stream")
+	ErrBadUser      = errors.New("invalid user id")
+	ErrMalformed    = errors.New("malformed request")
 )
+
+var errReservedUser = fmt.Errorf("%w: an id must not be empty, contain a colon, or address all users", ErrBadUser)
 
 // An Identity is the result of an accepted authentication.
 type Identity struct {
@@ -56,11 +59,11 @@ func IsPermanent(err error) bool {
 // safe for concurrent use, return when the request's context ends, and leave the request's body unread.
 type Authenticator func(*http.Request) (Identity, error)
 
-// CheckUser returns ErrBadUser for a user id that cannot be part of a channel name or that addresses all users: the
-// empty id, "*", broadcast, and ids with a ':'.
+// CheckUser returns an error that wraps ErrBadUser for a user id that cannot be part of a channel name or that
+// addresses all users: the empty id, "*", broadcast, and ids with a ':'.
 func CheckUser(id, broadcast string) error {
 	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") {
-		return ErrBadUser
+		return errReservedUser
 	}
 	return nil
 }

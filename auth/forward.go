@@ -84,14 +84,14 @@ const idleTime = 5 * time.Second
 
 // Temporary failures of a call.
 var (
-	errClosed    = errors.New("the hub is stopping")
-	errQueueFull = errors.New("too many session checks are queued: the app answers too slowly")
-	errRevoked   = errors.New("what the app said was revoked meanwhile, again and again")
-	errAbandoned = errors.New("nobody waits for the answer any more")
+	errClosed    = errors.New("the hub is shutting down")
+	errQueueFull = errors.New("too many session checks are queued: the app responds too slowly")
+	errRevoked   = errors.New("the app's response was repeatedly invalidated by disconnect commands")
+	errAbandoned = errors.New("all waiting requests were canceled")
 )
 
 // ErrRedirected wraps ErrUnauthorized: the app redirects the call to a login page instead of returning 401.
-var ErrRedirected = fmt.Errorf("%w: the app asks for a log-in", ErrUnauthorized)
+var ErrRedirected = fmt.Errorf("%w: the app responded with a redirect", ErrUnauthorized)
 
 // NewForward returns a Forward. It sends nothing yet, and starts no goroutine.
 func NewForward(cfg ForwardConfig) *Forward {
@@ -360,7 +360,7 @@ func (f *Forward) send(header http.Header) (Identity, error) {
 		if e := (*url.Error)(nil); errors.As(err, &e) {
 			err = e.Err
 		}
-		return Identity{}, fmt.Errorf("ask the app who is there: %w", err)
+		return Identity{}, fmt.Errorf("session check: %w", err)
 	}
 	defer resp.Body.Close()
 	io.CopyN(io.Discard, resp.Body, maxResponseBody) // so that the connection can be reused
@@ -373,24 +373,24 @@ func (f *Forward) parse(resp *http.Response) (Identity, error) {
 	case code == http.StatusOK:
 		id, found, err := identity(resp.Header, f.cfg.UserHeader)
 		if err != nil {
-			return Identity{}, fmt.Errorf("the app's answer: %w", err)
+			return Identity{}, fmt.Errorf("session check response: %w", err)
 		}
 		if !found {
-			return Identity{}, fmt.Errorf("the app answered 200 without %s", f.cfg.UserHeader)
+			return Identity{}, fmt.Errorf("the app returned 200 without %s", f.cfg.UserHeader)
 		}
 		return id, nil
 	case code == http.StatusUnauthorized:
-		return Identity{}, fmt.Errorf("%w: says the app", ErrUnauthorized)
+		return Identity{}, fmt.Errorf("%w: rejected by the app", ErrUnauthorized)
 	case code == http.StatusForbidden:
-		return Identity{}, fmt.Errorf("%w: says the app", ErrForbidden)
+		return Identity{}, fmt.Errorf("%w: rejected by the app", ErrForbidden)
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
 		if !f.redirected.Swap(true) {
-			f.cfg.Logger.Warn("the app answers who is asking with a redirect, which counts as not logged in; let it answer 401",
+			f.cfg.Logger.Warn("app redirected a session check, treating it as 401; return 401 instead",
 				slog.Int("status", code))
 		}
 		return Identity{}, ErrRedirected
 	default:
-		return Identity{}, fmt.Errorf("the app answered %d when asked who is there", code)
+		return Identity{}, fmt.Errorf("session check returned status %d", code)
 	}
 }
 
@@ -402,9 +402,9 @@ func (f *Forward) log(err error) {
 	case is(errClosed), is(errAbandoned):
 	case err == nil, IsPermanent(err):
 		if f.logLimiter.succeeded(now) {
-			f.cfg.Logger.Info("the app says again who is asking")
+			f.cfg.Logger.Info("forward auth recovered")
 		}
 	case f.logLimiter.failed(now):
-		f.cfg.Logger.Warn("the app does not say who is asking; browsers are told to come back later", slog.Any("error", err))
+		f.cfg.Logger.Warn("forward auth unavailable, asking browsers to retry later", slog.Any("error", err))
 	}
 }

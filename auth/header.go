@@ -17,8 +17,8 @@ func Header(name string, proxies Proxies) Authenticator {
 	name = cmp.Or(name, UserHeader)
 	return func(r *http.Request) (Identity, error) {
 		if !proxies.Sent(r) {
-			return Identity{}, WithHint(fmt.Errorf("%w: this did not come through the proxy that logs users in", ErrUnauthorized),
-				"--trusted-proxy must contain the proxy's address")
+			return Identity{}, WithHint(fmt.Errorf("%w: the request did not come through a trusted proxy", ErrUnauthorized),
+				"add the proxy's address to --trusted-proxy")
 		}
 		id, found, err := identity(r.Header, name)
 		switch {
@@ -27,8 +27,8 @@ func Header(name string, proxies Proxies) Authenticator {
 		case err != nil:
 			return Identity{}, fmt.Errorf("%w: %w", ErrUnauthorized, err)
 		case !found:
-			return Identity{}, WithHint(fmt.Errorf("%w: the proxy names no user in %s", ErrUnauthorized, name),
-				"--user-header is the header that the proxy sets")
+			return Identity{}, WithHint(fmt.Errorf("%w: the proxy did not set %s", ErrUnauthorized, name),
+				"set --user-header to the header that the proxy sets")
 		}
 		return id, nil
 	}
@@ -43,10 +43,10 @@ func identity(h http.Header, user string) (id Identity, found bool, err error) {
 		return Identity{}, false, nil
 	case 1:
 	default:
-		return Identity{}, false, fmt.Errorf("there is more than one %s", user)
+		return Identity{}, false, fmt.Errorf("more than one %s header", user)
 	}
 	if !utf8.ValidString(users[0]) { // JSON cannot represent it: no control command could name this user
-		return Identity{}, true, fmt.Errorf("%w: %s is not UTF-8", ErrBadUser, user)
+		return Identity{}, true, fmt.Errorf("%w: %s is not valid UTF-8", ErrBadUser, user)
 	}
 	topics, err := parseTopics(h.Values(TopicsHeader))
 	if err != nil {

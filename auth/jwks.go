@@ -29,10 +29,10 @@ const (
 
 // ErrUnknownKey is a temporary rejection: no known key verifies the token, and the key set could
 // not be fetched after the token was received. Anyone can forge such a token.
-var ErrUnknownKey = errors.New("no known key verifies the token, and the key set cannot be fetched now")
+var ErrUnknownKey = errors.New("no known key verifies the token, and the key set is temporarily unavailable")
 
 // errNoKeys means that no key set was fetched since the start.
-var errNoKeys = errors.New("the keys that tokens are signed with cannot be fetched now")
+var errNoKeys = errors.New("signing keys are temporarily unavailable")
 
 // jwks keeps a JWK set up to date.
 type jwks struct {
@@ -123,7 +123,7 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 func followFrom(scheme string) func(*http.Request, []*http.Request) error {
 	return func(r *http.Request, via []*http.Request) error {
 		if len(via) >= 5 || scheme == "https" && r.URL.Scheme != "https" {
-			return errors.New("redirected too often, or away from https")
+			return errors.New("too many redirects, or redirected from https to http")
 		}
 		return nil
 	}
@@ -189,9 +189,9 @@ func (j *jwks) complete(f *fetch) {
 	defer close(f.done) // after the log line, so that a rejection has its cause in the log
 	switch {
 	case err == nil && wasDown:
-		j.log.Info("the key set can be fetched again", slog.String("url", j.logURL))
+		j.log.Info("jwks fetch recovered", slog.String("url", j.logURL))
 	case err != nil && !wasDown && j.ctx.Err() == nil:
-		j.log.Warn("the key set cannot be fetched; known keys still count", slog.String("url", j.logURL), slog.Any("error", err))
+		j.log.Warn("jwks fetch failed, keeping known keys", slog.String("url", j.logURL), slog.Any("error", err))
 	}
 }
 
@@ -250,7 +250,7 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 func (j *jwks) download() ([]verifyKey, error) {
 	req, err := http.NewRequestWithContext(j.ctx, "GET", j.url, nil)
 	if err != nil {
-		return nil, errors.New("the URL cannot be asked")
+		return nil, errors.New("invalid URL")
 	}
 	resp, err := j.client.Do(req)
 	if err != nil {
@@ -261,14 +261,14 @@ func (j *jwks) download() ([]verifyKey, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the answer is %d, not 200", resp.StatusCode)
+		return nil, fmt.Errorf("unexpected status %d", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKSBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the answer: %w", err)
+		return nil, fmt.Errorf("read the response: %w", err)
 	}
 	if len(body) > maxJWKSBytes {
-		return nil, errors.New("the answer is longer than 1 MiB")
+		return nil, errors.New("the response exceeds 1 MiB")
 	}
 	keys, ignored, err := parseJWKS(body)
 	j.logIgnored(ignored)
@@ -286,7 +286,7 @@ func (j *jwks) logIgnored(keys []ignoredKey) {
 	seen := make(map[ignoredKey]bool)
 	for _, k := range keys[:min(len(keys), maxIgnoredLines)] {
 		if !seen[k] && !j.ignored[k] {
-			j.log.Info("ignoring a key of the key set", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.logURL))
+			j.log.Info("jwks key ignored", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.logURL))
 		}
 		seen[k] = true
 	}

@@ -17,7 +17,7 @@ func parseJWKS(body []byte) (keys []verifyKey, ignored []ignoredKey, err error) 
 		Keys []json.RawMessage `json:"keys"`
 	}
 	if json.Unmarshal(body, &set) != nil {
-		return nil, nil, errors.New("the answer is not a JWK set")
+		return nil, nil, errors.New("the response is not a JWK set")
 	}
 	for _, raw := range set.Keys {
 		key, err := parseJWK(raw)
@@ -28,7 +28,7 @@ func parseJWKS(body []byte) (keys []verifyKey, ignored []ignoredKey, err error) 
 		keys = append(keys, key)
 	}
 	if len(keys) == 0 {
-		return nil, ignored, errors.New("the answer has no usable key")
+		return nil, ignored, errors.New("the JWK set does not contain a usable key")
 	}
 	return keys, ignored, nil
 }
@@ -44,26 +44,26 @@ func parseJWK(raw json.RawMessage) (verifyKey, error) {
 		D             any // of a private key, which is no longer secret
 	}
 	if json.Unmarshal(raw, &m) != nil {
-		return verifyKey{id: m.Kid}, errors.New("not a JSON object with text members")
+		return verifyKey{id: m.Kid}, errors.New("not a JSON object with string members")
 	}
 	out := verifyKey{id: m.Kid}
 	switch {
 	case m.D != nil:
-		return out, errors.New("a private key")
+		return out, errors.New("private key")
 	case m.Use != "" && m.Use != "sig":
-		return out, fmt.Errorf("its use is %q, not \"sig\"", clip(m.Use))
+		return out, fmt.Errorf("use is %q, not \"sig\"", clip(m.Use))
 	}
 	jwk, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{KTY: m.Kty, CRV: m.Crv, X: m.X, Y: m.Y, N: m.N, E: m.E},
 		jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil { // in the words of the library, which may quote what it cannot read
-		return out, fmt.Errorf("a key of type %q and curve %q that cannot be read", clip(string(m.Kty)), clip(string(m.Crv)))
+		return out, fmt.Errorf("unreadable key of type %q and curve %q", clip(string(m.Kty)), clip(string(m.Crv)))
 	}
 	algs, err := algsOf(jwk.Key())
 	switch alg := algorithm(m.Alg); {
 	case err != nil:
 		return out, err
 	case alg != "" && !slices.Contains(algs, alg):
-		return out, fmt.Errorf("its alg is %q, which does not fit its type", clip(m.Alg))
+		return out, fmt.Errorf("alg %q does not match the key type", clip(m.Alg))
 	case alg != "":
 		algs = []string{alg}
 	}
@@ -79,7 +79,7 @@ const maxTried = 8
 func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
 	found := matching(keys, kid, hasKid, alg)
 	if len(found) == 0 {
-		return nil, WithHint(unauthorized("the token is signed with a key that is not in the key set"), "--jwt-jwks-url must publish the key")
+		return nil, WithHint(unauthorized("the token is signed with a key that is not in the key set"), "the key set at --jwt-jwks-url must contain the key")
 	}
 	return found[:min(len(found), maxTried)], nil
 }

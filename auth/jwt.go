@@ -132,11 +132,11 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	_, critical := token.Header["crit"] // RFC 7515, section 4.1.11
 	switch {
 	case critical:
-		err = unauthorized("the token has a crit header, and none is understood here")
+		err = unauthorized("the token has a crit header, which is not supported")
 	case j.jwks == nil:
 		err = check(*j.keys.Load())
 	case !slices.Contains(publicAlgs, token.Method.Alg()): // a set cannot have a key for it
-		err = WithHint(unauthorized("the token is signed with %s, which is not allowed here", token.Method.Alg()), keysHint)
+		err = WithHint(unauthorized("token algorithm %s is not allowed", token.Method.Alg()), keysHint)
 	default:
 		err = j.jwks.verify(r.Context(), raw, check)
 	}
@@ -166,16 +166,16 @@ func (j *JWT) token(r *http.Request) (string, error) {
 		case len(tokens) == 1:
 			return tokens[0], nil
 		case err != nil:
-			return "", fmt.Errorf("%w: the query is not well-formed", ErrMalformed)
+			return "", fmt.Errorf("%w: malformed query string", ErrMalformed)
 		}
 	}
 	cookies := r.CookiesNamed(j.cfg.Cookie)
 	if len(cookies) == 0 {
-		return "", WithHint(unauthorized("the request has no token"), "the cookie is named by --jwt-cookie; --jwt-query accepts ?token=")
+		return "", WithHint(unauthorized("no token in the request"), "set --jwt-cookie to the name of the cookie, or --jwt-query to accept ?token=")
 	}
 	for _, c := range cookies[1:] {
 		if c.Value != cookies[0].Value { // a sibling subdomain may have set one
-			return "", unauthorized("the request has two different cookies of the same name")
+			return "", unauthorized("the request has conflicting token cookies")
 		}
 	}
 	return cookies[0].Value, nil
@@ -187,23 +187,23 @@ func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
 	if errors.Is(err, jwt.ErrTokenUnverifiable) {
 		alg, _ := token.Header["alg"].(string)
 		if token.Method = jwt.GetSigningMethod(algorithm(alg)); token.Method == nil {
-			return nil, unauthorized("the token is signed with an unknown algorithm")
+			return nil, unauthorized("unsupported token algorithm")
 		}
 		token.Signature, err = j.parser.DecodeSegment(parts[2])
 	}
 	if err != nil { // the library's error may quote the token
-		return nil, unauthorized("this is not a token")
+		return nil, unauthorized("malformed token")
 	}
 	// The library reads one JSON value and ignores what follows it.
 	payload, err := j.parser.DecodeSegment(parts[1])
 	if err != nil || !json.Valid(payload) {
-		return nil, unauthorized("the token's claims are not JSON")
+		return nil, unauthorized("the token's claims are not valid JSON")
 	}
 	return token, nil
 }
 
 // keysHint is for a token that was signed with a key that the hub does not have.
-const keysHint = "the key is configured with --jwt-secret-file, --jwt-key-file or --jwt-jwks-url"
+const keysHint = "check the key in --jwt-secret-file, --jwt-key-file or --jwt-jwks-url"
 
 // verify reports whether one of the keys signed the token. In a set, keys have ids.
 func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
@@ -212,7 +212,7 @@ func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 		kid, hasKid := "", false
 		if v, has := token.Header["kid"]; has {
 			if kid, hasKid = v.(string); !hasKid {
-				return unauthorized("the token's key id is not a string")
+				return unauthorized("the token's kid header is not a string")
 			}
 		}
 		var err error
@@ -221,13 +221,13 @@ func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 		}
 	}
 	text := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
-	err := WithHint(unauthorized("the token is signed with %s, which is not allowed here", alg), keysHint)
+	err := WithHint(unauthorized("token algorithm %s is not allowed", alg), keysHint)
 	for _, k := range keys {
 		if slices.Contains(k.algs, alg) {
 			if token.Method.Verify(text, token.Signature, k.key) == nil {
 				return nil
 			}
-			err = WithHint(unauthorized("the token's signature is wrong"), keysHint)
+			err = WithHint(unauthorized("invalid token signature"), keysHint)
 		}
 	}
 	return err
@@ -248,7 +248,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	}
 	switch {
 	case !hasExp && !j.cfg.AllowNoExpiry:
-		return Identity{}, WithHint(unauthorized("the token has no exp claim"), "--jwt-allow-no-exp accepts it")
+		return Identity{}, WithHint(unauthorized("the token does not have an exp claim"), "--jwt-allow-no-exp accepts it")
 	case hasExp && !now.Before(exp.Add(Skew)):
 		return Identity{}, unauthorized("the token has expired")
 	case hasNbf && now.Before(nbf.Add(-Skew)):
@@ -256,9 +256,9 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	case hasIat && now.Before(iat.Add(-Skew)):
 		return Identity{}, unauthorized("the token was issued in the future")
 	case j.cfg.Issuer != "" && claims["iss"] != any(j.cfg.Issuer):
-		return Identity{}, WithHint(unauthorized("the token is from another issuer"), "--jwt-issuer must be the iss claim")
+		return Identity{}, WithHint(unauthorized("the token is from another issuer"), "--jwt-issuer must match the iss claim")
 	case j.cfg.Audience != "" && !has(claims["aud"], j.cfg.Audience):
-		return Identity{}, WithHint(unauthorized("the token is for another audience"), "--jwt-audience must be in the aud claim")
+		return Identity{}, WithHint(unauthorized("the token is for another audience"), "the aud claim must contain --jwt-audience")
 	}
 	if hasExp {
 		id.Expires = exp.Add(Skew)
@@ -298,7 +298,7 @@ func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
 	number, _ := claims[name].(json.Number)
 	f, err := strconv.ParseFloat(string(number), 64)
 	if err != nil || math.IsNaN(f) {
-		return time.Time{}, false, unauthorized("the token's %s claim is not a time in seconds", name)
+		return time.Time{}, false, unauthorized("the token's %s claim is not a Unix timestamp", name)
 	}
 	whole, part := math.Modf(min(max(f, -62135596800), 253402300799))
 	return time.Unix(int64(whole), int64(part*1e9)), true, nil
@@ -309,7 +309,7 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 	switch v := claims[name].(type) {
 	case string:
 		if !isText(v) {
-			return "", fmt.Errorf("%w: it has control characters or is not UTF-8", ErrBadUser)
+			return "", fmt.Errorf("%w: it contains control characters or is not valid UTF-8", ErrBadUser)
 		}
 		return v, nil
 	case json.Number:
@@ -318,7 +318,7 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 		}
 	case nil:
 		if _, ok := claims[name]; !ok {
-			return "", WithHint(unauthorized("the token has no %s claim", name), "--jwt-claim names the claim with the user id")
+			return "", WithHint(unauthorized("the token does not have a %s claim", name), "set --jwt-claim to the claim with the user id")
 		}
 	}
 	return "", unauthorized("the token's %s claim is neither a string nor an integer", name)

@@ -35,7 +35,7 @@ func algsOf(key any) ([]string, error) {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
 		if k.N.BitLen() < 2048 {
-			return nil, errors.New("an RSA key of less than 2048 bits")
+			return nil, errors.New("an RSA key with fewer than 2048 bits")
 		}
 		return publicAlgs[:6], nil
 	case *ecdsa.PublicKey:
@@ -47,7 +47,7 @@ func algsOf(key any) ([]string, error) {
 		case "P-521":
 			return []string{"ES512"}, nil
 		}
-		return nil, errors.New("an EC key on another curve than P-256, P-384 and P-521")
+		return nil, errors.New("an EC key on an unsupported curve (supported: P-256, P-384, P-521)")
 	case ed25519.PublicKey:
 		return []string{"EdDSA"}, nil
 	}
@@ -67,7 +67,7 @@ func parsePEM(data []byte) ([]verifyKey, error) {
 		var err error
 		switch {
 		case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-			return nil, errors.New("the key file holds a private key: give the hub the public key only")
+			return nil, errors.New("the key file contains a private key; use the public key only")
 		case block.Type == "PUBLIC KEY":
 			key, err = x509.ParsePKIXPublicKey(block.Bytes)
 		case block.Type == "RSA PUBLIC KEY":
@@ -81,16 +81,16 @@ func parsePEM(data []byte) ([]verifyKey, error) {
 			err = errors.ErrUnsupported
 		}
 		if err != nil { // the error is about ASN.1
-			return nil, fmt.Errorf("the %.40q block number %d is not a public key that can be read", block.Type, len(keys)+1)
+			return nil, fmt.Errorf("PEM block %.40q (number %d) is not a readable public key", block.Type, len(keys)+1)
 		}
 		algs, err := algsOf(key)
 		if err != nil {
-			return nil, fmt.Errorf("the %.40q block number %d is %w", block.Type, len(keys)+1, err)
+			return nil, fmt.Errorf("PEM block %.40q (number %d) is %w", block.Type, len(keys)+1, err)
 		}
 		keys = append(keys, verifyKey{algs: algs, key: key})
 	}
 	if len(keys) == 0 || len(keys) > 8 {
-		return nil, fmt.Errorf("the key file holds %d public keys in PEM; it must be 1 to 8", len(keys))
+		return nil, fmt.Errorf("the key file contains %d PEM public keys; it must contain 1 to 8", len(keys))
 	}
 	return keys, nil
 }

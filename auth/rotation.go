@@ -22,7 +22,7 @@ type JWTKeys struct {
 // if the JWT was created with a JWKSURL.
 func (j *JWT) SetKeys(k JWTKeys) error {
 	if j.jwks != nil || len(k.Secret) > 0 && len(k.KeyPEM) > 0 || (len(j.cfg.Secret) > 0) != (len(k.Secret) > 0) {
-		return errors.New("these are keys of another kind than those before")
+		return errors.New("the new keys are of a different type than the current ones")
 	}
 	if len(k.Secret) == 0 {
 		keys, err := parsePEM(k.KeyPEM)
@@ -33,9 +33,9 @@ func (j *JWT) SetKeys(k JWTKeys) error {
 	}
 	var keys []verifyKey
 	for _, secret := range append([][]byte{k.Secret}, k.OtherSecrets...) {
-		// A public key is no secret: anyone could sign with it.
+		// A public key is not secret: anyone could sign with it.
 		if block, _ := pem.Decode(secret); block != nil {
-			return errors.New("the secret is a key in PEM: give that as a key file")
+			return errors.New("the secret is a PEM key; use a key file instead")
 		}
 		if len(secret) == 0 {
 			return errors.New("a secret is empty")
@@ -44,7 +44,7 @@ func (j *JWT) SetKeys(k JWTKeys) error {
 	}
 	for _, k := range keys {
 		if n := len(k.key.([]byte)); n < minSecretBytes {
-			j.cfg.Logger.Warn("the jwt secret is short and may be guessed", slog.Int("bytes", n), slog.Int("wanted", minSecretBytes))
+			j.cfg.Logger.Warn("jwt secret is too short and may be guessed", slog.Int("bytes", n), slog.Int("min_bytes", minSecretBytes))
 		}
 	}
 	j.keys.Store(&keys)

@@ -22,7 +22,7 @@ import (
 	"usercast/transport/sse"
 )
 
-var update = flag.Bool("update", false, "write the golden files anew")
+var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -166,7 +166,7 @@ func golden(t *testing.T, name string, sources metrics.Sources) {
 			t.Errorf("new: %s", line)
 		}
 	}
-	t.Errorf("the exposition differs from %s; if it should, run this test with -update and tell of it in the changelog", file)
+	t.Errorf("the exposition differs from %s; if this is intended, run this test with -update and add it to the changelog", file)
 }
 
 // scrape asks as Prometheus does.

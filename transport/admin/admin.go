@@ -18,7 +18,7 @@ func NewEcho() *echo.Echo {
 		if c.Response().Committed {
 			return
 		}
-		code, sentence := http.StatusInternalServerError, "something went wrong"
+		code, sentence := http.StatusInternalServerError, "internal server error"
 		var he *echo.HTTPError
 		if errors.As(err, &he) {
 			code, sentence = he.Code, http.StatusText(he.Code)
@@ -26,8 +26,8 @@ func NewEcho() *echo.Echo {
 				sentence = s
 			}
 		}
-		if he == echo.ErrNotFound { // no route, and not one that says what is not there
-			sentence = "there is nothing at this path"
+		if he == echo.ErrNotFound { // not a route's own error, which says what does not exist
+			sentence = "not found"
 		}
 		c.Response().Header().Set("Cache-Control", "no-store")
 		c.JSON(code, map[string]string{"error": sentence})

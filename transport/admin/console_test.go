@@ -165,7 +165,7 @@ func TestStreamsOfStatsAreBounded(t *testing.T) {
 	}
 	full := listen(t, server, "/api/stats")
 	body, _ := io.ReadAll(full.answer.Body)
-	if full.answer.StatusCode != 503 || !strings.Contains(string(body), "32 streams of /api/stats are open already") {
+	if full.answer.StatusCode != 503 || !strings.Contains(string(body), "32 streams of /api/stats are already open") {
 		t.Errorf("one more is answered with %d %s", full.answer.StatusCode, body)
 	}
 	if answer, err := server.Client().Get(server.URL + "/api/stats"); err != nil || answer.StatusCode != 200 {

@@ -89,7 +89,7 @@ func (s slots) enter(what string) error {
 	case s <- struct{}{}:
 		return nil
 	default:
-		return echo.NewHTTPError(http.StatusServiceUnavailable, strconv.Itoa(cap(s))+" "+what+" are open already: close one")
+		return echo.NewHTTPError(http.StatusServiceUnavailable, strconv.Itoa(cap(s))+" "+what+" are already open, which is the limit; close one")
 	}
 }
 

@@ -22,12 +22,12 @@ func Guard(current func() string) echo.MiddlewareFunc {
 			switch {
 			case isCrossSite(r):
 				// A profile that an image on a page asks for cannot be read by it, but costs as much.
-				return echo.NewHTTPError(http.StatusForbidden, "another site may not ask this")
+				return echo.NewHTTPError(http.StatusForbidden, "cross-site requests are not allowed")
 			case token == "" && !(loopback.IsHost(r.RemoteAddr) && loopback.IsHost(r.Host) && !forwarded(r)):
-				return echo.NewHTTPError(http.StatusForbidden, "only this machine may ask, at a loopback address; set --admin-token-file to ask from elsewhere")
+				return echo.NewHTTPError(http.StatusForbidden, "only requests from this machine to a loopback address are allowed; set --admin-token-file to allow others")
 			case token != "" && !hasBearer(r, token):
 				c.Response().Header().Set("WWW-Authenticate", "Bearer")
-				return echo.NewHTTPError(http.StatusUnauthorized, "the admin token is missing or wrong")
+				return echo.NewHTTPError(http.StatusUnauthorized, "missing or invalid admin token")
 			}
 			return next(c)
 		}

@@ -63,8 +63,8 @@ func TestErrorsAreOneJSONSentence(t *testing.T) {
 	e := admin.NewEcho()
 	e.GET("/fails", func(echo.Context) error { return http.ErrAbortHandler })
 	for path, want := range map[string]string{
-		"/nothing": `{"error":"there is nothing at this path"}` + "\n",
-		"/fails":   `{"error":"something went wrong"}` + "\n", // and nothing of what it was
+		"/nothing": `{"error":"not found"}` + "\n",
+		"/fails":   `{"error":"internal server error"}` + "\n", // without details
 	} {
 		answer := ask(e, "GET", path, nil)
 		if answer.Body.String() != want {

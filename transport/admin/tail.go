@@ -42,7 +42,7 @@ func (t *tails) get(c echo.Context) error {
 		return err
 	}
 	if t.open == nil {
-		return echo.NewHTTPError(http.StatusNotFound, "this hub shows nobody's messages: start it with --console-tail to follow them")
+		return echo.NewHTTPError(http.StatusNotFound, "live tail is disabled; start the hub with --console-tail to enable it")
 	}
 	if err := t.slots.enter("tails"); err != nil {
 		return err

@@ -57,14 +57,14 @@ func user(c echo.Context) (string, error) {
 	if c.Request().URL.RawPath != "" { // then echo leaves the escapes
 		var err error
 		if id, err = url.PathUnescape(id); err != nil {
-			return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not escaped properly")
+			return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not correctly percent-encoded")
 		}
 	}
 	if !utf8.ValidString(id) {
-		return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not valid UTF-8: JSON cannot say it")
+		return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not valid UTF-8")
 	}
 	if id == "" || strings.Contains(id, ":") {
-		return "", echo.NewHTTPError(http.StatusBadRequest, "a user id is not empty and has no colon")
+		return "", echo.NewHTTPError(http.StatusBadRequest, "the user id must not be empty or contain a colon")
 	}
 	return id, nil
 }
@@ -76,7 +76,7 @@ func topic(c echo.Context) (string, error) {
 		return "", echo.NewHTTPError(http.StatusBadRequest, "the query string is malformed")
 	}
 	if len(query["topic"]) > 1 {
-		return "", echo.NewHTTPError(http.StatusBadRequest, "a message has one topic")
+		return "", echo.NewHTTPError(http.StatusBadRequest, "a message can have only one topic")
 	}
 	return query.Get("topic"), nil
 }
@@ -98,7 +98,7 @@ func (u Users) disconnect(c echo.Context) error {
 	defer cancel()
 	receipt, err := u.Disconnect(ctx, id)
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the order: "+err.Error())
+		return echo.NewHTTPError(http.StatusBadGateway, "sending the command to Redis failed: "+err.Error())
 	}
 	receipt.User = id
 	return c.JSON(http.StatusOK, receipt)
@@ -118,13 +118,13 @@ func (u Users) post(c echo.Context) error {
 		return echo.NewHTTPError(http.StatusRequestEntityTooLarge, "the message is larger than --max-payload")
 	}
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadRequest, "the body ended early")
+		return echo.NewHTTPError(http.StatusBadRequest, "the request body is incomplete")
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), redisTimeout)
 	defer cancel()
 	receipt, err := u.Publish(ctx, id, topic, string(payload))
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadGateway, "Redis did not take the message: "+err.Error())
+		return echo.NewHTTPError(http.StatusBadGateway, "publishing to Redis failed: "+err.Error())
 	}
 	receipt.User = id
 	return c.JSON(http.StatusOK, receipt)

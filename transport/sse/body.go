@@ -27,13 +27,13 @@ func discardBody(w http.ResponseWriter, r *http.Request) error {
 		rc.SetReadDeadline(time.Time{})
 	}
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return errors.New("the request body is too large; send none")
+		return errors.New("the request body is too large; send no body")
 	}
 	switch {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return io.ErrUnexpectedEOF
 	case err != nil:
-		return errors.New("the request body is incomplete; send none")
+		return errors.New("the request body is incomplete; send no body")
 	}
 	return nil
 }

@@ -88,7 +88,7 @@ func (l *endLogger) makeRoom() bool {
 func (l *endLogger) summarize() {
 	for k, n := range l.reset() {
 		if n > maxEndLines {
-			l.log.Info("stream ends of a user summarized",
+			l.log.Info("stream ends summarized",
 				slog.String("user", k.user), slog.String("reason", k.reason.String()), slog.Int("streams", n), slog.Duration("period", endPeriod))
 		}
 	}

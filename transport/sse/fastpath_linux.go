@@ -165,7 +165,7 @@ func (f *fastListener) AcceptFailed(err error) {
 	defer f.mu.Unlock()
 	if now := time.Now(); now.Sub(f.warned) >= warnEvery {
 		f.warned = now
-		f.log.Warn("cannot accept connections for now", slog.Any("error", err))
+		f.log.Warn("accept failed, will retry", slog.Any("error", err))
 	}
 }
 

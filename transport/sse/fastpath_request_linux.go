@@ -109,7 +109,7 @@ func (r *fastRequest) serve(ctx context.Context, p *parser) {
 		// As net/http does: a panic in one request must not end all streams.
 		v := recover()
 		if v != nil && v != http.ErrAbortHandler {
-			r.listener.log.Error("a handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			r.listener.log.Error("handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
 		}
 		response.aborted = v != nil
 	}()

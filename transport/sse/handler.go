@@ -67,7 +67,7 @@ const longest = 1 << 59
 // years mean 18 years. It panics if Hub or Authenticate is missing.
 func New(cfg Config) *Handler {
 	if cfg.Hub == nil || cfg.Authenticate == nil {
-		panic("sse: the Config needs Hub and Authenticate")
+		panic("sse: Config.Hub and Config.Authenticate are required")
 	}
 	fill := func(d *time.Duration, def time.Duration) {
 		if *d <= 0 {
@@ -127,7 +127,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodOptions && origins.preflight(w, r):
 	default:
 		w.Header().Set("Allow", http.MethodGet)
-		h.never(w, r, http.StatusMethodNotAllowed, "bad-request", errors.New("a stream is opened with GET"))
+		h.never(w, r, http.StatusMethodNotAllowed, "bad-request", errors.New("method not allowed; use GET"))
 	}
 }
 
@@ -177,7 +177,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.busy(w, r, q, "", "auth-unavailable")
 		return
 	case err != nil:
-		h.log.Debug("could not find out who is asking", slog.Any("error", err)) // one for each browser that comes back
+		h.log.Debug("authentication unavailable", slog.Any("error", err)) // once per retry of each browser, hence debug level
 		h.notNow(w, r, q, "", "auth-unavailable")
 		return
 	}

@@ -80,7 +80,7 @@ func TestTopicsOfTheIdentityLimitWhatIsSeen(t *testing.T) {
 
 func TestAppForbids(t *testing.T) {
 	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
-		return auth.Identity{}, fmt.Errorf("%w: says the app", auth.ErrForbidden)
+		return auth.Identity{}, fmt.Errorf("%w: rejected by the app", auth.ErrForbidden)
 	}}})
 	resp, err := newClient(t, false, nil).Get(s.url(""))
 	if err != nil {

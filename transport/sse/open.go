@@ -58,7 +58,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, client *hub.Clien
 	_, err := rc.write(&net.Buffers{opening})
 	switch {
 	case errors.Is(err, http.ErrNotSupported):
-		h.log.Error("cannot stream: the response writer does not flush; a middleware may be in the way")
+		h.log.Error("streaming not supported: response writer cannot flush; check the middleware")
 		return nil, false, hub.ReasonFailed
 	case err != nil:
 		return nil, false, rc.reason(err)
@@ -77,7 +77,7 @@ func (h *Handler) takeOver(conn net.Conn, header http.Header, opening []byte, p 
 			return t, writeHead(t, header, opening)
 		}
 		if !errors.Is(err, errors.ErrUnsupported) {
-			h.log.Debug("a stream is not parked", slog.Any("error", err)) // out of descriptors
+			h.log.Debug("cannot add stream to the poller, using a goroutine instead", slog.Any("error", err)) // out of file descriptors
 		}
 	}
 	conn.SetReadDeadline(time.Time{}) // net/http's, for the request's head; if it fails, so does the first write

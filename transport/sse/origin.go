@@ -29,26 +29,26 @@ type Origins struct {
 func (o Origins) check(r *http.Request) error {
 	// Without a Host, as with HTTP/1.0, it is no browser.
 	if o.LoopbackHost && r.Host != "" && !loopback.IsHost(r.Host) {
-		return auth.WithHint(errors.New(loopback.HostError), "--auth-insecure-anywhere allows it")
+		return auth.WithHint(errors.New(loopback.HostError), "--auth-insecure-anywhere allows other hosts")
 	}
 	origin := originOf(r)
 	listed := slices.Contains(o.Allow, origin)
 	if origin != "" && !listed && !sameHost(origin, r.Host) {
-		return auth.WithHint(errors.New("this origin may not open a stream here"), originHint(origin))
+		return auth.WithHint(errors.New("this origin is not allowed"), originHint(origin))
 	}
 	switch r.Header.Get("Sec-Fetch-Mode") {
 	case "navigate":
 		if !o.Navigate {
-			return auth.WithHint(errors.New("a stream cannot be opened as a page"), "open it with EventSource or fetch")
+			return auth.WithHint(errors.New("an event stream cannot be opened as a page"), "open the stream with EventSource or fetch")
 		}
 	case "no-cors":
-		return auth.WithHint(errors.New("a stream cannot be opened without CORS"), "open it with EventSource or fetch")
+		return auth.WithHint(errors.New("no-cors requests are not allowed"), "open the stream with EventSource, or with fetch in its default mode")
 	}
 	// A page of another site that sends no Origin: a link, a frame, an image.
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		if !listed {
-			return auth.WithHint(errors.New("another site may not open a stream here"), "--allow-origin allows pages that send their origin")
+			return auth.WithHint(errors.New("cross-site requests are not allowed"), "--allow-origin allows requests with an Origin header")
 		}
 	}
 	return nil
@@ -58,9 +58,9 @@ func (o Origins) check(r *http.Request) error {
 func originHint(origin string) string {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
-		return "this origin cannot be allowed: it does not name one site"
+		return "this origin cannot be allowed because it does not identify a site"
 	}
-	return "--allow-origin " + clip(origin) + " allows it; if it is the hub's own host, the proxy must not change the Host header"
+	return "--allow-origin " + clip(origin) + " allows it; if it is the hub's own origin, the proxy must not change the Host header"
 }
 
 // allow adds the CORS headers: on error answers too, else the page could not tell

@@ -100,7 +100,7 @@ func (p *rechecks) run(r *recheck) {
 	case err == nil && id.User == r.stream.client.User():
 		p.drop(r.stream)
 	case err == nil || auth.IsPermanent(err):
-		h.log.Debug("login has ended, closing the stream", slog.String("user", clip(r.stream.client.User())), slog.Any("error", err))
+		h.log.Debug("login has ended, closing stream", slog.String("user", clip(r.stream.client.User())), slog.Any("error", err))
 		p.drop(r.stream)
 		r.stream.client.Finish(hub.ReasonKicked)
 	default:

@@ -23,10 +23,10 @@ var rejectReasons = []string{
 
 // sentences explain a "not now" to a client that is not a browser.
 var sentences = map[string]string{
-	"clients":          "all places are taken; come back later",
-	"user-limit":       "this user has as many streams as one may have; close one or come back later",
-	"draining":         "this server is stopping; come back later",
-	"auth-unavailable": "who is asking could not be found out just now; come back later",
+	"clients":          "the server is at capacity; retry later",
+	"user-limit":       "stream limit for this user reached; close a stream or retry later",
+	"draining":         "the server is shutting down; retry later",
+	"auth-unavailable": "authentication is temporarily unavailable; retry later",
 }
 
 // refusal is the label for an error of hub.Register.

@@ -98,13 +98,13 @@ func distinct(topics []string) (out []string, err error) {
 	return out, nil
 }
 
-var errTooManyTopics = fmt.Errorf("the query has more than %d different topics; name fewer, or none to receive all", maxTopics)
+var errTooManyTopics = fmt.Errorf("the query has more than %d different topics; use fewer, or none to receive all", maxTopics)
 
 // choice reports whether the parameter has its one value; any other is an error.
 func choice(values url.Values, name, value string) (bool, error) {
 	for _, v := range values[name] {
 		if v != value {
-			return false, errors.New("the query parameter " + name + " takes the value " + value + " only")
+			return false, errors.New("the query parameter " + name + " must be " + value)
 		}
 	}
 	return values.Has(name), nil
@@ -122,7 +122,7 @@ func visible(wanted, allowed []string) ([]string, error) {
 	}
 	for _, topic := range wanted {
 		if !slices.Contains(allowed, topic) {
-			return nil, errors.New("this user may not see one of the topics")
+			return nil, errors.New("this user is not allowed to receive one of the topics")
 		}
 	}
 	return wanted, nil

@@ -48,7 +48,7 @@ type Server struct {
 // the listener, or names what is wrong with cfg.
 func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if cfg.Streams == nil {
-		return nil, errors.New("sse: Streams is missing in the ServerConfig")
+		return nil, errors.New("sse: ServerConfig.Streams is required")
 	}
 	if cfg.SendBuffer <= 0 {
 		cfg.SendBuffer = DefaultSendBuffer
@@ -72,7 +72,7 @@ func newServer(cfg ServerConfig, l net.Listener) (*Server, error) {
 		cfg.Path = "/events"
 	}
 	if !strings.HasPrefix(cfg.Path, "/") || cfg.Handler == nil && strings.ContainsAny(cfg.Path, "%{} ") {
-		return nil, fmt.Errorf("sse: the Path %q of the ServerConfig must begin with / and have no %%, brace or space", cfg.Path)
+		return nil, fmt.Errorf("sse: ServerConfig.Path %q must start with / and must not contain %%, braces or spaces", cfg.Path)
 	}
 	if cfg.Handler == nil {
 		mux := http.NewServeMux()
