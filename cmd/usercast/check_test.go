@@ -44,7 +44,7 @@ func TestCheckExitCodes(t *testing.T) {
 		{1, "is redis running", "must be mended", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
 		{2, "", "--watch: must not be negative\nusercast: --timeout: \"3\" is not a duration", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
 		{2, "", "--url: is needed with --header", anywhere(server.URL(), "--user", "42")},
-		{2, "", "--user: nobody can log in", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
+		{2, "", "--user: invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
 		{2, "", "--header: a header is given as", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
 		{2, "", "unknown flag --nonsense", []string{"--nonsense"}},
 	} {

@@ -32,11 +32,11 @@ func TestCheckAsksForAStranger(t *testing.T) {
 	}{
 		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "1") }, `fail  URL says that a request without any cookie is user "1"`},
 		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "ok    URL answers, and says no"},
-		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  URL does not say who is asking: the app answered 500"},
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  URL does not say who is asking: session check returned status 500"},
 		{app.AuthJWT, "--jwt-jwks-url", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q}]}`, base64.RawURLEncoding.EncodeToString(public))
 		}, "ok    the key set of --jwt-jwks-url can be fetched"},
-		{app.AuthJWT, "--jwt-jwks-url", http.NotFound, "fail  --jwt-jwks-url: the keys that tokens are signed with cannot be fetched"},
+		{app.AuthJWT, "--jwt-jwks-url", http.NotFound, "fail  --jwt-jwks-url: signing keys are temporarily unavailable"},
 	} {
 		server := httptest.NewServer(c.answer)
 		stdout, _, _ := runCheck(t, anywhere("redis://127.0.0.1:1", "--auth", c.auth, c.flag, server.URL)...)

@@ -407,7 +407,7 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 		switch n++; n % 2 {
 		case 0:
 			w.WriteHeader(401)
-			fmt.Fprint(w, `{"error":"not logged in"}`)
+			fmt.Fprint(w, `{"error":"not authenticated"}`)
 		default:
 			w.Header().Set("Content-Type", "text/event-stream")
 			fmt.Fprint(w, ":\nretry: 15000\nevent: busy\ndata: {\"reason\":\"user-limit\"}\n\n")
@@ -424,7 +424,7 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 		if c := r.Connect; c.Failed != 20 || c.FailedBy["status 401"] != 10 || c.FailedBy["busy: user-limit"] != 10 || c.Untried != 0 {
 			t.Errorf("%s: %+v", way, c)
 		}
-		if len(r.Faults) != 1 || !strings.Contains(r.Faults[0], `{"error":"not logged in"}`) || !strings.Contains(r.Faults[0], "--max-clients-per-user 0") {
+		if len(r.Faults) != 1 || !strings.Contains(r.Faults[0], `{"error":"not authenticated"}`) || !strings.Contains(r.Faults[0], "--max-clients-per-user 0") {
 			t.Errorf("%s: faults %q", way, r.Faults)
 		}
 	}

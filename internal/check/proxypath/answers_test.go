@@ -51,7 +51,7 @@ func TestAnswers(t *testing.T) {
 			head(w, "text/event-stream; charset=utf-8")
 			io.WriteString(w, "retry: 1\nevent: bye\ndata: {\"reason\":\"x\"}\n\n")
 		}, finding.Warn, "url-content-type", "charset=utf-8"},
-		"logged out":     {says(401, `{"error":"not logged in"}`), finding.Fail, "url-unauthorized", "the hub answers 401 Unauthorized, not logged in"},
+		"logged out":     {says(401, `{"error":"not authenticated"}`), finding.Fail, "url-unauthorized", "the hub answers 401 Unauthorized, not authenticated"},
 		"proxy's log-in": {says(401, "<p>log in"), finding.Fail, "url-unauthorized", "something before the hub answers 401"},
 		"insecure":       {says(403, `{"error":"`+loopback.HostError+`"}`), finding.Fail, "url-forbidden", "--auth-insecure-anywhere"},
 		"forbidden":      {says(403, `{"error":"this user may not"}`), finding.Fail, "url-forbidden", "this user may not"},

@@ -134,7 +134,7 @@ func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
 	p := h.Open(t, "", hubtest.SessionCookie("42"))
 	asked := app.Asked.Load()
 	for i := range 5 {
-		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie(fmt.Sprint(i))); a.Status != 503 || !strings.Contains(a.Body, "places are taken") {
+		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie(fmt.Sprint(i))); a.Status != 503 || !strings.Contains(a.Body, "at capacity") {
 			t.Errorf("%d %s", a.Status, a.Body)
 		}
 	}
