@@ -107,7 +107,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 
 	p.tabTo("lookup-user")
 	p.press("a/b" + kb.Enter)
-	p.says("user-count", "1 stream open on this hub")
+	p.says("user-count", "1 open stream on this hub")
 	p.says("user-rows", h.Hub().ClientsOf("a/b")[0].State().LastID.String())
 	p.says("user-rows", "(no topic), activity")
 	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
@@ -124,7 +124,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	other.Want(t, "to all")
 	p.says("tail-count", "2 messages")
 	p.says("tail-rows", payload)
-	p.says("tail-rows", "to everybody")
+	p.says("tail-rows", "broadcast")
 	if s := h.Hub().Stats(); s.Clients != 2 || s.FramesEnqueued != 22 {
 		t.Errorf("with a tail: %d clients, %d frames", s.Clients, s.FramesEnqueued)
 	}
@@ -174,12 +174,12 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	}
 	disconnect(true)
 	stream.WantEvent(t, "bye", `{"reason":"kicked"}`)
-	p.says("user-result", "1 hub heard")
-	p.says("user-count", "no stream open on this hub")
+	p.says("user-result", "sent to 1 hub")
+	p.says("user-count", "no open streams on this hub")
 	p.Until(`[...document.getElementById("disconnects-rows").rows].some(r => r.innerText.includes("kicked") && r.cells[2].innerText == "1")`)
 	p.wantQuiet()
 	h.Terminate() // SIGTERM
-	p.says("banners", "The hub is stopping")
+	p.says("banners", "The hub is shutting down")
 }
 
 func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
@@ -188,7 +188,7 @@ func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
 	h.Open(t, "user="+strings.Repeat("long", 50)+"&topic="+strings.Repeat("topic", 30))
 	p := openConsole(t, browser, "about:blank")
 	p.Do(chromedp.EmulateViewport(320, 640), chromedp.Navigate(h.AdminURL("/#user="+strings.Repeat("long", 50))))
-	p.says("user-count", "1 stream open")
+	p.says("user-count", "1 open stream")
 	p.says("tail-off", "--console-tail")
 	if p.Text(`document.getElementById("tail-on").hidden`) != "true" {
 		t.Error("a tail is offered that the hub does not allow")
@@ -209,15 +209,15 @@ func consoleOutlivesFaults(t *testing.T, browser *browsertest.Browser) {
 	p.says("state", "live")
 
 	server.Kill()
-	p.says("banners", "Redis "+server.Addr()+" is away")
+	p.says("banners", "Redis "+server.Addr()+" is unavailable")
 	server.Restart()
 	p.Until(`document.getElementById("banners").childElementCount == 0`)
-	p.says("announce", "All is well again.")
+	p.says("announce", "All problems are resolved.")
 
 	first.Signal(syscall.SIGKILL)
 	first.Wait(t)
-	p.says("banners", "The console has lost the hub")
-	p.says("state", "lost")
+	p.says("banners", "Connection to the hub lost")
+	p.says("state", "disconnected")
 	hubtest.Serve(t, server, nil, "--admin-listen", private)
 	p.says("state", "live")
 	p.Until(`document.getElementById("banners").childElementCount == 0`)
@@ -243,17 +243,17 @@ func consoleAsksForTheToken(t *testing.T, browser *browsertest.Browser) {
 	for _, wrong := range []string{"wrong-horse", "naïve ✓"} {
 		p.Run(fmt.Sprintf(`document.getElementById("signin-token").value = %q`, wrong))
 		p.press(kb.Enter)
-		p.says("signin-wrong", "does not know this token")
+		p.says("signin-wrong", "Invalid token")
 	}
 	p.press("correct-horse" + kb.Enter)
 	p.Until(view + ` == "console"`)
 	p.says("state", "live")
 	p.says("chart-streams", "1")
 	p.press("42" + kb.Enter) // the focus is where one begins
-	p.says("user-count", "1 stream open")
+	p.says("user-count", "1 open stream")
 
 	p.Do(chromedp.Reload())
-	p.says("user-count", "1 stream open") // the tab keeps the token
+	p.says("user-count", "1 open stream") // the tab keeps the token
 	if p.Text("document.cookie") != "" || p.Text("localStorage.length") != "0" {
 		t.Error("the token is kept where others find it")
 	}

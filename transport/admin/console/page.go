@@ -1,7 +1,6 @@
-// Package console is the page that an operator sees at / of the admin listener: one
-// document with its style and scripts in it, which asks for nothing else but the
-// admin listener's API. It holds nothing of the hub's, so that whoever may not ask the
-// API may have it.
+// Package console contains the page at / of the admin listener: one document with inline
+// styles and scripts, which requests only the API of the admin listener. The document
+// contains no data of the hub, so that it can be served without authentication.
 package console
 
 import (
@@ -16,24 +15,24 @@ import (
 //go:embed web
 var web embed.FS
 
-// modules are the page's scripts, each after those that it imports. They are put
-// together into one, in which all share one scope.
+// modules are the scripts of the page, each after those that it imports. They are
+// concatenated into one script and share its scope.
 var modules = []string{
 	"dom.js", "format.js", "histogram.js", "history.js", "hub.js", "charts.js",
 	"banners.js", "overview.js", "tables.js", "tail.js", "user.js", "signin.js", "main.js",
 }
 
-// A Page is the document and the policy that it is served with.
+// A Page is the document and the policy to serve it with.
 type Page struct {
 	Body   []byte
 	Policy string // Content-Security-Policy
 }
 
-// Get is the console. Whoever gets it must not change it.
+// Get returns the console. Callers must not modify it. It is safe for concurrent use.
 var Get = sync.OnceValue(build)
 
-// build puts the page together. Its policy lets run what is in it, by hash, and lets it
-// ask the listener that it came from.
+// build assembles the page. Its policy allows the inline scripts and styles, by hash,
+// and requests to the listener that served it.
 func build() Page {
 	styles := []string{read("uplot/uPlot.min.css"), read("console.css")}
 	scripts := []string{read("language.js") + "/*\n" + read("uplot/LICENSE") + "*/\n" + read("uplot/uPlot.iife.min.js"), bundle()}
@@ -54,7 +53,7 @@ func build() Page {
 		head.WriteString("<style>" + style + "</style>\n")
 	}
 	policy += "; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; " +
-		"require-trusted-types-for 'script'; trusted-types 'none'" // no text becomes markup
+		"require-trusted-types-for 'script'; trusted-types 'none'" // text cannot become markup
 	body := strings.NewReplacer("<!-- styles -->\n", head.String(), "<!-- scripts -->\n", tail.String()).Replace(read("index.html"))
 	return Page{[]byte(body), policy}
 }
@@ -64,8 +63,8 @@ var (
 	exportWord = regexp.MustCompile(`(?m)^export `)
 )
 
-// bundle is the modules as one script. An import is one line, and what is exported
-// keeps its name.
+// bundle returns the modules as one script. It relies on imports of one line and on
+// exports that keep their names.
 func bundle() string {
 	var script strings.Builder
 	for _, name := range modules {
@@ -75,7 +74,7 @@ func bundle() string {
 	return script.String()
 }
 
-// source is how a policy names an inline script or style.
+// source returns the hash source of an inline script or style in a policy.
 func source(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return " 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"

@@ -12,8 +12,8 @@ import (
 
 var inline = regexp.MustCompile(`(?s)<(script|style)[^>]*>(.*?)</(?:script|style)>`)
 
-// A browser runs what the policy names, by hash, and the page must hold just that.
-func TestPolicyNamesWhatThePageHolds(t *testing.T) {
+// The policy lists the inline scripts and styles by hash, and must match the page.
+func TestPolicyMatchesPage(t *testing.T) {
 	page := Get()
 	directives := make(map[string][]string)
 	for _, d := range strings.Split(page.Policy, "; ") {
@@ -35,33 +35,33 @@ func TestPolicyNamesWhatThePageHolds(t *testing.T) {
 	}
 	for _, kind := range []string{"script-src", "style-src"} {
 		if !slices.Equal(directives[kind], hashes[kind]) || len(hashes[kind]) != 2 {
-			t.Errorf("%s allows %v, the page holds %v", kind, directives[kind], hashes[kind])
+			t.Errorf("%s allows %v, the page contains %v", kind, directives[kind], hashes[kind])
 		}
 	}
 }
 
-// What would be asked for, or is forbidden by the policy, would fail in the browser only.
+// References to other files and markup that the policy forbids would fail only in the browser.
 func TestPageIsOneDocument(t *testing.T) {
 	markup := inline.ReplaceAllString(string(Get().Body), "")
 	if found := regexp.MustCompile(`(?i)<!-- s|\ssrc=|href="[^d]|\sstyle=|\son[a-z]+=|javascript:|<link rel="stylesheet`).FindString(markup); found != "" {
-		t.Errorf("the page holds %q", found)
+		t.Errorf("the page contains %q", found)
 	}
 	text := read("uplot/uPlot.min.css") + read("console.css")
 	if strings.Contains(text, "url(") || strings.Contains(text, "@import") {
-		t.Error("a style asks for more")
+		t.Error("a style loads another file")
 	}
 	if !strings.Contains(string(Get().Body), "Copyright (c) 2022 Leon Sorokin") {
-		t.Error("the page does not hold the licence of what it is made of")
+		t.Error("the page does not contain the license of uPlot")
 	}
 }
 
-// Modules share one scope once they are put together: each comes after those that it
-// imports, which export what it asks for, and nothing is lost.
-func TestModulesArePutTogetherInOrder(t *testing.T) {
+// The concatenated modules share one scope: each must come after the modules that it imports,
+// import only names that they export, and declare no name twice.
+func TestModulesAreBundledInOrder(t *testing.T) {
 	files, err := fs.Glob(web, "web/*.js")
-	files = slices.DeleteFunc(files, func(file string) bool { return file == "web/language.js" }) // no module
+	files = slices.DeleteFunc(files, func(file string) bool { return file == "web/language.js" }) // not a module
 	if err != nil || len(files) != len(modules) {
-		t.Errorf("%d modules of %d are in the page, %v", len(modules), len(files), err)
+		t.Errorf("the page contains %d of %d modules: %v", len(modules), len(files), err)
 	}
 	imports := regexp.MustCompile(`(?m)^import \{ (.*) \} from "\./(.*)";$`)
 	exports := regexp.MustCompile(`(?m)^export (?:async )?(?:function|const|class) ([\w$]+)`)
@@ -72,10 +72,10 @@ func TestModulesArePutTogetherInOrder(t *testing.T) {
 		for _, m := range imports.FindAllStringSubmatch(text, -1) {
 			for what := range strings.SplitSeq(m[1], ", ") {
 				if !slices.Contains(exported[m[2]], what) {
-					t.Errorf("%s imports %s of %s, which is not there before it", name, what, m[2])
+					t.Errorf("%s imports %s from %s, which does not come before it or does not export it", name, what, m[2])
 				}
 				if strings.Count(text, what) == 1 {
-					t.Errorf("%s imports %s for nothing", name, what)
+					t.Errorf("%s imports %s without using it", name, what)
 				}
 			}
 		}
@@ -90,9 +90,9 @@ func TestModulesArePutTogetherInOrder(t *testing.T) {
 		}
 	}
 	if left := regexp.MustCompile(`(?m)^(?:import|export) .*`).FindString(bundle()); left != "" {
-		t.Errorf("left in the script: %s", left)
+		t.Errorf("the script still contains %s", left)
 	}
 	if strings.Contains(bundle(), "innerHTML") || strings.Contains(bundle(), "insertAdjacentHTML") {
-		t.Error("text may become markup")
+		t.Error("text can become markup")
 	}
 }

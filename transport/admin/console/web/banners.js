@@ -1,13 +1,16 @@
-// What an operator must see at once. A banner is told to a screen reader when it comes
-// and when the last one goes; its seconds tick in silence.
+// Banners show problems that an operator must see immediately. Screen readers announce each new
+// banner and the removal of the last one, but not the elapsed time.
 
 import { $, announce, element, setText } from "./dom.js";
 import { lasting } from "./format.js";
 
 export class Banners {
-  #shown = new Map(); // key → { node, time, since }
+  #shown = new Map(); // key → { node, time, timer, since }
 
-  /** Shows the banners of a list [{ key, tone, text, since }] and no others. */
+  /**
+   * Shows exactly the banners of a list [{ key, tone, text, timer, since }]. The timer is the text before
+   * the time since since, such as "Retrying for".
+   */
   show(list) {
     const box = $("banners");
     const keys = new Set(list.map(b => b.key));
@@ -18,25 +21,25 @@ export class Banners {
       this.#shown.delete(key);
       changed = true;
     }
-    for (const { key, tone, text, since } of list) {
+    for (const { key, tone, text, timer, since } of list) {
       if (this.#shown.has(key)) continue;
       const node = element("p", `banner ${tone}`);
       const time = element("span", "since");
       time.setAttribute("aria-hidden", "true");
       node.append(element("span", "", text), " ", time);
       box.append(node);
-      this.#shown.set(key, { node, time, since });
+      this.#shown.set(key, { node, time, timer, since });
       changed = true;
     }
-    if (changed) announce(list.length ? list.map(b => b.text).join(" ") : "All is well again.");
+    if (changed) announce(list.length ? list.map(b => b.text).join(" ") : "All problems are resolved.");
     this.tick();
   }
 
-  /** Lets the times go on. */
+  /** Updates the elapsed times. */
   tick() {
     const now = Date.now() / 1000;
-    for (const { time, since } of this.#shown.values()) {
-      if (since !== undefined) setText(time, `for ${lasting(now - since)}`);
+    for (const { time, timer, since } of this.#shown.values()) {
+      if (since !== undefined) setText(time, `${timer} ${lasting(now - since)}`);
     }
   }
 }

@@ -1,19 +1,19 @@
-// Charts of the last minutes, drawn by uPlot. Each has its figures beside it as text.
+// Charts of the last minutes, drawn by uPlot. Each chart also shows its figures as text.
 
 import { element, setText } from "./dom.js";
 import { latency, minuteOf, rate, secondOf } from "./format.js";
 import { SPAN } from "./history.js";
 
 const HEIGHT = 132;
-const DASHES = [[], [6, 3], [2, 3]]; // lines differ in more than their colour
+const DASHES = [[], [6, 3], [2, 3]]; // lines differ by more than their color
 
-const colour = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
+const color = name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
 const decadesOf = (u, min, max) => (min === null ? [1e-4, 1e-2] : uPlot.rangeLog(min, max, 10, true));
 
 /**
- * A chart in its figure: lines are [{ key, label, colour, show, value }], where key names a
- * figure of the history, value makes it a number, and show a text.
+ * A chart in a <figure>. Its lines are [{ key, label, color, show, value }]: key names a value in the
+ * history entries, value converts it to a number, and show converts it to text.
  */
 export class Chart {
   #figure;
@@ -30,7 +30,7 @@ export class Chart {
     const legend = figure.querySelector(".legend");
     for (const [i, line] of this.#lines.entries()) {
       const item = element("li", `line-${i}`);
-      item.style.setProperty("--hue", `var(--${line.colour})`);
+      item.style.setProperty("--hue", `var(--${line.color})`);
       const figureText = element("b", "", "–");
       item.append(element("span", "key"), element("span", "name", line.label), figureText);
       legend.append(item);
@@ -39,14 +39,14 @@ export class Chart {
     this.#summary = element("p", "unseen");
     figure.append(this.#summary);
     const plot = element("div", "plot");
-    plot.setAttribute("aria-hidden", "true"); // the legend and the summary say it
+    plot.setAttribute("aria-hidden", "true"); // the legend and the summary contain the same information
     figure.append(plot);
     this.#plot = new uPlot(this.#options(plot, logarithmic, axis), [[], ...lines.map(() => [])], plot);
     new ResizeObserver(() => this.#plot.setSize({ width: plot.clientWidth, height: HEIGHT })).observe(plot);
   }
 
   #options(plot, logarithmic, axis = rate) {
-    const ink = { stroke: () => colour("dim"), font: "11px system-ui, sans-serif", ticks: { show: false } };
+    const ink = { stroke: () => color("dim"), font: "11px system-ui, sans-serif", ticks: { show: false } };
     return {
       width: plot.clientWidth || 300,
       height: HEIGHT,
@@ -57,7 +57,7 @@ export class Chart {
       hooks: { setCursor: [u => this.#point(u.cursor.idx ?? null)] },
       scales: {
         x: { time: false, range: (u, min, max) => [max - SPAN, max] },
-        // With nothing to show there is an axis all the same: without one the chart is wider than its place.
+        // Draw an axis even without data: without one, the chart would be wider than its container.
         y: logarithmic ? { distr: 3, range: decadesOf } : { range: (u, min, max) => [0, Math.max(1, max ?? 0) * 1.1] },
       },
       axes: [
@@ -66,7 +66,7 @@ export class Chart {
           values: (u, splits) => splits.map(minuteOf),
         },
         {
-          ...ink, size: 52, space: 26, grid: { stroke: () => colour("line"), width: 1 },
+          ...ink, size: 52, space: 26, grid: { stroke: () => color("line"), width: 1 },
           values: (u, splits) => splits.map(n => (n === null ? "" : axis(n))),
           ...(logarithmic ? { splits: decades, filter: (u, splits) => splits } : { incrs: INCRS }),
         },
@@ -74,8 +74,8 @@ export class Chart {
       series: [
         {},
         ...this.#lines.map((line, i) => ({
-          stroke: () => colour(line.colour), width: 1.75, dash: DASHES[i], points: { show: false },
-          ...(i === 0 && !logarithmic ? { fill: () => `${colour(line.colour)}1f` } : {}),
+          stroke: () => color(line.color), width: 1.75, dash: DASHES[i], points: { show: false },
+          ...(i === 0 && !logarithmic ? { fill: () => `${color(line.color)}1f` } : {}),
         })),
       ],
     };
@@ -92,20 +92,20 @@ export class Chart {
     this.#say();
   }
 
-  /** Draws anew in the colours of now. */
-  recolour() {
+  /** Redraws in the current colors. */
+  recolor() {
     this.#plot.redraw(false);
   }
 
-  /** Says in words, for those who do not see the lines, what they did. */
+  /** Updates the text summary for screen readers. */
   summarize() {
     const words = this.#lines.map(line => {
       const values = this.#history.map(e => e.figures[line.key]).filter(n => n !== null && n !== undefined);
-      if (!values.length) return `${line.label}: nothing yet`;
+      if (!values.length) return `${line.label}: no data yet`;
       const sorted = values.toSorted((a, b) => line.value(a) - line.value(b));
       return `${line.label}: from ${line.show(sorted[0])} to ${line.show(sorted.at(-1))}`;
     });
-    setText(this.#summary, `In the last 5 minutes ${words.join("; ")}.`);
+    setText(this.#summary, `Range of the last 5 minutes: ${words.join("; ")}.`);
   }
 
   #point(index) {
@@ -113,7 +113,7 @@ export class Chart {
     this.#say();
   }
 
-  // The legend has the newest figures, or those under the pointer.
+  // The legend shows the newest figures, or those at the pointer.
   #say() {
     if (!this.#history?.length) return;
     const entry = this.#hover === null ? this.#history.at(-1) : this.#history[this.#hover];
@@ -125,14 +125,14 @@ export class Chart {
   }
 }
 
-// Where a logarithmic axis has its lines.
+// Grid lines of a logarithmic axis.
 function decades(u, axis, min, max) {
   const first = Math.ceil(Math.log10(min) - 1e-6), last = Math.floor(Math.log10(max) + 1e-6);
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => 10 ** (first + i));
 }
 
-// Steps of an axis that counts things.
+// Possible steps of a linear axis.
 const INCRS = [1, 2, 5, 10, 20, 25, 50].concat(...Array.from({ length: 8 }, (_, i) => [100, 200, 250, 500].map(n => n * 10 ** i)));
 
-/** A percentile as text; above the last bound of the buckets nobody knows more. */
+/** A percentile as text. Above the last bucket bound, the exact value is unknown. */
 export const percentileText = q => (q.over ? `over ${latency(q.value)}` : latency(q.value));

@@ -1,6 +1,6 @@
-// The page's nodes. What came over the wire goes into it as text, never as markup.
+// DOM helpers. Data from the network is inserted as text, never as markup.
 
-/** The node of an id. */
+/** Returns the element with an id. */
 export const $ = id => document.getElementById(id);
 
 export function element(name, className = "", text = "") {
@@ -10,12 +10,12 @@ export function element(name, className = "", text = "") {
   return node;
 }
 
-/** Writing the same text again would still cost a layout. */
+/** Sets the text of a node if it differs: setting equal text would still cause a layout. */
 export function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
-/** Says something to a screen reader, once. */
+/** Makes screen readers announce a text once. */
 export function announce(text) {
   setText($("announce"), text);
 }

@@ -1,9 +1,9 @@
-// Figures for people.
+// Formatting of numbers and times.
 
-/** A number with its thousands apart. */
+/** A number with thousands separators. */
 export const count = n => Math.round(n).toLocaleString("en");
 
-/** A number a second: exact while it is small. */
+/** A rate per second, with one decimal if it is small. */
 export function rate(n) {
   if (n === null) return "–";
   return n > 0 && n < 9.95 ? n.toFixed(1).replace(/\.0$/, "") : count(n);
@@ -18,7 +18,7 @@ export function bytes(n) {
   return `${n.toFixed(1)} GiB`;
 }
 
-/** Seconds that are a latency: three figures at most. */
+/** A latency in seconds, with at most three significant digits. */
 export function latency(seconds) {
   if (seconds < 0.0009995) return `${Math.round(seconds * 1e6)} µs`;
   const ms = seconds * 1000;
@@ -28,7 +28,7 @@ export function latency(seconds) {
   return `${Number(seconds.toFixed(2))} s`;
 }
 
-/** Seconds that somebody has waited, or something has lasted. */
+/** A duration in seconds. */
 export function lasting(seconds) {
   const s = Math.max(0, Math.floor(seconds));
   if (s < 120) return `${s} s`;
@@ -43,6 +43,6 @@ export const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
 const clockSeconds = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 
-/** The time of day, of Unix time in seconds. */
+/** The time of day of a Unix time in seconds. */
 export const minuteOf = at => clock.format(at * 1000);
 export const secondOf = at => clockSeconds.format(at * 1000);

@@ -1,6 +1,6 @@
-// Percentiles out of a histogram's buckets.
+// Percentiles, computed from the buckets of a histogram.
 
-/** What a histogram has counted since an earlier time. */
+/** The observations between two snapshots of a histogram. */
 export function since(now, before) {
   return {
     count: now.count - before.count,
@@ -9,9 +9,9 @@ export function since(now, before) {
 }
 
 /**
- * The value below which a share of the observations lies, as if they were spread
- * evenly within their bucket. null: there are none. Above the last bound nobody
- * knows more than that: over is true.
+ * The value below which a share of the observations lies, interpolated linearly within
+ * its bucket, or null without observations. over is true if the value lies above the
+ * last bucket bound, which is then returned.
  */
 export function quantile(histogram, share) {
   if (histogram.count <= 0) return null;

@@ -1,17 +1,17 @@
-// What the hub has said in the last five minutes, and what follows from it.
+// The statistics of the last five minutes, and the rates and percentiles derived from them.
 
 import { quantile, since } from "./histogram.js";
 
-export const SPAN = 300; // seconds that are kept
+export const SPAN = 300; // seconds of history
 
-const SMOOTH = 5; // seconds over which percentiles are taken, and what happens rarely
+const SMOOTH = 5; // seconds over which percentiles and the rates of rare events are computed
 
 const sum = object => Object.values(object).reduce((a, b) => a + b, 0);
 
-/** The sum of a figure over all feeds. */
+/** The sum of a value over all feeds. */
 export const overFeeds = (stats, name) => stats.feeds.reduce((n, feed) => n + feed[name], 0);
 
-// Counters of which the page shows how fast they grow.
+// Counters whose rates the page shows.
 const OFTEN = {
   received: stats => overFeeds(stats, "messages_received"),
   unrouted: stats => overFeeds(stats, "messages_unrouted"),
@@ -27,7 +27,7 @@ const RARELY = {
 
 const PERCENTILES = { p50: 0.5, p90: 0.9, p99: 0.99 };
 
-// How fast counters have grown since an earlier snapshot, a second; null: nobody knows.
+// Sets the per-second rates of counters since an earlier snapshot; null if there is no such snapshot.
 function grow(figures, counters, stats, before) {
   const elapsed = before ? stats.uptime_seconds - before.uptime_seconds : 0;
   for (const [name, read] of Object.entries(counters)) {
@@ -36,7 +36,7 @@ function grow(figures, counters, stats, before) {
 }
 
 export class History {
-  #entries = []; // { at, stats, figures }, oldest first; stats null: the hub was lost
+  #entries = []; // { at, stats, figures }, oldest first; stats is null where the connection to the hub was lost
 
   /** The entries, for the charts. */
   get entries() {
@@ -57,20 +57,20 @@ export class History {
     this.#push({ at, stats, figures });
   }
 
-  /** Notes that the hub was lost: the lines are broken here. */
+  /** Records that the connection to the hub was lost, which interrupts the lines. */
   lose(at) {
     if (this.#entries.length && this.#entries.at(-1).stats) this.#push({ at, stats: null, figures: {} });
   }
 
   /**
-   * The earliest snapshot that is known of the hub that runs now, not before a time:
-   * a hub that was started anew counts from zero.
+   * The earliest snapshot at or after a time from the current hub process, because a
+   * restarted hub counts from zero.
    */
   #sameRun(stats, from) {
     return this.#entries.find(e => e.at >= from && e.stats?.started === stats.started)?.stats;
   }
 
-  /** What was counted by reason, within the span and in all: [{ reason, lately, total }]. */
+  /** The counts per reason, within the span and in total: [{ reason, lately, total }]. */
   byReason(stats, field) {
     const base = this.#sameRun(stats, -Infinity) ?? stats;
     return Object.keys(stats[field]).sort().map(reason => ({

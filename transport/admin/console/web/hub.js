@@ -1,9 +1,9 @@
-// Asking the hub, with the token if there is one.
+// Requests to the hub's admin API, with the admin token if there is one.
 
 const KEY = "usercast-admin-token";
-const PATIENCE = 8_000; // ms; the hub itself waits 5 s for Redis
+const PATIENCE = 8_000; // ms; the hub itself waits up to 5 s for Redis
 
-// A browser that blocks cookies throws when storage is accessed. The token then lives as long as the page.
+// If the browser blocks cookies, accessing sessionStorage throws. The token is then kept until the page is closed.
 function memory() {
   let value = null;
   return { getItem: () => value, setItem: (_, given) => value = given, removeItem: () => value = null };
@@ -19,15 +19,15 @@ function storage() {
 
 const store = storage();
 
-// The token lives as long as the tab. It is this origin's alone, unlike a cookie, which
-// goes to every port of the host.
+// The token is kept until the tab is closed. Unlike a cookie, which is sent to every port of the
+// host, it is only accessible to this origin.
 export const token = {
   get: () => store.getItem(KEY),
   set: value => store.setItem(KEY, value),
   forget: () => store.removeItem(KEY),
 };
 
-/** The hub refuses: message is its own sentence. */
+/** The hub rejected a request; message is the error text of the hub. */
 export class Refused extends Error {
   constructor(status, sentence) {
     super(sentence);
@@ -41,33 +41,33 @@ async function ask(path, { method = "GET", accept = "application/json", signal }
   if (secret !== null) {
     try {
       headers.set("Authorization", `Bearer ${secret}`);
-    } catch { // no header can hold it, so it is none
-      throw new Refused(401, "no token can hold such characters");
+    } catch { // not a valid header value
+      throw new Refused(401, "the token contains characters that are not allowed in a header");
     }
   }
   const answer = await fetch(path, { method, headers, signal, cache: "no-store" });
   if (answer.ok) return answer;
-  let sentence = `the hub answers with status ${answer.status}`;
+  let sentence = `unexpected status ${answer.status}`;
   try {
     sentence = (await answer.json()).error ?? sentence;
-  } catch { /* something between here and the hub has answered */ }
+  } catch { /* the response is from a proxy */ }
   throw new Refused(answer.status, sentence);
 }
 
-/** Asks for JSON. The error's message is a sentence for people. */
+/** Requests JSON. The message of an error can be shown to users. */
 export async function askJSON(path, method) {
   try {
     return await (await ask(path, { method, signal: AbortSignal.timeout(PATIENCE) })).json();
   } catch (err) {
     if (err instanceof Refused) throw err;
-    throw new Error("the hub does not answer");
+    throw new Error("the hub does not respond");
   }
 }
 
 /**
- * Follows a stream of events until it ends or signal aborts; EventSource cannot send a
- * token. on is called with each event's name and data, opened once the hub has
- * answered. It throws Refused, or what broke the stream.
+ * Reads an event stream until it ends or signal aborts; EventSource cannot send a token.
+ * It calls opened when the response begins, and on with the name and data of each event.
+ * It throws Refused if the hub rejects the request, or the error that ended the stream.
  */
 export async function follow(path, signal, on, opened = () => {}) {
   const answer = await ask(path, { accept: "text/event-stream", signal });
@@ -93,8 +93,8 @@ export async function follow(path, signal, on, opened = () => {}) {
   }
 }
 
-/** The path of a user's API, or null for one that a browser cannot ask for. */
+/** The API path of a user, or null if a browser cannot request it. */
 export function userPath(user) {
-  // A URL's "." and ".." are directories, however they are escaped.
+  // Browsers resolve "." and ".." as relative path segments, even if they are percent-encoded.
   return user === "." || user === ".." ? null : `api/users/${encodeURIComponent(user)}`;
 }

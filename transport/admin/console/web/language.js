@@ -1,3 +1,3 @@
-// The console is in English. uPlot passes navigator.language to Intl when it is loaded, which throws
-// unless it is a language tag: in WebKitGTK it is "C" if the system's locale is C.UTF-8.
+// The console is in English. When uPlot is loaded, it passes navigator.language to Intl, which throws if
+// it is not a language tag. In WebKitGTK, it is "C" if the locale of the system is C.UTF-8.
 Object.defineProperty(navigator, "language", { value: "en" });

@@ -1,4 +1,4 @@
-// Wires the page, and keeps the stream of what the hub says about itself.
+// Connects the parts of the page, and receives the statistics of the hub.
 
 import { Banners } from "./banners.js";
 import { $, announce, setText } from "./dom.js";
@@ -9,8 +9,9 @@ import { SignIn } from "./signin.js";
 import { showFeeds, showReasons } from "./tables.js";
 import { UserPanel } from "./user.js";
 
-const COME_BACK = 1000; // ms, ±25 %
-const SILENT = 5000; // ms without a word, and the hub counts as lost: it says something each second
+const RETRY = 1000; // ms, ±25 %
+const STATES = { live: "live", lost: "disconnected" }; // texts of data-state
+const SILENT = 5000; // ms without an event after which the connection counts as lost; the hub sends one per second
 
 const past = new History();
 const overview = new Overview();
@@ -18,13 +19,13 @@ const banners = new Banners();
 const signIn = new SignIn(() => connect());
 const user = new UserPanel(() => leave());
 
-let abort = null; // of the stream that is open
-let latest = null; // what the hub said last
-let seenAt = 0; // when that was, in Unix seconds
-let lostAt = 0; // 0: the hub is here
-let why = ""; // the hub refuses
+let abort = null; // aborts the open stream
+let latest = null; // the latest statistics
+let seenAt = 0; // when they arrived, in Unix seconds
+let lostAt = 0; // when the connection was lost; 0 if it is open
+let why = ""; // why the hub rejected the console
 let paused = false;
-const awaySince = new Map(); // Redis → when this page saw that it is away
+const downSince = new Map(); // Redis → when this page first saw that it is unavailable
 
 const now = () => Date.now() / 1000;
 
@@ -41,7 +42,7 @@ async function connect() {
       await follow("api/stats", attempt.signal, (name, stats) => {
         clearTimeout(watch);
         watch = setTimeout(stop, SILENT);
-        hear(stats);
+        receive(stats);
       });
     } catch (err) {
       if (signal.aborted) return;
@@ -58,7 +59,7 @@ async function connect() {
     }
     if (signal.aborted) return;
     lose();
-    await new Promise(done => setTimeout(done, COME_BACK * (0.75 + Math.random() / 2)));
+    await new Promise(done => setTimeout(done, RETRY * (0.75 + Math.random() / 2)));
   }
 }
 
@@ -67,7 +68,7 @@ function disconnect() {
   abort = null;
 }
 
-// The token is wrong, or there is none.
+// The token is wrong or missing.
 function leave() {
   disconnect();
   user.forget();
@@ -75,15 +76,15 @@ function leave() {
   signIn.ask();
 }
 
-function hear(stats) {
+function receive(stats) {
   latest = stats;
   seenAt = now();
   lostAt = 0;
   signIn.done();
   past.add(seenAt, stats);
   for (const feed of stats.feeds) {
-    if (feed.connected) awaySince.delete(feed.redis);
-    else if (!awaySince.has(feed.redis)) awaySince.set(feed.redis, seenAt);
+    if (feed.connected) downSince.delete(feed.redis);
+    else if (!downSince.has(feed.redis)) downSince.set(feed.redis, seenAt);
   }
   setState("live");
   showBanners();
@@ -110,24 +111,26 @@ function lose() {
 
 function setState(state) {
   document.body.dataset.state = state;
-  setText($("state"), paused && state === "live" ? "paused" : state);
+  setText($("state"), paused && state === "live" ? "paused" : STATES[state]);
 }
 
 function showBanners() {
   const list = [];
   if (lostAt) {
-    const text = why ? `The hub does not let the console listen: ${why}. Trying again,`
-      : "The console has lost the hub, and tries again. Not seen";
-    list.push({ key: `lost ${why}`, tone: "bad", text, since: lostAt });
+    const [text, timer] = why ? [`The hub rejected the console: ${why}.`, "Retrying for"]
+      : ["Connection to the hub lost, reconnecting.", "Disconnected for"];
+    list.push({ key: `lost ${why}`, tone: "bad", text, timer, since: lostAt });
   } else {
-    if (latest.draining) list.push({ key: "draining", tone: "wait", text: "The hub is stopping: its streams are sent elsewhere." });
+    if (latest.draining) list.push({ key: "draining", tone: "wait", text: "The hub is shutting down. It closes its streams, and clients reconnect." });
     for (const feed of latest.feeds.filter(f => !f.connected)) {
-      const text = latest.ready || latest.draining ? `Redis ${feed.redis} is away. Streams stay open, and hear of the gap when it is back. Away`
-        : `The hub has not reached Redis ${feed.redis} yet. Waiting`;
-      list.push({ key: `away ${feed.redis}`, tone: "bad", text, since: awaySince.get(feed.redis) });
+      const later = feed.feed === "stream" ? "messages" : "a gap";
+      const [text, timer] = latest.ready || latest.draining
+        ? [`Redis ${feed.redis} is unavailable. Streams stay open and receive ${later} when it is back.`, "Down for at least"]
+        : [`The hub has not connected to Redis ${feed.redis} yet.`, "Waiting for at least"];
+      list.push({ key: `down ${feed.redis}`, tone: "bad", text, timer, since: downSince.get(feed.redis) });
     }
     const { max_clients: most } = latest.limits;
-    if (most > 0 && latest.clients >= most) list.push({ key: "full", tone: "bad", text: "The hub is full: who comes now is told to come back later." });
+    if (most > 0 && latest.clients >= most) list.push({ key: "full", tone: "bad", text: "The hub is at capacity: new clients are rejected temporarily." });
   }
   banners.show(list);
 }
@@ -136,7 +139,7 @@ $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
   setState(lostAt ? "lost" : "live");
-  announce(paused ? "Figures and charts stand still." : "Figures and charts go on.");
+  announce(paused ? "Updates paused." : "Updates resumed.");
   if (!paused) show();
 });
 

@@ -1,13 +1,13 @@
-// The charts and the figures beside them.
+// The charts, and the figures of the hub.
 
 import { Chart, percentileText } from "./charts.js";
 import { $, setText } from "./dom.js";
 import { bytes, count, latency, lasting, plural } from "./format.js";
 import { quantile } from "./histogram.js";
 
-const SUMMARY_EVERY = 10; // seconds: a screen reader that is in the middle of it is not disturbed
+const SUMMARY_EVERY = 10; // seconds; more often, it would interrupt screen readers
 
-const percentile = (key, colour) => ({ key, label: key, colour, value: q => q.value, show: percentileText });
+const percentile = (key, color) => ({ key, label: key, color, value: q => q.value, show: percentileText });
 
 export class Overview {
   #charts;
@@ -16,28 +16,28 @@ export class Overview {
   constructor() {
     this.#charts = [
       new Chart($("chart-streams"), [
-        { key: "clients", label: "streams", colour: "a", show: count },
-        { key: "users", label: "users", colour: "b", show: count },
+        { key: "clients", label: "streams", color: "a", show: count },
+        { key: "users", label: "users", color: "b", show: count },
       ]),
       new Chart($("chart-messages"), [
-        { key: "received", label: "from Redis", colour: "a" },
-        { key: "unrouted", label: "for nobody here", colour: "c" },
+        { key: "received", label: "from Redis", color: "a" },
+        { key: "unrouted", label: "unrouted", color: "c" },
       ]),
       new Chart($("chart-deliveries"), [
-        { key: "deliveries", label: "written", colour: "a" },
-        { key: "replayed", label: "replayed", colour: "b" },
-        { key: "gaps", label: "gaps", colour: "c" },
+        { key: "deliveries", label: "written", color: "a" },
+        { key: "replayed", label: "replayed", color: "b" },
+        { key: "gaps", label: "gaps", color: "c" },
       ]),
       new Chart($("chart-latency"), [percentile("p50", "a"), percentile("p90", "b"), percentile("p99", "c")],
         { logarithmic: true, axis: latency }),
-      new Chart($("chart-queues"), [{ key: "queued", label: "frames", colour: "a", show: count }]),
-      new Chart($("chart-comings"), [
-        { key: "connects", label: "opened", colour: "ok" },
-        { key: "ended", label: "ended", colour: "b" },
-        { key: "refused", label: "refused", colour: "c" },
+      new Chart($("chart-queues"), [{ key: "queued", label: "queued", color: "a", show: count }]),
+      new Chart($("chart-changes"), [
+        { key: "connects", label: "opened", color: "ok" },
+        { key: "ended", label: "ended", color: "b" },
+        { key: "refused", label: "rejected", color: "c" },
       ]),
     ];
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#charts.forEach(c => c.recolour()));
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.#charts.forEach(c => c.recolor()));
   }
 
   show(history, stats) {

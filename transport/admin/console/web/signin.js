@@ -1,10 +1,10 @@
-// The token, when the hub asks for one.
+// The sign-in form, for hubs that require an admin token.
 
 import { $, announce, setText } from "./dom.js";
 import { token } from "./hub.js";
 
 export class SignIn {
-  /** signedIn is called when a token was given. */
+  /** Calls signedIn when the operator has entered a token. */
   constructor(signedIn) {
     $("signin-form").addEventListener("submit", e => {
       e.preventDefault();
@@ -18,21 +18,21 @@ export class SignIn {
     $("signout").addEventListener("click", () => {
       token.forget();
       window.history.replaceState(null, "", location.pathname + location.search);
-      location.reload(); // and with it goes all that was shown
+      location.reload(); // removes everything that was shown
     });
   }
 
-  /** Asks for a token; one that is there was not the right one. */
+  /** Shows the form. A stored token was rejected, so it is deleted. */
   ask() {
     const wrong = token.get() !== null;
     token.forget();
     document.body.dataset.view = "signin";
     $("signout").hidden = true;
-    this.#say(wrong ? "The hub does not know this token." : "");
+    this.#say(wrong ? "Invalid token." : "");
     $("signin-token").focus();
   }
 
-  /** The hub has answered: shows the console. */
+  /** Shows the console after the hub has accepted a request. */
   done() {
     if (document.body.dataset.view === "console") return;
     const asked = document.body.dataset.view === "signin";

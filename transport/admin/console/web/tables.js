@@ -1,22 +1,22 @@
-// What was counted by reason, and the links to Redis.
+// The tables: counts per reason, and the connections to Redis.
 
 import { $, element, setText } from "./dom.js";
 import { count } from "./format.js";
 
 const MEANINGS = {
   disconnects: {
-    closed: "the browser left", dead: "the peer acknowledged nothing", drain: "the hub was stopping",
-    error: "anything else", expired: "the log-in ran out", kicked: "by order", max_age: "reached --max-age",
-    poll: "a long poll was over", slow: "the reader was too slow",
+    closed: "the client disconnected", dead: "the client stopped acknowledging data", drain: "the hub was shutting down",
+    error: "any other error", expired: "the authentication expired", kicked: "by a control command", max_age: "reached --max-age",
+    poll: "a long poll completed", slow: "slow consumer",
   },
   rejects: {
-    "auth-unavailable": "who asks could not be found out", "bad-request": "malformed", "bad-user": "an id nobody can have",
-    clients: "the hub was full", draining: "the hub was stopping", origin: "another site's page",
-    topic: "a topic not allowed", unauthorized: "not logged in", "unknown-key": "no key verifies the token", "user-limit": "too many of one user",
+    "auth-unavailable": "authentication unavailable", "bad-request": "malformed request", "bad-user": "invalid user id",
+    clients: "the hub was at capacity", draining: "the hub was shutting down", origin: "origin not allowed",
+    topic: "topic not allowed", unauthorized: "not authenticated", "unknown-key": "token signed with an unknown key", "user-limit": "per-user stream limit reached",
   },
   gaps: {
-    "feed-reset": "the feed went back", "history-expired": "away for too long", "redis-reconnect": "subscribed anew",
-    "too-large": "a message over the limit", "unknown-id": "another hub's id",
+    "feed-reset": "the Redis stream went backwards", "history-expired": "id older than the history", "redis-reconnect": "resubscribed to Redis",
+    "too-large": "message over --max-payload", "unknown-id": "id of another hub or of an earlier start",
   },
 };
 
@@ -24,7 +24,7 @@ const FEED_FIGURES = [
   "messages_received", "messages_routed", "messages_unrouted", "messages_malformed", "messages_too_large", "reconnects",
 ];
 
-/** Shows what the hub counted by reason. */
+/** Shows the counts per reason. */
 export function showReasons(history, stats) {
   for (const [field, meanings] of Object.entries(MEANINGS)) {
     const body = $(`${field}-rows`);
@@ -43,15 +43,15 @@ export function showReasons(history, stats) {
   }
 }
 
-/** Shows the links to Redis. */
+/** Shows the connections to Redis. */
 export function showFeeds(stats) {
   const body = $("feeds-rows");
   while (body.rows.length > stats.feeds.length) body.rows[body.rows.length - 1].remove();
   for (const [i, feed] of stats.feeds.entries()) {
     const row = body.rows[i] ?? newRow(body, 1 + FEED_FIGURES.length);
     setText(row.cells[0], feed.redis);
-    row.cells[1].className = `link ${feed.connected ? "up" : "away"}`;
-    setText(row.cells[1], feed.connected ? "connected" : "away");
+    row.cells[1].className = `link ${feed.connected ? "up" : "down"}`;
+    setText(row.cells[1], feed.connected ? "connected" : "disconnected");
     for (const [j, name] of FEED_FIGURES.entries()) {
       row.cells[2 + j].dataset.label = $("feeds-head").cells[2 + j].textContent;
       setText(row.cells[2 + j], count(feed[name]));

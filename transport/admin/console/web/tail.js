@@ -1,18 +1,18 @@
-// The live tail of one user's messages.
+// The live tail: the messages of one user as they arrive.
 
 import { $, announce, element, setText } from "./dom.js";
 import { count, plural, secondOf } from "./format.js";
 import { follow, Refused } from "./hub.js";
 
 const MAX_ROWS = 200;
-const CLIP = 2000; // characters of a payload that a row shows
+const CLIP = 2000; // maximum characters of a payload in a row
 const REOPEN = 2000; // ms
 
 export class Tail {
   #abort = null;
   #path = "";
-  #heard = 0;
-  #waiting = []; // rows to be shown, oldest first
+  #received = 0;
+  #waiting = []; // rows not yet shown, oldest first
   #frame = 0;
 
   constructor() {
@@ -20,14 +20,14 @@ export class Tail {
     $("tail-clear").addEventListener("click", () => this.#clear());
   }
 
-  /** Makes the panel another user's; path is the user's API. */
-  meant(path) {
+  /** Switches to the user with an API path. */
+  switchTo(path) {
     this.stop();
     this.#path = path;
     this.#clear();
   }
 
-  /** Shows whether the hub allows it. */
+  /** Shows whether the hub allows tails. */
   allow(allowed) {
     $("tail-off").hidden = allowed;
     $("tail-on").hidden = !allowed;
@@ -38,7 +38,7 @@ export class Tail {
     this.#abort?.abort();
     this.#abort = null;
     setText($("tail-start"), "Follow messages");
-    setText($("tail-state"), this.#heard ? "stopped" : "");
+    setText($("tail-state"), this.#received ? "stopped" : "");
   }
 
   async #start() {
@@ -47,7 +47,7 @@ export class Tail {
     while (!signal.aborted) {
       setText($("tail-state"), "connecting");
       try {
-        await follow(`${this.#path}/messages`, signal, (name, data) => this.#hear(name, data), () => {
+        await follow(`${this.#path}/messages`, signal, (name, data) => this.#receive(name, data), () => {
           setText($("tail-state"), "following");
         });
       } catch (err) {
@@ -55,29 +55,29 @@ export class Tail {
         if (err instanceof Refused && err.status !== 503) {
           this.stop();
           setText($("tail-state"), "");
-          this.#note(`The hub refuses: ${err.message}.`);
+          this.#note(`Rejected by the hub: ${err.message}.`);
           return;
         }
-        if (err instanceof Refused) this.#note(`Not now: ${err.message}.`);
+        if (err instanceof Refused) this.#note(`Temporarily rejected: ${err.message}.`);
       }
       if (signal.aborted) return;
-      setText($("tail-state"), "lost, trying again");
-      this.#note("Lost the hub: what comes meanwhile is not shown.");
+      setText($("tail-state"), "disconnected, reconnecting");
+      this.#note("Connection to the hub lost. Messages that arrive before it is back are not shown here.");
       await new Promise(done => setTimeout(done, REOPEN * (0.75 + Math.random() / 2)));
     }
   }
 
-  #hear(name, data) {
+  #receive(name, data) {
     switch (name) {
       case "message":
-        this.#heard++;
+        this.#received++;
         this.#add(messageRow(data));
         break;
       case "gap":
-        this.#add(element("li", "sign", `Gap: ${data.reason}. The user's streams are told that something may be missing.`));
+        this.#add(element("li", "sign", `Gap: ${data.reason}. The user's streams receive this gap, because messages may be missing.`));
         break;
       case "skipped":
-        this.#note(`${plural(data.messages, "message")} skipped here: this page was too slow. The user's streams got them.`);
+        this.#note(`${plural(data.messages, "message")} skipped here, because this page was too slow. The user's streams are not affected.`);
         break;
     }
   }
@@ -87,7 +87,7 @@ export class Tail {
     announce(text);
   }
 
-  // Once a frame, whatever came in between.
+  // Updates the page at most once per animation frame.
   #add(row) {
     this.#waiting.push(row);
     if (this.#waiting.length > MAX_ROWS) this.#waiting.shift();
@@ -102,14 +102,14 @@ export class Tail {
   }
 
   #clear() {
-    this.#heard = 0;
+    this.#received = 0;
     this.#waiting = [];
     $("tail-rows").replaceChildren();
     this.#total();
   }
 
   #total() {
-    setText($("tail-count"), plural(this.#heard, "message"));
+    setText($("tail-count"), plural(this.#received, "message"));
     $("tail-empty").hidden = $("tail-rows").childElementCount > 0;
     $("tail-clear").hidden = $("tail-rows").childElementCount === 0;
   }
@@ -120,7 +120,7 @@ function messageRow({ id, topic, data, broadcast }) {
   const meta = element("p", "meta");
   meta.append(element("span", "dim", secondOf(Date.now() / 1000)), element("code", "id", id),
     topic === "" ? element("span", "dim", "no topic") : element("span", "topic", topic));
-  if (broadcast) meta.append(element("span", "topic all", "to everybody"));
+  if (broadcast) meta.append(element("span", "topic all", "broadcast"));
   const payload = element("code", "payload", data.slice(0, CLIP));
   if (data === "") payload.append(element("span", "dim", "empty payload"));
   if (data.length > CLIP) payload.append(element("span", "dim", ` … ${count(data.length - CLIP)} more characters`));

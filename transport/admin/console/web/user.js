@@ -1,18 +1,18 @@
-// The look-up of a user: the streams that are open here, and the order that ends them.
+// The panel of one user: the open streams on this hub, and the button that closes them.
 
 import { $, announce, element, setText } from "./dom.js";
 import { bytes, count, lasting, plural } from "./format.js";
 import { askJSON, Refused, userPath } from "./hub.js";
 import { Tail } from "./tail.js";
 
-const EVERY = 2000; // ms between two looks
+const EVERY = 2000; // ms between requests
 
 export class UserPanel {
   #user = null;
   #path = "";
   #timer = 0;
   #tail = new Tail();
-  #signedOut; // called when the token is wrong
+  #signedOut; // called when the token is rejected
 
   constructor(signedOut) {
     this.#signedOut = signedOut;
@@ -37,19 +37,19 @@ export class UserPanel {
     addEventListener("hashchange", () => this.openFromAddress());
   }
 
-  /** Opens the user that the address names: a look-up can be kept, and handed on. */
+  /** Opens the user in the fragment of the URL, so that a lookup can be bookmarked and shared. */
   openFromAddress() {
     const [, user] = location.hash.match(/^#user=(.*)$/s) ?? [];
     if (user === undefined) return;
     try {
       this.open(decodeURIComponent(user));
-    } catch { /* no such escape: nobody is meant */ }
+    } catch { /* invalid percent-encoding */ }
   }
 
   #ask(user) {
     const hash = `#user=${encodeURIComponent(user)}`;
     if (location.hash === hash) this.open(user);
-    else location.hash = hash; // and hashchange opens it
+    else location.hash = hash; // the hashchange listener opens it
   }
 
   async open(user) {
@@ -62,9 +62,9 @@ export class UserPanel {
     $("user").hidden = false;
     $("user-rows").replaceChildren();
     setText($("user-count"), "");
-    this.#tail.meant(this.#path);
+    this.#tail.switchTo(this.#path);
     if (this.#path === null) {
-      this.#fail("A browser cannot ask for this user: its id is a directory to it. Use curl --path-as-is.");
+      this.#fail("Browsers cannot request this user id, because they treat it as a relative path. Use curl --path-as-is.");
       return;
     }
     if (await this.#look()) announce(`User ${user}: ${$("user-count").textContent}.`);
@@ -78,11 +78,11 @@ export class UserPanel {
     window.history.replaceState(null, "", location.pathname + location.search);
   }
 
-  /** Forgets all that was shown. */
+  /** Removes everything that was shown. */
   forget() {
     this.close();
     $("user-rows").replaceChildren();
-    this.#tail.meant("");
+    this.#tail.switchTo("");
     $("lookup-user").value = "";
   }
 
@@ -103,7 +103,7 @@ export class UserPanel {
       if (user !== this.#user) return false;
       if (err instanceof Refused) {
         if (err.status === 401) this.#signedOut();
-        else this.#fail(`The hub refuses: ${err.message}.`);
+        else this.#fail(`Rejected by the hub: ${err.message}.`);
         return false;
       }
       setText($("user-count"), err.message);
@@ -116,7 +116,7 @@ export class UserPanel {
     $("user-buttons").hidden = false;
     $("user-tail").hidden = false;
     $("user-table").hidden = streams.length === 0;
-    setText($("user-count"), streams.length ? `${plural(streams.length, "stream")} open on this hub` : "no stream open on this hub");
+    setText($("user-count"), streams.length ? `${plural(streams.length, "open stream")} on this hub` : "no open streams on this hub");
     $("user-rows").replaceChildren(...streams.toSorted((a, b) => a.since < b.since ? -1 : 1).map(streamRow));
   }
 
@@ -131,8 +131,9 @@ export class UserPanel {
     result.className = "result";
     try {
       const { heard, id } = await askJSON(this.#path, "DELETE");
-      setText(result, id ? `Ordered, as entry ${id} of the stream: every hub that reads it ends this user's streams.`
-        : `Ordered: ${plural(heard, "hub")} heard. ${heard ? "The streams end, and browsers come back to be asked who they are." : ""}`);
+      setText(result, id ? `Command appended as entry ${id}. Every hub that reads it closes this user's streams.`
+        : heard ? `Command sent to ${plural(heard, "hub")}. The streams are closed; browsers reconnect and are authenticated again.`
+          : "The command did not reach any hub.");
     } catch (err) {
       result.classList.add("bad");
       setText(result, `Not disconnected: ${err.message}.`);
