@@ -1,4 +1,4 @@
-// Wires the page: two panels, the form, the line to copy.
+// Connects the parts of the page: two panels, the form, and the command to copy.
 
 import { Ledger } from "./ledger.js";
 import { Panel } from "./panel.js";
@@ -23,10 +23,10 @@ copy.addEventListener("click", async () => {
     await navigator.clipboard.writeText(line.textContent);
     copy.textContent = "Copied";
   } catch {
-    // No clipboard without a secure context or the right to it: leave the line
-    // marked, so that one key copies it.
+    // The clipboard requires a secure context and permission. Otherwise, select the
+    // command, so that the user can copy it with the keyboard.
     getSelection().selectAllChildren(line);
-    copy.textContent = "Marked";
+    copy.textContent = "Selected";
   }
   setTimeout(() => { copy.textContent = "Copy"; }, 1500);
 });

@@ -1,15 +1,15 @@
-// What this page has published lately, so that a panel that sees it arrive can
-// say how long it took, and on which topic it was sent.
+// The messages that this page published recently, so that a panel can show the latency
+// and the topic of a message that arrives.
 //
-// A message carries nothing that marks it as ours. It is recognised by user and
-// payload, and equal ones by their order: a stream keeps the order of Redis.
+// Messages have no marker of their publisher. They are matched by user and payload, and
+// equal messages by their order, because a stream keeps the order of Redis.
 
-const MAX_AGE = 30_000; // ms; past it nobody has a stream for the message
+const MAX_AGE = 30_000; // ms; a message that has not arrived by then is not expected any more
 
 export class Ledger {
   #byPayload = new Map(); // payload → publications, oldest first
 
-  /** Notes a publication that begins now. Returns it, for forget. */
+  /** Records a message that is about to be published. Returns the record, for forget. */
   note(user, topic, payload) {
     const publication = { user, topic, key: asReceived(payload), at: performance.now(), seenBy: new Set() };
     this.#prune(publication.at);
@@ -19,7 +19,7 @@ export class Ledger {
     return publication;
   }
 
-  /** Forgets a publication that failed. */
+  /** Deletes the record of a message whose publication failed. */
   forget(publication) {
     const left = (this.#byPayload.get(publication.key) ?? []).filter(p => p !== publication);
     if (left.length) this.#byPayload.set(publication.key, left);
@@ -27,11 +27,11 @@ export class Ledger {
   }
 
   /**
-   * The publication that a message is, or undefined. Each panel meets each of them
-   * once. The topic is undefined when the stream did not tell it; since is when
-   * the panel began to listen to this user.
+   * Returns the record of a received message, or undefined. Each panel matches a record
+   * once. The topic is undefined if the stream does not contain it. since is when the
+   * panel opened the stream of this user.
    */
-  meet(panel, user, topic, data, since) {
+  match(panel, user, topic, data, since) {
     const equals = this.#byPayload.get(data);
     const found = equals?.find(p =>
       (p.user === user || p.user === "*") && (topic === undefined || p.topic === topic) &&
@@ -41,7 +41,7 @@ export class Ledger {
   }
 
   #prune(now) {
-    // A Map keeps the order of insertion, so the oldest are met first.
+    // A Map iterates in the order of insertion, so the oldest records come first.
     for (const [key, equals] of this.#byPayload) {
       const left = equals.filter(p => now - p.at < MAX_AGE);
       if (left.length === equals.length) return;
@@ -51,8 +51,8 @@ export class Ledger {
   }
 }
 
-// asReceived is the payload as event.data will have it: a stream's line ends are
-// LF, and its text is UTF-8.
+// asReceived returns the payload as event.data will contain it: the line ends in a stream
+// are LF, and its text is UTF-8.
 function asReceived(payload) {
   return payload.replace(/\r\n?/g, "\n").toWellFormed();
 }

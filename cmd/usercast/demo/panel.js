@@ -1,12 +1,12 @@
-// One panel: whose stream, its state, and what it received.
+// A panel: the user of the stream, its state, and the messages that it received.
 
 import { duration, messageRow, noteRow, signRow, toggleMore } from "./rows.js";
 import { Stream, streamURL, whyRefused } from "./stream.js";
 
 const MAX_ROWS = 200;
-const FEW = 20; // rows that may flash at once; more would only flicker
-const SETTLED = 500; // ms after which an open stream is taken to stay
-const STUCK = 5_000; // ms of connecting after which the page says why that may be
+const FEW = 20; // maximum number of new rows to highlight; more would flicker
+const SETTLED = 500; // ms after which an open stream counts as established
+const STUCK = 5_000; // ms of connecting after which the page shows a possible reason
 
 const WORDS = { connecting: "connecting", open: "open", reconnecting: "reconnecting", closed: "closed", refused: "closed" };
 
@@ -21,16 +21,16 @@ export class Panel {
   #topics = [];
   #state = "closed";
   #stateSince = 0;
-  #listeningSince = 0; // when this user's messages began to arrive here
+  #listeningSince = 0; // when the stream of this user was opened
   #lostAt = 0;
-  #back = ""; // said before the next thing that shows that the stream is really back
+  #back = ""; // note to show as soon as the stream is established again
 
   #count = 0;
   #lastID = "";
   #pings = 0;
   #pingedAt = 0;
 
-  #waiting = []; // rows to be made, oldest first
+  #waiting = []; // records without a row yet, oldest first
   #frame = 0;
   #newest = null; // the record of the newest row
 
@@ -80,10 +80,10 @@ export class Panel {
     return this.#dom.user.value;
   }
 
-  /** Opens the stream that the panel's fields name, in place of the one it has. */
+  /** Opens the stream that the fields of the panel specify, and closes the previous one. */
   open() {
     const { user: input } = this.#dom;
-    const { user, topics } = this.#asked();
+    const { user, topics } = this.#fields();
     const fault = faultOf(user);
     input.setCustomValidity(fault);
     if (fault) {
@@ -96,8 +96,8 @@ export class Panel {
     if (!sameUser) this.#forgetUser(user);
     this.#topics = topics;
 
-    // Coming back to the same user is coming back with the last id, as the
-    // browser itself does after a loss: the hub then tells what was missed.
+    // A new stream of the same user resumes from the last id, as a browser does when
+    // it reconnects: the hub then replays the missed messages.
     this.#url = streamURL(this.#path, { user, topics, resume: this.#lastID });
     this.#dom.request.textContent = `GET ${this.#url}`;
     this.#setState("connecting");
@@ -117,28 +117,28 @@ export class Panel {
     this.#showButtons();
   }
 
-  // What the fields ask for.
-  #asked() {
+  // The user and the topics in the fields.
+  #fields() {
     const topics = this.#dom.topics.value.split(",").map(topic => topic.trim()).filter(Boolean);
     return { user: this.user, topics: [...new Set(topics)] };
   }
 
-  // Whether that is another stream than the one that is open.
+  // Reports whether the fields specify a different stream from the open one.
   #edited() {
-    const { user, topics } = this.#asked();
+    const { user, topics } = this.#fields();
     return user !== this.#user || topics.join() !== this.#topics.join();
   }
 
-  /** Shows what changes by itself as time passes. */
+  /** Updates the elapsed times. */
   tick() {
     const now = performance.now();
     const { forTime, since } = this.#dom;
     const inState = now - this.#stateSince;
-    if (this.#state === "open" && inState > SETTLED) this.#sayBack();
+    if (this.#state === "open" && inState > SETTLED) this.#showBack();
     const waits = this.#state === "reconnecting" || this.#state === "connecting";
     setText(forTime, waits && inState >= 1000 ? ago(inState) : "");
     if (this.#state === "connecting" && inState > STUCK) {
-      this.#notice("Still connecting. Over HTTP/1.1 a browser keeps at most six connections to one host: close other tabs of this page.");
+      this.#notice("Still connecting. Over HTTP/1.1, browsers open at most six connections to one host: close other tabs of this page.");
     }
     if (this.#pings) {
       const times = this.#pings === 1 ? "1 ping" : `${this.#pings} pings`;
@@ -163,7 +163,7 @@ export class Panel {
 
   #onState(word) {
     const now = performance.now();
-    if (word === "open" && this.#state === "reconnecting") this.#back = `back after ${duration(now - this.#lostAt)}`;
+    if (word === "open" && this.#state === "reconnecting") this.#back = `reconnected after ${duration(now - this.#lostAt)}`;
     if (word !== "open") this.#back = "";
     if (word === "reconnecting" && this.#state !== "reconnecting") this.#lostAt ||= now;
     this.#setState(word);
@@ -179,18 +179,18 @@ export class Panel {
     if (!this.#stream) this.#notice(why);
   }
 
-  // A hub without a place for the stream opens it too, only to say so and to end
-  // it: that is not being back.
-  #sayBack() {
+  // A hub at capacity also opens the stream, but only to send busy and to close it.
+  // The stream is therefore established only after other events or some time.
+  #showBack() {
     this.#lostAt = 0;
     if (this.#back) this.#add({ kind: "note", text: this.#back });
     this.#back = "";
   }
 
   #onMessage(id, topic, data) {
-    this.#sayBack();
+    this.#showBack();
     const at = performance.now();
-    const ours = this.#ledger.meet(this, this.#user, topic, data, this.#listeningSince);
+    const ours = this.#ledger.match(this, this.#user, topic, data, this.#listeningSince);
     this.#count++;
     this.#lastID = id;
     this.#add({
@@ -202,11 +202,11 @@ export class Panel {
   }
 
   #onSign(name, reason, id) {
-    if (name !== "busy") this.#sayBack();
+    if (name !== "busy") this.#showBack();
     this.#lastID = id || this.#lastID;
     const newest = this.#waiting.at(-1) ?? this.#newest;
     if (newest?.kind === "sign" && newest.name === name && newest.reason === reason) {
-      newest.times++; // a hub that stays full says so at each attempt
+      newest.times++; // a hub that remains at capacity sends busy at each attempt
       newest.id = id;
       newest.node?.replaceWith(newest.node = signRow(newest));
       this.#schedule();
@@ -216,7 +216,7 @@ export class Panel {
   }
 
   #onPing(id) {
-    this.#sayBack();
+    this.#showBack();
     this.#lastID = id || this.#lastID;
     this.#pings++;
     this.#pingedAt = performance.now();
@@ -227,8 +227,8 @@ export class Panel {
     this.#schedule();
   }
 
-  // Rows are made once a frame, whatever came in between; those that would be
-  // pushed out at once are not made at all, and not kept while the tab is hidden.
+  // Rows are created at most once per animation frame. Records that would be removed again
+  // immediately get no row, and are not kept while the tab is hidden.
   #add(record) {
     this.#waiting.push(record);
     if (this.#waiting.length >= 2 * MAX_ROWS) this.#waiting.splice(0, this.#waiting.length - MAX_ROWS);
@@ -276,7 +276,7 @@ export class Panel {
     this.tick();
   }
 
-  // One of the two buttons is there; the focus goes along.
+  // Shows one of the two buttons, and moves the focus to it.
   #showButtons() {
     const { open, close } = this.#dom;
     const live = this.#stream !== null;
@@ -301,11 +301,11 @@ function nodeOf(record) {
   }
 }
 
-/** Why nobody can be this user; "" if somebody can. */
+/** Returns why a stream of this user cannot be opened, or "". */
 function faultOf(user) {
-  if (user === "") return "Whose stream? Fill in a user id.";
-  if (user === "*") return "* stands for everybody: one can publish to it, not listen as it.";
-  if (user.includes(":")) return "A user id has no colon: what follows the first one is the topic.";
+  if (user === "") return "Enter a user id.";
+  if (user === "*") return "* means all users: you can publish to it, but not open a stream as it.";
+  if (user.includes(":")) return "A user id must not contain a colon.";
   return "";
 }
 
@@ -314,8 +314,8 @@ function ago(ms) {
   return seconds < 120 ? `${seconds} s` : `${Math.floor(seconds / 60)} min`;
 }
 
-// Writing the same text again would still cost a layout, and a screen reader may
-// say it again.
+// Setting equal text would still cause a layout, and a screen reader might announce it
+// again.
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

@@ -1,4 +1,4 @@
-// The form that publishes.
+// The form to publish messages.
 
 const BURST = 100;
 const TIMEOUT = 8_000; // ms
@@ -38,7 +38,7 @@ export class Publisher {
     this.#showChannel();
   }
 
-  /** Makes a target button stand for the user whom a panel shows. */
+  /** Sets the user of a target button to the user of a panel. */
   offer(panelKey, user) {
     const target = this.#form.querySelector(`.target[data-panel="${panelKey}"]`);
     target.value = target.textContent = user;
@@ -57,7 +57,7 @@ export class Publisher {
 
   #showChannel() {
     const { user, topic } = this.#message();
-    this.#user.setCustomValidity(user.includes(":") ? "A user id has no colon: put what follows it into the topic." : "");
+    this.#user.setCustomValidity(user.includes(":") ? "A user id must not contain a colon. Enter the topic in its own field." : "");
     document.getElementById("channel").textContent = this.#prefix + user + (topic && `:${topic}`);
     for (const target of this.#form.querySelectorAll(".target")) {
       target.setAttribute("aria-pressed", String(target.value === user));
@@ -68,14 +68,14 @@ export class Publisher {
     const message = this.#message();
     try {
       const receivers = await this.#send(message);
-      this.#say(`Redis handed it to ${subscribers(receivers)}.`, receivers > 0);
+      this.#say(`Redis delivered it to ${subscribers(receivers)}.`, receivers > 0);
     } catch (err) {
       this.#say(err.message, false);
     }
   }
 
-  // One after the other: side by side they would overtake each other on their
-  // way to Redis, and the stream would seem to have lost the order.
+  // Publishes sequentially: concurrent requests can reach Redis in another order, which
+  // would look as if the stream had changed the order.
   async #burst() {
     const message = this.#message();
     const began = performance.now();
@@ -86,7 +86,7 @@ export class Publisher {
         fewest = Math.min(fewest, await this.#send({ ...message, payload: numbered(message.payload, n) }));
       }
       const took = Math.round(performance.now() - began);
-      this.#say(`${BURST} published in ${took} ms; Redis handed each to ${subscribers(fewest)}.`, fewest > 0);
+      this.#say(`Published ${BURST} messages in ${took} ms; Redis delivered each to ${subscribers(fewest)}.`, fewest > 0);
     } catch (err) {
       this.#say(err.message, false);
     } finally {
@@ -94,7 +94,7 @@ export class Publisher {
     }
   }
 
-  /** Publishes one message; the error's message is a sentence for people. */
+  /** Publishes one message. The message of an error can be shown to users. */
   async #send(message) {
     const publication = this.#ledger.note(message.user, message.topic, message.payload);
     try {
@@ -127,22 +127,22 @@ async function post(message) {
     body = await answer.json();
   } catch (err) {
     if (err.name === "TimeoutError") {
-      throw new Error("No answer yet. Over HTTP/1.1 a browser keeps at most six connections to one host: close other tabs of this page.");
+      throw new Error("No response yet. Over HTTP/1.1, browsers open at most six connections to one host: close other tabs of this page.");
     }
-    throw new Error("The hub does not answer. Is it still running?");
+    throw new Error("The hub does not respond. Check that it is still running.");
   }
   if (!answer.ok) throw new Error(`Not published: ${body.error}.`);
   return body.receivers;
 }
 
 function subscribers(n) {
-  if (n === 0) return "no subscriber: the hub is not subscribed just now";
+  if (n === 0) return "no subscribers: the hub is not subscribed at the moment";
   return n === 1 ? "1 subscriber" : `${n} subscribers`;
 }
 
-// numbered adds a number to a payload that is a JSON object, so that one sees the
-// order in which a burst arrives. Only the end of the text is touched: writing
-// the JSON anew would change numbers that JavaScript cannot hold.
+// numbered adds a number to a payload that is a JSON object, to show the order in which a
+// burst arrives. It changes only the end of the text: serializing the parsed JSON would
+// change numbers that JavaScript cannot represent.
 function numbered(payload, n) {
   try {
     const value = JSON.parse(payload);

@@ -1,40 +1,40 @@
-// The rows of a panel: messages, and what the hub says between them. Everything
-// that came over the wire goes into the page as text, never as markup.
+// The rows of a panel: messages, and the other events of the hub. Data from the network is
+// inserted as text, never as markup.
 
-const CLIP = 280; // characters of a payload that a row shows
-const CLIP_LINES = 6; // and lines
-const MAX_PARSED = 16 << 10; // characters; parsing hundreds of larger ones would freeze the page
-const MAX_SHOWN = 64 << 10; // characters, expanded; a row must not keep a megabyte alive
+const CLIP = 280; // maximum characters of a payload in a collapsed row
+const CLIP_LINES = 6; // maximum lines
+const MAX_PARSED = 16 << 10; // characters; parsing hundreds of larger payloads would block the page
+const MAX_SHOWN = 64 << 10; // maximum characters in an expanded row, to limit the memory of a row
 
 const SIGNS = {
   gap: {
     title: "Gap",
-    hint: "Something may be missing before this point: a page refetches its state here.",
-    "redis-reconnect": "The hub had to subscribe to Redis anew.",
-    "history-expired": "The stream came back with an id older than what the hub keeps.",
-    "unknown-id": "The stream came back with an id that this hub does not know: it was restarted, or it is another one.",
-    "too-large": "A message was over the payload limit.",
-    "feed-reset": "The feed went back behind what had been read.",
+    hint: "Messages may be missing before this point: the page should refetch its state.",
+    "redis-reconnect": "The hub had to resubscribe to Redis.",
+    "history-expired": "The client resumed from an id that is older than the hub's history.",
+    "unknown-id": "The client resumed from an id that this hub does not know: the hub was restarted, or the id is from another hub.",
+    "too-large": "A message was larger than the payload limit.",
+    "feed-reset": "The Redis stream went back to a point before the last entry read.",
   },
   bye: {
     title: "Bye",
-    hint: "The browser comes back by itself.",
-    expired: "The log-in ran out.",
-    kicked: "The app or an operator ended this stream.",
-    max_age: "This stream reached its greatest age.",
-    draining: "The hub is stopping.",
+    hint: "The browser reconnects automatically.",
+    expired: "The authentication expired.",
+    kicked: "The app or an operator disconnected this user.",
+    max_age: "The stream reached its maximum age.",
+    draining: "The hub is shutting down.",
   },
   busy: {
     title: "Busy",
-    hint: "The browser asks again later, by itself.",
-    clients: "The hub holds as many streams as it may.",
-    "user-limit": "This user has as many streams as one may have.",
-    draining: "The hub is stopping.",
-    "auth-unavailable": "Who is asking could not be found out just now.",
+    hint: "The browser retries automatically.",
+    clients: "The hub is at capacity.",
+    "user-limit": "The stream limit for this user is reached.",
+    draining: "The hub is shutting down.",
+    "auth-unavailable": "Authentication is temporarily unavailable.",
   },
 };
 
-/** A row for a message { id, topic, data, latency, sent }. */
+/** Creates the row of a message { id, topic, data, latency, wall }. */
 export function messageRow(message) {
   const text = compact(message.data);
   const row = element("li", "message");
@@ -44,25 +44,25 @@ export function messageRow(message) {
   return row;
 }
 
-/** A row for a gap, a bye or a busy { name, reason, id, times }. */
+/** Creates the row of a gap, bye or busy event { name, reason, id, times }. */
 export function signRow(sign) {
   const words = SIGNS[sign.name];
   const row = element("li", `sign ${sign.name}`);
   const title = element("p", "what");
   title.append(element("b", "", words.title), " ", element("code", "", sign.reason));
-  if (sign.name === "gap") title.append(" ", idOf(sign.id)); // an entry of the sequence, like a message
+  if (sign.name === "gap") title.append(" ", idOf(sign.id)); // a gap has an id, like a message
   if (sign.times > 1) title.append(" ", element("span", "times", `×${sign.times}`));
   const why = element("p", "why", [words[sign.reason], words.hint].filter(Boolean).join(" "));
   row.append(title, why);
   return row;
 }
 
-/** A thin line for what the panel did itself. */
+/** Creates a row for an event of the panel itself. */
 export function noteRow(text) {
   return element("li", "line", text);
 }
 
-/** Makes the payload's button show and hide the rest. */
+/** Expands or collapses the payload of a row. */
 export function toggleMore(button) {
   const { code, short, full, label } = expandable.get(button);
   const open = button.getAttribute("aria-expanded") !== "true";
@@ -72,10 +72,10 @@ export function toggleMore(button) {
   code.classList.toggle("clipped", !open);
 }
 
-const expandable = new WeakMap(); // button → what it shows and hides
+const expandable = new WeakMap(); // button → the contents that it shows and hides
 
 function idOf(id) {
-  // <boot>-<seq>: what changes from row to row is the end.
+  // <boot>-<seq>: only the end changes from row to row.
   const cut = id.lastIndexOf("-") + 1;
   const node = element("code", "id");
   node.append(element("span", "boot", id.slice(0, cut)), id.slice(cut));
@@ -84,8 +84,8 @@ function idOf(id) {
 
 function topicOf(topic) {
   if (topic === undefined) {
-    const node = element("span", "topic untold", "onmessage");
-    node.title = "The topic was not told: see the note below the panels.";
+    const node = element("span", "topic unknown", "onmessage");
+    node.title = "Topic unknown: see the note below the panels.";
     return node;
   }
   return topic === "" ? element("span", "topic none", "no topic") : element("span", "topic", topic);
@@ -96,13 +96,13 @@ function latencyOf({ latency, wall }, json) {
   const sent = json?.sent;
   if (latency !== undefined) {
     node.textContent = duration(latency);
-    node.title = "From the click on this page to the arrival on this page.";
+    node.title = "Time from the click on this page to the arrival of the message.";
   } else if (typeof sent === "number" && wall - sent > -1000 && wall - sent < 3_600_000) {
     node.textContent = `≈ ${duration(Math.max(0, wall - sent), 0)}`;
-    node.title = "From the payload’s number “sent”, by this browser’s clock.";
+    node.title = "Computed from the number “sent” in the payload and the clock of this browser.";
   } else {
     node.textContent = "—";
-    node.title = "Not published by this page, and without a number “sent”: the latency is unknown.";
+    node.title = "Latency unknown: the message was not published by this page and has no number “sent”.";
   }
   return node;
 }
@@ -112,10 +112,10 @@ function payloadOf(text, isJSON) {
   const code = element("code");
   box.append(code);
   if (text === "") code.append(element("span", "nothing", "empty payload"));
-  // A slice of a long string keeps all of it in memory; a copy of one does not.
+  // A slice of a long string keeps the whole string in memory; a copy of the slice does not.
   const full = text.length <= MAX_SHOWN ? text : structuredClone(text.slice(0, MAX_SHOWN));
   const clipped = clip(full);
-  const short = () => (isJSON ? coloured(clipped) : [clipped]);
+  const short = () => (isJSON ? colored(clipped) : [clipped]);
   code.append(...short());
   if (clipped.length < text.length) {
     code.classList.add("clipped");
@@ -137,12 +137,12 @@ function clip(text) {
     if (i < 0) break;
     if (lines === CLIP_LINES - 1) end = Math.min(end, i);
   }
-  // A few characters more are no reason for a button.
+  // Shows a few characters more instead of a button.
   return text.length - end < 40 && end === CLIP ? text : text.slice(0, end);
 }
 
-// compact takes the white space out of JSON, between its tokens only: parsing and
-// writing it anew would change numbers that JavaScript cannot hold.
+// compact removes the white space between the tokens of JSON. Serializing the parsed JSON
+// would change numbers that JavaScript cannot represent.
 function compact(data) {
   if (data.length > MAX_PARSED) return { text: data };
   try {
@@ -153,9 +153,9 @@ function compact(data) {
   }
 }
 
-// coloured splits compact JSON into nodes: keys and punctuation step back, values
-// stand out.
-function coloured(text) {
+// colored splits compact JSON into nodes, so that keys and string values have different
+// colors.
+function colored(text) {
   const nodes = [];
   let at = 0;
   for (const match of text.matchAll(/"(?:[^"\\]|\\.)*"(:?)/g)) {
@@ -167,7 +167,7 @@ function coloured(text) {
   return nodes;
 }
 
-/** A time in ms, for people. A short one is told to so many decimals. */
+/** Formats a time in ms; times below 10 ms have the given number of decimals. */
 export function duration(ms, decimals = 1) {
   if (ms < 9.95) return `${ms.toFixed(decimals)} ms`;
   if (ms < 999.5) return `${ms.toFixed(0)} ms`;

@@ -1,13 +1,13 @@
-// One native EventSource, and what it tells a page.
+// A native EventSource, and the events that it passes to the page.
 
-// The hub sends topics of these names to onmessage even when it was asked to use
-// the topic as the event's name: they mean something else on a stream.
+// Even with event=topic, the hub sends topics with these names as the event message,
+// because the names have another meaning in an event stream.
 const RESERVED = new Set(["open", "error", "message", "gap", "busy", "bye", "ping"]);
 
-/** What the hub says about the stream itself, with a reason. */
+/** Events about the stream itself, with a reason. */
 const SIGNS = ["gap", "bye", "busy"];
 
-/** The stream's URL. Pings as events, else a page does not see them. */
+/** Returns the URL of a stream. Pings are events, because pages do not receive comments. */
 export function streamURL(path, { user, topics, resume }) {
   const query = new URLSearchParams({ user });
   for (const topic of topics) query.append("topic", topic);
@@ -23,7 +23,7 @@ export class Stream {
 
   /**
    * on has the methods state(word), message(id, topic, data), sign(name, reason, id)
-   * and ping(id). A topic that the stream does not tell is undefined.
+   * and ping(id). The topic is undefined if the stream does not contain it.
    */
   constructor(url, topics, on) {
     const source = this.#source = new EventSource(url);
@@ -32,12 +32,12 @@ export class Stream {
 
     source.onopen = () => on.state("open");
     source.onerror = () => {
-      // Any status but 200 ends it for good; after all else it comes back.
+      // After a status other than 200, the EventSource is closed permanently; otherwise, it reconnects.
       on.state(source.readyState === EventSource.CLOSED ? "refused" : "reconnecting");
     };
     source.onmessage = e => on.message(e.lastEventId, only, e.data);
-    // A message of an unknown name would vanish, so names are asked for only
-    // together with a filter: then no others come.
+    // An EventSource drops events without a listener for their name. The URL therefore
+    // requests events named by topic only together with a list of topics.
     for (const topic of topics) {
       if (!RESERVED.has(topic)) source.addEventListener(topic, e => on.message(e.lastEventId, topic, e.data));
     }
@@ -53,20 +53,20 @@ export class Stream {
 }
 
 /**
- * Why the hub refuses this stream for good, in its own words. EventSource does
- * not tell a page the status, let alone the body, so this asks once more.
+ * Returns why the hub rejected the stream permanently. EventSource does not expose the
+ * status or the body of the response, so this sends the request once more.
  */
 export async function whyRefused(url) {
   const abort = new AbortController();
   try {
     const answer = await fetch(url, { signal: abort.signal, cache: "no-store" });
-    if (answer.ok) return "The stream ended for good, but the hub would take it now: open it again.";
+    if (answer.ok) return "The stream was closed permanently, but the hub would accept it now: reopen it.";
     const { error } = await answer.json();
-    return `The hub refuses this stream: ${error ?? `status ${answer.status}`}.`;
+    return `The hub rejected this stream: ${error ?? `status ${answer.status}`}.`;
   } catch {
-    return "The hub cannot be reached.";
+    return "The hub is unreachable.";
   } finally {
-    abort.abort(); // a stream has no end
+    abort.abort(); // a stream does not end
   }
 }
 
