@@ -1,5 +1,5 @@
-// Package prometheus tests the rules of this folder with Prometheus' own tool, and
-// keeps docs/prometheus.md true to them.
+// Package prometheus tests the rules in this directory with promtool, and compares them with
+// docs/prometheus.md.
 package prometheus
 
 import (
@@ -21,31 +21,31 @@ func TestRules(t *testing.T) {
 	promtest.Tool(t, append([]string{"test", "rules"}, glob(t, "tests/*.yml")...)...)
 }
 
-// An alert has a test of its name in which it fires, and every label that its text
-// speaks of is on what fires.
+// For each alert, there is a test with its name in which it fires, and the firing alert has
+// every label that its annotations use.
 func TestEveryAlertIsTested(t *testing.T) {
 	var tests strings.Builder
 	for _, file := range glob(t, "tests/*.yml") {
 		tests.WriteString(read(t, file))
 	}
-	speaks := regexp.MustCompile(`\$labels\.(\w+)`)
+	used := regexp.MustCompile(`\$labels\.(\w+)`)
 	for _, a := range alerts(t) {
 		if !strings.Contains(tests.String(), "\n  - name: "+a.Alert+"\n") {
 			t.Errorf("no test has the name %s", a.Alert)
 		}
 		firing := regexp.MustCompile(`ALERTS\{alertname="` + a.Alert + `", alertstate="firing", [^}]*severity="` + a.Labels["severity"] + `"[^}]*\}'\n +value: 1`).FindString(tests.String())
 		if firing == "" {
-			t.Errorf("in no test %s fires", a.Alert)
+			t.Errorf("%s does not fire in any test", a.Alert)
 		}
-		for _, m := range speaks.FindAllStringSubmatch(a.Annotations["summary"]+a.Annotations["description"], -1) {
+		for _, m := range used.FindAllStringSubmatch(a.Annotations["summary"]+a.Annotations["description"], -1) {
 			if !strings.Contains(firing, " "+m[1]+`="`) {
-				t.Errorf("%s speaks of the label %s, which it does not have", a.Alert, m[1])
+				t.Errorf("the annotations of %s use the label %s, which it does not have", a.Alert, m[1])
 			}
 		}
 	}
 }
 
-func TestEveryAlertSaysWhatToDo(t *testing.T) {
+func TestEveryAlertIsDocumented(t *testing.T) {
 	docs := read(t, "../../docs/prometheus.md")
 	var names []string
 	for _, a := range alerts(t) {
@@ -57,7 +57,7 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 			t.Errorf("%s has the runbook %q, want %q", a.Alert, a.Annotations["runbook"], want)
 		}
 		if a.Annotations["summary"] == "" || a.Annotations["description"] == "" {
-			t.Errorf("%s says nothing", a.Alert)
+			t.Errorf("%s has an empty summary or description", a.Alert)
 		}
 		_, section, found := strings.Cut(docs, "\n### "+a.Alert+"\n")
 		section, _, _ = strings.Cut(section, "\n##")
@@ -67,12 +67,12 @@ func TestEveryAlertSaysWhatToDo(t *testing.T) {
 	}
 	for _, m := range regexp.MustCompile(`Usercast[A-Z]\w*`).FindAllString(docs, -1) {
 		if !slices.Contains(names, m) {
-			t.Errorf("docs/prometheus.md tells of %s, which is no alert", m)
+			t.Errorf("docs/prometheus.md names %s, which is not an alert", m)
 		}
 	}
 }
 
-// An alert or a recording, as a rule file has it.
+// An alert or a recording rule in a rule file.
 type rule struct {
 	Alert, Record       string
 	Labels, Annotations map[string]string
@@ -99,7 +99,7 @@ func glob(t *testing.T, pattern string) []string {
 	t.Helper()
 	files, err := filepath.Glob(pattern)
 	if err != nil || len(files) == 0 {
-		t.Fatalf("no file is like %s: %v", pattern, err)
+		t.Fatalf("no file matches %s: %v", pattern, err)
 	}
 	return files
 }
