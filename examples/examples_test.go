@@ -11,8 +11,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/hubtest"
 	"usercast/internal/need"
 	"usercast/internal/ssetest"
 )
@@ -74,6 +76,7 @@ func TestExamples(t *testing.T) {
 				}
 			}
 			tryApp(t, s)
+			tryWithoutRedis(t, s)
 		})
 	}
 }
@@ -91,7 +94,7 @@ func tryApp(t *testing.T, s *doctest.Session) {
 		t.Errorf("publishing before logging in: %s, want 401", answer.Status)
 	}
 	if answer := ada.post("/login", "name", "ada:x"); answer.StatusCode != 400 {
-		t.Errorf("a name that is none: %s, want 400", answer.Status)
+		t.Errorf("an invalid name: %s, want 400", answer.Status)
 	}
 	ada.post("/login", "name", "ada")
 	eve.post("/login", "name", "eve")
@@ -117,7 +120,46 @@ func tryApp(t *testing.T, s *doctest.Session) {
 	others.want(`"still here"`)
 }
 
-// A browser has cookies, and says where its page is from.
+// tryWithoutRedis wants the app to answer when Redis does not: a message is rejected at most, and a logout succeeds.
+func tryWithoutRedis(t *testing.T, s *doctest.Session) {
+	ada, eve := newBrowser(t, s), newBrowser(t, s)
+	ada.post("/login", "name", "ada")
+	eve.post("/login", "name", "eve")
+	s.Redis.Freeze()
+	ada.wantSoon("/messages", []int{204, 503}, "to", "eve", "text", "Redis does not answer")
+	ada.wantSoon("/logout", []int{204})
+	s.Redis.Thaw()
+	s.Redis.Kill()
+	eve.wantSoon("/messages", []int{204, 503}, "to", "ada", "text", "Redis is down")
+	eve.wantSoon("/logout", []int{204})
+	for _, b := range []*browser{ada, eve} {
+		if answer := b.ask("GET", s.AppURL()+"/usercast/session", nil); answer.StatusCode != 401 {
+			t.Errorf("the session check after a logout without Redis: %s, want 401", answer.Status)
+		}
+	}
+	s.Redis.Restart()
+	ada.post("/login", "name", "ada")
+	for deadline := time.Now().Add(hubtest.Patience); ada.post("/messages", "to", "ada", "text", "again").StatusCode != 204; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the app does not publish after Redis has restarted")
+		}
+	}
+}
+
+// wantSoon posts a form, and wants the app to answer with one of the statuses in a time that a user waits.
+func (b *browser) wantSoon(path string, statuses []int, fields ...string) {
+	b.t.Helper()
+	start := time.Now()
+	answer := b.post(path, fields...)
+	if took := time.Since(start); took > 8*time.Second {
+		b.t.Errorf("POST %s while Redis is unavailable took %v", path, took)
+	}
+	if !slices.Contains(statuses, answer.StatusCode) {
+		b.t.Errorf("POST %s while Redis is unavailable: %s, want %v", path, answer.Status, statuses)
+	}
+}
+
+// A browser keeps cookies and sends the origin of its page.
 type browser struct {
 	t      *testing.T
 	s      *doctest.Session

@@ -1,8 +1,9 @@
-// A small app whose logged-in users hear messages at once: net/http and go-redis.
+// A small app whose users log in and send each other messages: net/http and go-redis.
 package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/rand"
 	_ "embed"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -18,25 +20,35 @@ import (
 //go:embed page.html
 var page []byte
 
-var sessions sync.Map // session id -> user; yours is in a database
+var sessions sync.Map // session id -> user; in your app, a database
 
 var name = regexp.MustCompile(`^[a-z0-9]{1,32}$`)
+
+var rdb *redis.Client
+
+// publish reports whether Redis has received the message. It takes at most a second and never fails the request.
+func publish(channel string, message any) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	payload, err := json.Marshal(message)
+	if err == nil {
+		err = rdb.Publish(ctx, channel, payload).Err()
+	}
+	if err != nil {
+		log.Printf("usercast: %v", err)
+	}
+	return err == nil
+}
 
 func main() {
 	options, err := redis.ParseURL(cmp.Or(os.Getenv("REDIS_URL"), "redis://127.0.0.1:6379"))
 	if err != nil {
 		log.Fatal(err)
 	}
-	rdb := redis.NewClient(options)
-	publish := func(r *http.Request, channel string, message map[string]string) int {
-		payload, _ := json.Marshal(message) // cannot fail
-		if err := rdb.Publish(r.Context(), channel, payload).Err(); err != nil {
-			log.Print(err)
-			return 500
-		}
-		return 204
-	}
-	// A handler answers with a status; user is "" when nobody is logged in.
+	options.ContextTimeoutEnabled = true // otherwise the context does not limit reads and writes
+	rdb = redis.NewClient(options)
+
+	// A handler returns the status. user is empty without a login.
 	handle := func(pattern string, handler func(w http.ResponseWriter, r *http.Request, session, user string) int) {
 		http.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			var session, user string
@@ -49,13 +61,13 @@ func main() {
 			w.WriteHeader(handler(w, r, session, user))
 		})
 	}
-	setSession := func(w http.ResponseWriter, id string, maxAge int) { // behind HTTPS with Secure, too
+	setSession := func(w http.ResponseWriter, id string, maxAge int) { // with HTTPS, also set Secure
 		http.SetCookie(w, &http.Cookie{Name: "session", Value: id, Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode})
 	}
 
 	http.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) { w.Write(page) })
 
-	// The hub asks here, with the browser's cookies, who wants a stream.
+	// The session check: the hub sends it with the browser's cookies.
 	handle("GET /usercast/session", func(w http.ResponseWriter, _ *http.Request, _, user string) int {
 		if user == "" {
 			return 401
@@ -64,7 +76,7 @@ func main() {
 		return 200
 	})
 	handle("POST /login", func(w http.ResponseWriter, r *http.Request, _, _ string) int {
-		if !name.MatchString(r.FormValue("name")) { // here a password would be checked
+		if !name.MatchString(r.FormValue("name")) { // a real app checks a password here
 			return 400
 		}
 		id := rand.Text()
@@ -78,18 +90,20 @@ func main() {
 			return 401
 		case !name.MatchString(to):
 			return 400
-		default: // the line that it is all about
-			return publish(r, "user-"+to+":chat", map[string]string{"from": user, "text": r.FormValue("text")})
+		case !publish("user-"+to+":chat", map[string]string{"from": user, "text": r.FormValue("text")}):
+			return 503 // a real app has stored the message and answers 204
+		default:
+			return 204
 		}
 	})
-	// First the session ends, then the streams: they come back, and are told 401.
+	// Delete the session first: the browser reconnects after the command, and then gets 401.
 	handle("POST /logout", func(w http.ResponseWriter, r *http.Request, session, user string) int {
 		sessions.Delete(session)
 		setSession(w, "", -1)
-		if user == "" {
-			return 204
+		if user != "" {
+			publish("usercast:user-control", map[string]string{"op": "disconnect", "user": user})
 		}
-		return publish(r, "usercast:user-control", map[string]string{"op": "disconnect", "user": user})
+		return 204
 	})
 
 	address := "127.0.0.1:" + cmp.Or(os.Getenv("PORT"), "3000")

@@ -1,18 +1,29 @@
-// A small app whose logged-in users hear messages at once: Node, no framework.
+// A small app whose users log in and send each other messages: Node without a framework.
 const http = require("node:http");
 const fs = require("node:fs");
 const path = require("node:path");
 const crypto = require("node:crypto");
 const { createClient } = require("redis");
 
-const redis = createClient({ url: process.env.REDIS_URL || "redis://127.0.0.1:6379" });
-redis.on("error", err => console.error("redis:", err.message));
+const redis = createClient({ url: process.env.REDIS_URL || "redis://127.0.0.1:6379", disableOfflineQueue: true });
+redis.on("error", err => console.error("redis:", err.message)); // without a listener, an error ends the process
+
+// publish resolves to true if Redis has received the message, and to false if not within a second. It never rejects.
+async function publish(channel, message) {
+  const published = redis.publish(channel, JSON.stringify(message)).then(() => true, err => {
+    console.error("usercast:", err.message);
+    return false;
+  });
+  let timer;
+  const late = new Promise(resolve => { timer = setTimeout(resolve, 1000, false); });
+  return Promise.race([published, late]).finally(() => clearTimeout(timer));
+}
 
 const page = fs.readFileSync(path.join(__dirname, "page.html"));
-const sessions = new Map(); // session id -> user; yours is in a database
+const sessions = new Map(); // session id -> user; in your app, a database
 const name = /^[a-z0-9]{1,32}$/;
 
-// Behind HTTPS add "; Secure".
+// With HTTPS, add "; Secure".
 const cookie = (value, maxAge) => `session=${value}; Path=/; HttpOnly; SameSite=Lax; Max-Age=${maxAge}`;
 
 function sessionOf(request) {
@@ -31,14 +42,14 @@ async function form(request) {
 const routes = {
   "GET /": (request, answer) => answer.setHeader("Content-Type", "text/html; charset=utf-8").end(page),
 
-  // The hub asks here, with the browser's cookies, who wants a stream.
+  // The session check: the hub sends it with the browser's cookies.
   "GET /usercast/session": (request, answer, user) => {
     if (user) answer.setHeader("X-User-ID", user);
     answer.writeHead(user ? 200 : 401).end();
   },
 
   "POST /login": async (request, answer) => {
-    const user = (await form(request)).name; // here a password would be checked
+    const user = (await form(request)).name; // a real app checks a password here
     if (!name.test(user)) return answer.writeHead(400).end();
     const id = crypto.randomBytes(16).toString("hex");
     sessions.set(id, user);
@@ -49,14 +60,14 @@ const routes = {
     const { to, text } = await form(request);
     if (!user) return answer.writeHead(401).end();
     if (!name.test(to)) return answer.writeHead(400).end();
-    await redis.publish(`user-${to}:chat`, JSON.stringify({ from: user, text })); // the line that it is all about
-    answer.writeHead(204).end();
+    const published = await publish(`user-${to}:chat`, { from: user, text });
+    answer.writeHead(published ? 204 : 503).end(); // a real app has stored the message and answers 204
   },
 
-  // First the session ends, then the streams: they come back, and are told 401.
+  // Delete the session first: the browser reconnects after the command, and then gets 401.
   "POST /logout": async (request, answer, user) => {
     sessions.delete(sessionOf(request));
-    if (user) await redis.publish("usercast:user-control", JSON.stringify({ op: "disconnect", user }));
+    if (user) await publish("usercast:user-control", { op: "disconnect", user });
     answer.setHeader("Set-Cookie", cookie("", 0)).writeHead(204).end();
   },
 };
@@ -73,4 +84,5 @@ const server = http.createServer(async (request, answer) => {
 });
 
 const port = Number(process.env.PORT || 3000);
-redis.connect().then(() => server.listen(port, "127.0.0.1", () => console.log(`http://127.0.0.1:${port}/`)));
+redis.connect().catch(() => {}); // the listener above logs errors; the client retries
+server.listen(port, "127.0.0.1", () => console.log(`http://127.0.0.1:${port}/`));

@@ -1,19 +1,26 @@
 <?php
-// A small app whose logged-in users hear messages at once: PHP and the redis extension, no framework.
+// A small app whose users log in and send each other messages: PHP and the redis extension, without a framework.
 declare(strict_types=1);
 
-function redis(): Redis
+// publish returns whether Redis has received the message. It takes about a second at most, and never fails the request.
+function publish(string $channel, array $message): bool
 {
     $url = parse_url(getenv('REDIS_URL') ?: 'redis://127.0.0.1:6379');
-    $redis = new Redis();
-    $redis->connect($url['host'], $url['port'] ?? 6379);
-    if (isset($url['pass'])) {
-        $redis->auth(isset($url['user']) && $url['user'] !== '' ? [$url['user'], $url['pass']] : $url['pass']);
+    try {
+        $redis = new Redis();
+        $redis->connect($url['host'], $url['port'] ?? 6379, 0.5, null, 0, 0.5); // timeouts to connect and to read, in seconds
+        if (isset($url['pass'])) {
+            $redis->auth(($url['user'] ?? '') !== '' ? [$url['user'], $url['pass']] : $url['pass']);
+        }
+        $redis->publish($channel, json_encode($message, JSON_INVALID_UTF8_SUBSTITUTE));
+        return true;
+    } catch (RedisException $e) {
+        error_log('usercast: ' . $e->getMessage());
+        return false;
     }
-    return $redis;
 }
 
-// valid is the field of the form if it may be a user's name, else null.
+// valid returns a field of the form if it can be a user's name, and null if not.
 function valid(string $field): ?string
 {
     $value = $_POST[$field] ?? '';
@@ -55,7 +62,7 @@ function read_session(): bool
 }
 
 $path = parse_url($_SERVER['REQUEST_URI'], PHP_URL_PATH);
-$begin = fn () => session_start(['name' => 'session', 'cookie_httponly' => true, 'cookie_samesite' => 'Lax']); // behind HTTPS 'cookie_secure' => true
+$begin = fn () => session_start(['name' => 'session', 'cookie_httponly' => true, 'cookie_samesite' => 'Lax']); // with HTTPS, also 'cookie_secure' => true
 if ($path === '/usercast/session') {
     if (!read_session()) {
         http_response_code(503);
@@ -71,11 +78,11 @@ switch ($_SERVER['REQUEST_METHOD'] . ' ' . $path) {
         readfile(__DIR__ . '/page.html');
         break;
 
-    case 'GET /usercast/session': // the hub asks here, with the browser's cookies, who wants a stream
+    case 'GET /usercast/session': // the session check: the hub sends it with the browser's cookies
         $user === null ? http_response_code(401) : header('X-User-ID: ' . $user);
         break;
 
-    case 'POST /login': // here a password would be checked
+    case 'POST /login': // a real app checks a password here
         if (valid('name') === null) {
             http_response_code(400);
             break;
@@ -92,14 +99,14 @@ switch ($_SERVER['REQUEST_METHOD'] . ' ' . $path) {
             break;
         }
         $message = ['from' => $user, 'text' => (string) ($_POST['text'] ?? '')];
-        redis()->publish('user-' . valid('to') . ':chat', json_encode($message, JSON_INVALID_UTF8_SUBSTITUTE)); // the line that it is all about
-        http_response_code(204);
+        $published = publish('user-' . valid('to') . ':chat', $message);
+        http_response_code($published ? 204 : 503); // a real app has stored the message and answers 204
         break;
 
-    case 'POST /logout': // first the session ends, then the streams: they come back, and are told 401
+    case 'POST /logout': // delete the session first: the browser reconnects and then gets 401
         if ($user !== null) {
             session_destroy();
-            redis()->publish('usercast:user-control', json_encode(['op' => 'disconnect', 'user' => $user]));
+            publish('usercast:user-control', ['op' => 'disconnect', 'user' => $user]);
         }
         http_response_code(204);
         break;

@@ -1,4 +1,4 @@
-"""A small app whose logged-in users hear messages at once: Python, redis-py, no framework."""
+"""A small app whose users log in and send each other messages: Python and redis-py, without a framework."""
 
 import json
 import os
@@ -10,11 +10,28 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-rdb = redis.Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
+rdb = redis.Redis.from_url(
+    os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"),
+    socket_connect_timeout=0.5,
+    socket_timeout=0.5,
+    retry=Retry(NoBackoff(), 1),
+)
 page = Path(__file__).with_name("page.html").read_bytes()
-sessions = {}  # session id -> user; yours is in a database
+sessions = {}  # session id -> user; in your app, a database
 valid = re.compile("[a-z0-9]{1,32}").fullmatch
+
+
+def publish(channel, message):
+    """Returns whether Redis has received the message. Takes about a second at most, and never fails the request."""
+    try:
+        rdb.publish(channel, json.dumps(message))
+        return True
+    except redis.RedisError as err:
+        print("usercast:", err, flush=True)
+        return False
 
 
 class App(BaseHTTPRequestHandler):
@@ -37,7 +54,7 @@ class App(BaseHTTPRequestHandler):
     def do_GET(self):
         if self.path == "/":
             self.answer(200, {"Content-Type": "text/html; charset=utf-8"}, page)
-        elif self.path == "/usercast/session":  # the hub asks here, with the browser's cookies
+        elif self.path == "/usercast/session":  # the session check, with the browser's cookies
             user = sessions.get(self.session())
             self.answer(200, {"X-User-ID": user}) if user else self.answer(401)
         else:
@@ -45,8 +62,8 @@ class App(BaseHTTPRequestHandler):
 
     def do_POST(self):
         form, user = self.form(), sessions.get(self.session())
-        cookie = "session=%s; Path=/; HttpOnly; SameSite=Lax; Max-Age=%d"  # behind HTTPS add "; Secure"
-        if self.path == "/login":  # here a password would be checked
+        cookie = "session=%s; Path=/; HttpOnly; SameSite=Lax; Max-Age=%d"  # with HTTPS, add "; Secure"
+        if self.path == "/login":  # a real app checks a password here
             if not valid(form.get("name", "")):
                 return self.answer(400)
             session = secrets.token_hex(16)
@@ -57,13 +74,13 @@ class App(BaseHTTPRequestHandler):
                 return self.answer(401)
             if not valid(form.get("to", "")):
                 return self.answer(400)
-            message = json.dumps({"from": user, "text": form.get("text", "")})
-            rdb.publish(f"user-{form['to']}:chat", message)  # the line that it is all about
-            self.answer(204)
-        elif self.path == "/logout":  # first the session ends, then the streams: they come back, and are told 401
+            message = {"from": user, "text": form.get("text", "")}
+            published = publish(f"user-{form['to']}:chat", message)
+            self.answer(204 if published else 503)  # a real app has stored the message and answers 204
+        elif self.path == "/logout":  # delete the session first: the browser reconnects and then gets 401
             sessions.pop(self.session(), None)
             if user:
-                rdb.publish("usercast:user-control", json.dumps({"op": "disconnect", "user": user}))
+                publish("usercast:user-control", {"op": "disconnect", "user": user})
             self.answer(204, {"Set-Cookie": cookie % ("", 0)})
         else:
             self.answer(404)

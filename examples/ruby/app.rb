@@ -1,19 +1,28 @@
-# A small app whose logged-in users hear messages at once: Ruby, WEBrick, redis-rb.
+# A small app whose users log in and send each other messages: Ruby, WEBrick, redis-rb.
 require "json"
 require "redis"
 require "securerandom"
 require "webrick"
 
-REDIS = Redis.new(url: ENV.fetch("REDIS_URL", "redis://127.0.0.1:6379"))
+REDIS = Redis.new(url: ENV.fetch("REDIS_URL", "redis://127.0.0.1:6379"), timeout: 0.5)
 PAGE = File.read(File.join(__dir__, "page.html"))
-SESSIONS = {} # session id -> user; yours is in a database
+SESSIONS = {} # session id -> user; in your app, a database
 NAME = /\A[a-z0-9]{1,32}\z/
+
+# Returns whether Redis has received the message. Takes about a second at most, and never fails the request.
+def publish(channel, message)
+  REDIS.publish(channel, message.to_json)
+  true
+rescue Redis::BaseError => e
+  warn "usercast: #{e.message}"
+  false
+end
 
 def session(request)
   request.cookies.find { |c| c.name == "session" }&.value
 end
 
-def cookie(value, max_age) # behind HTTPS add "; Secure"
+def cookie(value, max_age) # with HTTPS, add "; Secure"
   "session=#{value}; Path=/; HttpOnly; SameSite=Lax; Max-Age=#{max_age}"
 end
 
@@ -23,13 +32,13 @@ ROUTES = {
     answer.body = PAGE
   end,
 
-  # The hub asks here, with the browser's cookies, who wants a stream.
+  # The session check: the hub sends it with the browser's cookies.
   "GET /usercast/session" => lambda do |_, answer, user|
     user ? answer["X-User-ID"] = user : answer.status = 401
   end,
 
   "POST /login" => lambda do |request, answer, _|
-    name = request.query["name"].to_s # here a password would be checked
+    name = request.query["name"].to_s # a real app checks a password here
     next answer.status = 400 unless NAME.match?(name)
 
     id = SecureRandom.hex
@@ -43,14 +52,14 @@ ROUTES = {
     next answer.status = 400 unless NAME.match?(request.query["to"].to_s)
 
     text = request.query["text"].to_s.force_encoding("UTF-8").scrub
-    REDIS.publish("user-#{request.query["to"]}:chat", { from: user, text: text }.to_json) # the line that it is all about
-    answer.status = 204
+    published = publish("user-#{request.query["to"]}:chat", { from: user, text: text })
+    answer.status = published ? 204 : 503 # a real app has stored the message and answers 204
   end,
 
-  # First the session ends, then the streams: they come back, and are told 401.
+  # Delete the session first: the browser reconnects after the command, and then gets 401.
   "POST /logout" => lambda do |request, answer, user|
     SESSIONS.delete(session(request))
-    REDIS.publish("usercast:user-control", { op: "disconnect", user: user }.to_json) if user
+    publish("usercast:user-control", { op: "disconnect", user: user }) if user
     answer["Set-Cookie"] = cookie("", 0)
     answer.status = 204
   end
