@@ -14,8 +14,8 @@ import (
 
 // Why Register refuses. Each is temporary: the client may retry later.
 var (
-	ErrFull      = errors.New("the hub holds as many streams as it may")
-	ErrUserLimit = errors.New("this user has as many streams as one may")
+	ErrFull      = errors.New("stream limit reached")
+	ErrUserLimit = errors.New("stream limit for this user reached")
 	ErrDraining  = errors.New("the hub is stopping")
 )
 

@@ -12,12 +12,12 @@ import (
 // (usercast:<prefix>control and the like): control commands would arrive as messages.
 func ValidatePrefix(prefix string) error {
 	if prefix == "" {
-		return errors.New("the channel prefix is empty: every channel in Redis would be read as a user's")
+		return errors.New("the channel prefix must not be empty: every Redis channel would be treated as a user channel")
 	}
 	// Own names are longer than the prefix they hold, so that what follows the
 	// prefix in them cannot matter.
 	if strings.HasPrefix(acl.OwnChannels+prefix, prefix) {
-		return errors.New("the channel prefix would also match usercast's own channels, whose names begin with usercast: and the prefix: choose another")
+		return errors.New("the channel prefix also matches usercast's internal channels, such as usercast:<prefix>control; choose another prefix")
 	}
 	return nil
 }
@@ -27,10 +27,10 @@ func ValidatePrefix(prefix string) error {
 // would bring each command a second time, as a user's message.
 func ValidateControlChannel(prefix, channel string) error {
 	if channel == "" {
-		return errors.New("the control channel has no name")
+		return errors.New("the control channel must not be empty")
 	}
 	if strings.HasPrefix(channel, prefix) {
-		return errors.New("the control channel begins with the channel prefix, and its orders would be read as a user's messages: choose another")
+		return errors.New("the control channel must not start with the channel prefix: its commands would be treated as user messages")
 	}
 	return nil
 }
@@ -44,9 +44,9 @@ func ControlChannel(prefix string) string { return acl.OwnChannels + prefix + "c
 func Channel(prefix, user, topic string) (string, error) {
 	switch {
 	case user == "":
-		return "", errors.New("the user is empty")
+		return "", errors.New("the user id must not be empty")
 	case strings.Contains(user, ":"):
-		return "", errors.New("the user holds a ':', which separates user and topic in a channel's name")
+		return "", errors.New("the user id must not contain ':', which separates user and topic")
 	case topic == "":
 		return prefix + user, nil
 	}

@@ -145,7 +145,7 @@ func TestNodeThatReceivesNothingIsReplaced(t *testing.T) {
 		}
 	}
 	h.awaitGeneration(t, 2)
-	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "do not reach the subscription")
 	for _, node := range nodes {
 		if node.Do("cluster", "myid") != deaf {
 			h.deliverFrom(t, "after", node)
@@ -228,14 +228,14 @@ func TestNodeThatRecoversIsANewGeneration(t *testing.T) {
 	}
 	node.Do("cluster", "addslots", 0)
 	h.awaitGeneration(t, 2)
-	h.log.once(t, "WARN redis subscription lost", "reason=cluster", "is back in it")
+	h.log.once(t, "WARN redis subscription lost", "reason=cluster", "has rejoined it")
 }
 
 func TestClusterErrorsAreExplained(t *testing.T) {
 	t.Parallel()
 	plain := redistest.Start(t)
 	h := start(t, parse(t, clusterURL("", plain), ServerOptions{}), nil)
-	h.log.await(t, "WARN redis subscription failed", "reason=cluster", "no node of a cluster")
+	h.log.await(t, "WARN redis subscription failed", "reason=cluster", "not a cluster node")
 	h.stop()
 	plain.Kill()
 	h = start(t, parse(t, clusterURL("", plain), ServerOptions{}), nil)
@@ -253,7 +253,7 @@ func TestClusterWorksWithoutOptionalRights(t *testing.T) {
 	h.awaitGeneration(t, 1)
 	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
 	h.deliverFrom(t, "x", nodes...)
-	h.log.once(t, "WARN redis right missing", "command=CLUSTER INFO", "do=ACL SETUSER app +cluster|info")
+	h.log.once(t, "WARN redis permission missing", "command=CLUSTER INFO", "hint=ACL SETUSER app +cluster|info")
 	h.log.warnings(t, 1)
 
 	c := NewCommands(redis)

@@ -76,7 +76,7 @@ func NewCommands(server *Server) *Commands {
 // error says what is wrong and what to do. In a cluster the subscribers are those
 // of one node, although all receive it.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
-	return c.publish(ctx, channel, payload, "+publish and a pattern for the channels, like &user-*")
+	return c.publish(ctx, channel, payload, "+publish and a channel pattern such as &user-*")
 }
 
 // PublishControl sends a control command to every hub that is subscribed to the control channel
@@ -140,7 +140,7 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	if c.closed {
 		c.mu.Unlock()
 		<-c.slots
-		return nil, errors.New("commands to redis are closed")
+		return nil, errors.New("redis command pool is closed")
 	}
 	surplus := c.takeStale()
 	for i, cmd := range slices.Backward(c.free) {

@@ -22,17 +22,17 @@ const maxControl = 16 << 10
 // ParseControl parses a control command. The error says what is invalid. Unknown fields are ignored, so that a newer program can send more fields to an older hub.
 func ParseControl(payload string) (Control, error) {
 	if len(payload) > maxControl {
-		return Control{}, fmt.Errorf("an order has %d bytes at most", maxControl)
+		return Control{}, fmt.Errorf("control command exceeds %d bytes", maxControl)
 	}
 	var c Control
 	if err := json.Unmarshal([]byte(payload), &c); err != nil {
-		return Control{}, errors.New(`an order is JSON of the form {"op":"disconnect","user":"42"}`)
+		return Control{}, errors.New(`control command must be JSON such as {"op":"disconnect","user":"42"}`)
 	}
 	switch {
 	case c.Op != OpDisconnect:
-		return Control{}, errors.New("the order's op is none that this version knows: there is disconnect")
+		return Control{}, errors.New("unknown op in control command (known: disconnect)")
 	case c.User == "":
-		return Control{}, errors.New("the order names no user")
+		return Control{}, errors.New("control command without a user")
 	}
 	return c, nil
 }

@@ -63,7 +63,7 @@ func TestMalformedReplyEndsTheSubscriptionOnly(t *testing.T) {
 			server.Try("publish", "user-42", "just after")
 			h.awaitGeneration(t, 2)
 			runtime.ReadMemStats(&after)
-			h.log.once(t, "WARN redis subscription lost", "reason=reply", "problem=redis sent a reply that cannot be right")
+			h.log.once(t, "WARN redis subscription lost", "reason=reply", "problem=redis sent an invalid reply")
 			h.log.warnings(t, 1)
 			h.log.silentOn(t, "user-42")
 			if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {
@@ -90,7 +90,7 @@ func TestWrongLengthIsNoticedByTheProbe(t *testing.T) {
 	server.replace(t, "to be damaged", func(old string) string { return strings.Replace(old, "$13\r\n", "$300000000\r\n", 1) },
 		func() { server.Do("publish", "user-42", "to be damaged") })
 	h.awaitGeneration(t, 2)
-	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "do not reach the subscription")
 	h.awaitDelivery(t, server.Server, "after")
 }
 

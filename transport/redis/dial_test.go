@@ -64,8 +64,8 @@ func TestTLS(t *testing.T) {
 		url, ca, want string
 		patience      time.Duration
 	}{
-		{url, "", "authority is unknown", patience},
-		{strings.Replace(url, "127.0.0.1", "localhost", 1), cert, "for another name", patience},
+		{url, "", "unknown CA", patience},
+		{strings.Replace(url, "127.0.0.1", "localhost", 1), cert, "for another host name", patience},
 		{"rediss://" + server.Addr(), cert, "reason=tls", time.Second},          // a plain port
 		{strings.Replace(url, "rediss", "redis", 1), "", "rediss", time.Second}, // TLS port, spoken to in plain
 	} {

@@ -22,7 +22,7 @@ func TestRepliesOfOtherServersAreExplained(t *testing.T) {
 		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
 		// Redis 5 on HELLO, with its arguments.
 		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "***"}},
-		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=reply", "is that of a Redis"}},
+		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=reply", "address belongs to Redis"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			addr := redistest.StartFake(t, func(...string) string { return c.reply }, c.hangUp)

@@ -18,7 +18,7 @@ func nextID(id hub.ID) hub.ID {
 	return hub.ID{Ms: id.Ms, Seq: id.Seq + 1}
 }
 
-var errEntryID = errors.New("id of an entry")
+var errEntryID = errors.New("invalid entry id")
 
 // parseID reads an id as Redis writes it.
 func parseID(s string) (id hub.ID, err error) {

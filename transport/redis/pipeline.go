@@ -95,12 +95,12 @@ func (p *Pipeline) Receive() (receivers int64, err error) {
 		_, err = p.r.Bulk(h.N, 0, nil)
 		return -1, p.broken(err)
 	case h.Kind == '-':
-		return 0, fmt.Errorf("redis %s refuses a message: %s", p.server.Name(), h.Text)
+		return 0, fmt.Errorf("redis %s rejected a message: %s", p.server.Name(), h.Text)
 	}
 	return 0, errNotRedis
 }
 
-var errNotRedis = errors.New("what answers there is no redis")
+var errNotRedis = errors.New("the server is not redis")
 
 // broken describes an error of the connection.
 func (p *Pipeline) broken(err error) error {
@@ -111,7 +111,7 @@ func (p *Pipeline) broken(err error) error {
 	case errors.As(err, &wrong):
 		return errNotRedis
 	case topology.IsHangUp(err):
-		return fmt.Errorf("redis %s has closed the connection", p.server.Name())
+		return fmt.Errorf("redis %s closed the connection", p.server.Name())
 	}
 	return p.server.Fault(err, true)
 }

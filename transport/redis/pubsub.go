@@ -146,16 +146,16 @@ func (nothingToCork) Uncork() {}
 func (c *PubSubConfig) validate() error {
 	errs := []error{cmp.Or(ValidatePrefix(c.ChannelPrefix), ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))}
 	if c.Server == nil {
-		errs = append(errs, errors.New("no Server in the config"))
+		errs = append(errs, errors.New("PubSubConfig.Server is required"))
 	}
 	if c.Hub == nil {
-		errs = append(errs, errors.New("no Hub in the config"))
+		errs = append(errs, errors.New("PubSubConfig.Hub is required"))
 	}
 	if c.MaxPayload < 0 {
-		errs = append(errs, fmt.Errorf("a MaxPayload of %d bytes is not possible", c.MaxPayload))
+		errs = append(errs, fmt.Errorf("PubSubConfig.MaxPayload must not be negative: %d", c.MaxPayload))
 	}
 	if min(c.PingAfter, c.ProbeEvery, c.ProbeTimeout, c.BackoffMin, c.BackoffMax) < 0 {
-		errs = append(errs, errors.New("a duration is negative"))
+		errs = append(errs, errors.New("durations in PubSubConfig must not be negative"))
 	}
 	return errors.Join(errs...)
 }

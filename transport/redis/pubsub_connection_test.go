@@ -68,7 +68,7 @@ func TestRedisDownAtStart(t *testing.T) {
 	server.Restart()
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
-	h.log.once(t, "WARN redis subscription failed", `problem=connection refused`, "do=is redis running")
+	h.log.once(t, "WARN redis subscription failed", `problem=connection refused`, "hint=check that redis is running")
 	h.log.warnings(t, 1)
 }
 
@@ -85,7 +85,7 @@ func TestFrozenRedisIsNoticedAndThawed(t *testing.T) {
 	server.Thaw()
 	h.awaitGeneration(t, 2)
 	h.awaitDelivery(t, server, "after")
-	h.log.once(t, "WARN ", "reason=silent", "do=is it frozen")
+	h.log.once(t, "WARN ", "reason=silent", "hint=check whether it is stalled")
 	h.log.warnings(t, 1)
 }
 

@@ -96,7 +96,7 @@ func TestMalformedControlCommandsAreCountedAndLoggedOnce(t *testing.T) {
 	if s := h.conserved(t); s.ControlReceived != 6 || s.ControlMalformed != 5 || s.Received != 0 {
 		t.Errorf("stats %+v", s)
 	}
-	h.log.once(t, "WARN redis control malformed", "orders=1")
+	h.log.once(t, "WARN malformed control command", "commands=1")
 	h.log.warnings(t, 1)
 	h.log.silentOn(t, "secret")
 }
@@ -113,7 +113,7 @@ func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
 	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
-	h.log.once(t, "WARN redis right missing", "command=SUBSCRIBE to the control channel", "do=ACL SETUSER app +subscribe &usercast:user-control")
+	h.log.once(t, "WARN redis permission missing", "command=SUBSCRIBE to the control channel", "hint=ACL SETUSER app +subscribe &usercast:user-control")
 	h.log.warnings(t, 1)
 
 	// Commands say it, too.

@@ -80,7 +80,7 @@ func (s *subscription) sendProbe(ctx context.Context, token string) (sent sentPr
 		sent.start = time.Now()
 		err = cn.Publish(ctx, s.probeChannel, token).Err()
 		sent.published = err == nil
-		return acl.Optional(err, acl.RightProbePublish(s.probeChannel), s.missing)
+		return acl.Optional(err, acl.PermissionProbePublish(s.probeChannel), s.missing)
 	})
 	err = l.Use()
 	return sent, err

@@ -46,7 +46,7 @@ func TestSoftFailoverIsNoticedWithoutInfo(t *testing.T) {
 	relay.SetTarget(b.Addr())
 	h.awaitGeneration(t, 2)
 	h.awaitDelivery(t, b, "on b")
-	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "do not reach the subscription")
 }
 
 func TestSoftFailoverIsNoticedWithoutProbeChannel(t *testing.T) {
@@ -66,7 +66,7 @@ func TestDemotedPrimaryIsReplaced(t *testing.T) {
 	// The old primary follows the new one, as Sentinel would have it.
 	host, port := b.HostPort()
 	a.Do("replicaof", host, port)
-	h.log.await(t, "WARN redis subscription lost", "reason=moved", "role changed")
+	h.log.await(t, "WARN redis subscription lost", "reason=moved", "role has changed")
 	relay.SetTarget(b.Addr())
 	eventually(t, "it was subscribed to the new primary", func() bool { return len(connections(b)) > 0 && h.Stats().Connected })
 	h.awaitDelivery(t, b, "on b")
@@ -196,7 +196,7 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 			if took := time.Since(since); took > c.within {
 				t.Errorf("it took %v", took)
 			}
-			h.log.await(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+			h.log.await(t, "WARN redis subscription lost", "reason=moved", "do not reach the subscription")
 			h.awaitGeneration(t, 2)
 			h.awaitDelivery(t, b, "on b")
 		})
@@ -237,7 +237,7 @@ func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
 			if s := h.conserved(t); s.Generation != 1 {
 				t.Errorf("generation %d, want 1", s.Generation)
 			}
-			h.log.once(t, "WARN redis address leads to several servers", "do=", c.advice)
+			h.log.once(t, "WARN redis address leads to several servers", "hint=", c.advice)
 			if n := h.log.count("WARN redis subscription lost"); n != 0 {
 				t.Errorf("the subscription was lost %d times", n)
 			}
@@ -267,7 +267,7 @@ func TestServerThatLeavesAnAddressIsReplaced(t *testing.T) {
 		return slices.ContainsFunc(connections(stays), func(c string) bool { return strings.Contains(c, " psub=1 ") })
 	})
 	eventually(t, "the server was left", func() bool { return len(connections(left)) == 0 })
-	h.log.once(t, "WARN redis subscription lost", "reason=moved", "does not reach the subscription")
+	h.log.once(t, "WARN redis subscription lost", "reason=moved", "do not reach the subscription")
 	h.awaitGeneration(t, 2)
 	h.awaitDelivery(t, stays, "x")
 }

@@ -65,7 +65,7 @@ func (s *subscription) open(ctx context.Context) error {
 	err := s.subscribe()
 	s.lastAddr = s.link.Addr
 	if s.link.Denied != nil {
-		s.missing(acl.RightClusterInfo, s.link.Denied)
+		s.missing(acl.PermissionClusterInfo, s.link.Denied)
 	}
 	timeout := time.AfterFunc(s.server.AnswerTimeout(), func() { s.end(topology.FaultSilent) })
 	defer timeout.Stop()
@@ -126,13 +126,13 @@ func (s *subscription) handle(received any, err error) error {
 		case m.Pattern == s.pattern:
 			s.route(m.Channel, m.Payload)
 		case m.Pattern != "":
-			return topology.BadReply("a message of another pattern")
+			return topology.BadReply("a message for another pattern")
 		case m.Channel == s.probeChannel:
 			s.probeEcho(m.Payload)
 		case m.Channel == s.cfg.ControlChannel:
 			s.handleControl(m.Payload, s.cfg.Control)
 		default:
-			return topology.BadReply("a message of another channel")
+			return topology.BadReply("a message for another channel")
 		}
 	case *goredis.Subscription:
 		return s.subscribed(m)
@@ -178,7 +178,7 @@ func (s *subscription) subscribed(to *goredis.Subscription) error {
 		subscribeProbe:   {"subscribe", s.probeChannel},
 	}
 	if want[command] != [2]string{to.Kind, to.Channel} {
-		return topology.BadReply("a confirmation of what was not subscribed to")
+		return topology.BadReply("a confirmation of a subscription that was not requested")
 	}
 	switch command {
 	case subscribePattern:
@@ -197,12 +197,12 @@ func (s *subscription) refused(err error) error {
 		// For PSUBSCRIBE the ACL compares patterns letter by letter.
 		return s.server.Denied(err, "subscribe to "+s.pattern, "+psubscribe &"+s.pattern)
 	case subscribeControl:
-		s.missing(acl.RightControl(s.cfg.ControlChannel), err)
+		s.missing(acl.PermissionControl(s.cfg.ControlChannel), err)
 	case subscribeProbe:
-		s.missing(acl.RightProbeSubscribe(s.probeChannel), err)
+		s.missing(acl.PermissionProbeSubscribe(s.probeChannel), err)
 	default:
 		s.noPing.Store(true)
-		s.missing(acl.RightPing, err)
+		s.missing(acl.PermissionPing, err)
 	}
 	return nil
 }

@@ -61,9 +61,9 @@ func (s *logLimiter) allow(f *topology.Fault, now time.Time) bool {
 
 // down logs that a subscription was lost (live) or could not be made.
 func (r *reporter) down(f *topology.Fault, live bool) {
-	message := "redis subscription failed"
+	message := "redis subscription failed, retrying"
 	if live {
-		message = "redis subscription lost"
+		message = "redis subscription lost, reconnecting"
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,7 +83,7 @@ func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 	}
 	if role != "" && role != "master" {
 		level = slog.LevelWarn
-		attrs = append(attrs, "do", "subscribe to the primary: what is published there arrives here late, or never when the link between them is down")
+		attrs = append(attrs, "hint", "subscribe to the primary: its messages reach this replica late, or not at all while replication is down")
 	}
 	r.log.Log(context.Background(), level, "redis subscribed", attrs...)
 }
@@ -93,7 +93,7 @@ func (r *reporter) probeFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.probe.allow(f, time.Now()) {
-		r.log.Warn("redis probe failed", faultAttrs(f)...)
+		r.log.Warn("redis probe failed, keeping the subscription", faultAttrs(f)...)
 	}
 }
 
@@ -110,7 +110,7 @@ func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 	if found.Mode == "cluster" {
 		advice = "set --redis to redis+cluster://" + s.Addr()
 	}
-	r.log.Warn("redis address leads to several servers, a failover is noticed only by a probe that does not return", "do", advice)
+	r.log.Warn("redis address leads to several servers, a failover is detected only when a probe is lost", "hint", advice)
 }
 
 func (r *reporter) probeSent() {
@@ -124,7 +124,7 @@ func (r *reporter) scanFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.scan.allow(f, time.Now()) {
-		r.log.Warn("redis scan failed", faultAttrs(f)...)
+		r.log.Warn("redis scan failed, resuming clients wait", faultAttrs(f)...)
 	}
 }
 
@@ -136,7 +136,7 @@ func (r *reporter) scanned() {
 
 // missing logs that a right is missing, or a command unknown, and what does not work
 // without it.
-func (r *reporter) missing(which acl.Right, user string, err error) {
+func (r *reporter) missing(which acl.Permission, user string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.rights[which.Command] {
@@ -144,12 +144,12 @@ func (r *reporter) missing(which acl.Right, user string, err error) {
 	}
 	r.rights[which.Command] = true
 	if goredis.IsPermissionError(err) {
-		r.log.Warn("redis right missing", "command", which.Command,
-			"do", "ACL SETUSER "+user+" "+which.Grant, "without", which.Without)
+		r.log.Warn("redis permission missing", "command", which.Command,
+			"hint", "ACL SETUSER "+user+" "+which.Grant, "consequence", which.Consequence)
 		return
 	}
 	r.log.Debug("redis command unavailable", "command", which.Command,
-		"without", which.Without, "error", err)
+		"consequence", which.Consequence, "error", err)
 }
 
 // malformedControl logs at most once per minute that control commands are malformed,
@@ -159,13 +159,13 @@ func (r *reporter) malformedControl(err error) {
 	defer r.mu.Unlock()
 	r.control.malformed++
 	if now := time.Now(); r.control.loggedAt.IsZero() || now.Sub(r.control.loggedAt) >= repeatAfter {
-		r.log.Warn("redis control malformed", "orders", r.control.malformed, "problem", err.Error())
+		r.log.Warn("malformed control command", "commands", r.control.malformed, "error", err)
 		r.control.loggedAt, r.control.malformed = now, 0
 	}
 }
 
 func faultAttrs(f *topology.Fault) []any {
-	attrs := []any{"reason", f.Reason, "problem", f.Problem, "do", f.Advice}
+	attrs := []any{"reason", f.Reason, "problem", f.Problem, "hint", f.Advice}
 	if f.Err != nil {
 		attrs = append(attrs, "error", f.Err)
 	}

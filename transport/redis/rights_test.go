@@ -22,7 +22,7 @@ func TestWrongPasswordThenCorrected(t *testing.T) {
 	server.Do("config", "set", "requirepass", "wrong-secret")
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
-	h.log.once(t, "WARN redis subscription failed", "reason=password", "refuses user or password")
+	h.log.once(t, "WARN redis subscription failed", "reason=password", "rejected the user or password")
 	h.log.warnings(t, 1)
 	h.log.silentOn(t, "secret")
 }
@@ -33,9 +33,9 @@ func TestPasswordErrorsAreDistinguished(t *testing.T) {
 	open := redistest.Start(t)
 	open.Do("acl", "setuser", "app", "on", ">secret", "~*", "&*", "+@all")
 	for _, c := range []struct{ url, problem string }{
-		{closed.URL(), "none is given"},
-		{"redis://app:not-the-secret@" + open.Addr(), "refuses user or password"},
-		{"redis://stranger:secret@" + open.Addr(), "refuses user or password"},
+		{closed.URL(), "none is configured"},
+		{"redis://app:not-the-secret@" + open.Addr(), "rejected the user or password"},
+		{"redis://stranger:secret@" + open.Addr(), "rejected the user or password"},
 	} {
 		h := start(t, parse(t, c.url, ServerOptions{}), nil)
 		h.log.await(t, "WARN redis subscription failed", "reason=password", c.problem)
@@ -61,7 +61,7 @@ func TestNoPermissionToSubscribeThenGranted(t *testing.T) {
 	server.Do("acl", "setuser", "app", "+psubscribe", "&user-*") // what the log says
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "granted")
-	h.log.once(t, "WARN redis subscription failed", "user app may not subscribe to user-*", "do=ACL SETUSER app +psubscribe &user-*")
+	h.log.once(t, "WARN redis subscription failed", "user app is not allowed to subscribe to user-*", "hint=ACL SETUSER app +psubscribe &user-*")
 	h.log.warnings(t, 1)
 
 	// Taken away again: Redis cuts those who no longer may.
@@ -80,12 +80,12 @@ func TestMissingRightsAreLoggedOnceAndOptional(t *testing.T) {
 	})
 	h.awaitGeneration(t, 1)
 	missing := map[string]string{
-		"command=CLIENT SETNAME":                   "do=ACL SETUSER app +client|setname",
-		"command=INFO":                             "do=ACL SETUSER app +info",
-		"command=SUBSCRIBE to the control channel": "do=ACL SETUSER app +subscribe &usercast:user-control",
-		"command=SUBSCRIBE to the probe channel":   "do=ACL SETUSER app +subscribe &usercast:user-probe:*",
-		"command=PUBLISH to the probe channel":     "do=ACL SETUSER app +publish &usercast:user-probe:*",
-		"command=PING":                             "do=ACL SETUSER app +ping",
+		"command=CLIENT SETNAME":                   "hint=ACL SETUSER app +client|setname",
+		"command=INFO":                             "hint=ACL SETUSER app +info",
+		"command=SUBSCRIBE to the control channel": "hint=ACL SETUSER app +subscribe &usercast:user-control",
+		"command=SUBSCRIBE to the probe channel":   "hint=ACL SETUSER app +subscribe &usercast:user-probe:*",
+		"command=PUBLISH to the probe channel":     "hint=ACL SETUSER app +publish &usercast:user-probe:*",
+		"command=PING":                             "hint=ACL SETUSER app +ping",
 	}
 	for command := range missing {
 		h.log.await(t, command)
@@ -96,7 +96,7 @@ func TestMissingRightsAreLoggedOnceAndOptional(t *testing.T) {
 	})
 	h.awaitDelivery(t, server, "x")
 	for command, do := range missing {
-		h.log.once(t, "WARN redis right missing", command, do)
+		h.log.once(t, "WARN redis permission missing", command, do)
 	}
 	h.log.warnings(t, len(missing))
 	if s := h.conserved(t); s.Generation != 1 || s.Received != 1 {

@@ -65,7 +65,7 @@ func newSession(public *Server, key string, logger *slog.Logger, probeEvery, bac
 // start is for the beginning of Run.
 func (s *session) start() error {
 	if s.started.Swap(true) {
-		return errors.New("a feed runs only once")
+		return errors.New("Run can be called only once")
 	}
 	return nil
 }
@@ -192,6 +192,6 @@ func (s *session) handleControl(payload string, handle func(Control)) {
 	handle(command)
 }
 
-func (s *session) missing(which acl.Right, err error) {
+func (s *session) missing(which acl.Permission, err error) {
 	s.report.missing(which, s.server.UserName(), err)
 }

@@ -64,7 +64,7 @@ func (r *reader) checkIdle() error {
 		if err == nil && n == r.length {
 			return nil
 		}
-		if err := acl.Optional(err, acl.RightLength(r.cfg.Key), r.missing); err != nil {
+		if err := acl.Optional(err, acl.PermissionLength(r.cfg.Key), r.missing); err != nil {
 			return err
 		}
 	}
@@ -114,7 +114,7 @@ func (r *reader) resolve(at cursorState, primary topology.Identity, info streamI
 }
 
 // errReset means that what was read is not to be handed over: Reset has gone past it.
-var errReset = errors.New("the stream was replaced")
+var errReset = errors.New("stream was reset")
 
 // check checks, before entries are handed over, whether some between the cursor and
 // them were trimmed: not while the entry at the cursor is there, because a stream is

@@ -89,7 +89,7 @@ func (c *streamConn) nameServer() {
 func (c *streamConn) identify() (err error) {
 	c.server, err = topology.Identify(func(section string) (string, error) {
 		text, err := c.info(section)
-		return text, acl.Optional(err, acl.RightInfo, c.feed.missing)
+		return text, acl.Optional(err, acl.PermissionInfo, c.feed.missing)
 	})
 	c.nameServer()
 	return err
@@ -135,7 +135,7 @@ func (c *streamConn) info(section string) (string, error) {
 		return "", err
 	}
 	if h.Kind != '$' || h.N > maxText {
-		return "", c.r.Bad("not a text")
+		return "", c.r.Bad("not a string")
 	}
 	return c.r.Bulk(h.N, maxText, nil)
 }
@@ -159,7 +159,7 @@ func (c *streamConn) state() (info streamInfo, err error) {
 		return info, err
 	}
 	if h.Kind != '*' || h.N < 0 || h.N%2 != 0 {
-		return info, c.r.Bad("not names and values")
+		return info, c.r.Bad("not a list of names and values")
 	}
 	for range h.N / 2 {
 		name, err := c.r.String(streamBuffer)

@@ -71,7 +71,7 @@ func (r *reader) startedAt() (ms uint64, err error) {
 	now := time.Now()
 	up := now.Sub(r.began)
 	text, err := r.conn.info("server")
-	if err := acl.Optional(err, acl.RightInfo, r.missing); err != nil {
+	if err := acl.Optional(err, acl.PermissionInfo, r.missing); err != nil {
 		return 0, err
 	}
 	if us, err := strconv.ParseInt(topology.InfoField(text, "server_time_usec"), 10, 64); err == nil {

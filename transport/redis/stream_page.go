@@ -22,7 +22,7 @@ func (c *streamConn) most(budget int64) int {
 // of the others' weight.
 func (c *streamConn) page(h resp.Head, most int, what keeping) (p page, err error) {
 	if h.Kind != '*' || h.N < 0 || h.N > max(int64(most), 1) {
-		return p, c.r.Bad("not entries")
+		return p, c.r.Bad("not a list of entries")
 	}
 	kept := int64(0)
 	for range h.N {
@@ -82,7 +82,7 @@ func (c *streamConn) entry(what keeping) (e entry, weight int64, err error) {
 	}
 	n, err := c.r.Expect('*')
 	if err == nil && (n < 0 || n%2 != 0) {
-		err = c.r.Bad("not names and values")
+		err = c.r.Bad("not a list of names and values")
 	}
 	if err != nil {
 		return e, 0, err

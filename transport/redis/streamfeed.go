@@ -107,16 +107,16 @@ func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 func (c *StreamConfig) validate() error {
 	errs := []error{ValidatePrefix(c.ChannelPrefix)}
 	if c.Server == nil {
-		errs = append(errs, errors.New("no Server in the config"))
+		errs = append(errs, errors.New("StreamConfig.Server is required"))
 	}
 	if c.Hub == nil {
-		errs = append(errs, errors.New("no Hub in the config"))
+		errs = append(errs, errors.New("StreamConfig.Hub is required"))
 	}
 	if c.MaxPayload < 0 {
-		errs = append(errs, fmt.Errorf("a MaxPayload of %d bytes is not possible", c.MaxPayload))
+		errs = append(errs, fmt.Errorf("StreamConfig.MaxPayload must not be negative: %d", c.MaxPayload))
 	}
 	if min(c.Block, c.ProbeEvery, c.BackoffMin, c.BackoffMax) < 0 {
-		errs = append(errs, errors.New("a duration is negative"))
+		errs = append(errs, errors.New("durations in StreamConfig must not be negative"))
 	}
 	return errors.Join(errs...)
 }
@@ -124,7 +124,7 @@ func (c *StreamConfig) validate() error {
 // ValidateKey returns why a key cannot be that of a stream, or nil.
 func ValidateKey(key string) error {
 	if key == "" {
-		return errors.New("the stream's key is empty")
+		return errors.New("the stream key must not be empty")
 	}
 	return nil
 }
@@ -147,9 +147,9 @@ func (f *StreamFeed) Run(ctx context.Context) error {
 func (f *StreamFeed) describe(err error, live bool) *topology.Fault {
 	switch {
 	case errors.Is(err, errEntryID):
-		return &topology.Fault{Reason: "entry", Problem: "redis names an entry in a way that cannot be read", Advice: "is it Redis that answers, and " + f.cfg.Key + " a stream of its own?", Err: err}
+		return &topology.Fault{Reason: "entry", Problem: "redis returned an invalid entry id", Advice: "check that the server is Redis", Err: err}
 	case goredis.HasErrorPrefix(err, "WRONGTYPE"):
-		return &topology.Fault{Reason: "type", Problem: f.cfg.Key + " is no stream", Advice: "rename that key, or follow another", Err: err}
+		return &topology.Fault{Reason: "type", Problem: f.cfg.Key + " is not a stream", Advice: "rename that key, or use another --stream-key", Err: err}
 	case acl.IsReply(err):
 		return f.server.Denied(err, "read "+f.cfg.Key, fmt.Sprintf("+xread +xrange +xrevrange +xinfo|stream +xlen ~%s", acl.Escape(f.cfg.Key)))
 	}

@@ -19,7 +19,7 @@ const unknownUser = "usercast-check-"
 // comes back.
 func (i *inspector) checkEcho(ctx context.Context) error {
 	conn := i.server.NewConn(ctx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
-		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.RightName, func(acl.Right, error) {}) // reported before
+		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {}) // reported before
 	})
 	conn.Patience = i.server.AnswerTimeout()
 	defer conn.Close()
@@ -35,7 +35,7 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 	return i.ask(ctx, topology.Target{Not: conn.Addr}, func(ctx context.Context, cn *goredis.Conn) error {
 		start := time.Now()
 		err := cn.Publish(ctx, probe, i.token).Err()
-		if err := i.try(acl.RightProbePublish(probe), err); err != nil {
+		if err := i.try(acl.PermissionProbePublish(probe), err); err != nil {
 			return err
 		}
 		awaited := make(map[string]bool)
@@ -43,7 +43,7 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 			awaited[probe] = true
 		}
 		receivers, err := cn.Publish(ctx, user, i.token).Result()
-		if err := i.try(acl.RightPublish(acl.Pattern(i.ChannelPrefix)), err); err != nil {
+		if err := i.try(acl.PermissionPublish(acl.Pattern(i.ChannelPrefix)), err); err != nil {
 			return err
 		}
 		if err == nil && !i.deaf {
@@ -67,9 +67,9 @@ func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, e
 		return false, err
 	}
 	refused := []func(error){
-		func(err error) { i.missing(Fail, acl.RightControl(i.ControlChannel), err) },
-		func(err error) { i.deaf = true; i.missing(Fail, acl.RightUsers(users), err) },
-		func(err error) { probed = false; i.missing(Warn, acl.RightProbeSubscribe(probe), err) },
+		func(err error) { i.missing(Fail, acl.PermissionControl(i.ControlChannel), err) },
+		func(err error) { i.deaf = true; i.missing(Fail, acl.PermissionUsers(users), err) },
+		func(err error) { probed = false; i.missing(Warn, acl.PermissionProbeSubscribe(probe), err) },
 	}
 	probed = true
 	for deadline := time.Now().Add(i.server.AnswerTimeout()); len(refused) > 0; {
@@ -105,20 +105,20 @@ func (i *inspector) await(conn *topology.Conn, awaited map[string]bool, start ti
 			delete(awaited, m.Channel)
 		}
 		if err != nil || len(awaited) > 0 && time.Now().After(deadline) {
-			i.report.Fail("redis-echo", "give the address of one primary, or of its Sentinels",
-				"what is published at this address does not come back to a subscription at the same address: does the name lead to several Redis?")
+			i.report.Fail("redis-echo", "check whether the name leads to several Redis servers; use the address of one primary or of its Sentinels",
+				"messages published to this address do not reach a subscription at the same address")
 			return nil
 		}
 	}
-	i.report.OK("redis-echo", "a message came back over a subscription in %s", short(time.Since(start)))
+	i.report.OK("redis-echo", "a published message was received in %s", short(time.Since(start)))
 	switch {
 	case !counted, i.server.IsCluster(): // it counts those of one node
 	case receivers <= 0:
-		i.report.Note("redis-hubs", "", "nobody else is subscribed to %s: no hub runs on this Redis yet", acl.Pattern(i.ChannelPrefix))
+		i.report.Note("redis-hubs", "", "no other client is subscribed to %s: no hub uses this Redis yet", acl.Pattern(i.ChannelPrefix))
 	case receivers == 1:
-		i.report.OK("redis-hubs", "one other is subscribed to %s: a hub, or a part of the app", acl.Pattern(i.ChannelPrefix))
+		i.report.OK("redis-hubs", "one other client is subscribed to %s: a hub or part of the app", acl.Pattern(i.ChannelPrefix))
 	default:
-		i.report.OK("redis-hubs", "%d others are subscribed to %s: hubs, or parts of the app", receivers, acl.Pattern(i.ChannelPrefix))
+		i.report.OK("redis-hubs", "%d other clients are subscribed to %s: hubs or parts of the app", receivers, acl.Pattern(i.ChannelPrefix))
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), report: report, token: rand.Text()}
 	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
 	// As a hub does, which uses a failing cluster when there is no better node.
-	for tries := in.server.Hosts(); errors.Is(err, topology.FaultCutOff) && tries > 0; tries-- {
+	for tries := in.server.Hosts(); errors.Is(err, topology.FaultPartitioned) && tries > 0; tries-- {
 		err = in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
 	}
 	if err == nil && i.StreamKey == "" {
@@ -93,7 +93,7 @@ func (i *inspector) ask(ctx context.Context, to topology.Target, question func(c
 	conn = i.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) error {
 		if i.state = conn.State; conn.Denied != nil && !i.denied {
 			i.denied = true
-			i.missing(Warn, acl.RightClusterInfo, conn.Denied)
+			i.missing(Warn, acl.PermissionClusterInfo, conn.Denied)
 		}
 		return question(ctx, cn)
 	})
@@ -103,11 +103,11 @@ func (i *inspector) ask(ctx context.Context, to topology.Target, question func(c
 // askAll asks all that needs no subscription. A refusal is a finding; an error means
 // that the connection cannot be used.
 func (i *inspector) askAll(ctx context.Context, cn *goredis.Conn) error {
-	if err := i.try(acl.RightName, cn.ClientSetName(ctx, topology.ClientName).Err()); err != nil {
+	if err := i.try(acl.PermissionName, cn.ClientSetName(ctx, topology.ClientName).Err()); err != nil {
 		return err
 	}
 	start := time.Now()
-	if err := i.try(acl.RightPing, cn.Ping(ctx).Err()); err != nil {
+	if err := i.try(acl.PermissionPing, cn.Ping(ctx).Err()); err != nil {
 		return err
 	}
 	took := time.Since(start)
@@ -124,13 +124,13 @@ func (i *inspector) askAll(ctx context.Context, cn *goredis.Conn) error {
 }
 
 // try makes a finding of the refusal of a command that a hub can do without.
-func (i *inspector) try(r acl.Right, err error) error {
-	return acl.Optional(err, r, func(r acl.Right, err error) { i.missing(Warn, r, err) })
+func (i *inspector) try(r acl.Permission, err error) error {
+	return acl.Optional(err, r, func(r acl.Permission, err error) { i.missing(Warn, r, err) })
 }
 
 // info is a section of INFO, or "" when it is not allowed, which is reported once.
 func (i *inspector) info(ctx context.Context, cn *goredis.Conn, section string) (string, error) {
-	return topology.Info(ctx, cn, section, func(r acl.Right, err error) {
+	return topology.Info(ctx, cn, section, func(r acl.Permission, err error) {
 		if section == "server" {
 			i.missing(Warn, r, err)
 		}

@@ -165,7 +165,7 @@ func (f inspected) wantGood(t *testing.T) {
 	if bad := f.bad(); len(bad) > 0 {
 		t.Errorf("%v are bad, in %v", bad, f)
 	}
-	f.want(t, OK, "redis-acl", "may do all")
+	f.want(t, OK, "redis-acl", "all permissions")
 }
 
 func TestInspectionOfAGoodRedis(t *testing.T) {
@@ -177,7 +177,7 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 	found.want(t, OK, "redis-version", "Redis ")
 	found.want(t, OK, "redis-role", "primary")
 	found.want(t, OK, "redis-buffer", "pubsub 32mb 8mb 60")
-	found.want(t, OK, "redis-echo", "came back")
+	found.want(t, OK, "redis-echo", "was received")
 	found.want(t, Note, "redis-hubs", "no hub")
 
 	// Next to a hub, which receives one unrouted message, and no control command.
@@ -185,7 +185,7 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 	defer stop()
 	found = run(t, target, nil)
 	found.wantGood(t)
-	found.want(t, OK, "redis-hubs", "one other")
+	found.want(t, OK, "redis-hubs", "one other client")
 	eventually(t, "the hub has received it", func() bool { return h.Stats().Unrouted > 0 })
 	if s := h.Stats(); s.Received != 1 || s.ControlReceived != 0 {
 		t.Errorf("stats %+v", s)
@@ -193,7 +193,7 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 
 	found = run(t, target, ofStream)
 	found.wantGood(t)
-	found.want(t, Note, "redis-stream", "no entries")
+	found.want(t, Note, "redis-stream", "is empty")
 	if n := server.Do("dbsize"); n != int64(0) {
 		t.Errorf("%v keys were made", n)
 	}
@@ -331,12 +331,12 @@ func TestInspectionSaysWhyRedisCannotBeUsed(t *testing.T) {
 	closed := redistest.Start(t, "--requirepass", "secret")
 	url := func(user string) string { return "redis://" + user + closed.Addr() }
 	for _, c := range []struct{ url, name, text string }{
-		{url(""), "redis-password", "asks for a password"},
-		{url(":not-the-secret@"), "redis-password", "refuses user or password"},
-		{url("stranger:secret@"), "redis-password", "refuses user or password"},
-		{fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "redis-refused", "is redis running"},
+		{url(""), "redis-password", "requires a password"},
+		{url(":not-the-secret@"), "redis-password", "rejected the user or password"},
+		{url("stranger:secret@"), "redis-password", "rejected the user or password"},
+		{fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "redis-refused", "check that redis is running"},
 		{"redis://nobody.invalid", "redis-name", "does not resolve"},
-		{"rediss://" + closed.Addr(), "redis-tls", "does the port speak TLS"},
+		{"rediss://" + closed.Addr(), "redis-tls", "check that the port uses TLS"},
 	} {
 		found := run(t, parse(t, c.url, redis.ServerOptions{AnswerTimeout: time.Second}), nil)
 		found.want(t, Fail, c.name, c.text)
@@ -371,7 +371,7 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	found.want(t, Fail, "redis-eviction", "noeviction")
 	found.want(t, Warn, "redis-aof", "appendonly yes")
 	server.Do("set", "usercast:log", "x")
-	run(t, target, ofStream).want(t, Fail, "redis-type", "is no stream")
+	run(t, target, ofStream).want(t, Fail, "redis-type", "is not a stream")
 
 	// Textbook pages, and an app on Laravel.
 	client := goredis.NewClient(&goredis.Options{Addr: server.Addr(), Protocol: 2})
@@ -438,14 +438,14 @@ func TestInspectionOfAClusterAndOverSentinels(t *testing.T) {
 	target := parse(t, "redis+cluster://"+node.Addr(), redis.ServerOptions{})
 	found := run(t, target, nil)
 	found.wantGood(t)
-	found.want(t, OK, "redis-role", "a node of a cluster")
-	found.want(t, OK, "redis-echo", "came back")
-	run(t, target, ofStream).want(t, Note, "redis-stream", "no entries")
+	found.want(t, OK, "redis-role", "cluster node")
+	found.want(t, OK, "redis-echo", "was received")
+	run(t, target, ofStream).want(t, Note, "redis-stream", "is empty")
 	node.Do("cluster", "delslots", 0)
 	eventually(t, "the cluster fails", func() bool {
 		return strings.Contains(node.Do("cluster", "info").(string), "cluster_state:fail")
 	})
-	run(t, target, nil).want(t, Warn, "redis-cluster", "see CLUSTER INFO")
+	run(t, target, nil).want(t, Warn, "redis-cluster", "check CLUSTER INFO")
 
 	primary := redistest.Start(t)
 	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
@@ -461,5 +461,5 @@ func TestInspectionUsesTheDatabaseOfTheURL(t *testing.T) {
 			t.Errorf("%s: %s", url, found)
 		}
 	}
-	run(t, parse(t, server.URL(), redis.ServerOptions{}), ofStream).want(t, Fail, "redis-command", "does not have the command XREAD")
+	run(t, parse(t, server.URL(), redis.ServerOptions{}), ofStream).want(t, Fail, "redis-command", "does not support the command XREAD")
 }

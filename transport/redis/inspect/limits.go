@@ -68,14 +68,14 @@ func (i *inspector) checkBuffers(ctx context.Context, cn *goredis.Conn) error {
 	case err != nil && (!acl.IsReply(err) || goredis.IsAuthError(err)):
 		return err
 	case !known:
-		i.report.Note("redis-buffer", fmt.Sprintf("look as an administrator: CONFIG GET %s should say pubsub %v or more", parameter, wanted),
-			"the limit at which Redis cuts a slow subscriber may not be read")
+		i.report.Note("redis-buffer", fmt.Sprintf("as an administrator, check that CONFIG GET %s returns pubsub %v or more", parameter, wanted),
+			"the limit at which Redis disconnects a slow subscriber could not be read")
 	case limit.hard > 0 && limit.hard <= largest:
-		i.report.Fail("redis-buffer", set, "%s pubsub %v: one message of --max-payload (%s) makes Redis cut the hub", parameter, limit, redisSize(largest))
+		i.report.Fail("redis-buffer", set, "%s pubsub %v: a single message of --max-payload (%s) makes Redis disconnect the hub", parameter, limit, redisSize(largest))
 	case limit.hard > 0 && limit.hard < wanted.hard, limit.soft > 0 && limit.soft < wanted.soft:
-		i.report.Warn("redis-buffer", set, "%s pubsub %v is little for messages of up to %s: Redis cuts a hub that is busy for a moment, and all pages hear of a gap", parameter, limit, redisSize(largest))
+		i.report.Warn("redis-buffer", set, "%s pubsub %v is low for messages of up to %s: Redis disconnects a hub that is briefly busy, and all pages receive a gap", parameter, limit, redisSize(largest))
 	default:
-		i.report.OK("redis-buffer", "%s pubsub %v has room for a busy moment", parameter, limit)
+		i.report.OK("redis-buffer", "%s pubsub %v leaves enough headroom", parameter, limit)
 	}
 	return nil
 }
@@ -89,14 +89,14 @@ const manyChannels = 10_000
 // checkSubscriptions checks others' subscriptions: patterns, which cost Redis something on each PUBLISH, and
 // channels with something before our prefix, unless there are very many.
 func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) error {
-	ignore := func(acl.Right, error) {} // without the right there is less to say
+	ignore := func(acl.Permission, error) {} // without the right there is less to say
 	patterns, err := cn.PubSubNumPat(ctx).Result()
-	if err := acl.Optional(err, acl.RightPubSub, ignore); err != nil {
+	if err := acl.Optional(err, acl.PermissionPubSub, ignore); err != nil {
 		return err
 	}
 	if patterns >= manyPatterns {
-		i.report.Warn("redis-patterns", "let nobody PSUBSCRIBE for one user each: one hub has one pattern for all",
-			"%d patterns are subscribed to, and Redis tries each of them on every PUBLISH", patterns)
+		i.report.Warn("redis-patterns", "stop per-user PSUBSCRIBE in the app: a hub needs one pattern for all users",
+			"%d patterns are subscribed, and Redis matches all of them on every PUBLISH", patterns)
 	}
 	stats, err := i.info(ctx, cn, "stats")
 	if err != nil {
@@ -106,7 +106,7 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 		return nil
 	}
 	channels, err := cn.PubSubChannels(ctx, "?*"+acl.Pattern(i.ChannelPrefix)).Result()
-	if err := acl.Optional(err, acl.RightPubSub, ignore); err != nil {
+	if err := acl.Optional(err, acl.PermissionPubSub, ignore); err != nil {
 		return err
 	}
 	for _, channel := range channels {
@@ -114,7 +114,7 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 			// The app's connection prepends it to the control channel as well.
 			i.report.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
 				before, i.ChannelPrefix, redis.ControlChannel(i.ChannelPrefix)),
-				"somebody subscribes to %q: an app, like one on Laravel, that puts %q before all its channels? The hub would not hear it", channel, before)
+				"a client is subscribed to %q, perhaps an app that prefixes all channels with %q, as Laravel does; the hub would not receive its messages", channel, before)
 			break
 		}
 	}

@@ -9,17 +9,17 @@ import (
 )
 
 // missing tells of a command that was refused, and what is lost with it.
-func (i *inspector) missing(level Level, r acl.Right, err error) {
+func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	name := "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0])
 	if !goredis.IsPermissionError(err) {
-		i.report.Note("redis-unavailable", "", "%s is not available here (%v): %s", r.Command, i.server.Redact(err), r.Without)
+		i.report.Note("redis-unavailable", "", "%s is not available (%v): %s", r.Command, i.server.Redact(err), r.Consequence)
 		return
 	}
 	i.refused = true
 	user := i.server.UserName()
 	i.report(Finding{
 		Name: name, Level: level,
-		What: "user " + user + " may not " + r.Command + ": " + r.Without,
+		What: "user " + user + " is not allowed to " + r.Command + ": " + r.Consequence,
 		Do:   "ACL SETUSER " + user + " " + lacking(r.Grant, err),
 	})
 }
@@ -47,10 +47,10 @@ func lacking(grant string, refusal error) string {
 // rights sums up what user Redis knows us as.
 func (i *inspector) rights() {
 	if i.refused {
-		i.report.Note("redis-acl", i.grants(), "one line has all that a hub needs; it takes everything else from that user, so let the hub have one of its own")
+		i.report.Note("redis-acl", i.grants(), "this line grants everything that a hub needs and revokes everything else, so use a separate Redis user for the hub")
 		return
 	}
-	i.report.OK("redis-acl", "user %s may do all that a hub does", i.server.UserName())
+	i.report.OK("redis-acl", "user %s has all permissions that a hub needs", i.server.UserName())
 }
 
 // grants is the ACL line of a user for a hub and nothing else.

@@ -45,11 +45,11 @@ func (i *inspector) checkServer(ctx context.Context, cn *goredis.Conn, took time
 	}
 	switch {
 	case release == "":
-		i.report.Note("redis-version", "", "it answers in %s, and does not say what it is", short(took))
+		i.report.Note("redis-version", "", "the server responds in %s, but does not report its version", short(took))
 	case i.version.below(6, 0):
-		i.report.Warn("redis-version", "run Redis 6 or later, or Valkey", "%s %s is older than what the hub is tested with", program, release)
+		i.report.Warn("redis-version", "run Redis 6 or later, or Valkey", "%s %s is older than the tested versions", program, release)
 	default:
-		i.report.OK("redis-version", "%s %s answers in %s", program, release, short(took))
+		i.report.OK("redis-version", "%s %s responds in %s", program, release, short(took))
 	}
 	i.checkRole(field)
 	i.checkRoom(field)
@@ -64,15 +64,15 @@ func (i *inspector) checkRole(field func(string) string) {
 	case role == "":
 	case i.server.IsCluster():
 		if i.state == "fail" {
-			i.report.Warn("redis-cluster", "see CLUSTER INFO and CLUSTER NODES", "the node says that its cluster fails: it is cut off from the others, or some slots have no node")
+			i.report.Warn("redis-cluster", "check CLUSTER INFO and CLUSTER NODES", "the node reports cluster_state:fail: it is partitioned, or some slots are not covered")
 			return
 		}
-		i.report.OK("redis-role", "a node of a cluster, a %s; any node will do", strings.Replace(role, "slave", "replica", 1))
+		i.report.OK("redis-role", "the server is a cluster node (%s); any node is suitable", strings.Replace(role, "slave", "replica", 1))
 	case role == "master":
-		i.report.OK("redis-role", "it is a primary")
+		i.report.OK("redis-role", "the server is a primary")
 	default:
 		i.report.Fail("redis-replica", fmt.Sprintf("--redis redis://%s:%s", field("master_host"), field("master_port")),
-			"it is a replica: what is published at its primary comes late, or not at all while their link is down, and orders published here reach no other hub")
+			"the server is a replica: messages arrive late, or not at all while replication is down, and control commands published here do not reach other hubs")
 	}
 }
 
@@ -87,19 +87,19 @@ func (i *inspector) checkRoom(field func(string) string) {
 	}
 	if most-used < perHub {
 		i.report.Warn("redis-maxclients", fmt.Sprintf("CONFIG SET maxclients %d", most+max(most/2, 10*perHub)),
-			"%d of %d connections are taken, and a hub may need %d", used, most, perHub)
+			"%d of %d connections are in use, but a hub may need %d", used, most, perHub)
 		return
 	}
-	i.report.OK("redis-maxclients", "%d of %d connections are taken; a hub needs up to %d", used, most, perHub)
+	i.report.OK("redis-maxclients", "%d of %d connections are in use; a hub needs up to %d", used, most, perHub)
 }
 
 // checkPersistence checks whether a stream may be lost.
 func (i *inspector) checkPersistence(field func(string) string) {
 	if policy := field("maxmemory_policy"); strings.HasPrefix(policy, "allkeys-") && field("maxmemory") != "0" {
-		i.report.Fail("redis-eviction", "CONFIG SET maxmemory-policy noeviction", "maxmemory-policy %s evicts the key %s when memory is short, and all that pages could still get with it", policy, i.StreamKey)
+		i.report.Fail("redis-eviction", "CONFIG SET maxmemory-policy noeviction", "maxmemory-policy %s can evict the key %s when memory is low, together with all messages kept for replay", policy, i.StreamKey)
 	}
 	if field("aof_enabled") == "0" {
-		i.report.Warn("redis-aof", "CONFIG SET appendonly yes", "no append-only file: a Redis that is restarted has forgotten its newest entries, and pages hear of a feed-reset")
+		i.report.Warn("redis-aof", "CONFIG SET appendonly yes", "append-only file disabled: a restarted Redis loses its newest entries, and pages receive a feed-reset gap")
 	}
 }
 

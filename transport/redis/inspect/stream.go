@@ -19,13 +19,13 @@ const untrimmed = 24 * time.Hour
 // checkStream reads of the stream what a hub reads, one entry each time.
 func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 	if i.version.below(6, 2) {
-		i.report.Fail("redis-version", "run Redis 6.2 or later, or Valkey", "this Redis has no XADD … MINID, with which apps trim the stream")
+		i.report.Fail("redis-version", "run Redis 6.2 or later, or Valkey", "this Redis does not support XADD with MINID, which apps need to trim the stream")
 	} else if i.version.below(7, 0) {
-		i.report.Note("redis-version", "run Redis 7 or later, or Valkey", "before Redis 7 a stream has no counts: a hub that was away announces a loss when entries were trimmed, although it may have had them")
+		i.report.Note("redis-version", "run Redis 7 or later, or Valkey", "before Redis 7, streams do not have counters: after a disconnect, a hub announces a loss if entries were trimmed, even if it had already read them")
 	}
 	readable := true
 	need := func(command string, err error) error {
-		return acl.Optional(err, acl.RightRead(command, i.StreamKey), func(r acl.Right, err error) {
+		return acl.Optional(err, acl.PermissionRead(command, i.StreamKey), func(r acl.Permission, err error) {
 			readable = false
 			if goredis.IsPermissionError(err) {
 				i.missing(Fail, r, err)
@@ -39,7 +39,7 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 		info, err = &goredis.XInfoStream{}, nil
 	}
 	if goredis.HasErrorPrefix(err, "WRONGTYPE") {
-		i.report.Fail("redis-type", "rename that key, or give another --stream-key", "%s is no stream", i.StreamKey)
+		i.report.Fail("redis-type", "rename that key, or use another --stream-key", "%s is not a stream", i.StreamKey)
 		return nil
 	}
 	if err := need("xinfo|stream", err); err != nil {
@@ -58,13 +58,13 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 	if err := need("xread", err); err != nil {
 		return err
 	}
-	if err := i.try(acl.RightLength(i.StreamKey), cn.XLen(ctx, i.StreamKey).Err()); err != nil {
+	if err := i.try(acl.PermissionLength(i.StreamKey), cn.XLen(ctx, i.StreamKey).Err()); err != nil {
 		return err
 	}
 	// The id 0-0 is refused before the key is read or made, but after the rights were checked.
 	err = cn.XAdd(ctx, &goredis.XAddArgs{Stream: i.StreamKey, ID: "0-0", Values: []string{"ctl", ""}}).Err()
 	if goredis.IsPermissionError(err) {
-		i.missing(Warn, acl.RightAppend(i.StreamKey), err)
+		i.missing(Warn, acl.PermissionAppend(i.StreamKey), err)
 	} else if err != nil && !acl.IsReply(err) {
 		return err
 	}
@@ -77,13 +77,13 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 // checkEntries checks what is in the stream.
 func (i *inspector) checkEntries(info *goredis.XInfoStream) {
 	if info.Length == 0 {
-		i.report.Note("redis-stream", "", "%s has no entries: the app has appended nothing yet", i.StreamKey)
+		i.report.Note("redis-stream", "", "%s is empty: the app has not appended anything yet", i.StreamKey)
 		return
 	}
-	i.report.OK("redis-stream", "%s has %d entries, the newest %v old", i.StreamKey, info.Length, age(info.LastGeneratedID))
+	i.report.OK("redis-stream", "%s has %d entries; the newest is %v old", i.StreamKey, info.Length, age(info.LastGeneratedID))
 	if age := age(info.FirstEntry.ID); age > untrimmed {
-		i.report.Note("redis-trim", "XADD "+i.StreamKey+" MINID '~' <ms> '*' ch … data …, with the time of the oldest entry to keep",
-			"the oldest entry is %v old: does the app trim the stream?", age)
+		i.report.Note("redis-trim", "trim it in the app: XADD "+i.StreamKey+" MINID '~' <ms> '*' ch <channel> data <payload>, where <ms> is the time of the oldest entry to keep",
+			"the oldest entry is %v old: the app does not seem to trim the stream", age)
 	}
 }
 

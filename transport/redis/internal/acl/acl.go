@@ -9,62 +9,62 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A Right is a command that a hub uses.
-type Right struct {
-	Command string // "COMMAND" or "COMMAND for something"
-	Grant   string // what ACL SETUSER takes
-	Without string // what does not work without it
+// A Permission is a command that a hub uses.
+type Permission struct {
+	Command     string // "COMMAND" or "COMMAND for something"
+	Grant       string // what ACL SETUSER takes
+	Consequence string // what does not work without it
 }
 
 // Rights that a hub can do without.
 var (
-	RightName        = Right{"CLIENT SETNAME", "+client|setname", "the connection has no name in CLIENT LIST"}
-	RightInfo        = Right{"INFO", "+info", "a fail-over behind one address is noticed only through a probe's PUBLISH"}
-	RightPing        = Right{"PING", "+ping", "its refusal is taken as a sign of life"}
-	RightClusterInfo = Right{"CLUSTER INFO", "+cluster|info", "a node that is cut off from the others is noticed only through a probe's PUBLISH"}
+	PermissionName        = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
+	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe's PUBLISH"}
+	PermissionPing        = Permission{"PING", "+ping", "the error reply counts as a sign of life"}
+	PermissionClusterInfo = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe's PUBLISH"}
 )
 
-// RightProbeSubscribe is for the probe channel of a process.
-func RightProbeSubscribe(channel string) Right {
-	return Right{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a fail-over behind one address is noticed only through INFO"}
+// PermissionProbeSubscribe is for the probe channel of a process.
+func PermissionProbeSubscribe(channel string) Permission {
+	return Permission{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a failover behind the same address is detected only by INFO"}
 }
 
-// RightProbePublish is for the probe channel of a process.
-func RightProbePublish(channel string) Right {
-	return Right{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a fail-over behind one address is noticed only through INFO"}
+// PermissionProbePublish is for the probe channel of a process.
+func PermissionProbePublish(channel string) Permission {
+	return Permission{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a failover behind the same address is detected only by INFO"}
 }
 
-// RightControl is for the control channel.
-func RightControl(channel string) Right {
-	return Right{"SUBSCRIBE to the control channel", "+subscribe &" + Escape(channel), "orders like disconnect do not reach this hub"}
+// PermissionControl is for the control channel.
+func PermissionControl(channel string) Permission {
+	return Permission{"SUBSCRIBE to the control channel", "+subscribe &" + Escape(channel), "control commands such as disconnect do not reach this hub"}
 }
 
-// RightLength is for the key of a stream.
-func RightLength(key string) Right {
-	return Right{"XLEN " + key, "+xlen ~" + Escape(key), "while nothing is appended, the first and the last entry are read every few seconds"}
+// PermissionLength is for the key of a stream.
+func PermissionLength(key string) Permission {
+	return Permission{"XLEN " + key, "+xlen ~" + Escape(key), "while the stream is idle, its first and last entries are read every few seconds"}
 }
 
-// RightPubSub is to read the subscriptions of others, for an inspection.
-var RightPubSub = Right{"PUBSUB", "+pubsub", ""}
+// PermissionPubSub is to read the subscriptions of others, for an inspection.
+var PermissionPubSub = Permission{"PUBSUB", "+pubsub", ""}
 
-// RightUsers is to subscribe to the users' channels.
-func RightUsers(pattern string) Right {
-	return Right{"PSUBSCRIBE to " + pattern, "+psubscribe &" + pattern, "the hub hears nothing"}
+// PermissionUsers is to subscribe to the users' channels.
+func PermissionUsers(pattern string) Permission {
+	return Permission{"PSUBSCRIBE to " + pattern, "+psubscribe &" + pattern, "the hub receives no messages"}
 }
 
-// RightPublish is to publish to the users' channels.
-func RightPublish(pattern string) Right {
-	return Right{"PUBLISH to " + pattern, "+publish &" + pattern, "POST /api/users/<id>/messages of the admin listener fails"}
+// PermissionPublish is to publish to the users' channels.
+func PermissionPublish(pattern string) Permission {
+	return Permission{"PUBLISH to " + pattern, "+publish &" + pattern, "POST /api/users/<id>/messages on the admin listener fails"}
 }
 
-// RightRead is a command that reads a stream.
-func RightRead(command, key string) Right {
-	return Right{strings.ToUpper(strings.ReplaceAll(command, "|", " ")) + " " + key, "+" + command + " ~" + Escape(key), "the hub hears nothing"}
+// PermissionRead is a command that reads a stream.
+func PermissionRead(command, key string) Permission {
+	return Permission{strings.ToUpper(strings.ReplaceAll(command, "|", " ")) + " " + key, "+" + command + " ~" + Escape(key), "the hub receives no messages"}
 }
 
-// RightAppend is to append to a stream.
-func RightAppend(key string) Right {
-	return Right{"XADD to " + key, "+xadd ~" + Escape(key), "DELETE and POST of the admin listener's API fail"}
+// PermissionAppend is to append to a stream.
+func PermissionAppend(key string) Permission {
+	return Permission{"XADD to " + key, "+xadd ~" + Escape(key), "DELETE and POST requests to the admin API fail"}
 }
 
 // probeChannels is the pattern for a probe channel of any process.
@@ -74,7 +74,7 @@ func probeChannels(channel string) string {
 
 // Optional turns the refusal of a command that a hub can do without into a call of
 // missing. Other errors, and a connection that is not authenticated, stay errors.
-func Optional(err error, r Right, missing func(Right, error)) error {
+func Optional(err error, r Permission, missing func(Permission, error)) error {
 	if err != nil && IsReply(err) && !goredis.IsAuthError(err) {
 		missing(r, err)
 		return nil

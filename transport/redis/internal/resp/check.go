@@ -120,7 +120,7 @@ func (c *CheckedConn) check() error {
 				return nil
 			}
 			if there[0] != '\r' || there[1] != '\n' {
-				return Errorf("a string is not as long as its length says")
+				return Errorf("a string does not have the announced length")
 			}
 			c.end = false
 			c.v += 2
@@ -151,13 +151,13 @@ func (c *CheckedConn) text(there []byte) (n int, err error) {
 		n = len(bytes.TrimSuffix(there, []byte{'\r'}))
 	}
 	if c.line += n; c.line > maxLine {
-		return 0, Errorf("a line is longer than %d bytes", maxLine)
+		return 0, Errorf("line longer than %d bytes", maxLine)
 	}
 	if !ended {
 		return n, nil
 	}
 	if n == 1 || there[n-2] != '\r' {
-		return 0, Errorf("a line ends without CR")
+		return 0, Errorf("line without CR")
 	}
 	c.line = 0
 	c.element()
@@ -183,7 +183,7 @@ var pushes = []push{
 func (c *CheckedConn) head(there []byte) (int, error) {
 	kind := there[0]
 	if c.rest != "" && kind != c.rest[0] {
-		return 0, Errorf("type %q in a message where %q belongs", kind, c.rest[0])
+		return 0, Errorf("type %q in a message, expected %q", kind, c.rest[0])
 	}
 	if c.pushes && c.rest == "" {
 		switch kind {
@@ -195,7 +195,7 @@ func (c *CheckedConn) head(there []byte) (int, error) {
 			return c.push(there)
 		case '+', '-': // the refusal of a command
 		default:
-			return 0, Errorf("type %q instead of a message", kind)
+			return 0, Errorf("type %q, expected a message", kind)
 		}
 	}
 	switch kind {
@@ -216,7 +216,7 @@ func (c *CheckedConn) head(there []byte) (int, error) {
 	case n == -1 && c.rest == "": // nil
 		c.element()
 	case n < 0:
-		return 0, Errorf("length %d", n)
+		return 0, Errorf("invalid length %d", n)
 	case kind == '$':
 		return size, c.bulk(there[:size], n)
 	default:
@@ -240,7 +240,7 @@ func (c *CheckedConn) push(there []byte) (int, error) {
 	if partly {
 		return 0, nil
 	}
-	return 0, Errorf("an array that is not a message")
+	return 0, Errorf("an array is not a message")
 }
 
 // wholeMessage returns the length of the message of a pattern with which there begins, if all of
@@ -275,7 +275,7 @@ func wholeMessage(there []byte, keep int) int {
 // is cut.
 func (c *CheckedConn) bulk(head []byte, n int64) error {
 	if n > maxBulk {
-		return Errorf("a string of %d bytes", n)
+		return Errorf("string of %d bytes exceeds the limit", n)
 	}
 	c.body, c.end = n, true
 	if keep := int64(c.keep); n > keep {
@@ -294,7 +294,7 @@ func (c *CheckedConn) array(n int64) error {
 		c.elements = 0
 	}
 	if n > maxElements || c.elements+int(n) > maxTotal {
-		return Errorf("an array of %d elements", n)
+		return Errorf("array of %d elements exceeds the limit", n)
 	}
 	c.elements += int(n)
 	switch {
@@ -340,21 +340,21 @@ func number(there []byte) (n int64, size int, err error) {
 	first := i
 	for ; i < len(there) && '0' <= there[i] && there[i] <= '9'; i++ {
 		if i-first == digits {
-			return 0, 0, Errorf("a number that is too long")
+			return 0, 0, Errorf("number too long")
 		}
 		n = 10*n + int64(there[i]-'0')
 	}
 	switch {
 	case n < 0: // over the largest int64
-		return 0, 0, Errorf("a number that is too large")
+		return 0, 0, Errorf("number too large")
 	case i == len(there):
 		return 0, 0, nil
 	case i == first || there[i] != '\r':
-		return 0, 0, Errorf("a malformed number")
+		return 0, 0, Errorf("malformed number")
 	case i+1 == len(there):
 		return 0, 0, nil
 	case there[i+1] != '\n':
-		return 0, 0, Errorf("a line ends without LF")
+		return 0, 0, Errorf("line without LF")
 	}
 	if negative {
 		n = -n

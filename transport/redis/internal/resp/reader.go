@@ -28,7 +28,7 @@ func NewReader(r io.Reader) *Reader {
 
 // Bad returns the error of a reply to Command that cannot be right.
 func (r *Reader) Bad(format string, args ...any) error {
-	return Errorf("to "+r.Command+": "+format, args...)
+	return Errorf("reply to "+r.Command+": "+format, args...)
 }
 
 // Head is the first line of a reply or of a part of one.
@@ -43,12 +43,12 @@ func (r *Reader) Head() (h Head, err error) {
 	line, err := r.r.ReadSlice('\n')
 	if err != nil {
 		if errors.Is(err, bufio.ErrBufferFull) {
-			err = r.Bad("a line is too long")
+			err = r.Bad("line too long")
 		}
 		return h, err
 	}
 	if len(line) < 3 || line[len(line)-2] != '\r' {
-		return h, r.Bad("a line ends without CR LF")
+		return h, r.Bad("line without CR LF")
 	}
 	h.Kind, line = line[0], line[1:len(line)-2]
 	switch h.Kind {
@@ -57,14 +57,14 @@ func (r *Reader) Head() (h Head, err error) {
 		return h, nil
 	case ':', '$', '*':
 		if h.N, err = strconv.ParseInt(string(line), 10, 64); err != nil {
-			return h, r.Bad("a number cannot be read")
+			return h, r.Bad("malformed number")
 		}
 		if h.Kind != ':' && (h.N < -1 || h.N > maxBulk) {
-			return h, r.Bad("a length of %d", h.N)
+			return h, r.Bad("invalid length %d", h.N)
 		}
 		return h, nil
 	}
-	return h, r.Bad("type %q", h.Kind)
+	return h, r.Bad("unknown type %q", h.Kind)
 }
 
 // Reply reads the first line of a reply. An error reply is a *ReplyError.
@@ -80,7 +80,7 @@ func (r *Reader) Reply() (h Head, err error) {
 func (r *Reader) Expect(kind byte) (n int64, err error) {
 	h, err := r.Head()
 	if err == nil && h.Kind != kind {
-		err = r.Bad("type %q where %q belongs", h.Kind, kind)
+		err = r.Bad("type %q, expected %q", h.Kind, kind)
 	}
 	return h.N, err
 }
@@ -112,7 +112,7 @@ func (r *Reader) Bulk(n, keep int64, sink io.Writer) (text string, err error) {
 		return "", err
 	}
 	if r.scratch[0] != '\r' || r.scratch[1] != '\n' {
-		return "", r.Bad("a string is not as long as its length says")
+		return "", r.Bad("a string does not have the announced length")
 	}
 	return kept.String(), nil
 }
@@ -121,7 +121,7 @@ func (r *Reader) Bulk(n, keep int64, sink io.Writer) (text string, err error) {
 func (r *Reader) String(most int64) (string, error) {
 	n, err := r.Expect('$')
 	if err == nil && n > most {
-		err = r.Bad("a string of %d bytes", n)
+		err = r.Bad("string of %d bytes exceeds the limit", n)
 	}
 	if err != nil {
 		return "", err
@@ -133,7 +133,7 @@ func (r *Reader) String(most int64) (string, error) {
 func (r *Reader) Count() (uint64, error) {
 	n, err := r.Expect(':')
 	if err == nil && n < 0 {
-		err = r.Bad("a number below 0")
+		err = r.Bad("negative number")
 	}
 	return uint64(n), err
 }

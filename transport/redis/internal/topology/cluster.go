@@ -30,10 +30,10 @@ type cluster struct {
 }
 
 var (
-	FaultCutOff   = &Fault{Reason: "cluster", Problem: "the node says that its cluster fails: it is cut off from the others, or some slots have no node", Advice: "see CLUSTER INFO and CLUSTER NODES; trying other nodes"}
-	FaultRejoined = &Fault{Reason: "cluster", Problem: "the node has been cut off from its cluster since it was subscribed to, or is back in it", Advice: "nothing: subscribing again"}
-	faultNoNode   = &Fault{Reason: "cluster", Problem: "no node of the cluster has the slot of the key", Advice: "see CLUSTER SLOTS; trying again"}
-	errOneOfMany  = errors.New("a redis+cluster:// URL has no database but 0, and nothing behind its hosts")
+	FaultPartitioned = &Fault{Reason: "cluster", Problem: "the node reports cluster_state:fail: it is partitioned, or some slots are not covered", Advice: "check CLUSTER INFO and CLUSTER NODES; trying other nodes"}
+	FaultRejoined    = &Fault{Reason: "cluster", Problem: "the node was partitioned from its cluster, or has rejoined it, since the subscription was made", Advice: "no action needed, resubscribing"}
+	faultNoNode      = &Fault{Reason: "cluster", Problem: "no cluster node owns the slot of the key", Advice: "check CLUSTER SLOTS; retrying"}
+	errOneOfMany     = errors.New("a redis+cluster:// URL supports only database 0 and no parameters")
 )
 
 func (s *Server) parseCluster(u *url.URL, others []string) error {
@@ -88,7 +88,7 @@ func (c *cluster) locateOwner(ctx context.Context, key string) (addr string, err
 		return nil
 	})
 	if err := l.Use(); err != nil {
-		return "", c.server.Denied(err, "ask which node owns a key", "+cluster|keyslot +cluster|slots")
+		return "", c.server.Denied(err, "look up the owner of a key", "+cluster|keyslot +cluster|slots")
 	}
 	if addr == "" {
 		return "", faultNoNode
@@ -137,17 +137,17 @@ func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (state
 		return "", nil, err
 	}
 	if err != nil {
-		err = acl.Optional(err, acl.RightClusterInfo, func(_ acl.Right, err error) { denied = err })
+		err = acl.Optional(err, acl.PermissionClusterInfo, func(_ acl.Permission, err error) { denied = err })
 		return "", denied, err
 	}
 	state = InfoField(text, "cluster_state")
 	if c.refuses(state) {
-		return state, nil, FaultCutOff
+		return state, nil, FaultPartitioned
 	}
 	// Only to know more nodes than were named: without the right there are fewer.
 	slots, err := clusterSlots(ctx, cn)
 	if err != nil {
-		return state, nil, acl.Optional(err, acl.Right{}, func(acl.Right, error) {})
+		return state, nil, acl.Optional(err, acl.Permission{}, func(acl.Permission, error) {})
 	}
 	c.addNodes(slots)
 	return state, nil, nil

@@ -36,7 +36,7 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 			return err
 		}
 		// The feed reports the missing right; a PUBLISH does without.
-		return acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.RightName, func(acl.Right, error) {})
+		return acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {})
 	}
 	client := goredis.NewClient(opt)
 	client.AddHook(catchPanics{})
@@ -148,7 +148,7 @@ func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target
 	}
 	f := s.Denied(err, "select database "+strconv.Itoa(s.database), "+select")
 	if goredis.HasErrorPrefix(err, "DB index is out of range") {
-		f = &Fault{Reason: "database", Problem: "redis has no database " + strconv.Itoa(s.database), Advice: "correct the database in the Redis URL, or raise databases in the configuration of redis"}
+		f = &Fault{Reason: "database", Problem: "redis does not have database " + strconv.Itoa(s.database), Advice: "correct the database in the Redis URL, or raise databases in the redis configuration"}
 	}
 	f.Err = nil // go-redis would return it in place of the fault
 	return f

@@ -30,9 +30,9 @@ func (f *Fault) Unwrap() error { return f.Err }
 
 // Faults that are not made of an error.
 var (
-	FaultSilent = &Fault{Reason: "silent", Problem: "redis does not answer", Advice: "is it frozen, overloaded, or cut off?"}
-	FaultMoved  = &Fault{Reason: "moved", Problem: "the address leads to another primary now, or its role changed", Advice: "nothing: subscribing there"}
-	FaultNoEcho = &Fault{Reason: "moved", Problem: "what is published at the address does not reach the subscription", Advice: "nothing: subscribing again"}
+	FaultSilent = &Fault{Reason: "silent", Problem: "redis does not respond", Advice: "check whether it is stalled, overloaded or unreachable"}
+	FaultMoved  = &Fault{Reason: "moved", Problem: "the address now leads to another primary, or its role has changed", Advice: "no action needed, resubscribing"}
+	FaultNoEcho = &Fault{Reason: "moved", Problem: "messages published to this address do not reach the subscription", Advice: "no action needed, resubscribing"}
 )
 
 // newFault describes an error, or returns the Fault that it already is.
@@ -55,8 +55,8 @@ func newFault(err error, live, unix bool) (f *Fault, known bool) {
 func BadReply(what string) *Fault {
 	return &Fault{
 		Reason:  "reply",
-		Problem: "redis sent a reply that cannot be right",
-		Advice:  "check that the address is that of a Redis, and what is in between; connecting again",
+		Problem: "redis sent an invalid reply",
+		Advice:  "check that the address belongs to Redis and that no proxy alters replies; reconnecting",
 		Err:     errors.New(what),
 	}
 }
@@ -67,25 +67,25 @@ func replyFault(err error) *Fault {
 	has := func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }
 	switch {
 	case has("NOAUTH"):
-		return &Fault{Reason: "password", Problem: "redis asks for a password and none is given", Advice: "give one in a password file or in the URL"}
+		return &Fault{Reason: "password", Problem: "redis requires a password, but none is configured", Advice: "set one in a password file or in the URL"}
 	case has("AUTH <password> called without"), has("Client sent AUTH, but no password is set"):
-		return &Fault{Reason: "password", Problem: "a password is given, but redis has none set", Advice: "set requirepass in redis, or remove the password here"}
+		return &Fault{Reason: "password", Problem: "a password is configured, but redis does not require one", Advice: "set requirepass in redis, or remove the configured password"}
 	case goredis.IsAuthError(err), has("invalid password"), has("invalid username-password"):
-		return &Fault{Reason: "password", Problem: "redis refuses user or password", Advice: "correct them here or, with ACL SETUSER, there"}
+		return &Fault{Reason: "password", Problem: "redis rejected the user or password", Advice: "correct the configured user and password, or change them in redis with ACL SETUSER"}
 	case has("DENIED"):
-		return &Fault{Reason: "protected", Problem: "redis is in protected mode and refuses other machines", Advice: "set a password or a bind address in redis"}
+		return &Fault{Reason: "protected", Problem: "redis is in protected mode and rejects other hosts", Advice: "set a password or a bind address in redis"}
 	case goredis.IsMaxClientsError(err):
-		return &Fault{Reason: "full", Problem: "redis has no room for another connection", Advice: "raise maxclients in redis"}
+		return &Fault{Reason: "full", Problem: "redis has reached maxclients", Advice: "raise maxclients in redis"}
 	case has("This instance has cluster support disabled"):
-		return &Fault{Reason: "cluster", Problem: "this redis is no node of a cluster", Advice: "redis:// instead of redis+cluster://?"}
+		return &Fault{Reason: "cluster", Problem: "this redis is not a cluster node", Advice: "use redis:// instead of redis+cluster://"}
 	case has("MOVED "), has("ASK "):
 		return &Fault{Reason: "cluster", Problem: "the key is on another node of the cluster", Advice: "use redis+cluster:// instead of redis://, or wait until the key's slot has moved"}
 	case errors.As(err, &reply) && (has("unknown command") || has("unknown subcommand") || has("Unknown subcommand")):
-		return &Fault{Reason: "command", Problem: "this server does not have the command " + reply.Command, Advice: "use Redis 6.2 or later, or Valkey, and allow the command there (rename-command)"}
+		return &Fault{Reason: "command", Problem: "this server does not support the command " + reply.Command, Advice: "use Redis 6.2 or later, or Valkey, and check that rename-command does not disable the command"}
 	case goredis.IsLoadingError(err):
-		return &Fault{Reason: "loading", Problem: "redis is loading its data", Advice: "nothing: trying again until it has"}
+		return &Fault{Reason: "loading", Problem: "redis is loading its dataset", Advice: "no action needed, retrying until it has finished"}
 	}
-	return &Fault{Reason: "error", Problem: "redis answers with an error", Advice: "see the error"}
+	return &Fault{Reason: "error", Problem: "redis returned an error", Advice: "see the error"}
 }
 
 // connFault is for what happens to a connection, or keeps it from being made.
@@ -97,20 +97,20 @@ func connFault(err error, live, unix bool) *Fault {
 	case errors.Is(err, errTLS):
 		return tlsFault(err)
 	case errors.As(err, &dns):
-		return &Fault{Reason: "name", Problem: "the name of the redis host does not resolve", Advice: "correct the name, or mend the resolver"}
+		return &Fault{Reason: "name", Problem: "the redis host name does not resolve", Advice: "correct the name, or fix DNS resolution"}
 	case errors.Is(err, syscall.ECONNREFUSED), unix && errors.Is(err, os.ErrNotExist):
-		return &Fault{Reason: "refused", Problem: "connection refused", Advice: "is redis running, and at this address?"}
+		return &Fault{Reason: "refused", Problem: "connection refused", Advice: "check that redis is running and listens on this address"}
 	case errors.Is(err, os.ErrPermission):
-		return &Fault{Reason: "refused", Problem: "no permission to connect", Advice: "set unixsocketperm in redis, or mend the firewall"}
+		return &Fault{Reason: "refused", Problem: "no permission to connect", Advice: "for a socket, set unixsocketperm in redis; for TCP, check the firewall"}
 	case dialling:
-		return &Fault{Reason: "unreachable", Problem: "the redis host cannot be reached", Advice: "is it up, and does a firewall stand between?"}
+		return &Fault{Reason: "unreachable", Problem: "the redis host is unreachable", Advice: "check that it is up and that no firewall blocks the connection"}
 	case IsTimeout(err):
 		silent := *FaultSilent // what it is given is its own
 		return &silent
 	case live && IsHangUp(err):
-		return &Fault{Reason: "closed", Problem: "redis closed the connection", Advice: "was it restarted, CLIENT KILL used, or client-output-buffer-limit pubsub exceeded?"}
+		return &Fault{Reason: "closed", Problem: "redis closed the connection", Advice: "check for a restart, CLIENT KILL, or an exceeded client-output-buffer-limit pubsub"}
 	case IsHangUp(err):
-		return &Fault{Reason: "closed", Problem: "the connection was closed before redis answered", Advice: "does this port expect TLS (rediss://), or is it not redis?"}
+		return &Fault{Reason: "closed", Problem: "the connection was closed before redis replied", Advice: "check that the port belongs to redis; if it expects TLS, use rediss://"}
 	}
 	return &Fault{Reason: "error", Problem: "the connection failed", Advice: "see the error"}
 }
@@ -124,13 +124,13 @@ func tlsFault(err error) *Fault {
 	f := &Fault{Reason: "tls", Problem: "the TLS handshake failed", Advice: "see the error"}
 	switch {
 	case errors.As(err, &plain):
-		f.Advice = "the port does not speak TLS: redis:// instead of rediss://?"
+		f.Advice = "the port does not use TLS: use redis:// instead of rediss://"
 	case errors.As(err, &authority):
-		f.Advice = "the certificate's authority is unknown: name its CA file"
+		f.Advice = "the certificate is signed by an unknown CA: set its CA file"
 	case errors.As(err, &name):
-		f.Advice = "the certificate is for another name: use that name in the URL"
+		f.Advice = "the certificate is for another host name: use that name in the URL"
 	case IsTimeout(err):
-		f.Advice = "no answer came: does the port speak TLS?"
+		f.Advice = "the handshake timed out: check that the port uses TLS"
 	}
 	return f
 }

@@ -38,8 +38,8 @@ func (a Identity) IsOther(b Identity) bool {
 }
 
 // Introduce names a new connection and returns the identity of the server.
-func Introduce(ctx context.Context, cn *goredis.Conn, missing func(acl.Right, error)) (Identity, error) {
-	if err := acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.RightName, missing); err != nil {
+func Introduce(ctx context.Context, cn *goredis.Conn, missing func(acl.Permission, error)) (Identity, error) {
+	if err := acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, missing); err != nil {
 		return Identity{}, err
 	}
 	return Identify(func(section string) (string, error) { return Info(ctx, cn, section, missing) })
@@ -66,9 +66,9 @@ func Identify(info func(section string) (string, error)) (Identity, error) {
 }
 
 // Info returns a section of INFO, or "" where it is not allowed.
-func Info(ctx context.Context, cn *goredis.Conn, section string, missing func(acl.Right, error)) (string, error) {
+func Info(ctx context.Context, cn *goredis.Conn, section string, missing func(acl.Permission, error)) (string, error) {
 	text, err := cn.Info(ctx, section).Result()
-	return text, acl.Optional(err, acl.RightInfo, missing)
+	return text, acl.Optional(err, acl.PermissionInfo, missing)
 }
 
 // InfoField finds "name:value" in a reply to INFO; "" when it is not there.

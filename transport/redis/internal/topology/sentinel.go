@@ -47,8 +47,8 @@ const AskEvery = 2 * time.Second
 
 // Faults of what Sentinels say.
 var (
-	faultUnknownPrimary = &Fault{Reason: "sentinel", Problem: "the sentinels know no primary of this name", Advice: "correct the name in the URL: SENTINEL MASTERS lists them"}
-	faultNotPrimary     = &Fault{Reason: "sentinel", Problem: "the redis that a sentinel names as primary is a replica", Advice: "nothing: asking again until the fail-over is done"}
+	faultUnknownPrimary = &Fault{Reason: "sentinel", Problem: "the sentinels do not know a primary with this name", Advice: "correct the name in the URL; SENTINEL MASTERS lists the names"}
+	faultNotPrimary     = &Fault{Reason: "sentinel", Problem: "the redis that a sentinel reports as primary is a replica", Advice: "no action needed, retrying until the failover is complete"}
 )
 
 func (s *Server) parseSentinels(u *url.URL, others []string) error {
@@ -116,13 +116,13 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	case refusal != nil:
 		f := s.server.Fault(refusal, false)
 		if goredis.HasErrorPrefix(refusal, "unknown command") {
-			f.Reason, f.Problem, f.Advice = "sentinel", "what answers is no sentinel", "name the sentinels' addresses in the URL; their port is 26379"
+			f.Reason, f.Problem, f.Advice = "sentinel", "the server is not a sentinel", "use the sentinels' addresses in the URL (default port 26379)"
 			return "", f
 		}
-		f.Problem = "asked for the primary: " + f.Problem
+		f.Problem = "lookup of the primary at a sentinel failed: " + f.Problem
 		return "", f
 	}
-	return "", &Fault{Reason: "sentinel", Problem: "no sentinel answers", Advice: "are they running, and at these addresses?", Err: timeout}
+	return "", &Fault{Reason: "sentinel", Problem: "no sentinel responds", Advice: "check that the sentinels are running and listen on these addresses", Err: timeout}
 }
 
 // ask asks one Sentinel for the primary. Sentinels often have no
@@ -144,7 +144,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 		_ = cn.Process(ctx, where)
 		hostPort, err := where.Result()
 		if err == nil && len(hostPort) != 2 {
-			return errors.New("a sentinel's answer is no address")
+			return errors.New("a sentinel returned an invalid address")
 		}
 		if err == nil {
 			info.addr = net.JoinHostPort(hostPort[0], hostPort[1])
@@ -163,7 +163,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 
 // admit refuses a replica. A Sentinel may not know of a failover yet.
 func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (state string, denied, err error) {
-	replication, err := Info(ctx, cn, "replication", func(acl.Right, error) {}) // introduce names the right
+	replication, err := Info(ctx, cn, "replication", func(acl.Permission, error) {}) // introduce names the right
 	if err != nil {
 		return "", nil, err
 	}

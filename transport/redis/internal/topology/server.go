@@ -44,9 +44,9 @@ type Options struct {
 	DialTimeout, AnswerTimeout time.Duration
 }
 
-var errUnreadable = errors.New("the Redis URL cannot be read: does the password hold one of / ? # @ : % not percent-encoded (%2F %3F %23 %40 %3A %25)?")
+var errUnreadable = errors.New("cannot parse the Redis URL; percent-encode / ? # @ : % in the password (%2F %3F %23 %40 %3A %25)")
 
-var errHosts = errors.New("the Redis URL must name its hosts as //host:port,host:port")
+var errHosts = errors.New("the Redis URL must list its hosts as //host:port,host:port")
 
 // Parse reads a URL: see redis.ParseServer.
 func Parse(rawURL string, opts Options) (*Server, error) {
@@ -66,7 +66,7 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 	s.login.user = u.User.Username()
 	s.SetPassword(cmp.Or(opts.Password, inURL))
 	if s.login.user != "" && s.login.password() == "" {
-		return nil, errors.New("the Redis URL names a user but no password: redis://user:password@host, or redis://:password@host for the default user")
+		return nil, errors.New("the Redis URL has a user but not a password; use redis://user:password@host, or redis://:password@host for the default user")
 	}
 	switch u.Scheme {
 	case "redis", "rediss":
@@ -129,7 +129,7 @@ func (s *Server) Denied(err error, doing, grant string) *Fault {
 	f := s.Fault(err, false)
 	if goredis.IsPermissionError(err) {
 		f.Reason = "right"
-		f.Problem = "user " + s.UserName() + " may not " + doing
+		f.Problem = "user " + s.UserName() + " is not allowed to " + doing
 		f.Advice = "ACL SETUSER " + s.UserName() + " " + grant
 	}
 	return f
@@ -169,7 +169,7 @@ func (s *Server) parseTCP(u *url.URL) error {
 		return errUnreadable
 	}
 	if u.Opaque != "" || strings.ContainsAny(u.Hostname(), ", ") {
-		return errors.New("the Redis URL must name one host: redis://host:port")
+		return errors.New("the Redis URL must have one host, as in redis://host:port")
 	}
 	var err error
 	if s.addr, err = hostPort(u, "6379"); err != nil {
@@ -256,11 +256,11 @@ func (s *Server) parseQuery(q url.Values) error {
 				return errors.New("skip_verify in the Redis URL must be true or false")
 			}
 			if s.tls == nil {
-				return errors.New("skip_verify in the Redis URL means something with rediss:// only")
+				return errors.New("skip_verify in the Redis URL is supported only with rediss://")
 			}
 			s.tls.InsecureSkipVerify = skip
 		default:
-			return errors.New("the Redis URL holds an unknown parameter: only db and skip_verify may follow the '?'")
+			return errors.New("the Redis URL has an unknown parameter; only db and skip_verify are supported")
 		}
 	}
 	return nil
@@ -277,7 +277,7 @@ func (s *Server) setDatabase(text string) error {
 		return errors.New("the database in the Redis URL must be a number")
 	}
 	if s.database != 0 && n != s.database {
-		return errors.New("the Redis URL names two databases: use either the path or db=")
+		return errors.New("the Redis URL has two database numbers; use either the path or db=")
 	}
 	s.database = n
 	return nil
@@ -289,7 +289,7 @@ func (s *Server) trust(caFile string) error {
 		return nil
 	}
 	if s.tls == nil {
-		return errors.New("a CA file is given, but the Redis URL is not encrypted: rediss:// instead of redis://")
+		return errors.New("a CA file requires a rediss:// URL")
 	}
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
@@ -297,7 +297,7 @@ func (s *Server) trust(caFile string) error {
 	}
 	s.tls.RootCAs = x509.NewCertPool()
 	if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("CA file for Redis: %s holds no PEM certificate", caFile)
+		return fmt.Errorf("CA file for Redis: %s does not contain a PEM certificate", caFile)
 	}
 	return nil
 }
