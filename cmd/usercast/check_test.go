@@ -41,7 +41,7 @@ func TestCheckExitCodes(t *testing.T) {
 		{0, "0 to mend", "", anywhere(server.URL(), "--auth", "insecure")},
 		{1, "there is no default", "check: 1 thing must be mended", anywhere(server.URL())},
 		{1, "--ping-interval: must be from", "check: 2 things", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
-		{1, "is redis running", "must be mended", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
+		{1, "check that redis is running", "must be mended", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
 		{2, "", "--watch: must not be negative\nusercast: --timeout: \"3\" is not a duration", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
 		{2, "", "--url: is needed with --header", anywhere(server.URL(), "--user", "42")},
 		{2, "", "--user: invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
