@@ -15,7 +15,7 @@ import (
 
 const root = ".." // of the module
 
-// A service of docker-compose.yml, as far as we have opinions on it.
+// service contains the fields of a service in docker-compose.yml that the tests check.
 type service struct {
 	Image, Build string
 	Restart      string
@@ -29,7 +29,7 @@ type service struct {
 	DependsOn    yaml.Node `yaml:"depends_on"`
 }
 
-// once reports whether a service does its work and exits, which others wait for.
+// once reports whether a service runs once and exits: others wait for its completion.
 func (c compose) once(t *testing.T, name string) bool {
 	t.Helper()
 	for _, s := range c.Services {
@@ -40,7 +40,7 @@ func (c compose) once(t *testing.T, name string) bool {
 	return false
 }
 
-// waits are the services that a service waits for, with their conditions.
+// waits returns the services that a service waits for, with their conditions.
 func (s service) waits(t *testing.T) map[string]struct{ Condition string } {
 	t.Helper()
 	waits := map[string]struct{ Condition string }{}
@@ -75,7 +75,7 @@ func decode(t *testing.T, file string, into any) {
 	}
 }
 
-func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
+func TestComposeServicesAreHardenedAndHaveHealthChecks(t *testing.T) {
 	pinned := regexp.MustCompile(`^[a-z/]+:v?\d+\.\d+\.\d+(-[a-z]+)?$`)
 	ports := map[string]string{}
 	c := loadCompose(t)
@@ -86,7 +86,7 @@ func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
 			restart = "no"
 		}
 		if !s.ReadOnly || !slices.Equal(s.CapDrop, []string{"ALL"}) || !slices.Equal(s.SecurityOpt, []string{"no-new-privileges:true"}) || s.Restart != restart {
-			t.Errorf("%s is not hardened as the others are", name)
+			t.Errorf("%s is not hardened like the other services", name)
 		}
 		healthy := once || len(s.Healthcheck.Test) > 1 && s.Healthcheck.Test[0] == "CMD"
 		if s.Build != "" {
@@ -96,33 +96,33 @@ func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
 			}
 			healthy = regexp.MustCompile(`(?m)^HEALTHCHECK `).Match(dockerfile)
 		} else if !pinned.MatchString(s.Image) {
-			t.Errorf("%s: the image %s is not one version", name, s.Image)
+			t.Errorf("%s: the image %s is not pinned to a version", name, s.Image)
 		}
 		if !healthy {
-			t.Errorf("nobody knows whether %s is well: up --wait would not wait for it", name)
+			t.Errorf("%s has no health check, so up --wait would not wait for it", name)
 		}
 		for _, p := range s.Ports {
 			parts := strings.Split(p, ":")
 			if len(parts) != 3 || parts[0] != "127.0.0.1" {
-				t.Errorf("%s is open to others: %s", name, p)
+				t.Errorf("%s publishes a port to other hosts: %s", name, p)
 				continue
 			}
 			if other := ports[parts[1]]; other != "" {
-				t.Errorf("%s and %s both want port %s", name, other, parts[1])
+				t.Errorf("%s and %s both publish port %s", name, other, parts[1])
 			}
 			ports[parts[1]] = name
 		}
 	}
 }
 
-func TestComposeMountsWhatIsThere(t *testing.T) {
+func TestComposeMountsExist(t *testing.T) {
 	c := loadCompose(t)
 	for name, s := range c.Services {
 		for _, v := range s.Volumes {
 			parts := strings.Split(v, ":")
 			if !strings.HasPrefix(parts[0], ".") {
 				if _, declared := c.Volumes[parts[0]]; !declared {
-					t.Errorf("%s: there is no volume %s", name, parts[0])
+					t.Errorf("%s: the volume %s is not declared", name, parts[0])
 				}
 				continue
 			}
@@ -130,14 +130,14 @@ func TestComposeMountsWhatIsThere(t *testing.T) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if len(parts) != 3 || parts[2] != "ro" {
-				t.Errorf("%s may write to %s", name, parts[0])
+				t.Errorf("%s can write to %s", name, parts[0])
 			}
 		}
 	}
 }
 
-// What the files that are mounted say of each other holds where they are mounted.
-func TestComposeServicesFindEachOther(t *testing.T) {
+// The host names and paths in the mounted files are right inside the containers.
+func TestComposeServicesReachEachOther(t *testing.T) {
 	c := loadCompose(t)
 	for name, s := range c.Services {
 		var others []string
@@ -170,7 +170,7 @@ func TestComposeServicesFindEachOther(t *testing.T) {
 	config := c.mountedAt(t, "prometheus", "./deploy/prometheus/prometheus.yml")
 	rules := c.mountedAt(t, "prometheus", "./deploy/prometheus/rules")
 	if len(scraping.Rules) != 1 || path.Join(path.Dir(config), path.Dir(scraping.Rules[0])) != rules {
-		t.Errorf("the rules are at %s, and %s looks for %v", rules, config, scraping.Rules)
+		t.Errorf("the rules are at %s, but %s reads %v", rules, config, scraping.Rules)
 	}
 
 	var sources struct {
@@ -181,34 +181,34 @@ func TestComposeServicesFindEachOther(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.want(t, "Grafana asks", u.Hostname())
+	c.want(t, "Grafana queries", u.Hostname())
 	var dashboards struct {
 		Providers []struct{ Options struct{ Path string } }
 	}
 	decode(t, "deploy/grafana/provisioning/dashboards/usercast.yml", &dashboards)
 	folder := c.mountedAt(t, "grafana", "./deploy/grafana/dashboards")
 	if at := dashboards.Providers[0].Options.Path; at != folder {
-		t.Errorf("the dashboards are at %s, and Grafana looks in %s", folder, at)
+		t.Errorf("the dashboards are at %s, but Grafana reads %s", folder, at)
 	}
 	if at := c.mountedAt(t, "grafana", "./deploy/grafana/provisioning"); at != "/etc/grafana/provisioning" {
-		t.Errorf("Grafana does not look in %s", at)
+		t.Errorf("Grafana does not read %s", at)
 	}
 	home := c.Services["grafana"].Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
 	if name, inside := strings.CutPrefix(home, folder+"/"); !inside {
-		t.Errorf("the first page %s is not in %s", home, folder)
+		t.Errorf("the home dashboard %s is not in %s", home, folder)
 	} else if _, err := os.Stat(filepath.Join(root, "deploy/grafana/dashboards", name)); err != nil {
 		t.Error(err)
 	}
 }
 
-func (c compose) want(t *testing.T, who, service string) {
+func (c compose) want(t *testing.T, what, service string) {
 	t.Helper()
 	if _, there := c.Services[service]; !there {
-		t.Errorf("%s %s, which is no service", who, service)
+		t.Errorf("%s %s, which is not a service", what, service)
 	}
 }
 
-// mountedAt is where a service sees a file or folder of ours.
+// mountedAt returns the path of a mounted file or directory in the container of a service.
 func (c compose) mountedAt(t *testing.T, service, source string) string {
 	t.Helper()
 	for _, v := range c.Services[service].Volumes {
@@ -216,6 +216,6 @@ func (c compose) mountedAt(t *testing.T, service, source string) string {
 			return parts[1]
 		}
 	}
-	t.Fatalf("%s does not see %s", service, source)
+	t.Fatalf("%s does not mount %s", service, source)
 	return ""
 }

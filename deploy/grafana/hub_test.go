@@ -21,11 +21,10 @@ import (
 	"usercast/transport/sse"
 )
 
-// maxPayload is small, so that it is easily exceeded.
+// maxPayload is small, so that the test can exceed it cheaply.
 const maxPayload = 1000
 
-// A testHub is a hub on a real Redis, with pages to which things happen for as long
-// as the test runs.
+// A testHub is a hub on a real Redis server.
 type testHub struct {
 	t       *testing.T
 	redis   *redistest.Server
@@ -80,7 +79,7 @@ func startHub(t *testing.T) *testHub {
 func (h *testHub) generateTraffic(ctx context.Context) {
 	for last := ""; ctx.Err() == nil; {
 		s := h.request("user=42", last)
-		for e, _, _ := s.Block(); e.Type == "busy"; e, _, _ = s.Block() { // the stream before it has not ended yet
+		for e, _, _ := s.Block(); e.Type == "busy"; e, _, _ = s.Block() { // the previous stream has not ended yet
 			s.Close()
 			s = h.request("user=42", last)
 		}
@@ -97,7 +96,7 @@ func (h *testHub) generateTraffic(ctx context.Context) {
 			}
 		}
 		last = s.LastID
-		h.request("user=42", "").Close() // one too many
+		h.request("user=42", "").Close() // above the limit per user
 		h.request("", "").Close()        // without authentication
 		s.Close()
 		h.redis.Do("PUBLISH", "user-42", "missed") // and replayed
@@ -105,7 +104,7 @@ func (h *testHub) generateTraffic(ctx context.Context) {
 	}
 }
 
-// request asks for a stream, and reads the head of the response.
+// request opens a stream and reads the response header.
 func (h *testHub) request(query, lastID string) *ssetest.Stream {
 	s, err := ssetest.Request(h.metrics, query, "Last-Event-ID: "+lastID)
 	if err != nil {

@@ -17,13 +17,13 @@ import (
 	"usercast/internal/promtest"
 )
 
-// The rate interval is four scrapes, as Grafana's is.
+// As in Grafana, the rate interval is four times the scrape interval.
 const (
 	scrapeEvery  = 250 * time.Millisecond
 	rateInterval = "1s"
 )
 
-// watch starts a hub, traffic in it, and a Prometheus with our rules that scrapes it.
+// watch starts a hub with traffic, and a Prometheus server with the rules that scrapes it.
 func watch(t *testing.T) (*testHub, *promtest.Server) {
 	t.Helper()
 	h := startHub(t)
@@ -38,7 +38,7 @@ scrape_configs:
   - job_name: usercast
     static_configs: [{targets: [%[3]q]}]
 `, scrapeEvery, rules+"/*.yml", h.metrics))
-	p.Await("it has scraped the hub", func() bool { return len(p.Query("usercast_clients")) == 1 })
+	p.Await("Prometheus has scraped the hub", func() bool { return len(p.Query("usercast_clients")) == 1 })
 
 	ctx, stop := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -50,7 +50,7 @@ scrape_configs:
 	return h, p
 }
 
-// asGrafana fills in the variables, as Grafana does while all hubs are chosen.
+// asGrafana replaces the variables, as Grafana does if all hubs are selected.
 func asGrafana(expr string) string {
 	return strings.NewReplacer("$__rate_interval", rateInterval, "$__range", "1m", "$job", ".+", "$instance", ".+").Replace(expr)
 }
@@ -79,7 +79,7 @@ func wantPanels(t *testing.T, p *promtest.Server, d dashboard) {
 
 func wantAnnotations(t *testing.T, p *promtest.Server, d dashboard) {
 	for _, a := range d.Annotations.List {
-		if a.Expr != "" { // Grafana's own has none
+		if a.Expr != "" { // the built-in annotation has no query
 			wantData(t, p, a.Name, "", func() []promtest.Series { return p.Query(asGrafana(a.Expr)) })
 		}
 	}
@@ -99,25 +99,25 @@ func wantVariables(t *testing.T, p *promtest.Server, d dashboard) {
 	}
 }
 
-// wantData waits until a query has an answer that is a number, and each of its series
-// the labels that its legend speaks of.
+// wantData waits until a query returns a number, and checks that each of its series has the
+// labels in its legend.
 func wantData(t *testing.T, p *promtest.Server, name, legend string, ask func() []promtest.Series) {
 	t.Helper()
 	var series []promtest.Series
-	p.Await(name+" shows something", func() bool {
+	p.Await(name+" shows data", func() bool {
 		series = ask()
 		return slices.ContainsFunc(series, promtest.Series.Known)
 	})
 	for _, m := range regexp.MustCompile(`\{\{(\w+)\}\}`).FindAllStringSubmatch(legend, -1) {
 		for _, s := range series {
 			if s.Metric[m[1]] == "" {
-				t.Errorf("%s: no label %s on %v", name, m[1], s.Metric)
+				t.Errorf("%s: the label %s is missing in %v", name, m[1], s.Metric)
 			}
 		}
 	}
 }
 
-// The messages over the limit are an alert without delay: so the text of one is seen, too.
+// The alert on lost messages has no delay, so its text can be checked, too.
 func wantRulesToRun(t *testing.T, p *promtest.Server) {
 	var all struct {
 		Groups []struct {
@@ -128,29 +128,28 @@ func wantRulesToRun(t *testing.T, p *promtest.Server) {
 		}
 	}
 	p.Get("/api/v1/rules", &all)
-	told := ""
+	summaries := ""
 	for _, group := range all.Groups {
 		for _, rule := range group.Rules {
 			if rule.Health != "ok" {
 				t.Errorf("%s: %s %s", rule.Name, rule.Health, rule.LastError)
 			}
 			for _, alert := range rule.Alerts {
-				told += alert.Annotations["summary"] + "\n"
+				summaries += alert.Annotations["summary"] + "\n"
 			}
 		}
 	}
-	if !regexp.MustCompile(`(?m)^Messages were lost, and \d+ streams were told \(too-large\)\.$`).MatchString(told) {
-		t.Errorf("the alerts are told with\n%s", told)
+	if !regexp.MustCompile(`(?m)^Messages were lost; \d+ streams received a gap \(too-large\)\.$`).MatchString(summaries) {
+		t.Errorf("the summaries of the alerts are\n%s", summaries)
 	}
 }
 
-// leftOut are our metrics that the dashboard does not show, and why.
+// leftOut maps metrics that the dashboard does not show to the reason.
 var leftOut = map[string]string{
-	"usercast_rejects_held": "usercast_rejects_total says how many are rejected, and why",
+	"usercast_rejects_held": "usercast_rejects_total has the number of rejections by reason",
 }
 
-// wantNames compares the names in the dashboard and in the rules with those that there
-// are.
+// wantNames compares the metric names in the dashboard and in the rules with those that exist.
 func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
 	var there []string
 	p.Get("/api/v1/label/__name__/values", &there)
@@ -171,7 +170,7 @@ func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
 	}
 	for _, name := range append(names(rules), shown...) {
 		if !slices.Contains(there, name) {
-			t.Errorf("there is no metric %s", name)
+			t.Errorf("the metric %s does not exist", name)
 		}
 	}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (usercast_\w+) `).FindAllStringSubmatch(metrics, -1) {
@@ -184,7 +183,7 @@ func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
 	}
 }
 
-// names are the metrics that a text speaks of, recorded ones included.
+// names returns the metric names in a text, including recorded ones.
 func names(text string) []string {
 	return slices.DeleteFunc(regexp.MustCompile(`[a-zA-Z_:][a-zA-Z0-9_:]*`).FindAllString(text, -1), func(word string) bool {
 		for _, prefix := range []string{"usercast_", "process_", "go_", "instance:", "instance_reason:", "instance_law:", "job:"} {

@@ -1,4 +1,4 @@
-// Package systemd holds the unit of the hub, and nothing else.
+// Package systemd tests the systemd unit of the hub.
 package systemd
 
 import (
@@ -28,7 +28,7 @@ func TestUnitIsVerified(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What is started must be there, and the test's own program is.
+	// The program in ExecStart must exist, so it is replaced by the test program.
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -37,13 +37,13 @@ func TestUnitIsVerified(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(unit), "/usr/local/bin/usercast", self)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out := analyze(t, "verify", "--man=no", path); strings.Contains(out, path) { // a warning is no error to it
+	if out := analyze(t, "verify", "--man=no", path); strings.Contains(out, path) { // warnings do not change the exit status
 		t.Error(out)
 	}
 }
 
-// The scale of systemd-analyze goes from 0 to 10, and 10 is a service without any of this. What is left is
-// what a hub is for: it talks to the network, and to any address.
+// The scale of systemd-analyze goes from 0 to 10; 10 is a service without hardening. The rest is what the hub
+// needs: access to the network, and to any address.
 func TestUnitIsHardened(t *testing.T) {
 	out := analyze(t, "security", "--offline=true", "--threshold=15", "usercast.service")
 	if exposure := regexp.MustCompile(`Overall exposure level for usercast.service: [\d.]+`).FindString(out); exposure == "" {
