@@ -164,7 +164,7 @@ func TestReadmeShowsWhatDevPrints(t *testing.T) {
 		t.Fatal(err)
 	}
 	const command = `go run ./cmd/usercast publish --redis redis://127.0.0.1:6379 42:activity '{"kind":"comment","id":7}'`
-	if !strings.Contains(string(readme), "\n      or       "+command+"\n") {
+	if !strings.Contains(string(readme), "\n    "+command+"\n") {
 		t.Errorf("README does not show %s", command)
 	}
 	if without := regexp.MustCompile(`(?m)^\s+(go run ./cmd/)?usercast publish 42.*$`).FindString(string(readme)); without != "" {
