@@ -25,7 +25,7 @@ func runCheck(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), code
 }
 
-// anywhere are flags of a hub whose listeners are not looked at.
+// anywhere returns flags of a hub whose ports are not checked.
 func anywhere(redisURL string, flags ...string) []string {
 	return append([]string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", redisURL}, flags...)
 }
@@ -38,14 +38,14 @@ func TestCheckExitCodes(t *testing.T) {
 		out, on string // what must be in stdout, and in stderr
 		args    []string
 	}{
-		{0, "0 to mend", "", anywhere(server.URL(), "--auth", "insecure")},
-		{1, "there is no default", "check: 1 thing must be mended", anywhere(server.URL())},
-		{1, "--ping-interval: must be from", "check: 2 things", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
-		{1, "check that redis is running", "must be mended", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
+		{0, "0 failed", "", anywhere(server.URL(), "--auth", "insecure")},
+		{1, "there is no default", "check: found 1 failure", anywhere(server.URL())},
+		{1, "--ping-interval: must be from", "check: found 2 failures", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
+		{1, "check that redis is running", "found 1 failure", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
 		{2, "", "--watch: must not be negative\nusercast: --timeout: \"3\" is not a duration", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
-		{2, "", "--url: is needed with --header", anywhere(server.URL(), "--user", "42")},
+		{2, "", "--url: required with --header", anywhere(server.URL(), "--user", "42")},
 		{2, "", "--user: invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
-		{2, "", "--header: a header is given as", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
+		{2, "", "--header: a header must have the form", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
 		{2, "", "unknown flag --nonsense", []string{"--nonsense"}},
 	} {
 		stdout, stderr, code := runCheck(t, c.args...)
@@ -55,10 +55,10 @@ func TestCheckExitCodes(t *testing.T) {
 	}
 }
 
-// configRisks are the findings about a configuration that are not ok.
+// configRisks returns the findings about a configuration that are not ok.
 func configRisks(t *testing.T, flags ...string) (found []string) {
 	t.Helper()
-	stdout, _, _ := runCheck(t, append(anywhere("redis://127.0.0.1:1", flags...), "--json")...) // what it says of Redis does not matter
+	stdout, _, _ := runCheck(t, append(anywhere("redis://127.0.0.1:1", flags...), "--json")...) // the findings about Redis do not matter
 	var report struct {
 		Parts []struct {
 			Findings []struct{ Name, Level string }
@@ -88,7 +88,7 @@ func TestCheckNamesUnknownVariables(t *testing.T) {
 	}
 }
 
-// Each risk is named; a plain configuration has none.
+// Each risk has a finding. A plain configuration has no risks.
 func TestCheckNamesRisks(t *testing.T) {
 	t.Parallel()
 	secret := hubtest.SecretFile(t, "short")
@@ -134,7 +134,7 @@ func TestCheckNamesRisks(t *testing.T) {
 	}
 }
 
-// What stands at the hub's own addresses is told apart, and the app is asked.
+// check distinguishes a running hub from other programs at the hub's addresses, and sends a session check to the app.
 func TestCheckNextToARunningHub(t *testing.T) {
 	server := redistest.Start(t)
 	app := hubtest.StartSessionApp(t)
@@ -146,7 +146,7 @@ func TestCheckNextToARunningHub(t *testing.T) {
 
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42; secret=secret-cookie")
 	stdout, stderr, code := runCheck(t, append(here, "--url", "http://"+h.PublicAddr()+"/events?token=secret-token")...)
-	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "says no to who is not logged in", "3 events", "pings came through", "that the stream was closed", "0 to mend, 0 warnings"} {
+	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "rejects unauthenticated requests", "3 events", "received pings", "the hub noticed the closed stream", "0 failed, 0 warnings"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
 		}
@@ -157,22 +157,22 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	os.Unsetenv("USERCAST_HEADER")
 
 	for want, args := range map[string][]string{
-		"the port is taken":          append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
-		"it would ask itself":        append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", "http://"+h.PublicAddr()+"/session"),
-		"does not say who is asking": append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", other.URL),
-		"401 Unauthorized":           append(here, "--url", "http://"+h.PublicAddr()+"/events"),
+		"the port is taken":        append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
+		"session checks to itself": append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", "http://"+h.PublicAddr()+"/session"),
+		"the session check at ":    append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", other.URL),
+		"401 Unauthorized":         append(here, "--url", "http://"+h.PublicAddr()+"/events"),
 	} {
 		if stdout, _, code := runCheck(t, args...); code != 1 || !strings.Contains(stdout, want) {
 			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
 		}
 	}
 	app.Status.Store(http.StatusFound)
-	if stdout, _, _ := runCheck(t, here...); !strings.Contains(stdout, "answers with a redirect") {
+	if stdout, _, _ := runCheck(t, here...); !strings.Contains(stdout, "redirects unauthenticated requests") {
 		t.Errorf("a redirect:\n%s", stdout)
 	}
 }
 
-// changing is what differs between two runs.
+// changing matches values that differ between two runs.
 var changing = regexp.MustCompile(`\b[0-9][0-9.]*(µs|ms|s|:[0-9]+)?\b( ms)?`)
 
 func TestCheckPrintsWhatItsPageShows(t *testing.T) {

@@ -16,7 +16,8 @@ import (
 	"usercast/internal/load"
 )
 
-// Config is the command line of check: that of serve, so that a deployment runs it with the hub's environment, and its own flags.
+// Config is the command line of check. It includes the flags of serve, so that check can run in the environment of the
+// hub.
 type Config struct {
 	app.HubConfig
 
@@ -28,29 +29,30 @@ type Config struct {
 	JSON    bool           `name:"json" help:"Print one JSON object instead of a report."`
 }
 
-// A Program is what check must know of the program that runs it.
+// A Program describes the program that check is a part of.
 type Program struct {
-	Invocation string // how to run it, for commands that are printed
+	Invocation string // the command that starts it, for printed instructions
 	Version    string
-	Variables  []string // the environment variables of its flags
+	Variables  []string // the environment variables of all its flags
 }
 
 // A Check is one run of the command.
 type Check struct {
 	Config
 	program Program
-	target  *url.URL // nil: the path through the proxy is not inspected
+	target  *url.URL // nil if the path through the proxy is not inspected
 	header  http.Header
 }
 
-// New reads the flags that serve does not have. The error is a flags.UsageError; those of serve are findings.
+// New validates the flags that only check has. The error is a flags.UsageError. Invalid flags of serve are findings
+// instead.
 func New(c Config, p Program) (*Check, error) {
 	check := &Check{Config: c, program: p, header: make(http.Header)}
 	var errs flags.Errors
 	if c.URL != "" {
 		check.target = errs.URL("url", c.URL, "https://app.example/events")
 	} else if len(c.Header) > 0 || c.User != "" {
-		errs.Add("url", "is needed with --header and --user, such as https://app.example/events")
+		errs.Add("url", "required with --header and --user, for example https://app.example/events")
 	}
 	for _, line := range c.Header {
 		h, err := load.ParseHeader(line)
@@ -59,15 +61,15 @@ func New(c Config, p Program) (*Check, error) {
 		}
 	}
 	if c.User != "" {
-		errs.Check("user", auth.CheckUser(c.User, c.BroadcastUser)) // '*' would be all users
+		errs.Check("user", auth.CheckUser(c.User, c.BroadcastUser)) // '*' would mean all users
 	}
 	errs.NotNegative("watch", c.Watch)
 	errs.Between("timeout", c.Timeout, 10*time.Millisecond, time.Hour)
 	return check, errs.Err()
 }
 
-// Run writes the report to out, and to progress, unless it is nil, what takes some seconds. The error says that
-// something must be fixed, or that ctx was canceled.
+// Run writes the report to out. It announces the part that takes some seconds on progress, which may be nil. It returns
+// an error if there are failures or if ctx was canceled.
 func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	p := newPrinter(out, c.JSON)
 	hub := &c.HubConfig
@@ -75,18 +77,18 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	for _, server := range servers {
 		inspectRedis(ctx, hub, server, p.section("redis "+server.Name()))
 	}
-	login := &login{hub, c.Timeout.T}
-	if login.isRemote() {
-		login.inspect(ctx, c.target, p.section("log-in"))
+	authn := &authentication{hub, c.Timeout.T}
+	if authn.isRemote() {
+		authn.inspect(ctx, c.target, p.section("authentication"))
 	}
 	if c.target == nil {
-		p.section("url").Note("url-absent", "--url https://app.example/events", "the way through the proxy was not looked at")
+		p.section("url").Note("url-absent", "--url https://app.example/events", "the proxy path was not checked")
 	} else if ctx.Err() == nil {
 		report := p.section("url " + proxypath.Shown(c.target))
-		path, closePath := c.path(ctx, login, servers)
+		path, closePath := c.path(ctx, authn, servers)
 		defer closePath()
 		if progress != nil {
-			fmt.Fprintf(progress, "  …     looking at it for some %v\n", (path.Lasts() + time.Second).Round(time.Second))
+			fmt.Fprintf(progress, "  …     observing the stream for about %v\n", (path.Lasts() + time.Second).Round(time.Second))
 		}
 		path.Run(ctx, report)
 	}

@@ -17,42 +17,43 @@ import (
 	"usercast/internal/flags"
 )
 
-// inspectListeners reports risks of who can connect to which listener.
+// inspectListeners reports risks of the public and the admin listener.
 func inspectListeners(c *app.HubConfig, report finding.Report) {
 	if path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") {
-		report.Warn("config-path", "--path "+path.Clean(c.Path), "--path %s: browsers and proxies ask for %s instead", c.Path, path.Clean(c.Path))
+		report.Warn("config-path", "--path "+path.Clean(c.Path), "--path %s: browsers and proxies request %s instead", c.Path, path.Clean(c.Path))
 	}
 	if len(c.AllowOrigin) > 0 {
-		report.Note("config-origins", "serve pages and streams from one origin, through a proxy, or let pages open a closed stream again: docs/quickstart.md, Keep the stream open",
-			"with pages of another origin (--allow-origin), Firefox closes an EventSource permanently when a reconnect is refused, as during a restart of the hub")
+		report.Note("config-origins", "serve pages and streams from one origin, through a proxy, or reopen closed streams in the page (docs/quickstart.md, Keep the stream open)",
+			"for pages of another origin (--allow-origin), Firefox closes an EventSource permanently if a reconnect is refused, for example during a restart of the hub")
 	}
 	if c.AdminTokenFile == "" && !flags.IsLoopback(c.AdminListen) {
-		report.Note("config-admin", "--admin-token-file, and no way there from the net", "%s (--admin-listen) is open to other machines: they see metrics, and without a token none of them may use the API", c.AdminListen)
+		report.Note("config-admin", "set --admin-token-file, and block access from the internet",
+			"%s (--admin-listen) is reachable from other hosts: they can read metrics, but without a token they cannot use the API", c.AdminListen)
 	}
 	if c.TLSCert != "" {
 		inspectCertificate(c, report)
 	}
 }
 
-// expiresSoon is how long before its end a certificate is reported: renewals are earlier.
+// expiresSoon is how long before it expires a certificate is reported. Automatic renewals happen earlier.
 const expiresSoon = 14 * 24 * time.Hour
 
 func inspectCertificate(c *app.HubConfig, report finding.Report) {
 	pair, err := app.LoadCertificate(c.TLSCert, c.TLSKey)
 	if err != nil || pair.Leaf == nil {
-		return // an error, and reported
+		return // an error that inspectConfig has reported
 	}
 	switch end := pair.Leaf.NotAfter; {
 	case time.Now().After(end):
-		report.Fail("config-certificate", "renew it; the hub reads the files again by itself", "the certificate of --tls-cert ran out on %s", end.Format(time.DateOnly))
+		report.Fail("config-certificate", "renew it; the hub reloads the files automatically", "the certificate in --tls-cert expired on %s", end.Format(time.DateOnly))
 	case time.Until(end) < expiresSoon:
-		report.Warn("config-certificate", "renew it; the hub reads the files again by itself", "the certificate of --tls-cert runs out on %s", end.Format(time.DateOnly))
+		report.Warn("config-certificate", "renew it; the hub reloads the files automatically", "the certificate in --tls-cert expires on %s", end.Format(time.DateOnly))
 	default:
-		report.OK("config-certificate", "the certificate of --tls-cert is good until %s", end.Format(time.DateOnly))
+		report.OK("config-certificate", "the certificate in --tls-cert is valid until %s", end.Format(time.DateOnly))
 	}
 }
 
-// inspectPorts reports whether the hub could listen, or already does.
+// inspectPorts reports whether the ports are free or a hub is already listening on them.
 func inspectPorts(c *app.HubConfig, report finding.Report) {
 	inspectPort(report, "listen", c.Listen, c.Scheme())
 	inspectPort(report, "admin-listen", c.AdminListen, "http")
@@ -70,13 +71,13 @@ func inspectPort(report finding.Report, flag, address, scheme string) {
 	case errors.Is(err, syscall.EADDRINUSE) && isHub(scheme, flags.Dialable(address)):
 		report.OK("config-port", "a hub is running at %s (--%s)", address, flag)
 	case errors.As(err, new(*net.AddrError)), errors.As(err, new(net.UnknownNetworkError)):
-		// an error, and reported
+		// an error that inspectConfig has reported
 	default:
-		report.Fail("config-port", "stop what listens there, or give another address", "%v", app.ListenError(flag, address, err))
+		report.Fail("config-port", "stop the process that uses the port, or set another address", "%v", app.ListenError(flag, address, err))
 	}
 }
 
-// isHub reports whether what listens there is a hub that is alive.
+// isHub reports whether a running hub listens on address.
 func isHub(scheme, address string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
@@ -84,7 +85,7 @@ func isHub(scheme, address string) bool {
 	if err != nil {
 		return false
 	}
-	// The certificate is for the name that browsers use, and nothing secret is sent to the peer.
+	// The certificate is for the name that browsers use. It is not verified, because the request contains nothing secret.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	answer, err := client.Do(r)
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 	"usercast/transport/redis"
 )
 
-// path is what to inspect behind the URL, and what to call afterwards. Events are published to
-// the first Redis: every hub subscribes to all of them.
-func (c *Check) path(ctx context.Context, login *login, servers []*redis.Server) (path proxypath.Target, closePath func()) {
+// path returns the target of the inspection. Call closePath after it. Events are published to the first Redis server:
+// every hub subscribes to all of them.
+func (c *Check) path(ctx context.Context, authn *authentication, servers []*redis.Server) (path proxypath.Target, closePath func()) {
 	path = proxypath.Target{
 		URL: c.target, Header: c.header, Path: c.Path, PingInterval: c.PingInterval.T,
-		Watch: c.Watch.T, Timeout: c.Timeout.T, LogIn: login.hint(),
+		Watch: c.Watch.T, Timeout: c.Timeout.T, AuthHint: authn.hint(),
 	}
 	who, unknown := auth.Identity{User: c.User}, ""
 	if c.User == "" {
-		who, unknown = login.userOf(ctx, c.target, c.header)
+		who, unknown = authn.userOf(ctx, c.target, c.header)
 	}
 	if unknown != "" {
 		path.Unknown = unknown
@@ -41,7 +41,7 @@ func (c *Check) path(ctx context.Context, login *login, servers []*redis.Server)
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
 		if len(who.Topics) > 0 && !slices.Contains(who.Topics, topic) {
-			topic = who.Topics[0] // another would not be let through
+			topic = who.Topics[0] // the user does not receive other topics
 		}
 		channel, err := redis.Channel(c.ChannelPrefix, who.User, topic)
 		if err != nil {
@@ -56,10 +56,10 @@ func (c *Check) path(ctx context.Context, login *login, servers []*redis.Server)
 	return path, commands.Close
 }
 
-// hubClient sends requests to the hub itself: HTTP_PROXY of the environment is for other hosts.
+// hubClient sends requests directly to the hub. The HTTP_PROXY of the environment is for other hosts.
 var hubClient = &http.Client{Transport: &http.Transport{}}
 
-// streamsOf is how many streams a user has at the hub, as its admin listener says.
+// streamsOf returns how many streams a user has at the hub, according to its admin listener.
 func streamsOf(ctx context.Context, c *app.HubConfig, user string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
@@ -81,7 +81,7 @@ func streamsOf(ctx context.Context, c *app.HubConfig, user string) (int, error) 
 	defer resp.Body.Close()
 	var state struct{ Streams []admin.Stream }
 	if err := json.NewDecoder(resp.Body).Decode(&state); err != nil || resp.StatusCode != http.StatusOK {
-		return 0, errors.New("the admin listener does not return the streams")
+		return 0, errors.New("unexpected response from the admin listener")
 	}
 	return len(state.Streams), nil
 }

@@ -9,7 +9,7 @@ import (
 	"usercast/transport/redis/inspect"
 )
 
-// inspectRedis reports what a Redis lacks for a hub.
+// inspectRedis reports whether a Redis server is suitable for a hub.
 func inspectRedis(ctx context.Context, c *app.HubConfig, server *redis.Server, report finding.Report) {
 	i := inspect.Inspection{Server: server, ChannelPrefix: c.ChannelPrefix, ControlChannel: c.ControlChannelName(), MaxPayload: c.MaxPayload.T}
 	if c.Feed == app.FeedStream {

@@ -11,8 +11,8 @@ import (
 	"usercast/internal/finding"
 )
 
-// A printer prints each finding as soon as it is made, or all of them as one JSON
-// object at the end. Its text has no color, and a command or a directive to copy is never wrapped.
+// A printer prints each finding immediately, or all of them as one JSON object at the end. The text has no color, and
+// its lines are not wrapped, so that commands and directives can be copied.
 type printer struct {
 	out      io.Writer
 	asJSON   bool
@@ -29,7 +29,7 @@ func newPrinter(out io.Writer, asJSON bool) *printer {
 	return &printer{out: out, asJSON: asJSON, count: make(map[finding.Level]int)}
 }
 
-// section begins a section of the report and returns what prints its findings.
+// section begins a section of the report. It returns a function that prints the findings of the section.
 func (p *printer) section(name string) finding.Report {
 	s := &section{Name: name, Findings: []finding.Finding{}}
 	p.sections = append(p.sections, s)
@@ -61,7 +61,7 @@ func (p *printer) end(version string) error {
 	if p.asJSON {
 		encoder := json.NewEncoder(p.out)
 		encoder.SetIndent("", "  ")
-		encoder.SetEscapeHTML(false) // for people: <id>
+		encoder.SetEscapeHTML(false) // <id> stays readable
 		err = encoder.Encode(struct {
 			OK      bool       `json:"ok"` // nothing must be fixed
 			Failed  int        `json:"failed"`
@@ -71,13 +71,13 @@ func (p *printer) end(version string) error {
 			Parts   []*section `json:"parts"`
 		}{failed == 0, failed, warned, noted, version, p.sections})
 	} else {
-		_, err = fmt.Fprintf(p.out, "\n%d to mend, %s, %s\n", failed, english.Plural(warned, "warning", "warnings"), english.Plural(noted, "note", "notes"))
+		_, err = fmt.Fprintf(p.out, "\n%d failed, %s, %s\n", failed, english.Plural(warned, "warning", "warnings"), english.Plural(noted, "note", "notes"))
 	}
 	if err != nil {
 		return err
 	}
 	if failed > 0 {
-		return fmt.Errorf("check: %s must be mended", english.Plural(failed, "thing", "things"))
+		return fmt.Errorf("check: found %s", english.Plural(failed, "failure", "failures"))
 	}
 	return nil
 }

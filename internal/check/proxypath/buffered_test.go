@@ -12,11 +12,11 @@ import (
 	"usercast/internal/finding"
 )
 
-// A heldBody keeps events back until the last of them is there, as a proxy does that fills a
-// buffer. What comes before them passes.
-type heldBody struct{ io.ReadCloser }
+// A bufferedBody delays events until the last of them has arrived, like a proxy that fills a buffer. It does not delay the
+// blocks before them.
+type bufferedBody struct{ io.ReadCloser }
 
-func (b heldBody) Read(p []byte) (n int, err error) {
+func (b bufferedBody) Read(p []byte) (n int, err error) {
 	n, err = b.ReadCloser.Read(p)
 	for err == nil && n < len(p) && bytes.Contains(p[:n], []byte(`"event":0`)) && !bytes.Contains(p[:n], []byte(`"event":2`)) {
 		var more int
@@ -26,16 +26,16 @@ func (b heldBody) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
-func TestEventsThatArriveTogetherWereHeldBack(t *testing.T) {
+func TestEventsThatArriveTogetherWereBuffered(t *testing.T) {
 	s := newSite(t, often)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.addr})
 	proxy.FlushInterval = -1
 	proxy.ModifyResponse = func(answer *http.Response) error {
-		answer.Body = heldBody{answer.Body}
+		answer.Body = bufferedBody{answer.Body}
 		return nil
 	}
 	server := httptest.NewServer(proxy)
 	defer server.Close()
 	defer server.CloseClientConnections()
-	s.look(t, server.URL+"/events?user=42", nil).want(t, finding.Fail, "url-buffered", "arrived together")
+	s.inspect(t, server.URL+"/events?user=42", nil).want(t, finding.Fail, "url-buffered", "arrived together")
 }

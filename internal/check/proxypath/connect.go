@@ -19,7 +19,7 @@ import (
 	"usercast/internal/loopback"
 )
 
-var errNoHeaders = errors.New("nothing came in time")
+var errNoHeaders = errors.New("no response headers within the timeout")
 
 // newClient returns a client that connects as a browser does: with the HTTP version that the server
 // prefers, and through the proxy of the environment, if there is one.
@@ -34,7 +34,7 @@ func newClient() *http.Client {
 	}
 }
 
-// request is as a browser sends it.
+// request returns a request as a browser sends it.
 func (i *inspection) request(ctx context.Context, query string) *http.Request {
 	u := *i.URL
 	if query != "" {
@@ -58,7 +58,7 @@ func (i *inspection) request(ctx context.Context, query string) *http.Request {
 	return r
 }
 
-// connect requests the stream. It returns nil if there is none, and reports why.
+// connect requests the stream. If the response is not a stream, it reports the reason and returns nil.
 func (i *inspection) connect(ctx context.Context) *stream {
 	within, cancel := context.WithCancelCause(ctx)
 	var connected atomic.Bool
@@ -66,7 +66,7 @@ func (i *inspection) connect(ctx context.Context) *stream {
 	timeout := time.AfterFunc(i.Timeout, func() { cancel(errNoHeaders) })
 	start := time.Now()
 	resp, err := i.client.Do(i.request(traced, ""))
-	if !timeout.Stop() && err == nil { // the headers came with the timeout, which ends the body
+	if !timeout.Stop() && err == nil { // the headers arrived together with the timeout, which ends the body
 		resp.Body.Close()
 		err = errNoHeaders
 	}
@@ -79,7 +79,7 @@ func (i *inspection) connect(ctx context.Context) *stream {
 		case connected.Load():
 			i.reportNoHeaders(ctx)
 		default:
-			i.report.Fail("url-unreachable", "is it up, and does a firewall stand between?", "%s cannot be connected to within %v", i.URL.Host, i.Timeout)
+			i.report.Fail("url-unreachable", "check that the host is up and that no firewall blocks the connection", "cannot connect to %s within %v", i.URL.Host, i.Timeout)
 		}
 		return nil
 	}
@@ -93,18 +93,18 @@ func (i *inspection) connect(ctx context.Context) *stream {
 	return s
 }
 
-// reportNoHeaders is for a request without a response: whether a short response arrives
-// tells if that of the stream is buffered.
+// reportNoHeaders reports why no response headers arrived. If a short response arrives, the response of the stream was
+// buffered.
 func (i *inspection) reportNoHeaders(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, i.Timeout)
 	defer cancel()
-	resp, err := i.client.Do(i.request(ctx, "ping=check")) // which a hub rejects immediately
+	resp, err := i.client.Do(i.request(ctx, "ping=check")) // a value that the hub rejects immediately
 	if err != nil {
-		i.report.Fail("url-silent", "check that the proxy reaches the hub, and that /readyz on the hub's admin listener returns 200", "connected, and no answer within %v", i.Timeout)
+		i.report.Fail("url-silent", "check that the proxy can reach the hub, and that /readyz on the hub's admin listener returns 200", "connected, but no response within %v", i.Timeout)
 		return
 	}
 	resp.Body.Close()
-	i.report.Fail("url-buffered", unbuffer, "held back: not even the head of the stream came within %v, while a short answer comes through at once", i.Timeout)
+	i.report.Fail("url-buffered", unbuffer, "buffered: the response headers did not arrive within %v, although a short response arrives immediately", i.Timeout)
 }
 
 // reportUnreachable reports why there was no response.
@@ -122,23 +122,23 @@ func (i *inspection) reportUnreachable(err error) {
 	)
 	switch {
 	case errors.As(err, &dns):
-		i.report.Fail("url-name", "correct --url, or mend the resolver of this machine", "the name %s does not resolve", dns.Name)
+		i.report.Fail("url-name", "correct --url, or fix DNS resolution on this host", "the name %s does not resolve", dns.Name)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		i.report.Fail("url-refused", "is the proxy running, and at this address?", "%s refuses the connection", host)
+		i.report.Fail("url-refused", "check that the proxy is running and listens on this address", "%s refuses the connection", host)
 	case errors.As(err, &authority):
-		i.report.Fail("url-tls", "let the proxy send the whole chain of certificates; for an authority of your own, SSL_CERT_FILE=<its PEM file>", "the certificate of %s is signed by an authority that this machine does not know", host)
+		i.report.Fail("url-tls", "send the complete certificate chain from the proxy; for a private CA, set SSL_CERT_FILE=<CA file>", "the certificate of %s is signed by a CA that this host does not trust", host)
 	case errors.As(err, &name):
-		i.report.Fail("url-tls", "let the proxy show a certificate for that name", "the certificate of %s is for another name", host)
+		i.report.Fail("url-tls", "configure a certificate for that name in the proxy", "the certificate of %s is for another name", host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-		i.report.Fail("url-tls", "renew it", "the certificate of %s has run out, or is not valid yet", host)
+		i.report.Fail("url-tls", "renew it", "the certificate of %s has expired or is not yet valid", host)
 	case errors.As(err, &plain), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
-		i.report.Fail("url-tls", "http:// instead of https://?", "%s does not speak TLS", host)
+		i.report.Fail("url-tls", "use http:// instead of https://", "%s does not use TLS", host)
 	default:
-		i.report.Fail("url-unreachable", "look at the proxy's log", "no answer from %s: %v", host, err)
+		i.report.Fail("url-unreachable", "see the log of the proxy", "no response from %s: %v", host, err)
 	}
 }
 
-// hubError is the error message of a hub in a response; "" if the response is not a hub's.
+// hubError returns the error message of a hub in a response, or "" if the response is not from a hub.
 func hubError(resp *http.Response) string {
 	var body struct {
 		Error string `json:"error"`
@@ -149,54 +149,54 @@ func hubError(resp *http.Response) string {
 	return body.Error
 }
 
-// reportStatus is for any status except 200, with which an EventSource is closed permanently.
+// reportStatus reports a status other than 200. An EventSource closes permanently on such a status.
 func (i *inspection) reportStatus(resp *http.Response) {
 	status, message := resp.Status, hubError(resp)
-	who := "something before the hub"
+	sender := "an intermediary"
 	if message != "" {
-		who = "the hub"
+		sender = "the hub"
 		status += ", " + message
 	}
 	switch code := resp.StatusCode; {
 	case code >= 300 && code < 400:
 		i.reportRedirect(resp)
 	case code == http.StatusUnauthorized:
-		i.report.Fail("url-unauthorized", i.LogIn, "%s answers %s", who, status)
+		i.report.Fail("url-unauthorized", i.AuthHint, "%s returned %s", sender, status)
 	case code == http.StatusForbidden && message == loopback.HostError:
-		i.report.Fail("url-forbidden", "another --auth than insecure; or, to try things out where nobody else can reach it, --auth-insecure-anywhere", "%s answers %s", who, status)
+		i.report.Fail("url-forbidden", "use an --auth mode other than insecure, or set --auth-insecure-anywhere for tests on an isolated network", "%s returned %s", sender, status)
 	case code == http.StatusForbidden:
-		i.report.Fail("url-forbidden", i.LogIn, "%s answers %s", who, status)
+		i.report.Fail("url-forbidden", i.AuthHint, "%s returned %s", sender, status)
 	case code == http.StatusNotFound && message != "":
-		i.report.Fail("url-path", "let the proxy pass the path on as it is (nginx: proxy_pass http://host:port; with nothing after the port), or give the hub --path as it arrives there; here it is "+i.Path,
-			"the hub is there, and has no stream at the path that the proxy asks for")
+		i.report.Fail("url-path", "pass the path through unchanged (nginx: proxy_pass http://host:port; with nothing after the port), or set the hub's --path to the path that arrives there; it is currently "+i.Path,
+			"the hub responds, but it does not serve the stream at the path that the proxy requests")
 	case code == http.StatusNotFound:
-		i.report.Fail("url-path", "give the proxy a rule that leads "+i.URL.Path+" to the hub", "the proxy answers %s: the path leads elsewhere", status)
+		i.report.Fail("url-path", "add a rule to the proxy that routes "+i.URL.Path+" to the hub", "the proxy returned %s: the path is not routed to the hub", status)
 	case code == http.StatusBadGateway, code == http.StatusServiceUnavailable, code == http.StatusGatewayTimeout:
-		i.report.Fail("url-no-hub", "is the hub running, and at the address that the proxy has? Let the proxy answer 200 and a retry instead, for each page gives up for good at this (docs/reverse-proxies.md)",
-			"the proxy answers %s: it reaches no hub", status)
+		i.report.Fail("url-no-hub", "check that the hub is running at the address configured in the proxy; configure a 200 response with a retry as the fallback, because pages do not reconnect after this status (docs/reverse-proxies.md)",
+			"the proxy returned %s: it cannot reach a hub", status)
 	default:
-		i.report.Fail("url-status", "see the logs of proxy and hub", "%s answers %s", who, status)
+		i.report.Fail("url-status", "see the logs of the proxy and the hub", "%s returned %s", sender, status)
 	}
 }
 
-// reportRedirect tells a wrong URL from a login page.
+// reportRedirect reports a redirect: a loop, a wrong URL or a login page.
 func (i *inspection) reportRedirect(resp *http.Response) {
 	to, err := resp.Location()
 	if err != nil {
-		i.report.Fail("url-redirect", "see the log of the proxy", "%s, and nobody says where to", resp.Status)
+		i.report.Fail("url-redirect", "see the log of the proxy", "%s without a Location header", resp.Status)
 		return
 	}
 	shown := (&url.URL{Scheme: to.Scheme, Host: to.Host, Path: to.Path}).String()
 	requested := i.URL
 	if to.Scheme == requested.Scheme && to.Host == requested.Host && to.Path == requested.Path {
-		i.report.Fail("url-redirect", "take the redirect away for this path: a rule from http to https goes round like this where TLS ends before it, and it has to look at X-Forwarded-Proto",
-			"%s to %s, where it was asked: a page goes round until the browser gives up", resp.Status, shown)
+		i.report.Fail("url-redirect", "remove the redirect for this path; an http-to-https rule loops like this if TLS is terminated before it, so it must check X-Forwarded-Proto",
+			"%s to %s, the requested URL itself: this is a redirect loop", resp.Status, shown)
 		return
 	}
 	moved := to.Hostname() == requested.Hostname() && strings.TrimRight(to.Path, "/") == strings.TrimRight(requested.Path, "/")
 	if moved {
-		i.report.Fail("url-redirect", "open "+shown+" in the page, and here", "the stream is elsewhere: %s to %s", resp.Status, shown)
+		i.report.Fail("url-redirect", "use "+shown+" in the page and in --url", "the stream has moved: %s to %s", resp.Status, shown)
 		return
 	}
-	i.report.Fail("url-redirect", i.LogIn+"; and let what is in front answer 401 to a stream, where a log-in page is of no use", "%s to %s: a log-in page?", resp.Status, shown)
+	i.report.Fail("url-redirect", i.AuthHint+"; and return 401 instead of a login page for stream requests", "%s to %s, probably a login page", resp.Status, shown)
 }

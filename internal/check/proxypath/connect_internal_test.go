@@ -19,9 +19,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// On a busy machine the headers can arrive while the timeout expires: that is a timeout, not a stream that something
-// closed.
-func TestHeadersThatArriveWithTheTimeoutAreNoStream(t *testing.T) {
+// On a busy host, the headers can arrive while the timeout expires. This is a timeout, not a closed stream.
+func TestHeadersThatArriveWithTheTimeoutAreATimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var found []string
@@ -40,7 +39,7 @@ func TestHeadersThatArriveWithTheTimeoutAreNoStream(t *testing.T) {
 		}
 		if s := i.connect(context.Background()); s != nil {
 			s.close()
-			t.Error("there is a stream, whose context has ended")
+			t.Error("connect returned a stream whose context has ended")
 		}
 		if !slices.Equal(found, []string{"url-silent"}) {
 			t.Errorf("found %s", strings.Join(found, ", "))

@@ -12,7 +12,7 @@ import (
 	"usercast/internal/proxytest"
 )
 
-// snippets are the indented blocks below a heading of docs/reverse-proxies.md.
+// snippets returns the indented blocks below a heading of docs/reverse-proxies.md.
 func snippets(t *testing.T, heading string) (blocks []string) {
 	t.Helper()
 	text, err := os.ReadFile("../../../docs/reverse-proxies.md")
@@ -40,27 +40,27 @@ func snippets(t *testing.T, heading string) (blocks []string) {
 	return blocks
 }
 
-// adapted puts this test's ports, names and certificates into a snippet. Each must be in it.
+// adapted replaces ports, names and certificates of a snippet with those of the test. It must contain all of them.
 func adapted(t *testing.T, snippet string, oldnew ...string) string {
 	t.Helper()
 	for i := 0; i < len(oldnew); i += 2 {
 		if !strings.Contains(snippet, oldnew[i]) {
-			t.Fatalf("the snippet has no %q any more:\n%s", oldnew[i], snippet)
+			t.Fatalf("the snippet does not contain %q any more:\n%s", oldnew[i], snippet)
 		}
 		snippet = strings.ReplaceAll(snippet, oldnew[i], oldnew[i+1])
 	}
 	return snippet
 }
 
-// What docs/reverse-proxies.md recommends is right in the eyes of check, over TLS and HTTP/2, and
-// answers for a hub that is away.
+// check reports no problems with the configurations in docs/reverse-proxies.md, over TLS and HTTP/2. Their fallback
+// response works while the hub is down.
 func TestDocumentedProxies(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts proxies")
 	}
 	t.Parallel()
 	writeCertificate(t)
-	const hub, nobody = "127.0.0.1:8080", "127.0.0.1:1"
+	const hub, unreachable = "127.0.0.1:8080", "127.0.0.1:1"
 	proxies := map[string]func(t *testing.T, addr string) string{
 		"nginx": func(t *testing.T, addr string) string {
 			return proxytest.Nginx(t, adapted(t, snippets(t, "nginx")[0],
@@ -74,7 +74,7 @@ func TestDocumentedProxies(t *testing.T) {
 		"HAProxy": func(t *testing.T, addr string) string {
 			blocks := snippets(t, "HAProxy")
 			file := t.TempDir() + "/away.http"
-			// With an empty line at its end, as the page says.
+			// The file ends with an empty line, as the page requires.
 			if err := os.WriteFile(file, []byte(strings.TrimRight(blocks[1], "\n")+"\n\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -82,29 +82,29 @@ func TestDocumentedProxies(t *testing.T) {
 				"/etc/haproxy/errors/usercast-away.http", file, hub, addr))
 		},
 	}
-	type pair struct{ here, away findings }
+	type pair struct{ up, down findings }
 	found := make(map[string]*pair)
-	var looking sync.WaitGroup
+	var inspections sync.WaitGroup
 	for name, proxy := range proxies {
 		s := newSite(t, often)
-		here, away := proxy(t, s.addr), proxy(t, nobody)
+		up, down := proxy(t, s.addr), proxy(t, unreachable)
 		f := new(pair)
 		found[name] = f
 		patiently := func(u *proxypath.Target) { u.Watch = 2 * time.Second }
-		looking.Go(func() { f.here = s.look(t, "https://"+here+"/events?user=42", patiently) })
-		looking.Go(func() { f.away = s.look(t, "https://"+away+"/events?user=42", patiently) })
+		inspections.Go(func() { f.up = s.inspect(t, "https://"+up+"/events?user=42", patiently) })
+		inspections.Go(func() { f.down = s.inspect(t, "https://"+down+"/events?user=42", patiently) })
 	}
-	looking.Wait()
+	inspections.Wait()
 	for name, f := range found {
 		t.Run(name, func(t *testing.T) {
-			f.here.wantGood(t)
-			f.here.want(t, finding.OK, "url-protocol", "HTTP/2.0")
+			f.up.wantGood(t)
+			f.up.want(t, finding.OK, "url-protocol", "HTTP/2.0")
 			found := false
-			for _, one := range f.away {
-				found = found || one.Name == "url-no-hub" && strings.Contains(one.What, "answers for the hub")
+			for _, one := range f.down {
+				found = found || one.Name == "url-no-hub" && strings.Contains(one.What, "fallback response")
 			}
 			if !found {
-				t.Errorf("without a hub: %v", f.away)
+				t.Errorf("without a hub: %v", f.down)
 			}
 		})
 	}

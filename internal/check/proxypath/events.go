@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Events that were published at intervals and arrive together were buffered.
+// Events that are published at intervals but arrive together were buffered.
 const (
 	eventCount   = 3
 	interval     = 300 * time.Millisecond
 	eventTimeout = 5 * time.Second // for the last of them
 )
 
-// Topic is the topic of the events, unless the URL selects another one: pages of the
-// user that select topics do not receive it.
+// Topic is the topic of the events, unless the URL selects another one. Pages of the user that select other topics do
+// not receive them.
 const Topic = "usercast-check"
 
-// topic is one that the stream receives.
+// topic returns a topic that the stream receives.
 func (i *inspection) topic() string {
 	if topics := i.URL.Query()["topic"]; len(topics) > 0 {
 		return topics[0]
@@ -28,7 +28,7 @@ func (i *inspection) topic() string {
 	return Topic
 }
 
-// payload is that of the nth event.
+// payload returns the payload of the nth event.
 func (i *inspection) payload(n int) string {
 	return fmt.Sprintf(`{"usercast":"check","event":%d,"token":"%s"}`, n, i.token)
 }
@@ -37,7 +37,7 @@ func (i *inspection) payload(n int) string {
 func (i *inspection) checkEvents(ctx context.Context, s *stream) {
 	if i.Publish == nil {
 		if i.Unknown != "" {
-			i.report.Note("url-user", "--user <id>", "%s: no events are published to see when they arrive", i.Unknown)
+			i.report.Note("url-user", "--user <id>", "%s: the delivery of events was not tested", i.Unknown)
 		}
 		return
 	}
@@ -48,7 +48,7 @@ func (i *inspection) checkEvents(ctx context.Context, s *stream) {
 		var err error
 		if subscribers, err = i.Publish(ctx, i.topic(), i.payload(n)); err != nil {
 			if ctx.Err() == nil {
-				i.report.Fail("url-publish", "see what is said of Redis above", "events cannot be published: %v", err)
+				i.report.Fail("url-publish", "see the Redis findings above", "cannot publish events: %v", err)
 			}
 			return
 		}
@@ -64,7 +64,7 @@ func (i *inspection) checkEvents(ctx context.Context, s *stream) {
 	}
 }
 
-// pause waits until then, or until ctx ends.
+// pause waits until the given time, or until ctx ends.
 func pause(ctx context.Context, until time.Time) {
 	select {
 	case <-time.After(time.Until(until)):
@@ -72,8 +72,8 @@ func pause(ctx context.Context, until time.Time) {
 	}
 }
 
-// collect receives events until all have arrived, or until the stream
-// ends, which checkIdle reports.
+// collect receives events until all have arrived, until the given time, or until the stream ends. checkIdle reports the
+// end of the stream.
 func (i *inspection) collect(s *stream, received *[eventCount]time.Time, until time.Time) {
 	for i.received < eventCount {
 		b, ok, _ := s.wait(until)
@@ -89,7 +89,7 @@ func (i *inspection) collect(s *stream, received *[eventCount]time.Time, until t
 	}
 }
 
-// reportEvents reports what the times mean.
+// reportEvents reports buffering and delays, which it derives from the times.
 func (i *inspection) reportEvents(sent, received [eventCount]time.Time, subscribers int64) {
 	var late []time.Duration
 	var words []string
@@ -101,27 +101,27 @@ func (i *inspection) reportEvents(sent, received [eventCount]time.Time, subscrib
 	}
 	switch {
 	case len(late) == 0 && subscribers == 0:
-		i.report.Fail("url-other-redis", "give check the --redis and --channel-prefix of the hub behind this URL", "no event arrived: nobody is subscribed at this Redis, so the hub behind the URL has another one, or another prefix")
+		i.report.Fail("url-other-redis", "run check with the --redis and --channel-prefix of the hub behind this URL", "no event arrived: this Redis does not have a subscriber, so the hub behind the URL uses another Redis or another prefix")
 		return
 	case len(late) == 0:
 		return // checkIdle reports why
 	case len(late) < eventCount:
-		i.report.Fail("url-buffered", unbuffer, "held back: %d of %d events arrived within %v", len(late), eventCount, eventTimeout)
+		i.report.Fail("url-buffered", unbuffer, "buffered: only %d of %d events arrived within %v", len(late), eventCount, eventTimeout)
 		return
 	}
 	worst, spread := slices.Max(late), received[eventCount-1].Sub(received[0])
 	shown := strings.Join(words, ", ")
 	switch {
 	case spread < (eventCount-1)*interval/2 && worst > interval/2:
-		i.report.Fail("url-buffered", unbuffer, "held back: %d events that were published %v apart arrived together, %s late", eventCount, interval, shown)
+		i.report.Fail("url-buffered", unbuffer, "buffered: %d events published %v apart arrived together, %s late", eventCount, interval, shown)
 	case worst > promptly:
-		i.report.Warn("url-late", "is the way long, or the proxy or the hub overloaded?", "%d events that were published %v apart arrived %s late", eventCount, interval, shown)
+		i.report.Warn("url-late", "check the network latency, and the load of the proxy and the hub", "%d events published %v apart arrived %s late", eventCount, interval, shown)
 	default:
 		i.report.OK("url-events", "%d events, published %v apart, arrived after %s", eventCount, interval, shown)
 	}
 }
 
-// Shown is a URL without its query and user, which may be secret.
+// Shown returns a URL without its query and its user information, which may be secret.
 func Shown(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// pingTolerance is how late a ping may be: more than the granularity of the hub's timers and the latency of a
-// long path.
+// pingTolerance is how late a ping may be. It exceeds the granularity of the hub's timers and the latency of long network
+// paths.
 const pingTolerance = 2 * time.Second
 
-// An idlePeriod is what happened on a stream while no events were published.
+// An idlePeriod records what happened on a stream while no events were published.
 type idlePeriod struct {
 	pings   int
-	bye     string        // the reason of a goodbye of the hub
+	bye     string        // the reason of the hub's bye event; "" without one
 	closed  bool          // the stream ended
 	age     time.Duration // of the stream, when it ended
 	idle    time.Duration // since the last byte, when it ended
@@ -41,12 +41,12 @@ func (i *inspection) watchIdle(ctx context.Context, s *stream, d time.Duration) 
 		case b.isPing():
 			found.pings++
 		case strings.Contains(b.data, i.token):
-			i.received++ // late
+			i.received++ // an event that arrived late
 		}
 	}
 }
 
-// watchFor is how long an idle stream is watched.
+// watchFor returns how long an idle stream is watched.
 func (t Target) watchFor() time.Duration {
 	if t.Watch > 0 {
 		return t.Watch
@@ -54,7 +54,7 @@ func (t Target) watchFor() time.Duration {
 	return t.PingInterval + pingTolerance
 }
 
-// Lasts is how long Run takes for a stream without problems.
+// Lasts returns how long Run takes for a stream without problems.
 func (t Target) Lasts() time.Duration {
 	if t.Publish == nil {
 		return t.watchFor()
@@ -70,31 +70,32 @@ func (i *inspection) checkIdle(ctx context.Context, s *stream) bool {
 	switch {
 	case ctx.Err() != nil:
 	case found.bye != "":
-		i.report.Note("url-bye", "", "the hub ended the stream itself: %s", found.bye)
+		i.report.Note("url-bye", "", "the hub closed the stream (bye: %s)", found.bye)
 	case found.closed:
 		i.reportCut(ctx, found, d)
 	case i.Publish != nil && i.received == 0 && found.pings > 0:
-		i.report.Fail("url-deaf", "is --user the one whose stream it is, and are --redis, --feed and --channel-prefix those of the hub behind this URL?", "pings come through, and none of the published events did")
+		i.report.Fail("url-deaf", "check that --user is the user of the stream, and that --redis, --feed and --channel-prefix match the hub behind this URL",
+			"pings arrive, but the published events did not")
 	case found.pings > 0:
-		i.report.OK("url-quiet", "it stayed open for %v without events, and pings came through", tenth(found.watched))
+		i.report.OK("url-quiet", "the idle stream stayed open for %v and received pings", tenth(found.watched))
 	case found.watched < i.PingInterval+pingTolerance:
 		if i.Publish != nil && i.received == 0 {
-			i.report.Fail("url-deaf", "watch for longer, --watch, to tell the causes apart: another user, another Redis, or "+unbuffer, "none of the published events came")
+			i.report.Fail("url-deaf", "increase --watch to distinguish the causes: another user, another Redis, or buffering: "+unbuffer, "the published events did not arrive")
 			break
 		}
-		i.report.Note("url-quiet", "--watch "+(i.PingInterval+pingTolerance).String(), "it stayed open for %v without events; no ping was due yet", tenth(found.watched))
+		i.report.Note("url-quiet", "--watch "+(i.PingInterval+pingTolerance).String(), "the idle stream stayed open for %v; no ping was due yet", tenth(found.watched))
 	case i.received > 0:
-		i.report.Fail("url-ping", "give check the --ping-interval of the hub behind this URL; if it is the same, something on the way swallows what is small: "+unbuffer, "events come through at once, and no ping within %v", tenth(found.watched))
+		i.report.Fail("url-ping", "run check with the --ping-interval of the hub behind this URL; if it is the same, an intermediary buffers small writes: "+unbuffer, "events arrive immediately, but no ping arrived within %v", tenth(found.watched))
 	default:
-		i.report.Fail("url-buffered", unbuffer, "held back: neither an event nor a ping came within %v", tenth(found.watched))
+		i.report.Fail("url-buffered", unbuffer, "buffered: neither events nor pings arrived within %v", tenth(found.watched))
 	}
 	return ctx.Err() == nil && !found.closed
 }
 
-// reportCut reports what closed a stream that the hub did not end. Where the idle time and the age differ enough, a
-// second stream, which gets no events, tells which of them was the reason.
+// reportCut reports what closed a stream that the hub did not close: an idle timeout or a limit of the age. If the idle
+// time and the age differ enough, it opens a second stream without events to distinguish them.
 func (i *inspection) reportCut(ctx context.Context, first idlePeriod, d time.Duration) {
-	// A ping arrived after a longer idle time than the last one.
+	// The stream had survived a longer idle time before.
 	aged := first.pings > 0 && first.idle < i.PingInterval*3/4
 	if !aged && first.age-first.idle > interval/2 {
 		s := i.connect(ctx)
@@ -104,21 +105,21 @@ func (i *inspection) reportCut(ctx context.Context, first idlePeriod, d time.Dur
 		second := i.watchIdle(ctx, s, d)
 		s.close()
 		aged = second.closed && (second.age-first.age).Abs() < (second.age-first.idle).Abs()
-		first.idle = max(first.idle, second.idle) // bytes that were late made it look shorter
+		first.idle = max(first.idle, second.idle) // late bytes made the first idle time seem shorter
 	}
 	if ctx.Err() != nil {
 		return
 	}
 	if aged {
-		i.report.Fail("url-age-cut", "take the limit away (Caddy: no write timeout under servers, HAProxy: no timeout http-keep-alive or tunnel this short); where it cannot be (Cloud Run, a cloud's balancer), --max-age below it ends streams cleanly",
-			"the stream was cut when it was %v old, silent or not", tenth(first.age))
+		i.report.Fail("url-age-cut", "remove the limit (Caddy: no write timeout under servers; HAProxy: no timeout http-keep-alive or tunnel this short); if that is impossible (Cloud Run, cloud load balancers), set --max-age below it so that streams end cleanly",
+			"the connection was closed at an age of %v, regardless of traffic", tenth(first.age))
 		return
 	}
-	i.report.Fail("url-idle-cut", "raise the proxy's timeout above the ping interval (nginx: proxy_read_timeout 60s; HAProxy: timeout server 60s, timeout client 60s; Caddy: read_timeout; a balancer: idle timeout), or give the hub "+i.intervalBelow(first.idle),
-		"the stream was cut after %v of silence, and the hub pings every %v", tenth(first.idle), i.PingInterval)
+	i.report.Fail("url-idle-cut", "raise the proxy's idle timeout above the ping interval (nginx: proxy_read_timeout 60s; HAProxy: timeout server 60s, timeout client 60s; Caddy: read_timeout; load balancer: idle timeout), or run the hub with "+i.intervalBelow(first.idle),
+		"the connection was closed after %v without traffic, but the hub pings every %v", tenth(first.idle), i.PingInterval)
 }
 
-// intervalBelow is a ping interval that is shorter than an idle timeout.
+// intervalBelow returns the flag for a ping interval that is shorter than an idle timeout.
 func (i *inspection) intervalBelow(timeout time.Duration) string {
 	interval := timeout / 2
 	if interval > 2*time.Second {

@@ -25,8 +25,8 @@ import (
 	"usercast/transport/sse/echosse"
 )
 
-// certificate is that of all proxies, for 127.0.0.1, and of the system's only authority. Those are
-// read once in a process's life.
+// certificate has the files of the proxies' certificate, for 127.0.0.1. It is also the only CA that the test process
+// trusts. A process reads the CAs once.
 var certificate struct{ cert, key, both string }
 
 func TestMain(m *testing.M) {
@@ -49,8 +49,7 @@ func TestMain(m *testing.M) {
 
 var certified sync.Once
 
-// writeCertificate makes the files of certificate, once. Each test that speaks TLS calls it
-// first.
+// writeCertificate writes the files of certificate, once. Each test that uses TLS calls it first.
 func writeCertificate(t *testing.T) {
 	t.Helper()
 	certified.Do(func() {
@@ -65,7 +64,7 @@ func writeCertificate(t *testing.T) {
 	})
 }
 
-// A site is a hub without Redis, at /events of addr.
+// A site is a hub without Redis. Its stream is at /events of addr.
 type site struct {
 	hub  *hub.PubSub
 	addr string
@@ -91,8 +90,8 @@ func newSite(t *testing.T, ping time.Duration) *site {
 	return s
 }
 
-// look may be called from any goroutine. It returns what is said of user 42's stream at a URL.
-func (s *site) look(t *testing.T, rawURL string, change func(*proxypath.Target)) findings {
+// inspect returns the findings about user 42's stream at a URL. It is safe for concurrent use.
+func (s *site) inspect(t *testing.T, rawURL string, change func(*proxypath.Target)) findings {
 	t.Helper()
 	target, err := url.Parse(rawURL)
 	if err != nil {
@@ -100,8 +99,8 @@ func (s *site) look(t *testing.T, rawURL string, change func(*proxypath.Target))
 		return nil
 	}
 	u := proxypath.Target{
-		URL: target, Header: http.Header{}, Path: "/events", PingInterval: s.ping, LogIn: "log in", Timeout: 10 * time.Second,
-		// As long as it takes for a ping to come.
+		URL: target, Header: http.Header{}, Path: "/events", PingInterval: s.ping, AuthHint: "log in", Timeout: 10 * time.Second,
+		// Long enough for a ping to arrive.
 		Watch: s.ping + 200*time.Millisecond,
 		Publish: func(_ context.Context, topic, payload string) (int64, error) {
 			s.hub.Publish("42", topic, payload)
@@ -133,30 +132,30 @@ func (f findings) String() string {
 	return b.String()
 }
 
-// want wants one finding of that level and name, with a text in what it says or advises. No
-// other may be worse than a note.
+// want requires a finding with this level and name, and with text in its observation or its advice. All other findings
+// must be ok or a note.
 func (f findings) want(t *testing.T, level finding.Level, name, text string) {
 	t.Helper()
-	there := false
+	matched := false
 	for _, one := range f {
 		if one.Level == level && one.Name == name && strings.Contains(one.What+one.Do, text) {
-			there = true
+			matched = true
 			if one.Level >= finding.Warn && one.Do == "" {
-				t.Errorf("%s: nothing to do", one.Name)
+				t.Errorf("%s: no advice", one.Name)
 			}
 		} else if one.Level > finding.Note {
 			t.Errorf("unwanted: %v", findings{one})
 		}
 	}
-	if !there {
-		t.Errorf("no %s %s with %q in it", level, name, text)
+	if !matched {
+		t.Errorf("no %s %s that contains %q", level, name, text)
 	}
 }
 
-// wantGood wants nothing to do, events that were seen to arrive, and pings.
+// wantGood requires that events and pings arrive, and that there are no warnings or failures.
 func (f findings) wantGood(t *testing.T) {
 	t.Helper()
 	f.want(t, finding.OK, "url-events", "")
-	f.want(t, finding.OK, "url-quiet", "pings came through")
+	f.want(t, finding.OK, "url-quiet", "received pings")
 	f.want(t, finding.OK, "url-leave", "")
 }

@@ -7,30 +7,30 @@ import (
 	"usercast/internal/eventstream"
 )
 
-// A block ends with a blank line. A comment after the first block is one, too.
+// A block is a part of the stream that ends with a blank line. A comment after the first block is a block, too.
 type block struct {
-	at             time.Time // of its end
-	name, data, id string    // id: the last one of the stream so far
+	at             time.Time // when it ended
+	name, data, id string    // id: the last id of the stream so far
 	retry          bool      // the stream has had a retry field
-	dispatched     bool      // it has data, and so dispatches an event
+	dispatched     bool      // it has data, so it dispatches an event
 }
 
-// isPing reports whether it is a ping of the hub.
+// isPing reports whether the block is a ping of the hub.
 func (b block) isPing() bool { return !b.dispatched || b.name == "ping" }
 
-// A stream is a response whose body goes on. One goroutine reads it.
+// A stream is a response with an event stream as its body. One goroutine reads it.
 type stream struct {
 	resp   *http.Response
 	took   time.Duration // from the request to the headers of the response
 	opened time.Time     // when reading began
 	cancel func()
 
-	blocks chan block // closed at the end of the stream; nil: it is not read
-	last   time.Time  // of the newest block that wait has returned, or opened
+	blocks chan block // closed at the end of the stream; nil if the body is not read
+	last   time.Time  // when the last block that wait returned arrived; opened without one
 }
 
-// read starts the goroutine that reads the body. The channel has room for all blocks that arrive between two calls
-// of wait, because a stream is read for a few seconds.
+// read starts the goroutine that reads the body. Streams last a few seconds, so the channel has room for all blocks that
+// arrive between two calls of wait.
 func (s *stream) read() {
 	s.opened = time.Now()
 	s.last = s.opened
@@ -47,7 +47,7 @@ func (s *stream) read() {
 	}()
 }
 
-// wait returns the next block. ok is false if none arrives before until, or if the stream has ended.
+// wait returns the next block. ok is false if no block arrives before until, or if the stream has ended.
 func (s *stream) wait(until time.Time) (b block, ok, ended bool) {
 	timer := time.NewTimer(time.Until(until))
 	defer timer.Stop()

@@ -13,23 +13,22 @@ import (
 // A Target is a stream to inspect. All fields except Header, Watch, Publish with Unknown, and Streams are required.
 type Target struct {
 	URL    *url.URL
-	Header http.Header // what a browser sends in addition, such as cookies
+	Header http.Header // additional headers of the request, such as cookies
 
 	// The configuration of the hub.
-	Path         string        // of the stream on the hub
-	PingInterval time.Duration // between two pings of the hub
-	LogIn        string        // how to authenticate, for a request that is rejected
+	Path         string        // path of the stream on the hub
+	PingInterval time.Duration // interval between two pings of the hub
+	AuthHint     string        // the flags that authenticate a request, for advice
 
-	Timeout time.Duration // for the headers of a response, and at most for what should arrive immediately
-	Watch   time.Duration // how long to watch the idle stream; 0: a little over a ping interval
+	Timeout time.Duration // for the headers of a response, and an upper limit for data that should arrive immediately
+	Watch   time.Duration // how long to watch the idle stream; 0 means slightly longer than a ping interval
 
-	// Publish sends a message to the user of the stream, and returns how many
-	// subscribers Redis had for it, or -1 if that is unknown. It is nil without a Redis,
-	// or if the user is not known; Unknown says why.
+	// Publish sends a message to the user of the stream. It returns how many subscribers Redis sent it to, or -1 if that
+	// is unknown. Publish is nil if there is no Redis or if the user is not known. Unknown is the reason for the latter.
 	Publish func(ctx context.Context, topic, payload string) (subscribers int64, err error)
 	Unknown string
 
-	// Streams returns how many streams the user has at the hub. Nil: the hub cannot be reached.
+	// Streams returns how many streams the user has at the hub. It is nil if the user is not known.
 	Streams func(ctx context.Context) (int, error)
 }
 
@@ -52,16 +51,16 @@ func (t Target) Run(ctx context.Context, report finding.Report) {
 	}
 }
 
-// An inspection is one Run.
+// An inspection is the state of one call of Run.
 type inspection struct {
 	Target
 	report finding.Report
-	token  string // is in each message that check publishes
+	token  string // part of each message that check publishes
 
 	client *http.Client
 
-	received int // of the messages that check published
+	received int // how many of the published messages have arrived
 }
 
-// unbuffer is how each proxy is configured to forward each byte as it arrives.
-const unbuffer = "nginx: proxy_buffering off, or no proxy_ignore_headers X-Accel-Buffering · Caddy: flush_interval -1, no response_buffers or buffer_responses · HAProxy: nothing buffers by itself · a CDN: no buffering or caching for this path"
+// unbuffer lists the settings with which proxies forward data immediately.
+const unbuffer = "nginx: proxy_buffering off, or no proxy_ignore_headers X-Accel-Buffering · Caddy: flush_interval -1, no response_buffers or buffer_responses · HAProxy: does not buffer by default · CDN: no buffering or caching for this path"

@@ -18,8 +18,8 @@ import (
 	"usercast/internal/redistest"
 )
 
-// Whoever is asked who is there is asked by check, too, as a stranger.
-func TestCheckAsksForAStranger(t *testing.T) {
+// check sends an unauthenticated request to the server that authenticates users.
+func TestCheckAuthenticatesWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	public, _, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -30,9 +30,9 @@ func TestCheckAsksForAStranger(t *testing.T) {
 		answer     http.HandlerFunc
 		want       string
 	}{
-		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "1") }, `fail  URL says that a request without any cookie is user "1"`},
-		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "ok    URL answers, and says no"},
-		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  URL does not say who is asking: session check returned status 500"},
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "1") }, `fail  URL accepts a request without cookies as user "1"`},
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "ok    URL responds, and rejects unauthenticated requests"},
+		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  authentication with URL failed: session check returned status 500"},
 		{app.AuthJWT, "--jwt-jwks-url", func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q}]}`, base64.RawURLEncoding.EncodeToString(public))
 		}, "ok    the key set of --jwt-jwks-url can be fetched"},
@@ -41,14 +41,14 @@ func TestCheckAsksForAStranger(t *testing.T) {
 		server := httptest.NewServer(c.answer)
 		stdout, _, _ := runCheck(t, anywhere("redis://127.0.0.1:1", "--auth", c.auth, c.flag, server.URL)...)
 		server.Close()
-		if !strings.Contains(stdout, "\nlog-in\n  "+strings.ReplaceAll(c.want, "URL", server.URL)) {
+		if !strings.Contains(stdout, "\nauthentication\n  "+strings.ReplaceAll(c.want, "URL", server.URL)) {
 			t.Errorf("want %q in\n%s", c.want, stdout)
 		}
 	}
 }
 
-// forcesHTTPS is an app that redirects what did not come over https, and knows one session. asked
-// receives the X-Forwarded-* of each request.
+// forcesHTTPS starts an app that redirects requests without https, and that has one session. asked returns the
+// X-Forwarded-* headers of all requests.
 func forcesHTTPS(t *testing.T) (app *httptest.Server, asked func() []string) {
 	t.Helper()
 	var mu sync.Mutex
@@ -74,7 +74,7 @@ func forcesHTTPS(t *testing.T) (app *httptest.Server, asked func() []string) {
 	}
 }
 
-// The app is asked as the hub asks for a browser at --url: scheme, host and address included.
+// The session check contains the scheme, host and address that the hub sends for a browser at --url.
 func TestCheckAsksTheAppForTheURL(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -85,7 +85,7 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 		"--tls-cert", filepath.Join(dir, "cert.pem"), "--tls-key", filepath.Join(dir, "key.pem"), "--url", h.SecureURL("/events"))
 	p := hubtest.StartProgram(t, []string{"SSL_CERT_FILE=" + filepath.Join(dir, "cert.pem"), "USERCAST_HEADER=Cookie: session=42"}, append([]string{"check"}, flags...)...)
 	code, stdout := p.Wait(t), p.Stdout.String()
-	for _, want := range []string{"  ok    " + app.URL + "/session answers, and says no", "3 events, published", "pings came through"} {
+	for _, want := range []string{"  ok    " + app.URL + "/session responds, and rejects unauthenticated requests", "3 events, published", "received pings"} {
 		if code != 0 || !strings.Contains(stdout, want) {
 			t.Errorf("exit code %d, no %q in\n%s", code, want, stdout)
 		}
@@ -100,7 +100,7 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 	}
 }
 
-// Behind a proxy that ends TLS, the hub passes on what that proxy says, if it trusts it.
+// Behind a proxy that terminates TLS, the hub forwards the headers of the proxy if it trusts the proxy.
 func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 	t.Parallel()
 	app, _ := forcesHTTPS(t)
@@ -109,9 +109,9 @@ func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 		flags []string
 		want  string
 	}{
-		"a trusted proxy":  {[]string{"--url", "https://127.0.0.1:1/events", "--trusted-proxy", "127.0.0.1"}, "  ok    " + app.URL + "/session answers, and says no"},
-		"no trusted proxy": {[]string{"--url", "https://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects to https:// because this hub tells it that browsers use http://\n        → --trusted-proxy <address of the proxy>"},
-		"cleartext":        {[]string{"--url", "http://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session answers with a redirect"},
+		"a trusted proxy":  {[]string{"--url", "https://127.0.0.1:1/events", "--trusted-proxy", "127.0.0.1"}, "  ok    " + app.URL + "/session responds, and rejects unauthenticated requests"},
+		"no trusted proxy": {[]string{"--url", "https://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects to https:// because this hub reports http:// as the scheme of the browser\n        → --trusted-proxy <address of the proxy>"},
+		"cleartext":        {[]string{"--url", "http://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects unauthenticated requests"},
 		"no URL":           {nil, "run check with --url https://"},
 	} {
 		stdout, _, _ := runCheck(t, slices.Concat(flags, c.flags)...)
@@ -121,8 +121,8 @@ func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 	}
 }
 
-// What is published has a topic that the log-in may see.
-func TestCheckPublishesWhatTheUserMaySee(t *testing.T) {
+// check publishes to a topic that the user is allowed to see.
+func TestCheckPublishesToAnAllowedTopic(t *testing.T) {
 	server := redistest.Start(t)
 	topics := make(chan string, 1) // of the next answers
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -140,11 +140,11 @@ func TestCheckPublishesWhatTheUserMaySee(t *testing.T) {
 	h := hubtest.Start(t, server, flags...)
 	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "1s", "--url", "http://"+h.PublicAddr()+"/events")
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42")
-	for list, want := range map[string]string{"news, chat": "3 events, published", "": "this user may see no topic at all"} {
+	for list, want := range map[string]string{"news, chat": "3 events, published", "": "this user is not allowed to see any topic"} {
 		topics <- list
 		stdout, _, code := runCheck(t, flags...)
 		<-topics
-		if code != 0 || !strings.Contains(stdout, want) || !strings.Contains(stdout, "pings came through") {
+		if code != 0 || !strings.Contains(stdout, want) || !strings.Contains(stdout, "received pings") {
 			t.Errorf("topics %q: exit code %d, no %q in\n%s", list, code, want, stdout)
 		}
 	}

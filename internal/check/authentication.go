@@ -1,0 +1,146 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"time"
+
+	"usercast/auth"
+	"usercast/internal/app"
+	"usercast/internal/finding"
+)
+
+// An authentication authenticates requests as the hub does.
+type authentication struct {
+	hub     *app.HubConfig
+	timeout time.Duration
+}
+
+// isRemote reports whether --auth sends requests to another server.
+func (a *authentication) isRemote() bool {
+	c := a.hub
+	return c.Auth == app.AuthForward && c.ForwardTo() != nil || c.Auth == app.AuthJWT && c.JWTJWKSURL != ""
+}
+
+// authenticate passes a request to the hub's own authenticator.
+func (a *authentication) authenticate(ctx context.Context, r *http.Request) (auth.Identity, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	authn, err := a.hub.Open(slog.New(slog.DiscardHandler)) // the error has the same information as the log
+	if err != nil {
+		return auth.Identity{}, err
+	}
+	if authn.Close != nil {
+		defer authn.Close()
+	}
+	return authn.Authenticate(r.WithContext(ctx))
+}
+
+// asBrowser returns a browser's request for target as the hub receives it: with https, either over TLS or from a trusted
+// proxy that sets X-Forwarded-Proto. The remote address is a loopback address.
+func asBrowser(target *url.URL, header http.Header) *http.Request {
+	r := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header, RemoteAddr: "127.0.0.1:1"}
+	if target.Scheme == "https" {
+		r.TLS = new(tls.ConnectionState)
+	}
+	return r
+}
+
+// inspect reports how a request without credentials is authenticated. target is --url, or nil.
+func (a *authentication) inspect(ctx context.Context, target *url.URL, report finding.Report) {
+	c := a.hub
+	if c.Auth == app.AuthJWT {
+		a.inspectKeySet(ctx, report)
+		return
+	}
+	where := (&url.URL{Scheme: c.ForwardTo().Scheme, Host: c.ForwardTo().Host, Path: c.ForwardTo().Path}).String()
+	redirected := "return 401 for this request, which asks for JSON"
+	if target == nil {
+		redirected += "; if the app only forces HTTPS, run check with --url https://…"
+		target = &url.URL{Scheme: "http", Host: c.ForwardTo().Host, Path: c.Path}
+	}
+	start := time.Now()
+	who, err := a.authenticate(ctx, asBrowser(target, http.Header{}))
+	took := time.Since(start)
+	if target.Scheme == "https" && c.TLSCert == "" && len(c.Proxies()) == 0 && !errors.Is(err, auth.ErrRedirected) {
+		// The hub receives this request in cleartext, from a proxy that it does not trust.
+		inClear := *target
+		inClear.Scheme = "http"
+		if _, err := a.authenticate(ctx, asBrowser(&inClear, http.Header{})); errors.Is(err, auth.ErrRedirected) {
+			report.Warn("login-proto", "--trusted-proxy <address of the proxy>", "%s redirects to https:// because this hub reports http:// as the scheme of the browser", where)
+			return
+		}
+	}
+	switch {
+	case err == nil:
+		report.Fail("login-everybody", "return 401 for unauthenticated requests", "%s accepts a request without cookies as user %q: anyone could read this user's messages", where, who.User)
+	case errors.Is(err, auth.ErrRedirected):
+		report.Warn("login-redirect", redirected, "%s redirects unauthenticated requests instead of returning 401; the hub treats redirects as 401, so an app that forces HTTPS rejects every request", where)
+	case errors.Is(err, auth.ErrUnauthorized), errors.Is(err, auth.ErrForbidden):
+		report.OK("login-app", "%s responds, and rejects unauthenticated requests", where)
+		a.inspectTime(took, report)
+	default:
+		report.Fail("login-app", "check that the app is running and that its session check is at this address; until then, browsers are asked to retry later", "authentication with %s failed: %v", where, err)
+	}
+}
+
+// inspectTime reports how long a session check took, and whether many concurrent checks would time out.
+func (a *authentication) inspectTime(took time.Duration, report finding.Report) {
+	c := a.hub
+	if took > c.AuthTimeout.T/2 {
+		report.Warn("login-slow", "make the session check faster, or raise --auth-timeout", "a session check without cookies took %v, more than half of --auth-timeout (%v): under load it will time out", took.Round(time.Millisecond), c.AuthTimeout.T)
+		return
+	}
+	report.OK("login-slow", "a session check without cookies took %v; the number of concurrent checks adapts to the app, up to %d (--auth-concurrency)", took.Round(time.Millisecond), c.AuthConcurrency.T)
+}
+
+// inspectKeySet reports whether the JWK set can be fetched. A token with an unknown key causes the fetch.
+func (a *authentication) inspectKeySet(ctx context.Context, report finding.Report) {
+	part := base64.RawURLEncoding.EncodeToString
+	token := part([]byte(`{"alg":"RS256","kid":"usercast-check"}`)) + "." + part([]byte(`{}`)) + "." + part([]byte{0})
+	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: a.hub.Path}, Header: http.Header{"Authorization": {"Bearer " + token}}}
+	if _, err := a.authenticate(ctx, r); errors.Is(err, auth.ErrUnauthorized) {
+		report.OK("login-keys", "the key set of --jwt-jwks-url can be fetched")
+	} else {
+		report.Fail("login-keys", "check that the identity provider is running and at this address; until then, browsers are asked to retry later", "--jwt-jwks-url: %v", err)
+	}
+}
+
+// userOf authenticates a request with these headers, as the hub does. unknown is the reason if the user is not known.
+func (a *authentication) userOf(ctx context.Context, target *url.URL, header http.Header) (who auth.Identity, unknown string) {
+	switch a.hub.Auth {
+	case app.AuthHeader:
+		return who, "only the proxy knows the user of this stream"
+	case app.AuthJWT, app.AuthForward, app.AuthInsecure:
+	default:
+		return who, "the user of this stream is unknown without --auth"
+	}
+	who, err := a.authenticate(ctx, asBrowser(target, header))
+	if err == nil {
+		err = auth.CheckUser(who.User, a.hub.BroadcastUser)
+	}
+	if err != nil {
+		return auth.Identity{}, "the user of this stream could not be determined (" + err.Error() + ")"
+	}
+	if who.Topics != nil && len(who.Topics) == 0 {
+		return auth.Identity{}, "this user is not allowed to see any topic"
+	}
+	return who, ""
+}
+
+// hint returns the flags that authenticate a request in each mode.
+func (a *authentication) hint() string {
+	const copied = " of a test user, copied from a logged-in browser (developer tools, Network tab)"
+	switch a.hub.Auth {
+	case app.AuthInsecure:
+		return "--url …?user=<id>"
+	case app.AuthJWT:
+		return "--header 'Cookie: " + a.hub.JWTCookie + "=…'" + copied
+	}
+	return "--header 'Cookie: …'" + copied
+}
