@@ -148,11 +148,11 @@ func ParseHeader(line string) (Header, error) {
 	name, value, ok := strings.Cut(line, ":")
 	value = strings.TrimSpace(value)
 	if !ok || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-		return Header{}, errors.New("a header is given as 'Name: value'")
+		return Header{}, errors.New("a header must have the form 'Name: value'")
 	}
 	switch http.CanonicalHeaderKey(name) {
 	case "Host", "Connection", "Content-Length", "Transfer-Encoding", "Upgrade":
-		return Header{}, fmt.Errorf("%s is not for you to set", name)
+		return Header{}, fmt.Errorf("%s cannot be set", name)
 	}
 	return Header{name, value}, nil
 }
