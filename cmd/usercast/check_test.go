@@ -159,7 +159,7 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	for want, args := range map[string][]string{
 		"the port is taken":        append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
 		"session checks to itself": append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", "http://"+h.PublicAddr()+"/session"),
-		"the session check at ":    append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", other.URL),
+		"authentication with ":     append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", other.URL),
 		"401 Unauthorized":         append(here, "--url", "http://"+h.PublicAddr()+"/events"),
 	} {
 		if stdout, _, code := runCheck(t, args...); code != 1 || !strings.Contains(stdout, want) {
