@@ -22,15 +22,15 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// The least that has to be said.
-const least = `
+// minimal contains only the required values.
+const minimal = `
 image: {repository: registry.example/usercast}
 redis: {urls: ["redis://redis:6379/0"]}
 auth: {mode: forward, forward: {url: "http://app/usercast/session"}}
 `
 
-// render is what `helm template live usercast` does: values are merged with the chart's own and
-// checked against its schema, then the templates are run.
+// render does the same as `helm template live usercast`: it merges values with the defaults of the chart, validates
+// them against its schema, and executes the templates.
 func render(values string) (map[string]string, error) {
 	chart, err := loader.Load("usercast")
 	if err != nil {
@@ -56,10 +56,10 @@ func render(values string) (map[string]string, error) {
 	return byName, nil
 }
 
-// objects are what the chart has made, each by kind and name.
+// objects are the rendered objects by kind and name.
 type objects map[string]any
 
-// decoded wants each document to be what Kubernetes knows, without a field that it does not.
+// decoded renders the chart and decodes each document into its Kubernetes type, without unknown fields.
 func decoded(t *testing.T, values string) objects {
 	t.Helper()
 	files, err := render(values)
@@ -90,17 +90,17 @@ func decoded(t *testing.T, values string) objects {
 				"networking.k8s.io/v1 Ingress":            &networkingv1.Ingress{},
 				"networking.k8s.io/v1 NetworkPolicy":      &networkingv1.NetworkPolicy{},
 				"policy/v1 PodDisruptionBudget":           &policyv1.PodDisruptionBudget{},
-				"monitoring.coreos.com/v1 ServiceMonitor": &map[string]any{}, // the operator's, which has no small package of types
+				"monitoring.coreos.com/v1 ServiceMonitor": &map[string]any{}, // its types would need a large dependency
 			}[head.APIVersion+" "+head.Kind]
 			if !known {
-				t.Fatalf("%s: a %s %s", name, head.APIVersion, head.Kind)
+				t.Fatalf("%s: unexpected object %s %s", name, head.APIVersion, head.Kind)
 			}
 			if err := yaml.UnmarshalStrict([]byte(document), into); err != nil {
 				t.Errorf("%s: %v\n%s", name, err, document)
 			}
 			key := head.Kind + " " + head.Metadata.Name
 			if _, twice := all[key]; twice {
-				t.Errorf("two of %s", key)
+				t.Errorf("%s is defined twice", key)
 			}
 			all[key] = into
 		}
@@ -112,12 +112,12 @@ func (o objects) pod(t *testing.T) (*appsv1.Deployment, corev1.PodSpec, corev1.C
 	t.Helper()
 	d, ok := o["Deployment live-usercast"].(*appsv1.Deployment)
 	if !ok {
-		t.Fatalf("no deployment among %v", slices.Sorted(maps.Keys(o)))
+		t.Fatalf("no deployment in %v", slices.Sorted(maps.Keys(o)))
 	}
 	return d, d.Spec.Template.Spec, d.Spec.Template.Spec.Containers[0]
 }
 
-// env are the variables with plain values.
+// env returns the environment variables with plain values.
 func env(c corev1.Container) map[string]string {
 	all := make(map[string]string)
 	for _, e := range c.Env {
@@ -126,8 +126,8 @@ func env(c corev1.Container) map[string]string {
 	return all
 }
 
-func TestLeastValuesMakeASafePod(t *testing.T) {
-	all := decoded(t, least)
+func TestMinimalValuesRenderASecurePod(t *testing.T) {
+	all := decoded(t, minimal)
 	if got, want := slices.Sorted(maps.Keys(all)), []string{
 		"ConfigMap live-usercast", "Deployment live-usercast", "PodDisruptionBudget live-usercast",
 		"Service live-usercast", "Service live-usercast-admin", "ServiceAccount live-usercast",
@@ -136,7 +136,7 @@ func TestLeastValuesMakeASafePod(t *testing.T) {
 	}
 	d, pod, c := all.pod(t)
 	if u := d.Spec.Strategy.RollingUpdate; u.MaxUnavailable.IntValue() != 0 || u.MaxSurge.IntValue() != 1 {
-		t.Errorf("a pod goes before its successor is there: %+v", u)
+		t.Errorf("a pod is stopped before its successor is ready: %+v", u)
 	}
 	if s := pod.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("%+v", s)
@@ -145,36 +145,36 @@ func TestLeastValuesMakeASafePod(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	if *pod.AutomountServiceAccountToken || *all["ServiceAccount live-usercast"].(*corev1.ServiceAccount).AutomountServiceAccountToken || pod.ServiceAccountName != "live-usercast" {
-		t.Error("the pod may ask Kubernetes things")
+		t.Error("the pod has access to the Kubernetes API")
 	}
 	if r, l := c.ReadinessProbe.HTTPGet, c.LivenessProbe.HTTPGet; r.Path != "/readyz" || l.Path != "/livez" || r.Port.String() != "admin" || l.Port.String() != "admin" {
 		t.Errorf("%+v, %+v", r, l)
 	}
 	if p := c.LivenessProbe; p.PeriodSeconds*p.FailureThreshold < 60 {
-		t.Error("a restart, which ends all streams, comes within a minute")
+		t.Error("a pod is restarted after less than a minute, which closes all streams")
 	}
 	if c.Image != "registry.example/usercast:0.1.0" || !slices.Equal(c.Args, []string{"serve", "--redis=redis://redis:6379/0"}) {
 		t.Errorf("%s %v", c.Image, c.Args)
 	}
-	// Whatever selects pods finds these.
+	// All selectors match the pods.
 	labels := d.Spec.Template.Labels
 	for _, name := range []string{"live-usercast", "live-usercast-admin"} {
 		s := all["Service "+name].(*corev1.Service)
 		for key, value := range s.Spec.Selector {
 			if labels[key] != value {
-				t.Errorf("service %s finds no pod", name)
+				t.Errorf("service %s selects no pod", name)
 			}
 		}
 		port := s.Spec.Ports[0].TargetPort.StrVal
 		if !slices.ContainsFunc(c.Ports, func(p corev1.ContainerPort) bool { return p.Name == port }) {
-			t.Errorf("service %s leads to no port: %q", name, port)
+			t.Errorf("service %s has the unknown target port %q", name, port)
 		}
 	}
 	budget := all["PodDisruptionBudget live-usercast"].(*policyv1.PodDisruptionBudget)
 	for _, selector := range []map[string]string{d.Spec.Selector.MatchLabels, budget.Spec.Selector.MatchLabels, pod.TopologySpreadConstraints[0].LabelSelector.MatchLabels} {
 		for key, value := range selector {
 			if labels[key] != value {
-				t.Errorf("%v finds no pod", selector)
+				t.Errorf("%v selects no pod", selector)
 			}
 		}
 	}
@@ -183,7 +183,7 @@ func TestLeastValuesMakeASafePod(t *testing.T) {
 	}
 }
 
-// A pod that is killed while it drains cuts off the streams that are left.
+// A pod that is killed while it drains disconnects the remaining streams.
 func TestGracePeriodFitsTheDrain(t *testing.T) {
 	for _, test := range []struct {
 		values string
@@ -195,7 +195,7 @@ func TestGracePeriodFitsTheDrain(t *testing.T) {
 		{"terminationGracePeriodSeconds: 90\n", 90},
 		{"terminationGracePeriodSeconds: 35\n", 35},
 	} {
-		_, pod, c := decoded(t, least+test.values).pod(t)
+		_, pod, c := decoded(t, minimal+test.values).pod(t)
 		var needed time.Duration
 		for _, name := range []string{"USERCAST_DRAIN_DELAY", "USERCAST_DRAIN", "USERCAST_WRITE_TIMEOUT"} {
 			d, err := time.ParseDuration(env(c)[name])
@@ -206,20 +206,20 @@ func TestGracePeriodFitsTheDrain(t *testing.T) {
 		}
 		grace := time.Duration(*pod.TerminationGracePeriodSeconds) * time.Second
 		if *pod.TerminationGracePeriodSeconds != test.grace || grace < needed+5*time.Second {
-			t.Errorf("%q: a grace of %v, and the hub may take %v", test.values, grace, needed)
+			t.Errorf("%q: the grace period is %v, but a drain can take %v", test.values, grace, needed)
 		}
 	}
 }
 
-func TestGoIsToldNineTenthsOfTheMemory(t *testing.T) {
+func TestGoMemoryLimit(t *testing.T) {
 	for _, limit := range []string{"1Gi", "1536Mi", "2G", "900000000", "512000Ki"} {
-		_, _, c := decoded(t, least+"resources: {limits: {memory: "+limit+"}}\n").pod(t)
+		_, _, c := decoded(t, minimal+"resources: {limits: {memory: "+limit+"}}\n").pod(t)
 		q := resource.MustParse(limit)
 		if got, want := env(c)["GOMEMLIMIT"], fmt.Sprint(q.Value()*9/10); got != want || c.Resources.Limits.Memory().Value() != q.Value() {
 			t.Errorf("%s: %s, want %s", limit, got, want)
 		}
 	}
-	_, _, c := decoded(t, least+"resources: {limits: {memory: null}}\n").pod(t)
+	_, _, c := decoded(t, minimal+"resources: {limits: {memory: null}}\n").pod(t)
 	if got, ok := env(c)["GOMEMLIMIT"]; ok {
 		t.Errorf("without a limit: %q", got)
 	}
@@ -270,7 +270,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got[name], want)
 		}
 	}
-	// Each directory that is named is there, as a whole: a subPath would never be renewed.
+	// Each directory in a path is mounted as a whole, because Kubernetes does not update a subPath.
 	mounted := make(map[string]bool)
 	for _, m := range c.VolumeMounts {
 		if m.SubPath != "" || !m.ReadOnly {
@@ -293,16 +293,16 @@ func TestEverythingAtOnce(t *testing.T) {
 			t.Errorf("%s has mode %o", v.Name, *v.Secret.DefaultMode)
 		}
 	}
-	// What a change of must not restart pods is nowhere in them.
+	// Settings that can change without a restart are not in the pods.
 	settings := all["ConfigMap live-usercast"].(*corev1.ConfigMap).Data["usercast.env"]
 	if settings != "USERCAST_ALLOW_ORIGIN=https://a.example,https://b.example:8443\nUSERCAST_LOG_LEVEL=warn\n" {
 		t.Errorf("%q", settings)
 	}
 	changed, _, _ := decoded(t, strings.Replace(everything, "logLevel: warn", "logLevel: debug", 1)).pod(t)
 	if before, _, _ := all.pod(t); !reflect.DeepEqual(before, changed) {
-		t.Error("another log level makes new pods")
+		t.Error("another log level creates new pods")
 	}
-	// The ingress leads to the public port, for the stream alone.
+	// The ingress routes only the path of the stream, to the public port.
 	rule := all["Ingress live-usercast"].(*networkingv1.Ingress).Spec.Rules[0]
 	path := rule.HTTP.Paths[0]
 	if path.Path != "/stream" || *path.PathType != networkingv1.PathTypeExact || path.Backend.Service.Name != "live-usercast" || path.Backend.Service.Port.Number != 443 {
@@ -316,7 +316,7 @@ func TestEverythingAtOnce(t *testing.T) {
 			ok = ok && labels[key] == value
 		}
 		if ok != finds {
-			t.Errorf("Prometheus finds %s: %v", name, ok)
+			t.Errorf("Prometheus selects %s: %v", name, ok)
 		}
 	}
 }
@@ -328,7 +328,7 @@ func TestEachModeOfAuth(t *testing.T) {
 		`{mode: header, trustedProxies: ["10.0.0.0/8", "10.1.0.0/8"]}`: "USERCAST_TRUSTED_PROXY=10.0.0.0/8,10.1.0.0/8",
 		`{mode: insecure, insecureAnywhere: true}`:                     "USERCAST_AUTH_INSECURE_ANYWHERE=true",
 	} {
-		values, err := merge(least, "auth: "+mode)
+		values, err := merge(minimal, "auth: "+mode)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -339,30 +339,30 @@ func TestEachModeOfAuth(t *testing.T) {
 	}
 }
 
-// What contradicts, or is missing, is refused with a sentence that says what to do.
-func TestWhatDoesNotFitTogetherIsRefused(t *testing.T) {
+// Contradictory and missing values are rejected with a message that says what to do.
+func TestInvalidValuesAreRejected(t *testing.T) {
 	for values, says := range map[string]string{
-		"image: {repository: ''}":                                 "image.repository is empty: say where the image is",
+		"image: {repository: ''}":                                 "image.repository is empty: set it to the image",
 		"redis: {urls: []}":                                       "redis.urls is empty",
-		`redis: {urls: ["redis://:pw@redis:6379/0"]}`:             "redis.urls holds a password",
+		`redis: {urls: ["redis://:pw@redis:6379/0"]}`:             "redis.urls contains a password",
 		`redis: {urls: ["http://redis"]}`:                         "/redis/urls/0",
-		"feed: stream\nredis: {urls: ['redis://a', 'redis://b']}": "a stream is in one place",
+		"feed: stream\nredis: {urls: ['redis://a', 'redis://b']}": "a stream is on one server",
 		"auth: {mode: ''}":                                        "auth.mode is empty",
-		"auth: {mode: insecure}":                                  "auth.mode insecure lets everybody",
-		"auth: {mode: jwt}":                                       "auth.jwt needs one of",
+		"auth: {mode: insecure}":                                  "auth.mode insecure lets any client",
+		"auth: {mode: jwt}":                                       "auth.jwt needs exactly one of",
 		"auth: {mode: jwt, jwt: {secretKeys: [a]}}":               "auth.jwt.existingSecret is empty",
 		"auth: {mode: forward, forward: {url: ''}}":               "auth.forward.url is empty",
 		"auth: {mode: header}":                                    "auth.trustedProxies is empty",
-		"terminationGracePeriodSeconds: 34":                       "terminationGracePeriodSeconds is 34, and a pod needs 35: drainDelaySeconds (5) + drainSeconds (15) + writeTimeoutSeconds (10) + 5",
-		"terminationGracePeriodSeconds: 40\ndrainSeconds: 60":     "a pod needs 80",
-		"resources: {limits: {memory: 1.5Gi}}":                    `"1.5Gi": write a whole number`,
-		"settings: {drain: 1m}":                                   "settings has drain, for which there is a value",
+		"terminationGracePeriodSeconds: 34":                       "terminationGracePeriodSeconds is 34, but a pod needs at least 35: drainDelaySeconds (5) + drainSeconds (15) + writeTimeoutSeconds (10) + 5",
+		"terminationGracePeriodSeconds: 40\ndrainSeconds: 60":     "a pod needs at least 80",
+		"resources: {limits: {memory: 1.5Gi}}":                    `"1.5Gi": set a whole number`,
+		"settings: {drain: 1m}":                                   "settings has drain, but the chart has a separate value",
 		"settings: {allow-origin: x}":                             "settings has allow-origin",
-		"extraEnv: [{name: USERCAST_DRAIN, value: 1m}]":           "extraEnv has USERCAST_DRAIN, which is set already",
+		"extraEnv: [{name: USERCAST_DRAIN, value: 1m}]":           "extraEnv has USERCAST_DRAIN, which the chart already sets",
 		"extraEnv: [{name: A, value: 1}]":                         "/extraEnv/0/value",
-		"extraVolumes: [{name: settings}]":                        "extraVolumes has settings, which the chart has itself",
+		"extraVolumes: [{name: settings}]":                        "extraVolumes has settings, which is a volume of the chart",
 		"extraVolumeMounts: [{mountPath: /a}]":                    "/extraVolumeMounts/0",
-		"extraEnv: [{name: USERCAST_REDIS_TLS_CA, value: /a}]\nredis: {tls: {existingSecret: a}}": "extraEnv has USERCAST_REDIS_TLS_CA, which is set already",
+		"extraEnv: [{name: USERCAST_REDIS_TLS_CA, value: /a}]\nredis: {tls: {existingSecret: a}}": "extraEnv has USERCAST_REDIS_TLS_CA, which the chart already sets",
 		"ingress: {enabled: true}":            "ingress.host is empty",
 		"drainSecond: 5":                      "drainSecond",
 		"image: {repo: x}":                    "repo",
@@ -370,7 +370,7 @@ func TestWhatDoesNotFitTogetherIsRefused(t *testing.T) {
 		"logLevel: loud":                      "logLevel",
 		"allowOrigins: ['https://*.example']": "/allowOrigins/0",
 	} {
-		merged, err := merge(least, values)
+		merged, err := merge(minimal, values)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -380,7 +380,7 @@ func TestWhatDoesNotFitTogetherIsRefused(t *testing.T) {
 	}
 }
 
-// merge puts values over others, as a second --values does.
+// merge overrides values, as a second --values does.
 func merge(under, over string) (string, error) {
 	lower, err1 := chartutil.ReadValues([]byte(under))
 	upper, err2 := chartutil.ReadValues([]byte(over))
@@ -388,15 +388,15 @@ func merge(under, over string) (string, error) {
 	return string(merged), errors.Join(err1, err2, err3)
 }
 
-func TestNotesSayWhatToMind(t *testing.T) {
-	files, err := render(least)
+func TestNotes(t *testing.T) {
+	files, err := render(minimal)
 	if err != nil {
 		t.Fatal(err)
 	}
 	notes := files["NOTES.txt"]
-	for _, says := range []string{"takes up to 35 seconds", "hears a gap and refetches", "set ingress.enabled"} {
+	for _, says := range []string{"takes up to 35 seconds", "receives a gap and refetches", "set ingress.enabled"} {
 		if !strings.Contains(notes, says) {
-			t.Errorf("no %q in\n%s", says, notes)
+			t.Errorf("%q is missing in\n%s", says, notes)
 		}
 	}
 	files, err = render(everything)

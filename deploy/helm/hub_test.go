@@ -23,7 +23,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Settings of every size and type, as YAML reads them: numbers without quotes are floats to Helm.
+// Settings of various sizes and types. Numbers without quotes are floats in Helm.
 const numbers = `
 settings:
   max-payload: 1048576
@@ -42,7 +42,7 @@ tolerations: [{key: x, operator: Exists, effect: NoExecute, tolerationSeconds: 1
 `
 
 func TestNumbersAreRenderedInFull(t *testing.T) {
-	for name, values := range map[string]string{"values": least + numbers, "durations": least + "drainSeconds: 1000000\nterminationGracePeriodSeconds: 2000000\nreplicas: 1000000"} {
+	for name, values := range map[string]string{"values": minimal + numbers, "durations": minimal + "drainSeconds: 1000000\nterminationGracePeriodSeconds: 2000000\nreplicas: 1000000"} {
 		_, pod, c := decoded(t, values).pod(t)
 		for variable, value := range env(c) {
 			if strings.Contains(value, "e+") {
@@ -65,7 +65,7 @@ func TestNumbersAreRenderedInFull(t *testing.T) {
 			t.Errorf("USERCAST_DRAIN is %q, the grace period %d", got["USERCAST_DRAIN"], *pod.TerminationGracePeriodSeconds)
 		}
 	}
-	files, err := render(least + "replicas: 1000000")
+	files, err := render(minimal + "replicas: 1000000")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,9 +74,9 @@ func TestNumbersAreRenderedInFull(t *testing.T) {
 	}
 }
 
-// Names that look like numbers to YAML stay text.
+// Names that look like numbers in YAML stay strings.
 func TestNamesOfDigitsStayText(t *testing.T) {
-	all := decoded(t, least+`
+	all := decoded(t, minimal+`
 image: {repository: registry.example/usercast, tag: "1", pullSecrets: ["1000000"]}
 ingress: {enabled: true, host: app.example, className: "12", path: /1, tlsSecret: "34"}
 tls: {existingSecret: "56"}
@@ -97,7 +97,7 @@ func TestHubStartsWithWhatIsRendered(t *testing.T) {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	for name, more := range map[string]string{
-		"least":       "",
+		"minimal":     "",
 		"numbers":     numbers,
 		"stream feed": "feed: stream",
 		"files": `
@@ -106,7 +106,7 @@ admin: {existingSecret: a}
 `,
 	} {
 		t.Run(name, func(t *testing.T) {
-			values, err := merge(least, more)
+			values, err := merge(minimal, more)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,10 +117,10 @@ admin: {existingSecret: a}
 	}
 }
 
-// startHub runs a container's command with its files below dir, on free ports, until the hub is alive.
+// startHub runs the command of a container with its files below dir, on free ports, until the hub is alive.
 func startHub(t *testing.T, hub, dir string, all objects, pod corev1.PodSpec, c corev1.Container) {
 	t.Helper()
-	at := make(map[string]string) // directories of the container, by volume
+	at := make(map[string]string) // directories in the container, by volume
 	for _, m := range c.VolumeMounts {
 		at[m.Name] = m.MountPath
 		if err := os.MkdirAll(dir+m.MountPath, 0o700); err != nil {
@@ -150,7 +150,7 @@ func startHub(t *testing.T, hub, dir string, all objects, pod corev1.PodSpec, c 
 	for _, e := range c.Env {
 		switch {
 		case e.Name == "USERCAST_LISTEN" || e.Name == "USERCAST_ADMIN_LISTEN":
-			e.Value = "127.0.0.1:0" // the pod has its ports for itself
+			e.Value = "127.0.0.1:0" // only the pod can use fixed ports
 		case strings.HasPrefix(e.Value, "/etc/") || strings.HasPrefix(e.Value, "/run/"):
 			e.Value = dir + e.Value
 		}
@@ -187,12 +187,12 @@ func startHub(t *testing.T, hub, dir string, all objects, pod corev1.PodSpec, c 
 	}
 }
 
-// The rules find the hubs under the labels that Prometheus gives them by the ServiceMonitor.
+// The rules match the labels that Prometheus sets with the ServiceMonitor.
 func TestAlertsFindTheHubsOfTheServiceMonitor(t *testing.T) {
-	all := decoded(t, least+"serviceMonitor: {enabled: true}\n")
+	all := decoded(t, minimal+"serviceMonitor: {enabled: true}\n")
 	spec := (*all["ServiceMonitor live-usercast"].(*map[string]any))["spec"].(map[string]any)
 	service := all["Service live-usercast-admin"].(*corev1.Service)
-	// As in the operator's documentation of jobLabel: the value of that label of the service, or its name.
+	// As documented for jobLabel: the value of that label of the service, or the name of the service.
 	job := service.Name
 	if label, ok := spec["jobLabel"].(string); ok && service.Labels[label] != "" {
 		job = service.Labels[label]
@@ -238,9 +238,9 @@ tests:
 	}
 }
 
-// A file that the hub needs, such as a private authority, can be mounted.
+// Files such as the certificate of a private authority can be mounted.
 func TestFilesCanBeMounted(t *testing.T) {
-	values, err := merge(least, `
+	values, err := merge(minimal, `
 redis: {urls: ["rediss://redis:6379/0"], tls: {existingSecret: redis-ca, caKey: root.pem}}
 extraEnv: [{name: SSL_CERT_DIR, value: /run/authorities}]
 extraVolumes: [{name: authorities, configMap: {name: company-ca}}]
@@ -273,7 +273,7 @@ extraVolumeMounts: [{name: authorities, mountPath: /run/authorities, readOnly: t
 	}
 }
 
-// authority is a certificate in PEM.
+// authority returns a certificate in PEM.
 func authority(t *testing.T) string {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

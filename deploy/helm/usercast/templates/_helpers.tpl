@@ -14,55 +14,55 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
-{{- /* The least grace period: until the last stream has had its goodbye. */}}
-{{- define "usercast.leastGrace" -}}
+{{- /* The minimum grace period: the time to close all streams. */}}
+{{- define "usercast.minGrace" -}}
 {{ add .Values.drainDelaySeconds .Values.drainSeconds .Values.writeTimeoutSeconds 5 }}
 {{- end }}
 
 {{- define "usercast.grace" -}}
-{{- $least := include "usercast.leastGrace" . | int }}
-{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}{{ $least }}
-{{- else if lt (.Values.terminationGracePeriodSeconds | int) $least }}
-{{- fail (printf "terminationGracePeriodSeconds is %d, and a pod needs %d: drainDelaySeconds (%d) + drainSeconds (%d) + writeTimeoutSeconds (%d) + 5. Leave it empty, or shorten those." (.Values.terminationGracePeriodSeconds | int) $least (.Values.drainDelaySeconds | int) (.Values.drainSeconds | int) (.Values.writeTimeoutSeconds | int)) }}
+{{- $min := include "usercast.minGrace" . | int }}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}{{ $min }}
+{{- else if lt (.Values.terminationGracePeriodSeconds | int) $min }}
+{{- fail (printf "terminationGracePeriodSeconds is %d, but a pod needs at least %d: drainDelaySeconds (%d) + drainSeconds (%d) + writeTimeoutSeconds (%d) + 5. Leave it empty, or reduce these values." (.Values.terminationGracePeriodSeconds | int) $min (.Values.drainDelaySeconds | int) (.Values.drainSeconds | int) (.Values.writeTimeoutSeconds | int)) }}
 {{- else }}{{ .Values.terminationGracePeriodSeconds | int }}
 {{- end }}
 {{- end }}
 
-{{- /* Nine tenths of a memory limit, in bytes: the rest is what Go's own limit does not count. */}}
+{{- /* 90 % of a memory limit, in bytes: the rest is for memory that Go's limit does not include. */}}
 {{- define "usercast.goMemory" -}}
 {{- $limit := toString (ternary (int64 .) . (kindIs "float64" .)) }}
 {{- $units := dict "" 1 "k" 1000 "Ki" 1024 "M" 1000000 "Mi" 1048576 "G" 1000000000 "Gi" 1073741824 }}
 {{- if not (regexMatch "^[0-9]+(k|Ki|M|Mi|G|Gi)?$" $limit) }}
-{{- fail (printf "resources.limits.memory is %q: write a whole number with Mi or Gi, such as 1536Mi, so that Go can be told of it" $limit) }}
+{{- fail (printf "resources.limits.memory is %q: set a whole number with Mi or Gi, such as 1536Mi, from which the chart computes GOMEMLIMIT" $limit) }}
 {{- end }}
 {{- div (mul (regexFind "^[0-9]+" $limit | int64) (get $units (regexFind "[A-Za-z]*$" $limit)) 9) 10 }}
 {{- end }}
 
-{{- /* What values are there for and contradict. */}}
+{{- /* Checks for missing and contradictory values. */}}
 {{- define "usercast.check" -}}
 {{- with .Values }}
-{{- if not .image.repository }}{{ fail "image.repository is empty: say where the image is that you have built and pushed, such as registry.example/usercast" }}{{ end }}
-{{- if not .redis.urls }}{{ fail "redis.urls is empty: say where Redis is, such as [redis://redis:6379/0]" }}{{ end }}
-{{- range .redis.urls }}{{ if regexMatch "://[^/@]*:[^/@]+@" . }}{{ fail "redis.urls holds a password, which everybody could read who may read the pod: put it into a secret, and name that in redis.existingSecret" }}{{ end }}{{ end }}
-{{- if and (eq .feed "stream") (gt (len .redis.urls) 1) }}{{ fail "redis.urls: give one with feed: stream, for a stream is in one place" }}{{ end }}
-{{- if not .auth.mode }}{{ fail "auth.mode is empty: say who may read what: jwt, forward, header or insecure" }}{{ end }}
+{{- if not .image.repository }}{{ fail "image.repository is empty: set it to the image that you have built and pushed, such as registry.example/usercast" }}{{ end }}
+{{- if not .redis.urls }}{{ fail "redis.urls is empty: set the URL of Redis, such as [redis://redis:6379/0]" }}{{ end }}
+{{- range .redis.urls }}{{ if regexMatch "://[^/@]*:[^/@]+@" . }}{{ fail "redis.urls contains a password, which would be readable in the pod's spec: put it into a secret, and set redis.existingSecret to its name" }}{{ end }}{{ end }}
+{{- if and (eq .feed "stream") (gt (len .redis.urls) 1) }}{{ fail "redis.urls has several URLs, but feed: stream needs exactly one, because a stream is on one server: set one URL" }}{{ end }}
+{{- if not .auth.mode }}{{ fail "auth.mode is empty: set it to jwt, forward, header or insecure" }}{{ end }}
 {{- if eq .auth.mode "jwt" }}
 {{- $given := list }}
 {{- if .auth.jwt.secretKeys }}{{ $given = append $given "secretKeys" }}{{ end }}
 {{- if .auth.jwt.publicKey }}{{ $given = append $given "publicKey" }}{{ end }}
 {{- if .auth.jwt.jwksUrl }}{{ $given = append $given "jwksUrl" }}{{ end }}
-{{- if ne (len $given) 1 }}{{ fail "auth.jwt needs one of secretKeys, publicKey (both in existingSecret) and jwksUrl, and no other" }}{{ end }}
-{{- if and (not .auth.jwt.jwksUrl) (not .auth.jwt.existingSecret) }}{{ fail "auth.jwt.existingSecret is empty: name the secret that holds the keys" }}{{ end }}
+{{- if ne (len $given) 1 }}{{ fail "auth.jwt needs exactly one of secretKeys, publicKey (both in existingSecret) and jwksUrl" }}{{ end }}
+{{- if and (not .auth.jwt.jwksUrl) (not .auth.jwt.existingSecret) }}{{ fail "auth.jwt.existingSecret is empty: set it to the name of the secret with the keys" }}{{ end }}
 {{- end }}
-{{- if and (eq .auth.mode "forward") (not .auth.forward.url) }}{{ fail "auth.forward.url is empty: say where the app is asked" }}{{ end }}
-{{- if and (eq .auth.mode "header") (not .auth.trustedProxies) }}{{ fail "auth.trustedProxies is empty: auth.mode header believes a proxy: say which" }}{{ end }}
-{{- if and (eq .auth.mode "insecure") (not .auth.insecureAnywhere) }}{{ fail "auth.mode insecure lets everybody who reaches the service read any user's messages: choose another, or set auth.insecureAnywhere" }}{{ end }}
-{{- range .extraVolumes }}{{ if has .name (list "settings" "redis" "redis-tls" "tls" "admin" "jwt") }}{{ fail (printf "extraVolumes has %s, which the chart has itself: choose another name" .name) }}{{ end }}{{ end }}
-{{- if and .ingress.enabled (not .ingress.host) }}{{ fail "ingress.host is empty: it is the app's, so that its cookies come along" }}{{ end }}
+{{- if and (eq .auth.mode "forward") (not .auth.forward.url) }}{{ fail "auth.forward.url is empty: set it to the session endpoint of the app, such as http://app/usercast/session" }}{{ end }}
+{{- if and (eq .auth.mode "header") (not .auth.trustedProxies) }}{{ fail "auth.trustedProxies is empty, but auth.mode header trusts a proxy: set its address or network" }}{{ end }}
+{{- if and (eq .auth.mode "insecure") (not .auth.insecureAnywhere) }}{{ fail "auth.mode insecure lets any client that can connect to the service read the messages of any user: set another mode, or set auth.insecureAnywhere" }}{{ end }}
+{{- range .extraVolumes }}{{ if has .name (list "settings" "redis" "redis-tls" "tls" "admin" "jwt") }}{{ fail (printf "extraVolumes has %s, which is a volume of the chart: choose another name" .name) }}{{ end }}{{ end }}
+{{- if and .ingress.enabled (not .ingress.host) }}{{ fail "ingress.host is empty: set it to the host of the app, so that browsers send its cookies" }}{{ end }}
 {{- end }}
 {{- end }}
 
-{{- /* The variables that the chart makes of its values. */}}
+{{- /* The environment variables from the values. */}}
 {{- define "usercast.env" -}}
 {{- $v := .Values }}
 {{- $env := dict
@@ -101,12 +101,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $own := concat (keys $env) (list "USERCAST_ALLOW_ORIGIN" "USERCAST_LOG_LEVEL" "USERCAST_REDIS") }}
 {{- range $flag, $value := $v.settings }}
 {{- $name := printf "USERCAST_%s" ($flag | upper | replace "-" "_") }}
-{{- if has $name $own }}{{ fail (printf "settings has %s, for which there is a value of its own: both would contradict each other" $flag) }}{{ end }}
-{{- /* Every number in YAML is a float here; toString would turn 1000000 into 1e+06. */}}
+{{- if has $name $own }}{{ fail (printf "settings has %s, but the chart has a separate value for it: set that value instead" $flag) }}{{ end }}
+{{- /* In templates, all numbers are floats; toString would convert 1000000 to 1e+06. */}}
 {{- $_ := set $env $name (kindIs "string" $value | ternary $value (toJson $value)) }}
 {{- end }}
 {{- range $v.extraEnv }}
-{{- if or (has .name $own) (hasKey $env .name) }}{{ fail (printf "extraEnv has %s, which is set already" .name) }}{{ end }}
+{{- if or (has .name $own) (hasKey $env .name) }}{{ fail (printf "extraEnv has %s, which the chart already sets: remove it from extraEnv" .name) }}{{ end }}
 {{- end }}
 {{- range $name := keys $env | sortAlpha }}
 - name: {{ $name }}
@@ -114,7 +114,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
-{{- /* Secrets that are mounted, by the name of their directory. */}}
+{{- /* The mounted secrets, by the name of their directory. */}}
 {{- define "usercast.secrets" -}}
 {{- $all := dict }}
 {{- with .Values.redis.existingSecret }}{{ $_ := set $all "redis" . }}{{ end }}
