@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// maxBody is how many bytes the body of a request may have, of which nothing is used.
+// maxBody is the maximum size of a request body in bytes. Bodies are discarded.
 const maxBody = 4 << 10
 
-// bodyTime is how long the body of a request may take.
+// bodyTime is the maximum time in which the body of a request must arrive.
 const bodyTime = 5 * time.Second
 
-// discardBody reads the body of an HTTP/1 request: before its end net/http does not notice
-// that the client disconnects. The error is io.ErrUnexpectedEOF if it disconnected in the middle of it.
+// discardBody reads the body of an HTTP/1 request: net/http notices only after its end that the client
+// disconnects. The error is io.ErrUnexpectedEOF if the client disconnected before the end of the body.
 func discardBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	// A server without deadlines (a recorder in a test) waits as long as its own reader.
+	// The error can be ignored: a server may not support deadlines (a recorder in a test).
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(bodyTime))
 	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))
-	if err == nil { // otherwise the server must not wait for the rest either
+	if err == nil { // otherwise the deadline also stops the server from waiting for the rest
 		rc.SetReadDeadline(time.Time{})
 	}
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {

@@ -11,22 +11,21 @@ import (
 	"usercast/hub"
 )
 
-// An endLogger logs the end of each stream in one line: at debug level if the browser
-// closed it or it was a long poll that was over, otherwise at info. A client that reconnects without pause could reason
-// thousands of lines per second: past maxEndLines per minute, the ends of a user's streams
-// for one reason are logged at debug level and, each minute, summarized at info. It is safe
-// for concurrent use.
+// An endLogger logs one line when a stream ends: at debug level if the client closed it or if it was a
+// long poll that has completed, otherwise at info level. A client that reconnects without a pause could
+// cause thousands of lines per second. So after maxEndLines per minute for the same user and reason, further
+// lines have debug level, and one line per minute summarizes them at info level. It is safe for concurrent use.
 type endLogger struct {
 	log *slog.Logger
 
 	// Guarded by mu.
 	mu     sync.Mutex
-	counts map[endKey]int // ends in this minute
-	full   bool           // all users in counts have had too many, and there is no room for others
-	timer  *time.Timer    // calls summarize; nil: counts is empty
+	counts map[endKey]int // ends in the current minute
+	full   bool           // counts has reached maxEndKeys, all of them above maxEndLines
+	timer  *time.Timer    // calls summarize; nil if counts is empty
 }
 
-// An endKey is what ends are counted by. The user is clipped.
+// An endKey is a user and a reason, for which ends are counted. The user is clipped.
 type endKey struct {
 	user   string
 	reason hub.Reason
@@ -35,11 +34,12 @@ type endKey struct {
 const (
 	endPeriod = time.Minute
 
-	// More than the streams that a user may have open by default: they may all end at once.
+	// maxEndLines is more than the default of the stream limit per user: all streams of a user may end at the
+	// same time.
 	maxEndLines = 60
 
-	// maxEndKeys bounds what is counted, to about 200 KiB. A client that reconnects without
-	// pause passes maxEndLines before streams of so many other users have ended.
+	// maxEndKeys bounds the memory to about 200 KiB. A client that reconnects without a pause exceeds
+	// maxEndLines before the streams of so many other users have ended.
 	maxEndKeys = 1024
 )
 
@@ -65,17 +65,17 @@ func (l *endLogger) count(k endKey) bool {
 		l.timer = time.AfterFunc(endPeriod, l.summarize)
 	}
 	if _, known := l.counts[k]; !known {
-		k.user = strings.Clone(k.user) // what it was clipped from is long
+		k.user = strings.Clone(k.user) // does not keep the unclipped id in memory
 		if !l.makeRoom() {
-			k.user = "" // an id that no user has: the rest of them
+			k.user = "" // counts all further users together; user ids are not empty
 		}
 	}
 	l.counts[k]++
 	return l.counts[k] > maxEndLines
 }
 
-// makeRoom forgets the users who have not had too many ends, if necessary, and reports
-// whether there is room for one more. l.mu is held.
+// makeRoom removes the keys up to maxEndLines if counts is full, and reports whether there is
+// room for one more key. l.mu is held.
 func (l *endLogger) makeRoom() bool {
 	if len(l.counts) >= maxEndKeys && !l.full {
 		maps.DeleteFunc(l.counts, func(_ endKey, n int) bool { return n <= maxEndLines })
@@ -84,7 +84,7 @@ func (l *endLogger) makeRoom() bool {
 	return !l.full
 }
 
-// summarize ends a minute.
+// summarize logs the summaries of a minute and starts the next one.
 func (l *endLogger) summarize() {
 	for k, n := range l.reset() {
 		if n > maxEndLines {
@@ -104,7 +104,7 @@ func (l *endLogger) reset() (counts map[endKey]int) {
 	return counts
 }
 
-// clip keeps a user id of a stranger's making from filling the log.
+// clip shortens text from outside the hub for the log.
 func clip(id string) string {
 	const most = 100
 	if len(id) > most {

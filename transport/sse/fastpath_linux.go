@@ -18,16 +18,16 @@ import (
 	"usercast/internal/netpoll"
 )
 
-// A fastListener accepts connections and waits for their requests in the poller. A simple
-// request for a stream, as browsers send it, it answers itself with the server's handler: the
-// connection is in the poller from its first moment to its last. All other connections pass to
-// net/http through Accept, with what was read from them.
+// A fastListener accepts connections and waits for their requests in the poller. It passes simple requests
+// for a stream, as browsers send them, directly to the server's handler, so that the connection stays in
+// the poller from beginning to end. Accept returns all other connections, together with the bytes that were
+// already read, for net/http.
 type fastListener struct {
-	net.Listener // its own Accept is not called
+	net.Listener // its Accept is not called
 	poller       *poller
 	settings     *connSettings
 	handler      http.Handler
-	prefix       []byte // of a simple request: method and path
+	prefix       []byte // method and path of a simple request
 	log          *slog.Logger
 	sockTimeout  time.Duration // TCP_USER_TIMEOUT
 	acceptor     *netpoll.Acceptor
@@ -36,16 +36,16 @@ type fastListener struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	changed *sync.Cond            // queue has one more, closed is set, or serving is 0
+	changed *sync.Cond            // queue has grown, closed was set, or serving became 0
 	queue   []queuedConn          // for Accept
-	waiting map[*fastRequest]bool // those that have not sent a request
-	timer   *time.Timer           // calls sweep; nil: waiting is empty
-	serving int                   // requests
+	waiting map[*fastRequest]bool // connections that have not sent a request yet
+	timer   *time.Timer           // calls sweep; nil if waiting is empty
+	serving int                   // requests in progress
 	closed  bool
 	warned  time.Time
 }
 
-// A queuedConn is a connection that passes to net/http.
+// A queuedConn is a connection that net/http will handle.
 type queuedConn struct {
 	file     *os.File
 	received []byte
@@ -53,22 +53,23 @@ type queuedConn struct {
 }
 
 const (
-	// requestTime is how long a connection may take to send the first byte of a request. A
-	// browser opens spare ones; net/http has a limit of its own for the rest.
+	// requestTime is the maximum time until the first byte of a request. Browsers open spare
+	// connections without a request. For the rest of a request, net/http has its own limit.
 	requestTime = 10 * time.Second
 
-	// sweepEvery is how often those are looked for that took longer.
+	// sweepEvery is the interval of the search for connections that exceed requestTime.
 	sweepEvery = requestTime / 4
 
-	// warnEvery is the time between two warnings that nothing can be accepted.
+	// warnEvery is the minimum time between two warnings about failed accepts.
 	warnEvery = 10 * time.Second
 )
 
-// newFastListener returns a listener in place of l for a server with this handler, which
-// answers requests for path without net/http if it can.
+// newFastListener returns a listener that replaces l. It passes simple requests for path to the handler
+// without net/http.
 //
 // The contexts of these requests end when the browser disconnects, the handler returns or the
-// listener is closed, and hold neither the server nor the local address.
+// listener is closed. They do not contain the values http.ServerContextKey and
+// http.LocalAddrContextKey.
 func (h *Handler) newFastListener(l tcpListener, path string, handler http.Handler, settings *connSettings) (net.Listener, error) {
 	f := &fastListener{
 		Listener: l, poller: h.poller, settings: settings, handler: handler, prefix: []byte(http.MethodGet + " " + path),
@@ -85,9 +86,9 @@ func (h *Handler) newFastListener(l tcpListener, path string, handler http.Handl
 	return f, nil
 }
 
-// Accept returns the next connection for net/http. It needs one more descriptor for a
-// moment. Without one the connection stays the next, and the error is the temporary one
-// of package net's listeners; others wait in the kernel.
+// Accept returns the next connection for net/http. It briefly needs an additional file descriptor.
+// If none is available, it returns a temporary error, as listeners of package net do, and the connection stays
+// first in the queue. Further connections wait in the kernel.
 func (f *fastListener) Accept() (net.Conn, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -108,7 +109,7 @@ func (f *fastListener) Accept() (net.Conn, error) {
 		f.acceptor.Pause(f.isFull())
 		if err == nil {
 			tcp := conn.(*net.TCPConn)
-			if err = tcp.SetKeepAlive(false); err == nil { // net.FileConn has switched it on: see Listen
+			if err = tcp.SetKeepAlive(false); err == nil { // net.FileConn has enabled it: see Listen
 				return f.wrap(tcp, next), nil
 			}
 			tcp.Close()
@@ -127,8 +128,8 @@ func (f *fastListener) wrap(tcp *net.TCPConn, q queuedConn) net.Conn {
 	return &limitedConn{wrappedConn: wrappedConn{conn}, settings: f.settings}
 }
 
-// Close accepts no more connections, ends the contexts of requests that are being
-// answered, and returns when none is. The streams go on.
+// Close stops accepting connections, cancels the contexts of requests in progress, and waits for
+// their handlers. Streams stay open.
 func (f *fastListener) Close() error {
 	defer f.poller.Wait()
 	f.mu.Lock()
@@ -137,7 +138,7 @@ func (f *fastListener) Close() error {
 		return net.ErrClosed
 	}
 	f.closed = true
-	f.stop() // otherwise a server that is closed waits as long as an authenticator that does not answer
+	f.stop() // otherwise Close would wait for an authenticator that hangs
 	f.changed.Broadcast()
 	for _, q := range f.queue {
 		q.file.Close()
@@ -200,14 +201,13 @@ func (f *fastListener) passOn(fd int, received []byte, hasSlot bool) {
 	f.changed.Signal()
 }
 
-// isFull reports whether new connections are to wait in the kernel: one without a slot
-// waits for net/http to accept it, and nothing else limits how many there are. f.mu is
-// held.
+// isFull reports whether new connections must wait in the kernel, because a connection without a slot is
+// still in the queue. This limits the number of connections without a slot. f.mu is held.
 func (f *fastListener) isFull() bool {
 	return slices.ContainsFunc(f.queue, func(q queuedConn) bool { return !q.hasSlot })
 }
 
-// sweep closes the connections that have not sent a request for too long.
+// sweep closes the connections that have not sent a request within requestTime.
 func (f *fastListener) sweep() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -220,13 +220,13 @@ func (f *fastListener) sweep() {
 		}
 	}
 	if f.timer = nil; len(f.waiting) == 0 {
-		f.waiting = make(map[*fastRequest]bool) // it never shrinks
+		f.waiting = make(map[*fastRequest]bool) // frees memory: maps do not shrink
 	} else {
 		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
 }
 
-// dismiss closes a connection that waits for its request. f.mu is held.
+// dismiss closes a connection that has not sent a request. f.mu is held.
 func (f *fastListener) dismiss(r *fastRequest) {
 	delete(f.waiting, r)
 	r.conn.close()
@@ -236,7 +236,7 @@ func (f *fastListener) dismiss(r *fastRequest) {
 func (f *fastListener) received(r *fastRequest, data []byte, last bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.waiting[r] { // it was dismissed
+	if !f.waiting[r] { // already dismissed
 		return
 	}
 	delete(f.waiting, r)
@@ -248,8 +248,8 @@ func (f *fastListener) received(r *fastRequest, data []byte, last bool) {
 	f.passOn(r.conn.Detach(), bytes.Clone(data), true)
 }
 
-// leftWithoutRequest handles the end of a connection that has sent nothing.
-func (f *fastListener) leftWithoutRequest(r *fastRequest) {
+// closedByPeer handles the end of a connection without a request.
+func (f *fastListener) closedByPeer(r *fastRequest) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.waiting[r] {
@@ -257,7 +257,7 @@ func (f *fastListener) leftWithoutRequest(r *fastRequest) {
 	}
 }
 
-// served counts one request less.
+// served counts the end of a request.
 func (f *fastListener) served() {
 	f.mu.Lock()
 	defer f.mu.Unlock()

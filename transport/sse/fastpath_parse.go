@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// isSimpleRequest reports whether text is one whole request, with nothing behind it, that
-// begins with start (its method and path) and has nothing in it that a server would
-// have to think about. It is strict: what is not simple is net/http's.
+// isSimpleRequest reports whether text is one complete request without trailing bytes that begins with
+// start (its method and path) and needs no special handling by a server. It is strict: all other
+// requests are handled by net/http.
 func isSimpleRequest(text, start []byte) bool {
 	if !bytes.HasPrefix(text, start) || !bytes.HasSuffix(text, []byte("\r\n\r\n")) {
 		return false
@@ -40,7 +40,7 @@ func isSimpleRequest(text, start []byte) bool {
 	return hosts == 1
 }
 
-// isPrintable reports whether all of text is ASCII from least on.
+// isPrintable reports whether all bytes of text are ASCII from least to '~'.
 func isPrintable(text []byte, least byte) bool {
 	for _, b := range text {
 		if b < least || b > 0x7e {
@@ -50,8 +50,8 @@ func isPrintable(text []byte, least byte) bool {
 	return true
 }
 
-// isName reports whether text names a header field: letters, digits and '-', which is
-// less than RFC 9110 allows.
+// isName reports whether text consists of letters, digits and '-'. RFC 9110 allows more characters
+// in the name of a header field.
 func isName(text []byte) bool {
 	for _, b := range text {
 		if !(b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || b == '-') {
@@ -61,7 +61,7 @@ func isName(text []byte) bool {
 	return len(text) > 0
 }
 
-// isHost reports whether text is a name or an address, perhaps with a port.
+// isHost reports whether text has only the characters of a host name or address with an optional port.
 func isHost(text []byte) bool {
 	for _, b := range text {
 		if !(isName([]byte{b}) || strings.IndexByte(".:[]_", b) >= 0) {

@@ -15,29 +15,29 @@ import (
 	"usercast/hub"
 )
 
-// A fastRequest is a connection that a fastListener owns, from accepting it until the
-// request is answered, a stream takes the connection, or the peer disconnects.
+// A fastRequest is a connection that a fastListener owns: from accepting it until the response is
+// complete, a stream takes the connection over, or the peer disconnects.
 type fastRequest struct {
 	// Immutable.
 	listener *fastListener
 	conn     *pollConn
-	remote   string // address of the peer
-	since    time.Time
+	remote   string    // address of the peer
+	since    time.Time // when the connection was accepted
 
 	serving atomic.Bool        // the request was received
-	cancel  context.CancelFunc // of its context; set before serving is
-	taken   atomic.Bool        // its connection has another owner, or is closed
+	cancel  context.CancelFunc // cancels the context of the request; set before serving
+	taken   atomic.Bool        // the connection has another owner or is closed
 }
 
-// begin returns the context of the request, which was received.
+// begin marks the request as received and returns its context.
 func (r *fastRequest) begin(ctx context.Context) context.Context {
 	ctx, r.cancel = context.WithCancel(context.WithValue(ctx, connKey{}, r))
 	r.serving.Store(true)
 	return ctx
 }
 
-// take makes the caller the owner of the connection, if it is the first one. Only for a
-// request that is being served.
+// take makes the first caller the owner of the connection and returns true for it. The request must
+// have begun.
 func (r *fastRequest) take() bool { return r.taken.CompareAndSwap(false, true) }
 
 // Received implements netpoll.Handler.
@@ -52,15 +52,15 @@ func (r *fastRequest) Received(data []byte, last bool) {
 // Closed implements netpoll.Handler.
 func (r *fastRequest) Closed(error) {
 	if !r.serving.Load() {
-		r.listener.leftWithoutRequest(r)
+		r.listener.closedByPeer(r)
 	} else {
 		r.abandon()
 	}
 }
 
-// abandon closes a connection whose peer has disconnected while its request is being served, unless
-// a stream or the response has it by now. The handler sees that in the request's context;
-// however long it takes to return, it holds neither the descriptor nor the slot.
+// abandon closes the connection if its peer has disconnected during the request, unless a stream or the
+// response already owns it, and cancels the request's context. It frees the file descriptor and the slot
+// even if the handler takes long to return.
 func (r *fastRequest) abandon() {
 	if r.take() {
 		r.cancel()
@@ -68,7 +68,7 @@ func (r *fastRequest) abandon() {
 	}
 }
 
-// A parser is what is needed to parse a request.
+// A parser holds the buffers for parsing a request.
 type parser struct {
 	head   []byte
 	bytes  bytes.Reader
@@ -90,7 +90,7 @@ func (r *fastRequest) serve(ctx context.Context, p *parser) {
 	defer r.listener.served()
 	response := &fastResponse{header: make(http.Header)}
 	defer func() {
-		if r.take() { // no stream has taken the connection, and the peer has not left
+		if r.take() { // otherwise a stream owns the connection, or the peer has disconnected
 			defer r.conn.close()
 			if !response.aborted {
 				r.conn.write(&net.Buffers{response.head(), response.body.Bytes()})
@@ -106,7 +106,7 @@ func (r *fastRequest) serve(ctx context.Context, p *parser) {
 	}
 	req.RemoteAddr = r.remote
 	defer func() {
-		// As net/http does: a panic in one request must not end all streams.
+		// As in net/http, a panic in one request must not end all streams.
 		v := recover()
 		if v != nil && v != http.ErrAbortHandler {
 			r.listener.log.Error("handler panicked", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
@@ -116,8 +116,9 @@ func (r *fastRequest) serve(ctx context.Context, p *parser) {
 	r.listener.handler.ServeHTTP(response, req.WithContext(ctx))
 }
 
-// takeFast returns the connection of a request that a fastListener has received, as the
-// transport of a client, or why the peer is gone; nil and 0 for other requests.
+// takeFast returns the connection of a request that a fastListener has received, as the transport of a
+// client. If the peer has disconnected, it returns the reason. For other requests it returns nil
+// and 0.
 func takeFast(req *http.Request, client *hub.Client) (transport, hub.Reason) {
 	r, ok := req.Context().Value(connKey{}).(*fastRequest)
 	if !ok {

@@ -7,20 +7,19 @@ import (
 	"time"
 )
 
-// A fastResponse is the response to a fastRequest. A stream takes the connection; anything
-// else that is written is kept until the handler returns, and then is what net/http would
-// have written.
+// A fastResponse is the response to a fastRequest. It buffers what the handler writes. When the handler
+// returns without having opened a stream, the response is sent as net/http would have sent it.
 type fastResponse struct {
-	aborted bool // nothing is written
+	aborted bool // do not send a response
 	header  http.Header
-	status  int         // 0: none was written
-	written http.Header // header when the status was written
+	status  int         // 0: not written yet
+	written http.Header // copy of header at the time when the status was written
 	body    bytes.Buffer
 }
 
 func (w *fastResponse) Header() http.Header { return w.header }
 
-// WriteHeader keeps the first final status; others are not written.
+// WriteHeader keeps the first final status and ignores others.
 func (w *fastResponse) WriteHeader(status int) {
 	if w.status == 0 && status >= http.StatusOK {
 		w.status, w.written = status, w.header.Clone()
@@ -39,10 +38,11 @@ func (w *fastResponse) hasBody() bool {
 	return w.status != http.StatusNoContent && w.status != http.StatusNotModified
 }
 
-// Flush exists because handlers check that they can stream; those that do take the connection.
+// Flush does nothing. It exists because handlers check for it before they stream, and streams take
+// the connection over.
 func (w *fastResponse) Flush() {}
 
-// head has the handler's fields in order, and then those of the server, as net/http's has.
+// head returns the handler's fields in sorted order, followed by those of the server, as in net/http.
 func (w *fastResponse) head() []byte {
 	w.WriteHeader(http.StatusOK)
 	_, hasType := w.written["Content-Type"]

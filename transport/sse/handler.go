@@ -26,8 +26,8 @@ type Config struct {
 	Retry        time.Duration      // time after which browsers reconnect, ±50 % per client; default 3 s
 	MaxAge       time.Duration      // maximum age of a stream, ±20 %; 0 means no limit
 	Portable     bool               // use hijackedConn and a goroutine per stream on Linux, too
-	MaxHeld      int                // maximum number of temporary rejections whose end is delayed; default and maximum 1,000; negative: none
-	Logger       *slog.Logger       // default: none
+	MaxHeld      int                // maximum number of temporary rejections that are held open; default and maximum 1,000; negative disables it
+	Logger       *slog.Logger       // default: no logging
 }
 
 // A Handler answers GET requests with a stream of the events of the request's user. It is safe
@@ -37,7 +37,7 @@ type Handler struct {
 	log   *slog.Logger
 	began time.Time
 
-	origins atomic.Pointer[Origins] // those of now
+	origins atomic.Pointer[Origins] // current
 
 	ends    endLogger
 	writers writers
@@ -48,7 +48,7 @@ type Handler struct {
 
 	mu   sync.Mutex
 	live int        // guarded by mu: streams, and goroutines that serve them
-	none *sync.Cond // live became 0
+	none *sync.Cond // signaled when live becomes 0
 
 	rejects  map[string]*atomic.Uint64
 	rejected *rejectLog
@@ -58,13 +58,13 @@ type Handler struct {
 	auth     histogram.Histogram
 }
 
-// longest bounds what is configured, to 18 years, which is as good as forever: sums and
-// products (a stream lives for up to six fifths of its maximum age, a client that was
-// refused stays away for up to 7.5 times Retry) are then below the 292 years of a Duration.
+// longest is the maximum of all configured durations: 18 years. Sums and products of them then
+// stay below 292 years, the maximum of a Duration: a stream lives for up to 1.2 times its maximum
+// age, and a rejected client waits for up to 7.5 times Retry.
 const longest = 1 << 59
 
-// New returns a handler. Durations that are not positive mean their defaults; longer ones than 18
-// years mean 18 years. It panics if Hub or Authenticate is missing.
+// New returns a handler. A duration that is not positive is replaced by its default, and one
+// above 18 years by 18 years. New panics if Hub or Authenticate is missing.
 func New(cfg Config) *Handler {
 	if cfg.Hub == nil || cfg.Authenticate == nil {
 		panic("sse: Config.Hub and Config.Authenticate are required")
@@ -83,7 +83,7 @@ func New(cfg Config) *Handler {
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
 	h.writers.count = h.count
-	period := min(cfg.PingInterval, time.Minute) // so exact are the ends of log-ins
+	period := min(cfg.PingInterval, time.Minute) // bounds the delay with which streams end at the expiry of a login
 	if cfg.MaxAge > 0 {
 		period = min(period, cfg.MaxAge)
 	}
@@ -100,16 +100,16 @@ func New(cfg Config) *Handler {
 	return h
 }
 
-// AllowOrigins replaces Origins.Allow for all later requests. Open streams stay open, even if
-// their origin is no longer allowed.
+// AllowOrigins replaces Origins.Allow for all later requests. Streams of origins that are no
+// longer allowed stay open.
 func (h *Handler) AllowOrigins(allow []string) {
 	origins := h.cfg.Origins
 	origins.Allow = slices.Clone(allow)
 	h.origins.Store(&origins)
 }
 
-// SetCORS sets the CORS headers of the streams on a response that is not a stream, so that
-// a page can distinguish a wrong path from a network error.
+// SetCORS sets the CORS headers on a response other than a stream, so that a page can distinguish
+// a wrong path from a network error.
 func (h *Handler) SetCORS(header http.Header, r *http.Request) { h.origins.Load().allow(header, r) }
 
 // ServeHTTP answers one request. Over HTTP/1 without TLS it returns as soon as the stream has
@@ -118,7 +118,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.SetCORS(w.Header(), r)
 	origins := h.origins.Load()
 	if err := origins.check(r); err != nil {
-		h.never(w, r, http.StatusForbidden, "origin", err)
+		h.rejectPermanently(w, r, http.StatusForbidden, "origin", err)
 		return
 	}
 	switch {
@@ -127,62 +127,62 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.Method == http.MethodOptions && origins.preflight(w, r):
 	default:
 		w.Header().Set("Allow", http.MethodGet)
-		h.never(w, r, http.StatusMethodNotAllowed, "bad-request", errors.New("method not allowed; use GET"))
+		h.rejectPermanently(w, r, http.StatusMethodNotAllowed, "bad-request", errors.New("method not allowed; use GET"))
 	}
 }
 
 func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	q, err := parseQuery(r)
 	if err != nil {
-		h.never(w, r, http.StatusBadRequest, "bad-request", err)
+		h.rejectPermanently(w, r, http.StatusBadRequest, "bad-request", err)
 		return
 	}
 	if _, ok := connOf[*overflowConn](r); ok {
-		w.Header().Set("Connection", "close") // the next one waits for that
-		h.notNow(w, r, q, "", "clients")
+		w.Header().Set("Connection", "close") // the next overflow connection waits for this
+		h.rejectTemporarily(w, r, q, "", "clients")
 		return
 	}
 	if err := h.cfg.Hub.Refusal(); err != nil { // for every user: the app need not authenticate it
-		h.notNow(w, r, q, "", refusal(err))
+		h.rejectTemporarily(w, r, q, "", hubRejectReason(err))
 		return
 	}
 	switch err := discardBody(w, r); {
-	case errors.Is(err, io.ErrUnexpectedEOF): // the client has left: it was not rejected
+	case errors.Is(err, io.ErrUnexpectedEOF): // the client has disconnected: not counted as a rejection
 		writeError(w, http.StatusBadRequest, err.Error())
 		return
 	case err != nil:
-		h.never(w, r, http.StatusBadRequest, "bad-request", err)
+		h.rejectPermanently(w, r, http.StatusBadRequest, "bad-request", err)
 		return
 	}
 	before := h.cfg.Hub.Disconnections()
 	id, err := h.authenticate(r, q.topics)
 	switch {
 	case errors.Is(err, auth.ErrUnauthorized):
-		h.never(w, r, http.StatusUnauthorized, "unauthorized", err)
+		h.rejectPermanently(w, r, http.StatusUnauthorized, "unauthorized", err)
 		return
 	case errors.Is(err, auth.ErrForbidden):
-		h.never(w, r, http.StatusForbidden, "unauthorized", err)
+		h.rejectPermanently(w, r, http.StatusForbidden, "unauthorized", err)
 		return
 	case errors.Is(err, auth.ErrBadUser):
-		h.never(w, r, http.StatusForbidden, "bad-user", err)
+		h.rejectPermanently(w, r, http.StatusForbidden, "bad-user", err)
 		return
 	case errors.Is(err, auth.ErrMalformed):
-		h.never(w, r, http.StatusBadRequest, "bad-request", err)
+		h.rejectPermanently(w, r, http.StatusBadRequest, "bad-request", err)
 		return
-	case errors.Is(err, auth.ErrUnknownKey): // anyone can forge such a token: it does not say that the app is down
+	case errors.Is(err, auth.ErrUnknownKey): // counted separately: anyone can forge such a token, while auth-unavailable means an outage
 		h.rejects["unknown-key"].Add(1)
 		h.busy(w, r, q, "", "auth-unavailable")
 		return
-	case err != nil && r.Context().Err() != nil: // the client has left: it was not rejected
+	case err != nil && r.Context().Err() != nil: // the client has disconnected: not counted as a rejection
 		h.busy(w, r, q, "", "auth-unavailable")
 		return
 	case err != nil:
 		h.log.Debug("authentication unavailable", slog.Any("error", err)) // once per retry of each browser, hence debug level
-		h.notNow(w, r, q, "", "auth-unavailable")
+		h.rejectTemporarily(w, r, q, "", "auth-unavailable")
 		return
 	}
 	if q.topics, err = visible(q.topics, id.Topics); err != nil {
-		h.never(w, r, http.StatusForbidden, "topic", err)
+		h.rejectPermanently(w, r, http.StatusForbidden, "topic", err)
 		return
 	}
 
@@ -191,11 +191,11 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	s.client, err = h.cfg.Hub.Register(q.options(id.User, s))
 	if err != nil {
 		h.count(-1)
-		h.notNow(w, r, q, id.User, refusal(err))
+		h.rejectTemporarily(w, r, q, id.User, hubRejectReason(err))
 		return
 	}
-	// The user was disconnected during authentication: the identity may be older than that. Or the stream
-	// must be checked once more and there is no room for that. Either way the page reconnects later.
+	// End the stream if the user was disconnected during authentication, because the identity may be older. Also
+	// end it if a recheck is due and the limit of rechecks is reached. In both cases the page reconnects later.
 	if h.cfg.Hub.Disconnected(id.User, before) || id.Recheck != nil && id.Recheck.Due && !h.rechecks.add(s, id.Recheck) {
 		s.client.Finish(hub.ReasonKicked)
 	}
@@ -214,17 +214,17 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Cork is called by a feed before it publishes several messages. Until Uncork, fewer writer
+// Cork announces that a feed is about to publish several messages. Until Uncork, fewer writer
 // goroutines are started, because Uncork writes to streams itself. The feed must not block
-// between the two.
+// between the two calls.
 func (h *Handler) Cork() { h.writers.cork() }
 
-// Uncork writes to some of the streams that have something to write, and leaves the others to
-// writer goroutines. It never waits for a reader.
+// Uncork writes to some of the streams with pending writes, and leaves the others to writer
+// goroutines. It never waits for a reader.
 func (h *Handler) Uncork() { h.writers.uncork() }
 
-// authenticate returns the identity of a request and checks that its user id is valid. A request that would be
-// rejected because of a cached identity is authenticated once more: that may be outdated, and a rejection is permanent.
+// authenticate returns the identity of a request and checks that its user id is valid. It does not reject a request
+// because of a cached identity, which may be outdated: it authenticates the request again first.
 func (h *Handler) authenticate(r *http.Request, topics []string) (auth.Identity, error) {
 	start := time.Now()
 	id, err := h.cfg.Authenticate(r)
@@ -242,8 +242,8 @@ func (h *Handler) authenticate(r *http.Request, topics []string) (auth.Identity,
 	return id, err
 }
 
-// count counts what Wait waits for. Not with a sync.WaitGroup, which panics when it rises from
-// zero under a Wait: requests come and are refused while the last streams end.
+// count counts what Wait waits for. A sync.WaitGroup could panic here: requests can arrive during
+// Wait, and Add must not be called on a counter of zero while Wait runs.
 func (h *Handler) count(change int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -252,8 +252,8 @@ func (h *Handler) count(change int) {
 	}
 }
 
-// Wait blocks until all streams have ended. Before, make the hub reject new ones (hub.Hub.Refuse),
-// or stop accepting requests.
+// Wait blocks until all streams have ended. Before calling it, make the hub reject new streams
+// (hub.Hub.Refuse) or stop accepting requests.
 func (h *Handler) Wait() {
 	h.endHeld(true)
 	h.waitForStreams()
@@ -269,11 +269,12 @@ func (h *Handler) waitForStreams() {
 	h.poller.Wait()
 }
 
-// clock is a time that only serves to measure.
+// clock returns a monotonic time.
 func (h *Handler) clock() time.Duration { return time.Since(h.began) }
 
-// retry is when one client is to come back: never all of them in the same second.
+// retry returns the delay after which a client reconnects, with jitter so that clients do not
+// reconnect at the same time.
 func (h *Handler) retry() time.Duration { return jitter(h.cfg.Retry) }
 
-// jitter is d ± 50 %.
+// jitter returns d ± 50 %.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d+1) }

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// A connLimiter limits the connections of a Server, streams and all others, so that
-// the process keeps descriptors for Redis and for the admin listener. Past the limit
-// new clients are still answered, OverflowConns at a time and quickly: a client that
-// requests a stream receives "busy". Otherwise the kernel would keep them waiting
-// without an answer, and a flood of connections without requests would cut the hub off from
-// Redis.
+// A connLimiter limits the number of connections of a Server, including streams, so that the
+// process keeps file descriptors for Redis and for the admin listener. Otherwise, a flood of
+// connections without requests could prevent the hub from connecting to Redis.
 //
-// A nil limiter has no limit. Methods are safe for concurrent use.
+// Above the limit, new clients still receive a response, which is "busy" for a request for a
+// stream. At most OverflowConns of these connections are open at a time, and only briefly.
+//
+// A nil limiter does not limit. Methods are safe for concurrent use.
 type connLimiter struct {
 	limit int64
-	used  atomic.Int64 // slots
+	used  atomic.Int64 // slots in use
 }
 
 // newConnLimiter returns nil if limit is not positive.
@@ -54,7 +54,7 @@ func (l *connLimiter) isShort() bool { return l != nil && l.used.Load() > l.limi
 type limitListener struct {
 	net.Listener
 	settings *connSettings
-	sem      chan struct{} // has an item of each overflowConn
+	sem      chan struct{} // holds one item per overflowConn
 	closed   chan struct{}
 	once     sync.Once
 }
@@ -68,7 +68,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, ok := conn.(*limitedConn); ok { // a fastListener has taken a slot for it
+	if _, ok := conn.(*limitedConn); ok { // a fastListener has already acquired a slot for it
 		return conn, nil
 	}
 	if l.settings.limiter.acquire() {
@@ -90,9 +90,9 @@ func (l *limitListener) Close() error {
 	return l.Listener.Close()
 }
 
-// A wrappedConn is what the wrappers of connections have in common. net/http calls CloseWrite after a
-// response to a request of which it has not read everything: the client then receives the
-// response and its end before the connection is reset.
+// A wrappedConn is embedded by the wrappers of connections. net/http calls CloseWrite if it has not read the
+// whole request when it has sent the response. The client then receives the whole response before the connection
+// is reset.
 type wrappedConn struct{ net.Conn }
 
 func (c wrappedConn) inner() net.Conn { return c.Conn }
@@ -104,7 +104,7 @@ func (c wrappedConn) CloseWrite() error {
 	return errors.ErrUnsupported
 }
 
-// A limitedConn has a slot until it is closed.
+// A limitedConn holds a slot until it is closed.
 type limitedConn struct {
 	wrappedConn
 	settings *connSettings
@@ -117,13 +117,13 @@ func (c *limitedConn) Close() error {
 	return err
 }
 
-// OverflowConns is how many connections past the limit of a Server are open at most.
+// OverflowConns is the maximum number of open connections above the limit of a Server.
 const OverflowConns = 8
 
-// overflowTime is how long each of them may take to send a request and to receive the response.
+// overflowTime is the maximum time for each of them to send a request and to receive the response.
 const overflowTime = time.Second
 
-// An overflowConn is a connection past the limit. No deadline extends its time.
+// An overflowConn is a connection above the limit. Deadlines cannot extend its time beyond until.
 type overflowConn struct {
 	wrappedConn
 	until time.Time

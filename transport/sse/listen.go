@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// DefaultSendBuffer is the send buffer of a connection in bytes, if none is configured.
+// DefaultSendBuffer is the default of ServerConfig.SendBuffer.
 const DefaultSendBuffer = 128 << 10
 
-// Listen listens on a TCP address. Every accepted socket has a send buffer of sendBuffer
-// bytes (the kernel doubles it for its own bookkeeping), and on Linux is closed when data
-// stays unacknowledged for writeTimeout. Without these options a stalled reader costs
-// 4 MB of kernel memory, and a peer that drops off without a FIN is noticed after 15 minutes.
+// Listen listens on a TCP address. Every accepted socket has a send buffer of sendBuffer bytes,
+// which the kernel doubles for its bookkeeping. On Linux, a socket is closed if data stays
+// unacknowledged for writeTimeout. Without these options, a stalled reader costs 4 MB of kernel
+// memory, and it takes 15 minutes to notice a peer that dropped off without a FIN.
 //
-// A Server calls it for its own listener. It is exported for the other listeners of a
+// A Server calls Listen for its own listener. It is exported for the other listeners of a
 // program.
 func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout time.Duration) (net.Listener, error) {
 	lc := net.ListenConfig{
-		// Pings detect peers that have vanished. With TCP_USER_TIMEOUT the kernel gives a
-		// connection up when one probe of an idle one is lost, as many are when a hundred
-		// thousand of them are probed at once.
+		// Pings detect unresponsive peers, so keep-alive probes are not needed. They would do
+		// harm: with TCP_USER_TIMEOUT, the kernel closes an idle connection if a single probe is lost.
+		// That happens often when 100,000 connections are probed at the same time.
 		KeepAlive: -1,
 		Control: func(_, _ string, raw syscall.RawConn) error {
 			var err error
@@ -31,8 +31,8 @@ func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout ti
 			return err
 		},
 	}
-	// Over MPTCP, which Go's listeners speak where they can, TCP_USER_TIMEOUT is
-	// "protocol not available".
+	// MPTCP, which Go's listeners use by default if the system supports it, does not support
+	// TCP_USER_TIMEOUT.
 	lc.SetMultipathTCP(false)
 	l, err := lc.Listen(ctx, "tcp", address)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"usercast/hub"
 )
 
-// setHead puts the head of every stream, rejections included, into h.
+// setHead adds the header fields of every stream, including temporary rejections, to h.
 func setHead(h http.Header) {
 	maps.Copy(h, streamHead)
 }
@@ -26,13 +26,13 @@ var streamHead = http.Header{
 	"X-Content-Type-Options": {"nosniff"},
 }
 
-// open writes the head and the opening block of a response and returns the transport for the rest,
-// or why the stream ends before it has begun. A cleartext HTTP/1 connection is taken over
-// from net/http; detached then says that the handler may return immediately. The client is nil for
+// open writes the head and the opening block of a response. It returns the transport for the rest,
+// or the reason if the stream ends before it has begun. It takes cleartext HTTP/1 connections over
+// from net/http; detached is then true, and the handler can return immediately. The client is nil for
 // a rejection.
 //
-// It must be taken over before the head: after WriteHeader, net/http has announced
-// chunks, and frames that all streams share would corrupt the body.
+// The connection must be taken over before the head is written: after WriteHeader, net/http has
+// announced chunked encoding, and frames are written without chunk headers.
 func (h *Handler) open(w http.ResponseWriter, r *http.Request, client *hub.Client, opening []byte) (t transport, detached bool, failure hub.Reason) {
 	setHead(w.Header())
 	t, failure = takeFast(r, client)
@@ -66,7 +66,7 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, client *hub.Clien
 	return rc, false, 0
 }
 
-// takeOver answers on a connection that was hijacked from net/http.
+// takeOver writes the response on a connection that was hijacked from net/http.
 func (h *Handler) takeOver(conn net.Conn, header http.Header, opening []byte, p patience) (transport, hub.Reason) {
 	if limited, ok := findConn[*limitedConn](conn); ok {
 		p.connSettings = limited.settings
@@ -80,7 +80,7 @@ func (h *Handler) takeOver(conn net.Conn, header http.Header, opening []byte, p 
 			h.log.Debug("cannot add stream to the poller, using a goroutine instead", slog.Any("error", err)) // out of file descriptors
 		}
 	}
-	conn.SetReadDeadline(time.Time{}) // net/http's, for the request's head; if it fails, so does the first write
+	conn.SetReadDeadline(time.Time{}) // clears the deadline that net/http set for the head; if this fails, so does the first write
 	t := newHijackedConn(conn, p)
 	if failure := writeHead(t, header, opening); failure != 0 {
 		return nil, failure
@@ -89,9 +89,9 @@ func (h *Handler) takeOver(conn net.Conn, header http.Header, opening []byte, p 
 	return t, 0
 }
 
-// writeHead writes the head and the opening block, or closes the transport. The response has
-// no length and no chunks: its body ends with the connection, for HTTP/1.0
-// clients too (RFC 9112, section 6.3). It includes what middleware has put into the header.
+// writeHead writes the head and the opening block. If that fails, it closes the transport. The
+// response has neither a length nor chunked encoding: its body ends with the connection, which also works for
+// HTTP/1.0 clients (RFC 9112, section 6.3). The head includes fields that middleware has set.
 func writeHead(t transport, header http.Header, opening []byte) hub.Reason {
 	header["Date"] = []string{time.Now().UTC().Format(http.TimeFormat)}
 	header["Connection"] = []string{"close"}
@@ -110,5 +110,5 @@ func writeHead(t transport, header http.Header, opening []byte) hub.Reason {
 	return 0
 }
 
-// heads are buffers that are not in use.
+// heads is a pool of buffers for writeHead.
 var heads = sync.Pool{New: func() any { return new(bytes.Buffer) }}

@@ -11,23 +11,23 @@ import (
 	"usercast/internal/loopback"
 )
 
-// Origins select the pages that are allowed to open a stream, in addition to pages of the
+// Origins selects the pages that are allowed to open streams, in addition to pages of the
 // request's own host. See the Fetch standard, "CORS protocol", and W3C Fetch Metadata Request Headers.
 type Origins struct {
 	// Allow lists origins as browsers send them: https://app.example. They may
 	// send credentials.
 	Allow []string
-	// Navigate allows opening a stream from the address bar.
+	// Navigate allows streams to be opened from the address bar.
 	Navigate bool
-	// LoopbackHost rejects requests whose Host is not loopback. It is for a loopback
-	// listener without authentication: with DNS rebinding, a page of another site has
-	// the same origin as this listener.
+	// LoopbackHost rejects requests whose Host is not loopback. It protects a loopback
+	// listener without authentication from DNS rebinding, with which a page of another site
+	// has the same origin as this listener.
 	LoopbackHost bool
 }
 
-// check returns an error for a request that a page of a foreign origin made.
+// check returns an error if a page of an origin that is not allowed sent the request.
 func (o Origins) check(r *http.Request) error {
-	// Without a Host, as with HTTP/1.0, it is no browser.
+	// A request without a Host, as in HTTP/1.0, does not come from a browser.
 	if o.LoopbackHost && r.Host != "" && !loopback.IsHost(r.Host) {
 		return auth.WithHint(errors.New(loopback.HostError), "--auth-insecure-anywhere allows other hosts")
 	}
@@ -44,7 +44,7 @@ func (o Origins) check(r *http.Request) error {
 	case "no-cors":
 		return auth.WithHint(errors.New("no-cors requests are not allowed"), "open the stream with EventSource, or with fetch in its default mode")
 	}
-	// A page of another site that sends no Origin: a link, a frame, an image.
+	// Links, frames and images on a page of another site send requests without an Origin.
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		if !listed {
@@ -54,7 +54,7 @@ func (o Origins) check(r *http.Request) error {
 	return nil
 }
 
-// originHint is the flag for an origin that is not listed.
+// originHint returns advice for an origin that is not listed.
 func originHint(origin string) string {
 	u, err := url.Parse(origin)
 	if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
@@ -63,8 +63,8 @@ func originHint(origin string) string {
 	return "--allow-origin " + clip(origin) + " allows it; if it is the hub's own origin, the proxy must not change the Host header"
 }
 
-// allow adds the CORS headers: on error answers too, else the page could not tell
-// a refusal from a network error.
+// allow adds the CORS headers. Error responses need them too, so that a page can distinguish a
+// rejection from a network error.
 func (o Origins) allow(h http.Header, r *http.Request) {
 	if len(o.Allow) == 0 {
 		return
@@ -91,15 +91,15 @@ func (o Origins) preflight(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// originOf is the request's Origin header. Browsers send one; of several, which is
-// one list (RFC 9110, section 5.3), none counts: a proxy may have looked at another.
+// originOf returns the Origin header of a request. Browsers send one. Several are joined to a list
+// (RFC 9110, section 5.3), which does not match any origin: a proxy may have checked another one.
 func originOf(r *http.Request) string { return strings.Join(r.Header["Origin"], ", ") }
 
-// sameHost reports whether an Origin header is an http or https origin of the host
-// that was requested. The scheme is not compared: a proxy may have taken the TLS off.
+// sameHost reports whether an Origin header is an http or https origin of the requested host. It
+// does not compare the scheme, because a proxy may terminate TLS.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)
-	if err != nil || origin != u.Scheme+"://"+u.Host { // it has a user, a path, …
+	if err != nil || origin != u.Scheme+"://"+u.Host { // it contains more, such as a user or a path
 		return false
 	}
 	var port string

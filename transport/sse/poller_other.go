@@ -10,7 +10,7 @@ import (
 	"usercast/hub"
 )
 
-// A poller watches nothing here: it is made of Linux's epoll.
+// A poller does nothing on this system, because it needs epoll of Linux.
 type poller struct{}
 
 func newPoller() *poller { return nil }
@@ -20,10 +20,10 @@ func (*poller) Wait() {}
 
 func (patience) adopt(*poller, *net.TCPConn) (transport, error) { return nil, errors.ErrUnsupported }
 
-// newFastListener returns l: only a poller can answer requests without net/http.
+// newFastListener returns l, because answering requests without net/http needs the poller.
 func (h *Handler) newFastListener(l tcpListener, _ string, _ http.Handler, _ *connSettings) (net.Listener, error) {
 	return l, nil
 }
 
-// takeFast is for requests that a fastListener has received.
+// takeFast returns nil, because this system has no fastListener.
 func takeFast(*http.Request, *hub.Client) (transport, hub.Reason) { return nil, 0 }

@@ -12,11 +12,11 @@ import (
 	"usercast/hub"
 )
 
-// rechecks authenticates streams once more that were opened shortly after a disconnect of their user: the
-// app may have been asked before it had destroyed the session. The zero value is ready for use; methods are
-// safe for concurrent use.
+// rechecks authenticates streams again if they were opened shortly after a disconnect of their user. The first
+// session check may have happened before the app had destroyed the session. The zero value is ready for use;
+// methods are safe for concurrent use.
 type rechecks struct {
-	pending atomic.Int64 // len(streams): without any, drop takes no lock
+	pending atomic.Int64 // len(streams); if it is 0, drop does not take the lock
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -35,16 +35,16 @@ type recheck struct {
 }
 
 const (
-	// recheckDelay is from the opening of a stream to its check, and the longest time between two checks of
-	// which the first got no answer.
+	// recheckDelay is the time from the opening of a stream to its recheck, and the maximum time until the next
+	// attempt if a recheck fails temporarily.
 	recheckDelay = 15 * time.Second
 
-	// maxRecheckBytes bounds the headers that are held for all rechecks.
+	// maxRecheckBytes bounds the memory of all rechecks, which hold headers of requests.
 	maxRecheckBytes = 32 << 20
-	recheckBytes    = 1 << 10 // of one, without its headers
+	recheckBytes    = 1 << 10 // of one recheck, without its headers
 )
 
-// add schedules a recheck for a stream that has a client. It reports whether there is room for it.
+// add schedules a recheck for a stream that has a client. It returns false if the limit is reached.
 func (p *rechecks) add(s *stream, ask *auth.Recheck) bool {
 	r := &recheck{stream: s, ask: ask, bytes: recheckBytes + ask.Bytes}
 	p.mu.Lock()
@@ -63,7 +63,7 @@ func (p *rechecks) add(s *stream, ask *auth.Recheck) bool {
 	return true
 }
 
-// drop ends the recheck of a stream, if there is one.
+// drop cancels the recheck of a stream, if one is pending.
 func (p *rechecks) drop(s *stream) {
 	if p.pending.Load() == 0 {
 		return
@@ -81,7 +81,7 @@ func (p *rechecks) drop(s *stream) {
 	p.pending.Store(int64(len(p.streams)))
 }
 
-// run asks once, and again later if there is no answer.
+// run authenticates the stream, and schedules another attempt if that fails temporarily.
 func (p *rechecks) run(r *recheck) {
 	h := r.stream.handler
 	p.mu.Lock()
@@ -89,7 +89,7 @@ func (p *rechecks) run(r *recheck) {
 		p.mu.Unlock()
 		return
 	}
-	h.count(+1) // while the stream is counted
+	h.count(+1) // before the stream ends, so that the count cannot be 0 meanwhile
 	p.mu.Unlock()
 	defer h.count(-1)
 

@@ -15,22 +15,22 @@ import (
 	"usercast/hub"
 )
 
-// rejectReasons are all the labels of a refusal.
+// rejectReasons are all values of the label reason of usercast_rejects_total.
 var rejectReasons = []string{
-	"clients", "user-limit", "draining", "auth-unavailable", "unknown-key", // not now
-	"unauthorized", "origin", "topic", "bad-user", "bad-request", // never
+	"clients", "user-limit", "draining", "auth-unavailable", "unknown-key", // temporary
+	"unauthorized", "origin", "topic", "bad-user", "bad-request", // permanent
 }
 
-// sentences explain a "not now" to a client that is not a browser.
-var sentences = map[string]string{
+// busyErrors are the error messages of temporary rejections, for clients that do not accept event streams.
+var busyErrors = map[string]string{
 	"clients":          "the server is at capacity; retry later",
 	"user-limit":       "stream limit for this user reached; close a stream or retry later",
 	"draining":         "the server is shutting down; retry later",
 	"auth-unavailable": "authentication is temporarily unavailable; retry later",
 }
 
-// refusal is the label for an error of hub.Register.
-func refusal(err error) string {
+// hubRejectReason returns the reason for an error of hub.Register.
+func hubRejectReason(err error) string {
 	switch {
 	case errors.Is(err, hub.ErrFull):
 		return "clients"
@@ -40,18 +40,18 @@ func refusal(err error) string {
 	return "draining"
 }
 
-// busyFactor times Retry is when a client that was refused is to come back.
+// busyFactor times Retry is the mean delay after which a temporarily rejected client reconnects.
 const busyFactor = 5
 
-// notNow rejects a client that may retry. An EventSource stops permanently at any
+// rejectTemporarily rejects a client that may retry. An EventSource stops permanently at any
 // status except 200 (WHATWG HTML, "Server-sent events", processing model), so the
 // rejection is sent inside a stream that ends.
-func (h *Handler) notNow(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
+func (h *Handler) rejectTemporarily(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
 	h.rejects[reason].Add(1)
 	h.busy(w, r, q, user, reason)
 }
 
-// busy is notNow without the count. The user is "" if it is not known.
+// busy is rejectTemporarily without counting. The user is "" if it is not known.
 func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, reason string) {
 	retry := jitter(busyFactor * h.cfg.Retry)
 	if !acceptsStream(r) {
@@ -60,7 +60,7 @@ func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, re
 			status = http.StatusTooManyRequests
 		}
 		w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
-		writeError(w, status, sentences[reason])
+		writeError(w, status, busyErrors[reason])
 		return
 	}
 	block := appendBusy(nil, retry, reason, q.resume)
@@ -72,25 +72,25 @@ func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, re
 	w.Write(block)
 }
 
-// never refuses for good, with err as the sentence.
-func (h *Handler) never(w http.ResponseWriter, r *http.Request, status int, reason string, err error) {
+// rejectPermanently rejects a client, which receives the text of err.
+func (h *Handler) rejectPermanently(w http.ResponseWriter, r *http.Request, status int, reason string, err error) {
 	h.rejects[reason].Add(1)
 	h.rejected.note(h.log, r, reason, err)
 	writeError(w, status, err.Error())
 }
 
-// A rejectLog logs permanent rejections, which close a page's stream permanently: one line per origin,
-// reason and error within rejectLogTime. Anyone can cause rejections, so the lines of each reason are limited,
-// and only what was logged is remembered. It is safe for concurrent use.
+// A rejectLog logs permanent rejections: one line per origin, reason and error within rejectLogTime.
+// Anyone can cause rejections, so the number of lines per reason is limited, and only logged rejections
+// are remembered. It is safe for concurrent use.
 type rejectLog struct {
 	// Guarded by mu.
 	mu     sync.Mutex
 	logged map[rejection]bool
-	since  time.Time // of logged
+	since  time.Time // when logged was cleared
 	limits map[string]*rejectLimit
 }
 
-// A rejectLimit limits the lines of one reason: rejections of one kind do not hide those of another.
+// A rejectLimit limits the lines of one reason, so that rejections for one reason do not hide those for another.
 type rejectLimit struct {
 	lines      *rate.Limiter
 	suppressed int // since the last line
@@ -128,7 +128,7 @@ func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err e
 	log.Warn("stream rejected, the browser does not retry", append(attrs, slog.String("error", key.err))...)
 }
 
-// due reports whether a rejection is to be logged, and how many others of its reason were not since the last line.
+// due reports whether to log a rejection, and how many others for the same reason were suppressed since the last line.
 func (l *rejectLog) due(key rejection, now time.Time) (suppressed int, due bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,6 +153,6 @@ func writeError(w http.ResponseWriter, status int, sentence string) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
 	body := json.NewEncoder(w)
-	body.SetEscapeHTML(false) // it is for people: ?user=<id>
+	body.SetEscapeHTML(false) // keeps ?user=<id> readable
 	body.Encode(map[string]string{"error": sentence})
 }

@@ -11,10 +11,9 @@ import (
 	"usercast/hub"
 )
 
-// heldRejects are the streams of temporary rejections whose end is put off: that of a client whose user or address
-// was rejected less than a second ago. Many client libraries reconnect as soon as a stream ends,
-// whatever its retry says. Streams that were taken over from the server wait in one list, without a goroutine.
-// Methods are safe for concurrent use.
+// heldRejects holds temporary rejections open for holdTime if the same user or address was rejected less than
+// holdTime ago. Many client libraries ignore the retry field and reconnect as soon as a stream ends. Streams that
+// were taken over from net/http wait in one list, without a goroutine. Methods are safe for concurrent use.
 type heldRejects struct {
 	most int // immutable
 	seed maphash.Seed
@@ -22,33 +21,34 @@ type heldRejects struct {
 	// Guarded by mu.
 	mu       sync.Mutex
 	rejected [rejectSlots]lastReject // by a hash of the user or address
-	count    int                     // all that are held
-	waiting  []heldReject            // those that were taken over, in the order of their ends
-	timer    *time.Timer             // calls sweep; nil: none is waiting
-	closed   chan struct{}           // when none is to be held any more
+	count    int                     // rejections that are held
+	waiting  []heldReject            // those that were taken over from net/http, in the order of their ends
+	timer    *time.Timer             // ends the first of waiting; nil if waiting is empty
+	closed   chan struct{}           // closed when rejections are no longer held
 }
 
-// A heldReject is a stream that was taken over from the server.
+// A heldReject is a stream that was taken over from net/http.
 type heldReject struct {
 	transport transport
 	end       time.Time
 }
 
-// A lastReject is when something with this hash was last rejected, or when that stream ends if it is held.
+// A lastReject records when the user or address with this hash was last rejected, or when the rejection ends if it
+// is held.
 type lastReject struct {
 	hash uint64
 	at   time.Time
 }
 
 const (
-	// holdTime is how long the end is put off, and how long a rejection is remembered.
+	// holdTime is how long a rejection is held, and how long it is remembered.
 	holdTime = time.Second
 
-	// maxHeld bounds how many are held, if Config.MaxHeld does not.
+	// maxHeld is the default and the maximum of Config.MaxHeld.
 	maxHeld = 1000
 
-	// rejectSlots bounds what is remembered, to 128 KiB. Of two users or addresses in one slot, the later
-	// one is remembered.
+	// rejectSlots bounds the memory for remembered rejections to 128 KiB. If two users or addresses share a slot,
+	// only the later one is remembered.
 	rejectSlots = 1 << 12
 )
 
@@ -59,9 +59,9 @@ func newHeldRejects(most int) *heldRejects {
 	return &heldRejects{most: min(most, maxHeld), seed: maphash.MakeSeed(), closed: make(chan struct{})}
 }
 
-// enter notes that the user, which may be "", and the address of a peer are rejected now. It reports whether the
-// end is to be put off: one of them was rejected within holdTime, it may be held, and there is room. Then it counts as
-// held until leave, and as rejected at its end: a client that reconnects immediately is held again.
+// enter records that a user (which may be "") and the address of a peer are rejected now. It reports whether to hold
+// the rejection: one of them was rejected within holdTime, mayHold is true, and the maximum is not reached. A held
+// rejection counts until leave, and is recorded with the time of its end, so that an immediate reconnect is held again.
 func (l *heldRejects) enter(user, remote string, mayHold bool) bool {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -118,7 +118,7 @@ func (l *heldRejects) len() int {
 	return l.count
 }
 
-// add lets one that has entered wait for its end. It reports false if none is to be held any more.
+// add appends a rejection that has entered to the waiting list. It returns false if rejections are no longer held.
 func (l *heldRejects) add(h *Handler, t transport) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -132,7 +132,8 @@ func (l *heldRejects) add(h *Handler, t transport) bool {
 	return true
 }
 
-// due takes out those whose end has come, or all, and sets the timer for the others.
+// due removes and returns those whose time is up, or all, and sets the timer for the others. With all, rejections are no
+// longer held from then on.
 func (l *heldRejects) due(h *Handler, all bool) (due []heldReject) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -153,14 +154,14 @@ func (l *heldRejects) due(h *Handler, all bool) (due []heldReject) {
 	return due
 }
 
-// mayHold reports whether the end of a rejection may be put off: not while the hub drains, nor for a connection
-// past the limit, of which few are answered at a time.
+// mayHold reports whether a rejection may be held. It may not while the hub drains, nor on an overflow connection,
+// because only a few of these are open at a time.
 func (h *Handler) mayHold(r *http.Request) bool {
 	_, overflow := connOf[*overflowConn](r)
 	return !overflow && !errors.Is(h.cfg.Hub.Refusal(), hub.ErrDraining) && r.Context().Err() == nil
 }
 
-// hold writes the block and ends the stream after holdTime. It has entered h.held.
+// hold writes the block and ends the stream after holdTime. The rejection must have entered h.held.
 func (h *Handler) hold(w http.ResponseWriter, r *http.Request, block []byte) {
 	h.count(+1)
 	t, detached, failure := h.open(w, r, nil, block)
@@ -181,7 +182,8 @@ func (h *Handler) hold(w http.ResponseWriter, r *http.Request, block []byte) {
 	h.unhold()
 }
 
-// endHeld ends those whose time has come, or all, and none is held any more.
+// endHeld ends the held rejections whose time is up. With all, it ends all of them, and rejections are no longer held
+// from then on.
 func (h *Handler) endHeld(all bool) {
 	for _, reject := range h.held.due(h, all) {
 		reject.transport.close()
@@ -189,7 +191,7 @@ func (h *Handler) endHeld(all bool) {
 	}
 }
 
-// unhold counts one less.
+// unhold decrements the counters for one held rejection.
 func (h *Handler) unhold() {
 	h.held.leave()
 	h.count(-1)

@@ -13,26 +13,26 @@ import (
 	"usercast/hub"
 )
 
-// query is what a stream's URL asks for.
+// A query contains the parameters in the URL of a stream.
 type query struct {
 	topics     []string // nil: all
 	named      bool     // event=topic
 	pingEvents bool     // ping=event
 	poll       bool     // poll=1
-	resume     string   // the last id the browser saw, as writableID leaves it; "": none
+	resume     string   // the last id that the client received, after writableID; "" if it sent none
 }
 
-// maxQuery bounds what a stream keeps of its request: topics live as long as it
-// does. Tokens are the longest that honest queries hold.
+// maxQuery bounds the memory that a stream keeps of its request: its topics. It is enough for
+// the longest token.
 const maxQuery = 16 << 10
 
-// maxTopics bounds how many different topics a stream can name: each is compared with the
+// maxTopics is the maximum number of different topics of a stream: each is compared with the
 // topic of each message for its user.
 const maxTopics = 64
 
-// parseQuery reads the query of r, and the Last-Event-ID header, which wins: a
-// browser sends it on a reconnect to the same URL. No id is ever an error here,
-// for the browser would send it again for ever.
+// parseQuery reads the query of r and the Last-Event-ID header. The header takes precedence,
+// because a browser sends it when it reconnects to the same URL. An invalid id is not an error,
+// because the browser would send it again with every reconnect.
 func parseQuery(r *http.Request) (q query, err error) {
 	if len(r.URL.RawQuery) > maxQuery {
 		return query{}, errors.New("the query string is too long")
@@ -57,9 +57,9 @@ func parseQuery(r *http.Request) (q query, err error) {
 	return q, nil
 }
 
-// resumeID is the last id of the client, from its header or else from its query. Polyfills send
-// it as lastEventId, so case, '-' and '_' do not matter in the name of the parameter. An empty value is none;
-// of several, the last one counts. The query must be well-formed.
+// resumeID returns the last id of the client, from the header if it is set there, otherwise from the
+// query. Polyfills send lastEventId, so the name of the parameter is matched without case, '-' and '_'. Empty
+// values are ignored, and the last of several values counts. The query must be well-formed.
 func resumeID(r *http.Request) (id string) {
 	for _, value := range slices.Backward(r.Header.Values("Last-Event-ID")) {
 		if value != "" {
@@ -83,8 +83,8 @@ func resumeID(r *http.Request) (id string) {
 
 var separators = strings.NewReplacer("-", "", "_", "")
 
-// distinct returns a copy of topics without duplicates, which keeps nothing else of the
-// query in memory; nil for none.
+// distinct returns topics without duplicates, or nil if there are no topics. It copies them, so that
+// the rest of the query is not kept in memory.
 func distinct(topics []string) (out []string, err error) {
 	for _, topic := range topics {
 		if slices.Contains(out, topic) {
@@ -100,7 +100,7 @@ func distinct(topics []string) (out []string, err error) {
 
 var errTooManyTopics = fmt.Errorf("the query has more than %d different topics; use fewer, or none to receive all", maxTopics)
 
-// choice reports whether the parameter has its one value; any other is an error.
+// choice reports whether the parameter is present. Any value except the given one is an error.
 func choice(values url.Values, name, value string) (bool, error) {
 	for _, v := range values[name] {
 		if v != value {
@@ -110,9 +110,9 @@ func choice(values url.Values, name, value string) (bool, error) {
 	return values.Has(name), nil
 }
 
-// visible are the topics of a stream: those that were requested, or all that may be seen.
-// To request one that may not is an error: the page would wait for it in vain. Both may
-// be nil for all topics.
+// visible returns the topics of a stream: the wanted ones, or all that are allowed. A wanted topic
+// that is not allowed is an error, because the page would wait for messages that never arrive. For
+// wanted, allowed and the result, nil means all topics.
 func visible(wanted, allowed []string) ([]string, error) {
 	switch {
 	case wanted == nil:
@@ -128,8 +128,8 @@ func visible(wanted, allowed []string) ([]string, error) {
 	return wanted, nil
 }
 
-// acceptsStream reports whether the client names text/event-stream in Accept, as
-// each EventSource does. Such a client can receive a temporary rejection inside a stream.
+// acceptsStream reports whether the Accept header contains text/event-stream, as that of every
+// EventSource does. Such a client can receive a temporary rejection inside a stream.
 func acceptsStream(r *http.Request) bool {
 	for _, line := range r.Header.Values("Accept") {
 		for part := range strings.SplitSeq(line, ",") {

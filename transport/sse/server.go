@@ -16,21 +16,21 @@ import (
 
 // ServerConfig configures a Server. Only Address and Streams are required.
 type ServerConfig struct {
-	Address string       // to listen on, as for net.Listen("tcp")
+	Address string       // listening address, as for net.Listen("tcp")
 	Streams *Handler     // must not belong to another Server
-	Path    string       // of the streams, without a query; default "/events"
+	Path    string       // path of the streams, without a query; default "/events"
 	Handler http.Handler // answers all requests; must pass those for Path to Streams. Default: Streams at Path, 404 elsewhere
 
-	SendBuffer int         // of each connection, in bytes; default DefaultSendBuffer. A stalled reader costs twice that
-	MaxConns   int         // maximum number of connections, including streams; more receive "busy"; default hub.NoLimit
-	TLS        *tls.Config // default: HTTP/1.1 and HTTP/2 without TLS. It needs certificates; versions and cipher suites have safe defaults
-	ErrorLog   *log.Logger // of net/http; default: that of package log
+	SendBuffer int         // send buffer of each connection in bytes; default DefaultSendBuffer. A stalled reader costs twice that
+	MaxConns   int         // maximum number of connections, including streams; further ones receive "busy"; default hub.NoLimit
+	TLS        *tls.Config // must contain certificates; versions and cipher suites have safe defaults. Default: HTTP/1.1 and HTTP/2 without TLS
+	ErrorLog   *log.Logger // for errors of net/http; default: that of package log
 }
 
 // A Server serves streams, and the other requests of its program, on one public address over
-// HTTP/1.1 and HTTP/2. It sets what streams need and must not be changed: socket options,
-// deadlines, the limit of connections, and the parameters of HTTP/2. On Linux it answers
-// simple requests for a stream without net/http.
+// HTTP/1.1 and HTTP/2. It sets the socket options, deadlines, connection limit and HTTP/2
+// parameters that streams depend on. On Linux it answers simple requests for streams without
+// net/http.
 //
 // Methods are safe for concurrent use.
 type Server struct {
@@ -44,8 +44,8 @@ type Server struct {
 	noIdle   bool // guarded by mu: connections without a stream are closed
 }
 
-// NewServer opens the listener; the kernel queues connections until Serve. The error is that of
-// the listener, or names what is wrong with cfg.
+// NewServer opens the listener; the kernel queues connections until Serve. It returns an error if
+// the listener cannot be opened or cfg is invalid.
 func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if cfg.Streams == nil {
 		return nil, errors.New("sse: ServerConfig.Streams is required")
@@ -65,8 +65,8 @@ func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	return s, nil
 }
 
-// newServer wraps l. The order matters: the fast path must see connections first, and the
-// limit must see all others.
+// newServer wraps l. The order matters: the fast path must accept connections first, and the
+// limit must apply to all others.
 func newServer(cfg ServerConfig, l net.Listener) (*Server, error) {
 	if cfg.Path == "" {
 		cfg.Path = "/events"
@@ -96,33 +96,33 @@ func newServer(cfg ServerConfig, l net.Listener) (*Server, error) {
 	return s, nil
 }
 
-// newHTTPServer has no WriteTimeout: it would end every stream.
+// newHTTPServer does not set WriteTimeout, which would end every stream.
 func newHTTPServer(cfg ServerConfig) *http.Server {
 	s := &http.Server{
 		Handler: closeHTTP1(cfg.Handler),
-		// A request that dribbles in, or a body that never comes, holds a descriptor.
-		// Streams lift the second: they read only to notice that the peer disconnects. A TLS
-		// handshake has as long as the head of a request.
+		// A request that is received too slowly would hold a file descriptor. Streams remove
+		// ReadTimeout, because they read only to notice that the peer disconnects. A TLS
+		// handshake must finish within ReadHeaderTimeout.
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       15 * time.Second,
-		// How long an HTTP/2 connection stays open after the end of its last stream, unless
-		// see connState: long enough for a browser that reconnects, which saves a handshake.
+		// How long an HTTP/2 connection stays open after the end of its last stream: long
+		// enough for a browser that reconnects, which saves a handshake. See also connState.
 		IdleTimeout:    5 * time.Second,
-		MaxHeaderBytes: 64 << 10, // room for large cookies, not for header bombs
+		MaxHeaderBytes: 64 << 10, // enough for large cookies
 		Protocols:      new(http.Protocols),
 		HTTP2: &http.HTTP2Config{
-			// A browser shares a connection between its tabs, far fewer; a proxy carries many
-			// users on one, and opens another when it is full. Go's own number, which may change:
-			// so many handlers run at a time, however fast their streams are reset (CVE-2023-44487).
+			// Far more than a browser needs for its tabs. A proxy carries many users on one
+			// connection and opens another when it is full. This is Go's default, set explicitly because
+			// it also limits the running handlers if a peer resets streams quickly (CVE-2023-44487).
 			MaxConcurrentStreams: 250,
-			// The minimum. A frame's buffer is allocated when its length is read, and kept: Go's
-			// 1 MiB would cost a peer nine bytes per connection.
+			// The minimum. The buffer for a frame is allocated as soon as its length is read, and
+			// kept: with Go's default of 1 MiB, nine bytes from a peer would allocate that much.
 			MaxReadFrameSize: 16 << 10,
-			// The bodies of requests are not read, and kept for as long as their stream is open.
+			// Request bodies are not read, and stay buffered while their stream is open.
 			MaxReceiveBufferPerConnection: 64 << 10,
 			MaxReceiveBufferPerStream:     16 << 10,
-			// Streams share the connection: their own deadlines cannot end a write that waits
-			// for the connection itself.
+			// Streams share the connection, so the deadline of a stream cannot end a write that
+			// waits for the connection itself.
 			WriteByteTimeout: cfg.Streams.cfg.WriteTimeout,
 		},
 		ErrorLog: cfg.ErrorLog,
@@ -143,22 +143,21 @@ func newHTTPServer(cfg ServerConfig) *http.Server {
 	return s
 }
 
-// tls12Suites are those of TLS 1.2 that encrypt with authentication (AEAD). RFC 9113,
-// appendix A, prohibits the others for HTTP/2. TLS 1.3 has no others.
+// tls12Suites are the AEAD cipher suites of TLS 1.2. RFC 9113, appendix A, prohibits the others for
+// HTTP/2. All suites of TLS 1.3 are AEAD.
 var tls12Suites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
 	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// closeHTTP1 closes HTTP/1 connections after their response: a client that was rejected
-// would keep its connection until the idle timeout, and at a full hub these would use up the
-// descriptors that are reserved for rejections.
+// closeHTTP1 closes HTTP/1 connections after their response. A rejected client would otherwise
+// keep its connection until the idle timeout, and at a full hub such connections would use up the
+// file descriptors that are reserved for rejections.
 //
-// http.Server.SetKeepAlivesEnabled does not stop at HTTP/1: it sends GOAWAY when the last
-// stream of an HTTP/2 connection ends. A server sends one GOAWAY per connection, so a
-// protocol error of the peer after that was not reported to it, and the next page needed
-// another connection.
+// http.Server.SetKeepAlivesEnabled is not an alternative, because it also affects HTTP/2: it sends
+// GOAWAY when the last stream of a connection ends. The next page then needs another connection. A
+// server sends only one GOAWAY per connection, so later protocol errors would not be reported.
 func closeHTTP1(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 {
@@ -171,12 +170,11 @@ func closeHTTP1(next http.Handler) http.Handler {
 // Addr returns the address of the listener.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// HTTP returns the server of net/http, whose timeouts and ErrorLog may be changed before Serve,
-// and nothing else.
+// HTTP returns the server of net/http. Only its timeouts and ErrorLog may be changed, before Serve.
 func (s *Server) HTTP() *http.Server { return s.http }
 
-// Serve serves until Shutdown or Close, after which it returns nil. Another error is that of
-// the listener.
+// Serve serves until Shutdown or Close, and then returns nil. It returns an error if the listener
+// fails.
 func (s *Server) Serve() error {
 	var err error
 	if s.http.TLSConfig != nil {
@@ -190,15 +188,15 @@ func (s *Server) Serve() error {
 	return err
 }
 
-// Drain closes HTTP/2 connections as soon as they have no stream: the next one should
-// reach another server. It ends nothing that is open: see hub.Hub.Finish.
+// Drain closes HTTP/2 connections as soon as their last stream ends, so that the next stream
+// reaches another server. It does not end streams: see hub.Hub.Finish.
 func (s *Server) Drain() {
 	s.draining.Store(true)
 	s.closeIdle(true)
 }
 
 // connState closes HTTP/2 connections as soon as their last stream has ended while the server
-// is draining, or while descriptors are short. net/http reports a connection as idle before it
+// is draining, or while few slots are free. net/http reports a connection as idle before it
 // decides whether to send GOAWAY.
 func (s *Server) connState(_ net.Conn, state http.ConnState) {
 	if state == http.StateIdle {
@@ -215,9 +213,9 @@ func (s *Server) closeIdle(yes bool) {
 	}
 }
 
-// Shutdown waits for the streams, also past the end of ctx: the hub must have ended them (hub.Hub.Finish),
-// and then they close within the write timeout. It accepts no more connections, and waits until all
-// other requests are answered or ctx is done. Then it closes everything, and returns the error of ctx.
+// Shutdown waits for all streams, even if ctx ends. Call hub.Hub.Finish before it: streams then close
+// within the write timeout. After that, Shutdown stops accepting connections and waits until all
+// other requests are answered. If ctx ends first, it closes everything and returns the error of ctx.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.streams.Wait()
 	err := s.http.Shutdown(ctx)
@@ -227,8 +225,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// Close closes the listener and all connections except the streams that were taken over from
-// net/http.
+// Close closes the listener and all connections except streams that no longer belong to net/http.
 func (s *Server) Close() error {
 	err := s.http.Close()
 	if closed := s.listener.Close(); !errors.Is(closed, net.ErrClosed) { // Serve was not called

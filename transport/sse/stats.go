@@ -2,14 +2,14 @@ package sse
 
 import "usercast/internal/histogram"
 
-// A Histogram is a snapshot of durations.
+// A Histogram is a snapshot of a histogram of durations.
 type Histogram = histogram.Snapshot
 
 // Stats is a snapshot of a handler. Counters only grow.
 type Stats struct {
 	Rejects  map[string]uint64 // by reason; contains every reason
-	Held     int               // temporary rejections whose end is delayed now
-	Delivery Histogram         // seconds from the hub receiving a message to the end of its write
+	Held     int               // temporary rejections that are held open now
+	Delivery Histogram         // seconds from receiving a message from Redis to the end of its write
 	Auth     Histogram         // seconds per authentication
 }
 

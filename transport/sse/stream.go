@@ -12,64 +12,65 @@ import (
 	"usercast/internal/netpoll"
 )
 
-// A stream is the sole owner of one response: its writer writes the client's frames,
-// the pings and the goodbye, and closes its transport once.
+// A stream owns one response: its writer writes the client's frames, the pings and the final event,
+// and closes the transport once.
 //
-// A stream has a writer only while there is something to write. An idle one is this
-// struct, its place on the wheel, and what its transport needs.
+// A stream has a writer only while writes are pending. An idle stream consists of this struct, its
+// slot in the wheel, and the state of its transport.
 type stream struct {
 	// Immutable after start.
 	handler   *Handler
 	client    *hub.Client
 	transport transport
 	remote    string
-	end       time.Duration // of the log-in or, up to a step earlier, of the maximum age, by handler.clock; 0: never
+	end       time.Duration // when the login expires or the maximum age is reached, by handler.clock; 0: never
 
 	// Owned by the writer.
-	last mark    // of the newest id that is on the wire
-	own  *string // that id if it is not one of this hub: the client's own; nil: last is
-	cut  bool    // a write has failed, perhaps in the middle of a frame
-	poll poll
+	last   mark    // of the last id that was written
+	own    *string // the last id that was written if it is the client's and not from this hub; otherwise nil
+	broken bool    // a write has failed, possibly in the middle of a frame
+	poll   poll
 
-	// Immutable after start. These four bytes share a word with workers: a stream takes 128 bytes.
+	// Immutable after start. They are declared next to workers so that they share a word: a stream takes 128 bytes.
 	endReason  hub.Reason
 	pingEvents bool
 
-	workers atomic.Int32  // goroutines that use the stream, and 1 up to the goodbye; the last one cleans up
+	workers atomic.Int32  // goroutines that use the stream, plus 1 until the end of the response; the last one cleans up
 	started atomic.Bool   // transport is set
-	pingDue atomic.Bool   // the next thing that the writer does
-	written atomic.Int64  // when something was last written, by handler.clock
-	done    chan struct{} // closed at the very end; nil if nobody waits for that
+	pingDue atomic.Bool   // the writer must write a ping first
+	written atomic.Int64  // time of the last write, by handler.clock
+	done    chan struct{} // closed when the stream has ended; nil if the handler does not wait for that
 
 	link link // guarded by handler.wheel
 }
 
-// A poll says how far a long poll (poll=1) is.
+// A poll is the state of a long poll (poll=1).
 type poll uint8
 
 const (
-	notPolling poll = iota // the stream stays open
-	polling                // it ends once it has sent a message or gap and all that is queued then
-	polled                 // it has sent one
+	notPolling poll = iota // an ordinary stream
+	polling                // has not sent a message or gap yet
+	polled                 // has sent one, and ends when the queue is empty
 )
 
-// A mark is what ids of one hub differ in.
+// A mark is the part of an id that differs between ids of one hub.
 type mark struct{ ms, seq uint64 }
 
 func markOf(id hub.ID) mark { return mark{id.Ms, id.Seq} }
 
-// newStream is a stream that can be registered in the hub before it has a transport.
-// The client counts as woken, so it has a writer already, which start becomes.
+// newStream returns a stream that can be registered in the hub before it has a transport.
+// A new client counts as woken, which means that it has a writer: start runs as this writer.
 func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream {
 	s := &stream{handler: h, pingEvents: q.pingEvents, remote: r.RemoteAddr}
 	s.workers.Store(2)
 	if age := h.cfg.MaxAge; age > 0 {
 		step := h.wheel.step
-		s.end = h.clock() + age*4/5 + step + rand.N(max(age*2/5-step, 1)) // ±20 %, a step early included
+		s.end = h.clock() + age*4/5 + step + rand.N(max(age*2/5-step, 1)) // ±20 %; the wheel can tick one step early
 		s.endReason = hub.ReasonMaxAge
 	}
 	if !expires.IsZero() {
-		// Not earlier: the browser would come back and be let in once more. What is centuries away is never.
+		// One step later, because the wheel can tick a step early: before the expiry, a reconnect would be
+		// accepted again. Expiries that would overflow are ignored.
 		left := max(time.Until(expires), 0)
 		if end := h.clock() + left + h.wheel.step; left < 1<<61 && (s.end == 0 || end < s.end) {
 			s.end, s.endReason = end, hub.ReasonExpired
@@ -84,14 +85,15 @@ func newStream(h *Handler, r *http.Request, q query, expires time.Time) *stream 
 	return s
 }
 
-// pollTime is how long a long poll waits for something to send.
+// pollTime is how long a long poll waits for a message or gap.
 const pollTime = 20 * time.Second
 
 // maxPollRetry bounds the time after which a client polls again.
 const maxPollRetry = time.Second
 
-// opening is the block that the stream begins with, once it has a client. It carries the
-// client's own id if it sent one: a connection that breaks before the gap that may follow must be resumed from there.
+// opening returns the first block of the stream, which must have a client. If the client sent an
+// id, the block contains that id: a gap may follow, and if the connection breaks before it, the client must resume
+// from its own id.
 func (s *stream) opening(q query) []byte {
 	id := s.client.Opening()
 	text := id.String()
@@ -100,7 +102,7 @@ func (s *stream) opening(q query) []byte {
 	}
 	s.last = markOf(id)
 	if id == hub.UnknownID {
-		own := strings.Clone(text) // not the whole request
+		own := strings.Clone(text) // does not keep the whole request in memory
 		s.own = &own
 	}
 	retry := s.handler.cfg.Retry
@@ -110,15 +112,15 @@ func (s *stream) opening(q query) []byte {
 	return appendOpening(nil, jitter(retry), text)
 }
 
-// awaitEnd puts a registered stream on the wheel if it has an end: that must not wait
-// until a slow peer has read the head.
+// awaitEnd adds a registered stream to the wheel if it has an end. It is called before the head is
+// written, because a slow peer must not delay the end.
 func (s *stream) awaitEnd() {
 	if s.end != 0 {
 		s.handler.wheel.put(s, s.end-s.handler.clock())
 	}
 }
 
-// fail ends a stream that start was not called for.
+// fail ends a stream for which start was not called.
 func (s *stream) fail(reason hub.Reason) {
 	s.client.End(reason)
 	s.workers.Store(0)
@@ -128,8 +130,7 @@ func (s *stream) fail(reason hub.Reason) {
 	s.handler.count(-1)
 }
 
-// start takes over from the handler, which has just written the head. With done set, the
-// caller sees to watch.
+// start begins the stream after the head was written. If done is set, the caller must run watch.
 func (s *stream) start(t transport) {
 	s.transport = t
 	s.written.Store(int64(s.handler.clock()))
@@ -138,7 +139,7 @@ func (s *stream) start(t transport) {
 	if w, ok := t.(watchedTransport); ok {
 		s.workers.Add(1)
 		if s.done == nil {
-			go s.watch(w) // before the first write: why that fails is what this one hears
+			go s.watch(w) // before the first write: if that fails, watch receives the cause
 		}
 	}
 	first := borrowWriter()
@@ -146,7 +147,7 @@ func (s *stream) start(t transport) {
 	s.flush(first)
 }
 
-// watch waits for the peer to leave.
+// watch waits until the peer disconnects.
 func (s *stream) watch(t watchedTransport) {
 	defer s.release()
 	s.client.End(t.wait())
@@ -161,7 +162,7 @@ func (s *stream) Wake() {
 // Interrupt implements hub.Consumer.
 func (s *stream) Interrupt() {
 	if !s.started.Load() {
-		return // the first Take says so
+		return // the first Take returns the reason
 	}
 	s.workers.Add(1)
 	go func() {
@@ -170,11 +171,11 @@ func (s *stream) Interrupt() {
 	}()
 }
 
-// maxWrites is how many writes of one stream come before those of the next.
+// maxWrites is the maximum number of writes to one stream before the writer continues with the next.
 const maxWrites = 4
 
-// flush is the writer: it runs from Wake to the Take that ends it, or hands the
-// stream to another goroutine.
+// flush is the writer. It runs from Wake until Take returns nothing, or passes the stream to
+// another goroutine.
 func (s *stream) flush(w *writer) {
 	for n := 0; ; n++ {
 		if n == maxWrites && !w.patient {
@@ -191,19 +192,19 @@ func (s *stream) flush(w *writer) {
 		}
 		switch {
 		case reason != 0:
-			if s.goodbye(w, reason) {
+			if s.finish(w, reason) {
 				s.release()
-				s.release() // it is over
+				s.release() // for the response, which has ended
 			}
 			return
 		case frames == nil:
-			// A tick between the check above and Take has found a writer at
-			// work, and so has woken none.
+			// A tick between the check above and Take did not wake a writer,
+			// because this one was still running.
 			if s.pingDue.Load() {
 				s.client.Nudge()
 			}
 			if answered {
-				s.client.FinishIfServed(hub.ReasonPoll) // which wakes a writer for the end
+				s.client.FinishIfServed(hub.ReasonPoll) // wakes a writer to end the stream
 			}
 			s.release()
 			return
@@ -214,7 +215,7 @@ func (s *stream) flush(w *writer) {
 	}
 }
 
-// send writes w.frames with as few system calls as can be.
+// send writes w.frames with as few system calls as possible.
 func (s *stream) send(w *writer) bool {
 	for _, f := range w.frames {
 		w.bufs = append(w.bufs, f.Wire)
@@ -244,9 +245,8 @@ func (s *stream) sent(w *writer, n int64, err error) {
 	s.client.Settle(w.frames, delivered)
 }
 
-// write sends w.bufs and forgets them; then says how that ended. It is false if the
-// stream is another's: one whose socket is full and whose writer may not wait goes on
-// in a goroutine of its own.
+// write sends w.bufs, clears them, and calls then with the result. If the socket is full and the
+// writer must not wait, it passes the stream to a separate goroutine and returns false.
 func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err error)) bool {
 	all := w.bufs // the transport consumes w.bufs; what it pointed at must not be kept
 	var n int64
@@ -256,29 +256,29 @@ func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err e
 	} else if n, err = s.transport.tryWrite(&w.bufs); err == netpoll.ErrWouldBlock {
 		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id, moved: w.moved}
 		w.forget(all)
-		go s.goOn(own, n, then)
+		go s.writeRest(own, n, then)
 		return false
 	}
 	w.forget(all)
-	s.cut = s.cut || err != nil
+	s.broken = s.broken || err != nil
 	s.written.Store(int64(s.handler.clock()))
 	then(s, w, n, err)
 	return true
 }
 
-// goOn writes the rest of what a hurried writer has begun, and all that follows.
-func (s *stream) goOn(own *writer, n int64, then func(s *stream, w *writer, n int64, err error)) {
+// writeRest completes a write that would have blocked a shared writer, and then runs flush.
+func (s *stream) writeRest(own *writer, n int64, then func(s *stream, w *writer, n int64, err error)) {
 	s.write(own, func(s *stream, w *writer, more int64, err error) { then(s, w, n+more, err) })
 	s.flush(own)
 }
 
-// wrote notes that an id of this hub is on the wire.
+// wrote records that an id of this hub was written.
 func (s *stream) wrote(id hub.ID) { s.last, s.own = markOf(id), nil }
 
-// isOnWire reports whether id is the newest that is on the wire.
-func (s *stream) isOnWire(id hub.ID) bool { return s.own == nil && s.last == markOf(id) }
+// isLastID reports whether id is the last one that was written.
+func (s *stream) isLastID(id hub.ID) bool { return s.own == nil && s.last == markOf(id) }
 
-// lastID is the newest id that is on the wire. here is any id of this hub.
+// lastID returns the last id that was written. here is any id of this hub.
 func (s *stream) lastID(here hub.ID) string {
 	if s.own != nil {
 		return *s.own
@@ -287,15 +287,15 @@ func (s *stream) lastID(here hub.ID) string {
 	return here.String()
 }
 
-// ping writes a sign of life: the position if it has moved on without a frame
-// for this stream, so that a quiet stream resumes from here, else a comment.
+// ping writes a ping: an event with the current position if that is newer than the last id, so that
+// an idle stream resumes from there, otherwise a comment.
 func (s *stream) ping(w *writer) bool {
 	id, ok := s.client.Position()
-	if !s.isQuiet() {
+	if !s.isIdle() {
 		s.rearm()
 		return true
 	}
-	w.id, w.moved = id, ok && !s.isOnWire(id)
+	w.id, w.moved = id, ok && !s.isLastID(id)
 	w.bufs = append(w.bufs, s.pingFrame(w))
 	return s.write(w, (*stream).pinged)
 }
@@ -319,10 +319,10 @@ func (s *stream) pingFrame(w *writer) []byte {
 	return keepAlive
 }
 
-// goodbye says why the hub ends a stream on purpose, and closes it. After a write
-// that failed, it would become a part of the frame that was cut off.
-func (s *stream) goodbye(w *writer, reason hub.Reason) bool {
-	if last := s.lastBlock(reason); last != nil && !s.cut {
+// finish writes the last block, if any, and closes the stream. It does not write after a failed
+// write, because the peer would read the block as part of a truncated frame. Its result is that of write.
+func (s *stream) finish(w *writer, reason hub.Reason) bool {
+	if last := s.lastBlock(reason); last != nil && !s.broken {
 		w.bufs = append(w.bufs, last)
 		return s.write(w, (*stream).closed)
 	}
@@ -330,8 +330,8 @@ func (s *stream) goodbye(w *writer, reason hub.Reason) bool {
 	return true
 }
 
-// lastBlock is what is written before the end, with the position up to which the stream was
-// served; nil: nothing. A long poll that ends says no more than its position, if that is new.
+// lastBlock returns the block to write before the end, or nil. It contains the position up to which
+// all messages were sent. For a long poll without a message, it is a ping if the position is new.
 func (s *stream) lastBlock(reason hub.Reason) []byte {
 	name := byeReason(reason)
 	if name == "" && (reason != hub.ReasonPoll || s.poll == polled) {
@@ -339,7 +339,7 @@ func (s *stream) lastBlock(reason hub.Reason) []byte {
 	}
 	id, ok := s.client.Position()
 	switch {
-	case name == "" && (!ok || s.isOnWire(id)):
+	case name == "" && (!ok || s.isLastID(id)):
 		return nil
 	case name == "":
 		return appendPing(nil, id.String())
@@ -349,14 +349,14 @@ func (s *stream) lastBlock(reason hub.Reason) []byte {
 	return appendBye(nil, s.handler.byeRetry(reason), name, s.lastID(id))
 }
 
-// closed ends the stream, however the goodbye has ended: nothing may follow it.
+// closed ends the stream after the last block, even if writing it has failed.
 func (s *stream) closed(*writer, int64, error) {
-	s.cut = true
+	s.broken = true
 	s.transport.close()
 }
 
-// byeRetry is when a client whose stream the hub ended is to come back. After a disconnect, the app may
-// need some seconds until it has destroyed the session.
+// byeRetry returns the delay after which a client reconnects when the hub has ended its stream. It is longer after
+// a disconnect command, because the app may need a few seconds to destroy the session.
 func (h *Handler) byeRetry(reason hub.Reason) time.Duration {
 	if reason == hub.ReasonKicked {
 		return minKickedRetry + rand.N(maxKickedRetry-minKickedRetry+1)
@@ -369,7 +369,7 @@ const (
 	maxKickedRetry = 10 * time.Second
 )
 
-// byeReason is "" for the ends that the browser brought about.
+// byeReason returns the reason to send in a bye event, or "" to send none, for example if the client disconnected.
 func byeReason(reason hub.Reason) string {
 	switch reason {
 	case hub.ReasonExpired, hub.ReasonKicked, hub.ReasonMaxAge:
@@ -380,51 +380,50 @@ func byeReason(reason hub.Reason) string {
 	return ""
 }
 
-// tick runs when the stream may be due for a ping or for its end.
+// tick is called by the wheel when a ping or the end of the stream may be due.
 func (s *stream) tick() {
 	if s.end != 0 && s.handler.clock() >= s.end-s.handler.wheel.step {
 		s.client.Finish(s.endReason)
 		return
 	}
-	if !s.isQuiet() { // something was written since
+	if !s.isIdle() { // something was written since
 		s.rearm()
 		return
 	}
-	// A writer may be at work for long and rearm only then. The ping is due after the
-	// stream is on the wheel: so the writer's time replaces this one, not the reverse.
+	// A writer can be blocked for a long time before it rearms, so the end must be on the wheel. Add
+	// it before pingDue is set, so that the writer's later rearm replaces it and not the reverse.
 	s.awaitEnd()
 	s.pingDue.Store(true)
 	s.client.Nudge() // the writer rearms
 }
 
-// untilTick is the time until there may be something to do. Pings come a little
-// early, never late: the interval is what proxies and watchdogs are set to, and
-// streams that were written to together should not ping together.
+// untilTick returns the time until the next tick. Pings are sent up to 8 % early, at random, so that
+// streams with simultaneous writes do not ping simultaneously. They are never late, because the timeouts of
+// proxies and clients are based on the interval.
 func (s *stream) untilTick() time.Duration {
 	interval := s.handler.cfg.PingInterval
-	d := interval - rand.N(interval/13+1) - s.quiet()
+	d := interval - rand.N(interval/13+1) - s.idleTime()
 	if s.end != 0 {
 		d = min(d, s.end-s.handler.clock())
 	}
 	return max(d, 0)
 }
 
-// quiet is how long nothing has been written.
-func (s *stream) quiet() time.Duration {
+// idleTime returns the time since the last write.
+func (s *stream) idleTime() time.Duration {
 	return s.handler.clock() - time.Duration(s.written.Load())
 }
 
-// isQuiet reports whether it is time for a ping: not sooner than the earliest tick,
-// which is a step of the wheel before its time.
-func (s *stream) isQuiet() bool { return s.quiet() >= s.handler.cfg.PingInterval*9/10 }
+// isIdle reports whether a ping is due. The threshold is below the ping interval, because a tick is
+// early by the random part of untilTick and by up to one step of the wheel.
+func (s *stream) isIdle() bool { return s.idleTime() >= s.handler.cfg.PingInterval*9/10 }
 
-// rearm puts the stream on the wheel, until it has ended: a tick may be under way
-// meanwhile.
+// rearm schedules the next tick. It does nothing if the stream has ended.
 func (s *stream) rearm() {
 	s.handler.wheel.put(s, s.untilTick())
 }
 
-// release ends one worker of the stream, and with the last one the stream.
+// release ends one worker of the stream. The last one ends the stream.
 func (s *stream) release() {
 	if s.workers.Add(-1) > 0 {
 		return

@@ -25,14 +25,14 @@ func (l tcpListener) Accept() (net.Conn, error) {
 	return &tcpConn{TCPConn: conn, writeTimeout: l.writeTimeout}, nil
 }
 
-// A tcpConn is a connection that remembers whether its peer had vanished when the kernel
-// gave it up. A stream that owns its connection can ask the kernel itself; one that
-// shares it over HTTP/2 only learns that it is closed.
+// A tcpConn is a connection that records whether its peer was unresponsive when a read or write timed
+// out. A stream that owns its connection can ask the kernel itself. A stream of a shared HTTP/2
+// connection is only informed that the connection is closed.
 type tcpConn struct {
 	*net.TCPConn
 	writeTimeout time.Duration
-	vanished     atomic.Bool
-	received     []byte // what was read of it before it became a tcpConn
+	unresponsive atomic.Bool
+	received     []byte // read from the connection before it became a tcpConn
 }
 
 func (c *tcpConn) Read(b []byte) (int, error) {
@@ -54,23 +54,22 @@ func (c *tcpConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// note checks why the connection has failed.
+// note checks why a read or write has failed.
 func (c *tcpConn) note(err error) {
-	if err != nil && (isTimeout(err) || errors.Is(err, os.ErrDeadlineExceeded)) && c.isSilent() {
-		c.vanished.Store(true)
+	if err != nil && (isTimeout(err) || errors.Is(err, os.ErrDeadlineExceeded)) && c.isUnresponsive() {
+		c.unresponsive.Store(true)
 	}
 }
 
-// isSilent reports whether an acknowledgement of the peer is overdue, see reasonOf. None is
-// when only one of its streams has stalled.
-func (c *tcpConn) isSilent() bool {
+// isUnresponsive reports whether an acknowledgement of the peer is overdue: see reasonOf. It returns
+// false if the peer has only stalled one of several streams.
+func (c *tcpConn) isUnresponsive() bool {
 	return isOverdue(c.TCPConn) && !acknowledges(c.TCPConn, ackAge(c.writeTimeout))
 }
 
 func (c *tcpConn) inner() net.Conn { return c.TCPConn }
 
-// findConn returns the connection of type T that conn is, or that wrappers of this package
-// hide.
+// findConn returns conn, or the connection that wrappers of this package contain, if it has type T.
 func findConn[T net.Conn](conn net.Conn) (found T, ok bool) {
 	for {
 		if found, ok = conn.(T); ok {
@@ -84,9 +83,9 @@ func findConn[T net.Conn](conn net.Conn) (found T, ok bool) {
 	}
 }
 
-// connKey is the context key of the connection that a request came over, which a Server sets:
-// a net.Conn, or a *fastRequest. The response writer cannot hold it, because middleware may
-// wrap that; http.Server.ConnContext exists for the same reason.
+// connKey is the context key for the connection of a request, which a Server sets: a net.Conn or a
+// *fastRequest. The response writer cannot provide it, because middleware may wrap the response
+// writer.
 type connKey struct{}
 
 // connContext is the http.Server.ConnContext of a Server.
@@ -97,7 +96,7 @@ func connContext(ctx context.Context, conn net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, conn)
 }
 
-// connOf returns the connection of type T that a request came over.
+// connOf returns the connection of a request, if it has type T.
 func connOf[T net.Conn](r *http.Request) (found T, ok bool) {
 	conn, ok := r.Context().Value(connKey{}).(net.Conn)
 	if !ok {

@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// setOptions does nothing: these options are Linux's. The write deadline still ends a
-// peer that accepts nothing, once its buffer is full.
+// setOptions does nothing: the options exist only on Linux. The write deadline still applies when the
+// buffer is full.
 func setOptions(uintptr, int, time.Duration) error { return nil }
 
-// hasFailed cannot be known without Linux's TCP_INFO.
+// hasFailed needs TCP_INFO of Linux.
 func hasFailed(net.Conn) bool { return false }
 
-// isOverdue cannot be known without Linux's TCP_INFO.
+// isOverdue needs TCP_INFO of Linux.
 func isOverdue(net.Conn) bool { return false }
 
-// acknowledges cannot be known without Linux's TCP_INFO.
+// acknowledges needs TCP_INFO of Linux.
 func acknowledges(net.Conn, time.Duration) bool { return true }

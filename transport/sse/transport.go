@@ -13,43 +13,43 @@ import (
 
 // A transport carries the bytes of one stream to its browser.
 type transport interface {
-	// tryWrite writes what the peer accepts immediately and removes that from bufs. If
-	// something is left, the error is netpoll.ErrWouldBlock, and write continues. It does not
-	// block.
+	// tryWrite writes as much as the peer accepts immediately and removes that from bufs. If
+	// bytes are left, it returns netpoll.ErrWouldBlock, and the caller continues with write. It
+	// does not block.
 	tryWrite(bufs *net.Buffers) (n int64, err error)
 	// write writes all buffers and removes them from bufs. Only one write runs at a time. It
-	// fails when the peer accepts nothing for the write timeout; n says how many
-	// bytes were accepted.
+	// fails if the peer accepts nothing for the write timeout. n is the number of accepted
+	// bytes.
 	write(bufs *net.Buffers) (n int64, err error)
 	// interrupt makes the write in progress, and every later one, fail soon.
 	interrupt()
-	// reason says what an error of tryWrite or write means.
+	// reason returns the reason for an error of tryWrite or write.
 	reason(err error) hub.Reason
-	// close ends the response; more than once does no harm.
+	// close ends the response. It can be called more than once.
 	close()
 }
 
 // A watchedTransport needs a goroutine to notice that the peer has disconnected.
 type watchedTransport interface {
 	transport
-	// wait returns when the peer has disconnected, or when the transport was closed, and why.
+	// wait blocks until the peer has disconnected or the transport is closed, and returns the reason.
 	wait() hub.Reason
 }
 
 // connSettings are the same for all connections of a handler or of its Server. Immutable.
 type connSettings struct {
 	writeTimeout time.Duration
-	limiter      *connLimiter // has a slot of each connection; nil: no limit
+	limiter      *connLimiter // nil: no limit
 }
 
-// patience is how long a transport waits for its peer.
+// patience determines how long a transport waits for its peer.
 type patience struct {
 	*connSettings
-	client *hub.Client // nil: it is not the response of a stream
+	client *hub.Client // nil if the response is not a stream
 }
 
-// limit is t, or earlier: a connection closes within the timeout of its client's
-// end, however slowly its peer reads what is left.
+// limit returns t, or an earlier time if the client has ended: the connection closes within the
+// write timeout after that, even if the peer still reads slowly.
 func (p patience) limit(t time.Time) time.Time {
 	if p.client == nil {
 		return t
@@ -62,17 +62,17 @@ func (p patience) limit(t time.Time) time.Time {
 	return t
 }
 
-// timeoutSteps is how finely writeInSteps sees when the peer last accepted something. A stream
-// whose reader has stopped costs that many wake-ups and then ends.
+// timeoutSteps is the number of steps per write timeout in writeInSteps. A stream whose reader has
+// stopped costs that many wake-ups before it ends.
 const timeoutSteps = 16
 
-// writeInSteps fails when the peer has accepted nothing for the timeout. It waits for one that
-// accepts a large write bit by bit: the kernel says how much that was when a deadline
-// passes, so the timeout is waited for in steps. A step writes until its deadline, and
-// returns os.ErrDeadlineExceeded if something is left.
+// writeInSteps fails if the peer has accepted nothing for the write timeout. It continues as long as
+// the peer accepts parts of a large write. The kernel reports progress only when a deadline passes, so the
+// timeout is divided into steps. A step writes until its deadline, and returns
+// os.ErrDeadlineExceeded if bytes are left.
 func (p patience) writeInSteps(step func(deadline time.Time) (int64, error)) (n int64, err error) {
 	now := time.Now()
-	for last := now; ; now = time.Now() { // last: when the step began in which something was accepted
+	for last := now; ; now = time.Now() { // last: start of the last step in which bytes were accepted
 		deadline := now.Add(p.writeTimeout / timeoutSteps)
 		if end := p.limit(last.Add(p.writeTimeout)); deadline.After(end) {
 			deadline = end
@@ -87,16 +87,17 @@ func (p patience) writeInSteps(step func(deadline time.Time) (int64, error)) (n 
 	}
 }
 
-// maxPeerBytes is how many bytes a peer may send after its request. A browser sends none; a
-// peer that does not stop costs a wake-up each time.
+// maxPeerBytes is the maximum number of bytes that a peer may send after its request. A browser sends
+// none. Each time a peer sends some, the hub wakes up.
 const maxPeerBytes = 64 << 10
 
-// reasonOf says what an error of a socket means. acknowledges is called after a timeout.
+// reasonOf returns the reason for an error of a socket. It calls acknowledges after a timeout, to
+// distinguish a slow reader from a peer that dropped off without a FIN.
 //
-// Both a reader that stopped and a peer that vanished end with one: TCP_USER_TIMEOUT counts
-// a closed window as well. The former acknowledges probes of its window, each
-// after twice the time of the one before: the last answer is about half the timeout old
-// at most. The latter has been silent for nearly all of it.
+// Both end with a timeout, because TCP_USER_TIMEOUT also counts the time in which the window is closed. A slow
+// reader still acknowledges window probes. The interval between probes doubles, so the last
+// acknowledgement is at most about half the timeout old. From a dead peer, the last
+// acknowledgement is nearly as old as the timeout.
 func reasonOf(err error, acknowledges func() bool) hub.Reason {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -110,13 +111,13 @@ func reasonOf(err error, acknowledges func() bool) hub.Reason {
 	return hub.ReasonFailed
 }
 
-// ackAge is how old the newest acknowledgement of a peer may be at the end of the timeout: see
+// ackAge returns the maximum age of the last acknowledgement of a slow reader after a timeout: see
 // reasonOf.
 func ackAge(timeout time.Duration) time.Duration { return timeout * 3 / 4 }
 
-// isTimeout reports whether the kernel has waited in vain for an acknowledgement. It then
-// says what it has received meanwhile, if anything: a neighbor that does not answer ARP
-// or a router makes it "no route to host", a firewall "connection refused".
+// isTimeout reports whether the kernel did not receive an acknowledgement in time. The error
+// depends on what it received instead, for example "no route to host" if ARP fails or a
+// router reports it, and "connection refused" from a firewall.
 func isTimeout(err error) bool {
 	for _, errno := range []syscall.Errno{
 		syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ECONNREFUSED,

@@ -15,23 +15,23 @@ import (
 	"usercast/internal/netpoll"
 )
 
-// A hijackedConn is a connection taken over from net/http. The body ends with the
-// connection, so the bytes of a frame are the same for every stream.
+// A hijackedConn is a connection that was hijacked from net/http. The body ends with the
+// connection, so it is not chunked, and all streams share the bytes of a frame.
 type hijackedConn struct {
 	patience
-	conn        net.Conn  // the innermost one: writev and TCP_INFO need the kernel's own type
-	closer      io.Closer // the outermost one
+	conn        net.Conn  // without wrappers: writev and TCP_INFO need a *net.TCPConn
+	closer      io.Closer // with all wrappers
 	direct      *netpoll.TryWriter
 	interrupted atomic.Bool
-	scratch     [64]byte // what the peer sends is read into it and forgotten
+	scratch     [64]byte // bytes from the peer, which are discarded
 
-	// The kernel reports once why a socket has failed, to the call that comes first: the
-	// read that waits all the time or a write. The other one gets no more than
-	// "end of file" or "broken pipe", and looks here.
-	reading     sync.WaitGroup // wait has yet to return
-	readReason  hub.Reason     // what it returned
+	// The kernel reports the error of a socket only once, to the first call: the pending read or a
+	// write. The other call fails with "end of file" or "broken pipe", and finds the
+	// reason in these fields.
+	reading     sync.WaitGroup // until wait returns
+	readReason  hub.Reason     // the result of wait
 	writing     sync.Mutex     // held during a write
-	writeReason hub.Reason     // guarded by writing: why the kernel gave up during a write
+	writeReason hub.Reason     // guarded by writing: the reason for a timeout during a write
 }
 
 func newHijackedConn(conn net.Conn, p patience) *hijackedConn {
@@ -43,8 +43,8 @@ func newHijackedConn(conn net.Conn, p patience) *hijackedConn {
 	return c
 }
 
-// tryWrite writes one message, which mostly fits into the socket's buffer, without a
-// deadline: setting one costs a timer, a quarter of the user time of a delivery.
+// tryWrite writes a single buffer without a deadline. It usually fits into the socket's buffer, and a
+// deadline would need a timer, which costs a quarter of the user CPU time of a delivery.
 func (c *hijackedConn) tryWrite(bufs *net.Buffers) (int64, error) {
 	if len(*bufs) != 1 {
 		return 0, netpoll.ErrWouldBlock
@@ -73,20 +73,20 @@ func (c *hijackedConn) write(bufs *net.Buffers) (int64, error) {
 		if err := c.conn.SetWriteDeadline(deadline); err != nil {
 			return 0, err
 		}
-		if c.interrupted.Load() { // it may have set its deadline before we set ours
+		if c.interrupted.Load() { // our deadline may have replaced that of interrupt
 			return 0, net.ErrClosed
 		}
 		return c.writeOnce(bufs)
 	})
-	if err == nil { // a deadline that stays set would fail the next tryWrite
+	if err == nil { // otherwise the deadline would make the next tryWrite fail
 		err = c.conn.SetWriteDeadline(time.Time{})
 	}
 	c.noteTimeout(err)
 	return n, err
 }
 
-// writeOnce writes all buffers in one system call. Connections other than the
-// kernel's own would need one for each buffer.
+// writeOnce writes all buffers with one call. It joins them first if the connection does not support
+// writev.
 func (c *hijackedConn) writeOnce(bufs *net.Buffers) (int64, error) {
 	if len(*bufs) > 1 {
 		switch c.conn.(type) {
@@ -100,7 +100,7 @@ func (c *hijackedConn) writeOnce(bufs *net.Buffers) (int64, error) {
 	return int64(n), err
 }
 
-// noteTimeout notes why the kernel gave up during a write. c.writing is held.
+// noteTimeout records the reason if a write ended with a timeout of the kernel. c.writing is held.
 func (c *hijackedConn) noteTimeout(err error) {
 	if isTimeout(err) {
 		c.writeReason = c.reason(err)
@@ -132,7 +132,7 @@ func (c *hijackedConn) read() hub.Reason {
 
 func (c *hijackedConn) reason(err error) hub.Reason {
 	switch {
-	case errors.Is(err, io.EOF) && hasFailed(c.conn): // not a FIN, after which a write may wait for long
+	case errors.Is(err, io.EOF) && hasFailed(c.conn): // not after a FIN, when a write may hold the lock for long
 		c.writing.Lock()
 		defer c.writing.Unlock()
 		return cmp.Or(c.writeReason, hub.ReasonClosed)

@@ -14,15 +14,14 @@ type poller = netpoll.Poller
 
 func newPoller() *poller { return netpoll.NewPoller() }
 
-// A pollConn is a socket in the poller: while nothing happens, that and 64 bytes are all
-// that a connection costs.
+// A pollConn is a socket in the poller. An idle connection costs the socket and 64 bytes.
 type pollConn struct {
 	netpoll.Conn
 	patience // immutable once it is the handler of Conn
 }
 
-// adopt takes over the socket of conn, which the caller must not use any more. After an
-// error it is as before.
+// adopt takes over the socket of conn, which the caller must not use afterwards. If adopt fails,
+// conn is unchanged.
 func (p patience) adopt(poller *poller, conn *net.TCPConn) (transport, error) {
 	c := &pollConn{patience: p}
 	if err := poller.Adopt(&c.Conn, conn, c); err != nil {
@@ -40,15 +39,15 @@ func (c *pollConn) Received([]byte, bool) {
 
 // Closed implements netpoll.Handler.
 func (c *pollConn) Closed(err error) {
-	if c.client != nil { // otherwise it is closed soon anyway
+	if c.client != nil { // otherwise the response is short, and the connection closes soon anyway
 		c.client.End(c.reason(err))
 	}
 }
 
 func (c *pollConn) tryWrite(bufs *net.Buffers) (int64, error) { return c.TryWrite(bufs) }
 
-// write waits in steps because the kernel reports that there is room only when there is
-// a lot.
+// write waits in steps, because the kernel reports a socket as writable only if a large part of the
+// buffer is free.
 func (c *pollConn) write(bufs *net.Buffers) (int64, error) {
 	return c.writeInSteps(func(deadline time.Time) (int64, error) {
 		n, writable, err := c.WriteOrWait(bufs)
@@ -67,8 +66,8 @@ func (c *pollConn) write(bufs *net.Buffers) (int64, error) {
 
 func (c *pollConn) interrupt() { c.CancelWrites() }
 
-// reason prefers what the kernel reported first: later errors are its consequences. A write
-// that was canceled, or came after the end, has none: the client's reason is known already.
+// reason uses the first error of the kernel, because later ones are its consequences. A write that
+// was canceled or came after the end does not need a reason: the client already has one.
 func (c *pollConn) reason(err error) hub.Reason {
 	if first := c.Err(); first != nil {
 		err = first

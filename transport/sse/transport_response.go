@@ -14,35 +14,34 @@ import (
 	"usercast/internal/netpoll"
 )
 
-// A responseConn writes through net/http: for HTTP/2, TLS, and servers whose
-// connections cannot be taken over. Its handler must not return before the stream
-// is done.
+// A responseConn writes through net/http: for HTTP/2, TLS, and servers whose connections
+// cannot be hijacked. Its handler must not return before the stream has ended.
 type responseConn struct {
 	patience
 	w      http.ResponseWriter
 	rc     *http.ResponseController
-	ctx    context.Context           // the request's: it ends when the peer leaves
-	tcp    *tcpConn                  // nil: not known
-	armed  atomic.Pointer[time.Time] // the deadline of the write under way, or that has passed
+	ctx    context.Context           // of the request; ends when the peer disconnects
+	tcp    *tcpConn                  // nil if unknown
+	armed  atomic.Pointer[time.Time] // deadline of the write in progress, or the one that was exceeded
 	closed chan struct{}
 	once   sync.Once
 }
 
-// writeChunk is how much is written under one deadline. HTTP/2 resets a stream
-// whose deadline passes, however much of the write was taken: the smaller, the
-// slower a reader may be. It is what net/http buffers.
+// writeChunk is the number of bytes that are written under one deadline. HTTP/2 resets a stream
+// when its deadline passes, even if the peer has accepted a part. A smaller chunk therefore allows a
+// slower reader. It is the size of net/http's buffer.
 const writeChunk = 4 << 10
 
 func newResponseConn(w http.ResponseWriter, r *http.Request, p patience) *responseConn {
 	rc := http.NewResponseController(w)
-	// The server's ReadTimeout is for the request. net/http goes on reading for the
-	// end of the connection, and a server without deadlines (a recorder) needs none lifted.
+	// The server's ReadTimeout applies to the request only, and net/http continues to read. The error
+	// can be ignored: a server that does not support deadlines (a recorder in a test) did not set one.
 	rc.SetReadDeadline(time.Time{})
 	tcp, _ := connOf[*tcpConn](r)
 	return &responseConn{patience: p, w: w, rc: rc, ctx: r.Context(), tcp: tcp, closed: make(chan struct{})}
 }
 
-// tryWrite leaves everything to write: net/http does not say what would block.
+// tryWrite does not write: net/http does not report whether a write would block.
 func (w *responseConn) tryWrite(*net.Buffers) (int64, error) { return 0, netpoll.ErrWouldBlock }
 
 func (w *responseConn) write(bufs *net.Buffers) (n int64, err error) {
@@ -56,7 +55,7 @@ func (w *responseConn) write(bufs *net.Buffers) (n int64, err error) {
 			return err
 		})
 		if err != nil {
-			return 0, err // what was buffered and what was sent cannot be distinguished
+			return 0, err // bytes that were only buffered cannot be distinguished from those that were sent
 		}
 	}
 	return n, nil
@@ -79,24 +78,23 @@ func (w *responseConn) writeSome(bufs *net.Buffers) (n int64, err error) {
 	return n, nil
 }
 
-// timed does one step of writing under the deadline: arm, write, clear. One left
-// armed on an idle stream resets it on HTTP/2 and breaks the end of the body on
-// HTTP/1.1.
+// timed runs one step of writing under a deadline. It clears the deadline afterwards, which would
+// otherwise reset an idle HTTP/2 stream and make the end of an HTTP/1.1 body fail.
 func (w *responseConn) timed(step func() error) error {
 	deadline := w.limit(time.Now().Add(w.writeTimeout))
 	w.armed.Store(&deadline)
-	// A server without deadlines (a recorder in a test) is written to without.
+	// A server may not support deadlines (a recorder in a test).
 	if err := w.rc.SetWriteDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	select {
-	case <-w.closed: // interrupt may have set its deadline before we set ours
+	case <-w.closed: // our deadline may have replaced that of interrupt
 		return net.ErrClosed
 	default:
 	}
 	err := step()
 	if w.late() {
-		return os.ErrDeadlineExceeded // HTTP/2 says no more than that the stream is closed
+		return os.ErrDeadlineExceeded // the error of HTTP/2 only says that the stream is closed
 	}
 	w.armed.Store(nil)
 	if err == nil {
@@ -121,7 +119,7 @@ func (w *responseConn) wait() hub.Reason {
 	case <-w.ctx.Done():
 		return w.gone()
 	case <-w.closed:
-		return hub.ReasonFailed // the reason is known already
+		return hub.ReasonFailed // without effect: the client already has a reason
 	}
 }
 
@@ -130,27 +128,26 @@ func (w *responseConn) reason(err error) hub.Reason {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return w.stalled()
 	case w.ctx.Err() == nil && errors.Is(err, net.ErrClosed):
-		return hub.ReasonFailed // by ourselves: the reason is known already
+		return hub.ReasonFailed // closed by the hub: the client already has a reason
 	}
-	// An HTTP/2 server tells writers that a connection is gone before it ends the
-	// contexts of its requests.
+	// When an HTTP/2 connection closes, writes fail before the contexts of its requests end.
 	return w.gone()
 }
 
-// gone says why the request's context has ended.
+// gone returns the reason why the request's context has ended.
 func (w *responseConn) gone() hub.Reason {
 	switch {
 	case w.late(): // the deadline has reset the stream
 		return w.stalled()
-	case w.tcp != nil && w.tcp.vanished.Load():
+	case w.tcp != nil && w.tcp.unresponsive.Load():
 		return hub.ReasonDead
 	}
 	return hub.ReasonClosed
 }
 
-// stalled says why nothing was taken for the write timeout.
+// stalled returns the reason why the peer accepted nothing for the write timeout.
 func (w *responseConn) stalled() hub.Reason {
-	if w.tcp != nil && (w.tcp.vanished.Load() || w.tcp.isSilent()) {
+	if w.tcp != nil && (w.tcp.unresponsive.Load() || w.tcp.isUnresponsive()) {
 		return hub.ReasonDead
 	}
 	return hub.ReasonSlow

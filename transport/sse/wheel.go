@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// A wheel calls tick of many streams, each at a time of its own, with one timer: a
-// ring of slots, each for one step of time. A stream costs its two links, and a step
-// without streams costs nothing.
+// A wheel is a timer wheel: with one timer, it calls tick of many streams, each at a separate
+// time. It is a ring of slots, one per step of time, with a linked list of streams in each. A step without
+// streams costs nothing.
 type wheel struct {
 	step    time.Duration        // immutable
 	now     func() time.Duration // immutable
@@ -16,11 +16,11 @@ type wheel struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	slots   [wheelSlots]*stream // the first of each
-	next    int64               // the first step whose slot may hold something
+	slots   [wheelSlots]*stream // the first stream of each list
+	next    int64               // the first step whose slot may contain streams
 	count   int                 // streams
-	timer   *time.Timer         // calls run; nil: no stream is due
-	at      int64               // the step of timer; noStep without one
+	timer   *time.Timer         // calls run; nil if the wheel is empty or run is in progress
+	at      int64               // the step of timer; noStep without a timer
 	running bool                // run is in progress, and sets the timer at its end
 
 	list []*stream // owned by run, which runs once at a time
@@ -28,30 +28,30 @@ type wheel struct {
 
 const noStep = math.MaxInt64
 
-// A step is a wheelPart of the shortest period that streams have: so much of all pings
-// can be written in one go, and so early. What is put off for longer than the slots go
-// ticks too early, and is put off again.
+// The length of a step is 1/wheelPart of the shortest period of the streams. It determines how many pings are
+// written at once and how early a ping can be. A stream whose time is beyond the last slot ticks
+// early and is then added again.
 const (
 	wheelPart  = 256
 	wheelSlots = 2 * wheelPart
 	minStep    = time.Millisecond
 )
 
-// A link is a stream's place in a slot.
+// A link connects a stream to the list of a slot.
 type link struct {
 	next *stream
-	here **stream // what points at the stream; nil: it is in no slot
+	here **stream // the pointer to this stream; nil if it is not in a slot
 }
 
 func newWheel(period time.Duration, now func() time.Duration, ws *writers) *wheel {
 	return &wheel{step: max(period/wheelPart, minStep), now: now, writers: ws, at: noStep}
 }
 
-// put lets s tick after d: up to a step early, and late only if it is due immediately.
+// put schedules tick of s after d, or up to one step earlier. It is late only if d is shorter than a step.
 func (w *wheel) put(s *stream, d time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if s.workers.Load() == 0 { // it was removed, or is about to be
+	if s.workers.Load() == 0 { // the stream has ended: it was removed, or is about to be
 		return
 	}
 	w.unlink(s)
@@ -72,7 +72,7 @@ func (w *wheel) put(s *stream, d time.Duration) {
 	}
 }
 
-// schedule lets the timer call run at a step. w.mu is held.
+// schedule sets the timer to call run at a step. w.mu is held.
 func (w *wheel) schedule(at int64) {
 	wait := max(time.Duration(at)*w.step-w.now(), 0)
 	switch {
@@ -86,7 +86,7 @@ func (w *wheel) schedule(at int64) {
 	w.at = at
 }
 
-// remove takes s out; that it is not in does no harm.
+// remove removes s, if it is in the wheel.
 func (w *wheel) remove(s *stream) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,8 +106,8 @@ func (w *wheel) unlink(s *stream) {
 	w.count--
 }
 
-// run calls all whose time has come, and sets the timer for the others. It writes pings
-// itself, as a feed does messages.
+// run calls tick of all streams that are due, and sets the timer for the others. It writes some of
+// the pings itself, as a feed does with messages: see Cork.
 func (w *wheel) run() {
 	w.list = w.due(w.list[:0])
 	w.writers.cork()
@@ -116,7 +116,7 @@ func (w *wheel) run() {
 	}
 	w.writers.uncork()
 	clear(w.list)
-	if cap(w.list) > longList {
+	if cap(w.list) > maxReused {
 		w.list = nil
 	}
 	w.mu.Lock()
@@ -131,10 +131,10 @@ func (w *wheel) run() {
 	}
 }
 
-// longList is how long a list of streams may be that is kept for the next time.
-const longList = 4 << 10
+// maxReused is the maximum capacity of a slice that is kept for reuse.
+const maxReused = 4 << 10
 
-// due takes out all whose time has come.
+// due removes and returns all streams that are due.
 func (w *wheel) due(list []*stream) []*stream {
 	w.mu.Lock()
 	defer w.mu.Unlock()

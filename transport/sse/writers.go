@@ -9,69 +9,69 @@ import (
 	"usercast/hub"
 )
 
-// A writer is what a goroutine that writes to streams has at hand, one stream after
-// the other: an idle stream owns none of it.
+// A writer holds the buffers of a goroutine that writes to one stream after the other. An idle
+// stream does not need them.
 type writer struct {
-	patient bool // it is the stream's own, and may wait for its reader
+	patient bool // used for only one stream, so that it may wait for the reader
 	frames  []*hub.Frame
 	bufs    net.Buffers
 
-	// Of a ping under way.
-	id    hub.ID // the position
-	moved bool   // it is not what the peer was sent last
+	// For the ping that is being written.
+	id    hub.ID // current position
+	moved bool   // id is newer than the last id that was sent
 }
 
-// spareWriters are not in use.
+// spareWriters is a pool of writers.
 var spareWriters = sync.Pool{New: func() any { return new(writer) }}
 
 func borrowWriter() *writer { return spareWriters.Get().(*writer) }
 
-// giveBack keeps what a writer has at hand for the next one, unless it is large.
+// giveBack returns a writer to the pool, unless its slices are large.
 func (w *writer) giveBack() {
-	if cap(w.frames) <= longList && cap(w.bufs) <= longList {
+	if cap(w.frames) <= maxReused && cap(w.bufs) <= maxReused {
 		clear(w.frames)
 		spareWriters.Put(w)
 	}
 }
 
-// forget lets go of what all of bufs pointed at.
+// forget resets w.bufs to all, emptied, so that the frames can be freed.
 func (w *writer) forget(all net.Buffers) {
 	clear(all)
 	w.bufs = all[:0]
 }
 
-// writers write to the streams that have something to be written, on as many cores
-// as there are, and are gone when nothing is left. A stream is in the queue at most once,
-// and belongs to whoever takes it out: so its frames stay in order, and each client
-// has one writer at a time, as the hub asks.
+// writers is a queue of streams with pending writes, and a group of goroutines that write to them: at most
+// one per core, and none while the queue is empty. A stream is in the queue at most once, and
+// belongs to the goroutine that removes it. So its frames stay in order, and each client has one
+// writer at a time, as the hub requires.
 //
-// None of them ever waits for a reader: a stream whose socket is full goes on in a
-// goroutine of its own.
+// These goroutines never wait for a reader: a stream whose socket is full continues in a separate
+// goroutine.
 type writers struct {
-	count func(change int) // goroutines of ours
+	count func(change int) // called when a goroutine starts or ends
 
 	mu      sync.Mutex
-	queue   []*stream // those from head on are to be written to
+	queue   []*stream // pending from index head on
 	head    int
 	running int // goroutines
-	corks   int // feeds in the middle of handing messages over
+	corks   int // feeds between Cork and Uncork
 }
 
 const (
-	// backlog is how many streams wait in the queue for each writer at work before another
-	// one is started: to wake it on another core takes as long as some deliveries.
+	// backlog is the number of queued streams per running writer above which another one is
+	// started. Waking a goroutine on another core takes as long as several deliveries.
 	backlog   = 32
-	takeBatch = 16 // streams that a writer takes at once
+	takeBatch = 16 // streams that a writer removes from the queue at a time
 )
 
-// A feed writes to no more than uncorkStreams streams before it reads on, which is a matter
-// of half a millisecond, nor after uncorkTime: replays take longer.
+// In Uncork, a feed writes to about uncorkStreams streams, which takes about half a millisecond. It
+// stops after uncorkTime in any case, because replays take longer.
 const (
 	uncorkStreams = 64
 	uncorkTime    = time.Millisecond
 )
 
-// add puts a stream into the queue. It does not block.
+// add adds a stream to the queue. It does not block.
 func (ws *writers) add(s *stream) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -79,8 +79,8 @@ func (ws *writers) add(s *stream) {
 	ws.grow()
 }
 
-// grow starts one more writer if there is enough to do. A feed that is corked counts as
-// one: it is about to write itself. ws.mu is held.
+// grow starts one more writer if the queue is long enough. A corked feed counts as a writer, because
+// it is about to write itself. ws.mu is held.
 func (ws *writers) grow() {
 	busy := ws.running + ws.corks
 	if waiting := len(ws.queue) - ws.head; waiting == 0 || waiting < backlog*busy || ws.running >= runtime.GOMAXPROCS(0) {
@@ -91,7 +91,7 @@ func (ws *writers) grow() {
 	go ws.run()
 }
 
-// run is one goroutine that writes until nothing is left to do.
+// run writes until the queue is empty.
 func (ws *writers) run() {
 	defer ws.count(-1)
 	w := borrowWriter()
@@ -106,7 +106,7 @@ func (ws *writers) run() {
 	}
 }
 
-// take takes streams out of the queue. A goroutine that gets none has ended.
+// take removes streams from the queue. If it returns 0, the goroutine must end.
 func (ws *writers) take(mine []*stream) int {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
@@ -126,7 +126,7 @@ func (ws *writers) next(mine []*stream) int {
 	switch left := len(ws.queue) - ws.head; {
 	case left == 0:
 		ws.queue, ws.head = ws.queue[:0], 0
-		if cap(ws.queue) > longList { // what a broadcast has left
+		if cap(ws.queue) > maxReused { // after a broadcast
 			ws.queue = nil
 		}
 	case ws.head > left:
@@ -137,7 +137,7 @@ func (ws *writers) next(mine []*stream) int {
 	return n
 }
 
-// serve writes to streams that were taken out of the queue.
+// serve writes to streams that were removed from the queue.
 func (ws *writers) serve(w *writer, mine []*stream) {
 	for i, s := range mine {
 		mine[i] = nil

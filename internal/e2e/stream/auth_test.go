@@ -93,7 +93,7 @@ func TestForward(t *testing.T) {
 	refused(302, 401, hubtest.SessionCookie("1"))
 	refused(302, 401, hubtest.SessionCookie("1"))
 	refused(500, 503, hubtest.SessionCookie("1"))
-	if n := len(h.Log.Lines("redirect")); n != 1 {
+	if n := len(h.Log.Lines("redirected a session check")); n != 1 {
 		t.Errorf("the redirect is logged %d times, want once", n)
 	}
 	// An EventSource is told to come back.
@@ -141,7 +141,7 @@ func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
 	p.Close()
 	hubtest.Eventually(t, "there is a place", func() bool { return h.Hub().Stats().Clients == 0 })
 	h.Hub().Refuse()
-	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie("1")); a.Status != 503 || !strings.Contains(a.Body, "stopping") {
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie("1")); a.Status != 503 || !strings.Contains(a.Body, "shutting down") {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	if n := app.Asked.Load() - asked; n != 0 {

@@ -9,7 +9,7 @@ import (
 	"usercast/transport/sse"
 )
 
-// Handler returns the handler of an echo route. Register it for all methods
+// Handler returns the handler for an echo route. Register it for all methods
 // (echo.Echo.Any): it answers unsupported methods with 405.
 //
 // Over HTTP/1.1 without TLS the handler returns immediately, and the stream continues outside the
@@ -21,8 +21,7 @@ func Handler(h *sse.Handler) echo.HandlerFunc {
 	}
 }
 
-// CORS returns middleware that sets the CORS headers of the streams on every response: see
-// sse.Handler.SetCORS.
+// CORS returns middleware that sets the CORS headers on every response: see sse.Handler.SetCORS.
 func CORS(h *sse.Handler) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -32,7 +31,7 @@ func CORS(h *sse.Handler) echo.MiddlewareFunc {
 	}
 }
 
-// A responseWriter returns the errors of Flush: that of echo.Response drops them, and panics
+// A responseWriter returns the errors of Flush. The Flush method of echo.Response drops them, and panics
 // if flushing is not supported.
 type responseWriter struct{ *echo.Response }
 
