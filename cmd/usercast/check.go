@@ -13,19 +13,19 @@ import (
 
 type checkCmd struct{ check.Config }
 
-// Run exits 0 when nothing must be fixed, whatever else was found.
+// Run returns nil if no finding must be fixed. Warnings and notes are not errors.
 func (c *checkCmd) Run(ctx context.Context, parsed *kong.Context, args commandLine, stdout io.Writer) error {
 	run, err := check.New(c.Config, check.Program{Invocation: invocation(), Version: version(), Variables: variables(parsed.Model.Node)})
 	if err != nil {
 		return err
 	}
 	if c.URL != "" && args.holdsHeader() {
-		fmt.Fprintln(os.Stderr, "usercast: warning: "+headerSeen)
+		fmt.Fprintln(os.Stderr, "usercast: warning: "+headerVisible)
 	}
 	return run.Run(ctx, stdout, terminal())
 }
 
-// variables are the environment variables of all flags of all commands.
+// variables returns the environment variables of all flags of all commands.
 func variables(node *kong.Node) (names []string) {
 	for _, command := range node.Children {
 		for _, flag := range command.Flags {

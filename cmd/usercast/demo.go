@@ -28,8 +28,8 @@ var demoFiles embed.FS
 
 var demoTemplate = template.Must(template.ParseFS(demoFiles, "demo/index.html"))
 
-// demoTypes are the content types of the assets: the table of the system, which package
-// mime reads first, may have a type for scripts that nosniff forbids.
+// demoTypes are the content types of the assets. Package mime would prefer the table of the system, which may have a
+// type for scripts that browsers reject because of nosniff.
 var demoTypes = map[string]string{
 	".css": "text/css; charset=utf-8",
 	".js":  "text/javascript; charset=utf-8",
@@ -37,36 +37,35 @@ var demoTypes = map[string]string{
 }
 
 const (
-	// demoPolicy lets the page load and request only what this listener
-	// serves: it shows payloads that any client may have published.
+	// demoPolicy restricts the page to resources of this listener, because the page shows payloads that any client
+	// can publish.
 	demoPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 		"base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-	demoMaxBody        = 1<<20 + 64<<10 // bytes: a payload of 1 MiB, its escapes and the rest
+	demoMaxBody        = 1<<20 + 64<<10 // bytes: a payload of 1 MiB, its JSON escapes and the other fields
 	demoPublishTimeout = 5 * time.Second
 )
 
-// demoPage is what the page shows.
+// demoPage is the data of the page.
 type demoPage struct {
 	Path      string // of the stream, "/events"
 	Prefix    string // channel prefix, "user-"
-	RedisPort int    // for the redis-cli line
-	User      string // whose stream opens automatically, "42"
+	RedisPort int    // for the redis-cli command
+	User      string // the user whose stream opens automatically, "42"
 }
 
-// mountDemo serves the page at /, and POST /publish for its form, on
-// the public listener of `usercast dev` only: any client that can connect to it can
-// publish to all users.
+// mountDemo serves the page at / and handles POST /publish for its form. Use it for the public listener of
+// `usercast dev` only: any client that can connect to it can publish to all users.
 //
-// The function publish returns how many subscribers Redis sent the message to.
-// It is called from many goroutines, with a deadline.
+// The function publish returns the number of subscribers to which Redis sent the message. It is called with a deadline,
+// from many goroutines.
 func mountDemo(e *echo.Echo, page demoPage, publish func(ctx context.Context, channel, payload string) (receivers int64, err error)) {
 	d := &demo{page: page, publish: publish, origins: http.NewCrossOriginProtection()}
 	e.Match([]string{http.MethodGet, http.MethodHead}, "/", d.index)
 	e.POST("/publish", d.post)
 	files, err := demoFiles.ReadDir("demo")
 	if err != nil {
-		panic(err) // embedded
+		panic(err) // cannot happen: the files are embedded
 	}
 	for _, f := range files {
 		if contentType := demoTypes[path.Ext(f.Name())]; contentType != "" {
@@ -122,12 +121,12 @@ func (d *demo) index(c echo.Context) error {
 func asset(name, contentType string) echo.HandlerFunc {
 	body, err := demoFiles.ReadFile(name)
 	if err != nil {
-		panic(err) // embedded
+		panic(err) // cannot happen: the file is embedded
 	}
 	return func(c echo.Context) error {
 		h := c.Response().Header()
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Cache-Control", "no-cache") // the next build may have another one
+		h.Set("Cache-Control", "no-cache") // the file may differ in the next build
 		return c.Blob(http.StatusOK, contentType, body)
 	}
 }
@@ -141,15 +140,14 @@ func (d *demo) post(c echo.Context) error {
 		return c.JSON(status, map[string]string{"error": sentence})
 	}
 
-	// There is no authentication here, so a page of another site must be rejected:
-	// with fetch (Fetch metadata, Origin), with a form
-	// (which cannot send JSON), and under a host name of that site that it has
-	// made resolve to this machine.
+	// The page has no authentication, so requests from pages of other sites must be rejected: those sent by fetch
+	// (by Fetch metadata and Origin), those sent by a form (which cannot send JSON), and those to a host name of that
+	// site that resolves to this host (DNS rebinding).
 	if isRebound(r) {
 		return fail(http.StatusForbidden, reboundSentence)
 	}
 	if err := d.origins.Check(r); err != nil {
-		return fail(http.StatusForbidden, "another site may not publish here")
+		return fail(http.StatusForbidden, "cross-site requests are not allowed")
 	}
 	if media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || media != "application/json" {
 		return fail(http.StatusUnsupportedMediaType, "the body must be JSON, with Content-Type: application/json")
@@ -167,28 +165,28 @@ func (d *demo) post(c echo.Context) error {
 		}
 	}
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
-		return fail(http.StatusRequestEntityTooLarge, "the message is too large: a payload has 1 MiB at most")
+		return fail(http.StatusRequestEntityTooLarge, "message too large: the maximum payload is 1 MiB")
 	}
 	if err != nil {
 		return fail(http.StatusBadRequest, `the body must be JSON of the form {"user":"42","topic":"activity","payload":"…"}`)
 	}
 	switch {
 	case form.User == "":
-		return fail(http.StatusBadRequest, "a user id is needed; * stands for everybody")
+		return fail(http.StatusBadRequest, "a user id is required; * broadcasts to all users")
 	case strings.Contains(form.User, ":"):
-		return fail(http.StatusBadRequest, "a user id has no colon: what follows the first one is the topic")
+		return fail(http.StatusBadRequest, "a user id must not contain a colon; use the field topic for the topic")
 	}
 
 	ctx, cancel := context.WithTimeout(r.Context(), demoPublishTimeout)
 	defer cancel()
 	receivers, err := d.publish(ctx, d.page.channel(form.User, form.Topic), form.Payload)
 	if err != nil {
-		return fail(http.StatusBadGateway, "Redis did not take the message: "+err.Error())
+		return fail(http.StatusBadGateway, "publishing to Redis failed: "+err.Error())
 	}
 	return c.JSON(http.StatusOK, map[string]int64{"receivers": receivers})
 }
 
-// channel is <prefix><user>[:<topic>].
+// channel returns the channel name <prefix><user>[:<topic>].
 func (p demoPage) channel(user, topic string) string {
 	if topic == "" {
 		return p.Prefix + user
@@ -196,12 +194,12 @@ func (p demoPage) channel(user, topic string) string {
 	return p.Prefix + user + ":" + topic
 }
 
-// command is a command for a shell, as its words.
+// command returns the words of a shell command that publishes to the user.
 func (p demoPage) command(topic, payload string) []string {
 	return []string{"redis-cli", "-p", strconv.Itoa(p.RedisPort), "PUBLISH", shellWord(p.channel(p.User, topic)), shellWord(payload)}
 }
 
-// shellWord quotes s for a POSIX shell, if that is necessary.
+// shellWord quotes s for a POSIX shell if necessary.
 func shellWord(s string) string {
 	special := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.:/", r)
@@ -212,14 +210,14 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-const reboundSentence = "this page is served to this machine only: use http://127.0.0.1 or http://localhost"
+const reboundSentence = "this page is available only on this machine, at http://127.0.0.1 or http://localhost"
 
-// isRebound reports whether the request was sent to this machine under a host name that
-// another site may have made resolve to it (DNS rebinding).
+// isRebound reports whether the request arrived on a loopback address under a host name that is not a loopback name:
+// another site may have made that name resolve to this host (DNS rebinding).
 func isRebound(r *http.Request) bool { return arrivedOnLoopback(r) && !loopback.IsHost(r.Host) }
 
-// arrivedOnLoopback reports whether the local address of the request is one that only this
-// machine can connect to. A request without a local address counts as such.
+// arrivedOnLoopback reports whether the local address of the request is a loopback address. It returns true for a request
+// without a local address.
 func arrivedOnLoopback(r *http.Request) bool {
 	addr, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	return !ok || addr.IP.IsLoopback()

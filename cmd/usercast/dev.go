@@ -25,20 +25,20 @@ type devCmd struct {
 	app.Config
 }
 
-// devUser is the user of the printed commands, whose stream the demo page opens.
+// devUser is the user in the printed commands. The demo page opens a stream of this user.
 const devUser = "42"
 
 func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writer) error {
 	var errs flags.Errors
 	c.Check(&errs)
 	if !flags.IsLoopback(c.Listen) {
-		errs.Add("listen", "dev asks nobody for a log-in and so listens on this machine only: 127.0.0.1:8080")
+		errs.Add("listen", "dev does not authenticate users; use a loopback address such as 127.0.0.1:8080")
 	}
 	if c.Path == "/publish" || strings.HasPrefix(c.Path, "/demo/") {
-		errs.Add("path", "%q is the demo page's", c.Path)
+		errs.Add("path", "%q is reserved for the demo page; use another path", c.Path)
 	}
 	if c.Feed != app.FeedPubSub {
-		errs.Add("feed", "dev has the pubsub feed only; try the other one with serve and a Redis of yours")
+		errs.Add("feed", "dev supports only pubsub; to try the stream feed, run serve with your own Redis")
 	}
 	if err := errs.Err(); err != nil {
 		return err
@@ -79,9 +79,9 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
 	}
 	publish = append(publish, devUser+":"+topic, shellWord(payload))
-	banner := logqueue.New(stdout, nil) // the hub must not wait for its reader
+	banner := logqueue.New(stdout, nil) // the hub must not block when stdout is not read
 	defer banner.Close(flushTimeout)
-	fmt.Fprintf(banner, `usercast dev: a hub with an embedded Redis, to try things out on this machine
+	fmt.Fprintf(banner, `usercast dev: a hub with an embedded Redis, for local development
   open     %s://%s/
   try      %s
   or       %s
@@ -97,8 +97,8 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 // redisPort is the default port of Redis.
 const redisPort = 6379
 
-// startEmbeddedRedis listens on the default port of Redis or the next one that is free.
-// miniredis is made for tests: it is enough for one developer, and not for a deployment.
+// startEmbeddedRedis listens on the default port of Redis, or on the next free port. The server is miniredis, which is
+// made for tests: it is good enough for local development, but not for a deployment.
 func startEmbeddedRedis() (store *miniredis.Miniredis, port int, err error) {
 	const tries = 100
 	for port = redisPort; port < redisPort+tries; port++ {

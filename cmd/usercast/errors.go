@@ -9,18 +9,18 @@ import (
 	"usercast/internal/flags"
 )
 
-// flagForValue matches the error of the parser for a value that looks like a flag.
+// flagForValue matches the parser's error for a value that looks like a flag.
 var flagForValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got ("[^"]*") \(.*\); perhaps try `)
 
-// plain replaces an error of the parser by a plainer one.
+// plain replaces an error of the parser that is hard to understand.
 func plain(err error) error {
 	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {
-		return fmt.Errorf("%s: %s looks like a flag; join a value that begins with - to its flag by =", m[1], m[2])
+		return fmt.Errorf("%s: %s looks like a flag; for a value that starts with -, write %[1]s=VALUE", m[1], m[2])
 	}
 	return err
 }
 
-// report writes one line per error and returns the exit code for err.
+// report writes one line per error and returns the exit code.
 func report(stderr io.Writer, err error) int {
 	if err == nil {
 		return 0

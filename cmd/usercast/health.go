@@ -18,10 +18,10 @@ type healthCmd struct {
 	AdminListen string `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the hub's admin listener, as passed to serve (default: ${default})."`
 }
 
-// hubClient sends requests to the hub itself: HTTP_PROXY of the environment is for other hosts.
+// hubClient ignores HTTP_PROXY: it connects to the hub directly.
 var hubClient = &http.Client{Transport: &http.Transport{}}
 
-// Run returns nil if the hub is ready, and otherwise why it is not.
+// Run returns nil if the hub is ready, and otherwise an error with the reason.
 func (c *healthCmd) Run(stdout io.Writer) error {
 	var errs flags.Errors
 	errs.Address("admin-listen", c.AdminListen)
@@ -39,12 +39,12 @@ func (c *healthCmd) Run(stdout io.Writer) error {
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return fmt.Errorf("no answer from %s: %w", r.URL.Host, err)
+		return fmt.Errorf("no response from %s: %w", r.URL.Host, err)
 	}
 	defer resp.Body.Close()
 	var status admin.Status
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(&status); err != nil {
-		return fmt.Errorf("%s answers %s, but not as the admin listener of a hub", r.URL.Host, resp.Status)
+		return fmt.Errorf("%s responded with %s, but it is not the admin listener of a hub", r.URL.Host, resp.Status)
 	}
 	if !status.Ready {
 		return fmt.Errorf("%s is not ready: %s", r.URL.Host, status.Why)

@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// builtByGoRun matches the executables of go run: in a temporary folder, or in Go's build cache.
+// builtByGoRun matches the path of an executable that go run has built, in a temporary directory or in the build cache.
 var builtByGoRun = regexp.MustCompile(`/(go-build[0-9]+/b[0-9]+/exe|[0-9a-f]{2}/[0-9a-f]{64}-d)/[^/]+$`)
 
-// invocation is how this program is run from the current directory, in words for a shell: commands
-// that are printed must work for users of go run, who have no usercast in PATH.
+// invocation returns the shell words that run this program from the current directory. Printed commands must also work
+// with go run, where usercast is not in PATH.
 func invocation() string {
 	exe, err := os.Executable()
 	if err != nil {
@@ -26,7 +26,7 @@ func invocation() string {
 		if _, err := os.Stat("cmd/usercast/main.go"); err == nil {
 			return "go run ./cmd/usercast"
 		}
-		if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" { // a package path works in the whole module
+		if info, ok := debug.ReadBuildInfo(); ok && info.Path != "" { // a package path works in every directory of the module
 			return "go run " + info.Path
 		}
 	}

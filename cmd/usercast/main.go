@@ -16,8 +16,7 @@ import (
 	"usercast/transport/redis"
 )
 
-// commands is the command line. Every flag can also be set in the environment, as
-// USERCAST_<FLAG>.
+// commands is the grammar of the command line. Every flag can also be set in the environment, as USERCAST_<FLAG>.
 type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub next to your app and its Redis."`
 	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for local development."`
@@ -28,7 +27,7 @@ type commands struct {
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 
-// hubConfig is the configuration of a command that runs a hub; nil for the others.
+// hubConfig returns the configuration of a command that runs a hub, and nil for other commands.
 func (c *commands) hubConfig(command string) *app.Config {
 	switch command {
 	case "serve":
@@ -45,18 +44,17 @@ const (
 	exitUsage   = 2
 )
 
-// flushTimeout is how long the end of the program waits for its log to be written: much
-// longer than a reader that keeps up needs, and much shorter than an operator waits before
-// sending SIGKILL.
+// flushTimeout limits how long the program waits at its end until its log is written. A reader that keeps up needs much
+// less time, and service managers send SIGKILL much later.
 const flushTimeout = time.Second
 
 func main() {
 	app.TuneGC()
-	redis.DisableClientLog() // its errors are in the program's own log
+	redis.DisableClientLog() // the feeds log its errors
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-// run is the program from arguments to exit code.
+// run executes a command line and returns the exit code.
 func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var cli commands
 	exited := -1
@@ -74,7 +72,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if err != nil {
 		return report(stderr, flags.UsageError{Err: plain(err)})
 	}
-	// A hub must not wait for the reader of its log. Other commands do.
+	// A hub must not block when its log is not read. Other commands may.
 	flush := func() {}
 	if c := cli.hubConfig(command.Selected().Name); c != nil {
 		ignorePipes()
@@ -85,15 +83,14 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	defer flush()
 	if command.Selected().Name != "serve" && commandLine(args).holdsPassword() { // serve logs the warning
-		fmt.Fprintln(stderr, "usercast: warning: "+passwordSeen)
+		fmt.Fprintln(stderr, "usercast: warning: "+passwordVisible)
 	}
-	// Only commands that handle signals have a parameter for the context; the others
-	// are ended by a signal.
+	// Only commands with a parameter for the context handle signals. A signal ends the others.
 	stop := func() {}
 	defer func() { stop() }()
 	if err := command.BindToProvider(func() (ctx context.Context, err error) {
 		ctx, stop = signals(func() {
-			fmt.Fprintln(stderr, "usercast: second signal, stopping at once")
+			fmt.Fprintln(stderr, "usercast: received a second signal, exiting immediately")
 			flush()
 			os.Exit(exitFailure)
 		})
@@ -104,7 +101,7 @@ func run(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	return report(stderr, command.Run())
 }
 
-// terminal is standard error if people watch it; else nil.
+// terminal returns standard error if it is a terminal, and nil otherwise.
 func terminal() io.Writer {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return nil
@@ -112,10 +109,10 @@ func terminal() io.Writer {
 	return os.Stderr
 }
 
-// errorOutput is standard error, for commands that write hints there.
+// errorOutput is standard error, for commands that print hints.
 type errorOutput struct{ io.Writer }
 
-// parse reads the command line, the environment, and the file that --env-file names.
+// parse reads the command line, the environment and the file of --env-file.
 func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context, error) {
 	settings := new(flags.EnvFile)
 	cli.Serve.Settings, cli.Check.Settings = settings, settings

@@ -25,14 +25,14 @@ type publishCmd struct {
 	Data string `arg:"" optional:"" default:"-" help:"Payload of the message; if omitted or -, it is read from standard input."`
 }
 
-// Run returns nil if Redis has accepted the message. A message without subscribers is not an error, as with
-// redis-cli, but a hint on standard error: usually the hub has another Redis or another prefix.
+// Run returns nil if Redis has accepted the message. A message without subscribers is not an error, as with redis-cli.
+// Run then prints a hint, because usually the hub uses another Redis or another prefix.
 func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
 	var errs flags.Errors
 	server := c.Server(&errs)
 	errs.Check("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
 	if c.Feed != app.FeedPubSub && c.Feed != app.FeedStream {
-		errs.Add("feed", "%q is neither pubsub nor stream", c.Feed)
+		errs.Add("feed", "unknown feed %q; use pubsub or stream", c.Feed)
 	}
 	errs.Check("stream-key", redis.ValidateKey(c.StreamKey))
 	user, topic, _ := strings.Cut(c.To, ":")
@@ -61,17 +61,17 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 		if err != nil {
 			return fmt.Errorf("append to %s: %w", server.Name(), err)
 		}
-		_, err = fmt.Fprintf(stdout, "appended for %s to %s as %s\n", channel, c.StreamKey, id)
+		_, err = fmt.Fprintf(stdout, "appended to %s for %s, entry id %s\n", c.StreamKey, channel, id)
 		return err
 	}
 	n, err := commands.Publish(ctx, channel, payload)
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)
 	}
-	_, err = fmt.Fprintf(stdout, "published to %s, heard by %s\n", channel, english.Plural(int(n), "subscriber", "subscribers"))
-	// A node of a cluster counts its own subscribers only.
+	_, err = fmt.Fprintf(stdout, "published to %s, received by %s\n", channel, english.Plural(int(n), "subscriber", "subscribers"))
+	// In a cluster, a node counts only its own subscribers.
 	if n == 0 && !strings.HasPrefix(c.Redis[0], "redis+cluster:") && !strings.HasPrefix(c.Redis[0], "rediss+cluster:") {
-		fmt.Fprintf(stderr, "usercast: hint: no hub received it; check that a hub runs, with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), c.ChannelPrefix)
+		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; check that a hub is running with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), c.ChannelPrefix)
 	}
 	return err
 }

@@ -10,7 +10,7 @@ import (
 type serveCmd struct{ app.HubConfig }
 
 func (c *serveCmd) Run(ctx context.Context, args commandLine, queue *logqueue.Writer) error {
-	hangUps, stop := hangUps() // first: until then SIGHUP ends the process
+	hangUps, stop := hangUps() // first, because SIGHUP ends the process until then
 	defer stop()
 	p := app.Process{
 		Log:     queue,
@@ -19,12 +19,12 @@ func (c *serveCmd) Run(ctx context.Context, args commandLine, queue *logqueue.Wr
 		Version: version(),
 	}
 	if args.holdsPassword() {
-		p.Warnings = []string{passwordSeen}
+		p.Warnings = []string{passwordVisible}
 	}
 	return app.Serve(ctx, &c.HubConfig, p)
 }
 
-// parseServe parses a command line of serve, with the environment file as it is now.
+// parseServe parses a command line of serve, with the current content of the file of --env-file.
 func parseServe(args []string) (*app.HubConfig, error) {
 	var cli commands
 	if _, err := parse(&cli, args); err != nil {

@@ -10,11 +10,11 @@ import (
 	"usercast/internal/app"
 )
 
-// errTerminate is the cause with which SIGTERM cancels the context of a command.
-var errTerminate = errors.New("asked to stop")
+// errTerminate is the cause of a context that SIGTERM has canceled.
+var errTerminate = errors.New("received SIGTERM")
 
-// signals returns a context that the first SIGTERM or SIGINT cancels with the
-// cause errTerminate or app.ErrInterrupt. After a second signal it calls second.
+// signals returns a context that the first SIGTERM or SIGINT cancels, with the cause errTerminate or app.ErrInterrupt. A
+// second signal calls second.
 func signals(second func()) (ctx context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 2) // the second must not be lost while the first is handled

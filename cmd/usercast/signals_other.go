@@ -4,8 +4,8 @@ package main
 
 import "os"
 
-// hangUps never delivers a signal: this system has no SIGHUP. See --reload-every.
+// hangUps never delivers a signal, because this platform does not support SIGHUP. See --reload-every.
 func hangUps() (signals <-chan os.Signal, stop func()) { return nil, func() {} }
 
-// ignorePipes is needed on Unix only.
+// ignorePipes has no effect on this platform.
 func ignorePipes() {}

@@ -7,10 +7,10 @@ import (
 	"runtime/debug"
 )
 
-// release is set by the linker for a release: -X main.release=v1.2.3
+// release is set at link time, with -X main.release=v1.2.3
 var release string
 
-// version is the release, or the revision that was built.
+// version returns the release, or the module version or revision of the build.
 func version() string {
 	if release != "" {
 		return release

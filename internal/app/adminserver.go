@@ -17,11 +17,11 @@ import (
 	"usercast/transport/sse"
 )
 
-// An adminServer serves health, metrics, the API and the console.
+// An adminServer serves the console, metrics, health and the API.
 type adminServer struct {
 	http     *http.Server
 	listener net.Listener
-	token    atomic.Pointer[string] // "": none; can be replaced at any time
+	token    atomic.Pointer[string] // can be replaced at any time; "" means that no token is configured
 	stopped  chan struct{}          // closed by endStreams
 }
 
@@ -36,7 +36,7 @@ func newAdminServer(cfg *Config, c console, u users) (*adminServer, error) {
 		}
 	}
 	s.token.Store(&token)
-	// An admin client that drops off without a FIN must be noticed, too: its streams have few slots.
+	// The write timeout also detects admin clients that drop off without a FIN. Their streams occupy few slots.
 	var err error
 	if s.listener, err = sse.Listen(context.Background(), cfg.AdminListen, cfg.SendBuffer.T, cfg.WriteTimeout.T); err != nil {
 		return nil, ListenError("admin-listen", cfg.AdminListen, err)
@@ -45,10 +45,10 @@ func newAdminServer(cfg *Config, c console, u users) (*adminServer, error) {
 	admin.Mount(e, c.health.status, promhttp.HandlerFor(metrics.NewRegistry(c.sources), promhttp.HandlerOpts{}), s.currentToken)
 	admin.MountUsers(e, u.api(), s.currentToken)
 	admin.MountConsole(e, c.page(s.stopped), s.currentToken)
-	// No WriteTimeout: it would end the streams of the console.
+	// WriteTimeout is not set, because it would end the streams of the console.
 	s.http = &http.Server{
 		Handler: e,
-		// A request whose header or body arrives slowly holds a descriptor.
+		// A request whose header or body arrives slowly occupies a file descriptor.
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       15 * time.Second,
 		IdleTimeout:       60 * time.Second,
@@ -68,10 +68,10 @@ func (s *adminServer) serve() error {
 	return nil
 }
 
-// endStreams ends the streams of the console, which shutdown would wait for.
+// endStreams ends the streams of the console. Otherwise shutdown would wait for them.
 func (s *adminServer) endStreams() { close(s.stopped) }
 
-// shutdown waits until pending requests are answered or ctx is done, and closes everything.
+// shutdown waits for pending requests until ctx is done, then closes all connections.
 func (s *adminServer) shutdown(ctx context.Context) error {
 	defer s.http.Close()
 	return s.http.Shutdown(ctx)

@@ -19,23 +19,23 @@ import (
 	"usercast/transport/sse"
 )
 
-// Parts are what an App needs in addition to its Config. All but Redis, Auth.Authenticate and Logger may be zero.
+// Parts are the dependencies of an App, in addition to its Config. Redis, Auth.Authenticate and Logger are required.
 type Parts struct {
 	Redis            []*redis.Server // one or more
 	Auth             Authn
-	Navigate         bool             // the address bar may open a stream
-	LoopbackHost     bool             // a Host that is not loopback is rejected
+	Navigate         bool             // a stream can be opened from the address bar
+	LoopbackHost     bool             // requests whose Host is not a loopback name are rejected
 	Mount            func(*echo.Echo) // adds routes to the public listener
-	DrainDelay       time.Duration    // from the end of Run's context to the first stream's end
-	Drain            time.Duration    // over which streams end
-	Manager          *systemd.Manager // is notified of the state of the hub
-	SubscribeTimeout time.Duration    // for which the manager waits for the first subscription; 0: 10 s
-	Logger           *slog.Logger     // must not block: it is written to on the path of messages
-	LogDropped       func() uint64    // number of log lines that were dropped
+	DrainDelay       time.Duration    // between the end of Run's context and closing the first stream
+	Drain            time.Duration    // time over which streams are closed
+	Manager          *systemd.Manager // is notified of the hub's state; may be nil
+	SubscribeTimeout time.Duration    // how long the manager waits for the first subscription; 0 means 10 s
+	Logger           *slog.Logger     // must not block, because it is used while messages are routed
+	LogDropped       func() uint64    // returns the number of dropped log lines
 	Version          string
 }
 
-// An App is the whole hub: feeds, streams and listeners.
+// An App is a complete hub with feeds, streams and listeners.
 type App struct {
 	cfg   Config
 	parts Parts
@@ -43,17 +43,17 @@ type App struct {
 
 	hub      *hub.Hub
 	streams  *sse.Handler
-	feeds    []feed          // one per Redis
-	commands *redis.Commands // to the first Redis
+	feeds    []feed          // one per Redis URL
+	commands *redis.Commands // sent to the first Redis
 	health   health
 
 	public      *sse.Server
-	certificate *certificate // of public; nil: no TLS
+	certificate *certificate // of the public listener; nil without TLS
 	admin       *adminServer
 }
 
-// New builds the app and opens its listeners, so that a port in use is reported
-// before anything runs. The config must have passed Check.
+// New creates an App and opens its listeners, so that a port in use is reported before anything runs. The config must have
+// passed Check.
 func New(cfg Config, parts Parts) (*App, error) {
 	a := &App{cfg: cfg, parts: parts, log: parts.Logger}
 	a.health.feeds = a.FeedStats
@@ -94,7 +94,7 @@ func (a *App) listen(limits Limits, maxConns int) (err error) {
 	return nil
 }
 
-// FeedStats returns the counts of each feed, in the order of --redis.
+// FeedStats returns the statistics of each feed, in the order of --redis.
 func (a *App) FeedStats() []redis.Stats {
 	stats := make([]redis.Stats, len(a.feeds))
 	for i, feed := range a.feeds {
@@ -103,26 +103,26 @@ func (a *App) FeedStats() []redis.Stats {
 	return stats
 }
 
-// Servers are those of the two listeners. Their timeouts can be changed before Run.
+// Servers returns the HTTP servers of the two listeners. Their timeouts can be changed before Run.
 func (a *App) Servers() (public, admin *http.Server) { return a.public.HTTP(), a.admin.http }
 
-// Hub is where the streams of the app are registered.
+// Hub returns the hub with which streams are registered.
 func (a *App) Hub() *hub.Hub { return a.hub }
 
-// StreamStats returns the counts of the public listener's streams.
+// StreamStats returns the statistics of the streams.
 func (a *App) StreamStats() sse.Stats { return a.streams.Stats() }
 
-// PublicAddr is the address of the public listener.
+// PublicAddr returns the address of the public listener.
 func (a *App) PublicAddr() string { return a.public.Addr().String() }
 
-// AdminAddr is the address of the admin listener.
+// AdminAddr returns the address of the admin listener.
 func (a *App) AdminAddr() string { return a.admin.listener.Addr().String() }
 
-// ErrInterrupt as the cause of Run's context makes the draining short.
-var ErrInterrupt = errors.New("asked to stop soon")
+// ErrInterrupt, as the cause of Run's context, skips the drain delay and closes all streams immediately.
+var ErrInterrupt = errors.New("received SIGINT")
 
-// Run serves until ctx is done, drains, and returns when no goroutine or connection of the app
-// is left. The error is that of a listener that failed.
+// Run serves until ctx is done or a listener fails, then drains. It returns when no goroutine or connection of the app is
+// left. The error is the one of the failed listener.
 func (a *App) Run(ctx context.Context) error {
 	var running sync.WaitGroup
 	feedCtx, stopFeed := context.WithCancel(context.Background())
@@ -138,7 +138,7 @@ func (a *App) Run(ctx context.Context) error {
 		running.Go(func() { link.run(feedCtx) })
 	}
 
-	failed := make(chan error, 2) // one for each server
+	failed := make(chan error, 2) // one per server
 	for _, serve := range []func() error{a.public.Serve, a.admin.serve} {
 		running.Go(func() {
 			if err := serve(); err != nil {
@@ -152,14 +152,14 @@ func (a *App) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
-		err = fmt.Errorf("a listener failed: %w", err)
+		err = fmt.Errorf("listener failed: %w", err)
 	}
 	a.drain(errors.Is(context.Cause(ctx), ErrInterrupt) || err != nil)
 	return err
 }
 
-// drain ends all streams, then the listeners: until then new clients are rejected
-// temporarily, because a refused connection would make a load balancer return 502.
+// drain closes all streams, then the listeners. In the meantime new clients are rejected temporarily, because a refused
+// connection would make a load balancer return 502.
 func (a *App) drain(short bool) {
 	a.health.draining.Store(true)
 	a.hub.Refuse()
@@ -169,19 +169,19 @@ func (a *App) drain(short bool) {
 		delay, over = 0, 0
 	}
 	if m := a.parts.Manager; m != nil {
-		m.Stopping(flags.Sum(delay, over, a.cfg.WriteTimeout.T, 5*time.Second)) // the last: pending requests
+		m.Stopping(flags.Sum(delay, over, a.cfg.WriteTimeout.T, 5*time.Second)) // 5 s for pending requests
 	}
-	a.log.Info("stopping", slog.Int("clients", a.hub.Stats().Clients), slog.Duration("delay", delay), slog.Duration("over", over))
+	a.log.Info("stopping", slog.Int("streams", a.hub.Stats().Clients), slog.Duration("drain_delay", delay), slog.Duration("drain", over))
 	time.Sleep(delay)
 	a.hub.Finish(hub.ReasonDrain, over)
 	a.hub.Close()
 	a.streams.Wait()
 	if a.parts.Auth.Close != nil {
-		a.parts.Auth.Close() // otherwise pending authentications would be cut off below
+		a.parts.Auth.Close() // rejects pending authentications temporarily; otherwise their connections would be closed without a response
 	}
 	a.admin.endStreams()
 	for _, shutdown := range []func(context.Context) error{a.public.Shutdown, a.admin.shutdown} {
-		// Pending requests get a moment.
+		// Pending requests have one second to complete.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		shutdown(ctx)
 		cancel()

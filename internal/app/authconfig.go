@@ -24,7 +24,7 @@ const (
 	AuthInsecure = "insecure"
 )
 
-// AuthConfig is how the hub authenticates clients.
+// AuthConfig holds the flags for the authentication of clients.
 type AuthConfig struct {
 	Auth                 string         `placeholder:"MODE" help:"How users are authenticated. jwt: by a signed token; forward: by a request to the app; header: by a trusted proxy; insecure: not at all, ?user=<id> is trusted. Required."`
 	AuthInsecureAnywhere bool           `help:"Allow --auth insecure on a listener that other hosts can reach."`
@@ -46,7 +46,7 @@ type AuthConfig struct {
 	JWTQuery      bool     `name:"jwt-query" help:"With jwt: also accept the token in ?token=. Proxies write it to their logs."`
 	JWTAllowNoExp bool     `name:"jwt-allow-no-exp" help:"With jwt: accept tokens without an exp claim."`
 
-	Settings *flags.EnvFile `kong:"-"` // may hold the secret; nil: there is no file
+	Settings *flags.EnvFile `kong:"-"` // may contain the secret; nil without --env-file
 
 	// Set by Check.
 	forwardURL *url.URL
@@ -54,7 +54,7 @@ type AuthConfig struct {
 	keys       auth.JWTKeys
 }
 
-// Check adds everything that is wrong with c on a public listener.
+// Check adds all errors of c to errs. The argument listen is the address of the public listener.
 func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 	switch c.Auth {
 	case AuthJWT:
@@ -63,30 +63,30 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 		c.forwardURL = errs.URL("forward-url", c.ForwardURL, "http://127.0.0.1:3000/usercast/session")
 	case AuthHeader:
 		if len(c.TrustedProxy) == 0 {
-			errs.Add("trusted-proxy", "--auth header believes a proxy: say which, such as 10.0.0.5 or 10.0.0.0/8")
+			errs.Add("trusted-proxy", "required with --auth header: the proxy's address or network, such as 10.0.0.5 or 10.0.0.0/8")
 		}
 	case AuthInsecure:
 		if !flags.IsLoopback(listen) && !c.AuthInsecureAnywhere {
-			errs.Add("auth", "insecure lets anybody who reaches %s read any user's messages: listen on 127.0.0.1, or give --auth-insecure-anywhere", listen)
+			errs.Add("auth", "insecure lets any client that can reach %s read any user's messages; listen on 127.0.0.1, or set --auth-insecure-anywhere", listen)
 		}
 	case "":
-		errs.Add("auth", "say who may read what; there is no default. jwt: a signed token says who is asking; forward: the app is asked; header: a proxy in front says; insecure: believe ?user=<id>, for trying things out on this machine")
+		errs.Add("auth", "required, there is no default. jwt: clients send a signed token; forward: the app authenticates each client; header: a trusted proxy sets the user; insecure: ?user=<id> is trusted, for local tests only")
 	default:
-		errs.Add("auth", "%q is not a mode; there are jwt, forward, header and insecure", c.Auth)
+		errs.Add("auth", "unknown mode %q; use jwt, forward, header or insecure", c.Auth)
 	}
 	c.checkUnused(errs)
 	errs.Positive("auth-timeout", c.AuthTimeout)
 	errs.NotNegative("auth-cache", c.AuthCache)
 	errs.AtLeast("auth-concurrency", c.AuthConcurrency, 1)
 	if !isToken(c.UserHeader) {
-		errs.Add("user-header", "%q is not the name of a header", c.UserHeader)
+		errs.Add("user-header", "%q is not a valid header name", c.UserHeader)
 	} else if slices.Contains(reservedHeaders, http.CanonicalHeaderKey(c.UserHeader)) {
-		errs.Add("user-header", "%s means something else", c.UserHeader)
+		errs.Add("user-header", "%s is reserved; use another header for the user id", c.UserHeader)
 	}
 	for _, network := range c.TrustedProxy {
 		prefix, ok := parseNetwork(network)
 		if !ok {
-			errs.Add("trusted-proxy", "%q is not a network such as 10.0.0.0/8, or an address", network)
+			errs.Add("trusted-proxy", "%q is not an address or network; use a value such as 10.0.0.5 or 10.0.0.0/8", network)
 			continue
 		}
 		c.proxies = append(c.proxies, prefix)
@@ -103,20 +103,20 @@ func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 		}
 	}
 	if sources != 1 {
-		errs.Add("auth", "jwt needs one of --jwt-secret-file (or %s), --jwt-key-file and --jwt-jwks-url, and no other", flags.JWTSecretVariable)
+		errs.Add("auth", "jwt requires exactly one of --jwt-secret-file (or %s), --jwt-key-file and --jwt-jwks-url", flags.JWTSecretVariable)
 		return
 	}
 	if c.JWTClaim == "" {
 		errs.Add("jwt-claim", "must not be empty")
 	}
 	if !isToken(c.JWTCookie) {
-		errs.Add("jwt-cookie", "%q is not the name of a cookie", c.JWTCookie)
+		errs.Add("jwt-cookie", "%q is not a valid cookie name", c.JWTCookie)
 	}
 	if c.JWTJWKSURL != "" {
 		errs.URL("jwt-jwks-url", c.JWTJWKSURL, "https://login.example/.well-known/jwks.json")
 		return
 	}
-	source := "auth" // because the variable is not a flag
+	source := "auth" // USERCAST_JWT_SECRET is not a flag
 	switch {
 	case len(c.JWTSecretFile) > 0:
 		source = "jwt-secret-file"
@@ -161,7 +161,7 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{AuthForward, AuthHeader}},
 	} {
 		if flag.given && !slices.Contains(flag.modes, c.Auth) {
-			errs.Add(flag.name, "is for --auth %s, and does nothing with --auth %s", strings.Join(flag.modes, " and "), c.Auth)
+			errs.Add(flag.name, "applies to --auth %s only and has no effect with --auth %s", strings.Join(flag.modes, " and "), c.Auth)
 		}
 	}
 }

@@ -11,14 +11,14 @@ import (
 	"usercast/internal/flags"
 )
 
-// An Authn authenticates the clients of an App. Its functions are safe for concurrent use. All but Authenticate may be nil.
+// An Authn authenticates the clients of an App. Its functions are safe for concurrent use. Only Authenticate is required.
 type Authn struct {
 	Authenticate auth.Authenticator
-	Forget       func(user string)        // drops what is remembered of a user
-	Stats        func() auth.ForwardStats // of the requests to the app
-	Close        func()                   // rejects pending authentications temporarily; more than once does no harm
+	Forget       func(user string)        // removes the cached results of a user
+	Stats        func() auth.ForwardStats // returns statistics of the requests to the app
+	Close        func()                   // rejects pending authentications temporarily; can be called several times
 
-	jwt *auth.JWT // its keys can be replaced; nil with other modes
+	jwt *auth.JWT // for replacing its keys; nil in other modes
 }
 
 // Open returns the authenticator. The config must have passed Check.
@@ -63,7 +63,7 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 	return a, nil
 }
 
-// readKeys reads the keys of tokens, unless they are a JWK set.
+// readKeys reads the secrets or the public keys, unless --jwt-jwks-url is set.
 func (c *AuthConfig) readKeys(settings *flags.EnvFile) (keys auth.JWTKeys, err error) {
 	for i, file := range c.JWTSecretFile {
 		secret, err := flags.ReadSecret(file)

@@ -8,8 +8,8 @@ import (
 	"usercast/auth"
 )
 
-// parseNetwork parses a network, or an address as a network of one address. IPv4 within IPv6 becomes
-// IPv4, as with the addresses of peers.
+// parseNetwork parses a network or an address, which becomes a network of one address. It converts IPv4-mapped IPv6
+// addresses to IPv4, like the addresses of peers.
 func parseNetwork(s string) (netip.Prefix, bool) {
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil {
@@ -28,15 +28,14 @@ func parseNetwork(s string) (netip.Prefix, bool) {
 	return prefix.Masked(), true
 }
 
-// reservedHeaders have another meaning in requests and responses, or hold values that are never logged.
+// reservedHeaders cannot carry the user id, because they have another meaning or contain secrets.
 var reservedHeaders = []string{
 	"Accept", "Authorization", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Cookie", "Date", "Host",
 	"Last-Event-Id", "Origin", "Proxy-Authorization", "Referer", "Server", "Set-Cookie", "Transfer-Encoding", "User-Agent",
 	http.CanonicalHeaderKey(auth.TopicsHeader),
 }
 
-// isToken reports whether s is one as in RFC 9110, section 5.6.2: the name of a header, or
-// of a cookie.
+// isToken reports whether s is a token as defined in RFC 9110, section 5.6.2. Names of headers and cookies are tokens.
 func isToken(s string) bool {
 	const marks = "!#$%&'*+-.^_`|~"
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {

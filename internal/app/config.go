@@ -22,15 +22,14 @@ const (
 	WriterPortable = "portable"
 )
 
-// FlagDefaults are the defaults that other code needs, by the names in the tags.
+// FlagDefaults holds the defaults that other code uses, by the variable names in the tags.
 var FlagDefaults = map[string]string{
 	"redis_default": defaultRedis, "prefix_default": DefaultPrefix,
 	"stream_key_default": DefaultStreamKey, "writer_default": WriterAuto,
 	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_cookie_default": defaultCookie,
 }
 
-// A Config configures an App: the flags that serve and dev share. The
-// defaults are in the tags; docs/reference.md is generated from them.
+// A Config configures an App. It holds the flags that serve and dev share. docs/reference.md is generated from its tags.
 type Config struct {
 	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the public listener, which serves the event stream, /livez and /readyz (default: ${default})."`
 	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the admin listener, which serves the console at /, /metrics, /livez, /readyz, /api and /debug/pprof/ (default: ${default})."`
@@ -49,22 +48,22 @@ type Config struct {
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
 	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"Maximum payload size; a larger message is dropped and announced as a gap (default: ${default})."`
 
-	// 15 s is below the idle timeout of every proxy that we know of.
+	// 15 s is less than the idle timeout of every proxy that we know.
 	PingInterval flags.Duration `default:"15s" placeholder:"DURATION" help:"Maximum time without traffic on a stream before a keep-alive ping is sent (default: ${default})."`
-	// Also for how long a peer may leave data unacknowledged.
+	// Also limits how long data can remain unacknowledged by the peer.
 	WriteTimeout flags.Duration `default:"10s" placeholder:"DURATION" help:"Close a stream whose client accepts no data for this long (default: ${default})."`
 	Retry        flags.Duration `default:"3s" placeholder:"DURATION" help:"Reconnect delay sent to browsers, with ±50 % jitter per client (default: ${default})."`
 	MaxAge       flags.Duration `default:"0" placeholder:"DURATION" help:"Maximum lifetime of a stream, with ±20 % jitter; 0 means no limit (default: ${default})."`
 
-	// A burst that a healthy client can read must fit.
+	// The queue must be large enough for a burst that a healthy client can read.
 	Queue      flags.Count `default:"1024" placeholder:"N" help:"Maximum number of queued frames per stream (default: ${default})."`
 	QueueBytes flags.Size  `default:"1MiB" placeholder:"SIZE" help:"Maximum number of queued bytes per stream (default: ${default})."`
-	// The limit of what stalled clients can make the hub hold.
+	// Limits the memory that stalled clients can occupy.
 	QueueTotalBytes flags.Size `default:"256MiB" placeholder:"SIZE" help:"Maximum number of queued bytes for all streams; above it, the stream with the fullest queue is closed (default: ${default})."`
-	// The kernel would buffer 4 MB for a client that never reads.
+	// Without it, the kernel would buffer 4 MB for a client that never reads.
 	SendBuffer flags.Size `default:"128KiB" placeholder:"SIZE" help:"Kernel send buffer per stream (default: ${default})."`
 
-	// What a browser receives after a short disconnection.
+	// Messages for browsers that reconnect after a short disconnection.
 	HistoryPerUser flags.Count    `default:"256" placeholder:"N" help:"With pubsub: maximum number of messages kept for replay per user; 0 disables replay (default: ${default})."`
 	HistoryAge     flags.Duration `default:"2m" placeholder:"DURATION" help:"With pubsub: how long messages are kept for replay, also after the user's last stream has closed; 0 disables replay (default: ${default})."`
 	HistoryBytes   flags.Size     `default:"64MiB" placeholder:"SIZE" help:"Maximum total size of the messages that are kept in memory for replay; 0 keeps none (default: ${default})."`
@@ -78,7 +77,7 @@ type Config struct {
 	LogFormat string `default:"text" placeholder:"FORMAT" help:"Log format: text or json (default: ${default})."`
 }
 
-// Check adds everything that is wrong with c.
+// Check adds all errors of c to errs.
 func (c *Config) Check(errs *flags.Errors) {
 	errs.Address("listen", c.Listen)
 	errs.Address("admin-listen", c.AdminListen)
@@ -87,15 +86,15 @@ func (c *Config) Check(errs *flags.Errors) {
 		errs.Check("admin-token-file", err)
 	}
 	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:*% ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
-		errs.Add("path", "%q must be a plain path such as /events, and none of /, /livez, /readyz", c.Path)
+		errs.Add("path", "%q must be a plain path such as /events; /, /livez and /readyz are reserved", c.Path)
 	}
 	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
 		errs.Add("admin-listen", "must differ from --listen")
 	}
 	checkCertificate(errs, c.TLSCert, c.TLSKey)
 	for _, origin := range c.AllowOrigin {
-		if fault := originFault(origin); fault != "" {
-			errs.Add("allow-origin", "%q %s", origin, fault)
+		if problem := originProblem(origin); problem != "" {
+			errs.Add("allow-origin", "%q %s", origin, problem)
 		}
 	}
 	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix)
@@ -103,11 +102,10 @@ func (c *Config) Check(errs *flags.Errors) {
 		errs.Check("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))
 	}
 	if strings.Contains(c.BroadcastUser, ":") {
-		errs.Add("broadcast-user", "a user has no ':' in it")
+		errs.Add("broadcast-user", "a user id must not contain ':'")
 	}
 	errs.AtLeast("max-payload", c.MaxPayload, 1)
-	// A shorter interval would overload hub and browser; longer ones overflow counters of the kernel and of
-	// browsers.
+	// Shorter intervals would overload the hub and browsers. Longer ones overflow counters of the kernel and of browsers.
 	const least, most = 10 * time.Millisecond, time.Hour
 	errs.Between("ping-interval", c.PingInterval, least, most)
 	errs.Between("write-timeout", c.WriteTimeout, least, most)
@@ -116,24 +114,23 @@ func (c *Config) Check(errs *flags.Errors) {
 	errs.AtLeast("queue", c.Queue, 1)
 	errs.AtLeast("queue-bytes", c.QueueBytes, 1)
 	errs.AtLeast("queue-total-bytes", c.QueueTotalBytes, 1)
-	errs.Within("send-buffer", c.SendBuffer, 4096, 1<<30) // the kernel accepts an int32, and limits it further
+	errs.Within("send-buffer", c.SendBuffer, 4096, 1<<30) // the kernel accepts an int32 and applies its own limit
 	errs.AtLeast("history-per-user", c.HistoryPerUser, 0)
 	errs.NotNegative("history-age", c.HistoryAge)
 	errs.AtLeast("history-bytes", c.HistoryBytes, 0)
 	errs.Check("max-clients", c.MaxClients.Err())
 	errs.AtLeast("max-clients-per-user", c.MaxClientsPerUser, 0)
 	if c.Writer != WriterAuto && c.Writer != WriterPortable {
-		errs.Add("writer", "%q is neither auto nor portable", c.Writer)
+		errs.Add("writer", "unknown writer %q; use auto or portable", c.Writer)
 	}
-	if _, err := parseLevel(c.LogLevel); err != nil {
-		errs.Add("log-level", "%q is none of debug, info, warn, error", c.LogLevel)
-	}
+	_, err := parseLevel(c.LogLevel)
+	errs.Check("log-level", err)
 	if c.LogFormat != "text" && c.LogFormat != "json" {
-		errs.Add("log-format", "%q is neither text nor json", c.LogFormat)
+		errs.Add("log-format", "unknown format %q; use text or json", c.LogFormat)
 	}
 }
 
-// ControlChannelName is the channel on which hubs receive control commands.
+// ControlChannelName returns the channel on which hubs receive control commands.
 func (c *Config) ControlChannelName() string {
 	return cmp.Or(c.ControlChannel, redis.ControlChannel(c.ChannelPrefix))
 }

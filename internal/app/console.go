@@ -11,21 +11,21 @@ import (
 	"usercast/transport/admin"
 )
 
-// Stats is what GET /api/stats returns. docs/console.md explains each field.
+// Stats is the response of GET /api/stats. docs/console.md explains each field.
 type Stats struct {
 	Version       string    `json:"version"`
 	Time          time.Time `json:"time"`
 	Started       time.Time `json:"started"`
 	UptimeSeconds float64   `json:"uptime_seconds"`
 	Ready         bool      `json:"ready"`
-	Why           string    `json:"why,omitempty"` // it is not ready
+	Why           string    `json:"why,omitempty"` // why the hub is not ready
 	Draining      bool      `json:"draining"`
 	ConsoleTail   bool      `json:"console_tail"`
 	Limits        Limits    `json:"limits"`
 	metrics.Snapshot
 }
 
-// Limits are those of the values in Stats; 0 means no limit.
+// Limits are the configured limits of the values in Stats; 0 means no limit.
 type Limits struct {
 	MaxClients        int     `json:"max_clients"`
 	MaxClientsPerUser int     `json:"max_clients_per_user"`
@@ -38,7 +38,7 @@ type Limits struct {
 	MaxPayloadBytes   int     `json:"max_payload_bytes"`
 }
 
-// A console is what the page of the admin listener shows.
+// A console provides the data of the console, the page of the admin listener.
 type console struct {
 	hub     *hub.Hub
 	health  *health
@@ -49,7 +49,7 @@ type console struct {
 	log     *slog.Logger
 }
 
-// page ends its open requests when done is closed.
+// page returns the console for package admin. It ends its open requests when done is closed.
 func (c console) page(done <-chan struct{}) admin.Console {
 	page := admin.Console{Done: done, Stats: func() any { return c.stats() }}
 	if c.tail {
@@ -68,13 +68,14 @@ func (c console) stats() Stats {
 	}
 }
 
-// openTail lets an operator follow the messages of a user, and logs that.
+// openTail opens a live tail of a user's messages, and logs it.
 func (c console) openTail(user, remote string) admin.Tail {
 	c.log.Info("tail opened", slog.String("user", fmt.Sprintf("%.100s", user)), slog.String("remote", remote))
 	return tail{c.hub.Tap(user)}
 }
 
-// limitsOf are the limits of a hub whose process has descriptors for so many streams.
+// limitsOf returns the limits of a hub. The argument streams is the number of streams for which the process has file
+// descriptors.
 func limitsOf(c *Config, streams int) Limits {
 	maxClients := c.MaxClients.T
 	if maxClients == flags.Auto {

@@ -10,8 +10,8 @@ import (
 	"usercast/transport/sse"
 )
 
-// GapSpread is the longest time over which a gap is sent to streams without other
-// messages: short enough that pages do not show stale data for long.
+// GapSpread is the maximum time over which a gap is sent to streams without other messages. It is short, so that pages do
+// not show stale data for long.
 const GapSpread = 3 * time.Second
 
 // A feed receives messages from one Redis.
@@ -20,8 +20,8 @@ type feed interface {
 	Stats() redis.Stats
 }
 
-// newHub creates the hub in the form that --feed needs, and returns what connects a Redis to it. The feed
-// stream is connected to one Redis only.
+// newHub creates the hub for the type of --feed, and returns a function that connects a Redis to it. With the stream feed,
+// call that function only once.
 func (a *App) newHub(limits Limits) (connect func(*redis.Server) (feed, error)) {
 	cfg := hub.Config{
 		Encode:            sse.EncodeEntry,

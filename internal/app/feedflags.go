@@ -23,11 +23,11 @@ const (
 	defaultHistoryAge     = 2 * time.Minute
 )
 
-// An Unused is a flag that is set and has no effect with the feed.
+// An Unused is a flag that is set but has no effect with the selected feed.
 type Unused struct{ Flag, Hint string }
 
-// UnusedStreamKey is the flag --stream-key without --feed stream. With that flag alone, messages that the app
-// appends do not arrive.
+// UnusedStreamKey returns the flag --stream-key if it is set without --feed stream. The hub then does not read the stream
+// to which the app appends its messages.
 func UnusedStreamKey(feed, key string) []Unused {
 	if feed == FeedStream || key == DefaultStreamKey {
 		return nil
@@ -35,8 +35,8 @@ func UnusedStreamKey(feed, key string) []Unused {
 	return []Unused{{"--stream-key", "set --feed stream to read that stream, or remove the flag"}}
 }
 
-// UnusedByFeed are the flags that have another value than their default and that only the
-// other feed reads. They are not errors: a deployment may set them for hubs with either feed.
+// UnusedByFeed returns the flags that differ from their defaults but apply only to the other feed. They are not errors,
+// because a deployment may set them for hubs of both feeds.
 func (c *Config) UnusedByFeed() []Unused {
 	list := UnusedStreamKey(c.Feed, c.StreamKey)
 	if c.Feed != FeedStream {
@@ -45,7 +45,7 @@ func (c *Config) UnusedByFeed() []Unused {
 	if c.ControlChannel != "" {
 		list = append(list, Unused{"--control-channel", "append control commands to the stream, as entries with the field ctl, or remove the flag"})
 	}
-	const window = "with --feed stream only --history-bytes limits what is kept; remove the flag"
+	const window = "with --feed stream, only --history-bytes limits the history; remove the flag"
 	if c.HistoryPerUser.T != defaultHistoryPerUser {
 		list = append(list, Unused{"--history-per-user", window})
 	}
@@ -55,17 +55,17 @@ func (c *Config) UnusedByFeed() []Unused {
 	return list
 }
 
-// WarnUnused writes a line per flag, for a command that runs once.
+// WarnUnused writes one line per flag, for commands without a log.
 func WarnUnused(w io.Writer, list []Unused) {
 	for _, u := range list {
 		fmt.Fprintf(w, "usercast: warning: %s has no effect with this --feed; %s\n", u.Flag, u.Hint)
 	}
 }
 
-// CheckFeed adds what is wrong with --feed, --stream-key and --channel-prefix.
+// CheckFeed adds the errors of --feed, --stream-key and --channel-prefix.
 func CheckFeed(errs *flags.Errors, feed, key, prefix string) {
 	if feed != FeedPubSub && feed != FeedStream {
-		errs.Add("feed", "%q is neither pubsub nor stream", feed)
+		errs.Add("feed", "unknown feed %q; use pubsub or stream", feed)
 	}
 	errs.Check("stream-key", redis.ValidateKey(key))
 	errs.Check("channel-prefix", redis.ValidatePrefix(prefix))

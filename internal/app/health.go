@@ -7,7 +7,7 @@ import (
 	"usercast/transport/redis"
 )
 
-// health is the readiness of the hub: for /readyz, the console and the service manager.
+// health determines whether the hub is ready, for /readyz, the console and the service manager.
 type health struct {
 	feeds    func() []redis.Stats
 	draining atomic.Bool

@@ -5,7 +5,7 @@ import (
 	"usercast/transport/redis"
 )
 
-// HubConfig is the command line of serve. check has its flags, too.
+// HubConfig holds the flags of serve, which check also accepts.
 type HubConfig struct {
 	Config
 	RedisConfig
@@ -19,15 +19,15 @@ type HubConfig struct {
 	ReloadEvery flags.Duration `default:"0" placeholder:"DURATION" help:"How often to check the reloadable files for changes; 0 reloads them on SIGHUP only (default: ${default})."`
 }
 
-// Check adds everything that is wrong with c, and returns the Redis that could be parsed.
+// Check adds all errors of c to errs, and returns the servers of the valid Redis URLs.
 func (c *HubConfig) Check(errs *flags.Errors) []*redis.Server {
 	if !errs.Check("env-file", c.Settings.Err()) {
-		return nil // its values are missing in all other flags
+		return nil // the other flags are missing their values from the file
 	}
 	c.Config.Check(errs)
 	servers := c.Servers(errs)
 	if c.Feed == FeedStream && len(c.Redis) > 1 {
-		errs.Add("redis", "give one with --feed stream: a stream is in one place")
+		errs.Add("redis", "must be a single URL with --feed stream, because a Redis stream is stored on one primary")
 	}
 	errs.NotNegative("drain-delay", c.DrainDelay)
 	errs.NotNegative("drain", c.Drain)

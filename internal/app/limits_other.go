@@ -2,8 +2,8 @@
 
 package app
 
-// DescriptorBudget is unknown on this system: no limit.
+// DescriptorBudget returns 0, no limit, because the limit is unknown on this platform.
 func DescriptorBudget() (streams, connections int) { return 0, 0 }
 
-// DescriptorLimit is unknown on this system: no limit.
+// DescriptorLimit returns 0, no limit, because the limit is unknown on this platform.
 func DescriptorLimit() int { return 0 }

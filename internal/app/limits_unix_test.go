@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The alert computes for how many streams the descriptors are enough, as DescriptorBudget does.
-func TestDescriptorAlertKnowsTheReserve(t *testing.T) {
+// The alert computes the number of streams like DescriptorBudget.
+func TestDescriptorAlertUsesTheSameReserve(t *testing.T) {
 	rules, err := os.ReadFile("../../deploy/prometheus/rules/recording.yml")
 	if err != nil {
 		t.Fatal(err)
@@ -20,7 +20,7 @@ func TestDescriptorAlertKnowsTheReserve(t *testing.T) {
 		fmt.Sprintf(" - clamp_max(floor(instance:usercast_connections:limit / 5) + 1, %d))\n", newClientDescriptors),
 	} {
 		if !strings.Contains(string(rules), part) {
-			t.Errorf("instance:usercast_descriptors:ratio has no %q", part)
+			t.Errorf("instance:usercast_descriptors:ratio does not contain %q", part)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -14,8 +15,8 @@ import (
 	"usercast/internal/logqueue"
 )
 
-// NewLogQueue returns a queue for all that a hub writes to its log, with or without a logger.
-// Close it when nothing more is written.
+// NewLogQueue returns a queue for everything that a hub writes to its log, with or without a logger. Close it after the last
+// line.
 func NewLogQueue(c *Config, w io.Writer) *logqueue.Writer {
 	var text bytes.Buffer
 	note := newHandler(c, slog.LevelInfo, &text)
@@ -23,22 +24,26 @@ func NewLogQueue(c *Config, w io.Writer) *logqueue.Writer {
 		text.Reset()
 		r := slog.NewRecord(time.Now(), slog.LevelWarn, "log lines dropped, standard error accepts data too slowly", 0)
 		r.AddAttrs(slog.Uint64("lines", lines))
-		note.Handle(context.Background(), r) // at any level: it replaces lines of that level
+		note.Handle(context.Background(), r) // regardless of the log level, because the dropped lines had that level
 		return text.Bytes()
 	})
 }
 
+// parseLevel parses the value of --log-level. The error names the valid values.
 func parseLevel(s string) (level slog.Level, err error) {
-	return level, level.UnmarshalText([]byte(s))
+	if level.UnmarshalText([]byte(s)) != nil {
+		return 0, fmt.Errorf("unknown level %q; use debug, info, warn or error", s)
+	}
+	return level, nil
 }
 
-// NewLog returns the logger of a config that has passed Check.
+// NewLog returns a logger that writes to w. The config must have passed Check.
 func NewLog(c *Config, w io.Writer) *slog.Logger {
 	level, _ := parseLevel(c.LogLevel)
 	return newLogFrom(c, level, w)
 }
 
-// newLogFrom is NewLog with another level, which can change.
+// newLogFrom is like NewLog, with a level that can change.
 func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 	return slog.New(newHandler(c, level, w))
 }
@@ -46,7 +51,7 @@ func newLogFrom(c *Config, level slog.Leveler, w io.Writer) *slog.Logger {
 func newHandler(c *Config, level slog.Leveler, w io.Writer) slog.Handler {
 	options := &slog.HandlerOptions{Level: level}
 	if c.LogFormat == "json" {
-		// A number of nanoseconds would have no unit.
+		// By default, a duration would be a number of nanoseconds without a unit.
 		options.ReplaceAttr = func(_ []string, a slog.Attr) slog.Attr {
 			if a.Value.Kind() == slog.KindDuration {
 				a.Value = slog.StringValue(a.Value.Duration().String())
@@ -58,8 +63,8 @@ func newHandler(c *Config, level slog.Leveler, w io.Writer) slog.Handler {
 	return slog.NewTextHandler(w, options)
 }
 
-// RedirectLog sends what libraries write with package log to l, until restore is called: on stderr
-// it would bypass the queue. It changes the state of the process.
+// RedirectLog redirects the output of package log, which libraries use, to l until restore is called. Otherwise that output
+// would bypass the queue. It changes global state of the process.
 func RedirectLog(l *slog.Logger) (restore func()) {
 	flags := log.Flags()
 	log.SetFlags(0)
@@ -70,21 +75,20 @@ func RedirectLog(l *slog.Logger) (restore func()) {
 	}
 }
 
-// A libraryLog receives the lines that libraries write with package log.
+// A libraryLog logs the lines that libraries write with package log.
 type libraryLog struct{ log *slog.Logger }
 
 func (l libraryLog) Write(line []byte) (int, error) {
-	// After these words, the client of net/http quotes the response of the app, which may hold
-	// a cookie.
+	// After these words, the client of net/http quotes the response of the app, which may contain a cookie.
 	text, _, _ := strings.Cut(strings.TrimSpace(string(line)), " starting with ")
-	l.log.Warn("library", slog.String("says", text))
+	l.log.Warn("library error", slog.String("error", text))
 	return len(line), nil
 }
 
-// A serverLog receives the lines that a net/http server logs.
+// A serverLog logs the lines that a net/http server writes to its log.
 type serverLog struct{ log *slog.Logger }
 
-// peerErrors are the beginnings of lines that any peer can cause, in any number.
+// peerErrors are prefixes of lines that any peer can cause, in any number. They are logged at debug level.
 var peerErrors = []string{"http: TLS handshake error", "http2: server", "http2: received GOAWAY", "timeout waiting for "}
 
 func (l serverLog) Write(line []byte) (int, error) {
@@ -92,6 +96,6 @@ func (l serverLog) Write(line []byte) (int, error) {
 	if slices.ContainsFunc(peerErrors, func(p string) bool { return strings.HasPrefix(text, p) }) {
 		level = slog.LevelDebug
 	}
-	l.log.Log(context.Background(), level, "http server", slog.String("says", text))
+	l.log.Log(context.Background(), level, "http server error", slog.String("error", text))
 	return len(line), nil
 }

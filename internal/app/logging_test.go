@@ -11,14 +11,14 @@ import (
 
 func TestDurationsInJSONLogsHaveAUnit(t *testing.T) {
 	var log bytes.Buffer
-	NewLog(&Config{LogLevel: "info", LogFormat: "json"}, &log).Info("stopping", slog.Duration("delay", 1500*time.Millisecond))
-	if !strings.Contains(log.String(), `"delay":"1.5s"`) {
+	NewLog(&Config{LogLevel: "info", LogFormat: "json"}, &log).Info("stopping", slog.Duration("drain_delay", 1500*time.Millisecond))
+	if !strings.Contains(log.String(), `"drain_delay":"1.5s"`) {
 		t.Error(log.String())
 	}
 }
 
-// Libraries write to package log, and net/http's client quotes what the app sent.
-func TestLibrariesWriteToTheHubsLog(t *testing.T) {
+// Libraries write to package log, and the client of net/http quotes the response of the app.
+func TestLibraryErrorsAreLoggedWithoutQuotedResponses(t *testing.T) {
 	var text bytes.Buffer
 	restore := RedirectLog(NewLog(&Config{LogLevel: "info", LogFormat: "text"}, &text))
 	log.Printf("Unsolicited response received on idle HTTP channel starting with %q; err=%v", "Set-Cookie: session=secret", nil)

@@ -13,25 +13,24 @@ import (
 )
 
 const (
-	// subscribeTimeout is how long the service manager waits for the first
-	// subscription: services that are started after the hub should find it ready. Without Redis
-	// the hub is started anyway: pages can connect and receive a gap later. A
-	// manager that gives up would end it.
+	// subscribeTimeout limits how long readiness is delayed until the first subscription. Services that start after the
+	// hub then usually find it ready. If Redis is unavailable, the hub reports readiness anyway, because the service
+	// manager would otherwise end it after its start timeout. Pages can connect, and receive a gap later.
 	subscribeTimeout = 10 * time.Second
 
-	// statusInterval is the time between two status lines of the service manager.
+	// statusInterval is the time between updates of the status text.
 	statusInterval = 5 * time.Second
 )
 
-// A managerLink notifies the service manager of the state of the hub.
+// A managerLink reports the state of the hub to the service manager.
 type managerLink struct {
 	manager          *systemd.Manager
-	subscribeTimeout time.Duration // 0: the default
+	subscribeTimeout time.Duration // 0 means the default
 	hub              *hub.Hub
 	health           *health
 }
 
-// run notifies the manager until ctx is done.
+// run reports the state until ctx is done.
 func (m *managerLink) run(ctx context.Context) {
 	interval := statusInterval
 	if watchdog := m.manager.Watchdog(); watchdog > 0 {
@@ -42,9 +41,9 @@ func (m *managerLink) run(ctx context.Context) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
-		// This needs the lock of the hub, without which no message is routed and no stream
-		// opened: if it is never free again, the watchdog of the manager ends the hub. An
-		// outage of Redis is not reported: a restart would not help.
+		// statusText needs the lock of the hub, as do routing messages and opening streams. After a deadlock, no
+		// keep-alive is sent, and the watchdog restarts the hub. An outage of Redis does not stop the keep-alives,
+		// because a restart would not help.
 		text := m.statusText()
 		m.manager.Alive()
 		m.manager.Status(text)
@@ -56,7 +55,7 @@ func (m *managerLink) run(ctx context.Context) {
 	}
 }
 
-// awaitSubscription returns when the hub is ready, or after subscribeTimeout.
+// awaitSubscription waits until the hub is ready, but at most subscribeTimeout.
 func (m *managerLink) awaitSubscription(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(m.subscribeTimeout, subscribeTimeout))
 	defer cancel()
@@ -71,13 +70,13 @@ func (m *managerLink) awaitSubscription(ctx context.Context) {
 	}
 }
 
-// statusText is the state of the hub for a line of systemctl status.
+// statusText returns the state of the hub, for systemctl status.
 func (m *managerLink) statusText() string {
 	n := m.hub.Stats()
 	text := fmt.Sprintf("%s of %s", english.Plural(n.Clients, "stream", "streams"), english.Plural(n.Users, "user", "users"))
 	for _, feed := range m.health.status().Feeds {
 		if !feed.Connected {
-			text += "; no link to Redis " + feed.Redis
+			text += "; not connected to Redis " + feed.Redis
 		}
 	}
 	if m.health.draining.Load() {

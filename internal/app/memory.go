@@ -12,9 +12,8 @@ import (
 	"usercast/hub"
 )
 
-// gcPercent is twice the default of Go. Messages in flight wait for a collection, which
-// scans all streams and the history: with half as many collections, fewer messages are
-// slow. GOGC in the environment takes precedence.
+// gcPercent is twice the default of Go. A garbage collection scans all streams and the history, and delays messages in
+// flight. Half as many collections delay fewer messages. GOGC in the environment takes precedence.
 const gcPercent = 200
 
 // TuneGC configures the garbage collector of the process.
@@ -24,7 +23,7 @@ func TuneGC() {
 	}
 }
 
-// manageMemory limits the memory of the process to what streams and history need, until ctx is done.
+// manageMemory adapts the memory limit of the process to the number of streams, until ctx is done.
 func manageMemory(ctx context.Context, cfg *Config, h *hub.Hub) {
 	ticker := time.NewTicker(time.Second)
 	defer ticker.Stop()
@@ -41,8 +40,8 @@ func manageMemory(ctx context.Context, cfg *Config, h *hub.Hub) {
 	}
 }
 
-// MemoryBound is the largest memory in bytes of a hub with so many streams, as docs/guarantees.md
-// promises.
+// MemoryBound returns the maximum memory in bytes of a hub with the given number of streams, as documented in
+// docs/guarantees.md.
 func (c *Config) MemoryBound(streams int) int64 {
 	const perStream, own = 64 << 10, 64 << 20
 	carry, held := bits.Mul64(3, uint64(c.QueueTotalBytes.T)+uint64(c.HistoryBytes.T))
@@ -52,30 +51,30 @@ func (c *Config) MemoryBound(streams int) int64 {
 	return int64(held) + int64(streams)*perStream + own
 }
 
-// ProgramSize is the part in bytes of a bound that the memory limit of Go does not count: the resident code and
-// constants of the program.
+// ProgramSize is the size in bytes of the program's resident code and constants. MemoryBound includes it, but the memory
+// limit of Go does not.
 const ProgramSize = 24 << 20
 
-// limitMemory limits Go's memory to a bound: allocations during a collection count as in use
-// for the next one, and with less than its share of a busy machine the collector would let
-// the heap grow without limit. GOMEMLIMIT in the environment takes precedence.
+// limitMemory sets the memory limit of Go. Without it, the heap could grow without limit on a busy host: objects that are
+// allocated during a collection survive it, and a collection that gets little CPU time takes long. GOMEMLIMIT in the
+// environment takes precedence.
 func limitMemory(bound int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(bound - ProgramSize)
 	}
 }
 
-// A trimmer returns the garbage of many new streams to the system, once few streams are
-// opened again; the collector alone would keep it as long as little else happens.
+// A trimmer returns the garbage of many new streams to the operating system, after the rate of new streams has dropped. The
+// garbage collector alone would keep that memory while the hub is idle.
 type trimmer struct {
-	trimmed, last uint64 // numbers of connects
+	trimmed, last uint64 // numbers of opened streams: at the last trim, and at the last update
 }
 
-// Opening a stream leaves garbage, 3 KiB or, with net/http, 13 KiB: several
-// times what the stream holds afterwards. So many are worth a collection.
+// trimAfter is the number of new streams after which a collection is worthwhile. Opening a stream leaves 3 KiB of garbage,
+// or 13 KiB with net/http, which is several times the size of an open stream.
 const trimAfter = 1000
 
-// update is called once per second with the number of streams that were ever opened.
+// update must be called once per second, with the total number of streams opened so far.
 func (t *trimmer) update(connects uint64) {
 	calm := connects-t.last < trimAfter/100
 	if t.last = connects; calm && connects-t.trimmed >= trimAfter {

@@ -7,9 +7,8 @@ import (
 	"testing"
 )
 
-// Memory is given back once, when a wave of new streams is over: not during it, and
-// not for a trickle.
-func TestTrimAfterAWaveOfStreams(t *testing.T) {
+// Memory is returned once, after a burst of new streams: not during the burst, and not for a low rate of new streams.
+func TestMemoryIsTrimmedAfterABurstOfStreams(t *testing.T) {
 	var trim trimmer
 	connects := uint64(0)
 	seconds := func(n int, each uint64) (collections uint32) {
@@ -22,17 +21,17 @@ func TestTrimAfterAWaveOfStreams(t *testing.T) {
 		return forcedCollections() - before
 	}
 	if n := seconds(99, 10); n != 0 {
-		t.Errorf("a trickle: %d collections", n)
+		t.Errorf("low rate: %d collections, want 0", n)
 	}
 	if n := seconds(5, 1000); n != 0 {
-		t.Errorf("during a wave: %d collections", n)
+		t.Errorf("during a burst: %d collections, want 0", n)
 	}
-	if n := seconds(10, 0); n != 2 { // one for what pools hold
-		t.Errorf("after a wave: %d collections, want 2", n)
+	if n := seconds(10, 0); n != 2 { // one of them for objects in pools
+		t.Errorf("after a burst: %d collections, want 2", n)
 	}
 }
 
-// The formula is docs/guarantees.md's.
+// docs/guarantees.md documents this formula.
 func TestMemoryBound(t *testing.T) {
 	var c Config
 	c.QueueTotalBytes.T, c.HistoryBytes.T = 256<<20, 64<<20

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// originFault is what is wrong with an origin, and what to write instead; "" if it is
-// as browsers send it (the HTML standard, "ASCII serialisation of an origin").
-// The header is compared byte by byte: another spelling would never match.
-func originFault(s string) string {
+// originProblem returns "" if an origin is written as browsers send it (see "ASCII serialisation of an origin" in the HTML
+// standard). Otherwise it returns the problem and what to write instead. The Origin header is compared byte by byte, so any
+// other spelling would never match.
+func originProblem(s string) string {
 	const list = "list each origin, such as https://app.example"
 	switch {
 	case s == "null":
-		return "is what every sandboxed frame and local file sends, of any site: " + list
+		return "is sent by sandboxed frames and local files of any site; " + list
 	case strings.Contains(s, "*"):
-		return "would be a pattern, and there are none: " + list
+		return "looks like a pattern, and patterns are not supported; " + list
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "is not as browsers send it: write the host in ASCII (xn--…), without spaces"
+		return "does not match what browsers send; write the host in ASCII (xn--…), without spaces"
 	}
 	scheme, rest, ok := strings.Cut(s, "://")
 	if !ok {
@@ -25,7 +25,7 @@ func originFault(s string) string {
 	}
 	u, err := url.Parse(strings.ToLower(scheme + "://" + rest))
 	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(u.Hostname(), `"<>\^{|}%,;`) {
-		return "is not an origin such as https://app.example: scheme, host and perhaps port"
+		return "is not an origin; use scheme, host and optional port, such as https://app.example"
 	}
 	host, port := u.Hostname(), strings.TrimLeft(u.Port(), "0")
 	if ip, err := netip.ParseAddr(host); err == nil {
@@ -39,7 +39,7 @@ func originFault(s string) string {
 		origin += ":" + port
 	}
 	if origin != s {
-		return "is not as browsers send it: write " + origin
+		return "does not match what browsers send; write " + origin
 	}
 	return ""
 }

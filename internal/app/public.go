@@ -14,7 +14,8 @@ import (
 	"usercast/transport/sse/echosse"
 )
 
-// newStreams returns the handler of streams. reserve is the number of descriptors for clients without a stream; 0: no limit.
+// newStreams returns the handler of streams. The argument reserve is the number of file descriptors for clients without a
+// stream; 0 means no limit.
 func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler {
 	return sse.New(sse.Config{
 		Hub:          h,
@@ -30,8 +31,8 @@ func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler 
 	})
 }
 
-// maxHeld is how many temporary rejections may have their end put off, if so many descriptors are reserved for new
-// connections: half of them. Without a limit on descriptors, sse.Config has a bound of its own.
+// maxHeld returns the maximum number of temporary rejections whose end is delayed. It is half the number of file descriptors
+// that are reserved for clients without a stream. It returns 0, the default of sse.Config, if there is no reserve.
 func maxHeld(reserve int) int {
 	if reserve == 0 {
 		return 0
@@ -42,7 +43,7 @@ func maxHeld(reserve int) int {
 	return reserve
 }
 
-// newPublicServer opens the public listener. It has at most maxConns connections; 0: no limit.
+// newPublicServer opens the public listener, which accepts at most maxConns connections; 0 means no limit.
 func (a *App) newPublicServer(maxConns int) (*sse.Server, error) {
 	e := admin.NewEcho()
 	e.Use(echosse.CORS(a.streams))
@@ -61,7 +62,7 @@ func (a *App) newPublicServer(maxConns int) (*sse.Server, error) {
 	return sse.NewServer(context.Background(), cfg)
 }
 
-// Scheme is that of the stream's URL.
+// Scheme returns the scheme of the stream's URL.
 func (c *Config) Scheme() string {
 	if c.TLSCert != "" {
 		return "https"
@@ -69,14 +70,14 @@ func (c *Config) Scheme() string {
 	return "http"
 }
 
-// ListenError is one plain line about a listener that could not be opened.
+// ListenError returns an error with advice for a listener that could not be opened.
 func ListenError(flag, address string, err error) error {
 	why := err
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		why = errno
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("cannot listen on %s: the port is taken; stop what listens there or choose another with --%s", address, flag)
+		return fmt.Errorf("cannot listen on %s: port already in use; stop the process that uses it, or choose another port with --%s", address, flag)
 	}
 	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)
 }

@@ -13,36 +13,35 @@ import (
 	"usercast/internal/systemd"
 )
 
-// A reloader reloads what can change while the hub runs. An item that cannot be read, or is
-// invalid, keeps its previous value. Open streams are not affected: the new
-// values are for new connections.
+// A reloader reloads the values that can change while the hub is running. An item that cannot be read, or is invalid, keeps
+// its previous value. New values apply to new connections; open streams are not affected.
 type reloader struct {
 	// Immutable.
 	reread   func() (*HubConfig, error) // parses the command line again
-	started  *HubConfig                 // with which the hub was started
+	started  *HubConfig                 // the config at start
 	items    []reloadItem
-	files    []string // all that are read
+	files    []string // all files that are reloaded
 	interval time.Duration
 	manager  *systemd.Manager
 	log      *slog.Logger
 
 	// Owned by run.
-	settings *HubConfig    // the last that could be read
-	seen     []fs.FileInfo // of files, when they were last read; nil: missing
+	settings *HubConfig    // the last valid config
+	seen     []fs.FileInfo // state of files when they were last read; nil for a missing file
 }
 
-// A reloadItem is reloaded as a whole, or keeps its value.
+// A reloadItem is a value that is reloaded independently of the others.
 type reloadItem struct {
-	name string // in the log
-	// reload gets the current settings and reports whether the value has changed.
+	name string // for the log
+	// reload receives the current settings and reports whether the value has changed.
 	reload func(ctx context.Context, settings *HubConfig) (changed bool, err error)
-	// onSignal: not when a file changes, because reload sends a request to another server.
+	// onSignal items are reloaded on SIGHUP only, because reload sends a request to another server.
 	onSignal bool
-	// inFile: the value is in the settings file only.
+	// inFile items can be set in the env file only. They are skipped if the file cannot be read.
 	inFile bool
 }
 
-// newReloader is for the config with which the app was started.
+// newReloader returns a reloader for an app that was started with c.
 func newReloader(c *HubConfig, reread func() (*HubConfig, error), a *App, items ...reloadItem) *reloader {
 	r := &reloader{reread: reread, started: c, settings: c, items: items, interval: c.ReloadEvery.T, manager: a.parts.Manager, log: a.log}
 	for _, file := range append([]string{c.EnvFile, c.AdminTokenFile, c.JWTKeyFile, c.RedisPasswordFile, c.TLSCert, c.TLSKey}, c.JWTSecretFile...) {
@@ -54,7 +53,7 @@ func newReloader(c *HubConfig, reread func() (*HubConfig, error), a *App, items 
 	return r
 }
 
-// run reloads everything at each SIGHUP, and when a file has changed, until ctx is done.
+// run reloads all items on SIGHUP or after a file has changed, until ctx is done.
 func (r *reloader) run(ctx context.Context, hangUps <-chan os.Signal) {
 	var ticks <-chan time.Time
 	if r.interval > 0 {
@@ -67,7 +66,7 @@ func (r *reloader) run(ctx context.Context, hangUps <-chan os.Signal) {
 		case <-ctx.Done():
 			return
 		case <-hangUps:
-			r.seen = statFiles(r.files) // before they are read: a change in between is another change
+			r.seen = statFiles(r.files) // before reading the files, so that a change in between is detected later
 			r.reload(ctx, true)
 		case <-ticks:
 			if now := statFiles(r.files); !slices.EqualFunc(now, r.seen, isUnchanged) {
@@ -78,23 +77,22 @@ func (r *reloader) run(ctx context.Context, hangUps <-chan os.Signal) {
 	}
 }
 
-// reload reloads all items and logs one line with the result, and one more per
-// error.
+// reload reloads all items. It logs one line with the result, and one line per error.
 func (r *reloader) reload(ctx context.Context, signaled bool) {
 	if r.manager != nil {
 		r.manager.Reloading()
 		defer r.manager.Reloaded()
 	}
-	var changed, unchanged, kept []string
-	keep := func(what string, err error) {
-		kept = append(kept, what)
-		r.log.Warn("cannot be read anew, the one before is kept", slog.String("what", what), slog.Any("error", err))
+	var changed, unchanged, failed []string
+	fail := func(item string, err error) {
+		failed = append(failed, item)
+		r.log.Warn("reload failed, keeping previous value", slog.String("item", item), slog.Any("error", err))
 	}
 	fileFailed := false
 	if r.started.EnvFile != "" {
 		if fresh, err := r.reread(); err != nil {
 			fileFailed = true
-			keep("settings file", err)
+			fail("env file", err)
 		} else {
 			r.settings = fresh
 		}
@@ -105,27 +103,27 @@ func (r *reloader) reload(ctx context.Context, signaled bool) {
 		}
 		switch isNew, err := item.reload(ctx, r.settings); {
 		case err != nil:
-			keep(item.name, err)
+			fail(item.name, err)
 		case isNew:
 			changed = append(changed, item.name)
 		default:
 			unchanged = append(unchanged, item.name)
 		}
 	}
-	r.log.Info("read anew", slog.String("changed", strings.Join(changed, ", ")),
-		slog.String("unchanged", strings.Join(unchanged, ", ")), slog.String("kept", strings.Join(kept, ", ")))
+	r.log.Info("configuration reloaded", slog.String("changed", strings.Join(changed, ", ")),
+		slog.String("unchanged", strings.Join(unchanged, ", ")), slog.String("failed", strings.Join(failed, ", ")))
 	restart := r.settings.Settings.Changed(r.started.Settings)
 	restart = slices.DeleteFunc(restart, func(name string) bool { return slices.Contains(reloadable, name) })
 	if len(restart) > 0 {
-		r.log.Warn("settings have changed that need a restart", slog.String("settings", strings.Join(restart, ", ")))
+		r.log.Warn("changed settings require a restart", slog.String("settings", strings.Join(restart, ", ")))
 	}
 }
 
-// reloadable are the variables that need no restart.
+// reloadable lists the variables that can change without a restart.
 var reloadable = []string{flags.Variable("allow-origin"), flags.Variable("log-level")}
 
-// statFiles returns the state of each file; nil: it is missing. It follows symbolic links: Kubernetes
-// replaces one for a whole directory.
+// statFiles returns the state of each file, and nil for a missing file. It follows symbolic links, because Kubernetes updates
+// a directory by replacing a link.
 func statFiles(names []string) []fs.FileInfo {
 	files := make([]fs.FileInfo, len(names))
 	for i, name := range names {

@@ -13,7 +13,7 @@ import (
 	"usercast/transport/redis"
 )
 
-// reloadItems are what a reloader reloads for a hub that was started with c.
+// reloadItems returns the items to reload in a hub that was started with c.
 func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Server, tokens *auth.JWT) (items []reloadItem) {
 	if c.EnvFile != "" {
 		items = append(items,
@@ -46,8 +46,8 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 func reloadOrigins(current []string, allow func([]string)) func(context.Context, *HubConfig) (bool, error) {
 	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		for _, origin := range settings.AllowOrigin {
-			if fault := originFault(origin); fault != "" {
-				return false, fmt.Errorf("%q %s", origin, fault)
+			if problem := originProblem(origin); problem != "" {
+				return false, fmt.Errorf("%q %s", origin, problem)
 			}
 		}
 		if slices.Equal(settings.AllowOrigin, current) {
@@ -63,7 +63,7 @@ func reloadLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, 
 	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		named, err := parseLevel(settings.LogLevel)
 		if err != nil {
-			return false, fmt.Errorf("%q is none of debug, info, warn, error", settings.LogLevel)
+			return false, err
 		}
 		changed := named != level.Level()
 		level.Set(named)
@@ -71,7 +71,7 @@ func reloadLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, 
 	}
 }
 
-// reloadSecret is for a file that holds one secret.
+// reloadSecret returns the reload function of a file that contains one secret.
 func reloadSecret(file, current string, use func(secret string)) func(context.Context, *HubConfig) (bool, error) {
 	return func(context.Context, *HubConfig) (bool, error) {
 		secret, err := flags.ReadSecret(file)
@@ -92,7 +92,7 @@ func reloadKeys(c *HubConfig, tokens *auth.JWT) func(context.Context, *HubConfig
 			return false, err
 		}
 		if len(keys.Secret) == 0 && len(keys.KeyPEM) == 0 {
-			return false, errors.New("there is none")
+			return false, errors.New("no jwt secret or key configured")
 		}
 		if err := tokens.SetKeys(keys); err != nil {
 			return false, err

@@ -11,16 +11,16 @@ import (
 	"usercast/internal/systemd"
 )
 
-// A Process is what Serve needs of the process that it runs in.
+// A Process connects Serve to its process.
 type Process struct {
 	Log      *logqueue.Writer
-	HangUps  <-chan os.Signal           // each of them reloads what can change without a restart
-	Reread   func() (*HubConfig, error) // parses the command line again, with the environment file as it is now
-	Warnings []string                   // are logged first
+	HangUps  <-chan os.Signal           // each signal triggers a reload
+	Reread   func() (*HubConfig, error) // parses the command line again, with the current content of the file of --env-file
+	Warnings []string                   // logged at start
 	Version  string
 }
 
-// Serve runs the hub that c describes until ctx is done, as App.Run does. It checks c first.
+// Serve validates c and runs the hub until ctx is done, as App.Run does.
 func Serve(ctx context.Context, c *HubConfig, p Process) error {
 	var errs flags.Errors
 	servers := c.Check(&errs)
@@ -67,7 +67,7 @@ func Serve(ctx context.Context, c *HubConfig, p Process) error {
 		return err
 	}
 	reloader := newReloader(c, p.Reread, app, reloadItems(c, app, &level, servers, authn.jwt)...)
-	// Also while the hub drains, which may take long.
+	// Reloading continues while the hub drains, which may take long.
 	reloading, stopReloading := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { reloader.run(reloading, p.HangUps) })

@@ -9,17 +9,17 @@ import (
 	"usercast/transport/redis"
 )
 
-// handleControl executes a control command from Redis. Every hub receives it, the one that sent it as well.
+// handleControl executes a control command from Redis. Every hub receives it, including the one that sent it.
 func (a *App) handleControl(command redis.Control) {
 	if a.parts.Auth.Forget != nil {
-		a.parts.Auth.Forget(command.User) // first: a client that reconnects is authenticated again
+		a.parts.Auth.Forget(command.User) // first, so that a client that reconnects is authenticated again
 	}
 	n := a.hub.Disconnect(command.User)
-	a.log.Info("streams disconnected by order", slog.Int("streams", n))
+	a.log.Info("streams disconnected by control command", slog.Int("streams", n))
 }
 
-// users are what the API of the admin listener can do with one user. With several Redis it
-// sends to the first one, because every hub subscribes to all of them.
+// users implements the operations of the admin API on one user. With several Redis URLs it publishes to the first one, which
+// is enough because every hub subscribes to all of them.
 type users struct {
 	cfg      *Config
 	hub      *hub.Hub

@@ -1,5 +1,5 @@
-// Package envfile reads files of NAME=value lines, as systemd's EnvironmentFile= and
-// Docker's --env-file take them.
+// Package envfile parses files of NAME=value lines, in the format that systemd (EnvironmentFile=) and Docker (--env-file)
+// also accept.
 package envfile
 
 import (
@@ -10,13 +10,12 @@ import (
 	"unicode/utf8"
 )
 
-// Parse reads settings whose names begin with prefix. Lines that are empty or begin
-// with # or ; are comments. A value is what follows the = as it stands, without space around
-// it, and without one pair of quotes around that; nothing in it is expanded. An error
-// names the line and holds no value, for one may be a secret.
+// Parse reads settings whose names start with prefix. It ignores empty lines and lines that start with # or ;. A value is
+// the rest of the line after =, without surrounding spaces and without one pair of surrounding quotes. Parse does not
+// expand variables. An error contains the line number, but never a value, which may be secret.
 //
-// What those who read such files do not agree about is an error, so that a file means the same to
-// each: a quote that is not closed, text after a closing quote, and a \ at a line's end.
+// Programs that read such files differ in how they handle an unclosed quote, text after a closing quote, and a \ at the
+// end of a line. Parse rejects these, so that a file means the same to all of them.
 func Parse(text []byte, prefix string) (map[string]string, error) {
 	values := make(map[string]string)
 	lines := bufio.NewScanner(bytes.NewReader(text))
@@ -30,17 +29,17 @@ func Parse(text []byte, prefix string) (map[string]string, error) {
 		name = strings.TrimSpace(name)
 		switch {
 		case !ok:
-			return nil, fmt.Errorf("line %d is not NAME=value", n)
+			return nil, fmt.Errorf("line %d: expected NAME=value", n)
 		case !strings.HasPrefix(name, prefix):
-			return nil, fmt.Errorf("line %d: %.40q does not begin with %s", n, name, prefix)
+			return nil, fmt.Errorf("line %d: the name %.40q must start with %s", n, name, prefix)
 		case !utf8.ValidString(line) || strings.ContainsRune(line, 0):
-			return nil, fmt.Errorf("line %d is not text", n)
+			return nil, fmt.Errorf("line %d: invalid UTF-8 or a NUL byte", n)
 		}
 		if _, twice := values[name]; twice {
-			return nil, fmt.Errorf("line %d gives %s a second time", n, name)
+			return nil, fmt.Errorf("line %d: duplicate setting %s", n, name)
 		}
 		if value, ok = unquote(strings.TrimSpace(value)); !ok {
-			return nil, fmt.Errorf("line %d: the value of %s begins with a quote that does not end it, or ends with a \\", n, name)
+			return nil, fmt.Errorf("line %d: the value of %s has unbalanced quotes or ends with a \\", n, name)
 		}
 		values[name] = value
 	}
@@ -50,7 +49,7 @@ func Parse(text []byte, prefix string) (map[string]string, error) {
 	return values, nil
 }
 
-// unquote takes one pair of quotes off.
+// unquote removes one pair of surrounding quotes. It returns false for unbalanced quotes and for a \ at the end.
 func unquote(value string) (string, bool) {
 	if value == "" || value[0] != '"' && value[0] != '\'' {
 		return value, !strings.HasSuffix(value, `\`)

@@ -10,40 +10,40 @@ import (
 	"strings"
 )
 
-// Address requires host:port.
+// Address adds an error unless the address has the form host:port.
 func (e *Errors) Address(flag, address string) {
 	_, port, err := net.SplitHostPort(address)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil {
-		e.Add(flag, "%q is not an address such as 127.0.0.1:8080 or :8080", address)
+		e.Add(flag, "invalid address %q; use host:port, such as 127.0.0.1:8080 or :8080", address)
 	}
 }
 
-// URL requires http or https, and returns nil for everything else.
+// URL parses an http or https URL. For any other text, it adds an error and returns nil.
 func (e *Errors) URL(flag, text, example string) *url.URL {
 	u, err := url.Parse(text)
 	switch {
 	case text == "":
-		e.Add(flag, "is needed, such as %s", example)
+		e.Add(flag, "required, for example %s", example)
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || !isPort(u.Port()):
-		e.Add(flag, "is not a URL such as %s", example) // unquoted: it may hold a password
+		e.Add(flag, "invalid URL; use a URL such as %s", example) // the text is not quoted, because it may contain a password
 	case u.Fragment != "":
-		e.Add(flag, "has a fragment, which is never sent")
+		e.Add(flag, "must not have a fragment, because fragments are not sent")
 	default:
 		return u
 	}
 	return nil
 }
 
-// isPort accepts an empty port, which is that of the scheme.
+// isPort also accepts an empty port, which means the default port of the scheme.
 func isPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return s == "" || err == nil && n > 0
 }
 
-// IsLoopback reports whether only this machine can connect to the address of a listener.
+// IsLoopback reports whether the address of a listener is a loopback address, to which only this host can connect.
 func IsLoopback(address string) bool {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
@@ -53,8 +53,8 @@ func IsLoopback(address string) bool {
 	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
-// Dialable turns the address of a listener into one to connect to: 0.0.0.0 and an empty
-// host mean this machine.
+// Dialable returns an address at which this host can connect to a listener. It replaces an empty or unspecified host, such
+// as 0.0.0.0, with a loopback address.
 func Dialable(address string) string {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -69,7 +69,7 @@ func Dialable(address string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// ReadSecret reads a secret from a file, without the line end that editors add.
+// ReadSecret reads a secret from a file, without the newline that editors add at the end. An empty secret is an error.
 func ReadSecret(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {

@@ -1,3 +1,3 @@
-// Package flags reads and checks the values of command-line flags, for all commands alike: types of values that keep
-// their parse error, a collector of errors, so that everything that is wrong is reported at once, and the file of --env-file.
+// Package flags parses and validates the values of command-line flags. It has types for values that keep their parse
+// error, a collector that reports all errors at once, and a reader for the file of --env-file.
 package flags

@@ -12,22 +12,22 @@ import (
 	"usercast/internal/envfile"
 )
 
-// EnvPrefix begins the name of each environment variable of this program.
+// EnvPrefix is the prefix of all environment variables of this program.
 const EnvPrefix = "USERCAST_"
 
-// JWTSecretVariable may hold the secret of --auth jwt, instead of a file. It is not a flag: the
-// command line can be read by all users of the machine.
+// JWTSecretVariable is the environment variable with the secret of --auth jwt, as an alternative to a file. It is not a
+// flag, because the command line is visible to every user of the host.
 const JWTSecretVariable = EnvPrefix + "JWT_SECRET"
 
-// An EnvFile is the file of --env-file: variables that the environment does not have. A new one is
-// used for each command line that is parsed, so that it can be compared with the previous one.
+// An EnvFile holds the variables in the file of --env-file. The environment takes precedence over them. Each parsed
+// command line needs a new EnvFile, so that it can be compared with the previous one.
 type EnvFile struct {
-	values map[string]string // by variable
-	used   map[string]string // those of values that belong to a flag that is not set elsewhere
-	err    error             // of reading the file; then it has no values
+	values map[string]string // all variables in the file
+	used   map[string]string // variables of flags that are not set elsewhere
+	err    error             // from reading the file; values is then empty
 }
 
-// Err is the error of reading the file. A nil EnvFile is an empty one.
+// Err returns the error from reading the file. A nil EnvFile is empty.
 func (f *EnvFile) Err() error {
 	if f == nil {
 		return nil
@@ -35,10 +35,10 @@ func (f *EnvFile) Err() error {
 	return f.err
 }
 
-// Validate is for kong.Resolver.
+// Validate implements kong.Resolver.
 func (f *EnvFile) Validate(*kong.Application) error { return nil }
 
-// Resolve is for kong.Resolver, which calls it for each flag that is not on the command line.
+// Resolve implements kong.Resolver. It is called for each flag that is not on the command line.
 func (f *EnvFile) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag) (any, error) {
 	if f.used == nil {
 		f.load(ctx, parent.Flags)
@@ -53,7 +53,7 @@ func (f *EnvFile) Resolve(ctx *kong.Context, parent *kong.Path, flag *kong.Flag)
 	return nil, nil
 }
 
-// load reads the file that one of the flags names, if the command has that flag.
+// load reads the file of --env-file, if the command has that flag and it is set.
 func (f *EnvFile) load(ctx *kong.Context, flags []*kong.Flag) {
 	i := slices.IndexFunc(flags, func(flag *kong.Flag) bool { return flag.Name == "env-file" })
 	if i < 0 {
@@ -71,31 +71,31 @@ func (f *EnvFile) load(ctx *kong.Context, flags []*kong.Flag) {
 	}
 	values, err := envfile.Parse(text, EnvPrefix)
 	if err != nil {
-		f.err = fmt.Errorf("%s, %w", name, err)
+		f.err = fmt.Errorf("%s: %w", name, err)
 		return
 	}
 	known := []string{JWTSecretVariable}
-	// It is the hub's file, also when another command reads it: check must reject what serve rejects.
+	// The file is valid if serve accepts it, also for other commands: check must reject what serve rejects.
 	for _, command := range ctx.Model.Children {
 		if command.Name != "serve" {
 			continue
 		}
 		for _, flag := range command.Flags {
-			if flag.Name != "env-file" { // no file names another
+			if flag.Name != "env-file" { // the file cannot name another file
 				known = append(known, flag.Envs...)
 			}
 		}
 	}
 	for variable := range values {
 		if !slices.Contains(known, variable) {
-			f.err = fmt.Errorf("%s: there is no setting %s", name, variable)
+			f.err = fmt.Errorf("%s: unknown setting %s", name, variable)
 			return
 		}
 	}
 	f.values = values
 }
 
-// Variable is the value of a variable that is not a flag. A nil EnvFile is an empty one.
+// Variable returns the value of a variable that is not a flag. A nil EnvFile is empty.
 func (f *EnvFile) Variable(name string) string {
 	if value, ok := os.LookupEnv(name); ok || f == nil {
 		return value
@@ -103,7 +103,7 @@ func (f *EnvFile) Variable(name string) string {
 	return f.values[name]
 }
 
-// Changed are the variables that are used and have another value than before.
+// Changed returns the used variables whose value differs from the previous one.
 func (f *EnvFile) Changed(before *EnvFile) (names []string) {
 	all := maps.Clone(f.used)
 	maps.Copy(all, before.used)
@@ -117,7 +117,7 @@ func (f *EnvFile) Changed(before *EnvFile) (names []string) {
 	return names
 }
 
-// Variable is the environment variable of a flag.
+// Variable returns the environment variable of a flag.
 func Variable(flag string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }

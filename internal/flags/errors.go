@@ -6,24 +6,24 @@ import (
 	"time"
 )
 
-// A UsageError is for the user to correct on the command line. Joined errors are one per flag.
+// A UsageError is a mistake in the flags. It may join several errors, one per flag.
 type UsageError struct{ Err error }
 
 func (e UsageError) Error() string { return e.Err.Error() }
 func (e UsageError) Unwrap() error { return e.Err }
 
-// Errors collects what is wrong with the flags.
+// Errors collects the errors of all flags.
 type Errors struct{ list []error }
 
-// Add adds an error of one flag.
+// Add adds an error about one flag.
 func (e *Errors) Add(flag, format string, args ...any) {
 	e.AddError(fmt.Errorf("--%s: %w", flag, fmt.Errorf(format, args...)))
 }
 
-// AddError adds an error that is not of one flag.
+// AddError adds an error that is not about one flag.
 func (e *Errors) AddError(err error) { e.list = append(e.list, err) }
 
-// Check adds err, if any, and reports whether there was none.
+// Check adds err unless it is nil, and reports whether it is nil.
 func (e *Errors) Check(flag string, err error) bool {
 	if err != nil {
 		e.Add(flag, "%w", err)
@@ -31,48 +31,48 @@ func (e *Errors) Check(flag string, err error) bool {
 	return err == nil
 }
 
-// Between requires a duration from least to most.
+// Between adds an error unless the duration is between least and most, inclusive.
 func (e *Errors) Between(flag string, value Duration, least, most time.Duration) {
 	if e.Check(flag, value.err) && (value.T < least || value.T > most) {
-		e.Add(flag, "must be from %v to %v", least, most)
+		e.Add(flag, "must be between %v and %v", least, most)
 	}
 }
 
-// NotNegative requires a duration of 0 or more.
+// NotNegative adds an error for a negative duration.
 func (e *Errors) NotNegative(flag string, value Duration) {
 	if e.Check(flag, value.err) && value.T < 0 {
 		e.Add(flag, "must not be negative")
 	}
 }
 
-// Positive requires a duration of more than 0.
+// Positive adds an error unless the duration is greater than 0.
 func (e *Errors) Positive(flag string, value Duration) {
 	if e.Check(flag, value.err) && value.T <= 0 {
-		e.Add(flag, "must be more than 0")
+		e.Add(flag, "must be greater than 0")
 	}
 }
 
 // A whole is a Size, Count or AutoCount.
 type whole interface{ parsed() (int, error) }
 
-// AtLeast requires a number of least or more.
+// AtLeast adds an error for a number less than least.
 func (e *Errors) AtLeast(flag string, value whole, least int) {
 	if n, err := value.parsed(); e.Check(flag, err) && n < least {
-		e.Add(flag, "must be %d or more", least)
+		e.Add(flag, "must be at least %d", least)
 	}
 }
 
-// Within requires a number from least to most.
+// Within adds an error unless the number is between least and most, inclusive.
 func (e *Errors) Within(flag string, value whole, least, most int) {
 	if n, err := value.parsed(); e.Check(flag, err) && (n < least || n > most) {
-		e.Add(flag, "must be from %d to %d", least, most)
+		e.Add(flag, "must be between %d and %d", least, most)
 	}
 }
 
-// List is what was added.
+// List returns the added errors.
 func (e *Errors) List() []error { return e.list }
 
-// Err is nil or a UsageError with all that was added.
+// Err returns a UsageError with all added errors, or nil.
 func (e *Errors) Err() error {
 	if len(e.list) == 0 {
 		return nil

@@ -9,8 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 )
 
-// A value keeps the error of parsing it, so that Errors can report every wrong flag at
-// once; the parser would stop at the first.
+// A value keeps its parse error, so that Errors can report all invalid flags at once. The parser would stop at the first.
 type value[T any] struct {
 	T   T
 	err error
@@ -18,27 +17,27 @@ type value[T any] struct {
 
 func (v value[T]) parsed() (T, error) { return v.T, v.err }
 
-// Err is the error of parsing the value.
+// Err returns the parse error of the value.
 func (v value[T]) Err() error { return v.err }
 
-// What each kind of flag holds, in its field T.
+// Types of flags. The field T holds the value.
 type (
 	Duration struct{ value[time.Duration] }
 	Size     struct{ value[int] } // bytes: 1048576, 1MiB, 128KiB
 	Count    struct{ value[int] }
 	Number   struct{ value[float64] }
-	// AutoCount is a count, or "auto", which is Auto.
+	// AutoCount is a count or "auto", which is stored as Auto.
 	AutoCount struct{ value[int] }
-	// AutoNumber is a number, or "auto", which is Auto.
+	// AutoNumber is a number or "auto", which is stored as Auto.
 	AutoNumber struct{ value[float64] }
 )
 
-// Auto is the value of a flag that is "auto".
+// Auto is the value of an AutoCount or AutoNumber that is set to "auto".
 const Auto = -1
 
 func (d *Duration) UnmarshalText(text []byte) error {
 	if d.T, d.err = time.ParseDuration(string(text)); d.err != nil {
-		d.err = fmt.Errorf("%q is not a duration such as 15s or 2m", text)
+		d.err = fmt.Errorf("invalid duration %q; use a value such as 15s or 2m", text)
 	}
 	return nil
 }
@@ -47,9 +46,9 @@ func (s *Size) UnmarshalText(text []byte) error {
 	n, err := humanize.ParseBytes(string(text))
 	switch {
 	case err != nil || n > 1<<40:
-		s.err = fmt.Errorf("%q is not a size such as 128KiB or 1MiB", text)
+		s.err = fmt.Errorf("invalid size %q; use a value such as 128KiB or 1MiB", text)
 	case n > math.MaxInt:
-		s.err = fmt.Errorf("%q is more than this 32-bit program can use; set less than 2GiB", text)
+		s.err = fmt.Errorf("%q is too large for this 32-bit program; use less than 2GiB", text)
 	default:
 		s.T = int(n)
 	}
@@ -58,7 +57,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 
 func (c *Count) UnmarshalText(text []byte) error {
 	if c.T, c.err = strconv.Atoi(string(text)); c.err != nil {
-		c.err = fmt.Errorf("%q is not a whole number", text)
+		c.err = fmt.Errorf("invalid number %q; use a whole number", text)
 	}
 	return nil
 }
@@ -71,7 +70,7 @@ func (c *AutoCount) UnmarshalText(text []byte) error {
 	var n Count
 	n.UnmarshalText(text)
 	if c.value = n.value; c.err != nil || c.T < 0 {
-		c.err = fmt.Errorf("%q is neither auto nor a whole number", text)
+		c.err = fmt.Errorf("invalid value %q; use auto or a whole number", text)
 	}
 	return nil
 }
@@ -79,7 +78,7 @@ func (c *AutoCount) UnmarshalText(text []byte) error {
 func (n *Number) UnmarshalText(text []byte) error {
 	n.T, n.err = strconv.ParseFloat(string(text), 64)
 	if n.err != nil || n.T < 0 || n.T > 1e9 {
-		n.err = fmt.Errorf("%q is not a number such as 1000 or 0.5", text)
+		n.err = fmt.Errorf("invalid number %q; use a value such as 1000 or 0.5", text)
 	}
 	return nil
 }
@@ -92,13 +91,12 @@ func (n *AutoNumber) UnmarshalText(text []byte) error {
 	var number Number
 	number.UnmarshalText(text)
 	if n.value = number.value; n.err != nil {
-		n.err = fmt.Errorf("%q is neither auto nor a number", text)
+		n.err = fmt.Errorf("invalid value %q; use auto or a number", text)
 	}
 	return nil
 }
 
-// Sum adds durations that are not negative. The result is at most the longest duration that
-// there is, 292 years.
+// Sum adds durations that are not negative. If the sum overflows, it returns the longest possible duration, 292 years.
 func Sum(durations ...time.Duration) (total time.Duration) {
 	for _, d := range durations {
 		if total += d; total < 0 {

@@ -24,8 +24,7 @@ func TestSumOfDurationsDoesNotOverflow(t *testing.T) {
 	}
 }
 
-// What does not fit is rejected, and never taken for its remainder: on a 32-bit machine
-// 5 GiB would be 1 GiB.
+// Values that do not fit are rejected and never truncated: on a 32-bit platform, 5 GiB would become 1 GiB.
 func TestSizesThatDoNotFitAreRejected(t *testing.T) {
 	for _, test := range []struct {
 		text string

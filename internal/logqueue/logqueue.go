@@ -1,5 +1,5 @@
-// Package logqueue separates a program from whoever reads its log: a line is queued and
-// written by a goroutine, so that a full pipe holds up nothing else.
+// Package logqueue decouples a program from the reader of its log. Lines are queued, and a goroutine writes them, so that a
+// full pipe does not block the program.
 package logqueue
 
 import (
@@ -9,35 +9,33 @@ import (
 	"time"
 )
 
-// maxQueued is how many bytes of lines may be queued: about 5,000 lines, which is what a
-// hub logs when thousands of streams end at once. As many more can be with the goroutine
-// that writes them.
+// maxQueued is the maximum size of the queue in bytes. It holds about 5,000 lines, as many as a hub logs when thousands of
+// streams end at the same time. The goroutine can hold the same number of lines while it writes them.
 const maxQueued = 1 << 20
 
-// maxSpare is how large a buffer is that is kept for the next lines.
+// maxSpare is the maximum size in bytes of a buffer that is reused.
 const maxSpare = 64 << 10
 
-// A Writer queues lines for another writer, in order. It drops lines that do not fit, and
-// lines that the other writer returns an error for. It is safe for concurrent use.
+// A Writer queues lines for another writer and keeps their order. It drops lines when the queue is full or when the other
+// writer returns an error. It is safe for concurrent use.
 type Writer struct {
 	// Immutable after New.
 	to   io.Writer
 	note func(lines uint64) []byte
-	done chan struct{} // closed when the goroutine has ended
+	done chan struct{} // closed at the end of the goroutine
 
-	// Guarded by mu, which is not held during a write.
+	// Guarded by mu, which the goroutine does not hold while it writes.
 	mu      sync.Mutex
-	wake    *sync.Cond // there is something to do for the goroutine
+	wake    *sync.Cond // signals the goroutine that the state has changed
 	queued  []byte
-	full    bool   // a line did not fit: drop all lines up to the next write, so that the note stands where they are missing
-	missing uint64 // lines dropped since the last note
-	dropped uint64 // lines dropped since New
+	full    bool   // a line did not fit; lines are dropped until the next write, so that the note marks the only missing part
+	missing uint64 // number of lines dropped since the last note
+	dropped uint64 // number of lines dropped since New
 	closed  bool
 }
 
-// New returns a Writer to w and starts its goroutine, which ends after Close. After lines
-// were dropped, what note returns for their number is written in their place, as soon as w
-// accepts data again; nil: nothing is.
+// New returns a Writer to w and starts its goroutine, which ends after Close. Where lines were dropped, the Writer inserts
+// the text that note returns for their number, as soon as w accepts data again. If note is nil, it inserts nothing.
 func New(w io.Writer, note func(lines uint64) []byte) *Writer {
 	q := &Writer{to: w, note: note, done: make(chan struct{})}
 	q.wake = sync.NewCond(&q.mu)
@@ -45,8 +43,8 @@ func New(w io.Writer, note func(lines uint64) []byte) *Writer {
 	return q
 }
 
-// Write queues a copy of p, which is one line or several that belong together. It never
-// blocks, and always succeeds.
+// Write queues a copy of p, which is one line or several lines that belong together. It never blocks and never returns an
+// error.
 func (q *Writer) Write(p []byte) (int, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -63,22 +61,21 @@ func (q *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// drop counts lines that are lost. q.mu is held.
+// drop counts dropped lines. The caller holds q.mu.
 func (q *Writer) drop(lines uint64) {
 	q.missing += lines
 	q.dropped += lines
 }
 
-// Dropped returns the number of lines that were dropped so far. What was written in one
-// call of Write and did not fit counts as one line.
+// Dropped returns the number of dropped lines. A call of Write that did not fit counts as one line.
 func (q *Writer) Dropped() uint64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.dropped
 }
 
-// Close drops all later lines, waits at most d until the queued ones are written, and
-// reports whether they are. It can be called several times.
+// Close waits at most d until the queued lines are written, and reports whether they were. Lines that are written later are
+// dropped. Close can be called several times.
 func (q *Writer) Close(d time.Duration) bool {
 	q.mu.Lock()
 	q.closed = true
@@ -94,7 +91,7 @@ func (q *Writer) Close(d time.Duration) bool {
 	}
 }
 
-// run writes what is queued until Close.
+// run writes queued lines until Close.
 func (q *Writer) run() {
 	defer close(q.done)
 	var spare []byte
@@ -116,8 +113,8 @@ func (q *Writer) run() {
 	}
 }
 
-// take waits for something to do and returns the queued lines, and how many were dropped
-// after them. The next lines are queued in spare.
+// take waits for lines and returns the queued ones, with the number of lines that were dropped after them. It queues the
+// next lines in spare. It returns false after Close, when the queue is empty.
 func (q *Writer) take(spare []byte) (lines []byte, missing uint64, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -132,8 +129,7 @@ func (q *Writer) take(spare []byte) (lines []byte, missing uint64, ok bool) {
 	return lines, missing, true
 }
 
-// failed counts lines that could not be written; the note about missing others could not
-// either, and is due with the next line.
+// failed counts lines that could not be written. A note that could not be written is repeated with the next line.
 func (q *Writer) failed(lines []byte, missing uint64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

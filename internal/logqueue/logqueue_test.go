@@ -21,7 +21,7 @@ type sink struct {
 	accept *sync.Cond
 	stall  bool
 	err    error
-	part   int // how much is written in spite of err
+	part   int // number of bytes that are written despite err
 	text   bytes.Buffer
 }
 
@@ -60,7 +60,7 @@ func (s *sink) lines() []string {
 
 func note(lines uint64) []byte { return fmt.Appendf(nil, "%d lines dropped\n", lines) }
 
-// line is the nth line, of a kilobyte.
+// line returns the nth line, which has 1,023 characters.
 func line(n int) string { return fmt.Sprintf("%01023d", n) }
 
 func TestLinesAreWrittenInOrder(t *testing.T) {
@@ -76,31 +76,31 @@ func TestLinesAreWrittenInOrder(t *testing.T) {
 			}
 		}
 		if !q.Close(time.Second) || q.Dropped() != 0 || !slices.Equal(s.lines(), want) {
-			t.Errorf("%d lines of %d arrived, %d were dropped", len(s.lines()), len(want), q.Dropped())
+			t.Errorf("%d of %d lines were written, %d were dropped", len(s.lines()), len(want), q.Dropped())
 		}
 	})
 }
 
-// Lines are missing in one place, and the note stands there.
-func TestNoteStandsWhereLinesAreMissing(t *testing.T) {
+// All dropped lines are in one place, and the note replaces them.
+func TestNoteReplacesDroppedLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
 		s.set(func() { s.stall = true })
 		q := logqueue.New(s, note)
 		fmt.Fprintln(q, line(0))
-		synctest.Wait() // it is being written
+		synctest.Wait() // the line is being written
 		const lines = 3000
 		for i := 1; i < lines; i++ {
 			fmt.Fprintln(q, line(i))
 		}
-		fmt.Fprintln(q, "short") // it would fit
+		fmt.Fprintln(q, "short") // it would fit, but is dropped too
 		s.set(func() { s.stall = false })
 		synctest.Wait()
 		fmt.Fprintln(q, "later")
 		if !q.Close(time.Second) {
-			t.Fatal("the queue is not written")
+			t.Fatal("the queue was not written")
 		}
-		const fit = 1 + 1024 // one is with the writer, a MiB is queued
+		const fit = 1 + 1024 // one line is being written, and 1 MiB is queued
 		want := []string{}
 		for i := range fit {
 			want = append(want, line(i))
@@ -110,7 +110,7 @@ func TestNoteStandsWhereLinesAreMissing(t *testing.T) {
 			t.Errorf("%d lines, the last %.20q; want %d, the last %.20q", len(got), got[max(0, len(got)-3):], len(want), want[len(want)-3:])
 		}
 		if n := q.Dropped(); n != lines-fit+1 {
-			t.Errorf("%d lines count as dropped", n)
+			t.Errorf("%d lines count as dropped, want %d", n, lines-fit+1)
 		}
 	})
 }
@@ -129,7 +129,7 @@ func TestLineThatIsTooLongIsDropped(t *testing.T) {
 	})
 }
 
-// What could not be written counts, and the note comes when it can be written.
+// Lines that could not be written are counted, and the note is written after the error.
 func TestFailedWritesAreCounted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
@@ -137,7 +137,7 @@ func TestFailedWritesAreCounted(t *testing.T) {
 		q := logqueue.New(s, note)
 		for range 2 {
 			fmt.Fprintln(q, "a")
-			synctest.Wait() // two bytes: it is written all the same
+			synctest.Wait() // two bytes: the line is written despite the error
 		}
 		fmt.Fprint(q, "b\nc\nd\n")
 		synctest.Wait()
@@ -155,7 +155,7 @@ func TestFailedWritesAreCounted(t *testing.T) {
 	})
 }
 
-func TestCloseWaitsForTheQueueAndNotLonger(t *testing.T) {
+func TestCloseWaitsForTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSink()
 		s.set(func() { s.stall = true })
@@ -163,17 +163,17 @@ func TestCloseWaitsForTheQueueAndNotLonger(t *testing.T) {
 		fmt.Fprintln(q, "last")
 		start := time.Now()
 		if q.Close(3*time.Second) || time.Since(start) != 3*time.Second {
-			t.Errorf("Close returned after %v with a writer that is stalled", time.Since(start))
+			t.Errorf("Close returned after %v with a stalled writer, want 3s", time.Since(start))
 		}
 		time.AfterFunc(time.Second, func() { s.set(func() { s.stall = false }) })
 		start = time.Now()
 		if !q.Close(3*time.Second) || time.Since(start) != time.Second {
-			t.Errorf("Close returned after %v, want when the queue was written", time.Since(start))
+			t.Errorf("Close returned after %v, want 1s", time.Since(start))
 		}
 		if got := s.lines(); !slices.Equal(got, []string{"last"}) {
 			t.Errorf("%q", got)
 		}
-		fmt.Fprintln(q, "after the end")
+		fmt.Fprintln(q, "after Close")
 		if q.Dropped() != 1 {
 			t.Error("a line after Close is not counted")
 		}

@@ -1,10 +1,9 @@
 // Package need skips tests whose external programs are missing.
 //
-// A test names what it needs: a program in PATH, a command that must succeed, or a file. In short mode
-// (go test -short) each function skips the test, even if the machine has everything. Otherwise a test
-// whose need is not met fails if CI=true is set in the environment. If not, it is skipped, and a line with the
-// command to install what is missing is appended to the file that the environment variable NEED_REPORT names.
-// make test prints that file at its end.
+// A test states its requirement: a program in PATH, a command that must succeed, or a file. In short mode
+// (go test -short) each function skips the test, even if the requirement is met. Otherwise, a test with a missing
+// requirement fails if CI=true is set in the environment, and is skipped if not. For a skipped test, a line with the
+// install command is appended to the file in the environment variable NEED_REPORT. make test prints that file at its end.
 package need
 
 import (
@@ -15,7 +14,7 @@ import (
 	"testing"
 )
 
-// packages are the Debian packages of programs that are not in one of their own name.
+// packages lists the Debian packages of programs for which the package has another name than the program.
 var packages = map[string]string{
 	"WebKitWebDriver": "webkit2gtk-driver",
 	"Xvfb":            "xvfb",
@@ -28,8 +27,8 @@ var packages = map[string]string{
 	"systemd-analyze": "systemd",
 }
 
-// Program returns the path of the first of names that is in PATH or in /usr/sbin, and otherwise skips the test.
-// The first name is the one to install.
+// Program returns the path of the first of names that is in PATH or in /usr/sbin. If none of them exists, it skips the test
+// and reports the first name as missing.
 func Program(tb testing.TB, names ...string) (path string) {
 	tb.Helper()
 	short(tb)
@@ -40,8 +39,8 @@ func Program(tb testing.TB, names ...string) (path string) {
 	return path
 }
 
-// Optional reports whether a program is there, for a test that can leave out some of its cases. With CI=true it
-// fails the test if not.
+// Optional reports whether a program exists, for a test that can leave out some of its cases. With CI=true it fails the
+// test if the program is missing.
 func Optional(tb testing.TB, names ...string) bool {
 	tb.Helper()
 	short(tb)
@@ -52,8 +51,8 @@ func Optional(tb testing.TB, names ...string) bool {
 	return false
 }
 
-// Command skips the test unless a command exits with status 0: a test for a library. Packages are those of Debian that
-// have it.
+// Command skips the test unless a command exits with status 0, for example one that imports a library. Packages are the
+// Debian packages that provide it.
 func Command(tb testing.TB, packages string, name string, args ...string) {
 	tb.Helper()
 	short(tb)
@@ -82,7 +81,7 @@ func OptionalFile(tb testing.TB, path, install string) bool {
 	return false
 }
 
-// Missing skips the test because something is missing, or fails it with CI=true. Install says how to get it.
+// Missing skips the test because of a missing requirement, or fails it with CI=true. Install is the install command.
 func Missing(tb testing.TB, what, install string) {
 	tb.Helper()
 	short(tb)
@@ -115,9 +114,8 @@ func install(program string) (command string) {
 	return "apt-get install " + program
 }
 
-// report fails the test with CI=true, and otherwise appends a line to the file that NEED_REPORT names. The variable is
-// read only here: go test caches results by the variables that a test has read, so results of tests that
-// miss nothing stay cached.
+// report fails the test with CI=true, and otherwise appends a line to the file in NEED_REPORT. The variable is read only
+// here: go test caches results by the variables that a test has read, so the results of other tests stay cached.
 func report(tb testing.TB, what, install string) {
 	tb.Helper()
 	if os.Getenv("CI") == "true" {
@@ -132,7 +130,7 @@ func report(tb testing.TB, what, install string) {
 		tb.Fatal(err)
 	}
 	defer file.Close()
-	// One write, so that lines of packages that are tested at the same time do not mix.
+	// A single write, so that lines of packages that are tested in parallel are not mixed.
 	if _, err := fmt.Fprintf(file, "%s\t%s\t%s\n", what, install, strings.ReplaceAll(tb.Name(), "\t", " ")); err != nil {
 		tb.Fatal(err)
 	}

@@ -26,7 +26,7 @@ func (r *recorder) Fatalf(format string, args ...any) {
 	runtime.Goexit()
 }
 
-// run runs a test that ends or returns.
+// run runs a test function that returns or ends its goroutine.
 func run(test func(testing.TB)) *recorder {
 	r := &recorder{}
 	done := make(chan struct{})
@@ -51,7 +51,7 @@ func TestMissingProgramSkipsAndIsReported(t *testing.T) {
 	}
 	r = run(func(tb testing.TB) {
 		if Optional(tb, "no-such-program") || OptionalFile(tb, "no-such-file", "make it") {
-			t.Error("what is missing is reported as present")
+			t.Error("a missing requirement is reported as present")
 		}
 	})
 	if r.skipped != "" || r.failed != "" {

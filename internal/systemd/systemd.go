@@ -1,4 +1,4 @@
-// Package systemd tells the service manager how the process is (sd_notify(3)).
+// Package systemd reports the state of the process to the service manager, with sd_notify(3).
 package systemd
 
 import (
@@ -11,18 +11,18 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// A Manager is what started the process. It is safe for concurrent use.
+// A Manager sends notifications to the service manager. It is safe for concurrent use.
 type Manager struct {
 	log *slog.Logger
 
 	mu       sync.Mutex
-	status   string // guarded by mu: what was said last
-	failed   bool   // guarded by mu: a failure is logged once
-	ready    bool   // guarded by mu: before, and when stopping, there is no reloading to tell of
-	stopping bool   // guarded by mu
+	status   string // guarded by mu: the last status that was sent
+	failed   bool   // guarded by mu: a failure was logged
+	ready    bool   // guarded by mu: READY was sent; a reload is reported only after that
+	stopping bool   // guarded by mu: STOPPING was sent; readiness and reloads are no longer reported
 }
 
-// New returns the manager that the environment names; nil: there is none.
+// New returns a Manager for the socket in NOTIFY_SOCKET, or nil if that variable is not set.
 func New(log *slog.Logger) *Manager {
 	if os.Getenv("NOTIFY_SOCKET") == "" {
 		return nil
@@ -30,74 +30,74 @@ func New(log *slog.Logger) *Manager {
 	return &Manager{log: log}
 }
 
-// tell sends one message. m.mu is held.
-func (m *Manager) tell(state string) {
+// send sends one message. The caller holds m.mu.
+func (m *Manager) send(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil && !m.failed {
 		m.failed = true
-		m.log.Warn("the service manager cannot be told how the hub is", slog.Any("error", err))
+		m.log.Warn("sd_notify failed, service manager gets no status", slog.Any("error", err))
 	}
 }
 
-// Ready says that what the process is there for is there.
+// Ready reports that the service is ready.
 func (m *Manager) Ready() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if !m.stopping {
 		m.ready = true
-		m.tell(daemon.SdNotifyReady)
+		m.send(daemon.SdNotifyReady)
 	}
 }
 
-// Reloading says that settings are being read anew, until Reloaded is called. The time tells
-// systemd 253 and later (Type=notify-reload) that it is the answer to its signal.
+// Reloading reports that a reload has started. Call Reloaded at its end. From the timestamp, systemd 253 and later
+// (Type=notify-reload) recognizes the response to its signal.
 func (m *Manager) Reloading() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ready && !m.stopping {
-		m.tell(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
+		m.send(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 	}
 }
 
-// Reloaded ends what Reloading has begun.
+// Reloaded reports the end of a reload.
 func (m *Manager) Reloaded() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.ready && !m.stopping {
-		m.tell(daemon.SdNotifyReady)
+		m.send(daemon.SdNotifyReady)
 	}
 }
 
-// Stopping says that the process is about to end, and for how long that may take at most:
-// more than TimeoutStopSec= counts.
+// Stopping reports that the process is shutting down, which takes at most the given time. The time may exceed
+// TimeoutStopSec=.
 func (m *Manager) Stopping(within time.Duration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stopping = true
-	m.tell(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, within.Microseconds()))
+	m.send(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, within.Microseconds()))
 }
 
-// Status says in words how the process is, for systemctl status.
+// Status sets the status text that systemctl status shows. It sends nothing if the text is unchanged.
 func (m *Manager) Status(text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if text != m.status {
 		m.status = text
-		m.tell("STATUS=" + text)
+		m.send("STATUS=" + text)
 	}
 }
 
-// Alive says that the process does its work: due again within Watchdog.
+// Alive sends a keep-alive. Call it again within the interval that Watchdog returns.
 func (m *Manager) Alive() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.tell(daemon.SdNotifyWatchdog)
+	m.send(daemon.SdNotifyWatchdog)
 }
 
-// Watchdog is WatchdogSec= of the unit; 0: nobody watches.
+// Watchdog returns WatchdogSec= of the unit, or 0 if the watchdog is disabled.
 func (m *Manager) Watchdog() time.Duration {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {
-		m.log.Warn("the service manager's watchdog cannot be understood", slog.Any("error", err))
+		m.log.Warn("invalid WATCHDOG_USEC or WATCHDOG_PID, watchdog disabled", slog.Any("error", err))
 	}
 	return interval
 }

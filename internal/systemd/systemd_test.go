@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// manager is what receives; its messages come one by one.
+// manager returns a Manager and a function that returns its next message.
 func manager(t *testing.T) (m *Manager, next func() string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "notify")
@@ -37,11 +37,11 @@ func manager(t *testing.T) (m *Manager, next func() string) {
 
 func TestMessages(t *testing.T) {
 	m, next := manager(t)
-	// Reloading is nothing before ready, and after stopping nothing else is.
+	// Reloads are not reported before Ready, and only the status is reported after Stopping.
 	m.Reloading()
 	m.Reloaded()
 	m.Status("5 streams")
-	m.Status("5 streams") // said once
+	m.Status("5 streams") // not sent again
 	m.Ready()
 	m.Reloading()
 	m.Reloaded()
@@ -61,15 +61,15 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-func TestWithoutAManagerThereIsNone(t *testing.T) {
+func TestNewWithoutNotifySocketReturnsNil(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if New(nil) != nil {
-		t.Error("there is one")
+		t.Error("not nil")
 	}
 }
 
-func TestManagerThatCannotBeToldIsWarnedOfOnce(t *testing.T) {
-	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "nobody"))
+func TestFailedNotificationsAreLoggedOnce(t *testing.T) {
+	t.Setenv("NOTIFY_SOCKET", filepath.Join(t.TempDir(), "missing"))
 	var log bytes.Buffer
 	m := New(slog.New(slog.NewTextHandler(&log, nil)))
 	for range 3 {
@@ -90,8 +90,8 @@ func TestWatchdog(t *testing.T) {
 		}
 	}
 	t.Setenv("WATCHDOG_USEC", "30000000")
-	t.Setenv("WATCHDOG_PID", "1") // of somebody else
+	t.Setenv("WATCHDOG_PID", "1") // another process
 	if got := m.Watchdog(); got != 0 {
-		t.Errorf("another process is watched every %v", got)
+		t.Errorf("watchdog of another process: %v, want 0", got)
 	}
 }
