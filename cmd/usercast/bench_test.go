@@ -18,13 +18,13 @@ import (
 	"usercast/internal/redistest"
 )
 
-// runBench runs bench against the hub; flags that come later win.
+// runBench runs bench against a hub. Later flags take precedence.
 func runBench(h *hubtest.Hub, server *redistest.Server, flags ...string) (code int, stdout, stderr string) {
 	args := append([]string{"bench", "--url", h.PublicURL("/events"), "--admin", h.AdminURL(""), "--redis", server.URL()}, flags...)
 	return runCommand("", args...)
 }
 
-// mustRunBench wants a run without a fault, and returns its report.
+// mustRunBench requires a run without failures and returns its report.
 func mustRunBench(t *testing.T, h *hubtest.Hub, server *redistest.Server, flags ...string) load.Report {
 	t.Helper()
 	code, stdout, stderr := runBench(h, server, append(flags, "--json")...)
@@ -38,7 +38,7 @@ func mustRunBench(t *testing.T, h *hubtest.Hub, server *redistest.Server, flags 
 	return r
 }
 
-func TestBenchAgreesWithTheHub(t *testing.T) {
+func TestBenchCountsLikeTheHub(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-clients-per-user", "0")
@@ -48,19 +48,19 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 		deliveries int64
 		long       bool
 	}{
-		"a stream a user":       {[]string{"--streams", "100", "--rate", "1000", "--duration", "100ms"}, 100, 100, false},
-		"three streams a user":  {[]string{"--streams", "90", "--users", "30", "--rate", "1000", "--duration", "100ms"}, 100, 300, false},
-		"all of one user":       {[]string{"--streams", "50", "--users", "1", "--rate", "100", "--duration", "100ms"}, 10, 500, true},
-		"broadcast":             {[]string{"--streams", "50", "--broadcast", "--rate", "100", "--duration", "100ms"}, 10, 500, false},
-		"closed loop":           {[]string{"--streams", "50", "--outstanding", "32", "--messages", "500"}, 500, 500, false},
-		"closed loop broadcast": {[]string{"--streams", "50", "--broadcast", "--outstanding", "3", "--messages", "20"}, 20, 1000, true},
-		"HTTP/2":                {[]string{"--streams", "300", "--http2", "--outstanding", "32", "--messages", "300"}, 300, 300, true},
-		"two addresses":         {[]string{"--streams", "20", "--from", "127.0.0.1", "--from", "127.0.0.1", "--outstanding", "5", "--messages", "50"}, 50, 50, true},
-		"large payloads":        {[]string{"--streams", "10", "--size", "100KiB", "--outstanding", "5", "--messages", "50"}, 50, 50, true},
+		"one stream per user":    {[]string{"--streams", "100", "--rate", "1000", "--duration", "100ms"}, 100, 100, false},
+		"three streams per user": {[]string{"--streams", "90", "--users", "30", "--rate", "1000", "--duration", "100ms"}, 100, 300, false},
+		"all of one user":        {[]string{"--streams", "50", "--users", "1", "--rate", "100", "--duration", "100ms"}, 10, 500, true},
+		"broadcast":              {[]string{"--streams", "50", "--broadcast", "--rate", "100", "--duration", "100ms"}, 10, 500, false},
+		"closed loop":            {[]string{"--streams", "50", "--outstanding", "32", "--messages", "500"}, 500, 500, false},
+		"closed loop broadcast":  {[]string{"--streams", "50", "--broadcast", "--outstanding", "3", "--messages", "20"}, 20, 1000, true},
+		"HTTP/2":                 {[]string{"--streams", "300", "--http2", "--outstanding", "32", "--messages", "300"}, 300, 300, true},
+		"two addresses":          {[]string{"--streams", "20", "--from", "127.0.0.1", "--from", "127.0.0.1", "--outstanding", "5", "--messages", "50"}, 50, 50, true},
+		"large payloads":         {[]string{"--streams", "10", "--size", "100KiB", "--outstanding", "5", "--messages", "50"}, 50, 50, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if testing.Short() && c.long {
-				t.Skip("the others do most of it")
+				t.Skip("other cases cover most of this")
 			}
 			before := h.Scrape(t)
 			r := mustRunBench(t, h, server, append([]string{"--ramp", "5000"}, c.flags...)...)
@@ -87,7 +87,7 @@ func TestBenchAgreesWithTheHub(t *testing.T) {
 	}
 }
 
-// A hub with TLS is measured over both versions of HTTP, its certificate verified unless --insecure.
+// bench measures a hub with TLS over both versions of HTTP and verifies its certificate unless --insecure is set.
 func TestBenchOverTLS(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -101,7 +101,7 @@ func TestBenchOverTLS(t *testing.T) {
 		var stdout string
 		if env == nil {
 			code, stdout, stderr = runCommand("", args...)
-		} else { // a process reads the authorities once
+		} else { // a separate process, because a process reads SSL_CERT_FILE only once
 			p := hubtest.StartProgram(t, env, args...)
 			code = p.Wait(t)
 			stdout, stderr = p.Stdout.String(), p.Stderr.String()
@@ -141,7 +141,7 @@ func TestBenchOverTLS(t *testing.T) {
 	})
 }
 
-func TestBenchOfTheStreamFeed(t *testing.T) {
+func TestBenchWithTheStreamFeed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:")
@@ -153,7 +153,7 @@ func TestBenchOfTheStreamFeed(t *testing.T) {
 
 func TestBenchMeasuresIdleStreams(t *testing.T) {
 	if testing.Short() {
-		t.Skip("waits for the hub to settle")
+		t.Skip("waits until the hub is idle")
 	}
 	t.Parallel()
 	server := redistest.Start(t)
@@ -164,7 +164,7 @@ func TestBenchMeasuresIdleStreams(t *testing.T) {
 	}
 }
 
-func TestBenchReportsForPeople(t *testing.T) {
+func TestBenchPrintsAReport(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -174,12 +174,12 @@ func TestBenchReportsForPeople(t *testing.T) {
 	}
 	for _, words := range []string{"40 streams of 1 user at http://", "32 opened in ", "8 failed", "5 messages in ", "160 of 160 deliveries", "last stream", "p99.9", "0 lost, 0 doubled, 0 out of order", "s CPU"} {
 		if !strings.Contains(stdout, words) {
-			t.Errorf("the report lacks %q:\n%s", words, stdout)
+			t.Errorf("the report does not contain %q:\n%s", words, stdout)
 		}
 	}
 }
 
-// What scripts read: names with units, all there from the start.
+// Scripts read these keys. Their names include units, and all of them are always present.
 func TestBenchJSONShape(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -191,7 +191,7 @@ func TestBenchJSONShape(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		t.Errorf("more follows: %v", err)
+		t.Errorf("output after the JSON object: %v", err)
 	}
 	keys := func(v any) (names []string) {
 		for name := range v.(map[string]any) {
@@ -228,7 +228,7 @@ func TestBenchJSONShape(t *testing.T) {
 	}
 }
 
-func TestBenchBadUsageIsReportedAllAtOnce(t *testing.T) {
+func TestBenchReportsAllInvalidFlags(t *testing.T) {
 	t.Parallel()
 	code, stdout, stderr := runCommand("", "bench",
 		"--url", "ftp://127.0.0.1/", "--header", "Cookie", "--from", "here", "--admin", "127.0.0.1:8081", "--redis", "http://127.0.0.1",
@@ -247,14 +247,14 @@ func TestBenchBadUsageIsReportedAllAtOnce(t *testing.T) {
 		}
 	}
 	if n := strings.Count(stderr, "\n"); n != len(flags) {
-		t.Errorf("%d lines for %d faults:\n%s", n, len(flags), stderr)
+		t.Errorf("%d lines for %d errors:\n%s", n, len(flags), stderr)
 	}
 }
 
-func TestBenchLoadsThisMachineOnly(t *testing.T) {
+func TestBenchRejectsOtherHosts(t *testing.T) {
 	t.Parallel()
 	if code, _, stderr := runCommand("", "bench", "--admin", "http://127.0.0.1:8081/?a=b"); code != exitUsage || !strings.Contains(stderr, "--admin: is not a URL") {
-		t.Errorf("an admin URL with a query, which would take /metrics into it: exit code %d, %q", code, stderr)
+		t.Errorf("an admin URL with a query, to which /metrics would be appended: exit code %d, %q", code, stderr)
 	}
 	if code, _, stderr := runCommand("", "bench", "--url", "https://[fe80::1%25eth0]/events"); code != exitUsage || !strings.Contains(stderr, "--url: fe80::1%eth0 is not this machine") {
 		t.Errorf("an address with a zone: exit code %d, %q", code, stderr)
@@ -275,7 +275,7 @@ func TestBenchLoadsThisMachineOnly(t *testing.T) {
 			t.Errorf("%s: exit code %d, %q", url, code, stderr)
 		}
 	}
-	// With it, it is tried.
+	// --yes-i-own-it allows another host.
 	server := redistest.Start(t)
 	server.Kill()
 	code, _, stderr := runCommand("", "bench", "--yes-i-own-it", "--url", "http://192.0.2.1/events", "--redis", server.URL())
@@ -284,11 +284,11 @@ func TestBenchLoadsThisMachineOnly(t *testing.T) {
 	}
 }
 
-func TestBenchNeedsNoMetrics(t *testing.T) {
+func TestBenchRunsWithoutMetrics(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
-	for name, admin := range map[string]string{"nobody": "http://127.0.0.1:1", "the public listener": h.PublicURL("")} {
+	for name, admin := range map[string]string{"no listener": "http://127.0.0.1:1", "the public listener": h.PublicURL("")} {
 		r := mustRunBench(t, h, server, "--admin", admin, "--admin", admin, "--streams", "5", "--messages", "5")
 		if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "the hub's CPU, memory and counters could not be read: ") || r.Loops[0].Cost.Hub != nil {
 			t.Errorf("%s: notes %q", name, r.Notes)
@@ -296,8 +296,8 @@ func TestBenchNeedsNoMetrics(t *testing.T) {
 	}
 }
 
-// What goes wrong meanwhile is reported, soon.
-func TestBenchOutlivesWhatItMeasures(t *testing.T) {
+// bench ends soon after the hub or Redis fails, and reports the failure.
+func TestBenchReportsFailuresDuringARun(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		kill  func(h *hubtest.Hub, server *redistest.Server, bench *hubtest.Program)
@@ -316,7 +316,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 			duration := "60s"
 			if name == "frozen redis" {
 				if testing.Short() {
-					t.Skip("takes its time")
+					t.Skip("waits for a timeout")
 				}
 				duration = "3s"
 			}
@@ -324,7 +324,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 			h := hubtest.Start(t, server)
 			b := hubtest.StartProgram(t, nil, "bench", "--url", h.PublicURL("/events"), "--admin", h.AdminURL(""), "--redis", server.URL(),
 				"--streams", "50", "--rate", "200", "--duration", duration, "--patience", "1s", "--json")
-			hubtest.Eventually(t, "messages flow", func() bool { return h.Hub().Stats().Deliveries > 20 })
+			hubtest.Eventually(t, "messages are delivered", func() bool { return h.Hub().Stats().Deliveries > 20 })
 			begin := time.Now()
 			c.kill(h, server, b)
 			code := b.Wait(t)
@@ -335,7 +335,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}
 			if took := time.Since(begin); took > 10*time.Second {
-				t.Errorf("it took %v", took)
+				t.Errorf("bench ended after %v", took)
 			}
 			var r load.Report
 			if err := json.NewDecoder(bytes.NewReader([]byte(b.Stdout.String()))).Decode(&r); err != nil || len(r.Loops) != 1 || r.Loops[0].Delivered < 20 {
@@ -351,7 +351,7 @@ func TestBenchOutlivesWhatItMeasures(t *testing.T) {
 	}
 }
 
-// A hub that hears another Redis delivers nothing, and bench has an idea why.
+// A hub that uses another Redis delivers no messages. bench reports the likely cause.
 func TestBenchReportsTheWrongRedis(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
@@ -361,7 +361,7 @@ func TestBenchReportsTheWrongRedis(t *testing.T) {
 	}
 }
 
-func TestBenchSaysUpFrontWhatDoesNotFit(t *testing.T) {
+func TestBenchRejectsTooManyStreamsAtStart(t *testing.T) {
 	t.Parallel()
 	code, _, stderr := runCommand("", "bench", "--streams", "2000000000", "--ramp", "1")
 	if code != exitUsage || !strings.Contains(stderr, "usercast: --streams: 2000000000 ") {

@@ -40,9 +40,9 @@ func TestCheckExitCodes(t *testing.T) {
 	}{
 		{0, "0 failed", "", anywhere(server.URL(), "--auth", "insecure")},
 		{1, "there is no default", "check: found 1 failure", anywhere(server.URL())},
-		{1, "--ping-interval: must be from", "check: found 2 failures", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
+		{1, "--ping-interval: must be between", "check: found 2 failures", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
 		{1, "check that redis is running", "found 1 failure", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
-		{2, "", "--watch: must not be negative\nusercast: --timeout: \"3\" is not a duration", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
+		{2, "", "--watch: must not be negative\nusercast: --timeout: invalid duration \"3\"", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
 		{2, "", "--url: required with --header", anywhere(server.URL(), "--user", "42")},
 		{2, "", "--user: invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
 		{2, "", "--header: a header must have the form", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
@@ -157,7 +157,7 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	os.Unsetenv("USERCAST_HEADER")
 
 	for want, args := range map[string][]string{
-		"the port is taken":        append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
+		"port already in use":      append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
 		"session checks to itself": append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", "http://"+h.PublicAddr()+"/session"),
 		"authentication with ":     append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", other.URL),
 		"401 Unauthorized":         append(here, "--url", "http://"+h.PublicAddr()+"/events"),

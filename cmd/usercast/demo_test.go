@@ -17,11 +17,11 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// demoServer is the page on a loopback listener, and what it published.
+// demoServer is the page on a loopback listener. It records the published messages.
 type demoServer struct {
 	*httptest.Server
 	published []string // channel, payload, channel, payload, ...
-	err       error    // what publishing answers
+	err       error    // returned by publishing
 }
 
 func startDemo(t *testing.T, page demoPage) *demoServer {
@@ -57,7 +57,7 @@ func (s *demoServer) get(t *testing.T, path string) (*http.Response, string) {
 }
 
 // post sends body to /publish as the page does, changed by edit.
-func (s *demoServer) post(t *testing.T, body string, edit func(*http.Request)) (status int, answer map[string]any) {
+func (s *demoServer) post(t *testing.T, body string, edit func(*http.Request)) (status int, response map[string]any) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, s.URL+"/publish", strings.NewReader(body))
 	if err != nil {
@@ -74,13 +74,13 @@ func (s *demoServer) post(t *testing.T, body string, edit func(*http.Request)) (
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		t.Fatalf("the answer is not JSON: %v", err)
+	if err := json.NewDecoder(resp.Body).Decode(&response); err != nil {
+		t.Fatalf("the response is not JSON: %v", err)
 	}
-	return resp.StatusCode, answer
+	return resp.StatusCode, response
 }
 
-func TestDemoPageShowsWhatItIsGiven(t *testing.T) {
+func TestDemoPageShowsItsData(t *testing.T) {
 	resp, body := startDemo(t, demoDefaults).get(t, "/")
 	if resp.StatusCode != http.StatusOK || !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
 		t.Fatalf("status %d, type %q", resp.StatusCode, resp.Header.Get("Content-Type"))
@@ -92,12 +92,12 @@ func TestDemoPageShowsWhatItIsGiven(t *testing.T) {
 		`new EventSource("/events")`,
 	} {
 		if !strings.Contains(text, want) {
-			t.Errorf("the page does not say %q", want)
+			t.Errorf("the page does not contain %q", want)
 		}
 	}
 	for _, want := range []string{`data-path="/events"`, `data-prefix="user-"`, `id="a-user" name="user" value="42"`, `id="b-user" name="user" value="7"`} {
 		if !strings.Contains(body, want) {
-			t.Errorf("the page has no %q", want)
+			t.Errorf("the page does not contain %q", want)
 		}
 	}
 }
@@ -115,14 +115,14 @@ func TestDemoPageEscapesItsValues(t *testing.T) {
 	const evil = `"><script>alert(1)</script>'`
 	_, body := startDemo(t, demoPage{Path: "/" + evil, Prefix: evil, RedisPort: 1, User: evil}).get(t, "/")
 	if strings.Contains(body, "<script>alert") || strings.Contains(body, evil) {
-		t.Error("a value got into the page as markup")
+		t.Error("a value is not escaped")
 	}
 	if n := strings.Count(body, "<script"); n != 1 {
-		t.Errorf("%d scripts, want the page's one", n)
+		t.Errorf("%d scripts, want 1", n)
 	}
 }
 
-func TestDemoPageMayLoadOnlyItsOwn(t *testing.T) {
+func TestDemoPageLoadsOnlyOwnResources(t *testing.T) {
 	s := startDemo(t, demoDefaults)
 	resp, body := s.get(t, "/")
 	policy := resp.Header.Get("Content-Security-Policy")
@@ -131,7 +131,7 @@ func TestDemoPageMayLoadOnlyItsOwn(t *testing.T) {
 		"base-uri 'none'", "form-action 'self'", "frame-ancestors 'none'",
 	} {
 		if !strings.Contains(policy, want) {
-			t.Errorf("the policy lacks %s: %s", want, policy)
+			t.Errorf("the policy does not contain %s: %s", want, policy)
 		}
 	}
 	if strings.Contains(policy, "unsafe") {
@@ -140,13 +140,13 @@ func TestDemoPageMayLoadOnlyItsOwn(t *testing.T) {
 	if resp.Header.Get("X-Content-Type-Options") != "nosniff" || resp.Header.Get("Referrer-Policy") == "" {
 		t.Errorf("headers: %v", resp.Header)
 	}
-	// What the policy forbids would fail in the browser only.
+	// Only a browser would detect a violation of the policy.
 	if inline := regexp.MustCompile(`(?i)<style|\sstyle=|\son[a-z]+=|javascript:|//[a-z]`).FindString(body); inline != "" {
-		t.Errorf("the page has %q, which its policy forbids", inline)
+		t.Errorf("the page contains %q, which its policy forbids", inline)
 	}
 }
 
-func TestDemoServesWhatThePageAsksFor(t *testing.T) {
+func TestDemoServesAllResourcesOfThePage(t *testing.T) {
 	s := startDemo(t, demoDefaults)
 	_, body := s.get(t, "/")
 	asked := map[string]bool{}
@@ -166,7 +166,7 @@ func TestDemoServesWhatThePageAsksFor(t *testing.T) {
 				t.Errorf("%s: status %d, type %q", name, resp.StatusCode, resp.Header.Get("Content-Type"))
 			}
 			if resp.Header.Get("X-Content-Type-Options") != "nosniff" {
-				t.Errorf("%s may be sniffed", name)
+				t.Errorf("%s has no nosniff header", name)
 			}
 			for _, m := range imports.FindAllStringSubmatch(text, -1) {
 				asked["/demo/"+m[1]] = true
@@ -179,11 +179,11 @@ func TestDemoServesWhatThePageAsksFor(t *testing.T) {
 	}
 	for _, f := range files {
 		if f.Name() != "index.html" && !asked["/demo/"+f.Name()] {
-			t.Errorf("%s is embedded, and nobody asks for it", f.Name())
+			t.Errorf("%s is embedded but not used", f.Name())
 		}
 	}
 	if resp, _ := s.get(t, "/demo/index.html"); resp.StatusCode != http.StatusNotFound {
-		t.Error("the template is served raw")
+		t.Error("the template is served unexecuted")
 	}
 }
 
@@ -192,15 +192,15 @@ func TestDemoPublishes(t *testing.T) {
 		{"topic", `{"user":"42","topic":"activity","payload":"{\"id\":7}"}`, "user-42:activity", `{"id":7}`},
 		{"no topic", `{"user":"42","topic":"","payload":"x"}`, "user-42", "x"},
 		{"topic with colons", `{"user":"42","topic":"a:b","payload":"x"}`, "user-42:a:b", "x"},
-		{"everybody", `{"user":"*","topic":"news","payload":"x"}`, "user-*:news", "x"},
+		{"all users", `{"user":"*","topic":"news","payload":"x"}`, "user-*:news", "x"},
 		{"empty payload", `{"user":"42"}`, "user-42", ""},
 		{"1 MiB", `{"user":"42","payload":"` + strings.Repeat("x", 1<<20) + `"}`, "user-42", strings.Repeat("x", 1<<20)},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := startDemo(t, demoDefaults)
-			status, answer := s.post(t, tc.body, nil)
-			if status != http.StatusOK || answer["receivers"] != 3.0 {
-				t.Fatalf("status %d, answer %v", status, answer)
+			status, response := s.post(t, tc.body, nil)
+			if status != http.StatusOK || response["receivers"] != 3.0 {
+				t.Fatalf("status %d, response %v", status, response)
 			}
 			if len(s.published) != 2 || s.published[0] != tc.channel || s.published[1] != tc.payload {
 				t.Errorf("published %.80q", s.published)
@@ -209,25 +209,25 @@ func TestDemoPublishes(t *testing.T) {
 	}
 }
 
-func TestDemoPublishesForTheShell(t *testing.T) {
+func TestDemoPublishesForCurl(t *testing.T) {
 	// curl sends neither Origin nor Fetch metadata.
-	status, answer := startDemo(t, demoDefaults).post(t, `{"user":"42"}`, func(r *http.Request) {
+	status, response := startDemo(t, demoDefaults).post(t, `{"user":"42"}`, func(r *http.Request) {
 		r.Header.Del("Origin")
 		r.Header.Del("Sec-Fetch-Site")
 	})
 	if status != http.StatusOK {
-		t.Errorf("status %d: %v", status, answer)
+		t.Errorf("status %d: %v", status, response)
 	}
 }
 
-func TestDemoRefusesToPublish(t *testing.T) {
+func TestDemoRejectsInvalidRequests(t *testing.T) {
 	header := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
 	host := func(host string) func(*http.Request) {
 		return func(r *http.Request) {
 			r.Host = host
-			r.Header.Set("Origin", "http://"+host) // to the browser it is the same origin
+			r.Header.Set("Origin", "http://"+host) // for a browser, this is the same origin
 		}
 	}
 	const fine = `{"user":"42","topic":"activity","payload":"x"}`
@@ -261,9 +261,9 @@ func TestDemoRefusesToPublish(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := startDemo(t, demoDefaults)
-			status, answer := s.post(t, tc.body, tc.edit)
-			if sentence, _ := answer["error"].(string); status != tc.status || sentence == "" || len(answer) != 1 {
-				t.Errorf("status %d, want %d; answer %v", status, tc.status, answer)
+			status, response := s.post(t, tc.body, tc.edit)
+			if sentence, _ := response["error"].(string); status != tc.status || sentence == "" || len(response) != 1 {
+				t.Errorf("status %d, want %d; response %v", status, tc.status, response)
 			}
 			if s.published != nil {
 				t.Errorf("published %.80q", s.published)
@@ -272,28 +272,27 @@ func TestDemoRefusesToPublish(t *testing.T) {
 	}
 }
 
-func TestDemoSaysThatRedisFailed(t *testing.T) {
+func TestDemoReportsRedisFailures(t *testing.T) {
 	s := startDemo(t, demoDefaults)
 	s.err = errors.New("connection refused")
-	status, answer := s.post(t, `{"user":"42","payload":"secret"}`, nil)
-	if sentence, _ := answer["error"].(string); status != http.StatusBadGateway || !strings.Contains(sentence, "connection refused") || strings.Contains(sentence, "secret") {
-		t.Errorf("status %d, answer %v", status, answer)
+	status, response := s.post(t, `{"user":"42","payload":"secret"}`, nil)
+	if sentence, _ := response["error"].(string); status != http.StatusBadGateway || !strings.Contains(sentence, "connection refused") || strings.Contains(sentence, "secret") {
+		t.Errorf("status %d, response %v", status, response)
 	}
 }
 
-func TestDemoPublishesUnderThisMachinesNames(t *testing.T) {
+func TestDemoAcceptsLoopbackNames(t *testing.T) {
 	for _, host := range []string{"localhost:8080", "LOCALHOST", "app.localhost:8080", "localhost.:8080", "127.0.0.1", "127.1.2.3:8080", "[::1]", "[::1]:8080"} {
 		s := startDemo(t, demoDefaults)
-		status, answer := s.post(t, `{"user":"42"}`, func(r *http.Request) { r.Host = host })
+		status, response := s.post(t, `{"user":"42"}`, func(r *http.Request) { r.Host = host })
 		if status != http.StatusOK {
-			t.Errorf("Host %s: status %d, %v", host, status, answer)
+			t.Errorf("Host %s: status %d, %v", host, status, response)
 		}
 	}
 }
 
-// A listener that others reach, which dev must be told to open, has names that
-// cannot be known here.
-func TestDemoPublishesUnderAnyNameElsewhere(t *testing.T) {
+// On a listener with another address, the page accepts any host name, because its valid names are unknown.
+func TestDemoAcceptsAnyNameOnOtherAddresses(t *testing.T) {
 	for _, tc := range []struct {
 		local  string
 		status int
@@ -311,7 +310,7 @@ func TestDemoPublishesUnderAnyNameElsewhere(t *testing.T) {
 	}
 }
 
-func TestShellWordIsPastedAsIs(t *testing.T) {
+func TestShellWord(t *testing.T) {
 	for in, want := range map[string]string{
 		"user-42:activity": "user-42:activity",
 		"":                 "''",

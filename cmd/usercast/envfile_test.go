@@ -12,7 +12,7 @@ import (
 	"usercast/internal/flags"
 )
 
-// parseWithFile parses a command line of serve, with a settings file.
+// parseWithFile parses a command line of serve with an env file.
 func parseWithFile(t *testing.T, file string, args ...string) *app.HubConfig {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "usercast.env")
@@ -26,7 +26,7 @@ func parseWithFile(t *testing.T, file string, args ...string) *app.HubConfig {
 	return c
 }
 
-func TestCommandLineWinsOverEnvironmentOverFile(t *testing.T) {
+func TestPrecedenceOfCommandLineEnvironmentAndFile(t *testing.T) {
 	t.Setenv("USERCAST_RETRY", "2s")
 	t.Setenv("USERCAST_LOG_LEVEL", "warn")
 	c := parseWithFile(t, `
@@ -46,9 +46,9 @@ USERCAST_JWT_SECRET=x
 	}
 	t.Setenv("USERCAST_JWT_SECRET", "y")
 	if secret := c.Settings.Variable(flags.JWTSecretVariable); secret != "y" {
-		t.Error("the file's secret wins over the environment's")
+		t.Error("the secret in the file takes precedence over the environment")
 	}
-	// What counts nowhere has not changed anything.
+	// Values that are overridden elsewhere do not count as changed.
 	same := parseWithFile(t, "USERCAST_LOG_LEVEL=info\nUSERCAST_RETRY=5s\nUSERCAST_PATH=/other\n", "--log-level", "error")
 	if changed := same.Settings.Changed(c.Settings); slices.Contains(changed, "USERCAST_LOG_LEVEL") || slices.Contains(changed, "USERCAST_RETRY") ||
 		!slices.Contains(changed, "USERCAST_PATH") || !slices.Contains(changed, "USERCAST_MAX_CLIENTS") {
@@ -56,23 +56,23 @@ USERCAST_JWT_SECRET=x
 	}
 }
 
-func TestFaultySettingsFileIsOnePlainLine(t *testing.T) {
+func TestInvalidEnvFileIsReportedInOneLine(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "usercast.env")
-	for file, says := range map[string]string{
-		"nonsense":                       "usercast.env, line 1 is not NAME=value",
-		"USERCAST_LISTEM=:80":            "usercast.env: there is no setting USERCAST_LISTEM",
-		"USERCAST_ENV_FILE=other":        "usercast.env: there is no setting USERCAST_ENV_FILE",
-		"GOMEMLIMIT=1GiB":                `"GOMEMLIMIT" does not begin with USERCAST_`,
-		"USERCAST_STREAMS=1":             "there is no setting USERCAST_STREAMS", // bench's
+	for file, want := range map[string]string{
+		"nonsense":                       "usercast.env: line 1: expected NAME=value",
+		"USERCAST_LISTEM=:80":            "usercast.env: unknown setting USERCAST_LISTEM",
+		"USERCAST_ENV_FILE=other":        "usercast.env: unknown setting USERCAST_ENV_FILE",
+		"GOMEMLIMIT=1GiB":                `the name "GOMEMLIMIT" must start with USERCAST_`,
+		"USERCAST_STREAMS=1":             "unknown setting USERCAST_STREAMS", // a flag of bench
 		"USERCAST_AUTH=insecure\nU='x'y": "line 2",
 	} {
 		if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		code, stdout, stderr := runCommand("", "serve", "--env-file", path)
-		if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "usercast: --env-file: ") || !strings.Contains(stderr, says) {
-			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want 2 and one line with %q", file, code, stdout, stderr, says)
+		if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "usercast: --env-file: ") || !strings.Contains(stderr, want) {
+			t.Errorf("%q: exit code %d, stdout %q, stderr %q; want 2 and one line with %q", file, code, stdout, stderr, want)
 		}
 	}
 	t.Setenv("USERCAST_ENV_FILE", filepath.Join(dir, "missing"))
@@ -81,9 +81,8 @@ func TestFaultySettingsFileIsOnePlainLine(t *testing.T) {
 	}
 }
 
-// The example in deploy/systemd, with all that is commented out in it, but for files that are
-// not there.
-func TestExampleSettingsFileIsRead(t *testing.T) {
+// The example in deploy/systemd is valid, including its commented settings, except for those that name files.
+func TestExampleEnvFileIsValid(t *testing.T) {
 	text, err := os.ReadFile("../../deploy/systemd/usercast.env")
 	if err != nil {
 		t.Fatal(err)
@@ -102,8 +101,8 @@ func TestExampleSettingsFileIsRead(t *testing.T) {
 	}
 }
 
-// A variable that no flag has is overlooked in an environment: the chart must not set one.
-func TestChartNamesSettingsThatThereAre(t *testing.T) {
+// Unknown variables in the environment are ignored, so the chart must not set any.
+func TestChartSetsOnlyKnownVariables(t *testing.T) {
 	chart, err := os.ReadFile("../../deploy/helm/usercast/templates/_helpers.tpl")
 	if err != nil {
 		t.Fatal(err)
@@ -113,9 +112,9 @@ func TestChartNamesSettingsThatThereAre(t *testing.T) {
 	for _, name := range names {
 		settings[name[1]] = "1"
 	}
-	delete(settings, "USERCAST_ENV_FILE") // which names a file, and is in none
+	delete(settings, "USERCAST_ENV_FILE") // not allowed in a file
 	if len(settings) < 20 {
-		t.Fatalf("the chart has only %d of them", len(settings))
+		t.Fatalf("found only %d variables in the chart", len(settings))
 	}
 	var file strings.Builder
 	for name, value := range settings {
@@ -124,8 +123,8 @@ func TestChartNamesSettingsThatThereAre(t *testing.T) {
 	parseWithFile(t, file.String())
 }
 
-// Check has flags that serve has not: a file with one of them does not start a hub.
-func TestCheckRefusesSettingsThatServeRefuses(t *testing.T) {
+// check has flags that serve does not have. Both reject a file with such a flag.
+func TestCheckRejectsEnvFilesThatServeRejects(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "usercast.env")
 	for _, line := range []string{"USERCAST_JSON=true", "USERCAST_URL=http://127.0.0.1:1/events", "USERCAST_ENV_FILE=other"} {
 		if err := os.WriteFile(path, []byte("USERCAST_AUTH=jwt\n"+line), 0o600); err != nil {
@@ -134,8 +133,8 @@ func TestCheckRefusesSettingsThatServeRefuses(t *testing.T) {
 		name, _, _ := strings.Cut(line, "=")
 		for command, wanted := range map[string]int{"serve": 2, "check": 1} {
 			code, stdout, stderr := runCommand("", command, "--env-file", path)
-			if says := "there is no setting " + name; code != wanted || !strings.Contains(stdout+stderr, says) {
-				t.Errorf("%s with %s: exit %d, want %d and %q\n%s%s", command, name, code, wanted, says, stdout, stderr)
+			if want := "unknown setting " + name; code != wanted || !strings.Contains(stdout+stderr, want) {
+				t.Errorf("%s with %s: exit %d, want %d and %q\n%s%s", command, name, code, wanted, want, stdout, stderr)
 			}
 		}
 	}

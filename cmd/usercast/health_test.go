@@ -28,12 +28,12 @@ func TestHealth(t *testing.T) {
 	}
 	_, port, _ := net.SplitHostPort(h.AdminAddr())
 	if code, _, stderr := runCommand("", "health", "--admin-listen", ":"+port); code != 0 {
-		t.Errorf("an address as the hub is given it: exit code %d, %q", code, stderr)
+		t.Errorf("an address without a host: exit code %d, %q", code, stderr)
 	}
 	h.Interrupt()
 	h.Wait(t)
 	code, stdout, stderr = health()
-	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "no answer from "+h.AdminAddr()) {
-		t.Errorf("nobody there: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "no response from "+h.AdminAddr()) {
+		t.Errorf("no listener: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 }

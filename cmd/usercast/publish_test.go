@@ -14,11 +14,11 @@ func TestPublish(t *testing.T) {
 	h := hubtest.Start(t, server)
 	p, other := h.Open(t, "user=42&event=topic"), h.Open(t, "user=7")
 	for _, test := range []struct {
-		args        []string
-		stdin       string
-		channel     string
-		name, data  string
-		toOthersToo bool
+		args       []string
+		stdin      string
+		channel    string
+		name, data string
+		toAll      bool
 	}{
 		{[]string{"42:activity", `{"id":7}`}, "", "user-42:activity", "activity", `{"id":7}`, false},
 		{[]string{"42", "hello"}, "unread", "user-42", "message", "hello", false},
@@ -30,16 +30,16 @@ func TestPublish(t *testing.T) {
 		{[]string{"*:news", "to all"}, "", "user-*:news", "news", "to all", true},
 	} {
 		code, stdout, stderr := runCommand(test.stdin, append([]string{"publish", "--redis", server.URL()}, test.args...)...)
-		if want := "published to " + test.channel + ", heard by 1 subscriber\n"; code != 0 || stdout != want || stderr != "" {
+		if want := "published to " + test.channel + ", received by 1 subscriber\n"; code != 0 || stdout != want || stderr != "" {
 			t.Errorf("%q: exit code %d, stdout %q, stderr %q", test.args, code, stdout, stderr)
 		}
 		p.WantEvent(t, test.name, test.data)
-		if test.toOthersToo {
+		if test.toAll {
 			other.Want(t, test.data)
 		}
 	}
-	hint := "usercast: hint: no hub received it; check that a hub runs, with the same --redis (" + server.Addr() + ") and --channel-prefix (other-)\n"
-	if code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, heard by 0 subscribers\n" || stderr != hint {
+	hint := "usercast: hint: no hub received the message; check that a hub is running with the same --redis (" + server.Addr() + ") and --channel-prefix (other-)\n"
+	if code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, received by 0 subscribers\n" || stderr != hint {
 		t.Errorf("another prefix: exit code %d, %q, %q, want %q", code, stdout, stderr, hint)
 	}
 	server.Kill()
@@ -49,7 +49,7 @@ func TestPublish(t *testing.T) {
 	}
 }
 
-// The stream is in the database that the URL names, for the hub, its API and the command.
+// The hub, its API and the publish command use the database in the Redis URL for the stream.
 func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -62,7 +62,7 @@ func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
 	app.Append(t, "user-42", "by the app")
 	p.Want(t, "by the app")
 	code, stdout, stderr := runCommand("", "publish", "--redis", url, "--feed", "stream", "42:a", "by the command")
-	if code != 0 || !strings.HasPrefix(stdout, "appended for user-42:a to usercast:log as ") || stderr != "" {
+	if code != 0 || !strings.HasPrefix(stdout, "appended to usercast:log for user-42:a, entry id ") || stderr != "" {
 		t.Errorf("exit code %d, %q, %q", code, stdout, stderr)
 	}
 	p.Want(t, "by the command")
@@ -71,6 +71,6 @@ func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
 	}
 	p.Want(t, "")
 	if _, stdout, _ := runCommand("", "check", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--redis", url, "--auth", "insecure", "--feed", "stream"); !strings.Contains(stdout, "usercast:log has 3 entries") {
-		t.Errorf("check says\n%s", stdout)
+		t.Errorf("check prints\n%s", stdout)
 	}
 }

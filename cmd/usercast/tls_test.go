@@ -9,7 +9,7 @@ import (
 	"usercast/internal/certtest"
 )
 
-func TestWrongCertificateIsOnePlainLine(t *testing.T) {
+func TestInvalidCertificateIsReportedInOneLine(t *testing.T) {
 	t.Parallel()
 	pair, other := certtest.New(t, "first"), certtest.New(t, "other")
 	cert, key := pair.Write(t, t.TempDir())
@@ -20,22 +20,22 @@ func TestWrongCertificateIsOnePlainLine(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		args []string
-		says string
+		want string
 	}{
-		"no key":                  {[]string{"--tls-cert", cert}, "--tls-key: give it with --tls-cert"},
-		"no certificate":          {[]string{"--tls-key", key}, "--tls-cert: give it with --tls-key"},
+		"no key":                  {[]string{"--tls-cert", cert}, "--tls-key: required with --tls-cert"},
+		"no certificate":          {[]string{"--tls-key", key}, "--tls-cert: required with --tls-key"},
 		"a missing certificate":   {[]string{"--tls-cert", cert + "x", "--tls-key", key}, "--tls-cert: open " + cert + "x: no such file"},
 		"a missing key":           {[]string{"--tls-cert", cert, "--tls-key", key + "x"}, "--tls-key: open " + key + "x: no such file"},
 		"a directory":             {[]string{"--tls-cert", t.TempDir(), "--tls-key", key}, "--tls-cert: read "},
-		"another's key":           {[]string{"--tls-cert", cert, "--tls-key", otherKey}, "are no certificate and its key: private key does not match"},
-		"an empty certificate":    {[]string{"--tls-cert", empty, "--tls-key", key}, "are no certificate and its key: "},
-		"an empty key":            {[]string{"--tls-cert", cert, "--tls-key", empty}, "are no certificate and its key: "},
-		"the wrong way round":     {[]string{"--tls-cert", key, "--tls-key", cert}, "are no certificate and its key: "},
-		"the certificate as both": {[]string{"--tls-cert", cert, "--tls-key", cert}, "are no certificate and its key: "},
+		"another key":             {[]string{"--tls-cert", cert, "--tls-key", otherKey}, "are not a matching certificate and key: private key does not match"},
+		"an empty certificate":    {[]string{"--tls-cert", empty, "--tls-key", key}, "are not a matching certificate and key: "},
+		"an empty key":            {[]string{"--tls-cert", cert, "--tls-key", empty}, "are not a matching certificate and key: "},
+		"swapped":                 {[]string{"--tls-cert", key, "--tls-key", cert}, "are not a matching certificate and key: "},
+		"the certificate as both": {[]string{"--tls-cert", cert, "--tls-key", cert}, "are not a matching certificate and key: "},
 	} {
 		code, stdout, stderr := runCommand("", append([]string{"serve", "--auth", "insecure"}, test.args...)...)
-		if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, test.says) {
-			t.Errorf("%s: exit code %d, stdout %q, stderr %q; want 2 and one line with %q", name, code, stdout, stderr, test.says)
+		if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, test.want) {
+			t.Errorf("%s: exit code %d, stdout %q, stderr %q; want 2 and one line with %q", name, code, stdout, stderr, test.want)
 		}
 	}
 }

@@ -12,14 +12,14 @@ import (
 	"testing"
 )
 
-// runCommand is the program in this process, for commands that end by themselves.
+// runCommand runs the program in this process, for commands that end without a signal.
 func runCommand(stdin string, args ...string) (code int, stdout, stderr string) {
 	var out, err bytes.Buffer
 	code = run(args, strings.NewReader(stdin), &out, &err)
 	return code, out.String(), err.String()
 }
 
-func TestBadUsageIsReportedAllAtOnce(t *testing.T) {
+func TestAllInvalidFlagsAreReported(t *testing.T) {
 	empty := filepath.Join(t.TempDir(), "empty")
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -57,27 +57,27 @@ func TestBadUsageIsReportedAllAtOnce(t *testing.T) {
 	}
 }
 
-func TestBadUsageIsOnePlainLine(t *testing.T) {
+func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 	for _, test := range []struct {
-		says string
+		want string
 		args []string
 	}{
 		{"serve", nil},
 		{"unexpected argument", []string{"server"}},
 		{"--lisen", []string{"serve", "--lisen", ":80"}},
-		{"--auth: say who may read what", []string{"serve"}},
-		{"is not a mode", []string{"serve", "--auth", "jtw"}},
-		{"--auth: jwt needs one of", []string{"serve", "--auth", "jwt"}},
+		{"--auth: required, there is no default", []string{"serve"}},
+		{`unknown mode "jtw"; use jwt`, []string{"serve", "--auth", "jtw"}},
+		{"--auth: jwt requires exactly one of", []string{"serve", "--auth", "jwt"}},
 		{"--jwt-key-file: ", []string{"serve", "--auth", "jwt", "--jwt-key-file", os.DevNull}},
 		{"--jwt-secret-file: ", []string{"serve", "--auth", "jwt", "--jwt-secret-file", os.DevNull}},
 		{"--jwt-jwks-url: ", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "jwks.json"}},
-		{"--jwt-issuer: is for --auth jwt", []string{"serve", "--auth", "insecure", "--jwt-issuer", "x"}},
-		{"--forward-url: is needed", []string{"serve", "--auth", "forward"}},
-		{"--forward-url: is not", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1:99999/"}},
-		{"--user-header: Cookie means something else", []string{"serve", "--auth", "header", "--trusted-proxy", "10.0.0.5", "--user-header", "Cookie"}},
-		{"--user-header: content-length means", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1/", "--user-header", "content-length"}},
-		{"--user-header: is for --auth forward and header", []string{"serve", "--auth", "insecure", "--user-header", "X-Foo"}},
-		{"--trusted-proxy: --auth header", []string{"serve", "--auth", "header"}},
+		{"--jwt-issuer: applies to --auth jwt only", []string{"serve", "--auth", "insecure", "--jwt-issuer", "x"}},
+		{"--forward-url: required", []string{"serve", "--auth", "forward"}},
+		{"--forward-url: invalid URL", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1:99999/"}},
+		{"--user-header: Cookie is reserved", []string{"serve", "--auth", "header", "--trusted-proxy", "10.0.0.5", "--user-header", "Cookie"}},
+		{"--user-header: content-length is reserved", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1/", "--user-header", "content-length"}},
+		{"--user-header: applies to --auth forward and header only", []string{"serve", "--auth", "insecure", "--user-header", "X-Foo"}},
+		{"--trusted-proxy: required with --auth header", []string{"serve", "--auth", "header"}},
 		{"--trusted-proxy: ", []string{"serve", "--auth", "header", "--trusted-proxy", "10.0.0.0/33"}},
 		{"--auth-insecure-anywhere", []string{"serve", "--auth", "insecure", "--listen", "0.0.0.0:0"}},
 		{"--auth-insecure-anywhere", []string{"serve", "--auth", "insecure", "--listen", ":0"}},
@@ -90,25 +90,25 @@ func TestBadUsageIsOnePlainLine(t *testing.T) {
 		{"user[:topic]", []string{"publish"}},
 		{"--admin-listen", []string{"health", "--admin-listen", "8081"}},
 		{"--redis", []string{"publish", "--redis", "http://127.0.0.1", "42", "x"}},
-		{"--redis: give one", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},
+		{"--redis: exactly one URL", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},
 		{"--admin-listen: must differ", []string{"serve", "--auth", "insecure", "--listen", "127.0.0.1:8080", "--admin-listen", "127.0.0.1:8080"}},
-		{"--retry: must be from", []string{"serve", "--auth", "insecure", "--retry", "100us"}},
+		{"--retry: must be between", []string{"serve", "--auth", "insecure", "--retry", "100us"}},
 		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
 		{"unexpected argument", []string{"version", "now"}},
 		{"--path: ", []string{"serve", "--auth", "insecure", "--path", "/a%20b"}},
-		{"--send-buffer: must be from 4096 to", []string{"serve", "--auth", "insecure", "--send-buffer", "2000000000"}},
+		{"--send-buffer: must be between 4096 and", []string{"serve", "--auth", "insecure", "--send-buffer", "2000000000"}},
 		{`--queue: "-1" looks like a flag`, []string{"serve", "--auth", "insecure", "--queue", "-1"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			code, stdout, stderr := runCommand("", test.args...)
-			if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "usercast: ") || !strings.Contains(stderr, test.says) {
-				t.Errorf("exit code %d, stdout %q, stderr %q; want 2 and one line with %q", code, stdout, stderr, test.says)
+			if code != 2 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "usercast: ") || !strings.Contains(stderr, test.want) {
+				t.Errorf("exit code %d, stdout %q, stderr %q; want 2 and one line with %q", code, stdout, stderr, test.want)
 			}
 		})
 	}
 }
 
-func TestTakenPortIsOnePlainLine(t *testing.T) {
+func TestPortInUseIsReportedInOneLine(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -117,13 +117,13 @@ func TestTakenPortIsOnePlainLine(t *testing.T) {
 	for flag, other := range map[string]string{"--listen": "--admin-listen", "--admin-listen": "--listen"} {
 		code, stdout, stderr := runCommand("", "serve", "--auth", "insecure", flag, l.Addr().String(), other, "127.0.0.1:0")
 		if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 ||
-			!strings.Contains(stderr, l.Addr().String()+": the port is taken") || !strings.HasSuffix(stderr, " "+flag+"\n") {
+			!strings.Contains(stderr, l.Addr().String()+": port already in use") || !strings.HasSuffix(stderr, " "+flag+"\n") {
 			t.Errorf("%s: exit code %d, stdout %q, stderr %q", flag, code, stdout, stderr)
 		}
 	}
 	code, _, stderr := runCommand("", "serve", "--auth", "insecure", "--auth-insecure-anywhere", "--listen", "203.0.113.1:0")
 	if code != 1 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "cannot listen on 203.0.113.1:0 (--listen)") {
-		t.Errorf("a foreign address: exit code %d, %q", code, stderr)
+		t.Errorf("an address of another host: exit code %d, %q", code, stderr)
 	}
 }
 
@@ -135,12 +135,12 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-func TestHelpNamesWhatExistsOnly(t *testing.T) {
+func TestHelpListsCommandsAndFlags(t *testing.T) {
 	code, stdout, stderr := runCommand("", "--help")
 	if code != 0 || stderr != "" {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
-	absent := map[string][]string{"dev": {"jwt", "forward", "trusted"}} // it asks nobody for a log-in
+	absent := map[string][]string{"dev": {"jwt", "forward", "trusted"}} // dev does not authenticate users
 	for _, command := range []string{"serve", "dev", "publish", "health", "version"} {
 		if !strings.Contains(stdout, "\n  "+command+" ") {
 			t.Errorf("help does not list %s:\n%s", command, stdout)
@@ -151,14 +151,14 @@ func TestHelpNamesWhatExistsOnly(t *testing.T) {
 		}
 		for _, absent := range append(absent[command], "${") {
 			if strings.Contains(help, absent) {
-				t.Errorf("%s --help tells of %s", command, absent)
+				t.Errorf("%s --help contains %s", command, absent)
 			}
 		}
 	}
 }
 
-// README shows what dev prints to users of make run.
-func TestReadmeShowsWhatDevPrints(t *testing.T) {
+// README shows the output of dev for make run.
+func TestReadmeShowsTheOutputOfDev(t *testing.T) {
 	readme, err := os.ReadFile("../../README.md")
 	if err != nil {
 		t.Fatal(err)
@@ -168,6 +168,6 @@ func TestReadmeShowsWhatDevPrints(t *testing.T) {
 		t.Errorf("README does not show %s", command)
 	}
 	if without := regexp.MustCompile(`(?m)^\s+(go run ./cmd/)?usercast publish 42.*$`).FindString(string(readme)); without != "" {
-		t.Errorf("this command publishes to port 6379 wherever the embedded Redis is: %s", without)
+		t.Errorf("this command publishes to port 6379, even if the embedded Redis uses another port: %s", without)
 	}
 }

@@ -76,7 +76,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			stream.Want(t, `{"kind":"comment","id":7}`)
 
 			or := shellWords(t, lines[1][1])
-			if code, stdout, stderr := hubtest.RunCommand(t, or[1:]...); code != 0 || !strings.HasSuffix(stdout, ", heard by 1 subscriber\n") {
+			if code, stdout, stderr := hubtest.RunCommand(t, or[1:]...); code != 0 || !strings.HasSuffix(stdout, ", received by 1 subscriber\n") {
 				t.Errorf("%q: exit code %d, %s%s", or, code, stdout, stderr)
 			}
 			stream.Want(t, `{"kind":"comment","id":7}`)
@@ -157,7 +157,7 @@ func TestDevPrintsACommandThatRuns(t *testing.T) {
 			}
 			hubtest.Eventually(t, "dev is ready", func() bool { return hubtest.Request(t, "GET", url[1]+"readyz").Status == 200 })
 			publish := hubtest.StartProcess(t, []string{"PATH=" + path}, "/bin/sh", append(inDir, "/bin/sh", "-c", lines[1][1])...)
-			if code := publish.Wait(t); code != 0 || !strings.HasSuffix(publish.Stdout.String(), ", heard by 1 subscriber\n") || publish.Stderr.String() != "" {
+			if code := publish.Wait(t); code != 0 || !strings.HasSuffix(publish.Stdout.String(), ", received by 1 subscriber\n") || publish.Stderr.String() != "" {
 				t.Errorf("exit code %d, %s%s", code, publish.Stdout.String(), publish.Stderr.String())
 			}
 		})

@@ -35,11 +35,11 @@ func (s settingsDir) write(name, text string) {
 // hangUp sends SIGHUP and returns the line that says what was read anew.
 func hangUp(t *testing.T, p *hubtest.Program) string {
 	t.Helper()
-	before := len(p.Stderr.Lines(`msg="read anew"`))
+	before := len(p.Stderr.Lines(`msg="configuration reloaded"`))
 	p.Signal(syscall.SIGHUP)
 	var lines []string
 	hubtest.Eventually(t, "the settings were read anew", func() bool {
-		lines = p.Stderr.Lines(`msg="read anew"`)
+		lines = p.Stderr.Lines(`msg="configuration reloaded"`)
 		return len(lines) > before
 	})
 	return lines[len(lines)-1]
@@ -48,7 +48,7 @@ func hangUp(t *testing.T, p *hubtest.Program) string {
 // says wants what a line tells of the items.
 func says(t *testing.T, line, changed, unchanged, kept string) {
 	t.Helper()
-	if want := fmt.Sprintf("changed=%q unchanged=%q kept=%q", changed, unchanged, kept); !strings.Contains(quoteAll(line), want) {
+	if want := fmt.Sprintf("changed=%q unchanged=%q failed=%q", changed, unchanged, kept); !strings.Contains(quoteAll(line), want) {
 		t.Errorf("%swant %s", line, want)
 	}
 }
@@ -137,7 +137,7 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 		}
 	}
 	check("after the first")
-	if n := len(p.Stderr.Lines("level=WARN", "need a restart", "settings=USERCAST_RETRY")); n != 1 {
+	if n := len(p.Stderr.Lines("level=WARN", "changed settings require a restart", "settings=USERCAST_RETRY")); n != 1 {
 		t.Errorf("%d warnings of a setting that needs a restart", n)
 	}
 
@@ -150,18 +150,18 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 	}
 	says(t, hangUp(t, p), "", "", all)
 	for item, why := range map[string]string{
-		"origins": "write https://new.example", "log level": "is none of debug", "jwt keys": "a key in PEM",
+		"origins": "write https://new.example", "log level": "use debug, info, warn or error", "jwt keys": "the secret is a PEM key",
 		"admin token": "is empty", "redis password": "no such file",
 	} {
-		if n := len(p.Stderr.Lines("level=WARN", "cannot be read anew", item, why)); n != 1 {
+		if n := len(p.Stderr.Lines("level=WARN", "reload failed, keeping previous value", item, why)); n != 1 {
 			t.Errorf("%d warnings of the %s", n, item)
 		}
 	}
 	check("after a faulty one")
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALOW_ORIGIN=https://evil.example\n")
 	files.write("admin", "newest-token\n")
-	says(t, hangUp(t, p), "admin token", "", "settings file, jwt keys, redis password")
-	if len(p.Stderr.Lines("level=WARN", "there is no setting USERCAST_ALOW_ORIGIN")) != 1 {
+	says(t, hangUp(t, p), "admin token", "", "env file, jwt keys, redis password")
+	if len(p.Stderr.Lines("level=WARN", "unknown setting USERCAST_ALOW_ORIGIN")) != 1 {
 		t.Error("no warning of the setting that is not")
 	}
 	files.write("admin", "new-token\n")
@@ -242,9 +242,9 @@ func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
 	open(oldSecret, pair)
 
 	renewed.Write(t, files.dir)
-	hubtest.Eventually(t, "the certificate was read anew", func() bool { return len(p.Stderr.Lines("read anew", "changed=certificate")) > 0 })
+	hubtest.Eventually(t, "the certificate was read anew", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=certificate")) > 0 })
 	files.write("current", newSecret)
-	hubtest.Eventually(t, "the keys were read anew", func() bool { return len(p.Stderr.Lines("read anew", `changed="jwt keys"`)) > 0 })
+	hubtest.Eventually(t, "the keys were read anew", func() bool { return len(p.Stderr.Lines("configuration reloaded", `changed="jwt keys"`)) > 0 })
 	open(newSecret, renewed)
 	open(oldSecret, renewed)
 	publisher := hubtest.NewPublisher(t, server.Addr())
@@ -253,5 +253,5 @@ func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
 		page.Want(t, "hello")
 	}
 	files.write("usercast.env", "USERCAST_ALLOW_ORIGIN=https://new.example\n")
-	hubtest.Eventually(t, "the origins were read anew", func() bool { return len(p.Stderr.Lines("read anew", "changed=origins")) > 0 })
+	hubtest.Eventually(t, "the origins were read anew", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=origins")) > 0 })
 }

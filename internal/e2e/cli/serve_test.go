@@ -108,7 +108,7 @@ func TestSignals(t *testing.T) {
 			if test.code == 0 {
 				stream.WantEvent(t, "bye", `{"reason":"draining"}`)
 				stream.WantEnd(t)
-			} else if n := len(p.Stderr.Lines("usercast: second signal")); n != 1 {
+			} else if n := len(p.Stderr.Lines("usercast: received a second signal")); n != 1 {
 				t.Errorf("%d lines say why it ends at once", n)
 			}
 		})

@@ -75,7 +75,7 @@ func TestServiceManagerIsNotified(t *testing.T) {
 
 	// An outage of Redis is said, and is no reason for a restart.
 	server.Kill()
-	m.want(t, "STATUS=1 stream of 1 user; no link to Redis "+server.Addr())
+	m.want(t, "STATUS=1 stream of 1 user; not connected to Redis "+server.Addr())
 	m.want(t, "WATCHDOG=1")
 
 	// A process that does nothing says nothing: the watchdog's turn.
@@ -111,7 +111,7 @@ func TestServiceIsStartedWithoutRedis(t *testing.T) {
 		t.Errorf("%q before there was time to subscribe", heard)
 	}
 	m.want(t, "READY=1")
-	m.want(t, "STATUS=0 streams of 0 users; no link to Redis "+server.Addr())
+	m.want(t, "STATUS=0 streams of 0 users; not connected to Redis "+server.Addr())
 	h.Interrupt()
 	m.want(t, "STOPPING=1")
 }

@@ -179,7 +179,7 @@ func TestRenewedCertificateIsShown(t *testing.T) {
 	check("second")
 	third.Write(t, filepath.Join(dir, "2")) // over the old ones
 	check("third")
-	if n := len(h.Log.Lines("certificate loaded anew")); n != 2 {
+	if n := len(h.Log.Lines("certificate reloaded")); n != 2 {
 		t.Errorf("%d times loaded anew, want 2", n)
 	}
 }
@@ -214,7 +214,7 @@ func TestHalfWrittenCertificateIsWarnedOfOnce(t *testing.T) {
 				t.Errorf("%s: a handshake shows the %s certificate", step.what, got)
 			}
 		}
-		if n, want := len(h.Log.Lines("level=WARN", "certificate cannot be loaded")), min(i+1, 4); n != want {
+		if n, want := len(h.Log.Lines("level=WARN", "certificate reload failed")), min(i+1, 4); n != want {
 			t.Errorf("%s: %d warnings, want %d", step.what, n, want)
 		}
 	}
