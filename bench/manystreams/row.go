@@ -40,7 +40,7 @@ func newRow(reports []load.Report, bystander float64) row {
 			r.ended += n
 		}
 		r.checks.Lost += report.Checks.Lost + report.Checks.LostAnnounced
-		r.checks.Doubled += report.Checks.Doubled
+		r.checks.Duplicated += report.Checks.Duplicated
 		r.checks.Misordered += report.Checks.Misordered
 		r.checks.WrongUser += report.Checks.WrongUser
 		r.checks.Foreign += report.Checks.Foreign
@@ -99,7 +99,7 @@ var columns = []struct {
 	{"delivery_p50_ms", 3, func(r row) float64 { return r.p50 }},
 	{"delivery_p99_ms", 3, func(r row) float64 { return r.p99 }},
 	{"lost", 0, func(r row) float64 { return float64(r.checks.Lost) }},
-	{"doubled", 0, func(r row) float64 { return float64(r.checks.Doubled) }},
+	{"doubled", 0, func(r row) float64 { return float64(r.checks.Duplicated) }},
 	{"misordered", 0, func(r row) float64 { return float64(r.checks.Misordered) }},
 	{"wrong_user", 0, func(r row) float64 { return float64(r.checks.WrongUser + r.checks.Foreign) }},
 	{"streams_failed", 0, func(r row) float64 { return float64(r.failed) }},
@@ -108,7 +108,7 @@ var columns = []struct {
 
 func (r row) String() string {
 	return fmt.Sprintf("%d streams at %d hubs: %.0f B resident each; CPU µs: connect %.0f, ping %.0f, delivery %.1f (message for another hub %.1f); p50 %.2f, p99 %.2f ms; %d of %d lost, %d doubled, %d out of order",
-		r.streams, r.hubs, r.resident, r.connect*1e6, r.ping*1e6, r.own()*1e6, r.foreign*1e6, r.p50, r.p99, r.checks.Lost, r.deliveries+r.checks.Lost, r.checks.Doubled, r.checks.Misordered)
+		r.streams, r.hubs, r.resident, r.connect*1e6, r.ping*1e6, r.own()*1e6, r.foreign*1e6, r.p50, r.p99, r.checks.Lost, r.deliveries+r.checks.Lost, r.checks.Duplicated, r.checks.Misordered)
 }
 
 func writeCSV(file string, rows []row) error {

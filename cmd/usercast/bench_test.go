@@ -68,7 +68,7 @@ func TestBenchCountsLikeTheHub(t *testing.T) {
 				t.Fatalf("%d loops", len(r.Loops))
 			}
 			l := r.Loops[0]
-			if l.Messages != c.messages || l.Delivered != c.deliveries || l.Expected != c.deliveries || l.Latency.Count != c.deliveries || l.Unheard != 0 {
+			if l.Messages != c.messages || l.Delivered != c.deliveries || l.Expected != c.deliveries || l.Latency.Count != c.deliveries || l.NoSubscriber != 0 {
 				t.Errorf("%d messages, %d of %d deliveries, %d latencies; want %d and %d", l.Messages, l.Delivered, l.Expected, l.Latency.Count, c.messages, c.deliveries)
 			}
 			if hub := l.Cost.Hub; hub == nil || hub.RSSAfter == 0 || hub.Counters["usercast_messages_received_total"] == 0 {
@@ -135,7 +135,7 @@ func TestBenchOverTLS(t *testing.T) {
 	}
 	t.Run("unknown authority", func(t *testing.T) {
 		code, r, stderr := bench(t, nil)
-		if code != exitFailure || r.Connect.Opened != 0 || !strings.Contains(stderr, "certificate signed by an unknown authority") || !strings.Contains(stderr, "--insecure") {
+		if code != exitFailure || r.Connect.Opened != 0 || !strings.Contains(stderr, "certificate signed by unknown authority") || !strings.Contains(stderr, "--insecure") {
 			t.Errorf("exit code %d, %+v, %s", code, r.Connect, stderr)
 		}
 	})
@@ -146,7 +146,7 @@ func TestBenchWithTheStreamFeed(t *testing.T) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:")
 	l := mustRunBench(t, h, server, "--feed", "stream", "--stream-key", "log", "--channel-prefix", "u:", "--streams", "20", "--outstanding", "8", "--messages", "200").Loops[0]
-	if l.Delivered != 200 || l.Unconfirmed != 0 || l.Unheard != 0 {
+	if l.Delivered != 200 || l.Unconfirmed != 0 || l.NoSubscriber != 0 {
 		t.Errorf("%+v", l)
 	}
 }
@@ -172,7 +172,7 @@ func TestBenchPrintsAReport(t *testing.T) {
 	if code != exitFailure || !strings.HasPrefix(stderr, "usercast: 8 streams failed to open (8 busy: user-limit): start the hub with --max-clients-per-user 0") || strings.Count(stderr, "\n") != 1 {
 		t.Errorf("exit code %d, stderr %q", code, stderr)
 	}
-	for _, words := range []string{"40 streams of 1 user at http://", "32 opened in ", "8 failed", "5 messages in ", "160 of 160 deliveries", "last stream", "p99.9", "0 lost, 0 doubled, 0 out of order", "s CPU"} {
+	for _, words := range []string{"40 streams of 1 user at http://", "32 opened in ", "8 failed", "5 messages in ", "160 of 160 deliveries", "last stream", "p99.9", "0 lost, 0 duplicated, 0 out of order", "s CPU"} {
 		if !strings.Contains(stdout, words) {
 			t.Errorf("the report does not contain %q:\n%s", words, stdout)
 		}
@@ -256,7 +256,7 @@ func TestBenchRejectsOtherHosts(t *testing.T) {
 	if code, _, stderr := runCommand("", "bench", "--admin", "http://127.0.0.1:8081/?a=b"); code != exitUsage || !strings.Contains(stderr, "--admin: is not a URL") {
 		t.Errorf("an admin URL with a query, to which /metrics would be appended: exit code %d, %q", code, stderr)
 	}
-	if code, _, stderr := runCommand("", "bench", "--url", "https://[fe80::1%25eth0]/events"); code != exitUsage || !strings.Contains(stderr, "--url: fe80::1%eth0 is not this machine") {
+	if code, _, stderr := runCommand("", "bench", "--url", "https://[fe80::1%25eth0]/events"); code != exitUsage || !strings.Contains(stderr, "--url: fe80::1%eth0 is not a loopback address") {
 		t.Errorf("an address with a zone: exit code %d, %q", code, stderr)
 	}
 	for flag, value := range map[string]string{
@@ -265,7 +265,7 @@ func TestBenchRejectsOtherHosts(t *testing.T) {
 		"redis": "redis://192.0.2.1",
 	} {
 		code, _, stderr := runCommand("", "bench", "--"+flag, value)
-		want := fmt.Sprintf("usercast: --%s: 192.0.2.1 is not this machine; to load a machine of yours, give --yes-i-own-it\n", flag)
+		want := fmt.Sprintf("usercast: --%s: 192.0.2.1 is not a loopback address; to load-test another host that you own, set --yes-i-own-it\n", flag)
 		if code != exitUsage || stderr != want {
 			t.Errorf("--%s %s: exit code %d, %q", flag, value, code, stderr)
 		}
@@ -290,7 +290,7 @@ func TestBenchRunsWithoutMetrics(t *testing.T) {
 	h := hubtest.Start(t, server)
 	for name, admin := range map[string]string{"no listener": "http://127.0.0.1:1", "the public listener": h.PublicURL("")} {
 		r := mustRunBench(t, h, server, "--admin", admin, "--admin", admin, "--streams", "5", "--messages", "5")
-		if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "the hub's CPU, memory and counters could not be read: ") || r.Loops[0].Cost.Hub != nil {
+		if len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "cannot read the CPU, memory and counters of the hub: ") || r.Loops[0].Cost.Hub != nil {
 			t.Errorf("%s: notes %q", name, r.Notes)
 		}
 	}
@@ -304,8 +304,8 @@ func TestBenchReportsFailuresDuringARun(t *testing.T) {
 		fault string
 		code  int
 	}{
-		"hub":   {func(h *hubtest.Hub, _ *redistest.Server, _ *hubtest.Program) { h.Interrupt() }, "50 streams ended before the run did", exitFailure},
-		"redis": {func(_ *hubtest.Hub, s *redistest.Server, _ *hubtest.Program) { s.Kill() }, "publishing ended early: redis ", exitFailure},
+		"hub":   {func(h *hubtest.Hub, _ *redistest.Server, _ *hubtest.Program) { h.Interrupt() }, "50 streams ended early", exitFailure},
+		"redis": {func(_ *hubtest.Hub, s *redistest.Server, _ *hubtest.Program) { s.Kill() }, "publishing stopped early: redis ", exitFailure},
 		"frozen redis": {func(_ *hubtest.Hub, s *redistest.Server, _ *hubtest.Program) {
 			s.Freeze()
 		}, "Redis has not confirmed ", exitFailure},
@@ -356,7 +356,7 @@ func TestBenchReportsTheWrongRedis(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
 	code, stdout, stderr := runBench(h, redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "100ms")
-	if code != exitFailure || !strings.Contains(stderr, "5 messages were lost, and no gap announced it") || !strings.Contains(stdout, "is the hub's --redis another one?") {
+	if code != exitFailure || !strings.Contains(stderr, "5 messages were lost without a gap") || !strings.Contains(stdout, "check that the hub uses the same --redis") {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}
 }

@@ -11,9 +11,9 @@ import (
 	"usercast/internal/load"
 )
 
-// Run opens streams, publishes, and writes a report to out, warnings to warnings, and a progress bar to progress, which may be nil.
-// The error joins one error per failure. It is nil if all streams opened and every message arrived once and in order, or
-// was announced as lost.
+// Run opens streams and publishes to them. It writes a report to out, warnings to warnings, and a progress bar to progress,
+// which may be nil. The error joins one error per failure. It is nil if all streams opened, and if each message arrived
+// once and in order or was announced as lost.
 func Run(ctx context.Context, c *Config, out, warnings, progress io.Writer) error {
 	cfg, server, err := c.load(ctx)
 	if err != nil {

@@ -47,7 +47,7 @@ type Config struct {
 	YesIOwn bool `name:"yes-i-own-it" help:"Allow targets on other hosts. Set it only for systems that you own."`
 }
 
-// load reads the flags. The error is a flags.UsageError.
+// load validates the flags. The error is a flags.UsageError.
 func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Server, err error) {
 	var errs flags.Errors
 	server = c.Server(&errs)
@@ -72,7 +72,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	for _, admin := range c.Admin {
 		u, err := url.Parse(admin)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-			errs.Add("admin", "is not a URL such as http://127.0.0.1:8081") // unquoted: it may hold a password
+			errs.Add("admin", "is not a URL such as http://127.0.0.1:8081") // not quoted, because it can contain a password
 			continue
 		}
 		c.checkIsLocal(ctx, &errs, "admin", u.Hostname())
@@ -84,7 +84,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	errs.AtLeast("users", c.Users, 0)
 	cfg.Streams, cfg.Users, cfg.HTTP2, cfg.Broadcast = c.Streams.T, cmp.Or(c.Users.T, c.Streams.T), c.HTTP2, c.Broadcast
 	if cfg.Streams > 0 && cfg.Users > cfg.Streams {
-		errs.Add("users", "%d users need as many streams, and there are %d", cfg.Users, cfg.Streams)
+		errs.Add("users", "%d users need at least as many streams, but --streams is %d", cfg.Users, cfg.Streams)
 	}
 	if errs.Check("ramp", c.Ramp.Err()) && c.Ramp.T <= 0 {
 		errs.Add("ramp", "must be more than 0")
@@ -109,8 +109,8 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	return cfg, server, errs.Err()
 }
 
-// autoRate is the rate of about 5,000 deliveries per second, which every machine can do and which are enough
-// for percentiles.
+// autoRate returns the rate for about 5,000 deliveries per second. All hosts can reach it, and it is sufficient for
+// percentiles.
 func (c *Config) autoRate(cfg load.Config) float64 {
 	if cfg.Outstanding > 0 || cfg.Streams < 1 {
 		return 0
@@ -133,7 +133,7 @@ func (c *Config) targets(ctx context.Context, errs *flags.Errors, cfg *load.Conf
 		if !errs.Check("url", err) {
 			continue
 		}
-		c.checkIsLocal(ctx, errs, "url", netip.MustParseAddrPort(t.Addr).Addr().String()) // ParseTarget made it
+		c.checkIsLocal(ctx, errs, "url", netip.MustParseAddrPort(t.Addr).Addr().String()) // ParseTarget returns a valid address
 		templated = templated || t.Templated()
 		cfg.Targets = append(cfg.Targets, t)
 	}

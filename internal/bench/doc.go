@@ -1,3 +1,3 @@
-// Package bench is the command bench: its flags, the connection to Redis, and the report for people. The engine is
-// package load.
+// Package bench implements the command bench: its flags, the connection to Redis, and the text report. Package load
+// generates the load.
 package bench

@@ -11,13 +11,13 @@ import (
 	"usercast/transport/redis"
 )
 
-// checkIsLocal requires a host on this machine: load on the machines of others is an attack.
+// checkIsLocal requires a loopback address, because load on hosts of other people is an attack.
 func (c *Config) checkIsLocal(ctx context.Context, errs *flags.Errors, flag, host string) {
 	if c.YesIOwn {
 		return
 	}
 	if err := load.CheckLocal(ctx, host); err != nil {
-		errs.Add(flag, "%w; to load a machine of yours, give --yes-i-own-it", err)
+		errs.Add(flag, "%w; to load-test another host that you own, set --yes-i-own-it", err)
 	}
 }
 
@@ -30,22 +30,22 @@ func (c *Config) checkRedisIsLocal(ctx context.Context, errs *flags.Errors, serv
 		}
 	default:
 		if !c.YesIOwn {
-			errs.Add("redis", "where Sentinels and clusters lead to cannot be known beforehand; if it is all yours, give --yes-i-own-it")
+			errs.Add("redis", "the hosts behind a Sentinel or Cluster URL are not known in advance; if you own all of them, set --yes-i-own-it")
 		}
 	}
 }
 
-// checkRoom requires descriptors and ports for the streams.
+// checkRoom requires enough file descriptors and local ports for the streams.
 func (c *Config) checkRoom(errs *flags.Errors, cfg *load.Config) {
 	if limit, need := app.DescriptorLimit(), cfg.Descriptors(); limit > 0 && need > limit {
-		advice := "raise it (ulimit -n), open fewer, or use --http2"
+		advice := "raise it (ulimit -n), open fewer streams, or use --http2"
 		if cfg.HTTP2 {
-			advice = "raise it (ulimit -n) or open fewer"
+			advice = "raise it (ulimit -n) or open fewer streams"
 		}
-		errs.Add("streams", "%d need some %d descriptors, and the limit is %d: %s", cfg.Streams, need, limit, advice)
+		errs.Add("streams", "%d streams need about %d file descriptors, but the limit is %d: %s", cfg.Streams, need, limit, advice)
 	}
-	places := max(len(cfg.From), 1) * max(len(cfg.Targets), 1)
-	if ports := localPorts(); !cfg.HTTP2 && ports > 0 && cfg.Streams > ports*places {
-		errs.Add("streams", "%d do not fit into the %d local ports of one address: give another --from (127.0.0.2, 127.0.0.3 …), another --url, or --http2", cfg.Streams, ports)
+	addresses := max(len(cfg.From), 1) * max(len(cfg.Targets), 1)
+	if ports := localPorts(); !cfg.HTTP2 && ports > 0 && cfg.Streams > ports*addresses {
+		errs.Add("streams", "%d streams exceed the %d local ports of one address: add another --from (127.0.0.2, 127.0.0.3 …) or --url, or use --http2", cfg.Streams, ports)
 	}
 }

@@ -5,8 +5,7 @@ import (
 	"os"
 )
 
-// localPorts is how many ports the kernel gives to outgoing connections of one
-// address; 0: cannot be told.
+// localPorts returns how many ports the kernel has for outgoing connections from one address, or 0 if that is unknown.
 func localPorts() int {
 	b, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range")
 	if err != nil {

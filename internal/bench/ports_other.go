@@ -2,5 +2,5 @@
 
 package bench
 
-// localPorts cannot be told here.
+// localPorts returns 0: the number is not known on this system.
 func localPorts() int { return 0 }

@@ -9,7 +9,7 @@ import (
 	"usercast/internal/load"
 )
 
-// newBar draws progress, a bar for each phase.
+// newBar returns a function that draws a progress bar for each phase, and one that removes the last bar.
 func newBar(w io.Writer) (progress func(load.Progress), finish func()) {
 	var bar *progressbar.ProgressBar
 	phase := ""

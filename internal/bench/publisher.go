@@ -9,10 +9,10 @@ import (
 	"usercast/transport/redis"
 )
 
-// topic is the topic of what bench publishes.
+// topic is the topic of all messages.
 const topic = "bench"
 
-// dial connects to Redis as the app would.
+// dial connects to Redis like an app.
 func dial(ctx context.Context, c *Config, server *redis.Server) (load.Publisher, error) {
 	key := ""
 	if c.Feed == app.FeedStream {
@@ -25,11 +25,11 @@ func dial(ctx context.Context, c *Config, server *redis.Server) (load.Publisher,
 	return publisher{p, c, make(map[string]string)}, nil
 }
 
-// A publisher publishes for users as an app does with the feed.
+// A publisher publishes to users like an app with the configured feed.
 type publisher struct {
 	*redis.Pipeline
 	config   *Config
-	channels map[string]string // by user
+	channels map[string]string // key: user
 }
 
 func (p publisher) Publish(user string, payload []byte) error {

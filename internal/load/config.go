@@ -7,67 +7,66 @@ import (
 	"time"
 )
 
-// Config is what a run does. All that has no default must be set.
+// Config configures a run. All fields except those with a documented zero value are required.
 type Config struct {
-	// Targets are where streams are opened, in turn.
+	// Targets are the URLs of the streams, used in turn.
 	Targets []Target
 	// Headers are sent with each request.
 	Headers []Header
-	// From are local addresses to connect from, in turn; none: the system's choice.
-	// One has some 28,000 ports for one target.
+	// From are local addresses to connect from, used in turn. If it is empty, the system chooses the address. One address
+	// has about 28,000 ports per target.
 	From []netip.Addr
-	// Streams are opened, Ramp of them a second at most. Stream i is user i mod Users'.
+	// Streams is the number of streams to open, at most Ramp per second. Stream i belongs to user i mod Users.
 	Streams, Users int
 	Ramp           float64
-	// HTTP2 puts as many streams on one connection as the hub takes: with prior knowledge, or
-	// over TLS by ALPN.
+	// HTTP2 uses HTTP/2, with as many streams per connection as the server allows: with prior knowledge, or negotiated by
+	// ALPN over TLS.
 	HTTP2 bool
-	// TLS is for targets with TLS; ServerName and NextProtos are set for each of them. nil: the
-	// system's authorities are trusted.
+	// TLS configures connections to https targets, except ServerName and NextProtos. nil means that the CAs of the system
+	// are trusted.
 	TLS *tls.Config
 	// Broadcast sends each message to all users.
 	Broadcast bool
 
-	// Idle is how long the open streams are watched with nothing published; 0: not.
+	// Idle is the duration of the idle phase, in which nothing is published; 0 skips it.
 	Idle time.Duration
-	// Rate is how many messages a second the open loop sends; 0: no open loop.
+	// Rate is how many messages per second the open loop publishes; 0 skips it.
 	Rate float64
-	// Outstanding is how many messages the closed loop keeps under way; 0: none.
+	// Outstanding is how many messages the closed loop keeps in flight; 0 skips it.
 	Outstanding int
-	// Duration and Messages bound each loop: what comes first. Messages 0: no bound.
+	// Duration and Messages limit each loop. Messages 0 means no limit.
 	Duration time.Duration
 	Messages int
-	// Size is a payload's length in bytes, MinSize or more.
+	// Size is the size of a payload in bytes, at least MinSize.
 	Size int
 
-	// Patience is how long to wait for what does not come: an answer, a message.
+	// Patience is how long to wait for missing responses and messages.
 	Patience time.Duration
-	// Hub reads the hub's figures; nil: they are left out.
+	// Hub reads the metrics of the hub. nil omits them from the report.
 	Hub func(context.Context) (Samples, error)
-	// Dial connects to what the app would publish to. Called once, first of all.
+	// Dial connects to the server to which an app would publish. Run calls it once, before anything else.
 	Dial func(context.Context) (Publisher, error)
-	// Progress is told now and then how far a phase is; never at the same time as
-	// itself. nil: nobody asks.
+	// Progress is called repeatedly with the progress of a phase, from one goroutine at a time. nil disables it.
 	Progress func(Progress)
 
-	portable bool // for tests: the reader that other systems have
+	portable bool // for tests: use the reader for other systems than Linux
 }
 
-// A Publisher publishes without waiting for answers, in order. Publish and Flush are
-// for one goroutine, Receive for another one.
+// A Publisher publishes in order, without waiting for responses. One goroutine calls Publish and Flush, and another one
+// calls Receive.
 type Publisher interface {
-	// Publish takes a message for a user, "*" being all users. It keeps nothing of
-	// the payload. What it took may be sent only with Flush.
+	// Publish publishes a message to a user, or to all users with "*". It does not keep the payload. The message can be
+	// buffered until Flush.
 	Publish(user string, payload []byte) error
 	Flush() error
-	// Receive waits for the answer to the next message: how many heard it, -1 when
-	// that is not said. An error is of the message or of the connection.
-	Receive() (heard int64, err error)
-	// Close ends a Receive that waits.
+	// Receive waits for the response to the next message: the number of subscribers that it was sent to, or -1 if that is
+	// unknown.
+	Receive() (subscribers int64, err error)
+	// Close also ends a waiting Receive.
 	Close()
 }
 
-// Progress is how far a phase is.
+// Progress is the progress of a phase.
 type Progress struct {
 	Phase       string
 	Done, Total int64  // streams, or milliseconds
@@ -75,7 +74,7 @@ type Progress struct {
 	begin       time.Time
 }
 
-// sequences a publisher may send to.
+// receivers returns the number of sequences.
 func (c *Config) receivers() int {
 	if c.Broadcast {
 		return 1
@@ -83,8 +82,8 @@ func (c *Config) receivers() int {
 	return c.Users
 }
 
-// Descriptors is how many descriptors a run needs, beside the few of the process.
-// Over HTTP/2 it is a guess: most servers take 250 streams a connection or 100.
+// Descriptors returns how many file descriptors a run needs. With HTTP/2 it is an estimate: most servers allow 100 or 250
+// streams per connection.
 func (c *Config) Descriptors() int {
 	if c.HTTP2 {
 		return c.Streams/100 + len(c.Targets) + reserve
@@ -92,6 +91,6 @@ func (c *Config) Descriptors() int {
 	return c.Streams + reserve
 }
 
-// reserve are descriptors for Redis, the admin listener, and connections on their
-// way from a dial worker to the reader, which hold two.
+// reserve is the number of file descriptors for Redis, the admin listener, and connections that a dial worker passes to the
+// reader, which use two each.
 const reserve = 32 + dialWorkers

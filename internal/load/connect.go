@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"net"
 	"strings"
 	"sync"
@@ -11,21 +10,20 @@ import (
 	"time"
 )
 
-// dialWorkers connect at the same time: enough that one slow accept does not hold up
-// the ramp.
+// dialWorkers is how many connections are made concurrently, so that one slow accept does not delay the ramp.
 const dialWorkers = 32
 
-// hopeless is how many streams may fail before any has opened until the rest is not
-// tried: a wrong port needs no thousand tries.
-const hopeless = 32
+// maxFirstFailures is the number of failures after which no more streams are tried, if none has opened. A wrong port does
+// not need a thousand attempts.
+const maxFirstFailures = 32
 
 type readers interface {
 	add(net.Conn, *stream) error
 	close()
 }
 
-// connect opens the streams and waits until each that was tried has its answer. What
-// is still asking then has failed, or was not tried if ctx has ended.
+// connect opens the streams and waits for the responses. Streams without a response have failed then. If ctx has ended,
+// they count as not tried.
 func (r *run) connect(ctx context.Context) {
 	begin := time.Now()
 	if r.cfg.HTTP2 {
@@ -34,17 +32,17 @@ func (r *run) connect(ctx context.Context) {
 		r.connectHTTP1(ctx, begin)
 	}
 	t := r.tally
-	asked := func() (n int) {
+	pending := func() (n int) {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		for i := range r.streams {
-			if r.streams[i].state == asking {
+			if r.streams[i].state == requested {
 				n++
 			}
 		}
 		return n
 	}
-	for deadline := time.Now().Add(r.cfg.Patience); asked() > 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(r.cfg.Patience); pending() > 0 && time.Now().Before(deadline); {
 		if !sleep(ctx, time.Millisecond) {
 			break
 		}
@@ -53,36 +51,36 @@ func (r *run) connect(ctx context.Context) {
 	defer t.unlock()
 	for i := range r.streams {
 		s := &r.streams[i]
-		if s.state == asking && ctx.Err() != nil {
+		if s.state == requested && ctx.Err() != nil {
 			s.state = untried
 		}
-		s.fail("no answer: timeout", "")
+		s.fail(noResponse(reasonTimeout), "")
 	}
 }
 
-// goOn waits until stream i is due, and reports whether it is to be tried.
-func (r *run) goOn(ctx context.Context, begin time.Time, i int) bool {
-	due := begin.Add(after(i, r.cfg.Ramp))
-	for r.hopes() {
+// waitTurn waits until stream i is due. It returns false if the stream is not to be tried.
+func (r *run) waitTurn(ctx context.Context, begin time.Time, i int) bool {
+	due := begin.Add(timeFor(i, r.cfg.Ramp))
+	for r.shouldContinue() {
 		wait := time.Until(due)
-		if !sleep(ctx, min(wait, lookup)) {
+		if !sleep(ctx, min(wait, pollInterval)) {
 			return false
 		}
-		if wait <= lookup {
-			return r.hopes()
+		if wait <= pollInterval {
+			return r.shouldContinue()
 		}
 	}
 	return false
 }
 
-func (r *run) hopes() bool {
+func (r *run) shouldContinue() bool {
 	t := r.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.opened > 0 || t.unopened < hopeless
+	return t.opened > 0 || t.unopened < maxFirstFailures
 }
 
-// sleep reports whether ctx let it.
+// sleep returns false if ctx has ended, even while it sleeps.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -104,10 +102,10 @@ func (r *run) connectHTTP1(ctx context.Context, begin time.Time) {
 		workers.Go(func() {
 			for {
 				i := int(next.Add(1)) - 1
-				if i >= len(r.streams) || !r.goOn(ctx, begin, i) {
+				if i >= len(r.streams) || !r.waitTurn(ctx, begin, i) {
 					return
 				}
-				if err := r.ask(ctx, i); err != nil {
+				if err := r.request(ctx, i); err != nil {
 					r.fail(ctx, i, err)
 				}
 			}
@@ -116,24 +114,18 @@ func (r *run) connectHTTP1(ctx context.Context, begin time.Time) {
 	workers.Wait()
 }
 
-// fail is for a stream whose request could not be sent.
+// fail records that the request of stream i could not be sent.
 func (r *run) fail(ctx context.Context, i int, err error) {
-	how := howEnded(err)
-	for _, why := range []error{errNoHTTP1, errNoHTTP2, errNoCleartextHTTP2} {
-		if errors.Is(err, why) {
-			how = why.Error()
-		}
-	}
 	r.tally.lock()
 	defer r.tally.unlock()
 	if ctx.Err() != nil {
 		r.streams[i].state = untried
 	}
-	r.streams[i].fail(how, "")
+	r.streams[i].fail(reasonFor(err), "")
 }
 
-// ask sends the request of stream i and hands the connection to the reader.
-func (r *run) ask(ctx context.Context, i int) error {
+// request sends the request of stream i and passes the connection to the reader.
+func (r *run) request(ctx context.Context, i int) error {
 	s := &r.streams[i]
 	target, conn, err := r.dial(ctx, i)
 	if err != nil {
@@ -156,14 +148,14 @@ func (r *run) ask(ctx context.Context, i int) error {
 	return r.readers.add(conn, s)
 }
 
-// begin is when stream i is asked for.
+// begin records that stream i is being requested.
 func (r *run) begin(i int) {
 	r.tally.mu.Lock()
 	defer r.tally.mu.Unlock()
-	r.streams[i].state, r.streams[i].asked = asking, r.tally.clock()
+	r.streams[i].state, r.streams[i].requestedAt = requested, r.tally.clock()
 }
 
-// dial connects stream i, or the connection that begins with it.
+// dial opens the connection for stream i and, with HTTP/2, for the streams after it.
 func (r *run) dial(ctx context.Context, i int) (Target, net.Conn, error) {
 	target := r.cfg.Targets[i%len(r.cfg.Targets)]
 	dialer := net.Dialer{Timeout: r.cfg.Patience, KeepAlive: -1}
@@ -176,8 +168,8 @@ func (r *run) dial(ctx context.Context, i int) (Target, net.Conn, error) {
 	if err != nil {
 		return target, nil, err
 	}
-	// A reset at the end: else each stream would hold its port for a minute, and the
-	// next run would find none.
+	// The connection ends with a reset. Otherwise each stream would occupy its port for a minute, and the next run could
+	// run out of ports.
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
@@ -192,7 +184,7 @@ func (r *run) dial(ctx context.Context, i int) (Target, net.Conn, error) {
 	return target, conn, nil
 }
 
-// handshake makes a connection over TLS that carries the run's version of HTTP.
+// handshake performs a TLS handshake that negotiates the run's version of HTTP.
 func (r *run) handshake(ctx context.Context, target Target, conn net.Conn) (net.Conn, error) {
 	cfg := new(tls.Config)
 	if r.cfg.TLS != nil {
@@ -206,35 +198,34 @@ func (r *run) handshake(ctx context.Context, target Target, conn net.Conn) (net.
 	defer cancel()
 	secure := tls.Client(conn, cfg)
 	err := secure.HandshakeContext(ctx)
-	none := err != nil && strings.Contains(err.Error(), "no application protocol") // the text of alert 120, which has no type
+	noProtocol := err != nil && strings.Contains(err.Error(), "no application protocol") // the text of alert 120: Go does not export a type for it
 	switch {
-	case r.cfg.HTTP2 && (none || err == nil && secure.ConnectionState().NegotiatedProtocol != "h2"):
-		return nil, errNoHTTP2
-	case none:
-		return nil, errNoHTTP1
+	case r.cfg.HTTP2 && (noProtocol || err == nil && secure.ConnectionState().NegotiatedProtocol != "h2"):
+		return nil, reasonNoHTTP2
+	case noProtocol:
+		return nil, reasonNoHTTP1
 	}
 	return secure, err
 }
 
-// connectHTTP2 opens streams one after the other: only what takes a round trip, a
-// new connection, is slow, and there are few.
+// connectHTTP2 opens streams one after the other. Only new connections take a round trip, and there are few of them.
 func (r *run) connectHTTP2(ctx context.Context, begin time.Time) {
-	type place struct {
-		conn  *http2Conn
-		taken int
+	type slot struct {
+		conn *http2Conn
+		used int
 	}
-	places := make([]place, len(r.cfg.Targets))
+	slots := make([]slot, len(r.cfg.Targets))
 	for i := range r.streams {
-		if !r.goOn(ctx, begin, i) {
+		if !r.waitTurn(ctx, begin, i) {
 			return
 		}
-		s, p := &r.streams[i], &places[i%len(places)]
-		target := r.cfg.Targets[i%len(places)]
-		if p.conn == nil || p.taken >= p.conn.limit {
+		s, p := &r.streams[i], &slots[i%len(slots)]
+		target := r.cfg.Targets[i%len(slots)]
+		if p.conn == nil || p.used >= p.conn.limit {
 			_, raw, err := r.dial(ctx, i)
 			if err == nil {
 				p.conn, err = newHTTP2(r.tally, raw)
-				p.taken = 0
+				p.used = 0
 			}
 			if err != nil {
 				p.conn = nil
@@ -243,7 +234,7 @@ func (r *run) connectHTTP2(ctx context.Context, begin time.Time) {
 			}
 			r.conns = append(r.conns, p.conn)
 		}
-		p.taken++
+		p.used++
 		r.begin(i)
 		if err := p.conn.open(s, target, r.cfg.fields(target, s.user)); err != nil {
 			p.conn = nil

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// A mark is how things stood when a phase began.
+// A mark is a snapshot of the counters at the beginning of a phase.
 type mark struct {
 	at           time.Time
 	cpu          float64
@@ -22,7 +22,7 @@ func (r *run) mark() mark {
 	return m
 }
 
-// since is the cost from a mark to now.
+// since returns the cost since a mark.
 func (r *run) since(m mark) (c Cost) {
 	cpu := ownCPU()
 	r.tally.mu.Lock()
@@ -45,30 +45,30 @@ func (r *run) since(m mark) (c Cost) {
 	return c
 }
 
-// collectorCPU is Go's own estimate, which it makes at the end of each cycle.
+// collectorCPU is an estimate of the Go runtime, updated at the end of each collection.
 const collectorCPU = "go_cpu_classes_gc_total_cpu_seconds_total"
 
-// heap is what the hub's Go runtime has in use.
+// heap returns the heap and stack memory in use by the hub's Go runtime.
 func (s Samples) heap() int64 {
 	return int64(s["go_memstats_heap_inuse_bytes"] + s["go_memstats_stack_inuse_bytes"])
 }
 
-// sample reads the hub's figures. When it cannot, that is noted and not tried again:
-// a listener that hangs would make each phase wait.
+// sample reads the metrics of the hub. It adds a note for the first failure and does not retry, because an unresponsive
+// listener would delay each phase.
 func (r *run) sample() Samples {
 	if r.cfg.Hub == nil || r.unread {
 		return nil
 	}
-	s, err := r.cfg.Hub(context.Background()) // bounded by itself, and wanted after an interrupt too
+	s, err := r.cfg.Hub(context.Background()) // Hub has a timeout, and an interrupted run needs the metrics, too
 	if err != nil {
 		r.unread = true
-		r.note("the hub's CPU, memory and counters could not be read: %v", err)
+		r.note("cannot read the CPU, memory and counters of the hub: %v", err)
 		return nil
 	}
 	return s
 }
 
-// per is a cost of each of n; nil of none.
+// per divides a cost by n. It returns nil if n is 0.
 func per(cost float64, n int64) *float64 {
 	if n <= 0 {
 		return nil

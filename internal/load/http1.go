@@ -7,53 +7,53 @@ import (
 	"strings"
 )
 
-// maxHead is more than any head that a hub sends.
+// maxHead is the maximum size of the response headers. A hub sends less.
 const maxHead = 16 << 10
 
 // An http1 is the reading side of one HTTP/1.1 connection that carries one stream.
 type http1 struct {
 	stream *stream
-	head   []byte // of the answer, until it is whole
+	head   []byte // the response headers received so far
 	chunks *chunks
 }
 
-// take takes in the next bytes and reports whether the connection is still of use.
-func (c *http1) take(b []byte) bool {
+// receive processes the next bytes. It returns false if the connection is no longer needed.
+func (c *http1) receive(b []byte) bool {
 	s := c.stream
-	if s.state == asking {
+	if s.state == requested {
 		c.head = append(c.head, b...)
 		i := bytes.Index(c.head, []byte("\r\n\r\n"))
 		if i < 0 {
 			if len(c.head) > maxHead {
-				s.fail("no HTTP answer", "")
+				s.fail(reasonNotHTTP, "")
 			}
-			return s.state == asking
+			return s.state == requested
 		}
 		i += len("\r\n\r\n")
 		b = c.head[i:]
-		answer, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(c.head[:i])), nil)
+		resp, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(c.head[:i])), nil)
 		c.head = nil
 		if err != nil {
-			s.fail("no HTTP answer", "")
+			s.fail(reasonNotHTTP, "")
 			return false
 		}
-		if !isStream(answer.StatusCode, answer.Header) {
-			s.refuse(answer.StatusCode, answer.Header, b)
+		if !isStream(resp.StatusCode, resp.Header) {
+			s.reject(resp.StatusCode, resp.Header, b)
 			return false
 		}
-		if len(answer.TransferEncoding) > 0 {
+		if len(resp.TransferEncoding) > 0 {
 			c.chunks = new(chunks)
 		}
-		s.openUp()
+		s.markOpen()
 	}
-	if s.state != open { // it was not waited for any longer
+	if s.state != open { // the wait for the response has timed out
 		return false
 	}
 	if c.chunks == nil {
-		s.take(b)
+		s.receive(b)
 		return s.state == open
 	}
-	whole := c.chunks.take(b, s.take)
+	whole := c.chunks.decode(b, s.receive)
 	return whole && s.state == open
 }
 
@@ -61,27 +61,27 @@ func isStream(code int, h http.Header) bool {
 	return code == http.StatusOK && strings.HasPrefix(h.Get("Content-Type"), "text/event-stream")
 }
 
-// refuse is for an answer that is not a stream.
-func (s *stream) refuse(code int, h http.Header, body []byte) {
-	why := status(code)
+// reject records a response that is not a stream.
+func (s *stream) reject(code int, h http.Header, body []byte) {
+	reason := statusReason(code)
 	if code == http.StatusOK {
-		why = "no event stream"
+		reason = reasonNotStream
 	}
 	if len(body) > 200 {
 		body = body[:200]
 	}
-	said := string(bytes.TrimSpace(body))
-	if h.Get("Transfer-Encoding") != "" || !strings.HasPrefix(said, "{") {
-		said = ""
+	example := string(bytes.TrimSpace(body))
+	if h.Get("Transfer-Encoding") != "" || !strings.HasPrefix(example, "{") {
+		example = ""
 	}
-	s.fail(why, said)
+	s.fail(reason, example)
 }
 
-// chunks is RFC 9112's chunked coding, taken as it comes: httputil's reader asks for
-// bytes, and so would hold a goroutine a stream.
+// chunks decodes the chunked transfer coding (RFC 9112, section 7.1) incrementally. The reader of httputil pulls bytes, so
+// it would need a goroutine per stream.
 type chunks struct {
 	state chunkState
-	left  int // bytes of the chunk that have not come
+	left  int // bytes of the chunk that have not arrived
 }
 
 type chunkState uint8
@@ -94,8 +94,8 @@ const (
 	atEnd
 )
 
-// take hands on the data and reports whether more may come.
-func (c *chunks) take(b []byte, data func([]byte)) bool {
+// decode passes the decoded bytes to data. It returns false after the last chunk.
+func (c *chunks) decode(b []byte, data func([]byte)) bool {
 	for len(b) > 0 {
 		switch c.state {
 		case inSize, inExtension:
@@ -114,7 +114,7 @@ func (c *chunks) take(b []byte, data func([]byte)) bool {
 			}
 			switch {
 			case c.state == inExtension || d == '\r':
-			case n >= 0 && c.left < 1<<27: // fits into 31 bits with this digit, too
+			case n >= 0 && c.left < 1<<27: // with this digit, it still fits into 31 bits
 				c.left = c.left<<4 | n
 			default:
 				c.state = inExtension

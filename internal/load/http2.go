@@ -16,16 +16,15 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// An http2Conn carries many streams over one connection (RFC 9113): cleartext with prior
-// knowledge, or over TLS. It is no http2.Transport because that holds a goroutine, a pipe and
-// a buffer for every stream.
+// An http2Conn carries many streams over one connection (RFC 9113): in cleartext with prior knowledge, or over TLS. It does
+// not use http2.Transport, which needs a goroutine, a pipe and a buffer per stream.
 type http2Conn struct {
 	tally *tally
 	conn  net.Conn
-	limit int // streams that the hub takes on one connection
+	limit int // maximum number of concurrent streams on the connection
 	done  chan struct{}
 
-	// Guarded by mu: writing, and what is to be written.
+	// Guarded by mu: writes, and the bytes to write.
 	mu      sync.Mutex
 	w       bytes.Buffer
 	framer  *http2.Framer
@@ -35,31 +34,25 @@ type http2Conn struct {
 
 	// Guarded by the tally's lock.
 	streams map[uint32]*http2Stream
-	closed  bool // by us
+	closed  bool // by close
 
-	taken int // bytes that the hub may not send any more on the connection; owned by read
+	consumed int // bytes received since the last window update; owned by read
 }
 
 type http2Stream struct {
 	*stream
-	taken int
+	consumed int
 }
 
 const (
-	// A stream's window is larger than what a stalled client should let a hub send.
+	// The flow-control window of a stream exceeds the data that a hub queues for it.
 	streamWindow = 1 << 20
 	connWindow   = 1 << 30
-	// writeTimeout is for a few bytes into an empty socket buffer.
+	// writeTimeout is the timeout for a few bytes into an empty socket buffer.
 	writeTimeout = 5 * time.Second
 )
 
-var (
-	errNoHTTP1          = errors.New("no HTTP/1.1 there")
-	errNoHTTP2          = errors.New("no HTTP/2 there")
-	errNoCleartextHTTP2 = errors.New("no HTTP/2 without TLS there")
-)
-
-// newHTTP2 sends the preface and waits for the hub's settings.
+// newHTTP2 sends the preface and waits for the settings of the server. It owns conn.
 func newHTTP2(t *tally, conn net.Conn) (*http2Conn, error) {
 	c := &http2Conn{tally: t, conn: conn, done: make(chan struct{}), next: 1, streams: make(map[uint32]*http2Stream)}
 	c.framer = http2.NewFramer(&c.w, conn)
@@ -79,11 +72,11 @@ func newHTTP2(t *tally, conn net.Conn) (*http2Conn, error) {
 	}
 	if err != nil {
 		_ = conn.Close()
-		why := errNoCleartextHTTP2
+		reason := reasonNoCleartextHTTP2
 		if _, secure := conn.(*tls.Conn); secure {
-			why = errNoHTTP2
+			reason = reasonNoHTTP2
 		}
-		return nil, fmt.Errorf("%w: %w", why, err)
+		return nil, fmt.Errorf("%w: %w", reason, err)
 	}
 	_ = conn.SetReadDeadline(time.Time{})
 	go c.read()
@@ -97,9 +90,9 @@ func (c *http2Conn) settings() error {
 	}
 	settings, ok := f.(*http2.SettingsFrame)
 	if !ok || settings.IsAck() {
-		return errors.New("the first frame holds no settings")
+		return errors.New("the first frame does not contain settings")
 	}
-	c.limit = 100 // what RFC 9113 calls the least to be expected
+	c.limit = 100 // the recommended minimum (RFC 9113, section 6.5.2)
 	if n, ok := settings.Value(http2.SettingMaxConcurrentStreams); ok {
 		c.limit = int(min(n, 1<<20))
 	}
@@ -107,7 +100,7 @@ func (c *http2Conn) settings() error {
 	return c.flush()
 }
 
-// flush writes what was framed. The caller holds mu.
+// flush writes all framed bytes. The caller holds mu.
 func (c *http2Conn) flush() error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	_, err := c.conn.Write(c.w.Bytes())
@@ -115,7 +108,7 @@ func (c *http2Conn) flush() error {
 	return err
 }
 
-// open asks for a stream. The hub has taken as many as limit before.
+// open requests a stream. The caller opens at most limit streams.
 func (c *http2Conn) open(s *stream, target Target, header []field) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -137,7 +130,7 @@ func (c *http2Conn) open(s *stream, target Target, header []field) error {
 	return c.flush()
 }
 
-// read takes frames until the connection ends.
+// read processes frames until the connection ends.
 func (c *http2Conn) read() {
 	defer close(c.done)
 	var err error
@@ -154,7 +147,7 @@ func (c *http2Conn) read() {
 	defer c.tally.unlock()
 	for id, s := range c.streams {
 		if !c.closed {
-			s.end(howEnded(err))
+			s.end(reasonFor(err))
 		}
 		delete(c.streams, id)
 	}
@@ -167,7 +160,7 @@ func (c *http2Conn) frame(f http2.Frame) error {
 	case *http2.MetaHeadersFrame:
 		c.headers(f)
 	case *http2.RSTStreamFrame:
-		c.ended(f.StreamID, "stream reset: "+f.ErrCode.String())
+		c.ended(f.StreamID, Reason("stream reset: "+f.ErrCode.String()))
 	case *http2.PingFrame:
 		if !f.IsAck() {
 			return c.write(func() { _ = c.framer.WritePing(true, f.Data) })
@@ -199,25 +192,24 @@ func (c *http2Conn) headers(f *http2.MetaHeadersFrame) {
 	for _, h := range f.RegularFields() {
 		header.Add(h.Name, h.Value)
 	}
-	if s.state == asking {
+	if s.state == requested {
 		code, _ := strconv.Atoi(f.PseudoValue("status"))
 		if isStream(code, header) {
-			s.openUp()
+			s.markOpen()
 		} else {
-			s.refuse(code, header, nil)
+			s.reject(code, header, nil)
 		}
 	}
 	if f.StreamEnded() {
-		s.end(howEnded(io.EOF))
+		s.end(reasonFor(io.EOF))
 		delete(c.streams, f.StreamID)
 	}
 }
 
-// data takes in a frame, and lets the hub send as much again once half of a window
-// is used up.
+// data processes a frame. It updates a flow-control window after half of it is used.
 func (c *http2Conn) data(f *http2.DataFrame) error {
 	length := int(f.Length) // padding counts
-	c.taken += length
+	c.consumed += length
 	refill, refillStream := 0, 0
 	c.tally.lock()
 	c.tally.now = c.tally.clock()
@@ -226,19 +218,19 @@ func (c *http2Conn) data(f *http2.DataFrame) error {
 	s := c.streams[f.StreamID]
 	if s != nil {
 		if s.state == open {
-			s.take(f.Data())
+			s.receive(f.Data())
 		}
-		if s.taken += length; s.taken > streamWindow/2 {
-			refillStream, s.taken = s.taken, 0
+		if s.consumed += length; s.consumed > streamWindow/2 {
+			refillStream, s.consumed = s.consumed, 0
 		}
 		if f.StreamEnded() {
-			s.end(howEnded(io.EOF))
+			s.end(reasonFor(io.EOF))
 			delete(c.streams, f.StreamID)
 		}
 	}
 	c.tally.unlock()
-	if c.taken > connWindow/2 {
-		refill, c.taken = c.taken, 0
+	if c.consumed > connWindow/2 {
+		refill, c.consumed = c.consumed, 0
 	}
 	if refill == 0 && refillStream == 0 {
 		return nil
@@ -253,17 +245,17 @@ func (c *http2Conn) data(f *http2.DataFrame) error {
 	})
 }
 
-func (c *http2Conn) ended(id uint32, how string) {
+func (c *http2Conn) ended(id uint32, reason Reason) {
 	c.tally.lock()
 	defer c.tally.unlock()
 	if s := c.streams[id]; s != nil {
 		c.tally.now = c.tally.clock()
-		s.end(how)
+		s.end(reason)
 		delete(c.streams, id)
 	}
 }
 
-// close ends all streams.
+// close closes the connection and waits until read has returned.
 func (c *http2Conn) close() {
 	c.tally.lock()
 	c.closed = true

@@ -6,7 +6,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// Latencies are kept in microseconds, to three digits, up to two minutes.
+// newHistogram returns a histogram of latencies in microseconds: three significant digits, up to two minutes.
 func newHistogram() *hdrhistogram.Histogram {
 	return hdrhistogram.New(1, 2*time.Minute.Microseconds(), 3)
 }

@@ -2,16 +2,15 @@ package load
 
 import "slices"
 
-// A ledger is what one stream has received of the sequence 1, 2, 3… that was sent to
-// its user. An undisturbed one is two words.
+// A ledger records which numbers of the sequence 1, 2, 3… a stream has received. Without missing messages, it does not
+// allocate.
 type ledger struct {
-	highest uint32 // number so far
+	highest uint32 // highest number received
 	gap     bool   // a gap was announced after it
-	holes   []hole // missed below highest, in order
+	holes   []hole // missing numbers below highest, in order
 }
 
-// A hole is a run of numbers that were missed. Announced: a gap came before the
-// next message.
+// A hole is a range of missing numbers. It is announced if a gap arrived before the next message.
 type hole struct {
 	first, last uint32
 	announced   bool
@@ -22,11 +21,10 @@ type verdict int
 const (
 	inOrder     verdict = iota
 	lateArrival         // after a higher one
-	doubled             // a second time
+	duplicate           // received before
 )
 
-// receive takes the next number that arrived and says what it is, and how many numbers
-// were skipped just before it.
+// receive records the number of a message. It returns its verdict, and how many numbers were skipped immediately before it.
 func (l *ledger) receive(seq uint32) (v verdict, skipped uint32) {
 	if seq > l.highest {
 		skipped = seq - l.highest - 1
@@ -50,11 +48,10 @@ func (l *ledger) receive(seq uint32) (v verdict, skipped uint32) {
 		l.holes = slices.Replace(l.holes, i, i+1, rest...)
 		return lateArrival, 0
 	}
-	return doubled, 0
+	return duplicate, 0
 }
 
-// missing is what is lost when the numbers up to sent were sent and nothing more
-// will come.
+// missing returns how many of the numbers up to sent are missing.
 func (l *ledger) missing(sent uint32) (unannounced, announced uint64) {
 	add := func(first, last uint32, isAnnounced bool) {
 		if n := uint64(last) - uint64(first) + 1; isAnnounced {

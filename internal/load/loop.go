@@ -7,21 +7,20 @@ import (
 )
 
 const (
-	// most is how many messages are sent in one go: a publisher that fell behind
-	// must not make bursts that no app would.
-	most = 256
-	// breath is the shortest sleep: a timer costs about as much as ten messages.
-	breath = 100 * time.Microsecond
-	// maxMessages is more than fit into memory, and an int everywhere.
+	// maxBatch is how many messages are published before Flush. It limits the bursts of a publisher that has fallen behind.
+	maxBatch = 256
+	// minSleep is the shortest sleep, because a timer costs about as much as ten messages.
+	minSleep = 100 * time.Microsecond
+	// maxMessages exceeds what fits into memory, and fits into an int on all platforms.
 	maxMessages = 1 << 30
-	// lookup is how often a loop that waits looks whether it still makes sense.
-	lookup = 100 * time.Millisecond
+	// pollInterval is how often a waiting loop checks whether to continue.
+	pollInterval = 100 * time.Millisecond
 )
 
-// loop is a phase in which messages are published.
+// loop runs a phase in which messages are published.
 func (r *run) loop(ctx context.Context, l *Loop) {
 	s, t := r.sender, r.tally
-	first, expected, unheard := len(s.targets), s.expected, s.unheard.Load()
+	first, expected, noSubscriber := len(s.targets), s.expected, s.noSubscriber.Load()
 	p := &phase{first: first, latency: newHistogram()}
 	t.lock()
 	t.phases = append(t.phases, p)
@@ -29,7 +28,7 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 	many := r.cfg.Broadcast || r.cfg.Users < r.cfg.Streams
 	messages, limit := r.cfg.Messages, r.cfg.Duration
 	if l.Kind == "open" {
-		// All that is due within the duration, however late the publisher is.
+		// All messages that are due within the duration, even if the publisher is late.
 		due := int(min(math.Ceil(r.cfg.Rate*limit.Seconds()), maxMessages))
 		if messages == 0 || due < messages {
 			messages = due
@@ -48,7 +47,7 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 			break
 		}
 		if t.open.Load() == 0 {
-			r.note("the %s loop was cut short: all streams have ended", l.Kind)
+			r.note("the %s loop stopped early because all streams have ended", l.Kind)
 			break
 		}
 		n, wait := 0, time.Duration(0)
@@ -60,14 +59,14 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 				l.LagMax = max(l.LagMax, milliseconds(elapsed-r.dueAt(sent)))
 			}
 		} else {
-			n, wait = r.room(), lookup
+			n, wait = r.available(), pollInterval
 		}
 		if messages > 0 {
 			n = min(n, messages-sent)
 		}
-		if n = min(n, most); n == 0 {
+		if n = min(n, maxBatch); n == 0 {
 			if l.Kind == "open" {
-				sleep(ctx, min(wait, lookup))
+				sleep(ctx, min(wait, pollInterval))
 			} else {
 				r.waitFor(ctx, wait)
 			}
@@ -83,11 +82,11 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 	}
 	l.Sending = time.Duration(t.clock() - begin).Seconds()
 	l.Seconds = time.Duration(r.finish() - begin).Seconds()
-	s.givenUp = s.expected - t.accounted.Load()
+	s.abandoned = s.expected - t.accounted.Load()
 	l.Cost, l.Pings = r.since(m), r.pings()-pings
 	l.Messages = int64(len(s.targets) - first)
 	l.Unconfirmed = int64(len(s.targets)) - s.confirmed.Load()
-	l.Unheard = s.unheard.Load() - unheard
+	l.NoSubscriber = s.noSubscriber.Load() - noSubscriber
 	l.Expected = s.expected - expected
 	t.lock()
 	l.Delivered, l.Latency, l.LastStream = p.delivered, newLatency(p.latency), p.lastStream()
@@ -100,38 +99,37 @@ func (r *run) loop(ctx context.Context, l *Loop) {
 	r.report.Loops = append(r.report.Loops, l)
 }
 
-// dueAt is when the nth message of an open loop is due, from the loop's begin.
+// dueAt returns when the nth message of an open loop is due, relative to the start of the loop.
 func (r *run) dueAt(n int) time.Duration {
-	return after(n, r.cfg.Rate)
+	return timeFor(n, r.cfg.Rate)
 }
 
-// after is the time that n things take of which there are so many per second: at most the
-// longest Duration, to which a very low rate would otherwise be converted with an undefined
-// result.
-func after(n int, perSecond float64) time.Duration {
+// timeFor returns the time for n events at a rate. It is limited to the longest Duration: the conversion of a larger value
+// would be undefined.
+func timeFor(n int, perSecond float64) time.Duration {
 	if ns := float64(n) / perSecond * float64(time.Second); ns < math.MaxInt64 {
 		return time.Duration(ns)
 	}
 	return math.MaxInt64
 }
 
-// dueNow is how many messages of an open loop are due, and how long until the next.
+// dueNow returns how many messages of an open loop are due, and the time until the next one is due.
 func (r *run) dueNow(elapsed time.Duration, sent int) (n int, wait time.Duration) {
 	due := int(min(math.Floor(elapsed.Seconds()*r.cfg.Rate), maxMessages)) + 1 - sent
 	if due > 0 {
 		return due, 0
 	}
-	return 0, max(r.dueAt(sent)-elapsed, breath)
+	return 0, max(r.dueAt(sent)-elapsed, minSleep)
 }
 
-// room is how many messages of a closed loop may be sent, and if there is none, what
-// to wait for: some room, so that a batch is worth its while.
-func (r *run) room() int {
+// available returns how many messages a closed loop can publish. If it is 0, available sets the target of the tally so
+// that waitFor returns when a batch of messages is available.
+func (r *run) available() int {
 	s, t := r.sender, r.tally
 	perMessage := max(t.open.Load()/int64(len(s.names)), 1) // streams
 	t.target.Store(math.MaxInt64)
 	limit := int64(r.cfg.Outstanding) * perMessage
-	expected := s.expected - s.givenUp
+	expected := s.expected - s.abandoned
 	outstanding := expected - t.accounted.Load()
 	if outstanding < limit {
 		return int((limit - outstanding + perMessage - 1) / perMessage)
@@ -140,7 +138,7 @@ func (r *run) room() int {
 	return 0
 }
 
-// waitFor waits until the tally's target is reached.
+// waitFor waits until the target of the tally is reached, for at most d.
 func (r *run) waitFor(ctx context.Context, d time.Duration) {
 	t := r.tally
 	if t.accounted.Load() >= t.target.Load() {
@@ -155,8 +153,8 @@ func (r *run) waitFor(ctx context.Context, d time.Duration) {
 	}
 }
 
-// finish waits until all that was sent is accounted for, or nothing comes any more,
-// and returns when the last of it came.
+// finish waits until all deliveries are accounted for, or until no more arrive within the patience. It returns when the
+// last one arrived.
 func (r *run) finish() (last int64) {
 	s, t := r.sender, r.tally
 	last = t.clock()
@@ -167,10 +165,10 @@ func (r *run) finish() (last int64) {
 			before, waiting, last = now, t.clock(), t.clock()
 		}
 		confirmed := s.confirmed.Load() >= int64(len(s.targets)) || s.err() != nil
-		if now >= s.expected-s.givenUp && confirmed || t.clock()-waiting >= int64(r.cfg.Patience) {
+		if now >= s.expected-s.abandoned && confirmed || t.clock()-waiting >= int64(r.cfg.Patience) {
 			return last
 		}
-		// Without Redis what it did not take will not come.
+		// Without Redis, messages that it has not received will not arrive.
 		if s.err() != nil && t.clock()-waiting >= int64(r.cfg.Patience)/4 {
 			return last
 		}
@@ -178,9 +176,9 @@ func (r *run) finish() (last int64) {
 	}
 }
 
-// grow makes room for the last arrivals of n messages.
+// grow extends p.last to at least n messages.
 func (p *phase) grow(t *tally, n int) {
-	if n <= len(p.last) { // only we write its length
+	if n <= len(p.last) { // only this goroutine changes the length
 		return
 	}
 	last := make([]int64, max(2*n, 1024))

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A rate so low that nothing more is due must not mean that everything is due at once.
-func TestLowRateIsNotAHighOne(t *testing.T) {
+// With a very low rate, the time until the next message must not overflow.
+func TestVeryLowRate(t *testing.T) {
 	for _, test := range []struct {
 		n    int
 		rate float64
@@ -19,7 +19,7 @@ func TestLowRateIsNotAHighOne(t *testing.T) {
 		{1, 0.5, 2 * time.Second},
 		{3, 1000, 3 * time.Millisecond},
 	} {
-		if got := after(test.n, test.rate); got != test.want {
+		if got := timeFor(test.n, test.rate); got != test.want {
 			t.Errorf("%d at %v per second: %v, want %v", test.n, test.rate, got, test.want)
 		}
 		r := run{cfg: &Config{Rate: test.rate}}

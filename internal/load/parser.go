@@ -2,20 +2,19 @@ package load
 
 import "bytes"
 
-// A parser takes the bytes of one event stream as they come, in pieces of any
-// size, and calls the stream's handler for each event and each sign of life. It
-// holds a buffer only between pieces that cut a line in two.
+// A parser parses the bytes of one event stream, in pieces of any size, and calls a handler for each event and each ping.
+// It holds a buffer only for a line that is split between two pieces.
 //
-// See WHATWG HTML, 9.2.6 "Interpreting an event stream". Fields that bench does not
-// need (retry, the id's value) are skipped.
+// See WHATWG HTML, 9.2.6 "Interpreting an event stream". Fields that bench does not need (retry, the value of id) are
+// skipped.
 type parser struct {
-	carry  []byte // a line whose end has not come; nil: none
+	carry  []byte // an incomplete line; nil without one
 	name   eventName
-	filled bool // a data line has come
-	id     bool // an id line has come, or, in the first block, a comment
+	filled bool // the block has a data line
+	id     bool // the block has an id line or, for the first block, a comment
 	opened bool // the first block has ended
-	begun  bool // a byte has come
-	cr     bool // the last line ended in CR: an LF that follows belongs to it
+	begun  bool // a byte has arrived
+	cr     bool // the last line ended in CR: a following LF belongs to it
 	read   stamp
 	ours   bool // the data field is a payload of this run: read holds its stamp
 	reason string
@@ -32,21 +31,21 @@ const (
 	nameOther
 )
 
-// A handler hears what a parser finds.
+// A handler receives the events that a parser finds.
 type handler interface {
-	// message is a message of this run, known by its stamp.
+	// message is a message of this run, identified by its stamp.
 	message(s stamp)
-	// foreign is an event that is none of ours and no word of the hub's.
+	// foreign is an event of another publisher.
 	foreign()
-	// gap, busy and bye are the hub's words, with their reasons.
+	// gap, busy and bye are events of the hub, with their reasons.
 	gap(reason string)
 	busy(reason string)
 	bye(reason string)
-	// ping is a comment, an event ping, or a block that only moves the id on.
+	// ping is a comment, an event ping, or a block that only advances the id.
 	ping()
 }
 
-// feed takes the next bytes. Start is how the run's payloads begin.
+// feed parses the next bytes. start is the beginning of all payloads of the run.
 func (p *parser) feed(b, start []byte, h handler) {
 	for len(b) > 0 {
 		if p.cr {
@@ -72,7 +71,7 @@ func (p *parser) feed(b, start []byte, h handler) {
 	}
 }
 
-// lineEnd is where the first line ends, or -1. A CR is rare: our hub writes none.
+// lineEnd returns the index of the end of the first line, or -1. A CR is rare: usercast does not write it.
 func lineEnd(b []byte) int {
 	i := bytes.IndexByte(b, '\n')
 	head := b
@@ -97,7 +96,7 @@ func (p *parser) line(line, start []byte, h handler) {
 	if line[0] == ':' {
 		if p.opened {
 			h.ping()
-		} else { // the first block counts once: a hub's begins with a comment
+		} else { // the first block of a hub begins with a comment and counts once
 			p.id = true
 		}
 		return
@@ -118,7 +117,7 @@ func (p *parser) line(line, start []byte, h handler) {
 
 func (p *parser) dataLine(value, start []byte) {
 	if p.filled {
-		// Ours and the hub's are one line; more than one is neither.
+		// Messages of this run and events of the hub have one data line.
 		p.ours, p.reason = false, ""
 		return
 	}
@@ -145,7 +144,7 @@ func nameOf(value []byte) eventName {
 	return nameOther
 }
 
-// reasonOf is x in {"reason":"x"}, else "".
+// reasonOf returns x for {"reason":"x"}, and "" otherwise.
 func reasonOf(value []byte) string {
 	rest, ok := bytes.CutPrefix(value, []byte(`{"reason":"`))
 	if !ok {
@@ -158,7 +157,7 @@ func reasonOf(value []byte) string {
 	return string(reason)
 }
 
-// dispatch is what a blank line does.
+// dispatch processes the end of a block.
 func (p *parser) dispatch(start []byte, h handler) {
 	switch {
 	case !p.filled:

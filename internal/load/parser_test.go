@@ -7,21 +7,21 @@ import (
 	"testing"
 )
 
-// heard writes down what a parser finds.
-type heard []string
+// events records the calls of a parser.
+type events []string
 
-func (h *heard) message(s stamp) {
+func (h *events) message(s stamp) {
 	*h = append(*h, fmt.Sprintf("message %s/%d", userName(s.user), s.seq))
 }
-func (h *heard) foreign()           { *h = append(*h, "foreign") }
-func (h *heard) gap(reason string)  { *h = append(*h, "gap "+reason) }
-func (h *heard) busy(reason string) { *h = append(*h, "busy "+reason) }
-func (h *heard) bye(reason string)  { *h = append(*h, "bye "+reason) }
-func (h *heard) ping()              { *h = append(*h, "ping") }
+func (h *events) foreign()           { *h = append(*h, "foreign") }
+func (h *events) gap(reason string)  { *h = append(*h, "gap "+reason) }
+func (h *events) busy(reason string) { *h = append(*h, "busy "+reason) }
+func (h *events) bye(reason string)  { *h = append(*h, "bye "+reason) }
+func (h *events) ping()              { *h = append(*h, "ping") }
 
 func parse(pieces ...string) []string {
 	var p parser
-	var h heard
+	var h events
 	for _, piece := range pieces {
 		p.feed([]byte(piece), testStart, &h)
 	}
@@ -32,7 +32,7 @@ func ourData(user int, seq uint32) string {
 	return "data: " + string(appendPayload(nil, testStart, stamp{user: user, seq: seq}, MinSize)) + "\n"
 }
 
-var conversation = ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-1\n\n" +
+var sample = ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-1\n\n" +
 	ourData(42, 1) + "id: a-2\n\n" +
 	":\n" +
 	"event: bench\n" + ourData(42, 2) + "id: a-3\n\n" +
@@ -43,53 +43,52 @@ var conversation = ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-1\n\n" +
 	"id: a-5\n\n" +
 	"event: bye\ndata: {\"reason\":\"max_age\"}\n\n" +
 	"retry: 15000\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n" +
-	ourData(allUsers, 9) // the blank line never comes
+	ourData(allUsers, 9) // without the final blank line
 
-var understood = []string{
+var sampleEvents = []string{
 	"ping", "message 42/1", "ping", "message 42/2", "gap redis-reconnect", "foreign", "foreign", "ping", "ping", "bye max_age", "busy clients",
 }
 
-func TestParserUnderstandsWhatAHubSays(t *testing.T) {
+func TestParserReadsAllEvents(t *testing.T) {
 	for name, stream := range map[string]string{
-		"LF":   conversation,
-		"CRLF": strings.ReplaceAll(conversation, "\n", "\r\n"),
-		"CR":   strings.ReplaceAll(conversation, "\n", "\r"),
-		"BOM":  "\ufeff" + conversation,
+		"LF":   sample,
+		"CRLF": strings.ReplaceAll(sample, "\n", "\r\n"),
+		"CR":   strings.ReplaceAll(sample, "\n", "\r"),
+		"BOM":  "\ufeff" + sample,
 	} {
-		if got := parse(stream); !slices.Equal(got, understood) {
+		if got := parse(stream); !slices.Equal(got, sampleEvents) {
 			t.Errorf("%s: %q", name, got)
 		}
 		var bytes []string
 		for i := range len(stream) {
 			bytes = append(bytes, stream[i:i+1])
 		}
-		if got := parse(bytes...); !slices.Equal(got, understood) {
+		if got := parse(bytes...); !slices.Equal(got, sampleEvents) {
 			t.Errorf("%s byte by byte: %q", name, got)
 		}
 	}
 }
 
-func TestParserHoldsNothingBetweenEvents(t *testing.T) {
+func TestParserHoldsNoBufferBetweenEvents(t *testing.T) {
 	var p parser
-	var h heard
-	p.feed([]byte(conversation[:len(conversation)-5]), testStart, &h)
-	p.feed([]byte(conversation[len(conversation)-5:]+"\n"), testStart, &h)
-	if p.carry != nil || len(h) != len(understood)+1 {
+	var h events
+	p.feed([]byte(sample[:len(sample)-5]), testStart, &h)
+	p.feed([]byte(sample[len(sample)-5:]+"\n"), testStart, &h)
+	if p.carry != nil || len(h) != len(sampleEvents)+1 {
 		t.Errorf("it holds %q after %q", p.carry, h)
 	}
 }
 
-// Wherever the bytes are cut, the same is heard, and it is what a reading line by
-// line hears.
+// The result does not depend on how the bytes are split, and equals that of readByLines.
 func FuzzParser(f *testing.F) {
-	f.Add(conversation, uint(7), uint(100))
+	f.Add(sample, uint(7), uint(100))
 	f.Add("data: a\r\n\r\ndata\n\n:x\r\rid\n\n", uint(8), uint(9))
 	f.Fuzz(func(t *testing.T, stream string, cut1, cut2 uint) {
 		whole := parse(stream)
 		i := int(cut1 % uint(len(stream)+1))
 		j := i + int(cut2%uint(len(stream)-i+1))
 		if got := parse(stream[:i], stream[i:j], stream[j:]); !slices.Equal(got, whole) {
-			t.Errorf("cut at %d and %d: %q, whole: %q", i, j, got, whole)
+			t.Errorf("split at %d and %d: %q, whole: %q", i, j, got, whole)
 		}
 		if want := readByLines(stream); !slices.Equal(whole, want) {
 			t.Errorf("%q, by lines: %q", whole, want)
@@ -97,8 +96,8 @@ func FuzzParser(f *testing.F) {
 	})
 }
 
-// readByLines is another reading of the specification, of a whole stream.
-func readByLines(stream string) (h heard) {
+// readByLines is a second implementation of the specification, for a complete stream.
+func readByLines(stream string) (h events) {
 	stream = strings.TrimPrefix(stream, "\ufeff")
 	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")
 	lines := strings.Split(stream, "\n")

@@ -5,9 +5,9 @@ import (
 	"strconv"
 )
 
-// A stamp is what a message carries.
+// A stamp is the content of a message.
 type stamp struct {
-	user  int    // the user's number; allUsers: to all
+	user  int    // number of the user, or allUsers
 	seq   uint32 // place in the user's sequence, from 1
 	index int    // number of the message in the run, from 0
 	due   int64  // when it was due: nanoseconds of the run's clock
@@ -15,7 +15,7 @@ type stamp struct {
 
 const allUsers = -1
 
-// userName is how the user is called in channels, URLs and payloads.
+// userName returns the name of a user in channels, URLs and payloads.
 func userName(user int) string {
 	if user == allUsers {
 		return "*"
@@ -23,7 +23,7 @@ func userName(user int) string {
 	return strconv.Itoa(user)
 }
 
-// payloadStart is how all payloads of a run begin.
+// payloadStart returns the first bytes of all payloads of a run.
 func payloadStart(run string) []byte { return []byte(`{"run":"` + run + `","user":"`) }
 
 const (
@@ -34,7 +34,7 @@ const (
 	payloadEnd  = `"}`
 )
 
-// MinSize is a size in which the payload of every message fits.
+// MinSize is a size that is sufficient for all payloads.
 const MinSize = 128
 
 // appendPayload appends a JSON object of size bytes.
@@ -61,7 +61,7 @@ func appendPayload(dst, start []byte, s stamp, size int) []byte {
 
 var padding = bytes.Repeat([]byte{'x'}, 4096)
 
-// readPayload reads the stamp of a payload of the run that start belongs to.
+// readPayload reads the stamp of a payload. ok is false if the payload is not from the run that start belongs to.
 func readPayload(data, start []byte) (s stamp, ok bool) {
 	rest, ok := bytes.CutPrefix(data, start)
 	if !ok {
@@ -90,7 +90,7 @@ func readPayload(data, start []byte) (s stamp, ok bool) {
 	return s, whole && s.seq > 0 && n[0] < 1<<32 && n[1] < 1<<32 && s.due >= 0
 }
 
-// number reads decimal digits, of less than 2^62.
+// number reads up to 18 decimal digits.
 func number(b []byte) (n uint64, rest []byte, ok bool) {
 	i := 0
 	for ; i < len(b) && i < 18 && b[i] >= '0' && b[i] <= '9'; i++ {

@@ -8,7 +8,7 @@ import (
 
 var testStart = payloadStart("0badcafe")
 
-func TestPayloadIsJSONOfTheSizeAskedFor(t *testing.T) {
+func TestPayloadIsJSONOfTheGivenSize(t *testing.T) {
 	for _, s := range []stamp{
 		{user: 0, seq: 1},
 		{user: allUsers, seq: 7, index: 6, due: 12345},
@@ -33,7 +33,7 @@ func TestPayloadIsJSONOfTheSizeAskedFor(t *testing.T) {
 			}
 			for cut := range b[:100] {
 				if _, ok := readPayload(b[:cut], testStart); ok {
-					t.Errorf("%q is taken for whole", b[:cut])
+					t.Errorf("%q is accepted as complete", b[:cut])
 				}
 			}
 		}
@@ -43,6 +43,6 @@ func TestPayloadIsJSONOfTheSizeAskedFor(t *testing.T) {
 func TestPayloadOfAnotherRunIsForeign(t *testing.T) {
 	b := appendPayload(nil, payloadStart("00000001"), stamp{seq: 1}, MinSize)
 	if _, ok := readPayload(b, testStart); ok {
-		t.Error("it is taken for ours")
+		t.Error("it is accepted as a payload of this run")
 	}
 }

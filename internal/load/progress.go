@@ -5,9 +5,8 @@ import (
 	"time"
 )
 
-// tell tells of progress until the func that it returns is called, and has told the
-// last by then.
-func (r *run) tell() (stop func()) {
+// reportProgress reports the progress until stop is called. After stop returns, it does not call Progress any more.
+func (r *run) reportProgress() (stop func()) {
 	if r.cfg.Progress == nil {
 		return func() {}
 	}
@@ -51,7 +50,7 @@ func (r *run) progress() Progress {
 	return p
 }
 
-// phase says what begins now.
+// phase records the start of a phase.
 func (r *run) phase(name string, total int64) {
 	r.now.Store(Progress{Phase: name, Total: total, begin: time.Now()})
 }

@@ -1,21 +1,13 @@
 package load
 
 import (
-	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"io"
 	"net"
-	"os"
-	"strings"
 	"sync"
-	"syscall"
 )
 
-// connReaders reads each HTTP/1.1 stream from a goroutine of its own: the way that
-// works everywhere, and over TLS. A stream waits in a read of one byte and borrows a buffer for
-// the rest, so that an idle one holds none.
+// connReaders reads each HTTP/1.1 stream in a separate goroutine. This works on all systems, and over TLS. An idle stream
+// waits in a read of one byte. It borrows a buffer for the following bytes, so idle streams do not hold buffers.
 type connReaders struct {
 	tally   *tally
 	buffers sync.Pool
@@ -23,7 +15,7 @@ type connReaders struct {
 
 	// Guarded by mu.
 	mu    sync.Mutex
-	conns map[net.Conn]struct{} // nil: closed
+	conns map[net.Conn]struct{} // nil after close
 }
 
 func newConnReaders(t *tally) *connReaders {
@@ -34,7 +26,7 @@ func newConnReaders(t *tally) *connReaders {
 	}
 }
 
-// add takes over a connection on which the request was written.
+// add starts to read a connection on which the request was written. It owns conn.
 func (r *connReaders) add(conn net.Conn, s *stream) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -58,14 +50,14 @@ func (r *connReaders) read(conn net.Conn, s *stream) {
 		}
 		buf := r.buffers.Get().(*[32 << 10]byte)
 		buf[0] = first[0]
-		// What comes after one byte is all but always there already.
+		// The bytes after the first one have almost always arrived already.
 		var n int
 		n, err = conn.Read(buf[1:])
 		r.tally.lock()
 		r.tally.now = r.tally.clock()
 		r.tally.reads++
 		r.tally.bytes += int64(1 + n)
-		more = c.take(buf[:1+n])
+		more = c.receive(buf[:1+n])
 		r.tally.unlock()
 		r.buffers.Put(buf)
 	}
@@ -79,12 +71,12 @@ func (r *connReaders) read(conn net.Conn, s *stream) {
 	_ = conn.Close()
 	if !closed {
 		r.tally.lock()
-		s.end(howEnded(err))
+		s.end(reasonFor(err))
 		r.tally.unlock()
 	}
 }
 
-// close closes all connections.
+// close closes all connections and waits until their goroutines have ended.
 func (r *connReaders) close() {
 	r.mu.Lock()
 	conns := r.conns
@@ -94,34 +86,4 @@ func (r *connReaders) close() {
 	}
 	r.mu.Unlock()
 	r.group.Wait()
-}
-
-// howEnded is an end in a word or two.
-func howEnded(err error) string {
-	switch {
-	case errors.Is(err, io.EOF):
-		return "closed by the hub"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "connection reset"
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return "connection refused"
-	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return "no local port is left"
-	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
-		return "no descriptor is left"
-	case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, context.DeadlineExceeded):
-		return "timeout"
-	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return "certificate signed by an unknown authority"
-	case errors.As(err, new(x509.HostnameError)):
-		return "certificate for another name"
-	case errors.As(err, new(x509.CertificateInvalidError)):
-		return "certificate not valid"
-	case errors.As(err, new(tls.RecordHeaderError)):
-		return "no TLS there"
-	}
-	if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "remote error" {
-		return "TLS alert: " + strings.TrimPrefix(op.Err.Error(), "tls: ")
-	}
-	return "connection failed"
 }

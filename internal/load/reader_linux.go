@@ -13,18 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A reader reads all HTTP/1.1 streams from one goroutine with one buffer. The
-// runtime's own poller would wake a goroutine for each read, and each of them would
-// need a stack: at tens of thousands of streams it costs more than the reads.
+// A reader reads all HTTP/1.1 streams in one goroutine with one buffer. With a goroutine per stream, wakeups and stacks
+// would cost more than the reads if there are tens of thousands of streams.
 type reader struct {
 	tally *tally
 	epoll int
-	wake  int // an eventfd: close was called
+	wake  int // an eventfd that close writes to
 	done  chan struct{}
 
 	// Guarded by mu.
 	mu    sync.Mutex
-	conns []*epollConn // by number; nil: closed
+	conns []*epollConn // index: Fd of the epoll event
 	ended bool
 }
 
@@ -33,11 +32,11 @@ type epollConn struct {
 	fd int
 }
 
-// batch is how many connections are read under one lock of the tally: enough to
-// make the lock cheap, few enough that others get it within a millisecond or two.
+// batch is how many connections are read while the tally is locked once. Other goroutines wait for the lock for up to one or
+// two milliseconds.
 const batch = 256
 
-// readSize is what one read may bring: a backlog of a thousand small messages.
+// readSize is the size of the buffer: it holds about a thousand small messages.
 const readSize = 256 << 10
 
 func newReader(t *tally) (*reader, error) {
@@ -58,14 +57,14 @@ func newReader(t *tally) (*reader, error) {
 	return r, nil
 }
 
-// add takes over a connection on which the request was written.
+// add starts to read a connection on which the request was written. It owns conn.
 func (r *reader) add(conn net.Conn, s *stream) error {
 	defer conn.Close()
 	raw, err := conn.(syscall.Conn).SyscallConn()
 	if err != nil {
 		return err
 	}
-	// A descriptor of its own, for the runtime's poller watches conn's.
+	// A duplicate descriptor, because the runtime's poller watches the original.
 	fd := -1
 	if e := raw.Control(func(conn uintptr) { fd, err = unix.FcntlInt(conn, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
 		err = e
@@ -121,7 +120,7 @@ func (r *reader) run() {
 	}
 }
 
-// read reads once: what is left is told of again.
+// read reads once. If more bytes are left, epoll reports the connection again.
 func (r *reader) read(c *epollConn, buf []byte) {
 	if c.fd < 0 {
 		return
@@ -135,14 +134,14 @@ func (r *reader) read(c *epollConn, buf []byte) {
 	t.reads++
 	if err == nil && n > 0 {
 		t.bytes += int64(n)
-		if c.take(buf[:n]) {
+		if c.receive(buf[:n]) {
 			return
 		}
 	}
 	if err == nil {
 		err = io.EOF
 	}
-	c.stream.end(howEnded(err))
+	c.stream.end(reasonFor(err))
 	_ = unix.Close(c.fd)
 	c.fd = -1
 }

@@ -2,7 +2,7 @@
 
 package load
 
-// A reader reads each HTTP/1.1 stream from a goroutine of its own.
+// A reader reads each HTTP/1.1 stream in a separate goroutine.
 type reader = connReaders
 
 func newReader(t *tally) (*reader, error) { return newConnReaders(t), nil }

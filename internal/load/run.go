@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// A run is one Run.
+// A run is the state of one call of Run.
 type run struct {
 	cfg     *Config
 	tally   *tally
 	report  *Report
 	streams []stream
-	now     atomic.Value // the Progress with which a phase began
+	now     atomic.Value // the Progress at the start of the current phase
 
 	// Owned by Run.
 	readers    readers
-	tlsReaders readers // the epoll reader reads sockets, which TLS does not allow
+	tlsReaders readers // the epoll reader reads sockets, which is not possible with TLS
 	conns      []*http2Conn
 	sender     *sender
-	base       Samples // before the first stream; nil: could not be read
-	unread     bool    // it was said that the hub's figures cannot be read
+	base       Samples // metrics before the first stream; nil if they could not be read
+	unread     bool    // the metrics of the hub could not be read, and a note says so
 }
 
-// Run does what cfg says and reports. It returns an error only when nothing could
-// be measured. When ctx ends it stops early, and reports all the same.
+// Run performs a run and returns its report. It returns an error only if nothing could be measured. If ctx is canceled, it
+// stops early and returns a report nevertheless.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	publisher, err := cfg.Dial(ctx)
 	if err != nil {
@@ -67,16 +67,16 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	r.sender = newSender(r, publisher)
 	defer r.sender.close()
 
-	stopTelling := r.tell()
+	stopProgress := r.reportProgress()
 	r.measure(ctx)
-	stopTelling()
+	stopProgress()
 	r.check()
 	r.report.Interrupted = ctx.Err() != nil
 	r.faults()
 	return r.report, nil
 }
 
-// measure is the phases in turn, as far as they make sense.
+// measure runs the phases one after the other, as long as streams are open and Redis works.
 func (r *run) measure(ctx context.Context) {
 	r.base = r.sample()
 	r.connecting(ctx)
@@ -112,8 +112,7 @@ func (r *run) connecting(ctx context.Context) {
 	r.report.Connect = c
 }
 
-// settle is how long a hub may take to give back the garbage of a wave of new
-// streams; its idle memory is measured after that.
+// settle is the time in which a hub releases the garbage of many new streams. Idle memory is measured after it.
 const settle = 2500 * time.Millisecond
 
 func (r *run) idle(ctx context.Context) {
@@ -133,7 +132,7 @@ func (r *run) idle(ctx context.Context) {
 	r.report.Idle = p
 }
 
-// pings is how many all streams have heard so far.
+// pings returns how many pings all streams have received so far.
 func (r *run) pings() int64 {
 	r.tally.mu.Lock()
 	defer r.tally.mu.Unlock()

@@ -20,15 +20,15 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A crookedHub is Redis and hub in one: what is published to it goes to the streams
-// of the user as its rule says. It is the Publisher too.
-type crookedHub struct {
+// A faultyHub is a Redis server and a hub in one. Its rule determines which events the streams of a user receive for a
+// message. It implements Publisher.
+type faultyHub struct {
 	url  string
-	tls  *tls.Config                                    // of its clients, for an https url
-	rule func(user string, n int, data string) []string // events for the nth message to a user
+	tls  *tls.Config                                    // configuration of its clients, for an https url
+	rule func(user string, n int, data string) []string // returns the events for the nth message to a user
 
 	mu      sync.Mutex
-	streams map[chan string]string // its user
+	streams map[chan string]string // value: its user
 	count   map[string]int
 	answers chan int64
 	broken  chan struct{}
@@ -38,17 +38,17 @@ type crookedHub struct {
 
 func event(data string) string { return "data: " + data + "\nid: a-1\n\n" }
 
-func honest(_ string, _ int, data string) []string { return []string{event(data)} }
+func correct(_ string, _ int, data string) []string { return []string{event(data)} }
 
-func startCrookedHub(t *testing.T, rule func(user string, n int, data string) []string) *crookedHub {
+func startFaultyHub(t *testing.T, rule func(user string, n int, data string) []string) *faultyHub {
 	t.Helper()
-	return startCrookedHubOver(t, "http", rule)
+	return startFaultyHubOver(t, "http", rule)
 }
 
-// startCrookedHubOver takes a scheme: http, or https with a certificate that only h.tls trusts.
-func startCrookedHubOver(t *testing.T, scheme string, rule func(user string, n int, data string) []string) *crookedHub {
+// startFaultyHubOver starts a hub with scheme http, or with https and a certificate that only h.tls trusts.
+func startFaultyHubOver(t *testing.T, scheme string, rule func(user string, n int, data string) []string) *faultyHub {
 	t.Helper()
-	h := &crookedHub{
+	h := &faultyHub{
 		rule: rule, streams: make(map[chan string]string), count: make(map[string]int),
 		answers: make(chan int64, 1e6), broken: make(chan struct{}),
 	}
@@ -74,7 +74,7 @@ func startCrookedHubOver(t *testing.T, scheme string, rule func(user string, n i
 	return h
 }
 
-func (h *crookedHub) stream(w http.ResponseWriter, r *http.Request) {
+func (h *faultyHub) stream(w http.ResponseWriter, r *http.Request) {
 	events := make(chan string, 10000)
 	h.mu.Lock()
 	h.streams[events] = r.FormValue("user")
@@ -101,7 +101,7 @@ func (h *crookedHub) stream(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *crookedHub) Publish(user string, payload []byte) error {
+func (h *faultyHub) Publish(user string, payload []byte) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	events := h.rule(user, h.count[user], string(payload))
@@ -117,9 +117,9 @@ func (h *crookedHub) Publish(user string, payload []byte) error {
 	return nil
 }
 
-func (h *crookedHub) Flush() error { return nil }
+func (h *faultyHub) Flush() error { return nil }
 
-func (h *crookedHub) Receive() (int64, error) {
+func (h *faultyHub) Receive() (int64, error) {
 	select {
 	case n := <-h.answers:
 		return n, nil
@@ -128,9 +128,9 @@ func (h *crookedHub) Receive() (int64, error) {
 	}
 }
 
-func (h *crookedHub) Close() { h.once.Do(func() { close(h.broken) }) }
+func (h *faultyHub) Close() { h.once.Do(func() { close(h.broken) }) }
 
-func (h *crookedHub) config(t *testing.T) Config {
+func (h *faultyHub) config(t *testing.T) Config {
 	t.Helper()
 	target, err := ParseTarget(t.Context(), h.url+"/events?user={user}")
 	if err != nil {
@@ -139,7 +139,7 @@ func (h *crookedHub) config(t *testing.T) Config {
 	return Config{
 		Targets: []Target{target}, Streams: 20, Users: 10, Ramp: 1e6,
 		Outstanding: 8, Messages: 100, Duration: 20 * time.Second, Size: 200,
-		Patience: 20 * time.Second, TLS: h.tls, // also bounds dials and handshakes, slow on a busy machine
+		Patience: 20 * time.Second, TLS: h.tls, // Patience also limits dials and handshakes, which are slow on a busy host
 		Dial: func(context.Context) (Publisher, error) { return h, nil },
 	}
 }
@@ -171,14 +171,14 @@ func largePayloads(c *Config) {
 // transports are the suffixes of test names by scheme.
 var transports = map[string]string{"http": "", "https": " over TLS"}
 
-func TestHonestHubHasNoFaults(t *testing.T) {
+func TestCorrectHubHasNoFaults(t *testing.T) {
 	for scheme, suffix := range transports {
 		for name, way := range ways {
 			t.Run(name+suffix, func(t *testing.T) {
 				if testing.Short() && strings.HasPrefix(name, "large") {
 					t.Skip("moves 12 MB")
 				}
-				cfg := startCrookedHubOver(t, scheme, honest).config(t)
+				cfg := startFaultyHubOver(t, scheme, correct).config(t)
 				way(&cfg)
 				fan := int64(2)
 				if cfg.Broadcast {
@@ -198,8 +198,8 @@ func TestHonestHubHasNoFaults(t *testing.T) {
 	}
 }
 
-// Each fault is found, counted exactly, and named; by each reader.
-func TestCrookedHubIsFoundOut(t *testing.T) {
+// Each reader detects each failure, counts it exactly and reports it.
+func TestFaultyHubIsDetected(t *testing.T) {
 	const gap = "event: gap\ndata: {\"reason\":\"too-large\"}\n\n"
 	nth := func(n int, events func(data string) []string) func(string, int, string) []string {
 		return func(_ string, i int, data string) []string {
@@ -215,14 +215,14 @@ func TestCrookedHubIsFoundOut(t *testing.T) {
 		want  Checks
 		fault string
 	}{
-		"loses":          {nth(2, func(string) []string { return nil }), Checks{Lost: 20}, "20 messages were lost, and no gap announced it"},
-		"loses and says": {nth(2, func(string) []string { return []string{gap} }), Checks{LostAnnounced: 20}, ""},
-		"says before":    {nth(2, func(data string) []string { return []string{gap, event(data)} }), Checks{}, ""},
-		"doubles":        {nth(2, func(data string) []string { return []string{event(data), event(data)} }), Checks{Doubled: 20}, "20 messages were doubled"},
-		"mixes users up": {nth(2, func(data string) []string {
+		"loses":      {nth(2, func(string) []string { return nil }), Checks{Lost: 20}, "20 messages were lost without a gap"},
+		"announces":  {nth(2, func(string) []string { return []string{gap} }), Checks{LostAnnounced: 20}, ""},
+		"gap only":   {nth(2, func(data string) []string { return []string{gap, event(data)} }), Checks{}, ""},
+		"duplicates": {nth(2, func(data string) []string { return []string{event(data), event(data)} }), Checks{Duplicated: 20}, "20 messages were duplicated"},
+		"wrong user": {nth(2, func(data string) []string {
 			return []string{event(data), event(strings.Replace(data, `"user":"`, `"user":"1`, 1))}
 		}), Checks{WrongUser: 20}, "20 messages were delivered to the wrong user"},
-		"invents messages": {nth(2, func(data string) []string { return []string{event(data), event("hello")} }), Checks{Foreign: 20}, ""},
+		"foreign": {nth(2, func(data string) []string { return []string{event(data), event("hello")} }), Checks{Foreign: 20}, ""},
 		"swaps": {func(_ string, i int, data string) []string {
 			switch i {
 			case 2:
@@ -236,7 +236,7 @@ func TestCrookedHubIsFoundOut(t *testing.T) {
 	} {
 		for way, set := range map[string]func(*Config){"HTTP/1.1": ways["HTTP/1.1"], "HTTP/1.1 portable": ways["HTTP/1.1 portable"], "HTTP/2": ways["HTTP/2"]} {
 			t.Run(name+" "+way, func(t *testing.T) {
-				cfg := startCrookedHub(t, c.rule).config(t)
+				cfg := startFaultyHub(t, c.rule).config(t)
 				set(&cfg)
 				if name == "swaps" {
 					cfg.Users, cfg.Streams = 1, 2
@@ -255,13 +255,13 @@ func TestCrookedHubIsFoundOut(t *testing.T) {
 	}
 }
 
-func TestStreamsThatEndAreReportedNotAwaited(t *testing.T) {
+func TestEndedStreamsAreReportedWithoutWaiting(t *testing.T) {
 	for scheme, suffix := range transports {
 		for way, set := range map[string]func(*Config){"HTTP/1.1": ways["HTTP/1.1"], "HTTP/1.1 portable": ways["HTTP/1.1 portable"], "HTTP/2": ways["HTTP/2"]} {
 			t.Run(way+suffix, func(t *testing.T) {
-				var h *crookedHub
+				var h *faultyHub
 				published := 0
-				h = startCrookedHubOver(t, scheme, func(user string, n int, data string) []string {
+				h = startFaultyHubOver(t, scheme, func(user string, n int, data string) []string {
 					if published++; published == 50 {
 						go h.kill()
 					}
@@ -278,7 +278,7 @@ func TestStreamsThatEndAreReportedNotAwaited(t *testing.T) {
 				if took := time.Since(begin); took > 8*time.Second {
 					t.Errorf("it took %v", took)
 				}
-				if total(r.Checks.Ended) != 20 || len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], "20 streams ended before the run did") {
+				if total(r.Checks.Ended) != 20 || len(r.Faults) != 1 || !strings.HasPrefix(r.Faults[0], "20 streams ended early") {
 					t.Errorf("ended %v, faults %q", r.Checks.Ended, r.Faults)
 				}
 			})
@@ -286,11 +286,11 @@ func TestStreamsThatEndAreReportedNotAwaited(t *testing.T) {
 	}
 }
 
-// A connection over TLS that cannot be used says why, and no stream is opened over it.
-func TestTLSFailuresAreNamed(t *testing.T) {
-	plain := startCrookedHub(t, honest)
+// The reason of a failed TLS connection is reported, and no stream is opened over it.
+func TestTLSFailuresAreReported(t *testing.T) {
+	plain := startFaultyHub(t, correct)
 	plain.url = strings.Replace(plain.url, "http://", "https://", 1)
-	secure := startCrookedHubOver(t, "https", honest)
+	secure := startFaultyHubOver(t, "https", correct)
 	onlyHTTP1 := httptest.NewUnstartedServer(http.NotFoundHandler())
 	onlyHTTP1.Config.ErrorLog = log.New(io.Discard, "", 0)
 	onlyHTTP1.StartTLS()
@@ -311,27 +311,27 @@ func TestTLSFailuresAreNamed(t *testing.T) {
 		}
 	}()
 	for name, c := range map[string]struct {
-		hub  *crookedHub
+		hub  *faultyHub
 		set  func(*Config)
-		want string
+		want Reason
 	}{
-		"unknown authority": {secure, func(c *Config) { c.TLS = nil }, "certificate signed by an unknown authority"},
-		"not verified":      {secure, func(c *Config) { c.TLS = &tls.Config{InsecureSkipVerify: true} }, ""},
+		"unknown CA":   {secure, func(c *Config) { c.TLS = nil }, reasonUnknownCA},
+		"not verified": {secure, func(c *Config) { c.TLS = &tls.Config{InsecureSkipVerify: true} }, ""},
 		"another name": {secure, func(c *Config) {
 			c.Targets[0].Host = strings.Replace(c.Targets[0].Host, "127.0.0.1", "hub.example", 1)
-		}, "certificate for another name"},
+		}, reasonWrongName},
 		"example.com is in it": {secure, func(c *Config) {
 			c.Targets[0].Host = strings.Replace(c.Targets[0].Host, "127.0.0.1", "example.com", 1)
 		}, ""},
-		"no TLS": {plain, func(*Config) {}, "no TLS there"},
+		"no TLS": {plain, func(*Config) {}, reasonNoTLS},
 		"no HTTP/2": {secure, func(c *Config) {
 			c.TLS, c.HTTP2 = &tls.Config{InsecureSkipVerify: true}, true
 			c.Targets[0].Addr = onlyHTTP1.Listener.Addr().String()
-		}, "no HTTP/2 there"},
+		}, reasonNoHTTP2},
 		"no HTTP/1.1": {secure, func(c *Config) {
 			c.TLS = &tls.Config{InsecureSkipVerify: true}
 			c.Targets[0].Addr = noHTTP.Addr().String()
-		}, "no HTTP/1.1 there"},
+		}, reasonNoHTTP1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := c.hub.config(t)
@@ -347,23 +347,23 @@ func TestTLSFailuresAreNamed(t *testing.T) {
 }
 
 func TestBrokenPublisherIsReported(t *testing.T) {
-	h := startCrookedHub(t, honest)
+	h := startFaultyHub(t, correct)
 	cfg := h.config(t)
 	cfg.Messages = 0
 	h.rule = func(user string, n int, data string) []string {
 		if n == 5 {
 			h.Close()
 		}
-		return honest(user, n, data)
+		return correct(user, n, data)
 	}
 	r := mustRun(t, cfg)
-	if len(r.Faults) != 1 || r.Faults[0] != "publishing ended early: broken" {
+	if len(r.Faults) != 1 || r.Faults[0] != "publishing stopped early: broken" {
 		t.Errorf("faults %q", r.Faults)
 	}
 }
 
-func TestInterruptStillReports(t *testing.T) {
-	h := startCrookedHub(t, honest)
+func TestInterruptedRunIsReported(t *testing.T) {
+	h := startFaultyHub(t, correct)
 	cfg := h.config(t)
 	cfg.Messages = 0
 	ctx, cancel := context.WithCancel(t.Context())
@@ -372,7 +372,7 @@ func TestInterruptStillReports(t *testing.T) {
 		if n == 5 {
 			cancel()
 		}
-		return honest(user, n, data)
+		return correct(user, n, data)
 	}
 	r, err := Run(ctx, cfg)
 	if err != nil || !r.Interrupted || len(r.Faults) > 0 || r.Loops[0].Delivered == 0 || r.Loops[0].Delivered != r.Loops[0].Expected {
@@ -380,25 +380,25 @@ func TestInterruptStillReports(t *testing.T) {
 	}
 }
 
-// The clock of an open loop does not wait for a hub that stalls.
-func TestOpenLoopCountsFromWhenMessagesWereDue(t *testing.T) {
+// In an open loop, the latency of delayed messages includes the time in which the publisher stalled.
+func TestOpenLoopLatencyCountsFromTheDueTime(t *testing.T) {
 	const stall = 200 * time.Millisecond
-	h := startCrookedHub(t, func(_ string, n int, data string) []string {
+	h := startFaultyHub(t, func(_ string, n int, data string) []string {
 		if n == 10 {
-			time.Sleep(stall) // as a publisher's full socket would
+			time.Sleep(stall) // like a publisher with a full socket
 		}
 		return []string{event(data)}
 	})
 	cfg := h.config(t)
 	cfg.Users, cfg.Streams, cfg.Outstanding, cfg.Rate = 1, 1, 0, 500
 	l := mustRun(t, cfg).Loops[0]
-	// Of 100 messages 10 went before the stall and some 80 were due during it.
+	// Ten messages are published before the stall, and about 100 are due during it.
 	if l.Latency.P50 < 5 || l.LagMax < milliseconds(stall)/2 {
 		t.Errorf("latency %+v, lag %v ms", l.Latency, l.LagMax)
 	}
 }
 
-func TestRefusalsAreCountedByReason(t *testing.T) {
+func TestRejectionsAreCountedByReason(t *testing.T) {
 	var n int
 	var mu sync.Mutex
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -414,14 +414,14 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	h := startCrookedHub(t, honest)
+	h := startFaultyHub(t, correct)
 	h.url = server.URL
 	for _, way := range []string{"HTTP/1.1", "HTTP/1.1 portable"} {
 		cfg := h.config(t)
 		ways[way](&cfg)
 		h.broken, h.once = make(chan struct{}), sync.Once{}
 		r := mustRun(t, cfg)
-		if c := r.Connect; c.Failed != 20 || c.FailedBy["status 401"] != 10 || c.FailedBy["busy: user-limit"] != 10 || c.Untried != 0 {
+		if c := r.Connect; c.Failed != 20 || c.FailedBy[statusReason(401)] != 10 || c.FailedBy[busyReason("user-limit")] != 10 || c.Untried != 0 {
 			t.Errorf("%s: %+v", way, c)
 		}
 		if len(r.Faults) != 1 || !strings.Contains(r.Faults[0], `{"error":"not authenticated"}`) || !strings.Contains(r.Faults[0], "--max-clients-per-user 0") {
@@ -430,13 +430,13 @@ func TestRefusalsAreCountedByReason(t *testing.T) {
 	}
 }
 
-func TestNobodyThereIsFoundOutSoon(t *testing.T) {
-	h := startCrookedHub(t, honest)
+func TestUnreachableHubIsReportedSoon(t *testing.T) {
+	h := startFaultyHub(t, correct)
 	h.kill()
 	cfg := h.config(t)
 	cfg.Streams, cfg.Users, cfg.Ramp = 1000, 1000, 500
 	r := mustRun(t, cfg)
-	if c := r.Connect; c.FailedBy["connection refused"] < hopeless || c.Untried == 0 || c.Failed+c.Untried != 1000 || c.Seconds > 1 {
+	if c := r.Connect; c.FailedBy[reasonRefused] < maxFirstFailures || c.Untried == 0 || c.Failed+c.Untried != 1000 || c.Seconds > 1 {
 		t.Errorf("%+v", c)
 	}
 }

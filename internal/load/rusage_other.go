@@ -2,5 +2,5 @@
 
 package load
 
-// ownCPU cannot be told here.
+// ownCPU returns 0: the CPU time is not available on this system.
 func ownCPU() float64 { return 0 }

@@ -4,7 +4,7 @@ package load
 
 import "syscall"
 
-// ownCPU is the CPU time of this process in seconds.
+// ownCPU returns the CPU time of this process in seconds.
 func ownCPU() float64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// Samples are the figures of one or more hubs by name, added up over labels. Those
-// with a reason are there by name{reason="…"} too.
+// Samples are the metrics of one or more hubs by name, added up over labels. Metrics with a label reason are also present
+// as name{reason="…"}.
 type Samples map[string]float64
 
-// Scrape reads the /metrics of the admin listeners at these URLs and adds them up. secure is for
-// https URLs; nil: the system's authorities are trusted. It uses no proxy and follows no redirect.
+// Scrape reads the /metrics of the admin listeners at these URLs and adds them up. secure configures https; nil means that
+// the CAs of the system are trusted. Scrape does not use a proxy and does not follow redirects.
 func Scrape(ctx context.Context, urls []string, secure *tls.Config) (Samples, error) {
 	client := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true, TLSClientConfig: secure},
@@ -40,28 +40,28 @@ func (s Samples) scrape(ctx context.Context, client *http.Client, metrics string
 	if err != nil {
 		return err
 	}
-	shown := r.URL.Redacted() // reports are kept
-	answer, err := client.Do(r)
+	shown := r.URL.Redacted() // without the password, because reports are stored
+	resp, err := client.Do(r)
 	if err != nil {
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err
 		}
 		return fmt.Errorf("%s: %w", shown, err)
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s", shown, answer.Status)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", shown, resp.Status)
 	}
-	if err := s.add(answer.Body); err != nil {
+	if err := s.add(resp.Body); err != nil {
 		return fmt.Errorf("%s: %w", shown, err)
 	}
 	if _, ok := s["usercast_clients"]; !ok {
-		return fmt.Errorf("%s: these are not the metrics of a hub", shown)
+		return fmt.Errorf("%s: not the metrics of a usercast hub", shown)
 	}
 	return nil
 }
 
-// add reads Prometheus' text format.
+// add reads the text format of Prometheus.
 func (s Samples) add(r io.Reader) error {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
@@ -73,7 +73,7 @@ func (s Samples) add(r io.Reader) error {
 		if i := strings.IndexByte(line, '{'); i >= 0 && i < len(name) {
 			j := strings.LastIndexByte(line, '}')
 			if j < i {
-				return fmt.Errorf("%q cannot be read", line)
+				return fmt.Errorf("cannot parse %q", line)
 			}
 			labels := line[i : j+1]
 			name, rest, ok = line[:i], strings.TrimSpace(line[j+1:]), true
@@ -83,7 +83,7 @@ func (s Samples) add(r io.Reader) error {
 		}
 		v, err := value(rest)
 		if !ok || err != nil {
-			return fmt.Errorf("%q cannot be read", line)
+			return fmt.Errorf("cannot parse %q", line)
 		}
 		if strings.HasSuffix(name, "_bucket") {
 			continue
@@ -93,7 +93,7 @@ func (s Samples) add(r io.Reader) error {
 	return lines.Err()
 }
 
-// value reads a value that a timestamp may follow.
+// value reads a value, which a timestamp can follow.
 func value(s string) (float64, error) {
 	s, _, _ = strings.Cut(s, " ")
 	return strconv.ParseFloat(s, 64)

@@ -34,12 +34,12 @@ stamped 4 1700000000000
 	}
 	for _, bad := range []string{"<html>", "a b", "a{b 1", "a}{ 1"} {
 		if make(Samples).add(strings.NewReader(bad)) == nil {
-			t.Errorf("%q is taken for metrics", bad)
+			t.Errorf("%q is accepted as metrics", bad)
 		}
 	}
 }
 
-func TestScrapeDoesNotShowThePassword(t *testing.T) {
+func TestScrapeErrorHidesThePassword(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	defer server.Close()
 	_, err := Scrape(t.Context(), []string{strings.Replace(server.URL, "http://", "http://ann:hunter2@", 1)}, nil)

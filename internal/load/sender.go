@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// A sender numbers messages and gives them to the publisher.
+// A sender numbers messages and passes them to the publisher.
 type sender struct {
 	run       *run
 	publisher Publisher
@@ -14,18 +14,18 @@ type sender struct {
 	names     []string // of users
 	payload   []byte
 
-	targets  []int32 // the sequence of each message of the run
-	expected int64   // deliveries of the run
-	givenUp  int64   // of these, what earlier loops have waited for in vain
+	targets   []int32 // the sequence of each message of the run
+	expected  int64   // deliveries of the run
+	abandoned int64   // of these, deliveries that were missing at the end of earlier loops
 
-	confirmed atomic.Int64 // messages that Redis has answered
-	unheard   atomic.Int64
-	failure   atomic.Pointer[error]
-	done      chan struct{}
-	closing   sync.Once
+	confirmed    atomic.Int64 // messages that Redis has confirmed
+	noSubscriber atomic.Int64
+	failure      atomic.Pointer[error]
+	done         chan struct{}
+	closing      sync.Once
 }
 
-// err is why nothing can be published any more.
+// err returns the error that ended publishing, or nil.
 func (s *sender) err() error {
 	if p := s.failure.Load(); p != nil {
 		return *p
@@ -38,7 +38,7 @@ func (s *sender) fail(err error) { s.failure.CompareAndSwap(nil, &err) }
 func newSender(r *run, p Publisher) *sender {
 	s := &sender{
 		run: r, publisher: p,
-		choice: rand.New(rand.NewPCG(1, 2)), // alike in each run, for comparison
+		choice: rand.New(rand.NewPCG(1, 2)), // the same users in each run, for comparable results
 		names:  make([]string, r.cfg.receivers()),
 		done:   make(chan struct{}),
 	}
@@ -52,23 +52,23 @@ func newSender(r *run, p Publisher) *sender {
 	return s
 }
 
-// receive takes Redis' answers until the publisher is closed or broken.
+// receive receives the responses of Redis until the publisher is closed or fails.
 func (s *sender) receive() {
 	defer close(s.done)
 	for {
-		heard, err := s.publisher.Receive()
+		subscribers, err := s.publisher.Receive()
 		if err != nil {
 			s.fail(err)
 			return
 		}
-		if heard == 0 {
-			s.unheard.Add(1)
+		if subscribers == 0 {
+			s.noSubscriber.Add(1)
 		}
 		s.confirmed.Add(1)
 	}
 }
 
-// close ends the sender; err says from then on what it said before.
+// close closes the publisher and waits until receive has ended.
 func (s *sender) close() {
 	s.closing.Do(func() {
 		s.publisher.Close()
@@ -76,8 +76,8 @@ func (s *sender) close() {
 	})
 }
 
-// unconfirmed is how many messages of each sequence have no answer. Answers come in
-// order, so they are the last ones.
+// unconfirmed returns how many messages of each sequence Redis has not confirmed. Responses arrive in order, so these are the
+// last messages.
 func (s *sender) unconfirmed() []uint32 {
 	n := make([]uint32, len(s.names))
 	for _, target := range s.targets[min(int(s.confirmed.Load()), len(s.targets)):] {
@@ -86,7 +86,7 @@ func (s *sender) unconfirmed() []uint32 {
 	return n
 }
 
-// send publishes n messages at once. Due says when each was, on the run's clock.
+// send publishes n messages. due returns when each message was due, on the clock of the run.
 func (s *sender) send(n int, due func(i int) int64) error {
 	t := s.run.tally
 	for i := range n {

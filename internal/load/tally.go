@@ -1,7 +1,6 @@
 package load
 
 import (
-	"fmt"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -10,57 +9,57 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
-// A tally is what all streams of a run have heard. Readers lock it once a batch
-// and tell it the time; what the publishing side asks all the time is atomic.
+// A tally counts what all streams of a run have received. Readers lock it once per batch and set now. The fields that the
+// publishing goroutine polls are atomic.
 type tally struct {
 	// Immutable after newTally.
-	began     time.Time // zero of the run's clock
-	start     []byte    // how payloads of this run begin
-	broadcast bool      // messages are for all users: there is one sequence
+	began     time.Time // start of the run's clock
+	start     []byte    // first bytes of all payloads of this run
+	broadcast bool      // messages are for all users, with one common sequence
 
-	// For each sequence (each user's, or that of all) the number last given, times
-	// 2^32, plus the streams that are open to it. In one word, so that it is certain
-	// whether a message counts for a stream that ends at that moment.
+	// sequences has one word per sequence, which belongs to a user or to all users: the number of the last message times
+	// 2^32, plus the number of open streams. One word makes it unambiguous whether a message counts for a stream that
+	// opens or ends at that moment.
 	sequences []atomic.Uint64
 
-	// Copies of what is below, as of the end of the last batch.
-	accounted atomic.Int64 // deliveries that are no longer outstanding
+	// Copies of counts below, as of the end of the last batch.
+	accounted atomic.Int64 // deliveries that are not outstanding any more
 	open      atomic.Int64 // streams
 
-	target  atomic.Int64  // accounted deliveries at which reached is told
-	reached chan struct{} // of one: who waits looks again anyway
+	target  atomic.Int64  // number of accounted deliveries at which reached is signaled
+	reached chan struct{} // has room for one; the receiver polls in addition
 
 	// Guarded by mu.
 	mu         sync.Mutex
-	now        int64 // nanoseconds of the run's clock, of the read being taken in
-	opened     int64 // streams that have begun, whatever became of them
-	streams    int64 // open now
+	now        int64 // time of the current read: nanoseconds of the run's clock
+	opened     int64 // streams that have opened, including those that ended
+	streams    int64 // streams that are open
 	unopened   int64 // streams that failed to open
-	unopenedBy map[string]int64
-	endedBy    map[string]int64
+	unopenedBy map[Reason]int64
+	endedBy    map[Reason]int64
 	gaps       map[string]int64
-	example    string // what the first refusal said
+	example    string // body of the first rejection
 	opening    *hdrhistogram.Histogram
 	phases     []*phase
 
-	delivered  int64 // each message once a stream
-	writtenOff int64 // skipped, or outstanding on a stream that ended
-	unended    int64 // of these the latter
-	doubled    int64
-	late       int64
-	wrongUser  int64
-	foreign    int64
-	pings      int64
-	bytes      int64
-	reads      int64
+	delivered      int64 // each message counts once per stream
+	writtenOff     int64 // messages that were skipped, or outstanding on a stream that ended
+	missingOnEnded int64 // of these, outstanding on a stream that ended
+	duplicated     int64
+	late           int64
+	wrongUser      int64
+	foreign        int64
+	pings          int64
+	bytes          int64
+	reads          int64
 }
 
-// A phase is the part of a tally that belongs to one loop's messages.
+// A phase is the part of a tally for the messages of one loop.
 type phase struct {
 	first     int // index of its first message
 	delivered int64
 	latency   *hdrhistogram.Histogram
-	last      []int64 // by message: latency of its latest arrival; nil: not asked for
+	last      []int64 // by message: latency of its last arrival; nil if not measured
 }
 
 func newTally(run string, users int, broadcast bool) *tally {
@@ -73,22 +72,22 @@ func newTally(run string, users int, broadcast bool) *tally {
 		broadcast:  broadcast,
 		sequences:  make([]atomic.Uint64, users),
 		reached:    make(chan struct{}, 1),
-		unopenedBy: make(map[string]int64),
-		endedBy:    make(map[string]int64),
+		unopenedBy: make(map[Reason]int64),
+		endedBy:    make(map[Reason]int64),
 		gaps:       make(map[string]int64),
 		opening:    newHistogram(),
 	}
-	t.target.Store(math.MaxInt64) // nobody waits
+	t.target.Store(math.MaxInt64) // no goroutine waits
 	return t
 }
 
-// clock is the run's time in nanoseconds.
+// clock returns the time since the start of the run, in nanoseconds.
 func (t *tally) clock() int64 { return int64(time.Since(t.began)) }
 
 // lock begins a batch.
 func (t *tally) lock() { t.mu.Lock() }
 
-// unlock ends a batch: who waits for deliveries hears of them.
+// unlock ends a batch and signals reached if the target is reached.
 func (t *tally) unlock() {
 	n := t.delivered + t.writtenOff
 	t.accounted.Store(n)
@@ -102,7 +101,7 @@ func (t *tally) unlock() {
 	}
 }
 
-// sequence is the one that a user's messages are numbered in.
+// sequence returns the sequence in which the messages of a user are numbered.
 func (t *tally) sequence(user int) *atomic.Uint64 {
 	if t.broadcast {
 		return &t.sequences[0]
@@ -112,90 +111,87 @@ func (t *tally) sequence(user int) *atomic.Uint64 {
 
 const oneMessage, onlyStreams = 1 << 32, 1<<32 - 1
 
-// number gives the next number of a user's sequence, and says how many streams
-// are to hear it.
+// number returns the next number of a user's sequence, and how many streams are open to it.
 func (t *tally) number(user int) (seq uint32, streams int64) {
 	word := t.sequence(user).Add(oneMessage)
 	return uint32(word >> 32), int64(word & onlyStreams)
 }
 
-// A stream is one EventSource. Guarded by the tally's lock from the moment that
-// its reader has it.
+// A stream simulates one EventSource. The lock of the tally guards it as soon as it is added to a reader.
 type stream struct {
-	tally  *tally
-	user   int
-	state  state
-	begun  bool // the hub has said where the stream begins
-	asked  int64
-	parser parser
-	ledger ledger
-	said   string // reason of the hub's goodbye, or of its refusal
+	tally       *tally
+	user        int
+	state       state
+	begun       bool // the first block has arrived
+	requestedAt int64
+	parser      parser
+	ledger      ledger
+	byeReason   string // reason of the hub's bye event
 }
 
 type state uint8
 
 const (
 	untried state = iota
-	asking
+	requested
 	open
-	over // refused, failed, ended
+	over // rejected, failed or ended
 )
 
-// openUp is for an answer that is a stream.
-func (s *stream) openUp() {
+// markOpen records a response that is a stream.
+func (s *stream) markOpen() {
 	t := s.tally
 	s.state = open
 	t.opened++
 	t.streams++
-	record(t.opening, t.now-s.asked)
-	// What was sent before is not for this stream.
+	record(t.opening, t.now-s.requestedAt)
+	// Earlier messages do not count for this stream.
 	s.ledger.highest = uint32(t.sequence(s.user).Add(1) >> 32)
 }
 
-// fail is for a stream that did not open, and why. Example is what the hub said.
-func (s *stream) fail(why, example string) {
-	if s.state != asking {
+// fail records that a stream failed to open. example is the body of the response.
+func (s *stream) fail(reason Reason, example string) {
+	if s.state != requested {
 		return
 	}
 	s.state = over
-	s.tally.failed(why, example)
+	s.tally.failed(reason, example)
 }
 
-func (t *tally) failed(why, example string) {
+func (t *tally) failed(reason Reason, example string) {
 	t.unopened++
-	t.unopenedBy[why]++
+	t.unopenedBy[reason]++
 	if t.example == "" {
 		t.example = example
 	}
 }
 
-// end is for a stream whose connection has ended, and how.
-func (s *stream) end(how string) {
+// end records that the connection of a stream has ended.
+func (s *stream) end(reason Reason) {
 	switch s.state {
-	case asking:
-		s.fail("no answer: "+how, "")
+	case requested:
+		s.fail(noResponse(reason), "")
 	case open:
 		s.close()
-		if s.said != "" {
-			how = "bye: " + s.said
+		if s.byeReason != "" {
+			reason = byeReason(s.byeReason)
 		}
-		s.tally.endedBy[how]++
+		s.tally.endedBy[reason]++
 	}
 }
 
-// close takes an open stream out of the count; what is under way for it will not
-// be waited for.
+// close removes an open stream from the count. Messages that are in flight to it are written off.
 func (s *stream) close() {
 	t := s.tally
 	s.state = over
 	t.streams--
 	sent := uint32(t.sequence(s.user).Add(^uint64(0)) >> 32) // one stream less
 	t.writtenOff += int64(sent - s.ledger.highest)
-	t.unended += int64(sent - s.ledger.highest)
+	t.missingOnEnded += int64(sent - s.ledger.highest)
 }
 
-// take takes in bytes of the event stream.
-func (s *stream) take(b []byte) { s.parser.feed(b, s.tally.start, s) }
+// receive processes bytes of the event stream.
+func (s *stream) receive(b []byte) { s.parser.feed(b, s.tally.start, s) }
 
 func (s *stream) message(m stamp) {
 	t := s.tally
@@ -206,8 +202,8 @@ func (s *stream) message(m stamp) {
 	v, skipped := s.ledger.receive(m.seq)
 	t.writtenOff += int64(skipped)
 	switch v {
-	case doubled:
-		t.doubled++
+	case duplicate:
+		t.duplicated++
 		return
 	case lateArrival:
 		t.late++
@@ -216,13 +212,13 @@ func (s *stream) message(m stamp) {
 	t.delivered++
 	for i := len(t.phases) - 1; i >= 0; i-- {
 		if p := t.phases[i]; m.index >= p.first {
-			p.take(m.index-p.first, t.now-m.due)
+			p.add(m.index-p.first, t.now-m.due)
 			return
 		}
 	}
 }
 
-func (p *phase) take(message int, latency int64) {
+func (p *phase) add(message int, latency int64) {
 	p.delivered++
 	record(p.latency, latency)
 	if message < len(p.last) {
@@ -237,9 +233,9 @@ func (s *stream) gap(reason string) {
 	s.tally.gaps[reason]++
 }
 
-func (s *stream) bye(reason string) { s.said = reason }
+func (s *stream) bye(reason string) { s.byeReason = reason }
 
-// busy is a refusal in the clothes of a stream.
+// busy records a rejection with the event busy, which is sent on an open stream.
 func (s *stream) busy(reason string) {
 	if s.state != open {
 		return
@@ -247,16 +243,13 @@ func (s *stream) busy(reason string) {
 	t := s.tally
 	s.close()
 	t.opened--
-	t.failed("busy: "+reason, "")
+	t.failed(busyReason(reason), "")
 }
 
 func (s *stream) ping() {
-	if !s.begun { // the first block says where the stream begins
+	if !s.begun { // the first block has the id at which the stream begins
 		s.begun = true
 		return
 	}
 	s.tally.pings++
 }
-
-// status is the reason for an answer that is no stream.
-func status(code int) string { return fmt.Sprintf("status %d", code) }

@@ -17,35 +17,35 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// UserMark stands for the user's name in URLs and headers.
+// UserMark is replaced by the name of the user in URLs and headers.
 const UserMark = "{user}"
 
-// A Target is where streams are opened.
+// A Target is a URL at which streams are opened.
 type Target struct {
 	Host string // host[:port], as in the URL
 	Addr string // host:port as an address, resolved once
 	TLS  bool   // https
 
 	path          string // with the query; UserMark in it
-	authorization string // of the URL's user and password; "": none
+	authorization string // header value for the user and password in the URL; "" without them
 }
 
-// ParseTarget reads an http:// or https:// URL that may hold UserMark in path and query, and
-// resolves its host. A user and password in the URL become an Authorization header.
+// ParseTarget parses an http:// or https:// URL and resolves its host. The path and the query can contain UserMark. A user
+// and password in the URL become an Authorization header.
 func ParseTarget(ctx context.Context, rawURL string) (Target, error) {
-	const user = "_user_" // url.Parse does not accept braces in a host, which has an error of its own
+	const user = "_user_" // url.Parse rejects braces in a host, and ParseTarget has a better error for them
 	u, err := url.Parse(strings.ReplaceAll(rawURL, UserMark, user))
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "", strings.Contains(rawURL, " "), !validPort(u.Port()):
-		// Not quoted: it may hold a password.
+		// The URL is not quoted, because it can contain a password.
 		return Target{}, fmt.Errorf("is not a URL such as http://127.0.0.1:8080/events?user=%s", UserMark)
 	case strings.Contains(u.Host, user), strings.Contains(u.User.String(), user):
-		return Target{}, fmt.Errorf("%s can stand in path and query only", UserMark)
+		return Target{}, fmt.Errorf("%s is only allowed in the path and the query", UserMark)
 	case strings.Contains(rawURL, "#"):
-		return Target{}, errors.New("has a fragment, which is never sent")
+		return Target{}, errors.New("has a fragment, which is not sent to the server")
 	}
 	t := Target{Host: u.Host, TLS: u.Scheme == "https", path: "/"}
-	if host, _, zoned := strings.Cut(u.Hostname(), "%"); zoned { // RFC 6874, section 4: a zone is not sent
+	if host, _, zoned := strings.Cut(u.Hostname(), "%"); zoned { // a zone is not sent (RFC 6874, section 4)
 		t.Host = "[" + host + "]"
 		if u.Port() != "" {
 			t.Host += ":" + u.Port()
@@ -71,7 +71,7 @@ func ParseTarget(ctx context.Context, rawURL string) (Target, error) {
 	return t, nil
 }
 
-// Templated reports whether the URL holds UserMark.
+// Templated reports whether the URL contains UserMark.
 func (t Target) Templated() bool { return strings.Contains(t.path, UserMark) }
 
 // WithUser adds user=<UserMark> to the query.
@@ -93,16 +93,16 @@ func (t Target) scheme() string {
 	return "http"
 }
 
-// name is the host for which the certificate must be.
+// name returns the host name that the certificate must have.
 func (t Target) name() string { return (&url.URL{Host: t.Host}).Hostname() }
 
-// validPort accepts an empty port, which means that of the scheme.
+// validPort accepts an empty port, which means the default port of the scheme.
 func validPort(s string) bool {
 	n, err := strconv.ParseUint(s, 10, 16)
 	return s == "" || err == nil && n > 0
 }
 
-// CheckLocal is an error unless all addresses of host are this machine's loopback.
+// CheckLocal returns an error unless all addresses of host are loopback addresses.
 func CheckLocal(ctx context.Context, host string) error {
 	addrs, err := resolve(ctx, host)
 	if err != nil {
@@ -110,14 +110,13 @@ func CheckLocal(ctx context.Context, host string) error {
 	}
 	for _, a := range addrs {
 		if !a.Unmap().IsLoopback() {
-			return notHere(host, a)
+			return errNotLocal(host, a)
 		}
 	}
 	return nil
 }
 
-// resolve finds at least one address. A name that only means this machine needs no
-// resolver.
+// resolve returns at least one address. IP addresses do not need a resolver.
 func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	if a, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{a}, nil
@@ -129,9 +128,9 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 		err = errors.New("no address")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s cannot be resolved: %w", host, err)
+		return nil, fmt.Errorf("cannot resolve %s: %w", host, err)
 	}
-	for i, a := range addrs { // IPv4 first: what most hubs listen on
+	for i, a := range addrs { // IPv4 first, because most hubs listen on it
 		if a = a.Unmap(); a.Is4() {
 			addrs[0], addrs[i] = a, addrs[0]
 			break
@@ -140,7 +139,7 @@ func resolve(ctx context.Context, host string) ([]netip.Addr, error) {
 	return addrs, nil
 }
 
-// A Header is one line of each request. Its value may hold UserMark.
+// A Header is a header of each request. Its value can contain UserMark.
 type Header struct{ Name, Value string }
 
 // ParseHeader reads "Name: value".
@@ -160,7 +159,7 @@ func ParseHeader(line string) (Header, error) {
 // A field is a header for one stream.
 type field struct{ name, lower, value string }
 
-// fields are the headers of a user's stream at a target, as a browser would send them.
+// fields returns the headers of the request for a user's stream, as a browser would send them.
 func (c *Config) fields(t Target, user int) []field {
 	list := []field{{"Accept", "accept", "text/event-stream"}, {"Cache-Control", "cache-control", "no-cache"}}
 	if t.authorization != "" {
@@ -176,9 +175,9 @@ func expand(template string, user int) string {
 	return strings.ReplaceAll(template, UserMark, strconv.Itoa(user))
 }
 
-func notHere(host string, a netip.Addr) error {
+func errNotLocal(host string, a netip.Addr) error {
 	if host == a.String() {
-		return fmt.Errorf("%s is not this machine", host)
+		return fmt.Errorf("%s is not a loopback address", host)
 	}
-	return fmt.Errorf("%s (%s) is not this machine", host, a)
+	return fmt.Errorf("%s (%s) is not a loopback address", host, a)
 }

@@ -20,13 +20,13 @@ func TestTargets(t *testing.T) {
 			t.Errorf("%s: %+v, %v", url, got, err)
 		}
 	}
-	for bad, says := range map[string]string{
+	for bad, want := range map[string]string{
 		"": "is not a URL", "127.0.0.1:8080": "is not a URL", "http://": "is not a URL", "http://127.0.0.1/a b": "is not a URL",
-		"http://{user}/": "can stand in path and query only", "http://{user}:x@127.0.0.1/": "can stand in path and query only",
-		"http://127.0.0.1/#x": "has a fragment, which is never sent", "wss://127.0.0.1/": "is not a URL", "http://127.0.0.1:99999/": "is not a URL",
+		"http://{user}/": "is only allowed in the path and the query", "http://{user}:x@127.0.0.1/": "is only allowed in the path and the query",
+		"http://127.0.0.1/#x": "has a fragment, which is not sent to the server", "wss://127.0.0.1/": "is not a URL", "http://127.0.0.1:99999/": "is not a URL",
 	} {
-		if got, err := ParseTarget(t.Context(), bad); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q: %+v, %v, want %q", bad, got, err, says)
+		if got, err := ParseTarget(t.Context(), bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %+v, %v, want %q", bad, got, err, want)
 		}
 	}
 	if got := (Target{Host: "a:1", TLS: true, path: "/e", authorization: "Basic x"}).String(); got != "https://a:1/e" {
@@ -39,7 +39,7 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-func TestOnlyLoopbackIsThisMachine(t *testing.T) {
+func TestCheckLocal(t *testing.T) {
 	for host, local := range map[string]bool{
 		"127.0.0.1": true, "127.9.9.9": true, "::1": true, "localhost": true, "::ffff:127.0.0.1": true,
 		"0.0.0.0": false, "192.0.2.1": false, "2001:db8::1": false, "::ffff:192.0.2.1": false, "": false,
@@ -56,7 +56,7 @@ func TestHeaders(t *testing.T) {
 	}
 	for _, bad := range []string{"", "Cookie", ": x", "A B: c", "A: b\r\nC: d", "Host: x", "connection: close"} {
 		if h, err := ParseHeader(bad); err == nil {
-			t.Errorf("%q is taken for %+v", bad, h)
+			t.Errorf("%q is accepted as %+v", bad, h)
 		}
 	}
 }

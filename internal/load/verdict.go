@@ -15,7 +15,7 @@ func (r *run) fault(format string, args ...any) {
 	r.report.Faults = append(r.report.Faults, fmt.Sprintf(format, args...))
 }
 
-// check adds up what each stream has heard.
+// check adds up what each stream has received.
 func (r *run) check() {
 	t := r.tally
 	unconfirmed := r.sender.unconfirmed()
@@ -37,21 +37,21 @@ func (r *run) check() {
 		c.Lost += int64(lost)
 		c.LostAnnounced += int64(announced)
 	}
-	c.Doubled, c.Misordered, c.WrongUser, c.Foreign = t.doubled, t.late, t.wrongUser, t.foreign
-	c.Gaps, c.Ended, c.EndedMissing = maps.Clone(t.gaps), maps.Clone(t.endedBy), t.unended
+	c.Duplicated, c.Misordered, c.WrongUser, c.Foreign = t.duplicated, t.late, t.wrongUser, t.foreign
+	c.Gaps, c.Ended, c.MissingOnEnded = maps.Clone(t.gaps), maps.Clone(t.endedBy), t.missingOnEnded
 }
 
-// faults says what is wrong, and what to do about it where that is known.
+// faults adds the failures of the run to the report, with advice if it is known.
 func (r *run) faults() {
 	c, checks := r.report.Connect, r.report.Checks
 	if c.Failed > 0 {
 		fault := count(c.Failed, "stream") + " failed to open (" + ByReason(c.FailedBy) + ")"
 		if c.example != "" {
-			fault += ", the first with " + c.example
+			fault += ", first response: " + c.example
 		}
-		for _, why := range slices.Sorted(maps.Keys(c.FailedBy)) {
-			if advice := advices[why]; advice != "" {
-				fault += ": " + advice
+		for _, reason := range slices.Sorted(maps.Keys(c.FailedBy)) {
+			if advice[reason] != "" {
+				fault += ": " + advice[reason]
 				break
 			}
 		}
@@ -61,13 +61,13 @@ func (r *run) faults() {
 		r.note("%s not tried", count(c.Untried, "stream was", "streams were"))
 	}
 	if n := checks.Lost; n > 0 {
-		r.fault("%s lost, and no gap announced it", count(n, "message was", "messages were"))
+		r.fault("%s lost without a gap", count(n, "message was", "messages were"))
 	}
 	if n := checks.LostAnnounced; n > 0 {
-		r.note("%s lost, as gaps have announced", count(n, "message was", "messages were"))
+		r.note("%s lost and announced by gaps", count(n, "message was", "messages were"))
 	}
-	if n := checks.Doubled; n > 0 {
-		r.fault("%s doubled", count(n, "message was", "messages were"))
+	if n := checks.Duplicated; n > 0 {
+		r.fault("%s duplicated", count(n, "message was", "messages were"))
 	}
 	if n := checks.Misordered; n > 0 {
 		r.fault("%s out of order", count(n, "message was", "messages were"))
@@ -76,62 +76,47 @@ func (r *run) faults() {
 		r.fault("%s delivered to the wrong user", count(n, "message was", "messages were"))
 	}
 	if n := total(checks.Ended); n > 0 {
-		r.fault("%s ended before the run did, with %s outstanding: %s", count(n, "stream"), count(checks.EndedMissing, "message"), ByReason(checks.Ended))
+		r.fault("%s ended early, with %s outstanding: %s", count(n, "stream"), count(checks.MissingOnEnded, "message"), ByReason(checks.Ended))
 	}
 	if err := r.sender.err(); err != nil {
-		r.fault("publishing ended early: %v", err)
+		r.fault("publishing stopped early: %v", err)
 	}
-	var unheard, unconfirmed int64
+	var noSubscriber, unconfirmed int64
 	for _, l := range r.report.Loops {
-		unheard += l.Unheard
+		noSubscriber += l.NoSubscriber
 		unconfirmed = l.Unconfirmed // of all that were sent so far
 	}
 	if r.sender.err() == nil && unconfirmed > 0 {
-		r.fault("Redis has not confirmed %s: is it frozen, or cut off?", count(unconfirmed, "message"))
+		r.fault("Redis has not confirmed %s: check that it is reachable and not stalled", count(unconfirmed, "message"))
 	}
-	if unheard > 0 {
-		r.note("%s published while nobody had subscribed: is the hub's --redis another one?", count(unheard, "message was", "messages were"))
+	if noSubscriber > 0 {
+		r.note("%s published without a subscriber: check that the hub uses the same --redis", count(noSubscriber, "message was", "messages were"))
 	}
 	if r.report.Interrupted {
-		r.note("interrupted: this is what there was so far")
+		r.note("interrupted: the results are incomplete")
 	}
 	if checks.Foreign > 0 {
-		r.note("%s of somebody else's came in between", count(checks.Foreign, "message"))
+		r.note("%s received from other publishers", count(checks.Foreign, "message was", "messages were"))
 	}
 }
 
-// advices are what to do about streams that do not open.
-var advices = map[string]string{
-	"busy: user-limit":      "start the hub with --max-clients-per-user 0, or use more --users",
-	"busy: clients":         "the hub is full: raise its --max-clients or its descriptor limit",
-	"connection refused":    "is a hub listening there?",
-	"no local port is left": "give --from 127.0.0.1 --from 127.0.0.2, or --http2",
-	"no TLS there":          "use http://",
-	"status 401":            "give what log-in needs as --header, with {user} in it",
-	"status 404":            "is the --url that of the stream?",
-
-	"certificate signed by an unknown authority": "trust it with SSL_CERT_FILE=<its PEM file> in the environment, or use --insecure",
-	"certificate for another name":               "use the name of the certificate in --url, or --insecure",
-	errNoCleartextHTTP2.Error():                  "use https://, or leave out --http2",
-}
-
-// ByReason is a count by reason in words: "3 connection refused, 1 timeout".
-func ByReason(m map[string]int64) string {
+// ByReason formats counts by reason: "3 connection refused, 1 timeout".
+func ByReason[R ~string](m map[R]int64) string {
 	var parts []string
-	for _, why := range slices.Sorted(maps.Keys(m)) {
-		parts = append(parts, fmt.Sprintf("%d %s", m[why], why))
+	for _, reason := range slices.Sorted(maps.Keys(m)) {
+		parts = append(parts, fmt.Sprintf("%d %s", m[reason], reason))
 	}
 	return strings.Join(parts, ", ")
 }
 
-func total(m map[string]int64) (n int64) {
+func total[R ~string](m map[R]int64) (n int64) {
 	for _, v := range m {
 		n += v
 	}
 	return n
 }
 
-// count is a number and what it counts: one word that takes an s, or both forms.
+// count formats a number with its noun. With one form, the plural has an s. Otherwise many is the plural.
 func count(n int64, one string, many ...string) string {
 	what := one
 	if n != 1 {
