@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A cache holds identities that the app returned recently, by the headers that it received. Its owner's lock guards it.
+// A cache holds identities that the app returned recently, by the headers of the call. Its owner's lock guards it.
 type cache struct {
 	inOrder list.List // of *entry, the oldest first: all are valid for the same time
 	byKey   map[cacheKey]*list.Element
@@ -20,7 +20,7 @@ type cache struct {
 	bytes   int
 }
 
-// A cacheKey is a hash of the headers of a call, which cannot be recovered from it.
+// A cacheKey is a cryptographic hash of the headers of a call.
 type cacheKey [sha256.Size]byte
 
 // An entry is an accepted call.
@@ -34,7 +34,7 @@ type entry struct {
 // Bounds of a cache. A user has one entry per combination of headers: browsers, addresses, and cookies, which the user
 // can set freely.
 const (
-	maxCacheBytes     = 8 << 20 // of all entries; one may have a 256th of it
+	maxCacheBytes     = 8 << 20 // of all entries; a single entry may have 1/256 of it
 	maxEntriesPerUser = 256
 	entryBytes        = 512 // of one entry, without its strings
 )
@@ -102,8 +102,8 @@ func (c *cache) remove(e *list.Element) {
 	}
 }
 
-// keyOf hashes the headers of a call. Each part has its length in front, so that different headers never have
-// the same encoding. It leaves out the ports in X-Forwarded-For: some proxies add them, and they differ per connection.
+// keyOf hashes the headers of a call. Each part is prefixed with its length, so that different headers never have
+// the same encoding. It omits the ports in X-Forwarded-For: some proxies add them, and they differ per connection.
 func keyOf(h http.Header) (key cacheKey) {
 	var b []byte
 	text := func(s string) {

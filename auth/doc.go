@@ -4,9 +4,9 @@
 // ErrUnauthorized, ErrForbidden, ErrBadUser or ErrMalformed (see IsPermanent). Any other error is temporary: the
 // client may retry.
 //
-// Authenticators are safe for concurrent use. After they have returned, they hold nothing of a request except
-// in the Recheck of the Identity. The program that creates an authenticator with a Close method calls it after the last
-// request. Close waits for these goroutines:
+// Authenticators are safe for concurrent use. After they have returned, they do not keep references to the request,
+// except in the Recheck of the Identity. The program that creates an authenticator with a Close method must call it
+// after the last request. Close waits for these goroutines:
 //
 //	Forward   one per call to the app, queued or in flight
 //	JWT       with a JWKSURL: one that refreshes the set, and one per fetch

@@ -43,7 +43,7 @@ type Forward struct {
 	stop        context.CancelFunc
 
 	logLimiter logLimiter
-	redirected atomic.Bool // a redirect was logged
+	redirected atomic.Bool // a redirect was already logged
 
 	// Guarded by mu.
 	mu      sync.Mutex
@@ -78,7 +78,7 @@ const (
 	maxResponseBody   = 64 << 10
 )
 
-// idleTime is how long a connection to the app stays open for the next call, which is of use while many clients
+// idleTime is how long a connection to the app stays open for the next call. This saves connections while many clients
 // reconnect.
 const idleTime = 5 * time.Second
 
@@ -102,7 +102,7 @@ func NewForward(cfg ForwardConfig) *Forward {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	transport := &http.Transport{ // without a proxy: only the app may receive cookies
+	transport := &http.Transport{ // without HTTP_PROXY: only the app may receive cookies
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // the body is not used
 		MaxResponseHeaderBytes: maxResponseHeader,
@@ -173,8 +173,8 @@ func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	return id, nil
 }
 
-// authenticate joins or starts the call that want describes. Only if cached is true, it returns an identity that was decided
-// before it was called.
+// authenticate joins or starts the call that want describes. It returns an identity that was decided before it was
+// called only if cached is true.
 func (f *Forward) authenticate(ctx context.Context, want call, cached bool) (Identity, error) {
 	arrived := time.Now()
 	for range 3 {
@@ -211,7 +211,7 @@ func sizeOf(h http.Header) (bytes int) {
 	return bytes
 }
 
-// join returns the call to wait for, or without one the cached identity or an error.
+// join returns the call to wait for. If that is nil, it returns the cached identity or an error.
 func (f *Forward) join(want call, cached bool) (*call, Identity, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -233,7 +233,7 @@ func (f *Forward) join(want call, cached bool) (*call, Identity, error) {
 	return c, Identity{}, nil
 }
 
-// leave ends a request's wait for a call. The last one cancels the call unless it was sent.
+// leave ends a request's wait for a call. The last request to leave cancels the call unless it was sent.
 func (f *Forward) leave(c *call) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -243,8 +243,7 @@ func (f *Forward) leave(c *call) {
 	}
 }
 
-// headers returns the headers of a call: all that an app can base its decision on, without those that are meant for the
-// connection between the browser and the hub.
+// headers returns the headers of a call: all on which an app can base its decision, without hop-by-hop headers.
 func (f *Forward) headers(r *http.Request) http.Header {
 	in := r.Header
 	if names := in.Values("Connection"); len(names) > 0 { // RFC 9110, section 7.6.1
@@ -394,7 +393,7 @@ func (f *Forward) parse(resp *http.Response) (Identity, error) {
 	}
 }
 
-// log logs the begin and the end of an outage of the app.
+// log logs the beginning and the end of an outage of the app.
 func (f *Forward) log(err error) {
 	is := func(e error) bool { return errors.Is(err, e) }
 	now := time.Now()

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// UserHeader is the default name of the header with the user.
+// UserHeader is the default name of the header with the user id.
 const UserHeader = "X-User-ID"
 
 // Header returns an Authenticator for a proxy that authenticates users. The proxy sets the header with the given name, or
@@ -34,8 +34,8 @@ func Header(name string, proxies Proxies) Authenticator {
 	}
 }
 
-// identity returns the user and topics that a proxy or an app has set in headers. More than one user is an error: one of
-// them may be from the browser.
+// identity returns the user and topics that a proxy or an app has set in headers. More than one user is an error, because
+// one of them may have been sent by the browser.
 func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	users := h.Values(user)
 	switch len(users) {

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// Insecure is an Authenticator that trusts the query: ?user=42. Any client can choose its user. Use it for tests and
-// demonstrations on loopback only.
+// Insecure is an Authenticator that trusts the query: ?user=42. Any client can choose its own user id. Use it only for
+// tests and demonstrations on loopback.
 func Insecure(r *http.Request) (Identity, error) {
 	switch users := r.URL.Query()["user"]; len(users) {
 	case 0:

@@ -31,13 +31,13 @@ const (
 // not be fetched after the token was received. Anyone can forge such a token.
 var ErrUnknownKey = errors.New("no known key verifies the token, and the key set is temporarily unavailable")
 
-// errNoKeys means that no key set was fetched since the start.
+// errNoKeys means that the key set has not been fetched successfully since the start.
 var errNoKeys = errors.New("signing keys are temporarily unavailable")
 
 // jwks keeps a JWK set up to date.
 type jwks struct {
 	// Immutable after startJWKS.
-	url, logURL string // logURL has no userinfo and no query
+	url, logURL string // logURL does not contain userinfo and query
 	timeout     time.Duration
 	log         *slog.Logger
 	client      *http.Client
@@ -98,7 +98,7 @@ type fetch struct {
 func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, errors.New("the JWKS URL is not an http:// or https:// URL") // it may hold a password
+		return nil, errors.New("the JWKS URL must be an http:// or https:// URL") // not quoted: it may contain a password
 	}
 	j := &jwks{
 		url: address, logURL: (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(),
@@ -113,13 +113,13 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 	j.ctx, j.cancel = context.WithCancel(context.Background())
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	first := j.fetch(false) // before any request could count one against the limit
+	first := j.fetch(false) // before any request can start a fetch that counts against the limit
 	j.wg.Go(func() { j.run(first) })
 	return j, nil
 }
 
-// followFrom follows a limited number of redirects, and none from https to http, where an attacker could replace
-// the keys.
+// followFrom returns a CheckRedirect function that allows a limited number of redirects. It does not allow redirects
+// from https to http, where an attacker could replace the keys.
 func followFrom(scheme string) func(*http.Request, []*http.Request) error {
 	return func(r *http.Request, via []*http.Request) error {
 		if len(via) >= 5 || scheme == "https" && r.URL.Scheme != "https" {
@@ -160,7 +160,7 @@ func (j *jwks) run(f *fetch) {
 	}
 }
 
-// fetch joins the fetch in flight or starts one. It returns nil if none may be started. j.mu is held.
+// fetch joins the fetch in flight or starts one. It returns nil if it may not start one. j.mu is held.
 func (j *jwks) fetch(limited bool) *fetch {
 	if j.current != nil {
 		return j.current
@@ -175,7 +175,8 @@ func (j *jwks) fetch(limited bool) *fetch {
 	return f
 }
 
-// complete fetches the set, stores its keys, and logs the begin and the end of an outage without the lock.
+// complete fetches the set, stores its keys, and logs the beginning and the end of an outage. It does not hold the lock
+// while it fetches and logs.
 func (j *jwks) complete(f *fetch) {
 	keys, err := j.download()
 	j.mu.Lock()
@@ -186,7 +187,7 @@ func (j *jwks) complete(f *fetch) {
 	}
 	f.err, j.current = err, nil
 	j.mu.Unlock()
-	defer close(f.done) // after the log line, so that a rejection has its cause in the log
+	defer close(f.done) // after the log line, so that the log contains the cause before the rejection
 	switch {
 	case err == nil && wasDown:
 		j.log.Info("jwks fetch recovered", slog.String("url", j.logURL))
@@ -195,9 +196,9 @@ func (j *jwks) complete(f *fetch) {
 	}
 }
 
-// verify calls check with the known keys, then, if none verifies the token, with those of a fetch that
-// began after the token was first received: any older set may lack the key. It returns what check says of
-// that set, which is a permanent rejection, or a temporary one if there is no such set.
+// verify calls check with the known keys. If that fails, it calls check with the keys of a fetch that began after the
+// token was first received, because an older set may not contain the key yet. The error of the second check is a
+// permanent rejection. If this fetch fails, verify returns a temporary rejection.
 func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
 	j.mu.Lock()
 	keys, number := j.keys, j.keysNumber
@@ -255,7 +256,7 @@ func (j *jwks) download() ([]verifyKey, error) {
 	resp, err := j.client.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
-			err = e.Err // without the URL, which may hold a password
+			err = e.Err // without the URL, which may contain a password
 		}
 		return nil, err
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/MicahParks/jwkset"
 )
 
-// parseJWKS returns the usable keys of a set, and the others with the reason: one unusable key must not make
-// the others unusable (RFC 7517, section 5). Members that are not needed to verify are not read. Without a usable key
-// it returns an error.
+// parseJWKS returns the usable keys of a set, and the ignored ones with the reason: one unusable key must not make
+// the others unusable (RFC 7517, section 5). It does not read members that are not needed for verification. If the set
+// does not contain a usable key, it returns an error.
 func parseJWKS(body []byte) (keys []verifyKey, ignored []ignoredKey, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
@@ -33,15 +33,15 @@ func parseJWKS(body []byte) (keys []verifyKey, ignored []ignoredKey, err error) 
 	return keys, ignored, nil
 }
 
-// parseJWK reads one key. With an error, the key has its id only. The error contains nothing of a private
-// or symmetric key.
+// parseJWK parses one key. If it returns an error, only the id of the key is set. The error does not contain any part
+// of a private or symmetric key.
 func parseJWK(raw json.RawMessage) (verifyKey, error) {
 	var m struct {
 		Kid, Alg, Use string
 		Kty           jwkset.KTY
 		Crv           jwkset.CRV
 		X, Y, N, E    string
-		D             any // of a private key, which is no longer secret
+		D             any // only in a private key, which must not be published
 	}
 	if json.Unmarshal(raw, &m) != nil {
 		return verifyKey{id: m.Kid}, errors.New("not a JSON object with string members")
@@ -55,7 +55,7 @@ func parseJWK(raw json.RawMessage) (verifyKey, error) {
 	}
 	jwk, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{KTY: m.Kty, CRV: m.Crv, X: m.X, Y: m.Y, N: m.N, E: m.E},
 		jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
-	if err != nil { // in the words of the library, which may quote what it cannot read
+	if err != nil { // not returned, because it may quote the key
 		return out, fmt.Errorf("unreadable key of type %q and curve %q", clip(string(m.Kty)), clip(string(m.Crv)))
 	}
 	algs, err := algsOf(jwk.Key())
@@ -74,8 +74,8 @@ func parseJWK(raw json.RawMessage) (verifyKey, error) {
 // maxTried is how many keys are tried for one token.
 const maxTried = 8
 
-// find returns the keys with this id. Without an id, it returns those for alg: a provider that publishes no ids may be
-// replacing its key.
+// find returns the keys with this id. Without an id, it returns all keys for alg: a provider that does not publish ids
+// may be replacing its key.
 func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
 	found := matching(keys, kid, hasKid, alg)
 	if len(found) == 0 {

@@ -20,10 +20,10 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Skew is the tolerated difference between the clocks of the hub and of the token's issuer. Identity.Expires includes it.
+// Skew is the accepted difference between the clocks of the hub and of the token's issuer. Identity.Expires includes it.
 const Skew = 30 * time.Second
 
-const maxTokenBytes = 16 << 10 // far more than a header line of most proxies
+const maxTokenBytes = 16 << 10 // far more than most proxies accept in a header line
 
 // JWTConfig configures a JWT. Exactly one of Secret, KeyPEM and JWKSURL must be set. The zero value of each other field
 // means its default.
@@ -54,8 +54,8 @@ type JWT struct {
 	keys atomic.Pointer[[]verifyKey] // without a JWKSURL
 }
 
-// NewJWT returns an error if the configuration is invalid. With a JWKSURL, it starts to fetch the set and does not wait
-// for it. Until it is there, requests are rejected temporarily.
+// NewJWT returns an error if the configuration is invalid. With a JWKSURL, it starts to fetch the set and returns
+// immediately. Until the set is available, requests are rejected temporarily.
 func NewJWT(cfg JWTConfig) (*JWT, error) {
 	given := 0
 	for _, set := range []bool{len(cfg.Secret) > 0, len(cfg.KeyPEM) > 0, cfg.JWKSURL != ""} {
@@ -113,8 +113,8 @@ func unauthorized(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrUnauthorized}, args...)...)
 }
 
-// Authenticate is an Authenticator. It blocks only if no known key of a JWKSURL verifies the token, until the set has been
-// fetched again, for Timeout at most.
+// Authenticate is an Authenticator. It blocks only with a JWKSURL, if no known key verifies the token: it then waits
+// until the set has been fetched again, for Timeout at most.
 func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	raw, err := j.token(r)
 	if err != nil {
@@ -135,7 +135,7 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 		err = unauthorized("the token has a crit header, which is not supported")
 	case j.jwks == nil:
 		err = check(*j.keys.Load())
-	case !slices.Contains(publicAlgs, token.Method.Alg()): // a set cannot have a key for it
+	case !slices.Contains(publicAlgs, token.Method.Alg()): // a set cannot contain a key for it
 		err = WithHint(unauthorized("token algorithm %s is not allowed", token.Method.Alg()), keysHint)
 	default:
 		err = j.jwks.verify(r.Context(), raw, check)
@@ -174,7 +174,7 @@ func (j *JWT) token(r *http.Request) (string, error) {
 		return "", WithHint(unauthorized("no token in the request"), "set --jwt-cookie to the name of the cookie, or --jwt-query to accept ?token=")
 	}
 	for _, c := range cookies[1:] {
-		if c.Value != cookies[0].Value { // a sibling subdomain may have set one
+		if c.Value != cookies[0].Value { // a sibling subdomain may have set one of them
 			return "", unauthorized("the request has conflicting token cookies")
 		}
 	}
@@ -202,10 +202,10 @@ func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
 	return token, nil
 }
 
-// keysHint is for a token that was signed with a key that the hub does not have.
+// keysHint is the hint for a token that was signed with an unknown key.
 const keysHint = "check the key in --jwt-secret-file, --jwt-key-file or --jwt-jwks-url"
 
-// verify reports whether one of the keys signed the token. In a set, keys have ids.
+// verify returns nil if one of the keys verifies the token. If isSet, it selects the keys by the token's kid.
 func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 	alg := token.Method.Alg()
 	if isSet {

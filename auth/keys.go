@@ -29,8 +29,8 @@ func algorithm(alg string) string {
 // publicAlgs are all algorithms of public keys.
 var publicAlgs = []string{"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"}
 
-// algsOf returns the algorithms that a key can be used with. They match the type of the key, so that a public key is never
-// used as an HMAC secret.
+// algsOf returns the algorithms that a key can be used with. They depend on the type of the key, so that a public key is
+// never used as an HMAC secret.
 func algsOf(key any) ([]string, error) {
 	switch k := key.(type) {
 	case *rsa.PublicKey:
@@ -80,7 +80,7 @@ func parsePEM(data []byte) ([]verifyKey, error) {
 		default:
 			err = errors.ErrUnsupported
 		}
-		if err != nil { // the error is about ASN.1
+		if err != nil { // not returned, because it describes ASN.1
 			return nil, fmt.Errorf("PEM block %.40q (number %d) is not a readable public key", block.Type, len(keys)+1)
 		}
 		algs, err := algsOf(key)

@@ -9,19 +9,19 @@ import (
 	"time"
 )
 
-// A limiter decides when a call is sent to the app. Its pacer adapts the number of calls in flight to what the app
-// can answer. The limiter queues the others, and sends them in a fair order of client addresses. It is safe for
-// concurrent use and starts no goroutine.
+// A limiter decides when a call is sent to the app. Its pacer adapts the number of calls in flight to the capacity of
+// the app. The limiter queues the others, and sends them in an order that is fair to all client addresses. It is safe
+// for concurrent use and does not start goroutines.
 type limiter struct {
 	mu        sync.Mutex // guards everything below
 	pacer     pacer
 	inFlight  int
 	waiting   int
-	sources   map[netip.Addr]*source // those with a call in flight or waiting
-	idle      list.List              // of *source: calls wait and none is in flight; the next one first
-	active    []*source              // a call is in flight
+	sources   map[netip.Addr]*source // sources with a call in flight or queued
+	idle      list.List              // of *source: sources with queued calls only; the next one first
+	active    []*source              // sources with a call in flight
 	sentCount uint64                 // number of calls sent so far
-	healthy   [2]response            // the last two addresses with an answer in normal time, the newest first
+	healthy   [2]response            // the last two addresses with a response in normal time, the newest first
 }
 
 // A source is a client address.
@@ -34,21 +34,21 @@ type source struct {
 	lastSent uint64 // orders the sources with calls in flight
 }
 
-// trust decides how many of all calls in flight may be of one source.
+// trust determines the maximum share of one source in all calls in flight.
 type trust int
 
 const (
-	trustSlow trust = iota // its last call took much longer than those of others: a quarter
+	trustSlow trust = iota // a quarter: its last call took much longer than those of other sources
 	trustNew               // half
-	trustFast              // all, or all but one if there are other sources
+	trustFast              // all, or all but one if other sources receive responses in normal time
 )
 
-// A slot is a call that waits or is in flight.
+// A slot is a call that is queued or in flight.
 type slot struct {
 	source  *source
-	waiting *list.Element // in source.queue; nil: it does not wait
+	waiting *list.Element // in source.queue; nil if it is not queued
 	ready   chan struct{} // closed when the wait is over
-	err     error         // set before that: why it must not be sent
+	err     error         // set before ready is closed: why the call must not be sent
 	sent    sending
 }
 
@@ -62,13 +62,13 @@ const (
 	// expectedWait is the maximum expected wait of a call. A call whose expected wait is longer is rejected.
 	expectedWait = 10 * time.Second
 
-	// maxWait is the maximum wait, for an app that becomes slower meanwhile.
+	// maxWait is the maximum wait. It applies if the app becomes slower while calls are queued.
 	maxWait = 20 * time.Second
 
-	// maxWaiting bounds how many calls wait.
+	// maxWaiting is the maximum number of queued calls.
 	maxWaiting = 32 << 10
 
-	// healthyTime is how long after an answer in normal time an address is evidence that the app works.
+	// healthyTime is how long a response in normal time counts as evidence that the app works.
 	healthyTime = 10 * time.Second
 )
 
@@ -83,8 +83,8 @@ func (l *limiter) stats() ForwardStats {
 	return ForwardStats{Concurrency: l.pacer.limit, InFlight: l.inFlight, Waiting: l.waiting}
 }
 
-// wait returns when a call of the address may be sent, or an error if it must not be. With a slot, done must be
-// called.
+// wait blocks until a call of the address may be sent, and returns its slot, for which the caller must call done. It
+// returns an error if the call must not be sent.
 func (l *limiter) wait(ctx context.Context, address netip.Addr) (*slot, error) {
 	t, err := l.join(address)
 	if err != nil {
@@ -128,13 +128,13 @@ func (l *limiter) join(address netip.Addr) (*slot, error) {
 	return t, nil
 }
 
-// admits reports whether a further call of a source can expect to be sent in time.
+// admits reports whether another call of a source can be expected to be sent in time.
 func (l *limiter) admits(s *source) bool {
 	if l.waiting >= maxWaiting {
 		return false
 	}
 	capacity := l.expected()
-	now := l.inFlight < l.pacer.limit && l.next() == nil && s.inFlight < l.share(s) // those that wait may not be sent
+	now := l.inFlight < l.pacer.limit && l.next() == nil && s.inFlight < l.share(s) // no queued call may be sent, but this one may
 	if l.waiting < capacity || now {
 		return true
 	}
@@ -148,7 +148,7 @@ func (l *limiter) admits(s *source) bool {
 	return (s.queue.Len()+1)*sources <= capacity
 }
 
-// expected returns how many calls can be sent within expectedWait, at the present rate.
+// expected returns how many calls can be sent within expectedWait at the current rate.
 func (l *limiter) expected() int {
 	if l.pacer.rate == 0 {
 		return maxWaiting
@@ -156,7 +156,7 @@ func (l *limiter) expected() int {
 	return max(1, int(l.pacer.rate*expectedWait.Seconds()))
 }
 
-// leave ends the wait of a call that has no slot yet.
+// leave removes a call from the queue, if it is still queued.
 func (l *limiter) leave(t *slot, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,7 +192,7 @@ func (l *limiter) updateLists(s *source) {
 	}
 }
 
-// send gives slots as long as the limit allows.
+// send lets queued calls be sent as long as the limit allows.
 func (l *limiter) send() {
 	for s := l.next(); s != nil; s = l.next() {
 		t := s.queue.Front().Value.(*slot)
@@ -209,13 +209,13 @@ func (l *limiter) send() {
 	}
 }
 
-// next returns the source of the next call: one without a call in flight, or that with the fewest. It returns nil
-// if the limit is reached or if no call may be sent.
+// next returns the source of the next call: a source without a call in flight, otherwise the one with the fewest. It
+// returns nil if the limit is reached or no call may be sent.
 func (l *limiter) next() *source {
 	first := l.idle.Front()
 	limit := l.pacer.limit
 	if len(l.active) == 1 && (limit > 1 || l.active[0].trust == trustSlow) {
-		limit = min(limit+1, l.pacer.ceiling) // all calls in flight are of one address: it must not hold up the others
+		limit = min(limit+1, l.pacer.ceiling) // all calls in flight are of one address, which must not delay the others
 	}
 	if l.inFlight >= limit || first == nil && l.inFlight >= l.pacer.limit {
 		return nil
@@ -235,7 +235,7 @@ func (l *limiter) next() *source {
 	return best
 }
 
-// share returns how many calls of a source may be in flight.
+// share returns the maximum number of calls of a source in flight.
 func (l *limiter) share(s *source) int {
 	limit := l.pacer.limit
 	switch {
@@ -249,7 +249,7 @@ func (l *limiter) share(s *source) int {
 	return max(1, limit)
 }
 
-// others reports whether other addresses than that of a source get their answers in normal time.
+// others reports whether other addresses than that of s receive their responses in normal time.
 func (l *limiter) others(s *source) bool {
 	for _, h := range l.healthy {
 		if h.address != s.address && !h.at.IsZero() && time.Since(h.at) < healthyTime {
@@ -259,13 +259,13 @@ func (l *limiter) others(s *source) bool {
 	return false
 }
 
-// outcome says how a call ended.
+// outcome is the way in which a call ended.
 type outcome int
 
 const (
 	outcomeAnswer outcome = iota // the app accepted or rejected the user
-	outcomeNone                  // it did not, or not in time
-	outcomeEnded                 // the hub ended the call
+	outcomeNone                  // the app failed to respond in time, or its response was an error
+	outcomeEnded                 // the hub canceled the call
 )
 
 // done ends a call that was in flight.
@@ -291,7 +291,7 @@ func (l *limiter) done(t *slot, how outcome) {
 	l.send()
 }
 
-// classify compares a source with the others.
+// classify sets the trust of a source by the duration of its last call.
 func (l *limiter) classify(s *source, took time.Duration, now time.Time) {
 	if took >= l.pacer.slow() {
 		s.trust = trustSlow
@@ -299,7 +299,7 @@ func (l *limiter) classify(s *source, took time.Duration, now time.Time) {
 	}
 	s.trust = min(s.trust+1, trustFast)
 	if now.Sub(l.healthy[0].at) > healthyTime {
-		l.pacer.restart() // what is known of the app is old, or of one slow address
+		l.pacer.restart() // the measurements are outdated, or from one slow address only
 	}
 	if l.healthy[0].address != s.address {
 		l.healthy[1] = l.healthy[0]
@@ -307,7 +307,7 @@ func (l *limiter) classify(s *source, took time.Duration, now time.Time) {
 	l.healthy[0] = response{s.address, now}
 }
 
-// shed rejects the waiting calls that the app is not expected to answer in time any more: those of the longest
+// shed rejects the queued calls to which the app can no longer be expected to respond in time: those of the longest
 // queues, the newest first.
 func (l *limiter) shed() {
 	capacity := l.expected()
@@ -328,7 +328,7 @@ func (l *limiter) shed() {
 			keep += step
 		}
 	}
-	// One round further, as far as it goes, in the order in which they would be sent.
+	// Let some sources keep one more call, in the order in which they would be sent, until capacity is reached.
 	extra := capacity
 	queued := slices.Clone(l.active)
 	for _, s := range l.sources {

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// A logLimiter decides which failures and recoveries of a service are logged: once per outage. Any client can cause single
-// failures, and must not be able to fill the log. It is safe for concurrent use.
+// A logLimiter decides which failures and recoveries of a service are logged: one of each per outage. Any client can
+// cause single failures and must not be able to fill the log. It is safe for concurrent use.
 type logLimiter struct {
 	// Guarded by mu.
 	mu          sync.Mutex
-	down        bool      // the failure was logged, and no recovery since
-	logged      time.Time // when that was
+	down        bool      // a failure was logged, and its recovery was not yet
+	logged      time.Time // when the last failure was logged
 	lastFailure time.Time
 }
 

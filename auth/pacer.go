@@ -10,9 +10,9 @@ import (
 // A pacer sets the limit of calls in flight from the time that they take. docs/decisions/0036-adaptive-limit.md
 // explains the rule. It is guarded by its owner's lock.
 //
-// An app with w workers that needs the time base for a call answers n > w calls at once in base * n / w. The pacer
-// looks for the limit at which a call takes twice base: all workers are busy, and as many calls wait for them. That
-// leaves room for an error in base of half, and keeps the app's queue short.
+// An app with w workers that needs the time base for one call needs base * n / w for n > w simultaneous calls. The
+// pacer searches for the limit at which a call takes twice base: all workers are busy, and as many calls are queued in
+// the app. This tolerates an error of half in base, and keeps the app's queue short.
 type pacer struct {
 	ceiling int           // the limit is never higher
 	timeout time.Duration // of a call
@@ -24,15 +24,15 @@ type pacer struct {
 	baseTime  time.Time     // when it was last confirmed
 	latency   time.Duration // of the previous round
 	previous  measurement   // the previous round
-	late      time.Time     // the end of a round in which all calls took too long
-	growing   bool          // the limit was raised by half or more: the next round is short
+	late      time.Time     // end of the last round in which all calls timed out
+	growing   bool          // the limit was raised by half or more, so the next round is short
 
 	round   round // calls that were sent at the limit
 	number  int   // of the round
-	settled bool  // a call of this round was answered: the app's queue is what the limit makes it
-	most    int   // calls in flight in this round
+	settled bool  // a call of this round has ended, so that the app's queue now reflects the limit
+	most    int   // maximum number of calls in flight in this round
 	low     round // calls that were sent far below the limit
-	restore int   // the limit to return to after base has been measured; 0: it is not being measured
+	restore int   // the limit to restore after the measurement of base; 0 if none is in progress
 }
 
 // A sending is a call at the moment when it was sent.
@@ -43,13 +43,13 @@ type sending struct {
 	low     bool // it was sent far below the limit
 }
 
-// measured is what calls took, in the middle, with a number of them in flight.
+// A measurement is the median duration of calls with a given number of them in flight.
 type measurement struct {
 	inFlight int
 	took     time.Duration
 }
 
-// A round is a number of calls with what they took.
+// A round is a series of calls with their durations.
 type round []sample
 
 type sample struct {
@@ -62,14 +62,14 @@ const (
 	minSamples     = 4 // of a short round
 	maxBaseSamples = 32
 
-	// A round whose mean has a relative error above maxError is continued, up to moreSamples times its length.
+	// A round is extended, up to moreSamples times its length, while the relative error of its mean is above maxError.
 	maxError    = 0.12
 	moreSamples = 4
 
 	// baseInterval is how often base is measured while the app has a queue.
 	baseInterval = 30 * time.Second
 
-	// lateTime is how long after a round of timeouts the limit is not raised on trial.
+	// lateTime is how long after a round of timeouts the limit is not raised as an experiment.
 	lateTime = time.Minute
 )
 
@@ -77,17 +77,17 @@ func newPacer(ceiling int, timeout time.Duration) pacer {
 	return pacer{ceiling: ceiling, timeout: timeout, limit: min(startLimit, ceiling), growing: true, number: 1}
 }
 
-// send is for a call that is sent as the inFlight-th.
+// send records that a call is sent now and is number inFlight of the calls in flight.
 func (p *pacer) send(inFlight int, now time.Time) sending {
 	s := sending{at: now, round: p.number, low: inFlight <= max(1, max(p.limit, p.restore)/3)}
-	if inFlight >= p.limit-1 { // a source may not be allowed the last one
+	if inFlight >= p.limit-1 { // a source is not always allowed to use the last slot
 		p.most = max(p.most, inFlight)
 		s.atLimit = p.settled
 	}
 	return s
 }
 
-// slow returns how long a call takes that is slow in comparison with others.
+// slow returns the duration from which on a call is slow compared with others.
 func (p *pacer) slow() time.Duration {
 	if p.base == 0 {
 		return p.timeout
@@ -95,11 +95,11 @@ func (p *pacer) slow() time.Duration {
 	return min(p.timeout, 2*max(p.target(), p.latency))
 }
 
-// target returns the latency that the limit is to lead to.
+// target returns the latency for which the pacer sets the limit.
 func (p *pacer) target() time.Duration { return min(2*p.base, (p.base+p.timeout)/2) }
 
-// observe records how long a call took. outlier means that calls of other addresses take much less: then it
-// does not count for base. It reports whether the limit and the rate have changed.
+// observe records the duration of a call. An outlier, compared with calls of other addresses, does not count for base.
+// It reports whether the limit and the rate have changed.
 func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outlier bool, now time.Time) bool {
 	short, long := max(minSamples, p.limit), max(2*minSamples, 2*p.limit)
 	if s.low && !outlier {
@@ -128,8 +128,8 @@ func (p *pacer) observe(s sending, address netip.Addr, took time.Duration, outli
 	return true
 }
 
-// clip returns what a call counts for at most: at this latency the limit is halved, which is the most that one round
-// changes it.
+// clip returns the maximum duration that counts for a call. At this latency the limit is halved, which is the largest
+// decrease per round.
 func (p *pacer) clip() time.Duration {
 	if p.base == 0 {
 		return p.timeout
@@ -137,7 +137,7 @@ func (p *pacer) clip() time.Duration {
 	return min(p.timeout, 4*p.base)
 }
 
-// learn moves base towards what calls took without a queue in the app.
+// learn moves base towards a latency that was measured without a queue in the app.
 func (p *pacer) learn(latency time.Duration, samples int, now time.Time) {
 	if latency >= p.timeout {
 		return
@@ -157,7 +157,7 @@ func (p *pacer) start(limit int) {
 	p.settled, p.most, p.round = false, 0, nil
 }
 
-// restart forgets what the app can answer, except for base, and makes the next rounds short.
+// restart discards the measurements except base, and makes the next rounds short.
 func (p *pacer) restart() {
 	p.rate, p.growing, p.late = 0, true, time.Time{}
 	p.start(p.limit)
@@ -172,7 +172,7 @@ func (p *pacer) adjust(now time.Time) {
 	case latency >= p.timeout, p.round.median() >= p.timeout:
 		p.late = now
 	case p.base > 0 && p.isOutdated(n):
-		// Or base was measured when calls took less, such as those of visitors without a session.
+		// The app has become slower, or base was measured with faster calls, such as those without a session.
 		p.base, p.baseCount, p.baseTime = p.round.median(), len(p.round), now
 		latency = p.base
 	case p.base == 0, latency < p.base, n <= startLimit && p.baseCount < maxBaseSamples:
@@ -186,7 +186,7 @@ func (p *pacer) adjust(now time.Time) {
 	if p.base > 0 {
 		wanted := float64(n) * min(max(float64(p.target())/float64(latency), 0.5), 2)
 		if next = int(math.Round(wanted)); n <= 2*startLimit {
-			next = int(math.Ceil(wanted - 0.1)) // rounded down, a small limit would never grow
+			next = int(math.Ceil(wanted - 0.1)) // with Round, a small limit would never grow
 		}
 	}
 	if free && next <= n && now.Sub(p.late) > lateTime {
@@ -196,7 +196,7 @@ func (p *pacer) adjust(now time.Time) {
 	p.start(next)
 	p.growing = 2*p.limit >= 3*before
 	p.rate = float64(n) / usual.Seconds()
-	if free { // nothing is known yet of how many more the app can answer
+	if free { // the capacity is not known yet, because the app was not saturated
 		p.rate = float64(p.ceiling) / usual.Seconds()
 	}
 	if now.Sub(p.baseTime) > baseInterval && p.limit > 1 {
@@ -206,9 +206,9 @@ func (p *pacer) adjust(now time.Time) {
 	}
 }
 
-// isOutdated reports whether the round, with n calls in flight, shows that a call takes longer than base without a
-// queue: even one worker takes no longer than n times base; and if half as many calls again take no longer, none of
-// them waits.
+// isOutdated reports whether the round, with n calls in flight, shows that calls take longer than base even without a
+// queue in the app. It compares in two ways: even an app with one worker should not take longer than n times base. And
+// if calls do not take longer with 1.5 times as many in flight, they are not queued.
 func (p *pacer) isOutdated(n int) bool {
 	took := p.round.median()
 	if n <= startLimit && took > time.Duration(n)*(p.base+p.base/4) {
@@ -260,8 +260,8 @@ func middle(took []time.Duration) time.Duration {
 	return took[len(took)/2]
 }
 
-// summary returns the usual latency. Each address has one vote, a call counts for clip at most, and of several votes
-// the highest does not count: slow users are not a slow app.
+// summary returns the mean latency. Each address has the same weight, a call counts for clip at most, and the highest of
+// several addresses is ignored, because one slow user does not mean that the app is slow.
 func (r round) summary(clip time.Duration) time.Duration {
 	type vote struct {
 		sum   time.Duration

@@ -20,9 +20,9 @@ func (p Proxies) contain(ip netip.Addr) bool {
 	return slices.ContainsFunc(p, func(network netip.Prefix) bool { return network.Contains(ip) })
 }
 
-// client returns the address that a request comes from: the peer, or the last address in X-Forwarded-For
-// that is not a proxy's if the peer is a proxy. For an IPv6 address it returns the /64 network, which a client has for
-// itself. It returns the zero Addr if the address is unknown.
+// client returns the client address of a request: the peer or, if the peer is one of the proxies, the last address in
+// X-Forwarded-For that is not one of them. For IPv6 it returns the /64 network, because a single client can use all of
+// its addresses. It returns the zero Addr if the address is unknown.
 func (p Proxies) client(r *http.Request) netip.Addr {
 	ip, _ := peer(r)
 	if p.Sent(r) {
@@ -44,7 +44,7 @@ func (p Proxies) client(r *http.Request) netip.Addr {
 	return ip
 }
 
-// peer is the address at the other end of the connection.
+// peer returns the address at the other end of the connection.
 func peer(r *http.Request) (netip.Addr, bool) {
 	address, err := netip.ParseAddrPort(r.RemoteAddr)
 	return address.Addr().Unmap().WithZone(""), err == nil

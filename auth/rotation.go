@@ -17,8 +17,8 @@ type JWTKeys struct {
 	KeyPEM       []byte
 }
 
-// SetKeys replaces the keys: from now on, tokens that are signed with another key are rejected. It returns an error, and
-// changes nothing, if a key cannot be parsed, if secrets are replaced by public keys or the other way round, or
+// SetKeys replaces the keys. From then on, tokens that are signed with another key are rejected. It returns an error and
+// keeps the current keys if a key cannot be parsed, if it would replace secrets by public keys or vice versa, or
 // if the JWT was created with a JWKSURL.
 func (j *JWT) SetKeys(k JWTKeys) error {
 	if j.jwks != nil || len(k.Secret) > 0 && len(k.KeyPEM) > 0 || (len(j.cfg.Secret) > 0) != (len(k.Secret) > 0) {

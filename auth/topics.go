@@ -12,8 +12,8 @@ const TopicsHeader = "X-User-Topics"
 
 var errTopics = errors.New(TopicsHeader + " is not a list such as: activity, \"with, comma\"")
 
-// parseTopics parses the lines of a TopicsHeader. It returns nil, which allows all topics, if there are no lines, and an
-// empty slice, which allows none, if the lines contain no topic.
+// parseTopics parses the lines of a TopicsHeader. Without lines it returns nil, which allows all topics. If the lines do
+// not contain a topic, it returns an empty slice, which allows no topic.
 func parseTopics(lines []string) ([]string, error) {
 	if len(lines) == 0 {
 		return nil, nil
@@ -48,8 +48,8 @@ func parseTopics(lines []string) ([]string, error) {
 	return distinct(topics), nil
 }
 
-// distinct removes duplicates in place, because each costs memory and time while the stream is open. The number of topics
-// is bounded by the size of their source: 16 KiB of a token, 64 KiB of a response or a request.
+// distinct removes duplicates in place, because each costs memory and time while the stream is open. The number of
+// topics is bounded by the size of their source: 16 KiB for a token, 64 KiB for a response or a request.
 func distinct(topics []string) []string {
 	seen := make(map[string]bool, len(topics))
 	return slices.DeleteFunc(topics, func(topic string) bool {

@@ -14,12 +14,12 @@ import (
 	"usercast/transport/sse"
 )
 
-// Sources provides the statistics. Its functions are called at each scrape, and must be safe for concurrent use. Without one,
-// its metrics are 0.
+// Sources provides the statistics. Its functions are called at each scrape, and must be safe for concurrent use. The
+// metrics of a nil function are 0.
 type Sources struct {
 	Hub        func() hub.Stats
 	Streams    func() sse.Stats
-	Feeds      func() []redis.Stats     // one per Redis
+	Feeds      func() []redis.Stats     // one element per Redis
 	Checks     func() auth.ForwardStats // calls of auth.Forward
 	LogDropped func() uint64            // log lines that were dropped
 	Version    string                   // label of usercast_build_info
@@ -44,10 +44,10 @@ var garbageCollector = regexp.MustCompile(`^/cpu/classes/gc/total:cpu-seconds$`)
 // A Collector is a prometheus.Collector over the statistics of a hub. It is safe for concurrent use.
 type Collector struct{ sources Sources }
 
-// NewCollector returns a collector to register.
+// NewCollector returns a Collector, which must be registered.
 func NewCollector(s Sources) *Collector { return &Collector{s} }
 
-// read returns the zero value if there is no source.
+// read returns the zero value if source is nil.
 func read[T any](source func() T) (value T) {
 	if source != nil {
 		value = source()

@@ -62,7 +62,7 @@ type Feed struct {
 type Histogram struct {
 	Count   uint64   `json:"count"`
 	Sum     float64  `json:"sum"`
-	Buckets []Bucket `json:"buckets"` // by LE; what is above the last is in Count alone
+	Buckets []Bucket `json:"buckets"` // by LE; durations above the last LE are only in Count
 }
 
 // A Bucket counts all durations up to LE seconds.

@@ -1,6 +1,5 @@
-// Package histogram counts durations in buckets, cheaply enough for a path that
-// runs a hundred thousand times a second. metrics turns a Snapshot into a
-// Prometheus histogram.
+// Package histogram counts durations in buckets. It is fast enough for 100,000 calls per second. Package metrics
+// converts a Snapshot to a Prometheus histogram.
 package histogram
 
 import (
@@ -10,9 +9,8 @@ import (
 	"time"
 )
 
-// A Histogram is safe for concurrent use. Its buckets are fixed: a factor of two
-// apart or a little more, from well below one delivery on a quiet machine to
-// longer than any write timeout.
+// A Histogram is safe for concurrent use. Its buckets are fixed, with a factor of 2 to 2.5 between them. They range from
+// well below the time of one delivery on an idle host to more than a usual write timeout.
 type Histogram struct {
 	buckets [len(bounds) + 1]atomic.Uint64
 	sum     atomic.Uint64 // bits of a float64, in seconds: an integer of nanoseconds would wrap at 292 years
@@ -39,14 +37,14 @@ func (h *Histogram) Observe(d time.Duration) {
 	}
 }
 
-// A Snapshot is what a histogram held at one time.
+// A Snapshot is the content of a histogram at one point in time.
 type Snapshot struct {
 	Count      uint64
 	SumSeconds float64
 	Cumulative map[float64]uint64 // by upper bound in seconds, without +Inf
 }
 
-// Add adds what another histogram held.
+// Add adds the content of another histogram.
 func (s *Snapshot) Add(other Snapshot) {
 	if s.Cumulative == nil {
 		s.Cumulative = make(map[float64]uint64, len(other.Cumulative))
@@ -58,7 +56,7 @@ func (s *Snapshot) Add(other Snapshot) {
 	}
 }
 
-// Snapshot reads the buckets one after the other.
+// Snapshot returns the current content. It is not atomic: it reads the buckets one after the other.
 func (h *Histogram) Snapshot() Snapshot {
 	s := Snapshot{Cumulative: make(map[float64]uint64, len(bounds))}
 	for i := range h.buckets {

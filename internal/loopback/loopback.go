@@ -1,4 +1,4 @@
-// Package loopback tells names and addresses of this machine from all others.
+// Package loopback recognizes host names and addresses of this machine.
 package loopback
 
 import (
@@ -11,10 +11,9 @@ import (
 // check recognizes it.
 const HostError = "only requests from this machine are allowed, at http://127.0.0.1 or http://localhost"
 
-// IsHost reports whether a Host header, or the address of a peer, names this machine
-// in a way that no foreign name server has a say in (RFC 6761, section 6.3, for
-// localhost). A page of another site can make a name of its own point here (DNS
-// rebinding), but its requests hold that name.
+// IsHost reports whether a Host header or the address of a peer is loopback: localhost (RFC 6761, section 6.3), a
+// name below it, or a loopback address. These do not depend on a name server. With DNS rebinding, a page of another
+// site can resolve its own name to this machine, but its requests then contain that name.
 func IsHost(host string) bool {
 	if name, port, err := net.SplitHostPort(host); err == nil {
 		if strings.Trim(port, "0123456789") != "" {

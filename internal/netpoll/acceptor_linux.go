@@ -13,13 +13,13 @@ import (
 // An AcceptHandler receives the connections of an Acceptor. Its methods are called by
 // the Poller's goroutine and must not block.
 type AcceptHandler interface {
-	// Accepted passes a new connection: a non-blocking descriptor, which the handler
-	// then owns, and the address of the peer; zero: an unusual one. It may be
-	// called once more after Acceptor.Close.
+	// Accepted passes a new connection: a non-blocking file descriptor, which the handler
+	// then owns, and the address of the peer, which is zero if addrPort does not support it.
+	// It can be called once more after Acceptor.Close.
 	Accepted(fd int, from netip.AddrPort)
 
-	// AcceptFailed reports that a connection could not be accepted: the process is out of
-	// descriptors, or the system is out of memory. The next attempt is after a short pause.
+	// AcceptFailed reports that a connection could not be accepted, for example because the process is out of
+	// file descriptors or the system is out of memory. The next attempt follows after a short pause.
 	AcceptFailed(err error)
 }
 
@@ -31,20 +31,20 @@ type Acceptor struct {
 
 	// Guarded by mu.
 	mu     sync.Mutex
-	fd     int32       // duplicated from the listener's; -1: closed
+	fd     int32       // duplicate of the listener's; -1: closed
 	paused bool        // by Pause
-	retry  *time.Timer // ends the pause after an error; nil: there is none
+	retry  *time.Timer // ends the pause after an error; nil if not paused
 	from   unix.RawSockaddrAny
 }
 
-// acceptBatch is how many connections are accepted before other sockets get their turn.
+// acceptBatch is the maximum number of connections that are accepted before events of other sockets.
 const acceptBatch = 64
 
-// retryPause is how long nothing is accepted after an error.
+// retryPause is the length of the pause after an error.
 const retryPause = 50 * time.Millisecond
 
-// NewAcceptor accepts the connections of l, whose own Accept must not be called any
-// more. l stays open when the Acceptor is closed.
+// NewAcceptor accepts the connections of l. The Accept method of l must not be called afterwards.
+// l stays open when the Acceptor is closed.
 func (p *Poller) NewAcceptor(l *net.TCPListener, h AcceptHandler) (*Acceptor, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {
@@ -59,7 +59,7 @@ func (p *Poller) NewAcceptor(l *net.TCPListener, h AcceptHandler) (*Acceptor, er
 	defer p.mu.Unlock()
 	p.gen++
 	a.gen = p.gen
-	// Level-triggered: the kernel reports again that there are more.
+	// Level-triggered: the kernel reports the event again while more connections are pending.
 	if err := p.register(a.fd, a.gen, unix.EPOLLIN); err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -68,7 +68,7 @@ func (p *Poller) NewAcceptor(l *net.TCPListener, h AcceptHandler) (*Acceptor, er
 	return a, nil
 }
 
-// Pause leaves new connections in the kernel's queue, or accepts them again.
+// Pause leaves new connections in the kernel's queue until Pause(false).
 func (a *Acceptor) Pause(yes bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -78,7 +78,7 @@ func (a *Acceptor) Pause(yes bool) {
 	}
 }
 
-// update tells the kernel whether new connections are to be reported. a.mu is held.
+// update sets whether the kernel reports new connections. a.mu is held.
 func (a *Acceptor) update() {
 	if a.fd < 0 {
 		return
@@ -92,7 +92,7 @@ func (a *Acceptor) update() {
 	a.poller.modify(a.fd, a.gen, events)
 }
 
-// ready accepts what is there.
+// ready accepts the pending connections.
 func (a *Acceptor) ready() {
 	for range acceptBatch {
 		fd, from, err := a.accept()
@@ -109,7 +109,7 @@ func (a *Acceptor) ready() {
 	}
 }
 
-// accept fails with EAGAIN also during a pause and after Close.
+// accept also returns EAGAIN during a pause and after Close.
 func (a *Acceptor) accept() (fd int, from netip.AddrPort, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -148,8 +148,8 @@ func (a *Acceptor) Close() {
 	p := a.poller
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// The descriptor shares the socket with the listener's, so the kernel does not
-	// remove it from the epoll on close.
+	// The listener has another file descriptor of the same socket, so the kernel does not
+	// remove this one from the epoll on close.
 	epollCtl(p.fd, unix.EPOLL_CTL_DEL, int(a.fd), nil)
 	unix.Close(int(a.fd))
 	delete(p.acceptors, a.fd)

@@ -2,8 +2,8 @@ package netpoll
 
 import "net"
 
-// Consume removes the first n bytes of bufs, and empty buffers behind them: a write
-// would never get past one.
+// Consume removes the first n bytes of bufs, and empty buffers after them. An empty buffer would
+// otherwise stay first forever, because a write of 0 bytes does not remove it.
 func Consume(bufs *net.Buffers, n int) {
 	for len(*bufs) > 0 && n >= len((*bufs)[0]) {
 		n -= len((*bufs)[0])

@@ -13,26 +13,26 @@ import (
 // A Handler receives what happens on a Conn. Its methods are called by the Poller's
 // goroutine and must not block. They may call the methods of the Conn.
 type Handler interface {
-	// Received passes bytes from the peer, which are valid until it returns. With
-	// last, the peer has announced that it sends nothing more; Closed follows.
+	// Received passes bytes from the peer. They are valid until it returns. If last is set, the
+	// peer has closed its side of the connection, and Closed follows.
 	Received(data []byte, last bool)
 
-	// Closed reports once that the peer has closed (io.EOF) or that the connection has
-	// failed (an Errno), unless a write has returned that error before. The Conn is
-	// still to be closed.
+	// Closed reports once that the peer has closed the connection (io.EOF) or that the connection has
+	// failed (an Errno), unless a write has already returned that error. The handler must still
+	// close the Conn.
 	Closed(err error)
 }
 
-// A Conn is a connected socket and nothing else: no goroutine, no net.Conn, no buffer.
-// Its owner embeds it, which saves an allocation. Methods are safe for concurrent use,
-// except that only one goroutine writes.
+// A Conn is a connected socket without a goroutine, a net.Conn or a buffer. Its owner embeds it,
+// which saves an allocation. Methods are safe for concurrent use, except that only one goroutine
+// may write at a time.
 type Conn struct {
 	poller  *Poller // immutable
 	handler Handler // guarded by mu
 
-	// The kernel reports once why a socket has failed, to the read or write that comes
-	// first; the other one gets "end of file" or "broken pipe". So each call and the
-	// record of its error are one step under mu.
+	// The kernel reports the error of a socket only once, to the first read or write. Later calls
+	// return "end of file" or "broken pipe". So each call and the recording of its error
+	// must be one step under mu.
 	mu       sync.Mutex
 	fd       int32  // -1 once closed
 	failure  errno  // the first error; 0: none
@@ -40,7 +40,7 @@ type Conn struct {
 	waiting  bool   // a writer waits in the Poller
 	received uint32 // bytes
 
-	gen uint32 // guarded by poller.mu: distinguishes it from others with the same descriptor
+	gen uint32 // guarded by poller.mu: distinguishes it from other Conns with the same file descriptor
 }
 
 // An errno is a syscall.Errno, or endOfFile, in two bytes.
@@ -58,15 +58,15 @@ func (e errno) err() error {
 	return syscall.Errno(e)
 }
 
-// Add makes c, which must be zero, the Conn of a non-blocking descriptor, which it then
-// owns. After an error the descriptor is still the caller's.
+// Add makes c, which must be zero, the Conn of a non-blocking file descriptor, which it then
+// owns. If Add fails, the caller still owns the file descriptor.
 func (p *Poller) Add(c *Conn, fd int, h Handler) error {
 	c.poller, c.handler, c.fd = p, h, int32(fd)
 	return p.add(c)
 }
 
-// Adopt takes the socket of conn over and closes conn, which the peer does not notice.
-// After an error conn is as before.
+// Adopt takes over the socket of conn and closes conn. The peer does not notice this. If Adopt
+// fails, conn is unchanged.
 func (p *Poller) Adopt(c *Conn, conn *net.TCPConn, h Handler) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -89,8 +89,8 @@ func duplicate(raw syscall.RawConn) (fd int, err error) {
 	return fd, cmp.Or(e, err)
 }
 
-// SetHandler replaces the handler. If the connection has already failed, it returns that
-// error and leaves the handler as it was: that one was informed, or is about to be.
+// SetHandler replaces the handler. If the connection has already failed, it returns that error and
+// keeps the handler, which was or will be informed.
 func (c *Conn) SetHandler(h Handler) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -142,13 +142,13 @@ func (c *Conn) ready(events uint32, buf []byte) {
 		}
 		h.Received(buf[:n], events&unix.EPOLLRDHUP != 0)
 		if n < len(buf) && events&ended == 0 {
-			return // there is no more: what arrives from now on is another event
+			return // nothing is left: later bytes cause another event
 		}
 	}
 }
 
-// read reads once, and returns the handler to inform. The error is ErrWouldBlock also
-// after Close, and after an error that was reported.
+// read reads once, and returns the handler to inform. The error is also ErrWouldBlock after Close
+// and after an error that was reported.
 func (c *Conn) read(buf []byte) (int, Handler, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -176,18 +176,18 @@ func (c *Conn) fail(err error) {
 	}
 }
 
-// TryWrite writes what the socket accepts immediately, in as few calls as possible, and
-// removes that from bufs. The error is ErrWouldBlock if something is left, net.ErrClosed
-// after Close or CancelWrites.
+// TryWrite writes as much as the socket accepts immediately, in as few calls as possible, and
+// removes that from bufs. The error is ErrWouldBlock if bytes are left, and net.ErrClosed after
+// Close or CancelWrites.
 func (c *Conn) TryWrite(bufs *net.Buffers) (n int64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.write(bufs)
 }
 
-// WriteOrWait is TryWrite; with ErrWouldBlock, it also returns a channel that receives
-// an item when the socket may accept more, or when the write will fail. The caller writes until it gets
-// another result.
+// WriteOrWait is TryWrite, but with ErrWouldBlock it also returns a channel. The channel receives an item when
+// the socket may accept more or when the write will fail. The caller must call it again until the
+// result is not ErrWouldBlock.
 func (c *Conn) WriteOrWait(bufs *net.Buffers) (n int64, writable <-chan struct{}, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -251,12 +251,11 @@ func (c *Conn) wakeWriter() {
 	}
 }
 
-// Detach removes the connection from the Poller and returns its descriptor, which the
-// caller then owns; -1 if it is closed. The Conn is then closed.
+// Detach removes the connection from the Poller, closes the Conn, and returns its file descriptor,
+// which the caller then owns. It returns -1 if the Conn was already closed.
 func (c *Conn) Detach() (fd int) { return c.release(true) }
 
-// Close closes the connection, and reports whether it was open: more than once does no
-// harm.
+// Close closes the connection, and reports whether it was open. It can be called more than once.
 func (c *Conn) Close() bool {
 	fd := c.release(false)
 	if fd >= 0 {

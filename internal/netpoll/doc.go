@@ -1,8 +1,8 @@
 // Package netpoll performs non-blocking I/O on sockets without the goroutine and the
 // buffers that package net needs per connection.
 //
-//	Poller    one epoll, which Go's own poller waits for, and one goroutine for all
-//	          sockets in it. Both exist only while it has sockets
+//	Poller    one epoll and one goroutine for all its sockets. Both exist only while it
+//	          has sockets. Go's own poller waits for the epoll
 //	Conn      a connected socket in a Poller: 48 bytes while idle
 //	Acceptor  a listening socket in a Poller
 //	ReadConn  a net.Conn whose Read does not wake the runtime's monitor thread
@@ -17,21 +17,20 @@
 //
 // # Who owns what
 //
-//	file         the Conn, from Add or Adopt to Close or Detach
-//	descriptor
-//	callbacks    run on the Poller's goroutine, one at a time, without a lock held. They
-//	             must not block: all other connections wait meanwhile
-//	writes       the caller. Only one goroutine writes to a Conn at a time
+//	file descriptor  the Conn, from Add or Adopt to Close or Detach
+//	callbacks        run on the Poller's goroutine, one at a time, without a lock held.
+//	                 They must not block, because all other connections would wait
+//	writes           the caller. Only one goroutine writes to a Conn at a time
 //
 // Locks, outermost first: a Conn's or an Acceptor's, then the Poller's.
 //
 // # Raw system calls
 //
 // The calls made per message and per new connection (read, write, accept4, epoll_ctl,
-// epoll_wait without a timeout) use RawSyscall: the scheduler does not know about them.
-// Package syscall's ordinary functions wake the runtime's monitor thread after an idle
-// moment, which then checks every 20 µs whether another thread should take over. That
-// was 19 % of the CPU of a hub at 5,000 messages per second.
+// epoll_wait without a timeout) use RawSyscall, which bypasses the scheduler. After an idle
+// time, the ordinary functions of package syscall wake the runtime's monitor thread, which then
+// checks every 20 µs whether another thread should take over. This used 19 % of the CPU time of a
+// hub at 5,000 messages per second.
 //
 // All these sockets are non-blocking, so no call waits for a peer. A call can still
 // stall: write allocates memory for the send buffer and waits for reclaim under memory
@@ -46,5 +45,5 @@ package netpoll
 
 import "errors"
 
-// ErrWouldBlock means that the socket accepts no more, or has no more to read, for now.
+// ErrWouldBlock means that the socket currently accepts no more bytes, or has no more bytes to read.
 var ErrWouldBlock = errors.New("netpoll: operation would block")

@@ -8,32 +8,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Poller waits for all its connections and listeners with one epoll and one goroutine.
-// Both exist only while there is something to wait for. Methods are safe for concurrent
-// use.
+// A Poller waits for all its connections and listeners with one epoll and one goroutine. Both
+// exist only while the Poller is not empty. Methods are safe for concurrent use.
 type Poller struct {
 	// Guarded by mu.
 	mu        sync.Mutex
 	ended     *sync.Cond // a goroutine has ended
-	running   int        // goroutines: one, and those whose epoll is closed
-	epoll     *os.File   // nil: nothing is in it
+	running   int        // goroutines: one, plus those whose epoll was closed and that have not ended yet
+	epoll     *os.File   // nil if the Poller is empty
 	fd        int        // of epoll
 	count     int        // Conns and Acceptors in it
 	gen       uint32
-	conns     []*Conn                 // by descriptor
-	acceptors map[int32]*Acceptor     // by descriptor
-	writers   map[*Conn]chan struct{} // those that wait until they can write
+	conns     []*Conn                 // by file descriptor
+	acceptors map[int32]*Acceptor     // by file descriptor
+	writers   map[*Conn]chan struct{} // Conns that wait until they can write
 }
 
-// NewPoller returns a Poller in which there is nothing.
+// NewPoller returns an empty Poller.
 func NewPoller() *Poller {
 	p := &Poller{acceptors: make(map[int32]*Acceptor), writers: make(map[*Conn]chan struct{})}
 	p.ended = sync.NewCond(&p.mu)
 	return p
 }
 
-// Wait returns immediately if something is in the Poller, otherwise when its goroutine
-// has ended.
+// Wait blocks until the goroutine of an empty Poller has ended. If the Poller is not empty, it
+// returns immediately.
 func (p *Poller) Wait() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -42,11 +41,11 @@ func (p *Poller) Wait() {
 	}
 }
 
-// Edge-triggered: that the peer has closed is not reported over and over until the
-// connection is closed as well.
+// Edge-triggered: otherwise the kernel would report a peer's close again and again until the
+// connection is closed on this side, too.
 const connEvents = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
 
-// add registers a Conn whose descriptor is set.
+// add registers a Conn whose file descriptor is set.
 func (p *Poller) add(c *Conn) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -62,7 +61,7 @@ func (p *Poller) add(c *Conn) error {
 	return nil
 }
 
-// register puts a descriptor into the epoll. p.mu is held.
+// register adds a file descriptor to the epoll. p.mu is held.
 func (p *Poller) register(fd int32, gen, events uint32) error {
 	if p.epoll == nil {
 		if err := p.open(); err != nil {
@@ -78,15 +77,15 @@ func (p *Poller) register(fd int32, gen, events uint32) error {
 	return nil
 }
 
-// modify changes what is waited for. That it fails is not an error: a writer also
-// retries at the end of its step. p.mu is held.
+// modify changes the events to wait for. A failure can be ignored, because a writer also retries at
+// the end of its step. p.mu is held.
 func (p *Poller) modify(fd int32, gen, events uint32) {
 	event := unix.EpollEvent{Events: events, Fd: fd, Pad: int32(gen)}
 	epollCtl(p.fd, unix.EPOLL_CTL_MOD, int(fd), &event)
 }
 
-// remove removes a Conn. The kernel removes a descriptor from the epoll when it is
-// closed; with keep, it stays open.
+// remove removes a Conn. With keep, the file descriptor stays open; otherwise the caller closes it, and
+// the kernel removes it from the epoll.
 func (p *Poller) remove(c *Conn, keep bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -112,7 +111,7 @@ func (p *Poller) waitWritable(c *Conn) <-chan struct{} {
 	return writable
 }
 
-// stopWaiting undoes waitWritable.
+// stopWaiting cancels waitWritable.
 func (p *Poller) stopWaiting(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -120,13 +119,13 @@ func (p *Poller) stopWaiting(c *Conn) {
 	p.modify(c.fd, c.gen, connEvents)
 }
 
-// wake wakes the goroutine that waits until c is writable, if there is one.
+// wake wakes the goroutine that waits until c is writable, if any.
 func (p *Poller) wake(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	select {
 	case p.writers[c] <- struct{}{}:
-	default: // it does not wait, or is about to retry
+	default: // no goroutine waits, or it is about to retry
 	}
 }
 
@@ -163,13 +162,13 @@ func (p *Poller) closeIfEmpty() {
 func (p *Poller) run(epoll syscall.RawConn) {
 	defer p.end()
 	events := make([]unix.EpollEvent, 128)
-	buf := make([]byte, 16<<10) // everything that peers send is read into it
+	buf := make([]byte, 16<<10) // for the bytes of all peers
 	for {
 		n := 0
 		err := epoll.Read(func(fd uintptr) bool {
 			var err error
 			if n, err = epollWait(int(fd), events); err != nil {
-				panic(err) // the descriptor is not an epoll: this package has a bug
+				panic(err) // the file descriptor is not an epoll: a bug in this package
 			}
 			return n > 0
 		})
@@ -198,8 +197,8 @@ func (p *Poller) dispatch(e unix.EpollEvent, buf []byte) {
 	}
 }
 
-// find returns what an event is for; nil, nil if that was removed meanwhile: the
-// descriptor may already belong to another one, which the generation tells.
+// find returns the Conn or Acceptor of an event. It returns nil, nil if that was removed meanwhile. It
+// compares the generation, because another Conn may already have the same file descriptor.
 func (p *Poller) find(e unix.EpollEvent) (*Conn, *Acceptor) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,17 +13,17 @@ import (
 type readConn struct {
 	net.Conn
 	socket syscall.RawConn
-	try    func(fd uintptr) bool // tryRead: a method value created per read would be garbage
+	try    func(fd uintptr) bool // tryRead, stored because a method value per read would need an allocation
 
-	// Of the read in progress.
+	// Argument and result of the read in progress.
 	buf []byte
 	n   int
 	err error
 }
 
-// ReadConn returns conn with a Read that uses a raw system call, and that allocates
-// nothing. Only one goroutine may read at a time. It returns conn itself if that is not
-// a socket of the kernel (TLS).
+// ReadConn returns a connection whose Read uses a raw system call and does not allocate. Only one
+// goroutine may read at a time. It returns conn itself if that is not a plain socket, for example
+// with TLS.
 func ReadConn(conn net.Conn) net.Conn {
 	sc, ok := conn.(syscall.Conn)
 	if !ok {
@@ -46,7 +46,7 @@ func (c *readConn) Read(b []byte) (int, error) {
 	err := c.socket.Read(c.try)
 	c.buf = nil
 	switch {
-	case err != nil: // closed, or past its deadline
+	case err != nil: // the connection is closed, or the deadline has passed
 		return 0, err
 	case c.err != nil:
 		return 0, &net.OpError{
@@ -59,7 +59,7 @@ func (c *readConn) Read(b []byte) (int, error) {
 	return c.n, nil
 }
 
-// tryRead is false if there is nothing to read yet.
+// tryRead returns false if there are no bytes to read yet.
 func (c *readConn) tryRead(fd uintptr) bool {
 	c.n, c.err = read(int(fd), c.buf)
 	return c.err != unix.EAGAIN

@@ -17,7 +17,7 @@ func write(fd int, data []byte) (int, error) {
 	return result(syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(&data[0])), uintptr(len(data))))
 }
 
-// read is read(2) on a non-blocking socket; data is not empty.
+// read is read(2) on a non-blocking socket. data must not be empty.
 func read(fd int, data []byte) (int, error) {
 	for {
 		n, err := result(syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(&data[0])), uintptr(len(data))))
@@ -57,7 +57,7 @@ func result(n, _ uintptr, errno syscall.Errno) (int, error) {
 	return int(n), nil
 }
 
-// addrPort is the zero value for an address that is neither IPv4 nor IPv6 without a zone.
+// addrPort returns the address in sa, or the zero value if that is neither IPv4 nor IPv6 without a zone.
 func addrPort(sa *unix.RawSockaddrAny) netip.AddrPort {
 	switch sa.Addr.Family {
 	case unix.AF_INET:

@@ -4,10 +4,10 @@ package netpoll
 
 import "net"
 
-// A TryWriter accepts nothing on this system.
+// A TryWriter writes nothing on this system.
 type TryWriter struct{}
 
-// NewTryWriter returns a TryWriter that accepts nothing.
+// NewTryWriter returns a TryWriter that writes nothing.
 func NewTryWriter(net.Conn) *TryWriter { return nil }
 
 // Write returns 0.

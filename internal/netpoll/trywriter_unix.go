@@ -7,21 +7,21 @@ import (
 	"syscall"
 )
 
-// A TryWriter writes to a connection what it accepts immediately. The zero value accepts
+// A TryWriter writes to a connection as much as it accepts immediately. The zero value writes
 // nothing. Only one goroutine may use it at a time.
 type TryWriter struct {
-	socket syscall.RawConn // nil: not a socket of the kernel
+	socket syscall.RawConn // nil if the connection is not a *net.TCPConn
 	try    func(fd uintptr) bool
 
-	// Arguments and result of try, which is created once so that a write allocates
-	// nothing.
+	// Argument and results of try, which is created only once, so that a write does not
+	// allocate.
 	data []byte
 	n    int
 	err  error
 }
 
-// NewTryWriter returns a TryWriter for conn. It accepts nothing if conn is not a
-// *net.TCPConn: the Write of another type may do more than write.
+// NewTryWriter returns a TryWriter for conn. If conn is not a *net.TCPConn, it writes nothing: the
+// Write method of another type may do more than write.
 func NewTryWriter(conn net.Conn) *TryWriter {
 	w := &TryWriter{}
 	if tcp, ok := conn.(*net.TCPConn); ok {
@@ -43,8 +43,8 @@ func NewTryWriter(conn net.Conn) *TryWriter {
 	return w
 }
 
-// Write returns how many bytes were accepted. That the buffer is full is not an error. An
-// error of the socket is returned, because the kernel reports it only once.
+// Write returns the number of bytes that were accepted, which may be 0 if the buffer is full. It
+// returns errors of the socket, because the kernel reports them only once.
 func (w *TryWriter) Write(data []byte) (int, error) {
 	if w.socket == nil {
 		return 0, nil
@@ -52,7 +52,7 @@ func (w *TryWriter) Write(data []byte) (int, error) {
 	w.data, w.n, w.err = data, 0, nil
 	err := w.socket.Write(w.try)
 	w.data = nil
-	if err != nil { // the connection is closed, or a deadline is set
+	if err != nil { // the connection is closed, or its deadline has passed
 		return 0, nil
 	}
 	return w.n, w.err

@@ -1,5 +1,5 @@
-// Package revocation remembers which users had something revoked, such as a login. A decision about a user
-// that was made before is then recognized as outdated.
+// Package revocation records for which users something was revoked, such as a login. It detects whether an
+// earlier decision about a user is outdated.
 package revocation
 
 import (
@@ -57,7 +57,7 @@ func (t *Tracker) Add(user string) {
 	t.expire(now)
 }
 
-// expire drops what is older than the window, or too much. t.mu is held.
+// expire removes entries that are older than the window or exceed maxRecent. t.mu is held.
 func (t *Tracker) expire(now time.Time) {
 	n := 0
 	for n < len(t.recent) && (len(t.recent)-n > maxRecent || now.Sub(t.recent[n].at) >= t.window) {
@@ -77,8 +77,8 @@ func (t *Tracker) Recent(user string) bool {
 	return known && time.Since(at) < t.window
 }
 
-// Since reports whether a user had a revocation after Count returned count. Users share slots by hash, so it rarely
-// reports that of another user.
+// Since reports whether a user had a revocation after Count returned count. Users share slots by hash, so on rare
+// occasions it reports the revocation of another user.
 func (t *Tracker) Since(user string, count uint64) bool {
 	return t.newest[t.hash(user)%slots].Load() > count
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// NewEcho returns an echo app whose errors are JSON: {"error":"one plain sentence"}.
+// NewEcho returns an echo app whose error responses are JSON: {"error":"one sentence"}.
 func NewEcho() *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true

@@ -14,11 +14,11 @@ type Console struct {
 	Stats func() any
 	// Tail opens a tail of a user for a client at a remote address. nil disables tails, which show payloads.
 	Tail func(user, remote string) Tail
-	// Done is closed when the process stops. Streams then end, so that they do not delay it.
+	// Done is closed when the process stops. Streams then end, so that they do not delay the shutdown.
 	Done <-chan struct{}
 }
 
-// MountConsole adds the console at /, and behind a Guard what the console requests: /api/stats and the tails.
+// MountConsole adds the console at /, and the routes that it requests behind a Guard: /api/stats and the tails.
 func MountConsole(e *echo.Echo, c Console, token func() string) {
 	both := []string{http.MethodGet, http.MethodHead}
 	e.Match(both, "/", page(http.StatusOK), signIn(token))
@@ -28,8 +28,9 @@ func MountConsole(e *echo.Echo, c Console, token func() string) {
 	e.GET("/api/users/:user/messages", t.get, Guard(token), noStore)
 }
 
-// signIn is the Guard of the page itself. A browser cannot send a token when it opens an address, so a client without one
-// receives the page with status 401, and the page asks for the token. The page contains no data of the hub.
+// signIn is the Guard of the page itself. A browser cannot send a token when a user opens the address. A client without
+// a token therefore receives the page with status 401, and the page asks for the token. The page does not contain data
+// of the hub.
 func signIn(token func() string) echo.MiddlewareFunc {
 	guard := Guard(token)
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
@@ -57,7 +58,7 @@ func page(status int) echo.HandlerFunc {
 	}
 }
 
-// noStore forbids caching of responses.
+// noStore returns middleware that disables caching of responses.
 func noStore(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		c.Response().Header().Set("Cache-Control", "no-store")

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	eventsPatience = 10 * time.Second // how long a write may take before the reader counts as gone
-	eventsPing     = 15 * time.Second // a stream is never silent for longer
+	eventsPatience = 10 * time.Second // timeout of a write, after which the stream ends
+	eventsPing     = 15 * time.Second // interval of pings
 )
 
 // An eventWriter writes server-sent events to an operator. Only one goroutine may use it.
@@ -23,10 +23,10 @@ type eventWriter struct {
 	buf     bytes.Buffer // what the next flush writes
 }
 
-// openEvents writes the head of a stream, and when to come back after its end.
+// openEvents writes the head of a stream and the delay after which the client reconnects.
 func openEvents(c echo.Context, retry time.Duration) (*eventWriter, error) {
 	s := &eventWriter{to: c.Response(), control: http.NewResponseController(c.Response())}
-	// The server's bound on how long a request may take to come in would end the stream.
+	// The server's read timeout would end the stream.
 	if err := s.control.SetReadDeadline(time.Time{}); err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func openEvents(c echo.Context, retry time.Duration) (*eventWriter, error) {
 	return s, s.flush()
 }
 
-// add puts an event into the next write. JSON has no line ends in it.
+// add adds an event to the next write. The JSON of data does not contain line ends.
 func (s *eventWriter) add(name string, data any) error {
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -57,8 +57,8 @@ func (s *eventWriter) add(name string, data any) error {
 
 func (s *eventWriter) addPing() { s.buf.WriteString(":\n\n") }
 
-// flush writes what was added. Between two flushes no deadline is armed: after a quiet time
-// it would have passed, and the end of the response could not be written.
+// flush writes the added events. It clears the deadline afterwards: otherwise it would pass while the stream is idle,
+// and the end of the response could not be written.
 func (s *eventWriter) flush() error {
 	if err := s.control.SetWriteDeadline(time.Now().Add(eventsPatience)); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (s *eventWriter) flush() error {
 	if _, err := s.to.Write(s.buf.Bytes()); err != nil {
 		return err
 	}
-	if s.buf.Cap() > 1<<20 { // one large payload must not be held for hours
+	if s.buf.Cap() > 1<<20 { // do not keep the memory of a large payload
 		s.buf = bytes.Buffer{}
 	}
 	s.buf.Reset()
@@ -80,10 +80,10 @@ func acceptsEvents(r *http.Request) bool {
 	return strings.Contains(strings.ToLower(strings.Join(r.Header.Values("Accept"), ",")), "text/event-stream")
 }
 
-// slots bounds how many streams of a kind are open.
+// slots limits the number of open streams of one kind.
 type slots chan struct{}
 
-// enter takes a slot, or says that there is none.
+// enter acquires a slot, or returns an error if all are in use.
 func (s slots) enter(what string) error {
 	select {
 	case s <- struct{}{}:

@@ -12,16 +12,17 @@ import (
 	"usercast/internal/loopback"
 )
 
-// Guard returns middleware that requires the bearer token. With an empty token, it accepts only requests from loopback that
-// no proxy has forwarded and whose Host is loopback: a page of another site can reach a loopback listener under its own
-// name (DNS rebinding). It calls current for each request, because the token can change.
+// Guard returns middleware that requires the bearer token. With an empty token, it accepts only requests from loopback
+// that were not forwarded by a proxy and whose Host is loopback: with DNS rebinding, a page of another site can reach a
+// loopback listener under its own host name. It calls current for each request, because the token can change.
 func Guard(current func() string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			r, token := c.Request(), current()
 			switch {
 			case isCrossSite(r):
-				// A profile that an image on a page asks for cannot be read by it, but costs as much.
+				// A page of another site cannot read the response, but could cause load, for example with an image that
+				// requests a profile.
 				return echo.NewHTTPError(http.StatusForbidden, "cross-site requests are not allowed")
 			case token == "" && !(loopback.IsHost(r.RemoteAddr) && loopback.IsHost(r.Host) && !forwarded(r)):
 				return echo.NewHTTPError(http.StatusForbidden, "only requests from this machine to a loopback address are allowed; set --admin-token-file to allow others")
@@ -34,8 +35,8 @@ func Guard(current func() string) echo.MiddlewareFunc {
 	}
 }
 
-// forwarded reports whether a proxy has forwarded the request. Not every proxy sets these headers: one on this machine must
-// not route here without a token.
+// forwarded reports whether a proxy has forwarded the request. Not every proxy sets these headers, so a proxy on this
+// machine must not route to this listener without a token.
 func forwarded(r *http.Request) bool {
 	for name := range r.Header {
 		if name == "Forwarded" || name == "Via" || name == "X-Real-Ip" || strings.HasPrefix(name, "X-Forwarded-") {

@@ -12,7 +12,7 @@ const (
 	statsInterval   = time.Second
 )
 
-// stats answers /api/stats.
+// stats serves GET /api/stats.
 type stats struct {
 	take  func() any
 	done  <-chan struct{}
@@ -26,7 +26,7 @@ func (s *stats) get(c echo.Context) error {
 	return c.JSON(http.StatusOK, s.take())
 }
 
-// stream tells a snapshot each second, until the reader leaves or the process stops.
+// stream sends a snapshot per second until the client disconnects or the process stops.
 func (s *stats) stream(c echo.Context) error {
 	if err := s.slots.enter("streams of /api/stats"); err != nil {
 		return err
@@ -42,7 +42,7 @@ func (s *stats) stream(c echo.Context) error {
 		if err := out.add("", s.take()); err != nil {
 			return err
 		}
-		if out.flush() != nil { // the reader is gone
+		if out.flush() != nil { // the client has disconnected
 			return nil
 		}
 		select {

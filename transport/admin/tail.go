@@ -26,12 +26,12 @@ type Message struct {
 	Topic     string
 	Data      string
 	Broadcast bool
-	Gap       string // the reason; "": it is a message
+	Gap       string // reason of a gap; "" for a message
 }
 
 // tails serves GET /api/users/<id>/messages.
 type tails struct {
-	open  func(user, remote string) Tail // nil: switched off
+	open  func(user, remote string) Tail // nil: disabled
 	done  <-chan struct{}
 	slots slots
 }
@@ -48,7 +48,7 @@ func (t *tails) get(c echo.Context) error {
 		return err
 	}
 	defer t.slots.leave()
-	tail := t.open(id, c.Request().RemoteAddr) // first: what comes after the head is received
+	tail := t.open(id, c.Request().RemoteAddr) // before the head: messages that arrive after it must not be missed
 	defer tail.Close()
 	out, err := openEvents(c, 3*time.Second)
 	if err != nil {
@@ -69,7 +69,7 @@ func (t *tails) get(c echo.Context) error {
 		case <-t.done:
 			return nil
 		}
-		if out.flush() != nil { // the reader is gone
+		if out.flush() != nil { // the client has disconnected
 			return nil
 		}
 	}

@@ -13,13 +13,14 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// Users provides what the API does with a user. Its functions must be safe for concurrent use. All fields are required.
+// Users provides the operations of the API on a user. Its functions must be safe for concurrent use. All fields are
+// required.
 type Users struct {
 	// Streams returns the user's open streams at this hub.
 	Streams func(user string) []Stream
 	// Disconnect makes every hub end the user's streams.
 	Disconnect func(ctx context.Context, user string) (Receipt, error)
-	// Publish sends a message through the feed.
+	// Publish publishes a message to the feed.
 	Publish    func(ctx context.Context, user, topic, payload string) (Receipt, error)
 	MaxPayload int64 // bytes
 }
@@ -27,17 +28,17 @@ type Users struct {
 // A Receipt is the reply of Redis to a message or a control command.
 type Receipt struct {
 	User  string `json:"user"`
-	Heard *int64 `json:"heard,omitempty"` // number of subscribers that received it: hubs and others
-	ID    string `json:"id,omitempty"`    // of the entry in the Redis stream, which every hub will read
+	Heard *int64 `json:"heard,omitempty"` // number of subscribers that received it, including other programs than hubs
+	ID    string `json:"id,omitempty"`    // id of the entry in the Redis stream, which every hub reads
 }
 
 // A Stream is an open stream of a user.
 type Stream struct {
 	Since        time.Time `json:"since"`
 	Topics       []string  `json:"topics,omitempty"` // empty: all
-	QueuedFrames int       `json:"queued_frames"`    // queued
-	QueuedBytes  int       `json:"queued_bytes"`     // queued or being written
-	LastID       string    `json:"last_id"`          // the stream is complete up to this id, including what is being written
+	QueuedFrames int       `json:"queued_frames"`    // frames in the queue
+	QueuedBytes  int       `json:"queued_bytes"`     // bytes of frames in the queue or being written
+	LastID       string    `json:"last_id"`          // the stream is complete up to this id, including frames being written
 }
 
 // redisTimeout bounds how long a request waits for Redis.
@@ -54,7 +55,7 @@ func MountUsers(e *echo.Echo, u Users, token func() string) {
 // user reads the path's user id.
 func user(c echo.Context) (string, error) {
 	id := c.Param("user")
-	if c.Request().URL.RawPath != "" { // then echo leaves the escapes
+	if c.Request().URL.RawPath != "" { // echo does not unescape in this case
 		var err error
 		if id, err = url.PathUnescape(id); err != nil {
 			return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not correctly percent-encoded")
@@ -69,7 +70,7 @@ func user(c echo.Context) (string, error) {
 	return id, nil
 }
 
-// topic reads the query of a message, which has one topic at most.
+// topic returns the topic in the query, which may be "".
 func topic(c echo.Context) (string, error) {
 	query, err := url.ParseQuery(c.Request().URL.RawQuery)
 	if err != nil {
