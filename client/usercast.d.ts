@@ -1,62 +1,65 @@
-/** What a stream is doing. */
+/** The state of a stream. */
 export type State =
-  /** It is being opened, or this tab looks for the tab that has it. */
+  /** The stream is being opened, or this tab looks for the tab that holds it. */
   | "connecting"
-  /** From the first "open" on, each message is heard or announced as a gap. */
+  /** The stream is open. From the first "open" on, each message is received or reported as a gap. */
   | "open"
-  /** It was lost or refused, and comes back by itself. */
+  /** The stream was disconnected or rejected, and reconnects automatically. */
   | "waiting"
   /** close was called. */
   | "closed";
 
-/** Reasons of the hub, and of this module: "refused", "silent" and "token". */
+/** A reason of the hub or of this module: "refused", "silent" or "token". */
 export type Reason = string;
 
-/** A message, as it was published. */
+/** A published message. */
 export interface Message {
   readonly data: string;
-  /** Known only if the option topics is given. */
+  /** Defined only with the option topics. */
   readonly topic: string | undefined;
   readonly id: string;
 }
 
 export interface Options {
-  /** Only these topics; "" is "no topic". Left out: all, and no message tells its topic. */
+  /** The topics to receive; "" means messages without a topic. Default: all messages, whose topic is then undefined. */
   topics?: string | readonly string[];
-  /** Send cookies to another origin. */
+  /** Send cookies to a hub on another origin. */
   withCredentials?: boolean;
-  /** Asked anew for each new EventSource; goes into the query as token=. */
+  /** Called for each new EventSource. The token is sent in the query as token=. */
   token?: () => string | null | undefined | Promise<string | null | undefined>;
   /**
-   * true: all tabs of the origin that connect to the same URL in the same way share a
-   * stream. A string: those that say the same string, such as the user's id, do. false:
-   * none do.
+   * true: all tabs of the origin with the same URL and options share a stream. A string, such
+   * as the user's id: only tabs with the same string share a stream. false: each tab has its
+   * own stream.
    */
   share?: boolean | string;
-  /** Milliseconds without a sign of life after which a stream is dead. Left out: learned from the hub's pings, 32 s at first. */
+  /**
+   * Milliseconds without an event after which a stream is replaced. Default: derived from the interval of the
+   * hub's pings, and initially 32 s.
+   */
   silence?: number;
-  /** Milliseconds, ±50 %, before the first return from a refusal; doubled with each further one, to 60 s. 3000 if left out. */
+  /** Milliseconds, ±50 %, before the first retry after a rejection; doubled for each further retry, up to 60 s. Default: 3000. */
   retry?: number;
 }
 
 export interface Stream {
   readonly state: State;
-  /** Resolves when the stream is open for the first time: now fetch what was before. */
+  /** Resolves when the stream is open for the first time: then fetch the current state. */
   readonly ready: Promise<void>;
-  /** Calls fn with each message of a topic, which must be in the option topics. Returns a function that ends it. */
+  /** Calls fn with each message of a topic, which must be in the option topics. Returns a function that removes fn. */
   on(topic: string, fn: (data: string, message: Message) => void): () => void;
   /** Calls fn with each message. */
   on(fn: (data: string, message: Message) => void): () => void;
-  /** Calls fn when messages may be missing: fetch the state anew. */
+  /** Calls fn when messages may be missing: then refetch the state. */
   onGap(fn: (reason: Reason) => void): () => void;
   /** Calls fn when the state changes. */
   onState(fn: (state: State, reason?: Reason) => void): () => void;
-  /** Ends this tab's part; nothing is called any more after onState's "closed". */
+  /** Leaves the stream; another tab takes over. After the state "closed", listeners are not called any more. */
   close(): void;
 }
 
 /**
- * Connects to a hub's stream, which all tabs of this origin share where the browser can.
- * Throws a TypeError for an URL or topics that cannot be.
+ * Connects to the stream of a hub. All tabs of the origin share the stream if the browser supports this.
+ * Throws a TypeError if the URL or the topics are invalid.
  */
 export function connect(url: string | URL, options?: Options): Stream;

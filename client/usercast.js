@@ -1,15 +1,15 @@
-// usercast: one event stream for all tabs; see README.md. MIT licence.
+// usercast: one event stream for all tabs; see README.md. MIT license.
 
-// Never an event's name.
+// Topics that are not event names.
 const RESERVED = ["", "open", "error", "message", "gap", "busy", "bye", "ping"];
 
-const TICK = 250; // ms between looks at the clock
-const ALIVE = 200; // ms after which a leader is asked whether it still is there
-const PATIENCE = 400; // ms to answer that
-const SETTLE = 100; // ms in which a stream that opens says "busy", if it does
+const TICK = 250; // ms between timer checks
+const ALIVE = 200; // ms after which a tab asks for a leader
+const PATIENCE = 400; // ms in which it must respond
+const SETTLE = 100; // ms in which a new stream can be "busy"
 const LONGEST_WAIT = 60_000;
-const SEEN = 2000; // keys that a tab remembers
-const KEPT = 1 << 20; // characters that it keeps for tabs that slept
+const SEEN = 2000; // keys per tab
+const KEPT = 1 << 20; // characters that a tab keeps for frozen tabs
 
 const now = () => performance.now();
 const report = error => queueMicrotask(() => { throw error; }); // to window.onerror
@@ -18,7 +18,7 @@ const reasonOf = event => JSON.parse(event.data).reason;
 export function connect(url, { topics: only = [], withCredentials = false, token, share = true, silence, retry = 3000 } = {}) {
   const topics = [].concat(only);
   const unnamed = topics.filter(topic => RESERVED.includes(topic) || /[\r\n\0]/.test(topic));
-  if (unnamed.length > 1) throw new TypeError(`usercast: cannot tell the topics ${JSON.stringify(unnamed)} apart`);
+  if (unnamed.length > 1) throw new TypeError(`usercast: topics ${JSON.stringify(unnamed)} share an event name; use only one`);
   const address = new URL(url, document.baseURI);
   const query = address.searchParams;
   for (const topic of topics) query.append("topic", topic);
@@ -29,21 +29,20 @@ export function connect(url, { topics: only = [], withCredentials = false, token
   const name = `usercast 1 ${JSON.stringify([share, withCredentials, address.href])}`;
   let shared = share && navigator.locks;
 
-  // The page.
+  // The state and the listeners of the page.
   const messages = new Set(), gaps = new Set(), states = new Set();
   let state = "connecting", why, isReady;
   const ready = new Promise(resolve => isReady = resolve);
 
-  // What this tab has heard: messages and gaps, each with a key, and the key of the one
-  // that it follows; head is the newest.
+  // Messages and gaps in this tab: each has a key and that of its predecessor; head is the newest.
   let head = me, last = "", joined, count = 0, size = 0;
   const seen = new Set([head]), kept = [];
 
-  // The tabs. The lock says who leads, the term whose word is the newer one.
+  // The tabs: the lock holder leads; messages of an older term are ignored.
   let term = 0, leading, away = true, behind, alive, asked, channel, bid, ticker;
 
   // The leader's EventSource.
-  let source, attempt = 0, newcomer, settles, heard, due, reason, fails = 0, interval = 15_000;
+  let source, attempt = 0, noID, settles, active, due, reason, fails = 0, interval = 15_000;
 
   const call = (set, ...args) => {
     for (const fn of [...set]) {
@@ -56,7 +55,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
   };
 
   const add = (set, fn, topic) => {
-    if (typeof fn !== "function") throw new TypeError("usercast: no function");
+    if (typeof fn !== "function") throw new TypeError("usercast: the listener is not a function");
     const own = (what, more) => topic !== undefined && more.topic !== topic || fn(what, more);
     set.add(own);
     return () => set.delete(own);
@@ -88,7 +87,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     gap ? call(gaps, gap) : call(messages, data, { data, topic, id });
   };
 
-  // The leader tells the others first, whatever its page does. Two gaps may have one id.
+  // Posts first, because listeners can block. Two gaps can have the same id.
   const publish = (data, id, topic, gap) => {
     const key = !gap && id || `${me} ${++count}`;
     if (seen.has(key)) return;
@@ -107,9 +106,9 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     shut();
     const mine = attempt;
     const target = new URL(address);
-    newcomer = !last;
+    noID = !last;
     if (last) target.searchParams.set("last-event-id", last);
-    heard = now();
+    active = now();
     become("connecting", because);
     try {
       const fresh = await token?.();
@@ -127,12 +126,12 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     become("waiting", because);
   };
 
-  // The stream is open, not busy. Without an id, it cannot know what came since the last one.
+  // The stream is open and not busy. Without an id, messages may be missing.
   const settled = () => {
     settles = reason = undefined;
     fails = 0;
-    if (newcomer && joined) publish("", "", undefined, "unknown-id");
-    newcomer = false;
+    if (noID && joined) publish("", "", undefined, "unknown-id");
+    noID = false;
     joined = true;
     become("open");
   };
@@ -141,8 +140,8 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     source = es;
     const on = (type, fn) => es.addEventListener(type, event => {
       if (source !== es) return es.close(); // WebKit reopens it
-      const quiet = now() - heard;
-      heard += quiet;
+      const quiet = now() - active;
+      active += quiet;
       fn(event, quiet);
     });
     const onEntry = (type, fn) => on(type, (event, quiet) => {
@@ -150,24 +149,24 @@ export function connect(url, { topics: only = [], withCredentials = false, token
       fn(event, quiet);
     });
     on("open", () => {
-      settles = heard + SETTLE;
+      settles = active + SETTLE;
       setTimeout(tick, SETTLE + 1);
     });
     on("error", () => {
       settles = undefined;
       if (es.readyState === EventSource.CLOSED) later("refused");
-      else become("waiting", reason); // the browser comes back by itself
+      else become("waiting", reason); // the browser reconnects automatically
       reason = undefined;
     });
     on("busy", event => {
       settles = undefined;
-      newcomer ||= !last;
+      noID ||= !last;
       reason = reasonOf(event);
     });
     on("bye", event => {
       last = event.lastEventId || last;
       reason = reasonOf(event);
-      if (token && reason === "expired") later(reason); // the browser would bring the old token
+      if (token && reason === "expired") later(reason); // the browser would send the old token
     });
     onEntry("ping", (event, quiet) => {
       if (quiet > 1000) interval = Math.max(quiet, interval / 2);
@@ -189,7 +188,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     open();
   };
 
-  // Aborting a bid for the lock withdraws it, or ends the reign.
+  // Aborting withdraws the request, or releases the lock.
   const campaign = steal => {
     bid?.abort();
     const { signal } = bid = new AbortController();
@@ -199,8 +198,8 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     })).catch(error => {
       if (signal.aborted) return;
       leave();
-      if (error.name !== "AbortError") shared = false; // locks are not for this page
-      join(); // stolen: this tab did not answer
+      if (error.name !== "AbortError") shared = false; // the page cannot use locks
+      join(); // stolen: this tab did not respond
     });
   };
 
@@ -221,11 +220,11 @@ export function connect(url, { topics: only = [], withCredentials = false, token
 
   const receive = ({ data: m }) => {
     if (m.is === "ask") {
-      if (!leading) return void (asked ||= now()); // the answer is for all
-      tick(); // timers of a hidden page are late, messages are not
+      if (!leading) return void (asked ||= now()); // all tabs receive the response
+      tick(); // timers of hidden pages are late, messages are not
       return answer(m.me, m.from);
     }
-    if (leading) { // whoever has the lock outbids, and the other one will learn of it
+    if (leading) { // the lock holder raises the term
       if (m.term >= term) {
         term = m.term + 1;
         say();
@@ -257,12 +256,12 @@ export function connect(url, { topics: only = [], withCredentials = false, token
   const tick = () => {
     const t = now();
     if (leading) {
-      // While the browser waits by itself, it does so for as long as the hub has said.
+      // While the browser waits to reconnect, the hub sets the delay.
       const limit = (silence || 2 * interval + 2000) * (state === "waiting" ? 4 : 1);
       if (settles <= t) settled();
       else if (due <= t) open();
-      else if (!due && t - heard > limit) {
-        interval = Math.min(2 * interval, 150_000); // or does the hub ping so rarely?
+      else if (!due && t - active > limit) {
+        interval = Math.min(2 * interval, 150_000); // perhaps pings are rarer
         open("silent");
       }
     } else if (asked) {
@@ -286,7 +285,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     campaign();
   };
 
-  // A page that is frozen, or kept for the way back, can neither lead nor listen.
+  // A frozen or cached page can neither lead nor follow.
   const leave = () => {
     away = true;
     leading = false;
@@ -312,7 +311,7 @@ export function connect(url, { topics: only = [], withCredentials = false, token
     ready,
     on(topic, fn) {
       if (typeof topic === "function") return add(messages, topic);
-      if (!topics.includes(topic)) throw new TypeError(`usercast: no topic ${JSON.stringify(topic)} in connect`);
+      if (!topics.includes(topic)) throw new TypeError(`usercast: topic ${JSON.stringify(topic)} is not in connect's topics`);
       return add(messages, fn, topic);
     },
     onGap: fn => add(gaps, fn),
