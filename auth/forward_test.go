@@ -74,7 +74,7 @@ func from(user string) *http.Request {
 	return r
 }
 
-func TestForwardReadsTheAnswer(t *testing.T) {
+func TestForwardParsesTheResponse(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		t.Error("the redirect was followed")
 		w.Header().Set("X-User-ID", "1")
@@ -167,7 +167,7 @@ func isNo(err error) bool {
 		func(no error) bool { return errors.Is(err, no) })
 }
 
-func TestForwardSendsWhatDecidesAndNoMore(t *testing.T) {
+func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 	var got http.Header
 	var host, uri, method string
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -224,7 +224,7 @@ func TestForwardSendsWhatDecidesAndNoMore(t *testing.T) {
 }
 
 // One credential at once is one question, however many ask.
-func TestForwardAsksOnceForOneCredential(t *testing.T) {
+func TestForwardSharesCallsWithTheSameHeaders(t *testing.T) {
 	release := make(chan bool)
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
 	for _, cache := range []time.Duration{0, time.Minute} {
@@ -259,7 +259,7 @@ func TestForwardAsksOnceForOneCredential(t *testing.T) {
 	}
 }
 
-func TestForwardKeysByAllThatDecides(t *testing.T) {
+func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 	app := newApp(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") })
 	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
 	base := func() *http.Request {
@@ -302,7 +302,7 @@ func TestForwardKeysByAllThatDecides(t *testing.T) {
 
 // Azure Application Gateway, and an AWS load balancer on request, write the client's port into
 // X-Forwarded-For. It differs per connection: the tabs of a user would not share an answer.
-func TestForwardSharesAnswersDespitePortsInForwardedFor(t *testing.T) {
+func TestForwardIgnoresPortsInForwardedFor(t *testing.T) {
 	app := newApp(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") })
 	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
 	ask := func(forwardedFor ...string) int64 {
@@ -340,7 +340,7 @@ func TestForwardSharesAnswersDespitePortsInForwardedFor(t *testing.T) {
 	}
 }
 
-func TestForwardCacheEndsWithItsTimeFromTheQuestion(t *testing.T) {
+func TestForwardCacheTimeBeginsWithTheCall(t *testing.T) {
 	t.Parallel()
 	const cache = 100 * time.Millisecond
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -422,7 +422,7 @@ func TestForwardForgetsUsers(t *testing.T) {
 
 // Who leaves before it was asked for is not asked for, and keeps nobody waiting: a client
 // can reset streams faster than any app answers.
-func TestForwardDoesNotAskForWhoHasLeft(t *testing.T) {
+func TestForwardDoesNotSendAbandonedCalls(t *testing.T) {
 	release := make(chan bool)
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
 	f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute, Concurrency: 1})
@@ -586,7 +586,7 @@ func TestForwardTimeout(t *testing.T) {
 
 // The time for an answer begins when the app is asked: many who wait for their turn are
 // no sign that it is slow.
-func TestForwardWaitsForItsTurnBeyondTheTimeout(t *testing.T) {
+func TestForwardTimeoutExcludesTheQueue(t *testing.T) {
 	t.Parallel()
 	const users, places, answer, timeout = 60, 2, 50 * time.Millisecond, time.Second // 1.5 s for all
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { time.Sleep(answer); sayUser(w, r) })
@@ -624,7 +624,7 @@ func TestForwardClose(t *testing.T) {
 	}
 }
 
-func TestForwardLeavesWithItsRequest(t *testing.T) {
+func TestForwardReturnsWhenTheRequestEnds(t *testing.T) {
 	app := newApp(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	f := app.forward(t, auth.ForwardConfig{Timeout: time.Hour})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -10,7 +10,7 @@ import (
 	"usercast/auth"
 )
 
-func TestHeaderBelievesTheProxyOnly(t *testing.T) {
+func TestHeaderTrustsOnlyProxies(t *testing.T) {
 	ask := auth.Header("X-User-ID", auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")})
 	tests := []struct {
 		remote string

@@ -63,7 +63,7 @@ func TestJWKSKeyThatIsPublishedDuringAFetch(t *testing.T) {
 }
 
 // A set that cannot be used is no set, and the password in its URL is not told.
-func TestJWKSThatIsNone(t *testing.T) {
+func TestJWKSUnusableSet(t *testing.T) {
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
 	for name, answer := range map[string]http.HandlerFunc{
 		"no JSON":      func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") },
@@ -108,7 +108,7 @@ func TestJWKSThatIsNone(t *testing.T) {
 }
 
 // With a public key as the secret, everybody could sign.
-func TestJWTSecretThatIsAKey(t *testing.T) {
+func TestJWTSecretMustNotBeAPublicKey(t *testing.T) {
 	pub, _, _ := ed25519.GenerateKey(rand.Reader)
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {

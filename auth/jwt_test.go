@@ -215,7 +215,7 @@ func TestJWTEveryAlgorithm(t *testing.T) {
 }
 
 // What a token says of itself decides nothing, and what is not understood is refused.
-func TestJWTHeaderDecidesNothing(t *testing.T) {
+func TestJWTHeaderIsNotTrusted(t *testing.T) {
 	j := newJWT(t, auth.JWTConfig{Secret: secret})
 	b64 := base64.RawURLEncoding
 	forge := func(header string) string {
@@ -291,7 +291,7 @@ func TestJWTOptions(t *testing.T) {
 }
 
 // No answer quotes a token, or any part of one.
-func TestJWTErrorsTellNothing(t *testing.T) {
+func TestJWTErrorsDoNotQuoteTheToken(t *testing.T) {
 	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuer: "https://login.example"})
 	b64 := base64.RawURLEncoding
 	for _, token := range []string{

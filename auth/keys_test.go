@@ -7,7 +7,7 @@ import (
 )
 
 // From https to http anybody on the way could say what the keys are.
-func TestKeysAreNotFetchedInClearAfterARedirect(t *testing.T) {
+func TestJWKSRedirectsStayOnHTTPS(t *testing.T) {
 	to := func(u string) *http.Request {
 		parsed, err := url.Parse(u)
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 	"usercast/auth"
 )
 
-func TestReplacedKeysCountForAllTokensToCome(t *testing.T) {
+func TestSetKeysAppliesToLaterTokens(t *testing.T) {
 	other := []byte(strings.Repeat("another ", 4))
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	der, _ := x509.MarshalPKIXPublicKey(public)
@@ -80,7 +80,7 @@ func TestReplacedKeysCountForAllTokensToCome(t *testing.T) {
 
 // A fetch that is under way when somebody says that the set has changed may have been
 // answered before.
-func TestRefetchIsNotContentWithAnOlderFetch(t *testing.T) {
+func TestRefetchDoesNotRelyOnAnOlderFetch(t *testing.T) {
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	var kid atomic.Value
 	kid.Store("first")

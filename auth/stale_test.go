@@ -254,7 +254,7 @@ func TestJWKWithUnusualMembers(t *testing.T) {
 	}
 }
 
-func TestJWKLeftOutIsLoggedOnceWithTheReason(t *testing.T) {
+func TestIgnoredJWKIsLoggedOnce(t *testing.T) {
 	public, key, _ := ed25519.GenerateKey(rand.Reader)
 	x := base64.RawURLEncoding.EncodeToString(public)
 	set := func(more string) string {

@@ -370,7 +370,7 @@ func TestForwardFastAppGetsAllChecks(t *testing.T) {
 }
 
 // Checks of one address that are slow neither take the places of others nor lower the limit for them.
-func TestForwardSlowAddressDoesNotHoldUpOthers(t *testing.T) {
+func TestForwardSlowAddressDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	for name, alone := range map[string]time.Duration{"from the start": 0, "alone for a while": 15 * time.Second} {
 		for slow, took := range map[string]time.Duration{"slow": 1500 * time.Millisecond, "hanging": time.Hour} {
@@ -414,7 +414,7 @@ func TestForwardSlowAddressDoesNotHoldUpOthers(t *testing.T) {
 }
 
 // An app that becomes slow gets fewer checks, and more again when it recovers.
-func TestForwardFollowsTheApp(t *testing.T) {
+func TestForwardAdaptsToTheApp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(8, 50*time.Millisecond)
@@ -457,7 +457,7 @@ func TestForwardFollowsTheApp(t *testing.T) {
 }
 
 // A check whose turn is not expected within 10 s is rejected at once; one that waits for less gets its turn.
-func TestForwardRejectsWhatWouldWaitTooLong(t *testing.T) {
+func TestForwardRejectsCallsThatWouldWaitTooLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(1, 500*time.Millisecond)
@@ -498,7 +498,7 @@ func TestForwardRejectsWhatWouldWaitTooLong(t *testing.T) {
 
 // When the hub learns what the app can answer, checks that already wait and will not get their turn in time are
 // rejected then, not after their time.
-func TestForwardRejectsEarlyWhatWaitsInVain(t *testing.T) {
+func TestForwardRejectsQueuedCallsEarly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		app := newPool(5, 350*time.Millisecond)

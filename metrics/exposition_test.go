@@ -28,13 +28,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A scrape right after the start names every metric and every label value, so
 // that a rate() has a zero to begin with.
-func TestEverythingIsThereFromTheStart(t *testing.T) {
+func TestAllMetricsAreExportedFromTheStart(t *testing.T) {
 	golden(t, "start.prom", atStart(t))
 }
 
 // Each figure has a value of its own here, so that none can stand under another's
 // name.
-func TestEachFigureStandsUnderItsName(t *testing.T) {
+func TestEachMetricHasItsOwnValue(t *testing.T) {
 	golden(t, "busy.prom", busy())
 }
 

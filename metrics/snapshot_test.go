@@ -11,7 +11,7 @@ import (
 
 // What Prometheus is told and what the console is told are the same figures under the
 // same names: each sample is looked up in the snapshot, and nothing is left over.
-func TestSnapshotSaysWhatPrometheusIsTold(t *testing.T) {
+func TestSnapshotMatchesTheExposition(t *testing.T) {
 	text, err := json.Marshal(busy().Snapshot())
 	if err != nil {
 		t.Fatal(err)

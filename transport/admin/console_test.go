@@ -185,7 +185,7 @@ func TestStreamsOfStatsAreBounded(t *testing.T) {
 	close(s.done)
 }
 
-func TestTailSaysWhatComes(t *testing.T) {
+func TestTailSendsMessages(t *testing.T) {
 	s := &source{done: make(chan struct{}), tails: make(chan *tail, 1)}
 	server := startConsole(t, s, "")
 	r := listen(t, server, "/api/users/a%2Fb/messages")
@@ -224,7 +224,7 @@ func TestTailsAreBounded(t *testing.T) {
 	close(s.done)
 }
 
-func TestTailsOffSayHowToSwitchThemOn(t *testing.T) {
+func TestDisabledTailNamesTheFlag(t *testing.T) {
 	e := mounted("")
 	admin.MountConsole(e, admin.Console{}, noToken)
 	answer := ask(e, "GET", "/api/users/42/messages", nil)
@@ -336,7 +336,7 @@ func (d *deadlines) Write(p []byte) (int, error) {
 
 // An operator who takes nothing is waited for, but not for ever; and the server's bound on
 // how long a request may take to come in must not end what is read from a stream.
-func TestWritesToOperatorsAreBoundAndReadsAreNot(t *testing.T) {
+func TestStreamsHaveOnlyWriteDeadlines(t *testing.T) {
 	s := &source{done: make(chan struct{})}
 	close(s.done) // after the first snapshot
 	e := admin.NewEcho()
@@ -356,7 +356,7 @@ func TestWritesToOperatorsAreBoundAndReadsAreNot(t *testing.T) {
 
 // A tail that was quiet for longer than a write may take still ends cleanly when the hub
 // stops: the deadline of its last write must not be armed any more.
-func TestQuietTailEndsCleanly(t *testing.T) {
+func TestIdleTailEndsCleanly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{done: make(chan struct{}), tails: make(chan *tail, 1)}
 		e := admin.NewEcho()

@@ -21,7 +21,7 @@ func mounted(token string) *echo.Echo {
 	return e
 }
 
-func TestWithoutTokenOnlyThisMachineIsLetThrough(t *testing.T) {
+func TestWithoutTokenOnlyThisMachineIsAccepted(t *testing.T) {
 	e := mounted("")
 	for _, test := range []struct {
 		peer, host string
@@ -57,7 +57,7 @@ func TestWithoutTokenOnlyThisMachineIsLetThrough(t *testing.T) {
 }
 
 // A proxy on this machine is a loopback peer whoever asks through it.
-func TestWithoutTokenNoProxyIsLetThrough(t *testing.T) {
+func TestWithoutTokenProxiesAreRejected(t *testing.T) {
 	for _, header := range []string{"X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy", "X-Real-IP: 203.0.113.9", "X-Forwarded-Proto: https"} {
 		name, value, _ := strings.Cut(header, ": ")
 		change := func(r *http.Request) { r.Header.Set(name, value) }
@@ -70,7 +70,7 @@ func TestWithoutTokenNoProxyIsLetThrough(t *testing.T) {
 	}
 }
 
-func TestWithTokenOnlyTheTokenCounts(t *testing.T) {
+func TestWithTokenOnlyTheTokenIsAccepted(t *testing.T) {
 	e := mounted(token)
 	for _, test := range []struct {
 		name, authorization string
@@ -181,7 +181,7 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 }
 
 // Flags may hold a password.
-func TestCmdlineTellsNoFlags(t *testing.T) {
+func TestCmdlineContainsNoFlags(t *testing.T) {
 	if answer := ask(mounted(""), "GET", "/debug/pprof/cmdline", nil); answer.Code != 200 || strings.ContainsAny(answer.Body.String(), "\x00-/ ") {
 		t.Errorf("%d %q", answer.Code, answer.Body)
 	}

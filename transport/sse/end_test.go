@@ -21,7 +21,7 @@ import (
 )
 
 // A stream that the hub ends on purpose says why, after all that was queued.
-func TestGoodbye(t *testing.T) {
+func TestByeEvent(t *testing.T) {
 	for cause, reason := range map[hub.Reason]string{
 		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
 	} {
@@ -55,7 +55,7 @@ func TestGoodbye(t *testing.T) {
 }
 
 // The goodbye is the last chance to hand over a position that has moved.
-func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
+func TestByeCarriesTheNewPosition(t *testing.T) {
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42"))
 		n := p.size()
@@ -69,7 +69,7 @@ func TestGoodbyeCarriesAPositionThatMoved(t *testing.T) {
 }
 
 // An end that is not the hub's wish says nothing.
-func TestNoGoodbyeForOtherCauses(t *testing.T) {
+func TestNoByeForOtherReasons(t *testing.T) {
 	for _, cause := range []hub.Reason{hub.ReasonClosed, hub.ReasonDead, hub.ReasonSlow, hub.ReasonFailed} {
 		bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 			p := open(t, l.dial(), request("user=42"))
@@ -162,7 +162,7 @@ func TestMaxAgeOverTCP(t *testing.T) {
 }
 
 // A browser that closes is gone from the figures at once, not at the next ping.
-func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
+func TestClosedStreamIsCountedImmediately(t *testing.T) {
 	dial := func(t *testing.T, s *testServer) net.Conn {
 		p := dial(t, s, request("user=42"))
 		p.head()
@@ -223,7 +223,7 @@ func TestHTTP2StreamsEndAlone(t *testing.T) {
 
 // A browser sends nothing after its request. A peer that goes on and on costs a
 // wake-up each time, and is ended; one that sends a little is not.
-func TestPeerThatTalksForEver(t *testing.T) {
+func TestPeerThatKeepsSending(t *testing.T) {
 	s := serve(t, config{})
 	conn, err := net.Dial("tcp", s.listener.Addr().String())
 	if err != nil {
@@ -301,7 +301,7 @@ func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
 }
 
 // While the last streams end, browsers that come back are told "not now".
-func TestWaitWhileRequestsCome(t *testing.T) {
+func TestRequestsDuringWait(t *testing.T) {
 	for range 50 {
 		s := newTestServer(t, config{})
 		go s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
@@ -326,7 +326,7 @@ func TestWaitWhileRequestsCome(t *testing.T) {
 }
 
 // Each stream says once in the log that it ended, and nothing that is a secret.
-func TestLogHoldsNoSecret(t *testing.T) {
+func TestLogContainsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
 	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})

@@ -38,7 +38,7 @@ func TestEventBytes(t *testing.T) {
 	}
 }
 
-func TestEventRefusesWhatWouldBreakOutOfItsLine(t *testing.T) {
+func TestEventRejectsLineEndsInFields(t *testing.T) {
 	for _, bad := range []string{"\n", "a\nb", "a\r", "\r\n", "\x00", "a\x00"} {
 		for _, e := range []sse.Event{{ID: bad}, {Name: bad}, {ID: "fine", Name: bad}} {
 			got, err := sse.AppendEvent([]byte("before"), e)

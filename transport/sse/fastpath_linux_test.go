@@ -24,7 +24,7 @@ import (
 
 // A peer that says at once that it has no more to say is gone at once, as it is to
 // net/http: the kernel tells of both in one event.
-func TestFastPathNoticesAnEndThatCameWithTheRequest(t *testing.T) {
+func TestFastPathNoticesAFINWithTheRequest(t *testing.T) {
 	c := config{fast: true, listener: listen(t, 128<<10, time.Hour)}
 	c.sse.PingInterval, c.sse.WriteTimeout = time.Hour, time.Hour
 	conn, err := net.Dial("tcp", c.listener.Addr().String()) // nobody accepts yet
@@ -142,7 +142,7 @@ func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 // A browser that leaves while it is authenticated holds neither a descriptor nor a place
 // from then on, also if the authenticator ignores the request's context: its late answer
 // changes nothing.
-func TestAbandonedRequestHoldsNothing(t *testing.T) {
+func TestAbandonedRequestFreesItsResources(t *testing.T) {
 	asked, answer := make(chan bool), make(chan error)
 	c := config{fast: true}
 	c.maxConns = 1
@@ -189,7 +189,7 @@ func TestAbandonedRequestHoldsNothing(t *testing.T) {
 }
 
 // What is answered through a front is what net/http would have answered, byte by byte.
-func TestFastPathAnswersAsNetHTTP(t *testing.T) {
+func TestFastPathRespondsLikeNetHTTP(t *testing.T) {
 	type handler = http.HandlerFunc
 	header := func(name string, values ...string) string { return name + ": " + strings.Join(values, ", ") }
 	for name, c := range map[string]struct {

@@ -77,7 +77,7 @@ var ordinaryTests = map[string]bool{
 	"GET /events HTTP/1.1\r\nHost: a\r\nTrailer: X\r\nTE: trailers\r\n\r\n":          false,
 }
 
-func TestOrdinaryRequests(t *testing.T) {
+func TestIsSimpleRequest(t *testing.T) {
 	for text, want := range ordinaryTests {
 		if got := isSimpleRequest([]byte(text), []byte("GET /events")); got != want {
 			t.Errorf("%q: %v", text, got)

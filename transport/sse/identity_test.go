@@ -18,7 +18,7 @@ func answersAs(id auth.Identity) auth.Authenticator {
 	return func(*http.Request) (auth.Identity, error) { return id, nil }
 }
 
-func TestTopicsOfTheIdentityLimitWhatIsSeen(t *testing.T) {
+func TestIdentityLimitsTopics(t *testing.T) {
 	tests := []struct {
 		name    string
 		allowed []string
@@ -78,7 +78,7 @@ func TestTopicsOfTheIdentityLimitWhatIsSeen(t *testing.T) {
 	}
 }
 
-func TestAppForbids(t *testing.T) {
+func TestRejectionByTheApp(t *testing.T) {
 	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
 		return auth.Identity{}, fmt.Errorf("%w: rejected by the app", auth.ErrForbidden)
 	}}})
@@ -93,7 +93,7 @@ func TestAppForbids(t *testing.T) {
 }
 
 // Not a moment before the end of the log-in either: the browser would be let in again.
-func TestExpiredLogInEndsTheStreamOnTime(t *testing.T) {
+func TestExpiredLoginEndsTheStreamOnTime(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		for _, c := range []sse.Config{
 			{},
@@ -119,7 +119,7 @@ func TestExpiredLogInEndsTheStreamOnTime(t *testing.T) {
 	})
 }
 
-func TestLogInThatHasJustExpired(t *testing.T) {
+func TestLoginThatHasJustExpired(t *testing.T) {
 	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
 		return auth.Identity{User: "42", Expires: time.Now().Add(-time.Second)}, nil
 	}}})
@@ -130,7 +130,7 @@ func TestLogInThatHasJustExpired(t *testing.T) {
 	s.wantEnd(hub.ReasonExpired)
 }
 
-func TestLogInWithoutEnd(t *testing.T) {
+func TestLoginWithoutExpiry(t *testing.T) {
 	config := config{sse: sse.Config{Authenticate: answersAs(auth.Identity{User: "42", Expires: time.Unix(1<<60, 0)})}}
 	bubble(t, config, func(t *testing.T, s *testServer, l *pipeListener) {
 		time.Sleep(time.Minute) // what began with the handler is counted from its beginning
@@ -142,7 +142,7 @@ func TestLogInWithoutEnd(t *testing.T) {
 
 // An order that comes while the app is asked reaches the stream that is then opened: what
 // the app has said may be older.
-func TestDisconnectWhileSomebodyIsAsked(t *testing.T) {
+func TestDisconnectDuringAuthentication(t *testing.T) {
 	asked, answer := make(chan bool), make(chan bool)
 	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
 		asked <- true

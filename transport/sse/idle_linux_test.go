@@ -9,7 +9,7 @@ import (
 
 // A parked stream to which nothing happens has no goroutine, and takes less memory than
 // the smallest stack, also when writers have come and gone.
-func TestIdleParkedStreamIsNoGoroutine(t *testing.T) {
+func TestIdlePollStreamHasNoGoroutine(t *testing.T) {
 	const streams, bound = 500, 2 << 10 // bytes for each, the test's own end included
 	for name, fast := range map[string]bool{"fast path": true, "net/http parked": false} {
 		t.Run(name, func(t *testing.T) {

@@ -89,7 +89,7 @@ func TestSlotIsFreeAfterAnyUse(t *testing.T) {
 	})
 }
 
-func TestMistakesInAConfigAreNamed(t *testing.T) {
+func TestConfigErrors(t *testing.T) {
 	streams := newTestServer(t, config{}).handler
 	for name, c := range map[string]sse.ServerConfig{
 		"Streams": {Address: "127.0.0.1:0"},

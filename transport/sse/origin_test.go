@@ -83,7 +83,7 @@ func TestOrigins(t *testing.T) {
 }
 
 // Only an origin as browsers write it is compared with the Host header, or with the list.
-func TestOriginIsTheHostThatWasAskedOrListed(t *testing.T) {
+func TestOriginMustBeTheRequestedHostOrListed(t *testing.T) {
 	sites := map[bool]*testServer{
 		false: newTestServer(t, config{}),
 		true:  newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed, "http://[2001:db8::1]:3000"}}}}),
@@ -200,7 +200,7 @@ func TestOriginIsTheHostThatWasAskedOrListed(t *testing.T) {
 }
 
 // A page whose name was made to point to this machine is of the same origin.
-func TestLoopbackHostKeepsReboundNamesOut(t *testing.T) {
+func TestLoopbackHostPreventsDNSRebinding(t *testing.T) {
 	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{LoopbackHost: true, Navigate: true, Allow: []string{listed}}}})
 	ask := func(host string, headers ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42", nil)

@@ -13,7 +13,7 @@ const ping = 10 * time.Second
 
 // Proxies and watchdogs are set to the interval: it is never exceeded, and not
 // much undercut.
-func TestInvariant7QuietStreamIsPingedWithinTheInterval(t *testing.T) {
+func TestInvariant7IdleStreamIsPingedWithinTheInterval(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
@@ -40,7 +40,7 @@ func TestInvariant7QuietStreamIsPingedWithinTheInterval(t *testing.T) {
 	})
 }
 
-func TestPingsOnlyWhenQuiet(t *testing.T) {
+func TestPingsOnlyWhenIdle(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42"))
 		synctest.Wait()

@@ -170,7 +170,7 @@ func TestInvariant14RechecksAreBounded(t *testing.T) {
 
 // A page that asks for a topic must not be rejected permanently because of what the app said before
 // it granted the topic.
-func TestRejectedTopicIsNotDecidedByTheCache(t *testing.T) {
+func TestTopicRejectionDoesNotUseTheCache(t *testing.T) {
 	for _, granted := range []bool{true, false} {
 		asked := 0
 		authenticate := func(*http.Request) (auth.Identity, error) {

@@ -135,7 +135,7 @@ func TestRejectionsOfOneReasonDoNotHideOthers(t *testing.T) {
 }
 
 // A client that leaves in the middle of its request's body was not rejected.
-func TestClientThatLeavesInItsBodyIsNotCounted(t *testing.T) {
+func TestDisconnectDuringTheBodyIsNotCounted(t *testing.T) {
 	for err, want := range map[error]uint64{io.ErrUnexpectedEOF: 0, errors.New("timeout"): 1} {
 		h, _, _ := rejecting(auth.Insecure)
 		r := httptest.NewRequest(http.MethodGet, "http://hub.example/events?user=42", iotest.ErrReader(err))
@@ -148,7 +148,7 @@ func TestClientThatLeavesInItsBodyIsNotCounted(t *testing.T) {
 
 // What a stranger can bring about is not counted as an authentication that is unavailable, for which an
 // operator may be woken.
-func TestStrangersAreNotCountedAsAuthUnavailable(t *testing.T) {
+func TestAuthUnavailableCountsOnlyOutages(t *testing.T) {
 	for _, test := range []struct {
 		err     error
 		counted string

@@ -20,7 +20,7 @@ import (
 
 // An EventSource gives up for good at any status but 200: "not now" is told
 // inside a stream that ends. Any other client gets a status.
-func TestNotNow(t *testing.T) {
+func TestTemporaryRejections(t *testing.T) {
 	unavailable := func(*http.Request) (auth.Identity, error) {
 		return auth.Identity{}, errors.New("the app does not answer")
 	}
@@ -141,7 +141,7 @@ func TestAcceptOfABrowser(t *testing.T) {
 }
 
 // "Never" is an error status for browsers too, so that they stop.
-func TestNever(t *testing.T) {
+func TestPermanentRejections(t *testing.T) {
 	says := func(user string, err error) config {
 		return config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
 			return auth.Identity{User: user}, err

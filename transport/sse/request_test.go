@@ -17,7 +17,7 @@ import (
 
 // The browser would send a strange id again for ever, so none is an error: it is
 // an id that this hub does not know.
-func TestStrangeLastEventID(t *testing.T) {
+func TestInvalidLastEventID(t *testing.T) {
 	s := newTestServer(t, config{})
 	for _, id := range []string{
 		"x", "-", "0", "abc-1", "1526919030474-0", "'; drop table", "\xff\xfe", "\x00", strings.Repeat("x", 100_000), "a b\tc", "%zz", "boot-01",

@@ -85,7 +85,7 @@ func TestStreamBytesOverTCP(t *testing.T) {
 }
 
 // Each cause that the hub brings about is said, and the stream ends cleanly.
-func TestGoodbyeOverTCP(t *testing.T) {
+func TestByeOverTCP(t *testing.T) {
 	for cause, reason := range map[hub.Reason]string{
 		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
 	} {
@@ -242,7 +242,7 @@ func TestRequestsOverTCP(t *testing.T) {
 
 // However many come, go, are kicked and written to at once: all is accounted for, and
 // who stays has missed nothing.
-func TestManyComeAndGo(t *testing.T) {
+func TestManyConcurrentStreams(t *testing.T) {
 	c := config{hub: hub.Config{FanOut: 16, HistoryPerUser: 10, HistoryAge: time.Minute, HistoryBytes: 1 << 20}}
 	c.sse.PingInterval, c.sse.MaxAge, c.maxConns = 20*time.Millisecond, 500*time.Millisecond, 1000
 	eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {

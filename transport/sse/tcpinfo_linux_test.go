@@ -69,7 +69,7 @@ func TestAcceptedSocketsInheritTheOptions(t *testing.T) {
 	})
 }
 
-func TestListenSaysWhatIsWrong(t *testing.T) {
+func TestListenErrors(t *testing.T) {
 	l, err := Listen(context.Background(), "127.0.0.1:0", 4096, time.Second)
 	if err != nil {
 		t.Fatal(err)
@@ -282,7 +282,7 @@ func TestWhatWasJustSentIsNotOverdue(t *testing.T) {
 
 // The kernel tells once why a socket has failed. Whoever is told first must not
 // keep it to himself.
-func TestFailedSocketSaysWhy(t *testing.T) {
+func TestReadAndWriteReportTheSameReason(t *testing.T) {
 	server, client := accept(t, 4096, 10*time.Second)
 	client.SetLinger(0)
 	client.Close() // a reset
@@ -309,7 +309,7 @@ func untilReadable(conn *net.TCPConn) error {
 
 // A write on a socket that has failed says "broken pipe", whatever has happened:
 // the reason was told to the read that waits all the time.
-func TestBrokenPipeIsWhatTheReadSays(t *testing.T) {
+func TestBrokenPipeHasTheReasonOfTheRead(t *testing.T) {
 	for told, want := range map[error]hub.Reason{
 		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow,
 		syscall.EIO: hub.ReasonFailed,
@@ -330,7 +330,7 @@ type failingConn struct {
 
 func (c failingConn) Read([]byte) (int, error) { return 0, c.read }
 
-func TestCauseOfAnError(t *testing.T) {
+func TestReasonOfAnError(t *testing.T) {
 	server, _ := accept(t, 4096, time.Second)
 	w := hijacked(t, server, time.Minute)
 	for err, want := range map[error]hub.Reason{

@@ -27,7 +27,7 @@ const patience = 10 * time.Second
 
 var patient = config{sse: sse.Config{WriteTimeout: patience, PingInterval: time.Hour}}
 
-func TestReaderThatTakesNothingIsSlow(t *testing.T) {
+func TestStalledReaderIsSlow(t *testing.T) {
 	for name, takes := range map[string]int{"from the start": 0, "after a part": 1000} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
@@ -58,7 +58,7 @@ func TestReaderThatTakesNothingIsSlow(t *testing.T) {
 
 // The timeout is for a reader that takes nothing, not for one on a thin line that
 // takes a large message bit by bit.
-func TestReaderThatTakesBitByBitLives(t *testing.T) {
+func TestSlowReaderStaysConnected(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
@@ -214,7 +214,7 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 }
 
 // An end without ceremony does not wait for the write that is under way.
-func TestOverflowEndsAWriteUnderWay(t *testing.T) {
+func TestOverflowInterruptsAWrite(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		c := patient
 		c.hub.QueueFrames = 5
@@ -260,7 +260,7 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 }
 
 // A peer that never takes the head is given up as well.
-func TestHeadThatNobodyTakes(t *testing.T) {
+func TestStalledReaderOfTheHead(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		s.hub.Publish("42", "", "x")
@@ -277,7 +277,7 @@ func TestHeadThatNobodyTakes(t *testing.T) {
 
 // After a write that failed in the middle of a frame, a goodbye would become a
 // part of that frame, and its id would hide what is missing.
-func TestNothingIsWrittenAfterACutFrame(t *testing.T) {
+func TestNothingIsWrittenAfterATruncatedFrame(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		var cut *cuttingConn
 		l.wrap = func(conn net.Conn) net.Conn { cut = &cuttingConn{Conn: conn}; return cut }
@@ -326,7 +326,7 @@ func (c *cuttingConn) Write(b []byte) (int, error) {
 
 // Frames of a write that failed were not delivered, behind an echo response too,
 // whose Flush has no error.
-func TestFailedFlushIsNoDelivery(t *testing.T) {
+func TestFailedFlushIsNotADelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, config{})
 		app := echo.New()
