@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"strings"
 
 	"usercast/internal/flags"
 )
@@ -12,8 +13,17 @@ import (
 // flagForValue matches the parser's error for a value that looks like a flag.
 var flagForValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got ("[^"]*") \(.*\); perhaps try `)
 
-// plain replaces an error of the parser that is hard to understand.
+// missingArgument matches the parser's error for a missing argument.
+var missingArgument = regexp.MustCompile(`^expected "(<.*>)"$`)
+
+// plain replaces errors of the parser that are hard to understand.
 func plain(err error) error {
+	if strings.HasPrefix(err.Error(), "expected one of ") {
+		return errors.New("missing command; run usercast --help for a list of commands")
+	}
+	if m := missingArgument.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("missing argument %s", m[1])
+	}
 	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%s: %s looks like a flag; for a value that starts with -, write %[1]s=VALUE", m[1], m[2])
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"syscall"
 	"time"
 
 	"usercast/internal/flags"
@@ -36,6 +37,9 @@ func (c *healthCmd) Run(stdout io.Writer) error {
 	}
 	resp, err := hubClient.Do(r)
 	if err != nil {
+		if errors.Is(err, syscall.ECONNREFUSED) {
+			return fmt.Errorf("no response from %s: connection refused: check that the hub is running and uses this --admin-listen", r.URL.Host)
+		}
 		if ue := new(url.Error); errors.As(err, &ue) {
 			err = ue.Err
 		}

@@ -62,7 +62,7 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		want string
 		args []string
 	}{
-		{"serve", nil},
+		{"missing command; run usercast --help", nil},
 		{"unexpected argument", []string{"server"}},
 		{"--lisen", []string{"serve", "--lisen", ":80"}},
 		{"--auth: required, there is no default", []string{"serve"}},
@@ -87,7 +87,7 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		{"usercast:", []string{"serve", "--auth", "insecure", "--channel-prefix", "usercast:"}},
 		{"the user id must not be empty", []string{"publish", "", "x"}},
 		{"the user id must not be empty", []string{"publish", ":topic", "x"}},
-		{"user[:topic]", []string{"publish"}},
+		{"missing argument <user[:topic]>", []string{"publish"}},
 		{"--admin-listen", []string{"health", "--admin-listen", "8081"}},
 		{"--redis", []string{"publish", "--redis", "http://127.0.0.1", "42", "x"}},
 		{"--redis: exactly one URL", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},

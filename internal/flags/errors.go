@@ -3,6 +3,7 @@ package flags
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -34,8 +35,20 @@ func (e *Errors) Check(flag string, err error) bool {
 // Between adds an error unless the duration is between least and most, inclusive.
 func (e *Errors) Between(flag string, value Duration, least, most time.Duration) {
 	if e.Check(flag, value.err) && (value.T < least || value.T > most) {
-		e.Add(flag, "must be between %v and %v", least, most)
+		e.Add(flag, "must be between %s and %s", short(least), short(most))
 	}
+}
+
+// short formats a duration without zero minutes and seconds: 1h instead of 1h0m0s.
+func short(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
 }
 
 // NotNegative adds an error for a negative duration.
