@@ -140,7 +140,7 @@ func (d *demo) post(c echo.Context) error {
 		return c.JSON(status, map[string]string{"error": sentence})
 	}
 
-	// The page has no authentication, so requests from pages of other sites must be rejected: those sent by fetch
+	// The page does not authenticate users, so requests from pages of other sites must be rejected: those sent by fetch
 	// (by Fetch metadata and Origin), those sent by a form (which cannot send JSON), and those to a host name of that
 	// site that resolves to this host (DNS rebinding).
 	if isRebound(r) {

@@ -21,7 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/reference.md")
 
-// The reference is generated from the flags of the parser and the metrics of a hub, so that no flag or metric can be missing.
+// The reference is generated from the flags of the parser and the metrics of a hub, so no flag or metric can be missing.
 func TestReferenceIsUpToDate(t *testing.T) {
 	const file = "../../docs/reference.md"
 	got := reference(t)

@@ -70,7 +70,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 			errs.Add("auth", "insecure lets any client that can reach %s read any user's messages; listen on 127.0.0.1, or set --auth-insecure-anywhere", listen)
 		}
 	case "":
-		errs.Add("auth", "required, there is no default. jwt: clients send a signed token; forward: the app authenticates each client; header: a trusted proxy sets the user; insecure: ?user=<id> is trusted, for local tests only")
+		errs.Add("auth", "required. jwt: clients send a signed token; forward: the app authenticates each client; header: a trusted proxy sets the user; insecure: ?user=<id> is trusted, for local tests only")
 	default:
 		errs.Add("auth", "unknown mode %q; use jwt, forward, header or insecure", c.Auth)
 	}
@@ -161,7 +161,7 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{AuthForward, AuthHeader}},
 	} {
 		if flag.given && !slices.Contains(flag.modes, c.Auth) {
-			errs.Add(flag.name, "applies to --auth %s only and has no effect with --auth %s", strings.Join(flag.modes, " and "), c.Auth)
+			errs.Add(flag.name, "requires --auth %s, but --auth is %s", strings.Join(flag.modes, " or "), c.Auth)
 		}
 	}
 }

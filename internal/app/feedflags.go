@@ -23,7 +23,7 @@ const (
 	defaultHistoryAge     = 2 * time.Minute
 )
 
-// An Unused is a flag that is set but has no effect with the selected feed.
+// An Unused is a flag that is set but ignored with the selected feed.
 type Unused struct{ Flag, Hint string }
 
 // UnusedStreamKey returns the flag --stream-key if it is set without --feed stream. The hub then does not read the stream
@@ -58,7 +58,7 @@ func (c *Config) UnusedByFeed() []Unused {
 // WarnUnused writes one line per flag, for commands without a log.
 func WarnUnused(w io.Writer, list []Unused) {
 	for _, u := range list {
-		fmt.Fprintf(w, "usercast: warning: %s has no effect with this --feed; %s\n", u.Flag, u.Hint)
+		fmt.Fprintf(w, "usercast: warning: %s is ignored with this --feed; %s\n", u.Flag, u.Hint)
 	}
 }
 

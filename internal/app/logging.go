@@ -15,8 +15,8 @@ import (
 	"usercast/internal/logqueue"
 )
 
-// NewLogQueue returns a queue for everything that a hub writes to its log, with or without a logger. Close it after the last
-// line.
+// NewLogQueue returns a queue for everything that a hub writes to its log, with or without a logger. Close it after the
+// last line.
 func NewLogQueue(c *Config, w io.Writer) *logqueue.Writer {
 	var text bytes.Buffer
 	note := newHandler(c, slog.LevelInfo, &text)

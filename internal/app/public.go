@@ -32,7 +32,7 @@ func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler 
 }
 
 // maxHeld returns the maximum number of temporary rejections whose end is delayed. It is half the number of file descriptors
-// that are reserved for clients without a stream. It returns 0, the default of sse.Config, if there is no reserve.
+// that are reserved for clients without a stream. Without a reserve it returns 0, the default of sse.Config.
 func maxHeld(reserve int) int {
 	if reserve == 0 {
 		return 0

@@ -122,8 +122,8 @@ func (r *reloader) reload(ctx context.Context, signaled bool) {
 // reloadable lists the variables that can change without a restart.
 var reloadable = []string{flags.Variable("allow-origin"), flags.Variable("log-level")}
 
-// statFiles returns the state of each file, and nil for a missing file. It follows symbolic links, because Kubernetes updates
-// a directory by replacing a link.
+// statFiles returns the state of each file, and nil for a missing file. It follows symbolic links, because Kubernetes
+// updates a directory by replacing a link.
 func statFiles(names []string) []fs.FileInfo {
 	files := make([]fs.FileInfo, len(names))
 	for i, name := range names {

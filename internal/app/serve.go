@@ -41,7 +41,7 @@ func Serve(ctx context.Context, c *HubConfig, p Process) error {
 		}
 	}
 	for _, u := range c.UnusedByFeed() {
-		log.Warn("flag has no effect with this feed", slog.String("flag", u.Flag), slog.String("feed", c.Feed), slog.String("hint", u.Hint))
+		log.Warn("flag is ignored with this feed", slog.String("flag", u.Flag), slog.String("feed", c.Feed), slog.String("hint", u.Hint))
 	}
 	authn, err := c.Open(log)
 	if err != nil {

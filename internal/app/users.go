@@ -18,8 +18,8 @@ func (a *App) handleControl(command redis.Control) {
 	a.log.Info("streams disconnected by control command", slog.Int("streams", n))
 }
 
-// users implements the operations of the admin API on one user. With several Redis URLs it publishes to the first one, which
-// is enough because every hub subscribes to all of them.
+// users implements the operations of the admin API on one user. With several Redis URLs it publishes to the first one,
+// which is enough because every hub subscribes to all of them.
 type users struct {
 	cfg      *Config
 	hub      *hub.Hub

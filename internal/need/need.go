@@ -27,7 +27,7 @@ var packages = map[string]string{
 	"systemd-analyze": "systemd",
 }
 
-// Program returns the path of the first of names that is in PATH or in /usr/sbin. If none of them exists, it skips the test
+// Program returns the path of the first of names that is in PATH or in /usr/sbin. If all of them are missing, it skips the test
 // and reports the first name as missing.
 func Program(tb testing.TB, names ...string) (path string) {
 	tb.Helper()
