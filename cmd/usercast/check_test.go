@@ -17,7 +17,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// runCheck runs the command and returns what it wrote, and its exit code.
+// runCheck runs check and returns its output and exit code.
 func runCheck(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -35,7 +35,7 @@ func TestCheckExitCodes(t *testing.T) {
 	server := redistest.Start(t)
 	for _, c := range []struct {
 		code    int
-		out, on string // what must be in stdout, and in stderr
+		out, on string // texts that stdout and stderr must contain
 		args    []string
 	}{
 		{0, "0 failed", "", anywhere(server.URL(), "--auth", "insecure")},
@@ -77,7 +77,7 @@ func configRisks(t *testing.T, flags ...string) (found []string) {
 
 func TestCheckNamesUnknownVariables(t *testing.T) {
 	secret := hubtest.SecretFile(t, strings.Repeat("long-", 8))
-	t.Setenv("USERCAST_SERVICE_HOST", "10.0.0.1") // of Kubernetes
+	t.Setenv("USERCAST_SERVICE_HOST", "10.0.0.1") // set by Kubernetes
 	t.Setenv("USERCAST_PORT_8080_TCP_ADDR", "10.0.0.1")
 	if found := configRisks(t, "--auth", "jwt", "--jwt-secret-file", secret); len(found) > 0 {
 		t.Errorf("found %v of Kubernetes' variables", found)
@@ -188,8 +188,8 @@ func TestCheckPrintsWhatItsPageShows(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "hub", "on", ">secret", "resetkeys", "resetchannels", "&user-*", "&usercast:user-probe:*", "-@all",
 		"+psubscribe", "+subscribe", "+publish", "+ping", "+info", "+client|setname")
-	// The proxy that buffers holds the headers back for longer than the timeout: it passes on 1460 bytes together, and
-	// fewer pings arrive within the timeout.
+	// The buffering proxy delays the headers for longer than the timeout: it forwards blocks of 1460 bytes, and the pings
+	// within the timeout are smaller than that.
 	h := hubtest.Start(t, server, "--ping-interval", "300ms")
 	flags := []string{"--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--redis", "redis://hub:secret@" + server.Addr(), "--auth", "insecure",
 		"--timeout", "2s", "--ping-interval", "300ms", "--watch", "2s"}

@@ -124,7 +124,7 @@ func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 // check publishes to a topic that the user is allowed to see.
 func TestCheckPublishesToAnAllowedTopic(t *testing.T) {
 	server := redistest.Start(t)
-	topics := make(chan string, 1) // of the next answers
+	topics := make(chan string, 1) // of the next responses
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Cookie") == "" {
 			w.WriteHeader(http.StatusUnauthorized)

@@ -56,7 +56,7 @@ func (s *demoServer) get(t *testing.T, path string) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// post sends body to /publish as the page does, changed by edit.
+// post sends body to /publish like the page. If edit is not nil, it changes the request.
 func (s *demoServer) post(t *testing.T, body string, edit func(*http.Request)) (status int, response map[string]any) {
 	t.Helper()
 	req, err := http.NewRequest(http.MethodPost, s.URL+"/publish", strings.NewReader(body))

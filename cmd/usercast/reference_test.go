@@ -127,7 +127,7 @@ func flagRow(f *kong.Flag) string {
 	return fmt.Sprintf("| `%s` | `%s` | %s | %s |\n", name, strings.Join(f.Envs, "`, `"), def, cell(help))
 }
 
-// cell is text within a table.
+// cell escapes text for a cell of a Markdown table.
 func cell(text string) string {
 	return strings.NewReplacer("|", `\|`, "<", `\<`, "\n", " ").Replace(text)
 }

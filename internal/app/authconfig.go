@@ -130,14 +130,14 @@ func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	}
 }
 
-// ForwardTo is --forward-url, Proxies are --trusted-proxy, and Keys are what tokens are verified with if that is not a
-// JWK set. All are zero before Check, and if the flag is wrong.
+// ForwardTo returns --forward-url, Proxies returns --trusted-proxy, and Keys returns the keys that verify tokens, unless
+// --jwt-jwks-url is set. They return zero values before Check, and if the flag is invalid.
 func (c *AuthConfig) ForwardTo() *url.URL   { return c.forwardURL }
 func (c *AuthConfig) Proxies() auth.Proxies { return c.proxies }
 func (c *AuthConfig) Keys() auth.JWTKeys    { return c.keys }
 
-// checkUnused adds flags that are set and that only another mode reads: a user would expect them
-// to have an effect. Limits and times can be set with all modes.
+// checkUnused adds an error for each flag that is set but applies only to another mode of --auth. Limits and timeouts can
+// be set in all modes.
 func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 	if c.Auth == "" {
 		return

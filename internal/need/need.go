@@ -27,8 +27,8 @@ var packages = map[string]string{
 	"systemd-analyze": "systemd",
 }
 
-// Program returns the path of the first of names that is in PATH or in /usr/sbin. If all of them are missing, it skips the test
-// and reports the first name as missing.
+// Program returns the path of the first of names that is in PATH or in /usr/sbin. If all of them are missing, it skips the
+// test and reports the first name as missing.
 func Program(tb testing.TB, names ...string) (path string) {
 	tb.Helper()
 	short(tb)
@@ -70,7 +70,7 @@ func File(tb testing.TB, path, install string) {
 	}
 }
 
-// OptionalFile is Optional for a file. Install is the command that creates it.
+// OptionalFile is like Optional, for a file. Install is the command that creates it.
 func OptionalFile(tb testing.TB, path, install string) bool {
 	tb.Helper()
 	short(tb)
