@@ -22,9 +22,9 @@ import (
 )
 
 const prefix = "user-"
-const waiting = 64 // messages that a stream may be behind
+const waiting = 64 // maximum number of queued messages per stream
 
-// By its name usercast bench knows a hub.
+// usercast bench recognizes a hub by the name of this metric.
 var clients = promauto.NewGauge(prometheus.GaugeOpts{Name: "usercast_clients", Help: "Open streams."})
 
 func main() {
@@ -52,7 +52,7 @@ func main() {
 	log.Fatal(http.ListenAndServe(*listen, streams))
 }
 
-// A stream is its channel.
+// A stream is a channel of payloads.
 type stream chan string
 
 type hub struct {
@@ -74,8 +74,7 @@ func (h *hub) publish(user, payload string) {
 	}
 }
 
-// offer skips streams that are too far behind: waiting for them would hold up all
-// others.
+// offer drops the message for streams whose channel is full, because waiting for them would delay all others.
 func offer(streams map[stream]bool, payload string) {
 	for s := range streams {
 		select {

@@ -16,7 +16,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// What usercast is compared with has to deliver, or the comparison says nothing.
+// The hubs that usercast is compared with deliver all messages.
 func TestLowerBoundAndBaselineDeliver(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes several seconds")
@@ -32,7 +32,7 @@ func TestLowerBoundAndBaselineDeliver(t *testing.T) {
 		if h.name == ours {
 			continue
 		}
-		v.writers = i / len(hubs) * 2 // the lowerbound again, with writers of its own
+		v.writers = i / len(hubs) * 2 // the lowerbound again, with separate writers
 		p, err := v.startHub(t.Context(), h, "1s")
 		if err != nil {
 			t.Fatal(err)
@@ -44,10 +44,10 @@ func TestLowerBoundAndBaselineDeliver(t *testing.T) {
 		}
 		defer stream.Body.Close()
 		lines := bufio.NewScanner(stream.Body)
-		lines.Scan() // it is open
+		lines.Scan() // the stream is open
 		for _, command := range []string{"PUBLISH user-42:topic one", "PUBLISH user-43 other", `PUBLISH user-42 "two\nlines"`, "PUBLISH user-*:topic all"} {
-			if heard := process.Ask(v.redis, command); heard != ":1" {
-				t.Fatalf("%s: Redis answers %q", command, heard)
+			if subscribers := process.Ask(v.redis, command); subscribers != ":1" {
+				t.Fatalf("%s: Redis returned %q", command, subscribers)
 			}
 		}
 		var got []string

@@ -22,19 +22,19 @@ import (
 // loader is the program that opens streams and publishes.
 const loader = "usercast bench"
 
-// A comparison is what all runs have in common.
+// A comparison has the configuration of all runs.
 type comparison struct {
 	rounds, streams int
-	writers         int // of the lowerbound
+	writers         int // writer goroutines of the lowerbound
 	duration        time.Duration
 	scenarios       []scenario
-	dir             string            // for programs and logs; removed in the end
-	programs        map[string]string // by name
+	dir             string            // for programs and logs; removed at the end
+	programs        map[string]string // paths by name
 	redis           string            // addresses
 	listen, admin   string
 }
 
-// A result is one run.
+// A result is the result of one run.
 type result struct {
 	Round    int             `json:"round"`
 	Scenario string          `json:"scenario"`
@@ -45,15 +45,15 @@ type result struct {
 func main() {
 	log.SetFlags(0)
 	v := comparison{programs: make(map[string]string)}
-	flag.IntVar(&v.rounds, "rounds", 3, "how often each scenario is measured with each hub")
-	flag.IntVar(&v.streams, "streams", 5000, "streams that are open")
-	flag.DurationVar(&v.duration, "duration", 8*time.Second, "how long each run publishes")
-	flag.IntVar(&v.writers, "writers", 0, "goroutines that write in the lowerbound; 0: the one that reads Redis")
-	only := flag.String("only", "", "measure only scenarios whose name holds this, e.g. broadcast")
-	port := flag.Int("port", 7730, "first of three ports of 127.0.0.1: Redis, streams, admin")
-	oursAt := flag.String("usercast", "", "measure this usercast instead of building one")
-	loadAt := flag.String("load", "", "measure with this usercast's bench instead of the built one's")
-	out := flag.String("out", filepath.Join("bench", "results", "compare.json"), "file for the results as they came")
+	flag.IntVar(&v.rounds, "rounds", 3, "number of runs of each scenario with each hub")
+	flag.IntVar(&v.streams, "streams", 5000, "number of open streams")
+	flag.DurationVar(&v.duration, "duration", 8*time.Second, "duration of publishing in each run")
+	flag.IntVar(&v.writers, "writers", 0, "writer goroutines of the lowerbound; with 0, the goroutine that reads from Redis writes")
+	only := flag.String("only", "", "run only scenarios whose name contains this text, e.g. broadcast")
+	port := flag.Int("port", 7730, "first of three ports on 127.0.0.1: Redis, streams, admin")
+	oursAt := flag.String("usercast", "", "program to measure instead of a new build of usercast")
+	loadAt := flag.String("load", "", "program that generates the load instead of the measured usercast")
+	out := flag.String("out", filepath.Join("bench", "results", "compare.json"), "file for the unchanged results")
 	flag.Parse()
 	for _, s := range scenarios {
 		if strings.Contains(s.name, *only) {
@@ -100,7 +100,7 @@ func (v *comparison) run(ctx context.Context, oursAt, loadAt, out string) (err e
 				results = append(results, result{round + 1, s.name, h.name, report})
 			}
 		}
-		// After each round: what was measured is kept if a later one fails.
+		// Results are written after each round, so that they are not lost if a later round fails.
 		text, err := json.MarshalIndent(results, "", "  ")
 		if err != nil {
 			return fmt.Errorf("usercast bench did not print JSON: %w", err)
@@ -112,13 +112,13 @@ func (v *comparison) run(ctx context.Context, oursAt, loadAt, out string) (err e
 	return v.print(os.Stdout, results)
 }
 
-// turn begins a list at another place each time.
+// turn rotates a list.
 func turn(list []hub, by int) []hub {
 	by %= len(list)
 	return slices.Concat(list[by:], list[:by])
 }
 
-// build makes the programs that are not given.
+// build builds the programs that are not configured.
 func (v *comparison) build(ctx context.Context, oursAt, loadAt string) error {
 	for _, h := range hubs {
 		if h.name == ours && oursAt != "" {
@@ -138,7 +138,7 @@ func (v *comparison) build(ctx context.Context, oursAt, loadAt string) error {
 	return nil
 }
 
-// measure is one run, of a fresh hub.
+// measure performs one run with a new hub process.
 func (v *comparison) measure(ctx context.Context, h hub, s scenario) (report []byte, err error) {
 	p, err := v.startHub(ctx, h, s.ping)
 	if err != nil {
@@ -146,7 +146,7 @@ func (v *comparison) measure(ctx context.Context, h hub, s scenario) (report []b
 	}
 	defer p.Stop()
 	if report, err = v.load(ctx, s); err != nil {
-		return nil, fmt.Errorf("%w\n%s said:\n%s", err, h.name, p.Said())
+		return nil, fmt.Errorf("%w\noutput of %s:\n%s", err, h.name, p.Output())
 	}
 	return report, nil
 }

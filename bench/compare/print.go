@@ -14,8 +14,8 @@ import (
 // print writes the comparison as Markdown.
 func (v *comparison) print(w io.Writer, results []result) error {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "%s, %s, %d cores. %d streams, %v of publishing a run.\n", runtime.Version(), runtime.GOARCH, runtime.NumCPU(), v.streams, v.duration)
-	fmt.Fprintf(&b, "Rounds: %d. Each figure is the median (lowest–highest); × is ours over theirs.\n", v.rounds)
+	fmt.Fprintf(&b, "%s, %s, %d cores. %d streams, %v of publishing per run.\n", runtime.Version(), runtime.GOARCH, runtime.NumCPU(), v.streams, v.duration)
+	fmt.Fprintf(&b, "Rounds: %d. Each value is the median (lowest–highest); × is the ratio of usercast to the other hub.\n", v.rounds)
 
 	reports, err := decode(results)
 	if err != nil {
@@ -56,7 +56,7 @@ func (v *comparison) print(w io.Writer, results []result) error {
 	return err
 }
 
-// writeRow writes one measure: every hub's, then how ours compares.
+// writeRow writes one measure: the values of all hubs, and then the ratios.
 func writeRow(b *bytes.Buffer, m measure, names []string, reports map[place][]any) {
 	name := m.name
 	if m.more {
@@ -90,16 +90,16 @@ func writeRow(b *bytes.Buffer, m measure, names []string, reports map[place][]an
 	b.WriteByte('\n')
 }
 
-// A place is where results belong in the tables.
+// A place is a scenario and a hub.
 type place struct{ scenario, hub string }
 
-// decode reads the reports without asking for any field.
+// decode decodes the reports. It does not require any field.
 func decode(results []result) (map[place][]any, error) {
 	reports := make(map[place][]any)
 	for _, r := range results {
 		var report any
 		if err := json.Unmarshal(r.Report, &report); err != nil {
-			return nil, fmt.Errorf("read what usercast bench said: %w", err)
+			return nil, fmt.Errorf("parse the output of usercast bench: %w", err)
 		}
 		at := place{r.Scenario, r.Hub}
 		reports[at] = append(reports[at], report)
@@ -107,8 +107,8 @@ func decode(results []result) (map[place][]any, error) {
 	return reports, nil
 }
 
-// find looks a number up by a path like "loops.0.latency.p50_ms"; an object of
-// numbers stands for their sum. What is missing or null was not measured.
+// find returns the number at a path such as "loops.0.latency.p50_ms", or the sum of the numbers in an object. ok is false if
+// the value is missing or null.
 func find(report any, path string) (n float64, ok bool) {
 	at := report
 	for step := range strings.SplitSeq(path, ".") {
@@ -138,7 +138,7 @@ func find(report any, path string) (n float64, ok bool) {
 	return 0, false
 }
 
-// middle is the median of what is sorted.
+// middle returns the median of sorted values.
 func middle(values []float64) float64 {
 	half := len(values) / 2
 	if len(values)%2 == 0 {
@@ -147,7 +147,7 @@ func middle(values []float64) float64 {
 	return values[half]
 }
 
-// figure is a number in three digits or, if it is large, without a fraction.
+// figure formats a number with three digits or, if it is large, without a fraction.
 func figure(v float64) string {
 	switch {
 	case v >= 100 || v <= -100:

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Fields may be missing, null or new: what is there is shown.
+// Fields can be missing, null or new.
 func TestReportsAreReadLeniently(t *testing.T) {
 	const report = `{"new": true, "idle": {"a": 1.5, "b": null}, "loops": [{"p50": 2}], "ended": {"x": 1, "y": 2}}`
 	var decoded any
@@ -20,7 +20,7 @@ func TestReportsAreReadLeniently(t *testing.T) {
 	}
 	for _, path := range []string{"idle.b", "idle.c", "idle.a.b", "loops.1.p50", "loops.x", "new", "missing"} {
 		if got, ok := find(decoded, path); ok {
-			t.Errorf("%s: %v, and it was not measured", path, got)
+			t.Errorf("%s: %v, although it was not measured", path, got)
 		}
 	}
 }
@@ -43,7 +43,7 @@ func TestRowShowsMedianRangeAndRatio(t *testing.T) {
 	}
 }
 
-// Every measure belongs to a scenario, or it would not be shown.
+// Each measure belongs to a scenario. Otherwise print would omit it.
 func TestMeasuresHaveTheirScenario(t *testing.T) {
 	known := make(map[string]bool)
 	for _, s := range scenarios {

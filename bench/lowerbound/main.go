@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command lowerbound is the minimum that a hub has to do, which usercast is compared with: one epoll, one table entry per
-// stream, one write(2) per delivery; no goroutine, buffer or timer per stream.
+// Command lowerbound does the minimum work of a hub, for comparison with usercast. It has one epoll instance, one table
+// entry per stream, and one write(2) per delivery, without goroutines, buffers or timers per stream.
 //
 // It has no queue: a client that does not accept a whole frame immediately is dropped. It has no ids, replay, limits or
 // authentication. Do not use it in production.
@@ -28,12 +28,12 @@ func main() {
 	admin := flag.String("admin", "127.0.0.1:7721", "address of /metrics")
 	redis := flag.String("redis", "127.0.0.1:6379", "address of Redis")
 	ping := flag.Duration("ping", 15*time.Second, "time between pings")
-	writers := flag.Int("writers", 0, "goroutines that share the users; 0: the one that reads Redis writes")
+	writers := flag.Int("writers", 0, "writer goroutines; with 0, the goroutine that reads from Redis writes")
 	flag.Parse()
 
 	t := &table{seed: maphash.MakeSeed(), users: make(map[string][]int)}
 	for i := range *writers {
-		jobs := make(chan job, 1024) // a burst; past it Redis has to wait
+		jobs := make(chan job, 1024) // room for a burst; after it, reading from Redis stops
 		t.writers = append(t.writers, jobs)
 		go func() {
 			for j := range jobs {
@@ -54,17 +54,17 @@ func must(what string, err error) {
 	}
 }
 
-// By its name usercast bench knows a hub.
+// usercast bench recognizes a hub by the name of this metric.
 var clients = promauto.NewGauge(prometheus.GaugeOpts{Name: "usercast_clients", Help: "Open streams."})
 
-// A table is all streams. A descriptor is closed under the write lock alone:
-// whoever holds the read lock writes to the stream that it means.
+// A table has all streams. A descriptor is closed only under the write lock. So a goroutine with the read lock cannot write
+// to a wrong stream.
 type table struct {
 	seed    maphash.Seed // immutable
-	writers []chan job   // immutable; each has users of its own
+	writers []chan job   // immutable; each has separate users
 
 	mu      sync.RWMutex
-	streams []stream         // by descriptor; grows where one is opened
+	streams []stream         // by descriptor
 	users   map[string][]int // their descriptors
 }
 
@@ -79,8 +79,8 @@ type job struct {
 	frame []byte
 }
 
-// publish delivers a message, or hands it to the user's writer: one writer a user
-// keeps the order, of broadcasts too.
+// publish delivers a message, or passes it to the writer of the user. One writer per user preserves the order, including
+// broadcasts.
 func (t *table) publish(user, frame []byte) {
 	if len(t.writers) == 0 {
 		t.deliver(string(user), frame, 0)
@@ -96,7 +96,7 @@ func (t *table) writerOf(user string) int {
 	return int(maphash.String(t.seed, user) % uint64(max(len(t.writers), 1)))
 }
 
-// deliver writes a frame to a user's streams, or to all that are a writer's.
+// deliver writes a frame to the streams of a user. For a broadcast, it writes to all streams of the writer.
 func (t *table) deliver(user string, frame []byte, writer int) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -110,14 +110,14 @@ func (t *table) deliver(user string, frame []byte, writer int) {
 	}
 }
 
-// write shuts a stream down that does not take the frame; the epoll hears of that.
+// write shuts a stream down if its socket does not accept the frame. epoll then reports it.
 func write(fd int, frame []byte) {
 	if n, err := unix.Write(fd, frame); n < len(frame) || err != nil {
-		_ = unix.Shutdown(fd, unix.SHUT_RDWR) // it may be down already
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR) // fails if it is already down
 	}
 }
 
-// sweep pings each stream once an interval, a part of them at a time.
+// sweep pings each stream once per interval, in 64 parts.
 func (t *table) sweep(interval time.Duration) {
 	const parts = 64
 	for part := 0; ; part = (part + 1) % parts {

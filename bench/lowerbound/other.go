@@ -4,4 +4,4 @@ package main
 
 import "log"
 
-func main() { log.Fatal("lowerbound uses epoll: it runs on Linux only") }
+func main() { log.Fatal("lowerbound uses epoll, so it runs only on Linux") }

@@ -11,9 +11,8 @@ import (
 	"strconv"
 )
 
-// subscribe reads messages for ever. One is an array of "pmessage", pattern,
-// channel and payload. The user is overwritten by the next message; the frame is
-// not, because writers may still have it.
+// subscribe reads messages until the program ends. A message is an array of "pmessage", pattern, channel and payload. user
+// is valid until publish returns. frame stays valid, because writers can still hold it.
 func subscribe(address string, publish func(user, frame []byte)) {
 	conn, err := net.Dial("tcp", address)
 	must("connect to Redis", err)
@@ -35,20 +34,20 @@ func subscribe(address string, publish func(user, frame []byte)) {
 	}
 }
 
-// number reads a line of one kind.
+// number reads a line of one RESP type.
 func number(in *bufio.Reader, kind byte) int {
 	line, err := in.ReadSlice('\n')
 	must("read from Redis", err)
-	n, err := strconv.Atoi(string(bytes.TrimSpace(bytes.TrimPrefix(line, []byte{kind})))) // or it is of another kind
-	must("understand Redis", err)
+	n, err := strconv.Atoi(string(bytes.TrimSpace(bytes.TrimPrefix(line, []byte{kind})))) // fails for another type
+	must("parse the response of Redis", err)
 	return n
 }
 
-// bulk reads a string, which the next read overwrites.
+// bulk reads a string, which is valid until the next read.
 func bulk(in *bufio.Reader) []byte {
 	n := number(in, '$')
 	text, err := in.Peek(n + len("\r\n"))
 	must("read from Redis", err)
-	in.Discard(len(text)) // it is there
+	in.Discard(len(text)) // the bytes are buffered
 	return text[:n]
 }

@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// serve accepts, reads requests and notices who leaves. Streams are opened and
-// closed here alone.
+// serve accepts connections, reads requests and detects disconnects. Only this goroutine opens and closes streams.
 func (t *table) serve(address netip.AddrPort) {
 	listener, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	must("make a socket", err)
@@ -45,18 +44,18 @@ func (t *table) accept(poll, listener int) {
 	for {
 		fd, _, err := unix.Accept4(listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		if err != nil {
-			return // nobody waits, or there is no descriptor
+			return // without a pending connection or a free descriptor
 		}
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // else frames wait for acknowledgements
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // otherwise frames wait for acknowledgments
 		watch(poll, fd)
 	}
 }
 
-// read takes what a peer has sent, a request in one piece, and says whether it stays.
+// read reads a request, which must arrive in one piece. It returns false if the connection must be closed.
 func (t *table) read(fd int) bool {
 	var buffer [4096]byte
 	n, err := unix.Read(fd, buffer[:])
-	if n <= 0 || t.userOf(fd) != "" { // it has asked already
+	if n <= 0 || t.userOf(fd) != "" { // after the request
 		return err == unix.EAGAIN || n > 0
 	}
 	request, whole := bytes.CutSuffix(buffer[:n], []byte("\r\n\r\n"))
@@ -71,7 +70,7 @@ func (t *table) read(fd int) bool {
 	return true
 }
 
-// open answers under the lock, so that no frame comes before the head.
+// open responds under the lock, so that frames do not precede the headers.
 func (t *table) open(fd int, user string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,7 +81,7 @@ func (t *table) open(fd int, user string) {
 	clients.Inc()
 }
 
-// userOf is for the goroutine that opens and closes; "": no stream.
+// userOf returns the user of a stream, or "" if fd is not a stream. Only the goroutine of serve calls it without the lock.
 func (t *table) userOf(fd int) string {
 	if fd < len(t.streams) {
 		return t.streams[fd].user

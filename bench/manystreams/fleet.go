@@ -14,13 +14,13 @@ import (
 	"usercast/internal/load"
 )
 
-// A hub is a usercast serve.
+// A hub is a process of usercast serve.
 type hub struct {
 	*process.Process
 	public, admin string // addresses
 }
 
-// measure is one run, of fresh processes.
+// measure performs one run with new processes.
 func (m *million) measure(ctx context.Context, total int) (row, error) {
 	redis := m.address()
 	server, err := process.StartRedis(ctx, m.dir, redis)
@@ -53,31 +53,31 @@ func (m *million) measure(ctx context.Context, total int) (row, error) {
 	return newRow(reports, after-before), nil
 }
 
-// startHub starts a hub and returns once it has subscribed.
+// startHub starts a hub. It returns when the hub has subscribed.
 func (m *million) startHub(ctx context.Context, redis string, i int) (hub, error) {
 	h := hub{public: m.address(), admin: m.address()}
 	args := []string{"serve", "--auth", "insecure", "--listen", h.public, "--admin-listen", h.admin,
 		"--redis", "redis://" + redis}
 	p, err := process.Start(ctx, m.dir, "hub"+strconv.Itoa(i), m.program, args, func() bool {
-		answer, err := http.Get("http://" + h.admin + "/readyz")
+		resp, err := http.Get("http://" + h.admin + "/readyz")
 		if err != nil {
 			return false
 		}
-		answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
 	})
 	h.Process = p
 	return h, err
 }
 
-// cpu is what a hub has used, in seconds.
+// cpu returns the CPU time of a hub in seconds.
 func (h hub) cpu(ctx context.Context) (float64, error) {
 	samples, err := load.Scrape(ctx, []string{"http://" + h.admin}, nil)
 	return samples["process_cpu_seconds_total"], err
 }
 
-// loadAll runs a usercast bench for each hub, all at the same time: they have as many
-// streams each, and so come to each phase together.
+// loadAll runs a usercast bench for each hub concurrently. All have the same number of streams, so they reach each phase at
+// the same time.
 func (m *million) loadAll(ctx context.Context, redis string, hubs []hub, total int) ([]load.Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -86,7 +86,7 @@ func (m *million) loadAll(ctx context.Context, redis string, hubs []hub, total i
 	for i, h := range hubs {
 		running.Go(func() {
 			if err := m.load(ctx, redis, i, h, len(hubs), (total+i)/len(hubs), &reports[i]); err != nil {
-				cancel(fmt.Errorf("%w\nthe hub said:\n%s", err, h.Said()))
+				cancel(fmt.Errorf("%w\noutput of the hub:\n%s", err, h.Output()))
 			}
 		})
 	}
@@ -94,8 +94,8 @@ func (m *million) loadAll(ctx context.Context, redis string, hubs []hub, total i
 	return reports, context.Cause(ctx)
 }
 
-// load is one of so many usercast benches. Its users are its own: other hubs hear of
-// them, and have no streams for them. That messages were lost is a result, too.
+// load runs the usercast bench for one of the hubs, with separate users. Other hubs receive the messages for these users
+// without having streams for them. Lost messages are also a result.
 func (m *million) load(ctx context.Context, redis string, i int, h hub, of, streams int, report *load.Report) error {
 	users := fmt.Sprintf("hub%d-", i)
 	each := func(all float64) string { return strconv.FormatFloat(all/float64(of), 'f', -1, 64) }
@@ -104,14 +104,14 @@ func (m *million) load(ctx context.Context, redis string, i int, h hub, of, stre
 		"--admin", "http://"+h.admin, "--redis", "redis://"+redis,
 		"--streams", strconv.Itoa(streams), "--ramp", each(m.ramp), "--idle", m.idle.String(),
 		"--rate", each(m.rate), "--duration", m.duration.String())
-	var said bytes.Buffer
-	cmd.Stderr = &said
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	text, err := cmd.Output()
 	if err != nil && len(text) == 0 {
-		return fmt.Errorf("usercast bench: %w\n%s", err, said.Bytes())
+		return fmt.Errorf("usercast bench: %w\n%s", err, stderr.Bytes())
 	}
 	if err := json.Unmarshal(text, report); err != nil {
-		return fmt.Errorf("read what usercast bench said: %w", err)
+		return fmt.Errorf("parse the output of usercast bench: %w", err)
 	}
 	return nil
 }

@@ -18,28 +18,28 @@ import (
 	"usercast/bench/internal/process"
 )
 
-// million is what all runs have in common.
+// million has the configuration of all runs.
 type million struct {
-	perHub         int           // streams of one hub, at most
-	ramp           float64       // streams opened a second, at all hubs together
-	rate           float64       // messages a second, to all users together
-	idle, duration time.Duration // between connecting and publishing; of publishing
-	dir            string        // for programs and logs; removed in the end
-	program        string        // usercast
-	address        func() string // the next one that is free
+	perHub         int           // maximum number of streams per hub
+	ramp           float64       // streams opened per second, at all hubs together
+	rate           float64       // messages per second, to all users together
+	idle, duration time.Duration // idle time before publishing; time of publishing
+	dir            string        // for programs and logs; removed at the end
+	program        string        // path of usercast
+	address        func() string // returns the next free address
 }
 
 func main() {
 	log.SetFlags(0)
 	var m million
-	totals := flag.String("streams", "1000,2000,5000,10000,18000,50000,100000", "totals to measure")
-	flag.IntVar(&m.perHub, "per-hub", 18000, "streams of one hub at most: it and its usercast bench need a descriptor for each")
-	flag.Float64Var(&m.ramp, "ramp", 3000, "streams opened a second, at all hubs together")
-	flag.Float64Var(&m.rate, "rate", 2000, "messages a second, to users at random")
-	flag.DurationVar(&m.idle, "idle", 15*time.Second, "how long streams are only pinged, before memory is read: the interval of pings at the least")
-	flag.DurationVar(&m.duration, "duration", 10*time.Second, "how long each run publishes")
-	port := flag.Int("port", 7900, "first of the ports of 127.0.0.1, three and two for each hub")
-	flag.StringVar(&m.program, "usercast", "", "measure this usercast instead of building one")
+	totals := flag.String("streams", "1000,2000,5000,10000,18000,50000,100000", "numbers of streams to measure")
+	flag.IntVar(&m.perHub, "per-hub", 18000, "maximum number of streams per hub; the hub and its usercast bench need a file descriptor for each")
+	flag.Float64Var(&m.ramp, "ramp", 3000, "streams opened per second, at all hubs together")
+	flag.Float64Var(&m.rate, "rate", 2000, "messages per second, to random users")
+	flag.DurationVar(&m.idle, "idle", 15*time.Second, "time without messages before memory is read; at least the interval of pings")
+	flag.DurationVar(&m.duration, "duration", 10*time.Second, "duration of publishing in each run")
+	port := flag.Int("port", 7900, "first port on 127.0.0.1; three ports plus two per hub are used")
+	flag.StringVar(&m.program, "usercast", "", "program to measure instead of a new build of usercast")
 	out := flag.String("out", filepath.Join("bench", "results", "streams.csv"), "file for the rows")
 	flag.Parse()
 	next := *port
@@ -51,7 +51,7 @@ func main() {
 	for text := range strings.SplitSeq(*totals, ",") {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 {
-			log.Fatalf("--streams: %q is no number of streams", text)
+			log.Fatalf("--streams: %q is not a number of streams", text)
 		}
 		list = append(list, n)
 	}
@@ -67,8 +67,8 @@ func main() {
 	}
 }
 
-// run measures each total, and writes what there is after each. Reset is called
-// before each: the addresses are free again.
+// run measures each total, and writes the results so far after each of them. It calls reset before each total, because the
+// addresses are free again.
 func (m *million) run(ctx context.Context, totals []int, out string, reset func()) (err error) {
 	if m.dir, err = os.MkdirTemp("", "manystreams"); err != nil {
 		return err

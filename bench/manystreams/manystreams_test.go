@@ -15,7 +15,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// A small total at real hubs: each bench hears its own messages and nobody else's.
+// With real hubs, each bench receives its own messages only.
 func TestFleetIsMeasured(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes several seconds")
@@ -48,7 +48,7 @@ func TestFleetIsMeasured(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(m.dir); err == nil {
-		t.Error("the programs are still there")
+		t.Error("the programs were not removed")
 	}
 }
 

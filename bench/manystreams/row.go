@@ -10,24 +10,23 @@ import (
 	"usercast/internal/load"
 )
 
-// A row is what was found for one total. CPU is user and system time of hubs.
+// A row has the results for one total. CPU time is the user and system time of the hubs.
 type row struct {
 	streams, hubs  int
-	heap, resident float64 // bytes a stream, since before the first one
-	connect        float64 // CPU seconds a stream
-	ping           float64 // CPU seconds, while nothing else happens
+	heap, resident float64 // growth in bytes per stream since before the first stream
+	connect        float64 // CPU seconds per stream
+	ping           float64 // CPU seconds per ping, in the idle phase
 	deliveries     int64
 	pings          int64   // while messages were published
-	allHubs        float64 // CPU seconds a delivery, of all hubs together, with pings
-	foreign        float64 // CPU seconds a message, of a hub without a stream
-	p50, p99       float64 // milliseconds, of the hub where they are longest
+	allHubs        float64 // CPU seconds per delivery, of all hubs together, including pings
+	foreign        float64 // CPU seconds per message, of a hub without streams
+	p50, p99       float64 // milliseconds, of the slowest hub
 	failed, ended  int64   // streams that did not open, or ended early
 	checks         load.Checks
 	faults         []string
 }
 
-// newRow adds up what was found at each hub; bystander is the CPU time of the hub
-// without a stream, in seconds.
+// newRow adds up the reports of all hubs. bystander is the CPU time of the hub without streams, in seconds.
 func newRow(reports []load.Report, bystander float64) row {
 	r := row{hubs: len(reports)}
 	var messages, idlePings int64
@@ -73,13 +72,13 @@ func newRow(reports []load.Report, bystander float64) row {
 	return r
 }
 
-// own is the CPU time of a delivery at its own hub, in seconds: all that hubs used, less
-// pings, and what the others did to find that they have no stream for it.
+// own returns the CPU time per delivery at the hub that has the stream, in seconds: the time of all hubs without pings and
+// without messages for the streams of other hubs.
 func (r row) own() float64 {
 	return r.allHubs - r.ping*float64(r.pings)/float64(max(r.deliveries, 1)) - float64(r.hubs-1)*r.foreign
 }
 
-// columns are explained in bench/README.md.
+// bench/README.md explains the columns.
 var columns = []struct {
 	name     string
 	decimals int
@@ -118,7 +117,7 @@ func writeCSV(file string, rows []row) error {
 	for _, c := range columns {
 		names = append(names, c.name)
 	}
-	_ = w.Write(names) // to memory; so are the others
+	_ = w.Write(names) // writes to memory do not fail
 	for _, r := range rows {
 		var cells []string
 		for _, c := range columns {

@@ -7,25 +7,25 @@ import (
 	"strings"
 )
 
-// A panel is one column of the files, by streams.
+// A panel shows one column of the files by the number of streams.
 type panel struct {
 	title, unit string
 	column      string
-	scale       float64 // from the column's unit
-	log         bool    // decades; else from 0
+	scale       float64 // factor from the unit of the column
+	log         bool    // logarithmic axis; otherwise it begins at 0
 }
 
 var panels = []panel{
-	{title: "Memory of an idle stream", unit: "KiB, resident", column: "rss_bytes_per_stream", scale: 1.0 / 1024},
-	{title: "CPU of a delivery", unit: "µs", column: "delivery_cpu_us", scale: 1},
+	{title: "Memory per idle stream", unit: "KiB, resident", column: "rss_bytes_per_stream", scale: 1.0 / 1024},
+	{title: "CPU per delivery", unit: "µs", column: "delivery_cpu_us", scale: 1},
 	{title: "Latency, p99", unit: "ms", column: "delivery_p99_ms", scale: 1, log: true},
 }
 
-// Places in the picture, in its units: pixels, if it is not scaled.
+// Positions and sizes in the picture, in pixels if it is not scaled.
 const (
 	width, height     = 960, 340
 	panelWidth        = width / 3
-	left, right       = 56, 20 // of a panel, beside the plot
+	left, right       = 56, 20 // margins of the plot in a panel
 	top, bottom       = 100, 290
 	firstX, lastX     = 3, 6 // powers of ten
 	plotWidth         = panelWidth - left - right
@@ -51,20 +51,20 @@ const style = `
   }
 `
 
-// draw makes the picture.
+// draw returns the picture as SVG.
 func draw(all []series) ([]byte, error) {
 	for _, s := range all {
 		for _, row := range s.rows {
 			for _, name := range []string{"streams", panels[0].column, panels[1].column, panels[2].column} {
 				if row[name] <= 0 {
-					return nil, fmt.Errorf("%s: %s is %v, and should be more than 0", s.file, name, row[name])
+					return nil, fmt.Errorf("%s: %s is %v, but it must be more than 0", s.file, name, row[name])
 				}
 			}
 		}
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" role="img" aria-labelledby="title desc">`+"\n", width, height)
-	fmt.Fprintf(&b, "<title id=\"title\">What a stream costs, by the number of streams</title>\n<desc id=\"desc\">%s</desc>\n", describe(all))
+	fmt.Fprintf(&b, "<title id=\"title\">Cost per stream by number of streams</title>\n<desc id=\"desc\">%s</desc>\n", describe(all))
 	fmt.Fprintf(&b, "<style>%s</style>\n<rect class=\"back\" width=\"%d\" height=\"%d\" rx=\"6\"/>\n", style, width, height)
 	x := float64(left)
 	for _, s := range all {
@@ -82,7 +82,7 @@ func draw(all []series) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// describe is the picture for those who do not see it.
+// describe returns a description of the picture for screen readers.
 func describe(all []series) string {
 	var parts []string
 	for _, p := range panels {
@@ -130,8 +130,7 @@ func (p panel) draw(b *bytes.Buffer, all []series) {
 	}
 }
 
-// ticks are round values around all of the panel's, the lowest and the highest
-// being the ends of the axis.
+// ticks returns round values that enclose all values of the panel. The first and the last are the ends of the axis.
 func (p panel) ticks(all []series) (ticks []float64) {
 	low, high := math.Inf(1), 0.0
 	for _, s := range all {
@@ -147,7 +146,7 @@ func (p panel) ticks(all []series) (ticks []float64) {
 			}
 		}
 	}
-	// The smallest of 1, 2, 5, 10 … of which five make an axis.
+	// The smallest step of 1, 2, 5, 10 … with which the axis has at most five steps.
 	step := math.Pow(10, math.Floor(math.Log10(high/5)))
 	for _, round := range []float64{1, 2, 5, 10} {
 		if step*round*5 >= high {
@@ -179,8 +178,7 @@ func drawLine(b *bytes.Buffer, class string, points [][2]float64) {
 	b.WriteString("\"/>\n")
 }
 
-// drawMark draws a circle for what is in memory, and a square for sockets: colours
-// alone do not tell everybody which is which.
+// drawMark draws a circle for data in memory and a square for sockets, because not all readers can distinguish the colors.
 func drawMark(b *bytes.Buffer, class string, x, y float64) {
 	if class == "memory" {
 		fmt.Fprintf(b, "<circle class=\"memory mark\" cx=\"%.1f\" cy=\"%.1f\" r=\"%.1f\"/>\n", x, y, markSize)
@@ -189,7 +187,7 @@ func drawMark(b *bytes.Buffer, class string, x, y float64) {
 	fmt.Fprintf(b, "<rect class=\"%s mark\" x=\"%.1f\" y=\"%.1f\" width=\"%.0f\" height=\"%.0f\"/>\n", class, x-markSize, y-markSize, 2*markSize, 2*markSize)
 }
 
-// streams is a number of streams in short.
+// streams formats a number of streams.
 func streams(n float64) string {
 	switch {
 	case n >= 1e6:
@@ -200,7 +198,7 @@ func streams(n float64) string {
 	return number(n)
 }
 
-// number is in three digits, or more if it is large, without zeros behind the point.
+// number formats a value with three significant digits, or as an integer from 1000 upward.
 func number(v float64) string {
 	if v >= 1000 {
 		return fmt.Sprintf("%.0f", v)

@@ -1,5 +1,5 @@
-// Command plot draws docs/million.svg: what a stream and a delivery cost, by the number
-// of streams, from bench/million.csv (peers in memory) and bench/streams.csv (sockets).
+// Command plot draws docs/million.svg: the cost of streams and deliveries by the number of streams, from bench/million.csv
+// (peers in memory) and bench/streams.csv (sockets).
 //
 //	go run ./bench/plot       in the top directory of the module; make plot
 package main
@@ -14,7 +14,7 @@ import (
 	"strconv"
 )
 
-// Files, from the top of the module.
+// Files, relative to the top directory of the module.
 const (
 	millionCSV = "bench/million.csv"
 	streamsCSV = "bench/streams.csv"
@@ -32,7 +32,7 @@ func main() {
 	}
 }
 
-// drawFiles draws what the files below top hold.
+// drawFiles draws the data of the files below top.
 func drawFiles(top string) ([]byte, error) {
 	all := []series{{name: "in memory", file: millionCSV, class: "memory"}, {name: "sockets", file: streamsCSV, class: "sockets"}}
 	for i := range all {
@@ -54,14 +54,14 @@ type series struct {
 	rows              []map[string]float64
 }
 
-// readRows reads numbers below names, and puts them in the order of streams.
+// readRows reads a file with a header line, and sorts its rows by streams.
 func readRows(r io.Reader) (rows []map[string]float64, err error) {
 	lines, err := csv.NewReader(r).ReadAll()
 	if err != nil {
 		return nil, err
 	}
 	if len(lines) < 2 {
-		return nil, fmt.Errorf("there are no rows")
+		return nil, fmt.Errorf("rows are missing")
 	}
 	for _, line := range lines[1:] {
 		row := make(map[string]float64)

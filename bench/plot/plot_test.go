@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// The picture in docs is of the rows in bench.
-func TestPictureIsOfTheRows(t *testing.T) {
+// The picture in docs is up to date.
+func TestPictureIsUpToDate(t *testing.T) {
 	const top = "../../"
 	want, err := drawFiles(top)
 	if err != nil {
@@ -21,7 +21,7 @@ func TestPictureIsOfTheRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(got, want) {
-		t.Errorf("%s is not what plot makes of %s and %s: make plot, or go run ./bench/plot", picture, millionCSV, streamsCSV)
+		t.Errorf("%s does not match %s and %s: run make plot, or go run ./bench/plot", picture, millionCSV, streamsCSV)
 	}
 	for d := xml.NewDecoder(bytes.NewReader(got)); ; {
 		if _, err := d.Token(); err == io.EOF {
@@ -32,7 +32,7 @@ func TestPictureIsOfTheRows(t *testing.T) {
 	}
 }
 
-// All values lie between the ends of the axis.
+// All values are between the ends of the axis.
 func TestTicksAreRoundAndEnclose(t *testing.T) {
 	for _, test := range []struct {
 		log    bool

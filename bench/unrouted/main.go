@@ -11,15 +11,15 @@ import (
 )
 
 func main() {
-	what := flag.String("what", "egress", "egress: Redis with 1 … subscribers; hub: hubs that hear messages for nobody")
-	feed := flag.String("feed", "pubsub", "of the hubs")
-	program := flag.String("hub", "bin/usercast", "the hub's program")
-	counts := flag.String("n", "1,2,4,8,16", "how many subscribers, or hubs")
-	rates := flag.String("rates", "1000,10000,0", "messages a second; 0: as many as go through")
-	connections := flag.Int("connections", 8, "that publish. What comes over several at the same time Redis passes on in one write for each subscriber")
-	size := flag.Int("payload", 200, "bytes of a payload")
-	length := flag.Duration("for", 3*time.Second, "for how long each")
-	port := flag.Int("port", 7800, "first of the ports")
+	what := flag.String("what", "egress", "egress: Redis, by the number of subscribers; hub: hubs that receive messages without having streams for them")
+	feed := flag.String("feed", "pubsub", "feed of the hubs: pubsub or stream")
+	program := flag.String("hub", "bin/usercast", "path of usercast")
+	counts := flag.String("n", "1,2,4,8,16", "numbers of subscribers or hubs")
+	rates := flag.String("rates", "1000,10000,0", "messages per second; 0 means as many as possible")
+	connections := flag.Int("connections", 8, "number of publishing connections. Redis combines concurrent messages of several connections into one write per subscriber")
+	size := flag.Int("payload", 200, "payload size in bytes")
+	length := flag.Duration("for", 3*time.Second, "duration of each measurement")
+	port := flag.Int("port", 7800, "first port on 127.0.0.1")
 	flag.Parse()
 	var err error
 	each := func(measure func(n int, l load) error) {
@@ -35,16 +35,16 @@ func main() {
 	m := measurement{out: os.Stdout, program: *program, port: *port}
 	switch *what {
 	case "egress":
-		fmt.Println("| asked for, /s | subscribers | PUBLISH/s | Redis: CPU µs a PUBLISH | Redis: % of a core | bytes a message and subscriber |\n|---|---|---|---|---|---|")
+		fmt.Println("| configured rate, /s | subscribers | PUBLISH/s | Redis: CPU µs per PUBLISH | Redis: % of a core | bytes per message and subscriber |\n|---|---|---|---|---|---|")
 		each(m.egress)
 	case "hub":
-		fmt.Println("| asked for, /s | hubs | messages/s | hub: CPU µs a message | hub: % of a core | Redis: CPU µs a message | behind at the end | link |\n|---|---|---|---|---|---|---|---|")
+		fmt.Println("| configured rate, /s | hubs | messages/s | hub: CPU µs per message | hub: % of a core | Redis: CPU µs per message | lag at the end | messages received |\n|---|---|---|---|---|---|---|---|")
 		each(m.hubs)
 	default:
-		err = fmt.Errorf("there is no -what %s", *what)
+		err = fmt.Errorf("-what must be egress or hub, not %s", *what)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "foreign:", err)
+		fmt.Fprintln(os.Stderr, "unrouted:", err)
 		os.Exit(1)
 	}
 }
@@ -60,7 +60,7 @@ func numbers(list string, err *error) (all []int) {
 	return all
 }
 
-// measurement is where the processes are, and where the rows go.
+// A measurement starts processes and writes rows.
 type measurement struct {
 	out     io.Writer
 	program string
@@ -69,7 +69,7 @@ type measurement struct {
 
 func (m measurement) addr(i int) string { return fmt.Sprintf("127.0.0.1:%d", m.port+i) }
 
-// egress is one row: Redis and n subscribers that do nothing but read.
+// egress writes a row for Redis with n subscribers that only read.
 func (m measurement) egress(n int, l load) error {
 	redis, err := startRedis(m.addr(0))
 	if err != nil {
@@ -88,7 +88,7 @@ func (m measurement) egress(n int, l load) error {
 	}
 	used, took := redis.cpu()-before, time.Since(begun)
 	want := int64(sent * n * wireBytes("user-*", "user-0000000:activity", l.payload))
-	if err := await("all subscribers have all", func() bool { return all.bytes.Load() >= want }); err != nil {
+	if err := await("all subscribers to receive all messages", func() bool { return all.bytes.Load() >= want }); err != nil {
 		return err
 	}
 	fmt.Fprintf(m.out, "| %d | %d | %.0f | %.1f | %.0f | %.1f |\n", l.rate, n, float64(sent)/took.Seconds(),
@@ -96,7 +96,7 @@ func (m measurement) egress(n int, l load) error {
 	return nil
 }
 
-// hubs is one row: n hubs without a stream.
+// hubs writes a row for n hubs without streams.
 func (m measurement) hubs(n int, l load) error {
 	redis, err := startRedis(m.addr(0))
 	if err != nil {
@@ -123,22 +123,22 @@ func (m measurement) hubs(n int, l load) error {
 	if err != nil {
 		return err
 	}
-	took, link := time.Since(begun), "stood"
+	took, result := time.Since(begun), "all"
 	end := time.Now()
 	for _, h := range hubs {
 		var received float64
-		err := await("a hub has received all", func() bool {
+		err := await("a hub to receive all messages", func() bool {
 			received, err = h.metric("usercast_messages_received_total")
 			return err != nil || received >= float64(sent)
 		})
 		if err != nil {
-			link = fmt.Sprintf("%.0f of %d received", received, sent)
+			result = fmt.Sprintf("%.0f of %d received", received, sent)
 		}
 	}
 	behind := time.Since(end)
 	hubUsed, redisUsed := cpu()-hubBefore, redis.cpu()-redisBefore
 	fmt.Fprintf(m.out, "| %d | %d | %.0f | %.1f | %.0f | %.1f | %.2f s | %s |\n", l.rate, n, float64(sent)/took.Seconds(),
-		micros(hubUsed, sent*n), 100*hubUsed.Seconds()/float64(n)/(took+behind).Seconds(), micros(redisUsed, sent), behind.Seconds(), link)
+		micros(hubUsed, sent*n), 100*hubUsed.Seconds()/float64(n)/(took+behind).Seconds(), micros(redisUsed, sent), behind.Seconds(), result)
 	return nil
 }
 

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// A process is one that we started.
+// A process is a process that unrouted has started.
 type process struct {
 	cmd    *exec.Cmd
-	output bytes.Buffer // read it after the end
+	output bytes.Buffer // valid after the process has ended
 }
 
 func start(name string, args ...string) (*process, error) {
@@ -29,11 +29,11 @@ func start(name string, args ...string) (*process, error) {
 }
 
 func (p *process) stop() {
-	_ = p.cmd.Process.Kill() // it may have ended
+	_ = p.cmd.Process.Kill() // fails if the process has already ended
 	_ = p.cmd.Wait()         // killed
 }
 
-// cpu is what the process has used so far, in user and in kernel mode.
+// cpu returns the CPU time of the process so far, in user and kernel mode.
 func (p *process) cpu() time.Duration {
 	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
 	_, after, _ := strings.Cut(string(stat), ") ")
@@ -46,11 +46,11 @@ func (p *process) cpu() time.Duration {
 	return time.Duration(user+kernel) * 10 * time.Millisecond // USER_HZ is 100
 }
 
-// await waits until done says so.
+// await waits until done returns true.
 func await(what string, done func() bool) error {
 	for deadline := time.Now().Add(10 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			return fmt.Errorf("waited in vain until %s", what)
+			return fmt.Errorf("timed out while waiting for %s", what)
 		}
 	}
 	return nil
@@ -62,7 +62,7 @@ func startRedis(addr string) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = await("redis-server answers", func() bool {
+	err = await("redis-server to respond", func() bool {
 		conn, err := net.Dial("tcp", addr)
 		if err == nil {
 			conn.Close()
@@ -76,7 +76,7 @@ func startRedis(addr string) (*process, error) {
 	return p, nil
 }
 
-// A hub is a usercast and its admin listener.
+// A hub is a process of usercast, with the address of its admin listener.
 type hub struct {
 	*process
 	admin string
@@ -88,12 +88,12 @@ func startHub(program, redis, feed, public, admin string) (hub, error) {
 		return hub{}, err
 	}
 	h := hub{p, admin}
-	err = await("the hub is ready", func() bool {
-		answer, err := http.Get("http://" + admin + "/readyz")
+	err = await("the hub to be ready", func() bool {
+		resp, err := http.Get("http://" + admin + "/readyz")
 		if err == nil {
-			answer.Body.Close()
+			resp.Body.Close()
 		}
-		return err == nil && answer.StatusCode == 200
+		return err == nil && resp.StatusCode == 200
 	})
 	if err != nil {
 		p.stop()
@@ -102,14 +102,14 @@ func startHub(program, redis, feed, public, admin string) (hub, error) {
 	return h, nil
 }
 
-// metric is the sum of a metric over its labels.
+// metric returns the sum of a metric over its labels.
 func (h hub) metric(name string) (sum float64, err error) {
-	answer, err := http.Get("http://" + h.admin + "/metrics")
+	resp, err := http.Get("http://" + h.admin + "/metrics")
 	if err != nil {
 		return 0, err
 	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
 	return sumOf(string(text), name), err
 }
 

@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// A load is how messages are published.
+// A load describes how messages are published.
 type load struct {
-	feed        string // "stream": appended
-	rate        int    // a second, one by one; 0: as many as outstanding lets through
+	feed        string // "stream" appends messages with XADD
+	rate        int    // messages per second; 0 means as many as outstanding allows
 	connections int
-	outstanding int // on each of them
+	outstanding int // maximum number of messages in flight per connection
 	payload     string
 	length      time.Duration
 }
 
-// publish runs a load and returns how many messages there were.
+// publish publishes the messages and returns how many there were.
 func (l load) publish(redis string) (sent int, err error) {
 	var (
 		wg    sync.WaitGroup
@@ -50,8 +50,8 @@ func (l load) publish(redis string) (sent int, err error) {
 	return int(all.Load()), err
 }
 
-// publishOn is the part of one connection. It sends what is due, at most so many at
-// once, and waits for the answers.
+// publishOn publishes over one connection. It sends the messages that are due, up to outstanding, and waits for the
+// responses.
 func (l load) publishOn(redis string, begun time.Time) (sent int, err error) {
 	conn, err := net.Dial("tcp", redis)
 	if err != nil {
@@ -87,7 +87,7 @@ func (l load) publishOn(redis string, begun time.Time) (sent int, err error) {
 	}
 }
 
-// write is one message, to one of ten million users.
+// write writes one message to one of ten million users.
 func (l load) write(w io.Writer) {
 	channel := fmt.Sprintf("user-%07d:activity", rand.IntN(1e7))
 	if l.feed == "stream" {
@@ -104,11 +104,11 @@ func command(w io.Writer, args ...string) {
 	}
 }
 
-// reply reads one answer, a number or a string.
+// reply reads one response, a number or a string.
 func reply(r *bufio.Reader) error {
 	line, err := r.ReadString('\n')
 	if err == nil && line[0] == '-' {
-		err = fmt.Errorf("redis says %s", strings.TrimSpace(line))
+		err = fmt.Errorf("redis returned %s", strings.TrimSpace(line))
 	}
 	if err == nil && line[0] == '$' {
 		_, err = r.ReadString('\n')
@@ -116,7 +116,7 @@ func reply(r *bufio.Reader) error {
 	return err
 }
 
-// subscribers are connections that take what one pattern brings and throw it away.
+// subscribers are connections that subscribe to one pattern and discard its messages.
 type subscribers struct {
 	conns []net.Conn
 	bytes atomic.Int64
@@ -161,7 +161,7 @@ func (s *subscribers) close() {
 	s.wg.Wait()
 }
 
-// wireBytes is what Redis sends a subscriber for one message, in RESP2.
+// wireBytes returns how many bytes Redis sends to a subscriber for one message, in RESP2.
 func wireBytes(pattern, channel, payload string) int {
 	n := len("*4\r\n")
 	for _, s := range []string{"pmessage", pattern, channel, payload} {

@@ -11,9 +11,8 @@ import (
 	"usercast/internal/redistest"
 )
 
-// The formula of the bytes on the wire, against a real Redis; numbers with another
-// count of digits, too.
-func TestWireBytesAreThoseOfRedis(t *testing.T) {
+// wireBytes agrees with a real Redis, also for lengths with other numbers of digits.
+func TestWireBytesMatchRedis(t *testing.T) {
 	server := redistest.Start(t)
 	for _, size := range []int{0, 9, 10, 200, 1000} {
 		s, err := subscribe(server.Addr(), 2)
@@ -26,7 +25,7 @@ func TestWireBytesAreThoseOfRedis(t *testing.T) {
 			t.Fatalf("%d sent, %v", sent, err)
 		}
 		want := int64(2 * sent * wireBytes("user-*", "user-0000000:activity", payload))
-		if err := await("all came", func() bool { return s.bytes.Load() >= want }); err != nil {
+		if err := await("all messages", func() bool { return s.bytes.Load() >= want }); err != nil {
 			t.Error(err)
 		}
 		if n := s.bytes.Load(); n != want {
@@ -36,22 +35,22 @@ func TestWireBytesAreThoseOfRedis(t *testing.T) {
 	}
 }
 
-func TestAppendsAreMessagesToo(t *testing.T) {
+func TestStreamFeedIsPublished(t *testing.T) {
 	server := redistest.Start(t)
 	sent, err := load{feed: "stream", rate: 1000, connections: 2, outstanding: 8, payload: "x", length: 200 * time.Millisecond}.publish(server.Addr())
 	if n := server.Do("xlen", "usercast:log"); err != nil || sent == 0 || sent > 200 || n != int64(sent) {
-		t.Errorf("%d sent, %v in the log, %v", sent, n, err)
+		t.Errorf("%d sent, %v in the stream, %v", sent, n, err)
 	}
 }
 
-func TestEgressIsARow(t *testing.T) {
+func TestEgressWritesARow(t *testing.T) {
 	var out bytes.Buffer
 	m := measurement{out: &out, port: redistest.FreePort(t)}
 	if err := m.egress(2, load{connections: 2, outstanding: 8, payload: "x", length: 50 * time.Millisecond}); err != nil || strings.Count(out.String(), "|") != 7 {
 		t.Errorf("%q, %v", out.String(), err)
 	}
 	if _, err := net.Dial("tcp", "127.0.0.1:"+strconv.Itoa(m.port)); err == nil {
-		t.Error("its redis-server is still there")
+		t.Error("its redis-server is still running")
 	}
 }
 

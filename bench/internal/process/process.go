@@ -1,6 +1,5 @@
-// Package process starts the programs that a measurement needs: builds of ours and a
-// redis-server. All are killed in the end: there is nothing to save, and a drain would
-// take its time.
+// Package process starts the programs of a measurement: builds of this module and a redis-server. It stops them with
+// SIGKILL, because a graceful shutdown would take several seconds.
 package process
 
 import (
@@ -16,14 +15,14 @@ import (
 	"time"
 )
 
-// patience is how long a process may take to come up. It only bounds what fails.
+// patience is how long to wait until a process is ready, and for a response of Redis.
 const patience = 10 * time.Second
 
 // A Process is a server that runs until it is stopped.
 type Process struct {
 	Cmd  *exec.Cmd
-	log  string        // file of its output
-	done chan struct{} // closed when it has ended
+	log  string        // path of the file with its output
+	done chan struct{} // closed when the process has ended
 }
 
 // Build builds a program of this module.
@@ -36,8 +35,7 @@ func Build(ctx context.Context, program, pkg string) error {
 	return nil
 }
 
-// Start runs a program and returns once it is ready. Its output goes into dir, under
-// its name.
+// Start starts a program and returns when it is ready. Its output goes into a file in dir.
 func Start(ctx context.Context, dir, name, program string, args []string, ready func() bool) (*Process, error) {
 	p := &Process{log: filepath.Join(dir, name+".log"), done: make(chan struct{})}
 	output, err := os.Create(p.log)
@@ -52,7 +50,7 @@ func Start(ctx context.Context, dir, name, program string, args []string, ready 
 	}
 	go func() {
 		defer close(p.done)
-		_ = p.Cmd.Wait() // it is killed, or ready finds it missing
+		_ = p.Cmd.Wait() // the process is killed, or ready never returns true
 	}()
 	for deadline := time.Now().Add(patience); !ready(); {
 		select {
@@ -63,30 +61,30 @@ func Start(ctx context.Context, dir, name, program string, args []string, ready 
 			}
 		}
 		p.Stop()
-		return nil, fmt.Errorf("%s did not come up; it said:\n%s", name, p.Said())
+		return nil, fmt.Errorf("%s did not become ready; output:\n%s", name, p.Output())
 	}
 	select {
-	case <-p.done: // another one answers there
-		return nil, fmt.Errorf("%s ended at once; it said:\n%s", name, p.Said())
+	case <-p.done: // another process responds at its address
+		return nil, fmt.Errorf("%s ended immediately; output:\n%s", name, p.Output())
 	default:
 		return p, nil
 	}
 }
 
-// Stop kills, and waits for the end.
+// Stop kills the process and waits until it has ended.
 func (p *Process) Stop() {
-	_ = p.Cmd.Process.Kill() // it may have ended by itself
+	_ = p.Cmd.Process.Kill() // fails if the process has already ended
 	<-p.done
 }
 
-// Said is the end of what it has printed.
-func (p *Process) Said() string {
+// Output returns the end of the output of the process.
+func (p *Process) Output() string {
 	text, _ := os.ReadFile(p.log)
 	const most = 2000
 	return string(bytes.TrimSpace(text[max(0, len(text)-most):]))
 }
 
-// StartRedis starts a redis-server that keeps nothing.
+// StartRedis starts a redis-server without persistence.
 func StartRedis(ctx context.Context, dir, address string) (*Process, error) {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -97,15 +95,14 @@ func StartRedis(ctx context.Context, dir, address string) (*Process, error) {
 		func() bool { return Ask(address, "PING") == "+PONG" })
 }
 
-// Ask sends Redis a command and returns the first line of the answer; "" when there
-// is none.
+// Ask sends a command to Redis and returns the first line of the response, or "" without a response.
 func Ask(address, command string) string {
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
 		return ""
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(patience)) // the answer is missing then
+	_ = conn.SetDeadline(time.Now().Add(patience)) // on an error, the read fails too
 	if _, err := fmt.Fprint(conn, command+"\r\n"); err != nil {
 		return ""
 	}
