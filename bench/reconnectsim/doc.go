@@ -1,30 +1,27 @@
 // Command reconnectsim simulates the load on a fleet of hubs, and on the app behind them, when many pages reconnect at
-// the same time: after a deploy, after kill -9 of all hubs, after an outage of Redis, after a restart of the
+// the same time: after a deploy, after kill -9 of all hubs, after a Redis outage, and after a restart of the load
 // balancer.
 //
 //	go run ./bench/reconnectsim                                  the four scenarios
-//	go run ./bench/reconnectsim -only kill -sweep retry=1s,3s,10s  how one value changes them
-//	go run ./bench/reconnectsim -only deploy -csv > deploy.csv   a line for each tenth of a second
+//	go run ./bench/reconnectsim -only kill -sweep retry=1s,3s,10s  vary one flag
+//	go run ./bench/reconnectsim -only deploy -csv > deploy.csv   one line per tenth of a second
 //
 // # What it models
 //
-//   - EventSource (WHATWG HTML, "Server-sent events"): a page whose stream ends, or
-//     whose connection is refused, asks again after the retry that it was told
-//     last, without back-off. A status other than 200 would end it for good; hubs
-//     and the balancer of docs/reverse-proxies.md give none.
-//   - The hub: a jittered retry in each opening, bye and busy; an order of accepting
-//     that costs CPU for each connection, behind an accept queue that drops what it
-//     cannot hold (Linux asks again after 1, 2, 4 … s); auth through the app, asked
-//     once for concurrent questions about one user, a yes kept, so many at once, and
-//     busy when it takes too long; max-clients; drain; the spread of gaps.
-//   - The balancer: health checks with a delay, least connections or affinity, another
-//     hub when one refuses, and the "away" answer when there is none.
-//   - The app: one request for each log-in asked for, and one for the state whenever
-//     a page hears a gap. It always answers in the same time: what it is asked for is
-//     the result, not what it can bear.
+//   - EventSource (WHATWG HTML, "Server-sent events"): if its stream ends or its connection is refused, a page reconnects
+//     after the last retry that it received, without backoff. A status other than 200 would close it permanently, but hubs
+//     and the load balancer of docs/reverse-proxies.md do not return one.
+//   - The hub: a jittered retry in each opening, bye and busy; CPU time per accepted connection; an accept queue that drops
+//     SYNs when it is full (Linux retries after 1, 2, 4 … s); max-clients; drain; the spread of gaps. Session checks are
+//     sent to the app. Concurrent checks of one user share a request, accepted users are cached, and the number of
+//     concurrent requests is limited. If a check takes too long, the page receives busy.
+//   - The load balancer: health checks with a delay, least connections or affinity, a retry at another hub if one refuses
+//     the connection, and a fallback response if all hubs are down.
+//   - The app: one request per session check, and one request for the state whenever a page receives a gap. Its response
+//     time is constant. The number of requests is a result of the simulation. The capacity of the app is not modeled.
 //
-// It does not model the network, TLS handshakes, and browsers that give up.
+// It does not model the network, TLS handshakes, and browsers that stop retrying.
 //
-// One goroutine, one queue of events, one source of chance: the same flags and seed
-// give the same output.
+// The simulation has one goroutine, one queue of events and one source of random numbers. The same flags and seed produce
+// the same output.
 package main

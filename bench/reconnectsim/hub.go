@@ -2,27 +2,27 @@ package main
 
 import "time"
 
-// A hub is one process after the other at the same address.
+// A hub is a sequence of processes at the same address.
 type hub struct {
 	*sim
-	boot     int  // how often it was started anew
-	up       bool // it listens
+	boot     int  // how often it was restarted
+	up       bool // it accepts connections
 	draining bool
-	seen     bool // the balancer sends pages to it
+	seen     bool // the load balancer sends pages to it
 	clients  int
-	load     int // connections, as the balancer counts them
+	load     int // connections, as counted by the load balancer
 
-	free     time.Duration // when its CPU is done with all that it has accepted
-	waiting  int           // connections that it has not come to yet
+	free     time.Duration // when its CPU has processed all accepted connections
+	waiting  int           // accepted connections that are not processed yet
 	connects series
 
-	// Log-ins: see login.
-	cached map[int]time.Duration // users, and until when
-	asking map[int][]func(yes bool)
-	asked  []time.Duration // when each question of this process was answered
+	// Session checks: see authenticate.
+	cached    map[int]time.Duration // accepted users, with the expiry
+	pending   map[int][]func(accepted bool)
+	responses []time.Duration // when the app responds to each check of this process
 }
 
-// accept takes a connection into the queue of what costs CPU.
+// accept adds a connection to the queue of the CPU.
 func (h *hub) accept(p *page) {
 	h.connects.add(h.now)
 	h.load++
@@ -30,85 +30,84 @@ func (h *hub) accept(p *page) {
 	h.free = max(h.free, h.now) + h.connectCost/time.Duration(h.cores)
 	boot := h.boot
 	h.after(h.free-h.now, func() {
-		if h.boot != boot { // killed meanwhile, the connection with it
+		if h.boot != boot { // the process was killed meanwhile
 			h.after(p.retry, p.connect)
 			return
 		}
 		h.waiting--
-		h.login(p.user, func(yes bool) { h.register(p, boot, yes) })
+		h.authenticate(p.user, func(accepted bool) { h.register(p, boot, accepted) })
 	})
 }
 
-func (h *hub) register(p *page, boot int, yes bool) {
+func (h *hub) register(p *page, boot int, accepted bool) {
 	switch {
 	case h.boot != boot:
 		h.after(p.retry, p.connect)
-	case !yes, h.draining, h.maxClients > 0 && h.clients >= h.maxClients:
-		p.notNow(h)
+	case !accepted, h.draining, h.maxClients > 0 && h.clients >= h.maxClients:
+		p.rejected(h)
 	default:
 		p.opened(h)
 	}
 }
 
-// login asks the app, unless it has answered a moment ago or is being asked.
-func (h *hub) login(user int, then func(yes bool)) {
+// authenticate sends a session check to the app, unless the user is cached or a check of the user is in flight.
+func (h *hub) authenticate(user int, then func(accepted bool)) {
 	if until, ok := h.cached[user]; ok && h.now < until {
 		then(true)
 		return
 	}
-	h.asking[user] = append(h.asking[user], then)
-	if len(h.asking[user]) > 1 {
+	h.pending[user] = append(h.pending[user], then)
+	if len(h.pending[user]) > 1 {
 		return
 	}
-	// Each takes the same time, so a place is free when the question that came as
-	// many before it as there are places was answered.
+	// All checks take the same time. So a check starts when the check authConcurrency positions before it has ended.
 	start := h.now
-	if n := len(h.asked) - h.authAtOnce; n >= 0 {
-		start = max(start, h.asked[n])
+	if n := len(h.responses) - h.authConcurrency; n >= 0 {
+		start = max(start, h.responses[n])
 	}
-	give := start + h.authTimeout
+	deadline := start + h.authTimeout
 	if h.authWaitCounts {
-		give = h.now + h.authTimeout
+		deadline = h.now + h.authTimeout
 	}
-	answer, yes := start+h.appTime, true
-	if answer > give {
-		answer, yes = give, false
+	response, accepted := start+h.appTime, true
+	if response > deadline {
+		response, accepted = deadline, false
 	}
-	if start < min(give, h.now+h.authTimeout) {
-		h.asked = append(h.asked, answer)
-		h.after(start-h.now, func() { h.logins.add(h.now) })
+	if start < min(deadline, h.now+h.authTimeout) {
+		h.responses = append(h.responses, response)
+		h.after(start-h.now, func() { h.checks.add(h.now) })
 	} else {
-		answer, yes = h.now+h.authTimeout, false
+		response, accepted = h.now+h.authTimeout, false
 	}
-	h.after(answer-h.now, func() {
-		waiting := h.asking[user]
-		delete(h.asking, user)
-		if yes {
+	h.after(response-h.now, func() {
+		waiting := h.pending[user]
+		delete(h.pending, user)
+		if accepted {
 			h.cached[user] = h.now + h.authCache
 		}
 		for _, then := range waiting {
-			then(yes)
+			then(accepted)
 		}
 	})
 }
 
-// leave is the end of the process: what is connected is cut.
-func (h *hub) leave() {
+// exit ends the process and closes its connections.
+func (h *hub) exit() {
 	h.up, h.draining = false, false
 	h.boot++
 	h.waiting, h.free = 0, 0
 	clear(h.cached)
-	clear(h.asking)
-	h.asked = nil
+	clear(h.pending)
+	h.responses = nil
 	for _, p := range h.sim.pages {
 		if p.open && p.hub == h {
-			p.end()
+			p.disconnect()
 		}
 	}
 	h.load = 0
 }
 
-// open is the pages that have a stream here, in random order.
+// open returns the pages that have a stream at this hub, in random order.
 func (h *hub) open() (open []*page) {
 	for _, p := range h.sim.pages {
 		if p.open && p.hub == h {

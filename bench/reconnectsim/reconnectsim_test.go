@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// small is a fleet that is simulated in a moment.
+// small returns a fleet whose simulation takes milliseconds.
 func small(edit func(*params)) params {
 	p := declare(flag.NewFlagSet("", flag.PanicOnError))
 	p.hubs, p.perHub = 3, 1000
@@ -24,26 +24,26 @@ func small(edit func(*params)) params {
 	return *p
 }
 
-func TestEveryPageIsBackOrToldOnce(t *testing.T) {
+func TestEachPageRecoversOnce(t *testing.T) {
 	for _, feed := range []string{"pubsub", "stream"} {
 		for _, sc := range scenarios {
 			s := simulate(small(func(p *params) { p.feed = feed }), sc.happen)
 			want := 3000
 			switch {
 			case sc.name == "outage" && feed == "stream":
-				want = 0 // nobody needs to be told
+				want = 0 // gaps are not needed
 			case sc.name == "deploy":
-				want = len(s.back) // some move twice
+				want = len(s.recovered) // some move twice
 			}
-			if len(s.back) != want || len(s.back) < 3000 && want > 0 || s.away != 0 {
-				t.Errorf("%s, %s: %d back or told, want %d; %d away", sc.name, feed, len(s.back), want, s.away)
+			if len(s.recovered) != want || len(s.recovered) < 3000 && want > 0 || s.disconnected != 0 {
+				t.Errorf("%s, %s: %d recovered, want %d; %d disconnected", sc.name, feed, len(s.recovered), want, s.disconnected)
 			}
 			clients, load := 0, 0
 			for _, h := range s.hubs {
 				clients, load = clients+h.clients, load+h.load
 			}
 			if clients != 3000 || load != 3000 {
-				t.Errorf("%s, %s: %d clients, %d connections at the balancer", sc.name, feed, clients, load)
+				t.Errorf("%s, %s: %d clients, %d connections at the load balancer", sc.name, feed, clients, load)
 			}
 			if (s.lost > 0) != (feed == "pubsub" && sc.name != "balancer") {
 				t.Errorf("%s, %s: %v lost", sc.name, feed, s.lost)
@@ -52,8 +52,8 @@ func TestEveryPageIsBackOrToldOnce(t *testing.T) {
 	}
 }
 
-// A crowd of n that comes back at retry ± 50 % is n/retry a second.
-func TestPeaksAreThoseOfTheFormula(t *testing.T) {
+// If n pages reconnect at retry ± 50 %, n/retry of them reconnect per second.
+func TestPeaksMatchTheFormula(t *testing.T) {
 	near := func(what string, got int, want float64) {
 		t.Helper()
 		if math.Abs(float64(got)-want) > .15*want {
@@ -65,45 +65,44 @@ func TestPeaksAreThoseOfTheFormula(t *testing.T) {
 	near("refetches", simulate(small(one), (*sim).outage).refetches.peak(), 9000./3)
 	few := func(p *params) { one(p); p.perHub = 200 }
 	near("refetches of few", simulate(small(few), (*sim).outage).refetches.peak(), 100)
-	// The last hubs have the pages of those before them, too.
+	// The last hubs also have the pages of the earlier ones.
 	deploy := func(p *params) { p.hubs, p.perHub, p.appTime = 10, 3000, 0 }
 	near("deploy", simulate(small(deploy), (*sim).deploy).refetches.peak(), 1.15*3000/15)
 }
 
-func TestQuestionsAboutOneUserAreAskedOnce(t *testing.T) {
+func TestConcurrentChecksOfOneUserShareARequest(t *testing.T) {
 	s := simulate(small(func(p *params) { p.tabs = 100 }), (*sim).cut)
-	if n := total(s.logins); sum(n) > 3*30 {
-		t.Errorf("%d questions about 30 users at 3 hubs", sum(n))
+	if n := total(s.checks); sum(n) > 3*30 {
+		t.Errorf("%d session checks of 30 users at 3 hubs", sum(n))
 	}
 }
 
-// The reason for -auth-wait-counts being off: a queue whose patience is used up by
-// waiting answers nobody.
-func TestWaitThatCountsStarvesAll(t *testing.T) {
+// This is why -auth-wait-counts is off: if the timeout includes the time in the queue, all queued checks time out.
+func TestTimeoutThatIncludesTheQueueRejectsAll(t *testing.T) {
 	slow := func(counts bool) params {
 		return small(func(p *params) {
 			p.hubs, p.perHub, p.appTime, p.authWaitCounts, p.limit = 1, 3000, 500*time.Millisecond, counts, 3*time.Minute
 		})
 	}
-	if s := simulate(slow(false), (*sim).kill); s.away > 0 {
-		t.Errorf("%d pages never came back", s.away)
+	if s := simulate(slow(false), (*sim).kill); s.disconnected > 0 {
+		t.Errorf("%d pages did not reconnect", s.disconnected)
 	}
-	if s := simulate(slow(true), (*sim).kill); s.away < 2000 {
-		t.Errorf("only %d pages never came back", s.away)
+	if s := simulate(slow(true), (*sim).kill); s.disconnected < 2000 {
+		t.Errorf("only %d pages did not reconnect", s.disconnected)
 	}
 }
 
-func TestFullQueueDropsAndThePageAsksAgain(t *testing.T) {
+func TestFullAcceptQueueDropsConnections(t *testing.T) {
 	s := simulate(small(func(p *params) { p.backlog, p.connectCost = 10, 20*time.Millisecond }), (*sim).cut)
-	if s.dropped == 0 || s.away > 0 {
-		t.Errorf("%d SYNs dropped, %d pages away", s.dropped, s.away)
+	if s.dropped == 0 || s.disconnected > 0 {
+		t.Errorf("%d SYNs dropped, %d pages disconnected", s.dropped, s.disconnected)
 	}
 }
 
-func TestFullHubSaysBusy(t *testing.T) {
+func TestFullHubSendsBusy(t *testing.T) {
 	s := simulate(small(func(p *params) { p.maxClients, p.affinity = 1000, false }), (*sim).deploy)
-	if s.busy == 0 || s.away > 0 {
-		t.Errorf("%d told busy, %d away", s.busy, s.away)
+	if s.busy == 0 || s.disconnected > 0 {
+		t.Errorf("%d received busy, %d disconnected", s.busy, s.disconnected)
 	}
 }
 
@@ -118,15 +117,15 @@ func TestSameSeedSameOutput(t *testing.T) {
 	for _, args := range [][]string{nil, {"-csv"}, {"-only", "kill", "-sweep", "retry=1s,3s"}} {
 		one, other := output(args...), output(args...)
 		if one != other || strings.Count(one, "\n") < 4 {
-			t.Errorf("%v: not the same twice, or too short:\n%s\n%s", args, one, other)
+			t.Errorf("%v: two different outputs, or too short:\n%s\n%s", args, one, other)
 		}
 		if one == output(append(args, "-seed", "2")...) {
-			t.Errorf("%v: another seed, the same output", args)
+			t.Errorf("%v: the same output with another seed", args)
 		}
 	}
 }
 
-func TestBadFlagsAreRefused(t *testing.T) {
+func TestInvalidFlagsAreRejected(t *testing.T) {
 	for _, args := range []string{"-only nothing", "-sweep retry", "-sweep retri=1s", "-sweep retry=soon", "-hubs 0", "-killed 11", "-nonsense"} {
 		if err := run(strings.Fields(args), io.Discard, io.Discard); err == nil {
 			t.Errorf("%s: no error", args)
@@ -134,8 +133,8 @@ func TestBadFlagsAreRefused(t *testing.T) {
 	}
 }
 
-// The product does not export its defaults, so they are read from its sources.
-func TestDefaultsAreTheProducts(t *testing.T) {
+// usercast does not export its defaults, so the test reads them from its sources.
+func TestDefaultsMatch(t *testing.T) {
 	p := declare(flag.NewFlagSet("", flag.PanicOnError))
 	for _, d := range []struct{ files, pattern, want string }{
 		{"internal/app/*.go", `Retry +flags.Duration +.default:"(\S+)"`, p.retry.String()},
@@ -149,7 +148,7 @@ func TestDefaultsAreTheProducts(t *testing.T) {
 		{"transport/sse/*.go", `return (d/2 \+ rand.N\(d\+1\))`, "d/2 + rand.N(d+1)"},
 		{"transport/redis/*.go", `[bB]ackoffMin += (\S+) \* time.Millisecond`, "100"},
 		{"transport/redis/*.go", `[bB]ackoffMax += (time.Second)\n`, "time.Second"},
-		{"docs/reverse-proxies.md", `return 200 "retry: (\d+)`, fmt.Sprint(p.awayRetry.Milliseconds())},
+		{"docs/reverse-proxies.md", `return 200 "retry: (\d+)`, fmt.Sprint(p.fallbackRetry.Milliseconds())},
 	} {
 		files, err := filepath.Glob("../../" + d.files)
 		if err != nil || len(files) == 0 {

@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// bin is the finest time that series tell apart.
+// bin is the resolution of series.
 const bin = 100 * time.Millisecond
 
-// A series counts what happens, by bins.
+// A series counts events per bin.
 type series []int
 
 func (s *series) add(at time.Duration) {
@@ -18,7 +18,7 @@ func (s *series) add(at time.Duration) {
 	(*s)[at/bin]++
 }
 
-// peak is the most within any second.
+// peak returns the maximum within a second.
 func (s series) peak() (most int) {
 	const second = int(time.Second / bin)
 	sum := 0
@@ -31,7 +31,7 @@ func (s series) peak() (most int) {
 	return most
 }
 
-// total adds up several, bin by bin.
+// total adds up several series.
 func total(all ...series) (sum series) {
 	for _, s := range all {
 		for i, n := range s {
@@ -44,19 +44,20 @@ func total(all ...series) (sum series) {
 	return sum
 }
 
-// result is what a scenario did.
+// A result has the results of a scenario.
 type result struct {
-	logins, refetches series          // at the app
-	back              []time.Duration // for each page that was cut, or must hear of a gap, each time: until it had a stream, or had heard
-	took              time.Duration   // a deploy, until its last step
-	mostAway          int
-	busy              int
-	turnedAway        int // by the balancer, or refused
-	dropped           int // SYNs
-	replayed, lost    float64
+	checks, refetches series // requests to the app
+	// For each disconnect, the time until the page has a stream again. For each announced gap, the time until it arrives.
+	recovered       []time.Duration
+	took            time.Duration // duration of a deploy
+	maxDisconnected int
+	busy            int
+	refused         int // rejected by the load balancer
+	dropped         int // dropped SYNs
+	replayed, lost  float64
 }
 
-// quantile is q of a sorted list.
+// quantile returns the quantile q of a sorted list.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {
 		return 0
@@ -64,16 +65,16 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// simulate runs one scenario from a fleet at rest.
+// simulate runs one scenario with an idle fleet.
 func simulate(p params, happen func(*sim)) *sim {
 	s := newSim(p)
 	happen(s)
 	s.run()
-	slices.Sort(s.back)
+	slices.Sort(s.recovered)
 	return s
 }
 
-// peakConnects is the most connects within any second at any hub.
+// peakConnects returns the maximum number of connects within a second at one hub.
 func (s *sim) peakConnects() (most int) {
 	for _, h := range s.hubs {
 		most = max(most, h.connects.peak())

@@ -2,7 +2,7 @@ package main
 
 import "time"
 
-// scenarios are what can happen to a fleet, in the order of the report.
+// scenarios are in the order of the report.
 var scenarios = []struct {
 	name, title string
 	happen      func(*sim)
@@ -10,11 +10,11 @@ var scenarios = []struct {
 	{"deploy", "rolling deploy", (*sim).deploy},
 	{"kill", "kill -9", (*sim).kill},
 	{"outage", "Redis outage", (*sim).outage},
-	{"balancer", "balancer restart", (*sim).cut},
+	{"balancer", "load balancer restart", (*sim).cut},
 }
 
-// deploy restarts one hub after the other, as docs/reverse-proxies.md says: the next when
-// the balancer has this one up again.
+// deploy restarts one hub after the other, as described in docs/reverse-proxies.md. The next one follows when the load
+// balancer has detected that the previous one is up.
 func (s *sim) deploy() { s.restart(0) }
 
 func (s *sim) restart(i int) {
@@ -29,8 +29,8 @@ func (s *sim) restart(i int) {
 		open := h.open()
 		for n, p := range open {
 			s.after(s.drain*time.Duration(n+1)/time.Duration(len(open)), func() {
-				p.retry = s.jitter(s.params.retry) // the bye's
-				p.end()
+				p.retry = s.jitter(s.params.retry) // the retry of the bye event
+				p.disconnect()
 			})
 		}
 		over := s.drain
@@ -38,26 +38,26 @@ func (s *sim) restart(i int) {
 			over = 0
 		}
 		s.after(over, func() {
-			h.leave()
+			h.exit()
 			s.start(h, func() { s.restart(i + 1) })
 		})
 	})
 }
 
-// kill ends hubs at once and without a word; they are started again.
+// kill ends hubs immediately, without bye events, and restarts them.
 func (s *sim) kill() {
 	n := s.killed
 	if n == 0 {
 		n = len(s.hubs)
 	}
 	for _, h := range s.hubs[:n] {
-		h.leave()
+		h.exit()
 		s.notice(h, false, s.checkDown)
 		s.start(h, func() {})
 	}
 }
 
-// start brings a hub back, and calls then when the balancer has noticed.
+// start restarts a hub, and calls then when the load balancer has detected it.
 func (s *sim) start(h *hub, then func()) {
 	s.after(s.restartTime, func() {
 		h.up = true
@@ -66,24 +66,24 @@ func (s *sim) start(h *hub, then func()) {
 	})
 }
 
-// notice is what the balancer's health checks find, in time. Without checks it
-// believes in every hub for ever.
+// notice changes the state of a hub at the load balancer after the delay of its health checks. Without health checks, all
+// hubs count as ready.
 func (s *sim) notice(h *hub, seen bool, in time.Duration) {
 	if s.checkDown > 0 {
 		s.after(in, func() { h.seen = seen })
 	}
 }
 
-// outage takes Redis away from all hubs. Streams stay; each hub tells its own of the
-// gap, from the moment of its new subscription on. Times count from Redis's return.
+// outage simulates a Redis outage. Streams stay open. After its new subscription, each hub sends gaps to its streams. Times
+// count from the end of the outage.
 func (s *sim) outage() {
 	for _, h := range s.hubs {
 		subscribed := time.Duration(0)
-		for pause := s.backoffMin; subscribed < s.redisAway; pause = min(2*pause, s.backoffMax) {
+		for pause := s.backoffMin; subscribed < s.redisDown; pause = min(2*pause, s.backoffMax) {
 			subscribed += pause - time.Duration(s.rng.Int64N(int64(pause)/2+1))
 		}
 		missed := subscribed.Seconds() * s.rate * float64(h.clients)
-		if s.feed == "stream" { // it goes on where it stopped
+		if s.feed == "stream" { // the stream feed continues where it stopped
 			s.replayed += missed
 			continue
 		}
@@ -91,23 +91,23 @@ func (s *sim) outage() {
 		open := h.open()
 		over := min(s.gapSpread, time.Duration(float64(len(open))/s.gapRate*float64(time.Second)))
 		for n, p := range open {
-			told := over * time.Duration(n+1) / time.Duration(len(open))
-			told = (told + spreadStep - 1).Truncate(spreadStep)
-			if s.rate > 0 { // its next message brings it
-				told = min(told, time.Duration(s.rng.ExpFloat64()/s.rate*float64(time.Second)))
+			sent := over * time.Duration(n+1) / time.Duration(len(open))
+			sent = (sent + spreadStep - 1).Truncate(spreadStep)
+			if s.rate > 0 { // the next message includes the gap
+				sent = min(sent, time.Duration(s.rng.ExpFloat64()/s.rate*float64(time.Second)))
 			}
-			s.after(subscribed-s.redisAway+told, func() {
+			s.after(subscribed-s.redisDown+sent, func() {
 				p.refetches.add(p.now)
-				p.back = append(p.back, p.now)
+				p.recovered = append(p.recovered, p.now)
 			})
 		}
 	}
 }
 
-// cut ends all connections at once, as a balancer does that is restarted.
+// cut closes all connections at the same time, like a load balancer that is restarted.
 func (s *sim) cut() {
-	s.proxyUp = s.proxyAway
+	s.proxyUp = s.proxyDown
 	for _, p := range s.pages {
-		p.end()
+		p.disconnect()
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// sim is the clock, chance, and all that is counted.
+// sim has the clock, the random numbers and the counters.
 type sim struct {
 	params
 	now   time.Duration
@@ -17,12 +17,12 @@ type sim struct {
 	hubs  []*hub
 	pages []*page
 
-	proxyUp time.Duration // until then connections are refused
-	away    int           // pages without a stream
+	proxyUp      time.Duration // connections are refused until then
+	disconnected int           // pages without a stream
 	result
 }
 
-// event is something to do at a time. Those of the same time keep their order.
+// An event is a function to call at a time. Events with the same time keep their order.
 type event struct {
 	at    time.Duration
 	added uint64
@@ -50,11 +50,11 @@ func (s *sim) after(d time.Duration, do func()) {
 	heap.Push(&s.queue, event{s.now + d, s.added, do})
 }
 
-// newSim is a fleet at rest: all pages are connected, log-ins are no longer cached.
+// newSim returns an idle fleet: all pages are connected, and the caches of session checks are empty.
 func newSim(p params) *sim {
 	s := &sim{params: p, rng: rand.New(rand.NewPCG(p.seed, 0))}
 	for range p.hubs {
-		s.hubs = append(s.hubs, &hub{sim: s, up: true, seen: true, cached: map[int]time.Duration{}, asking: map[int][]func(bool){}})
+		s.hubs = append(s.hubs, &hub{sim: s, up: true, seen: true, cached: map[int]time.Duration{}, pending: map[int][]func(bool){}})
 	}
 	n := p.hubs * p.perHub
 	for i := range n {
@@ -67,7 +67,7 @@ func newSim(p params) *sim {
 	return s
 }
 
-// run goes on until nothing is left to happen, or the limit is reached.
+// run processes events until the queue is empty or the limit is reached.
 func (s *sim) run() {
 	for len(s.queue) > 0 {
 		e := heap.Pop(&s.queue).(event)
@@ -79,37 +79,37 @@ func (s *sim) run() {
 	}
 }
 
-// jitter is d ± the part that -jitter says.
+// jitter returns d ± the part in -jitter.
 func (s *sim) jitter(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (1 + s.jitterPart*(2*s.rng.Float64()-1)))
 }
 
-// A page is one EventSource.
+// A page simulates one EventSource.
 type page struct {
 	*sim
 	user  int
-	hub   *hub // of its stream, or of its last one; nil before the first
-	boot  int  // of the process that its id is from
+	hub   *hub // hub of its stream, or of its last one
+	boot  int  // number of the process that its id is from
 	open  bool
-	retry time.Duration // as it was told last
+	retry time.Duration // the last retry that it received
 	ended time.Duration // when its last stream ended
 }
 
-// end ends the stream; the page comes back by itself.
-func (p *page) end() {
+// disconnect ends the stream. The page reconnects after its retry.
+func (p *page) disconnect() {
 	p.open = false
 	p.ended = p.now
 	p.hub.clients--
 	p.hub.load--
-	p.away++
-	p.mostAway = max(p.mostAway, p.away)
+	p.disconnected++
+	p.maxDisconnected = max(p.maxDisconnected, p.disconnected)
 	p.after(p.retry, p.connect)
 }
 
 func (p *page) connect() { p.connectAgain(time.Second) }
 
-// connectAgain asks the balancer for a stream. A SYN that is dropped is sent again
-// after a time that doubles.
+// connectAgain requests a stream from the load balancer. If the SYN is dropped, it is retransmitted after syn, which doubles
+// each time.
 func (p *page) connectAgain(syn time.Duration) {
 	if p.now < p.proxyUp { // refused
 		p.after(p.retry, p.connect)
@@ -117,9 +117,9 @@ func (p *page) connectAgain(syn time.Duration) {
 	}
 	h := p.choose(p)
 	if h == nil {
-		p.turnedAway++
-		if p.awayRetry > 0 {
-			p.retry = p.awayRetry
+		p.refused++
+		if p.fallbackRetry > 0 {
+			p.retry = p.fallbackRetry
 		}
 		p.after(p.retry, p.connect)
 		return
@@ -132,8 +132,8 @@ func (p *page) connectAgain(syn time.Duration) {
 	h.accept(p)
 }
 
-// choose is the balancer. It goes on to another hub when one refuses the connection,
-// so that a dead hub that it still believes in does no harm.
+// choose returns the hub that the load balancer selects. If a hub refuses the connection, the load balancer tries another
+// one, so that a hub whose failure it has not detected yet does not matter.
 func (s *sim) choose(p *page) *hub {
 	if s.affinity && p.hub.seen && p.hub.up {
 		return p.hub
@@ -148,19 +148,19 @@ func (s *sim) choose(p *page) *hub {
 	return best
 }
 
-// notNow is a stream that says busy, and ends.
-func (p *page) notNow(h *hub) {
+// rejected simulates a stream that ends with the event busy.
+func (p *page) rejected(h *hub) {
 	h.load--
 	p.busy++
 	p.retry = p.jitter(busyFactor * p.params.retry)
 	p.after(p.retry, p.connect)
 }
 
-// opened is the 200, with what the page missed or the news that it cannot be told.
+// opened simulates a stream that opens, with the missed messages or a gap.
 func (p *page) opened(h *hub) {
 	absent := p.now - p.ended
-	p.back = append(p.back, absent)
-	p.away--
+	p.recovered = append(p.recovered, absent)
+	p.disconnected--
 	missed := absent.Seconds() * p.rate
 	if p.feed == "stream" || p.hub == h && p.boot == h.boot && absent < p.historyAge {
 		p.replayed += missed
