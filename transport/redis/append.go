@@ -9,14 +9,13 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// Append adds a message for a channel to a Redis stream and returns the entry's id.
-// Nothing is trimmed: the app decides how long entries stay. Like Publish it
-// is tried once.
+// Append adds a message for a channel to a Redis stream and returns the entry's id. It does not trim
+// the stream: the app decides how long entries stay. Like Publish, it makes one attempt.
 func (c *Commands) Append(ctx context.Context, key, channel, payload string) (id string, err error) {
 	return c.add(ctx, key, "ch", channel, "data", payload)
 }
 
-// AppendControl adds a control command for every hub that follows the Redis stream.
+// AppendControl adds a control command for every hub that reads the Redis stream.
 func (c *Commands) AppendControl(ctx context.Context, key string, command Control) (id string, err error) {
 	return c.add(ctx, key, "ctl", command.String())
 }
@@ -27,7 +26,7 @@ func (c *Commands) add(ctx context.Context, key string, fields ...string) (id st
 		return err
 	}
 	err = c.do(ctx, key, func(client *goredis.Client) error { return xadd(client) })
-	// A node that redirects a command has not run it.
+	// A node that redirects a command has not executed it.
 	addr := ""
 	for range maxRedirections {
 		to, ok := c.server.Redirection(err, key, addr)

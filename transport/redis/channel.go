@@ -7,24 +7,23 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// ValidatePrefix returns why a channel prefix cannot be used, or nil. A prefix is
-// refused when the pattern made of it would also match usercast's own channels
-// (usercast:<prefix>control and the like): control commands would arrive as messages.
+// ValidatePrefix returns why a channel prefix cannot be used, or nil. It rejects a prefix whose
+// pattern also matches usercast's internal channels, such as usercast:<prefix>control: control
+// commands would arrive as messages.
 func ValidatePrefix(prefix string) error {
 	if prefix == "" {
 		return errors.New("the channel prefix must not be empty: every Redis channel would be treated as a user channel")
 	}
-	// Own names are longer than the prefix they hold, so that what follows the
-	// prefix in them cannot matter.
+	// An internal name is longer than the prefix it contains, so its end does not matter.
 	if strings.HasPrefix(acl.OwnChannels+prefix, prefix) {
 		return errors.New("the channel prefix also matches usercast's internal channels, such as usercast:<prefix>control; choose another prefix")
 	}
 	return nil
 }
 
-// ValidateControlChannel returns why a control channel cannot be used together with a
-// channel prefix, or nil. One that begins with the prefix is refused: the pattern
-// would bring each command a second time, as a user's message.
+// ValidateControlChannel returns why a control channel cannot be used together with a channel
+// prefix, or nil. It rejects a channel that begins with the prefix: the pattern would also deliver
+// each command as a user's message.
 func ValidateControlChannel(prefix, channel string) error {
 	if channel == "" {
 		return errors.New("the control channel must not be empty")
@@ -38,9 +37,9 @@ func ValidateControlChannel(prefix, channel string) error {
 // ControlChannel is the default control channel of hubs with this prefix.
 func ControlChannel(prefix string) string { return acl.OwnChannels + prefix + "control" }
 
-// Channel is the name of the channel that carries a user's messages:
-// prefix+user, or prefix+user:topic when topic is not empty. The user "*" is the
-// broadcast. A user that is empty or contains ':' is an error.
+// Channel returns the name of the channel for a user's messages: prefix+user, or
+// prefix+user:topic if topic is not empty. The user "*" means a broadcast. A user that is empty or
+// contains ':' is an error.
 func Channel(prefix, user, topic string) (string, error) {
 	switch {
 	case user == "":
@@ -53,9 +52,9 @@ func Channel(prefix, user, topic string) (string, error) {
 	return prefix + user + ":" + topic, nil
 }
 
-// SplitChannel reverses Channel: the user is the text between prefix and the first
-// ':', the topic is the text after it. ok is false if the channel does not begin with
-// the prefix, or names no user. It allocates nothing.
+// SplitChannel reverses Channel: the user is the text between prefix and the first ':', the topic
+// is the text after it. ok is false if the channel does not begin with the prefix, or if the user
+// is empty. SplitChannel does not allocate.
 func SplitChannel(prefix, channel string) (user, topic string, ok bool) {
 	rest, ok := strings.CutPrefix(channel, prefix)
 	if !ok {

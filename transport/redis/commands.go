@@ -17,50 +17,50 @@ import (
 )
 
 const (
-	// maxCommands is how many connections commands may hold. A fleet of hubs
-	// shares Redis' maxclients with the app.
+	// maxCommands is the maximum number of connections for commands. A fleet of hubs
+	// shares Redis's maxclients with the app.
 	maxCommands = 4
-	// MaxConnections is how many connections to Redis a hub may have at the same time: that of its
-	// feed, those for commands, and one for a probe. A stream feed has one more while it answers
-	// queries.
+	// MaxConnections is the number of connections to Redis that a hub may have at the same time:
+	// one for its feed, those for commands, and one for a probe. While a stream feed answers
+	// queries, it has one more.
 	MaxConnections = maxCommands + 2
-	// commandAge is how long one of them is used before another one is made: half of the
-	// 10 s after which an idle one is promised to be closed. A primary that was demoted
-	// keeps its connections and executes PUBLISH, which then reaches no hub. A hub that
-	// has not noticed yet sends commands there for at most that long.
+	// commandAge is the maximum age of a connection for commands. A demoted primary keeps its
+	// connections and executes PUBLISH, but the message does not reach any hub. A hub that has not
+	// detected the failover sends commands there for at most this time. The documented bound for
+	// idle connections, 10 s, is twice this time.
 	commandAge = 5 * time.Second
 )
 
-// Commands runs commands over at most 4 connections, separate from the subscription. It
-// makes them when needed, and closes each when it is 5 s old, or when the feed of the same
-// Server has found that a new connection reaches another server. Safe for concurrent use.
+// Commands runs commands over at most 4 connections, separate from the subscription. It opens a
+// connection when needed. It closes a connection after 5 s, or when the feed of the same Server
+// has detected that new connections reach another server. Safe for concurrent use.
 //
 // It is a separate pool of go-redis clients with one connection each, because go-redis's own
 // pool closes idle connections only when a connection is requested.
 type Commands struct {
 	server *topology.Server
-	age    time.Duration           // at which a connection is closed, unless it is lent
-	slots  chan struct{}           // one token for each connection lent; full: callers wait
-	wrap   func(net.Conn) net.Conn // each connection, as soon as it is made
-	keep   int                     // bytes of a string that are not cut; see resp.CheckedConn
+	age    time.Duration           // a connection that is older is closed, unless it is lent
+	slots  chan struct{}           // one token per lent connection; callers wait while it is full
+	wrap   func(net.Conn) net.Conn // applied to each new connection
+	keep   int                     // bytes of a string that are not truncated; see resp.CheckedConn
 
 	// Guarded by mu.
 	mu     sync.Mutex
 	free   []*command  // least recently used first
-	reaper *time.Timer // nil unless one is due
+	reaper *time.Timer // nil unless a timer is set
 	closed bool
 }
 
 // command is one connection for commands. Lent to one caller at a time.
 type command struct {
 	client  *goredis.Client
-	key     string                           // whose owner it leads to; "": any node, or there is one only
+	key     string                           // the connection goes to its owner; "": to any node, or to the only server
 	epoch   uint64                           // of the server's connections
-	made    time.Time                        // when its first command was done
-	replies atomic.Pointer[resp.CheckedConn] // what is read passes through it
+	made    time.Time                        // when its first command was completed
+	replies atomic.Pointer[resp.CheckedConn] // checks what is read
 }
 
-// NewCommands makes a pool without connections.
+// NewCommands returns a pool without connections.
 func NewCommands(server *Server) *Commands {
 	return &Commands{
 		server: server.topology(),
@@ -70,17 +70,16 @@ func NewCommands(server *Server) *Commands {
 	}
 }
 
-// Publish sends a payload to a channel and returns how many subscribers of that
-// Redis received it. It is tried once: after an error, whether it was published is
-// unknown, unless the error is that no connection could be made. The text of an
-// error says what is wrong and what to do. In a cluster the subscribers are those
-// of one node, although all receive it.
+// Publish sends a payload to a channel and returns how many subscribers of that Redis received it.
+// It makes one attempt. After an error, the message may have been published, unless the connection
+// could not be made. The text of an error says what is wrong and what to do. In a cluster, only
+// the subscribers of one node are counted, although all receive the message.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
 	return c.publish(ctx, channel, payload, "+publish and a channel pattern such as &user-*")
 }
 
-// PublishControl sends a control command to every hub that is subscribed to the control channel
-// now, and returns how many subscribers received it. Otherwise it is like Publish.
+// PublishControl is Publish for a control command: it reaches every hub that is currently
+// subscribed to the control channel.
 func (c *Commands) PublishControl(ctx context.Context, channel string, command Control) (receivers int64, err error) {
 	return c.publish(ctx, channel, command.String(), "+publish &"+acl.Escape(channel))
 }
@@ -99,8 +98,8 @@ func (c *Commands) publish(ctx context.Context, channel, payload, grant string) 
 	return 0, c.server.Denied(err, "publish", grant)
 }
 
-// do lends a connection to run, once. In a cluster it leads to the node that
-// owns the key, or to any node when key is "". It returns run's error as it is.
+// do calls run once with a connection. In a cluster, the connection goes to the owner of the key,
+// or to any node if key is "". It returns run's error unchanged.
 func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client) error) error {
 	if !c.server.KeysDiffer() {
 		key = ""
@@ -114,8 +113,7 @@ func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client)
 	return err
 }
 
-// Close closes idle connections immediately, and others when their command is done. Later commands
-// fail.
+// Close closes idle connections immediately, and others after their command. Later commands fail.
 func (c *Commands) Close() {
 	c.mu.Lock()
 	c.closed = true
@@ -128,8 +126,7 @@ func (c *Commands) Close() {
 	hangUp(free...)
 }
 
-// take lends the most recently used connection that leads to the key's owner, or
-// a new one.
+// take lends the most recently used connection to the key's owner, or a new one.
 func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	select {
 	case c.slots <- struct{}{}:
@@ -151,7 +148,7 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 			return cmd, nil
 		}
 	}
-	// Connections to other keys' owners must not add up to more than are allowed.
+	// Connections to the owners of other keys count towards the limit.
 	if n := len(c.slots) + len(c.free) - cap(c.slots); n > 0 {
 		surplus = append(surplus, c.free[:n]...)
 		c.free = slices.Delete(c.free, 0, n)
@@ -167,9 +164,9 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	return cmd, nil
 }
 
-// give takes a connection back. One that failed is closed: a reply may still be
-// under way on it. So is one on which more has come than was requested, one that leads to
-// the wrong node by now, and one that is stale.
+// give returns a connection to the pool. It closes the connection instead if the command failed,
+// because a reply may still be in flight; if more has arrived than was requested; if Redis replied
+// that another node is responsible; or if the connection is stale.
 func (c *Commands) give(cmd *command, err error) {
 	if cmd.made.IsZero() {
 		cmd.made = time.Now()
@@ -188,12 +185,12 @@ func (c *Commands) give(cmd *command, err error) {
 	<-c.slots
 }
 
-// stale reports whether a connection may lead to where a new one would not.
+// stale reports whether a new connection might reach another server than this one.
 func (c *Commands) stale(cmd *command) bool {
 	return cmd.epoch != c.server.Epoch() || time.Since(cmd.made) >= c.age
 }
 
-// takeStale removes the free connections that are stale. C.mu is held.
+// takeStale removes the free connections that are stale. c.mu is held.
 func (c *Commands) takeStale() (stale []*command) {
 	c.free = slices.DeleteFunc(c.free, func(cmd *command) bool {
 		if c.stale(cmd) {
@@ -205,7 +202,7 @@ func (c *Commands) takeStale() (stale []*command) {
 	return stale
 }
 
-// awaitAge sees to it that free connections are closed in time. C.mu is held.
+// awaitAge sets the timer that closes free connections when they are too old. c.mu is held.
 func (c *Commands) awaitAge() {
 	if c.reaper != nil || len(c.free) == 0 {
 		return
@@ -214,7 +211,7 @@ func (c *Commands) awaitAge() {
 	c.reaper = time.AfterFunc(c.age-time.Since(oldest.made), c.reap)
 }
 
-// reap closes what is stale.
+// reap closes stale connections.
 func (c *Commands) reap() {
 	c.mu.Lock()
 	c.reaper = nil
@@ -224,15 +221,15 @@ func (c *Commands) reap() {
 	hangUp(stale...)
 }
 
-// hangUp closes connections. It may take a while, as with TLS: c.mu is not held.
+// hangUp closes connections. With TLS this may take a while, so c.mu must not be held.
 func hangUp(commands ...*command) {
 	for _, cmd := range commands {
 		_ = cmd.client.Close()
 	}
 }
 
-// isElsewhere reports whether an error reply means that another node is to be
-// used: the primary was demoted, or the key has moved.
+// isElsewhere reports whether an error reply means that another node is responsible: the primary
+// was demoted, or the key has moved.
 func isElsewhere(err error) bool {
 	for _, prefix := range []string{"READONLY", "MOVED", "ASK", "CLUSTERDOWN"} {
 		if goredis.HasErrorPrefix(err, prefix) {

@@ -16,10 +16,11 @@ type Control struct {
 // OpDisconnect ends all streams of a user.
 const OpDisconnect = "disconnect"
 
-// maxControl is the maximum size of a control command in bytes: a user id and a little more.
+// maxControl is the maximum size of a control command in bytes. It leaves room for a long user id.
 const maxControl = 16 << 10
 
-// ParseControl parses a control command. The error says what is invalid. Unknown fields are ignored, so that a newer program can send more fields to an older hub.
+// ParseControl parses a control command. The error says what is invalid. It ignores unknown fields,
+// so that a newer program can send more fields to an older hub.
 func ParseControl(payload string) (Control, error) {
 	if len(payload) > maxControl {
 		return Control{}, fmt.Errorf("control command exceeds %d bytes", maxControl)
@@ -41,7 +42,7 @@ func ParseControl(payload string) (Control, error) {
 func (c Control) String() string {
 	b, err := json.Marshal(c)
 	if err != nil {
-		panic(err) // two strings
+		panic(err) // cannot happen: two strings
 	}
 	return string(b)
 }

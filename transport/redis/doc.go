@@ -18,7 +18,7 @@
 //	pubsub*.go           the pub/sub feed: subscription, watchdog, probe
 //	stream*.go           the stream feed: reading, checking for losses and resets, queries
 //	commands, append, pipeline   publishing
-//	inspect              checks whether a Redis is fit for a hub; public
+//	inspect              checks whether a Redis is suitable for a hub; public
 //	internal/topology    the server: URL, connections, Sentinels, cluster, errors
 //	internal/resp        the protocol, with bounded memory
 //	internal/acl         the permissions that a hub needs
@@ -32,9 +32,9 @@
 //   - Each subscription is a generation with a number, announced as a gap before its first message.
 //     Messages that were published between two generations are lost, because pub/sub keeps
 //     nothing. Within one generation no message is skipped.
-//   - The connection recovers automatically: it is replaced after a jittered pause. The reasons are
-//     that Redis closed it or does not answer in time (watchdog), that a new connection reaches
-//     another primary or a published probe does not arrive (probe), or that a reply is invalid.
+//   - The connection recovers automatically: it is replaced after a jittered pause. This happens
+//     when Redis closes it or does not respond in time (watchdog), when a new connection reaches
+//     another primary or a published probe does not arrive (probe), or when a reply is invalid.
 //   - Each error is logged once, with what to do about it. Logs and errors never contain a password.
 //   - A missing permission is logged once, and the feed works without it. It cannot work without
 //     the permission to subscribe or to read.
@@ -47,13 +47,14 @@
 // when a connection ends, so it misses no entry that Redis still has.
 //
 //   - Losses and resets (stream_check.go): the counts of XINFO (Redis 7) show whether entries were
-//     trimmed before they were read, or whether the stream went backwards, a reset. Before Redis 7,
-//     a trimmed cursor counts as a loss. If another server does not have the cursor's entry, that
-//     is a reset.
+//     trimmed before they were read, or whether the stream went backwards (a reset). Before Redis
+//     7, a trimmed entry at the cursor counts as a loss. If another server does not have the entry
+//     at the cursor, that is a reset.
 //   - Queries for older entries (stream_query.go): one scanner answers up to hundreds of them in one
 //     pass, the oldest query first. It has a separate connection, which is closed when idle.
 //   - Replies with entries are bounded in bytes (stream_page.go).
-//   - Control commands take effect even if the entries around them became a gap (stream_control.go).
+//   - Control commands take effect even if the entries around them were replaced by a gap
+//     (stream_control.go).
 //   - In a cluster, the feed follows MOVED and ASK.
 //
 // # Where Redis is
@@ -86,7 +87,7 @@
 // # Owners
 //
 //	socket of a subscription    topology.Conn; closed when the generation's context ends
-//	socket of a probe           topology.Conn; closed before the probe awaits its echo
+//	socket of a probe           topology.Conn; closed before the prober waits for the echo
 //	goredis.Client and PubSub   topology.Conn; only the receiving goroutine calls Receive
 //	socket for a lookup         topology.Conn; to a Sentinel, or to a node that knows
 //	                            a key's owner; closed before its reply is used
@@ -94,9 +95,9 @@
 //	sockets for commands        Commands: at most 4, lent to one caller at a time
 //	receiving goroutine         the caller of Run; it alone calls the hub, except that the
 //	                            scanner calls hub.Query.Answer
-//	prober                      session.generation starts it and waits for it
-//	watchdog                    subscription.receive starts it and waits for it
-//	scanner                     StreamFeed.Run starts it and waits for it
+//	prober                      started by session.generation, which waits for it
+//	watchdog                    started by subscription.receive, which waits for it
+//	scanner                     started by StreamFeed.Run, which waits for it
 //	echo channel (1 slot)       the receiving goroutine sends, the prober receives; with the
 //	                            slot, sending does not block
 //	message counters            written by the receiving goroutine alone

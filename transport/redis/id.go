@@ -10,7 +10,7 @@ import (
 	"usercast/hub"
 )
 
-// nextID returns the first id after this one, which must not be the last one.
+// nextID returns the id that follows id, which must not be the highest possible one.
 func nextID(id hub.ID) hub.ID {
 	if id.Seq == math.MaxUint64 {
 		return hub.ID{Ms: id.Ms + 1}

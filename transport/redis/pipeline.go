@@ -14,25 +14,25 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// A Pipeline publishes over one connection of its own without waiting for replies,
-// which come in order. Publish, Append and Flush are for one goroutine at a time,
-// Receive for another one, Close for any.
+// A Pipeline publishes over a separate connection without waiting for replies, which arrive in
+// order. One goroutine at a time may call Publish, Append and Flush, another one Receive. Close
+// is safe for concurrent use.
 //
-// go-redis makes the connection and authenticates; after that the Pipeline speaks the protocol
-// itself, because a go-redis pipeline waits for its replies before the next one.
+// go-redis makes the connection and authenticates; after that the Pipeline implements the
+// protocol itself, because a go-redis pipeline waits for its replies before the next one.
 type Pipeline struct {
 	server *topology.Server
-	client *goredis.Client // holds the connection, and is not used any more
+	client *goredis.Client // owns the connection; not used after NewPipeline
 	conn   net.Conn
 	w      *resp.Writer // owned by the publishing goroutine
 	r      *resp.Reader // owned by the receiving goroutine
 	once   sync.Once
 }
 
-// pipelineBuffer is how much is sent in one write without a Flush before.
+// pipelineBuffer is the size of the write buffer. A full buffer is sent without a Flush.
 const pipelineBuffer = 64 << 10
 
-// NewPipeline connects, in a cluster to the owner of key, or to any node when key
+// NewPipeline connects. In a cluster, it connects to the owner of key, or to any node if key
 // is "".
 func NewPipeline(ctx context.Context, server *Server, key string) (*Pipeline, error) {
 	s := server.topology()
@@ -49,7 +49,7 @@ func NewPipeline(ctx context.Context, server *Server, key string) (*Pipeline, er
 		_ = client.Close()
 		return nil, s.Fault(err, false)
 	}
-	_ = conn.SetDeadline(time.Time{}) // go-redis leaves its own
+	_ = conn.SetDeadline(time.Time{}) // go-redis leaves its own deadline set
 	return &Pipeline{
 		server: s, client: client, conn: conn,
 		w: resp.NewWriter(conn, s.AnswerTimeout(), pipelineBuffer),
@@ -57,8 +57,8 @@ func NewPipeline(ctx context.Context, server *Server, key string) (*Pipeline, er
 	}, nil
 }
 
-// Publish sends a payload to a channel, at the latest with Flush. The payload may be
-// reused immediately.
+// Publish sends a payload to a channel, with the next Flush at the latest. The caller may reuse the
+// payload immediately.
 func (p *Pipeline) Publish(channel string, payload []byte) error {
 	p.w.Array(3)
 	p.w.Bulk("PUBLISH")
@@ -81,9 +81,9 @@ func (p *Pipeline) Append(key, channel string, payload []byte) error {
 // Flush sends what is buffered.
 func (p *Pipeline) Flush() error { return p.broken(p.w.Flush()) }
 
-// Receive waits for the next reply, however long that takes: how many subscribers
-// received a PUBLISH, -1 for an entry that was appended. After an error reply
-// more replies may follow; any other error is the end.
+// Receive waits for the next reply, without a timeout. It returns how many subscribers received a
+// PUBLISH, or -1 for an appended entry. After an error reply, more replies may follow; after any
+// other error, the Pipeline cannot be used.
 func (p *Pipeline) Receive() (receivers int64, err error) {
 	h, err := p.r.Head()
 	switch {
@@ -116,7 +116,7 @@ func (p *Pipeline) broken(err error) error {
 	return p.server.Fault(err, true)
 }
 
-// Close closes the connection: a Receive that waits returns.
+// Close closes the connection and makes a waiting Receive return.
 func (p *Pipeline) Close() {
 	p.once.Do(func() {
 		_ = p.conn.Close()

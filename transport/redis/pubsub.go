@@ -74,8 +74,8 @@ type PubSubConfig struct {
 	ProbeEvery time.Duration
 
 	// ProbeTimeout is how long to wait for a published probe before a PING is sent after it. A
-	// probe can be late because Redis sends all earlier messages first, so this alone does not end a
-	// generation. Default 5 s.
+	// probe can be late because Redis sends all earlier messages first, so a late probe alone does
+	// not end a generation. Default 5 s.
 	ProbeTimeout time.Duration
 
 	// BackoffMin and BackoffMax bound the pause before a new attempt. It doubles with each
@@ -85,7 +85,7 @@ type PubSubConfig struct {
 }
 
 // PubSub is the pub/sub feed: it keeps one subscription to all users' channels.
-// Run it once; Stats may be called at any time.
+// Call Run once; Stats may be called at any time.
 type PubSub struct {
 	session // owner of the connections
 
@@ -108,8 +108,7 @@ const (
 	defaultBackoffMax = time.Second
 )
 
-// NewPubSub checks cfg and reports everything wrong with it at once. It does not
-// connect: Run does.
+// NewPubSub validates cfg and reports all errors at once. It does not connect: Run does.
 func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
 	cfg.ControlChannel = cmp.Or(cfg.ControlChannel, ControlChannel(cfg.ChannelPrefix))
@@ -160,9 +159,8 @@ func (c *PubSubConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-// Run keeps a subscription alive until ctx ends, and then returns nil: no
-// goroutine and no connection of it is left. An unavailable Redis is not an error;
-// calling Run a second time is.
+// Run keeps a subscription alive until ctx ends. Then it returns nil, after its goroutines have
+// ended and its connections are closed. An unavailable Redis is not an error; calling Run again is.
 func (p *PubSub) Run(ctx context.Context) error {
 	if err := p.start(); err != nil {
 		return err
@@ -171,8 +169,8 @@ func (p *PubSub) Run(ctx context.Context) error {
 	return nil
 }
 
-// Stats takes a snapshot. Its counters are read one after the other: they add up
-// only while nothing moves.
+// Stats returns a snapshot. Its counters are read one after the other, so they add up only while
+// the feed is idle.
 func (p *PubSub) Stats() Stats {
 	s := p.count.stats()
 	s.Feed, s.Redis, s.Probe = "pubsub", p.server.Name(), p.probes.Snapshot()

@@ -13,12 +13,12 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// probe publishes a message over a new connection and waits until it comes back. Not to get
-// through is not a reason to end the subscription, which may well work.
+// probe publishes a message over a new connection and waits until the subscription receives it. If
+// the new connection fails, the subscription is kept, because it may still work.
 func (s *subscription) probe(ctx context.Context) error {
 	token := rand.Text()
 	s.token.Store(&token)
-	// What answers an earlier probe comes too late from now on.
+	// Discard a late reply to an earlier probe.
 	select {
 	case <-s.echo:
 	default:
@@ -27,7 +27,7 @@ func (s *subscription) probe(ctx context.Context) error {
 	case <-s.pong:
 	default:
 	}
-	var start time.Time // when it was first sent
+	var start time.Time // when the probe was first published
 	var deadline <-chan time.Time
 	for {
 		sent, err := s.sendProbe(ctx, token)
@@ -58,10 +58,10 @@ func (s *subscription) probe(ctx context.Context) error {
 // sentProbe is the result of one new connection.
 type sentProbe struct {
 	found     topology.Identity
-	known     bool            // another connection led there lately
-	moved     *topology.Fault // the address leads elsewhere; nothing was published
+	known     bool            // another recent connection reached it
+	moved     *topology.Fault // the address leads to another server; nothing was published
 	published bool
-	start     time.Time // just before that
+	start     time.Time // just before publishing
 }
 
 // sendProbe makes a new connection, compares the servers, and publishes to this process's probe
@@ -86,9 +86,9 @@ func (s *subscription) sendProbe(ctx context.Context, token string) (sent sentPr
 	return sent, err
 }
 
-// moved returns a fault when a new connection has led to another primary than the
-// subscription's, or in a cluster to the subscription's own node, and that has
-// changed since. Other nodes are expected to differ.
+// moved returns a fault if a new connection has reached another primary than that of the
+// subscription. In a cluster, it returns a fault only if the connection has reached the node of the
+// subscription and that node has changed: other nodes are expected to differ.
 func (s *subscription) moved(l *topology.Conn, found topology.Identity) *topology.Fault {
 	if !s.server.IsCluster() {
 		if s.oneOfSeveral && s.primary.IsOther(found) {
@@ -112,18 +112,20 @@ func (s *subscription) moved(l *topology.Conn, found topology.Identity) *topolog
 	return nil
 }
 
-// probeIntervals times ProbeEvery is how long a probe may be in flight on a connection that
-// is never idle: something may hide all that comes, as a wrong length does.
+// probeIntervals times ProbeEvery is how long a probe may be in flight on a connection that is
+// never idle. Without this bound, a reply with a wrong length could hide all later messages.
 const probeIntervals = 2
 
-// awaitEcho waits until the probe comes back, or, where it cannot be published, until a
-// PING with the same payload is answered. Behind a backlog a probe is late, and nothing is
-// lost: so such a PING is sent after it when it is due. Redis replies on one connection in
-// order. Only if the PONG has come before the probe, the probe is lost.
+// awaitEcho waits until the subscription receives the probe. If the probe cannot be published, it
+// waits for the reply to a PING with the same payload instead.
 //
-// Where the address leads to several servers this does not prove anything, because not each
-// of them passes on to the subscription what is published at it: awaitEcho returns false when the
-// probe is to be sent to another one.
+// A probe behind a backlog is late, but not lost. So when ProbeTimeout has passed, a PING is sent on
+// the subscription: Redis replies in order, and if the PONG arrives before the probe, the probe
+// is lost.
+//
+// If the address leads to several servers, a lost probe proves nothing, because some of them do not
+// forward messages to the server of the subscription. Then awaitEcho returns false when the probe
+// should be sent to another server.
 func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, start time.Time, deadline <-chan time.Time) (done bool, err error) {
 	late := time.NewTimer(s.cfg.ProbeTimeout)
 	defer late.Stop()
@@ -144,7 +146,7 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 			return true, nil
 		case <-late.C:
 			if !echo && s.noPing.Load() {
-				return true, nil // nothing can be verified
+				return true, nil // neither the probe nor PING is allowed
 			}
 			err := s.link.Ping(token)
 			if errors.Is(err, topology.ErrEnded) {
@@ -158,7 +160,7 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 				return true, nil
 			}
 			select {
-			case back := <-s.echo: // just before
+			case back := <-s.echo: // it arrived just before the PONG
 				s.probes.Observe(back.Sub(start))
 				return true, nil
 			default:
@@ -178,8 +180,8 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 	}
 }
 
-// probePong handles the reply to a PING that was sent after a probe. The receiving
-// goroutine calls it.
+// probePong handles the reply to a PING that was sent after a probe. The receiving goroutine
+// calls it.
 func (s *subscription) probePong(payload string) {
 	if token := s.token.Load(); token == nil || payload != *token {
 		return
@@ -190,8 +192,8 @@ func (s *subscription) probePong(payload string) {
 	}
 }
 
-// probeEcho handles a message of the probe channel, to which any client may publish.
-// The receiving goroutine calls it.
+// probeEcho handles a message on the probe channel, to which any client may publish. The receiving
+// goroutine calls it.
 func (s *subscription) probeEcho(payload string) {
 	if token := s.token.Load(); token == nil || payload != *token {
 		return

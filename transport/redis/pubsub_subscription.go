@@ -24,21 +24,21 @@ type subscription struct {
 	primary topology.Identity
 
 	// Owned by the receiving goroutine.
-	pending   []pendingCommand // commands whose replies are still to come; Redis replies in order
+	pending   []pendingCommand // commands without a reply so far; Redis replies in order
 	confirmed bool             // the pattern is subscribed to
 
 	// Between the receiving goroutine and the prober.
 	echoes atomic.Bool            // the probe channel is subscribed to as well
 	token  atomic.Pointer[string] // payload of the probe in flight
-	echo   chan time.Time         // when it came back
-	pong   chan struct{}          // the PING that was sent after it was answered
+	echo   chan time.Time         // when the probe was received
+	pong   chan struct{}          // the PING that was sent after the probe was answered
 	noPing atomic.Bool            // PING is not allowed
 
 	// Owned by the prober.
 	oneOfSeveral bool // the address leads to other servers as well
 }
 
-// pendingCommand is a command whose reply is still to come.
+// pendingCommand is a command that Redis has not replied to.
 type pendingCommand int
 
 const (
@@ -54,7 +54,7 @@ func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 
 // open connects, sends the subscriptions, and reads until Redis has confirmed the pattern.
 func (s *subscription) open(ctx context.Context) error {
-	// Whatever was wrong with a node of a cluster: try another one.
+	// In a cluster, try another node than the last time, whatever the error was.
 	s.link = s.server.NewConn(ctx, topology.Target{Not: s.lastAddr}, func(ctx context.Context, cn *goredis.Conn) error {
 		var err error
 		s.primary, err = topology.Introduce(ctx, cn, s.missing)
@@ -77,7 +77,7 @@ func (s *subscription) open(ctx context.Context) error {
 
 // subscribe connects and sends the subscriptions.
 func (s *subscription) subscribe() error {
-	// The control channel before the pattern: every connected hub receives control commands.
+	// The control channel comes before the pattern: a hub that is connected must receive control commands.
 	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
 		return err
 	}
@@ -88,8 +88,8 @@ func (s *subscription) subscribe() error {
 	return s.link.Subscribe(s.probeChannel)
 }
 
-// receive is the path of a message: wait for one, hand it and all others that have come with it
-// to the hub, and let the streams write before waiting again.
+// receive is the path of a message: it waits for one, passes it and all others that have arrived
+// to the hub, and lets the streams write before it waits again.
 func (s *subscription) receive(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -101,7 +101,7 @@ func (s *subscription) receive(ctx context.Context) error {
 		s.cfg.Streams.Cork()
 		err = s.handle(received, err)
 		for err == nil && s.link.Ready() {
-			err = s.handle(s.link.Receive()) // does not wait: it has come
+			err = s.handle(s.link.Receive()) // does not wait: the message has arrived
 		}
 		s.cfg.Streams.Uncork()
 		if err != nil {
@@ -110,7 +110,7 @@ func (s *subscription) receive(ctx context.Context) error {
 	}
 }
 
-// handle acts on what was received. An error ends the connection.
+// handle processes what was received. An error ends the connection.
 func (s *subscription) handle(received any, err error) error {
 	switch {
 	case err == nil:
@@ -121,7 +121,7 @@ func (s *subscription) handle(received any, err error) error {
 	}
 	switch m := received.(type) {
 	case *goredis.Message:
-		// A message that a pattern matched names it. One of a channel names no pattern.
+		// Pattern is empty if the message matches a subscribed channel instead of a pattern.
 		switch {
 		case m.Pattern == s.pattern:
 			s.route(m.Channel, m.Payload)
@@ -142,8 +142,8 @@ func (s *subscription) handle(received any, err error) error {
 	return nil
 }
 
-// route hands one message to the hub. It allocates nothing itself. A payload over MaxPayload and
-// a channel over resp.MinKeep have been cut, see resp.CheckedConn.
+// route passes one message to the hub. It does not allocate. A payload over MaxPayload and a
+// channel over resp.MinKeep have been truncated, see resp.CheckedConn.
 func (p *PubSub) route(channel, payload string) {
 	p.count.received.Add(1)
 	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, channel)
@@ -160,8 +160,8 @@ func (p *PubSub) route(channel, payload string) {
 	}
 }
 
-// replied returns the command that a confirmation or an error replies to; noCommand
-// when none is pending.
+// replied returns the command that a confirmation or an error replies to, or noCommand if no
+// command is pending.
 func (s *subscription) replied() (command pendingCommand) {
 	if len(s.pending) > 0 {
 		command, s.pending = s.pending[0], s.pending[1:]
@@ -189,12 +189,11 @@ func (s *subscription) subscribed(to *goredis.Subscription) error {
 	return nil
 }
 
-// refused handles an error reply, and returns an error if the subscription cannot do without
-// the command.
+// refused handles an error reply. It returns an error if the subscription needs the command.
 func (s *subscription) refused(err error) error {
 	switch s.replied() {
 	case subscribePattern:
-		// For PSUBSCRIBE the ACL compares patterns letter by letter.
+		// For PSUBSCRIBE, an ACL compares the two patterns literally.
 		return s.server.Denied(err, "subscribe to "+s.pattern, "+psubscribe &"+s.pattern)
 	case subscribeControl:
 		s.missing(acl.PermissionControl(s.cfg.ControlChannel), err)
@@ -207,11 +206,12 @@ func (s *subscription) refused(err error) error {
 	return nil
 }
 
-// announce announces a gap, also for the first subscription: a stream that was opened before it
-// may have missed what was published before it.
+// announce announces a gap, even for the first subscription: streams that were opened before the
+// subscription may have missed messages.
 //
-// The role is not of interest in a cluster: a replica receives all that a primary receives. The
-// attributes name the node when the server's name does not, and say if it is in trouble.
+// It returns no role in a cluster, where a replica receives all that a primary receives. The
+// attributes contain the address if it differs from the server's name, and a failing cluster
+// state.
 func (s *subscription) announce() (role string, attrs []any) {
 	s.cfg.Hub.GapForAll(hub.GapRedisReconnect)
 	if !s.server.IsCluster() {

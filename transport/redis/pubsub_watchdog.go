@@ -8,9 +8,8 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// watch ends the subscription when the connection is idle and stays so although a PING was
-// sent. Nothing else notices a frozen Redis, or a peer that vanished without a FIN: TCP itself
-// would take a quarter of an hour.
+// watch ends the subscription if the connection is idle and a PING gets no reply. Only this detects
+// a stalled Redis, or a peer that dropped off without a FIN: TCP alone would take about 15 minutes.
 func (s *subscription) watch(ctx context.Context) {
 	activity, timeout := &s.link.Activity, s.server.AnswerTimeout()
 	for wait := s.cfg.PingAfter; pause.Sleep(ctx, pause.Jitter(wait)); {

@@ -12,12 +12,12 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// repeatAfter is how long a fault is not logged again in one outage, after another
-// one: two that alternate at every attempt would fill the log.
+// repeatAfter is the minimum time between two log lines about the same fault in one outage.
+// Otherwise two faults that alternate at every attempt would fill the log.
 const repeatAfter = time.Minute
 
-// A reporter logs each state once: a fault when it is not the one that was logged last,
-// a missing right once in the life of the process. Safe for concurrent use.
+// A reporter logs each state once: a fault if it differs from the last one that was logged, a missing
+// permission once per process. Safe for concurrent use.
 type reporter struct {
 	log *slog.Logger
 
@@ -27,25 +27,25 @@ type reporter struct {
 	probe   logLimiter
 	scan    logLimiter
 	several bool            // severalServers was logged
-	rights  map[string]bool // commands whose missing right was logged
+	refused map[string]bool // commands whose missing permission was logged
 	control struct {
 		loggedAt  time.Time
 		malformed uint64 // commands since then
 	}
 }
 
-// A logLimiter knows what was logged about one thing since it last worked.
+// A logLimiter records what was logged about one operation since it last succeeded.
 type logLimiter struct {
 	last string               // key
 	at   map[string]time.Time // key → when it was logged
 }
 
 func newReporter(log *slog.Logger, server *topology.Server) *reporter {
-	return &reporter{log: log.With("redis", server.Name()), rights: make(map[string]bool)}
+	return &reporter{log: log.With("redis", server.Name()), refused: make(map[string]bool)}
 }
 
-// allow reports whether to log a fault. Its key is what to do about it, in addition to the
-// reason: a handshake that was late once must not hide a wrong certificate.
+// allow reports whether to log a fault. Faults are the same if both reason and advice are: after a TLS
+// handshake that timed out, for example, a wrong certificate is still logged.
 func (s *logLimiter) allow(f *topology.Fault, now time.Time) bool {
 	key := f.Reason + ": " + f.Advice
 	loggedAt, known := s.at[key]
@@ -88,7 +88,7 @@ func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 	r.log.Log(context.Background(), level, "redis subscribed", attrs...)
 }
 
-// probeFailed logs that no probe could be sent. The subscription is kept.
+// probeFailed logs that a probe could not be sent. The subscription is kept.
 func (r *reporter) probeFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -97,8 +97,8 @@ func (r *reporter) probeFailed(f *topology.Fault) {
 	}
 }
 
-// severalServers logs, once, that new connections to the address of s lead to different
-// servers, one of which is found.
+// severalServers logs once that new connections to the address of s reach different servers. found
+// is one of them.
 func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -119,7 +119,7 @@ func (r *reporter) probeSent() {
 	r.probe = logLimiter{}
 }
 
-// scanFailed logs that queries wait because older entries cannot be read.
+// scanFailed logs that older entries cannot be read. The clients that resume wait for them.
 func (r *reporter) scanFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,15 +134,14 @@ func (r *reporter) scanned() {
 	r.scan = logLimiter{}
 }
 
-// missing logs that a right is missing, or a command unknown, and what does not work
-// without it.
+// missing logs that a permission is missing or a command is unknown, and the consequence.
 func (r *reporter) missing(which acl.Permission, user string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.rights[which.Command] {
+	if r.refused[which.Command] {
 		return
 	}
-	r.rights[which.Command] = true
+	r.refused[which.Command] = true
 	if goredis.IsPermissionError(err) {
 		r.log.Warn("redis permission missing", "command", which.Command,
 			"hint", "ACL SETUSER "+user+" "+which.Grant, "consequence", which.Consequence)
@@ -152,8 +151,8 @@ func (r *reporter) missing(which acl.Permission, user string, err error) {
 		"consequence", which.Consequence, "error", err)
 }
 
-// malformedControl logs at most once per minute that control commands are malformed,
-// and why the latest is. Err holds nothing of what was sent.
+// malformedControl logs at most once per minute how many control commands were malformed, and why
+// the latest one was. err contains nothing of the command.
 func (r *reporter) malformedControl(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

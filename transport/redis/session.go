@@ -16,8 +16,8 @@ import (
 )
 
 // A session keeps a feed connected to Redis until its context ends. Each connection is a
-// generation: it is opened, announced and probed, and after a pause replaced by the next one.
-// Both feeds use it.
+// generation: it is opened, announced and probed. When it ends, the next one replaces it after a
+// pause. Both feeds use it.
 type session struct {
 	// Immutable after the feed was made.
 	server     *topology.Server
@@ -31,7 +31,7 @@ type session struct {
 	started atomic.Bool
 	count   counters
 
-	// Owned by run, and by the prober while there is one.
+	// Owned by run, and by the prober while it runs.
 	servers topology.Servers
 }
 
@@ -40,17 +40,17 @@ type session struct {
 type connection interface {
 	// open connects and subscribes. It returns when Redis has confirmed the subscription.
 	open(ctx context.Context) error
-	// announce is called once after open. It returns what to log of the server: its role, "" if
-	// that does not matter, and other attributes.
+	// announce is called once after open. It returns attributes of the server for the log, and its
+	// role, or "" if the role does not matter.
 	announce() (role string, attrs []any)
-	// receive hands over what Redis sends until the connection ends, and returns why.
+	// receive passes on what Redis sends until the connection ends, and returns the reason.
 	receive(ctx context.Context) error
 	// addr is the address of the server.
 	addr() string
-	// probe checks once whether a new connection leads to the same server. An error is the
-	// reason to end this one. It is called from another goroutine, while receive runs.
+	// probe checks once whether a new connection reaches the same server. An error ends this
+	// connection. Another goroutine calls it, while receive runs.
 	probe(ctx context.Context) error
-	// close is called last, also if open failed.
+	// close is called last, even if open has failed.
 	close()
 }
 
@@ -62,7 +62,7 @@ func newSession(public *Server, key string, logger *slog.Logger, probeEvery, bac
 	}
 }
 
-// start is for the beginning of Run.
+// start is called first by Run.
 func (s *session) start() error {
 	if s.started.Swap(true) {
 		return errors.New("Run can be called only once")
@@ -80,8 +80,8 @@ func (s *session) run(ctx context.Context, next func(end context.CancelCauseFunc
 		}
 		live := lived > 0
 		s.report.down(s.fault(err, live), live)
-		// Only a subscription that lasted resets the pauses: with a Redis that closes each one
-		// immediately, the feed would otherwise connect ten times per second.
+		// Only a subscription that lasted resets the backoff. Otherwise the feed would connect ten
+		// times per second to a Redis that closes each connection immediately.
 		if lived > 5*s.backoffMax {
 			pauses.Reset()
 		}
@@ -91,8 +91,8 @@ func (s *session) run(ctx context.Context, next func(end context.CancelCauseFunc
 	}
 }
 
-// generation makes one connection and reads until something ends it. It returns how long the
-// subscription stood, 0 if it never did, and why it ended.
+// generation makes one connection and reads until it ends. It returns how long the subscription
+// lasted, 0 if it was never confirmed, and why the connection ended.
 func (s *session) generation(ctx context.Context, next func(end context.CancelCauseFunc) connection) (lived time.Duration, err error) {
 	ctx, end := context.WithCancelCause(ctx)
 	c := next(end)
@@ -102,7 +102,7 @@ func (s *session) generation(ctx context.Context, next func(end context.CancelCa
 	defer end(nil)
 	if err = c.open(ctx); err == nil {
 		since := time.Now()
-		s.server.Renew() // connections that were made before may lead elsewhere
+		s.server.Renew() // older connections may go to another server
 		s.count.connected.Store(true)
 		role, attrs := c.announce()
 		s.report.subscribed(s.count.generation.Add(1), role, attrs...)
@@ -113,14 +113,14 @@ func (s *session) generation(ctx context.Context, next func(end context.CancelCa
 	s.count.connected.Store(false)
 	s.server.Renew()
 	if cause := context.Cause(ctx); cause != nil {
-		err = cause // the socket was closed because of it; err only says that it was closed
+		err = cause // the reason for closing the socket; err only says that it is closed
 	}
 	return lived, err
 }
 
-// probeLoop checks from time to time whether the address still leads to the server of the
-// connection. After a soft failover it does not: the old primary keeps its connections and
-// answers PING, and nothing more is published there.
+// probeLoop regularly checks whether the address still leads to the server of the connection. After
+// a soft failover it does not: the old primary keeps its connections and replies to PING, but
+// messages are published elsewhere.
 func (s *session) probeLoop(ctx context.Context, c connection, end context.CancelCauseFunc) {
 	for s.awaitProbe(ctx, c) {
 		if err := c.probe(ctx); err != nil {
@@ -130,9 +130,9 @@ func (s *session) probeLoop(ctx context.Context, c connection, end context.Cance
 	}
 }
 
-// awaitProbe waits for the next probe, and returns false when ctx ended first. With
-// Sentinels it ends early when they name another primary: they do so as soon as it
-// is promoted, while the old one may keep its connections and role for 10 s more.
+// awaitProbe waits until the next probe is due, and returns false if ctx ends first. With Sentinels
+// it returns early if they report another primary: they do so as soon as it is promoted, while the
+// old one may keep its connections and role for 10 s more.
 func (s *session) awaitProbe(ctx context.Context, c connection) bool {
 	d := pause.Jitter(s.probeEvery)
 	if !s.server.HasSentinels() {
@@ -146,14 +146,14 @@ func (s *session) awaitProbe(ctx context.Context, c connection) bool {
 		if left <= topology.AskEvery {
 			return true
 		}
-		// An error here is found again by the next probe, which logs it.
+		// The next probe gets the same error, and logs it.
 		if addr, err := s.server.LocatePrimary(ctx); err == nil && addr != c.addr() {
 			return true
 		}
 	}
 }
 
-// lookUp connects once more and returns which server is there.
+// lookUp makes a new connection and returns the identity of the server.
 func (s *session) lookUp(ctx context.Context) (found topology.Identity, err error) {
 	err = s.server.NewConn(ctx, topology.Target{Key: s.key}, func(ctx context.Context, cn *goredis.Conn) (err error) {
 		found, err = topology.Introduce(ctx, cn, s.missing)
@@ -162,12 +162,12 @@ func (s *session) lookUp(ctx context.Context) (found topology.Identity, err erro
 	return found, err
 }
 
-// redialsPerInterval is how many connections are made in a probe interval while the
-// probe waits for the server that passes it on.
+// redialsPerInterval is how many connections per probe interval are made to find a server that
+// forwards the probe to the subscription.
 const redialsPerInterval = 30
 
-// severalServers reports whether the server that a new connection led to is one of several
-// behind the same address. With known, another connection led there lately.
+// severalServers reports whether the server that a new connection has reached is one of several
+// behind the same address. known means that another recent connection has reached it too.
 func (s *session) severalServers(ctx context.Context, primary, found topology.Identity, known bool) bool {
 	if !s.server.Fixed() || !primary.IsOther(found) {
 		return false
@@ -179,8 +179,8 @@ func (s *session) severalServers(ctx context.Context, primary, found topology.Id
 	return true
 }
 
-// handleControl handles a control command. Any client with the permission to publish it may have
-// sent it.
+// handleControl handles a control command. Its sender may be any client that is allowed to publish
+// it, so it may be malformed.
 func (s *session) handleControl(payload string, handle func(Control)) {
 	s.count.controlReceived.Add(1)
 	command, err := ParseControl(payload)

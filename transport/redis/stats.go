@@ -15,7 +15,7 @@ type Stats struct {
 
 	Received  uint64 // messages received from Redis
 	Routed    uint64 // enqueued for at least one stream
-	Unrouted  uint64 // no stream for them
+	Unrouted  uint64 // not enqueued for any stream
 	Malformed uint64 // the channel does not contain a user
 	TooLarge  uint64 // over MaxPayload
 
@@ -24,7 +24,7 @@ type Stats struct {
 
 	Connected  bool   // a subscription exists
 	Generation uint64 // subscriptions so far, this one included
-	Reconnects uint64 // those after the first
+	Reconnects uint64 // subscriptions after the first
 
 	Probe Histogram // time from publishing a probe to receiving it; pub/sub only
 }
@@ -32,7 +32,7 @@ type Stats struct {
 // Histogram counts durations in buckets.
 type Histogram = histogram.Snapshot
 
-// counters are written by the receiving goroutine alone.
+// counters are written only by the receiving goroutine.
 type counters struct {
 	received, routed, unrouted, malformed, tooLarge atomic.Uint64
 
@@ -42,7 +42,7 @@ type counters struct {
 	generation atomic.Uint64
 }
 
-// stats is what the counters know.
+// stats returns the counters as Stats.
 func (c *counters) stats() Stats {
 	generation := c.generation.Load()
 	return Stats{

@@ -15,18 +15,18 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// Bounds of one reply with entries. Redis bounds a reply by the number of entries
-// only, and they can be of any size.
+// Bounds of one reply with entries. Redis bounds a reply only by the number of entries, which can
+// have any size.
 const (
-	// readCount is the maximum number of entries that are requested at once: of a few hundred
-	// bytes each, a round trip is a small part of the work.
+	// readCount is the maximum number of entries per request. With a few hundred bytes per entry,
+	// the round trip is then a small part of the work.
 	readCount = 200
-	// pageBytes is how many bytes of entries are requested at once, by the weight of earlier
-	// entries, and how many are kept of a reply that weighs more. Two entries are always kept: the
+	// pageBytes is the size in bytes that one request aims at, estimated from the size of earlier
+	// entries, and how much of a larger reply is kept. At least two entries are always kept: the
 	// first may be known already.
 	pageBytes = 1 << 20
-	// maxGrowth is how many times more entries are requested than the time before: the weight of
-	// the next ones is not known.
+	// maxGrowth limits how many times more entries are requested than the last time, because the
+	// size of the next ones is not known.
 	maxGrowth = 4
 )
 
@@ -35,9 +35,9 @@ const (
 	streamBuffer = resp.ReadBuffer // also the longest name of a channel that is kept
 )
 
-// A streamConn reads entries of one Redis stream over a connection that go-redis made. It reads
+// A streamConn reads entries of one Redis stream over a connection that go-redis made. It parses
 // replies itself, because go-redis holds a whole reply in memory, whatever its size. After an
-// error it cannot be used any more, unless the error is an error reply. For one goroutine.
+// error other than an error reply, it cannot be used. For one goroutine.
 type streamConn struct {
 	feed   *StreamFeed
 	link   *topology.Conn
@@ -47,15 +47,15 @@ type streamConn struct {
 	hash   maphash.Hash
 
 	server topology.Identity // as of the last request
-	token  string            // stands for the identity of a server that does not tell it
+	token  string            // replaces the identity of a server that does not report it
 
-	// The weight of the latest entries; 0: not known.
+	// The size of the latest entries; 0: not known.
 	count  int   // how many to request
-	weight int64 // bytes of one, on average
+	weight int64 // average size of an entry in bytes
 }
 
-// dial connects to where the stream is, or to the node that a redirection names. The connection
-// ends when nothing comes for longer than patience, or when ctx ends.
+// dial connects to the server of the stream, or to the target of a redirection. The connection ends
+// when nothing arrives for longer than patience, or when ctx ends.
 func (f *StreamFeed) dial(ctx context.Context, to topology.Target, patience time.Duration) (*streamConn, error) {
 	c := &streamConn{feed: f, asking: to.Asking, count: 1}
 	c.hash.SetSeed(markSeed)
@@ -75,7 +75,7 @@ func (f *StreamFeed) dial(ctx context.Context, to topology.Target, patience time
 	return c, nil
 }
 
-// nameServer gives a server that does not tell its identity one for this connection only.
+// nameServer assigns an identity, for this connection only, to a server that does not report one.
 func (c *streamConn) nameServer() {
 	if c.server.RunID == "" {
 		if c.token == "" {
@@ -97,7 +97,7 @@ func (c *streamConn) identify() (err error) {
 
 func (c *streamConn) close() { c.link.Close() }
 
-// send writes a command. Its reply begins at begin.
+// send writes a command. The caller reads its reply with begin.
 func (c *streamConn) send(args ...string) error {
 	if c.asking {
 		c.w.Command("ASKING")
@@ -113,7 +113,7 @@ func (c *streamConn) send(args ...string) error {
 // begin reads the first line of a command's reply. An error reply is a *resp.ReplyError.
 func (c *streamConn) begin() (resp.Head, error) {
 	if c.asking {
-		if _, err := c.r.Head(); err != nil { // of ASKING; its refusal comes again with the command's
+		if _, err := c.r.Head(); err != nil { // reply to ASKING; if it is an error, the reply to the command is too
 			return resp.Head{}, err
 		}
 	}
@@ -149,7 +149,7 @@ func (c *streamConn) length() (uint64, error) {
 	return uint64(h.N), err
 }
 
-// state requests XINFO STREAM. The first and the last entry, which come with it, are not held.
+// state requests XINFO STREAM. It does not keep the first and the last entry, which are in the reply.
 func (c *streamConn) state() (info streamInfo, err error) {
 	h, err := c.request("XINFO", "STREAM", c.feed.cfg.Key)
 	if goredis.HasErrorPrefix(err, "no such key") {
@@ -201,14 +201,14 @@ func (c *streamConn) id() (hub.ID, error) {
 	return parseID(text)
 }
 
-// read requests entries between two ids, both included, newest first with backwards. Budget is
-// how many bytes are of use.
+// read requests entries between two ids, both included, newest first with backwards. budget is how
+// many bytes the caller can use.
 func (c *streamConn) read(from, to string, backwards bool, budget int64, what keeping) (page, error) {
 	command := "XRANGE"
 	if backwards {
 		command = "XREVRANGE"
 	}
-	most := c.most(budget) + 1 // a page may begin with the last entry of the one before
+	most := c.most(budget) + 1 // a page may begin with the last entry of the previous page
 	h, err := c.request(command, c.feed.cfg.Key, from, to, "COUNT", strconv.Itoa(most))
 	if err != nil {
 		return page{}, err
@@ -216,15 +216,15 @@ func (c *streamConn) read(from, to string, backwards bool, budget int64, what ke
 	return c.page(h, most, what)
 }
 
-// wait requests entries later than after, and waits for the first one.
+// wait requests entries later than after, and waits for the first one for up to block.
 func (c *streamConn) wait(after hub.ID, block time.Duration) (p page, err error) {
 	most := c.most(pageBytes)
 	h, err := c.request("XREAD", "COUNT", strconv.Itoa(most), "BLOCK", strconv.FormatInt(block.Milliseconds(), 10),
 		"STREAMS", c.feed.cfg.Key, after.String())
-	if err != nil || h.Kind == '*' && h.N == -1 { // nothing came
+	if err != nil || h.Kind == '*' && h.N == -1 { // no entry within block
 		return p, err
 	}
-	// An array of streams, each of a key and its entries.
+	// The reply is an array of streams, each with a key and its entries.
 	if h.Kind != '*' || h.N != 1 {
 		return p, c.r.Bad("not one stream")
 	}
@@ -244,9 +244,9 @@ func (c *streamConn) wait(after hub.ID, block time.Duration) (p page, err error)
 	return c.page(h, most, keepAll)
 }
 
-// places requests, for each id, the entry there or the next one.
+// places returns, for each id, the entry with that id or the next one.
 func (c *streamConn) places(ids []hub.ID) ([]entry, error) {
-	for _, id := range ids { // few, and short: they fit into what the sockets buffer
+	for _, id := range ids { // a few short commands: they fit into the socket buffers
 		if err := c.send("XRANGE", c.feed.cfg.Key, id.String(), "+", "COUNT", "1"); err != nil {
 			return nil, err
 		}
@@ -268,7 +268,7 @@ func (c *streamConn) places(ids []hub.ID) ([]entry, error) {
 	return found, nil
 }
 
-// markAt is the mark of the entry with an id; 0: there is none.
+// markAt returns the mark of the entry with an id, or 0 if it does not exist.
 func (c *streamConn) markAt(id hub.ID) (uint64, error) {
 	h, err := c.request("XRANGE", c.feed.cfg.Key, id.String(), id.String(), "COUNT", "1")
 	if err != nil {

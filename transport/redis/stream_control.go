@@ -11,16 +11,16 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// Control commands take effect although the entries around them become a gap, or were loaded as
-// old ones: a logout must not be lost. After the first load and after each reset the reader
-// reads the entries that it skipped, and handles the commands that were appended
-// after the feed was started and that it has not handled.
+// A logout must not be lost, so control commands take effect even if the entries around them become
+// a gap or were loaded as history. After the first load and after each reset, the reader reads the
+// entries that it skipped. It handles those commands that were appended after the feed was started
+// and that it has not handled yet.
 
 const (
-	// maxTrail is the number of places that are remembered. When there are as many, every second
-	// one of the older half is dropped.
+	// maxTrail is the maximum number of places in a trail. When it is reached, every other place of
+	// the older half is dropped.
 	maxTrail = 256
-	// trailEvery is the time between two places that are not commands.
+	// trailEvery is the minimum time between two places that are not commands.
 	trailEvery = time.Second
 
 	maxSeq = math.MaxUint64
@@ -32,18 +32,18 @@ type place struct {
 	mark uint64
 }
 
-// trail is places in the order in which they were read: each control command that was handled,
-// and one entry per second. It shows how far a stream that replaced the one that was read is
-// the same.
+// trail is a list of places in the order in which they were read: each control command that was
+// handled, and one entry per second. After the stream was replaced, it shows up to which place the
+// new stream equals the old one.
 type trail struct {
 	places []place
 	last   time.Time
 }
 
-// begin forgets all places but one.
+// begin resets the trail to one place.
 func (t *trail) begin(p place) { t.places, t.last = []place{p}, time.Now() }
 
-// add remembers an entry: each control command, and of the others one per second.
+// add adds an entry: each control command, and one of the others per second.
 func (t *trail) add(e entry) {
 	now := time.Now()
 	if e.command == "" && now.Sub(t.last) < trailEvery {
@@ -61,12 +61,13 @@ func (t *trail) add(e entry) {
 	t.places = append(t.places, place{e.ID, e.mark})
 }
 
-// idRange is the ids later than after, up to upTo.
+// idRange contains the ids later than after, up to and including upTo.
 type idRange struct{ after, upTo hub.ID }
 
-// startedAt returns the time in ms at which Run was called, by the clock of the server, which
-// gives the ids; by the local clock if the server does not return it. It is late by at most the time
-// that the reply took, and never early: commands from before the start are not handled.
+// startedAt returns the time in ms at which Run was called, by the clock of the server, which assigns
+// the ids. If the server does not return its time, the local clock is used. The result may be late
+// by the time that the reply took, but is never early, so commands from before the start are not
+// handled.
 func (r *reader) startedAt() (ms uint64, err error) {
 	now := time.Now()
 	up := now.Sub(r.began)
@@ -80,17 +81,17 @@ func (r *reader) startedAt() (ms uint64, err error) {
 	return uint64(max(0, now.Add(-up).UnixMilli())), nil
 }
 
-// appendedLater reports whether an entry was appended after Run was called. An entry of the same
-// millisecond is taken for older.
+// appendedLater reports whether an entry was appended after Run was called. An entry from the same
+// millisecond counts as older.
 func (f *StreamFeed) appendedLater(id hub.ID) bool {
 	return f.firstLoad.Compare(id) < 0 || id.Ms > f.startMs
 }
 
-// inCommon returns how many places of the trail the stream still has. Places that were trimmed
-// count as such: all that the stream has is later.
+// inCommon returns how many places of the trail the stream still has in common. Trimmed places count,
+// because everything in the stream is later.
 func (r *reader) inCommon(first hub.ID) (n int, err error) {
 	places := r.trail.places
-	n = sort.Search(len(places), func(i int) bool { // whether the stream differs there
+	n = sort.Search(len(places), func(i int) bool { // reports whether the stream differs at this place
 		if err != nil || places[i].id.Compare(first) < 0 {
 			return err != nil
 		}
@@ -101,14 +102,14 @@ func (r *reader) inCommon(first hub.ID) (n int, err error) {
 	return n, err
 }
 
-// skipControl notes that the entries of a stream that replaced the one that was read are not
-// handed over, up to its newest. It is for a reset.
+// skipControl records for a reset that the entries of the new stream are not delivered, up to the
+// newest one.
 func (r *reader) skipControl(info streamInfo) error {
 	n, err := r.inCommon(info.first)
 	if err != nil {
 		return err
 	}
-	after := r.firstLoad // or the start, if that is earlier: see appendedLater
+	after := r.firstLoad // or the time of the start, if that is earlier: see appendedLater
 	if start := (hub.ID{Ms: r.startMs, Seq: maxSeq}); start.Compare(after) < 0 {
 		after = start
 	}
@@ -117,14 +118,14 @@ func (r *reader) skipControl(info streamInfo) error {
 	}
 	r.trail.places = r.trail.places[:n]
 	if left := r.skipped; left.after.Compare(left.upTo) < 0 && left.after.Compare(after) < 0 {
-		after = left.after // not all of what was skipped before was read
+		after = left.after // some entries that were skipped earlier are still unread
 	}
 	r.skipped = idRange{after, info.last}
 	return nil
 }
 
-// handleSkippedControl handles the commands among the entries that were skipped. After an error
-// it continues where it was.
+// handleSkippedControl handles the commands among the skipped entries. After an error, the next call
+// continues at the same place.
 func (r *reader) handleSkippedControl() error {
 	for r.skipped.after.Compare(r.skipped.upTo) < 0 {
 		p, err := r.conn.read(nextID(r.skipped.after).String(), r.skipped.upTo.String(), false, pageBytes, keepCommands)

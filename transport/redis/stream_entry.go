@@ -9,31 +9,31 @@ import (
 
 // An entry is one entry of the Redis stream.
 type entry struct {
-	hub.Entry        // Gap is GapTooLarge if the payload was over MaxPayload and is left out
-	user      string // "": not a message, only the id counts
-	command   string // of a control command
+	hub.Entry        // Gap is GapTooLarge if the payload was over MaxPayload and is omitted
+	user      string // "": not a message; only the id matters
+	command   string // the text of a control command, or ""
 	mark      uint64 // distinguishes it from another entry with the same id
 }
 
-// entryCost is what an entry counts next to its text when it is held in memory.
+// entryCost is the estimated overhead of an entry in memory, in bytes.
 const entryCost = 192
 
-// size is what an entry counts when it is held in memory.
+// size returns the estimated memory of an entry in bytes.
 func (e *entry) size() int64 {
 	return int64(len(e.user) + len(e.Topic) + len(e.Payload) + len(e.command) + entryCost)
 }
 
-// markSeed belongs to the process: marks never leave it. A mark is a sum over the fields of an
-// entry, so that it is the same for the same fields, whatever their order.
+// markSeed is the seed of all marks, which are used only within this process. A mark is a sum of
+// hashes of the fields of an entry, so it does not depend on their order.
 var markSeed = maphash.MakeSeed()
 
-// maxFieldName is the length of the longest name of a field that is read.
+// maxFieldName is the length of the longest field name that is used.
 const maxFieldName = int64(len("data"))
 
-// tooLong stands for a control command that is longer than the limit.
+// tooLong replaces a control command that is longer than the limit. It is malformed.
 var tooLong = strings.Repeat(" ", maxControl+1)
 
-// What to keep of entries, next to their ids and marks.
+// keeping selects what to keep of entries, in addition to their ids and marks.
 type keeping int
 
 const (
@@ -42,7 +42,7 @@ const (
 	keepAll
 )
 
-// keepBytes returns how many bytes of a field's value are held at most.
+// keepBytes returns up to how many bytes the value of a field is kept; -1: not at all.
 func (f *StreamFeed) keepBytes(name string, what keeping) int64 {
 	switch {
 	case name == "ctl" && what >= keepCommands:
@@ -55,7 +55,7 @@ func (f *StreamFeed) keepBytes(name string, what keeping) int64 {
 	return -1
 }
 
-// fields are the fields of an entry. A value that was not held is "", with its length.
+// fields are the fields of an entry. A value that was not kept is ""; its size is known.
 type fields struct {
 	ctl, ch, data          string
 	ctlSize, dataSize      int64
@@ -73,11 +73,11 @@ func (s *fields) set(name, value string, size int64) {
 	}
 }
 
-// fill makes an entry of its fields: ch and data of a message, or ctl of a control command.
+// fill sets an entry from its fields: ch and data of a message, or ctl of a control command.
 func (f *StreamFeed) fill(e *entry, s *fields) {
 	if s.hasCtl {
 		if e.command = s.ctl; s.ctlSize > maxControl {
-			e.command = tooLong // also where no command is kept: it has no effect there
+			e.command = tooLong // with keepNothing, this has no effect
 		}
 		return
 	}

@@ -6,8 +6,8 @@ import (
 	"usercast/hub"
 )
 
-// load reads the newest entries, newest first, as far as the window goes. What is
-// appended meanwhile comes after the cursor.
+// load reads entries, newest first, until the window is full. Entries that are appended meanwhile are
+// later than the cursor.
 func (r *reader) load() error {
 	startMs, err := r.startedAt()
 	if err != nil {
@@ -41,7 +41,7 @@ func (r *reader) load() error {
 		after = window[0].ID.Previous()
 	}
 	if whole && info.counts && info.added == info.length {
-		after = hub.ID{} // nothing was ever removed
+		after = hub.ID{} // no entry was ever removed
 	}
 	var mark uint64
 	if info.last != (hub.ID{}) {
@@ -49,7 +49,7 @@ func (r *reader) load() error {
 			return err
 		}
 	}
-	// From here on nothing fails: what is loaded is loaded once.
+	// Nothing below can fail, so Load is called only once.
 	r.cfg.Hub.Load(after, info.last, func(yield func(string, hub.Entry) bool) {
 		for _, e := range window {
 			if !yield(e.user, e.Entry) {

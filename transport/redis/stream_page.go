@@ -6,11 +6,11 @@ import "usercast/transport/redis/internal/resp"
 type page struct {
 	entries []entry // those that were kept, in the order of the reply
 	count   int     // entries in the reply
-	bytes   int64   // what they weighed
-	more    bool    // there may be more than those that were kept
+	bytes   int64   // their size
+	more    bool    // the stream may have more entries than those that were kept
 }
 
-// most is how many entries to request if so many bytes are of use.
+// most returns how many entries to request if the caller can use budget bytes.
 func (c *streamConn) most(budget int64) int {
 	if c.weight == 0 {
 		return c.count
@@ -18,8 +18,8 @@ func (c *streamConn) most(budget int64) int {
 	return int(min(max(budget/c.weight, 1), int64(c.count)))
 }
 
-// page reads the entries of a reply to a request for most of them; 0: for one, which says nothing
-// of the others' weight.
+// page reads the entries of a reply to a request for up to most of them. 0 means a request for one
+// certain entry, whose size says nothing about that of others.
 func (c *streamConn) page(h resp.Head, most int, what keeping) (p page, err error) {
 	if h.Kind != '*' || h.N < 0 || h.N > max(int64(most), 1) {
 		return p, c.r.Bad("not a list of entries")
@@ -47,7 +47,7 @@ func (c *streamConn) page(h resp.Head, most int, what keeping) (p page, err erro
 			continue
 		}
 		if kept += e.size(); kept > pageBytes && len(p.entries) > 1 {
-			p.more = true // this one and those after it are read again
+			p.more = true // this entry and those after it are requested again
 			continue
 		}
 		p.entries = append(p.entries, e)
@@ -60,7 +60,7 @@ func (c *streamConn) page(h resp.Head, most int, what keeping) (p page, err erro
 	return p, nil
 }
 
-// expectEntry reads the head of an entry, or nil.
+// expectEntry reads the head of an entry. there is false if the reply is nil.
 func (c *streamConn) expectEntry() (there bool, err error) {
 	h, err := c.r.Head()
 	switch {
@@ -74,8 +74,8 @@ func (c *streamConn) expectEntry() (there bool, err error) {
 	return true, nil
 }
 
-// entry reads an id and fields: ch and data of a message, or ctl of a control command. Other
-// fields are the app's own. What is over its bound is not held.
+// entry reads an id and fields: ch and data of a message, or ctl of a control command. Other fields
+// belong to the app. A value over its limit is not kept.
 func (c *streamConn) entry(what keeping) (e entry, weight int64, err error) {
 	if e.ID, err = c.id(); err != nil {
 		return e, 0, err
@@ -116,5 +116,5 @@ func (c *streamConn) entry(what keeping) (e entry, weight int64, err error) {
 	return e, weight, nil
 }
 
-// entryOverhead is about what an entry weighs next to its fields.
+// entryOverhead is the approximate size of an entry in a reply without its fields.
 const entryOverhead = 40

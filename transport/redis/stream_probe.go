@@ -8,7 +8,7 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// probe makes a new connection and returns an error if it leads to another server.
+// probe makes a new connection and returns an error if it reaches another server.
 func (r *reader) probe(ctx context.Context) error {
 	at := r.at.Load()
 	primary := at.Identity
@@ -23,7 +23,7 @@ func (r *reader) probe(ctx context.Context) error {
 	case !found.Differs(primary):
 		r.at.CompareAndSwap(at, &location{primary, at.address, false})
 	case at != r.at.Load() || at.asking:
-		return nil // a redirection was followed meanwhile, or the slot still belongs to the other node
+		return nil // meanwhile a redirection was followed, or the slot still belongs to the other node
 	case !r.severalServers(ctx, primary, found, known || r.oneOfSeveral):
 		return topology.FaultMoved
 	default:
@@ -36,8 +36,8 @@ func (r *reader) probe(ctx context.Context) error {
 	return nil
 }
 
-// isAmong connects to the address until it leads to primary; false if it does not within two
-// probe intervals.
+// isAmong connects to the address until a connection reaches primary. It returns false if none does
+// within two probe intervals.
 func (r *reader) isAmong(ctx context.Context, primary topology.Identity) bool {
 	for end := time.Now().Add(probeIntervals * r.probeEvery); time.Now().Before(end); {
 		if !pause.Sleep(ctx, pause.Jitter(r.probeEvery/redialsPerInterval)) {

@@ -19,17 +19,17 @@ type query struct {
 	gone        func() bool
 }
 
-// queries are those that no pass has taken yet.
+// queries are queued for the next pass.
 type queries struct {
-	added chan struct{} // one slot: list is not empty
+	added chan struct{} // one slot, filled when list is not empty
 
 	// Guarded by mu.
 	mu   sync.Mutex
 	list []query
 }
 
-// Query requests entries from Redis that the hub does not hold, and returns immediately. While
-// Redis is unavailable the query waits; when Run has ended there is no answer. Safe for
+// Query requests entries from Redis that the hub does not have, and returns immediately. While
+// Redis is unavailable, the query waits; after Run has ended, it is never answered. Safe for
 // concurrent use.
 func (f *StreamFeed) Query(q *hub.Query) {
 	f.add(query{q.User, q.After, q.UpTo, q.Answer, q.Gone})
@@ -45,7 +45,7 @@ func (f *StreamFeed) add(q query) {
 	}
 }
 
-// take adds the queries that came meanwhile to a list, and removes those that are gone.
+// take adds the queued queries to a list, and removes those whose answer is no longer needed.
 func (qs *queries) take(list []query) []query {
 	qs.mu.Lock()
 	list = append(list, qs.list...)
@@ -54,9 +54,9 @@ func (qs *queries) take(list []query) []query {
 	return slices.DeleteFunc(list, func(q query) bool { return q.gone() })
 }
 
-// Bounds of one pass: what it reads, how many queries it serves, what one answer
-// holds, and how many places it requests at once. The answers of a pass are 64 MiB at most and an
-// entry more for each, less what they have in common.
+// Bounds of one pass: what it reads, how many queries it serves, what one answer contains, and how
+// many places it requests at once. The answers of a pass take at most 64 MiB and one more entry
+// each; entries that they share count once.
 const (
 	scanEntries   = 20_000
 	scanBytes     = 64 << 20
@@ -66,8 +66,8 @@ const (
 	scanPlaces    = 16
 )
 
-// answerQueries answers queries, hundreds in one pass over the stream, one pass at a time:
-// browsers that reconnect by the hundred cost hardly more than one that does.
+// answerQueries answers queries, up to hundreds in one pass over the stream, one pass at a time.
+// Hundreds of browsers that reconnect together cost hardly more than one.
 func (f *StreamFeed) answerQueries(ctx context.Context) {
 	s := &scanner{StreamFeed: f}
 	defer s.hangUp()
@@ -103,8 +103,8 @@ func (f *StreamFeed) answerQueries(ctx context.Context) {
 	}
 }
 
-// A scanner holds the connection for queries: it is made for a query, closed when none has
-// come for a while, and replaced before a pass when Commands would replace it.
+// A scanner owns the connection for queries. It is made for a query, and closed when it has been idle
+// for commandAge. Before a pass, it is replaced under the same conditions as a connection of Commands.
 type scanner struct {
 	*StreamFeed
 	conn  *streamConn // nil: none
@@ -119,7 +119,7 @@ func (s *scanner) hangUp() {
 	}
 }
 
-// run makes a pass, at the node that has the key by now.
+// run makes a pass on the node that currently has the key.
 func (s *scanner) run(ctx context.Context, pass *scanPass) (err error) {
 	to := topology.Target{Key: s.cfg.Key}
 	if s.epoch != s.server.Epoch() || time.Since(s.made) >= commandAge {

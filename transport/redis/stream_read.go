@@ -10,27 +10,27 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// position is how far a StreamFeed has read. It outlives the connections.
+// position is how far a StreamFeed has read. It is kept across connections.
 type position struct {
 	began     time.Time // when Run was called
-	startMs   uint64    // the same by the clock of Redis, in ms; see startedAt
+	startMs   uint64    // began by the clock of Redis, in ms; see startedAt
 	firstLoad hub.ID    // the newest id when the window was loaded
 
 	loaded bool
 	cursor hub.ID // the newest entry that was read
 	mark   uint64 // of that entry; 0: not known
-	index  uint64 // how many entries were ever added up to the cursor; see check
+	index  uint64 // number of entries ever added up to the cursor; see check
 
 	primary topology.Identity // of the server that had the entry at the cursor
-	length  uint64            // entries in the stream, all up to the cursor, if lengthKnown
+	length  uint64            // entries in the stream, all of them up to the cursor; valid if lengthKnown
 	trail   trail             // entries up to the cursor
-	skipped idRange           // entries that were skipped, whose control commands are still to be handled
+	skipped idRange           // skipped entries whose control commands have not been handled yet
 
 	lengthKnown bool
 }
 
-// A reader is one generation of a StreamFeed. It reads over one connection at a time: a key that
-// moves to another node of a cluster is followed within the generation.
+// A reader is one generation of a StreamFeed. It reads over one connection at a time. If the key moves
+// to another node of a cluster, the reader follows it within the generation.
 type reader struct {
 	*StreamFeed
 	conn    *streamConn // nil: not connected
@@ -47,8 +47,8 @@ type location struct {
 	asking  bool // the node has the key, but not yet its slot
 }
 
-// open connects and compares the Redis stream with what was read of it. A reader that is not
-// allowed to read has not subscribed.
+// open connects, compares the Redis stream with what was read, and reads once, so that a missing
+// permission to read is an error of open.
 func (r *reader) open(ctx context.Context) error {
 	if err := r.connect(ctx, topology.Target{Key: r.cfg.Key}); err != nil {
 		return err
@@ -60,8 +60,8 @@ func (r *reader) open(ctx context.Context) error {
 	return r.follow(ctx, func() error { return r.next(time.Millisecond) })
 }
 
-// receive is the path of an entry: wait for some, hand all that have come to the hub, and let
-// the streams write before waiting again.
+// receive is the path of an entry: it waits for entries, passes all that have arrived to the hub, and
+// lets the streams write before it waits again.
 func (r *reader) receive(ctx context.Context) (err error) {
 	for err == nil {
 		err = r.follow(ctx, func() error { return r.next(r.cfg.Block) })
@@ -91,11 +91,11 @@ func (r *reader) close() {
 	}
 }
 
-// maxRedirections is how many redirections are followed in a row: more are an error of the cluster.
+// maxRedirections is how many redirections are followed in a row. More mean a broken cluster.
 const maxRedirections = 5
 
-// follow runs a step, and again at the node that has the key if the current one does not have it
-// any more. A step that is redirected has changed nothing.
+// follow runs a step. If the node redirects it because the key has moved, follow connects to the other
+// node and runs the step again. A step that is redirected has not changed anything.
 func (r *reader) follow(ctx context.Context, step func() error) error {
 	for n := 0; ; n++ {
 		err := step()
@@ -108,13 +108,13 @@ func (r *reader) follow(ctx context.Context, step func() error) error {
 			return err
 		}
 		if to.Asking && before.SameData(r.primary) {
-			r.primary = r.conn.server // a slot that migrates takes its keys along unchanged
+			r.primary = r.conn.server // a slot that migrates keeps its keys unchanged
 		}
 	}
 }
 
-// begin loads the window on the first connection, and on every later one checks
-// whether the stream still is what it was.
+// begin loads the window on the first connection. On every later one, it checks whether the stream
+// was replaced or trimmed.
 func (r *reader) begin() (err error) {
 	if !r.loaded {
 		return r.load()
@@ -122,7 +122,7 @@ func (r *reader) begin() (err error) {
 	return r.compare()
 }
 
-// next waits for entries, for block at most, and hands them over.
+// next waits for entries for up to block, and delivers them.
 func (r *reader) next(block time.Duration) error {
 	if err := r.handleSkippedControl(); err != nil {
 		return err
@@ -148,7 +148,7 @@ func (r *reader) next(block time.Duration) error {
 	return nil
 }
 
-// deliver hands one entry to the hub.
+// deliver passes one entry to the hub.
 func (f *StreamFeed) deliver(e entry) {
 	switch {
 	case e.command != "":
@@ -172,6 +172,6 @@ func (f *StreamFeed) deliver(e entry) {
 	}
 	f.cursor, f.mark = e.ID, e.mark
 	f.index++
-	f.lengthKnown = false // others may have been deleted before they were read
+	f.lengthKnown = false // other entries may have been deleted before they were read
 	f.trail.add(e)
 }

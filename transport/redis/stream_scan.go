@@ -7,13 +7,13 @@ import (
 	"usercast/hub"
 )
 
-// A scanPass is one pass over the stream. It begins where the query begins that has
-// waited longest, and serves with it those that begin there or behind it: if each
-// began at the earliest place, some might never be reached.
+// A scanPass is one pass over the stream. It begins where the query that has waited longest begins,
+// and also serves queries that begin there or later. If each pass began at the earliest place of
+// all queries, some might never be reached.
 type scanPass struct {
 	feed     *StreamFeed
-	queries  []*search // all that wait, the longest waiting first
-	searches []*search // those of them that it serves
+	queries  []*search // all pending queries, longest waiting first
+	searches []*search // the queries that this pass serves
 }
 
 func newScanPass(f *StreamFeed, queries []query) *scanPass {
@@ -28,7 +28,7 @@ func newScanPass(f *StreamFeed, queries []query) *scanPass {
 	return p
 }
 
-// unanswered returns the queries that are still to be answered, the longest waiting first.
+// unanswered returns the queries that have not been answered, longest waiting first.
 func (p *scanPass) unanswered() (queries []query) {
 	for _, s := range p.queries {
 		if !s.done {
@@ -46,8 +46,8 @@ type search struct {
 	done  bool
 }
 
-// run answers what it can. The rest stays open after an error, or when what was read
-// ends in a hole.
+// run answers as many queries as it can. The others remain unanswered after an error, or if entries
+// were trimmed during the pass.
 func (p *scanPass) run(c *streamConn) error {
 	info, err := c.state()
 	if err != nil {
@@ -72,9 +72,9 @@ func (p *scanPass) run(c *streamConn) error {
 	return p.read(c, info)
 }
 
-// verdicts checks for each query's beginning whether it is a place of this stream: an
-// entry, the place just before one (gaps are there), the newest id ever given, or
-// the beginning of a stream that has lost nothing.
+// verdicts checks for each query whether it begins at a valid position of this stream. Valid are an
+// entry, the position just before an entry (where gaps are), the newest id ever assigned, and the
+// beginning of a stream from which nothing was removed.
 func (p *scanPass) verdicts(c *streamConn, info streamInfo) (map[hub.ID]hub.Gap, error) {
 	verdicts := make(map[hub.ID]hub.Gap)
 	for _, s := range p.searches {
@@ -92,11 +92,11 @@ func (p *scanPass) verdicts(c *streamConn, info streamInfo) (map[hub.ID]hub.Gap,
 	return verdicts, nil
 }
 
-// verdict is the gap of a query that begins at a place, or 0. Behind is the entry there or the next one; 0-0
-// if there is none.
-func (i streamInfo) verdict(id, behind hub.ID) hub.Gap {
+// verdict returns the gap of a query that begins at id, or 0. next is the id of the entry there or of
+// the next one, or 0-0 if the stream has neither.
+func (i streamInfo) verdict(id, next hub.ID) hub.Gap {
 	switch {
-	case behind != (hub.ID{}) && (behind == id || behind.Previous() == id),
+	case next != (hub.ID{}) && (next == id || next.Previous() == id),
 		id == i.last, id == hub.ID{} && i.counts && i.added == i.length:
 		return 0
 	case id.Compare(i.first) < 0:
@@ -105,9 +105,9 @@ func (i streamInfo) verdict(id, behind hub.ID) hub.Gap {
 	return hub.GapUnknownID
 }
 
-// read goes through the stream from where the first search begins, as long as
-// nothing is removed from under it. What it leaves undone is to be checked again: the
-// place where it begins may be gone.
+// read reads the stream from where the first search begins, until entries between two pages turn out
+// to be trimmed. Unfinished searches must be checked again, because their beginning may be
+// trimmed.
 func (p *scanPass) read(c *streamConn, info streamInfo) error {
 	searches := p.searches
 	slices.SortFunc(searches, func(a, b *search) int { return a.after.Compare(b.after) })
@@ -128,8 +128,8 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 			return err
 		}
 		entries := page.entries
-		// Each page begins with the last entry of the one before it: had it been trimmed
-		// meanwhile, so might have been others, behind it, that were not read.
+		// Each page begins with the last entry of the previous one. If that entry is missing, it
+		// was trimmed meanwhile, and so may be later entries that were not read.
 		if !first {
 			if len(entries) == 0 || entries[0].ID != at {
 				return nil
@@ -160,7 +160,7 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 			case full && s.after.Compare(at) < 0:
 				s.finish(at)
 			case !full:
-				left++ // else it begins behind what this pass has read
+				left++ // otherwise it begins after what this pass has read
 			}
 		}
 		if left == 0 {
@@ -169,8 +169,8 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 	}
 }
 
-// joins reports whether nothing is missing between a place and the entries that were
-// read from there on, as far as the verdict on the place is older than they are.
+// joins reports whether nothing is missing between a position and the entries that were read from
+// there. The position was checked before they were read, so entries may have been trimmed since.
 func (i streamInfo) joins(at hub.ID, entries []entry) bool {
 	if len(entries) == 0 {
 		return at == i.last || i.length == 0
@@ -179,7 +179,7 @@ func (i streamInfo) joins(at hub.ID, entries []entry) bool {
 	return first == at || first.Previous() == at || at == (hub.ID{}) && i.length > 0 && first == i.first
 }
 
-// offer gives an entry to the searches that want it.
+// offer adds an entry to the searches whose range includes it.
 func offer(searches []*search, e entry) {
 	for _, s := range searches {
 		if s.done || s.after.Compare(e.ID) >= 0 || s.upTo.Compare(e.ID) < 0 {

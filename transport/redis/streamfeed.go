@@ -32,7 +32,7 @@ type StreamHub interface {
 	// Lose announces that entries up to an id were trimmed before they were read.
 	Lose(upTo hub.ID)
 	// Reset announces that the Redis stream went backwards: its key was replaced, or a primary
-	// without its newest entries was promoted. It continues behind newest.
+	// without its newest entries was promoted. It continues after newest.
 	Reset(newest hub.ID)
 	// Disconnect ends the streams of a user.
 	Disconnect(user string) int
@@ -62,20 +62,20 @@ type StreamConfig struct {
 	BackoffMin, BackoffMax time.Duration // as in PubSubConfig
 }
 
-// StreamFeed follows one Redis stream, entry after entry, over one connection at a time. After a
-// reconnect it continues with the next entry, if the primary still has it. Run it once; Query and Stats may
-// be called at any time.
+// StreamFeed reads one Redis stream, entry after entry, over one connection at a time. After a
+// reconnect, it continues with the next entry if the primary still has it. Call Run once; Query and
+// Stats may be called at any time.
 type StreamFeed struct {
 	session // owner of the connections
 
 	cfg StreamConfig // immutable after NewStreamFeed
 
-	position // owned by Run: how far the Redis stream was read
+	position // owned by Run: up to where the Redis stream was read
 
 	queries queries
 }
 
-// NewStreamFeed checks cfg. It does not connect: Run does.
+// NewStreamFeed validates cfg. It does not connect: Run does.
 func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 	cfg.Key = cmp.Or(cfg.Key, "usercast:log")
 	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
@@ -121,7 +121,7 @@ func (c *StreamConfig) validate() error {
 	return errors.Join(errs...)
 }
 
-// ValidateKey returns why a key cannot be that of a stream, or nil.
+// ValidateKey returns why a key cannot be used for a stream, or nil.
 func ValidateKey(key string) error {
 	if key == "" {
 		return errors.New("the stream key must not be empty")
@@ -129,8 +129,8 @@ func ValidateKey(key string) error {
 	return nil
 }
 
-// Run follows the Redis stream until ctx ends, and then returns nil: no goroutine and no
-// connection of it is left. An unavailable Redis is not an error; calling Run a second time is.
+// Run reads the Redis stream until ctx ends. Then it returns nil, after its goroutines have ended and
+// its connections are closed. An unavailable Redis is not an error; calling Run again is.
 func (f *StreamFeed) Run(ctx context.Context) error {
 	if err := f.start(); err != nil {
 		return err
@@ -156,7 +156,7 @@ func (f *StreamFeed) describe(err error, live bool) *topology.Fault {
 	return f.server.Fault(err, live)
 }
 
-// Stats takes a snapshot. What Load and queries get is not counted in it.
+// Stats returns a snapshot. Entries that Load or queries read are not counted.
 func (f *StreamFeed) Stats() Stats {
 	s := f.count.stats()
 	s.Feed, s.Redis = "stream", f.server.Name()

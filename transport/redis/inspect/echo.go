@@ -11,15 +11,14 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// unknownUser begins the name of the user to whom an inspection publishes. What follows is
-// random: no user has that name, and hubs count the message as unrouted.
+// unknownUser is the prefix of the user to whom an inspection publishes. The rest of the name is
+// random, so no stream has this user, and hubs count the message as unrouted.
 const unknownUser = "usercast-check-"
 
-// checkEcho subscribes as a hub does, publishes over another connection, and waits for what
-// comes back.
+// checkEcho subscribes as a hub does, publishes over another connection, and waits for the messages.
 func (i *inspector) checkEcho(ctx context.Context) error {
 	conn := i.server.NewConn(ctx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
-		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {}) // reported before
+		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {}) // askAll has reported it
 	})
 	conn.Patience = i.server.AnswerTimeout()
 	defer conn.Close()
@@ -46,15 +45,15 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 		if err := i.try(acl.PermissionPublish(acl.Pattern(i.ChannelPrefix)), err); err != nil {
 			return err
 		}
-		if err == nil && !i.deaf {
+		if err == nil && !i.noMessages {
 			awaited[user] = true
-			receivers-- // this inspection
+			receivers-- // without this inspection
 		}
 		return i.await(conn, awaited, start, err == nil, receivers)
 	})
 }
 
-// subscribe sends what a hub sends, in its order, and takes the answers.
+// subscribe sends the same commands as a hub, in the same order, and reads the replies.
 func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, err error) {
 	users := acl.Pattern(i.ChannelPrefix)
 	if err := conn.Subscribe(i.ControlChannel); err != nil {
@@ -68,7 +67,7 @@ func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, e
 	}
 	refused := []func(error){
 		func(err error) { i.missing(Fail, acl.PermissionControl(i.ControlChannel), err) },
-		func(err error) { i.deaf = true; i.missing(Fail, acl.PermissionUsers(users), err) },
+		func(err error) { i.noMessages = true; i.missing(Fail, acl.PermissionUsers(users), err) },
 		func(err error) { probed = false; i.missing(Warn, acl.PermissionProbeSubscribe(probe), err) },
 	}
 	probed = true
@@ -91,10 +90,10 @@ func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, e
 	return probed, nil
 }
 
-// await reads until all that was published has come back, or too much time has passed.
+// await reads until all published messages have been received, or until the timeout.
 func (i *inspector) await(conn *topology.Conn, awaited map[string]bool, start time.Time, counted bool, receivers int64) error {
 	if len(awaited) == 0 {
-		return nil // the reason was reported
+		return nil // the reason has been reported
 	}
 	for deadline := start.Add(i.server.AnswerTimeout()); len(awaited) > 0; {
 		received, err := conn.Receive()
@@ -112,7 +111,7 @@ func (i *inspector) await(conn *topology.Conn, awaited map[string]bool, start ti
 	}
 	i.report.OK("redis-echo", "a published message was received in %s", short(time.Since(start)))
 	switch {
-	case !counted, i.server.IsCluster(): // it counts those of one node
+	case !counted, i.server.IsCluster(): // PUBLISH counts only the subscribers of one node
 	case receivers <= 0:
 		i.report.Note("redis-hubs", "", "no other client is subscribed to %s: no hub uses this Redis yet", acl.Pattern(i.ChannelPrefix))
 	case receivers == 1:

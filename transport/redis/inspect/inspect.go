@@ -15,11 +15,11 @@ import (
 )
 
 // An Inspection checks whether a Redis is suitable for a hub. It is safe to run in production: it
-// stores nothing, and sets only the names of its own connections.
+// does not store anything, and sets only the names of its connections.
 //
-// It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes for a moment to the channels of a hub, and
-// publishes two messages of about 40 bytes: one on its own probe channel, which no hub receives,
-// and one to a user with a random name, who has no streams.
+// It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes briefly to the channels of a hub, and
+// publishes two messages of about 40 bytes: one on its own probe channel, which hubs do not receive,
+// and one to a user with a random name, who does not have a stream.
 type Inspection struct {
 	Server         *redis.Server
 	ChannelPrefix  string
@@ -47,7 +47,7 @@ const (
 func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), report: report, token: rand.Text()}
 	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
-	// As a hub does, which uses a failing cluster when there is no better node.
+	// A hub uses a node of a failing cluster if all other nodes fail too, so an inspection does the same.
 	for tries := in.server.Hosts(); errors.Is(err, topology.FaultPartitioned) && tries > 0; tries-- {
 		err = in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
 	}
@@ -59,7 +59,7 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	case err != nil:
 		in.broken(err)
 	default:
-		in.rights()
+		in.permissions()
 	}
 }
 
@@ -70,11 +70,11 @@ type inspector struct {
 	report finding.Report
 	token  string // distinguishes its messages from all others
 
-	version version
-	state   string // of a cluster: "ok", "fail"
-	denied  bool   // the node does not tell that state
-	refused bool   // some right is missing
-	deaf    bool   // the pattern was refused, and nothing can come back
+	version    version
+	state      string // of a cluster: "ok", "fail"
+	denied     bool   // CLUSTER INFO is not allowed
+	refused    bool   // a permission is missing
+	noMessages bool   // the subscription to the pattern was refused
 }
 
 // broken reports why Redis cannot be used.
@@ -87,7 +87,7 @@ func (i *inspector) broken(err error) {
 	i.report.Fail("redis-"+f.Reason, f.Advice, "%s", text)
 }
 
-// ask runs one question on a connection of its own.
+// ask runs a question on a separate connection.
 func (i *inspector) ask(ctx context.Context, to topology.Target, question func(context.Context, *goredis.Conn) error) error {
 	var conn *topology.Conn
 	conn = i.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) error {
@@ -100,8 +100,8 @@ func (i *inspector) ask(ctx context.Context, to topology.Target, question func(c
 	return conn.Use()
 }
 
-// askAll asks all that needs no subscription. A refusal is a finding; an error means
-// that the connection cannot be used.
+// askAll makes all checks that do not need a subscription. A missing permission is a finding; an error
+// means that the connection cannot be used.
 func (i *inspector) askAll(ctx context.Context, cn *goredis.Conn) error {
 	if err := i.try(acl.PermissionName, cn.ClientSetName(ctx, topology.ClientName).Err()); err != nil {
 		return err
@@ -123,12 +123,12 @@ func (i *inspector) askAll(ctx context.Context, cn *goredis.Conn) error {
 	return i.checkSubscriptions(ctx, cn)
 }
 
-// try makes a finding of the refusal of a command that a hub can do without.
+// try reports a finding if Redis refuses a command that a hub does not strictly need.
 func (i *inspector) try(r acl.Permission, err error) error {
 	return acl.Optional(err, r, func(r acl.Permission, err error) { i.missing(Warn, r, err) })
 }
 
-// info is a section of INFO, or "" when it is not allowed, which is reported once.
+// info returns a section of INFO, or "" if INFO is not allowed, which is reported once.
 func (i *inspector) info(ctx context.Context, cn *goredis.Conn, section string) (string, error) {
 	return topology.Info(ctx, cn, section, func(r acl.Permission, err error) {
 		if section == "server" {

@@ -17,18 +17,18 @@ import (
 // Redis's own defaults.
 const usualHard, usualSoft, usualSeconds = 32 << 20, 8 << 20, 60
 
-// payloadsInBuffer is how many of the largest messages should have room in Redis's buffer for
-// a subscriber: it fills whenever the hub's machine is busy for a moment.
+// payloadsInBuffer is how many messages of maximum size should fit into Redis's buffer for a
+// subscriber. The buffer fills whenever the hub's host is briefly busy.
 const payloadsInBuffer = 8
 
-// bufferLimit is one class of client-output-buffer-limit; 0: none.
+// bufferLimit is one class of client-output-buffer-limit. 0 means no limit.
 type bufferLimit struct{ hard, soft, seconds int64 }
 
 func (b bufferLimit) String() string {
 	return fmt.Sprintf("%s %s %d", redisSize(b.hard), redisSize(b.soft), b.seconds)
 }
 
-// parseBufferLimit finds "class hard soft seconds" in what CONFIG GET answers.
+// parseBufferLimit finds "class hard soft seconds" in the reply to CONFIG GET.
 func parseBufferLimit(text, class string) (b bufferLimit, ok bool) {
 	fields := strings.Fields(text)
 	at := slices.Index(fields, class)
@@ -44,7 +44,7 @@ func parseBufferLimit(text, class string) (b bufferLimit, ok bool) {
 	return b, true
 }
 
-// raisedTo is b with what is below wanted raised, and nothing lowered: 0 is no limit.
+// raisedTo returns b with each limit raised to at least that of wanted. 0 stays 0, which means no limit.
 func (b bufferLimit) raisedTo(wanted bufferLimit) bufferLimit {
 	if b.hard > 0 {
 		b.hard = max(b.hard, wanted.hard)
@@ -56,7 +56,7 @@ func (b bufferLimit) raisedTo(wanted bufferLimit) bufferLimit {
 	return b
 }
 
-// checkBuffers checks whether Redis would disconnect a hub that is busy for a moment.
+// checkBuffers checks whether Redis would disconnect a hub that is briefly busy.
 func (i *inspector) checkBuffers(ctx context.Context, cn *goredis.Conn) error {
 	const parameter = "client-output-buffer-limit"
 	largest := int64(i.MaxPayload)
@@ -80,16 +80,16 @@ func (i *inspector) checkBuffers(ctx context.Context, cn *goredis.Conn) error {
 	return nil
 }
 
-// manyPatterns is where matching them costs Redis a noticeable part of each PUBLISH.
+// manyPatterns is the number of patterns at which matching takes a noticeable part of each PUBLISH.
 const manyPatterns = 1000
 
-// manyChannels is where looking through them is no longer little for Redis, which does nothing else meanwhile.
+// manyChannels is the number of channels at which listing them would block Redis for a noticeable time.
 const manyChannels = 10_000
 
-// checkSubscriptions checks others' subscriptions: patterns, which cost Redis something on each PUBLISH, and
-// channels with something before our prefix, unless there are very many.
+// checkSubscriptions checks the subscriptions of other clients: patterns, which slow down each PUBLISH,
+// and channels that contain the channel prefix after another prefix, unless there are too many channels.
 func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) error {
-	ignore := func(acl.Permission, error) {} // without the right there is less to say
+	ignore := func(acl.Permission, error) {} // without the permission, this check is skipped
 	patterns, err := cn.PubSubNumPat(ctx).Result()
 	if err := acl.Optional(err, acl.PermissionPubSub, ignore); err != nil {
 		return err
@@ -111,7 +111,7 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 	}
 	for _, channel := range channels {
 		if before, _, _ := strings.Cut(channel, i.ChannelPrefix); before != "" && !strings.HasPrefix(channel, acl.OwnChannels) {
-			// The app's connection prepends it to the control channel as well.
+			// The app's connection also prepends its prefix to the control channel.
 			i.report.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
 				before, i.ChannelPrefix, redis.ControlChannel(i.ChannelPrefix)),
 				"a client is subscribed to %q, perhaps an app that prefixes all channels with %q, as Laravel does; the hub would not receive its messages", channel, before)
@@ -121,7 +121,7 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 	return nil
 }
 
-// redisSize is a size as Redis's configuration has it.
+// redisSize formats a size as in Redis's configuration.
 func redisSize(n int64) string {
 	switch {
 	case n >= 1<<20 && n%(1<<20) == 0:

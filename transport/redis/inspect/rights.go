@@ -8,7 +8,7 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// missing tells of a command that was refused, and what is lost with it.
+// missing reports a command that was refused, and the consequence.
 func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	name := "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0])
 	if !goredis.IsPermissionError(err) {
@@ -20,14 +20,14 @@ func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	i.report(Finding{
 		Name: name, Level: level,
 		What: "user " + user + " is not allowed to " + r.Command + ": " + r.Consequence,
-		Do:   "ACL SETUSER " + user + " " + lacking(r.Grant, err),
+		Do:   "ACL SETUSER " + user + " " + missingPart(r.Grant, err),
 	})
 }
 
-// lacking is the part of a grant that a refusal asks for. Redis looks at the command first,
-// and then says of channels and keys that one of them is not allowed. (To give a channel or
-// a key to a user who has them all is an error.)
-func lacking(grant string, refusal error) string {
+// missingPart returns the part of a grant that is missing according to Redis's error. Redis checks the
+// command first, then channels and keys. The grant must not be longer: adding a channel or a key to
+// a user with access to all of them is an error.
+func missingPart(grant string, refusal error) string {
 	mark := "+"
 	switch text := refusal.Error(); {
 	case strings.Contains(text, " channel"):
@@ -44,8 +44,8 @@ func lacking(grant string, refusal error) string {
 	return strings.Join(parts, " ")
 }
 
-// rights sums up what user Redis knows us as.
-func (i *inspector) rights() {
+// permissions sums up the permissions of the Redis user.
+func (i *inspector) permissions() {
 	if i.refused {
 		i.report.Note("redis-acl", i.grants(), "this line grants everything that a hub needs and revokes everything else, so use a separate Redis user for the hub")
 		return
@@ -53,9 +53,9 @@ func (i *inspector) rights() {
 	i.report.OK("redis-acl", "user %s has all permissions that a hub needs", i.server.UserName())
 }
 
-// grants is the ACL line of a user for a hub and nothing else.
+// grants returns the ACL line of a Redis user that is used only by hubs.
 func (i *inspector) grants() string {
-	user := "usercast on >PASSWORD" // not the default user, who is everybody else's
+	user := "usercast on >PASSWORD" // not the default user, which other clients share
 	if name := i.server.UserName(); name != "default" {
 		user = name
 	}
@@ -74,7 +74,7 @@ func (i *inspector) grants() string {
 	if i.StreamKey != "" {
 		line += " ~" + acl.Escape(i.StreamKey)
 	}
-	if i.StreamKey == "" && !i.version.below(6, 2) { // which has no rules for channels
+	if i.StreamKey == "" && !i.version.below(6, 2) { // before 6.2, ACLs do not cover channels
 		users := acl.Pattern(i.ChannelPrefix)
 		line += " resetchannels &" + users + " &" + acl.OwnChannels + users
 		if !strings.HasPrefix(i.ControlChannel, acl.OwnChannels+i.ChannelPrefix) {

@@ -13,22 +13,22 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// version is a Redis's, or that which a Valkey is compatible to. Zero: not known.
+// version is that of Redis, or the Redis version that a Valkey is compatible with. Zero: not known.
 type version struct{ major, minor int }
 
 func parseVersion(s string) (v version) {
-	_, _ = fmt.Sscanf(s, "%d.%d", &v.major, &v.minor) // what cannot be read is not known
+	_, _ = fmt.Sscanf(s, "%d.%d", &v.major, &v.minor) // an error leaves it unknown
 	return v
 }
 
-// below reports whether the version is known, and lower.
+// below reports whether the version is known and lower.
 func (v version) below(major, minor int) bool {
 	return v.major > 0 && (v.major < major || v.major == major && v.minor < minor)
 }
 
-// checkServer checks program, version, role, and room for connections.
+// checkServer checks program, version, role, and the number of connections.
 func (i *inspector) checkServer(ctx context.Context, cn *goredis.Conn, took time.Duration) error {
-	var all strings.Builder // fields have the same names in no two sections
+	var all strings.Builder // field names are unique across sections
 	for _, section := range []string{"server", "replication", "clients", "memory", "persistence"} {
 		text, err := i.info(ctx, cn, section)
 		if err != nil {
@@ -52,7 +52,7 @@ func (i *inspector) checkServer(ctx context.Context, cn *goredis.Conn, took time
 		i.report.OK("redis-version", "%s %s responds in %s", program, release, short(took))
 	}
 	i.checkRole(field)
-	i.checkRoom(field)
+	i.checkConnections(field)
 	if i.StreamKey != "" {
 		i.checkPersistence(field)
 	}
@@ -76,10 +76,10 @@ func (i *inspector) checkRole(field func(string) string) {
 	}
 }
 
-// perHub is how many connections a hub may have at once.
+// perHub is how many connections a hub may have at the same time.
 const perHub = redis.MaxConnections
 
-func (i *inspector) checkRoom(field func(string) string) {
+func (i *inspector) checkConnections(field func(string) string) {
 	used, err := strconv.Atoi(field("connected_clients"))
 	most, err2 := strconv.Atoi(field("maxclients")) // Redis 6.2 and later
 	if err != nil || err2 != nil || most <= 0 {
@@ -93,7 +93,7 @@ func (i *inspector) checkRoom(field func(string) string) {
 	i.report.OK("redis-maxclients", "%d of %d connections are in use; a hub needs up to %d", used, most, perHub)
 }
 
-// checkPersistence checks whether a stream may be lost.
+// checkPersistence checks whether Redis may lose entries of the stream.
 func (i *inspector) checkPersistence(field func(string) string) {
 	if policy := field("maxmemory_policy"); strings.HasPrefix(policy, "allkeys-") && field("maxmemory") != "0" {
 		i.report.Fail("redis-eviction", "CONFIG SET maxmemory-policy noeviction", "maxmemory-policy %s can evict the key %s when memory is low, together with all messages kept for replay", policy, i.StreamKey)

@@ -12,11 +12,10 @@ import (
 	"usercast/transport/redis/internal/resp"
 )
 
-// untrimmed is the age of a stream's oldest entry from which on it seems not to be
-// trimmed.
+// untrimmed is the age of the oldest entry at which a stream appears not to be trimmed.
 const untrimmed = 24 * time.Hour
 
-// checkStream reads of the stream what a hub reads, one entry each time.
+// checkStream sends the same commands on the stream as a hub, for one entry each.
 func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 	if i.version.below(6, 2) {
 		i.report.Fail("redis-version", "run Redis 6.2 or later, or Valkey", "this Redis does not support XADD with MINID, which apps need to trim the stream")
@@ -52,7 +51,7 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 		return err
 	}
 	err = cn.XRead(ctx, &goredis.XReadArgs{Streams: []string{i.StreamKey, "$"}, Count: 1, Block: -1}).Err()
-	if err == goredis.Nil { // nothing came after the newest entry
+	if err == goredis.Nil { // as expected: no entry after the newest one
 		err = nil
 	}
 	if err := need("xread", err); err != nil {
@@ -61,7 +60,7 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 	if err := i.try(acl.PermissionLength(i.StreamKey), cn.XLen(ctx, i.StreamKey).Err()); err != nil {
 		return err
 	}
-	// The id 0-0 is refused before the key is read or made, but after the rights were checked.
+	// Redis rejects the id 0-0 after it has checked the permissions, and before it reads or creates the key.
 	err = cn.XAdd(ctx, &goredis.XAddArgs{Stream: i.StreamKey, ID: "0-0", Values: []string{"ctl", ""}}).Err()
 	if goredis.IsPermissionError(err) {
 		i.missing(Warn, acl.PermissionAppend(i.StreamKey), err)
@@ -74,7 +73,7 @@ func (i *inspector) checkStream(ctx context.Context, cn *goredis.Conn) error {
 	return nil
 }
 
-// checkEntries checks what is in the stream.
+// checkEntries checks the entries of the stream.
 func (i *inspector) checkEntries(info *goredis.XInfoStream) {
 	if info.Length == 0 {
 		i.report.Note("redis-stream", "", "%s is empty: the app has not appended anything yet", i.StreamKey)
@@ -87,7 +86,7 @@ func (i *inspector) checkEntries(info *goredis.XInfoStream) {
 	}
 }
 
-// age is how long ago Redis assigned the id <ms>-<seq>, if it did so by its clock.
+// age returns how long ago Redis assigned the id <ms>-<seq> by its clock.
 func age(id string) time.Duration {
 	ms, _, _ := strings.Cut(id, "-")
 	n, _ := strconv.ParseInt(ms, 10, 64)

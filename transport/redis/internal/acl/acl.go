@@ -9,42 +9,42 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A Permission is a command that a hub uses.
+// A Permission is a command that a hub uses, and the consequence if it is not allowed.
 type Permission struct {
 	Command     string // "COMMAND" or "COMMAND for something"
-	Grant       string // what ACL SETUSER takes
-	Consequence string // what does not work without it
+	Grant       string // the arguments of ACL SETUSER
+	Consequence string // the effect if it is missing
 }
 
-// Rights that a hub can do without.
+// Permissions that a hub does not strictly need.
 var (
 	PermissionName        = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
-	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe's PUBLISH"}
+	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected late, or not at all"}
 	PermissionPing        = Permission{"PING", "+ping", "the error reply counts as a sign of life"}
 	PermissionClusterInfo = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe's PUBLISH"}
 )
 
-// PermissionProbeSubscribe is for the probe channel of a process.
+// PermissionProbeSubscribe is to subscribe to the probe channel of a process.
 func PermissionProbeSubscribe(channel string) Permission {
-	return Permission{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a failover behind the same address is detected only by INFO"}
+	return Permission{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a failover behind the same address is detected only by comparing INFO"}
 }
 
-// PermissionProbePublish is for the probe channel of a process.
+// PermissionProbePublish is to publish to the probe channel of a process.
 func PermissionProbePublish(channel string) Permission {
-	return Permission{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a failover behind the same address is detected only by INFO"}
+	return Permission{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a failover behind the same address is detected only by comparing INFO"}
 }
 
-// PermissionControl is for the control channel.
+// PermissionControl is to subscribe to the control channel.
 func PermissionControl(channel string) Permission {
 	return Permission{"SUBSCRIBE to the control channel", "+subscribe &" + Escape(channel), "control commands such as disconnect do not reach this hub"}
 }
 
-// PermissionLength is for the key of a stream.
+// PermissionLength is to read the length of a stream.
 func PermissionLength(key string) Permission {
 	return Permission{"XLEN " + key, "+xlen ~" + Escape(key), "while the stream is idle, its first and last entries are read every few seconds"}
 }
 
-// PermissionPubSub is to read the subscriptions of others, for an inspection.
+// PermissionPubSub is to list the subscriptions of other clients, for an inspection.
 var PermissionPubSub = Permission{"PUBSUB", "+pubsub", ""}
 
 // PermissionUsers is to subscribe to the users' channels.
@@ -57,7 +57,7 @@ func PermissionPublish(pattern string) Permission {
 	return Permission{"PUBLISH to " + pattern, "+publish &" + pattern, "POST /api/users/<id>/messages on the admin listener fails"}
 }
 
-// PermissionRead is a command that reads a stream.
+// PermissionRead is to read a stream with a command.
 func PermissionRead(command, key string) Permission {
 	return Permission{strings.ToUpper(strings.ReplaceAll(command, "|", " ")) + " " + key, "+" + command + " ~" + Escape(key), "the hub receives no messages"}
 }
@@ -72,8 +72,9 @@ func probeChannels(channel string) string {
 	return Escape(channel[:strings.LastIndexByte(channel, ':')+1]) + "*"
 }
 
-// Optional turns the refusal of a command that a hub can do without into a call of
-// missing. Other errors, and a connection that is not authenticated, stay errors.
+// Optional is for a command that a hub does not strictly need: if Redis refuses it, Optional calls
+// missing and returns nil. It returns other errors, and those of a connection that is not
+// authenticated.
 func Optional(err error, r Permission, missing func(Permission, error)) error {
 	if err != nil && IsReply(err) && !goredis.IsAuthError(err) {
 		missing(r, err)
@@ -82,25 +83,25 @@ func Optional(err error, r Permission, missing func(Permission, error)) error {
 	return err
 }
 
-// IsReply reports whether err is an error reply: Redis refused a command, and
-// the connection can be used.
+// IsReply reports whether err is an error reply: Redis rejected a command, but the connection can
+// still be used.
 func IsReply(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply)
 }
 
-// OwnChannels begins the names of channels that usercast itself uses.
+// OwnChannels is the prefix of usercast's internal channels.
 const OwnChannels = "usercast:"
 
-// ProbeChannel is where the process with an id receives its own probes.
+// ProbeChannel returns the channel on which the process with an id receives its own probes.
 func ProbeChannel(prefix, id string) string { return OwnChannels + prefix + "probe:" + id }
 
-// escaper makes a string match itself in a Redis pattern. ']', '^' and '-'
-// mean something only after an open '['.
+// escaper makes a string match itself in a Redis pattern. ']', '^' and '-' have a special meaning only
+// after an unescaped '['.
 var escaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
 
-// Escape returns the pattern that matches s only.
+// Escape returns the pattern that matches only s.
 func Escape(s string) string { return escaper.Replace(s) }
 
-// Pattern is what PSUBSCRIBE takes for all channels with the prefix.
+// Pattern returns the pattern for PSUBSCRIBE that matches all channels with the prefix.
 func Pattern(prefix string) string { return Escape(prefix) + "*" }

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Sleep waits for d, and returns false when ctx ended first.
+// Sleep waits for d, and returns false if ctx ends first.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -19,15 +19,15 @@ func Sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// Jitter returns d, at random up to a tenth longer or shorter.
+// Jitter returns d, randomly changed by up to 10 % in either direction.
 func Jitter(d time.Duration) time.Duration {
 	tenth := int64(d) / 10
 	return d - time.Duration(tenth) + time.Duration(rand.Int64N(2*tenth+1))
 }
 
-// A Backoff returns the pauses between attempts: Min, then twice as long each time
-// up to Max, each shortened at random by up to a half, so that the hubs of a
-// fleet do not reconnect in the same instant. For one goroutine.
+// A Backoff returns the pauses between attempts. The first one is Min, and each one doubles up to Max.
+// Each is shortened at random by up to a half, so that the hubs of a fleet do not reconnect at the
+// same moment. For one goroutine.
 type Backoff struct {
 	Min, Max time.Duration
 	next     time.Duration // zero at first

@@ -6,43 +6,45 @@ import (
 	"syscall"
 )
 
-// MinKeep is how many bytes of a string are kept at least.
+// MinKeep is the minimum number of bytes of a string that are kept.
 const MinKeep = 2 << 20
 
-// connBuffer is how much a Conn reads at once, as much as go-redis does.
+// connBuffer is the size of one read in bytes, the same as in go-redis.
 const connBuffer = 32 << 10
 
-// A CheckedConn checks replies in RESP2 while they pass from the socket to go-redis, which
-// panics at some that it does not expect, waits without end for others, and allocates
-// what a length says. After the first error Read fails with an *Error. Every reply
-// passes unchanged, except that a string longer than keep is cut there and its length
-// made to fit: what is too large is never held in memory, and still found to be too large.
+// A CheckedConn checks RESP2 replies between the socket and go-redis, which panics at some unexpected
+// replies, waits forever for others, and allocates any announced length. After the first error,
+// Read returns an *Error.
+//
+// Replies pass unchanged, except that a string longer than keep is truncated, and its length is
+// adjusted. So a string that is too large is never held in memory, but its length still shows that
+// it is too large.
 //
 // One goroutine reads at a time. It allocates its buffer once, and nothing per reply.
 type CheckedConn struct {
 	net.Conn
 	keep     int  // bytes that are kept of a string
-	pushes   bool // only what a subscriber is sent may come
-	complete int  // pushes that have come, all of each, and are still to be received
+	pushes   bool // only pushes and error replies are valid
+	complete int  // pushes that have arrived completely and have not been received yet
 
 	buf     []byte
-	r, v, w int // buf[r:v] is checked and to be passed on, buf[v:w] is to be checked
+	r, v, w int // buf[r:v] is checked and not passed on yet, buf[v:w] is unchecked
 	err     error
 
-	// Where in a reply v is.
-	body     int64         // bytes of a string that are still to be passed on
-	drop     int64         // bytes of it that are to be dropped after them
-	end      bool          // the CRLF of a string is to come after both
+	// The position of v in a reply.
+	body     int64         // remaining bytes of a string to pass on
+	drop     int64         // bytes of it to drop after them
+	end      bool          // the CRLF of a string follows both
 	line     int           // bytes of a status or an error so far; 0: not in one
-	rest     string        // types of the elements that are still to come in a push
-	depth    int           // arrays that are open
-	left     [maxDepth]int // elements that are still to come in each of them
+	rest     string        // types of the remaining elements of a push
+	depth    int           // number of open arrays
+	left     [maxDepth]int // remaining elements of each of them
 	elements int           // announced by the arrays of this reply
 }
 
-// Check wraps conn. Of each string, keep bytes pass, or MinKeep if that is more. The checked
-// connection is a syscall.Conn if conn is: go-redis uses that to find out whether an unused
-// connection has been closed.
+// Check wraps conn. Of each string, keep bytes pass, or MinKeep if that is more. The checked connection
+// is a syscall.Conn if conn is one: go-redis needs this to check whether an idle connection has been
+// closed.
 func Check(conn net.Conn, keep int) (checked net.Conn, replies *CheckedConn) {
 	replies = &CheckedConn{Conn: conn, keep: max(keep, MinKeep) + 1}
 	if sc, ok := conn.(syscall.Conn); ok {
@@ -86,23 +88,23 @@ func (c *CheckedConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// ExpectPushes is called when all replies to commands have been received: from now on only what
-// a subscriber is sent is right, or an error reply.
+// ExpectPushes is called when all replies to commands have been received. From then on, only pushes and
+// error replies are valid.
 func (c *CheckedConn) ExpectPushes() { c.pushes = true }
 
-// Received notes that a push was received. One that came uncounted, before ExpectPushes was called,
-// does not take the place of another.
+// Received records that a push was received. Pushes that arrived before ExpectPushes was called are not
+// counted, so the count does not go below 0.
 func (c *CheckedConn) Received() { c.complete = max(c.complete-1, 0) }
 
 // Ready reports whether the next push can be received without waiting for more from the
 // socket.
 func (c *CheckedConn) Ready() bool { return c.complete > 0 }
 
-// Idle reports whether all that was read has been passed on and was right. Nil is not.
+// Idle reports whether everything that was read was valid and has been passed on. It is false for nil.
 func (c *CheckedConn) Idle() bool { return c != nil && c.r == c.w && c.err == nil }
 
-// check moves v as far as what was read is complete and right. What stays behind it is
-// part of a length or of the beginning of a push: a few bytes.
+// check moves v to the end of what is complete and valid. The bytes after it are an incomplete length or
+// an incomplete head of a push: a few bytes.
 func (c *CheckedConn) check() error {
 	for c.v < c.w {
 		there := c.buf[c.v:c.w]
@@ -142,8 +144,8 @@ func (c *CheckedConn) check() error {
 	return nil
 }
 
-// text checks more of a status or an error and returns how much of it is right; 0 if more
-// is to come. A CR is left until its LF is there.
+// text checks a part of a status or an error and returns the number of valid bytes; 0 if more are
+// needed. A trailing CR is left until its LF has arrived.
 func (c *CheckedConn) text(there []byte) (n int, err error) {
 	n = bytes.IndexByte(there, '\n') + 1
 	ended := n > 0
@@ -164,12 +166,12 @@ func (c *CheckedConn) text(there []byte) (n int, err error) {
 	return n, nil
 }
 
-// push is a reply that a subscriber is sent: how it begins, and the types of the elements
-// after that.
+// push is a kind of reply that a subscriber receives: its first bytes, and the types of the elements
+// after them.
 type push struct{ head, rest string }
 
-// pushes are all of them; the most frequent one comes first. That something was
-// unsubscribed from is not among them: a hub never asks for it.
+// pushes lists all kinds, the most frequent one first. Unsubscribe confirmations are not included, because
+// a hub never unsubscribes.
 var pushes = []push{
 	{"*4\r\n$8\r\npmessage\r\n", "$$$"},
 	{"*3\r\n$7\r\nmessage\r\n", "$$"},
@@ -178,8 +180,7 @@ var pushes = []push{
 	{"*3\r\n$10\r\npsubscribe\r\n", "$:"},
 }
 
-// head checks what begins a reply or an element and returns its length; 0 if more of it
-// is to come.
+// head checks the first line of a reply or an element and returns its length; 0 if it is incomplete.
 func (c *CheckedConn) head(there []byte) (int, error) {
 	kind := there[0]
 	if c.rest != "" && kind != c.rest[0] {
@@ -193,7 +194,7 @@ func (c *CheckedConn) head(there []byte) (int, error) {
 				return n, nil
 			}
 			return c.push(there)
-		case '+', '-': // the refusal of a command
+		case '+', '-': // an error reply to a command
 		default:
 			return 0, Errorf("type %q, expected a message", kind)
 		}
@@ -243,8 +244,8 @@ func (c *CheckedConn) push(there []byte) (int, error) {
 	return 0, Errorf("an array is not a message")
 }
 
-// wholeMessage returns the length of the message of a pattern with which there begins, if all of
-// it is there, right and not to be cut; else 0. It saves half of what the check costs.
+// wholeMessage returns the length of the pattern message at the beginning of there, if it is complete,
+// valid and not to be truncated; otherwise 0. This saves half of the cost of the check.
 func wholeMessage(there []byte, keep int) int {
 	head := pushes[0].head
 	if len(there) < len(head) || string(there[:len(head)]) != head {
@@ -271,8 +272,8 @@ func wholeMessage(there []byte, keep int) int {
 	return i
 }
 
-// bulk begins a string. Head is its line, in which the length is replaced if the string
-// is cut.
+// bulk begins a string. head is its first line, in which the length is replaced if the string is
+// truncated.
 func (c *CheckedConn) bulk(head []byte, n int64) error {
 	if n > maxBulk {
 		return Errorf("string of %d bytes exceeds the limit", n)
@@ -309,7 +310,7 @@ func (c *CheckedConn) array(n int64) error {
 	return nil
 }
 
-// element notes that an element is complete, and the arrays that end with it.
+// element records that an element is complete, and with it the arrays that it ends.
 func (c *CheckedConn) element() {
 	if c.rest != "" {
 		if c.rest = c.rest[1:]; c.rest == "" {
@@ -328,8 +329,7 @@ func (c *CheckedConn) element() {
 	}
 }
 
-// number reads the number of a line and returns the size of the line; 0 if more of it is
-// to come.
+// number parses the number in a line and returns the size of the line; 0 if it is incomplete.
 func number(there []byte) (n int64, size int, err error) {
 	i := 1
 	negative := i < len(there) && there[i] == '-'

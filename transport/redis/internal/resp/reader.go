@@ -11,10 +11,10 @@ import (
 // ReadBuffer is the size of a Reader's buffer in bytes, and the longest line that it reads.
 const ReadBuffer = maxLine
 
-// A Reader reads replies part by part. It holds nothing of a reply that is not requested. After
-// an *Error it is at an unknown place, and of no use.
+// A Reader reads replies part by part. It keeps only what the caller requests. After an *Error, its
+// position is unknown, and it cannot be used.
 type Reader struct {
-	// Command is the command whose reply is read, for errors.
+	// Command is the command whose reply is being read. It appears in errors.
 	Command string
 
 	r       *bufio.Reader
@@ -26,19 +26,19 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{r: bufio.NewReaderSize(r, ReadBuffer), scratch: make([]byte, 32<<10)}
 }
 
-// Bad returns the error of a reply to Command that cannot be right.
+// Bad returns the error of an invalid reply to Command.
 func (r *Reader) Bad(format string, args ...any) error {
 	return Errorf("reply to "+r.Command+": "+format, args...)
 }
 
-// Head is the first line of a reply or of a part of one.
+// Head is the first line of a reply or of a part of it.
 type Head struct {
-	Kind byte   // one of + - : $ *
-	N    int64  // of : the number, of $ and * the length; -1: nil
-	Text string // of + and -
+	Kind byte   // + - : $ *
+	N    int64  // the number of :, the length of $ and *; -1: nil
+	Text string // the text of + and -
 }
 
-// Head reads the first line of a reply or of a part of one.
+// Head reads the first line of a reply or of a part of it.
 func (r *Reader) Head() (h Head, err error) {
 	line, err := r.r.ReadSlice('\n')
 	if err != nil {
@@ -76,7 +76,7 @@ func (r *Reader) Reply() (h Head, err error) {
 	return h, err
 }
 
-// Expect reads the first line of a part that must be of a kind.
+// Expect reads the first line of a part, which must be of the given kind.
 func (r *Reader) Expect(kind byte) (n int64, err error) {
 	h, err := r.Head()
 	if err == nil && h.Kind != kind {
@@ -85,8 +85,8 @@ func (r *Reader) Expect(kind byte) (n int64, err error) {
 	return h.N, err
 }
 
-// Bulk reads the rest of a string of n bytes and returns it if it has at most keep bytes. All of
-// it is written to the sink, unless that is nil; the sink's errors are ignored.
+// Bulk reads the rest of a string of n bytes and returns it if it has at most keep bytes. It writes the
+// whole string to the sink, if not nil, and ignores its errors.
 func (r *Reader) Bulk(n, keep int64, sink io.Writer) (text string, err error) {
 	if n < 0 {
 		return "", r.Bad("nil instead of a string")
@@ -117,7 +117,7 @@ func (r *Reader) Bulk(n, keep int64, sink io.Writer) (text string, err error) {
 	return kept.String(), nil
 }
 
-// String reads a string that must not be longer than most.
+// String reads a string of at most most bytes.
 func (r *Reader) String(most int64) (string, error) {
 	n, err := r.Expect('$')
 	if err == nil && n > most {
@@ -138,7 +138,7 @@ func (r *Reader) Count() (uint64, error) {
 	return uint64(n), err
 }
 
-// Skip reads a part of any kind.
+// Skip reads and discards a part of any kind.
 func (r *Reader) Skip() error { return r.skip(0) }
 
 func (r *Reader) skip(depth int) error {

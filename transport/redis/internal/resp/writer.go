@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// A Writer writes commands, which go out with Flush or when the buffer is full. It remembers its
-// first error, which Flush and BulkBytes return.
+// A Writer writes commands. They are sent by Flush or when the buffer is full. It keeps its first error,
+// which Flush and BulkBytes return.
 type Writer struct {
 	w      *bufio.Writer
 	number []byte
 }
 
-// NewWriter returns a Writer with a buffer of size bytes. Each write to the connection may take
-// as long as timeout.
+// NewWriter returns a Writer with a buffer of size bytes. timeout applies to each write to the
+// connection.
 func NewWriter(conn net.Conn, timeout time.Duration, size int) *Writer {
 	return &Writer{w: bufio.NewWriterSize(deadlineWriter{conn, timeout}, size)}
 }
@@ -39,7 +39,7 @@ func (w *Writer) Command(args ...string) {
 	}
 }
 
-// Array begins a command with n arguments, its name included.
+// Array begins a command with n arguments, including its name.
 func (w *Writer) Array(n int) { w.length('*', n) }
 
 func (w *Writer) length(kind byte, n int) {
@@ -56,7 +56,7 @@ func (w *Writer) Bulk(s string) {
 	_, _ = w.w.WriteString("\r\n")
 }
 
-// BulkBytes writes one argument, which may be reused immediately.
+// BulkBytes writes one argument. The caller may reuse b immediately.
 func (w *Writer) BulkBytes(b []byte) error {
 	w.length('$', len(b))
 	_, _ = w.w.Write(b)

@@ -7,18 +7,18 @@ import (
 	"time"
 )
 
-// Activity is when bytes last came in. Bytes rather than replies: a big reply
-// on a slow line is a sign of life too, and a read is rarer than a message. It is safe for
-// concurrent use.
+// Activity records when bytes last arrived. It counts bytes instead of replies, because a part of a
+// large reply on a slow network is a sign of life too, and because reads are less frequent than
+// messages. Safe for concurrent use.
 type Activity struct {
 	epoch   time.Time    // immutable
 	last    atomic.Int64 // ns after epoch
 	reading atomic.Bool  // a read is in progress
 }
 
-// Idle is for how long nothing has come although a read is in progress. One read may
-// bring messages that take many seconds to hand over on a busy machine, with more
-// behind them in the kernel: the peer is not idle then.
+// Idle returns for how long nothing has arrived while a read is in progress; 0 without a read. On a
+// busy host, the messages of one read may take many seconds to process while more are in the
+// socket's buffer: then the peer is not idle.
 func (a *Activity) Idle() time.Duration {
 	if !a.reading.Load() {
 		return 0
@@ -26,10 +26,10 @@ func (a *Activity) Idle() time.Duration {
 	return time.Since(a.epoch) - a.Last()
 }
 
-// Last is when bytes last came in, as the time since the connection was made.
+// Last returns when bytes last arrived, as the time since the connection was made.
 func (a *Activity) Last() time.Duration { return time.Duration(a.last.Load()) }
 
-// activeConn notes each read that brought something.
+// activeConn records each read that returned bytes.
 type activeConn struct {
 	net.Conn
 	activity *Activity
@@ -45,12 +45,12 @@ func (c *activeConn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// patientConn bounds the time in which nothing comes rather than the time that a whole
-// reply takes, as go-redis does: many big entries on a slow line take longer than the
-// timeout of a reply, and would be requested and abandoned forever.
+// patientConn limits the time without any bytes, while go-redis limits the time of a whole reply. On a
+// slow network, many large entries take longer than that: the reply would be abandoned and
+// requested again forever.
 type patientConn struct {
 	net.Conn
-	ctx      context.Context // ends reading, if only when something comes, or patience ends
+	ctx      context.Context // its end stops reading, after the next bytes or when patience has passed
 	patience time.Duration
 }
 

@@ -15,8 +15,8 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// cluster is the nodes of a Redis Cluster. Every node passes a PUBLISH on to all
-// others, so that any one will do for pub/sub; a key lives on one.
+// cluster is a Redis Cluster. Every node forwards a PUBLISH to all others, so any node is suitable for
+// pub/sub. A key is on one node.
 type cluster struct {
 	// Immutable.
 	server *Server
@@ -24,9 +24,9 @@ type cluster struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	next    int      // index of the seed to try first
-	learned []string // nodes that the cluster names, other than the seeds
-	failing int      // nodes in a row whose cluster failed
+	next    int      // index of the seed to try next
+	learned []string // nodes that the cluster reports, without the seeds
+	failing int      // consecutive nodes that reported cluster_state:fail
 }
 
 var (
@@ -50,8 +50,8 @@ func (s *Server) parseCluster(u *url.URL, others []string) error {
 	return nil
 }
 
-// dial connects to a node that is known, to the owner of a key, or to any node but one, unless
-// that is the only one left.
+// dial connects to a given node, to the owner of a key, or to any node. It tries the node Target.Not
+// last.
 func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 	nodes := []string{to.Addr}
 	switch {
@@ -72,7 +72,7 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 	return far, err
 }
 
-// locateOwner asks a node which one owns the key.
+// locateOwner looks up the owner of the key at a node.
 func (c *cluster) locateOwner(ctx context.Context, key string) (addr string, err error) {
 	var l *Conn
 	l = c.server.NewConn(ctx, Target{}, func(ctx context.Context, cn *goredis.Conn) error {
@@ -96,15 +96,15 @@ func (c *cluster) locateOwner(ctx context.Context, key string) (addr string, err
 	return addr, nil
 }
 
-// clusterSlots asks which nodes have which slots. CLUSTER SHARDS would be its
-// successor, but a Redis before 7 does not know it.
+// clusterSlots requests which nodes own which slots. It does not use the newer CLUSTER SHARDS, which
+// requires Redis 7.
 func clusterSlots(ctx context.Context, cn *goredis.Conn) ([]goredis.ClusterSlot, error) {
 	cmd := goredis.NewClusterSlotsCmd(ctx, "cluster", "slots")
-	_ = cn.Process(ctx, cmd) // the error is in the command, too
+	_ = cn.Process(ctx, cmd) // cmd contains the error
 	return cmd.Result()
 }
 
-// owner finds the address of the primary that has a slot; "" when there is none.
+// owner returns the address of the primary that owns a slot, or "" if the slot is not covered.
 func owner(slots []goredis.ClusterSlot, slot int, from string) string {
 	for _, r := range slots {
 		if r.Start <= slot && slot <= r.End && len(r.Nodes) > 0 {
@@ -114,8 +114,8 @@ func owner(slots []goredis.ClusterSlot, slot int, from string) string {
 	return ""
 }
 
-// nodeAddr is a node's address as another one names it: without a host it means its
-// own host.
+// nodeAddr returns the address of a node as reported by the node at from. An address without a host
+// means the host of that node.
 func nodeAddr(node goredis.ClusterNode, from string) string {
 	host, port, err := net.SplitHostPort(node.Addr)
 	if err != nil || host != "" {
@@ -125,12 +125,12 @@ func nodeAddr(node goredis.ClusterNode, from string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// admit asks a node whether its cluster works. One whose cluster fails is refused as
-// long as another may be better. When it fails for all, it is not the node that is cut off,
-// and pub/sub works without all slots.
+// admit checks whether the node's cluster works. It rejects a node that reports cluster_state:fail as
+// long as another node may be better. If all nodes report it, the node is not partitioned, and
+// pub/sub works even if some slots are not covered.
 func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error) {
 	if to.Key != "" {
-		return "", nil, nil // the owner of a key refuses what it cannot do by itself
+		return "", nil, nil // the owner of a key returns an error itself
 	}
 	text, err := cn.ClusterInfo(ctx).Result()
 	if goredis.HasErrorPrefix(err, "This instance has cluster support disabled") {
@@ -144,7 +144,7 @@ func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (state
 	if c.refuses(state) {
 		return state, nil, FaultPartitioned
 	}
-	// Only to know more nodes than were named: without the right there are fewer.
+	// This only discovers more nodes than the URL lists, so a missing permission is not an error.
 	slots, err := clusterSlots(ctx, cn)
 	if err != nil {
 		return state, nil, acl.Optional(err, acl.Permission{}, func(acl.Permission, error) {})
@@ -153,8 +153,8 @@ func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (state
 	return state, nil, nil
 }
 
-// candidates is the order in which to try the nodes: the seeds, another one first each
-// time; then what was learned; at last the one that is not wanted.
+// candidates returns the nodes in the order in which to try them: the seeds, starting with another one
+// each time; then the learned nodes; the node not last.
 func (c *cluster) candidates(not string) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,8 +168,8 @@ func (c *cluster) candidates(not string) []string {
 	return nodes
 }
 
-// addNodes notes the nodes that the cluster names itself. They come after the seeds:
-// they may be addresses that do not lead anywhere from here.
+// addNodes records the nodes that the cluster reports. They are tried after the seeds, because their
+// addresses may not be reachable from this host.
 func (c *cluster) addNodes(slots []goredis.ClusterSlot) {
 	var nodes []string
 	for _, r := range slots {
@@ -187,7 +187,7 @@ func (c *cluster) addNodes(slots []goredis.ClusterSlot) {
 	c.learned = nodes
 }
 
-// refuses counts the nodes whose cluster fails, and reports whether to try another one.
+// refuses counts consecutive nodes that report a failing cluster, and reports whether to try another one.
 func (c *cluster) refuses(state string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -202,7 +202,7 @@ func (c *cluster) refuses(state string) bool {
 	return true
 }
 
-// hosts is how many nodes are known.
+// hosts returns the number of known nodes.
 func (c *cluster) hosts() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

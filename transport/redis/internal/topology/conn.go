@@ -14,27 +14,27 @@ import (
 	"usercast/transport/redis/internal/resp"
 )
 
-// A Conn is exactly one connection to Redis, under a go-redis PubSub. The PubSub
-// is not only for subscribing: it dials in the caller's goroutine, while
-// a pool would dial in a goroutine of its own that cannot be waited for.
+// A Conn is exactly one connection to Redis, used by a go-redis PubSub. The PubSub is not only for
+// subscribing: it dials in the caller's goroutine, while a pool dials in a separate goroutine that
+// cannot be waited for.
 type Conn struct {
 	Activity Activity
 
 	// Set before its first use.
-	Patience time.Duration // how long a read may bring nothing; 0: as long as go-redis waits
-	Keep     int           // bytes of a string that are not cut; see resp.CheckedConn
+	Patience time.Duration // maximum time without any bytes; 0: the timeouts of go-redis apply
+	Keep     int           // bytes of a string that are not truncated; see resp.CheckedConn
 
 	// Set when its first use returns.
-	Addr   string // what it dialed
-	State  string // what a node says of its cluster: "ok", "fail"; "" if there is none or it is not known
-	Denied error  // why State is not known
+	Addr   string // the address that was dialed
+	State  string // cluster_state of the node: "ok", "fail"; "" if unknown or not a cluster
+	Denied error  // why State is unknown
 
 	client  *goredis.Client
 	pubsub  *goredis.PubSub
-	socket  net.Conn          // where replies are read that go-redis is not to read
+	socket  net.Conn          // for callers that read replies without go-redis
 	replies *resp.CheckedConn // between the socket and go-redis
 	refused refusals
-	ready   bool // it was made, and use has returned nil
+	ready   bool // the connection was made, and use has returned nil
 
 	unhook func() bool   // stops hangUp from being called when the context ends
 	hungUp chan struct{} // closed by hangUp
@@ -46,11 +46,11 @@ type Conn struct {
 	ended  bool
 }
 
-// ErrEnded is the error of a use after the connection has ended: go-redis has tried to dial again.
+// ErrEnded is the error after the connection has ended: go-redis has tried to dial again.
 var ErrEnded = errors.New("a connection dials once")
 
-// NewConn makes a connection that dials when it is first used, and is closed when ctx
-// ends. Use is called on the new connection, after authentication and before everything else.
+// NewConn returns a connection that dials when it is first used, and is closed when ctx ends. After
+// authentication, before anything else, use is called on the new connection.
 func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Context, *goredis.Conn) error) *Conn {
 	c := &Conn{hungUp: make(chan struct{})}
 	c.Activity.epoch = time.Now()
@@ -91,19 +91,19 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 	c.client.AddHook(catchPanics{})
 	c.client.AddHook(&c.refused)
 	c.pubsub = c.client.Subscribe(ctx)
-	// Nothing but closing the socket wakes a Receive.
+	// Only closing the socket interrupts Receive.
 	c.unhook = context.AfterFunc(ctx, c.hangUp)
 	return c
 }
 
-// Use makes the connection, for what NewConn's use does with it, and closes it.
+// Use makes the connection, which calls NewConn's use, and closes it.
 func (c *Conn) Use() error {
 	defer c.Close()
-	return c.Ping() // the first use makes the connection
+	return c.Ping() // the first command makes the connection
 }
 
-// Subscribe subscribes to channels. Like PSubscribe and Ping it returns when the command is
-// sent, and makes the connection if it is the first.
+// Subscribe subscribes to channels. Like PSubscribe and Ping, it makes the connection if necessary, and
+// returns when the command has been sent.
 func (c *Conn) Subscribe(channels ...string) error {
 	return c.why(c.pubsub.Subscribe(context.Background(), channels...))
 }
@@ -118,9 +118,8 @@ func (c *Conn) Ping(payload ...string) error {
 	return c.why(c.pubsub.Ping(context.Background(), payload...))
 }
 
-// Receive waits for the next message, confirmation or reply to a PING. Only what a
-// subscriber is sent may come from the first call on, or an error reply. The end of the
-// connection's context ends it.
+// Receive waits for the next message, confirmation or reply to PING, until the context of the
+// connection ends. From the first call on, only these and error replies are valid.
 func (c *Conn) Receive() (received any, err error) {
 	c.replies.ExpectPushes()
 	defer catchPanic(&err)
@@ -129,35 +128,35 @@ func (c *Conn) Receive() (received any, err error) {
 	return received, err
 }
 
-// Ready reports whether Receive would return without reading from the socket: something has
-// come together with what was received last, all of it.
+// Ready reports whether Receive would return without reading from the socket, because the previous read
+// returned at least one more complete reply.
 func (c *Conn) Ready() bool { return c.replies.Ready() }
 
-// Socket makes the connection for a caller that writes commands and reads replies itself. Ping
-// and Receive must not be called after it.
+// Socket makes the connection for a caller that writes commands and reads replies itself. After it,
+// Ping and Receive must not be called.
 func (c *Conn) Socket() (net.Conn, error) {
-	// It makes the connection. Whether the command is allowed is not of interest.
+	// PING makes the connection. An error reply, because PING is not allowed, does not matter.
 	if err := c.client.Ping(context.Background()).Err(); err != nil && !(c.ready && acl.IsReply(err)) {
 		return nil, c.why(err)
 	}
-	if !c.replies.Idle() { // it would be taken for the reply to the next command
-		return nil, BadReply("more than was requested")
+	if !c.replies.Idle() { // it would be read as the reply to the next command
+		return nil, BadReply("more data than requested")
 	}
 	return c.socket, nil
 }
 
-// Close ends the connection and returns when nothing of it runs any more.
+// Close closes the connection and returns when all its goroutines have ended.
 func (c *Conn) Close() {
 	if c.unhook() {
 		c.hangUp()
 	}
 	<-c.hungUp
-	// Both would report the socket as closed already; nothing can be done then.
+	// Both return an error because the socket is already closed.
 	_ = c.pubsub.Close()
 	_ = c.client.Close()
 }
 
-// why is the reason behind an error of the first use.
+// why returns the reason for an error of the first command.
 func (c *Conn) why(err error) error {
 	if err != nil && c.refused.err != nil {
 		return c.refused.err
@@ -173,7 +172,8 @@ func (c *Conn) mayDial() bool {
 	return first
 }
 
-// adopt takes over a new socket, unless the connection has ended while it was dialed.
+// adopt stores a new socket. If the connection has ended meanwhile, it closes the socket and returns
+// false.
 func (c *Conn) adopt(raw net.Conn) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

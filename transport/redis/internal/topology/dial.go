@@ -16,8 +16,8 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// NewClient makes a go-redis client with one connection, which connects when it is first used.
-// Wrap gets the connection as soon as it is made. The caller's deadlines count.
+// NewClient returns a go-redis client with one connection, which connects when it is first used. wrap
+// wraps the new connection. The deadlines of contexts apply.
 func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Client {
 	opt := s.options()
 	opt.ContextTimeoutEnabled = true
@@ -35,7 +35,7 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 		if err := s.selectDatabase(ctx, cn, to); err != nil {
 			return err
 		}
-		// The feed reports the missing right; a PUBLISH does without.
+		// The feed logs the missing permission, which is not needed here.
 		return acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {})
 	}
 	client := goredis.NewClient(opt)
@@ -43,69 +43,66 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 	return client
 }
 
-// options are what all connections have in common.
+// options returns the options of all connections.
 func (s *Server) options() *goredis.Options {
 	return &goredis.Options{
 		Network: s.network,
 		Addr:    s.addr,
-		// Called at each authentication: a client lives longer than a password.
+		// Called for each authentication, because the password may change during the life of a client.
 		CredentialsProvider: func() (user, password string) { return s.login.user, s.login.password() },
-		// RESP3 pub/sub has lost messages and hung in go-redis (#3839, #3935).
+		// go-redis has lost messages and hung with pub/sub over RESP3 (#3839, #3935).
 		Protocol: 2,
-		// No CLIENT SETINFO and no CLIENT MAINT_NOTIFICATIONS: fewer rights needed.
+		// No CLIENT SETINFO and no CLIENT MAINT_NOTIFICATIONS: fewer permissions needed.
 		DisableIdentity:          true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-		// Trying again is for callers, who know what it may repeat.
+		// Callers retry, because only they know which commands may be repeated.
 		MaxRetries:    -1,
 		DialerRetries: 1,
-		// One connection is all that a client is used for. The pool's size is 2
-		// because go-redis starts a goroutine that re-dials forever, and outlives
-		// Close by a second, when as many dials have failed as the pool is big;
-		// our clients are closed after the first.
+		// A client uses only one connection. The size of the pool is 2 because go-redis starts a
+		// goroutine that redials forever when as many dials have failed as the pool has connections.
+		// It outlives Close by one second. These clients are closed after the first failure.
 		PoolSize:         2,
 		PipelinePoolSize: -1,
-		// Includes the TLS handshake, and finding the node to connect to.
+		// Includes the TLS handshake and the lookup of the node to connect to.
 		DialTimeout:  time.Duration(1+s.Hosts()) * (s.dialTimeout + s.answerTimeout),
 		ReadTimeout:  s.answerTimeout,
 		WriteTimeout: s.answerTimeout,
-		// ReadBufferSize is left alone: go-redis gives a PubSub 32 KiB whatever it
-		// says. That is one read(2) for some 300 small messages, a few percent of what
-		// they cost.
+		// ReadBufferSize keeps its default, because go-redis always allocates 32 KiB for a PubSub. That
+		// is one read(2) per about 300 small messages, a few percent of their cost.
 	}
 }
 
-// errTLS wraps whatever goes wrong between the TCP connection and the end of
-// the TLS handshake.
+// errTLS wraps all errors of the TLS handshake.
 var errTLS = errors.New("tls handshake")
 
-// A Target says which node to connect to where there are several.
+// A Target selects the node to connect to if there are several.
 type Target struct {
 	Key string // in a cluster, the node that owns it; "": any
 	Not string // in a cluster, preferably not the node at this address
 
-	Addr   string // in a cluster, the node that another one named for the key; "": not known
-	Asking bool   // it does so for as long as the key's slot is moving: see ASK
+	Addr   string // in a cluster, the target of a redirection for the key; "": not known
+	Asking bool   // the redirection was ASK: the key's slot is moving
 }
 
-// socket is a fresh connection. Raw is what lies under conn: closing it never
-// blocks, while tls.Conn.Close may wait to say goodbye.
+// socket is a new connection. raw is the TCP connection below conn: closing it never blocks, while
+// tls.Conn.Close may block to send close_notify.
 type socket struct {
 	conn, raw net.Conn
-	addr      string // what was dialed
+	addr      string // the address that was dialed
 }
 
-// KeysDiffer reports whether a connection for a key is another one than for channels.
+// KeysDiffer reports whether keys need another connection than channels.
 func (s *Server) KeysDiffer() bool { return s.cluster != nil || s.database != 0 }
 
 // A locator finds the node to connect to. Safe for concurrent use.
 type locator interface {
-	// dial makes one connection. Each time, names are resolved and Sentinels or the cluster
-	// queried: that is how a failover is followed.
+	// dial makes one connection. To follow a failover, it resolves names and queries Sentinels or the
+	// cluster each time.
 	dial(ctx context.Context, to Target) (socket, error)
-	// admit checks, after authentication, that the node is one to use. Where it is not allowed to
-	// ask, the node is used, and the refusal is returned in denied.
+	// admit checks, after authentication, whether the node is suitable. If the check is not allowed,
+	// the node is used, and denied is the error reply.
 	admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error)
-	// hosts is how many others may be queried before a connection is made.
+	// hosts returns how many other hosts may be queried before a connection is made.
 	hosts() int
 }
 
@@ -137,7 +134,7 @@ func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	return socket{secure, raw, addr}, nil
 }
 
-// selectDatabase makes a connection for a key use the database that the key is in.
+// selectDatabase selects the database of the key, if the connection is for a key.
 func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target) error {
 	if s.database == 0 || to.Key == "" {
 		return nil
@@ -154,18 +151,17 @@ func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target
 	return f
 }
 
-// Hosts is how many others may be queried before a connection is made.
+// Hosts returns how many other hosts may be queried before a connection is made.
 func (s *Server) Hosts() int { return s.locator.hosts() }
 
-// Ask runs one question on a connection of its own, which is closed before Ask
-// returns.
+// Ask runs a question on a separate connection, which it closes before it returns.
 func (s *Server) Ask(ctx context.Context, to Target, question func(context.Context, *goredis.Conn) error) error {
 	return s.NewConn(ctx, to, question).Use()
 }
 
-// Redirection reads the reply of a node that does not have a Key: MOVED names the owner of its
-// slot, ASK the node to which the slot is moving. From is the address of the node that replied,
-// which is meant where no host is named; "": not known.
+// Redirection parses the error reply of a node that does not have a key. MOVED contains the owner of the
+// slot, ASK the node to which the slot is moving. from is the address of the node that replied, used
+// for an address without a host; "": not known.
 func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
 	if s.cluster == nil || !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
 		return Target{}, false
@@ -180,7 +176,7 @@ func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
 	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, !strings.HasPrefix(addr, ":")
 }
 
-// AskNode runs commands on the node that a redirection named, over a connection of its own.
+// AskNode runs commands on the target of a redirection, over a separate connection.
 func (s *Server) AskNode(ctx context.Context, to Target, run func(goredis.Cmdable) error) error {
 	client := s.NewClient(to, func(conn net.Conn) net.Conn { return conn })
 	defer func() { _ = client.Close() }()
@@ -195,8 +191,8 @@ func (s *Server) AskNode(ctx context.Context, to Target, run func(goredis.Cmdabl
 	return run(cn)
 }
 
-// TrySeedNext makes the next connection to a cluster try a seed first, and returns the one that it
-// would have tried. It is for tests.
+// TrySeedNext sets the seed that the next connection to a cluster tries first, and returns the previous
+// one. It is for tests.
 func (s *Server) TrySeedNext(seed int) (was int) {
 	s.cluster.mu.Lock()
 	defer s.cluster.mu.Unlock()
@@ -204,8 +200,8 @@ func (s *Server) TrySeedNext(seed int) (was int) {
 	return was
 }
 
-// LocatePrimary asks the next Sentinel for the address of the primary: one after the other, in
-// case one of them is cut off. Only with HasSentinels.
+// LocatePrimary looks up the address of the primary at the next Sentinel. Each call starts with another
+// one, because one of them may be partitioned. It requires HasSentinels.
 func (s *Server) LocatePrimary(ctx context.Context) (addr string, err error) {
 	s.sentinels.rotate()
 	return s.sentinels.locate(ctx)

@@ -16,26 +16,26 @@ import (
 	"usercast/transport/redis/internal/resp"
 )
 
-// A Fault is why Redis cannot be used, and what to do about it. Texts
-// of errors hold ports and names that differ from try to try; Reason does not.
+// A Fault describes why Redis cannot be used, and what to do. The texts of errors contain ports and names
+// that may differ between attempts; Reason does not.
 type Fault struct {
 	Reason  string // one word, the same for the same cause
 	Problem string // what happened
-	Advice  string // what to do about it
-	Err     error  // the original error; nil if there is none
+	Advice  string // what to do
+	Err     error  // the original error, or nil
 }
 
 func (f *Fault) Error() string { return f.Problem + ": " + f.Advice }
 func (f *Fault) Unwrap() error { return f.Err }
 
-// Faults that are not made of an error.
+// Faults that are not derived from an error.
 var (
 	FaultSilent = &Fault{Reason: "silent", Problem: "redis does not respond", Advice: "check whether it is stalled, overloaded or unreachable"}
 	FaultMoved  = &Fault{Reason: "moved", Problem: "the address now leads to another primary, or its role has changed", Advice: "no action needed, resubscribing"}
 	FaultNoEcho = &Fault{Reason: "moved", Problem: "messages published to this address do not reach the subscription", Advice: "no action needed, resubscribing"}
 )
 
-// newFault describes an error, or returns the Fault that it already is.
+// newFault describes an error. known is true if the error is a Fault or a bad reply.
 func newFault(err error, live, unix bool) (f *Fault, known bool) {
 	if errors.As(err, &f) {
 		return f, true
@@ -50,8 +50,8 @@ func newFault(err error, live, unix bool) (f *Fault, known bool) {
 	return connFault(err, live, unix), false
 }
 
-// BadReply is the fault of a reply that cannot be right. What must hold nothing of what was
-// received but types and lengths.
+// BadReply returns the Fault of an invalid reply. what may contain types and lengths of the reply, but no
+// content.
 func BadReply(what string) *Fault {
 	return &Fault{
 		Reason:  "reply",
@@ -67,7 +67,7 @@ func replyFault(err error) *Fault {
 	has := func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }
 	switch {
 	case has("NOAUTH"):
-		return &Fault{Reason: "password", Problem: "redis requires a password, but none is configured", Advice: "set one in a password file or in the URL"}
+		return &Fault{Reason: "password", Problem: "redis requires a password, but none is configured", Advice: "set a password in a password file or in the URL"}
 	case has("AUTH <password> called without"), has("Client sent AUTH, but no password is set"):
 		return &Fault{Reason: "password", Problem: "a password is configured, but redis does not require one", Advice: "set requirepass in redis, or remove the configured password"}
 	case goredis.IsAuthError(err), has("invalid password"), has("invalid username-password"):
@@ -88,11 +88,11 @@ func replyFault(err error) *Fault {
 	return &Fault{Reason: "error", Problem: "redis returned an error", Advice: "see the error"}
 }
 
-// connFault is for what happens to a connection, or keeps it from being made.
+// connFault is for errors of a connection, or of making it.
 func connFault(err error, live, unix bool) *Fault {
 	var dns *net.DNSError
 	var op *net.OpError
-	dialling := errors.As(err, &op) && op.Op == "dial"
+	dialing := errors.As(err, &op) && op.Op == "dial"
 	switch {
 	case errors.Is(err, errTLS):
 		return tlsFault(err)
@@ -102,10 +102,10 @@ func connFault(err error, live, unix bool) *Fault {
 		return &Fault{Reason: "refused", Problem: "connection refused", Advice: "check that redis is running and listens on this address"}
 	case errors.Is(err, os.ErrPermission):
 		return &Fault{Reason: "refused", Problem: "no permission to connect", Advice: "for a socket, set unixsocketperm in redis; for TCP, check the firewall"}
-	case dialling:
+	case dialing:
 		return &Fault{Reason: "unreachable", Problem: "the redis host is unreachable", Advice: "check that it is up and that no firewall blocks the connection"}
 	case IsTimeout(err):
-		silent := *FaultSilent // what it is given is its own
+		silent := *FaultSilent // a copy, because the caller sets Err
 		return &silent
 	case live && IsHangUp(err):
 		return &Fault{Reason: "closed", Problem: "redis closed the connection", Advice: "check for a restart, CLIENT KILL, or an exceeded client-output-buffer-limit pubsub"}
@@ -135,13 +135,13 @@ func tlsFault(err error) *Fault {
 	return f
 }
 
-// IsTimeout reports whether something did not happen in time.
+// IsTimeout reports whether err is a timeout.
 func IsTimeout(err error) bool {
 	var timeout interface{ Timeout() bool }
 	return errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout()
 }
 
-// IsHangUp reports whether the other end closed the connection, or this one did.
+// IsHangUp reports whether err means that either end has closed the connection.
 func IsHangUp(err error) bool {
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, net.ErrClosed} {
 		if errors.Is(err, end) {

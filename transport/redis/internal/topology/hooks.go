@@ -7,11 +7,11 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// refusals keeps the reason why Redis refused a connection at its first
-// command, HELLO (protected mode, maxclients). go-redis takes any error reply to
-// HELLO for an old Redis and continues, and then returns EOF only.
+// refusals records why Redis rejected a connection at its first command, HELLO (protected mode,
+// maxclients). go-redis treats any error reply to HELLO as that of an old Redis. It continues, and
+// returns only EOF.
 type refusals struct {
-	err error // set before the first use of the connection returns
+	err error // set before the first command on the connection returns
 }
 
 func (r *refusals) DialHook(next goredis.DialHook) goredis.DialHook { return next }
@@ -30,8 +30,9 @@ func (r *refusals) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis
 	return next
 }
 
-// catchPanic makes an error of a panic in go-redis, which assumes that a reply has the type
-// that the command has. Deferred around calls of go-redis only: other panics must not be hidden.
+// catchPanic turns a panic of go-redis into an error: go-redis panics if a reply does not have the type
+// that the command expects. It is deferred only around calls of go-redis, to avoid hiding other
+// panics.
 func catchPanic(err *error) {
 	if v := recover(); v != nil {
 		*err = BadReply(fmt.Sprint("go-redis: ", v))

@@ -9,35 +9,34 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// ClientName is what CLIENT LIST shows for every connection of a hub.
+// ClientName is the name of all connections of a hub in CLIENT LIST.
 const ClientName = "usercast"
 
-// An Identity is what the Redis at the far end of a connection says of itself.
-// Fields are empty when it is not allowed to ask.
+// An Identity is what a Redis server reports about itself. Fields are empty if INFO is not allowed.
 type Identity struct {
-	RunID string // one per start of a process
+	RunID string // changes with each start of the process
 	Role  string // "master", "slave"
 	Mode  string // "standalone", "cluster"
-	Data  string // master_replid: another one after each promotion, even of the same process
+	Data  string // master_replid: changes with each promotion, even of the same process
 }
 
-// SameData reports whether both are known, and whether everything that was read from a was
-// also written to b: no other server was promoted in between.
+// SameData reports whether both are known and no other server was promoted in between. Then b has
+// everything that was read from a.
 func (a Identity) SameData(b Identity) bool {
 	return (a.RunID != "" || a.Data != "") && a.RunID == b.RunID && a.Data == b.Data
 }
 
-// Differs reports whether both are known and are not the same.
+// Differs reports whether both are known and are different servers, or have different roles.
 func (a Identity) Differs(b Identity) bool {
 	return a.IsOther(b) || a.Role != "" && b.Role != "" && a.Role != b.Role
 }
 
-// IsOther reports whether b is another process than a, and both are known.
+// IsOther reports whether both are known and are different processes.
 func (a Identity) IsOther(b Identity) bool {
 	return a.RunID != "" && b.RunID != "" && a.RunID != b.RunID
 }
 
-// Introduce names a new connection and returns the identity of the server.
+// Introduce sets the name of a new connection and returns the identity of the server.
 func Introduce(ctx context.Context, cn *goredis.Conn, missing func(acl.Permission, error)) (Identity, error) {
 	if err := acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, missing); err != nil {
 		return Identity{}, err
@@ -45,10 +44,10 @@ func Introduce(ctx context.Context, cn *goredis.Conn, missing func(acl.Permissio
 	return Identify(func(section string) (string, error) { return Info(ctx, cn, section, missing) })
 }
 
-// Identify returns the identity of a server. Info returns a section of INFO, or "" where it is
-// not allowed.
+// Identify returns the identity of a server. info returns a section of INFO, or "" if INFO is not
+// allowed.
 func Identify(info func(section string) (string, error)) (Identity, error) {
-	// Two requests: INFO takes several sections only since Redis 7.
+	// Two requests, because INFO accepts several sections only since Redis 7.
 	server, err := info("server")
 	if err != nil {
 		return Identity{}, err
@@ -65,13 +64,13 @@ func Identify(info func(section string) (string, error)) (Identity, error) {
 	}, nil
 }
 
-// Info returns a section of INFO, or "" where it is not allowed.
+// Info returns a section of INFO, or "" if INFO is not allowed.
 func Info(ctx context.Context, cn *goredis.Conn, section string, missing func(acl.Permission, error)) (string, error) {
 	text, err := cn.Info(ctx, section).Result()
 	return text, acl.Optional(err, acl.PermissionInfo, missing)
 }
 
-// InfoField finds "name:value" in a reply to INFO; "" when it is not there.
+// InfoField returns the value of a field in a reply to INFO, or "" if the field is missing.
 func InfoField(info, name string) string {
 	for line := range strings.Lines(info) {
 		if value, ok := strings.CutPrefix(line, name+":"); ok {

@@ -6,14 +6,14 @@ import (
 	"sync/atomic"
 )
 
-// credentials are a user and the password, which can change. Safe for concurrent use.
+// credentials are a user and a password that can change. Safe for concurrent use.
 type credentials struct {
 	user      string // "": the default user; immutable
 	passwords atomic.Pointer[passwords]
 }
 
-// passwords are that of new connections, and the one before: a connection that authenticates
-// with it may still be in progress.
+// passwords are the current password and the previous one, which may still be in use by a connection
+// that is authenticating.
 type passwords struct{ now, before string }
 
 func (c *credentials) password() string {
@@ -27,8 +27,8 @@ func (c *credentials) setPassword(password string) {
 	c.passwords.Store(&passwords{now: password, before: c.password()})
 }
 
-// redact removes the passwords from an error's text. An old Redis that does not
-// know HELLO replies with its arguments, the password among them.
+// redact removes the passwords from the text of an error. An old Redis that does not support HELLO
+// replies with the arguments, which include the password.
 func (c *credentials) redact(err error) error {
 	p := c.passwords.Load()
 	if p == nil {

@@ -17,8 +17,8 @@ import (
 	"usercast/transport/redis/internal/acl"
 )
 
-// sentinels know where the primary is. They are queried for each connection, one
-// after the other until one replies: the address is not kept.
+// sentinels look up the address of the primary. They are queried for each connection, one after the
+// other until one replies. The address is not cached.
 type sentinels struct {
 	// Immutable.
 	server  *Server
@@ -27,25 +27,24 @@ type sentinels struct {
 
 	// Guarded by mu.
 	mu sync.Mutex
-	// first is the index of the one to ask first: the one that replied last, as
-	// long as its replies lead to a primary.
+	// first is the index of the Sentinel to query first: the one that replied last, as long as the
+	// address that it returns is that of a primary.
 	first int
-	// epoch is the config-epoch of the reply that was last accepted. Every failover has a
-	// higher one, and a Sentinel that is cut off from the others stays at a lower one.
+	// epoch is the config-epoch of the last accepted reply. Every failover increases it, and a
+	// partitioned Sentinel keeps a lower one.
 	epoch int64
 }
 
-// primaryInfo is what one Sentinel replies about the primary.
+// primaryInfo is the reply of one Sentinel about the primary.
 type primaryInfo struct {
 	addr  string
 	epoch int64
 }
 
-// AskEvery is the time between requests for the address of the primary while a feed is connected
-// to it.
+// AskEvery is the time between lookups of the primary while a feed is connected to it.
 const AskEvery = 2 * time.Second
 
-// Faults of what Sentinels say.
+// Faults of the lookup of the primary.
 var (
 	faultUnknownPrimary = &Fault{Reason: "sentinel", Problem: "the sentinels do not know a primary with this name", Advice: "correct the name in the URL; SENTINEL MASTERS lists the names"}
 	faultNotPrimary     = &Fault{Reason: "sentinel", Problem: "the redis that a sentinel reports as primary is a replica", Advice: "no action needed, retrying until the failover is complete"}
@@ -66,7 +65,7 @@ func (s *Server) parseSentinels(u *url.URL, others []string) error {
 	return s.setDatabase(db)
 }
 
-// dial asks the Sentinels where the primary is, and connects to it.
+// dial looks up the primary at the Sentinels, and connects to it.
 func (s *sentinels) dial(ctx context.Context, _ Target) (socket, error) {
 	addr, err := s.locate(ctx)
 	if err != nil {
@@ -79,14 +78,14 @@ func (s *sentinels) dial(ctx context.Context, _ Target) (socket, error) {
 	return far, err
 }
 
-// locate returns the primary's address as the first Sentinel knows it that
-// is not behind the others.
+// locate returns the address of the primary from the first Sentinel whose epoch is not older than the
+// last accepted one.
 func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	var (
 		first, epoch = s.known()
 		stale        []primaryInfo
-		refusal      error // of one that answered
-		timeout      error // of one that did not
+		refusal      error // an error reply of a Sentinel
+		timeout      error // the error of a Sentinel that did not reply
 	)
 	for i := range s.addrs {
 		n := (first + i) % len(s.addrs)
@@ -107,7 +106,7 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	}
 	switch {
 	case len(stale) > 0:
-		// No other Sentinel knows more: it may be the only one within reach, or SENTINEL RESET.
+		// No Sentinel has a newer epoch: others may be unreachable, or SENTINEL RESET was used.
 		best := slices.MaxFunc(stale, func(a, b primaryInfo) int { return cmp.Compare(a.epoch, b.epoch) })
 		s.accept(first, best.epoch)
 		return best.addr, nil
@@ -125,21 +124,21 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	return "", &Fault{Reason: "sentinel", Problem: "no sentinel responds", Advice: "check that the sentinels are running and listen on these addresses", Err: timeout}
 }
 
-// ask asks one Sentinel for the primary. Sentinels often have no
-// password where Redis has one, and refuse AUTH then: so it is tried without first.
+// ask queries one Sentinel for the primary. Sentinels often do not have a password although Redis has
+// one, and reject AUTH then. So the first attempt is made without the password.
 func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo, err error) {
 	one := &Server{network: "tcp", addr: sentinel, dialTimeout: s.server.dialTimeout, answerTimeout: s.server.answerTimeout}
 	one.locator = fixed{one}
 	question := func(ctx context.Context, cn *goredis.Conn) error {
-		// The epoch first: if both change in between, the address does not seem
-		// newer than it is.
+		// Request the epoch first: if both change in between, the address does not appear newer
+		// than it is.
 		about := goredis.NewMapStringStringCmd(ctx, "sentinel", "master", s.primary)
-		_ = cn.Process(ctx, about) // the error is in the command, too
+		_ = cn.Process(ctx, about) // the command contains the error
 		if err := about.Err(); err != nil && !acl.IsReply(err) {
 			return err
 		}
 		info.epoch, _ = strconv.ParseInt(about.Val()["config-epoch"], 10, 64)
-		// Unlike the former, this names the promoted one as soon as it is promoted.
+		// Unlike SENTINEL MASTER, this returns the new primary as soon as it is promoted.
 		where := goredis.NewStringSliceCmd(ctx, "sentinel", "get-master-addr-by-name", s.primary)
 		_ = cn.Process(ctx, where)
 		hostPort, err := where.Result()
@@ -161,9 +160,9 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 	return info, err
 }
 
-// admit refuses a replica. A Sentinel may not know of a failover yet.
+// admit rejects a replica: the Sentinel might not have noticed a failover yet.
 func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (state string, denied, err error) {
-	replication, err := Info(ctx, cn, "replication", func(acl.Permission, error) {}) // introduce names the right
+	replication, err := Info(ctx, cn, "replication", func(acl.Permission, error) {}) // Introduce reports the missing permission
 	if err != nil {
 		return "", nil, err
 	}
@@ -174,11 +173,11 @@ func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (stat
 	return "", nil, nil
 }
 
-// hosts counts each Sentinel twice: without a password, and with it.
+// hosts counts each Sentinel twice: for attempts without and with the password.
 func (s *sentinels) hosts() int { return 2 * len(s.addrs) }
 
-// rotate makes another Sentinel the first to be queried: one that is cut off from the
-// others would name the old primary forever.
+// rotate selects another Sentinel to query first: a partitioned one would return the old primary
+// forever.
 func (s *sentinels) rotate() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

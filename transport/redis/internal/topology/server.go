@@ -17,14 +17,13 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A Server is one Redis: where it is, how to authenticate, and its timeouts.
-// It is one primary, at a fixed address or where Sentinels say, or a cluster.
-// Safe for concurrent use.
+// A Server is the address of one Redis, with credentials and timeouts. Redis is a primary at a fixed
+// address, a primary that Sentinels report, or a cluster. Safe for concurrent use.
 type Server struct {
 	// Immutable after Parse.
 	network, addr string
 	login         credentials
-	database      int         // of keys: channels are the same in all
+	database      int         // of keys; channels do not belong to a database
 	tls           *tls.Config // nil: not encrypted
 	dialTimeout   time.Duration
 	answerTimeout time.Duration
@@ -32,7 +31,7 @@ type Server struct {
 	epoch atomic.Uint64 // see Renew
 
 	locator locator
-	// At most one of them, which is the locator; with none the primary is at addr.
+	// At most one of them is set and is the locator. Otherwise the primary is at addr.
 	sentinels *sentinels
 	cluster   *cluster
 }
@@ -50,7 +49,7 @@ var errHosts = errors.New("the Redis URL must list its hosts as //host:port,host
 
 // Parse reads a URL: see redis.ParseServer.
 func Parse(rawURL string, opts Options) (*Server, error) {
-	var others []string // hosts but the first
+	var others []string // all hosts except the first
 	if strings.HasPrefix(rawURL, "redis+sentinel://") || strings.HasPrefix(rawURL, "redis+cluster://") {
 		rawURL, others = cutHosts(rawURL)
 	}
@@ -100,7 +99,7 @@ func (s *Server) Name() string {
 	return s.addr
 }
 
-// SetPassword sets the password of new connections. Connections that are open stay.
+// SetPassword sets the password of new connections. It does not affect open ones.
 func (s *Server) SetPassword(password string) { s.login.setPassword(password) }
 
 // Redact removes the password from an error's text.
@@ -109,8 +108,8 @@ func (s *Server) Redact(err error) error { return s.login.redact(err) }
 // UserName is the name of the Redis user.
 func (s *Server) UserName() string { return cmp.Or(s.login.user, "default") }
 
-// Fault describes an error. Live means that a feed was connected when it
-// came, rather than that a connection could not be made.
+// Fault describes an error. live means that a feed was connected when the error occurred; otherwise the
+// connection could not be made.
 func (s *Server) Fault(err error, live bool) *Fault {
 	f, known := newFault(err, live, s.network == "unix")
 	if !known {
@@ -119,8 +118,9 @@ func (s *Server) Fault(err error, live bool) *Fault {
 	return f
 }
 
-// Denied is the Fault of an error that may be a refusal for lack of a right. A fault that says
-// already what to do about it stays: it may be of another command than the one that was meant.
+// Denied describes an error that may be a missing permission: doing is the operation, grant the missing
+// ACL rules. If the error already is a Fault, Denied returns it, because it may be that of another
+// command.
 func (s *Server) Denied(err error, doing, grant string) *Fault {
 	var known *Fault
 	if errors.As(err, &known) {
@@ -135,29 +135,30 @@ func (s *Server) Denied(err error, doing, grant string) *Fault {
 	return f
 }
 
-// IsCluster, HasSentinels and Fixed say how the server is found: exactly one of them is true.
+// IsCluster reports whether the server is a cluster. Exactly one of IsCluster, HasSentinels and Fixed
+// returns true.
 func (s *Server) IsCluster() bool { return s.cluster != nil }
 
-// HasSentinels reports whether Sentinels name the primary.
+// HasSentinels reports whether Sentinels report the address of the primary.
 func (s *Server) HasSentinels() bool { return s.sentinels != nil }
 
-// Fixed reports whether the server is at an address that is only looked up by name.
+// Fixed reports whether the server has a fixed address.
 func (s *Server) Fixed() bool { return s.sentinels == nil && s.cluster == nil }
 
-// Addr is the first address of the URL.
+// Addr returns the first address in the URL.
 func (s *Server) Addr() string { return s.addr }
 
-// Database is the number of the database that keys are in.
+// Database returns the number of the database for keys.
 func (s *Server) Database() int { return s.database }
 
-// AnswerTimeout is Options.AnswerTimeout.
+// AnswerTimeout returns Options.AnswerTimeout.
 func (s *Server) AnswerTimeout() time.Duration { return s.answerTimeout }
 
-// Epoch changes with each Renew. A connection of an earlier epoch may lead elsewhere.
+// Epoch changes with each Renew. A connection from an earlier epoch may go to another server.
 func (s *Server) Epoch() uint64 { return s.epoch.Load() }
 
-// Renew makes Commands replace the connections that have been made so far. A feed calls it
-// when it finds that new connections lead elsewhere, or may do so.
+// Renew makes Commands replace its existing connections. A feed calls it when new connections may go to
+// another server.
 func (s *Server) Renew() { s.epoch.Add(1) }
 
 // Insecure reports whether TLS is used without verifying the certificate.
@@ -182,8 +183,8 @@ func (s *Server) parseTCP(u *url.URL) error {
 	return s.setDatabase(strings.Trim(u.Path, "/"))
 }
 
-// hidesPassword reports whether a password with a raw '/' or '?' has ended the host
-// early: its '@' turns up behind it.
+// hidesPassword reports whether a password contains an unencoded '/' or '?', which ends the host too
+// early: then the '@' is in the path or the query.
 func hidesPassword(u *url.URL) bool { return strings.Contains(u.Path+u.RawQuery, "@") }
 
 func hostPort(u *url.URL, defaultPort string) (string, error) {
@@ -194,8 +195,8 @@ func hostPort(u *url.URL, defaultPort string) (string, error) {
 	return net.JoinHostPort(cmp.Or(u.Hostname(), "localhost"), port), nil
 }
 
-// cutHosts leaves only the first host in a URL with several, as url.Parse takes
-// it, and returns the others.
+// cutHosts removes all hosts except the first from a URL, so that url.Parse accepts it, and returns the
+// others.
 func cutHosts(rawURL string) (one string, others []string) {
 	scheme, rest, _ := strings.Cut(rawURL, "://")
 	end := len(rest)
@@ -266,8 +267,8 @@ func (s *Server) parseQuery(q url.Values) error {
 	return nil
 }
 
-// setDatabase reads the database number; "" is none. A path and a parameter must not contradict
-// each other.
+// setDatabase parses the database number; "" means that it is not set. A path and a parameter must not
+// contradict each other.
 func (s *Server) setDatabase(text string) error {
 	if text == "" {
 		return nil
@@ -283,7 +284,7 @@ func (s *Server) setDatabase(text string) error {
 	return nil
 }
 
-// trust sets the authorities that may vouch for the server.
+// trust sets the certificate authorities for the server certificate.
 func (s *Server) trust(caFile string) error {
 	if caFile == "" {
 		return nil

@@ -8,26 +8,26 @@ import (
 )
 
 const (
-	// redials is how many new connections must agree that an address leads elsewhere: with
-	// two servers behind it that are chosen at random, one time in a thousand they do so
-	// by chance.
+	// redials is how many new connections must reach the same other server before a failover is
+	// assumed. If the address selects one of two servers at random, this happens by chance once in
+	// a thousand times.
 	redials = 10
-	// remember is for how many probe intervals a server is remembered. A balancer that leads
-	// to the server with the fewest connections never leads back to that of the
-	// subscription; two generations show what it is. No failback is as fast as that.
+	// remember is for how many probe intervals a server is remembered. A balancer that selects the
+	// server with the fewest connections never selects that of the subscription again. After two
+	// generations it is recognized, because a failback is never that fast.
 	remember = 3
 )
 
-// Servers remembers where new connections to one address led. A failover leads all of them
-// to another server and none back; an address of several servers (a Kubernetes Service, a
-// proxy, the configuration endpoint of a cluster) now to one, now to another. For one
-// goroutine at a time.
+// Servers records which servers new connections to one address have reached. After a failover, all
+// connections reach the new server. With an address of several servers (a Kubernetes Service, a
+// proxy, the configuration endpoint of a cluster), they reach different ones. For one goroutine
+// at a time.
 type Servers struct {
-	seen map[string]time.Time // run_id → when a connection led there last
+	seen map[string]time.Time // run_id → time of the last connection to it
 }
 
-// Saw notes where a connection led, and reports whether another one led there lately. Every
-// is the probe interval.
+// Saw records the server that a connection has reached, and reports whether another recent connection
+// has reached it. every is the probe interval.
 func (s *Servers) Saw(found Identity, every time.Duration) (known bool) {
 	now := time.Now()
 	for runID, at := range s.seen {
@@ -46,8 +46,8 @@ func (s *Servers) Saw(found Identity, every time.Duration) (known bool) {
 	return known
 }
 
-// Several reports whether the address of the server that was found leads to others as well.
-// It looks up again as often as needed, which takes a tenth of a probe interval.
+// Several reports whether the address also leads to other servers than found. It makes up to redials
+// connections, which takes up to a tenth of a probe interval.
 func (s *Servers) Several(ctx context.Context, every time.Duration, found Identity, lookUp func(context.Context) (Identity, error)) bool {
 	for range redials {
 		if !pause.Sleep(ctx, pause.Jitter(every/(10*redials))) {
