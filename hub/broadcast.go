@@ -1,19 +1,18 @@
 package hub
 
-// The goroutine that publishes a broadcast does not hand it to thousands of clients: other
-// messages would wait meanwhile. Another goroutine hands it out in parts. A client gets it
-// before anything that comes later: whenever the hub does anything with a client, it first
-// hands it the broadcasts that it has yet to be handed. A gap that concerns all clients is a
-// broadcast, too.
+// The goroutine that publishes a broadcast does not enqueue it for thousands of clients, because other
+// messages would wait meanwhile. Another goroutine distributes it in parts. Every client receives a
+// broadcast before any later entry: before the hub does anything with a client, it enqueues the
+// client's pending broadcasts. A gap that concerns all clients is a broadcast, too.
 
-// broadcasts are those that some clients have yet to be handed. All fields are guarded by Hub.mu.
+// broadcasts are the broadcasts that have not been enqueued for all clients. All fields are guarded by Hub.mu.
 type broadcasts struct {
 	hub       *Hub
 	pending   []*broadcast
-	newest    uint32 // number of the newest broadcast; after the highest number comes 0
-	round     uint32 // the newest of those that are being handed out
-	unvisited int    // clients that this round has yet to come to: the first ones
-	running   bool   // run is at work
+	newest    uint32 // number of the newest broadcast; wraps around to 0
+	round     uint32 // number of the newest broadcast of the current round
+	unvisited int    // how many clients, the first ones, this round has not visited
+	running   bool   // run is active
 	closed    bool
 }
 
@@ -24,21 +23,21 @@ type broadcast struct {
 	frames    [2]*Frame // plain and named; nil: not encoded yet
 }
 
-// maxBroadcasts is how many may be pending. A publisher that is faster than they can
-// be handed out hands out some itself then: see makeRoom.
+// maxBroadcasts is the maximum number of pending broadcasts. A publisher that exceeds it distributes
+// some itself: see makeRoom.
 const maxBroadcasts = 64
 
-// isLater compares the numbers of broadcasts, of which only the newest few are ever compared.
+// isLater compares the numbers of two broadcasts. They are close to each other, so wrapping is harmless.
 func isLater(a, b uint32) bool { return int32(a-b) > 0 }
 
-// add sees to it that all clients that want e, with allTopics whatever their topics, are
-// handed it. For a message, n is how many these are; 1 stands for any number if it is
-// handed out in parts.
+// add enqueues e for all clients whose topic filter accepts it, or for all with allTopics, immediately or
+// in parts. For a message, n is the number of these clients; if it is distributed in parts, n is 1 for
+// any number.
 func (b *broadcasts) add(e *Entry, allTopics bool) (n int) {
 	h := b.hub
 	if b.closed || len(h.clients) <= h.cfg.FanOut && len(b.pending) == 0 {
 		if e.Gap != 0 {
-			b.handGapToAll(e, allTopics)
+			b.addGap(e, allTopics)
 			return 0
 		}
 		return h.route(h.clients, e)
@@ -56,50 +55,50 @@ func (b *broadcasts) add(e *Entry, allTopics bool) (n int) {
 	return 1
 }
 
-// handGapToAll enqueues a gap for all clients, and wakes those that receive nothing else over a time.
-func (b *broadcasts) handGapToAll(e *Entry, allTopics bool) {
+// addGap enqueues a gap for all clients, and wakes those that receive nothing else gradually.
+func (b *broadcasts) addGap(e *Entry, allTopics bool) {
 	h := b.hub
 	f := h.encode(e, false)
-	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
+	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: enqueue may remove the client
 		if c := h.clients[i]; c.accepts(e.ID) && (allTopics || c.wants(e.Topic)) {
-			h.hand(c, f, true)
+			h.enqueue(c, f, true)
 		}
 	}
 	h.shed()
 	h.gaps.spread(h.clients)
 }
 
-// run hands out broadcasts until none is pending.
+// run distributes broadcasts until none is pending.
 func (b *broadcasts) run() {
 	b.hub.mu.Lock()
 	defer b.hub.mu.Unlock()
-	b.handOut()
+	b.distribute()
 	b.running = false
 }
 
-// handOut hands out what is pending. Hub.mu is held, but not all the time.
-func (b *broadcasts) handOut() {
+// distribute distributes all pending broadcasts. Hub.mu is held, but released between parts.
+func (b *broadcasts) distribute() {
 	for len(b.pending) > 0 && !b.closed {
-		b.handOutPart()
+		b.distributePart()
 		yield(&b.hub.mu)
 	}
 }
 
-// makeRoom is called before a broadcast is numbered: it hands out others if as many as
-// are allowed are pending. Hub.mu is held, but not all the time.
+// makeRoom is called before a broadcast is numbered: it distributes others if maxBroadcasts are pending.
+// Hub.mu is held, but released between parts.
 func (b *broadcasts) makeRoom() {
 	for len(b.pending) >= maxBroadcasts && !b.closed {
-		b.handOutPart()
+		b.distributePart()
 		yield(&b.hub.mu)
 	}
 }
 
-// handOutPart hands what is pending to the next Config.FanOut clients, or to fewer if
-// there are several broadcasts.
-func (b *broadcasts) handOutPart() {
+// distributePart enqueues the pending broadcasts for the next Config.FanOut clients, or for fewer if several
+// are pending.
+func (b *broadcasts) distributePart() {
 	h := b.hub
-	// From the end: clients that come meanwhile are there, and one that leaves is
-	// replaced by one from there. Those have been handed it.
+	// Backwards: new clients are appended, and a client that ends is replaced by the last one. These have
+	// already received the broadcasts.
 	if b.unvisited == 0 {
 		b.round, b.unvisited = b.newest, len(h.clients)
 	}
@@ -115,11 +114,11 @@ func (b *broadcasts) handOutPart() {
 	}
 }
 
-// isBehind reports whether a client has yet to be handed any broadcast.
+// isBehind reports whether a client has not received all broadcasts.
 func (b *broadcasts) isBehind(c *Client) bool { return c.lastBroadcast != b.newest }
 
-// catchUp hands a client the broadcasts that it has yet to be handed, and returns how many frames
-// that were. It may end the client.
+// catchUp enqueues the pending broadcasts for a client, and returns the number of frames. It may end the
+// client.
 func (b *broadcasts) catchUp(c *Client) (n int) {
 	for _, p := range b.pending {
 		if !isLater(p.number, c.lastBroadcast) {
@@ -134,8 +133,8 @@ func (b *broadcasts) catchUp(c *Client) (n int) {
 			p.frames[v] = b.hub.encode(&p.entry, v == 1)
 		}
 		n++
-		if !c.enqueue(p.frames[v], p.entry.Gap != 0) { // a gap is spread once all have it
-			c.lastBroadcast = b.newest // end asks again
+		if !c.enqueue(p.frames[v], p.entry.Gap != 0) { // with a gap, the client is woken later, see remove
+			c.lastBroadcast = b.newest // so that end, which calls catchUp, does nothing here
 			b.hub.end(c, ReasonSlow, false)
 			break
 		}
@@ -143,7 +142,7 @@ func (b *broadcasts) catchUp(c *Client) (n int) {
 	return n
 }
 
-// remove removes the broadcasts that all clients have been handed.
+// remove removes the broadcasts up to a number, which all clients have received.
 func (b *broadcasts) remove(upTo uint32) {
 	n, gap := 0, false
 	for n < len(b.pending) && !isLater(b.pending[n].number, upTo) {
@@ -156,9 +155,9 @@ func (b *broadcasts) remove(upTo uint32) {
 	}
 }
 
-// close hands out everything now.
+// close distributes everything immediately.
 func (b *broadcasts) close() {
-	for i := len(b.hub.clients) - 1; i >= 0; i-- { // backwards: one may be taken out
+	for i := len(b.hub.clients) - 1; i >= 0; i-- { // backwards: catchUp may remove the client
 		b.catchUp(b.hub.clients[i])
 	}
 	b.remove(b.newest)

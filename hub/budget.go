@@ -5,19 +5,18 @@ import (
 	"time"
 )
 
-// A budget is the bound on all queues together. It is guarded by Hub.mu.
+// A budget limits the total size of all queues. It is guarded by Hub.mu.
 type budget struct {
 	limit int64 // bytes
 	last  time.Time
 }
 
-// budgetPause is how long the clients that were ended are given to release their memory: a
-// writer may be in the middle of a system call.
+// budgetPause is the minimum time between two rounds of ending clients. It lets the ended clients release
+// their memory: a writer may be in a system call.
 const budgetPause = 100 * time.Millisecond
 
-// exceeding returns the clients with the fullest queues, which are to be ended because all frames
-// together take more than the limit. Healthy clients that share one large frame are not the
-// reason: used counts it once.
+// exceeding returns the clients to end because all frames together exceed the limit: those with the fullest
+// queues. used counts a shared frame once, so healthy clients that share a large frame do not cause this.
 func (b *budget) exceeding(used int64, clients []*Client) (fullest []*Client) {
 	excess := used - b.limit
 	if excess <= 0 || time.Since(b.last) < budgetPause {

@@ -10,29 +10,28 @@ import (
 // held: they must return immediately, for example after starting a goroutine, and must
 // not call the hub or the client.
 type Consumer interface {
-	// Wake is called when the queue holds something, or when the client ended.
-	// The consumer then calls Take until Take returns nothing.
-	// Between those two, Wake is not called again.
+	// Wake is called when a frame is queued or the client has ended. The consumer then calls Take
+	// until it returns nil. Until then, Wake is not called again.
 	Wake()
-	// Interrupt is called when End ends the client after Wake and before Take has returned
-	// nothing. The consumer should cancel a write that is in progress.
+	// Interrupt is called when the client is ended immediately (End) between Wake and the Take that
+	// returns nil. The consumer should cancel a write in progress.
 	Interrupt()
 }
 
 // Options select what a client receives.
 type Options struct {
 	User     string
-	Topics   []string // only these; nil: all; "" selects messages without a topic
-	Named    bool     // wants the topic in the event's name
-	Resume   string   // the last id that the browser received; "" for a first connect
+	Topics   []string // accepted topics; nil: all; "" selects messages without a topic
+	Named    bool     // the event's name contains the topic
+	Resume   string   // the last id that the browser received; "" for a new stream
 	Consumer Consumer
 }
 
-// A Client represents a stream in the hub: it has its bounded queue of frames. Its methods are
-// safe for concurrent use, except those that only the consumer calls.
+// A Client represents one stream in the hub, with a bounded queue of frames. Its methods are safe for
+// concurrent use, except those that only the consumer calls.
 //
-// A new client counts as woken: its owner writes the head of the response and then calls
-// Take as if Wake had been called.
+// A new client is already awake: its owner writes the head of the response and then calls Take, without
+// a call of Wake.
 type Client struct {
 	// Immutable after Register.
 	hub      *Hub
@@ -46,30 +45,30 @@ type Client struct {
 	// Guarded by hub.mu.
 	counted       bool    // in hub.audience
 	index         int32   // in hub.clients; -1 once the client has ended
-	replay        *replay // what comes before the queue; nil: nothing
-	queueStart    ID      // only later entries are enqueued: the client has the others, or they are replayed
-	lastBroadcast uint32  // the newest that it was handed: see broadcasts
+	replay        *replay // is sent before the queue; nil: nothing
+	queueStart    ID      // only later entries are enqueued; the client already has the others, or they are replayed
+	lastBroadcast uint32  // number of the newest broadcast that it has received: see broadcasts
 
 	// Guarded by mu.
 	mu        sync.Mutex
 	reason    Reason // zero: the client is open
 	activity  activity
 	replaying bool // replay is not nil
-	lost      bool // something was discarded
+	lost      bool // a frame was discarded
 	queue     queue
 	end       *end // nil: the client is open
 }
 
-// activity is what the consumer of a client does.
+// activity is the state of a client's consumer.
 type activity uint8
 
 const (
 	asleep activity = iota
-	awake           // it is between Wake and the Take that ends it
-	done            // Take has returned the reason: it is not called again
+	awake           // between Wake and the Take that returns nil
+	done            // Take has returned the reason and is not called again
 )
 
-// end is about a client that has ended.
+// end is the state of a client that has ended.
 type end struct {
 	newest ID // entry at that time
 	at     time.Time
@@ -86,17 +85,17 @@ func (c *Client) Topics() []string {
 	return slices.Clone(*c.topics)
 }
 
-// Since returns when the client was registered, computed from its age and the current wall
-// clock. So it changes when that clock is set, but time.Since of it is always the age.
+// Since returns when the client was registered. It is computed from the client's age and the current wall
+// clock: it changes if that clock is set, but time.Since of it is always the age.
 func (c *Client) Since() time.Time {
 	now := time.Now()
 	return now.Add(c.since - now.Sub(c.hub.born))
 }
 
-// Opening returns the position after which the client is complete: Take returns every later
-// entry that concerns the client, or a gap in its place. The position is Options.Resume if
-// that is an id of this hub. It is UnknownID if Options.Resume is another text, or if the hub
-// has no position yet; then the first frame is a gap.
+// Opening returns the position from which the client is complete: Take returns every later entry that
+// concerns the client, or a gap in its place. The position is Options.Resume if that is an id of this
+// hub. If it is another text, or if the hub does not have a position yet, Opening returns UnknownID, and
+// the first frame is a gap.
 func (c *Client) Opening() ID { return c.opening }
 
 // Reason returns why the client ended; zero while it is open.
@@ -159,7 +158,7 @@ func (c *Client) Finish(reason Reason) {
 	c.hub.end(c, reason, true)
 }
 
-// FinishIfServed calls Finish if nothing is queued for the client and its replay, if any, is complete.
+// FinishIfServed calls Finish if the client's queue is empty and its replay, if any, is complete.
 func (c *Client) FinishIfServed(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
@@ -172,15 +171,15 @@ func (c *Client) FinishIfServed(reason Reason) {
 	}
 }
 
-// End ends the client immediately, and discards what is queued. After Finish it only discards:
-// the earlier reason stays.
+// End ends the client immediately and discards its queue. After Finish, it only discards the queue: the
+// earlier reason stays.
 func (c *Client) End(reason Reason) {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.hub.end(c, reason, false)
 }
 
-// catchUp hands an open client the broadcasts that it has yet to be handed. c.hub.mu is held.
+// catchUp enqueues the pending broadcasts for an open client. c.hub.mu is held.
 func (c *Client) catchUp() {
 	if c.isRegistered() {
 		c.hub.broadcasts.catchUp(c)
@@ -198,13 +197,13 @@ func (c *Client) wants(topic string) bool {
 // isLive reports whether entries go into the client's queue. c.hub.mu is held.
 func (c *Client) isLive() bool { return c.replay == nil || c.replay.live }
 
-// accepts reports whether an entry goes into the client's queue: not while it has
-// yet to be sent older ones, nor if it had this one elsewhere. c.hub.mu is held.
+// accepts reports whether an entry goes into the client's queue: not while older entries are replayed, and
+// not if the client already has the entry. c.hub.mu is held.
 func (c *Client) accepts(id ID) bool {
 	return c.isLive() && (c.queueStart == ID{} || c.queueStart.before(id))
 }
 
-// wake notifies the consumer, once until it has stopped. c.mu is held.
+// wake notifies the consumer, unless it is awake. c.mu is held.
 func (c *Client) wake() {
 	if c.activity == asleep {
 		c.activity = awake
@@ -212,27 +211,27 @@ func (c *Client) wake() {
 	}
 }
 
-// notify is wake without c.mu.
+// notify locks c.mu and calls wake.
 func (c *Client) notify() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.wake()
 }
 
-// sleep ends what Wake has begun: the consumer waits for the log.
+// sleep marks the consumer as asleep: it waits for the log.
 func (c *Client) sleep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.activity = asleep
 }
 
-// enqueue puts f into the queue and reports whether there was room; if not, the caller ends the
-// client. With quietly the consumer is not woken: the caller sees to that later.
+// enqueue adds f to the queue. It returns false if the queue is full; then the caller ends the client.
+// With quietly, the consumer is not woken: the caller does so later.
 func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.queue.fits(f, &c.hub.cfg) && !c.queue.mayExceed(c.hub.cfg.QueueGrace, c.endIfExpired) {
-		c.lost = true // f is; the queue may be taken before the client is ended
+		c.lost = true // f is lost; set now because Take may empty the queue before the client ends
 		return false
 	}
 	c.queue.push(f)
@@ -243,7 +242,7 @@ func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	return true
 }
 
-// endIfExpired ends a client whose queue has exceeded its bounds for the grace.
+// endIfExpired ends the client if its queue has exceeded its bounds for the grace period.
 func (c *Client) endIfExpired() {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
@@ -255,12 +254,12 @@ func (c *Client) endIfExpired() {
 	}
 }
 
-// stop records the reason and, unless politely, empties the queue. c.hub.mu is held.
+// stop records the reason. Unless politely, it also empties the queue. c.hub.mu is held.
 func (c *Client) stop(reason Reason, politely bool) {
 	abandoned := false
 	if r := c.replay; r != nil && politely {
 		if abandoned = r.waitsForLog() || r.early; !abandoned && !r.live {
-			r.goLive() // to the end, and no further
+			r.goLive() // the replay continues up to the current end
 		}
 	}
 	c.mu.Lock()
@@ -292,7 +291,7 @@ func (c *Client) discard() {
 	c.queue.clear()
 }
 
-// held is the bytes that the client keeps in memory.
+// held returns the bytes that the client keeps in memory.
 func (c *Client) held() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -1,14 +1,14 @@
 package hub
 
-// What the consumer of a client does: it takes the replay and then the queue.
+// These methods are called by the consumer of a client, which takes the replay and then the queue.
 
-// Take moves all queued frames to the caller; for a client that resumes, it first returns what
-// the client has missed, in parts. If there are no frames, it returns nil, and the consumer waits
-// for Wake; if reason is not zero then, the client has ended and Take must not be called again.
-// The consumer passes the frames to Settle. Only the consumer calls Take.
+// Take moves all queued frames to the caller. For a client that resumes, it first returns the missed
+// entries, in parts. Without any frames it returns nil, and the consumer waits for Wake. If reason is
+// not zero then, the client has ended, and Take must not be called again. The consumer passes the frames
+// to Settle. Only the consumer calls Take.
 //
-// The slice spent, if not nil, becomes the next queue: a busy consumer passes back the slice that
-// it took before, so that nothing is allocated.
+// The slice spent, if not nil, becomes the next queue. A busy consumer passes the slice that the previous
+// Take returned, to avoid allocations.
 func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 	clear(spent)
 	for {
@@ -27,7 +27,7 @@ func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 	}
 }
 
-// takeQueue is Take without a replay. c.mu is held.
+// takeQueue is the part of Take for the queue. c.mu is held.
 func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, reason Reason) {
 	if frames = c.queue.take(spent); frames != nil {
 		return frames, 0
@@ -39,11 +39,11 @@ func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, reason Reason) {
 	return nil, c.reason
 }
 
-// takeReplay is Take with a replay. With again there are no frames yet.
+// takeReplay is the part of Take for the replay. If again is true, the caller tries again.
 func (c *Client) takeReplay() (frames []*Frame, again bool) {
 	h := c.hub
 	h.mu.Lock()
-	if c.replay == nil { // it was at its end, or is abandoned
+	if c.replay == nil { // it has ended or was abandoned
 		h.mu.Unlock()
 		return nil, true
 	}
@@ -52,7 +52,7 @@ func (c *Client) takeReplay() (frames []*Frame, again bool) {
 		c.sleep()
 	}
 	for _, e := range entries {
-		var f *Frame // nil: to be encoded
+		var f *Frame // nil: not encoded yet
 		if e.node != nil {
 			f = e.node.frame(c.variant(e.Entry))
 		}
@@ -66,7 +66,7 @@ func (c *Client) takeReplay() (frames []*Frame, again bool) {
 	return frames, !wait && !c.countReplayed(frames)
 }
 
-// encode fills in the frames that are nil, and lets other clients that resume have them.
+// encode fills in the frames that are nil, and shares them with other clients that resume.
 func (c *Client) encode(entries []replayEntry, frames []*Frame) {
 	share := false
 	for i, e := range entries {
@@ -87,23 +87,23 @@ func (c *Client) encode(entries []replayEntry, frames []*Frame) {
 	}
 }
 
-// countReplayed counts frames that were not in the queue as taken, and reports whether there are any. They are
-// not in the sum of all queues: the history limits them.
+// countReplayed counts replayed frames as enqueued, and reports whether there are any. They do not count
+// towards the budget of all queues, because the history limits them.
 func (c *Client) countReplayed(frames []*Frame) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(frames) == 0 || !c.replaying { // it has ended meanwhile
+	if len(frames) == 0 || !c.replaying { // not replaying: the client has ended meanwhile
 		return false
 	}
 	for _, f := range frames {
 		c.hub.count.enqueued(f)
 	}
-	c.queue.extendExcess() // it waits for the replay: a client that takes that is not slow
+	c.queue.extendExcess() // the queue waits for the replay: a client that reads the replay is not slow
 	return true
 }
 
-// variant is how an entry is encoded for the client: 1 with the topic in the event's
-// name, else 0.
+// variant returns how an entry is encoded for the client: 1 with the topic in the event's name, otherwise
+// 0.
 func (c *Client) variant(e Entry) int {
 	if c.named && e.Gap == 0 {
 		return 1
@@ -111,8 +111,8 @@ func (c *Client) variant(e Entry) int {
 	return 0
 }
 
-// Settle accounts for frames that Take returned. The first delivered ones were written to the
-// socket; the others are counted as discarded, because the client has ended.
+// Settle accounts for frames that Take returned. The first delivered frames were written to the socket. The
+// others are counted as discarded, because the client has ended.
 func (c *Client) Settle(frames []*Frame, delivered int) {
 	bytes := 0
 	for _, f := range frames {
@@ -127,23 +127,23 @@ func (c *Client) Settle(frames []*Frame, delivered int) {
 	c.hub.count.discarded(frames[delivered:], reason)
 }
 
-// Position returns the newest id up to which the client is complete, assuming that all taken
-// frames have been written. ok is false if something is queued, has yet to be replayed, or was
-// discarded; id is an id of this hub even then. After the end of the client, the position no
-// longer changes. Only the consumer calls it: between Wake and the Take that returns nothing,
-// or after that Take, for the goodbye.
+// Position returns the newest id up to which the client is complete, assuming that all taken frames have been
+// written. ok is false if a frame is queued or was discarded, or if the replay is not complete; id is an id
+// of this hub even then. The position does not change any more after the client has ended. Only the consumer
+// calls Position: between Wake and the Take that returns nil, or after that Take, for the last event.
 func (c *Client) Position() (id ID, ok bool) {
-	c.hub.mu.Lock() // no entry is on its way
+	c.hub.mu.Lock() // while it is held, no entry is being routed
 	defer c.hub.mu.Unlock()
 	c.catchUp()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.newest()
-	// A client that is early keeps its id until the log has got there.
+	// A client whose id is later than the log keeps its id until the log has reached it.
 	return later(at, c.queueStart), len(c.queue.frames) == 0 && !c.lost && !c.replaying && !at.before(c.queueStart)
 }
 
-// newest is the newest entry that concerns the client. c.hub.mu and c.mu are held.
+// newest returns the newest id of the hub; after the client has ended, that at its end. c.hub.mu and c.mu are
+// held.
 func (c *Client) newest() ID {
 	if c.end != nil {
 		return c.end.newest
@@ -151,7 +151,7 @@ func (c *Client) newest() ID {
 	return c.hub.seq.newest
 }
 
-// startReplay is called while the client is being registered.
+// startReplay sets up a replay. It is called while the client is being registered.
 func (c *Client) startReplay() *replay {
 	c.replaying = true
 	c.replay = &replay{client: c, resets: c.hub.seq.resets}
@@ -167,7 +167,7 @@ func (c *Client) goLive(start ID) {
 	c.hub.seq.await(c)
 }
 
-// endReplay lets the queue be taken. c.hub.mu is held.
+// endReplay makes Take continue with the queue. c.hub.mu is held.
 func (c *Client) endReplay() {
 	c.replay = nil
 	c.mu.Lock()
@@ -175,9 +175,9 @@ func (c *Client) endReplay() {
 	c.replaying = false
 }
 
-// abandonReplay ends a replay that cannot go on because the client has ended: from then on it neither sends a
-// query nor accepts an answer, because its user may be unknown to the hub. What is queued is later than
-// what is missing, and is discarded as well. c.hub.mu and c.mu are held.
+// abandonReplay ends a replay that cannot continue because the client has ended: the hub may have removed its
+// user, so no query may be sent and no answer accepted. The queue is discarded as well, because its frames
+// are later than the missing ones. c.hub.mu and c.mu are held.
 func (c *Client) abandonReplay() {
 	c.replay = nil
 	c.replaying, c.lost = false, true

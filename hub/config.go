@@ -6,36 +6,35 @@ import (
 	"time"
 )
 
-// Values of fields of Config. Every negative value means the same.
+// Special values of Config fields. All negative values are equivalent.
 const (
-	NoLimit = -1 // of a field that is a limit
-	Off     = -1 // of a field that switches something on
+	NoLimit = -1 // for fields that are limits
+	Off     = -1 // for fields that enable a feature
 )
 
 // Config is the configuration of a hub. The zero value of each number means its default.
 type Config struct {
 	Encode        Encoder // default: the payload alone; streams of server-sent events need sse.EncodeEntry
-	BroadcastUser string  // messages to this user reach all clients; "": there are no broadcasts
+	BroadcastUser string  // messages to this user reach all clients; "" disables broadcasts
 
 	QueueFrames     int           // frames queued for one client; default 1024, or NoLimit
 	QueueBytes      int           // bytes queued for one client; default 1 MiB, or NoLimit
-	QueueGrace      time.Duration // how long a queue may exceed these two; default 250 ms, or Off. Long enough for a fast reader on a busy host
+	QueueGrace      time.Duration // how long a queue may exceed QueueFrames and QueueBytes; default 250 ms, or Off. Long enough for a fast reader on a busy host
 	QueueTotalBytes int64         // bytes of all frames that are queued or being written; a shared frame counts once. Above it, the clients with the fullest queues end; default 256 MiB, or NoLimit
 
-	MaxClients        int // clients at a time; default NoLimit: the limit of file descriptors is not known here
-	MaxClientsPerUser int // clients of one user at a time; default 32, or NoLimit
+	MaxClients        int // concurrent clients; default NoLimit, because the hub does not know the limit of file descriptors
+	MaxClientsPerUser int // concurrent clients per user; default 32, or NoLimit
 
 	FanOut    int           // clients that receive a part of a broadcast before other messages are routed; default 512, or NoLimit
-	GapSpread time.Duration // maximum time over which a gap for all is spread to clients that receive nothing else; default 3 s, or Off
+	GapSpread time.Duration // maximum time over which a gap for all is spread across clients that receive nothing else; default 3 s, or Off
 
-	// The history, for clients that reconnect. If one of these fields is Off, nothing is kept.
-	HistoryPerUser int           // entries of a user who has a client, or had one within HistoryAge; default 256, or Off; not read by StreamFeed
-	HistoryAge     time.Duration // default 2 min, or Off; not read by StreamFeed
+	// The history is for clients that reconnect. If one of these fields is Off, it is disabled.
+	HistoryPerUser int           // entries per user with a client, or with one within HistoryAge; default 256, or Off; not used by StreamFeed
+	HistoryAge     time.Duration // maximum age of entries; default 2 min, or Off; not used by StreamFeed
 	HistoryBytes   int64         // memory of the history, estimated, including its overhead; default 64 MiB, or Off
 }
 
-// withDefaults returns the config with limits in place of zeros and negative numbers: the largest number for
-// NoLimit, 0 for Off.
+// withDefaults replaces zeros by defaults, and negative numbers by the largest number (NoLimit) or 0 (Off).
 func (c Config) withDefaults() Config {
 	if c.Encode == nil {
 		c.Encode = func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) }
@@ -49,7 +48,7 @@ func (c Config) withDefaults() Config {
 	c.FanOut = limit(cmp.Or(c.FanOut, 512), math.MaxInt)
 	c.GapSpread = max(0, cmp.Or(c.GapSpread, 3*time.Second))
 	c.HistoryPerUser = max(0, cmp.Or(c.HistoryPerUser, 256))
-	// 73 years are as good as forever, and a time added to it is still a Duration.
+	// 1<<61 ns are 73 years. Adding a time to it does not overflow a Duration.
 	c.HistoryAge = min(max(0, cmp.Or(c.HistoryAge, 2*time.Minute)), 1<<61)
 	c.HistoryBytes = max(0, cmp.Or(c.HistoryBytes, 64<<20))
 	return c

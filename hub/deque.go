@@ -1,12 +1,12 @@
 package hub
 
-// A deque is a list that grows at the back and shrinks at the front. The zero
-// value is empty; while it is, it costs one pointer.
+// A deque is a list that grows at the back and shrinks at the front. The zero value is empty. An empty deque
+// costs one pointer.
 type deque[T any] struct{ list *dequeList[T] }
 
 type dequeList[T any] struct {
 	items []T
-	head  int // items before it are gone
+	head  int // index of the first item
 }
 
 func (d *deque[T]) len() int { return len(d.all()) }
@@ -27,8 +27,8 @@ func (d *deque[T]) pushBack(v T) {
 	d.list.items = append(d.list.items, v)
 }
 
-// popFront takes the first item out. What is taken costs memory until as much has
-// been taken as is left.
+// popFront removes and returns the first item. It releases memory when at least as many items were removed as
+// remain.
 func (d *deque[T]) popFront() T {
 	var none T
 	l := d.list

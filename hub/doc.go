@@ -1,9 +1,9 @@
 // Package hub routes each message to the bounded queues of one user's connected
-// clients. It knows no Redis, no HTTP and no Prometheus.
+// clients. It does not depend on Redis, HTTP or Prometheus.
 //
 // A PubSub numbers messages itself and keeps the newest ones of each user. A StreamFeed
 // receives numbered entries from a log, such as a Redis stream, and keeps a window of them.
-// Both embed a Hub, which has the clients and one sequence. A client is the place of one stream
+// Both embed a Hub, which has the clients and one sequence. A client represents one stream
 // in the hub: its queue, its position in the sequence, and the reason for its end.
 //
 // # What it guarantees
@@ -16,58 +16,58 @@
 //   - A client that reconnects with an id receives what it missed: all later entries
 //     that concern it, or a gap and those of them that the history still has.
 //   - A client that stays open has received every entry that concerns it, or a gap:
-//     a queue that overflows ends its client (ReasonSlow).
-//   - Everything is counted: frames enqueued = delivered + discarded + queued.
+//     if its queue overflows, the client ends (ReasonSlow).
+//   - All frames are counted: enqueued = delivered + discarded + queued.
 //
 // # What it does not guarantee
 //
-// A PubSub keeps nothing for users without a client, once the age of the history has passed
-// since their last one. The hub does no I/O: the program that registers a client
-// consumes its queue.
+// A PubSub does not keep messages of a user whose last client ended longer ago than the age of the
+// history. The hub does no I/O: the program that registers a client consumes its queue.
 //
 // # Invariants
 //
-// Tests have these numbers in their names. Those of 7 and 13, and those that need a
+// The names of tests contain these numbers. The tests of 7 and 13, and those that need a
 // connection, are in transport/sse.
 //
 //	 1  Publish never waits for a client. No lock is held during I/O, and logging is I/O.
 //	 2  A client's queue has one consumer. Frames reach the socket in the order of Publish.
 //	 3  A frame is encoded at most once per variant and never changes.
 //	 4  A full queue ends the client. A stream that stays open has every entry or a gap.
-//	 5  After the end nothing is enqueued. The connection closes within the write timeout.
-//	 6  Messages, broadcasts and gaps share one sequence. Each new generation of the Redis
-//	    subscription is an entry in it, before the first message after it.
+//	 5  After a client has ended, nothing is enqueued for it. The connection closes within the
+//	    write timeout.
+//	 6  Messages, broadcasts and gaps share one sequence. Each new subscription generation is an
+//	    entry in it, before the first message of the generation.
 //	 7  Every open stream writes something within the ping interval. A write that takes longer
 //	    than the write timeout ends it. Deadlines do not depend on a writer being free.
-//	 8  A user without a stream, and past the age of the history, occupies no memory, and a
-//	    message for it costs no allocation.
+//	 8  A user without a stream, after the age of the history, does not occupy memory. A message
+//	    for such a user does not allocate.
 //	 9  Conservation: enqueued = delivered + discarded + queued.
 //	10  Drain waits for the hub's own count of clients.
 //	11  No goroutine outlives Close.
-//	12  Resume hands over without loss or duplicate: register first, then replay what is
-//	    older than the registration.
-//	13  Every way in which a connection can become a stream behaves the same.
-//	14  What is bounded is bounded in bytes, not only in number.
-//	15  No id is written to a stream while a message or gap up to that id is still to come on
-//	    it. The opening block carries the id that the client sent.
+//	12  A client resumes without loss or duplicates: it is registered first, then everything
+//	    older than the registration is replayed.
+//	13  Streams behave the same, whichever kind of connection they use.
+//	14  All bounds are in bytes, not only in numbers of entries.
+//	15  An id is not written to a stream before all messages and gaps up to that id. The opening
+//	    block contains the id that the client sent.
 //
-// # Who owns what
+// # Owners and locks
 //
-// Each type is in a file of its own: queue in queue.go, nudges in spread.go. Client has a second
-// file, client_take.go, for the methods that its consumer calls.
+// Each type is in a separate file: queue in queue.go, nudges in spread.go. The methods of Client
+// that its consumer calls are in client_take.go.
 //
 //	clients, routing     Hub, under Hub.mu
 //	users, sequence,     their types, under Hub.mu
 //	broadcasts, budget
 //	history              userHistory of a PubSub or window of a StreamFeed, under Hub.mu; chosen
-//	                     once, by the constructor
+//	                     by the constructor
 //	replay               under Hub.mu; each Take of the client's consumer does one step. It is
 //	                     abandoned if its client has ended and only the log has the rest
-//	queue                under Client.mu; one consumer takes from it
+//	queue                under Client.mu; it has one consumer
 //	list of a tap        under Tap.mu
 //	frames               immutable, shared by all receivers
-//	goroutine            one hands out broadcasts, and gaps for all, in parts. It runs while
-//	                     some are pending, which takes more than Config.FanOut clients
+//	goroutine            one, which enqueues broadcasts, and gaps for all clients, in parts. It runs
+//	                     while any are pending, only with more than Config.FanOut clients
 //	timers               one spreads a gap, one drops old entries, one per queue that exceeds
 //	                     its bounds
 //

@@ -3,13 +3,13 @@ package hub
 // A Gap is the reason why the hub cannot prove that a stream is complete.
 type Gap uint8
 
-// The gaps of the contract.
+// The reasons for a gap. Their names are part of the public contract.
 const (
 	GapRedisReconnect Gap = iota + 1 // the feed made a new subscription
 	GapHistoryExpired                // the id is older than the history
-	GapUnknownID                     // the id is not one of this process
+	GapUnknownID                     // the id was not assigned by this process, or by this log
 	GapTooLarge                      // a message was over the payload limit
-	GapFeedReset                     // the log went backwards: entries that were read do not belong to it
+	GapFeedReset                     // the log went backwards: entries that were read may not be in it
 
 	gapCount = iota + 1
 )

@@ -10,26 +10,26 @@ import (
 // two: userHistory for a PubSub, window for a StreamFeed. All methods are called with
 // Hub.mu held.
 type history interface {
-	// begin sets up the replay of a client that resumes from an id, "" for none, and returns
-	// the id that its stream opens with. The client has no replay if it has missed nothing.
+	// begin sets up the replay of a client that resumes from an id, "" for a new stream, and returns the
+	// opening id of its stream. If the client has not missed anything, it does not get a replay.
 	begin(c *Client, resume string) (opening ID)
-	// ready reports whether the history holds all that a replay is to send next. If it does
-	// not, ready has put the replay into another state.
+	// ready reports whether the history has the next entries of a replay. If not, ready has changed the
+	// state of the replay.
 	ready(r *replay) bool
-	// between returns what is kept for u and for all users after one id and up to another, in
-	// order, at most n entries; all says that there are no more.
+	// between returns up to n entries for u and for all users, later than after and up to upTo, in order.
+	// all reports whether these are all entries.
 	between(u *user, after, upTo ID, n int) (list []*entryNode, all bool)
 
-	// owner returns the user for whom an entry is to be kept although the hub does not know its name, or nil.
+	// owner returns a new user if entries of an unknown user are kept, otherwise nil.
 	owner(name string) *user
-	// add keeps an entry of one user, before it is routed: routing can end the last client of u, and
-	// a user of whom nothing is kept is forgotten then. An Entry is passed by value, because a pointer
-	// would escape; if the history isTimed, the caller has called Entry.time.
+	// add stores an entry of one user, before it is routed: routing can end the last client of u, and then a
+	// user without entries is removed. An Entry is passed by value, because a pointer would escape. If the
+	// history isTimed, the caller has called Entry.time.
 	add(u *user, e Entry)
 	isTimed() bool
-	// addForAll keeps an entry of all users. With allTopics no topic filter applies.
+	// addForAll stores an entry for all users. With allTopics, topic filters do not apply.
 	addForAll(e Entry, allTopics bool)
-	// joined is called when the first client of u has registered, left when its last one has ended.
+	// joined is called after the first client of u has registered, left after its last one has ended.
 	joined(u *user, isNew bool)
 	left(u *user)
 
@@ -37,10 +37,10 @@ type history interface {
 	close()
 }
 
-// past is what a history keeps of one user.
+// past is the part of a history that belongs to one user.
 type past struct {
 	entries  deque[*entryNode]
-	lowWater ID        // only userHistory: all later entries of the user are kept
+	lowWater ID        // only userHistory: all later entries of the user are stored
 	retained *retained // only userHistory; nil: the user has a client
 }
 
@@ -50,17 +50,17 @@ type entryNode struct {
 	topic, payload string
 	gap            Gap
 	allTopics      bool
-	owner          *user // nil: only the id counts
-	// Frames that were made of it for a replay, plain and named, while they are being
-	// written: thousands of clients that reconnect together share them.
-	frames *[2]weak.Pointer[Frame] // nil: there never were any
+	owner          *user // nil: only the id matters
+	// The frames of a replay, plain and named, while they are in use: thousands of clients that reconnect
+	// together share them.
+	frames *[2]weak.Pointer[Frame] // nil: not encoded so far
 
 	// Only userHistory.
 	since        time.Duration // since userHistory.born
 	older, newer *entryNode
 }
 
-// entryOverhead is about what an entry costs besides its strings, in bytes.
+// entryOverhead is the approximate memory of an entry without its strings, in bytes.
 const entryOverhead = 160
 
 func (n *entryNode) bytes() int64 {
@@ -71,7 +71,7 @@ func (n *entryNode) bytes() int64 {
 	return int64(bytes)
 }
 
-// frame returns a frame that was made of n and that is still in use, or nil.
+// frame returns a frame of n that is still in use, or nil.
 func (n *entryNode) frame(variant int) *Frame {
 	if n.frames == nil {
 		return nil
@@ -86,7 +86,7 @@ func (n *entryNode) share(variant int, f *Frame) {
 	n.frames[variant] = weak.Make(f)
 }
 
-// entries is what both histories have in common.
+// entries is the common part of both histories.
 type entries struct {
 	limit      int64 // of bytes
 	bytes      int64
@@ -96,7 +96,7 @@ type entries struct {
 
 func (s *entries) size() (entries int, bytes int64) { return s.count, s.bytes }
 
-// push adds an entry of owner, nil if only its id counts.
+// push adds an entry. owner is nil if only the id matters.
 func (s *entries) push(owner *user, e Entry, allTopics bool) *entryNode {
 	n := &entryNode{id: e.ID, topic: e.Topic, payload: e.Payload, gap: e.Gap, allTopics: allTopics, owner: owner}
 	if owner != nil {
@@ -116,17 +116,17 @@ func (s *entries) pop(n *entryNode) {
 	s.bytes -= n.bytes()
 }
 
-// userOverhead is about what a user without entries costs besides its name, in bytes: the
-// user, retained and its place in the table.
+// userOverhead is the approximate memory of a user without entries and name, in bytes: user, retained and the
+// table entry.
 const userOverhead = 256
 
-// charge adds a user to the bytes of the history. Those of users without a client are in it.
+// charge adds a user to the bytes of the history, which include users without a client.
 func (s *entries) charge(u *user) { s.bytes += int64(userOverhead + len(u.name)) }
 
 func (s *entries) discharge(u *user) { s.bytes -= int64(userOverhead + len(u.name)) }
 
 func (s *entries) between(u *user, after, upTo ID, n int) (list []*entryNode, all bool) {
-	own, common := behind(u.past.entries.all(), after), behind(s.broadcasts.past.entries.all(), after)
+	own, common := entriesAfter(u.past.entries.all(), after), entriesAfter(s.broadcasts.past.entries.all(), after)
 	for range n {
 		next := &own
 		if len(own) == 0 || len(common) > 0 && common[0].id.before(own[0].id) {
@@ -141,8 +141,8 @@ func (s *entries) between(u *user, after, upTo ID, n int) (list []*entryNode, al
 	return list, false
 }
 
-// behind returns the part of a list after an id.
-func behind(list []*entryNode, id ID) []*entryNode {
+// entriesAfter returns the part of a list after an id.
+func entriesAfter(list []*entryNode, id ID) []*entryNode {
 	i, found := search(list, id)
 	if found {
 		i++

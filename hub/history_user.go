@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// A userHistory is the history of a PubSub: the newest entries of each user who has a
-// client or had one within an age.
+// A userHistory is the history of a PubSub: the newest entries of each user with a client, or with one within
+// the age.
 type userHistory struct {
 	entries
 	seq     *sequence
@@ -31,10 +31,10 @@ func newUserHistory(h *Hub) *userHistory {
 
 func (s *userHistory) close() { s.sweeper.close() }
 
-// isOff reports whether no entries are kept.
+// isOff reports whether the history is disabled.
 func (s *userHistory) isOff() bool { return s.limit <= 0 || s.perUser <= 0 || s.age <= 0 }
 
-// begin lets the queue have what comes from now on: the history is short.
+// begin enqueues later entries immediately, because the history is short.
 func (s *userHistory) begin(c *Client, resume string) (opening ID) {
 	id, known := s.seq.parse(resume)
 	if resume == "" || known && id == s.seq.newest {
@@ -63,7 +63,7 @@ func (s *userHistory) ready(r *replay) bool {
 	return false
 }
 
-// owner returns nil: nothing is kept for a user who was not here within the age.
+// owner returns nil: entries of a user without a client within the age are not stored.
 func (s *userHistory) owner(string) *user { return nil }
 
 func (s *userHistory) isTimed() bool { return !s.isOff() }
@@ -88,7 +88,7 @@ func (s *userHistory) keep(owner *user, e Entry, allTopics bool) {
 	if owner.past.entries.len() > s.perUser {
 		s.drop(owner.past.entries.at(0))
 	}
-	// Two for each that is added: the sweep then has little to do.
+	// Remove up to two old entries for each new one, so that the sweep has little to do.
 	for range 2 {
 		if s.oldest != nil && n.since-s.oldest.since > s.age {
 			s.drop(s.oldest)
@@ -98,8 +98,8 @@ func (s *userHistory) keep(owner *user, e Entry, allTopics bool) {
 	s.sweeper.schedule()
 }
 
-// trim makes the history fit into its bytes: the oldest entries go first, then the users
-// who left first.
+// trim removes entries until the history is within its limit: first the oldest entries, then the users that
+// left first.
 func (s *userHistory) trim() {
 	for s.bytes > s.limit && s.oldest != nil {
 		s.drop(s.oldest)
@@ -121,7 +121,7 @@ func (s *userHistory) drop(n *entryNode) {
 	} else {
 		n.newer.older = n.older
 	}
-	n.older, n.newer = nil, nil // a replay that still refers to it must not hold all the others
+	n.older, n.newer = nil, nil // a replay that still refers to n must not keep its neighbors in memory
 	s.pop(n)
 	n.owner.past.lowWater = n.id
 }
@@ -145,7 +145,7 @@ func (s *userHistory) left(u *user) {
 	s.sweeper.schedule()
 }
 
-// forget drops a user without a client and all that is kept of it.
+// forget removes a user without a client, and its entries.
 func (s *userHistory) forget(u *user) {
 	for u.past.entries.len() > 0 {
 		s.drop(u.past.entries.at(0))
@@ -154,21 +154,21 @@ func (s *userHistory) forget(u *user) {
 	s.users.remove(u)
 }
 
-// release takes a user out of the list of those without a client.
+// release removes a user from the list of users without a client.
 func (s *userHistory) release(u *user) {
 	s.retained.remove(u.past.retained)
 	u.past.retained = nil
 	s.discharge(u)
 }
 
-// A retained is a user without a client, whose entries are kept for a while.
+// A retained is a user without a client whose entries are still stored.
 type retained struct {
 	user           *user
 	since          time.Duration // since userHistory.born
 	earlier, later *retained
 }
 
-// A retainedList lists users, the one who left first first.
+// A retainedList lists users in the order in which they left.
 type retainedList struct{ first, last *retained }
 
 func (l *retainedList) add(u *user, since time.Duration) *retained {
@@ -195,15 +195,15 @@ func (l *retainedList) remove(r *retained) {
 	}
 }
 
-// A sweeper drops what has become too old while nothing else moves. It comes late by
-// sweepPart of the age, so that it finds more than one thing to do.
+// A sweeper removes old entries and users while the hub is idle. It runs a little later than necessary, by a
+// fraction of the age (1/sweepPart), so that it can remove several at once.
 type sweeper struct {
 	history *userHistory
 	mu      *sync.Mutex // Hub.mu
 
 	// Guarded by mu.
-	timer  *time.Timer // nil: there was none yet
-	active bool        // the timer is set, or run is at work
+	timer  *time.Timer // nil: never set
+	active bool        // the timer is set, or run is active
 	closed bool
 }
 
@@ -211,10 +211,10 @@ const (
 	sweepPart = 64
 	minSweep  = 10 * time.Millisecond
 	maxSweep  = time.Second
-	sweepMost = 256 // entries and users that are dropped before others get the lock
+	sweepMost = 256 // entries and users that are removed before the lock is released
 )
 
-// schedule sets the timer, if there is anything that it must run for. mu is held.
+// schedule sets the timer, if there is anything to remove later. mu is held.
 func (s *sweeper) schedule() {
 	if s.active || s.closed {
 		return
@@ -232,7 +232,7 @@ func (s *sweeper) schedule() {
 	}
 }
 
-// due is when the oldest thing is too old; zero: there is nothing.
+// due returns when the oldest entry or user must be removed; zero if there is none.
 func (s *sweeper) due() (due time.Time) {
 	h := s.history
 	if h.oldest != nil {
@@ -267,7 +267,7 @@ func (s *sweeper) run() {
 	s.schedule()
 }
 
-// close stops the sweep for good. mu is held.
+// close stops the sweeper permanently. mu is held.
 func (s *sweeper) close() {
 	s.closed = true
 	if s.timer != nil {

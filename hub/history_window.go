@@ -1,7 +1,7 @@
 package hub
 
-// A window is the history of a StreamFeed: the newest entries of a log, of all users. The
-// log holds the older ones.
+// A window is the history of a StreamFeed: the newest entries of a log, of all users. Older entries are in the
+// log.
 type window struct {
 	entries
 	seq   *sequence
@@ -11,7 +11,7 @@ type window struct {
 	loaded   bool
 	nodes    deque[*entryNode] // of all users
 	lowWater ID                // all later entries of the log are in nodes
-	reset    *ID               // where the log last went backwards; nil: it has not
+	reset    *ID               // the newest id after the last reset; nil: no reset so far
 }
 
 func newWindow(h *Hub, query func(*Query)) *window {
@@ -42,7 +42,7 @@ func (w *window) waitForLoad(c *Client, resume string, id ID, known bool) (openi
 	r.state = replayUnloaded
 	switch {
 	case resume == "":
-		r.gap = GapRedisReconnect // what comes between the opening and the load is not known
+		r.gap = GapRedisReconnect // entries between the opening and the load are unknown
 		return UnknownID
 	case !known:
 		r.gap = GapUnknownID
@@ -52,10 +52,10 @@ func (w *window) waitForLoad(c *Client, resume string, id ID, known bool) (openi
 	return id
 }
 
-// load is called before the window's first entries are added.
+// load is called before the first entries are added.
 func (w *window) load(after ID) { w.loaded, w.lowWater, w.seq.newest = true, after, after }
 
-// beginLoaded lets a replay begin that waited for the load.
+// beginLoaded starts a replay that waited for the load.
 func (w *window) beginLoaded(r *replay) {
 	switch {
 	case r.state != replayUnloaded:
@@ -68,7 +68,7 @@ func (w *window) beginLoaded(r *replay) {
 	r.client.notify()
 }
 
-// resume sets up a replay that begins at an id of the log.
+// resume starts a replay at an id of the log.
 func (w *window) resume(r *replay, id ID) {
 	r.state, r.cursor = replayHistory, id
 	switch {
@@ -81,12 +81,12 @@ func (w *window) resume(r *replay, id ID) {
 	}
 }
 
-// isReset reports whether an id is from before a reset. The id of the reset itself is, too: a stream
-// may have been sent it before the reset, and then does not know of what was lost.
+// isReset reports whether an id is from before a reset. This includes the id of the reset itself: a stream may
+// have received it before the reset, and then not the gap.
 func (w *window) isReset(id ID) bool { return w.reset != nil && !w.reset.before(id) }
 
-// knows reports whether an id, which is not before the low-water mark, is a place of the
-// log that a stream may have been sent: an entry, or the place just before one.
+// knows reports whether an id, which is not before the low-water mark, is a valid position of the log: an entry,
+// or the position just before one.
 func (w *window) knows(id ID) bool {
 	if id == w.lowWater || id == w.seq.newest {
 		return true
@@ -96,10 +96,10 @@ func (w *window) knows(id ID) bool {
 	return found || i < len(list) && list[i].id.Previous() == id
 }
 
-// ask makes a query of a replay. The client's consumer sends it, because no lock may be held then.
+// ask prepares a query of a replay. The client's consumer sends it later, without a lock.
 func (w *window) ask(r *replay) {
 	upTo := w.lowWater
-	if r.live && r.end.before(upTo) { // the queue has what is later
+	if r.live && r.end.before(upTo) { // later entries are in the queue
 		upTo = r.end
 	}
 	r.state, r.answered, r.early = replayAsk, false, w.seq.newest.before(r.cursor)
@@ -110,17 +110,18 @@ func (w *window) ready(r *replay) bool {
 	switch {
 	case r.cursor.before(w.lowWater) && !r.isAtEnd():
 		if !r.client.isRegistered() {
-			r.abandon() // the browser keeps its id, and the next hub goes on from there
+			r.abandon() // the browser keeps its id, and the next hub continues from there
 			return false
 		}
-		// A window that is shorter than what comes during a query would always be too late.
+		// Otherwise, with a window shorter than the entries that arrive during a query, the replay would
+		// never catch up.
 		if r.answered && !r.live {
 			r.goLive()
 		}
 		w.ask(r)
 		return false
 	case r.early && !w.seq.newest.before(r.cursor):
-		// This hub has read that far meanwhile, and knows better than the log that was queried.
+		// Meanwhile this hub has read up to the cursor, so its window is more reliable than the query.
 		if r.early = false; !w.knows(r.cursor) {
 			r.fail(w.seq.newest, GapUnknownID)
 			return false
@@ -129,7 +130,7 @@ func (w *window) ready(r *replay) bool {
 	return true
 }
 
-// owner returns a new user, of whom a client may come later.
+// owner returns a new user: a client may register later.
 func (w *window) owner(name string) *user {
 	u := w.users.add(name)
 	w.charge(u)
@@ -142,7 +143,7 @@ func (w *window) add(u *user, e Entry) { w.keep(u, e, false) }
 
 func (w *window) addForAll(e Entry, allTopics bool) { w.keep(&w.broadcasts, e, allTopics) }
 
-// skip adds an entry of which only the id counts.
+// skip adds an entry of which only the id matters.
 func (w *window) skip(e Entry) { w.keep(nil, e, false) }
 
 func (w *window) keep(owner *user, e Entry, allTopics bool) {
@@ -166,7 +167,7 @@ func (w *window) drop() {
 	}
 }
 
-// clear drops all entries: the log has gone backwards.
+// clear removes all entries after the log went backwards.
 func (w *window) clear(newest ID) {
 	for w.nodes.len() > 0 {
 		w.drop()
@@ -186,8 +187,8 @@ func (w *window) left(u *user) {
 	w.trim()
 }
 
-// forgetIfEmpty drops a user who has neither a client nor an entry. Nothing is lost with it: all users
-// have one low-water mark.
+// forgetIfEmpty removes a user without clients and entries. This loses no information, because all users share one
+// low-water mark.
 func (w *window) forgetIfEmpty(u *user) {
 	if len(u.clients) == 0 && u.past.entries.len() == 0 {
 		w.discharge(u)

@@ -12,7 +12,7 @@ import (
 	"usercast/internal/revocation"
 )
 
-// Why Register refuses. Each is temporary: the client may retry later.
+// Errors of Register. All are temporary: the client may retry later.
 var (
 	ErrFull      = errors.New("stream limit reached")
 	ErrUserLimit = errors.New("stream limit for this user reached")
@@ -45,7 +45,7 @@ type Hub struct {
 	taps       taps
 }
 
-// newHub returns a hub that lacks its history.
+// newHub returns a hub without a history, which the caller sets.
 func newHub(cfg Config) *Hub {
 	cfg = cfg.withDefaults()
 	h := &Hub{cfg: cfg, born: time.Now(), disconnected: revocation.New(0)}
@@ -55,7 +55,7 @@ func newHub(cfg Config) *Hub {
 	return h
 }
 
-// BroadcastUser returns the user whose messages reach all clients; "": there are no broadcasts.
+// BroadcastUser returns the user whose messages reach all clients; "" if broadcasts are disabled.
 func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 
 func (h *Hub) isBroadcast(user string) bool { return user == h.cfg.BroadcastUser && user != "" }
@@ -96,7 +96,8 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	return c, nil
 }
 
-// add keeps the entry that comes next in the sequence, routes it, and moves the sequence on. h.mu is held.
+// add stores the next entry of the sequence in the history, routes it, and advances the sequence. h.mu is
+// held.
 func (h *Hub) add(name string, e *Entry) (n int) {
 	toAll := h.isBroadcast(name)
 	if len(h.taps) > 0 {
@@ -123,7 +124,7 @@ func (h *Hub) add(name string, e *Entry) (n int) {
 	return n
 }
 
-// addForAll is add for a gap that concerns all users, whatever their topics.
+// addForAll is add for a gap that concerns all clients, whatever their topics.
 func (h *Hub) addForAll(e *Entry) {
 	h.taps.add("", true, e)
 	e.time()
@@ -132,11 +133,11 @@ func (h *Hub) addForAll(e *Entry) {
 	h.seq.advance(e)
 }
 
-// route hands e to those of the clients that want its topic, encoded at most
-// once per variant. h.mu is held.
+// route enqueues e for those clients whose topic filter accepts it, encoded at most once per variant.
+// h.mu is held.
 func (h *Hub) route(clients []*Client, e *Entry) (n int) {
 	var frames [2]*Frame                     // plain and named
-	for i := len(clients) - 1; i >= 0; i-- { // backwards: hand may take the client out
+	for i := len(clients) - 1; i >= 0; i-- { // backwards: enqueue may remove the client
 		c := clients[i]
 		if !c.wants(e.Topic) || !c.accepts(e.ID) {
 			continue
@@ -145,7 +146,7 @@ func (h *Hub) route(clients []*Client, e *Entry) (n int) {
 		if frames[v] == nil {
 			frames[v] = h.encode(e, v == 1)
 		}
-		if h.hand(c, frames[v], false) {
+		if h.enqueue(c, frames[v], false) {
 			n++
 		}
 	}
@@ -159,8 +160,8 @@ func (h *Hub) encode(e *Entry, named bool) *Frame {
 	return &Frame{Wire: h.cfg.Encode(nil, *e, named), ID: e.ID, Gap: e.Gap, Taken: e.time()}
 }
 
-// hand enqueues f, or ends the client whose queue is full.
-func (h *Hub) hand(c *Client, f *Frame, quietly bool) bool {
+// enqueue adds f to the queue of c, or ends the client if its queue is full.
+func (h *Hub) enqueue(c *Client, f *Frame, quietly bool) bool {
 	if h.broadcasts.isBehind(c) {
 		if h.broadcasts.catchUp(c); !c.isRegistered() {
 			return false
@@ -173,19 +174,19 @@ func (h *Hub) hand(c *Client, f *Frame, quietly bool) bool {
 	return false
 }
 
-// shed ends the clients with the fullest queues if all together hold too much.
+// shed ends the clients with the fullest queues if all queues together exceed the budget.
 func (h *Hub) shed() {
 	for _, c := range h.budget.exceeding(h.count.bytes.Load(), h.clients) {
 		h.end(c, ReasonSlow, false)
 	}
 }
 
-// end takes the client out and records the reason. h.mu is held.
+// end removes the client and records the reason. h.mu is held.
 func (h *Hub) end(c *Client, reason Reason, politely bool) {
 	if c.isRegistered() {
 		h.broadcasts.catchUp(c)
 	}
-	if c.isRegistered() { // catchUp has not ended it
+	if c.isRegistered() { // otherwise catchUp has ended it
 		h.remove(c)
 		h.count.disconnects[reason].Add(1)
 	} else if politely {
@@ -200,7 +201,7 @@ func (h *Hub) remove(c *Client) {
 	h.clients[c.index].index = c.index
 	h.clients[last] = nil
 	h.clients = h.clients[:last]
-	if cap(h.clients) >= 1024 && last < cap(h.clients)/4 { // the others will not come back soon
+	if cap(h.clients) >= 1024 && last < cap(h.clients)/4 { // shrink: the number of clients has dropped sharply
 		h.clients = append(make([]*Client, 0, 2*last), h.clients...)
 	}
 	h.clientCount.Store(int64(last))
@@ -211,7 +212,7 @@ func (h *Hub) remove(c *Client) {
 	}
 }
 
-// yield gives a lock to others that wait for it.
+// yield releases a lock for goroutines that wait for it, and locks it again.
 func yield(mu *sync.Mutex) {
 	mu.Unlock()
 	runtime.Gosched()
@@ -228,11 +229,11 @@ func (h *Hub) ClientsOf(user string) []*Client {
 	return nil
 }
 
-// Disconnect ends all clients of a user after what is queued, and returns how many there were.
+// Disconnect ends all clients of a user after their queued frames, and returns their number.
 func (h *Hub) Disconnect(user string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.disconnected.Add(user) // before they are ended: a client that registers after that must see it
+	h.disconnected.Add(user) // before the clients end: a client that registers afterwards must see it
 	u := h.users.get(user)
 	if u == nil {
 		return 0
@@ -244,19 +245,19 @@ func (h *Hub) Disconnect(user string) int {
 	return len(clients)
 }
 
-// Disconnections is how often Disconnect was called: a point in time for Disconnected. It
-// takes no lock.
+// Disconnections returns how often Disconnect was called, as a point in time for Disconnected. It does
+// not lock.
 func (h *Hub) Disconnections() uint64 { return h.disconnected.Count() }
 
-// Disconnected reports whether a user was disconnected since Disconnections returned
-// before: an authentication that began before that may be outdated. Rarely it reports so
-// because of another user. It takes no lock.
+// Disconnected reports whether a user was disconnected after Disconnections returned before. Then an
+// authentication that began earlier may be outdated. In rare cases it returns true because of another
+// user. It does not lock.
 func (h *Hub) Disconnected(user string, before uint64) bool {
 	return h.disconnected.Since(user, before)
 }
 
-// Refusal is what Register would return now for any user, ErrDraining or ErrFull: a client
-// need not be authenticated then. It takes no lock.
+// Refusal returns the error that Register would currently return for any user, ErrDraining or ErrFull,
+// or nil. With an error, it is not necessary to authenticate a client. It does not lock.
 func (h *Hub) Refusal() error {
 	switch {
 	case h.refusing.Load():
@@ -267,16 +268,16 @@ func (h *Hub) Refusal() error {
 	return nil
 }
 
-// Refuse makes Register return ErrDraining from now on.
+// Refuse makes Register return ErrDraining permanently.
 func (h *Hub) Refuse() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.refusing.Store(true)
 }
 
-// Finish ends every client with a reason, after its queued frames, in random order and evenly
-// over the given time. It blocks until all have ended. It does not end clients that register
-// meanwhile: call Refuse first.
+// Finish ends every client with a reason, after its queued frames, in random order and evenly over the
+// given time. It blocks until all have ended. It does not end clients that register meanwhile, so call
+// Refuse first.
 func (h *Hub) Finish(reason Reason, over time.Duration) {
 	h.mu.Lock()
 	clients := slices.Clone(h.clients)
@@ -298,9 +299,8 @@ func (h *Hub) Finish(reason Reason, over time.Duration) {
 	}
 }
 
-// Close stops the hub's timers and waits for its goroutine: pending broadcasts reach all queues
-// immediately, gaps are no longer spread, and old entries stay in the history. It does not end
-// clients.
+// Close stops the hub's timers and waits for its goroutine. Pending broadcasts are enqueued immediately,
+// gaps are not spread any more, and old entries stay in the history. It does not end clients.
 func (h *Hub) Close() {
 	defer h.goroutines.Wait()
 	h.mu.Lock()

@@ -8,22 +8,21 @@ import (
 	"strings"
 )
 
-// An ID names an entry of a hub's sequence, or a place between two: <boot>-<seq> with a
-// PubSub, <ms>-<seq> with a StreamFeed. It has no pointers, because the history has
-// many of them.
+// An ID identifies an entry of a hub's sequence, or a position between two entries: <boot>-<seq> with a PubSub,
+// <ms>-<seq> with a StreamFeed. It does not contain pointers, because the history has many ids.
 type ID struct {
 	Boot Boot   // zero with a StreamFeed
 	Ms   uint64 // zero with a PubSub
 	Seq  uint64
 }
 
-// A Boot tells the sequences of processes apart. It is random and begins with a letter.
+// A Boot distinguishes the sequences of processes. It is random and begins with a letter.
 type Boot [8]byte
 
 func (b Boot) String() string { return string(b[:]) }
 
-// UnknownID stands for an id that is not written: one that cannot be a position, and the
-// position of a client that has none yet. No stream can be resumed from it.
+// UnknownID represents a position that is unknown: the text that a client sent is not an id, or the client does
+// not have a position yet. A stream cannot be resumed from it.
 var UnknownID = ID{Boot: Boot{'u', 'n', 'k', 'n', 'o', 'w', 'n'}}
 
 // Append appends the id's text to dst.
@@ -42,8 +41,8 @@ func (id ID) Append(dst []byte) []byte {
 
 func (id ID) String() string { return string(id.Append(nil)) }
 
-// Compare returns -1 if id is before other in their sequence, 1 if it is after other, and
-// 0 if they are the same place. Ids of different sequences have no order.
+// Compare returns -1 if id is before other in their sequence, 1 if it is after other, and 0 if they are equal. Ids
+// of different sequences are not comparable.
 func (id ID) Compare(other ID) int {
 	return cmp.Or(cmp.Compare(id.Ms, other.Ms), cmp.Compare(id.Seq, other.Seq))
 }
@@ -52,7 +51,7 @@ func (id ID) before(other ID) bool {
 	return id.Ms < other.Ms || id.Ms == other.Ms && id.Seq < other.Seq
 }
 
-// Previous returns the last place before id, which must not be the first one.
+// Previous returns the last position before id, which must not be the first one.
 func (id ID) Previous() ID {
 	if id.Seq == 0 {
 		id.Ms--
@@ -70,8 +69,8 @@ func later(a, b ID) ID {
 	return a
 }
 
-// parseID reads what Append wrote; ok is false for anything else, leading zeros
-// included, so that an id has one spelling.
+// parseID parses the output of Append. ok is false for anything else, including leading zeros, so that each id has
+// one spelling.
 func parseID(s string) (id ID, ok bool) {
 	boot, digits, found := strings.Cut(s, "-")
 	if id.Seq, ok = parseNumber(digits); !found || boot == "" || !ok {
@@ -100,7 +99,7 @@ func parseNumber(s string) (uint64, bool) {
 	return n, err == nil
 }
 
-// newBoot begins with a letter, so that an id is never taken for one of a Redis stream
+// newBoot returns a random Boot. It begins with a letter, so that an id cannot be mistaken for one of a Redis stream
 // (<ms>-<seq>).
 func newBoot() (boot Boot) {
 	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"

@@ -1,7 +1,7 @@
 package hub
 
-// A PubSub is a hub for messages that have no ids and are kept nowhere else: it numbers them
-// and keeps the newest ones of each user. All methods are safe for concurrent use.
+// A PubSub is a hub for messages without ids that are not stored elsewhere: it numbers them and keeps the newest ones
+// of each user. All methods are safe for concurrent use.
 type PubSub struct {
 	*Hub
 	numbers *sequence // of Hub
@@ -15,9 +15,9 @@ func NewPubSub(cfg Config) *PubSub {
 	return &PubSub{Hub: h, numbers: &h.seq}
 }
 
-// Publish routes one message and returns the number of clients that it was enqueued for. For a
-// broadcast that is handed out in parts (Config.FanOut) it returns 1 if any client wants it. It
-// never waits for a client, and allocates nothing for a user without clients and history.
+// Publish routes one message and returns the number of clients that it was enqueued for. For a broadcast that is
+// distributed in parts (Config.FanOut), it returns 1 if any client receives it. It never waits for a client, and does
+// not allocate for a user without clients and history.
 func (p *PubSub) Publish(user, topic, payload string) int {
 	return p.publish(user, &Entry{Topic: topic, Payload: payload})
 }
@@ -32,14 +32,14 @@ func (p *PubSub) publish(user string, e *Entry) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.isBroadcast(user) {
-		p.broadcasts.makeRoom() // before the entry is numbered, because others may go first
+		p.broadcasts.makeRoom() // before the entry is numbered, because others may be published meanwhile
 	}
 	p.numbers.number(e)
 	return p.add(user, e)
 }
 
-// GapForAll announces a gap to every client: before its next message, or within Config.GapSpread
-// if there is none, so that not all pages fetch their state at the same time.
+// GapForAll announces a gap to every client: before its next message, or within Config.GapSpread if no message
+// arrives. The spread prevents all pages from fetching their state at the same time.
 func (p *PubSub) GapForAll(reason Gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

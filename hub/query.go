@@ -1,8 +1,7 @@
 package hub
 
-// A Query requests entries from the log that the hub does not hold: those of User, and those
-// for all users, later than After and up to UpTo. If After is later than UpTo, it requests no
-// entries, only whether After is a position of the log.
+// A Query requests entries from the log that the hub does not have: those of User and those for all users, later than
+// After and up to UpTo. If After is later than UpTo, it only checks whether After is a position of the log.
 type Query struct {
 	User        string
 	After, UpTo ID
@@ -11,7 +10,7 @@ type Query struct {
 	window *window
 }
 
-// Gone reports whether the answer is no longer needed. It is safe for concurrent use.
+// Gone reports whether the answer is not needed any more. It is safe for concurrent use.
 func (q *Query) Gone() bool {
 	c := q.replay.client
 	c.hub.mu.Lock()
@@ -19,13 +18,13 @@ func (q *Query) Gone() bool {
 	return !q.isAwaited() || !c.isRegistered()
 }
 
-// isAwaited is false once the client has ended or the log was reset. Hub.mu is held.
+// isAwaited returns false after the client has ended or the log was reset. Hub.mu is held.
 func (q *Query) isAwaited() bool { return q.replay.client.replay == q.replay && q.replay.query == q }
 
-// Answer replies to a Query. Call it once, from any goroutine; it is not needed if Gone returns
-// true. The entries are those later than Query.After and up to covered, in order; the hub owns
-// them from then on. If covered is before Query.UpTo, the hub makes another query for the rest.
-// A gap means that there are no entries, because of GapHistoryExpired or GapUnknownID.
+// Answer replies to a Query. Call it once, from any goroutine; it is not needed if Gone returns true. The entries are
+// those later than Query.After and up to covered, in order. The hub owns them afterwards. If covered is before
+// Query.UpTo, the hub makes another query for the rest. A gap, GapHistoryExpired or GapUnknownID, replaces the
+// entries.
 func (q *Query) Answer(entries []Entry, covered ID, gap Gap) {
 	r, w := q.replay, q.window
 	h := r.client.hub
@@ -37,8 +36,8 @@ func (q *Query) Answer(entries []Entry, covered ID, gap Gap) {
 	r.query = nil
 	switch {
 	case gap != 0 && r.early && (gap == GapHistoryExpired || !w.seq.newest.before(r.cursor)):
-		// A gap would have the client's own id or an older one. If the hub has read that far meanwhile, it
-		// checks the id itself; otherwise it will find what the log no longer has when it gets there.
+		// A gap here would have the client's own id or an older one. If the hub has read up to that id meanwhile,
+		// it checks the id itself. Otherwise it detects missing entries when it reaches the id.
 		r.state = replayHistory
 	case gap == GapUnknownID && !r.live:
 		r.fail(w.seq.newest, gap)

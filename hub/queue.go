@@ -2,23 +2,23 @@ package hub
 
 import "time"
 
-// A queue holds the frames of one client. It takes memory only while something is in it.
-// All fields are guarded by Client.mu.
+// A queue holds the frames of one client. An empty queue does not use extra memory. All fields are guarded by
+// Client.mu.
 type queue struct {
 	frames   []*Frame
-	single   [1]*Frame // the memory of frames as long as it is not longer
+	single   [1]*Frame // backing array of frames while there is at most one
 	bytes    int       // of frames
-	inFlight int       // bytes that were taken and not yet settled
-	excess   *excess   // nil: the queue has not exceeded its bounds
+	inFlight int       // bytes that were taken and are not settled yet
+	excess   *excess   // nil: the queue has never exceeded its bounds
 }
 
-// excess is about a queue that has exceeded its bounds.
+// excess is the state of a queue that has exceeded its bounds.
 type excess struct {
-	since time.Time   // zero: it is within them again
+	since time.Time   // zero: the queue is within its bounds again
 	timer *time.Timer // nil: not set
 }
 
-// held is the bytes that the queue keeps in memory.
+// held returns the bytes that the queue keeps in memory.
 func (q *queue) held() int { return q.bytes + q.inFlight }
 
 func (q *queue) push(f *Frame) {
@@ -29,10 +29,10 @@ func (q *queue) push(f *Frame) {
 	q.bytes += len(f.Wire)
 }
 
-// take returns all frames, or nil. The slice spent, if not nil, becomes the memory of the queue.
+// take returns all frames, or nil. The slice spent, if not nil, becomes the backing array of the queue.
 func (q *queue) take(spent []*Frame) (frames []*Frame) {
 	if len(q.frames) == 0 {
-		q.frames = nil // an idle client owns none
+		q.frames = nil // an idle client does not keep a slice
 		return nil
 	}
 	if len(q.frames) == 1 && &q.frames[0] == &q.single[0] {
@@ -48,21 +48,20 @@ func (q *queue) take(spent []*Frame) (frames []*Frame) {
 }
 
 // settle accounts for bytes that were taken.
-func (q *queue) settle(bytes int) { q.inFlight -= min(bytes, q.inFlight) } // after clear, nothing is left of them
+func (q *queue) settle(bytes int) { q.inFlight -= min(bytes, q.inFlight) } // after clear, inFlight may be smaller
 
 // clear discards all frames.
 func (q *queue) clear() { q.frames, q.single[0], q.bytes = nil, nil, 0 }
 
-// fits reports whether f keeps the queue within its bounds. A frame that would be
-// alone always fits: otherwise a message larger than the bound would end every client
-// that it reaches.
+// fits reports whether the queue is within its bounds with f. A single frame always fits: otherwise a message larger
+// than the bound would end every client that receives it.
 func (q *queue) fits(f *Frame, cfg *Config) bool {
 	return len(q.frames) == 0 || len(q.frames) < cfg.QueueFrames && q.bytes+len(f.Wire) <= cfg.QueueBytes
 }
 
-// mayExceed reports whether the queue may exceed its bounds for now, and calls expired if it
-// still does after the grace. A burst comes in at a million messages per second, faster than
-// the scheduler runs the consumer: a full queue alone does not prove that the reader is slow.
+// mayExceed reports whether the queue may exceed its bounds for the grace period, and calls expired after it. A burst
+// can reach a million messages per second, faster than the scheduler runs the consumer, so a full queue alone does
+// not mean that the reader is slow.
 func (q *queue) mayExceed(grace time.Duration, expired func()) bool {
 	if grace <= 0 {
 		return false
@@ -79,8 +78,8 @@ func (q *queue) mayExceed(grace time.Duration, expired func()) bool {
 	return true
 }
 
-// isExpired is for expired of mayExceed: it reports whether the queue has exceeded its bounds
-// for the grace. If it was taken from and is full again, it calls expired later.
+// isExpired is called by the function expired of mayExceed. It reports whether the queue has exceeded its bounds for
+// the whole grace period. If the queue was emptied meanwhile and is full again, it schedules another call.
 func (q *queue) isExpired(grace time.Duration, expired func()) bool {
 	q.excess.timer = nil
 	if q.excess.since.IsZero() {
@@ -93,21 +92,21 @@ func (q *queue) isExpired(grace time.Duration, expired func()) bool {
 	return rest <= 0
 }
 
-// endExcess is called when the queue was taken from.
+// endExcess is called after frames were taken.
 func (q *queue) endExcess() {
 	if q.excess != nil {
 		q.excess.since = time.Time{}
 	}
 }
 
-// extendExcess gives a queue that exceeds its bounds another grace.
+// extendExcess restarts the grace period of a queue that exceeds its bounds.
 func (q *queue) extendExcess() {
 	if q.excess != nil && !q.excess.since.IsZero() {
 		q.excess.since = time.Now()
 	}
 }
 
-// stop is called when nothing more will be pushed.
+// stop is called when no more frames will be pushed.
 func (q *queue) stop() {
 	q.endExcess()
 	if q.excess != nil && q.excess.timer != nil {

@@ -1,6 +1,6 @@
 package hub
 
-// A Reason is why a client ended. Its String is the word that logs and metric labels use.
+// A Reason is why a client ended. String returns the value in logs and metric labels.
 type Reason uint8
 
 // The reasons. The zero Reason means that the client has not ended.
@@ -8,11 +8,11 @@ const (
 	ReasonClosed  Reason = iota + 1 // the browser disconnected: FIN or reset
 	ReasonDead                      // the peer no longer acknowledges data
 	ReasonSlow                      // the queue overflowed, or a write exceeded the write timeout
-	ReasonExpired                   // the login expired
+	ReasonExpired                   // the authentication expired
 	ReasonMaxAge                    // the stream reached its maximum age
 	ReasonKicked                    // an operator or the app disconnected the user
 	ReasonDrain                     // the process is stopping
-	ReasonPoll                      // a long poll has sent something, or reached its maximum time
+	ReasonPoll                      // a long poll has sent its response, or reached its maximum time
 	ReasonFailed                    // anything else, "error" in logs and labels
 
 	reasonCount = iota + 1

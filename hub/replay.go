@@ -1,43 +1,43 @@
 package hub
 
-// A replay is what a client that resumes is sent before the first frame of its queue. It reads
-// the history at the pace of the client's writer; what the history drops before it was read
-// becomes a gap. The client's consumer drives it, from state to state:
+// A replay sends the missed entries to a client that resumes, before the first frame of its queue. It reads the history
+// at the pace of the client's writer. If the history drops entries before they were read, the client receives a gap.
+// Each Take of the client's consumer moves the replay to the next state:
 //
 //	unloaded ──▶ ask ──▶ wait ──▶ answer ──▶ history ──▶ live (Client.replay is nil)
 //	                       │                  │   ▲
 //	                       └─────▶ gap ◀──────┘   │
 //	                                └─────────────┘
 //
-// With a PubSub it begins with history or a gap. From history it goes back to ask if the window of a
-// StreamFeed has dropped meanwhile what comes next. All fields are guarded by Hub.mu.
+// With a PubSub, it begins with history or gap. With a StreamFeed, it returns from history to ask if the window has
+// dropped the next entries meanwhile. All fields are guarded by Hub.mu.
 type replay struct {
 	client *Client
 	state  replayState
-	cursor ID  // the client has everything up to here
-	gap    Gap // is announced next, with the cursor as its id
+	cursor ID  // the client has received everything up to here
+	gap    Gap // to announce next, with the cursor as its id
 
-	// Entries after end go into the client's queue once the replay is live, and before that none do. With a PubSub it is live from
-	// the start, because the history is short. With a StreamFeed it is live at its end, because it may take long; or, if
-	// the window is shorter than what comes during a query, after the first answer.
+	// Once the replay is live, entries after end go into the client's queue; before, none do. With a PubSub, it is live
+	// from the start, because the history is short. With a StreamFeed, it becomes live at its end, because it may take
+	// long. If more entries arrive during a query than the window holds, it becomes live after the first answer.
 	live bool
 	end  ID
 
-	resets uint64 // of the sequence, when the replay began or took note of a reset
+	resets uint64 // sequence.resets when the replay began or handled a reset
 
 	// Only with a StreamFeed.
-	query      *Query  // while it is to be sent or answered
-	answered   bool    // the newest query was, up to its end
+	query      *Query  // nil: none to send or to wait for
+	answered   bool    // the newest query was answered up to its end
 	early      bool    // the cursor was later than the newest entry when the query was made
 	entries    []Entry // of the answer, not yet sent
 	entriesEnd ID      // of the answer
 }
 
-// A replayState says what a replay does next.
+// A replayState is what a replay does next.
 type replayState uint8
 
 const (
-	replayHistory  replayState = iota // send what the history holds
+	replayHistory  replayState = iota // send the entries of the history
 	replayGap                         // announce a gap, then continue with the history
 	replayUnloaded                    // wait until the log is loaded
 	replayAsk                         // send the query
@@ -45,31 +45,31 @@ const (
 	replayAnswer                      // send the entries of the answer
 )
 
-// waitsForLog reports whether what comes next is not here.
+// waitsForLog reports whether the next entries must come from the log.
 func (r *replay) waitsForLog() bool {
 	return r.state == replayUnloaded || r.state == replayAsk || r.state == replayWait
 }
 
-// isAtEnd reports whether everything else is in the client's queue.
+// isAtEnd reports whether all remaining entries are in the client's queue.
 func (r *replay) isAtEnd() bool { return r.live && r.cursor == r.end }
 
 // fail announces a gap from the cursor to a later id.
 func (r *replay) fail(to ID, gap Gap) {
 	if r.live && r.end.before(to) {
-		to = r.end // the queue has what is later
+		to = r.end // later entries are in the queue
 	}
 	r.state, r.cursor, r.gap = replayGap, to, gap
 	r.query, r.entries, r.early = nil, nil, false
 }
 
-// reset turns what the client has yet to be sent into a gap: the log went backwards.
+// reset replaces the rest of the replay by a gap, because the log went backwards.
 func (r *replay) reset() {
 	seq := &r.client.hub.seq
 	r.resets = seq.resets
 	switch {
 	case !r.live:
 		r.fail(seq.newest, GapFeedReset)
-	case r.cursor.before(r.end): // what is left is older than what is queued
+	case r.cursor.before(r.end): // the rest of the replay is older than the queue
 		r.fail(r.end, GapHistoryExpired)
 	default:
 		return
@@ -77,35 +77,35 @@ func (r *replay) reset() {
 	r.client.notify()
 }
 
-// goLive lets the queue have what comes from now on.
+// goLive makes later entries go into the queue.
 func (r *replay) goLive() {
 	seq := &r.client.hub.seq
 	r.live, r.end = true, later(seq.newest, r.cursor)
 	r.client.goLive(r.end)
 }
 
-// abandon is for a client that has ended.
+// abandon abandons the replay of a client that has ended.
 func (r *replay) abandon() {
 	r.client.mu.Lock()
 	defer r.client.mu.Unlock()
 	r.client.abandonReplay()
 }
 
-// A replayEntry is of the history, or of an answer of the log: then node is nil.
+// A replayEntry is an entry of the history, or of an answer from the log: then node is nil.
 type replayEntry struct {
 	Entry
 	node *entryNode
 }
 
-// replayBatch and replayBytes bound what one Take encodes of a replay.
+// replayBatch and replayBytes limit how much of a replay one Take encodes: entries and bytes.
 const (
 	replayBatch = 64
 	replayBytes = 256 << 10
 )
 
-// next returns what the client is to be sent next, or a query to be sent to the log. With wait there is nothing until
-// the client is woken; otherwise, if there are no entries, the caller calls next again, or takes the queue if that was the
-// end. Hub.mu is held.
+// next returns the next entries, or a query to send to the log. If wait is true, the consumer waits until it is woken.
+// Otherwise, without any entries, the caller calls next again, or takes the queue if the replay has ended. Hub.mu is
+// held.
 func (r *replay) next() (entries []replayEntry, query *Query, wait bool) {
 	if r.resets != r.client.hub.seq.resets {
 		r.abandon()
@@ -126,7 +126,7 @@ func (r *replay) next() (entries []replayEntry, query *Query, wait bool) {
 	return r.fromHistory(), nil, false
 }
 
-// fromAnswer returns a batch of what the log has answered.
+// fromAnswer returns a batch of the log's answer.
 func (r *replay) fromAnswer() (batch []replayEntry) {
 	for size := 0; len(r.entries) > 0 && len(batch) < replayBatch && size < replayBytes; r.entries = r.entries[1:] {
 		e := r.entries[0]
@@ -142,7 +142,7 @@ func (r *replay) fromAnswer() (batch []replayEntry) {
 	return batch
 }
 
-// fromHistory returns a batch of what the hub holds. After the last one, the replay is over.
+// fromHistory returns a batch of the history. After the last one, it ends the replay.
 func (r *replay) fromHistory() (batch []replayEntry) {
 	h := r.client.hub
 	if !h.history.ready(r) {
@@ -165,7 +165,7 @@ func (r *replay) fromHistory() (batch []replayEntry) {
 }
 
 func (r *replay) readHistory(h history) (batch []replayEntry) {
-	const look = 16 * replayBatch // a filter may let none of them through
+	const look = 16 * replayBatch // entries to check: a topic filter may accept few of them
 	list, all := h.between(r.client.user, r.cursor, r.end, look)
 	size := 0
 	for _, n := range list {

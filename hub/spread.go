@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// gapRate is how many idle clients per second are sent a gap, until Config.GapSpread is
-// reached: each of them is a page that fetches its state again from the app.
+// gapRate is how many idle clients per second receive a gap, as long as this takes less than Config.GapSpread. Each
+// of them is a page that fetches its state again from the app.
 const gapRate = 100
 
-// A gapSpread wakes the clients that have a gap queued and receive nothing else, over a time.
-// All fields are guarded by Hub.mu.
+// A gapSpread gradually wakes the clients that have a gap queued and receive nothing else. All fields are guarded by
+// Hub.mu.
 type gapSpread struct {
 	hub    *Hub
 	max    time.Duration
 	nudges *nudges // the newest
-	active bool    // it is not done
-	again  bool    // another gap has come since it began
+	active bool    // nudges is not done
+	again  bool    // another gap was queued since nudges began
 	closed bool
 }
 
-// spread nudges all clients. While it does so for an earlier gap, it does so afterwards:
-// gaps that come one after the other must not postpone each other.
+// spread nudges all clients. If it is still active for an earlier gap, it runs again afterwards: frequent gaps must
+// not postpone each other.
 func (g *gapSpread) spread(clients []*Client) {
 	if g.again = g.active; g.again || g.closed || len(clients) == 0 {
 		return
@@ -49,14 +49,13 @@ func (g *gapSpread) close() {
 	}
 }
 
-// spreadStep is how often a part of a spread is done. Finer steps wake the
-// process more often for the same work; coarser ones come in bursts that the app
-// behind the pages notices.
+// spreadStep is the time between two steps of a spread. Shorter steps wake the process more often for the same work;
+// longer ones cause bursts of requests to the app.
 const spreadStep = 10 * time.Millisecond
 
-// due is how many of n things must have been done after a part of a time.
-// It counts from the start: otherwise what one step rounds off would be lost, and a few
-// things over a long time would all be done at its end.
+// due returns how many of n actions must be done when passed of the time over has elapsed. It is computed from the
+// start, so that rounding errors do not add up: otherwise a few actions over a long time would all be done at the
+// end.
 func due(n int, passed, over time.Duration) int {
 	if passed >= over {
 		return n
@@ -64,19 +63,19 @@ func due(n int, passed, over time.Duration) int {
 	return int(float64(n) * float64(passed) / float64(over))
 }
 
-// nudges wake clients in random order, one after the other over a time, on one timer.
+// nudges wake clients in random order, evenly over a time, with one timer.
 type nudges struct {
-	done func() // called when all were nudged, with no lock held
+	done func() // called when all were nudged, without a lock
 
 	mu      sync.Mutex
 	timer   *time.Timer // nil once stopped or done
 	clients []*Client
-	nudged  int // how many of clients
+	nudged  int // number of clients that were nudged, the first ones
 	start   time.Time
 	over    time.Duration
 }
 
-// startNudges owns clients from now on. There must be one.
+// startNudges starts to nudge clients. It owns the slice, which must not be empty.
 func startNudges(clients []*Client, over time.Duration, done func()) *nudges {
 	n := &nudges{clients: clients, start: time.Now(), over: over, done: done}
 	n.mu.Lock()
@@ -91,7 +90,7 @@ func (n *nudges) step() {
 	}
 }
 
-// nudge nudges those whose time has come, and reports whether they were the last.
+// nudge nudges the clients that are due, and reports whether all have been nudged.
 func (n *nudges) nudge() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -99,7 +98,7 @@ func (n *nudges) nudge() bool {
 		return false
 	}
 	upTo := due(len(n.clients), time.Since(n.start), n.over)
-	for i := n.nudged; i < upTo; i++ { // shuffled bit by bit: all at once would take long
+	for i := n.nudged; i < upTo; i++ { // shuffle incrementally: shuffling all at once would take long
 		j := i + rand.IntN(len(n.clients)-i)
 		n.clients[i], n.clients[j] = n.clients[j], n.clients[i]
 		n.clients[i].Nudge()

@@ -12,15 +12,15 @@ type Stats struct {
 	Connects        uint64
 	Disconnects     map[Reason]uint64
 	FramesEnqueued  uint64
-	Replayed        uint64 // part of FramesEnqueued: encoded for a client that resumes
+	Replayed        uint64 // part of FramesEnqueued: sent to clients that resume
 	FramesQueued    int64  // queued or being written
 	Deliveries      uint64
 	DeliveryBytes   uint64
-	FramesDiscarded map[Reason]uint64 // queued when their client ended
+	FramesDiscarded map[Reason]uint64 // still queued when their client ended
 	Gaps            map[Gap]uint64    // gaps written to a socket
 	HistoryEntries  int               // in the history
 	HistoryBytes    int64             // of the history, estimated, including its overhead
-	QueueBytes      int64             // of frames queued or being written, with gaps, without replayed ones; a shared frame counts once
+	QueueBytes      int64             // of frames queued or being written, including gaps, excluding replayed frames; a shared frame counts once
 }
 
 // Stats returns a snapshot. Its figures are read one after the other, so they add up only while
@@ -51,7 +51,7 @@ func (h *Hub) Stats() Stats {
 	return s
 }
 
-// counters are written wherever the thing counted happens.
+// counters are updated where the counted event happens.
 type counters struct {
 	connects      atomic.Uint64
 	disconnects   [reasonCount]atomic.Uint64
@@ -62,7 +62,7 @@ type counters struct {
 	deliveryBytes atomic.Uint64
 	discards      [reasonCount]atomic.Uint64
 	gaps          [gapCount]atomic.Uint64
-	bytes         atomic.Int64 // of the frames that somebody holds, each once; not of replayed ones
+	bytes         atomic.Int64 // of all frames with holders, each counted once; without replayed ones
 }
 
 func (n *counters) enqueued(f *Frame) {
@@ -78,7 +78,7 @@ func (n *counters) enqueued(f *Frame) {
 	}
 }
 
-// released is for frames that a client holds no longer.
+// released is called for frames that a client does not hold any more.
 func (n *counters) released(frames []*Frame) {
 	for _, f := range frames {
 		if !f.Replayed && f.holders.Add(-1) == 0 {

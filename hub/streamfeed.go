@@ -2,18 +2,17 @@ package hub
 
 import "iter"
 
-// A StreamFeed is a hub for the entries of a log, such as a Redis stream, that numbers them
-// and keeps them for longer than the hub: they come with Load and Append. All methods are
-// safe for concurrent use, except Load, Append, Lose and Reset: only the goroutine that reads the log
-// may call them.
+// A StreamFeed is a hub for the entries of a log, such as a Redis stream. The log numbers the entries and
+// keeps them for longer than the hub, which receives them with Load and Append. All methods are safe for
+// concurrent use, except Load, Append, Lose and Reset, which only the goroutine that reads the log may
+// call.
 type StreamFeed struct {
 	*Hub
 	window *window
 }
 
-// NewStreamFeed returns a hub without clients. It calls query for a client whose replay begins
-// before what the hub holds. query must return immediately, and arrange that Query.Answer is
-// called later.
+// NewStreamFeed returns a hub without clients. The hub calls query if a client's replay begins before the
+// oldest entry of the hub. query must return immediately, and Query.Answer must be called later.
 func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
 	f := &StreamFeed{Hub: newHub(cfg)}
 	f.window = newWindow(f.Hub, query)
@@ -21,9 +20,9 @@ func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
 	return f
 }
 
-// Load fills the window with the newest entries of the log, oldest first: all that are later than
-// after and up to newest. Each comes with its user; "" means that the entry has only an id. Call
-// Load once, before the first Append. Clients that have registered before are served after it.
+// Load fills the window with the newest entries of the log, oldest first: all that are later than after, up
+// to newest. Each has a user; "" means that the entry has only an id. Call Load once, before the first
+// Append. Clients that registered before Load wait for it.
 func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,8 +49,8 @@ func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 	}
 }
 
-// Append routes the next entry of the log, a message or a gap in its place, and
-// returns the number of clients that it was enqueued for. If user is "", the entry has only an id.
+// Append routes the next entry of the log, a message or a gap in its place, and returns the number of clients
+// that it was enqueued for. If user is "", the entry has only an id.
 func (f *StreamFeed) Append(user string, e Entry) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -68,8 +67,7 @@ func (f *StreamFeed) Append(user string, e Entry) int {
 	return f.add(user, &e)
 }
 
-// Lose announces to all clients that the log has dropped entries up to an id before they
-// were read.
+// Lose announces to all clients that the log has dropped entries, up to an id, before they were read.
 func (f *StreamFeed) Lose(upTo ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -78,12 +76,12 @@ func (f *StreamFeed) Lose(upTo ID) {
 	f.addForAll(&Entry{ID: upTo, Gap: GapHistoryExpired})
 }
 
-// Reset announces to all clients that the log went backwards and continues after newest. Entries
-// that were read before do not belong to it.
+// Reset announces to all clients that the log went backwards and continues after newest. Entries that were
+// read before may not be in the log.
 func (f *StreamFeed) Reset(newest ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.broadcasts.handOut()
+	f.broadcasts.distribute()
 	f.window.clear(newest)
 	f.seq.reset(newest)
 	for _, c := range f.clients {
@@ -97,14 +95,14 @@ func (f *StreamFeed) Reset(newest ID) {
 	f.broadcasts.add(e, true)
 }
 
-// reach is called before the sequence moves on to an id. If a client came with an id that
-// is before it and no entry of the log has the client's id, the log has lost its tail before
-// this hub read it: what came instead was skipped for the client. If entries up to the id
-// were lost, the client is sent the gap of that.
+// reach is called before the sequence advances to id. It handles clients that resumed from an id which the
+// log had not reached yet. If the log now has passed such an id without an entry there, it has lost its
+// newest entries before this hub read them, and the client has missed those that replaced them: it
+// receives a gap. With lost, all clients receive the gap for the lost entries instead.
 func (f *StreamFeed) reach(id ID, lost bool) {
 	for _, c := range f.seq.reached(id) {
 		if c.isRegistered() && c.queueStart != id && !lost {
-			f.hand(c, f.encode(&Entry{ID: id.Previous(), Gap: GapFeedReset}, false), false)
+			f.enqueue(c, f.encode(&Entry{ID: id.Previous(), Gap: GapFeedReset}, false), false)
 		}
 	}
 }

@@ -2,29 +2,29 @@ package hub
 
 import "hash/maphash"
 
-// A table is a map from strings whose memory shrinks again: a Go map keeps room for the
-// most entries that it ever had. It is divided, so that shrinking never copies more than a
-// part of it while Hub.mu is held. The zero value is empty. A table is guarded by its owner.
+// A table is a map from strings whose memory shrinks: a Go map keeps the memory for its maximum number of entries. The
+// table consists of parts, so that shrinking copies only one part while Hub.mu is held. The zero value is empty. A
+// table is guarded by its owner.
 type table[V any] struct {
 	parts [64]struct {
 		entries map[string]V
-		most    int // entries since it was copied last
+		most    int // maximum number of entries since the last copy
 	}
 }
 
-// minShrink is the size from which a part is worth being copied.
+// minShrink is the minimum size at which a part is copied.
 const minShrink = 32
 
 // tableSeed makes the parts of all tables unpredictable.
 var tableSeed = maphash.MakeSeed()
 
-// slot chooses the part of a key by a hash of all of it: ids often differ only in their
-// middle, as e-mail addresses of one domain do.
+// slot selects the part of a key by a hash of the whole key, because user ids may have common prefixes and suffixes,
+// such as e-mail addresses of one domain.
 func (t *table[V]) slot(key string) int {
 	return int(maphash.String(tableSeed, key) % uint64(len(t.parts)))
 }
 
-// get returns the zero value for a key that is not there. It allocates nothing.
+// get returns the zero value for an unknown key. It does not allocate.
 func (t *table[V]) get(key string) V { return t.parts[t.slot(key)].entries[key] }
 
 func (t *table[V]) set(key string, v V) {

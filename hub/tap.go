@@ -5,39 +5,37 @@ import (
 	"sync"
 )
 
-// A Tap receives what is published for one user, as a stream of the user without a topic
-// filter would, broadcasts and gaps included. It is not a client: what it receives is not
-// counted as a delivery, and the hub does not wait for it. Its list is bounded; entries that
-// arrive while it is full are skipped, and counted.
+// A Tap receives all entries for one user, as a stream of the user without a topic filter would, including broadcasts
+// and gaps. It is not a client: its entries do not count as deliveries, and the hub does not wait for it. Its list is
+// bounded: entries that arrive while it is full are skipped and counted.
 //
-// The user need not have a stream.
+// A Tap also works for a user without a stream.
 type Tap struct {
 	// Immutable after Hub.Tap.
 	hub   *Hub
 	user  string
-	ready chan struct{} // holds one while there is something to take
+	ready chan struct{} // one slot, filled when Take has something to return
 
 	// Guarded by mu.
 	mu      sync.Mutex
 	entries []TapEntry
 	bytes   int    // of entries
-	skipped uint64 // after entries
+	skipped uint64 // number of entries skipped after entries
 }
 
 // A TapEntry is an entry that a tap received.
 type TapEntry struct {
 	Entry
-	ToAll bool // for all users, not for this one alone
+	ToAll bool // for all users, not only for this one
 }
 
-// What a tap holds for a slow reader. Large enough for a burst; small enough
-// to be negligible next to the queues.
+// Bounds of a tap's list: large enough for a burst, small enough to be negligible compared to the queues.
 const (
 	tapEntries = 256
 	tapBytes   = 1 << 20
 )
 
-// Tap returns a tap of a user. Close it after use.
+// Tap returns a new tap of a user. The caller must close it.
 func (h *Hub) Tap(user string) *Tap {
 	t := &Tap{hub: h, user: user, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
@@ -57,8 +55,7 @@ func (t *Tap) Close() {
 // Ready returns a channel that receives a value when Take has something to return.
 func (t *Tap) Ready() <-chan struct{} { return t.ready }
 
-// Take returns what was received since the last time, in the order of the sequence, and how
-// many entries were skipped after these.
+// Take returns the entries since the last Take, in the order of the sequence, and how many were skipped after them.
 func (t *Tap) Take() (entries []TapEntry, skipped uint64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -67,11 +64,11 @@ func (t *Tap) Take() (entries []TapEntry, skipped uint64) {
 	return entries, skipped
 }
 
-// taps are mostly none. They are guarded by Hub.mu.
+// taps lists all taps, usually none. It is guarded by Hub.mu.
 type taps []*Tap
 
-// add gives an entry to the taps of its user, or to all. A caller on the path of messages first looks
-// whether there are any taps.
+// add adds an entry to the taps of its user, or to all taps. On the hot path, the caller first checks whether the list
+// is empty.
 func (s taps) add(user string, toAll bool, e *Entry) {
 	for _, t := range s {
 		if toAll || t.user == user {
@@ -80,13 +77,13 @@ func (s taps) add(user string, toAll bool, e *Entry) {
 	}
 }
 
-// add never waits.
+// add adds an entry, or counts it as skipped. It never blocks.
 func (t *Tap) add(e TapEntry) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	size := len(e.Topic) + len(e.Payload)
 	full := len(t.entries) > 0 && (len(t.entries) >= tapEntries || t.bytes+size > tapBytes)
-	if full || t.skipped > 0 { // otherwise what was skipped would not be after all that is held
+	if full || t.skipped > 0 { // once entries were skipped, skip later ones until Take: skipped entries are after all listed ones
 		t.skipped++
 	} else {
 		t.entries = append(t.entries, e)

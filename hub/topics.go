@@ -5,15 +5,15 @@ import (
 	"strings"
 )
 
-// topicSet is a client's topic filter: different topics in order. A map would cost each
-// stream more than its names. It is immutable.
+// topicSet is a client's topic filter: a sorted list of distinct topics. A map would use more memory per stream than
+// the names. It is immutable.
 type topicSet []string
 
-// fewTopics are compared one by one: up to here that is quicker than a binary search.
+// fewTopics is the number of topics up to which a linear search is faster than a binary search.
 const fewTopics = 8
 
-// newTopicSet copies a list and its strings, each once; nil stays nil. The list may be a
-// small part of a large request, which must not be kept.
+// newTopicSet returns a sorted copy of the list without duplicates; nil stays nil. It also copies the strings, because
+// they may be parts of a large request, which must not stay in memory.
 func newTopicSet(list []string) *topicSet {
 	if list == nil {
 		return nil
@@ -37,18 +37,17 @@ func (s topicSet) has(topic string) bool {
 	return found
 }
 
-// maxCounted bounds the topics of a filter that are counted one by one: a filter that comes
-// from a login may have thousands.
+// maxCounted is the maximum number of topics of a filter that are counted separately: a filter from authentication
+// may have thousands.
 const maxCounted = 64
 
-// An audience counts the clients that receive a broadcast of each topic live. It answers
-// without a look at each client.
+// An audience counts, per topic, the clients that receive a live broadcast. It avoids checking each client.
 type audience struct {
 	ofAll  int        // clients without a topic filter, or with one of more than maxCounted topics
-	topics table[int] // the others, by each topic of their filters
+	topics table[int] // number of other clients per topic
 }
 
-// add counts a client in, once.
+// add counts a client, if it is not counted yet.
 func (a *audience) add(c *Client) {
 	if !c.counted {
 		c.counted = true
@@ -56,7 +55,7 @@ func (a *audience) add(c *Client) {
 	}
 }
 
-// remove counts a client out.
+// remove stops counting a client.
 func (a *audience) remove(c *Client) {
 	if c.counted {
 		c.counted = false
@@ -78,5 +77,5 @@ func (a *audience) change(c *Client, by int) {
 	}
 }
 
-// has reports whether a broadcast of the topic may reach any client.
+// has reports whether any client may receive a broadcast with the topic.
 func (a *audience) has(topic string) bool { return a.ofAll > 0 || a.topics.get(topic) > 0 }

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// A user is what the hub knows of one user id. It is guarded by Hub.mu.
+// A user is the state of one user id. It is guarded by Hub.mu.
 type user struct {
 	name    string
 	clients []*Client // owned by users
 	past    past      // owned by the history
 }
 
-// users are the users that have a client, and those of whom the history keeps something.
+// users contains the users with a client, and those with entries in the history.
 type users struct {
 	table   table[*user]
 	present int // users with a client
@@ -33,7 +33,7 @@ func (s *users) remove(u *user) { s.table.remove(u.name) }
 func (s *users) join(c *Client, name string) (first bool) {
 	u := s.get(name)
 	if u == nil {
-		u = s.add(strings.Clone(name)) // not the whole request that it is a part of
+		u = s.add(strings.Clone(name)) // name may be part of a large request, which must not stay in memory
 	}
 	c.user = u
 	u.clients = append(u.clients, c)
@@ -44,7 +44,7 @@ func (s *users) join(c *Client, name string) (first bool) {
 	return true
 }
 
-// leave takes a client out of its user, and reports whether it was the user's last one.
+// leave removes a client from its user, and reports whether it was the user's last one.
 func (s *users) leave(c *Client) (last bool) {
 	u := c.user
 	n := len(u.clients) - 1
