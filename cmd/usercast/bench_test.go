@@ -253,7 +253,7 @@ func TestBenchReportsAllInvalidFlags(t *testing.T) {
 
 func TestBenchRejectsOtherHosts(t *testing.T) {
 	t.Parallel()
-	if code, _, stderr := runCommand("", "bench", "--admin", "http://127.0.0.1:8081/?a=b"); code != exitUsage || !strings.Contains(stderr, "--admin: is not a URL") {
+	if code, _, stderr := runCommand("", "bench", "--admin", "http://127.0.0.1:8081/?a=b"); code != exitUsage || !strings.Contains(stderr, "--admin: invalid URL") {
 		t.Errorf("an admin URL with a query, to which /metrics would be appended: exit code %d, %q", code, stderr)
 	}
 	if code, _, stderr := runCommand("", "bench", "--url", "https://[fe80::1%25eth0]/events"); code != exitUsage || !strings.Contains(stderr, "--url: fe80::1%eth0 is not a loopback address") {

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The Go version in README, also in the errors that it quotes, is that of go.mod.
+// README and the errors that it quotes contain the Go version of go.mod.
 func TestReadmeStatesTheGoVersion(t *testing.T) {
 	mod, err := os.ReadFile("../../go.mod")
 	if err != nil {

@@ -97,8 +97,8 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	secret := c.Settings.Variable(flags.JWTSecretVariable)
 	sources := 0
-	for _, given := range []bool{len(c.JWTSecretFile) > 0, secret != "", c.JWTKeyFile != "", c.JWTJWKSURL != ""} {
-		if given {
+	for _, isSet := range []bool{len(c.JWTSecretFile) > 0, secret != "", c.JWTKeyFile != "", c.JWTJWKSURL != ""} {
+		if isSet {
 			sources++
 		}
 	}
@@ -144,7 +144,7 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 	}
 	for _, flag := range []struct {
 		name  string
-		given bool
+		isSet bool
 		modes []string
 	}{
 		{"jwt-secret-file", len(c.JWTSecretFile) > 0, []string{AuthJWT}},
@@ -160,7 +160,7 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 		{"user-header", c.UserHeader != auth.UserHeader, []string{AuthForward, AuthHeader}},
 		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{AuthForward, AuthHeader}},
 	} {
-		if flag.given && !slices.Contains(flag.modes, c.Auth) {
+		if flag.isSet && !slices.Contains(flag.modes, c.Auth) {
 			errs.Add(flag.name, "requires --auth %s, but --auth is %s", strings.Join(flag.modes, " or "), c.Auth)
 		}
 	}

@@ -64,7 +64,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	for _, from := range c.From {
 		addr, err := netip.ParseAddr(from)
 		if err != nil {
-			errs.Add("from", "%q is not an address such as 127.0.0.2", from)
+			errs.Add("from", "invalid address %q; use an IP address such as 127.0.0.2", from)
 			continue
 		}
 		cfg.From = append(cfg.From, addr)
@@ -72,7 +72,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	for _, admin := range c.Admin {
 		u, err := url.Parse(admin)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" {
-			errs.Add("admin", "is not a URL such as http://127.0.0.1:8081") // not quoted, because it can contain a password
+			errs.Add("admin", "invalid URL; use a URL such as http://127.0.0.1:8081") // not quoted, because it can contain a password
 			continue
 		}
 		c.checkIsLocal(ctx, &errs, "admin", u.Hostname())
@@ -87,7 +87,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 		errs.Add("users", "%d users need at least as many streams, but --streams is %d", cfg.Users, cfg.Streams)
 	}
 	if errs.Check("ramp", c.Ramp.Err()) && c.Ramp.T <= 0 {
-		errs.Add("ramp", "must be more than 0")
+		errs.Add("ramp", "must be greater than 0")
 	}
 	cfg.Ramp = c.Ramp.T
 	errs.NotNegative("idle", c.Idle)
@@ -97,7 +97,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	errs.Within("outstanding", c.Outstanding, 0, 1<<30)
 	errs.Within("messages", c.Messages, 0, 1<<30)
 	if errs.Check("size", c.Size.Err()) && (c.Size.T < load.MinSize || c.Size.T > 64<<20) {
-		errs.Add("size", "must be from %d bytes to 64 MiB", load.MinSize)
+		errs.Add("size", "must be between %d bytes and 64 MiB", load.MinSize)
 	}
 	cfg.Idle, cfg.Duration, cfg.Patience = c.Idle.T, c.Duration.T, c.Patience.T
 	cfg.Rate, cfg.Outstanding, cfg.Messages, cfg.Size = c.Rate.T, c.Outstanding.T, c.Messages.T, c.Size.T

@@ -38,11 +38,11 @@ func ParseTarget(ctx context.Context, rawURL string) (Target, error) {
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Hostname() == "", u.Opaque != "", strings.Contains(rawURL, " "), !validPort(u.Port()):
 		// The URL is not quoted, because it can contain a password.
-		return Target{}, fmt.Errorf("is not a URL such as http://127.0.0.1:8080/events?user=%s", UserMark)
+		return Target{}, fmt.Errorf("invalid URL; use a URL such as http://127.0.0.1:8080/events?user=%s", UserMark)
 	case strings.Contains(u.Host, user), strings.Contains(u.User.String(), user):
 		return Target{}, fmt.Errorf("%s is only allowed in the path and the query", UserMark)
 	case strings.Contains(rawURL, "#"):
-		return Target{}, errors.New("has a fragment, which is not sent to the server")
+		return Target{}, errors.New("must not have a fragment, because fragments are not sent")
 	}
 	t := Target{Host: u.Host, TLS: u.Scheme == "https", path: "/"}
 	if host, _, zoned := strings.Cut(u.Hostname(), "%"); zoned { // a zone is not sent (RFC 6874, section 4)

@@ -21,9 +21,9 @@ func TestTargets(t *testing.T) {
 		}
 	}
 	for bad, want := range map[string]string{
-		"": "is not a URL", "127.0.0.1:8080": "is not a URL", "http://": "is not a URL", "http://127.0.0.1/a b": "is not a URL",
+		"": "invalid URL", "127.0.0.1:8080": "invalid URL", "http://": "invalid URL", "http://127.0.0.1/a b": "invalid URL",
 		"http://{user}/": "is only allowed in the path and the query", "http://{user}:x@127.0.0.1/": "is only allowed in the path and the query",
-		"http://127.0.0.1/#x": "has a fragment, which is not sent to the server", "wss://127.0.0.1/": "is not a URL", "http://127.0.0.1:99999/": "is not a URL",
+		"http://127.0.0.1/#x": "must not have a fragment", "wss://127.0.0.1/": "invalid URL", "http://127.0.0.1:99999/": "invalid URL",
 	} {
 		if got, err := ParseTarget(t.Context(), bad); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %+v, %v, want %q", bad, got, err, want)
