@@ -15,9 +15,8 @@ import (
 	"usercast/transport/sse"
 )
 
-// Benchmarks of streams over real loopback sockets, with the product's defaults.
-// The reading end is in this process: its time and allocations are in the figures,
-// and are kept small.
+// These are benchmarks of streams over loopback sockets, with the defaults of the program. The
+// results include the reader, which runs in the same process and uses little time and memory.
 
 const benchPayload = `{"kind":"comment","id":7,"text":"a message of a common size, as an app would send it"}`
 
@@ -41,7 +40,7 @@ func BenchmarkEncodeEntry(b *testing.B) {
 	}
 }
 
-// benchSite is a hub behind an HTTP server, until the benchmark is over.
+// benchSite starts a hub behind an HTTP server, which stops when the benchmark ends.
 func benchSite(b *testing.B, ping time.Duration) (h *hub.PubSub, address string) {
 	b.Helper()
 	h = hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*", MaxClientsPerUser: hub.NoLimit})
@@ -63,7 +62,7 @@ func benchSite(b *testing.B, ping time.Duration) (h *hub.PubSub, address string)
 	return h, server.Addr().String()
 }
 
-// A reader is a page's end of a stream.
+// A reader is the client end of a stream.
 type reader struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -90,7 +89,7 @@ const benchRequest = "GET /events?user=42 HTTP/1.1\r\nHost: hub.example\r\nAccep
 	"User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n" +
 	"Sec-Fetch-Mode: cors\r\nSec-Fetch-Site: same-origin\r\n\r\n"
 
-// block reads to the next blank line.
+// block reads up to the next blank line.
 func (r *reader) block(b *testing.B) {
 	for {
 		line, err := r.in.ReadSlice('\n')
@@ -103,7 +102,7 @@ func (r *reader) block(b *testing.B) {
 	}
 }
 
-// From Publish until the page has read it: the next message waits for that.
+// BenchmarkDelivery measures one message at a time, from Publish until the client has read it.
 func BenchmarkDelivery(b *testing.B) {
 	h, address := benchSite(b, 0)
 	r := dialReader(b, address)
@@ -115,7 +114,7 @@ func BenchmarkDelivery(b *testing.B) {
 	}
 }
 
-// The burst of a busy user: 64 messages, of which many share a write.
+// BenchmarkDeliveryOf64Messages measures a burst of 64 messages for one user, which share writes.
 func BenchmarkDeliveryOf64Messages(b *testing.B) {
 	const messages = 64
 	h, address := benchSite(b, 0)
@@ -132,8 +131,8 @@ func BenchmarkDeliveryOf64Messages(b *testing.B) {
 	}
 }
 
-// From a page's connection to its opening block, and its end. The clock stops when
-// the hub has seen the last one leave.
+// BenchmarkConnect measures connecting, the opening block and disconnecting. It ends when the hub has
+// noticed the last disconnect.
 func BenchmarkConnect(b *testing.B) {
 	h, address := benchSite(b, 0)
 	b.ReportAllocs()

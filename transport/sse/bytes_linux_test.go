@@ -13,8 +13,8 @@ import (
 	"usercast/internal/eventstream"
 )
 
-// The bytes of all blocks, with each transport: PRODUCT.md, "Successful response", "Rejections" and "Stream
-// termination". Ids are last; every position has data; keep-alive has no blank line.
+// All blocks are the same bytes with each transport: PRODUCT.md, "Successful response", "Rejections" and "Stream
+// termination". The id is the last field, every id has data, and a blank line does not follow keepAlive.
 func TestInvariant13Bytes(t *testing.T) {
 	t.Parallel()
 	const opening = ":\nretry: MS\nevent: ping\ndata: {}\nid: "
@@ -82,8 +82,8 @@ func TestInvariant13Bytes(t *testing.T) {
 	}
 }
 
-// A stream that gets nothing: comments, and a ping event once its position has changed. With ping=event each ping has
-// an id, which is the last one that was sent as long as there is no newer one.
+// A stream without messages receives comments, and a ping event if the position has changed. With ping=event, each ping
+// has an id: the new position, or the last id that was sent.
 func TestInvariant13BytesOfPings(t *testing.T) {
 	t.Parallel()
 	const event = "event: ping\ndata: {}\nid: "
@@ -120,8 +120,8 @@ func TestInvariant13BytesOfPings(t *testing.T) {
 	}
 }
 
-// A temporary rejection repeats the client's own id. One that follows another within a second gets the same bytes
-// at once, and its end a second later, unless the hub is draining.
+// A temporary rejection repeats the client's own id. A rejection that follows another within a second sends the same
+// bytes immediately but ends a second later, unless the hub is draining.
 func TestInvariant13BytesOfRejections(t *testing.T) {
 	t.Parallel()
 	const hold = time.Second
@@ -157,7 +157,7 @@ func TestInvariant13BytesOfRejections(t *testing.T) {
 					if plain(got) != want {
 						t.Errorf("got %q, want %q", plain(got), want)
 					}
-					held := s.handler.Stats().Held // the one before may still be counted
+					held := s.handler.Stats().Held // the previous one may still be counted
 					asked := time.Now()
 					if rest, err := p.Line(); len(rest) > 0 || err != io.EOF {
 						t.Errorf("then %q, %v", rest, err)

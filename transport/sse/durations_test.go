@@ -11,7 +11,7 @@ import (
 	"usercast/transport/sse"
 )
 
-// A Duration holds 292 years; four fifths of 100 years are computed by way of 400.
+// The maximum of a Duration is 292 years, and computing 4/5 of 100 years uses 400 years in between.
 func TestLongDurationsDoNotOverflow(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	for _, long := range []time.Duration{20 * year, 74 * year, 100 * year, math.MaxInt64} {

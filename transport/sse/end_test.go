@@ -20,7 +20,7 @@ import (
 	"usercast/transport/sse"
 )
 
-// A stream that the hub ends on purpose says why, after all that was queued.
+// When the hub ends a stream on purpose, it sends bye with the reason after all queued messages.
 func TestByeEvent(t *testing.T) {
 	for cause, reason := range map[hub.Reason]string{
 		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
@@ -42,7 +42,7 @@ func TestByeEvent(t *testing.T) {
 					t.Errorf("got %q, %v; want %q", plain(string(all)), err, want)
 				}
 				least, most := time.Second, 3*time.Second // --retry ± 50 %
-				if cause == hub.ReasonKicked {            // whatever --retry is: the app has to destroy the session
+				if cause == hub.ReasonKicked {            // independent of --retry: the app needs time to destroy the session
 					least, most = 5*time.Second, 10*time.Second
 				}
 				if _, parser := eventstream.Parse(string(all)); parser.Retry < least || parser.Retry > most {
@@ -54,7 +54,7 @@ func TestByeEvent(t *testing.T) {
 	}
 }
 
-// The goodbye is the last chance to hand over a position that has moved.
+// The bye event carries the current position, so that the page does not resume from an older one.
 func TestByeCarriesTheNewPosition(t *testing.T) {
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42"))
@@ -68,7 +68,7 @@ func TestByeCarriesTheNewPosition(t *testing.T) {
 	})
 }
 
-// An end that is not the hub's wish says nothing.
+// The hub does not send bye when a stream ends for another reason.
 func TestNoByeForOtherReasons(t *testing.T) {
 	for _, cause := range []hub.Reason{hub.ReasonClosed, hub.ReasonDead, hub.ReasonSlow, hub.ReasonFailed} {
 		bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
@@ -146,8 +146,7 @@ func TestMaxAge(t *testing.T) {
 	})
 }
 
-// Over a real connection as well: a body that ends with a reset is an error to a
-// browser.
+// A body that ended with a TCP reset would be an error to a browser.
 func TestMaxAgeOverTCP(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		s := serve(t, config{sse: sse.Config{MaxAge: 20 * time.Millisecond}})
@@ -161,7 +160,7 @@ func TestMaxAgeOverTCP(t *testing.T) {
 	})
 }
 
-// A browser that closes is gone from the figures at once, not at the next ping.
+// A stream that the browser closes is counted immediately, not at the next ping.
 func TestClosedStreamIsCountedImmediately(t *testing.T) {
 	dial := func(t *testing.T, s *testServer) net.Conn {
 		p := dial(t, s, request("user=42"))
@@ -210,7 +209,7 @@ func TestClosedStreamIsCountedImmediately(t *testing.T) {
 	}
 }
 
-// One HTTP/2 stream that ends leaves the others of its connection alone.
+// The end of an HTTP/2 stream does not affect other streams of the connection.
 func TestHTTP2StreamsEndAlone(t *testing.T) {
 	s := serve(t, config{})
 	client := newClient(t, true, nil)
@@ -221,8 +220,8 @@ func TestHTTP2StreamsEndAlone(t *testing.T) {
 	two.want("message", "hello")
 }
 
-// A browser sends nothing after its request. A peer that goes on and on costs a
-// wake-up each time, and is ended; one that sends a little is not.
+// A browser sends nothing after its request. The hub ends the stream of a peer that keeps sending,
+// because each packet costs a wake-up. It accepts a few bytes.
 func TestPeerThatKeepsSending(t *testing.T) {
 	s := serve(t, config{})
 	conn, err := net.Dial("tcp", s.listener.Addr().String())
@@ -268,12 +267,12 @@ func TestInvariant11WaitWaitsForEveryStream(t *testing.T) {
 		if n := len(s.ends); n != 40 {
 			t.Errorf("%d of 40 streams have ended", n)
 		}
-		// That no goroutine is left is what the bubble checks.
+		// The bubble checks that no goroutine is left.
 	})
 }
 
-// Invariant 10: a drain waits for the hub's own count. The server does not know streams
-// whose connection was taken over: its Shutdown returns while they are open.
+// A drain waits for the hub's own count of streams. http.Server.Shutdown does not wait for hijacked
+// connections.
 func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
 	const streams, over = 20, 10 * time.Second
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
@@ -300,7 +299,7 @@ func TestInvariant10DrainWaitsForTheHubsOwnCount(t *testing.T) {
 	})
 }
 
-// While the last streams end, browsers that come back are told "not now".
+// Browsers that reconnect while the last streams end receive a temporary rejection.
 func TestRequestsDuringWait(t *testing.T) {
 	for range 50 {
 		s := newTestServer(t, config{})
@@ -325,7 +324,7 @@ func TestRequestsDuringWait(t *testing.T) {
 	}
 }
 
-// Each stream says once in the log that it ended, and nothing that is a secret.
+// The log contains one line per ended stream and no secrets.
 func TestLogContainsNoSecret(t *testing.T) {
 	var log bytes.Buffer
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})

@@ -9,7 +9,7 @@ import (
 	"usercast/hub"
 )
 
-// Whoever can choose user ids must not make the hub remember them all, nor log them all.
+// A client that can choose its user id must not be able to fill the hub's memory or its log.
 func TestEndLoggerIsBounded(t *testing.T) {
 	l := endLogger{log: slog.New(slog.DiscardHandler)}
 	defer l.reset()

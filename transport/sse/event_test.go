@@ -81,10 +81,10 @@ func TestEntryBytes(t *testing.T) {
 	}
 }
 
-// reserved are the contract's names that no topic may take.
+// reserved are the event names that a topic cannot have.
 var reserved = []string{"open", "error", "message", "gap", "busy", "bye", "ping"}
 
-// A frame's memory is the size of the frame: it may wait in a queue for long.
+// A frame does not keep more memory than its size, because it can be queued for a long time.
 func TestEncodedEntryIsNotMuchLargerThanItsPayload(t *testing.T) {
 	for _, size := range []int{0, 100, 10_000, 1 << 20} {
 		payload := strings.Repeat("x", size)
@@ -95,8 +95,8 @@ func TestEncodedEntryIsNotMuchLargerThanItsPayload(t *testing.T) {
 	}
 }
 
-// Whatever Redis hands over, the page gets it equal but for its line ends, as
-// one event, and no part of it as another field.
+// A page receives every payload unchanged, except for its line ends, as one event. No part of it
+// becomes another field.
 func FuzzEvent(f *testing.F) {
 	for _, seed := range []string{
 		"", "hello", `{"kind":"comment","id":7}`, "a\nb", "a\rb", "a\r\nb", "\n", "\r", "\r\n", "\n\r", "\n\n", "\r\r\n\n",
@@ -111,7 +111,7 @@ func FuzzEvent(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, payload, topic string, named bool) {
 		var stream []byte
-		for seq := range uint64(2) { // the second one shows what the first left behind
+		for seq := range uint64(2) { // the second event shows whether the first one has changed the state of the parser
 			stream = sse.EncodeEntry(stream, hub.Entry{ID: hub.ID{Boot: hub.Boot([]byte("bootboot")), Seq: seq}, Topic: topic, Payload: payload}, named)
 		}
 		eventType := "message"

@@ -18,10 +18,10 @@ import (
 	"usercast/transport/sse"
 )
 
-// The hub inside an app, which has its own way to authenticate: from Redis to the streams, and
-// to the end. docs/embedding.md explains it step by step.
+// The example runs the hub inside an app with its own authentication, from Redis to the streams to
+// the shutdown. docs/embedding.md explains it step by step.
 func Example() {
-	store := miniredis.NewMiniRedis() // yours is a real one
+	store := miniredis.NewMiniRedis() // in an app: a real Redis
 	if err := store.Start(); err != nil {
 		log.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func Example() {
 	// 1. The hub routes messages to users' streams.
 	users := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
 
-	// 2. The handler makes a request a stream.
+	// 2. The handler turns a request into a stream.
 	streams := sse.New(sse.Config{
 		Hub: users.Hub,
 		Authenticate: func(r *http.Request) (auth.Identity, error) {
@@ -38,11 +38,11 @@ func Example() {
 			if err != nil {
 				return auth.Identity{}, auth.ErrUnauthorized
 			}
-			return auth.Identity{User: session.Value}, nil // look it up
+			return auth.Identity{User: session.Value}, nil // in an app: look up the session
 		},
 	})
 
-	// 3. The feed brings messages from Redis.
+	// 3. The feed receives messages from Redis.
 	server, err := redis.ParseServer("redis://"+store.Addr(), redis.ServerOptions{})
 	if err != nil {
 		log.Fatal(err)
@@ -55,8 +55,8 @@ func Example() {
 	feedCtx, stopFeed := context.WithCancel(context.Background())
 	running.Go(func() { feed.Run(feedCtx) })
 
-	// 4. The server serves both the app's own routes and the streams. It sets what streams
-	// need: see sse.Server.
+	// 4. The server serves both the app's own routes and the streams. It sets the socket options and
+	// deadlines that streams need: see sse.Server.
 	app := http.NewServeMux()
 	app.Handle("/events", streams) // with echo: app.Any("/events", echosse.Handler(streams))
 	public, err := sse.NewServer(context.Background(), sse.ServerConfig{
@@ -67,7 +67,7 @@ func Example() {
 	}
 	running.Go(func() { _ = public.Serve() }) // ends with Shutdown
 
-	// What a page of user 42 does, and what any part of the app says.
+	// A page of user 42 opens a stream, and a part of the app publishes a message.
 	for !feed.Stats().Connected {
 		time.Sleep(time.Millisecond)
 	}
@@ -75,8 +75,8 @@ func Example() {
 	store.Publish("user-42:activity", `{"kind":"comment","id":7}`)
 	fmt.Println(<-page)
 
-	// 5. At the end: no new streams, goodbye to the open ones, spread over some seconds
-	// when there are many. Shutdown waits for them; the feed ends last.
+	// 5. Shutdown: reject new streams and end the open ones, spread over a few seconds if there are
+	// many. Shutdown waits for them. The feed ends last.
 	users.Refuse()
 	users.Finish(hub.ReasonDrain, 0)
 	users.Close()
@@ -90,8 +90,8 @@ func Example() {
 	// {"reason":"draining"}
 }
 
-// openPage opens a stream as an EventSource does, and returns the data of its events. From its
-// first id on a stream is complete.
+// openPage opens a stream as an EventSource does, and returns the data of its events. A stream is
+// complete from its first id on.
 func openPage(url, session string) <-chan string {
 	request, err := http.NewRequest(http.MethodGet, url, nil)
 	if err != nil {

@@ -22,12 +22,12 @@ import (
 	"usercast/transport/sse"
 )
 
-// A peer that says at once that it has no more to say is gone at once, as it is to
-// net/http: the kernel tells of both in one event.
+// A peer that sends a FIN with its request has disconnected, as with net/http. The kernel reports
+// both in one event.
 func TestFastPathNoticesAFINWithTheRequest(t *testing.T) {
 	c := config{fast: true, listener: listen(t, 128<<10, time.Hour)}
 	c.sse.PingInterval, c.sse.WriteTimeout = time.Hour, time.Hour
-	conn, err := net.Dial("tcp", c.listener.Addr().String()) // nobody accepts yet
+	conn, err := net.Dial("tcp", c.listener.Addr().String()) // before the listener accepts
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestFastPathNoticesAFINWithTheRequest(t *testing.T) {
 	serve(t, c).wantEnd(hub.ReasonClosed)
 }
 
-// fastListener is what net/http accepts from, without net/http.
+// fastListener returns the listener that net/http would use.
 func fastListener(t *testing.T, c config, l net.Listener) (*testServer, net.Listener) {
 	t.Helper()
 	s := newTestServer(t, c)
@@ -47,8 +47,8 @@ func fastListener(t *testing.T, c config, l net.Listener) (*testServer, net.List
 	return s, server.Listener()
 }
 
-// Whoever comes in the moment in which a front is closed is let go as well, be it that
-// he has asked for something or not.
+// A connection that is accepted while the listener is being closed is closed as well, with or without
+// a request.
 func TestClosedListenerKeepsNoConnection(t *testing.T) {
 	for range 30 {
 		l := listen(t, 128<<10, time.Second)
@@ -77,7 +77,7 @@ func TestClosedListenerKeepsNoConnection(t *testing.T) {
 	}
 }
 
-// Whoever comes and asks for nothing is let go after a while, and whoever has asked is not.
+// Connections that do not send a request are closed after requestTime. Those that have sent one are not.
 func TestFastPathClosesConnectionsWithoutARequest(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -102,7 +102,7 @@ func TestFastPathClosesConnectionsWithoutARequest(t *testing.T) {
 	}
 }
 
-// Who asks may take long to find out. A server that is closed does not wait for it.
+// Closing a server does not wait for a slow authenticator.
 func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 	asked, patience := make(chan bool), make(chan bool)
 	defer close(patience)
@@ -113,7 +113,7 @@ func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 		case <-r.Context().Done():
 			return auth.Identity{}, r.Context().Err()
 		case <-patience:
-			return auth.Identity{}, errors.New("nobody says who it is")
+			return auth.Identity{}, errors.New("the app does not respond")
 		}
 	}
 	_, listener := fastListener(t, c, listen(t, 128<<10, time.Second))
@@ -129,7 +129,7 @@ func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 	case err = <-closed:
 	case <-time.After(10 * time.Second):
 		patience <- true
-		err = fmt.Errorf("it waits until the answer is there; then %v", <-closed)
+		err = fmt.Errorf("it waits for the authenticator; then %v", <-closed)
 	}
 	if err != nil {
 		t.Error(err)
@@ -139,9 +139,8 @@ func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 	}
 }
 
-// A browser that leaves while it is authenticated holds neither a descriptor nor a place
-// from then on, also if the authenticator ignores the request's context: its late answer
-// changes nothing.
+// A browser that disconnects during authentication no longer uses a file descriptor or a slot, even if the
+// authenticator ignores the request's context. Its late result has no effect.
 func TestAbandonedRequestFreesItsResources(t *testing.T) {
 	asked, answer := make(chan bool), make(chan error)
 	c := config{fast: true}
@@ -169,7 +168,7 @@ func TestAbandonedRequestFreesItsResources(t *testing.T) {
 			_, socket := v.socket()
 			test.leave(v)
 			v.eventually("the descriptor is closed", func() bool { return !isOpen(socket) })
-			v.eventually("the place is free", func() bool { return s.server.OpenConns() == 0 })
+			v.eventually("the slot is free", func() bool { return s.server.OpenConns() == 0 })
 			answer <- test.err
 			if test.err == nil {
 				s.wantEnd(hub.ReasonClosed)
@@ -183,12 +182,12 @@ func TestAbandonedRequestFreesItsResources(t *testing.T) {
 			}
 			stays.leave(false)
 			s.wantEnd(hub.ReasonClosed)
-			stays.eventually("the place is free again", func() bool { return s.server.OpenConns() == 0 })
+			stays.eventually("the slot is free again", func() bool { return s.server.OpenConns() == 0 })
 		})
 	}
 }
 
-// What is answered through a front is what net/http would have answered, byte by byte.
+// Responses of the fast path are the same bytes as those of net/http.
 func TestFastPathRespondsLikeNetHTTP(t *testing.T) {
 	type handler = http.HandlerFunc
 	header := func(name string, values ...string) string { return name + ": " + strings.Join(values, ", ") }
@@ -244,7 +243,7 @@ func TestFastPathRespondsLikeNetHTTP(t *testing.T) {
 		}},
 		"panic": {handler: func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "hello")
-			panic("a fault of the handler's")
+			panic("a bug in the handler")
 		}},
 		"abort": {handler: func(w http.ResponseWriter, _ *http.Request) {
 			io.WriteString(w, "hello")
@@ -278,8 +277,8 @@ func TestFastPathRespondsLikeNetHTTP(t *testing.T) {
 
 var lengthOf = regexp.MustCompile(`(Content-Length: )[1-9]\d*`)
 
-// Middleware may hand on a response writer of its own, which is no reason not to stream,
-// and what it hangs on the request's context ends with the handler.
+// Middleware may pass its own response writer to the handler, which must still be able to stream. The
+// request's context ends with the handler.
 func TestFastPathBehindMiddleware(t *testing.T) {
 	ended := make(chan struct{})
 	c := config{fast: true, mount: func(h *sse.Handler) http.Handler {
@@ -299,12 +298,12 @@ func TestFastPathBehindMiddleware(t *testing.T) {
 	<-ended
 }
 
-// wrapped is a response writer as middleware wrote them before Go 1.20.
+// wrapped is a response writer without Unwrap, as in middleware for Go before 1.20.
 type wrapped struct{ http.ResponseWriter }
 
 func (w wrapped) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
 
-// otherEnd is the descriptor of the other end of a connection within this process.
+// otherEnd returns the file descriptor of the other end of a connection within this process.
 func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 	t.Helper()
 	port := conn.LocalAddr().(*net.TCPAddr).Port
@@ -326,8 +325,8 @@ func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 	return 0, false
 }
 
-// When descriptors run out, whoever has come is not sent away: the server hears of it as
-// of package net's listeners, and comes again.
+// When file descriptors run out, connections are not closed. Accept returns a temporary error, as
+// listeners of package net do, and net/http retries.
 func TestFastPathWithoutDescriptorsKeepsConnections(t *testing.T) {
 	_, listener := fastListener(t, config{}, listen(t, 128<<10, time.Second))
 	defer listener.Close()
@@ -343,7 +342,7 @@ func TestFastPathWithoutDescriptorsKeepsConnections(t *testing.T) {
 	free := useUpDescriptors(t)
 	const half = "GET /else"
 	io.WriteString(conn, half)
-	// A peer that was sent away hears of it, and nobody is accepted ever.
+	// If the connection were closed, the peer would notice, and Accept would never return it.
 	gone := make(chan error, 1)
 	go func() {
 		_, err := conn.Read(make([]byte, 1))
@@ -365,11 +364,11 @@ func TestFastPathWithoutDescriptorsKeepsConnections(t *testing.T) {
 	}
 	accepted.Close()
 	if err := <-gone; err != io.EOF {
-		t.Errorf("the peer hears %v", err)
+		t.Errorf("the peer receives %v", err)
 	}
 }
 
-// useUpDescriptors leaves the process none until free is called.
+// useUpDescriptors uses all file descriptors of the process until free is called.
 func useUpDescriptors(t *testing.T) (free func()) {
 	t.Helper()
 	var limit unix.Rlimit

@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// A request, and what makes it another's.
+// Requests, and whether they are simple.
 var ordinaryTests = map[string]bool{
 	"GET /events HTTP/1.1\r\nHost: hub.example\r\n\r\n":                                            true,
 	"GET /events?user=42&topic=a%20b HTTP/1.1\r\nHost: hub.example:8080\r\n\r\n":                   true,
@@ -24,7 +24,7 @@ var ordinaryTests = map[string]bool{
 	"":                                    false,
 	"\r\n\r\n":                            false,
 	"GET /events\r\n\r\n":                 false,
-	"GET /events HTTP/1.1\r\nHost: a\r\n": false, // more is to come
+	"GET /events HTTP/1.1\r\nHost: a\r\n": false, // incomplete
 	"GET /events HTTP/1.1\r\nHost: a\r\n\r\nmore":                                    false,
 	"GET /events HTTP/1.1\r\nHost: a\r\n\r\nGET /events HTTP/1.1\r\nHost: a\r\n\r\n": false,
 	"\r\nGET /events HTTP/1.1\r\nHost: a\r\n\r\n":                                    false,
@@ -85,8 +85,8 @@ func TestIsSimpleRequest(t *testing.T) {
 	}
 }
 
-// What a front takes for ordinary, net/http's server would have understood in the same
-// way, and all of it: whoever stands in front of both sees one request, too.
+// net/http's server parses every simple request in the same way, as exactly one request. Otherwise, a
+// proxy could be tricked into request smuggling.
 func FuzzSimpleRequest(f *testing.F) {
 	f.Add("?user=42", "hub.example", "Accept", "text/event-stream")
 	f.Add("", "[::1]:80", "Connection", "keep-alive")
@@ -119,7 +119,7 @@ func FuzzSimpleRequest(f *testing.F) {
 			t.Fatal(err)
 		}
 		if answer.StatusCode != http.StatusOK {
-			t.Fatalf("net/http says %s", answer.Status)
+			t.Fatalf("net/http responds with %s", answer.Status)
 		}
 		theirs := <-understood
 		type request struct {

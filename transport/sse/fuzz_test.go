@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// What a query asks for is read as package url reads it; no id is ever an error.
+// parseQuery agrees with package url, and no id is an error.
 func FuzzParseQuery(f *testing.F) {
 	f.Add("topic=a&topic=&event=topic&ping=event&last-event-id=b-1", "")
 	f.Add("user=42&user=43&topic=%0d%0a&event=topic;x", "abc-7")
@@ -39,7 +39,7 @@ func FuzzParseQuery(f *testing.F) {
 	})
 }
 
-// A client that does not name the type is not answered with a stream that says "not now".
+// A client that does not accept text/event-stream does not receive an event stream as a rejection.
 func FuzzAcceptsStream(f *testing.F) {
 	f.Add("text/event-stream")
 	f.Add("text/html, Text/Event-Stream;q=0.5, */*;q=0")
@@ -52,7 +52,7 @@ func FuzzAcceptsStream(f *testing.F) {
 	})
 }
 
-// An origin is one of ours only if it is spelled as scheme, host and port, and no more.
+// An origin is accepted only if it consists of scheme, host and port.
 func FuzzOrigin(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"https://hub.example", "hub.example"}, {"http://hub.example:80", "hub.example"}, {"null", "null"},

@@ -13,7 +13,7 @@ import (
 	"usercast/transport/sse"
 )
 
-// answersAs is an authenticator that knows one user.
+// answersAs returns an authenticator that always returns the same identity.
 func answersAs(id auth.Identity) auth.Authenticator {
 	return func(*http.Request) (auth.Identity, error) { return id, nil }
 }
@@ -92,7 +92,7 @@ func TestRejectionByTheApp(t *testing.T) {
 	}
 }
 
-// Not a moment before the end of the log-in either: the browser would be let in again.
+// The stream does not end before the login expires either, because a reconnect would be accepted again.
 func TestExpiredLoginEndsTheStreamOnTime(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		for _, c := range []sse.Config{
@@ -112,7 +112,7 @@ func TestExpiredLoginEndsTheStreamOnTime(t *testing.T) {
 				b.wantEnd()
 				s.wantEnd(hub.ReasonExpired)
 				if late := time.Since(start) - life; late < 0 || late > time.Second {
-					t.Errorf("%+v: the stream ended %v after its log-in", c, late)
+					t.Errorf("%+v: the stream ended %v after its login", c, late)
 				}
 			})
 		}
@@ -133,15 +133,15 @@ func TestLoginThatHasJustExpired(t *testing.T) {
 func TestLoginWithoutExpiry(t *testing.T) {
 	config := config{sse: sse.Config{Authenticate: answersAs(auth.Identity{User: "42", Expires: time.Unix(1<<60, 0)})}}
 	bubble(t, config, func(t *testing.T, s *testServer, l *pipeListener) {
-		time.Sleep(time.Minute) // what began with the handler is counted from its beginning
+		time.Sleep(time.Minute) // handler.clock begins with the handler
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
 		time.AfterFunc(24*time.Hour, func() { s.hub.Publish("42", "", "hello") })
 		b.want("message", "hello")
 	})
 }
 
-// An order that comes while the app is asked reaches the stream that is then opened: what
-// the app has said may be older.
+// A disconnect command during authentication ends the stream that is then opened, because the identity may
+// be older than the command.
 func TestDisconnectDuringAuthentication(t *testing.T) {
 	asked, answer := make(chan bool), make(chan bool)
 	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// A parked stream to which nothing happens has no goroutine, and takes less memory than
-// the smallest stack, also when writers have come and gone.
+// An idle stream in the poller does not have a goroutine, and needs less memory than the smallest stack,
+// even after it was written to.
 func TestIdlePollStreamHasNoGoroutine(t *testing.T) {
-	const streams, bound = 500, 2 << 10 // bytes for each, the test's own end included
+	const streams, bound = 500, 2 << 10 // bytes per stream, including the test's end of it
 	for name, fast := range map[string]bool{"fast path": true, "net/http parked": false} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, config{fast: fast})
@@ -26,7 +26,7 @@ func TestIdlePollStreamHasNoGoroutine(t *testing.T) {
 					p.read(len("data: hello\nid: abcdefgh-1\n\n"))
 				}
 			}
-			open() // whatever is there once for all streams
+			open() // allocates what all streams share
 			hello()
 			goroutines, heap := runtime.NumGoroutine(), inUse()
 			for range streams {
@@ -46,8 +46,8 @@ func TestIdlePollStreamHasNoGoroutine(t *testing.T) {
 	}
 }
 
-// settled is how many goroutines there are once those that are about to end have: at
-// most bound, or more if that does not come.
+// settled waits until the number of goroutines is at most bound, because some are about to end, and returns it. It
+// gives up after a while.
 func settled(bound int) int {
 	for start := time.Now(); runtime.NumGoroutine() > bound && time.Since(start) < 10*time.Second; {
 		time.Sleep(time.Millisecond)
@@ -55,10 +55,10 @@ func settled(bound int) int {
 	return runtime.NumGoroutine()
 }
 
-// inUse is the memory of heap and stacks after a collection.
+// inUse returns the memory of heap and stacks after a garbage collection.
 func inUse() int64 {
 	runtime.GC()
-	runtime.GC() // what pools have kept
+	runtime.GC() // empties the victim caches of pools
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapAlloc + m.StackInuse)

@@ -14,7 +14,7 @@ import (
 	"usercast/transport/sse"
 )
 
-// Connections that ask for nothing take all places: newcomers are still answered.
+// Even if connections without a request use all slots, new clients receive a response.
 func TestInvariant14ConnectionsAreBounded(t *testing.T) {
 	bubble(t, config{maxConns: 3}, func(t *testing.T, s *testServer, l *pipeListener) {
 		silent := make([]net.Conn, 3)
@@ -25,18 +25,18 @@ func TestInvariant14ConnectionsAreBounded(t *testing.T) {
 		for range 5 {
 			got, ended := finished(open(t, l.dial(), request("user=42")))
 			if !strings.HasSuffix(plain(got), ":\nretry: MS\nevent: busy\ndata: {\"reason\":\"clients\"}\n\n") || !ended {
-				t.Errorf("a browser gets %q, end: %v", got, ended)
+				t.Errorf("a browser receives %q, end: %v", got, ended)
 			}
 			got, _ = finished(open(t, l.dial(), "GET /events?user=42 HTTP/1.1\r\nHost: hub.example\r\n\r\n"))
 			if !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "\r\nRetry-After: ") {
-				t.Errorf("another client gets %q", got)
+				t.Errorf("another client receives %q", got)
 			}
 		}
 		if n := s.handler.Stats().Rejects["clients"]; n != 10 {
-			t.Errorf("%d refusals are counted, want 10", n)
+			t.Errorf("%d rejections are counted, want 10", n)
 		}
 
-		// Those who ask for nothing, past the bound, do not hold up the others for long.
+		// Connections without a request above the limit delay the others only briefly.
 		start := time.Now()
 		var dawdlers []*peer
 		for range 2 * sse.OverflowConns {
@@ -48,25 +48,25 @@ func TestInvariant14ConnectionsAreBounded(t *testing.T) {
 		}
 		for _, p := range dawdlers {
 			if _, ended := finished(p); !ended {
-				t.Error("one of those before is still there")
+				t.Error("one of the previous connections is still open")
 			}
 		}
 
 		silent[0].Close()
 		synctest.Wait()
 		if got, _ := finished(open(t, l.dial(), request("user=42"))); !strings.Contains(got, "\r\n\r\n:\nretry: ") {
-			t.Errorf("with a place free a browser gets %q", got)
+			t.Errorf("with a free slot, a browser receives %q", got)
 		}
 	})
 }
 
-// finished lets a peer in a bubble hear what there is.
+// finished returns what a peer in a bubble has received so far.
 func finished(p *peer) (text string, ended bool) {
 	synctest.Wait()
 	return p.text()
 }
 
-// Whatever a connection was used for, its place is free afterwards.
+// The slot of a connection is free after any use of the connection.
 func TestSlotIsFreeAfterAnyUse(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		s := serve(t, config{maxConns: 1})
@@ -79,7 +79,7 @@ func TestSlotIsFreeAfterAnyUse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		io.WriteString(conn, "this is no request\r\n\r\n")
+		io.WriteString(conn, "this is not a request\r\n\r\n")
 		io.Copy(io.Discard, conn)
 		conn.Close()
 		b := admitted(t, s, http2, "user=42")
@@ -108,8 +108,8 @@ func TestConfigErrors(t *testing.T) {
 	sse.New(sse.Config{})
 }
 
-// A client that still sends when it is answered receives the response and then the end of the connection, not
-// a reset, which could overtake the response.
+// A client that is still sending when it receives the response then receives a FIN, not a reset, which could
+// overtake the response.
 func TestResponseToAnUnreadRequestEndsCleanly(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]config{
@@ -142,8 +142,8 @@ func TestResponseToAnUnreadRequestEndsCleanly(t *testing.T) {
 	}
 }
 
-// Descriptors are short when fewer than a tenth of the slots are free: then HTTP/2
-// connections are closed after their last stream.
+// If fewer than a tenth of the slots are free, HTTP/2 connections are closed after their last
+// stream.
 func TestConnectionsAreShortNearTheLimit(t *testing.T) {
 	s := serve(t, config{maxConns: 10})
 	for i := range 10 {
@@ -157,8 +157,8 @@ func TestConnectionsAreShortNearTheLimit(t *testing.T) {
 	}
 }
 
-// TLS hides from the server which connection its listener has accepted: that one has its slot, or
-// is past the limit.
+// With TLS, the server must find the connection inside the tls.Conn: that one has a slot or is above
+// the limit.
 func TestLimitOverTLS(t *testing.T) {
 	s := serve(t, config{maxConns: 1, tls: true})
 	visit := func() (isBusy bool, leave func()) {
@@ -182,14 +182,14 @@ func TestLimitOverTLS(t *testing.T) {
 	}
 	for range 3 {
 		isBusy, leave := visit()
-		for start := time.Now(); isBusy; isBusy, leave = visit() { // the one before is closed in a moment
+		for start := time.Now(); isBusy; isBusy, leave = visit() { // the previous one is about to be closed
 			if leave(); time.Since(start) > 10*time.Second {
-				t.Fatal("the slot of a closed connection is not free")
+				t.Fatal("the slot of a closed connection is still in use")
 			}
 		}
 		isBusy, alsoLeave := visit()
 		if !isBusy {
-			t.Error("a stream was opened past the limit")
+			t.Error("a stream was opened above the limit")
 		}
 		alsoLeave()
 		leave()
@@ -201,8 +201,8 @@ type admission struct {
 	client *http.Client
 }
 
-// admitted asks until it is not told "busy": the place of who was there before is
-// free a moment after it has left.
+// admitted sends requests until the response is not "busy": the slot of the previous client is free
+// only a moment after it has disconnected.
 func admitted(t *testing.T, s *testServer, http2 bool, query string) admission {
 	t.Helper()
 	for {

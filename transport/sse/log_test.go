@@ -17,7 +17,7 @@ import (
 	"usercast/transport/sse"
 )
 
-// A textLog can be read while it is written to.
+// A textLog is a buffer for log lines that is safe for concurrent use.
 type textLog struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -35,7 +35,7 @@ func (l *textLog) String() string {
 	return l.text.String()
 }
 
-// A loggedSite has a handler with a text log of a level.
+// loggedSite returns a server whose handler logs from a level on.
 func loggedSite(t *testing.T, level slog.Level) (s *testServer, log *textLog) {
 	log = new(textLog)
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
@@ -43,7 +43,7 @@ func loggedSite(t *testing.T, level slog.Level) (s *testServer, log *textLog) {
 	return &testServer{t: t, hub: h, handler: handler}, log
 }
 
-// kicked opens a stream and ends it, in a bubble.
+// kicked opens a stream in a bubble and ends it with a disconnect.
 func kicked(s *testServer, user string) {
 	go s.handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/events?user="+user, nil))
 	synctest.Wait()
@@ -51,7 +51,7 @@ func kicked(s *testServer, user string) {
 	synctest.Wait()
 }
 
-// count counts the lines that hold all the words.
+// count counts the lines that contain all the words.
 func count(log *textLog, words ...string) (n int) {
 next:
 	for line := range strings.Lines(log.String()) {
@@ -76,8 +76,8 @@ func TestEndByTheBrowserIsLoggedAtDebug(t *testing.T) {
 	})
 }
 
-// A client that reconnects without pause costs a bounded number of lines per minute, which
-// still say what it does. Other users' lines are as ever.
+// A client that reconnects without a pause causes a limited number of lines per minute and a summary. Lines about
+// other users are not affected.
 func TestClientThatReconnectsWithoutPauseIsSummarized(t *testing.T) {
 	const streams = 500
 	for _, test := range []struct {
@@ -104,7 +104,7 @@ func TestClientThatReconnectsWithoutPauseIsSummarized(t *testing.T) {
 				time.Sleep(time.Minute)
 				synctest.Wait()
 				if summary := fmt.Sprintf("user=42 reason=%s streams=%d", test.cause, streams); count(log, "level=INFO", "summarized", summary) != 1 || count(log, "summarized") != 1 {
-					t.Errorf("after a minute, the log holds no line with %q:\n%s", summary, log)
+					t.Errorf("after a minute, the log does not contain %q:\n%s", summary, log)
 				}
 				kicked(s, "42") // a new minute
 				if n := count(log, "stream ended", "user=42", "reason=kicked"); n != test.lines%streams+1 {
@@ -115,8 +115,8 @@ func TestClientThatReconnectsWithoutPauseIsSummarized(t *testing.T) {
 	}
 }
 
-// At debug level each end has its line, and the last summary is written when no stream is
-// left.
+// At debug level, each end has a line. The last summary is written when the last stream has
+// ended.
 func TestEachEndIsLoggedAtDebugLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, log := loggedSite(t, slog.LevelDebug)

@@ -15,8 +15,8 @@ import (
 	"usercast/hub"
 )
 
-// A memoryConn is a peer that takes everything at once. It checks what it is sent,
-// and keeps nothing of it.
+// A memoryConn is a peer that accepts everything immediately. It checks the bytes and discards
+// them.
 type memoryConn struct {
 	// Immutable.
 	peers *peers
@@ -24,31 +24,31 @@ type memoryConn struct {
 
 	// Owned by the stream's writer.
 	heard    uint32 // number of the last message to its user
-	heardAll uint32 // … and to everybody
+	heardAll uint32 // number of the last broadcast
 
-	_ [unsafe.Sizeof(pollConn{}) - 16 - unsafe.Sizeof((*peers)(nil))]byte // as large as what it stands for
+	_ [unsafe.Sizeof(pollConn{}) - 16 - unsafe.Sizeof((*peers)(nil))]byte // for the size of a pollConn
 }
 
-// peers are what all memoryConns have in common.
+// peers is the state that all memoryConns share.
 type peers struct {
 	delivered atomic.Int64 // messages
 	pings     atomic.Int64
 	byes      atomic.Int64
 	closed    atomic.Int64
 	lost      atomic.Int64 // skipped
-	wrong     atomic.Int64 // messages that came twice, late or to another user, and all else that nobody sent
-	example   atomic.Value // string: the first that was wrong
+	wrong     atomic.Int64 // messages that arrived twice, out of order or for another user, and unknown blocks
+	example   atomic.Value // string: the first wrong one
 
-	target  atomic.Int64  // delivered messages at which reached is told
-	reached chan struct{} // of one: who waits looks again anyway
+	target  atomic.Int64  // delivered messages at which reached is signaled
+	reached chan struct{} // with a buffer of one: the waiting goroutine checks again anyway
 
-	// Made while no message is on its way, one item for each that is to be timed. Due is
-	// written before it is published, late by the one writer that it goes to.
+	// Allocated while no message is in flight, one item per timed message. due is written before the
+	// message is published, late by the writer that delivers it.
 	began     time.Time
-	due, late []time.Duration // since began; from due to written
+	due, late []time.Duration // due: since began; late: from due until written
 }
 
-// A stamp is what a message carries: numbers of a fixed width, and then padding.
+// A stamp is the content of a message: numbers of a fixed width, followed by padding.
 type stamp struct {
 	user   uint32
 	number uint32 // in the user's sequence, from 1
@@ -62,7 +62,7 @@ const (
 	stampBytes = 3 * digits
 )
 
-// payload is a message of size bytes.
+// payload returns a message of size bytes.
 func (m stamp) payload(size int) string {
 	return fmt.Sprintf("%0*d%0*d%0*d", digits, m.user, digits, m.number, digits, m.item) + strings.Repeat("x", size-stampBytes)
 }
@@ -81,7 +81,7 @@ func readStamp(b []byte) (m stamp, ok bool) {
 	return m, true
 }
 
-// await waits until so many messages were delivered; false: they were not in time.
+// await waits until n messages were delivered. It returns false after a timeout.
 func (p *peers) await(n int64, patience time.Duration) bool {
 	p.target.Store(n)
 	giveUp := time.NewTimer(patience)
@@ -123,7 +123,7 @@ func (p *peers) count(messages int64) {
 	}
 }
 
-// take takes in one block and reports whether it is a message.
+// take checks one block and reports whether it is a message.
 func (w *memoryConn) take(b []byte) bool {
 	switch {
 	case bytes.HasPrefix(b, []byte("data: ")):

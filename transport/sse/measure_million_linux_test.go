@@ -26,12 +26,12 @@ import (
 	"usercast/hub"
 )
 
-// What streams cost beyond this machine's descriptors: everything between the feed and
-// the socket, with the product's defaults. In place of sockets are memoryConns, in
-// place of the feed this test. Not in the figures: requests, log-in, the kernel, Redis.
+// TestMeasureMillion measures the cost of more streams than this machine has file descriptors for: everything
+// between the feed and the socket, with the defaults of the program. memoryConns replace the sockets, and this
+// test replaces the feed. The results do not include requests, authentication, the kernel and Redis.
 //
-// The environment says how much: MILLION_STREAMS (streams, a list; 1000,10000),
-// MILLION_PHASE (duration of a phase; 1s) and MILLION_CSV (file for the rows; none).
+// Environment variables: MILLION_STREAMS (list of numbers of streams; default: 1000,10000), MILLION_PHASE
+// (duration of a phase; default: 1s) and MILLION_CSV (file for the rows; default: none).
 func TestMeasureMillion(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(200)) // as cmd/usercast does
 	phase, err := time.ParseDuration(environment("MILLION_PHASE", "1s"))
@@ -73,29 +73,29 @@ func environment(name, otherwise string) string {
 	return otherwise
 }
 
-// What is published: as much as TestMeasureCostOfAStream does.
+// The load is that of TestMeasureCostOfAStream.
 const (
-	crowdRate    = 5000 // messages a second
+	crowdRate    = 5000 // messages per second
 	crowdPayload = 200  // bytes
-	outstanding  = 512  // messages of the closed loop
+	outstanding  = 512  // messages in flight in the closed loop
 	broadcasts   = 3
 )
 
-// figures are what was found for so many streams. CPU is user and system time of the
-// whole process, the publisher and the checks of what arrives included.
+// figures are the results for a number of streams. CPU is user and system time of the whole process,
+// including the publisher and the checks of the messages.
 type figures struct {
 	streams                  int
-	heap, resident           float64       // bytes a stream: heap and stacks in use; resident memory
-	connect, connectSeconds  float64       // CPU seconds; on the clock
-	nobody                   float64       // CPU seconds a message for a user without a stream, at crowdRate
-	delivery                 float64       // CPU seconds a delivery, at crowdRate
-	p50, p99                 time.Duration // from when a message was due until it was written
-	busyP99                  time.Duration // the same while all streams are pinged, and with one collection of garbage
-	closed, closedRate       float64       // closed loop: CPU seconds a delivery; deliveries a second
+	heap, resident           float64       // bytes per stream: heap and stacks in use; resident memory
+	connect, connectSeconds  float64       // CPU seconds; elapsed seconds
+	nobody                   float64       // CPU seconds per message for a user without a stream, at crowdRate
+	delivery                 float64       // CPU seconds per delivery, at crowdRate
+	p50, p99                 time.Duration // from the time when a message was due until it was written
+	busyP99                  time.Duration // the same while all streams are pinged, with one garbage collection
+	closed, closedRate       float64       // closed loop: CPU seconds per delivery; deliveries per second
 	ping                     float64       // CPU seconds
-	broadcast                float64       // CPU seconds a delivery
-	last                     time.Duration // from a broadcast until the last stream has it: the middle one
-	drain, drainSeconds      float64       // CPU seconds a stream; on the clock
+	broadcast                float64       // CPU seconds per delivery
+	last                     time.Duration // median time from a broadcast until the last stream has received it
+	drain, drainSeconds      float64       // CPU seconds per stream; elapsed seconds
 	lost, wrong, leftStreams int64
 }
 
@@ -135,8 +135,8 @@ func (f figures) String() string {
 		f.p99.Round(time.Microsecond), f.busyP99.Round(time.Microsecond), f.last.Round(time.Millisecond), f.drainSeconds, f.lost, f.wrong)
 }
 
-// measureStreams opens n streams twice: without pings, which would be in all figures,
-// and with nothing but pings at first.
+// measureStreams opens n streams twice: first without pings, which would be part of all results, and then
+// with pings.
 func measureStreams(t *testing.T, n int, phase time.Duration) figures {
 	f := figures{streams: n}
 	quiet := newMemoryStreams(t, n, time.Hour)
@@ -167,14 +167,14 @@ type memoryStreams struct {
 	handler    *Handler
 	peers      *peers
 	conns      []*memoryConn
-	sent       []uint32 // to each user; one more that has no stream
+	sent       []uint32 // messages per user; the last user does not have a stream
 	sentToAll  uint32
 	messages   int64 // to users
-	unrouted   int64 // of these, to the one without a stream
-	goroutines int   // before
+	unrouted   int64 // of these, to the user without a stream
+	goroutines int   // before the start
 }
 
-// newMemoryStreams makes the hub as cmd/usercast does.
+// newMemoryStreams creates the hub as cmd/usercast does.
 func newMemoryStreams(t *testing.T, n int, ping time.Duration) *memoryStreams {
 	c := &memoryStreams{t: t, goroutines: runtime.NumGoroutine(), conns: make([]*memoryConn, n), sent: make([]uint32, n+1)}
 	c.peers = &peers{reached: make(chan struct{}, 1), began: time.Now()}
@@ -186,7 +186,7 @@ func newMemoryStreams(t *testing.T, n int, ping time.Duration) *memoryStreams {
 	return c
 }
 
-// connect opens the streams, as Handler.serve does with a connection of its own.
+// connect opens the streams as Handler.serve does.
 func (c *memoryStreams) connect(f *figures) {
 	before := memoryInUse(c.t)
 	clock, cpu := time.Now(), processorTime(c.t)
@@ -222,7 +222,7 @@ func (c *memoryStreams) open(i int) {
 	s.start(w)
 }
 
-// anybody is a user at random.
+// anybody returns a random user.
 func (c *memoryStreams) anybody() uint32 { return rand.Uint32N(uint32(len(c.conns))) }
 
 // publish sends a message to a user.
@@ -234,8 +234,8 @@ func (c *memoryStreams) publish(user, item uint32) {
 	}
 }
 
-// rate publishes crowdRate messages a second to users of choice, and returns the CPU
-// seconds that each took, and the latencies, sorted.
+// rate publishes crowdRate messages per second to the users that choice returns. It returns the CPU
+// seconds per message and the sorted latencies.
 func (c *memoryStreams) rate(phase time.Duration, choice func() uint32) (cpu float64, latencies []time.Duration) {
 	p := c.peers
 	n := int(phase.Seconds() * crowdRate)
@@ -258,7 +258,7 @@ func (c *memoryStreams) rate(phase time.Duration, choice func() uint32) (cpu flo
 	return cpu, p.late
 }
 
-// flatOut publishes as fast as it goes with so many messages on their way.
+// flatOut publishes as fast as possible with outstanding messages in flight.
 func (c *memoryStreams) flatOut(phase time.Duration, f *figures) {
 	const atOnce = outstanding / 4
 	delivered, clock, cpu := c.peers.delivered.Load(), time.Now(), processorTime(c.t)
@@ -276,7 +276,7 @@ func (c *memoryStreams) flatOut(phase time.Duration, f *figures) {
 	f.closedRate = n / time.Since(clock).Seconds()
 }
 
-// broadcast publishes to everybody, one message after the other.
+// broadcast publishes broadcasts, one after the other.
 func (c *memoryStreams) broadcast(f *figures) {
 	var last []time.Duration
 	cpu := processorTime(c.t)
@@ -292,7 +292,7 @@ func (c *memoryStreams) broadcast(f *figures) {
 	f.last = last[len(last)/2]
 }
 
-// sweep lets all streams be pinged once, at least.
+// sweep waits until all streams were pinged at least once.
 func (c *memoryStreams) sweep(interval time.Duration, f *figures) {
 	pings, cpu := c.peers.pings.Load(), processorTime(c.t)
 	time.Sleep(interval)
@@ -303,8 +303,8 @@ func (c *memoryStreams) sweep(interval time.Duration, f *figures) {
 	}
 }
 
-// drain ends all streams and everything else, and checks that nothing is left, lost
-// or there twice.
+// drain ends all streams and the hub, and checks that nothing is left and that no message was lost or
+// duplicated.
 func (c *memoryStreams) drain(over time.Duration, f *figures) {
 	p, n := c.peers, int64(len(c.conns))
 	c.settle()
@@ -324,7 +324,7 @@ func (c *memoryStreams) drain(over time.Duration, f *figures) {
 	stats := c.hub.Stats()
 	f.lost, f.wrong, f.leftStreams = f.lost+lost, f.wrong+p.wrong.Load(), f.leftStreams+int64(stats.Clients)
 	if lost != 0 || p.wrong.Load() != 0 {
-		c.t.Errorf("%d messages lost, %d doubled, late or foreign: %v", lost, p.wrong.Load(), p.example.Load())
+		c.t.Errorf("%d messages lost, %d duplicated, out of order or for another user: %v", lost, p.wrong.Load(), p.example.Load())
 	}
 	if stats.Clients != 0 || stats.Users != 0 || stats.FramesQueued != 0 || stats.QueueBytes != 0 || c.handler.wheel.count != 0 {
 		c.t.Errorf("left: %+v, and %d streams on the wheel", stats, c.handler.wheel.count)
@@ -339,15 +339,15 @@ func (c *memoryStreams) drain(over time.Duration, f *figures) {
 	}
 }
 
-// expected is how many deliveries there are to be.
+// expected returns the number of expected deliveries.
 func (c *memoryStreams) expected() int64 {
 	return c.messages - c.unrouted + int64(c.sentToAll)*int64(len(c.conns))
 }
 
-// crowdPatience only bounds what fails.
+// crowdPatience is the timeout, which only matters to a test that fails.
 const crowdPatience = time.Minute
 
-// settle waits for all that was published.
+// settle waits until all published messages were delivered.
 func (c *memoryStreams) settle() { c.await(c.expected()) }
 
 func (c *memoryStreams) await(n int64) {
@@ -359,9 +359,9 @@ func (c *memoryStreams) await(n int64) {
 // inUse is memory in bytes.
 type inUse struct{ heap, resident float64 }
 
-// memoryInUse is what is left when the garbage was given back.
+// memoryInUse returns the memory in use after garbage was returned to the system.
 func memoryInUse(t *testing.T) inUse {
-	runtime.GC() // what a sync.Pool holds lives through one collection
+	runtime.GC() // the content of a sync.Pool survives one collection
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -376,7 +376,7 @@ func memoryInUse(t *testing.T) inUse {
 	return inUse{float64(m.HeapInuse + m.StackInuse), float64(resident * os.Getpagesize())}
 }
 
-// processorTime is what this process has used, in user and in kernel mode.
+// processorTime returns the user and system CPU time of this process.
 func processorTime(t *testing.T) time.Duration {
 	var used unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &used); err != nil {

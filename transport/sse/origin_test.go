@@ -11,13 +11,13 @@ import (
 
 const listed = "https://app.example"
 
-// The table of who may open a stream, by what the browser says of the page. The
-// host that is asked is hub.example.
+// TestOrigins lists which pages may open a stream, by the headers that browsers send. The requested
+// host is hub.example.
 func TestOrigins(t *testing.T) {
 	tests := []struct {
 		name                            string
 		origin, site, mode              string
-		plain, allowing, allowNavigates bool // nothing listed; app.example listed; and navigation allowed
+		plain, allowing, allowNavigates bool // expected without a list; with app.example listed; with navigation allowed, too
 	}{
 		{"no browser", "", "", "", true, true, true},
 		{"our page", "", "same-origin", "cors", true, true, true},
@@ -74,7 +74,7 @@ func TestOrigins(t *testing.T) {
 			} else {
 				wantError(t, w, http.StatusForbidden)
 				if w.Code != http.StatusForbidden {
-					t.Errorf("%s, site %d: let in", test.name, i)
+					t.Errorf("%s, server %d: accepted", test.name, i)
 				}
 			}
 			wantCORS(t, w, i > 0, i > 0 && test.origin == listed)
@@ -82,7 +82,7 @@ func TestOrigins(t *testing.T) {
 	}
 }
 
-// Only an origin as browsers write it is compared with the Host header, or with the list.
+// Only an origin in the form that browsers send can match the Host header or the list.
 func TestOriginMustBeTheRequestedHostOrListed(t *testing.T) {
 	sites := map[bool]*testServer{
 		false: newTestServer(t, config{}),
@@ -91,7 +91,7 @@ func TestOriginMustBeTheRequestedHostOrListed(t *testing.T) {
 	tests := []struct {
 		host    string
 		origins []string
-		own     bool // it is of the host that was asked
+		own     bool // it is an origin of the requested host
 		listed  bool
 	}{
 		{"hub.example", []string{"http://hub.example"}, true, false},
@@ -106,7 +106,7 @@ func TestOriginMustBeTheRequestedHostOrListed(t *testing.T) {
 		{"[::1]", []string{"http://[::1]"}, true, false},
 		{"[::1]", []string{"https://[::1]:443"}, true, false},
 		{"[2001:db8::80]", []string{"http://[2001:db8::80]"}, true, false},
-		{"hub.example.", []string{"http://hub.example."}, true, false}, // a name of its own
+		{"hub.example.", []string{"http://hub.example."}, true, false}, // differs from hub.example
 
 		{"hub.example", []string{"http://hub.example:443"}, false, false},
 		{"hub.example", []string{"https://hub.example:80"}, false, false},
@@ -186,7 +186,7 @@ func TestOriginMustBeTheRequestedHostOrListed(t *testing.T) {
 				case listed:
 					want = http.StatusNoContent
 				case test.own:
-					want = http.StatusMethodNotAllowed // a page of ours needs no leave
+					want = http.StatusMethodNotAllowed // a same-origin page does not need a preflight
 				}
 				if w.Code != want {
 					t.Errorf("%s to %q from %q, with a list: %t: %d, want %d", method, test.host, test.origins, listing, w.Code, want)
@@ -199,7 +199,7 @@ func TestOriginMustBeTheRequestedHostOrListed(t *testing.T) {
 	}
 }
 
-// A page whose name was made to point to this machine is of the same origin.
+// With DNS rebinding, the name of a page resolves to this machine, so that the page has the same origin.
 func TestLoopbackHostPreventsDNSRebinding(t *testing.T) {
 	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{LoopbackHost: true, Navigate: true, Allow: []string{listed}}}})
 	ask := func(host string, headers ...string) *httptest.ResponseRecorder {
@@ -217,7 +217,7 @@ func TestLoopbackHostPreventsDNSRebinding(t *testing.T) {
 			}
 		}
 	}
-	if w := ask(""); w.Code != http.StatusOK { // HTTP/1.0: no browser
+	if w := ask(""); w.Code != http.StatusOK { // HTTP/1.0: not a browser
 		t.Errorf("without a Host: %d %s", w.Code, w.Body)
 	}
 	strangers := []string{"evil.example:8080", "evil.example", "127.0.0.1.evil.example:8080", "10.0.0.1:8080"}
@@ -234,7 +234,7 @@ func TestLoopbackHostPreventsDNSRebinding(t *testing.T) {
 	}
 }
 
-// wantCORS checks the headers without which the page could not read the answer.
+// wantCORS checks the headers that a page needs to read the response.
 func wantCORS(t *testing.T, w *httptest.ResponseRecorder, vary, allowed bool) {
 	t.Helper()
 	if got := slices.Contains(w.Header().Values("Vary"), "Origin"); got != vary {
@@ -252,7 +252,7 @@ func wantCORS(t *testing.T, w *httptest.ResponseRecorder, vary, allowed bool) {
 	}
 }
 
-// Without these headers a page could not tell a refusal from a network error.
+// Without these headers, a page could not distinguish a rejection from a network error.
 func TestErrorsCarryCORSHeaders(t *testing.T) {
 	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}}}})
 	ask := func(method, query, origin string) *httptest.ResponseRecorder {

@@ -11,8 +11,8 @@ import (
 
 const ping = 10 * time.Second
 
-// Proxies and watchdogs are set to the interval: it is never exceeded, and not
-// much undercut.
+// The time between pings never exceeds the interval, because timeouts of proxies are based on it, and is not
+// much shorter.
 func TestInvariant7IdleStreamIsPingedWithinTheInterval(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
@@ -45,7 +45,7 @@ func TestPingsOnlyWhenIdle(t *testing.T) {
 		p := open(t, l.dial(), request("user=42"))
 		synctest.Wait()
 		n := p.size()
-		for range 50 { // each comes before a ping is due
+		for range 50 { // each message is sent before a ping is due
 			time.Sleep(ping*9/10 - time.Millisecond)
 			s.hub.Publish("42", "", "x")
 		}
@@ -55,13 +55,13 @@ func TestPingsOnlyWhenIdle(t *testing.T) {
 		n = p.size()
 		time.Sleep(ping)
 		if got := p.since(n); got != ":\n" {
-			t.Errorf("got %q once it is quiet", got)
+			t.Errorf("got %q after the stream became idle", got)
 		}
 	})
 }
 
-// A reader that was away for longer than the interval gets what it missed, and no
-// ping on top of it.
+// A reader that stalled for longer than the interval receives the pending messages without an
+// additional ping.
 func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: 5 * ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
@@ -79,8 +79,8 @@ func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
 	})
 }
 
-// A quiet stream resumes from the newest position, not from its last message,
-// which may have left the history long ago.
+// An idle stream resumes from the newest position. Its last message may no longer be in the
+// history.
 func TestPingCarriesAPositionThatMoved(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		s.hub.Publish("before", "", "")
@@ -121,8 +121,7 @@ func TestPingsAsEvents(t *testing.T) {
 	})
 }
 
-// Over HTTP/2 a deadline that was left armed would reset a stream that is merely
-// quiet.
+// Over HTTP/2, a deadline that was not cleared would reset an idle stream.
 func TestPingsOverEachProtocol(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: time.Second}}, func(t *testing.T, s *testServer, l *pipeListener) {

@@ -10,7 +10,7 @@ import (
 	"usercast/internal/eventstream"
 )
 
-// A long poll that gets nothing ends after 20 s, with a ping before the end if the position has changed.
+// A long poll without a message ends after 20 s, with a ping at the end if the position has changed.
 func TestPollEndsAfterItsTime(t *testing.T) {
 	for name, test := range map[string]struct {
 		query, publish, want string
@@ -50,14 +50,14 @@ func TestPollEndsAfterItsTime(t *testing.T) {
 					t.Errorf("got %q, want %q", got, test.want)
 				}
 				if _, eof := p.text(); !eof {
-					t.Error("it is open")
+					t.Error("it is still open")
 				}
 			})
 		})
 	}
 }
 
-// A long poll ends with what is queued when it ends, and not before its replay is over.
+// A long poll does not end before its replay is complete, and sends all queued messages.
 func TestPollEndsWithItsWholeReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var query *hub.Query
@@ -68,7 +68,7 @@ func TestPollEndsWithItsWholeReplay(t *testing.T) {
 		p := open(t, l.dial(), request("user=42&poll=1&last-event-id=1-0"))
 		n := p.size()
 		s.feed.Append("42", entry(5))
-		query.Answer([]hub.Entry{entry(2)}, hub.ID{Ms: 2}, 0) // a part
+		query.Answer([]hub.Entry{entry(2)}, hub.ID{Ms: 2}, 0) // the first part
 		if got, want := p.since(n), "data: x\nid: 2-0\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -83,7 +83,7 @@ func TestPollEndsWithItsWholeReplay(t *testing.T) {
 	})
 }
 
-// bye and busy of a long poll are those of any stream.
+// The bye and busy events of a long poll are the same as those of any stream.
 func TestPollIsEndedForAnotherReason(t *testing.T) {
 	c := config{}
 	c.sse.Retry = 10 * time.Second

@@ -18,19 +18,18 @@ import (
 	"usercast/transport/sse"
 )
 
-// A positionRun is one run of two hubs and some pages. The hubs are two processes that number what they get
-// themselves, or follow one log at their own pace. Pages connect to either, read at their own pace, lose their
-// connection in the middle of anything, and reconnect with the id that a browser would send. Limits and times are
-// drawn at random.
+// A positionRun is one run of two hubs and several pages. The hubs either number messages themselves, or read the same
+// log at different speeds. Pages connect to either hub, read at different speeds, lose their connection at any point, and
+// reconnect with the id that a browser would send. Limits and times are random.
 type positionRun struct {
 	t       *testing.T
 	random  *rand.Rand
 	isLog   bool
 	hubs    [2]*positionHub
-	log     []positionEntry // what the log holds, oldest first
-	ever    []positionEntry // what was ever in the log
-	newest  uint64          // of the log
-	trimmed uint64          // newest entry that the log no longer holds
+	log     []positionEntry // content of the log, oldest first
+	ever    []positionEntry // all entries that were ever in the log
+	newest  uint64          // newest entry of the log
+	trimmed uint64          // newest entry that is no longer in the log
 	pages   []*positionPage
 	trace   []string
 }
@@ -48,9 +47,9 @@ type positionHub struct {
 	listener *pipeListener
 	boot     string
 	entries  []positionEntry // without a log
-	cursor   uint64          // with a log: what was read
+	cursor   uint64          // with a log: the last place that was read
 	loaded   bool
-	queries  chan *hub.Query // of the goroutines that write
+	queries  chan *hub.Query // from writer goroutines
 }
 
 // A positionPage is one browser tab.
@@ -62,21 +61,21 @@ type positionPage struct {
 	poll   bool
 
 	lastID   string       // what the browser sends when it reconnects
-	issuedBy *positionHub // of lastID; nil: the page made it up
-	complete uint64       // the page has everything up to here, by the numbers of issuedBy
-	awaitGap bool         // it has received no position of a hub: a gap must come before anything else
+	issuedBy *positionHub // the hub that issued lastID; nil if the page invented it
+	complete uint64       // the page has received everything up to this number of issuedBy
+	awaitGap bool         // the page has not received a position yet, so a gap must come first
 
-	// Of the stream that is open.
+	// State of the open stream.
 	at       *positionHub
-	conn     net.Conn // nil: none is open
-	buf      []byte   // not yet read up to a blank line
+	conn     net.Conn // nil if no stream is open
+	buf      []byte   // bytes of an incomplete block
 	head     bool     // the head of the response was read
-	sent     string   // what it sent as its id
+	sent     string   // the id that it sent
 	opened   time.Time
 	unloaded bool   // the hub had not loaded its log
-	ownID    string // what the hub must write for that; "": it sent none
+	ownID    string // the id that the hub must send back; "" if the page sent none
 	blocks   int
-	ended    bool // bye, busy, or the end of a poll
+	ended    bool // by bye, busy or the end of a poll
 	entries  int  // messages and gaps
 }
 
@@ -96,7 +95,8 @@ func (p *positionPage) concerns(e positionEntry) bool {
 	return (e.user == p.user || e.user == "*") && (p.topics == nil || slices.Contains(p.topics, e.topic))
 }
 
-// reach moves a page on to a place: nothing that concerns it may lie before it, or at it with inclusive.
+// reach advances a page to a place. Entries before it (with inclusive, also at it) that concern the page must have
+// been sent.
 func (r *positionRun) reach(p *positionPage, place uint64, inclusive bool, what string) {
 	if place < p.complete {
 		r.fail(p, "%s at %d, and it was complete up to %d", what, place, p.complete)
@@ -113,7 +113,7 @@ func (r *positionRun) reach(p *positionPage, place uint64, inclusive bool, what 
 	p.complete = place
 }
 
-// place is the place that an id of a hub stands for.
+// place returns the place that corresponds to an id of a hub.
 func (r *positionRun) place(p *positionPage, id string) uint64 {
 	boot, digits, _ := strings.Cut(id, "-")
 	if r.isLog {
@@ -131,7 +131,7 @@ func (r *positionRun) place(p *positionPage, id string) uint64 {
 	return n
 }
 
-// block takes in a block of a stream.
+// block processes a block of a stream.
 func (r *positionRun) block(p *positionPage, text string) {
 	r.note("%s gets %q", p.name, text)
 	p.blocks++
@@ -223,7 +223,7 @@ func (r *positionRun) gap(p *positionPage, data, id string) {
 			r.fail(p, "a gap goes back to %d from %d", place, p.complete)
 		}
 		p.complete, p.awaitGap = place, false
-	default: // an entry, or what was missed before the log was loaded
+	default: // for an entry, or for entries that were missed before the log was loaded
 		if p.awaitGap {
 			p.complete, p.awaitGap = place, false
 			return
@@ -232,7 +232,7 @@ func (r *positionRun) gap(p *positionPage, data, id string) {
 	}
 }
 
-// read reads what a page's connection has for it, at most n bytes.
+// read reads at most n bytes from a page's connection.
 func (r *positionRun) read(p *positionPage, n int) {
 	if p.conn == nil {
 		return
@@ -280,7 +280,7 @@ func (r *positionRun) connect(p *positionPage) {
 	if p.sent == "a b" || len(p.sent) > 128 {
 		p.ownID = "unknown"
 	}
-	// An id counts at the hub that issued it, or at all that follow the log.
+	// An id is known to the hub that issued it or, with a log, to all hubs.
 	p.awaitGap = p.sent != "" && (p.issuedBy == nil || !r.isLog && p.issuedBy != p.at)
 	p.buf, p.head, p.blocks, p.entries, p.ended = nil, false, 0, 0, false
 	query := "user=" + p.user + p.query
@@ -333,7 +333,7 @@ func (r *positionRun) publish() {
 	}
 }
 
-// among announces a gap while the hub has n more clients: it is spread over a second then.
+// among announces a gap while the hub has n additional clients, so that it is spread over a second.
 func (h *positionHub) among(n int, announce func()) {
 	var clients []*hub.Client
 	for i := range n {
@@ -350,7 +350,7 @@ func (h *positionHub) among(n int, announce func()) {
 	}
 }
 
-// before is the last place before an entry.
+// before returns the last position before an entry.
 func before(place uint64) hub.ID { return hub.ID{Ms: place - 1, Seq: math.MaxUint64} }
 
 // follow lets a hub read the log.
@@ -399,7 +399,7 @@ func (r *positionRun) entry(e positionEntry) hub.Entry {
 	return hub.Entry{ID: hub.ID{Ms: e.place}, Topic: e.topic, Payload: fmt.Sprint("message ", e.place)}
 }
 
-// answer answers a query of a hub from what the log holds.
+// answer answers a query of a hub with entries of the log.
 func (r *positionRun) answer(h *positionHub) {
 	var q *hub.Query
 	select {
@@ -500,7 +500,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		}
 		h.testServer = serve(t, c)
 		if !isLog {
-			client, err := h.hub.Register(hub.Options{User: "who asks", Consumer: idle{}})
+			client, err := h.hub.Register(hub.Options{User: "observer", Consumer: idle{}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -521,7 +521,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		r.step()
 	}
 
-	// At the end everything is sent, and the position with it.
+	// At the end, everything must have been sent, including the position.
 	for _, h := range r.hubs {
 		for isLog && (!h.loaded || h.cursor < r.newest) {
 			r.follow(h, 1000)
@@ -544,7 +544,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		if isLog {
 			newest = r.newest
 		}
-		// A stream that has been open for two intervals has had a ping.
+		// A stream that was open for two intervals has received a ping.
 		if p.conn != nil && p.blocks > 0 && time.Since(p.opened) > 2500*time.Millisecond && (p.awaitGap || p.complete != newest) {
 			r.fail(p, "complete up to %d at the end, want %d", p.complete, newest)
 		}
@@ -552,9 +552,9 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 	}
 }
 
-// Invariant 15, at random: no id is written to a stream while a message or gap up to that id has not been sent to it,
-// the opening block repeats the client's own id, and so do ping, bye and busy until a gap has told the client where it
-// continues. Then nothing is lost without a gap wherever a connection breaks.
+// Invariant 15, with random runs: a stream does not receive an id before all messages and gaps up to that id. The
+// opening block repeats the client's own id, and so do ping, bye and busy until a gap contains a new position. So
+// wherever a connection breaks, messages are not lost without a gap.
 func TestInvariant15NoIDBeforeWhatItCovers(t *testing.T) {
 	runs := 25
 	if testing.Short() {

@@ -14,12 +14,12 @@ import (
 	"usercast/transport/sse"
 )
 
-// A loginApp authenticates user 42 and says that each stream must be checked once more.
+// A loginApp authenticates user 42 and offers a recheck of each stream.
 type loginApp struct {
 	asked  atomic.Int64 // rechecks
 	recent atomic.Bool  // the user was disconnected a moment ago
 	bytes  int
-	answer func(ctx context.Context, n int64) (auth.Identity, error) // to the n-th recheck, from 1
+	answer func(ctx context.Context, n int64) (auth.Identity, error) // result of the n-th recheck, from 1
 }
 
 func (a *loginApp) authenticate(*http.Request) (auth.Identity, error) {
@@ -34,8 +34,8 @@ func (a *loginApp) config() config {
 	return config{sse: sse.Config{Authenticate: a.authenticate, PingInterval: time.Hour}}
 }
 
-// The app may have been asked before it had destroyed the session: a stream that is opened shortly
-// after a disconnect is checked once more, 15 s later.
+// A stream that is opened shortly after a disconnect is rechecked 15 s later: the first session check may have
+// happened before the app had destroyed the session.
 func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer auth.Identity
@@ -91,7 +91,7 @@ func TestStreamIsNotRecheckedWithoutADisconnect(t *testing.T) {
 	})
 }
 
-// Without an answer the hub asks again, at most 15 s apart, until there is one.
+// If a recheck fails temporarily, the hub repeats it at intervals of at most 15 s until it succeeds.
 func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 	var last time.Time
 	longest := time.Duration(0)
@@ -102,7 +102,7 @@ func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 		last = time.Now()
 		time.Sleep(2 * time.Second) // until the timeout
 		if n < 20 {
-			return auth.Identity{}, errors.New("the app does not answer")
+			return auth.Identity{}, errors.New("the app does not respond")
 		}
 		return auth.Identity{}, auth.ErrUnauthorized
 	}}
@@ -118,7 +118,7 @@ func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 	})
 }
 
-// A stream that has ended is not checked any more, and a check under way ends with it.
+// A stream that has ended is not rechecked, and a recheck in progress is canceled.
 func TestRecheckEndsWithItsStream(t *testing.T) {
 	app := &loginApp{answer: func(ctx context.Context, _ int64) (auth.Identity, error) {
 		<-ctx.Done()
@@ -147,8 +147,8 @@ func TestRecheckEndsWithItsStream(t *testing.T) {
 	})
 }
 
-// The headers that rechecks hold are bounded. A stream for which there is no room is ended: the page
-// comes back later.
+// The memory for the headers of rechecks is bounded. A stream that would exceed the limit is ended, and the page
+// reconnects later.
 func TestInvariant14RechecksAreBounded(t *testing.T) {
 	app := &loginApp{bytes: 8 << 20, answer: func(context.Context, int64) (auth.Identity, error) { return auth.Identity{User: "42"}, nil }}
 	app.recent.Store(true)
@@ -168,8 +168,8 @@ func TestInvariant14RechecksAreBounded(t *testing.T) {
 	})
 }
 
-// A page that asks for a topic must not be rejected permanently because of what the app said before
-// it granted the topic.
+// A page that requests a topic must not be rejected permanently because of a cached identity from before the app granted
+// the topic.
 func TestTopicRejectionDoesNotUseTheCache(t *testing.T) {
 	for _, granted := range []bool{true, false} {
 		asked := 0

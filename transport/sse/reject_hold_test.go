@@ -15,13 +15,13 @@ import (
 	"usercast/hub"
 )
 
-// rejecting is a config that rejects every client for now.
+// rejecting returns a config with which every client is rejected temporarily.
 func rejecting() (c config) {
 	c.sse.Authenticate = func(*http.Request) (auth.Identity, error) { return auth.Identity{}, errors.New("away") }
 	return c
 }
 
-// A client that reconnects as soon as a stream ends, whatever its retry says, comes once per second.
+// A client that ignores the retry field and reconnects as soon as a stream ends can do so only once per second.
 func TestRejectionsOfAnImpatientClientAreHeld(t *testing.T) {
 	s := serve(t, rejecting())
 	begun := time.Now()
@@ -37,7 +37,7 @@ func TestRejectionsOfAnImpatientClientAreHeld(t *testing.T) {
 	}
 }
 
-// Another address or user is rejected and let go, and so is the same one after a second.
+// Rejections of another address or user, or of the same one after a second, are not held.
 func TestRejectionOfAnotherClientIsNotHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := config{hub: hub.Config{MaxClientsPerUser: 1}}
@@ -75,8 +75,8 @@ func TestRejectionOfAnotherClientIsNotHeld(t *testing.T) {
 	})
 }
 
-// Held streams have a bound, cost no goroutine where their connection was taken over, and are let go when the
-// handler waits for the end of all streams.
+// The number of held rejections is limited. They do not need a goroutine if their connection was taken over from
+// net/http, and they end when Handler.Wait is called.
 func TestInvariant14HeldRejectionsAreBounded(t *testing.T) {
 	for most, want := range map[int]int{0: 40, 10: 10, -1: 0, 5000: 40} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
@@ -94,10 +94,10 @@ func TestInvariant14HeldRejectionsAreBounded(t *testing.T) {
 						text += p.read(1)
 					}
 				}
-				if held := s.handler.Stats().Held; held > want || want > 0 && held == 0 { // some may have ended
+				if held := s.handler.Stats().Held; held > want || want > 0 && held == 0 { // some may have ended already
 					t.Errorf("%d are held, want %d", held, want)
 				}
-				if n := settled(before + 3); n > before+3 { // a writer, and what is about to end
+				if n := settled(before + 3); n > before+3 { // allows for a writer and goroutines that are about to end
 					t.Errorf("%d goroutines more", n-before)
 				}
 				s.hub.Refuse()

@@ -19,7 +19,7 @@ import (
 	"usercast/hub"
 )
 
-// rejecting is a handler that logs to the buffer, and a function that sends it a request.
+// rejecting returns a handler that logs to the buffer, and a function that sends a request to it.
 func rejecting(authenticate auth.Authenticator) (*Handler, *bytes.Buffer, func(headers ...string) *httptest.ResponseRecorder) {
 	log := new(bytes.Buffer)
 	h := New(Config{Hub: hub.NewPubSub(hub.Config{Encode: EncodeEntry}).Hub, Authenticate: authenticate, Logger: slog.New(slog.NewTextHandler(log, nil))})
@@ -41,11 +41,11 @@ func rejecting(authenticate auth.Authenticator) (*Handler, *bytes.Buffer, func(h
 
 type leaveKey struct{}
 
-// leave ends the context of a request that rejecting's func sent, as when its client leaves.
+// leave ends the context of a request of rejecting, as when the client disconnects.
 func leave(r *http.Request) { r.Context().Value(leaveKey{}).(context.CancelFunc)() }
 
-// A page that is rejected permanently shows nothing but a status in the browser's console: the log says
-// which one and which flag would allow it, once.
+// For a permanent rejection, the browser's console shows only the status. The hub's log names the origin, the reason
+// and the flag that would allow the request, once.
 func TestRejectionIsLoggedOncePerOriginAndReason(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reject := auth.WithHint(fmt.Errorf("%w: no token", auth.ErrUnauthorized), "--jwt-cookie names it")
@@ -89,7 +89,7 @@ func TestRejectionIsLoggedOncePerOriginAndReason(t *testing.T) {
 	})
 }
 
-// Anyone can send any origin: neither the log nor the memory grows with their number.
+// Any client can send any origin, so the number of origins must not affect the size of the log or the memory.
 func TestRejectionsOfManyOriginsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, log, send := rejecting(auth.Insecure)
@@ -120,7 +120,7 @@ func TestRejectionsOfManyOriginsAreBounded(t *testing.T) {
 	})
 }
 
-// Rejections that a stranger causes must not hide those of another kind.
+// Rejections for one reason, which any client can cause, must not hide those for another.
 func TestRejectionsOfOneReasonDoNotHideOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, log, send := rejecting(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, auth.ErrUnauthorized })
@@ -134,7 +134,7 @@ func TestRejectionsOfOneReasonDoNotHideOthers(t *testing.T) {
 	})
 }
 
-// A client that leaves in the middle of its request's body was not rejected.
+// A client that disconnects during the body of its request does not count as rejected.
 func TestDisconnectDuringTheBodyIsNotCounted(t *testing.T) {
 	for err, want := range map[error]uint64{io.ErrUnexpectedEOF: 0, errors.New("timeout"): 1} {
 		h, _, _ := rejecting(auth.Insecure)
@@ -146,8 +146,7 @@ func TestDisconnectDuringTheBodyIsNotCounted(t *testing.T) {
 	}
 }
 
-// What a stranger can bring about is not counted as an authentication that is unavailable, for which an
-// operator may be woken.
+// Failures that any client can cause are not counted as auth-unavailable, on which alerts are based.
 func TestAuthUnavailableCountsOnlyOutages(t *testing.T) {
 	for _, test := range []struct {
 		err     error
@@ -155,7 +154,7 @@ func TestAuthUnavailableCountsOnlyOutages(t *testing.T) {
 	}{
 		{auth.ErrUnknownKey, "unknown-key"},
 		{fmt.Errorf("the request ended: %w", context.Canceled), ""},
-		{errors.New("the app does not answer"), "auth-unavailable"},
+		{errors.New("the app does not respond"), "auth-unavailable"},
 	} {
 		h, log, send := rejecting(func(r *http.Request) (auth.Identity, error) {
 			if test.counted == "" {

@@ -18,15 +18,15 @@ import (
 	"usercast/transport/sse"
 )
 
-// An EventSource gives up for good at any status but 200: "not now" is told
-// inside a stream that ends. Any other client gets a status.
+// An EventSource stops permanently at any status except 200, so it receives temporary rejections inside
+// a stream that ends. Other clients receive an error status.
 func TestTemporaryRejections(t *testing.T) {
 	unavailable := func(*http.Request) (auth.Identity, error) {
-		return auth.Identity{}, errors.New("the app does not answer")
+		return auth.Identity{}, errors.New("the app does not respond")
 	}
 	tests := []struct {
 		reason string
-		status int // for those that are not a browser
+		status int // for clients that are not a browser
 		config config
 		before func(*testServer)
 	}{
@@ -54,10 +54,10 @@ func TestTemporaryRejections(t *testing.T) {
 			wantStreamHead(t, browser.Code, browser.Header())
 			body := browser.Body.String()
 			if want := fmt.Sprintf(":\nretry: MS\nevent: busy\ndata: {\"reason\":%q}\n\n", test.reason); plain(body) != want {
-				t.Errorf("a browser gets %q, want %q", body, want)
+				t.Errorf("a browser receives %q, want %q", body, want)
 			}
 			if _, p := eventstream.Parse(body); p.Retry < 5*time.Second || p.Retry > 15*time.Second {
-				t.Errorf("a browser comes back after %v, want 10 s ± 50 %%", p.Retry)
+				t.Errorf("a browser reconnects after %v, want 10 s ± 50 %%", p.Retry)
 			}
 
 			other := gone(s, "user=42", "Accept", "-")
@@ -80,8 +80,7 @@ type idle struct{}
 func (idle) Wake()      {}
 func (idle) Interrupt() {}
 
-// wantError checks that an answer is an error that a program and a person can
-// read.
+// wantError checks that a response is an error in JSON with a readable sentence.
 func wantError(t *testing.T, r *httptest.ResponseRecorder, status int) {
 	t.Helper()
 	if r.Code != status {
@@ -98,7 +97,7 @@ func wantError(t *testing.T, r *httptest.ResponseRecorder, status int) {
 		t.Errorf("body %q, %v", r.Body, err)
 	}
 	if strings.Contains(r.Body.String(), `\u00`) {
-		t.Errorf("body %s is not for people", r.Body)
+		t.Errorf("body %s is not readable", r.Body)
 	}
 }
 
@@ -118,7 +117,7 @@ func TestAcceptOfABrowser(t *testing.T) {
 		{[]string{"*/*, text/event-stream;q=0.1, ;;,"}, true},
 		{nil, false},
 		{[]string{""}, false},
-		{[]string{"*/*"}, false}, // curl and hey: they want a status
+		{[]string{"*/*"}, false}, // curl and hey need a status
 		{[]string{"text/*"}, false},
 		{[]string{"text/html"}, false},
 		{[]string{"text/event-stream;q=0"}, false},
@@ -140,7 +139,7 @@ func TestAcceptOfABrowser(t *testing.T) {
 	}
 }
 
-// "Never" is an error status for browsers too, so that they stop.
+// Browsers also receive permanent rejections as an error status, so that they stop.
 func TestPermanentRejections(t *testing.T) {
 	says := func(user string, err error) config {
 		return config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
@@ -203,8 +202,7 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// Each reason is there from the start, so that a counter can be watched before it
-// first counts.
+// Each reason is exported from the start, so that rate() works for the first rejection.
 func TestRejectReasonsAreTheContracts(t *testing.T) {
 	var got []string
 	for reason, n := range newTestServer(t, config{}).handler.Stats().Rejects {
@@ -221,8 +219,8 @@ func TestRejectReasonsAreTheContracts(t *testing.T) {
 	}
 }
 
-// The body of a request is read and dropped up to a bound. One that is larger or incomplete
-// is a bad request.
+// The body of a request is read up to a limit and discarded. A larger or incomplete body is a bad
+// request.
 func TestRequestBody(t *testing.T) {
 	for name, test := range map[string]struct {
 		length, sent int

@@ -15,8 +15,8 @@ import (
 	"usercast/transport/sse"
 )
 
-// The browser would send a strange id again for ever, so none is an error: it is
-// an id that this hub does not know.
+// No id is an error, because the browser would send it again with every reconnect. An invalid id counts
+// as unknown.
 func TestInvalidLastEventID(t *testing.T) {
 	s := newTestServer(t, config{})
 	for _, id := range []string{
@@ -57,7 +57,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 		{"an empty header is none", "", "strange", "unknown-id"},
 	}
 	for _, test := range tests {
-		// A gap is an entry of its own: each test begins with a hub as above.
+		// A gap is a separate entry, so each test begins with a new hub.
 		s := newTestServer(t, config{})
 		for range 3 {
 			s.hub.Publish("nobody", "", "")
@@ -72,7 +72,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 			got += strings.TrimSuffix(strings.TrimPrefix(e.Data, `{"reason":"`), `"}`)
 		}
 		if got != test.want {
-			t.Errorf("%s: heard of %q, want %q", test.name, got, test.want)
+			t.Errorf("%s: received the gap %q, want %q", test.name, got, test.want)
 		}
 	}
 }
@@ -107,8 +107,8 @@ func TestTopicsOfTheQuery(t *testing.T) {
 	}
 }
 
-// Each topic costs time under the hub's lock for each message, so a URL cannot name any
-// number of them.
+// The number of topics in a URL is limited, because each costs time under the hub's lock for each
+// message.
 func TestTopicsOfTheQueryAreBounded(t *testing.T) {
 	topics := func(n int) string {
 		var q strings.Builder
@@ -135,8 +135,8 @@ func TestTopicsOfTheQueryAreBounded(t *testing.T) {
 		{"user=42" + topics(65), 400},
 		{"user=42" + topics(1300), 400},
 		{"user=42&limited" + topics(2) + topics(2), 200},
-		{"user=42&limited" + topics(65), 400}, // before the topics are looked at
-		{topics(65), 400},                     // before the app is asked
+		{"user=42&limited" + topics(65), 400}, // before the topics are checked
+		{topics(65), 400},                     // before the request is authenticated
 	} {
 		before := s.handler.Stats().Rejects["bad-request"]
 		a := gone(s, test.query)
@@ -150,8 +150,7 @@ func TestTopicsOfTheQueryAreBounded(t *testing.T) {
 	}
 }
 
-// A topic must be told once, however often it was asked for, and must not keep the rest of
-// the query in memory.
+// A stream keeps each topic only once, without the rest of the query.
 func TestStreamKeepsTheDifferentTopicsOnly(t *testing.T) {
 	s := newTestServer(t, config{})
 	r := httptest.NewRequest(http.MethodGet, "/events?user=42&topic=b&topic=a&topic=b&topic=", nil)
@@ -162,8 +161,8 @@ func TestStreamKeepsTheDifferentTopicsOnly(t *testing.T) {
 	})
 }
 
-// readUntilGone is all that a stream says until the browser leaves, which is when
-// all that was queued has been written.
+// readUntilGone returns everything that a stream sends until the browser disconnects, which it does when all
+// queued messages were written.
 func readUntilGone(t *testing.T, s *testServer, r *http.Request, meanwhile ...func()) string {
 	t.Helper()
 	recorder := httptest.NewRecorder()
@@ -177,13 +176,13 @@ func readUntilGone(t *testing.T, s *testServer, r *http.Request, meanwhile ...fu
 	for _, f := range meanwhile {
 		f()
 	}
-	s.hub.Finish(hub.ReasonFailed, 0) // says no goodbye
+	s.hub.Finish(hub.ReasonFailed, 0) // does not send bye
 	<-finished
 	return recorder.Body.String()
 }
 
-// Polyfills spell the parameter in their own ways. The header takes precedence; of several values the last one that is
-// not empty counts.
+// Polyfills spell the parameter in different ways. The header takes precedence. The last of several non-empty values
+// counts.
 func TestSpellingsOfLastEventID(t *testing.T) {
 	for query, want := range map[string]string{
 		"last-event-id=a-1":                                 "a-1",

@@ -28,7 +28,7 @@ const http11Head = "HTTP/1.1 200 OK\r\n" +
 	"X-Content-Type-Options: nosniff\r\n" +
 	"\r\n"
 
-// The whole of a stream over HTTP/1.1, byte by byte: no chunks, no length.
+// TestStreamBytes compares all bytes of a stream over HTTP/1.1, which has neither chunks nor a length.
 func TestStreamBytes(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: 10 * time.Second}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		s.hub.Publish("another", "", "")
@@ -68,7 +68,7 @@ func TestStreamBytes(t *testing.T) {
 	})
 }
 
-// A client that speaks HTTP/1.0 gets the same: the body ends with the connection.
+// An HTTP/1.0 client receives the same bytes: the body ends with the connection.
 func TestStreamForHTTP10(t *testing.T) {
 	s := serve(t, config{})
 	conn, err := net.Dial("tcp", s.listener.Addr().String())
@@ -117,7 +117,7 @@ func TestStreamOverEachProtocol(t *testing.T) {
 	})
 }
 
-// TLS connections are not detached: their records are made in the process.
+// TLS connections are not detached, because this process encrypts their records.
 func TestStreamOverTLS(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		s := newTestServer(t, config{})
@@ -163,8 +163,8 @@ func wantStreamHead(t *testing.T, status int, header http.Header) {
 	}
 }
 
-// A stream over HTTP/1 is detached: net/http, the handler and the middleware let
-// go, and what is left of an idle one is a goroutine.
+// A stream over HTTP/1 is detached: it does not keep net/http, the handler and the middleware in memory. An idle
+// hijacked stream needs only one goroutine.
 func TestIdleStreamIsOneGoroutine(t *testing.T) {
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		const streams = 50
@@ -174,7 +174,7 @@ func TestIdleStreamIsOneGoroutine(t *testing.T) {
 			p.head()
 			peers = append(peers, p)
 		}
-		s.hub.Publish("42", "", "hello") // writers come, and go
+		s.hub.Publish("42", "", "hello") // starts writers, which end afterwards
 		for _, p := range peers {
 			p.read(len("data: hello\nid: abcdefgh-1\n\n"))
 		}
@@ -190,8 +190,7 @@ func TestIdleStreamIsOneGoroutine(t *testing.T) {
 	})
 }
 
-// A server whose connections cannot be taken over is written to through its
-// response writer.
+// If connections cannot be hijacked, the hub writes through the response writer.
 func TestStreamThroughAResponseWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, config{})
@@ -210,8 +209,8 @@ func TestStreamThroughAResponseWriter(t *testing.T) {
 	})
 }
 
-// A middleware that cannot flush would hold everything back. The stream ends, and
-// says in the log why.
+// Middleware that cannot flush would buffer everything. The stream ends, and the log contains the
+// reason.
 func TestStreamThroughAWriterThatCannotFlush(t *testing.T) {
 	s := newTestServer(t, config{})
 	w := struct{ http.ResponseWriter }{httptest.NewRecorder()}
@@ -221,7 +220,7 @@ func TestStreamThroughAWriterThatCannotFlush(t *testing.T) {
 	}
 }
 
-// Pages that were cut off in the same second do not come back in the same second.
+// Pages that lost their connections at the same time do not reconnect at the same time.
 func TestRetryDiffersBetweenClients(t *testing.T) {
 	s := newTestServer(t, config{sse: sse.Config{Retry: 2 * time.Second}})
 	seen := make(map[time.Duration]int)
@@ -239,7 +238,7 @@ func TestRetryDiffersBetweenClients(t *testing.T) {
 	}
 }
 
-// gone is the answer to a browser that leaves as soon as it has it.
+// gone returns the response to a browser that disconnects when it has received it.
 func gone(s *testServer, query string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, "/events?"+query, nil)
 	r.Host = "hub.example"
@@ -258,7 +257,7 @@ func answer(s *testServer, r *http.Request) *httptest.ResponseRecorder {
 	return w.ResponseRecorder
 }
 
-// A leavingRecorder is a client that leaves after the first flush.
+// A leavingRecorder is a client that disconnects after the first flush.
 type leavingRecorder struct {
 	*httptest.ResponseRecorder
 	leave context.CancelFunc
@@ -269,8 +268,8 @@ func (w leavingRecorder) Flush() {
 	w.leave()
 }
 
-// All that is queued goes out in one write: a burst of a hundred messages must
-// not take a hundred.
+// All queued messages are written at once: a burst of 100 messages must not cause 100
+// writes.
 func TestBurstGoesOutInOneWrite(t *testing.T) {
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))

@@ -17,11 +17,11 @@ import (
 	"usercast/transport/sse"
 )
 
-// ways runs a test with each way in which a stream over HTTP/1.1 is accepted and written
-// to. A page cannot tell them apart, and none of them leaves a descriptor behind; that
-// the figures add up and that no goroutine is left is what each site sees to.
+// eachHTTP1Transport runs a test with each way in which a stream over HTTP/1.1 is accepted and written to. They
+// look the same to a page, and none of them leaks a file descriptor. Each test server also checks that the counters
+// add up and that no goroutine is left.
 func eachHTTP1Transport(t *testing.T, c config, test func(t *testing.T, s *testServer)) {
-	listen(t, 4096, time.Second).Close() // the runtime opens some for good
+	listen(t, 4096, time.Second).Close() // the runtime opens some file descriptors once
 	for _, way := range []struct {
 		name           string
 		portable, fast bool
@@ -50,13 +50,13 @@ func eachHTTP1Transport(t *testing.T, c config, test func(t *testing.T, s *testS
 	}
 }
 
-// descriptors is how many this process has open; 0 where that cannot be told.
+// descriptors returns the number of open file descriptors of this process, or 0 if it is unknown.
 func descriptors() int {
 	list, _ := os.ReadDir("/proc/self/fd")
 	return len(list)
 }
 
-// The whole of a stream, byte by byte.
+// TestStreamBytesOverTCP compares all bytes of a stream.
 func TestStreamBytesOverTCP(t *testing.T) {
 	eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 		s.hub.Publish("another", "", "")
@@ -84,7 +84,7 @@ func TestStreamBytesOverTCP(t *testing.T) {
 	})
 }
 
-// Each cause that the hub brings about is said, and the stream ends cleanly.
+// The hub sends bye with each of its reasons, and the stream ends cleanly.
 func TestByeOverTCP(t *testing.T) {
 	for cause, reason := range map[hub.Reason]string{
 		hub.ReasonExpired: "expired", hub.ReasonKicked: "kicked", hub.ReasonMaxAge: "max_age", hub.ReasonDrain: "draining",
@@ -99,8 +99,7 @@ func TestByeOverTCP(t *testing.T) {
 	}
 }
 
-// A feed that hands a batch over has it written in one piece, and a stream that ends
-// meanwhile ends.
+// The messages of a corked feed are written at once. A stream can end meanwhile.
 func TestCorkedStreams(t *testing.T) {
 	eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 		busy, kicked := dial(t, s, request("user=42")), dial(t, s, request("user=43"))
@@ -109,17 +108,17 @@ func TestCorkedStreams(t *testing.T) {
 		left := dial(t, s, request("user=44"))
 		left.head()
 		s.handler.Cork()
-		s.handler.Cork() // of another feed, which takes its time
+		s.handler.Cork() // of another feed, which is slow
 		want := ""
 		for i := range 100 {
 			s.hub.Publish("42", "", fmt.Sprint(i))
 			want += fmt.Sprintf("data: %d\nid: BOOT-%d\n\n", i, i+1)
 		}
-		s.hub.Publish("44", "", "nobody reads this")
+		s.hub.Publish("44", "", "not read")
 		left.conn.Close()
 		s.hub.Disconnect("43")
 		s.handler.Uncork()
-		if got := plain(busy.read(len(want) + 100*len("fghi"))); got != want { // a boot is as much longer than BOOT
+		if got := plain(busy.read(len(want) + 100*len("fghi"))); got != want { // the real boot id is longer than BOOT
 			t.Errorf("got %q", got)
 		}
 		if rest, err := io.ReadAll(kicked.conn); err != nil || !strings.Contains(string(rest), "kicked") {
@@ -133,8 +132,8 @@ func TestCorkedStreams(t *testing.T) {
 	})
 }
 
-// Also with an interval as short as the wheel can tell, nothing is late by much, and a
-// stream to which nothing else is written does not miss any.
+// Even with the shortest interval that the wheel supports, pings are not late by much, and an idle stream
+// does not miss any.
 func TestPingsOverTCP(t *testing.T) {
 	const interval = 10 * time.Millisecond
 	eachHTTP1Transport(t, config{sse: sse.Config{PingInterval: interval}}, func(t *testing.T, s *testServer) {
@@ -145,15 +144,15 @@ func TestPingsOverTCP(t *testing.T) {
 		if got := p.read(pings * len(":\n")); got != strings.Repeat(":\n", pings) {
 			t.Errorf("got %q", got)
 		}
-		// On average: a busy machine puts any one of them off.
+		// On average, because single pings can be late on a busy machine.
 		if took := time.Since(start); took < pings*interval*8/10 || took > 3*pings*interval {
 			t.Errorf("%d pings in %v", pings, took)
 		}
 	})
 }
 
-// A reader that takes nothing is slow after the write timeout. What it got before is the
-// beginning of what was sent.
+// A stalled reader counts as slow after the write timeout. It has received the first part of the
+// messages.
 func TestStalledReaderOverTCP(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	c := config{sendBuffer: 4096, takesTime: true}
@@ -180,7 +179,7 @@ func TestStalledReaderOverTCP(t *testing.T) {
 	})
 }
 
-// One that takes a large message bit by bit lives, and does not hold up others.
+// A reader that accepts a large message slowly stays connected, and does not delay others.
 func TestInvariant1SlowReaderDelaysNoOtherStream(t *testing.T) {
 	const timeout = 300 * time.Millisecond
 	c := config{takesTime: true}
@@ -189,12 +188,12 @@ func TestInvariant1SlowReaderDelaysNoOtherStream(t *testing.T) {
 		p, other := dial(t, s, request("user=42")), dial(t, s, request("user=7"))
 		p.head()
 		other.head()
-		const large, bit = 8 << 20, 512 << 10 // more than the kernel takes
+		const large, bit = 8 << 20, 512 << 10 // large exceeds the buffers of the kernel
 		s.hub.Publish("42", "", strings.Repeat("x", large))
 		s.hub.Publish("42", "", "queued")
 		s.hub.Publish("7", "", "hello")
 		if want, got := "data: hello\nid: BOOT-3\n\n", plain(other.read(len("data: hello\nid: abcdefgh-3\n\n"))); got != want {
-			t.Errorf("the other one got %q", got)
+			t.Errorf("the other stream received %q", got)
 		}
 		const before, behind = len("data: "), len("\nid: abcdefgh-1\n\ndata: queued\nid: abcdefgh-2\n\n")
 		start := plain(p.read(before))
@@ -210,8 +209,8 @@ func TestInvariant1SlowReaderDelaysNoOtherStream(t *testing.T) {
 	})
 }
 
-// A request may come in pieces, with others behind it, and in forms that are strange:
-// it is answered all the same.
+// A request is answered even if it arrives in parts, is followed by others, or has an unusual
+// form.
 func TestRequestsOverTCP(t *testing.T) {
 	whole := request("user=42")
 	for name, pieces := range map[string][]string{
@@ -229,7 +228,7 @@ func TestRequestsOverTCP(t *testing.T) {
 			eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
 				p := dial(t, s, pieces[0])
 				for _, piece := range pieces[1:] {
-					time.Sleep(5 * time.Millisecond) // a packet of its own
+					time.Sleep(5 * time.Millisecond) // sends a separate packet
 					io.WriteString(p.conn, piece)
 				}
 				if got, want := plain(p.head()), http11Head+":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"; got != want {
@@ -240,8 +239,8 @@ func TestRequestsOverTCP(t *testing.T) {
 	}
 }
 
-// However many come, go, are kicked and written to at once: all is accounted for, and
-// who stays has missed nothing.
+// Many clients connect, disconnect, are kicked and receive messages at the same time. The counters add up, and
+// clients that stay connected receive all messages.
 func TestManyConcurrentStreams(t *testing.T) {
 	c := config{hub: hub.Config{FanOut: 16, HistoryPerUser: 10, HistoryAge: time.Minute, HistoryBytes: 1 << 20}}
 	c.sse.PingInterval, c.sse.MaxAge, c.maxConns = 20*time.Millisecond, 500*time.Millisecond, 1000
@@ -307,8 +306,8 @@ func TestManyConcurrentStreams(t *testing.T) {
 	})
 }
 
-// A browser may leave before it has an answer, and with something to be replayed there
-// is a write behind the head that has failed.
+// A browser may disconnect before it receives the response. With a replay, another write follows the
+// failed write of the head.
 func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 	for name, leave := range map[string]func(*net.TCPConn){
 		"FIN":           func(conn *net.TCPConn) { conn.Close() },
@@ -335,8 +334,8 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 	}
 }
 
-// A stream over HTTP/2 has the same writers as all others: what a corked feed hands
-// over, and a broadcast that takes several turns, comes to both kinds in one order.
+// HTTP/2 streams use the same writers as all others. The messages of a corked feed, and a broadcast that
+// takes several rounds, arrive on both kinds in the same order.
 func TestInvariant2OneOrderOnAllTransports(t *testing.T) {
 	eachHTTP1Transport(t, config{hub: hub.Config{FanOut: 4}}, func(t *testing.T, s *testServer) {
 		one, two := newClient(t, false, nil), newClient(t, true, nil) // HTTP/2 streams share a connection

@@ -18,7 +18,7 @@ import (
 	"usercast/hub"
 )
 
-// accept is both ends of a connection to a listener of ours.
+// accept returns both ends of a connection to a listener of this package.
 func accept(t *testing.T, sendBuffer int, writeTimeout time.Duration) (server, client *net.TCPConn) {
 	t.Helper()
 	l, err := Listen(context.Background(), "127.0.0.1:0", sendBuffer, writeTimeout)
@@ -39,7 +39,7 @@ func accept(t *testing.T, sendBuffer int, writeTimeout time.Duration) (server, c
 	return accepted.(*tcpConn).TCPConn, dialled.(*net.TCPConn)
 }
 
-// control looks at a socket.
+// control calls look with the file descriptor of a socket.
 func control(t *testing.T, conn *net.TCPConn, look func(fd int) error) {
 	t.Helper()
 	raw, err := conn.SyscallConn()
@@ -52,8 +52,8 @@ func control(t *testing.T, conn *net.TCPConn, look func(fd int) error) {
 	}
 }
 
-// The options are set on the listener. Over MPTCP the second one would not be
-// there.
+// Sockets inherit the options that are set on the listener. MPTCP does not support
+// TCP_USER_TIMEOUT.
 func TestAcceptedSocketsInheritTheOptions(t *testing.T) {
 	server, _ := accept(t, 20<<10, 7*time.Second)
 	control(t, server, func(fd int) error {
@@ -76,19 +76,19 @@ func TestListenErrors(t *testing.T) {
 	}
 	defer l.Close()
 	if _, err := Listen(context.Background(), l.Addr().String(), 4096, time.Second); err == nil || !strings.Contains(err.Error(), "in use") {
-		t.Errorf("a taken port: %v", err)
+		t.Errorf("a port in use: %v", err)
 	}
 	if _, err := Listen(context.Background(), "127.0.0.1:0", 4096, -time.Second); err == nil || !strings.Contains(err.Error(), "TCP_USER_TIMEOUT") {
-		t.Errorf("an option that cannot be: %v", err)
+		t.Errorf("an invalid option: %v", err)
 	}
 }
 
-// hijacked is the transport of a stream whose client stays open.
+// hijacked returns the transport of a stream whose client stays open.
 func hijacked(t *testing.T, conn net.Conn, writeTimeout time.Duration) *hijackedConn {
 	return newHijackedConn(conn, patience{&connSettings{writeTimeout: writeTimeout}, openClient(t)})
 }
 
-// A stream that is idle on Linux costs this, its struct stream and its client of the hub.
+// An idle stream on Linux consists of a pollConn, a stream and a hub.Client.
 func TestPollConnIsSmall(t *testing.T) {
 	if size := reflect.TypeFor[pollConn]().Size(); size > 64 {
 		t.Errorf("a pollConn takes %d bytes", size)
@@ -98,7 +98,7 @@ func TestPollConnIsSmall(t *testing.T) {
 	}
 }
 
-// openClient is a client that is not ended while the test runs.
+// openClient returns a client that stays open while the test runs.
 func openClient(t *testing.T) *hub.Client {
 	t.Helper()
 	c, err := hub.NewPubSub(hub.Config{Encode: EncodeEntry}).Register(hub.Options{User: "42", Consumer: silent{}})
@@ -113,8 +113,8 @@ type silent struct{}
 func (silent) Wake()      {}
 func (silent) Interrupt() {}
 
-// A hundred frames take one system call: the kernel makes one segment of what it
-// gets at once.
+// A hundred frames need only one system call: the kernel sends the bytes of one call in one
+// segment.
 func TestBurstIsOneSegment(t *testing.T) {
 	server, client := accept(t, 128<<10, 10*time.Second)
 	w := hijacked(t, server, 10*time.Second)
@@ -135,8 +135,7 @@ func TestBurstIsOneSegment(t *testing.T) {
 	}
 }
 
-// A write that finds the socket's buffer full waits until there is room, whether
-// it is one frame or many.
+// A write to a socket whose buffer is full waits, for one frame and for many.
 func TestWriteIntoAFullBuffer(t *testing.T) {
 	for _, frames := range []int{1, 2} {
 		server, client := accept(t, 64<<10, 10*time.Second)
@@ -161,12 +160,12 @@ func TestWriteIntoAFullBuffer(t *testing.T) {
 		}
 		w.close()
 		if all := <-got; all != sent {
-			t.Errorf("%d frames: %d bytes came, %d were sent, or not the same", frames, len(all), len(sent))
+			t.Errorf("%d frames: %d bytes arrived, %d were sent, or they differ", frames, len(all), len(sent))
 		}
 	}
 }
 
-// fill writes until the socket takes no more, which is no error.
+// fill writes until the socket's buffer is full, which is not an error.
 func fill(t *testing.T, w *hijackedConn) (sent string) {
 	t.Helper()
 	some := strings.Repeat("filled!", 1000)
@@ -193,8 +192,8 @@ func segments(t *testing.T, conn *net.TCPConn) (n uint32) {
 	return n
 }
 
-// A peer whose reader has stopped acknowledges probes of its closed window: it is
-// slow, not dead, whichever of the two timeouts is the first.
+// A peer whose reader has stopped acknowledges probes of its closed window. It counts as slow, not
+// as dead, with either of the two timeouts.
 func TestStalledReaderIsSlowNotDead(t *testing.T) {
 	const timeout = 500 * time.Millisecond
 	for name, userTimeout := range map[string]time.Duration{
@@ -224,17 +223,17 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				return
 			}
-			// The socket has failed, and only the write was told why.
+			// The socket has failed, and the kernel has reported the error only to the write.
 			w.reading.Add(1)
 			if cause := w.wait(); cause != hub.ReasonSlow {
-				t.Errorf("the read says %v", cause)
+				t.Errorf("the reason of the read is %v", cause)
 			}
 		})
 	}
 }
 
-// The other half of that question, as far as a loopback can show it: a socket that
-// has heard no acknowledgement for the time asked for.
+// acknowledges returns false for a socket without an acknowledgement in the given time, as far as this can be
+// tested on loopback.
 func TestAcknowledgementsHaveAnAge(t *testing.T) {
 	server, client := accept(t, 4096, 10*time.Second)
 	io.WriteString(server, "x")
@@ -244,24 +243,24 @@ func TestAcknowledgementsHaveAnAge(t *testing.T) {
 	if !acknowledges(server, time.Minute) {
 		t.Error("nothing acknowledged in the last minute")
 	}
-	for acknowledges(server, 50*time.Millisecond) { // until that long ago
+	for acknowledges(server, 50*time.Millisecond) { // until the last acknowledgement is that old
 	}
 	io.WriteString(server, "x")
 	if _, err := client.Read(make([]byte, 1)); err != nil {
 		t.Fatal(err)
 	}
-	for !acknowledges(server, time.Second) { // the kernel acknowledges when it likes
+	for !acknowledges(server, time.Second) { // the kernel may delay the acknowledgement
 	}
 	pipe, other := net.Pipe()
 	defer pipe.Close()
 	defer other.Close()
 	if !acknowledges(pipe, 0) {
-		t.Error("a connection that cannot be asked is taken for dead")
+		t.Error("a connection without TCP_INFO counts as dead")
 	}
 }
 
-// Streams that share a connection and stall together are reset one after the other: what
-// tells the peer of the first is not acknowledged when the second is looked at.
+// Streams that share a connection and stall together are reset one after the other. The frame that resets the
+// first is not acknowledged yet when the second is checked.
 func TestWhatWasJustSentIsNotOverdue(t *testing.T) {
 	for _, test := range []struct {
 		info unix.TCPInfo
@@ -280,8 +279,8 @@ func TestWhatWasJustSentIsNotOverdue(t *testing.T) {
 	}
 }
 
-// The kernel tells once why a socket has failed. Whoever is told first must not
-// keep it to himself.
+// The kernel reports the error of a socket only once, either to the read or to a write. The other
+// must find the reason, too.
 func TestReadAndWriteReportTheSameReason(t *testing.T) {
 	server, client := accept(t, 4096, 10*time.Second)
 	client.SetLinger(0)
@@ -291,11 +290,11 @@ func TestReadAndWriteReportTheSameReason(t *testing.T) {
 	}
 	bufs := net.Buffers{[]byte("x")}
 	if _, err := hijacked(t, server, time.Minute).write(&bufs); !errors.Is(err, syscall.ECONNRESET) {
-		t.Errorf("write says %v", err)
+		t.Errorf("write returns %v", err)
 	}
 }
 
-// untilReadable waits until a read would return, and does not read.
+// untilReadable waits until a read would return, but does not read.
 func untilReadable(conn *net.TCPConn) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
@@ -307,8 +306,8 @@ func untilReadable(conn *net.TCPConn) error {
 	})
 }
 
-// A write on a socket that has failed says "broken pipe", whatever has happened:
-// the reason was told to the read that waits all the time.
+// A write to a failed socket always returns "broken pipe". The error was reported to the pending
+// read.
 func TestBrokenPipeHasTheReasonOfTheRead(t *testing.T) {
 	for told, want := range map[error]hub.Reason{
 		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow,

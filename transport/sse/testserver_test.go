@@ -31,18 +31,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Most tests wait most of the time.
+	// Tests spend most of their time waiting.
 	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	goleak.VerifyTestMain(m)
 }
 
-// A testServer is a hub and a handler behind a real HTTP server. When the test is over
-// it drains as the product does: that must leave no goroutine, and figures that
-// add up.
+// A testServer is a hub and a handler behind a real HTTP server. When the test ends, it drains as the
+// program does. No goroutine must be left, and the counters must add up.
 type testServer struct {
 	t        testing.TB
 	hub      *hub.PubSub
-	feed     *hub.StreamFeed // instead, if config.query is set
+	feed     *hub.StreamFeed // set instead of hub if config.query is set
 	handler  *sse.Handler
 	listener net.Listener
 	server   *sse.Server // set by serve
@@ -50,20 +49,20 @@ type testServer struct {
 }
 
 type config struct {
-	hub      hub.Config // without limits and history, except for those that are set
+	hub      hub.Config // limits and history are disabled unless they are set
 	query    func(*hub.Query)
 	sse      sse.Config
 	listener net.Listener // nil: TCP on loopback
 
-	replaysAreLost bool // connections break while something is replayed
+	replaysAreLost bool // connections break during replays
 
 	maxConns int // 0: no limit
 
 	// For eachHTTP1Transport.
-	sendBuffer int                             // of the listener; 0: as usual
-	takesTime  bool                            // not all of them in a short run
+	sendBuffer int                             // of the listener; 0: default
+	takesTime  bool                            // skip some transports in short mode
 	mount      func(*sse.Handler) http.Handler // nil: the handler itself
-	fast       bool                            // with the fast path
+	fast       bool                            // use the fast path
 
 	// For eachTransport.
 	tls         bool
@@ -109,7 +108,7 @@ func unlimited(c hub.Config) hub.Config {
 	return c
 }
 
-// serve answers on c.listener until the test is over.
+// serve serves on c.listener until the test ends.
 func serve(t testing.TB, c config) *testServer {
 	t.Helper()
 	if c.listener == nil {
@@ -133,14 +132,14 @@ func serve(t testing.TB, c config) *testServer {
 		t.Fatal(err)
 	}
 	if !c.fast {
-		s.server.HTTP().Handler = handler // keeps connections
+		s.server.HTTP().Handler = handler // without closeHTTP1
 	}
 	if c.readTimeout > 0 {
 		s.server.HTTP().ReadTimeout = c.readTimeout
 	}
 	done := make(chan error)
 	go func() { done <- s.server.Serve() }()
-	t.Cleanup(func() { // before the hub's: browsers find a closed port, streams continue
+	t.Cleanup(func() { // runs before that of the hub: the port is closed while streams continue
 		s.server.Listener().Close()
 		<-done
 	})
@@ -207,7 +206,7 @@ func (s *testServer) ended() string {
 	}
 }
 
-// endLog passes on the cause of each stream that ends.
+// endLog sends the reason of each ended stream to a channel.
 type endLog struct {
 	slog.Handler
 	ends chan<- string
@@ -227,14 +226,14 @@ func (l endLog) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
-// A pipeListener accepts net.Pipe connections: in a synctest bubble their time is
-// the bubble's, and nothing is buffered between the two ends.
+// A pipeListener accepts net.Pipe connections. They work with the clock of a synctest bubble, and do not buffer
+// bytes between the two ends.
 type pipeListener struct {
 	conns  chan net.Conn
 	closed chan struct{}
 	once   sync.Once
 	writes atomic.Int64            // of the server's ends
-	wrap   func(net.Conn) net.Conn // the server's end; nil: as it is
+	wrap   func(net.Conn) net.Conn // wraps the server's end; nil: no wrapper
 }
 
 func newPipeListener() *pipeListener {
@@ -272,7 +271,7 @@ func (c countingConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
-// bubble runs a test in its own time, with a site on net.Pipe connections.
+// bubble runs a test in a synctest bubble, with a server on net.Pipe connections.
 func bubble(t *testing.T, c config, test func(t *testing.T, s *testServer, l *pipeListener)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -282,7 +281,7 @@ func bubble(t *testing.T, c config, test func(t *testing.T, s *testServer, l *pi
 	})
 }
 
-// request is a browser's, as text.
+// request returns the text of a browser's request.
 func request(query string, headers ...string) string {
 	return "GET /events?" + query + " HTTP/1.1\r\nHost: hub.example\r\nAccept: text/event-stream\r\n" +
 		strings.Join(append(headers, "\r\n"), "\r\n")
@@ -297,7 +296,7 @@ type peer struct {
 	eof  bool
 }
 
-// dial asks over a connection to the site, and reads nothing yet.
+// dial sends a request over a new connection to the server, and does not read yet.
 func dial(t testing.TB, s *testServer, request string) *peer {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.listener.Addr().String())
@@ -307,7 +306,7 @@ func dial(t testing.TB, s *testServer, request string) *peer {
 	return ask(t, conn, request)
 }
 
-// ask sends a request over a new connection and reads nothing yet.
+// ask sends a request over a connection, and does not read yet.
 func ask(t testing.TB, conn net.Conn, request string) *peer {
 	t.Helper()
 	t.Cleanup(func() { conn.Close() })
@@ -317,7 +316,7 @@ func ask(t testing.TB, conn net.Conn, request string) *peer {
 	return &peer{t: t, conn: conn}
 }
 
-// open sends a request over a new connection and reads all that comes.
+// open sends a request over a connection, and reads everything that arrives.
 func open(t testing.TB, conn net.Conn, request string) *peer {
 	t.Helper()
 	p := ask(t, conn, request)
@@ -339,7 +338,7 @@ func (p *peer) readAll() {
 	}
 }
 
-// read reads n bytes, or up to the end, of a peer that was asked.
+// read reads n bytes, or up to the end, after ask.
 func (p *peer) read(n int) string {
 	b := make([]byte, n)
 	n, err := io.ReadFull(p.conn, b)
@@ -349,7 +348,7 @@ func (p *peer) read(n int) string {
 	return string(b[:n])
 }
 
-// head reads up to the end of the opening block of a peer that was asked.
+// head reads up to the end of the opening block, after ask.
 func (p *peer) head() string {
 	p.t.Helper()
 	var head strings.Builder
@@ -362,22 +361,22 @@ func (p *peer) head() string {
 	return head.String()
 }
 
-// text is all that came so far to a peer that was opened, and whether it has
-// ended. Call it after synctest.Wait.
+// text returns everything that has arrived since open, and whether the stream has ended. Call it after
+// synctest.Wait.
 func (p *peer) text() (string, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.got.String(), p.eof
 }
 
-// since is what came to a peer in a bubble after the first n bytes, in plain form.
+// since returns what has arrived after the first n bytes, processed by plain.
 func (p *peer) since(n int) string {
 	synctest.Wait()
 	text, _ := p.text()
 	return plain(text[n:])
 }
 
-// size is how much has come to a peer in a bubble.
+// size returns the number of bytes that have arrived.
 func (p *peer) size() int {
 	synctest.Wait()
 	text, _ := p.text()
@@ -390,7 +389,7 @@ var (
 	dateOf  = regexp.MustCompile(`Date: .* GMT\r\n`)
 )
 
-// plain replaces what differs from run to run.
+// plain replaces parts that differ between runs.
 func plain(text string) string {
 	text = bootOf.ReplaceAllString(text, "id: BOOT-")
 	text = retryOf.ReplaceAllString(text, "retry: MS\n")
@@ -441,8 +440,8 @@ func (b *browser) want(eventType, data string) {
 	}
 }
 
-// wantEnd reads the end of the stream. It must be a clean one: a browser takes
-// anything else for an error.
+// wantEnd reads the end of the stream. It must be a clean end, because a browser treats any other as an
+// error.
 func (b *browser) wantEnd() {
 	b.t.Helper()
 	if e, err := b.Next(); err != io.EOF {
@@ -450,7 +449,7 @@ func (b *browser) wantEnd() {
 	}
 }
 
-// newClient is an HTTP client of one protocol. dial may be nil.
+// newClient returns an HTTP client for one protocol. dial may be nil.
 func newClient(t testing.TB, http2 bool, dial func() net.Conn) *http.Client {
 	transport := &http.Transport{Protocols: new(http.Protocols), HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}}
 	transport.Protocols.SetHTTP1(!http2)
@@ -469,7 +468,7 @@ func protocols(t *testing.T, test func(t *testing.T, http2 bool)) {
 	}
 }
 
-// certificate is what the servers of tests present.
+// certificate returns the TLS configuration of test servers.
 func certificate(t testing.TB) *tls.Config {
 	t.Helper()
 	pair := certtest.New(t, "hub.example")
@@ -480,7 +479,7 @@ func certificate(t testing.TB) *tls.Config {
 	return &tls.Config{Certificates: []tls.Certificate{cert}}
 }
 
-// parseStream reads the whole of a stream of the hub, without the event of its opening block.
+// parseStream parses a complete stream, and omits the event of its opening block.
 func parseStream(t *testing.T, stream string) (events []eventstream.Event) {
 	t.Helper()
 	events, _ = eventstream.Parse(stream)

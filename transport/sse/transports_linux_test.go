@@ -31,7 +31,7 @@ type transport struct {
 	inTwo          bool // the head of the request arrives in two packets
 	body           bool // the request has a body
 
-	query string // of visits, behind the user
+	query string // of visits, after the user
 }
 
 var transports = []transport{
@@ -146,7 +146,7 @@ func (tr transport) visit(t *testing.T, s *testServer, headers ...string) *visit
 	return v
 }
 
-// untilRead waits until the server has read everything that was sent.
+// untilRead waits until the server has read the whole request.
 func (v *visit) untilRead() {
 	v.t.Helper()
 	v.eventually("the server reads what was sent", func() bool {
@@ -173,7 +173,7 @@ func (v *visit) body() io.Reader {
 	return response.Body
 }
 
-// leave closes the connection, with a reset if so.
+// leave closes the connection, with a TCP reset if reset is true.
 func (v *visit) leave(reset bool) {
 	if reset {
 		v.tcp.SetLinger(0)
@@ -181,7 +181,7 @@ func (v *visit) leave(reset bool) {
 	v.tcp.Close()
 }
 
-// socket is the server's end: a descriptor, and a name that no other socket has.
+// socket returns the file descriptor of the server's end and a unique name of its socket.
 func (v *visit) socket() (fd int, name string) {
 	v.t.Helper()
 	fd, ok := otherEnd(v.t, v.tcp)
@@ -195,7 +195,7 @@ func (v *visit) socket() (fd int, name string) {
 	return fd, name
 }
 
-// isOpen reports whether this process has a descriptor of the socket with that name.
+// isOpen reports whether this process has a file descriptor of the socket with this name.
 func isOpen(name string) bool {
 	links, _ := filepath.Glob("/proc/self/fd/*")
 	for _, link := range links {
@@ -215,8 +215,8 @@ func (v *visit) eventually(what string, is func() bool) {
 	}
 }
 
-// A browser that leaves while the app is asked cancels the question and frees its place
-// and its descriptor. It was not rejected and is not counted as such.
+// When a browser disconnects during authentication, the request's context is canceled, and its slot and file
+// descriptor are freed. This does not count as a rejection.
 func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 	t.Parallel()
 	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
@@ -260,7 +260,7 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 	}
 }
 
-// A browser that leaves an open stream is counted once, as closed, with each transport.
+// A disconnect of a browser is counted once, as closed, with each transport.
 func TestInvariant13LeavingAStream(t *testing.T) {
 	t.Parallel()
 	for name, reset := range map[string]bool{"FIN": false, "RST": true} {
@@ -293,10 +293,9 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 	}
 }
 
-// A second message must not wait until the first is acknowledged, which a browser may
-// put off for 40 ms. The kernel must not probe connections on its own: one lost probe
-// would end a stream whose pings are further apart. All transports write into a buffer
-// of the same size.
+// A second message must not wait until the first is acknowledged, which a browser may delay for 40 ms. The
+// kernel must not send keep-alive probes: a single lost probe could end a stream. The send buffer has the same size
+// with all transports.
 func TestInvariant13SocketOptions(t *testing.T) {
 	t.Parallel()
 	const sendBuffer = 64 << 10
@@ -318,8 +317,8 @@ func TestInvariant13SocketOptions(t *testing.T) {
 	})
 }
 
-// The server's limit on the time that a request takes, and the write timeout, end no
-// stream that is idle for longer. It ends cleanly afterwards.
+// A stream that is idle for longer than the server's read timeout and the write timeout stays open, and ends
+// cleanly afterwards.
 func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 	t.Parallel()
 	c := config{readTimeout: 400 * time.Millisecond}
@@ -344,10 +343,9 @@ func TestInvariant13DeadlinesDoNotEndIdleStreams(t *testing.T) {
 	})
 }
 
-// A login ends on time, and so does a stream of the maximum age, also while its reader
-// takes a large message bit by bit: nothing that is published afterwards is written. A
-// reader that reads on gets the goodbye; one that does not is closed within the write
-// timeout.
+// A stream ends on time at the expiry of its login or at the maximum age, even while its reader accepts a large message
+// slowly. Later messages are not written. A reader that continues to read receives bye. A reader that stops is
+// disconnected within the write timeout.
 func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 	t.Parallel()
 	const life, writeTimeout, large, bit = 500 * time.Millisecond, time.Second, 900 << 10, 4 << 10
@@ -385,7 +383,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 						t.Fatalf("%v after %d bytes", err, read)
 					}
 				}
-				// To read all of it bit by bit takes 11 s.
+				// Reading everything at this speed takes 11 s.
 				if took := time.Since(opened); took > 5*time.Second {
 					t.Errorf("the client ended after %v", took)
 				}
@@ -398,7 +396,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 						t.Errorf("it ends with %q, %v; want %q", tail, err, want)
 					}
 					if strings.Contains(text, "published after") {
-						t.Error("it holds what was published after the end")
+						t.Error("it contains a message that was published after the end")
 					}
 				} else {
 					for len(s.ends) == 0 && read < large {

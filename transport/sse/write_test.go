@@ -56,8 +56,8 @@ func TestStalledReaderIsSlow(t *testing.T) {
 	}
 }
 
-// The timeout is for a reader that takes nothing, not for one on a thin line that
-// takes a large message bit by bit.
+// The write timeout applies to a stalled reader, not to one on a slow network that accepts a large message
+// in small parts.
 func TestSlowReaderStaysConnected(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
@@ -67,7 +67,7 @@ func TestSlowReaderStaysConnected(t *testing.T) {
 		s.hub.Publish("42", "", "queued")
 		want := "data: " + large + "\nid: BOOT-1\n\ndata: queued\nid: BOOT-2\n\n"
 		got := ""
-		for size := len(want) + 2*len("ghij"); len(got) < size; { // a boot is twice as long as BOOT
+		for size := len(want) + 2*len("ghij"); len(got) < size; { // the real boot id is twice as long as BOOT
 			time.Sleep(patience * 9 / 10)
 			got += p.read(min(1000, size-len(got)))
 			if cause := s.ended(); cause != "" {
@@ -80,7 +80,7 @@ func TestSlowReaderStaysConnected(t *testing.T) {
 	})
 }
 
-// The same over HTTP/2, whose deadline resets a stream however much was taken.
+// The same applies over HTTP/2, whose deadline resets a stream even if the peer has accepted a part.
 func TestReadersOverHTTP2(t *testing.T) {
 	large := strings.Repeat("x", 1<<20) // more than the client's window
 	t.Run("bit by bit", func(t *testing.T) {
@@ -120,8 +120,8 @@ func TestReadersOverHTTP2(t *testing.T) {
 			start := time.Now()
 			s.hub.Publish("42", "", large)
 			s.wantEnd(hub.ReasonSlow)
-			// The server's timeout for the connection begins anew once when the
-			// kernel, here the pipe, has taken a part.
+			// The server's timeout for the connection restarts once, when the kernel (here: the
+			// pipe) has accepted a part.
 			if took := time.Since(start); took > 2*patience {
 				t.Errorf("ended after %v", took)
 			}
@@ -130,7 +130,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 	})
 }
 
-// A slowly reads a little, and waits before each time.
+// A slowly waits before each read, and reads only a few bytes.
 type slowly struct {
 	r    io.Reader
 	wait time.Duration
@@ -141,7 +141,7 @@ func (s slowly) Read(b []byte) (int, error) {
 	return s.r.Read(b[:min(len(b), 8<<10)])
 }
 
-// drip reads slowly up to the end, for which the returned function waits.
+// drip reads slowly up to the end. The returned function waits for the end.
 func drip(r io.Reader) (wait func()) {
 	done := make(chan struct{})
 	go func() {
@@ -173,10 +173,10 @@ func (c *haltingConn) Close() error {
 	return c.Conn.Close()
 }
 
-// Whatever a client still has to get, its connection closes within the write
-// timeout once it was ended.
+// When a client has ended, its connection closes within the write timeout, even if frames are still
+// queued.
 func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
-	// Queued is more than the reader takes in that time.
+	// More is queued than the reader accepts in that time.
 	fill := func(s *testServer) {
 		for range 100 {
 			s.hub.Publish("42", "", strings.Repeat("x", 10_000))
@@ -213,14 +213,14 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 	})
 }
 
-// An end without ceremony does not wait for the write that is under way.
+// An overflow does not wait for the write in progress.
 func TestOverflowInterruptsAWrite(t *testing.T) {
 	protocols(t, func(t *testing.T, http2 bool) {
 		c := patient
 		c.hub.QueueFrames = 5
 		bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, http2, l.dial), s.url("user=42"))
-			s.hub.Publish("42", "", strings.Repeat("x", 1<<20)) // the writer waits in it
+			s.hub.Publish("42", "", strings.Repeat("x", 1<<20)) // blocks the writer
 			synctest.Wait()
 			start := time.Now()
 			for range 6 {
@@ -237,8 +237,8 @@ func TestOverflowInterruptsAWrite(t *testing.T) {
 	})
 }
 
-// The queue may overflow while the head is still being written, when there is no
-// writer yet to be interrupted.
+// The queue may overflow while the head is being written, when a writer that could be interrupted does
+// not exist yet.
 func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 	c := patient
 	c.hub.QueueFrames = 5
@@ -259,7 +259,7 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 	})
 }
 
-// A peer that never takes the head is given up as well.
+// A peer that never accepts the head is disconnected as well.
 func TestStalledReaderOfTheHead(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
@@ -275,8 +275,8 @@ func TestStalledReaderOfTheHead(t *testing.T) {
 	})
 }
 
-// After a write that failed in the middle of a frame, a goodbye would become a
-// part of that frame, and its id would hide what is missing.
+// After a write that failed in the middle of a frame, a bye event would become part of that frame,
+// and its id would hide the loss.
 func TestNothingIsWrittenAfterATruncatedFrame(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		var cut *cuttingConn
@@ -289,7 +289,7 @@ func TestNothingIsWrittenAfterATruncatedFrame(t *testing.T) {
 		s.hub.Finish(hub.ReasonKicked, 0)
 		s.wantEnd(hub.ReasonKicked)
 		if n := cut.later.Load(); n > 0 {
-			t.Errorf("%d writes after the one that was cut", n)
+			t.Errorf("%d writes after the truncated one", n)
 		}
 		if text, _ := p.text(); strings.Contains(text, "bye") {
 			t.Errorf("got %q", text)
@@ -297,8 +297,8 @@ func TestNothingIsWrittenAfterATruncatedFrame(t *testing.T) {
 	})
 }
 
-// A cuttingConn takes nothing for the rest of a write, and then all again: a line
-// that comes back in the moment in which it was given up.
+// A cuttingConn blocks in the middle of a write, and accepts everything again after the deadline: a
+// network that recovers just after the timeout.
 type cuttingConn struct {
 	net.Conn
 	cuts     atomic.Bool
@@ -324,8 +324,8 @@ func (c *cuttingConn) Write(b []byte) (int, error) {
 	return 0, os.ErrDeadlineExceeded
 }
 
-// Frames of a write that failed were not delivered, behind an echo response too,
-// whose Flush has no error.
+// Frames of a failed write do not count as delivered, even with an echo response, whose Flush does
+// not return an error.
 func TestFailedFlushIsNotADelivery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, config{})
@@ -343,8 +343,8 @@ func TestFailedFlushIsNotADelivery(t *testing.T) {
 	})
 }
 
-// A brokenWriter buffers and fails to flush, as one of HTTP/2 does whose peer has
-// left.
+// A brokenWriter buffers and fails to flush, as in HTTP/2 after the peer has
+// disconnected.
 type brokenWriter struct {
 	header http.Header
 	broken atomic.Bool

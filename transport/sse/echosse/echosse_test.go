@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// In an echo app the middleware of the app applies: its headers are in the response, and it sees
-// the status. Pages of other origins can read an error.
+// The middleware of an echo app applies to streams: its headers are part of the response, and it receives
+// the status. Pages of other origins can read errors.
 func TestHandlerInAnEchoApp(t *testing.T) {
 	for name, http2 := range map[string]bool{"HTTP/1.1": false, "HTTP/2": true} {
 		t.Run(name, func(t *testing.T) {
