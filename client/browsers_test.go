@@ -9,7 +9,7 @@ import (
 	"usercast/internal/need"
 )
 
-// Firefox and WebKit take longer to start than these tests, so the tests of the console that need them are here as well.
+// The tests of the console in Firefox and WebKit are also here, because starting these browsers takes long.
 func TestInFirefoxAndWebKit(t *testing.T) {
 	need.Program(t, "redis-server")
 	h := startHub(t, "--ping-interval", "300ms")
@@ -19,7 +19,7 @@ func TestInFirefoxAndWebKit(t *testing.T) {
 		t.Parallel()
 		browser := browsertest.StartFirefox(t, `user_pref("network.cookie.cookieBehavior", 2);`)
 		blockedCookies(t, h, browser)
-		signIn(t, browser, console, token) // the page has no storage
+		signIn(t, browser, console, token) // the page cannot use storage
 	})
 	t.Run("WebKit", func(t *testing.T) {
 		t.Parallel()
@@ -39,8 +39,8 @@ func signIn(t *testing.T, browser *browsertest.WebDriver, console, token string)
 	p.UntilDocument(`document.getElementById("state").innerText == "live" && document.querySelector("#chart-streams canvas")`)
 }
 
-// Firefox rejects what the tabs of a browser share when it blocks cookies for a page: the constructor
-// of BroadcastChannel throws, and requests for Web Locks are rejected.
+// If Firefox blocks cookies for a page, the constructor of BroadcastChannel throws, and requests for Web
+// Locks are rejected.
 func blockedCookies(t *testing.T, h *hub, browser *browsertest.WebDriver) {
 	t.Helper()
 	s := startSite(t, h)
@@ -49,14 +49,14 @@ func blockedCookies(t *testing.T, h *hub, browser *browsertest.WebDriver) {
 	p.Text("listen(" + s.stream() + ").catch(error => errors.push(String(error)))")
 	p.Until("errors.length || window.stream?.state == 'open'")
 	h.publish(s.channel("a"), "hello")
-	p.Until("errors.length || heard.length")
-	if got := p.Text("JSON.stringify({heard, gaps, errors})"); got != `{"heard":["hello"],"gaps":[],"errors":[]}` {
+	p.Until("errors.length || received.length")
+	if got := p.Text("JSON.stringify({received, gaps, errors})"); got != `{"received":["hello"],"gaps":[],"errors":[]}` {
 		t.Errorf("the page: %s", got)
 	}
 }
 
-// WebKit reopens an EventSource that was closed when its page was put into the back/forward cache. A
-// page that is left and returned to several times must not have more than one stream.
+// WebKit reopens an EventSource that was closed when its page entered the back/forward cache. A page
+// must still have exactly one stream after several returns.
 func closedStaysClosed(t *testing.T, h *hub, browser *browsertest.WebDriver) {
 	t.Helper()
 	s := startSite(t, h)
@@ -85,8 +85,8 @@ func closedStaysClosed(t *testing.T, h *hub, browser *browsertest.WebDriver) {
 	}
 	hubtest.Eventually(t, "there is one stream", func() bool { return h.streams(t, s.user) == 1 })
 	h.publish(s.channel("a"), "hello")
-	p.Until("heard.length")
-	if got := p.Text("JSON.stringify({heard, gaps, errors})"); got != `{"heard":["hello"],"gaps":[],"errors":[]}` {
+	p.Until("received.length")
+	if got := p.Text("JSON.stringify({received, gaps, errors})"); got != `{"received":["hello"],"gaps":[],"errors":[]}` {
 		t.Errorf("the page: %s", got)
 	}
 }

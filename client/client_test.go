@@ -1,5 +1,5 @@
-// Package client_test runs the browser module in a real Chromium, with several tabs,
-// against the real program and a real Redis.
+// Package client_test runs the browser module in Chromium with several tabs, with the built
+// program and a Redis server.
 package client_test
 
 import (
@@ -12,15 +12,15 @@ import (
 
 func TestMain(m *testing.M) { hubtest.Main(m, nil) }
 
-// A world is what all tests share: starting it takes longer than most of them. Each has
-// a site, and so an origin, of its own.
+// A world contains the processes that all tests share, because starting them takes longer than
+// most tests. Each test has its own site, and therefore its own origin.
 type world struct {
 	browser *browsertest.Browser
 	hub     *hub
 }
 
-// moreAlone and more are tests for which make test has no time: make measure has. Those of
-// moreAlone need tabs with a process each.
+// more and moreAlone are slower tests, which only make measure runs. In moreAlone, each tab needs
+// its own process.
 var moreAlone, more map[string]func(*testing.T, world)
 
 func TestInChromium(t *testing.T) {
@@ -31,7 +31,7 @@ func TestInChromium(t *testing.T) {
 		for name, test := range tests {
 			t.Run(name, func(t *testing.T) {
 				if browser == together {
-					t.Parallel() // most of them wait
+					t.Parallel() // most of the time, the tests wait
 				}
 				test(t, world{browser, h})
 			})
@@ -46,13 +46,13 @@ func TestInChromium(t *testing.T) {
 		"tab with the stream is closed":                          leaderIsClosed,
 		"tab with the stream freezes":                            leaderFreezes,
 		"tab with the stream is closed before the first message": leaderIsClosedEarly,
-		"new tab is open once it misses nothing":                 newTabIsOpen,
+		"new tab is open when it receives all messages":          newTabIsOpen,
 		"without locks each tab has a stream":                    withoutLocks,
-		"hub is deployed behind a proxy that says 502":           hubIsDeployed,
+		"hub is deployed behind a proxy that returns 502":        hubIsDeployed,
 		"Redis is restarted":                                     redisIsRestarted,
-		"silent stream is left":                                  silentStreamIsLeft,
+		"silent stream is replaced":                              silentStreamIsReplaced,
 		"position before the first message":                      positionBeforeTheFirstMessage,
-		"token is asked for anew":                                tokenIsFresh,
+		"token is requested for each stream":                     tokenIsFresh,
 		"recipes for React and Vue":                              recipesWork,
 		"quick start":                                            quickStartWorks,
 		"topics":                                                 topics,

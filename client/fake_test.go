@@ -2,7 +2,7 @@ package client_test
 
 import "testing"
 
-// fake is an EventSource, and a clock, that do what the test says.
+// fake replaces EventSource and the clock by ones that the test controls.
 const fake = `
 window.sources = [];
 window.EventSource = class extends EventTarget {
@@ -15,12 +15,12 @@ window.EventSource = class extends EventTarget {
 window.skipped = 0;
 const real = performance.now.bind(performance);
 performance.now = () => real() + skipped;
-// So many ticks of the module, which has an interval of a quarter of a second.
+// Runs the timer of the module, which has an interval of a quarter of a second.
 window.tick = () => dispatchEvent(new Event("visibilitychange")) && document.dispatchEvent(new Event("visibilitychange"));
 window.skip = ms => { skipped += ms; tick(); };
 `
 
-// The hub's ping interval is not known, so a page learns it: 15 s is assumed.
+// The module assumes a ping interval of 15 s, and then derives it from the pings.
 func silenceIsMeasured(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	p := openTab(t, w, s)
@@ -33,19 +33,19 @@ func silenceIsMeasured(t *testing.T, w world) {
 	p.Until("sources.length == 2")
 	p.want("states", "open", "connecting silent")
 
-	// Perhaps it is 30 s.
+	// Without pings, the module next assumes 30 s.
 	p.Run("sources[1].say('open'); skip(61000)")
 	p.want("states", "open", "connecting silent", "open")
-	p.Run("sources[1].say('ping')") // it is 60 s
+	p.Run("sources[1].say('ping')") // the interval is 60 s
 	p.Run("skip(121000)")
 	p.want("states", "open", "connecting silent", "open")
-	p.Run("for (const seconds of [10, 10, 10, 10]) { skip(1000 * seconds); sources[1].say('ping') }") // it is 10 s
+	p.Run("for (const seconds of [10, 10, 10, 10]) { skip(1000 * seconds); sources[1].say('ping') }") // the interval is 10 s
 	p.Run("skip(23000)")
 	p.Until("sources.length == 3")
 }
 
-// The opening block is a ping with a position: the page gets no message, and the next stream resumes from there, also
-// before the first message. The positions of later pings count as well.
+// A stream begins with a ping that has an id. The page receives no message, and the next stream resumes from this id,
+// also before the first message. The ids of later pings are used as well.
 func positionBeforeTheFirstMessage(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	p := openTab(t, w, s)
@@ -58,12 +58,12 @@ func positionBeforeTheFirstMessage(t *testing.T, w world) {
 	p.Until("sources.length == 2 && String(sources[1].url).includes('last-event-id=some-7')")
 	p.Run("sources[1].say('open'); sources[1].say('ping', '{}', 'some-7'); sources[1].say('ping', '{}', 'some-9'); skip(67000)")
 	p.Until("sources.length == 3 && String(sources[2].url).includes('last-event-id=some-9')")
-	p.want("heard")
+	p.want("received")
 	p.want("gaps")
 }
 
-// A stream tells its id with its first event. Another tab cannot go on where one without
-// an id was, so the pages are told.
+// The first event of a stream has its id. A tab cannot resume a stream without an id, so its page
+// receives a gap.
 func noIDYet(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	leader, follower := openTab(t, w, s), openTab(t, w, s)
@@ -80,5 +80,5 @@ func noIDYet(t *testing.T, w world) {
 	follower.want("gaps", "unknown-id")
 	follower.want("states", "open", "connecting", "open")
 	follower.Run("sources[0].say('message', 'hello', 'some-7')")
-	follower.want("heard", "hello")
+	follower.want("received", "hello")
 }

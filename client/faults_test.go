@@ -9,8 +9,8 @@ import (
 	"usercast/internal/hubtest"
 )
 
-// A deploy: the hub goes, the proxy before it answers 502, which ends an EventSource
-// for good, and another hub comes, which knows no id of the one before.
+// During a deploy, the hub stops. The proxy returns 502, which closes an EventSource permanently. The
+// next hub does not know the ids of the previous one.
 func hubIsDeployed(t *testing.T, w world) {
 	h := startHub(t)
 	s := startSite(t, h)
@@ -18,7 +18,7 @@ func hubIsDeployed(t *testing.T, w world) {
 	tabs := []tab{open(t, w, s, args), open(t, w, s, args)}
 	h.publish(s.channel("a"), "before")
 	for _, p := range tabs {
-		p.want("heard", "before")
+		p.want("received", "before")
 	}
 	h.Stop(t, syscall.SIGKILL)
 	for _, p := range tabs {
@@ -31,11 +31,11 @@ func hubIsDeployed(t *testing.T, w world) {
 	}
 	h.publish(s.channel("a"), "after")
 	for _, p := range tabs {
-		p.want("heard", "before", "after")
+		p.want("received", "before", "after")
 		p.want("gaps", "unknown-id")
 	}
 	if streams := s.asked(); streams[len(streams)-1].Get("last-event-id") == "" {
-		t.Error("the last id was not carried over")
+		t.Error("the stream was opened without the last id")
 	}
 }
 
@@ -50,8 +50,8 @@ func redisIsRestarted(t *testing.T, w world) {
 	}
 }
 
-// "Not now" is a stream that opens, says so and ends.
-func hubIsFull(t *testing.T, w world) {
+// A temporary rejection is a stream that opens, sends busy and ends.
+func hubIsAtCapacity(t *testing.T, w world) {
 	h := startHub(t, "--max-clients", "1", "--retry", "50ms")
 	occupant := startSite(t, h)
 	other := open(t, w, occupant, occupant.stream())
@@ -63,7 +63,7 @@ func hubIsFull(t *testing.T, w world) {
 		p.Until("stream.state == 'waiting'")
 		tabs = append(tabs, p)
 	}
-	hubtest.Eventually(t, "the browser has come back some times", func() bool { return len(s.asked()) >= 3 })
+	hubtest.Eventually(t, "the browser has retried several times", func() bool { return len(s.asked()) >= 3 })
 	for _, p := range tabs {
 		p.want("states", "waiting clients")
 	}
@@ -74,24 +74,24 @@ func hubIsFull(t *testing.T, w world) {
 	}
 	h.publish(s.channel("a"), "hello")
 	for _, p := range tabs {
-		p.want("heard", "hello")
+		p.want("received", "hello")
 	}
 }
 
-// A proxy that lost the way tells neither end.
-func silentStreamIsLeft(t *testing.T, w world) {
+// A proxy that loses the route does not notify either side.
+func silentStreamIsReplaced(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	args := s.stream() + ", {silence: 1000}"
 	tabs := []tab{open(t, w, s, args), open(t, w, s, args)}
 	w.hub.publish(s.channel("a"), "before")
 	for _, p := range tabs {
-		p.want("heard", "before")
+		p.want("received", "before")
 	}
 	s.silence()
-	w.hub.publish(s.channel("a"), "into the void")
+	w.hub.publish(s.channel("a"), "unanswered")
 	for _, p := range tabs {
-		p.want("heard", "before", "into the void")
-		// On a busy machine, a tab can miss the other one's heartbeat and open a stream later on.
+		p.want("received", "before", "unanswered")
+		// On a busy machine, a tab can miss the messages of the leader and open another stream later.
 		p.Until("states.length >= 3")
 		if got, want := p.list("states")[:3], []string{"open", "connecting silent", "open"}; !slices.Equal(got, want) {
 			t.Errorf("states: %q, want %q first", got, want)
@@ -100,7 +100,7 @@ func silentStreamIsLeft(t *testing.T, w world) {
 	}
 }
 
-func refusedComesBack(t *testing.T, w world) {
+func rejectedRetries(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	s.refuse(http.StatusServiceUnavailable)
 	p := openTab(t, w, s)
@@ -108,16 +108,16 @@ func refusedComesBack(t *testing.T, w world) {
 	p.connect(s.stream() + ", {retry: 300}")
 	p.Run("stream.onState(state => { if (state == 'waiting') times.push(performance.now()) })")
 	p.Until("times.length == 4")
-	// 300, 600, 1200 ms, each at the next tick, and what the refusal takes.
+	// 300, 600, 1200 ms, each rounded up to the next tick, plus the time for the rejection.
 	if grow := p.Text("times[3] - times[2] > times[1] - times[0]"); grow != "true" {
-		t.Errorf("refused at %s", p.Text("times"))
+		t.Errorf("rejected at %s", p.Text("times"))
 	}
 	if n := len(s.asked()); n > 5 {
-		t.Errorf("asked %d times", n)
+		t.Errorf("%d requests", n)
 	}
 }
 
-func onlineComesBack(t *testing.T, w world) {
+func onlineReconnects(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	s.refuse(http.StatusUnauthorized)
 	p := openTab(t, w, s)
@@ -137,7 +137,7 @@ func tokenIsFresh(t *testing.T, w world) {
 		if (++tokens == 2) throw new Error("no token today");
 		return "token " + tokens;
 	}}`)
-	hubtest.Eventually(t, "it has asked twice", func() bool { return len(s.asked()) == 2 })
+	hubtest.Eventually(t, "there were two requests", func() bool { return len(s.asked()) == 2 })
 	s.refuse(0)
 	p.Until("stream.state == 'open'")
 	for i, want := range []string{"token 1", "token 3"} {

@@ -8,10 +8,10 @@ import (
 	"usercast/internal/redistest"
 )
 
-// A hub is the real program, before a real Redis.
+// A hub is the built program with a Redis server.
 type hub struct{ *hubtest.Instance }
 
-// startHub starts a hub whose clients reconnect soon.
+// startHub starts a hub with a short retry delay.
 func startHub(t *testing.T, flags ...string) *hub {
 	t.Helper()
 	return &hub{hubtest.StartInstance(t, redistest.Start(t), append([]string{"--retry", "200ms"}, flags...)...)}

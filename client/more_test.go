@@ -6,19 +6,19 @@ import "testing"
 
 func init() {
 	moreAlone = map[string]func(*testing.T, world){
-		"tab with the stream hangs":                  leaderHangs,
-		"tab with the stream reloads":                leaderReloads,
-		"tab that slept for too long hears of a gap": longSleeperHearsGap,
-		"tab comes back from the back/forward cache": tabComesBack,
+		"tab with the stream is unresponsive":            leaderIsUnresponsive,
+		"tab with the stream reloads":                    leaderReloads,
+		"tab that is frozen for too long receives a gap": longFrozenGetsGap,
+		"tab returns from the back/forward cache":        tabReturns,
 	}
 	more = map[string]func(*testing.T, world){
-		"hub is full": hubIsFull,
-		"tabs of another share have a stream of their own":    sharesAreApart,
-		"silence is measured by pings":                        silenceIsMeasured,
-		"stream that had no id yet is not taken over quietly": noIDYet,
-		"refused stream comes back later and later":           refusedComesBack,
-		"online is the time to come back":                     onlineComesBack,
-		"exceptions reach the page":                           exceptions,
-		"closed stream is closed":                             closedIsClosed,
+		"hub is at capacity":                             hubIsAtCapacity,
+		"tabs with another share have a separate stream": sharesAreApart,
+		"silence depends on the ping interval":           silenceIsMeasured,
+		"takeover of a stream without an id sends a gap": noIDYet,
+		"rejected stream retries with growing delays":    rejectedRetries,
+		"online event reconnects":                        onlineReconnects,
+		"exceptions are reported to the page":            exceptions,
+		"closed stream stays closed":                     closedIsClosed,
 	}
 }

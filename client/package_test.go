@@ -13,7 +13,7 @@ import (
 	"usercast/internal/need"
 )
 
-// What a page loads is at most 4 kB.
+// The module is at most 4 kB gzipped.
 func TestSize(t *testing.T) {
 	source, err := os.ReadFile("usercast.js")
 	if err != nil {
@@ -29,7 +29,7 @@ func TestSize(t *testing.T) {
 	}
 }
 
-func TestPackageHoldsWhatBelongs(t *testing.T) {
+func TestPackageFiles(t *testing.T) {
 	out, err := exec.Command(need.Program(t, "npm"), "pack", "--dry-run", "--json", "--offline").Output()
 	if err != nil {
 		t.Fatalf("npm pack: %v", err)
@@ -39,7 +39,7 @@ func TestPackageHoldsWhatBelongs(t *testing.T) {
 		Files []struct{ Path string }
 	}
 	if err := json.Unmarshal(out, &packs); err != nil || len(packs) != 1 {
-		t.Fatalf("npm pack said %s, %v", out, err)
+		t.Fatalf("npm pack printed %s, %v", out, err)
 	}
 	var files []string
 	for _, f := range packs[0].Files {
@@ -47,15 +47,15 @@ func TestPackageHoldsWhatBelongs(t *testing.T) {
 	}
 	slices.Sort(files)
 	if want := []string{"LICENSE", "README.md", "package.json", "usercast.d.ts", "usercast.js"}; packs[0].Name != "usercast" || !slices.Equal(files, want) {
-		t.Errorf("the package %s holds %q, want %q", packs[0].Name, files, want)
+		t.Errorf("the package %s contains %q, want %q", packs[0].Name, files, want)
 	}
 	ours, _ := os.ReadFile("LICENSE")
-	if licence, err := os.ReadFile("../LICENSE"); err != nil || !bytes.Equal(ours, licence) {
-		t.Errorf("the package has another licence than the project: %v", err)
+	if license, err := os.ReadFile("../LICENSE"); err != nil || !bytes.Equal(ours, license) {
+		t.Errorf("the license of the package differs from that of the project: %v", err)
 	}
 }
 
-// usage is checked, not run.
+// usage is type-checked, but not run.
 const usage = `
 import { connect, type Message, type Options, type State, type Stream } from "usercast";
 
@@ -80,7 +80,7 @@ connect("/events", { topic: "a" });
 connect("/events", { token: "not a function" });
 `
 
-// The types fit the README's examples, and refuse what is wrong.
+// The types accept the examples in the README, and reject errors.
 func TestTypes(t *testing.T) {
 	need.Program(t, "node")
 	need.File(t, "node_modules/typescript", "npm --prefix client ci --ignore-scripts")

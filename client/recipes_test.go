@@ -9,7 +9,7 @@ import (
 
 var fence = regexp.MustCompile("(?ms)^```js\n// (\\S+)\n(.*?)^```$")
 
-// recipes are the README's examples, by the name in their first line.
+// recipes returns the examples in the README by the name in their first line.
 func recipes(t *testing.T) map[string]string {
 	t.Helper()
 	readme, err := os.ReadFile("README.md")
@@ -21,12 +21,12 @@ func recipes(t *testing.T) map[string]string {
 		found[m[1]] = m[2]
 	}
 	if n := strings.Count(string(readme), "```js"); n != len(found) || n != 3 {
-		t.Fatalf("the README has %d examples, of which %d have a name of their own", n, len(found))
+		t.Fatalf("the README has %d examples, of which %d have a unique name", n, len(found))
 	}
 	return found
 }
 
-// requireFunction loads packages that were not made for browsers.
+// requireFunction loads CommonJS packages.
 const requireFunction = `
 const loaded = {};
 const need = name => {
@@ -95,7 +95,7 @@ window.unmount = () => app.unmount();
 app.mount("#app");
 `
 
-// The recipes make components that show what is published, and nothing once they are gone.
+// The components in the recipes show published messages, and stop when they are unmounted.
 func recipesWork(t *testing.T, w world) {
 	recipes := recipes(t)
 	for name, app := range map[string]string{"react.js": reactApp, "vue.js": vueApp} {
@@ -119,12 +119,12 @@ func recipesWork(t *testing.T, w world) {
 			before := p.Text("document.getElementById('app').textContent.split(' ')[1]")
 			w.hub.publish(s.channel("activity"), `{"id": 4}`)
 			w.hub.publish(s.channel("chat"), `{"id": 5}`)
-			if before != "" { // React keeps the list, and Vue makes another
+			if before != "" { // React keeps the list, and Vue creates a new one
 				before += ","
 			}
 			shows("openchat: " + before + "5")
 			p.Run("unmount()")
-			w.hub.publish(s.channel("chat"), "not JSON, which nobody reads")
+			w.hub.publish(s.channel("chat"), "not JSON, which is not parsed")
 			shows("")
 			p.want("errors")
 		})

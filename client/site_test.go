@@ -14,16 +14,16 @@ import (
 	"testing"
 )
 
-// A site is the origin of some pages: it serves them and the module, and stands between
-// them and the hub as a proxy does. Without a hub it answers 502.
+// A site is an origin. It serves pages and the module, and is a proxy between the pages and the
+// hub. If the hub is down, it returns 502.
 type site struct {
 	*httptest.Server
-	user  string            // of its pages, and of no other site's
-	files map[string]string // by path, more than there are on each site
+	user  string            // the user of all its pages; different for each site
+	files map[string]string // additional files by path
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	status  int // what the stream's path answers instead of the hub, if not 0
+	status  int // if not 0, the status for the stream's path, instead of the hub's response
 	streams []url.Values
 	wires   []*wire
 }
@@ -57,7 +57,7 @@ func startSite(t *testing.T, h *hub) *site {
 		case strings.HasPrefix(r.URL.Path, "/npm/"):
 			http.StripPrefix("/npm/", http.FileServer(http.Dir("node_modules"))).ServeHTTP(w, r)
 		case r.URL.Path == "/events":
-			if query := r.URL.Query(); !query.Has("user") { // as a proxy does that logs users in
+			if query := r.URL.Query(); !query.Has("user") { // like a proxy that authenticates users
 				query.Set("user", s.user)
 				r.URL.RawQuery = query.Encode()
 			}
@@ -81,27 +81,27 @@ func startSite(t *testing.T, h *hub) *site {
 	return s
 }
 
-// stream is the stream's address as a page says it.
+// stream returns the URL of the stream as a JavaScript string.
 func (s *site) stream() string { return strconv.Quote("/events?user=" + s.user) }
 
-// channel is where to publish for the site's pages.
+// channel returns the channel of the site's user for a topic.
 func (s *site) channel(topic string) string { return "user-" + s.user + ":" + topic }
 
-// refuse lets the stream's path answer a status; 0: what the hub says.
+// refuse sets the status for the stream's path; 0 passes requests to the hub.
 func (s *site) refuse(status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status = status
 }
 
-// asked are the queries of all streams that were asked for.
+// asked returns the queries of all requests for a stream.
 func (s *site) asked() []url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.streams)
 }
 
-// silence makes the streams that are open half-open: nothing comes any more, not even an end.
+// silence makes the open streams half-open: no more data arrives, and they do not end.
 func (s *site) silence() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,11 +110,11 @@ func (s *site) silence() {
 	}
 }
 
-// A wire is the body of a stream, on its way through the proxy.
+// A wire is the body of a stream in the proxy.
 type wire struct {
 	io.ReadCloser
 	silent chan struct{}
-	gone   <-chan struct{} // the page has left
+	gone   <-chan struct{} // closed when the page has disconnected
 	once   sync.Once
 }
 

@@ -12,17 +12,17 @@ import (
 	"usercast/internal/browsertest"
 )
 
-// listener is a page that connects, and keeps all that it hears.
+// listener is the script of a page that connects and records all events.
 const listener = `
-window.heard = [], window.topics = [], window.gaps = [], window.states = [], window.errors = [], window.late = 0;
+window.received = [], window.topics = [], window.gaps = [], window.states = [], window.errors = [], window.late = 0;
 onerror = message => void errors.push(message);
 window.listen = async (url, options) => {
 	const { connect } = await import("/usercast.js");
 	window.stream = connect(url, options);
 	stream.on((data, event) => {
-		heard.push(data);
+		received.push(data);
 		topics.push(event.topic);
-		const at = data.split("@")[1]; // when it was published
+		const at = data.split("@")[1]; // the time of publication
 		if (at) late = Math.max(late, Date.now() - at);
 	});
 	stream.onGap(reason => gaps.push(reason));
@@ -30,13 +30,13 @@ window.listen = async (url, options) => {
 };
 `
 
-// A tab is a page that listens.
+// A tab is a page with a stream.
 type tab struct {
 	*browsertest.Page
 	t *testing.T
 }
 
-// openTab opens a tab whose stream has not begun yet.
+// openTab opens a tab without a stream.
 func openTab(t *testing.T, w world, s *site) tab {
 	t.Helper()
 	p := tab{w.browser.Open(t, s.URL+"/"), t}
@@ -44,14 +44,14 @@ func openTab(t *testing.T, w world, s *site) tab {
 	return p
 }
 
-// connect begins the tab's stream; args are those of the module's connect.
+// connect opens the tab's stream with the arguments of the module's connect.
 func (p tab) connect(args string) {
 	p.t.Helper()
 	p.Run("listen(" + args + ")")
 	p.Until("window.stream")
 }
 
-// open is openTab and connect, and waits until the stream is open.
+// open opens a tab, connects it, and waits until the stream is open.
 func open(t *testing.T, w world, s *site, args string) tab {
 	t.Helper()
 	p := openTab(t, w, s)
@@ -60,7 +60,7 @@ func open(t *testing.T, w world, s *site, args string) tab {
 	return p
 }
 
-// list is an array of strings in the page.
+// list returns an array of strings in the page.
 func (p tab) list(name string) (list []string) {
 	p.t.Helper()
 	if err := json.Unmarshal([]byte(p.Text("JSON.stringify("+name+")")), &list); err != nil {
@@ -69,7 +69,7 @@ func (p tab) list(name string) (list []string) {
 	return list
 }
 
-// want waits until a list in the page is as it should be.
+// want waits until a list in the page has as many elements as want, and compares them.
 func (p tab) want(name string, want ...string) {
 	p.t.Helper()
 	p.Until(fmt.Sprintf("%s.length >= %d", name, len(want)))
@@ -78,13 +78,13 @@ func (p tab) want(name string, want ...string) {
 	}
 }
 
-// goesOn waits until the tab has heard some messages more.
+// goesOn waits until the tab has received 20 more messages.
 func (p tab) goesOn() {
 	p.t.Helper()
-	p.Until("heard.length >= " + p.Text("heard.length + 20"))
+	p.Until("received.length >= " + p.Text("received.length + 20"))
 }
 
-// late is how late the latest message was.
+// late returns the maximum delay of a message.
 func (p tab) late() time.Duration {
 	p.t.Helper()
 	ms, err := strconv.Atoi(p.Text("late"))
@@ -94,13 +94,13 @@ func (p tab) late() time.Duration {
 	return time.Duration(ms) * time.Millisecond
 }
 
-// wantUnbroken waits for the last of the numbers that were published, and wants each
-// once and in order since the first that the tab heard.
+// wantUnbroken waits for the last published number. The tab must have received each number since
+// its first one exactly once and in order.
 func (p tab) wantUnbroken(last int64) {
 	p.t.Helper()
-	p.Until(fmt.Sprintf(`heard.length && heard.at(-1).startsWith("%d@")`, last))
+	p.Until(fmt.Sprintf(`received.length && received.at(-1).startsWith("%d@")`, last))
 	var first, n int64
-	for i, message := range p.list("heard") {
+	for i, message := range p.list("received") {
 		number, _, _ := strings.Cut(message, "@")
 		if _, err := fmt.Sscan(number, &n); err != nil {
 			p.t.Fatalf("message %q: %v", message, err)

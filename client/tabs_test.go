@@ -7,7 +7,7 @@ import (
 	"usercast/internal/hubtest"
 )
 
-// A page that fetches its state once the stream is open misses nothing in between.
+// A page that fetches its state after the stream has opened does not miss messages in between.
 func newTabIsOpen(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	first := open(t, w, s, s.stream())
@@ -18,13 +18,13 @@ func newTabIsOpen(t *testing.T, w world) {
 	p.Until("window.isReady")
 	published := counter.n.Load()
 	p.goesOn()
-	if first, err := strconv.ParseInt(p.Text("heard[0].split('@')[0]"), 10, 64); err != nil || first > published+1 {
+	if first, err := strconv.ParseInt(p.Text("received[0].split('@')[0]"), 10, 64); err != nil || first > published+1 {
 		t.Errorf("the first message is %d, %v; %d were published when the stream was open", first, err, published)
 	}
 	p.wantUnbroken(counter.end())
 }
 
-// Users who take turns at one browser must not hear each other's messages.
+// Users of the same browser must not receive each other's messages.
 func sharesAreApart(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	for _, options := range []string{`{share: "42"}`, `{share: "42"}`, `{share: "7"}`, `{share: false}`} {
@@ -34,7 +34,7 @@ func sharesAreApart(t *testing.T, w world) {
 	hubtest.Eventually(t, "there are three streams", func() bool { return w.hub.streams(t, s.user) == 3 })
 }
 
-// Web Locks are missing on pages of insecure origins. Browsers that block cookies may throw.
+// Web Locks are missing on insecure origins. Browsers that block cookies can throw exceptions.
 func withoutLocks(t *testing.T, w world) {
 	s := startSite(t, w.hub)
 	var tabs []tab
@@ -55,13 +55,13 @@ func withoutLocks(t *testing.T, w world) {
 	}
 	w.hub.publish(s.channel("a"), "hello")
 	for _, p := range tabs {
-		p.want("heard", "hello")
+		p.want("received", "hello")
 	}
 	tabs[0].Freeze()
 	w.hub.publish(s.channel("a"), "meanwhile")
 	tabs[0].Thaw()
 	for _, p := range tabs {
-		p.want("heard", "hello", "meanwhile")
+		p.want("received", "hello", "meanwhile")
 		p.want("gaps")
 	}
 }
@@ -77,14 +77,14 @@ func topics(t *testing.T, w world) {
 		w.hub.publish(s.channel(topic), "to "+topic)
 	}
 	for _, p := range []tab{first, p} {
-		p.want("heard", "to activity", "to chat:7", "to error")
+		p.want("received", "to activity", "to chat:7", "to error")
 		p.want("topics", "activity", "chat:7", "error")
 		p.want("chat", "to chat:7chat:7true")
 		p.Run("off()")
 	}
 	w.hub.publish(s.channel("chat:7"), "again")
 	for _, p := range []tab{first, p} {
-		p.want("heard", "to activity", "to chat:7", "to error", "again")
+		p.want("received", "to activity", "to chat:7", "to error", "again")
 		p.want("chat", "to chat:7chat:7true")
 		for _, wrong := range []string{
 			`stream.on("other", () => {})`,
@@ -127,8 +127,8 @@ func closedIsClosed(t *testing.T, w world) {
 	hubtest.Eventually(t, "the other tab has taken over", func() bool { return len(s.asked()) == 2 })
 	follower.Until("stream.state == 'open'")
 	w.hub.publish(s.channel("a"), "hello")
-	follower.want("heard", "hello")
-	leader.want("heard")
+	follower.want("received", "hello")
+	leader.want("received")
 	follower.Run("stream.close()")
 	hubtest.Eventually(t, "there is no stream", func() bool { return w.hub.streams(t, s.user) == 0 })
 }

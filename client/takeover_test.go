@@ -12,7 +12,7 @@ import (
 	"usercast/internal/hubtest"
 )
 
-// A counter publishes numbers, with the time of each, until it is stopped.
+// A counter publishes numbers with timestamps until it is stopped.
 type counter struct {
 	stop chan struct{}
 	wg   sync.WaitGroup
@@ -46,7 +46,7 @@ func startCounter(t *testing.T, h *hub, channel string) *counter {
 	return c
 }
 
-// end returns the last number.
+// end stops the counter and returns the last number.
 func (c *counter) end() int64 {
 	select {
 	case <-c.stop:
@@ -59,19 +59,19 @@ func (c *counter) end() int64 {
 
 func leaderIsClosed(t *testing.T, w world) { takeover(t, w, func(p tab) { p.Close() }, nil) }
 
-// A stream begins with a ping that has a position, from which another tab continues. This hub sends no
-// further ping.
+// A stream begins with a ping that has an id, from which another tab resumes. This hub does not send
+// further pings.
 func leaderIsClosedEarly(t *testing.T, w world) {
 	w.hub = startHub(t)
 	s := startSite(t, w.hub)
 	leader, follower := open(t, w, s, s.stream()), open(t, w, s, s.stream())
 	leader.Close()
 	w.hub.publish(s.channel("a"), "1")
-	follower.want("heard", "1")
+	follower.want("received", "1")
 	hubtest.Eventually(t, "the other tab has the stream", func() bool { return len(s.asked()) == 2 && w.hub.streams(t, s.user) == 1 })
 	follower.Until("stream.state == 'open'")
 	w.hub.publish(s.channel("a"), "2")
-	follower.want("heard", "1", "2")
+	follower.want("received", "1", "2")
 	follower.want("gaps")
 }
 
@@ -85,21 +85,21 @@ func leaderFreezes(t *testing.T, w world) {
 	takeover(t, w, func(p tab) { p.Freeze() }, func(p tab) { p.Thaw() })
 }
 
-// A page that hangs cannot say so: the others have to find out that it does not answer.
-func leaderHangs(t *testing.T, w world) {
+// An unresponsive page cannot notify the others, so they must detect that it does not respond.
+func leaderIsUnresponsive(t *testing.T, w world) {
 	takeover(t, w, func(p tab) { p.Hang(3 * time.Second) }, func(tab) {})
 }
 
-// takeover opens three tabs, ends the one with the stream while messages keep coming, and
-// wants the others to have each message once, in order, and none of them more than a
-// second later than a tab with a stream of its own, which is as late as the machine is
-// busy. The one that ended does so too when it is woken.
+// takeover opens three tabs and ends the one with the stream while messages arrive. The other tabs
+// must receive each message once and in order, at most one second later than a tab with a separate
+// stream, whose delay depends on the load of the machine. If wake is set, the ended tab must
+// also receive all messages after it.
 func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	s := startSite(t, w.hub)
 	leader := open(t, w, s, s.stream())
 	others := []tab{open(t, w, s, s.stream()), open(t, w, s, s.stream())}
 	if n := len(s.asked()); n != 1 || w.hub.streams(t, s.user) != 1 {
-		t.Fatalf("three tabs asked for %d streams", n)
+		t.Fatalf("three tabs opened %d streams", n)
 	}
 	apart := startSite(t, w.hub)
 	apart.user = s.user
@@ -113,16 +113,16 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	end(leader)
 	hubtest.Eventually(t, "another tab has the stream", func() bool { return len(s.asked()) >= 2 })
 	if s.asked()[1].Get("last-event-id") == "" {
-		t.Error("the last id was not carried over")
+		t.Error("the stream was opened without the last id")
 	}
 	for _, p := range append(others, control) {
 		p.goesOn()
 	}
 	late := max(others[0].late(), others[1].late())
 	usual := control.late()
-	t.Logf("the latest message was %v late, and %v in a tab of its own", late, usual)
+	t.Logf("the maximum delay was %v, and %v in a tab with a separate stream", late, usual)
 	if late-usual > time.Second {
-		t.Errorf("the latest message was %v late, and %v in a tab of its own", late, usual)
+		t.Errorf("the maximum delay was %v, and %v in a tab with a separate stream", late, usual)
 	}
 	if wake != nil {
 		wake(leader)
@@ -133,8 +133,8 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	for _, p := range append(others, control) {
 		p.wantUnbroken(last)
 	}
-	hubtest.Eventually(t, "there is one stream", func() bool { return w.hub.streams(t, s.user) == 2 }) // and the one apart
-	// Two tabs that miss the leader at the same moment are one after the other.
+	hubtest.Eventually(t, "there is one stream", func() bool { return w.hub.streams(t, s.user) == 2 }) // one for the tabs, one for the control
+	// Two tabs that detect the end of the leader at the same time become leaders one after the other.
 	if n := len(s.asked()); n > 3 {
 		t.Errorf("the stream was opened %d times, want 2", n)
 	}
