@@ -1,7 +1,7 @@
 // The messages that this page published recently, so that a panel can show the latency
 // and the topic of a message that arrives.
 //
-// Messages have no marker of their publisher. They are matched by user and payload, and
+// Messages do not contain their publisher. They are matched by user and payload, and
 // equal messages by their order, because a stream keeps the order of Redis.
 
 const MAX_AGE = 30_000; // ms; a message that has not arrived by then is not expected any more

@@ -102,7 +102,7 @@ function latencyOf({ latency, wall }, json) {
     node.title = "Computed from the number “sent” in the payload and the clock of this browser.";
   } else {
     node.textContent = "—";
-    node.title = "Latency unknown: the message was not published by this page and has no number “sent”.";
+    node.title = "Latency unknown: the message was not published by this page and does not contain a number “sent”.";
   }
   return node;
 }

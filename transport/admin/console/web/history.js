@@ -27,7 +27,7 @@ const RARELY = {
 
 const PERCENTILES = { p50: 0.5, p90: 0.9, p99: 0.99 };
 
-// Sets the per-second rates of counters since an earlier snapshot; null if there is no such snapshot.
+// Sets the per-second rates of counters since an earlier snapshot; null without such a snapshot.
 function grow(figures, counters, stats, before) {
   const elapsed = before ? stats.uptime_seconds - before.uptime_seconds : 0;
   for (const [name, read] of Object.entries(counters)) {

@@ -130,9 +130,9 @@ export class UserPanel {
     const result = $("user-result");
     result.className = "result";
     try {
-      const { heard, id } = await askJSON(this.#path, "DELETE");
+      const { heard: hubs, id } = await askJSON(this.#path, "DELETE");
       setText(result, id ? `Command appended as entry ${id}. Every hub that reads it closes this user's streams.`
-        : heard ? `Command sent to ${plural(heard, "hub")}. The streams are closed; browsers reconnect and are authenticated again.`
+        : hubs ? `Command sent to ${plural(hubs, "hub")}. The streams are closed; browsers reconnect and are authenticated again.`
           : "The command did not reach any hub.");
     } catch (err) {
       result.classList.add("bad");
