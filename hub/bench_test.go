@@ -9,10 +9,9 @@ import (
 	"usercast/hub"
 )
 
-// Benchmarks of the hub alone, with the product's defaults. A message is waited
-// for before the next one: a publisher that ran ahead would make one batch of many
-// messages, and the figure would be the scheduler's. So each delivery has in it
-// what it costs to wake a consumer.
+// Benchmarks of the hub alone, with its defaults. Each message is delivered before the next one is
+// published, so the result includes the cost of waking a consumer. Otherwise many messages would be
+// delivered in one batch, and the result would depend on the scheduler.
 
 const benchPayload = `{"kind":"comment","id":7,"text":"a message of a common size, as an app would send it"}`
 
@@ -37,12 +36,12 @@ func benchHub(b *testing.B) *hub.PubSub {
 	return h
 }
 
-// A drainer is a consumer that takes all there is whenever it is woken, on a
-// goroutine that ends with that, as a stream's writer does.
+// A drainer is a consumer that takes everything when it is woken, in a goroutine that then ends, like the
+// writer of a stream.
 type drainer struct {
 	client  *hub.Client
 	settled *sync.WaitGroup // one for each frame
-	nudged  *sync.WaitGroup // one for each turn without a frame; nil: they do not count
+	nudged  *sync.WaitGroup // one per turn without a frame; nil: such turns are not counted
 }
 
 func (d *drainer) Wake()      { go d.drain() }
@@ -63,7 +62,7 @@ func (d *drainer) drain() {
 	}
 }
 
-// benchDrainers registers clients of a user; all that they settle counts down.
+// benchDrainers registers clients of a user. Each frame that they settle is counted down.
 func benchDrainers(b *testing.B, h *hub.PubSub, user string, n int, settled *sync.WaitGroup) {
 	b.Helper()
 	for range n {
@@ -78,7 +77,7 @@ func benchRegister(b *testing.B, h *hub.PubSub, d *drainer, o hub.Options) {
 	if d.client, err = h.Register(o); err != nil {
 		b.Fatal(err)
 	}
-	if frames, reason := d.client.Take(nil); frames != nil || reason != 0 { // it sleeps
+	if frames, reason := d.client.Take(nil); frames != nil || reason != 0 { // the consumer is asleep now
 		b.Fatalf("a new client has %d frames, reason %v", len(frames), reason)
 	}
 }
@@ -122,7 +121,7 @@ func BenchmarkBroadcastTo10000Clients(b *testing.B) {
 	}
 }
 
-// A page that comes and goes, one of 10,000.
+// One of 10,000 pages connects and disconnects.
 func BenchmarkRegisterAndEnd(b *testing.B) {
 	h := benchHub(b)
 	var settled sync.WaitGroup
@@ -134,17 +133,17 @@ func BenchmarkRegisterAndEnd(b *testing.B) {
 	for b.Loop() {
 		benchRegister(b, h, d, hub.Options{User: "42", Consumer: silent{}})
 		d.client.End(hub.ReasonClosed)
-		d.client.Take(nil) // says the reason
+		d.client.Take(nil) // returns the reason
 	}
 }
 
-// silent is a consumer for tests that call Take themselves.
+// silent is a consumer that does nothing, for tests that call Take themselves.
 type silent struct{}
 
 func (silent) Wake()      {}
 func (silent) Interrupt() {}
 
-// What a ping asks of the hub.
+// The work of a ping in the hub.
 func BenchmarkNudgeAndPosition(b *testing.B) {
 	h := benchHub(b)
 	var nudged sync.WaitGroup
@@ -163,7 +162,7 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 	const missed = 64
 	h := benchHub(b)
 	var settled sync.WaitGroup
-	benchDrainers(b, h, "42", 1, &settled) // another tab, which stays
+	benchDrainers(b, h, "42", 1, &settled) // another tab, which stays connected
 	resume := h.ClientsOf("42")[0].Opening().String()
 	settled.Add(missed)
 	for range missed {
@@ -190,7 +189,7 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 			b.Fatalf("%d messages replayed, want %d", replayed, missed)
 		}
 		c.End(hub.ReasonClosed)
-		c.Take(nil) // says the reason
+		c.Take(nil) // returns the reason
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"usercast/hub"
 )
 
-// A client gets a broadcast that is under way before whatever comes later: a message
-// of its own, a gap, its end, a position.
+// A client receives a pending broadcast before anything later: a message to its user, a gap, its end, a
+// position.
 func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 	for name, then := range map[string]func(*hub.PubSub, *listener) []string{
 		"message": func(h *hub.PubSub, l *listener) []string {
@@ -21,7 +21,7 @@ func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 		},
 		"gap": func(h *hub.PubSub, _ *listener) []string {
 			h.GapForAll(hub.GapRedisReconnect)
-			hub.HandedOut(h.Hub) // no look at one client hands it to another
+			hub.AwaitBroadcasts(h.Hub) // for one client, catching up does not enqueue for the others
 			return []string{"all", "gap redis-reconnect"}
 		},
 		"kick": func(h *hub.PubSub, l *listener) []string { h.Disconnect(l.User()); return []string{"all"} },
@@ -38,11 +38,11 @@ func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 			for _, l := range all {
 				want := then(h, l)
 				wantFrames(t, l, want...)
-				if name == "gap" { // one is for all
+				if name == "gap" { // the gap is for all
 					break
 				}
 			}
-			hub.HandedOut(h.Hub)
+			hub.AwaitBroadcasts(h.Hub)
 			for _, l := range all {
 				l.End(hub.ReasonClosed)
 			}
@@ -50,7 +50,7 @@ func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 	}
 }
 
-// A client's position is before the broadcasts that it has yet to be handed.
+// A client's position is before its pending broadcasts.
 func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
@@ -69,8 +69,8 @@ func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 	}
 }
 
-// A client that registers while a broadcast is pending does not receive it; one that leaves makes
-// no other client miss it.
+// A client that registers while a broadcast is pending does not receive it. A client that ends does not
+// cause another client to miss it.
 func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	const stay, broadcasts = 500, 60
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 3})
@@ -104,14 +104,14 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	}
 	close(done)
 	guests.Wait()
-	hub.HandedOut(h.Hub)
+	hub.AwaitBroadcasts(h.Hub)
 	for _, l := range all {
 		wantFrames(t, l, want...)
 	}
 }
 
-// A closed hub starts nothing any more, and the clients that are still there receive everything.
-func TestCloseHandsOutBroadcasts(t *testing.T) {
+// A closed hub does not start anything, and its remaining clients receive everything.
+func TestCloseDistributesBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
 	for range 1000 {
@@ -125,9 +125,9 @@ func TestCloseHandsOutBroadcasts(t *testing.T) {
 	}
 }
 
-// What concerns very many clients does not keep the message behind it waiting for all of
-// them: a broadcast, one that no topic filter accepts, a gap.
-func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
+// The next message does not wait until a broadcast has been enqueued for very many clients. The same holds
+// for a broadcast that no topic filter accepts, and for a gap.
+func TestBroadcastDoesNotDelayOthers(t *testing.T) {
 	const clients = 5_000
 	for name, publish := range map[string]func(*hub.PubSub){
 		"message":                  func(h *hub.PubSub) { h.Publish("*", "a", "all") },
@@ -143,11 +143,11 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 					all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
 				}
 				quickest = time.Hour
-				for range 5 { // other processes may be in the way of some
+				for range 5 { // some attempts may be delayed by other processes
 					start := time.Now()
 					publish(h)
 					quickest = min(quickest, time.Since(start))
-					hub.HandedOut(h.Hub)
+					hub.AwaitBroadcasts(h.Hub)
 					for _, l := range all {
 						l.drain()
 					}
@@ -159,14 +159,14 @@ func TestBroadcastDoesNotHoldUpOthers(t *testing.T) {
 			}
 			at, inParts := took(0), took(64)
 			if inParts > at/4 {
-				t.Errorf("in parts, the publisher is held up for %v, in one go for %v", inParts, at)
+				t.Errorf("the publisher waits for %v in parts, and for %v in one part", inParts, at)
 			}
 		})
 	}
 }
 
-// Each message of a client that comes while a gap is handed out has the gap before it, and
-// each client that has no message gets it as well.
+// A client that receives a message while a gap is being distributed receives the gap first. Clients without
+// a message receive the gap as well.
 func TestPendingGapReachesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1, GapSpread: time.Second})
@@ -189,8 +189,8 @@ func TestPendingGapReachesAll(t *testing.T) {
 	})
 }
 
-// A publisher faster than broadcasts are handed out does it himself, so that they do not
-// pile up.
+// A publisher that is faster than the distribution of broadcasts distributes them itself, so that their number
+// is bounded.
 func TestPendingBroadcastsAreBounded(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	all := make([]*listener, 100)
@@ -201,10 +201,10 @@ func TestPendingBroadcastsAreBounded(t *testing.T) {
 	for range 1_000 {
 		h.Publish("*", "", payload)
 		if n := hub.PendingBroadcasts(h.Hub); n > 64 {
-			t.Fatalf("%d broadcasts under way", n)
+			t.Fatalf("%d pending broadcasts", n)
 		}
 	}
-	hub.HandedOut(h.Hub)
+	hub.AwaitBroadcasts(h.Hub)
 	for _, l := range all {
 		if got, _ := l.drain(); len(got) != 1_000 {
 			t.Fatalf("%d frames", len(got))

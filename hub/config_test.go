@@ -33,8 +33,8 @@ func TestConfigDefaults(t *testing.T) {
 	}
 }
 
-// An operation that would number an entry wrongly cannot be called.
-func TestFormsHaveOnlyTheirOwnOperations(t *testing.T) {
+// A hub does not have the operations of the other kind, which would number an entry wrongly.
+func TestHubsHaveOnlyTheirOwnOperations(t *testing.T) {
 	for form, others := range map[any][]string{
 		(*PubSub)(nil):     {"Load", "Append", "Lose", "Reset"},
 		(*StreamFeed)(nil): {"Publish", "GapFor", "GapForAll"},

@@ -23,15 +23,15 @@ func Unlimited(cfg Config) Config {
 	return cfg
 }
 
-// PendingBroadcasts is how many broadcasts some clients have yet to be handed.
+// PendingBroadcasts returns how many broadcasts have not been enqueued for all clients.
 func PendingBroadcasts(h *Hub) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.broadcasts.pending)
 }
 
-// HandedOut waits until every client has what was broadcast so far.
-func HandedOut(h *Hub) {
+// AwaitBroadcasts waits until all broadcasts have been enqueued for all clients.
+func AwaitBroadcasts(h *Hub) {
 	for pending := true; pending; runtime.Gosched() {
 		h.mu.Lock()
 		pending = h.broadcasts.running
@@ -39,7 +39,7 @@ func HandedOut(h *Hub) {
 	}
 }
 
-// PauseSweep keeps the sweep from running, or starts it.
+// PauseSweep prevents the sweep from running, or starts it.
 func PauseSweep(h *Hub, paused bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -49,15 +49,14 @@ func PauseSweep(h *Hub, paused bool) {
 	}
 }
 
-// StepWallClock makes a hub as one whose wall clock was stepped after its start: what it
-// has read of that clock differs by the step from what the clock would have shown then,
-// its readings of the monotonic clock do not. Time has no method for that: the
-// seconds of a Time with a monotonic reading are in its first word, from bit 30 on.
+// StepWallClock simulates that the wall clock was set after the start of a hub: it shifts the wall clock
+// reading that the hub has stored, but not the monotonic one. time.Time does not have a method for this.
+// It stores the seconds of a time with a monotonic reading in its first word, from bit 30 on.
 func StepWallClock(t *testing.T, h *Hub, by time.Duration) {
 	stepped := h.born
 	*(*uint64)(unsafe.Pointer(&stepped)) -= uint64(by/time.Second) << 30
 	if stepped.Sub(h.born) != 0 || h.born.Round(0).Sub(stepped.Round(0)) != by {
-		t.Fatal("a Time is not laid out as expected")
+		t.Fatal("time.Time does not have the expected layout")
 	}
 	h.born = stepped
 }

@@ -9,8 +9,8 @@ import (
 	"usercast/hub"
 )
 
-// A drain ends the streams evenly: pages that reconnect all at once would be a
-// storm for the hub that takes over, and for the app behind it.
+// A drain ends the streams evenly over time. If all pages reconnected at the same time, they would overload the
+// next hub and the app.
 func TestFinishIsSpreadEvenly(t *testing.T) {
 	for _, clients := range []int{1, 10, 300, 4000} {
 		t.Run(fmt.Sprint(clients), func(t *testing.T) {
@@ -47,7 +47,7 @@ func TestFinishIsSpreadEvenly(t *testing.T) {
 func TestFinishImmediately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		newPubSub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // no client
+		newPubSub(t, hub.Config{}).Finish(hub.ReasonDrain, time.Hour) // without clients
 		h := newPubSub(t, hub.Config{})
 		listen(t, h, hub.Options{User: "42"})
 		h.Finish(hub.ReasonDrain, 0)
@@ -60,7 +60,7 @@ func TestFinishImmediately(t *testing.T) {
 	})
 }
 
-// The browsers of a drained hub may leave by themselves.
+// The browsers of a draining hub may disconnect on their own.
 func TestInvariant10FinishReturnsWhenNoClientIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{})
@@ -101,6 +101,6 @@ func TestFinishLeavesTheQueueToTake(t *testing.T) {
 		t.Errorf("position %v, %v: it moved after the end", id, ok)
 	}
 	if l.interrupts.Load() != 0 {
-		t.Error("a polite end interrupts")
+		t.Error("Finish interrupts a write")
 	}
 }

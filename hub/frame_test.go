@@ -16,7 +16,7 @@ func FuzzIDHasOneSpelling(f *testing.F) {
 			t.Errorf("%q is read as %v", s, id)
 		}
 		if !ok && id != (ID{}) {
-			t.Errorf("%q is refused and read as %v", s, id)
+			t.Errorf("%q is rejected, but parsed as %v", s, id)
 		}
 	})
 }
@@ -27,7 +27,7 @@ func FuzzIDRoundTrip(f *testing.F) {
 	f.Add("", uint64(1526919030474), uint64(3))
 	f.Fuzz(func(t *testing.T, boot string, ms, seq uint64) {
 		if _, number := parseNumber(boot); number || strings.Contains(boot, "-") {
-			return // not a boot
+			return // not a valid Boot
 		}
 		want := ID{Ms: ms, Seq: seq}
 		switch len(boot) {
@@ -43,9 +43,9 @@ func FuzzIDRoundTrip(f *testing.F) {
 	})
 }
 
-// An id is never taken for one of a Redis stream, which is digits on both sides,
-// nor can a boot break out of its line or its query parameter.
-func TestBootTellsProcessesApart(t *testing.T) {
+// An id cannot be mistaken for one of a Redis stream, which has digits on both sides. A boot does not contain
+// characters that end a line or a query parameter.
+func TestBootDistinguishesProcesses(t *testing.T) {
 	valid := regexp.MustCompile(`^[a-z][a-z2-7]{7}$`)
 	seen := make(map[Boot]bool)
 	for range 10_000 {
@@ -60,7 +60,7 @@ func TestBootTellsProcessesApart(t *testing.T) {
 	}
 }
 
-func TestReasonsAndGapsHaveTheWordsOfTheContract(t *testing.T) {
+func TestReasonsAndGapsMatchTheContract(t *testing.T) {
 	var words []string
 	for _, c := range Reasons() {
 		words = append(words, c.String())

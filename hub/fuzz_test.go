@@ -2,7 +2,7 @@ package hub
 
 import "testing"
 
-// Whatever a browser sends as its last id, it gets a stream, and what comes after that.
+// Whatever last id a browser sends, it gets a stream and receives all later messages.
 func FuzzResume(f *testing.F) {
 	h := NewPubSub(Config{
 		Encode:         func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) },

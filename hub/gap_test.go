@@ -21,22 +21,21 @@ func TestGapComesBeforeTheNextMessage(t *testing.T) {
 		wakes := l.wakes.Load()
 		h.Publish("42", "", "after")
 		if l.wakes.Load() != wakes+1 {
-			t.Error("the message waits for the gap's moment")
+			t.Error("the message waits for the spread gap")
 		}
 		wantFrames(t, l, "gap redis-reconnect", "after")
 	})
 }
 
-// Pages that receive a gap fetch their state from the app: not all of them
-// in the same moment.
+// Pages that receive a gap fetch their state from the app. The spread prevents that all do so at the same time.
 func TestGapIsSpread(t *testing.T) {
 	tests := []struct {
 		clients int
 		spread  time.Duration
-		want    time.Duration // for the last one
+		want    time.Duration // time of the last gap
 	}{
 		{1, 5 * time.Second, 20 * time.Millisecond},
-		{200, 5 * time.Second, 2 * time.Second}, // a hundred a second at most
+		{200, 5 * time.Second, 2 * time.Second}, // at most 100 per second
 		{5000, 2 * time.Second, 2 * time.Second},
 		{100, 0, 0},
 	}
@@ -76,7 +75,7 @@ func TestSecondGapReachesAll(t *testing.T) {
 		h.GapForAll(hub.GapRedisReconnect)
 		time.Sleep(300 * time.Millisecond)
 		h.GapForAll(hub.GapFeedReset)
-		time.Sleep(1700*time.Millisecond + 20*time.Millisecond) // the rest of the first, and the second
+		time.Sleep(1700*time.Millisecond + 20*time.Millisecond) // the rest of the first spread, and the second one
 		synctest.Wait()
 		for i, l := range clients {
 			if got := strings.Join(l.received(), ", "); got != "gap redis-reconnect, gap feed-reset" {
@@ -86,8 +85,7 @@ func TestSecondGapReachesAll(t *testing.T) {
 	})
 }
 
-// However often the link to Redis breaks, no client waits for its gap for longer than
-// two times the spread.
+// However often the connection to Redis is lost, a client waits for its gap for at most two times the spread.
 func TestGapsDoNotPostponeEachOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{GapSpread: time.Second})
@@ -103,7 +101,7 @@ func TestGapsDoNotPostponeEachOther(t *testing.T) {
 	})
 }
 
-// A gap for one user is not spread: those are few.
+// A gap for one user is not spread, because few clients receive it.
 func TestGapForOneUser(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one := listen(t, h, hub.Options{User: "1", Topics: []string{"a"}, Named: true})
@@ -138,7 +136,7 @@ func TestGapsAreCountedWhenWritten(t *testing.T) {
 	}
 }
 
-// A gapListener takes in the moment in which it is woken.
+// A gapListener takes its frames as soon as it is woken.
 type gapListener struct {
 	*listener
 	mu  sync.Mutex
@@ -170,7 +168,7 @@ func listenToGaps(t *testing.T, h *hub.PubSub, n int) gapListeners {
 	return all
 }
 
-// count is how many have received something. Call it after synctest.Wait.
+// count returns how many have received a frame. Call it after synctest.Wait.
 func (all gapListeners) count() (n int) {
 	for _, l := range all {
 		if len(l.received()) > 0 {

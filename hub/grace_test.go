@@ -10,13 +10,12 @@ import (
 
 const grace = 250 * time.Millisecond
 
-// A burst is faster than the scheduler: the queue is over its bound before the
-// consumer had its first turn.
+// A burst is faster than the scheduler: the queue exceeds its bound before the consumer runs for the first time.
 func TestBurstThatIsTakenInTimeEndsNoClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
-		for round := range 20 { // longer than the grace in all
+		for round := range 20 { // longer than the grace in total
 			for range 1000 {
 				if n := h.Publish("42", "", "x"); n != 1 {
 					t.Fatalf("round %d: not taken", round)
@@ -32,7 +31,7 @@ func TestBurstThatIsTakenInTimeEndsNoClient(t *testing.T) {
 	})
 }
 
-// Nothing more needs to be published for a reader that has stopped to be found.
+// A stalled reader is detected even if no more messages are published.
 func TestQueueThatExceedsItsBoundForTheGraceEndsItsClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
@@ -54,7 +53,7 @@ func TestQueueThatExceedsItsBoundForTheGraceEndsItsClient(t *testing.T) {
 	})
 }
 
-// A burst that was taken in time does not excuse the next one.
+// The grace period of one burst does not count for the next one.
 func TestEachExcessOfAQueueHasItsOwnGrace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
@@ -74,7 +73,7 @@ func TestEachExcessOfAQueueHasItsOwnGrace(t *testing.T) {
 	})
 }
 
-// The goodbye of a client that ends politely is not cut short by its full queue.
+// A client that ends with Finish receives its queue and the last event, even if the queue is full.
 func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
@@ -85,7 +84,7 @@ func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
 		c.Finish(hub.ReasonKicked)
 		time.Sleep(2 * grace)
 		if frames, reason := c.Take(nil); len(frames) != 20 || reason != 0 {
-			t.Errorf("%d frames, reason %v; want all 20 before the goodbye", len(frames), reason)
+			t.Errorf("%d frames, reason %v; want all 20 before the end", len(frames), reason)
 		}
 	})
 }

@@ -12,8 +12,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// encode makes wire bytes that a test can read: "payload", "topic/payload" for
-// those who want the topic in the name, "gap reason".
+// encode returns readable wire bytes: "payload", "topic/payload" for clients with the topic in the event's name,
+// "gap reason".
 func encode(dst []byte, e hub.Entry, named bool) []byte {
 	switch {
 	case e.Gap != 0:
@@ -24,8 +24,8 @@ func encode(dst []byte, e hub.Entry, named bool) []byte {
 	return append(dst, e.Payload...)
 }
 
-// newPubSub returns a hub without limits and history, except for those that cfg sets. It encodes with encode
-// unless cfg says otherwise. When the test is over, what the hub counted must add up.
+// newPubSub returns a hub without limits and history, unless cfg sets them. It encodes with encode, unless cfg sets
+// an Encoder. At the end of the test, the counters must add up.
 func newPubSub(t testing.TB, cfg hub.Config) *hub.PubSub {
 	t.Helper()
 	h := hub.NewPubSub(testConfig(cfg))
@@ -77,12 +77,11 @@ func checkConservation(t testing.TB, h *hub.Hub) {
 	}
 }
 
-// A listener is a client whose consumer does nothing by itself: the test takes
-// when it wants to.
+// A listener is a client whose consumer does nothing: the test calls Take.
 type listener struct {
 	*hub.Client
 	wakes, interrupts atomic.Int32
-	onWake            func() // before the first message, if at all
+	onWake            func() // set before the first message; nil: none
 }
 
 func (l *listener) Wake() {
@@ -93,12 +92,12 @@ func (l *listener) Wake() {
 }
 func (l *listener) Interrupt() { l.interrupts.Add(1) }
 
-// A registry is a hub of either form.
+// A registry is a hub of either kind.
 type registry interface {
 	Register(hub.Options) (*hub.Client, error)
 }
 
-// listen registers a client that has gone to sleep after an empty Take.
+// listen registers a client that is asleep after an empty Take.
 func listen(t testing.TB, h registry, o hub.Options) *listener {
 	t.Helper()
 	l := register(t, h, o)
@@ -108,7 +107,7 @@ func listen(t testing.TB, h registry, o hub.Options) *listener {
 	return l
 }
 
-// register registers a client that has not taken yet.
+// register registers a client that has not called Take yet.
 func register(t testing.TB, h registry, o hub.Options) *listener {
 	t.Helper()
 	l := new(listener)
@@ -120,8 +119,7 @@ func register(t testing.TB, h registry, o hub.Options) *listener {
 	return l
 }
 
-// drain takes and settles all that is queued, until Take says that there is no
-// more, and returns the frames' texts and the reason.
+// drain takes and settles all queued frames until Take returns nil, and returns their texts and the reason.
 func (l *listener) drain() (texts []string, reason hub.Reason) {
 	for {
 		frames, reason := l.Take(nil)
@@ -135,7 +133,7 @@ func (l *listener) drain() (texts []string, reason hub.Reason) {
 	}
 }
 
-// wantFrames drains l and compares.
+// wantFrames drains l and compares the frames.
 func wantFrames(t testing.TB, l *listener, want ...string) {
 	t.Helper()
 	got, _ := l.drain()

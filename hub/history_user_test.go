@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Without the bound, the sum of an entry's time and the age is negative, and the sweep
-// runs without pause.
+// Without the bound, the sum of an entry's time and the age overflows, and the sweep runs continuously.
 func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
 	h := NewPubSub(Config{
 		Encode:         func(dst []byte, e Entry, _ bool) []byte { return append(dst, e.Payload...) },
@@ -19,7 +18,7 @@ func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.Publish("42", "", "x")
-	c.End(ReasonClosed) // a departure, too
+	c.End(ReasonClosed) // now the user is retained as well
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.history.(*userHistory)

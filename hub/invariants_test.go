@@ -15,8 +15,7 @@ import (
 	"usercast/hub"
 )
 
-// A client whose consumer is stuck in a write holds up neither the next
-// message, nor the other clients, nor Stats.
+// A client whose consumer is blocked in a write does not delay the next message, other clients, or Stats.
 func TestInvariant1PublishNeverWaits(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueFrames: 10, BroadcastUser: "*"})
 	release := make(chan struct{})
@@ -24,7 +23,7 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	writing := make(chan struct{})
 	finished := make(chan struct{})
 	h.Publish("42", "", "first")
-	go func() { // the consumer: a write that takes as long as this test
+	go func() { // the consumer: a write that blocks until the end of this test
 		defer close(finished)
 		frames, _ := stuck.Take(nil)
 		close(writing)
@@ -37,12 +36,12 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	well := listen(t, h, hub.Options{User: "42"})
 	for i := range 10 {
 		if n := h.Publish("42", "", fmt.Sprint(i)); n != 2 {
-			t.Fatalf("message %d went to %d clients, want 2", i, n)
+			t.Fatalf("message %d reached %d clients, want 2", i, n)
 		}
 	}
 	well.drain()
 	if n := h.Publish("*", "", "over the bound of one"); n != 1 {
-		t.Fatalf("went to %d clients, want 1", n)
+		t.Fatalf("reached %d clients, want 1", n)
 	}
 	h.GapForAll(hub.GapRedisReconnect)
 	h.GapFor("42", "", hub.GapTooLarge)
@@ -57,8 +56,8 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	<-finished
 }
 
-// The hub wakes a consumer with its locks held; all a consumer may do is start
-// something, and that something may call the hub at once.
+// The hub wakes a consumer with its locks held. The consumer may only start a goroutine, which may call the hub
+// immediately.
 func TestInvariant1NoLockIsHeldDuringIO(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	var group sync.WaitGroup
@@ -79,8 +78,7 @@ func TestInvariant1NoLockIsHeldDuringIO(t *testing.T) {
 	}
 }
 
-// A reader is a consumer as the product has it: a goroutine from Wake until
-// Take says that there is no more, at most one of them.
+// A reader is a consumer like that of a stream: at most one goroutine, from Wake until Take returns nil.
 type reader struct {
 	*hub.Client
 	group   *sync.WaitGroup
@@ -101,10 +99,10 @@ func (r *reader) run() {
 	for {
 		var reason hub.Reason
 		if len(r.seqs)%7 == 0 {
-			r.Nudge() // while it runs already
+			r.Nudge() // while it is running
 		}
-		// Counted down before the Take that may be the last: the next one is
-		// allowed to start while this one returns.
+		// Counted down before the Take that may be the last one: the next goroutine may start while this one
+		// returns.
 		r.running.Add(-1)
 		frames, reason = r.Take(frames)
 		if frames == nil || reason != 0 {
@@ -132,7 +130,7 @@ func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 			t.Fatal(err)
 		}
 		readers[i] = r
-		r.Wake() // a new client counts as woken
+		r.Wake() // a new client is awake
 	}
 	var publishing sync.WaitGroup
 	for p := range publishers {
@@ -174,7 +172,7 @@ func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 		}
 		for p, n := range next {
 			if last := messages - 1; n < last-2 {
-				t.Errorf("client %d got publisher %d's messages up to %d only", i, p, n)
+				t.Errorf("client %d received the messages of publisher %d only up to %d", i, p, n)
 			}
 		}
 	}
@@ -232,7 +230,7 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 		{"topic/payload", "topic/to all", "gap too-large", "gap redis-reconnect"},
 		{"payload", "to all", "gap too-large", "gap redis-reconnect"},
 	}
-	for range 100 { // whatever comes later writes elsewhere
+	for range 100 { // later messages must not overwrite the frames
 		h.Publish("42", "another", "message")
 	}
 	for variant := range want {
@@ -267,8 +265,8 @@ func TestInvariant4FullQueueEndsTheClient(t *testing.T) {
 	}
 }
 
-// A client that is not ended gets every message, whatever the pace at which it
-// takes, and one that is ended never gets a later message after a missing one.
+// An open client receives every message, however slowly it takes them. A client that was ended never receives a
+// message after a missing one.
 func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -276,8 +274,8 @@ func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueFrames: 8, QueueBytes: 40, QueueTotalBytes: 200})
 	type pace struct {
 		*listener
-		one  int // takes once in so many messages
-		next int // the message that it must get next
+		one  int // takes once per this many messages
+		next int // the message that it must receive next
 	}
 	var clients []*pace
 	message := 0
@@ -352,21 +350,20 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 			l.End(hub.ReasonClosed)
 			l.Finish(hub.ReasonDrain)
 			if l.wakes.Load() != wakes {
-				t.Error("a consumer that knows of the end was woken")
+				t.Error("a consumer that has received the end was woken")
 			}
 			wantReason(t, l, hub.ReasonKicked)
 		})
 	}
 }
 
-// A consumer that sleeps is woken for the end; one that is at work finds it by
-// itself.
+// A consumer that is asleep is woken for the end. An awake one gets it from Take.
 func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	l := register(t, h, hub.Options{User: "42"})
 	h.Publish("42", "", "while the head is written")
 	if got := l.wakes.Load(); got != 0 {
-		t.Fatalf("a new client was woken %d times: its owner takes by itself", got)
+		t.Fatalf("a new client was woken %d times: its owner calls Take first", got)
 	}
 	l.drain()
 	for range 3 {
@@ -380,7 +377,7 @@ func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
 	h.Publish("42", "", "meanwhile")
 	l.Settle(frames, len(frames))
 	if got := l.wakes.Load(); got != 1 {
-		t.Errorf("woken %d times while at work", got)
+		t.Errorf("woken %d times while awake", got)
 	}
 	l.drain()
 	l.Finish(hub.ReasonDrain)
@@ -406,25 +403,24 @@ func TestInvariant9Conservation(t *testing.T) {
 		})
 	}
 	clients.Wait()
-	// Whether one of them was too slow is up to chance.
+	// Whether one of them was too slow is random.
 	stalled := register(t, h, hub.Options{User: "stalled"})
 	for stalled.Reason() == 0 {
 		h.Publish("stalled", "", strings.Repeat("x", 60))
 	}
 	stalled.drain()
 
-	s := h.Stats() // newHub checks the sums
+	s := h.Stats() // newPubSub checks the sums
 	if s.Clients != 0 || s.FramesQueued != 0 || s.QueueBytes != 0 {
 		t.Errorf("at rest: clients %d, frames queued %d, bytes %d", s.Clients, s.FramesQueued, s.QueueBytes)
 	}
 	if s.Deliveries == 0 || s.FramesDiscarded[hub.ReasonSlow] == 0 || s.FramesDiscarded[hub.ReasonClosed] == 0 || s.FramesDiscarded[hub.ReasonKicked] == 0 {
-		t.Errorf("this run has not seen all that it should: %+v", s)
+		t.Errorf("this run did not cover all cases: %+v", s)
 	}
 }
 
-// liveAndDie is a client's life among others: it takes some, delivers all or a
-// part of it, and ends in one of the ways there are, perhaps in the middle of a
-// write.
+// liveAndDie simulates a client: it takes frames, delivers all or some of them, and ends in one of all possible
+// ways, perhaps during a write.
 func liveAndDie(t *testing.T, h *hub.PubSub, random *rand.Rand) {
 	l := register(t, h, hub.Options{User: fmt.Sprint("user", random.IntN(3))})
 	for range 1 + random.IntN(10) {
@@ -436,16 +432,16 @@ func liveAndDie(t *testing.T, h *hub.PubSub, random *rand.Rand) {
 			return
 		}
 		switch n := len(frames); random.IntN(12) {
-		case 0: // the browser leaves in mid-flight; a part was written
+		case 0: // the browser disconnects during a write; a part was written
 			l.End(hub.ReasonClosed)
 			l.Settle(frames, random.IntN(n+1))
 			return
 		case 1:
-			l.Finish(hub.ReasonKicked) // in mid-flight, and the rest is still written
+			l.Finish(hub.ReasonKicked) // during a write, which is completed
 			l.Settle(frames, n)
 			l.drain()
 			return
-		case 2: // in mid-flight, and then the write fails
+		case 2: // during a write, which then fails
 			l.Finish(hub.ReasonKicked)
 			publishAnything(h, random)
 			l.End(hub.ReasonClosed)
@@ -459,7 +455,7 @@ func liveAndDie(t *testing.T, h *hub.PubSub, random *rand.Rand) {
 		}
 		if l.Reason() == 0 {
 			l.Settle(frames, len(frames))
-		} else { // ended meanwhile
+		} else { // it has ended meanwhile
 			l.Settle(frames, random.IntN(len(frames)+1))
 		}
 	}

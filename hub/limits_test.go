@@ -22,8 +22,8 @@ func TestInvariant14QueueIsBoundedInBytes(t *testing.T) {
 	wantFrames(t, l)
 }
 
-// What the consumer has taken no longer fills the queue: a burst may come while
-// the one before it is written.
+// Taken frames do not count towards the bound of the queue: another burst may arrive while the previous one is
+// written.
 func TestQueueIsFreeAgainOnceTaken(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueFrames: 2, QueueBytes: 10})
 	l := listen(t, h, hub.Options{User: "42"})
@@ -80,11 +80,11 @@ func testFullestQueues(t *testing.T) {
 	small, large, larger := fill("small", 10), fill("large", 40), fill("larger", 45)
 	idle := listen(t, h, hub.Options{User: "idle"})
 
-	h.Publish("small", "", "12345") // 100: not past it
+	h.Publish("small", "", "12345") // 100: not over the limit
 	for _, l := range []*listener{small, large, larger} {
 		wantReason(t, l, 0)
 	}
-	h.Publish("small", "", "6") // 101: the fullest goes, and that is enough
+	h.Publish("small", "", "6") // 101: ending the client with the fullest queue is enough
 	wantReason(t, larger, hub.ReasonSlow)
 	wantReason(t, large, 0)
 	wantReason(t, small, 0)
@@ -93,16 +93,15 @@ func testFullestQueues(t *testing.T) {
 		t.Errorf("%d bytes queued, %d frames discarded; want 56, 1", s.QueueBytes, s.FramesDiscarded[hub.ReasonSlow])
 	}
 
-	h.Publish("small", "", strings.Repeat("x", 45)) // past it again, but what was ended may still let go
+	h.Publish("small", "", strings.Repeat("x", 45)) // over the limit again, but the ended client may still release memory
 	wantReason(t, small, 0)
 	time.Sleep(time.Second)
-	h.Publish("small", "", strings.Repeat("x", 15)) // two must go, or the one that has 76 now
+	h.Publish("small", "", strings.Repeat("x", 15)) // either two clients must end, or the one with 76 bytes
 	wantReason(t, small, hub.ReasonSlow)
 	wantReason(t, large, 0)
 }
 
-// What is being written counts as well: it is in memory as long as the write
-// takes.
+// Frames that are being written count towards the total, because they are in memory until the write ends.
 func TestTotalCountsWhatIsInFlight(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueTotalBytes: 100})
 	l := listen(t, h, hub.Options{User: "42"})
@@ -111,7 +110,7 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 	h.Publish("42", "", strings.Repeat("x", 30))
 	wantReason(t, l, hub.ReasonSlow)
 	if l.interrupts.Load() != 1 {
-		t.Error("its write was not interrupted")
+		t.Error("the write was not interrupted")
 	}
 	if got := h.Stats().QueueBytes; got != 80 {
 		t.Errorf("%d bytes held while the write lasts, want 80", got)
@@ -122,8 +121,7 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 	}
 }
 
-// A client that ends politely still holds memory, but closing others, who hold
-// none, would not bring it back.
+// A client that ends with Finish still holds memory. Ending others, which hold none, would not release it.
 func TestIdleClientsAreNotShed(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueTotalBytes: 10})
 	leaving := register(t, h, hub.Options{User: "leaving"})
@@ -133,7 +131,7 @@ func TestIdleClientsAreNotShed(t *testing.T) {
 	idle, hit := listen(t, h, hub.Options{User: "idle"}), listen(t, h, hub.Options{User: "hit"})
 	h.Publish("hit", "", "xyz")
 	wantReason(t, idle, 0)
-	wantReason(t, hit, hub.ReasonSlow) // of those that stay, the only one that holds anything
+	wantReason(t, hit, hub.ReasonSlow) // the only remaining client that holds memory
 	wantFrames(t, leaving, "12345678")
 }
 
@@ -142,7 +140,7 @@ func TestRegisterRefuses(t *testing.T) {
 		t.Helper()
 		c, err := h.Register(hub.Options{User: user, Consumer: new(listener)})
 		if !errors.Is(err, want) || (want != nil) != (c == nil) {
-			t.Errorf("Register says %v, want %v", err, want)
+			t.Errorf("Register returns %v, want %v", err, want)
 		}
 	}
 	h := newPubSub(t, hub.Config{MaxClients: 3, MaxClientsPerUser: 2})
@@ -152,7 +150,7 @@ func TestRegisterRefuses(t *testing.T) {
 	refuse(h, "2", nil)
 	refuse(h, "3", hub.ErrFull)
 	first.End(hub.ReasonClosed)
-	refuse(h, "1", nil) // there is room again
+	refuse(h, "1", nil) // below the limit again
 	refuse(h, "1", hub.ErrFull)
 	h.Refuse()
 	refuse(h, "4", hub.ErrDraining)
@@ -161,8 +159,8 @@ func TestRegisterRefuses(t *testing.T) {
 	}
 }
 
-// What is registered are small parts of a request; kept as they are, they would
-// keep all of it in memory as long as the stream lives.
+// User and topics may be substrings of a large request. If they were not copied, the whole request would stay in
+// memory as long as the stream.
 func TestClientDoesNotPinTheRequest(t *testing.T) {
 	const size, streams = 1 << 20, 50
 	h := newPubSub(t, hub.Config{})
@@ -186,8 +184,7 @@ func heap() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// What is bounded is memory: one large frame that all clients share is held once,
-// and no client is too slow because of it.
+// The bound is on memory: a large frame that all clients share counts once, and does not make any client slow.
 func TestSharedFrameCountsOnce(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", QueueTotalBytes: 1000})
 	var clients []*listener
@@ -195,7 +192,7 @@ func TestSharedFrameCountsOnce(t *testing.T) {
 		clients = append(clients, listen(t, h, hub.Options{User: "42"}))
 	}
 	if n := h.Publish("*", "", strings.Repeat("x", 900)); n != 100 {
-		t.Fatalf("%d took it", n)
+		t.Fatalf("%d clients received it", n)
 	}
 	if s := h.Stats(); s.Clients != 100 || s.QueueBytes != 900 {
 		t.Errorf("%d clients left, %d bytes held; want 100 and 900", s.Clients, s.QueueBytes)

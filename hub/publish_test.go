@@ -28,8 +28,8 @@ func TestInvariant8UnroutedMessageAllocatesNothing(t *testing.T) {
 
 var empty = hub.NewPubSub(hub.Config{Encode: encode})
 
-// The cost of a message does not grow with the number of receivers: the frame is
-// shared, and a queue in use has its memory already.
+// The allocations per message do not depend on the number of receivers: the frame is shared, and a queue in use
+// has its memory already.
 func TestPublishToManyEncodesOnce(t *testing.T) {
 	allocations := make(map[int]float64)
 	for _, n := range []int{1, 10, 1000} {
@@ -51,7 +51,7 @@ func TestPublishToManyEncodesOnce(t *testing.T) {
 				spent[i] = frames
 			}
 		}
-		publish() // the queues get their memory, two each
+		publish() // the queues allocate their memory, two slices each
 		publish()
 		calls = 0
 		const runs = 50
@@ -65,7 +65,7 @@ func TestPublishToManyEncodesOnce(t *testing.T) {
 	}
 }
 
-func BenchmarkPublishToNobody(b *testing.B) {
+func BenchmarkPublishUnrouted(b *testing.B) {
 	h := newPubSub(b, hub.Config{BroadcastUser: "*"})
 	listen(b, h, hub.Options{User: "42"})
 	b.ReportAllocs()
@@ -74,8 +74,7 @@ func BenchmarkPublishToNobody(b *testing.B) {
 	}
 }
 
-// The consumer's half (Take and Settle) is in the figure: the clock stops when
-// all has been taken.
+// The result includes the work of the consumer (Take and Settle).
 func BenchmarkPublishToOne(b *testing.B)     { benchmarkPublish(b, 1, "42") }
 func BenchmarkBroadcastTo10000(b *testing.B) { benchmarkPublish(b, 10_000, "*") }
 func benchmarkPublish(b *testing.B, clients int, user string) {

@@ -11,9 +11,8 @@ import (
 	"usercast/hub"
 )
 
-// A pubsubRun is one run of a hub without a log: what was published, and the clients,
-// each with the newest entry up to which it must have received everything. All limits of
-// the hub are drawn at random, and time passes between any two steps.
+// A pubsubRun is one run of a PubSub: the published entries, and the clients, each with the newest entry up to which
+// it must have received everything. All limits of the hub are random, and time passes between steps.
 type pubsubRun struct {
 	t       *testing.T
 	random  *rand.Rand
@@ -27,7 +26,7 @@ type pubsubRun struct {
 
 type pubsubEntry struct {
 	user, topic string
-	gap         bool // of a new subscription: it concerns all clients
+	gap         bool // a new subscription: concerns all clients
 }
 
 // A pubsubResume is a position that a client of a user had when it ended.
@@ -42,9 +41,9 @@ type pubsubClient struct {
 	user     string
 	topics   []string
 	last     uint64       // newest sequence number up to which it is complete
-	unknown  bool         // its opening cannot be resumed from: a gap must come first
+	unknown  bool         // its opening cannot be resumed from: it must receive a gap first
 	inFlight []*hub.Frame // taken and not settled
-	stalled  int          // steps for which its consumer does not get its turn
+	stalled  int          // steps for which its consumer does not run
 	done     bool         // Take has reported the end
 }
 
@@ -61,7 +60,7 @@ func (c *pubsubClient) concerns(e pubsubEntry) bool {
 	return e.gap || (e.user == c.user || e.user == "*") && (c.topics == nil || slices.Contains(c.topics, e.topic))
 }
 
-// reach moves the client on to a place, up to which nothing that concerns it may be missing.
+// reach moves the client to a position. Up to there, no entry that concerns the client may be missing.
 func (r *pubsubRun) reach(c *pubsubClient, seq uint64, what string) {
 	if seq < c.last {
 		r.fail("%s: %s %d after %d", c.name, what, seq, c.last)
@@ -99,7 +98,7 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 		for _, f := range frames {
 			r.note("%s gets %d %s", c.name, f.ID.Seq, f.Wire)
 			switch {
-			case f.Gap != 0 && f.Gap != hub.GapRedisReconnect: // what it missed is announced
+			case f.Gap != 0 && f.Gap != hub.GapRedisReconnect: // announces what it missed
 				c.last, c.unknown = max(c.last, f.ID.Seq), false
 			case c.unknown:
 				r.fail("%s: %s before its gap", c.name, f.Wire)
@@ -195,7 +194,7 @@ func runPubSub(t *testing.T, seed uint64) {
 	for number := range 150 {
 		r.step(number)
 	}
-	hub.HandedOut(r.hub.Hub)
+	hub.AwaitBroadcasts(r.hub.Hub)
 	for _, c := range r.clients {
 		c.stalled = 0
 		r.take(c, 1000)
@@ -210,9 +209,8 @@ func runPubSub(t *testing.T, seed uint64) {
 	}
 }
 
-// Invariants 4, 6 and 12 without a log, at random and with all limits: what concerns a
-// client is received once and in order, replayed after the client has returned, or
-// announced as a gap.
+// Invariants 4, 6 and 12 of a PubSub, in random runs with all limits: each entry that concerns a client is received
+// once and in order, replayed after the client has reconnected, or announced as a gap.
 func TestInvariant12ResumeFromPubSubWithLimits(t *testing.T) {
 	runSeeds(t, 500, runPubSub)
 }

@@ -50,7 +50,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 	}
 }
 
-// A replay of more than the queue holds ends no client.
+// A replay of more entries than the queue can hold does not end the client.
 func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 	h := withHistory(t, func(c *hub.Config) { c.QueueFrames = 4; c.HistoryPerUser = 1000 })
 	first := listen(t, h, hub.Options{User: "42"})
@@ -63,7 +63,7 @@ func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 	l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
 	frames, _ := l.Take(nil)
 	if len(frames) == 0 || len(frames) == 1000 {
-		t.Errorf("a replay of 1000 comes as %d at once, want parts", len(frames))
+		t.Errorf("a replay of 1000 entries arrives as %d frames at once, want parts", len(frames))
 	}
 	l.Settle(frames, len(frames))
 	rest, _ := l.drain()
@@ -75,8 +75,7 @@ func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 	}
 }
 
-// What is forgotten while a slow reader is being replayed becomes a gap in its
-// middle.
+// If the history drops entries during the replay of a slow reader, the reader receives a gap in their place.
 func TestReplayOfDroppedEntriesHasAGap(t *testing.T) {
 	h := withHistory(t, func(c *hub.Config) { c.HistoryPerUser = 100 })
 	first := listen(t, h, hub.Options{User: "42"})
@@ -126,7 +125,7 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 	})
 }
 
-// Many users who were here and left may not hold more than the bound together.
+// All users without a client together must not exceed the bound.
 func TestInvariant14HistoryIsBoundedInBytes(t *testing.T) {
 	const limit = 2 << 20
 	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = limit })
@@ -136,7 +135,7 @@ func TestInvariant14HistoryIsBoundedInBytes(t *testing.T) {
 		l := register(t, h, hub.Options{User: name})
 		h.Publish(name, "", payload)
 		l.drain()
-		if i%2 > 0 { // the others stay, and what is kept of them is bounded as well
+		if i%2 > 0 { // the other clients stay open, and their history is bounded as well
 			l.End(hub.ReasonClosed)
 		}
 		if s := h.Stats(); s.HistoryBytes > limit {
@@ -166,14 +165,14 @@ func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 	}
 }
 
-// What a user was sent, and what is kept of it, in the simplest words.
+// An oracle is a simple model of the history: what was sent to each user, and what is kept.
 type oracle struct {
 	limit  hub.Config
 	boot   hub.Boot
 	seq    uint64
 	all    []oracleEntry // kept, oldest first
 	users  map[string]*oracleUser
-	common uint64 // floor of broadcasts and gaps for all
+	common uint64 // low-water mark of broadcasts and gaps for all
 }
 
 type oracleEntry struct {
@@ -239,7 +238,7 @@ func (o *oracle) drop(i int) {
 	}
 }
 
-// missed is what a client with a filter must be sent when it reconnects.
+// missed returns what a client with a topic filter must receive when it reconnects.
 func (o *oracle) missed(user string, topics []string, id uint64) (texts []string) {
 	floor := max(o.users[user].floor, o.common)
 	if id > o.seq {
@@ -257,9 +256,9 @@ func (o *oracle) missed(user string, topics []string, id uint64) (texts []string
 	return texts
 }
 
-// Random runs against the oracle: connects, closes, publishes,
-// evictions by each bound, filters that change, gaps.
-func TestInvariant12ResumeHandsOverWithoutLossOrDuplicate(t *testing.T) {
+// Random runs are compared with the oracle. They connect, disconnect and publish, exceed each bound, change filters
+// and announce gaps.
+func TestInvariant12ResumeWithoutLossOrDuplicate(t *testing.T) {
 	runSeeds(t, 400, replayRun)
 }
 
@@ -267,8 +266,8 @@ type replayClient struct {
 	*listener
 	user   string
 	topics []string
-	want   []string // yet to come
-	last   uint64   // newest id that it has seen
+	want   []string // not received yet
+	last   uint64   // newest id that it has received
 }
 
 func replayRun(t *testing.T, seed uint64) {
@@ -280,7 +279,7 @@ func replayRun(t *testing.T, seed uint64) {
 	h := newPubSub(t, limits)
 	o := &oracle{limit: limits, users: map[string]*oracleUser{}}
 	var clients []*replayClient
-	ids := map[string][]uint64{} // that a client of the user has seen
+	ids := map[string][]uint64{} // that clients of the user have received
 	filters := [][]string{nil, {"a"}, {"b", ""}}
 
 	connect := func() {
@@ -306,7 +305,7 @@ func replayRun(t *testing.T, seed uint64) {
 		}
 		ids[user] = append(ids[user], min(c.last, o.seq))
 		clients = append(clients, c)
-		// The replay is taken at once here, or it may rightly be overtaken.
+		// Take the replay immediately: later, the history may have dropped entries.
 		c.take(t, h)
 	}
 	concerns := func(c *replayClient, user, topic string) bool {
@@ -364,9 +363,9 @@ func replayRun(t *testing.T, seed uint64) {
 	h.Close()
 }
 
-// take compares all that has come. The position is known then.
+// take compares all received frames. Afterwards the position is known.
 func (c *replayClient) take(t *testing.T, h *hub.PubSub) {
-	hub.HandedOut(h.Hub)
+	hub.AwaitBroadcasts(h.Hub)
 	var got []string
 	for {
 		frames, _ := c.Take(nil)
@@ -385,12 +384,12 @@ func (c *replayClient) take(t *testing.T, h *hub.PubSub) {
 	c.want = nil
 	id, ok := c.Position()
 	if !ok {
-		t.Fatal("no position although nothing is waiting")
+		t.Fatal("no position although the queue is empty")
 	}
 	c.last = id.Seq
 }
 
-// Replays do not count as what readers leave lying: the history bounds them.
+// Replayed frames do not count towards the budget of all queues, because the history limits them.
 func TestReplaysOfManyEndNoClient(t *testing.T) {
 	h := withHistory(t, func(c *hub.Config) { c.QueueTotalBytes = 1 << 20; c.HistoryBytes = 64 << 20 })
 	first := listen(t, h, hub.Options{User: "42"})
@@ -402,7 +401,7 @@ func TestReplaysOfManyEndNoClient(t *testing.T) {
 	var all []*listener
 	for range 20 {
 		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
-		l.Take(nil) // its writer is in the middle of its write
+		l.Take(nil) // its writer is writing
 		all = append(all, l)
 	}
 	listen(t, h, hub.Options{User: "7"})
@@ -421,8 +420,8 @@ func TestReplaysOfManyEndNoClient(t *testing.T) {
 	}
 }
 
-// A user who has left twice in one moment is forgotten once: not again when it is
-// back as a new user.
+// A user whose last client has ended twice at the same time is removed once, not again after it has returned as a new
+// user.
 func TestUserIsForgottenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const overhead = 256 // of a user without entries
@@ -430,10 +429,10 @@ func TestUserIsForgottenOnce(t *testing.T) {
 		leave := func(user string) { listen(t, h, hub.Options{User: user}).End(hub.ReasonClosed) }
 		leave("42")
 		leave("42")
-		leave("7") // there is room for one: the first departure of 42 goes
+		leave("7") // there is room for one user: the first entry for 42 in the list is removed
 		back := listen(t, h, hub.Options{User: "42"})
 		leave("8")
-		leave("9") // and the second
+		leave("9") // and the second one
 		h.Publish("42", "", "hello")
 		wantFrames(t, back, "hello")
 		back.End(hub.ReasonClosed)
@@ -464,14 +463,14 @@ func TestReplaysShareTheirFrames(t *testing.T) {
 	for i := range plain {
 		for k := range 2 {
 			if plain[i][k] != plain[0][k] || named[i][k] != named[0][k] || plain[i][k] == named[i][k] {
-				t.Errorf("client %d has a frame %d of its own", i, k)
+				t.Errorf("client %d does not share frame %d", i, k)
 			}
 		}
 	}
 }
 
-// Messages that come during a long replay wait in the queue, for longer than its
-// bounds allow: as long as the replay goes on, that ends no client.
+// Messages that arrive during a long replay wait in the queue and may exceed its bounds. This does not end the client
+// while the replay makes progress.
 func TestQueueWaitsForTheReplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const grace = 250 * time.Millisecond
@@ -489,7 +488,7 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 			first.drain()
 		}
 		for range 500 / 64 {
-			time.Sleep(grace * 4 / 5) // a reader that takes its time
+			time.Sleep(grace * 4 / 5) // a slow reader
 			frames, _ := l.Take(nil)
 			l.Settle(frames, len(frames))
 		}

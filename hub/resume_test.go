@@ -8,7 +8,7 @@ import (
 	"usercast/hub"
 )
 
-// What can be resumed from, in a hub that keeps nothing.
+// The ids from which a stream can be resumed, in a hub without a history.
 func TestResume(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	for range 10 {
@@ -17,13 +17,13 @@ func TestResume(t *testing.T) {
 	boot := listen(t, h, hub.Options{User: "1"}).Opening().Boot
 	other := listen(t, newPubSub(t, hub.Config{}), hub.Options{User: "1"}).Opening().Boot
 	if boot == other {
-		t.Fatal("two processes of the same name")
+		t.Fatal("two processes have the same boot")
 	}
 	id := boot.String()
 	const unknown, expired = "gap unknown-id", "gap history-expired"
 	tests := []struct{ resume, want string }{
 		{"", ""},
-		{id + "-%d", ""}, // the newest: nothing has happened since
+		{id + "-%d", ""}, // the newest: nothing was published since
 		{id + "-0", expired},
 		{id + "-9", expired},
 		{id + "-9999", unknown}, // the future
@@ -50,7 +50,7 @@ func TestResume(t *testing.T) {
 	for _, test := range tests {
 		resume := strings.ReplaceAll(test.resume, "%d", fmt.Sprint(newest(t, h)))
 		l := register(t, h, hub.Options{User: "42", Resume: resume})
-		// A position of this hub would be resumed from if the browser lost the gap that follows.
+		// A position of this hub would be wrong: if the browser lost the following gap, it would resume without it.
 		if opening := l.Opening(); resume != "" && opening.String() != resume && opening != hub.UnknownID {
 			t.Errorf("%.40q: opening %v", resume, opening)
 		}
@@ -70,8 +70,8 @@ func TestResume(t *testing.T) {
 	}
 }
 
-// A browser that did not receive the gap reconnects with its own id, which the opening block repeats, and
-// must receive the gap then; one that received the gap must not.
+// A browser that did not receive the gap reconnects with its old id, which the opening block repeats, and must receive
+// the gap then. A browser that has received the gap must not receive it again.
 func TestGapIsSentUntilItIsReceived(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	h.Publish("42", "", "missed")
@@ -88,7 +88,7 @@ func TestGapIsSentUntilItIsReceived(t *testing.T) {
 	}
 }
 
-// newest is the newest entry of h's sequence.
+// newest returns the id of the newest entry of h's sequence.
 func newest(t *testing.T, h *hub.PubSub) uint64 {
 	l := listen(t, h, hub.Options{User: "who asks"})
 	defer l.End(hub.ReasonClosed)

@@ -72,7 +72,7 @@ func TestBroadcastReachesAllInOrder(t *testing.T) {
 func TestBroadcastCanBeTurnedOff(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	l := listen(t, h, hub.Options{User: "42"})
-	star := listen(t, h, hub.Options{User: "*"}) // then nothing is special about it
+	star := listen(t, h, hub.Options{User: "*"}) // then it is a normal user
 	if n := h.Publish("", "", "to the empty user"); n != 0 {
 		t.Errorf("the empty user is %d clients", n)
 	}
@@ -86,8 +86,7 @@ func TestBroadcastCanBeTurnedOff(t *testing.T) {
 	}
 }
 
-// Clients that end in the middle of a message's routing leave the others in
-// their places.
+// Clients that end while a message is routed do not affect the delivery to others.
 func TestEndsWhileRoutingSkipNoClient(t *testing.T) {
 	for _, user := range []string{"42", "*"} {
 		h := newPubSub(t, hub.Config{BroadcastUser: "*", QueueFrames: 1})

@@ -11,9 +11,9 @@ import (
 	"testing/synctest"
 )
 
-// runSeeds runs a model test with n random seeds, with a tenth of them in short mode, or with as
-// many as the environment variable HUB_SEEDS says. Each runs in a bubble, as many at a time as there
-// are processors. A run that fails is named by its seed.
+// runSeeds runs a model test with n random seeds, with a tenth of them in short mode, or with the number in the
+// environment variable HUB_SEEDS. Each runs in a synctest bubble, and as many run in parallel as there are
+// processors. A failing run is identified by its seed.
 func runSeeds(t *testing.T, n int, run func(t *testing.T, seed uint64)) {
 	if testing.Short() {
 		n /= 10

@@ -9,8 +9,7 @@ import (
 	"usercast/hub"
 )
 
-// A model is the simplest hub there can be: a sequence, and for each client the
-// list of what waits for it.
+// A model is the simplest possible hub: a sequence, and for each client the list of its queued entries.
 type model struct {
 	t       *testing.T
 	random  *rand.Rand
@@ -28,7 +27,7 @@ type modelClient struct {
 	reason  hub.Reason
 	final   uint64 // the sequence at the end
 	lost    bool   // something was discarded at the end
-	strange bool   // a gap comes before the queue
+	strange bool   // it must receive a gap before its queue
 }
 
 func TestInvariant6OneSequenceAndPositions(t *testing.T) {
@@ -91,7 +90,7 @@ func (m *model) step() {
 	}
 }
 
-// entry moves the sequence on by one and reports how many clients it concerned.
+// entry advances the sequence by one and returns how many clients the entry concerns.
 func (m *model) entry(text string, concerns func(*modelClient) bool) (n int) {
 	m.seq++
 	for _, c := range m.clients {
@@ -129,9 +128,9 @@ func (m *model) register(resume string) {
 	}
 }
 
-// take compares all that waits for c. Clients that have ended are forgotten.
+// take compares the queue of c. It removes clients that have ended.
 func (m *model) take(c *modelClient) {
-	hub.HandedOut(m.hub.Hub)
+	hub.AwaitBroadcasts(m.hub.Hub)
 	frames, reason := c.Take(nil)
 	if c.strange && len(frames) > 0 {
 		var queued []*hub.Frame
@@ -148,7 +147,7 @@ func (m *model) take(c *modelClient) {
 		m.t.Errorf("took %q, want %q", got, c.waiting)
 	}
 	want := c.reason
-	if reason == 0 && c.waiting != nil { // it is said once there is no more
+	if reason == 0 && c.waiting != nil { // the reason is returned after the last frame
 		want = 0
 	}
 	if reason != want {
@@ -198,10 +197,9 @@ func (c *modelClient) end(reason hub.Reason, seq uint64) {
 	}
 }
 
-// While another goroutine publishes, no position may cover an entry that the
-// client has not taken.
+// While another goroutine publishes, a position must not include an entry that the client has not taken.
 func TestInvariant15PositionIsBeforeQueuedFrames(t *testing.T) {
-	const messages, every = 20000, 3 // each third message is for the client
+	const messages, every = 20000, 3 // every third message is for the client
 	h := newPubSub(t, hub.Config{})
 	l := register(t, h, hub.Options{User: "42"})
 	published := make(chan struct{})
@@ -244,8 +242,7 @@ func TestInvariant15PositionIsBeforeQueuedFrames(t *testing.T) {
 	l.End(hub.ReasonClosed)
 }
 
-// What is discarded at the end was never written: a goodbye that carried the
-// position would hide the loss.
+// Discarded frames were never written. If the last event had their position, the loss would be hidden.
 func TestInvariant15NoPositionAfterADiscard(t *testing.T) {
 	for name, takeFirst := range map[string]bool{"queued": false, "in mid-flight": true} {
 		t.Run(name, func(t *testing.T) {

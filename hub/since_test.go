@@ -8,8 +8,8 @@ import (
 	"usercast/hub"
 )
 
-// A step of the wall clock changes no age. What is shown as a client's beginning follows
-// the step: it is by the clock that the reader has, too.
+// A step of the wall clock does not change any age. Since follows the step, so that it matches the clock of its
+// reader.
 func TestSinceDoesNotDependOnTheWallClock(t *testing.T) {
 	for _, step := range []time.Duration{-time.Hour, time.Hour} {
 		h := newPubSub(t, hub.Config{})
@@ -23,7 +23,7 @@ func TestSinceDoesNotDependOnTheWallClock(t *testing.T) {
 			t.Errorf("after a step of %v: age %v, want %v at most", step, age, most)
 		}
 		if shown := l.Since().Round(0); shown.Before(start.Round(0).Add(-time.Second)) || shown.After(time.Now().Round(0).Add(time.Second)) {
-			t.Errorf("after a step of %v: since %v, and the client came at %v by the clock of now", step, shown, start)
+			t.Errorf("after a step of %v: since %v, and by the current clock the client registered at %v", step, shown, start)
 		}
 		l.End(hub.ReasonClosed)
 	}

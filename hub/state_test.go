@@ -6,7 +6,7 @@ import (
 	"usercast/hub"
 )
 
-// At each step of a stream's life, its last id is one from which it would be complete.
+// At every moment, a stream that resumes from LastID is complete.
 func TestState(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", HistoryPerUser: 10, HistoryAge: 1e9, HistoryBytes: 1 << 20})
 	l := listen(t, h, hub.Options{User: "42"})
@@ -31,7 +31,7 @@ func TestState(t *testing.T) {
 	l.drain()
 	want(0, 0, 4)
 
-	// A client that resumes has what it had, until it is replayed.
+	// A client that resumes keeps its position until its replay.
 	back := register(t, h, hub.Options{User: "42", Resume: l.State().LastID.String()})
 	if s := back.State(); s.LastID.Seq != 4 {
 		t.Errorf("at the newest entry: %+v", s)

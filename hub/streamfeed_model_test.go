@@ -12,20 +12,19 @@ import (
 	"usercast/hub"
 )
 
-// A simulated log that two hubs follow at their own pace; it is trimmed, and loses its
-// tail; clients hop between hubs; queries are answered late, in parts, by what the log
-// then has. Queues have limits at random, and time passes between the end of a client
-// and the Take that reports it.
+// A simulated log that two hubs read at different paces. The log is trimmed and loses its newest entries. Clients
+// switch between hubs. Queries are answered late and in parts, with what the log then contains. Queues have random
+// limits, and time passes between the end of a client and the Take that reports it.
 type simEntry struct {
 	id          uint64 // Ms
-	user, topic string // "" user: skip
+	user, topic string // user "": only the id
 }
 type sim struct {
 	t       *testing.T
 	r       *rand.Rand
-	log     []simEntry // what the primary holds
+	log     []simEntry // entries of the primary
 	newest  uint64
-	trimmed uint64 // newest that is gone
+	trimmed uint64 // newest trimmed id
 	hubs    []*simHub
 	clients []*simClient
 	saved   []savedID
@@ -37,7 +36,7 @@ type sim struct {
 type savedID struct {
 	user string
 	id   hub.ID
-	old  bool // of a tail that was lost
+	old  bool // of entries that the log has lost
 }
 type simHub struct {
 	*hub.StreamFeed
@@ -52,10 +51,10 @@ type simClient struct {
 	user    string
 	topics  []string
 	last    uint64 // complete up to here
-	void    bool   // has no real id: a gap must come first
-	mustGap bool   // reset since: a gap must come before the first entry after
+	void    bool   // it does not have an id: it must receive a gap first
+	mustGap bool   // after a reset: it must receive a gap before the next entry
 	pending []*hub.Frame
-	stalled int  // steps for which its consumer does not get its turn
+	stalled int  // steps for which its consumer does not run
 	done    bool // Take has reported the end
 }
 
@@ -77,7 +76,7 @@ func (s *sim) after(id, upTo uint64) (list []simEntry) {
 	return
 }
 
-func (h *simHub) step() { // read some
+func (h *simHub) step() { // reads some entries
 	s := h.s
 	if h.needReset {
 		h.needReset = false
@@ -94,7 +93,7 @@ func (h *simHub) step() { // read some
 		}
 		s.tr("hub %p lose up to %d", h, up)
 		if len(s.log) > 0 {
-			h.Lose(hub.ID{Ms: up}) // Ms-1 with max seq in truth; here the ids are sparse
+			h.Lose(hub.ID{Ms: up}) // in Redis the id before it; here the ids are sparse
 		} else {
 			h.Lose(hub.ID{Ms: up})
 		}
@@ -163,7 +162,7 @@ func (c *simClient) concerns(e simEntry) bool {
 	return (e.user == c.user || e.user == "*") && (c.topics == nil || slices.Contains(c.topics, e.topic))
 }
 
-// complete checks that nothing of c lies between last and id, by what was ever in the log.
+// complete checks that no entry that concerns c was ever in the log between last and id.
 func (s *sim) complete(c *simClient, id uint64, all []simEntry, what string) {
 	for _, e := range all {
 		if e.id > c.last && e.id < id && c.concerns(e) {
@@ -244,7 +243,7 @@ func runSim(t *testing.T, seed uint64) {
 					if c.void {
 						s.fail("position %v without a gap after a void opening", id)
 					}
-					// One that had ended before the reset keeps the position of its end.
+					// A client that had ended before the reset keeps the position at its end.
 					if s.lost[id.Ms] && (c.h.needReset || reason != 0) {
 						c.mustGap = true
 						c.last = id.Ms
@@ -305,7 +304,7 @@ func runSim(t *testing.T, seed uint64) {
 			c.pending = frames
 		}
 	}
-	// Each run prefers other steps: some faults need many of one kind and few of another.
+	// Each run prefers different steps, because some bugs need many of one kind and few of another.
 	var steps []int
 	for step := range stepCount {
 		for range oneOf(s.r, 1, 2, 8) {
@@ -383,7 +382,7 @@ func runSim(t *testing.T, seed uint64) {
 			if len(s.clients) > 0 {
 				c := s.clients[s.r.IntN(len(s.clients))]
 				if s.r.IntN(2) == 0 {
-					take(c, 1) // may leave it with a query
+					take(c, 1) // may send a query
 				}
 				if s.r.IntN(3) > 0 {
 					s.tr("client %p finishes", c)
@@ -437,7 +436,7 @@ func runSim(t *testing.T, seed uint64) {
 			continue
 		}
 		_, ok := c.Position()
-		if !ok && c.last <= s.newest { // else the log has yet to get to its id
+		if !ok && c.last <= s.newest { // otherwise the log has not reached its id yet
 			s.fail("client %p never gets live", c)
 		}
 		s.complete(c, s.newest+1, all, "end")
@@ -445,7 +444,7 @@ func runSim(t *testing.T, seed uint64) {
 	}
 }
 
-// The steps of a run.
+// The kinds of steps of a run.
 const (
 	stepAdd = iota
 	stepTrim
@@ -461,20 +460,20 @@ const (
 // oneOf returns one of the values at random.
 func oneOf[T any](r *rand.Rand, values ...T) T { return values[r.IntN(len(values))] }
 
-// Invariant 12 with a log, at random against an oracle: no entry that concerns a
-// client is lost unannounced or comes twice, and no gap is announced where none is.
+// Invariant 12 of a StreamFeed, in random runs against an oracle: no entry that concerns a client is lost without a
+// gap or received twice, and gaps are announced only for losses.
 func TestInvariant12ResumeFromALogWithoutLossOrDuplicate(t *testing.T) {
 	runSeeds(t, 500, runSim)
 }
 
-// Seeds with which the model finds faults that there were.
+// Seeds that reproduce former bugs.
 func TestInvariant12SeedsThatFailed(t *testing.T) {
 	for _, seed := range []uint64{
 		658,  // an answer was accepted after a second reset
-		35,   // the hub passed an id that it had asked the log for
-		1777, // an answer was accepted after the end of the client, whose user was unknown by then
-		4473, // the id of a client that was ahead was looked up after the window had passed it
-		78,   // an entry was kept for a user that its routing had just removed
+		35,   // the hub passed an id that it had requested from the log
+		1777, // an answer was accepted after the end of the client, when its user had been removed
+		4473, // the id of an early client was looked up after the window had passed it
+		78,   // an entry was stored for a user that its routing had just removed
 	} {
 		runSeed(t, seed, runSim)
 	}

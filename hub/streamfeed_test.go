@@ -8,8 +8,8 @@ import (
 	"usercast/hub"
 )
 
-// loadedFeed returns a hub whose log holds the entries 1-0 to 9-0 for user 42, of which it
-// keeps those after 5-0. Its queries wait in the slice.
+// loadedFeed returns a hub whose log contains the entries 1-0 to 9-0 for user 42. The window has those after 5-0. The
+// slice receives the queries.
 func loadedFeed(t *testing.T) (h *hub.StreamFeed, queries *[]*hub.Query) {
 	queries = new([]*hub.Query)
 	h = newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20}, func(q *hub.Query) { *queries = append(*queries, q) })
@@ -24,7 +24,7 @@ func numbered(ms uint64) hub.Entry {
 	return hub.Entry{ID: hub.ID{Ms: ms}, Payload: fmt.Sprint(ms)}
 }
 
-// ask lets a client that resumes before the window ask for what is older.
+// ask makes a client that resumes before the window send a query.
 func ask(t *testing.T, h *hub.StreamFeed, queries *[]*hub.Query, resume string) (*listener, *hub.Query) {
 	t.Helper()
 	l := register(t, h, hub.Options{User: "42", Resume: resume})
@@ -45,7 +45,7 @@ func TestStreamFeedResumesFromTheWindow(t *testing.T) {
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "7-1"}), "gap unknown-id")
 	wantFrames(t, register(t, h, hub.Options{User: "7", Resume: "7-0"}))
 	if len(*queries) != 0 {
-		t.Errorf("%d queries for what the hub holds", len(*queries))
+		t.Errorf("%d queries for entries of the window", len(*queries))
 	}
 }
 
@@ -53,12 +53,12 @@ func TestStreamFeedQueriesOlderEntries(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "2-0")
 	if q.User != "42" || q.After != (hub.ID{Ms: 2}) || q.UpTo != (hub.ID{Ms: 5}) {
-		t.Errorf("asks for %+v", q)
+		t.Errorf("query %+v", q)
 	}
 	h.Append("42", numbered(10))
-	wantFrames(t, l)                                     // not before what is older
+	wantFrames(t, l)                                     // not before the older entries
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part
-	wantFrames(t, l, "3")                                // and asks again
+	wantFrames(t, l, "3")                                // and sends another query
 	(*queries)[0].Answer([]hub.Entry{numbered(4)}, hub.ID{Ms: 5}, 0)
 	h.Append("42", numbered(11))
 	wantFrames(t, l, "4", "6", "7", "8", "9", "10", "11")
@@ -88,7 +88,7 @@ func TestStreamFeedQueryIsAnsweredWithAGap(t *testing.T) {
 	}
 }
 
-// Another hub was quicker: what the client has is not sent again.
+// Another hub has read further: entries that the client already has are not sent again.
 func TestStreamFeedEarlyClient(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "11-0")
@@ -119,9 +119,9 @@ func TestStreamFeedClientEndsDuringAQuery(t *testing.T) {
 				t.Errorf("%d frames, reason %v", len(frames), word(reason))
 			}
 			if id, ok := l.Position(); ok {
-				t.Errorf("says position %v, and has not got what is older", id)
+				t.Errorf("position %v although older entries are missing", id)
 			}
-			q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // too late: nothing happens
+			q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // too late, without effect
 		})
 	}
 }
@@ -131,7 +131,7 @@ func TestStreamFeedResetDuringAQuery(t *testing.T) {
 	waiting, q := ask(t, h, queries, "2-0")
 	reading, current := register(t, h, hub.Options{User: "42", Resume: "7-0"}), listen(t, h, hub.Options{User: "42"})
 	h.Reset(hub.ID{Ms: 4})
-	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // of the log that was
+	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // of the log before the reset
 	h.Append("42", numbered(5))
 	for _, l := range []*listener{waiting, reading, current} {
 		wantFrames(t, l, "gap feed-reset", "5")
@@ -150,21 +150,21 @@ func TestStreamFeedLosesEntries(t *testing.T) {
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "20-0"}), "21")
 }
 
-// An entry without a client may concern a client that comes later.
+// An entry for a user without clients may concern a client that registers later.
 func TestStreamFeedWithoutAWindowLosesNothing(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
 	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
-	h.Append("42", numbered(10)) // without a client of this user
+	h.Append("42", numbered(10)) // this user does not have a client
 	l := register(t, h, hub.Options{User: "42", Resume: "9-0"})
 	got, _ := l.drain()
 	if len(queries) == 0 && len(got) == 0 {
 		id, ok := l.Position()
-		t.Errorf("complete up to %v (%v), and 10-0 was neither replayed, asked for, nor announced", id, ok)
+		t.Errorf("complete up to %v (%v), and 10-0 was neither replayed, requested, nor announced as a gap", id, ok)
 	}
 }
 
-// Entries come while a scan is under way: the next scan must not be for them again.
+// If entries arrive during a query, another query must not be needed for them.
 func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
@@ -178,7 +178,7 @@ func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 		q := queries[0]
 		queries = queries[1:]
 		ms++
-		h.Append("7", numbered(ms)) // to another user, one while a scan is under way
+		h.Append("7", numbered(ms)) // to another user, one during each query
 		q.Answer(nil, q.UpTo, 0)
 		l.drain()
 	}
@@ -187,11 +187,11 @@ func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 	}
 }
 
-// The next hub replays what this one has not: the browser must keep its id.
+// The next hub replays the rest, so the browser must keep its id.
 func TestInvariant12DrainDuringAReplayIsNotAGap(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "2-0")
-	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part; the log has 4 and 5
+	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part; 4 and 5 are still missing
 	l.Finish(hub.ReasonDrain)
 	got, _ := l.drain()
 	for _, text := range got {
@@ -201,23 +201,24 @@ func TestInvariant12DrainDuringAReplayIsNotAGap(t *testing.T) {
 	}
 }
 
-// The client had its id from a primary that was lost before this hub had read as far.
+// The client has an id from a primary that was lost before this hub had read up to the id.
 func TestStreamFeedEarlyClientReceivesAGapIfTheLogLostItsTail(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l, q := ask(t, h, queries, "13-0")
 	q.Answer(nil, q.After, 0) // the old primary still had 13-0
 	wantFrames(t, l)
-	h.Append("42", numbered(12)) // the new one: 12-0 was appended after the fail-over
-	h.Append("42", numbered(14)) // and 13-0 never comes
+	h.Append("42", numbered(12)) // the new one: 12-0 was appended after the failover
+	h.Append("42", numbered(14)) // and 13-0 never arrives
 	got, _ := l.drain()
 	if len(got) == 1 {
 		id, ok := l.Position()
-		t.Errorf("got %q, position %v %v: 12-0 is skipped in silence", got, id, ok)
+		t.Errorf("got %q, position %v %v: 12-0 is skipped without a gap", got, id, ok)
 	}
 }
 
-// A client's id is later than what this hub has read, and the log no longer has its id. What the client already has is not sent again, and
-// the gap comes when the hub gets to what is gone: before that, it could only carry the client's own id.
+// A client's id is later than the entries that this hub has read, and the log does not have the id any more. Entries
+// that the client already has are not sent again. The gap is sent when the hub reaches the missing entries: before
+// that, it could only have the client's own id.
 func TestStreamFeedEarlyClientOfATrimmedLogDoesNotGoBack(t *testing.T) {
 	for name, test := range map[string]struct {
 		read func(h *hub.StreamFeed)
@@ -249,7 +250,7 @@ func TestStreamFeedEarlyClientOfATrimmedLogDoesNotGoBack(t *testing.T) {
 	}
 }
 
-// Each user whose entries are kept costs something, too.
+// Users with entries in the window count towards the bound.
 func TestInvariant14WindowIsBoundedInBytes(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
@@ -268,9 +269,8 @@ func TestInvariant14WindowIsBoundedInBytes(t *testing.T) {
 	runtime.KeepAlive(h)
 }
 
-// Routing an entry can end the last client of its user: the queue is full, or all queues
-// together are over their bound. The entry belongs to the user's history anyway, also
-// when it is the first one that is kept for the user.
+// Routing an entry can end the last client of its user, if its queue or the total of all queues exceeds the bound. The
+// entry is stored anyway, even if it is the first one of the user.
 func TestStreamFeedKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 	for name, limit := range map[string]hub.Config{
 		"frames of one": {QueueFrames: 1},
@@ -279,7 +279,7 @@ func TestStreamFeedKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			limit.BroadcastUser, limit.HistoryBytes = "*", 1<<20
-			h := newStreamFeed(t, limit, func(q *hub.Query) { t.Errorf("query for what the hub holds: %+v", q) })
+			h := newStreamFeed(t, limit, func(q *hub.Query) { t.Errorf("query for entries of the window: %+v", q) })
 			h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(string, hub.Entry) bool) {})
 			l := listen(t, h, hub.Options{User: "42"})
 			h.Append("*", hub.Entry{ID: hub.ID{Ms: 6}, Payload: "six"})
@@ -295,8 +295,8 @@ func TestStreamFeedKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 	}
 }
 
-// A client that has ended accepts no answer: from then on its user may be unknown, and
-// entries of the user would be skipped while broadcasts are not.
+// A client that has ended does not accept an answer: its user may have been removed, and then its entries would be
+// skipped, but broadcasts would not.
 func TestInvariant12EndedClientAcceptsNoAnswer(t *testing.T) {
 	h, queries := loadedFeed(t)
 	l := register(t, h, hub.Options{User: "7", Resume: "2-0"})
@@ -306,7 +306,7 @@ func TestInvariant12EndedClientAcceptsNoAnswer(t *testing.T) {
 	if !q.Gone() {
 		t.Error("the query of a client that has ended is still open")
 	}
-	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // before the consumer gets its turn
+	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // before the consumer runs
 	h.Append("7", numbered(10))
 	h.Append("*", numbered(11))
 	if got, reason := l.drain(); got != nil || reason != hub.ReasonDrain {
@@ -317,7 +317,7 @@ func TestInvariant12EndedClientAcceptsNoAnswer(t *testing.T) {
 	}
 }
 
-// The ids of a log that was reset say nothing about the log that follows.
+// Ids from before a reset are not positions of the new log.
 func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 	for name, taken := range map[string]int{"before its first Take": 0, "after a part": 1} {
 		t.Run(name, func(t *testing.T) {
@@ -350,8 +350,8 @@ func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 	}
 }
 
-// Nothing is left for a client whose id is later than what the hub had read at its end,
-// whatever the hub reads and forgets afterwards.
+// A client whose id is later than all entries that the hub had read at the client's end is complete, whatever the hub
+// reads and drops afterwards.
 func TestStreamFeedEarlyClientEndsWithoutAGap(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500}, func(q *hub.Query) { queries = append(queries, q) })
@@ -367,8 +367,9 @@ func TestStreamFeedEarlyClientEndsWithoutAGap(t *testing.T) {
 	wantReason(t, l, hub.ReasonDrain)
 }
 
-// The log says that it has no entry with a client's id, and meanwhile the hub has read just that entry. There is no
-// gap then, and none that carries the client's own id: a browser that lost it could not tell.
+// The log's answer is that a client's id is unknown, but meanwhile the hub has read the entry with that id. Then the
+// client must not receive a gap. A gap with the client's own id is never sent: a browser that lost it could not
+// request it again.
 func TestStreamFeedReadsTheEntryBeforeTheAnswer(t *testing.T) {
 	for ms, want := range map[uint64][]string{11: nil, 12: {"12"}} {
 		h, queries := loadedFeed(t)
@@ -384,8 +385,8 @@ func TestStreamFeedReadsTheEntryBeforeTheAnswer(t *testing.T) {
 	}
 }
 
-// A stream may have been sent the id at which the log goes on before the log went backwards: it does not know of
-// the entries that were lost.
+// A stream may have received the id after which the log continues before the log went backwards. So it must receive a
+// gap for the lost entries.
 func TestInvariant12IDOfAResetIsFromBeforeIt(t *testing.T) {
 	h, _ := loadedFeed(t)
 	before := listen(t, h, hub.Options{User: "42"}).Opening().String()
@@ -397,7 +398,8 @@ func TestInvariant12IDOfAResetIsFromBeforeIt(t *testing.T) {
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: before}), "gap feed-reset")
 }
 
-// A client that has ended is sent what the hub still holds. The rest is left to the next hub: the browser keeps its id.
+// A client that has ended receives the entries of the window. The next hub sends the rest, because the browser keeps its
+// id.
 func TestInvariant12EndedClientSendsNoQuery(t *testing.T) {
 	queries := 0
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1000}, func(*hub.Query) { queries++ })

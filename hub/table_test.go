@@ -5,8 +5,7 @@ import (
 	"testing"
 )
 
-// Ids of any form are spread evenly over the parts: a part that held them all would be
-// copied in one hold of the lock.
+// Ids of any form are spread evenly over the parts. Otherwise copying one large part would lock the hub for long.
 func TestTableSpreadsIDsOfAnyForm(t *testing.T) {
 	const users = 16_000
 	for _, form := range []string{"%d", "user%07d@example.com", "%d-0000-0000", "auth0|%024x"} {
@@ -29,7 +28,7 @@ func TestTableSpreadsIDsOfAnyForm(t *testing.T) {
 	}
 }
 
-// A table gives memory back: each part is copied when it is down to a quarter.
+// A table releases memory: each part is copied when it has shrunk to a quarter.
 func TestTableShrinks(t *testing.T) {
 	var users table[int]
 	for i := range 64_000 {

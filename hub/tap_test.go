@@ -9,8 +9,8 @@ import (
 	"usercast/hub"
 )
 
-// received takes all that a tap holds, as "topic/payload", with "all " before what is for
-// all users, "gap reason", and what was skipped.
+// received takes all entries of a tap, as "topic/payload", with the prefix "all " for all users, or "gap reason", and
+// the number of skipped entries.
 func received(t testing.TB, tap *hub.Tap) string {
 	t.Helper()
 	entries, skipped := tap.Take()
@@ -46,9 +46,9 @@ func TestTapReceivesWhatItsUserWould(t *testing.T) {
 	if isReady(tap) {
 		t.Error("a new tap is ready")
 	}
-	h.Publish("42", "a", "one") // without a client
+	h.Publish("42", "a", "one") // the user does not have a client
 	listen(t, h, hub.Options{User: "42", Topics: []string{"b"}})
-	h.Publish("42", "a", "two") // and the one who is does not want it
+	h.Publish("42", "a", "two") // the client's topic filter rejects it
 	h.Publish("7", "", "not for 42")
 	h.Publish("*", "news", "to all")
 	h.GapFor("42", "a", hub.GapTooLarge)
@@ -73,8 +73,8 @@ func TestTapReceivesWhatItsUserWould(t *testing.T) {
 	}
 }
 
-// A tap that is not read holds little, and says how much it has skipped, after what
-// it holds and before what comes then.
+// A tap that is not read is bounded. It returns the number of skipped entries after the stored entries and before later
+// ones.
 func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 	for name, payload := range map[string]string{"many": "x", "large": strings.Repeat("x", 300<<10)} {
 		t.Run(name, func(t *testing.T) {
@@ -103,13 +103,13 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 	}
 	h := newPubSub(t, hub.Config{})
 	tap := h.Tap("42")
-	h.Publish("42", "", strings.Repeat("x", 2<<20)) // alone, a larger one fits
+	h.Publish("42", "", strings.Repeat("x", 2<<20)) // a single larger entry fits
 	if entries, skipped := tap.Take(); len(entries) != 1 || skipped != 0 {
 		t.Errorf("a large message: %d entries, %d skipped", len(entries), skipped)
 	}
 }
 
-// Whatever a tap does, clients and counters are as without it.
+// A tap does not affect clients and counters.
 func TestTapIsNotAStream(t *testing.T) {
 	plain, tapped := newPubSub(t, hub.Config{BroadcastUser: "*"}), newPubSub(t, hub.Config{BroadcastUser: "*"})
 	tapped.Tap("42")
@@ -122,7 +122,7 @@ func TestTapIsNotAStream(t *testing.T) {
 		wantFrames(t, l, "one", "three")
 	}
 	if a, b := fmt.Sprint(plain.Stats()), fmt.Sprint(tapped.Stats()); a != b {
-		t.Errorf("a tap shows in the figures:\n%s\n%s", a, b)
+		t.Errorf("a tap changes the counters:\n%s\n%s", a, b)
 	}
 }
 
@@ -135,7 +135,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 				tap := h.Tap("42")
 				<-tap.Ready()
 				if entries, _ := tap.Take(); len(entries) == 0 {
-					t.Error("ready, and nothing there")
+					t.Error("ready without entries")
 				}
 				tap.Close()
 			}
@@ -153,7 +153,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 	}
 }
 
-// A tap receives what is appended, not what is loaded.
+// A tap receives appended entries, but not loaded ones.
 func TestTapOfAStreamFeed(t *testing.T) {
 	h := newStreamFeed(t, hub.Config{HistoryBytes: 1 << 20}, func(*hub.Query) {})
 	tap := h.Tap("42")

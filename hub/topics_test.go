@@ -9,7 +9,7 @@ import (
 	"usercast/hub"
 )
 
-// A query may repeat a topic very often: it is kept once.
+// A request may repeat a topic very often: it is stored once.
 func TestTopicsAreASet(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	l := listen(t, h, hub.Options{User: "42", Topics: []string{"b", "a", "", "b", "a:1", "a"}})
@@ -46,15 +46,15 @@ func TestTopicsAreASet(t *testing.T) {
 	}
 }
 
-// How many clients a broadcast concerns is known without a look at each of them, however
-// they come, leave, resume and filter.
+// The number of clients that a broadcast concerns is known without checking each of them, also after clients have
+// registered, ended and resumed.
 func TestBroadcastCountsItsAudience(t *testing.T) {
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", FanOut: 1, HistoryBytes: 1 << 20}, func(*hub.Query) {})
 	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
 	ms := uint64(9)
 	reached := func(topic string) int {
 		ms++
-		defer hub.HandedOut(h.Hub)
+		defer hub.AwaitBroadcasts(h.Hub)
 		return h.Append("*", hub.Entry{ID: hub.ID{Ms: ms}, Topic: topic})
 	}
 	want := func(a, b int) {
@@ -69,7 +69,7 @@ func TestBroadcastCountsItsAudience(t *testing.T) {
 		ofA = append(ofA, listen(t, h, hub.Options{User: "42", Topics: []string{"a", "a"}}))
 	}
 	want(1, 0)
-	waiting := register(t, h, hub.Options{User: "42", Resume: "99-0"}) // waits for the log
+	waiting := register(t, h, hub.Options{User: "42", Resume: "99-0"}) // it waits for the log
 	want(1, 0)
 	all := listen(t, h, hub.Options{User: "42"})
 	want(1, 1)
@@ -81,7 +81,7 @@ func TestBroadcastCountsItsAudience(t *testing.T) {
 	all.End(hub.ReasonClosed)
 	want(0, 0)
 	replayed := register(t, h, hub.Options{User: "42", Resume: "10-0", Topics: []string{"b"}})
-	want(0, 0) // it gets them with its replay
+	want(0, 0) // it receives them with its replay
 	wantFrames(t, replayed, slices.Repeat([]string{""}, 7)...)
 	want(0, 1)
 	replayed.End(hub.ReasonClosed)
@@ -89,7 +89,7 @@ func TestBroadcastCountsItsAudience(t *testing.T) {
 	want(0, 0)
 }
 
-// What a message costs while the hub is locked does not grow with the topics of a filter.
+// The time per message under the hub's lock does not grow with the number of topics of a filter.
 func BenchmarkPublishToFilters(b *testing.B) {
 	for _, topics := range []int{1, 64, 2300} {
 		b.Run(fmt.Sprint(topics), func(b *testing.B) {

@@ -11,7 +11,7 @@ import (
 	"usercast/hub"
 )
 
-// A user who reconnects again and again costs no more than one who left once.
+// A user who reconnects repeatedly does not use more memory than one who left once.
 func TestUserWhoLeavesRepeatedlyIsRetainedOnce(t *testing.T) {
 	const streams = 50_000
 	h := withHistory(t, nil)
@@ -25,7 +25,7 @@ func TestUserWhoLeavesRepeatedlyIsRetainedOnce(t *testing.T) {
 	runtime.KeepAlive(h)
 }
 
-// What departed users cost is charged to the history in bytes: their names as well.
+// Users without a client count towards the bytes of the history, including their names.
 func TestNamesOfRetainedUsersCount(t *testing.T) {
 	const limit = 1 << 20
 	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = limit })
@@ -39,9 +39,8 @@ func TestNamesOfRetainedUsersCount(t *testing.T) {
 	runtime.KeepAlive(h)
 }
 
-// Invariant 8: a user without a stream, and past the history's age, occupies no memory,
-// and a message for it leaves none behind. With a log that is so once nothing of the user
-// is in the window.
+// Invariant 8: a user without a stream, after the age of the history, does not occupy memory, and neither does a message
+// for it. With a StreamFeed, this holds as soon as the window has no entries of the user.
 func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	const users = 50_000
 	name := func(i int) string { return fmt.Sprint("user-", i) }
@@ -92,7 +91,7 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 			id.Ms++
 			h.Append(user, hub.Entry{ID: id, Payload: "in the window"})
 		})
-		h.Reset(id) // nothing is left in the window
+		h.Reset(id) // the window is empty
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 {
 			t.Errorf("%d bytes and %d entries of history", s.HistoryBytes, s.HistoryEntries)
 		}
@@ -103,15 +102,15 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	})
 }
 
-// Forgetting very many users at a time does not keep a message waiting for all of them.
-func TestSweepDoesNotHoldUpOthers(t *testing.T) {
+// A message does not wait until very many old users have been removed.
+func TestSweepDoesNotDelayOthers(t *testing.T) {
 	const users = 100_000
 	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = 300 * time.Millisecond })
 	hub.PauseSweep(h.Hub, true)
 	for i := range users {
 		register(t, h, hub.Options{User: fmt.Sprint(i)}).End(hub.ReasonClosed)
 	}
-	time.Sleep(300 * time.Millisecond) // all of them are too old
+	time.Sleep(300 * time.Millisecond) // all users are too old now
 	all, parts := h.Stats().HistoryBytes, 0
 	hub.PauseSweep(h.Hub, false)
 	for left := all; left > 0; left = h.Stats().HistoryBytes {
@@ -120,6 +119,6 @@ func TestSweepDoesNotHoldUpOthers(t *testing.T) {
 		}
 	}
 	if parts == 0 {
-		t.Errorf("%d users are forgotten without a moment for others", users)
+		t.Errorf("%d users are removed without releasing the lock", users)
 	}
 }
