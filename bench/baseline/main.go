@@ -1,8 +1,8 @@
 // Command baseline is the straightforward hub that usercast is compared with: net/http, one PSUBSCRIBE user-*, a map of
 // users, and per stream a goroutine with a channel and a ticker.
 //
-// It has no ids, replay, limits or authentication. A stream whose channel is full misses messages. Do not use it in
-// production.
+// It does not implement ids, replay, limits or authentication. A stream whose channel is full misses messages. Do not use
+// it in production.
 package main
 
 import (

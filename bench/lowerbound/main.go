@@ -3,8 +3,8 @@
 // Command lowerbound does the minimum work of a hub, for comparison with usercast. It has one epoll instance, one table
 // entry per stream, and one write(2) per delivery, without goroutines, buffers or timers per stream.
 //
-// It has no queue: a client that does not accept a whole frame immediately is dropped. It has no ids, replay, limits or
-// authentication. Do not use it in production.
+// It does not queue frames, and drops a client that does not accept a whole frame immediately. It does not implement ids,
+// replay, limits or authentication. Do not use it in production.
 package main
 
 import (

@@ -11,7 +11,7 @@ import (
 	"usercast/internal/finding"
 )
 
-// A printer prints each finding immediately, or all of them as one JSON object at the end. The text has no color, and
+// A printer prints each finding immediately, or all of them as one JSON object at the end. The text is not colored, and
 // its lines are not wrapped, so that commands and directives can be copied.
 type printer struct {
 	out      io.Writer

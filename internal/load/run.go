@@ -23,7 +23,7 @@ type run struct {
 	conns      []*http2Conn
 	sender     *sender
 	base       Samples // metrics before the first stream; nil if they could not be read
-	unread     bool    // the metrics of the hub could not be read, and a note says so
+	unread     bool    // the metrics of the hub could not be read, and the report has a note
 }
 
 // Run performs a run and returns its report. It returns an error only if nothing could be measured. If ctx is canceled, it

@@ -24,7 +24,7 @@ type Target struct {
 	Watch   time.Duration // how long to watch the idle stream; 0 means slightly longer than a ping interval
 
 	// Publish sends a message to the user of the stream. It returns how many subscribers Redis sent it to, or -1 if that
-	// is unknown. Publish is nil if there is no Redis or if the user is not known. Unknown is the reason for the latter.
+	// is unknown. Publish is nil without Redis, or if the user is not known. Unknown is the reason for the latter.
 	Publish func(ctx context.Context, topic, payload string) (subscribers int64, err error)
 	Unknown string
 
