@@ -110,7 +110,7 @@ func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 		want  string
 	}{
 		"a trusted proxy":  {[]string{"--url", "https://127.0.0.1:1/events", "--trusted-proxy", "127.0.0.1"}, "  ok    " + app.URL + "/session responds, and rejects unauthenticated requests"},
-		"no trusted proxy": {[]string{"--url", "https://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects to https:// because this hub reports http:// as the scheme of the browser\n        → --trusted-proxy <address of the proxy>"},
+		"no trusted proxy": {[]string{"--url", "https://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects to https:// because this hub reports http:// as the scheme of the browser\n        → use --trusted-proxy <address of the proxy>"},
 		"cleartext":        {[]string{"--url", "http://127.0.0.1:1/events"}, "  warn  " + app.URL + "/session redirects unauthenticated requests"},
 		"no URL":           {nil, "run check with --url https://"},
 	} {

@@ -32,9 +32,9 @@ func inspectAuth(c *app.HubConfig, report finding.Report) {
 	for _, p := range c.Proxies() {
 		switch wide := p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 32; {
 		case p.Bits() == 0:
-			report.Fail("config-trusted-proxy", "--trusted-proxy <address of the proxy>", "--trusted-proxy %v trusts every address: any client can choose its own user id", p)
+			report.Fail("config-trusted-proxy", "use --trusted-proxy <address of the proxy>", "--trusted-proxy %v trusts every address: any client can choose its own user id", p)
 		case wide && !flags.IsLoopback(c.Listen):
-			report.Warn("config-trusted-proxy", "--trusted-proxy <address of the proxy>", "--trusted-proxy %v trusts a very large network, and %s is reachable from other hosts", p, c.Listen)
+			report.Warn("config-trusted-proxy", "use --trusted-proxy <address of the proxy>", "--trusted-proxy %v trusts a very large network, and %s is reachable from other hosts", p, c.Listen)
 		}
 	}
 }
@@ -46,7 +46,7 @@ func inspectTokens(c *app.HubConfig, report finding.Report) {
 		report.Warn("config-jwt-claim", "use --jwt-claim sub, or the claim with the user id", "--jwt-claim %s does not identify a user", c.JWTClaim)
 	}
 	if n := len(c.Keys().Secret); n > 0 && n < 32 {
-		report.Warn("config-jwt-secret", "openssl rand -base64 48", "the JWT secret has only %d bytes and may be guessed; use at least 32 random bytes", n)
+		report.Warn("config-jwt-secret", "generate a secret with: openssl rand -base64 48", "the JWT secret has only %d bytes and may be guessed; use at least 32 random bytes", n)
 	}
 	if u, err := url.Parse(c.JWTJWKSURL); err == nil && u.Scheme == "http" && !loopback.IsHost(u.Host) {
 		report.Warn("config-jwks", "use an https:// URL", "--jwt-jwks-url is fetched without TLS: an attacker on the network path can forge tokens")
@@ -55,7 +55,7 @@ func inspectTokens(c *app.HubConfig, report finding.Report) {
 		report.Note("config-jwt-query", "prefer the cookie "+c.JWTCookie, "--jwt-query: tokens in URLs end up in proxy logs")
 	}
 	if c.JWTJWKSURL != "" && c.JWTAudience == "" {
-		report.Note("config-jwt-audience", "--jwt-audience <aud of your tokens>", "without --jwt-audience, any token of that identity provider opens streams, including tokens for other apps")
+		report.Note("config-jwt-audience", "use --jwt-audience <aud of your tokens>", "without --jwt-audience, any token of that identity provider opens streams, including tokens for other apps")
 	}
 }
 

@@ -72,7 +72,7 @@ func (a *authentication) inspect(ctx context.Context, target *url.URL, report fi
 		inClear := *target
 		inClear.Scheme = "http"
 		if _, err := a.authenticate(ctx, asBrowser(&inClear, http.Header{})); errors.Is(err, auth.ErrRedirected) {
-			report.Warn("login-proto", "--trusted-proxy <address of the proxy>", "%s redirects to https:// because this hub reports http:// as the scheme of the browser", where)
+			report.Warn("login-proto", "use --trusted-proxy <address of the proxy>", "%s redirects to https:// because this hub reports http:// as the scheme of the browser", where)
 			return
 		}
 	}
@@ -138,9 +138,9 @@ func (a *authentication) hint() string {
 	const copied = " of a test user, copied from a logged-in browser (developer tools, Network tab)"
 	switch a.hub.Auth {
 	case app.AuthInsecure:
-		return "--url …?user=<id>"
+		return "use --url …?user=<id>"
 	case app.AuthJWT:
-		return "--header 'Cookie: " + a.hub.JWTCookie + "=…'" + copied
+		return "use --header 'Cookie: " + a.hub.JWTCookie + "=…'" + copied
 	}
-	return "--header 'Cookie: …'" + copied
+	return "use --header 'Cookie: …'" + copied
 }

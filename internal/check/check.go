@@ -82,7 +82,7 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 		authn.inspect(ctx, c.target, p.section("authentication"))
 	}
 	if c.target == nil {
-		p.section("url").Note("url-absent", "--url https://app.example/events", "the proxy path was not checked")
+		p.section("url").Note("url-absent", "use --url https://app.example/events", "the proxy path was not checked")
 	} else if ctx.Err() == nil {
 		report := p.section("url " + proxypath.Shown(c.target))
 		path, closePath := c.path(ctx, authn, servers)

@@ -64,10 +64,10 @@ func inspectEnvironment(p Program, report finding.Report) {
 // inspectTimes reports durations that do not fit the timeouts of common proxies and platforms.
 func inspectTimes(c *app.HubConfig, report finding.Report) {
 	if d := c.PingInterval.T; d >= 55*time.Second {
-		report.Warn("config-ping-interval", "--ping-interval 15s", "--ping-interval %v: Heroku closes idle streams after 55 s; nginx, HAProxy and AWS load balancers after 60 s", d)
+		report.Warn("config-ping-interval", "use --ping-interval 15s", "--ping-interval %v: Heroku closes idle streams after 55 s; nginx, HAProxy and AWS load balancers after 60 s", d)
 	}
 	if d := c.MaxAge.T; d > 0 && d < 30*time.Second {
-		report.Warn("config-max-age", "--max-age 5m or more", "--max-age %v: every page reconnects at this interval", d)
+		report.Warn("config-max-age", "use --max-age 5m or more", "--max-age %v: every page reconnects at this interval", d)
 	}
 	if most := flags.Sum(c.DrainDelay.T, c.Drain.T, c.WriteTimeout.T); most > 30*time.Second {
 		report.Note("config-drain", fmt.Sprintf("set terminationGracePeriodSeconds, TimeoutStopSec or stop_grace_period above %v", most),

@@ -20,7 +20,7 @@ import (
 // inspectListeners reports risks of the public and the admin listener.
 func inspectListeners(c *app.HubConfig, report finding.Report) {
 	if path.Clean(c.Path) != strings.TrimSuffix(c.Path, "/") {
-		report.Warn("config-path", "--path "+path.Clean(c.Path), "--path %s: browsers and proxies request %s instead", c.Path, path.Clean(c.Path))
+		report.Warn("config-path", "use --path "+path.Clean(c.Path), "--path %s: browsers and proxies request %s instead", c.Path, path.Clean(c.Path))
 	}
 	if len(c.AllowOrigin) > 0 {
 		report.Note("config-origins", "serve pages and streams from one origin, through a proxy, or reopen closed streams in the page (docs/quickstart.md, Keep the stream open)",

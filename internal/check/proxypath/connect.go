@@ -165,7 +165,7 @@ func (i *inspection) reportStatus(resp *http.Response) {
 	case code == http.StatusForbidden && message == loopback.HostError:
 		i.report.Fail("url-forbidden", "use an --auth mode other than insecure, or set --auth-insecure-anywhere for tests on an isolated network", "%s returned %s", sender, status)
 	case code == http.StatusForbidden:
-		i.report.Fail("url-forbidden", i.AuthHint, "%s returned %s", sender, status)
+		i.report.Fail("url-forbidden", i.AuthHint+"; for another reason, see the log of the hub", "%s returned %s", sender, status)
 	case code == http.StatusNotFound && message != "":
 		i.report.Fail("url-path", "pass the path through unchanged (nginx: proxy_pass http://host:port; with nothing after the port), or set the hub's --path to the path that arrives there; it is currently "+i.Path,
 			"the hub responds, but it does not serve the stream at the path that the proxy requests")

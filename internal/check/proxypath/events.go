@@ -37,7 +37,7 @@ func (i *inspection) payload(n int) string {
 func (i *inspection) checkEvents(ctx context.Context, s *stream) {
 	if i.Publish == nil {
 		if i.Unknown != "" {
-			i.report.Note("url-user", "--user <id>", "%s: the delivery of events was not tested", i.Unknown)
+			i.report.Note("url-user", "use --user <id>", "%s: the delivery of events was not tested", i.Unknown)
 		}
 		return
 	}
@@ -50,6 +50,7 @@ func (i *inspection) checkEvents(ctx context.Context, s *stream) {
 			if ctx.Err() == nil {
 				i.report.Fail("url-publish", "see the Redis findings above", "cannot publish events: %v", err)
 			}
+			i.Publish = nil // checkIdle does not expect events
 			return
 		}
 		if n < eventCount-1 {
@@ -102,6 +103,7 @@ func (i *inspection) reportEvents(sent, received [eventCount]time.Time, subscrib
 	switch {
 	case len(late) == 0 && subscribers == 0:
 		i.report.Fail("url-other-redis", "run check with the --redis and --channel-prefix of the hub behind this URL", "no event arrived: this Redis does not have a subscriber, so the hub behind the URL uses another Redis or another prefix")
+		i.Publish = nil // checkIdle does not report missing events again
 		return
 	case len(late) == 0:
 		return // checkIdle reports why

@@ -83,7 +83,7 @@ func (i *inspection) checkIdle(ctx context.Context, s *stream) bool {
 			i.report.Fail("url-deaf", "increase --watch to distinguish the causes: another user, another Redis, or buffering: "+unbuffer, "the published events did not arrive")
 			break
 		}
-		i.report.Note("url-quiet", "--watch "+(i.PingInterval+pingTolerance).String(), "the idle stream stayed open for %v; no ping was due yet", tenth(found.watched))
+		i.report.Note("url-quiet", "use --watch "+(i.PingInterval+pingTolerance).String(), "the idle stream stayed open for %v; no ping was due yet", tenth(found.watched))
 	case i.received > 0:
 		i.report.Fail("url-ping", "run check with the --ping-interval of the hub behind this URL; if it is the same, an intermediary buffers small writes: "+unbuffer, "events arrive immediately, but no ping arrived within %v", tenth(found.watched))
 	default:
