@@ -8,8 +8,7 @@ import (
 	"usercast/internal/doctest"
 )
 
-// djangoApp is what a Django project has beside what the pages add to it: users, a way to log
-// in and out, and something that happens.
+// djangoApp is a Django project without what the pages add to it.
 const djangoApp = `
 import os
 os.mkdir("state")
@@ -39,11 +38,13 @@ make_server("127.0.0.1", int(os.environ["PORT"]), get_wsgi_application(), Server
 `
 
 const djangoViews = `
+import json
 import time
+from usercast import announce, publish
 from django.contrib.auth import login, logout
 from django.contrib.auth.models import User
 from django.contrib.auth.signals import user_logged_in, user_logged_out
-from django.db import transaction
+from django.db import connection, transaction
 from django.dispatch import receiver
 from django.http import HttpResponse
 from django.shortcuts import redirect
@@ -57,8 +58,16 @@ def log_in(request):
 
 def comment(request):
     with transaction.atomic():
+        with connection.cursor() as cursor:
+            cursor.execute("create table if not exists comment (id integer)")
+            cursor.execute("insert into comment values (7)")
         announce(request.user.pk, {"kind": "comment", "id": 7})
     return HttpResponse()
+
+def comments(request):
+    with connection.cursor() as cursor:
+        cursor.execute("select count(*) from comment")
+        return HttpResponse(str(cursor.fetchone()[0]))
 
 def log_out(request):
     logout(request)
@@ -70,29 +79,24 @@ def count(user, **_):
         file.write(f"{user.pk}\n")
 `
 
-// djangoSlowReceiver is one of another app, which Django calls after the one that docs/authentication.md shows.
+// djangoSlowReceiver belongs to another app. Django calls it after the one that docs/logout.md shows.
 const djangoSlowReceiver = `
 @receiver(user_logged_out)
 def audit(**_):
     time.sleep(0.3)
 `
 
-// tryDjango runs what docs/authentication.md and docs/quickstart.md show in a Django project that stores the session at every request.
+// tryDjango runs what the pages show in a Django project that stores the session at every request.
 func tryDjango(t *testing.T) {
-	files := filesOf(t, "../docs/authentication.md", "python")
-	urls, views := shown(t, files, "urls.py"), shown(t, files, "views.py")
-	var quickstart string
-	for _, b := range doctest.Read(t, "../docs/quickstart.md").Blocks {
-		if b.Lang == "python" {
-			quickstart += b.Text
-		}
-	}
+	files := filesOf(t, authPage, "python")
+	urls, views := shown(t, files, "urls.py"), shown(t, files, "views.py")+shown(t, filesOf(t, logoutPage, "python"), "views.py")
 	dir := t.TempDir()
 	s := doctest.NewSession(t, dir)
 	files["app.py"] = djangoApp
-	files["views.py"] = strings.ReplaceAll(quickstart, "redis://127.0.0.1:6379", s.Redis.URL()) + djangoViews + views + djangoSlowReceiver
+	files["usercast.py"] = strings.ReplaceAll(shown(t, filesOf(t, publishPage, "python"), "usercast.py"), "redis://127.0.0.1:6379", s.Redis.URL())
+	files["views.py"] = djangoViews + views + djangoSlowReceiver
 	files["urls.py"] = "from django.urls import path\nimport views\nurlpatterns = [\n" + urls +
-		`path("", views.home), path("login", views.log_in), path("comment", views.comment), path("logout", views.log_out)]`
+		`path("", views.home), path("login", views.log_in), path("comment", views.comment), path("comments", views.comments), path("logout", views.log_out)]`
 	write(t, dir, files)
 	s.Do(doctest.Block{Mark: "run: app", Text: "/usr/bin/python3 app.py"})
 	s.Do(hubBlock)
@@ -104,4 +108,7 @@ func tryDjango(t *testing.T) {
 	stream.want(`{"kind": "comment", "id": 7}`)
 	wantCheckOnlyReads(t, []string{filepath.Join(dir, "state")}, "sessionid", ada)
 	ada.wantLogout(stream)
+
+	ada.post("/login")
+	ada.wantWithoutRedis("/comment", func() int { return ada.number("/comments") })
 }

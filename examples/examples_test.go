@@ -3,6 +3,7 @@
 package examples
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -237,6 +238,18 @@ func (b *browser) post(path string, fields ...string) *http.Response {
 		form.Set(fields[i], fields[i+1])
 	}
 	return b.ask("POST", b.s.AppURL()+path, form)
+}
+
+// number returns the number that a page of the app consists of.
+func (b *browser) number(path string) int {
+	b.t.Helper()
+	answer := b.request("GET", b.s.AppURL()+path, nil)
+	defer answer.Body.Close()
+	var n int
+	if _, err := fmt.Fscan(answer.Body, &n); err != nil {
+		b.t.Fatalf("GET %s: %s: %v", path, answer.Status, err)
+	}
+	return n
 }
 
 // A stream is what an EventSource reads.

@@ -2,16 +2,17 @@ package examples
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"usercast/internal/doctest"
 )
 
-// expressApp has what an app has in addition to what docs/authentication.md shows. Its store keeps each session in a file.
+// expressApp is an app without what the pages add to it. Its store keeps each session in a file.
 const expressApp = `
 const fs = require("fs"), express = require("express"), session = require("express-session");
-const app = express(), redis = require("redis").createClient({ url: process.env.REDIS_URL });
-redis.on("error", console.error);
+const app = express();
+let comments = 0;
 
 class Files extends session.MemoryStore { // MemoryStore keeps sessions as JSON
   set(id, data, done) { super.set(id, data, err => { this.write(); done(err); }); }
@@ -23,29 +24,47 @@ class Files extends session.MemoryStore { // MemoryStore keeps sessions as JSON
 app.use(session({ secret: "of a test", store: new Files(), resave: RESAVE, saveUninitialized: RESAVE, rolling: true, cookie: { maxAge: 1800_000 } }));
 app.get("/", (req, res) => res.send("home"));
 app.post("/login", (req, res) => { req.session.userId = 42; res.end(); });
+app.get("/comments", (req, res) => res.send(String(comments)));
+app.post("/comment", (req, res) => {
+  const userId = req.session.userId;
+  comments++;
+  COMMENT
+  res.end();
+});
 `
 
-// tryExpress runs what docs/authentication.md shows, with the settings of express-session that store most.
+// tryExpress runs what the pages show with each Redis client, and with the settings of express-session that store most.
 func tryExpress(t *testing.T) {
-	code := shown(t, filesOf(t, "../docs/authentication.md", "js"), "app.js")
+	publishing := filesOf(t, publishPage, "js")
+	code := shown(t, filesOf(t, authPage, "js"), "app.js") + shown(t, filesOf(t, logoutPage, "js"), "app.js")
 	modules, err := filepath.Abs("testdata/node_modules")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, resave := range []string{"false", "true"} {
-		t.Run("resave="+resave, func(t *testing.T) {
+	for _, test := range []struct{ name, resave, client, path string }{
+		{"redis 4", "false", "redis.js", "/usr/share/nodejs"},
+		{"redis 6", "true", "redis.js", modules},
+		{"ioredis", "true", "ioredis.js", modules},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			s := doctest.NewSession(t, dir, "NODE_PATH="+modules+":/usr/share/nodejs")
+			s := doctest.NewSession(t, dir, "NODE_PATH="+test.path+":"+modules)
 			write(t, dir, map[string]string{
-				"app.js": "const RESAVE = " + resave + ";" + expressApp + code + `redis.connect().then(() => app.listen(process.env.PORT, "127.0.0.1"));`,
+				"app.js": "const RESAVE = " + test.resave + ";" + shown(t, publishing, test.client) +
+					strings.Replace(expressApp, "COMMENT", shown(t, publishing, "comment.js"), 1) + code + `app.listen(process.env.PORT, "127.0.0.1");`,
 			})
 			s.Do(doctest.Block{Mark: "run: app", Text: "mkdir state && exec node app.js"})
 			s.Do(hubBlock)
 			user := newBrowser(t, s)
 			user.post("/login")
 			wantCheckOnlyReads(t, []string{filepath.Join(dir, "state")}, "connect.sid", user)
-			user.wantLogout(user.open())
+			stream := user.open()
+			user.post("/comment")
+			stream.want(`{"kind":"comment","id":7}`)
+			user.wantLogout(stream)
+			user.post("/login")
+			user.wantWithoutRedis("/comment", func() int { return user.number("/comments") })
 		})
 	}
 }

@@ -24,7 +24,15 @@ import (
 var hubBlock = doctest.Block{Mark: "run: hub", Text: "usercast serve --auth forward --forward-url http://127.0.0.1:3000/usercast/session" +
 	" --allow-origin http://127.0.0.1:3000 --auth-cache 0s --log-level debug"}
 
-// TestFrameworks runs what docs/authentication.md shows for each framework in the framework itself: login, message, session checks, logout.
+// The pages whose code the tests run.
+const (
+	authPage    = "../docs/authentication.md"
+	logoutPage  = "../docs/logout.md"
+	publishPage = "../docs/publishing.md"
+)
+
+// TestFrameworks runs what these pages show for each framework in the framework itself: login, message, session checks,
+// logout, and what the app does while Redis is unavailable.
 func TestFrameworks(t *testing.T) {
 	need.Program(t, "redis-server")
 	for name, try := range map[string]func(*testing.T){
@@ -195,6 +203,31 @@ func write(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
+// wantInFile wants a file to contain the code of a page, apart from the indentation.
+func wantInFile(t *testing.T, page, code, file string) {
+	t.Helper()
+	indent := regexp.MustCompile(`(?m)^[ \t]+`)
+	if !strings.Contains(indent.ReplaceAllString(textOf(t, file), ""), indent.ReplaceAllString(code, "")) {
+		t.Errorf("%s does not contain what %s shows:\n%s", file, page, code)
+	}
+}
+
+// wantWithoutRedis wants a request that publishes to succeed while Redis does not answer, and while it is down. Saved
+// counts what the request saves.
+func (b *browser) wantWithoutRedis(path string, saved func() int) {
+	b.t.Helper()
+	before := saved()
+	b.s.Redis.Freeze()
+	b.wantSoon(path, []int{200, 204})
+	b.s.Redis.Thaw()
+	b.s.Redis.Kill()
+	b.wantSoon(path, []int{200, 204})
+	b.s.Redis.Restart()
+	if n := saved() - before; n != 2 {
+		b.t.Errorf("two requests while Redis was unavailable saved %d rows, want 2", n)
+	}
+}
+
 // shown returns a file that filesOf found.
 func shown(t *testing.T, files map[string]string, name string) string {
 	t.Helper()
@@ -204,11 +237,11 @@ func shown(t *testing.T, files map[string]string, name string) string {
 	return files[name]
 }
 
-// tryPHP runs examples/php, which has the function of docs/authentication.md, with sessions in files.
+// tryPHP runs examples/php, which contains the functions of the pages, with sessions in files.
 func tryPHP(t *testing.T) {
-	if text := shown(t, filesOf(t, "../docs/authentication.md", "php"), "session.php"); !strings.Contains(textOf(t, "php/index.php"), text) {
-		t.Errorf("php/index.php does not have the function that docs/authentication.md shows:\n%s", text)
-	}
+	wantInFile(t, authPage, shown(t, filesOf(t, authPage, "php"), "session.php"), "php/index.php")
+	wantInFile(t, logoutPage, shown(t, filesOf(t, logoutPage, "php"), "logout.php"), "php/index.php")
+	wantInFile(t, publishPage, shown(t, filesOf(t, publishPage, "php"), "publish.php"), "php/index.php")
 	sessions := []string{t.TempDir()}
 	s := doctest.NewSession(t, "php")
 	s.Do(doctest.Block{Mark: "run: app", Text: fmt.Sprintf("php -d session.save_path=%s -d session.gc_probability=0 -S 127.0.0.1:3000 index.php", sessions[0])})

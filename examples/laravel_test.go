@@ -3,6 +3,7 @@ package examples
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/user"
@@ -24,7 +25,7 @@ import (
 const laravelRoutes = `
 use App\Events\OrderShipped;
 use Illuminate\Auth\Events\Login;
-use Illuminate\Support\Facades\{Event, Hash};
+use Illuminate\Support\Facades\{Event, Hash, Redis};
 
 Event::listen(Login::class, fn () => file_put_contents(database_path('logins'), request()->path()."\n", FILE_APPEND));
 
@@ -40,6 +41,11 @@ Route::post('/token', function () {
     $token = $part('{"alg":"HS256"}').'.'.$part(json_encode(['sub' => Auth::id(), 'exp' => time() + 3600]));
     $token .= '.'.$part(hash_hmac('sha256', $token, str_repeat('s', 32), true));
     return response('ok')->cookie('usercast', $token, 60, '/events');
+});
+Route::post('/prefixed', function () {
+    Redis::publish('user-ada', '"prefixed"');
+    Redis::publish('usercast:user-control', '{"op":"disconnect","user":"ada"}');
+    return 'ok';
 });
 Route::post('/admin', function (Request $request) { Auth::guard('admin')->login(User::find($request->name)); return 'ok'; });
 `
@@ -73,19 +79,16 @@ echo microtime(true) - $start;
 
 // tryLaravel runs examples/laravel behind nginx and PHP-FPM as docs/authentication.md configures them.
 func tryLaravel(t *testing.T) {
-	files := filesOf(t, "../docs/authentication.md", "php")
-	for name, file := range map[string]string{
-		"app/Providers/UsercastServiceProvider.php": "",
-		"app/Http/Middleware/ReadOnlySession.php":   "",
-		"config/database.php, in 'redis'":           "config/database.php",
+	files := filesOf(t, authPage, "php")
+	const provider = "app/Providers/UsercastServiceProvider.php"
+	for _, shows := range []struct{ page, name, file string }{
+		{authPage, provider, provider},
+		{authPage, "app/Http/Middleware/ReadOnlySession.php", "app/Http/Middleware/ReadOnlySession.php"},
+		{logoutPage, provider + ", in boot()", provider},
+		{publishPage, provider + ", publish()", provider},
+		{publishPage, "routes/web.php", "routes/web.php"},
 	} {
-		text, indent := shown(t, files, name), regexp.MustCompile(`(?m)^ +`)
-		if file == "" {
-			file = name
-		}
-		if !strings.Contains(indent.ReplaceAllString(textOf(t, "laravel/"+file), ""), indent.ReplaceAllString(text, "")) {
-			t.Errorf("laravel/%s does not have what docs/authentication.md shows:\n%s", file, text)
-		}
+		wantInFile(t, shows.page, shown(t, filesOf(t, shows.page, "php"), shows.name), "laravel/"+shows.file)
 	}
 
 	dir := copyOf(t, "laravel")
@@ -159,6 +162,24 @@ func tryLaravel(t *testing.T) {
 			}
 		}
 	})
+	step("forwarded headers of a browser", func(t *testing.T, ada *browser) {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", ada.hub+"/events", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("X-Forwarded-Host", "evil.example")
+		r.Header.Set("X-Forwarded-Port", "1")
+		answer, err := ada.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		log := strings.Split(strings.TrimSpace(textOf(t, dir+"/checks.log")), "\n")
+		want := "host=" + strings.TrimPrefix(s.AppURL(), "http://") + " port=-"
+		if last := log[len(log)-1]; !strings.HasSuffix(last, want) {
+			t.Errorf("the app received %q, want %q", last, want)
+		}
+	})
 	step("cache of session checks", func(t *testing.T, ada *browser) {
 		hub(forward)
 		before := checksSent(t, dir)
@@ -171,17 +192,26 @@ func tryLaravel(t *testing.T) {
 		}
 	})
 	step("broadcast driver", func(t *testing.T, ada *browser) {
-		flags := regexp.MustCompile(`usercast serve (--channel-prefix laravel\S+ --control-channel \S+)`).FindStringSubmatch(textOf(t, "../docs/authentication.md"))
-		if flags == nil {
-			t.Fatal("docs/authentication.md does not show the flags for Laravel's broadcast driver")
+		for _, prefix := range []string{"laravel_database_", "laravel-database-"} { // before and since June 2025
+			setPrefix(t, dir, prefix)
+			hub(forward + strings.ReplaceAll(channelFlags(t, publishPage), "laravel_database_", prefix))
+			ada.post("/login", "name", "ada")
+			stream := ada.open()
+			ada.post("/broadcast")
+			stream.want(`{"event":"App\\Events\\OrderShipped","data":{"order":5},"socket":null}`)
+			ada.post("/notify")
+			stream.want(`"notified"`)
+			ada.post("/logout")
+			stream.want(`{"reason":"kicked"}`)
 		}
-		hub(forward + flags[1])
+		setPrefix(t, dir, "laravel_database_")
+	})
+	step("default connection, with its prefix", func(t *testing.T, ada *browser) {
+		hub(forward + channelFlags(t, logoutPage))
+		ada.post("/login", "name", "ada")
 		stream := ada.open()
-		ada.post("/broadcast")
-		stream.want(`{"event":"App\\Events\\OrderShipped","data":{"order":5},"socket":null}`)
-		ada.post("/notify")
-		stream.want(`"notified"`)
-		ada.post("/logout")
+		ada.post("/prefixed")
+		stream.want(`"prefixed"`)
 		stream.want(`{"reason":"kicked"}`)
 	})
 	step("two guards", func(t *testing.T, ada *browser) {
@@ -210,6 +240,25 @@ func tryLaravel(t *testing.T) {
 	})
 }
 
+// setPrefix sets the prefix of Laravel's Redis connections.
+func setPrefix(t *testing.T, dir, prefix string) {
+	t.Helper()
+	line := regexp.MustCompile(`'options' => \['prefix' => .*\],`)
+	edit(t, dir+"/config/database.php", func(text string) string {
+		return line.ReplaceAllLiteralString(text, "'options' => ['prefix' => '"+prefix+"'], // edited by the test")
+	})
+}
+
+// channelFlags returns the flags for Laravel's prefix that a page shows.
+func channelFlags(t *testing.T, page string) string {
+	t.Helper()
+	flags := regexp.MustCompile(`usercast serve (--channel-prefix laravel\S+ --control-channel \S+)`).FindStringSubmatch(textOf(t, page))
+	if flags == nil {
+		t.Fatalf("%s does not show the flags for Laravel's prefix", page)
+	}
+	return flags[1]
+}
+
 // startLaravel starts PHP-FPM and nginx, which serves browsers at s.AppURL, and returns where the hub sends its checks.
 func startLaravel(t *testing.T, s *doctest.Session, dir string) (forHub string) {
 	t.Helper()
@@ -223,15 +272,15 @@ func startLaravel(t *testing.T, s *doctest.Session, dir string) (forHub string) 
 		t.Fatal(err)
 	}
 	var servers string
-	for _, b := range doctest.Read(t, "../docs/authentication.md").Blocks {
-		if b.Lang == "nginx" {
+	for _, b := range doctest.Read(t, authPage).Blocks {
+		if b.Lang == "nginx" && strings.Contains(b.Text, "fastcgi_pass") {
 			servers += b.Text
 		}
 	}
 	forHub = "127.0.0.1:" + strconv.Itoa(redistest.FreePort(t))
 	browsers := strings.TrimPrefix(s.AppURL(), "http://")
 	servers = strings.NewReplacer(
-		"listen 80;", "listen "+browsers+";", "listen 127.0.0.1:3000;", "access_log checks.log; listen "+forHub+";", "127.0.0.1:8080", s.Addr("8080"),
+		"listen 80;", "listen "+browsers+";", "listen 127.0.0.1:3000;", "access_log checks.log checks; listen "+forHub+";", "127.0.0.1:8080", s.Addr("8080"),
 		"/srv/app", dir, "/run/php/php8.2-fpm.sock", dir+"/fpm.sock", "include fastcgi_params", "include /etc/nginx/fastcgi_params",
 	).Replace(servers)
 	master := ""
@@ -244,6 +293,7 @@ daemon off; pid nginx.pid; error_log stderr; worker_processes 1;
 events { worker_connections 256; }
 http {
     access_log off;
+    log_format checks "$request host=$http_x_forwarded_host port=$http_x_forwarded_port";
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
 ` + servers + `
 }

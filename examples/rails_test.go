@@ -2,6 +2,7 @@ package examples
 
 import (
 	"maps"
+	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -24,7 +25,6 @@ require "devise"
 require "rack/handler/webrick"
 
 FileUtils.mkdir_p("state")
-REDIS = Redis.new(url: ENV.fetch("REDIS_URL"))
 
 class App < Rails::Application
   config.root = Dir.pwd
@@ -32,12 +32,15 @@ class App < Rails::Application
   config.secret_key_base = "of a test" * 8
   config.logger = Logger.new($stderr)
   config.cache_store = :file_store, "state/cache"
-  config.session_store :cache_store, key: "_app_session", expire_after: 30.minutes
+  config.session_store ENV.fetch("SESSION_STORE").to_sym, key: "_app_session", expire_after: 30.minutes
   config.action_controller.allow_forgery_protection = false
 end
 App.initialize!
 
 ActiveRecord::Schema.define do
+  create_table :comments do |t|
+    t.integer :author_id
+  end
   create_table :users do |t|
     t.string :email, :encrypted_password, default: ""
     t.datetime :remember_created_at, :current_sign_in_at, :last_sign_in_at
@@ -65,6 +68,7 @@ Rails.application.routes.draw do
   root to: "home#home"
   post "/plain_login", to: "home#plain_login"
   post "/comment", to: "home#comment"
+  get "/comments", to: "home#comments"
   get "/plain/session", to: "plain#show"
   ROUTES
 end
@@ -90,20 +94,38 @@ class HomeController < ApplicationController
   end
 
   def comment
-    REDIS.publish("user-#{current_user.id}:activity", "hello")
+    Comment.create!(author_id: current_user.id)
     head :ok
+  end
+
+  def comments
+    render plain: Comment.count
   end
 end
 `,
 }
 
-// tryRails runs what docs/authentication.md shows for Devise, and for Rails without it.
+// tryRails runs what the pages show for Devise, and for Rails without it, with sessions that the app can destroy and with
+// sessions in the cookie.
 func tryRails(t *testing.T) {
-	files := filesOf(t, "../docs/authentication.md", "ruby")
-	routes, controller := shown(t, files, "config/routes.rb"), shown(t, files, "app/controllers/usercast_controller.rb")
+	for _, store := range []string{"cache_store", "cookie_store"} {
+		t.Run(store, func(t *testing.T) {
+			t.Parallel()
+			tryRailsWith(t, store)
+		})
+	}
+}
+
+func tryRailsWith(t *testing.T, store string) {
+	files := filesOf(t, authPage, "ruby")
+	logout, publishing := filesOf(t, logoutPage, "ruby"), filesOf(t, publishPage, "ruby")
+	routes, controller := shown(t, files, "config/routes.rb")+shown(t, logout, "config/routes.rb"), shown(t, files, "app/controllers/usercast_controller.rb")
+	maps.Copy(files, logout)
+	maps.Copy(files, publishing)
 	maps.Copy(files, railsFiles)
+	files["app/models/comment.rb"] = "class Comment < ActiveRecord::Base\n" + shown(t, publishing, "app/models/comment.rb") + "end\n"
 	files["config/routes.rb"] = strings.Replace(railsFiles["config/routes.rb"], "ROUTES", routes, 1)
-	without := regexp.MustCompile("`(before_action \\{.*\\})`").FindStringSubmatch(textOf(t, "../docs/authentication.md"))
+	without := regexp.MustCompile("`(before_action \\{.*\\})`").FindStringSubmatch(textOf(t, authPage))
 	if without == nil {
 		t.Fatal("docs/authentication.md does not say what to write without Devise")
 	}
@@ -113,7 +135,7 @@ func tryRails(t *testing.T) {
 	dir := t.TempDir()
 	state := []string{filepath.Join(dir, "state")}
 	write(t, dir, files)
-	s := doctest.NewSession(t, dir)
+	s := doctest.NewSession(t, dir, "SESSION_STORE="+store)
 	s.Do(doctest.Block{Mark: "run: app", Text: "ruby app.rb"})
 	s.Do(hubBlock)
 
@@ -121,7 +143,12 @@ func tryRails(t *testing.T) {
 	ada.post("/users/sign_in", "user[email]", "ada@example.com", "user[password]", "secret12", "user[remember_me]", "1")
 	stream := ada.open()
 	ada.post("/comment")
-	stream.want("hello")
+	stream.want(`{"kind":"comment","id":1}`)
+	wantRedirectWithoutAccept(t, s)
+	ada.wantWithoutRedis("/comment", func() int { return ada.number("/comments") })
+	stream.want() // a message or a gap: Redis was down
+	stream.Close()
+	stream = ada.open()
 	wantCheckOnlyReads(t, state, "_app_session", ada)
 
 	remembered := ada.with(ada.cookies("_app_session"))
@@ -140,8 +167,35 @@ func tryRails(t *testing.T) {
 		}
 	})
 
-	ada.ask("DELETE", s.AppURL()+"/users/sign_out", nil)
+	old := ada.with(ada.cookies())
+	if answer := ada.ask("DELETE", s.AppURL()+"/users/sign_out", nil); answer.StatusCode >= 400 {
+		t.Errorf("the logout: %s", answer.Status)
+	}
 	stream.want(`{"reason":"kicked"}`)
 	stream.WantEnd(t)
 	ada.wantChecks(401)
+	if store == "cookie_store" {
+		old.wantChecks(200) // as docs/logout.md says: the app cannot revoke it
+	} else {
+		old.wantChecks(401)
+	}
+}
+
+// wantRedirectWithoutAccept wants a plain request to be redirected to the login page, and one as the hub sends it not to be.
+func wantRedirectWithoutAccept(t *testing.T, s *doctest.Session) {
+	t.Helper()
+	stranger := newBrowser(t, s)
+	stranger.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if answer := stranger.ask("GET", s.AppURL()+"/usercast/session", nil); answer.StatusCode != 302 {
+		t.Errorf("a session check without Accept: %s, want 302", answer.Status)
+	}
+	for _, b := range doctest.Read(t, "../docs/quickstart.md").Blocks {
+		if strings.Contains(b.Text, "/usercast/session") && strings.HasPrefix(b.Text, "curl ") {
+			b.Text = strings.Replace(b.Text, "-H 'Cookie: session=42' ", "", 1)
+			s.Do(b)
+			s.Do(doctest.Block{Mark: "output", Line: b.Line, Text: "HTTP/1.1 401 …\n…\n"})
+			return
+		}
+	}
+	t.Error("docs/quickstart.md does not show a session check with curl")
 }

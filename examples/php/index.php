@@ -27,8 +27,8 @@ function valid(string $field): ?string
     return is_string($value) && preg_match('/^[a-z0-9]{1,32}$/D', $value) ? $value : null;
 }
 
-// ReadOnlyFiles reads the sessions that PHP keeps in files. PHP's own handler waits while another request holds the session, makes the
-// session younger, and creates a file for each unknown cookie.
+// ReadOnlyFiles reads the sessions that PHP stores in files. Unlike PHP's own handler, it does not wait for a lock,
+// does not renew the session, and does not create a file for an unknown cookie.
 final class ReadOnlyFiles implements SessionHandlerInterface
 {
     private string $dir;
@@ -51,7 +51,7 @@ final class ReadOnlyFiles implements SessionHandlerInterface
     public function gc(int $seconds): int { return 0; }
 }
 
-// read_session returns false when another request is writing the session: the browser retries.
+// read_session returns false while another request writes the session. Answer 503 then; the browser retries.
 function read_session(): bool
 {
     if (!isset($_COOKIE['session'])) {

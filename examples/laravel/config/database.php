@@ -13,17 +13,5 @@ return [
             'port' => env('REDIS_PORT', '6379'),
             'database' => '0',
         ],
-        'usercast' => [
-            'url' => env('REDIS_URL'),
-            'host' => env('REDIS_HOST', '127.0.0.1'),
-            'username' => env('REDIS_USERNAME'),
-            'password' => env('REDIS_PASSWORD'),
-            'port' => env('REDIS_PORT', '6379'),
-            'timeout' => 0.5, // seconds, to connect
-            'read_timeout' => 0.5, // phpredis
-            'read_write_timeout' => 0.5, // predis
-            'prefix' => '', // predis
-            'options' => ['prefix' => ''], // phpredis
-        ],
     ],
 ];

@@ -9,6 +9,19 @@ use Illuminate\Support\ServiceProvider;
 
 class UsercastServiceProvider extends ServiceProvider
 {
+    /** Defines the Redis connection "usercast": the default connection without a prefix and with timeouts in seconds. */
+    public function register()
+    {
+        $default = config('database.redis.default');
+        config(['database.redis.usercast' => array_merge($default, [
+            'timeout' => 0.5,            // to connect
+            'read_timeout' => 0.5,       // phpredis
+            'read_write_timeout' => 0.5, // predis
+            'prefix' => '',              // predis, and phpredis in newer versions of Laravel
+            'options' => array_merge($default['options'] ?? [], ['prefix' => '']), // phpredis in Laravel 8
+        ])]);
+    }
+
     public function boot()
     {
         Route::middleware([ReadOnlySession::class, 'web'])->get('/usercast/session', function (Request $request) {
@@ -19,12 +32,12 @@ class UsercastServiceProvider extends ServiceProvider
         Event::listen([Logout::class, CurrentDeviceLogout::class, OtherDeviceLogout::class, PasswordReset::class], function ($event) {
             if ($event->user) {
                 $command = ['op' => 'disconnect', 'user' => (string) $event->user->getAuthIdentifier()];
-                app()->terminating(fn () => self::publish('usercast:user-control', $command)); // now the session still exists
+                app()->terminating(fn () => self::publish('usercast:user-control', $command)); // the session still exists now
             }
         });
     }
 
-    /** Publishes, or reports to the log that Redis is unavailable: the request goes on. */
+    /** Publishes. If Redis is unavailable, it reports the exception to the log, and the request continues. */
     public static function publish(string $channel, $data): void
     {
         rescue(fn () => Redis::connection('usercast')->publish($channel, json_encode($data, JSON_INVALID_UTF8_SUBSTITUTE)));

@@ -6,7 +6,7 @@ use Illuminate\Events\NullDispatcher;
 use Illuminate\Session\CookieSessionHandler;
 use SessionHandlerInterface;
 
-/** Runs a route with the session of the visitor and stores nothing: put it before the group "web". */
+/** Runs a route with the visitor's session and stores nothing. It must run before the group "web". */
 class ReadOnlySession
 {
     public function handle($request, Closure $next)
@@ -16,10 +16,10 @@ class ReadOnlySession
         $guards = collect(config('auth.guards'))->where('driver', 'session')->keys()->map(fn ($name) => auth()->guard($name));
         $events = app('events');
         $setHandler = function ($handler) { $this->handler = $handler; };
-        if (! $stored instanceof CookieSessionHandler) { // with that one, the hub drops what would be stored
+        if (! $stored instanceof CookieSessionHandler) { // there, the hub ignores the new cookie
             $setHandler->call($store, $this->withoutWrites($stored));
         }
-        $guards->each->setDispatcher(new NullDispatcher($events)); // a remember-me cookie would log in at each check
+        $guards->each->setDispatcher(new NullDispatcher($events)); // no Login event for a remember-me cookie
         try {
             return $next($request);
         } finally {
