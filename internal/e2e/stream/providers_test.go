@@ -63,7 +63,7 @@ func TestIdentityProviders(t *testing.T) {
 		if b.Mark != "run by: TestIdentityProviders" {
 			continue
 		}
-		args := strings.Fields(b.Text)[2:]
+		args := strings.Fields(strings.ReplaceAll(b.Text, "\\\n", ""))[2:]
 		at := func(flag string) int { return slices.Index(args, flag) + 1 }
 		issuer, audience := args[at("--jwt-issuer")], args[at("--jwt-audience")]
 		args[at("--jwt-jwks-url")] = keys.URL
