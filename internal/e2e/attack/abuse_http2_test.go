@@ -26,17 +26,17 @@ import (
 	"usercast/internal/redistest"
 )
 
-// An attacker speaks HTTP/2 as no browser does. What it writes is buffered until flush.
+// An attacker sends HTTP/2 frames that no browser sends. What it writes is buffered until flush.
 type attacker struct {
 	net.Conn
 	w      *bufio.Writer
 	framer *http2.Framer
 	block  bytes.Buffer
 	hpack  *hpack.Encoder
-	next   uint32 // stream
+	next   uint32 // stream ID
 }
 
-// attacker connects, and says hello with these settings.
+// attacker opens an HTTP/2 connection with these settings.
 func (s *target) attacker(settings ...http2.Setting) (*attacker, error) {
 	conn, err := s.dial("h2")
 	if err != nil {
@@ -53,7 +53,7 @@ func (s *target) attacker(settings ...http2.Setting) (*attacker, error) {
 	return a, nil
 }
 
-// request is a block of headers that asks for a stream.
+// request encodes the headers of a request for a stream of the user.
 func (a *attacker) request(user string) []byte {
 	a.block.Reset()
 	for _, f := range [][2]string{
@@ -64,14 +64,14 @@ func (a *attacker) request(user string) []byte {
 	return a.block.Bytes()
 }
 
-// ask asks for a stream, and returns its number.
+// ask sends a request for a stream of the user, and returns the ID of the HTTP/2 stream.
 func (a *attacker) ask(user string) (id uint32, err error) {
 	id = a.next
 	a.next += 2
 	return id, a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: a.request(user), EndStream: true, EndHeaders: true})
 }
 
-// reset asks for that many streams over some connections, and resets each at once.
+// reset opens that many HTTP/2 streams over conns connections, and resets each immediately.
 func (s *target) reset(t *testing.T, conns, resets int, user func(n int) string) {
 	t.Helper()
 	hubtest.Each(t, conns, func(c int) error {
@@ -80,7 +80,7 @@ func (s *target) reset(t *testing.T, conns, resets int, user func(n int) string)
 			return err
 		}
 		defer a.Close()
-		seen := make(chan struct{}) // closed when the hub has seen all, or has seen enough
+		seen := make(chan struct{}) // closed when the hub has received all, or has closed the connection
 		go func() {
 			defer close(seen)
 			for {
@@ -103,13 +103,13 @@ func (s *target) reset(t *testing.T, conns, resets int, user func(n int) string)
 	})
 }
 
-// Streams that are reset at once (CVE-2023-44487) do not make the hub ask about more of
-// them at a time than one connection may have, and its other streams go on.
-func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
+// Streams that are reset immediately (CVE-2023-44487) do not cause more concurrent authentications
+// than a connection is allowed streams, and other streams still receive messages.
+func TestAuthenticationOfResetStreamsIsBounded(t *testing.T) {
 	if testing.Short() {
 		t.Skip("keeps both cores busy")
 	}
-	// Four times as many as one connection may have at a time is when net/http has seen enough.
+	// net/http closes a connection after four times as many resets as it allows concurrent streams.
 	const conns, resets = 4, 4 * 1500
 	server := redistest.Start(t)
 	var asking, most atomic.Int64
@@ -120,7 +120,7 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 		for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
 		}
 		if !strings.Contains(r.URL.RawQuery, "quiet") {
-			<-flooded // an app that answers late, and does not see that nobody waits
+			<-flooded // an app that responds late, and ignores that the client is gone
 		}
 		return auth.Insecure(r)
 	}
@@ -141,27 +141,27 @@ func TestResetStreamsAreAskedAboutAFewAtATime(t *testing.T) {
 		t.Errorf("a message took %v", took)
 	}
 	release()
-	hubtest.Eventually(t, "nothing is left of them", func() bool {
+	hubtest.Eventually(t, "all reset streams are cleaned up", func() bool {
 		return asking.Load() == 0 && h.Hub().Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines
 	})
-	t.Logf("of %d streams it asked about %d at a time", resets, most.Load())
+	t.Logf("%d streams: at most %d concurrent authentications", resets, most.Load())
 	public, _ := h.Servers()
 	if bound := int64(conns * public.HTTP2.MaxConcurrentStreams); most.Load() > bound {
-		t.Errorf("asked about %d streams at a time, of %d connections", most.Load(), conns)
+		t.Errorf("%d concurrent authentications for %d connections", most.Load(), conns)
 	}
 }
 
-// Nor do they stand in the way of others who have the app asked, each with another cookie.
-func TestResetStreamsDoNotKeepOthersFromTheApp(t *testing.T) {
+// Reset streams, each with a different cookie, do not delay the authentication of other clients.
+func TestResetStreamsDoNotDelayAuthenticationOfOthers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("keeps both cores busy")
 	}
-	var came atomic.Int64
+	var requests atomic.Int64
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		came.Add(1)
+		requests.Add(1)
 		cookie, _ := r.Cookie("session")
 		select {
-		case <-time.After(50 * time.Millisecond): // slow: 40 a second
+		case <-time.After(50 * time.Millisecond): // slow: 40 per second
 		case <-r.Context().Done():
 		}
 		w.Header().Set("X-User-ID", cookie.Value)
@@ -169,12 +169,12 @@ func TestResetStreamsDoNotKeepOthersFromTheApp(t *testing.T) {
 	defer app.Close()
 	h := hubtest.Start(t, redistest.Start(t), "--auth", "forward", "--forward-url", app.URL, "--auth-concurrency", "2")
 	s := &target{public: h.PublicAddr()}
-	const resets = 4 * 400 // asking the app about all of them would take 40 s
+	const resets = 4 * 400 // authenticating all of them would take 40 s
 	s.reset(t, 4, resets, func(n int) string { return fmt.Sprint("reset-", n) })
 	start := time.Now()
 	h.Open(t, "", hubtest.SessionCookie("42"))
 	if took := time.Since(start); took > hubtest.Soon {
-		t.Errorf("a log-in took %v", took)
+		t.Errorf("authentication took %v", took)
 	}
-	t.Logf("after %d resets a log-in took %v; the app was asked %d times", resets, time.Since(start).Round(time.Millisecond), came.Load())
+	t.Logf("after %d resets an authentication took %v; the app received %d requests", resets, time.Since(start).Round(time.Millisecond), requests.Load())
 }

@@ -25,20 +25,20 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// tooLate is what no message to a well-behaved stream may be, whatever others do to the
-// hub: far more than it is, for they share the machine with it.
+// tooLate is the limit for the delay of a message to a well-behaved stream during an attack. It is far above
+// the delays that are measured, because the attacker runs on the same machine.
 const tooLate = 2 * time.Second
 
-// A target is a hub, and a reference stream: a well-behaved one to which something is published a
-// hundred times a second. Each has a process of its own; this one attacks.
+// A target is a hub, and a reference stream: a well-behaved stream to which messages are published
+// 100 times per second. Each runs in its own process; the attacker is the test process.
 type target struct {
 	public, admin string
-	tls           *tls.Config // nil: in clear
+	tls           *tls.Config // nil: plain HTTP
 	reference     *hubtest.Program
-	bytesRead     int // bytes of what the helper has written
+	bytesRead     int // of the output of the reference process
 }
 
-// startTarget starts a hub, which speaks TLS or does not.
+// startTarget starts a hub, with TLS if secure.
 func startTarget(t *testing.T, secure bool, flags ...string) *target {
 	t.Helper()
 	return startTargetWith(t, secure, func(server *redistest.Server, flags ...string) (*hubtest.Program, string, string) {
@@ -46,7 +46,7 @@ func startTarget(t *testing.T, secure bool, flags ...string) *target {
 	}, flags...)
 }
 
-// startTargetWith is startTarget with another way to start the program.
+// startTargetWith is startTarget with a different function to start the program.
 func startTargetWith(t *testing.T, secure bool, serve func(server *redistest.Server, flags ...string) (p *hubtest.Program, public, admin string), flags ...string) *target {
 	t.Helper()
 	if testing.Short() {
@@ -68,8 +68,8 @@ func startTargetWith(t *testing.T, secure bool, serve func(server *redistest.Ser
 	return s
 }
 
-// measureReference opens a stream, publishes to it, and writes how many nanoseconds late each message
-// is, a line each.
+// measureReference opens a stream and publishes to it. For each message, it writes one line: the
+// delay in nanoseconds.
 func measureReference(args []string) error {
 	scheme, addr, redis := args[0], args[1], args[2]
 	conn, err := net.Dial("tcp", addr)
@@ -87,7 +87,7 @@ func measureReference(args []string) error {
 	if err != nil {
 		return err
 	}
-	go io.Copy(io.Discard, app) // how many heard it
+	go io.Copy(io.Discard, app) // replies to PUBLISH
 	go func() {
 		for now := range time.Tick(10 * time.Millisecond) {
 			io.WriteString(app, hubtest.RedisCommand("PUBLISH", "user-quiet", strconv.FormatInt(now.UnixNano(), 10)))
@@ -106,7 +106,7 @@ func measureReference(args []string) error {
 	}
 }
 
-// dial connects to the public listener, over TLS with that protocol if it speaks TLS.
+// dial connects to the public listener. If it uses TLS, dial negotiates that protocol.
 func (s *target) dial(protocol string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: hubtest.Patience}
 	if s.tls == nil {
@@ -117,7 +117,7 @@ func (s *target) dial(protocol string) (net.Conn, error) {
 	return tls.DialWithDialer(d, "tcp", s.public, config)
 }
 
-// lateness returns how late the messages were since it was last called, in order.
+// lateness returns the delays of the messages since the previous call, in order.
 func (s *target) lateness(t *testing.T) (late []time.Duration) {
 	t.Helper()
 	said := s.reference.Stdout.String()
@@ -138,8 +138,8 @@ func p99(sorted []time.Duration) time.Duration {
 	return sorted[len(sorted)*99/100].Round(10 * time.Microsecond)
 }
 
-// attack lets the hub be attacked, and says what that does to the well-behaved stream.
-// Then all must be as before.
+// attack runs an attack and reports its effect on the well-behaved stream. Afterwards it checks that the
+// hub has released all resources.
 func (s *target) attack(t *testing.T, how func(t *testing.T)) {
 	t.Helper()
 	scraped := func() hubtest.Samples { return hubtest.Scrape(t, s.admin) }
@@ -148,21 +148,21 @@ func (s *target) attack(t *testing.T, how func(t *testing.T)) {
 	quiet, before, start := s.lateness(t), scraped(), time.Now()
 	how(t)
 	during, after, took := s.lateness(t), scraped(), time.Since(start)
-	hubtest.Within(t, tooLate, "the well-behaved stream gets the next message", func() bool { return len(s.reference.Stdout.String()) > s.bytesRead })
+	hubtest.Within(t, tooLate, "the well-behaved stream receives the next message", func() bool { return len(s.reference.Stdout.String()) > s.bytesRead })
 	if len(quiet) == 0 || len(during) == 0 {
-		t.Fatalf("the well-behaved stream got %d messages before and %d in the attack", len(quiet), len(during))
+		t.Fatalf("the well-behaved stream received %d messages before and %d during the attack", len(quiet), len(during))
 	}
 	if last := during[len(during)-1]; last > tooLate {
 		t.Errorf("a message to the well-behaved stream was %v late", last)
 	}
-	t.Logf("p99 of the well-behaved stream: %v before, %v in %v of attack (at most %v); of that in the hub under %v; the hub used %.2f cores",
+	t.Logf("p99 of the well-behaved stream: %v before, %v during %v of attack (maximum %v); less than %v of it in the hub; the hub used %.2f cores",
 		p99(quiet), p99(during), took.Round(100*time.Millisecond), during[len(during)-1].Round(10*time.Microsecond), delivery99(after, before),
 		(after["process_cpu_seconds_total"]-before["process_cpu_seconds_total"])/took.Seconds())
 	for deadline := time.Now().Add(hubtest.Patience); ; time.Sleep(100 * time.Millisecond) {
 		m, left := scraped(), ""
 		for name, most := range map[string]float64{
 			"usercast_clients": 1,
-			"go_goroutines":    before["go_goroutines"] + 5, // some come and go
+			"go_goroutines":    before["go_goroutines"] + 5, // the number varies
 			"process_open_fds": before["process_open_fds"] + 5,
 		} {
 			if m[name] > most {
@@ -173,13 +173,13 @@ func (s *target) attack(t *testing.T, how func(t *testing.T)) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the attack leaves something behind:%s", left)
+			t.Fatalf("resources are not released after the attack:%s", left)
 		}
 	}
 }
 
-// delivery99 is a bound of what 99 in 100 messages took in the hub since the samples
-// before.
+// delivery99 returns an upper bound of the 99th percentile of the delivery time in the hub since the
+// earlier samples.
 func delivery99(s hubtest.Samples, before hubtest.Samples) time.Duration {
 	const name = `usercast_delivery_seconds_bucket{le="`
 	all := s["usercast_delivery_seconds_count"] - before["usercast_delivery_seconds_count"]
@@ -197,7 +197,7 @@ func delivery99(s hubtest.Samples, before hubtest.Samples) time.Duration {
 	return time.Duration(least * float64(time.Second))
 }
 
-// atOnce runs f many times at once until the time is over, and returns how often.
+// atOnce runs f concurrently in workers goroutines for that time, and returns the number of calls.
 func atOnce(workers int, over time.Duration, f func(worker, i int)) (times int) {
 	var (
 		running sync.WaitGroup
@@ -220,19 +220,19 @@ func atOnce(workers int, over time.Duration, f func(worker, i int)) (times int) 
 
 func TestHubUnderAttack(t *testing.T) {
 	s := startTarget(t, false)
-	t.Run("header bombs", func(t *testing.T) { s.attack(t, s.bombs) })
+	t.Run("oversized headers", func(t *testing.T) { s.attack(t, s.bombs) })
 	t.Run("streams opened and closed", func(t *testing.T) { s.attack(t, s.churn) })
 }
 
-// Attacks that wait do so beside each other, each at a hub of its own.
-func TestHubUnderPatientAttack(t *testing.T) {
+// Slow attacks run concurrently, each against a separate hub.
+func TestHubUnderSlowAttack(t *testing.T) {
 	t.Parallel()
-	t.Run("requests that dribble in", func(t *testing.T) {
+	t.Run("slow loris", func(t *testing.T) {
 		t.Parallel()
 		s := startTarget(t, false)
 		s.attack(t, s.dribble)
 	})
-	t.Run("connections that ask for nothing", func(t *testing.T) {
+	t.Run("idle connections", func(t *testing.T) {
 		t.Parallel()
 		s := startTargetWith(t, false, func(server *redistest.Server, flags ...string) (*hubtest.Program, string, string) {
 			return hubtest.ServeWithDescriptors(t, server, idlerDescriptors, flags...)
@@ -241,7 +241,7 @@ func TestHubUnderPatientAttack(t *testing.T) {
 	})
 }
 
-// dribble is slow loris: each byte of the head takes a second.
+// dribble is slow loris: it sends the head of a request at one byte per second.
 func (s *target) dribble(t *testing.T) {
 	const conns = 200
 	start := time.Now()
@@ -255,7 +255,7 @@ func (s *target) dribble(t *testing.T) {
 			defer close(cut)
 			io.Copy(io.Discard, conn)
 			if took := time.Since(start); took > 20*time.Second {
-				t.Errorf("cut off after %v", took)
+				t.Errorf("connection closed after %v", took)
 			}
 		})
 		running.Go(func() {
@@ -273,7 +273,7 @@ func (s *target) dribble(t *testing.T) {
 	}
 }
 
-// bombs are heads of requests larger than any.
+// bombs sends requests with heads over the size limit.
 func (s *target) bombs(t *testing.T) {
 	const begin = "GET /events?user=42 HTTP/1.1\r\nHost: h\r\n"
 	var many strings.Builder
@@ -306,18 +306,18 @@ func (s *target) bombs(t *testing.T) {
 		})
 		head, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		if errors.Is(err, os.ErrDeadlineExceeded) || err == nil && head.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
-			t.Errorf("a header bomb is answered with %+v, %v", head, err)
+			t.Errorf("response to oversized headers: %+v, %v", head, err)
 		}
 	})
-	t.Logf("%d header bombs", n)
+	t.Logf("%d requests with oversized headers", n)
 }
 
-// churn opens and closes as fast as it can, in all the ways there are.
+// churn opens and closes streams as fast as possible, and ends them in every way a client can.
 func (s *target) churn(t *testing.T) {
 	n := atOnce(8, time.Second, func(worker, i int) {
 		conn, err := net.Dial("tcp", s.public)
 		if err != nil {
-			return // out of ports
+			return // no free ports
 		}
 		defer conn.Close()
 		conn.SetDeadline(time.Now().Add(hubtest.Patience))
@@ -330,48 +330,48 @@ func (s *target) churn(t *testing.T) {
 			bufio.NewReader(conn).ReadString('\n')
 		}
 		if i%2 == 1 {
-			conn.(*net.TCPConn).SetLinger(0) // a reset
+			conn.(*net.TCPConn).SetLinger(0) // close with RST
 		}
 	})
 	t.Logf("%d connections", n)
 }
 
-// idlerDescriptors is how many descriptors the hub has that idlers attack.
+// idlerDescriptors is the file descriptor limit of the hub that idlers attacks.
 const idlerDescriptors = 300
 
-// idlers are some more connections that ask for nothing than the hub has descriptors for: it keeps
-// a few for itself. Until they have had their time, newcomers are told "not now". Each that is too
-// many makes a newcomer wait for an eighth of a second.
+// idlers opens about as many idle connections as the hub has file descriptors; the hub reserves a few.
+// Until these connections time out, new clients receive busy. The hub delays each connection over
+// its limit by an eighth of a second.
 func (s *target) idlers(t *testing.T) {
 	for range idlerDescriptors - 10 {
 		hubtest.Dial(t, s.public)
 	}
 	start := time.Now()
-	told := 0
+	busy := 0
 	var longest time.Duration
-	hubtest.Within(t, 20*time.Second, "a newcomer is let in", func() bool {
-		asked := time.Now()
-		p, err := ssetest.Request(s.public, "user=newcomer")
+	hubtest.Within(t, 20*time.Second, "a new client is accepted", func() bool {
+		sent := time.Now()
+		p, err := ssetest.Request(s.public, "user=new")
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer p.Close()
 		e, fires, err := p.Block()
-		longest = max(longest, time.Since(asked))
+		longest = max(longest, time.Since(sent))
 		if err != nil || fires && e.Type != "busy" {
-			t.Fatalf("a newcomer gets %+v, %v", e, err)
+			t.Fatalf("a new client receives %+v, %v", e, err)
 		}
 		if fires {
-			told++
+			busy++
 			time.Sleep(100 * time.Millisecond)
 		}
 		return !fires
 	})
-	t.Logf("a newcomer is let in after %v and %d times \"not now\"; the slowest answer took %v", time.Since(start).Round(time.Millisecond), told, longest)
+	t.Logf("a new client is accepted after %v and %d busy events; the slowest response took %v", time.Since(start).Round(time.Millisecond), busy, longest)
 	if longest > hubtest.Soon {
-		t.Errorf("an answer took %v", longest)
+		t.Errorf("a response took %v", longest)
 	}
-	if told == 0 {
-		t.Error("the hub was never full, which proves nothing")
+	if busy == 0 {
+		t.Error("the hub never reached its limit, so the test proves nothing")
 	}
 }

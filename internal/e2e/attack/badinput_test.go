@@ -16,8 +16,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// Whatever is published under whatever name is counted, and costs nobody else
-// anything.
+// Malformed channel names and payloads are counted, and do not affect other users.
 func TestMalformedChannelsAreCountedAndHarmless(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -34,7 +33,7 @@ func TestMalformedChannelsAreCountedAndHarmless(t *testing.T) {
 		"user-:topic":                         "malformed",
 		"user-::":                             "malformed",
 		"user-" + huge:                        "unrouted",
-		"user-" + huge + ":" + huge:           "too_large", // a channel name over 2 MiB is not held
+		"user-" + huge + ":" + huge:           "too_large", // a channel name over 2 MiB is discarded
 		"user-\xff\xfe\xfd":                   "unrouted",
 		"user-\x00":                           "unrouted",
 		"user-\r\n":                           "unrouted",
@@ -49,7 +48,7 @@ func TestMalformedChannelsAreCountedAndHarmless(t *testing.T) {
 		"user-42:" + strings.Repeat("t", 1e6): "routed",
 	} {
 		if n := app.Publish(t, channel, "for "+kind); n != 1 {
-			t.Errorf("%d hubs heard %.40q", n, channel)
+			t.Errorf("%d hubs received %.40q", n, channel)
 		}
 		want["usercast_messages_received_total"]++
 		want["usercast_messages_"+kind+"_total"]++
@@ -78,18 +77,18 @@ func TestPayloadOverTheLimitIsAGapForItsUserOnly(t *testing.T) {
 	p.WantGap(t, "too-large")
 	p.WantGap(t, "too-large")
 	p.Want(t, "last")
-	filtered.WantGap(t, "too-large") // of the topic that it listens to
+	filtered.WantGap(t, "too-large") // of a topic in its filter
 	filtered.Want(t, "last")
 	stranger.Want(t, "last")
 	h.WantMetrics(t, map[string]float64{"usercast_messages_too_large_total": 3, "usercast_gaps_total" + hubtest.Reason("too-large"): 3})
-	app.Publish(t, "user-*:a", strings.Repeat("x", 1001)) // a broadcast concerns all
+	app.Publish(t, "user-*:a", strings.Repeat("x", 1001)) // a broadcast: a gap for all
 	for _, p := range []*ssetest.Stream{p, filtered, stranger} {
 		p.WantGap(t, "too-large")
 	}
 }
 
-// Each request that cannot be a stream has a clear answer, and a count.
-func TestRequestsThatCannotBeAStream(t *testing.T) {
+// Each request that cannot open a stream has a clear error response, and is counted.
+func TestInvalidRequestsAreRejectedAndCounted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -98,7 +97,7 @@ func TestRequestsThatCannotBeAStream(t *testing.T) {
 		name, method, target string
 		headers              []string
 		code                 int
-		reason               string // of the count; "": the request did not come so far
+		reason               string // label of the counter; "": not counted, rejected earlier
 	}{
 		{"nobody", "GET", "/events", nil, 401, "unauthorized"},
 		{"an empty user", "GET", "/events?user=", nil, 403, "bad-user"},
@@ -106,13 +105,13 @@ func TestRequestsThatCannotBeAStream(t *testing.T) {
 		{"a user with a topic", "GET", "/events?user=42:a", nil, 403, "bad-user"},
 		{"two users", "GET", "/events?user=1&user=2", nil, 400, "bad-request"},
 		{"a malformed escape", "GET", "/events?user=%zz", nil, 400, "bad-request"},
-		{"a cut-off escape", "GET", "/events?user=42&topic=%f", nil, 400, "bad-request"},
+		{"an incomplete escape", "GET", "/events?user=42&topic=%f", nil, 400, "bad-request"},
 		{"a semicolon", "GET", "/events?user=42;topic=a", nil, 400, "bad-request"},
 		{"a query that is too long", "GET", "/events?user=42&topic=" + strings.Repeat("x", 20_000), nil, 400, "bad-request"},
-		{"an unknown choice", "GET", "/events?user=42&event=name", nil, 400, "bad-request"},
-		{"an unknown ping", "GET", "/events?user=42&ping=1", nil, 400, "bad-request"},
-		{"a foreign origin", "GET", "/events?user=42", []string{"Origin: https://evil.example"}, 403, "origin"},
-		{"an image of another site", "GET", "/events?user=42", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, 403, "origin"},
+		{"an unknown value of event", "GET", "/events?user=42&event=name", nil, 400, "bad-request"},
+		{"an unknown value of ping", "GET", "/events?user=42&ping=1", nil, 400, "bad-request"},
+		{"another origin", "GET", "/events?user=42", []string{"Origin: https://evil.example"}, 403, "origin"},
+		{"an image on another site", "GET", "/events?user=42", []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, 403, "origin"},
 		{"HEAD", "HEAD", "/events?user=42", nil, 405, "bad-request"},
 		{"POST", "POST", "/events?user=42", nil, 405, "bad-request"},
 		{"PUT", "PUT", "/events?user=42", nil, 405, "bad-request"},
@@ -120,9 +119,9 @@ func TestRequestsThatCannotBeAStream(t *testing.T) {
 		{"PATCH", "PATCH", "/events?user=42", nil, 405, "bad-request"},
 		{"OPTIONS", "OPTIONS", "/events?user=42", nil, 405, "bad-request"},
 		{"TRACE", "TRACE", "/events?user=42", nil, 405, "bad-request"},
-		{"a method of no standard", "BREW", "/events?user=42", nil, 405, ""},
+		{"a non-standard method", "BREW", "/events?user=42", nil, 405, ""},
 		{"another path", "GET", "/event", nil, 404, ""},
-		{"a path below", "GET", "/events/42", nil, 404, ""},
+		{"a path below /events", "GET", "/events/42", nil, 404, ""},
 		{"the root", "GET", "/", nil, 404, ""},
 		{"metrics on the public listener", "GET", "/metrics", nil, 404, ""},
 		{"profiles on the public listener", "GET", "/debug/pprof/", nil, 404, ""},
@@ -132,16 +131,16 @@ func TestRequestsThatCannotBeAStream(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			a := hubtest.Request(t, test.method, h.PublicURL(test.target), test.headers...)
 			if a.Status != test.code {
-				t.Fatalf("%s %s is answered with %d %s, want %d", test.method, test.target, a.Status, a.Body, test.code)
+				t.Fatalf("%s %s: status %d %s, want %d", test.method, test.target, a.Status, a.Body, test.code)
 			}
 			if a.Status == 405 && a.Header.Get("Allow") == "" {
 				t.Error("405 without Allow")
 			}
 			var problem struct{ Error string }
 			if test.method == "HEAD" {
-				// no body
+				// HEAD has no body
 			} else if err := json.Unmarshal([]byte(a.Body), &problem); err != nil || problem.Error == "" || strings.Contains(problem.Error, "\n") {
-				t.Errorf("the answer is not one sentence in JSON: %q", a.Body)
+				t.Errorf("the response is not one JSON object with an error: %q", a.Body)
 			}
 			after := h.Scrape(t)
 			for sample, v := range after {
@@ -162,7 +161,7 @@ func TestRequestsThatCannotBeAStream(t *testing.T) {
 	}
 }
 
-func TestUnusualRequestsThatAreFine(t *testing.T) {
+func TestUnusualValidRequestsAreAccepted(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -200,8 +199,8 @@ func TestUnusualRequestsThatAreFine(t *testing.T) {
 	}
 }
 
-// A request that is too large, or no HTTP at all, is told so and cut off.
-func TestRequestsThatAreNoneAreCutOff(t *testing.T) {
+// The hub responds to a request that is too large or not valid HTTP with an error, and closes the connection.
+func TestInvalidHTTPClosesTheConnection(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -220,22 +219,22 @@ func TestRequestsThatAreNoneAreCutOff(t *testing.T) {
 		} {
 			t.Run(name, func(t *testing.T) {
 				conn := hubtest.Dial(t, h.PublicAddr())
-				go io.WriteString(conn, test.request) // it may be cut off half-way
+				go io.WriteString(conn, test.request) // the hub may close the connection before the end
 				head, err := http.ReadResponse(bufio.NewReader(conn), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
 				if head.StatusCode != test.code {
-					t.Errorf("answered with %s, want %d", head.Status, test.code)
+					t.Errorf("response %s, want %d", head.Status, test.code)
 				}
 			})
 		}
 	})
 }
 
-// A client that lets its request dribble in holds a descriptor for a short time
-// only (slow loris).
-func TestRequestThatDribblesInIsCutOff(t *testing.T) {
+// A client that sends its request slowly (slow loris) holds a file descriptor only for a
+// short time.
+func TestSlowRequestIsClosed(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -245,7 +244,7 @@ func TestRequestThatDribblesInIsCutOff(t *testing.T) {
 			if s.ReadHeaderTimeout <= 0 || s.ReadHeaderTimeout > 15*time.Second || s.WriteTimeout != 0 {
 				t.Errorf("read header timeout %v, write timeout %v", s.ReadHeaderTimeout, s.WriteTimeout)
 			}
-			s.ReadHeaderTimeout = 200 * time.Millisecond // no test waits for the real one
+			s.ReadHeaderTimeout = 200 * time.Millisecond // shorter than in production, to keep the test fast
 		}
 		hubtest.Run(t, h).AwaitSubscription(t, 1)
 		for name, addr := range map[string]string{"public": h.PublicAddr(), "admin": h.AdminAddr()} {
@@ -267,7 +266,7 @@ func TestRequestThatDribblesInIsCutOff(t *testing.T) {
 						select {
 						case <-cut:
 							if d := time.Since(start); d > 5*time.Second {
-								t.Errorf("cut off after %v", d)
+								t.Errorf("connection closed after %v", d)
 							}
 							return
 						case <-dribble.C:
@@ -280,9 +279,9 @@ func TestRequestThatDribblesInIsCutOff(t *testing.T) {
 	})
 }
 
-// A body that never comes must not hold a descriptor for ever: net/http waits for
-// the rest of one before it closes.
-func TestBodyThatNeverComesIsNotWaitedFor(t *testing.T) {
+// A request body that is never sent must not hold a file descriptor forever: net/http reads the
+// rest of a body before it closes a connection.
+func TestHubDoesNotWaitForAMissingBody(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		h := hubtest.New(t, redistest.Start(t).URL(), writer)

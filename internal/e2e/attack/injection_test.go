@@ -15,14 +15,14 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// hostile is text that would be more than text, were it not taken for such.
+// hostile is text that would be interpreted as markup, protocol or code if it were not escaped.
 var hostile = []string{
 	"a\nid: 99", "a\rid: 99", "a\r\nid: 99", "a\n\ndata: b", "a\r\rdata: b", "\nevent: bye\ndata: {}\n\n", "\nretry: 1\n\n", "retry: 1",
 	"data: a", "id: 99", "event: bye", ": a comment", "a\x00b", "\x00", "\n\n", "\r\n\r\n", "\u2028id: 99\u2028", "\u0085id: 99",
 }
 
-// Whatever an app lets its users write, in whatever place, a page gets one event with it.
-func TestNoTextBreaksOutOfItsEvent(t *testing.T) {
+// Whatever text an app publishes, in any field, a page receives it as exactly one event.
+func TestTextCannotInjectEvents(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -38,7 +38,7 @@ func TestNoTextBreaksOutOfItsEvent(t *testing.T) {
 		}
 		boot, _, _ := strings.Cut(lastID, "-")
 		if !strings.HasPrefix(e.ID, boot+"-") || e.ID == lastID || p.Retry != opened {
-			t.Fatalf("after %q the id is %q and retry %v", data, e.ID, p.Retry)
+			t.Fatalf("after %q the last ID is %q and retry %v", data, e.ID, p.Retry)
 		}
 		lastID = e.ID
 	}
@@ -48,11 +48,11 @@ func TestNoTextBreaksOutOfItsEvent(t *testing.T) {
 		app.Publish(t, "user-42:"+text, text)
 		name := text
 		if strings.ContainsAny(text, "\r\n\x00") {
-			name = "message" // such a topic has no event of its own
+			name = "message" // a topic that is not a valid event name
 		}
 		check(name, text)
 	}
-	// As what a page says of itself, too.
+	// Text in the query of a request cannot inject events either.
 	for _, text := range hostile {
 		r, err := http.NewRequest("GET", h.PublicURL("/events"), nil)
 		if err != nil {
@@ -79,13 +79,13 @@ func openPageAfterGap(addr, query string) (*ssetest.Stream, error) {
 		return nil, err
 	}
 	if p.Response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered with %s", p.Response.Status)
+		return nil, fmt.Errorf("response %s", p.Response.Status)
 	}
 	return p, p.Expect("gap", `{"reason":"unknown-id"}`)
 }
 
-// What a request holds does not become a part of the answer's head, whatever that answer is.
-func TestNoRequestWritesTheHeadOfItsAnswer(t *testing.T) {
+// Text in a request cannot inject headers into the response, whatever its status.
+func TestRequestCannotInjectResponseHeaders(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -122,19 +122,19 @@ func TestNoRequestWritesTheHeadOfItsAnswer(t *testing.T) {
 				}
 				head.WriteString(line)
 				if !strings.HasSuffix(line, "\r\n") || strings.Count(line, "\r") != 1 {
-					t.Errorf("%q: a line of the head is %q", request, line)
+					t.Errorf("%q: the response has the header line %q", request, line)
 				}
 			}
 			if got := head.String(); !strings.HasPrefix(got, "HTTP/1.1 ") || strings.Contains(strings.ToLower(got), "evil") {
-				t.Errorf("%q is answered with %q", request, got)
+				t.Errorf("%q: response %q", request, got)
 			}
 			conn.Close()
 		}
 	})
 }
 
-// A query may repeat what it likes, but for the user, up to 16 KiB; what a stream keeps of
-// it is bounded so.
+// A query may repeat every parameter except user, up to 16 KiB, so what a stream stores of the
+// query is bounded.
 func TestLongAndRepeatedParameters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -163,10 +163,10 @@ func TestLongAndRepeatedParameters(t *testing.T) {
 			t.Fatal(err)
 		}
 		if p.Response.StatusCode != code {
-			t.Errorf("%.60q… (%d bytes) is answered with %s, want %d", query, len(query), p.Response.Status, code)
+			t.Errorf("%.60q… (%d bytes) : response %s, want %d", query, len(query), p.Response.Status, code)
 		}
 		if p.Response.StatusCode == 200 {
-			p.Block() // from its opening on it gets all
+			p.Block() // after the opening block, it receives all messages
 			app.Publish(t, "user-42:t", "hello")
 			deadline := time.Now().Add(hubtest.Soon)
 			for e := (eventstream.Event{}); e.Data != "hello"; {

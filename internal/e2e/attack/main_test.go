@@ -1,4 +1,4 @@
-// Package attack tests what malformed input and hostile clients do to a hub and to the streams of others.
+// Package attack tests the effect of malformed input and hostile clients on a hub and on other streams.
 package attack
 
 import (

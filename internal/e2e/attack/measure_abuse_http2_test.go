@@ -19,8 +19,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// What floods of frames do to a stream beside them: mostly a matter of how many cores there
-// are, and so measured only. The bound of a message that is too late holds without -race.
+// The effect of HTTP/2 floods on another stream depends mostly on the number of cores, so it is only
+// measured. Without -race, the limit tooLate also holds.
 func TestMeasureHTTP2Attacks(t *testing.T) {
 	for name, secure := range map[string]bool{"in clear": false, "over TLS": true} {
 		t.Run(name, func(t *testing.T) {
@@ -29,8 +29,8 @@ func TestMeasureHTTP2Attacks(t *testing.T) {
 				name string
 				how  func(*testing.T)
 			}{
-				// What the others are to be compared with: nobody asks the hub for anything.
-				{"none, but two busy processes beside it", func(t *testing.T) {
+				// The baseline for comparison: no requests to the hub.
+				{"no attack, two busy processes", func(t *testing.T) {
 					for range 2 {
 						busy := exec.Command("sh", "-c", "while :; do :; done")
 						if err := busy.Start(); err != nil {
@@ -42,7 +42,7 @@ func TestMeasureHTTP2Attacks(t *testing.T) {
 					time.Sleep(3 * time.Second)
 				}},
 				{"rapid reset", s.rapidReset},
-				{"headers without an end", s.flood(func(a *attacker) error {
+				{"headers without END_HEADERS", s.flood(func(a *attacker) error {
 					id := a.next
 					a.next += 2
 					err := a.framer.WriteHeaders(http2.HeadersFrameParam{StreamID: id, BlockFragment: a.request("42")})
@@ -70,7 +70,7 @@ func TestMeasureHTTP2Attacks(t *testing.T) {
 					return a.framer.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: 1 << 16})
 				})},
 				{"pings", s.flood(func(a *attacker) error { return a.framer.WritePing(false, [8]byte{}) })},
-				{"resets of streams that never were asked for", s.flood(func(a *attacker) error {
+				{"resets of streams that were never opened", s.flood(func(a *attacker) error {
 					return a.framer.WriteRSTStream(a.next, http2.ErrCodeCancel)
 				})},
 				{"streams without a window", s.noWindow},
@@ -81,8 +81,8 @@ func TestMeasureHTTP2Attacks(t *testing.T) {
 	}
 }
 
-// rapidReset is CVE-2023-44487: each stream is cancelled at once, so that the client has
-// none open, and the hub may have many to work on.
+// rapidReset is CVE-2023-44487: the client resets each stream immediately. It then has no open
+// streams, although the hub may still be processing many.
 func (s *target) rapidReset(t *testing.T) {
 	const conns, resets = 8, 20_000
 	var (
@@ -91,16 +91,16 @@ func (s *target) rapidReset(t *testing.T) {
 		reasons  sync.Map
 	)
 	hubtest.Each(t, conns, func(c int) error {
-		batch := resets // as fast as can be written
+		batch := resets // as fast as possible
 		if c%2 == 0 {
-			batch = 100 // never so many that the hub has enough of it
+			batch = 100 // few enough that the hub does not close the connection
 		}
 		for left := resets / conns; left > 0; {
 			a, err := s.attacker()
 			if err != nil {
 				return err
 			}
-			// One that stays: the hub ends a connection that has no stream left.
+			// One stream stays open, because the hub closes a connection without streams.
 			_, err = a.ask(fmt.Sprintf("%d-stays", c))
 			for err == nil && left > 0 {
 				for n := min(batch, left); err == nil && n > 0; n-- {
@@ -124,27 +124,27 @@ func (s *target) rapidReset(t *testing.T) {
 							ping = f.IsAck()
 						case *http2.GoAwayFrame:
 							reasons.Store(f.ErrCode, true)
-							err = errors.New("go away")
+							err = errors.New("GOAWAY")
 						}
 					}
 				}
 			}
 			if err != nil && batch == 100 {
-				t.Errorf("a client that resets %d streams at a time is cut off: %v", batch, err)
+				t.Errorf("a client that resets %d streams at a time is disconnected: %v", batch, err)
 			}
 			a.Close()
 		}
 		return nil
 	})
-	t.Logf("%d resets in %v; the hub began %d answers", resets, time.Since(start).Round(time.Millisecond), answered.Load())
+	t.Logf("%d resets in %v; the hub started %d responses", resets, time.Since(start).Round(time.Millisecond), answered.Load())
 	reasons.Range(func(why, _ any) bool {
-		t.Log("connections were cut off with", why)
+		t.Log("connections were closed with", why)
 		return true
 	})
 }
 
-// flood repeats frames on some connections for some seconds, or until the hub has had
-// enough, and reads nothing of what it answers.
+// flood repeats frames on some connections for a few seconds, or until the hub closes the
+// connections. It does not read the responses.
 func (s *target) flood(frames func(*attacker) error) func(t *testing.T) {
 	return func(t *testing.T) {
 		var written, cut atomic.Int64
@@ -162,11 +162,11 @@ func (s *target) flood(frames func(*attacker) error) func(t *testing.T) {
 			}
 			cut.Add(1)
 		})
-		t.Logf("%d times on %d connections", written.Load(), cut.Load())
+		t.Logf("%d repetitions; the hub closed %d connections", written.Load(), cut.Load())
 	}
 }
 
-// noWindow opens streams that may not send a byte.
+// noWindow opens streams with a flow-control window of zero, so the hub cannot send anything.
 func (s *target) noWindow(t *testing.T) {
 	const conns, streams = 4, 100
 	ended := func() float64 {
@@ -190,6 +190,6 @@ func (s *target) noWindow(t *testing.T) {
 		}
 	}
 	start := time.Now()
-	hubtest.Within(t, 2*time.Second+hubtest.Soon, "all of them are ended", func() bool { return ended() == before+conns*streams })
+	hubtest.Within(t, 2*time.Second+hubtest.Soon, "all streams are ended", func() bool { return ended() == before+conns*streams })
 	t.Logf("ended after %v, the write timeout is 2s", time.Since(start).Round(10*time.Millisecond))
 }

@@ -21,13 +21,13 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// The latency of 5,000 streams with and without 100 readers beside them that have
-// stalled, turn and turn about, for the machine does not stay the same. The same is
-// published in both: without the stalled readers, their messages are nobody's.
+// Measures the latency of 5,000 streams in turn with and without 100 stalled readers, because the speed
+// of the machine varies. The same messages are published in both phases: without the stalled
+// readers, their messages have no recipient.
 func TestMeasureFiveThousandStreamsWithStalledReaders(t *testing.T) {
 	const (
 		streams, rate           = 5000, 5000
-		stalled, large, perUser = 100, 10_000, 10 // messages a second to each stalled one, and their bytes
+		stalled, large, perUser = 100, 10_000, 10 // readers, bytes per message, messages per second to each
 		pairs, phase            = 5, 5 * time.Second
 		most                    = 1.5
 	)
@@ -101,12 +101,12 @@ func TestMeasureFiveThousandStreamsWithStalledReaders(t *testing.T) {
 	}
 	var without, with []time.Duration
 	measure := func() time.Duration {
-		time.Sleep(phase / 4) // until it has come to rest
+		time.Sleep(phase / 4) // until the load is steady
 		latencies.take()
 		time.Sleep(phase)
 		all := latencies.take()
 		if len(all) < int(phase.Seconds()*rate*9/10) {
-			t.Fatalf("%d messages in %v: the machine is too slow for %d a second", len(all), phase, rate)
+			t.Fatalf("%d messages in %v: the machine is too slow for %d per second", len(all), phase, rate)
 		}
 		slices.Sort(all)
 		p99 := all[len(all)*99/100]
@@ -119,7 +119,7 @@ func TestMeasureFiveThousandStreamsWithStalledReaders(t *testing.T) {
 		before := slow()
 		with = append(with, measure())
 		if n := slow() - before; n < stalled {
-			t.Errorf("%v of %d stalled readers were ended in a phase: they did not stall", n, stalled)
+			t.Errorf("%v of %d stalled readers were ended in a phase: some did not stall", n, stalled)
 		}
 		leave()
 	}
@@ -135,8 +135,8 @@ func TestMeasureFiveThousandStreamsWithStalledReaders(t *testing.T) {
 	}
 }
 
-// stallers opens streams of the users s0…s<n-1> that do not read, and each anew when
-// the hub's log says that it was ended: the reader itself cannot see it.
+// stallers opens streams of the users s0 to s<n-1> that do not read. It reopens each when
+// the hub's log says that it ended, because the client itself cannot detect that.
 func stallers(t *testing.T, p *hubtest.Program, addr string, n int) (leave func()) {
 	open := make([]*ssetest.Stream, n)
 	stall := func(i int) error {
@@ -184,7 +184,7 @@ func stallers(t *testing.T, p *hubtest.Program, addr string, n int) (leave func(
 	}
 }
 
-// latencies are those of the messages since they were last taken.
+// latencies collects the latencies of messages since the previous call of take.
 type latencies struct {
 	mu  sync.Mutex
 	all []time.Duration

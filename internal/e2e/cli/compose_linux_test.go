@@ -18,10 +18,10 @@ import (
 	"usercast/internal/redistest"
 )
 
-// The console of docker-compose.yml can be used through the published port, with the token that its
-// service admin-token has made, and not without. The peer is then Docker's gateway: here it is a
-// peer on another network.
-func TestComposedConsoleTakesTheToken(t *testing.T) {
+// The console of docker-compose.yml works through the published port with the token that its service
+// admin-token creates, and not without it. With Compose, the remote address is Docker's gateway; in this test, it
+// is an address in another network.
+func TestComposeConsoleAcceptsTheToken(t *testing.T) {
 	t.Parallel()
 	text := hubtest.ReadFile(t, "docker-compose.yml")
 	var file struct {
@@ -37,7 +37,7 @@ func TestComposedConsoleTakesTheToken(t *testing.T) {
 	}
 	hub, maker := file.Services["hub"], file.Services["admin-token"]
 
-	// What the volume is at, in both.
+	// The mount point of the volume, the same in both services.
 	const inside = "/run/usercast"
 	volume := t.TempDir()
 	if err := os.Chmod(volume, 0o755); err != nil {
@@ -50,10 +50,10 @@ func TestComposedConsoleTakesTheToken(t *testing.T) {
 		t.Helper()
 		var args []string
 		for _, a := range maker.Command {
-			// $$ is Compose's $.
+			// Compose replaces $$ with $.
 			args = append(args, strings.ReplaceAll(strings.ReplaceAll(a, inside, volume), "$$", "$"))
 		}
-		// As Redis's image starts commands.
+		// As the entrypoint of the Redis image starts commands.
 		cmd := exec.Command("sh", append([]string{"-c", `umask 0077; exec "$@"`, "sh"}, args...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", args, err, out)
@@ -66,7 +66,7 @@ func TestComposedConsoleTakesTheToken(t *testing.T) {
 	}
 	token := makeToken()
 	if len(token) < 32 || makeToken() != token {
-		t.Errorf("the token %q is too short, or made again at each start", token)
+		t.Errorf("the token %q is too short, or created again at each start", token)
 	}
 	info, err := os.Stat(filepath.Join(volume, "admin-token"))
 	if err != nil || info.Mode().Perm() != 0o444 {
@@ -116,7 +116,7 @@ func TestComposedConsoleTakesTheToken(t *testing.T) {
 		code              int
 		has               string
 	}{
-		{"/", published, "", http.StatusUnauthorized, "<title>usercast console</title>"}, // the page, which asks for the token
+		{"/", published, "", http.StatusUnauthorized, "<title>usercast console</title>"}, // the page, which prompts for the token
 		{"/api/stats", published, token, http.StatusOK, `"clients"`},
 		{"/api/users/42", published, token, http.StatusOK, `"streams"`},
 		{"/debug/pprof/", published, token, http.StatusOK, "goroutine"},
@@ -124,7 +124,7 @@ func TestComposedConsoleTakesTheToken(t *testing.T) {
 		{"/api/stats", published, "usercast", http.StatusUnauthorized, ""},
 		{"/api/stats", "rebound.example:8081", "", http.StatusUnauthorized, ""},
 		{"/debug/pprof/", published, "", http.StatusUnauthorized, ""},
-		{"/metrics", "hub:8081", "", http.StatusOK, "usercast_clients "}, // Prometheus has no token
+		{"/metrics", "hub:8081", "", http.StatusOK, "usercast_clients "}, // Prometheus sends no token
 	} {
 		if code, body := get(c.path, c.host, c.token); code != c.code || !strings.Contains(body, c.has) {
 			t.Errorf("%s at %s with token %q: %d, %.200s, want %d and %q", c.path, c.host, c.token, code, body, c.code, c.has)

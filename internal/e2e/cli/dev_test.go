@@ -22,10 +22,10 @@ var (
 	devSees = regexp.MustCompile(`(?m)^\s+(?:console|metrics)\s+(http://\S+)$`)
 )
 
-// The lines to try are pasted into a shell, as a newcomer does.
-func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
+// The commands that dev prints are passed to a shell, as a new user does.
+func TestDevPrintsURLsAndCommands(t *testing.T) {
 	t.Parallel()
-	// Redis' own port is taken now. If another program has it, that may end before dev starts.
+	// Port 6379 is in use during this test. If another program uses it, that program may exit before dev starts.
 	l, err := net.Listen("tcp", "127.0.0.1:6379")
 	held := err == nil
 	if held {
@@ -36,7 +36,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			p := hubtest.StartProgram(t, nil, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--channel-prefix", prefix)
 			var url []string
 			var lines [][]string
-			hubtest.Eventually(t, "dev says what to do", func() bool {
+			hubtest.Eventually(t, "dev prints what to do", func() bool {
 				url, lines = devURL.FindStringSubmatch(p.Stdout.String()), devLine.FindAllStringSubmatch(p.Stdout.String(), -1)
 				return url != nil && len(lines) == 2
 			})
@@ -45,7 +45,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			}
 			sees := devSees.FindAllStringSubmatch(p.Stdout.String(), -1)
 			if len(sees) != 2 {
-				t.Fatalf("dev names %q to look at, want console and metrics", sees)
+				t.Fatalf("dev prints the URLs %q, want console and metrics", sees)
 			}
 			if a := hubtest.Request(t, "GET", sees[0][1]); a.Status != 200 || !strings.Contains(a.Body, "<title>usercast console</title>") {
 				t.Errorf("the console: %d, %.200s", a.Status, a.Body)
@@ -63,7 +63,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 
 			try := shellWords(t, lines[0][1])
 			if len(try) != 6 || try[0] != "redis-cli" || try[1] != "-p" || try[3] != "PUBLISH" {
-				t.Fatalf("the line to try is %q", try)
+				t.Fatalf("the command to try is %q", try)
 			}
 			port, _ := strconv.Atoi(try[2])
 			if first := 6379; port < first || port == first && held || port > first+100 {
@@ -71,7 +71,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 			}
 			// What redis-cli would send.
 			if n := hubtest.NewPublisher(t, "127.0.0.1:"+try[2]).Publish(t, try[4], try[5]); n != 1 {
-				t.Errorf("%d hubs heard the line to try", n)
+				t.Errorf("%d hubs received the message of the command to try", n)
 			}
 			stream.Want(t, `{"kind":"comment","id":7}`)
 
@@ -83,7 +83,7 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 
 			note := "another program uses port 6379; publish to port " + try[2]
 			if noted := strings.Contains(p.Stdout.String(), note); noted != (port != 6379) {
-				t.Errorf("that says %q: %t\n%s", note, noted, p.Stdout.String())
+				t.Errorf("output contains %q: %t\n%s", note, noted, p.Stdout.String())
 			}
 
 			p.Signal(syscall.SIGTERM)
@@ -95,11 +95,11 @@ func TestDevSaysWhatToOpenAndWhatToTry(t *testing.T) {
 	}
 }
 
-// The command to publish with that dev prints runs in the same shell, however usercast was started.
-func TestDevPrintsACommandThatRuns(t *testing.T) {
+// The publish command that dev prints works in the same shell, whichever way usercast was started.
+func TestDevPrintsWorkingPublishCommand(t *testing.T) {
 	t.Parallel()
 	self, root := hubtest.Build(t), hubtest.Root(t)
-	// Links, because what is printed depends on where the executable is.
+	// Hard links, because the command depends on the path of the executable.
 	link := func(path string) string {
 		t.Helper()
 		file := filepath.Join(t.TempDir(), path)
@@ -123,7 +123,7 @@ func TestDevPrintsACommandThatRuns(t *testing.T) {
 	for name, c := range map[string]struct {
 		exe   string
 		dir   func(exe string) string
-		begin string // of the command; EXE is the executable
+		begin string // of the command; EXE stands for the path of the executable
 		path  bool   // the executable is in PATH
 	}{
 		"installed":             {link("usercast"), func(string) string { return elsewhere }, "usercast publish ", true},
@@ -135,7 +135,7 @@ func TestDevPrintsACommandThatRuns(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bin := t.TempDir()
-			// A go that runs the executable in question, whichever way its package is named.
+			// A command "go" that runs this executable for any name of its package.
 			script := "#!/bin/sh\n[ \"$1\" = run ] && shift 2 && exec '" + c.exe + "' \"$@\"\n"
 			if err := os.WriteFile(filepath.Join(bin, "go"), []byte(script), 0o700); err != nil {
 				t.Fatal(err)
@@ -164,7 +164,7 @@ func TestDevPrintsACommandThatRuns(t *testing.T) {
 	}
 }
 
-// shellWords lets a shell take a line apart.
+// shellWords returns the words into which a shell splits a line.
 func shellWords(t *testing.T, line string) []string {
 	t.Helper()
 	out, err := exec.Command("sh", "-c", `printf '%s\0' `+line).Output()

@@ -1,4 +1,4 @@
-// Package cli tests the program as its users start it: environment, signals, reloading, secrets, the dev command.
+// Package cli tests the program as its users start it: environment, signals, reloading, secrets and the dev command.
 package cli
 
 import (

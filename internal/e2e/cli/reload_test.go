@@ -17,7 +17,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A settingsDir holds files that a program reads, and reads anew.
+// A settingsDir holds files that a program reads and reloads.
 type settingsDir struct {
 	t   *testing.T
 	dir string
@@ -32,28 +32,28 @@ func (s settingsDir) write(name, text string) {
 	}
 }
 
-// hangUp sends SIGHUP and returns the line that says what was read anew.
+// hangUp sends SIGHUP and returns the log line of the reload.
 func hangUp(t *testing.T, p *hubtest.Program) string {
 	t.Helper()
 	before := len(p.Stderr.Lines(`msg="configuration reloaded"`))
 	p.Signal(syscall.SIGHUP)
 	var lines []string
-	hubtest.Eventually(t, "the settings were read anew", func() bool {
+	hubtest.Eventually(t, "the settings were reloaded", func() bool {
 		lines = p.Stderr.Lines(`msg="configuration reloaded"`)
 		return len(lines) > before
 	})
 	return lines[len(lines)-1]
 }
 
-// says wants what a line tells of the items.
-func says(t *testing.T, line, changed, unchanged, kept string) {
+// wantReload checks which items the log line reports as changed, unchanged and failed.
+func wantReload(t *testing.T, line, changed, unchanged, failed string) {
 	t.Helper()
-	if want := fmt.Sprintf("changed=%q unchanged=%q failed=%q", changed, unchanged, kept); !strings.Contains(quoteAll(line), want) {
+	if want := fmt.Sprintf("changed=%q unchanged=%q failed=%q", changed, unchanged, failed); !strings.Contains(quoteAll(line), want) {
 		t.Errorf("%swant %s", line, want)
 	}
 }
 
-// quoteAll puts quotes around values that the log has without.
+// quoteAll adds quotes around unquoted values of a log line.
 func quoteAll(line string) string {
 	words := strings.Fields(line)
 	for i, word := range words {
@@ -73,9 +73,8 @@ func tokenOf(t *testing.T, secret string) string {
 	return "Authorization: Bearer " + hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": time.Now().Add(time.Hour).Unix()})
 }
 
-// All that can be read anew, at once: what is new counts, what was removed does not, and
-// no stream notices.
-func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
+// Reloads all settings at once: new values apply, removed values do not, and streams stay open.
+func TestSIGHUPReloadsWithoutEndingStreams(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--requirepass", "old-password")
 	files := settingsDir{t, t.TempDir()}
@@ -102,11 +101,11 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 	answers := func(name, origin, secret, token string, code, admin int) {
 		t.Helper()
 		if a := hubtest.Request(t, "OPTIONS", "http://"+public+"/events", "Origin: "+origin); a.Status != 204 && a.Status != 403 || (a.Status == 204) != (code != 403) {
-			t.Errorf("%s: %s is answered with %d", name, origin, a.Status)
+			t.Errorf("%s: preflight of %s: status %d", name, origin, a.Status)
 		}
 		if code != 200 {
 			if a := hubtest.Request(t, "GET", "http://"+public+"/events", tokenOf(t, secret), "Origin: "+origin); a.Status != code {
-				t.Errorf("%s: a stream is answered with %d, want %d", name, a.Status, code)
+				t.Errorf("%s: status of a stream %d, want %d", name, a.Status, code)
 			}
 		} else if page, err := ssetest.Open(public, "", tokenOf(t, secret), "Origin: "+origin); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -114,61 +113,61 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 			page.Close()
 		}
 		if a := hubtest.Request(t, "GET", "http://"+private+"/api/users/42", "Authorization: Bearer "+token); a.Status != admin {
-			t.Errorf("%s: %s is answered with %d, want %d", name, token, a.Status, admin)
+			t.Errorf("%s: status with admin token %s: %d, want %d", name, token, a.Status, admin)
 		}
 	}
 	all := "origins, log level, admin token, jwt keys, redis password"
-	says(t, hangUp(t, p), "", all, "")
+	wantReload(t, hangUp(t, p), "", all, "")
 
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALLOW_ORIGIN=https://both.example,https://new.example\nUSERCAST_LOG_LEVEL=debug\nUSERCAST_RETRY=9s\n")
 	files.write("jwt", newSecret+"\n")
 	files.write("admin", "new-token\n")
 	files.write("redis", "new-password\n")
-	says(t, hangUp(t, p), all, "", "")
+	wantReload(t, hangUp(t, p), all, "", "")
 	check := func(name string) {
 		t.Helper()
-		answers(name+", what is new", "https://new.example", newSecret, "new-token", 200, 200)
-		answers(name+", what stayed", "https://both.example", newSecret, "new-token", 200, 200)
-		answers(name+", an origin that was removed", "https://old.example", newSecret, "new-token", 403, 200)
-		answers(name+", keys that were replaced", "https://both.example", oldSecret, "old-token", 401, 401)
+		answers(name+", new values", "https://new.example", newSecret, "new-token", 200, 200)
+		answers(name+", unchanged values", "https://both.example", newSecret, "new-token", 200, 200)
+		answers(name+", removed origin", "https://old.example", newSecret, "new-token", 403, 200)
+		answers(name+", replaced keys", "https://both.example", oldSecret, "old-token", 401, 401)
 		publisher.Publish(t, "user-42", name)
 		for _, page := range pages {
 			page.Want(t, name)
 		}
 	}
-	check("after the first")
+	check("after the first reload")
 	if n := len(p.Stderr.Lines("level=WARN", "changed settings require a restart", "settings=USERCAST_RETRY")); n != 1 {
-		t.Errorf("%d warnings of a setting that needs a restart", n)
+		t.Errorf("%d warnings of a setting that requires a restart", n)
 	}
 
-	// Each fault is named, and changes nothing; what is right is taken all the same.
+	// Each invalid value is logged and keeps the previous value; valid values still apply.
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALLOW_ORIGIN=https://both.example,https://New.example/\nUSERCAST_LOG_LEVEL=loud\n")
 	files.write("jwt", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n")
 	files.write("admin", "\n")
 	if err := os.Remove(files.path("redis")); err != nil {
 		t.Fatal(err)
 	}
-	says(t, hangUp(t, p), "", "", all)
+	wantReload(t, hangUp(t, p), "", "", all)
 	for item, why := range map[string]string{
 		"origins": "write https://new.example", "log level": "use debug, info, warn or error", "jwt keys": "the secret is a PEM key",
 		"admin token": "is empty", "redis password": "no such file",
 	} {
 		if n := len(p.Stderr.Lines("level=WARN", "reload failed, keeping previous value", item, why)); n != 1 {
-			t.Errorf("%d warnings of the %s", n, item)
+			t.Errorf("%d warnings about %s", n, item)
 		}
 	}
-	check("after a faulty one")
+	check("after a failed reload")
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALOW_ORIGIN=https://evil.example\n")
 	files.write("admin", "newest-token\n")
-	says(t, hangUp(t, p), "admin token", "", "env file, jwt keys, redis password")
+	wantReload(t, hangUp(t, p), "admin token", "", "env file, jwt keys, redis password")
 	if len(p.Stderr.Lines("level=WARN", "unknown setting USERCAST_ALOW_ORIGIN")) != 1 {
-		t.Error("no warning of the setting that is not")
+		t.Error("no warning about the unknown setting")
 	}
 	files.write("admin", "new-token\n")
 	hangUp(t, p)
 	check("after an unknown setting")
 
-	// Whoever connects to Redis from now on has the new password.
+	// New connections to Redis use the new password.
 	server.Do("config", "set", "requirepass", "new-password")
 	server.Do("client", "kill", "type", "pubsub")
 	for _, page := range pages {
@@ -176,13 +175,13 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 	}
 	check("with the new password")
 
-	// While it drains, and twice at once.
+	// Reload while the program drains, with two signals in a row.
 	p.Signal(syscall.SIGTERM)
 	hubtest.Eventually(t, "the program drains", func() bool { return len(p.Stderr.Lines("msg=stopping")) == 1 })
 	files.write("admin", "last-token\n")
 	p.Signal(syscall.SIGHUP)
 	p.Signal(syscall.SIGHUP)
-	hubtest.Eventually(t, "the last token counts", func() bool {
+	hubtest.Eventually(t, "the last token is accepted", func() bool {
 		return hubtest.Request(t, "GET", "http://"+private+"/api/users/42", "Authorization: Bearer last-token").Status == 200
 	})
 	publisher.Publish(t, "user-42", "still here")
@@ -196,7 +195,7 @@ func TestHangUpReadsAnewAndEndsNoStream(t *testing.T) {
 	}
 }
 
-func TestHangUpBeforeRedisIsThere(t *testing.T) {
+func TestSIGHUPBeforeRedisIsAvailable(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a program")
 	}
@@ -205,7 +204,7 @@ func TestHangUpBeforeRedisIsThere(t *testing.T) {
 	server.Kill()
 	p := hubtest.StartProgram(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 	public, _ := p.Addresses(t)
-	says(t, hangUp(t, p), "", "", "")
+	wantReload(t, hangUp(t, p), "", "", "")
 	server.Restart()
 	hubtest.Eventually(t, "the program is ready", func() bool { return hubtest.Request(t, "GET", "http://"+public+"/readyz").Status == 200 })
 	p.Signal(syscall.SIGINT)
@@ -214,9 +213,9 @@ func TestHangUpBeforeRedisIsThere(t *testing.T) {
 	}
 }
 
-// Where nobody sends signals, as in Kubernetes, it looks by itself. Two secrets at once are
-// how one is replaced without a page that is refused.
-func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
+// Without signals, as in Kubernetes, changed files are detected by polling. With two secrets at the same
+// time, a secret can be replaced without rejecting a page.
+func TestChangedFilesAreReloadedWithoutASignal(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts a program")
 	}
@@ -242,9 +241,9 @@ func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
 	open(oldSecret, pair)
 
 	renewed.Write(t, files.dir)
-	hubtest.Eventually(t, "the certificate was read anew", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=certificate")) > 0 })
+	hubtest.Eventually(t, "the certificate was reloaded", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=certificate")) > 0 })
 	files.write("current", newSecret)
-	hubtest.Eventually(t, "the keys were read anew", func() bool { return len(p.Stderr.Lines("configuration reloaded", `changed="jwt keys"`)) > 0 })
+	hubtest.Eventually(t, "the keys were reloaded", func() bool { return len(p.Stderr.Lines("configuration reloaded", `changed="jwt keys"`)) > 0 })
 	open(newSecret, renewed)
 	open(oldSecret, renewed)
 	publisher := hubtest.NewPublisher(t, server.Addr())
@@ -253,5 +252,5 @@ func TestFilesThatChangeAreReadAnewWithoutASignal(t *testing.T) {
 		page.Want(t, "hello")
 	}
 	files.write("usercast.env", "USERCAST_ALLOW_ORIGIN=https://new.example\n")
-	hubtest.Eventually(t, "the origins were read anew", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=origins")) > 0 })
+	hubtest.Eventually(t, "the origins were reloaded", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=origins")) > 0 })
 }

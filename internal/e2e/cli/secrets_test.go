@@ -14,14 +14,14 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A full run at debug level, with all that can go wrong in it: nothing that the program
-// writes or tells holds a secret, cookie, token or payload.
+// Runs the program at debug level through all kinds of errors: neither its output nor its responses
+// contain a secret, cookie, token or payload.
 func TestNoSecretLeavesTheProgram(t *testing.T) {
 	t.Parallel()
 	const (
 		redisPassword = "secret-redis-password"
 		adminToken    = "secret-admin-token"
-		hubPassword   = "secret-hub-password" // by which the app knows the hub
+		hubPassword   = "secret-hub-password" // with which the hub authenticates to the app
 		cookie        = "secret-cookie"
 		bearer        = "secret-bearer"
 		queryToken    = "secret-query-token"
@@ -37,7 +37,7 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 			server := redistest.Start(t, "--requirepass", redisPassword)
 			publisher := hubtest.NewPublisher(t, server.Addr())
 			publisher.Do(t, "AUTH", redisPassword)
-			var told strings.Builder // what others can read of it
+			var output strings.Builder // the program's output and responses
 			p := hubtest.StartProgram(t, []string{"USERCAST_FORWARD_URL=" + inURL.String()}, "serve", "--auth", "forward", "--auth-cache", "0", "--auth-timeout", "1s",
 				"--feed", feed, "--redis", server.URL(), "--redis-password-file", hubtest.SecretFile(t, redisPassword),
 				"--admin-token-file", hubtest.SecretFile(t, adminToken), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug", "--retry", "10ms")
@@ -68,20 +68,20 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 			}
 			bye.Close()
 
-			// All kinds of refusals, the app's faults, and the admin's.
+			// All kinds of rejections, errors of the app, and admin requests.
 			for _, status := range []int64{0, 302, 403, 500} {
 				sessions.Status.Store(status)
 				for _, query := range []string{"", "?token=" + queryToken, "?event=" + queryToken, "?%zz" + queryToken} {
-					told.WriteString(hubtest.Request(t, "GET", "http://"+public+"/events"+query, "Cookie: session=*; b="+cookie, headers[0], headers[1]).Body)
+					output.WriteString(hubtest.Request(t, "GET", "http://"+public+"/events"+query, "Cookie: session=*; b="+cookie, headers[0], headers[1]).Body)
 				}
 			}
-			told.WriteString(hubtest.Request(t, "GET", "http://"+public+"/"+queryToken, headers...).Body)
+			output.WriteString(hubtest.Request(t, "GET", "http://"+public+"/"+queryToken, headers...).Body)
 			sessions.CloseClientConnections()
 			sessions.Status.Store(0)
 			for _, authorization := range []string{"Bearer " + adminToken, "Bearer " + bearer} {
 				for _, path := range []string{"/metrics", "/readyz", "/api/stats", "/api/users/42", "/debug/pprof/", "/debug/pprof/cmdline",
 					"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/allocs?debug=1"} {
-					told.WriteString(hubtest.Request(t, "GET", "http://"+private+path, "Authorization: "+authorization).Body)
+					output.WriteString(hubtest.Request(t, "GET", "http://"+private+path, "Authorization: "+authorization).Body)
 				}
 			}
 			r, err := http.NewRequest("POST", "http://"+private+"/api/users/42/messages", strings.NewReader(payload))
@@ -94,21 +94,21 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 			} else {
 				resp.Body.Close()
 			}
-			stream.Want(t, payload) // it was there to be told
-			server.Restart()        // the link's faults
-			told.WriteString(hubtest.Request(t, "DELETE", "http://"+private+"/api/users/42", "Authorization: Bearer "+adminToken).Body)
+			stream.Want(t, payload) // the hub held the payload
+			server.Restart()        // errors of the connection to Redis
+			output.WriteString(hubtest.Request(t, "DELETE", "http://"+private+"/api/users/42", "Authorization: Bearer "+adminToken).Body)
 			p.Signal(syscall.SIGINT)
 			if code := p.Wait(t); code != 0 {
 				t.Errorf("exit code %d", code)
 			}
-			told.WriteString(p.Stdout.String() + p.Stderr.String())
+			output.WriteString(p.Stdout.String() + p.Stderr.String())
 			if len(p.Stderr.Lines("level=DEBUG")) == 0 || len(p.Stderr.Lines("stream ended")) == 0 {
-				t.Error("this was no full run at debug level")
+				t.Error("the log has no debug messages or no ended stream")
 			}
 			for _, s := range secrets {
 				for _, form := range []string{s, base64.StdEncoding.EncodeToString([]byte(s)), url.QueryEscape(s)} {
-					if i := strings.Index(told.String(), form); i >= 0 {
-						t.Errorf("%q is told: %q", s, told.String()[max(0, i-200):i+len(form)])
+					if i := strings.Index(output.String(), form); i >= 0 {
+						t.Errorf("the output contains %q: %q", s, output.String()[max(0, i-200):i+len(form)])
 					}
 				}
 			}
@@ -116,7 +116,7 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 	}
 }
 
-// No secret reaches the output, at any level, whatever goes wrong.
+// No secret is logged at any level, including in errors.
 func TestNoSecretIsLogged(t *testing.T) {
 	t.Parallel()
 	const secret, wrong, token = "correct-horse-battery", "wrong-horse-battery", "staple-token"
@@ -147,7 +147,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 				stream.Close()
 				hubtest.Eventually(t, "the stream's end is logged", func() bool { return len(p.Stderr.Lines("stream ended")) == 1 })
 			} else {
-				hubtest.Eventually(t, "the fault is logged", func() bool { return len(p.Stderr.Lines("level=WARN", "reason=password")) == 1 })
+				hubtest.Eventually(t, "the error is logged", func() bool { return len(p.Stderr.Lines("level=WARN", "reason=password")) == 1 })
 			}
 			for auth, code := range map[string]int{"Bearer " + token: 200, "Bearer " + wrong: 401} {
 				if a := hubtest.Request(t, "GET", "http://"+private+"/debug/pprof/", "Authorization: "+auth); a.Status != code {
@@ -160,21 +160,21 @@ func TestNoSecretIsLogged(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			if n := len(p.Stderr.Lines("level=WARN", "command line")); (n == 1) != strings.Contains(test.args[1], "@") || n > 1 {
-				t.Errorf("a password on the command line is warned of %d times", n)
+				t.Errorf("%d warnings about a password on the command line", n)
 			}
 			for _, s := range []string{secret, wrong, token} {
 				if strings.Contains(p.Stdout.String()+p.Stderr.String(), s) {
-					t.Errorf("the output holds %q", s)
+					t.Errorf("the output contains %q", s)
 				}
 			}
 		})
 	}
 	for redisURL, warns := range map[string]bool{inURL: true, wrongURL: true, server.URL(): false} {
 		if _, _, stderr := hubtest.RunCommand(t, "publish", "--redis", redisURL, "42", "x"); strings.Contains(stderr, "warning: ") != warns {
-			t.Errorf("publish warns of a password: %q", stderr)
+			t.Errorf("publish warns about a password: %q", stderr)
 		}
 	}
-	// Nor do faults that end a command at once.
+	// Errors that make a command exit immediately do not contain secrets either.
 	for _, args := range [][]string{
 		{"publish", "--redis", wrongURL, "42", "x"},
 		{"publish", "--redis", "redis://:" + wrong + "@127.0.0.1:notaport", "42", "x"},

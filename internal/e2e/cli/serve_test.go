@@ -15,23 +15,23 @@ import (
 	"usercast/internal/ssetest"
 )
 
-func TestEveryFlagIsAnEnvironmentVariableToo(t *testing.T) {
+func TestEnvironmentVariables(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	p := hubtest.StartProgram(t, []string{
 		"USERCAST_AUTH=insecure", "USERCAST_REDIS=" + server.URL(), "USERCAST_LISTEN=127.0.0.1:0", "USERCAST_ADMIN_LISTEN=127.0.0.1:0",
 		"USERCAST_PATH=/stream", "USERCAST_CHANNEL_PREFIX=u-", "USERCAST_BROADCAST_USER=", "USERCAST_MAX_CLIENTS_PER_USER=1",
 		"USERCAST_RETRY=7s", "USERCAST_ALLOW_ORIGIN=https://a.example,https://b.example", "USERCAST_LOG_LEVEL=debug",
-	}, "serve", "--retry", "2s") // what the command line says wins
+	}, "serve", "--retry", "2s") // the command line takes precedence
 	public, private := p.Addresses(t)
 	hubtest.Eventually(t, "the program is ready", func() bool { return hubtest.Request(t, "GET", "http://"+public+"/readyz").Status == 200 })
 
 	app := hubtest.NewPublisher(t, server.Addr())
 	if n := app.Publish(t, "u-42", "hello"); n != 1 {
-		t.Error("the prefix is not taken from the environment")
+		t.Error("the prefix of the environment is ignored")
 	}
 	if a := hubtest.Request(t, "GET", "http://"+public+"/events?user=42"); a.Status != 404 {
-		t.Errorf("the path is not taken from the environment: %d", a.Status)
+		t.Errorf("the path of the environment is ignored: status %d", a.Status)
 	}
 	for _, origin := range []string{"https://a.example", "https://b.example"} {
 		if a := hubtest.Request(t, "OPTIONS", "http://"+public+"/stream", "Origin: "+origin); a.Status != 204 {
@@ -65,7 +65,7 @@ func TestEveryFlagIsAnEnvironmentVariableToo(t *testing.T) {
 	}
 }
 
-func TestInsecureElsewhereMustBeAskedFor(t *testing.T) {
+func TestInsecureOnAllInterfacesRequiresAFlag(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	p, _, _ := hubtest.Serve(t, server, nil, "--listen", "0.0.0.0:0", "--auth-insecure-anywhere")
@@ -109,13 +109,13 @@ func TestSignals(t *testing.T) {
 				stream.WantEvent(t, "bye", `{"reason":"draining"}`)
 				stream.WantEnd(t)
 			} else if n := len(p.Stderr.Lines("usercast: received a second signal")); n != 1 {
-				t.Errorf("%d lines say why it ends at once", n)
+				t.Errorf("%d log lines explain the immediate exit, want 1", n)
 			}
 		})
 	}
 }
 
-func TestLogCanBeJSON(t *testing.T) {
+func TestLogFormatJSON(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--log-format", "json")
@@ -129,8 +129,8 @@ func TestLogCanBeJSON(t *testing.T) {
 	}
 }
 
-// Under insecure any stranger names the user.
-func TestLongUserDoesNotFillTheLog(t *testing.T) {
+// With --auth insecure, any client can choose its user ID.
+func TestLongUserIsTruncatedInTheLog(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
 	h.Open(t, "user="+strings.Repeat("u", 7000)).Close()
