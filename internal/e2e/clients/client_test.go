@@ -25,24 +25,24 @@ type client struct {
 	command []string // a program that takes the stream's URL as its last argument; or
 	open    func(tb testing.TB, url string) text
 
-	// idAtLine: it takes over an id when it has read its line, instead of at the blank line. An
-	// event that is cut off between the two is lost.
+	// idAtLine: it stores an ID after reading its line, instead of at the blank line. An
+	// event that is interrupted between the two is lost.
 	idAtLine bool
-	// truncates: it delivers the part of an event that came before the cut.
+	// truncates: it delivers an incomplete event if the connection is closed inside it.
 	truncates bool
-	// standardStatus: any status but 200 is final, as the standard says.
+	// standardStatus: it does not reconnect after a status other than 200, as the standard requires.
 	standardStatus bool
 
-	// changeNetwork sends a Firefox the notice that the network has changed. nil: another client.
+	// changeNetwork notifies Firefox that the network has changed; nil for other clients.
 	changeNetwork func() error
 }
 
-// text is a page: the value of a JavaScript expression.
+// text is a page: it returns the value of a JavaScript expression.
 type text interface {
 	Text(expression string) string
 }
 
-// libraries are the clients that are programs, if their languages are there.
+// libraries returns the clients that are programs, if their languages are installed.
 func libraries(tb testing.TB) (all []client) {
 	tb.Helper()
 	goLib, err := buildGoClients()
@@ -74,7 +74,7 @@ func libraries(tb testing.TB) (all []client) {
 	return all
 }
 
-// browsers are those that are installed. They are started here, and end with the test.
+// browsers starts the installed browsers, which are stopped at the end of the test.
 func browsers(tb testing.TB) (all []client) {
 	tb.Helper()
 	var chromium *browsertest.Browser
@@ -118,8 +118,8 @@ type session struct {
 	relay *relay
 	page  text
 
-	address string // of the page; "": the relay's page with a plain EventSource
-	note    string // what each records instead of "ok"; owned by the function that each runs
+	address string // of the page; "": the page of the relay with a plain EventSource
+	note    string // the result that is recorded instead of "ok"; owned by the function that each runs
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -127,13 +127,13 @@ type session struct {
 	stderr bytes.Buffer
 }
 
-// newSession makes a session whose client has not been started.
+// newSession returns a session whose client has not been started.
 func newSession(tb testing.TB, h *hub, c client, user string) *session {
 	tb.Helper()
 	return &session{client: c, tb: tb, user: user, hub: h, relay: startRelay(tb, hubtest.FreeAddr(tb), h.Public)}
 }
 
-// start starts the client, which ends with the test.
+// start starts the client, which is stopped at the end of the test.
 func (s *session) start() error {
 	query := "?user=" + s.user
 	if s.open != nil {
@@ -185,8 +185,8 @@ func (s *session) start() error {
 	return nil
 }
 
-// received returns the data of the events of a type, in order. "message" is what arrives at
-// onmessage; empty ones, which some libraries deliver for blocks without data, are left out.
+// received returns the data of the events of a type, in order. The type "message" stands for the events that
+// onmessage receives. Empty ones, which some libraries deliver for blocks without data, are left out.
 func (s *session) received(kind string) (data []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,10 +233,10 @@ func number(data string) (string, bool) {
 	return n, true
 }
 
-// publish publishes the message of a number.
+// publish publishes message n.
 func (s *session) publish(n int) error { return s.hub.publish(s.user, message(n)) }
 
-// await waits until done is true. The error says what the relay saw, and what the client said.
+// await waits until done returns true. The error includes the relay's history and the client's output.
 func (s *session) await(what string, done func() bool) error {
 	if err := await(what, done); err != nil {
 		return s.explain(err)
@@ -247,7 +247,7 @@ func (s *session) await(what string, done func() bool) error {
 func (s *session) explain(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return fmt.Errorf("%w\n%s\nthe client said:\n%s", err, s.relay.history(), s.stderr.String())
+	return fmt.Errorf("%w\n%s\noutput of the client:\n%s", err, s.relay.history(), s.stderr.String())
 }
 
 // awaitStream waits until n streams have begun.
@@ -255,8 +255,8 @@ func (s *session) awaitStream(n int) error {
 	return s.await(fmt.Sprintf("the client has opened %d streams", n), func() bool { return s.relay.count(opened) >= n })
 }
 
-// expect publishes the message n, which the client's stream must be ready for, waits until it
-// has arrived, and checks that all messages up to it have arrived exactly once, in order.
+// expect publishes message n, for which the client's stream must be open. It waits for the message, and
+// checks that all messages up to n have arrived exactly once, in order.
 func (s *session) expect(n int) error {
 	if err := s.publish(n); err != nil {
 		return err
@@ -283,7 +283,7 @@ func (e *wrongMessages) Error() string {
 	return fmt.Sprintf("messages received: %v, want %v", e.got, e.want)
 }
 
-// summary is the error as a cell of a table.
+// summary returns the error as a table cell.
 func (e *wrongMessages) summary() string {
 	var lost, others int
 	for _, n := range e.want {
@@ -295,7 +295,7 @@ func (e *wrongMessages) summary() string {
 	return fmt.Sprintf("**lost %d of %d**, %d too many", lost, len(e.want), others)
 }
 
-// each runs f for all sessions at once, most of which is waiting, and reports each as a subtest.
+// each runs f for all sessions concurrently, because f mostly waits, and reports each result as a subtest.
 func each(t *testing.T, sessions []*session, f func(s *session) error) {
 	t.Helper()
 	situation := t.Name()
@@ -328,7 +328,7 @@ func each(t *testing.T, sessions []*session, f func(s *session) error) {
 	}
 }
 
-// startAll starts a client each, and returns when each has its stream.
+// startAll starts one session per client, and returns when all streams are open.
 func startAll(t *testing.T, h *hub, all []client) []*session {
 	t.Helper()
 	var sessions []*session
@@ -339,7 +339,7 @@ func startAll(t *testing.T, h *hub, all []client) []*session {
 	return sessions
 }
 
-// startSessions starts the clients, and returns when each has its stream.
+// startSessions starts the clients, and returns when all streams are open.
 func startSessions(t *testing.T, sessions []*session) {
 	t.Helper()
 	errs := make(chan error, len(sessions))

@@ -18,19 +18,19 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A hub is one process after the other, at one address, and a Redis.
+// A hub is a sequence of hub processes with the same address, and a Redis server.
 type hub struct {
 	*hubtest.Instance
-	mu sync.Mutex // held to publish: Redis's methods are for one goroutine at a time
+	mu sync.Mutex // held while publishing, because the methods of Redis are not safe for concurrent use
 }
 
-// startHub starts a hub whose clients reconnect soon.
+// startHub starts a hub with a short reconnection delay for clients.
 func startHub(tb testing.TB, flags ...string) *hub {
 	tb.Helper()
 	return &hub{Instance: hubtest.StartInstance(tb, redistest.Start(tb), append([]string{"--retry", "200ms"}, flags...)...)}
 }
 
-// buildGoClients builds the program with the Go libraries, once. TestMain sets it.
+// buildGoClients builds the program with the Go libraries once. TestMain sets it.
 var buildGoClients func() (string, error)
 
 func TestMain(m *testing.M) {
@@ -52,7 +52,7 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// publish publishes a message through the hub's feed.
+// publish publishes a message with the hub's feed.
 func (h *hub) publish(user, payload string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -64,10 +64,10 @@ func (h *hub) publish(user, payload string) error {
 	return err
 }
 
-// occupy opens a stream of the user, and returns how to close it.
+// occupy opens a stream of the user, and returns a function that closes it.
 func (h *hub) occupy(user string) (release func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	err = await("the user's only stream is taken", func() bool {
+	err = await("the user's only stream is open", func() bool {
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+h.Public+"/events?user="+user, nil)
 		if err != nil {
 			return false
@@ -78,7 +78,7 @@ func (h *hub) occupy(user string) (release func(), err error) {
 			return false
 		}
 		if first, _, err := ssetest.Of(response).Block(); err != nil || first.Type == "busy" {
-			response.Body.Close() // the stream before this one has not ended yet
+			response.Body.Close() // the previous stream has not ended yet
 			return false
 		}
 		return true
@@ -92,7 +92,7 @@ func (h *hub) occupy(user string) (release func(), err error) {
 
 var errTimeout = errors.New("timeout")
 
-// await waits until done is true.
+// await waits until done returns true.
 func await(what string, done func() bool) error {
 	for start := time.Now(); !done(); time.Sleep(hubtest.PollInterval(time.Since(start))) {
 		if time.Since(start) > hubtest.Patience {

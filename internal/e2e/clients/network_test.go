@@ -75,7 +75,7 @@ func surviveNetworkChange(t *testing.T, all []client) {
 	})
 }
 
-// surviveNetworkChangeOverHTTP2 changes the network of a Firefox whose stream is idle.
+// surviveNetworkChangeOverHTTP2 changes the network of a Firefox with an idle stream over HTTP/2.
 func surviveNetworkChangeOverHTTP2(t *testing.T, all []client) {
 	cert, key := certtest.New(t, "hub").Write(t, t.TempDir())
 	h := startHub(t, "--tls-cert", cert, "--tls-key", key)
@@ -110,7 +110,7 @@ func surviveNetworkChangeOverHTTP2(t *testing.T, all []client) {
 	})
 }
 
-// withNetworkChange are the browsers that can be sent the notice.
+// withNetworkChange returns the browsers that can be notified of a network change.
 func withNetworkChange(all []client) []client {
 	return slices.DeleteFunc(slices.Clone(all), func(c client) bool { return c.changeNetwork == nil })
 }

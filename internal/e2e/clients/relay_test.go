@@ -13,8 +13,8 @@ import (
 	"testing"
 )
 
-// A relay is the address of the hub for one client. It relays the requests for /events, one per
-// connection and event by event, and serves the page at all other paths.
+// A relay is the hub's address for one client. It forwards requests for /events event by event, one request per
+// connection, and serves the page at all other paths.
 type relay struct {
 	addr   string
 	target string
@@ -25,21 +25,21 @@ type relay struct {
 	mu       sync.Mutex
 	listener net.Listener // nil while connections are refused
 	conns    map[net.Conn]bool
-	paused   chan struct{} // closed when requests are relayed again; nil if they are
-	cut      *cut          // what to do to the next message
-	status   int           // what to answer instead of relaying; 0: relay
+	paused   chan struct{} // closed when relaying resumes; nil if not paused
+	cut      *cut          // how to interrupt the next message
+	status   int           // status of responses instead of relaying; 0: relay
 	opened   int           // streams that have begun
 	busy     int           // streams that were rejected
 	requests int
 	reopened int      // requests of new EventSource objects with a position
 	ids      []string // Last-Event-ID of each request
-	cuts     []string // what was sent of each event that was cut off
+	cuts     []string // the part that was sent of each interrupted event
 }
 
-// A cut ends a connection inside an event.
+// A cut closes a connection inside an event.
 type cut struct {
 	at    func(event string) int // how many bytes of the event are sent
-	reset bool                   // end it with RST instead of FIN
+	reset bool                   // close it with RST instead of FIN
 }
 
 func startRelay(tb testing.TB, addr, target string) *relay {
@@ -73,7 +73,7 @@ func (r *relay) start() error {
 	return nil
 }
 
-// refuse makes the kernel refuse connections until start. Open ones stay open.
+// refuse makes the kernel refuse new connections until start. Open connections stay open.
 func (r *relay) refuse() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -83,7 +83,7 @@ func (r *relay) refuse() {
 	}
 }
 
-// stop refuses connections, ends the open ones, and returns when all goroutines have ended.
+// stop refuses connections, closes the open ones, and returns when all goroutines have ended.
 func (r *relay) stop() {
 	r.refuse()
 	r.resume()
@@ -91,7 +91,7 @@ func (r *relay) stop() {
 	r.wg.Wait()
 }
 
-// disconnect ends all open connections with a FIN.
+// disconnect closes all open connections with a FIN.
 func (r *relay) disconnect() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,7 +100,7 @@ func (r *relay) disconnect() {
 	}
 }
 
-// pause holds requests back until resume.
+// pause delays requests until resume.
 func (r *relay) pause() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -116,21 +116,21 @@ func (r *relay) resume() {
 	}
 }
 
-// answer makes the relay answer requests itself, as a proxy does whose back end is down. 0 ends this.
+// answer makes the relay respond with this status, as a proxy does when its back end is down. 0 relays again.
 func (r *relay) answer(status int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status = status
 }
 
-// cutNext ends the connection inside the next message.
+// cutNext closes the connection inside the next message.
 func (r *relay) cutNext(c cut) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.cut = &c
 }
 
-// count is the value of one of the counters.
+// count returns the value of a counter.
 func (r *relay) count(counter func(*relay) int) int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -143,11 +143,11 @@ func busy(r *relay) int   { return r.busy }
 func requests(r *relay) int { return r.requests }
 func reopened(r *relay) int { return r.reopened }
 
-// history is for the message of a test that fails.
+// history describes the relayed requests for error messages.
 func (r *relay) history() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return fmt.Sprintf("the relay saw %d requests, %d streams, %d busy; Last-Event-ID %q; cut after %q", r.requests, r.opened, r.busy, r.ids, r.cuts)
+	return fmt.Sprintf("the relay received %d requests, %d streams, %d busy; Last-Event-ID %q; cut after %q", r.requests, r.opened, r.busy, r.ids, r.cuts)
 }
 
 func (r *relay) track(conn net.Conn, open bool) {
@@ -212,14 +212,14 @@ func (r *relay) serve(client net.Conn) {
 	if _, err := hub.Write(head); err != nil {
 		return
 	}
-	r.wg.Go(func() { // until the client is gone, or the stream has ended and serve closes its connection
+	r.wg.Go(func() { // until the client disconnects, or the stream ends and serve closes the connection
 		_, _ = io.Copy(io.Discard, in)
 		_ = hub.Close()
 	})
 	r.relay(client, bufio.NewReader(hub))
 }
 
-// relay copies a response, and returns when it has ended or was cut off.
+// relay copies a response, and returns when it has ended or was interrupted.
 func (r *relay) relay(client net.Conn, hub *bufio.Reader) {
 	stream := false
 	for line := ""; line != "\r\n"; { // the head
@@ -253,8 +253,8 @@ func (r *relay) relay(client net.Conn, hub *bufio.Reader) {
 	}
 }
 
-// readEvent returns the next comment line, or the next event with its blank line, or what was
-// left when the stream ended.
+// readEvent returns the next comment line, the next event with its blank line, or the remaining bytes
+// at the end of the stream.
 func readEvent(hub *bufio.Reader) ([]byte, error) {
 	var event []byte
 	for {
@@ -267,7 +267,7 @@ func readEvent(hub *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// cutOff returns the part of the event that is to be sent, and the cut if that is not all of it.
+// cutOff returns the part of the event to send, and the cut if that is not the whole event.
 func (r *relay) cutOff(event []byte) ([]byte, *cut) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -308,7 +308,7 @@ for (const type of ["message", "gap", "busy", "bye", "ping"])
 	source.addEventListener(type, event => received.push({ type, data: event.data }));
 `
 
-// worker is a service worker that fetches each request as it is.
+// worker is a service worker that fetches each request unchanged.
 var worker = response("text/javascript", `
 addEventListener("install", () => skipWaiting());
 addEventListener("activate", event => event.waitUntil(clients.claim()));

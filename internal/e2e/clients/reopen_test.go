@@ -14,8 +14,8 @@ import (
 
 var codeBlock = regexp.MustCompile("(?s)```js\n(.*?)```")
 
-// reopeningScript is the script of docs/quickstart.md that opens a closed stream again, and what it calls. The
-// page's query names the stream.
+// reopeningScript returns the script in docs/quickstart.md that reopens a closed stream, and a call of it. The
+// page's query contains the stream's URL.
 func reopeningScript(t *testing.T) string {
 	t.Helper()
 	text := hubtest.ReadFile(t, "docs/quickstart.md")
@@ -28,12 +28,12 @@ const refetch = event => received.push({ type: "gap", data: event.data });
 ` + strings.Replace(block[1], `"/events"`, `new URLSearchParams(location.search).get("stream")`, 1)
 		}
 	}
-	t.Fatal("docs/quickstart.md has no script that opens a stream again")
+	t.Fatal("docs/quickstart.md has no script that reopens a stream")
 	return ""
 }
 
-// startReopening opens a page each, whose script opens its stream again. crossOrigin: the pages are on another origin
-// than their streams.
+// startReopening opens one page per client, whose script reopens its stream. crossOrigin: the pages have a different
+// origin than their streams.
 func startReopening(t *testing.T, all []client, crossOrigin bool, flags ...string) (*hub, []*session) {
 	t.Helper()
 	script := reopeningScript(t)
@@ -55,8 +55,8 @@ func startReopening(t *testing.T, all []client, crossOrigin bool, flags ...strin
 	return h, sessions
 }
 
-// killWhileDown kills the hub before the first message, publishes three, and starts a hub after meanwhile has returned
-// for each session. What was published must arrive, and be followed by a fourth message.
+// killWhileDown kills the hub before the first message, publishes three messages, and starts a hub after meanwhile has
+// returned for each session. The published messages must arrive, followed by a fourth.
 func killWhileDown(t *testing.T, h *hub, sessions []*session, refuse bool, meanwhile func(s *session) error) {
 	t.Helper()
 	before := make([]int, len(sessions))
@@ -99,7 +99,7 @@ func (s *session) awaitClosed() error {
 	return s.await("the browser has closed the EventSource permanently", func() bool { return s.page.Text("es.readyState") == "2" })
 }
 
-// wantReopened is the error that the stream was not opened by a new EventSource.
+// wantReopened returns an error if the stream was not opened by a new EventSource.
 func (s *session) wantReopened() error {
 	if s.relay.count(reopened) == 0 {
 		return s.explain(fmt.Errorf("no request had the query parameter last-event-id"))
@@ -107,18 +107,18 @@ func (s *session) wantReopened() error {
 	return nil
 }
 
-// reopenAfterRefusal restarts a hub on another origin than the page.
+// reopenAfterRefusal restarts a hub that has a different origin than the page.
 func reopenAfterRefusal(t *testing.T, all []client) {
 	h, sessions := startReopening(t, all, true, "--feed", "stream")
 	killWhileDown(t, h, sessions, true, func(s *session) error {
-		if s.changeNetwork == nil { // the other browsers reconnect
+		if s.changeNetwork == nil { // other browsers reconnect
 			return nil
 		}
 		return s.awaitClosed()
 	})
 }
 
-// reopenAfterStatus restarts a hub behind a proxy that answers 502.
+// reopenAfterStatus restarts a hub behind a proxy that responds with 502.
 func reopenAfterStatus(t *testing.T, all []client) {
 	h, sessions := startReopening(t, all, false, "--feed", "stream")
 	killWhileDown(t, h, sessions, false, (*session).awaitClosed)

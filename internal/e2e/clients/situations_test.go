@@ -14,10 +14,10 @@ import (
 	"usercast/internal/hubtest"
 )
 
-// All situations, in some minutes; prints the results as a table.
+// Runs all situations, which takes a few minutes, and prints the results as a table.
 func TestLibrariesInAllSituations(t *testing.T) { allSituations(t, libraries(t)) }
 
-// The same with the browsers, and with pages that open a closed stream again.
+// Runs all situations with the browsers, and with pages that reopen a closed stream.
 func TestBrowsersInAllSituations(t *testing.T) {
 	all := browsers(t)
 	allSituations(t, all)
@@ -131,7 +131,7 @@ func killBeforeFirstMessagePubSub(t *testing.T, all []client) {
 	})
 }
 
-// cutBeforeFirstMessage publishes while the client has no connection.
+// cutBeforeFirstMessage publishes while the client is not connected.
 func cutBeforeFirstMessage(t *testing.T, all []client) {
 	each(t, startAll(t, startHub(t), all), func(s *session) error {
 		s.relay.pause()
@@ -149,7 +149,7 @@ func cutBeforeFirstMessage(t *testing.T, all []client) {
 	})
 }
 
-// restart ends the hub while messages are published, and starts another one.
+// restart stops the hub while messages are published, and starts a new one.
 func restart(t *testing.T, all []client, signal syscall.Signal) {
 	h := startHub(t, "--feed", "stream", "--drain-delay", "0", "--drain", "1s")
 	sessions := startAll(t, h, all)
@@ -184,7 +184,7 @@ func restart(t *testing.T, all []client, signal syscall.Signal) {
 	})
 }
 
-// cutAtEveryByte cuts a message off after each of its bytes.
+// cutAtEveryByte closes the connection after each byte of a message.
 func cutAtEveryByte(t *testing.T, all []client) {
 	each(t, startAll(t, startHub(t), all), func(s *session) error {
 		if err := s.expect(1); err != nil {
@@ -197,7 +197,7 @@ func cutAtEveryByte(t *testing.T, all []client) {
 				end := len(event)
 				switch {
 				case s.truncates:
-					end = strings.Index(event, "}") // a part that has the whole data is delivered
+					end = strings.Index(event, "}") // an incomplete event with complete data is delivered
 				case s.idAtLine:
 					end--
 				}
@@ -229,13 +229,13 @@ func cutAtEveryByte(t *testing.T, all []client) {
 		case s.truncates:
 			s.note = "ok inside the data"
 		case s.idAtLine:
-			s.note = "ok but for one byte"
+			s.note = "ok except for one byte"
 		}
 		return s.expect(n + 1)
 	})
 }
 
-// rejectForSeconds counts the requests of a client that receives nothing but busy.
+// rejectForSeconds counts the requests of a client that receives only busy events.
 func rejectForSeconds(t *testing.T, all []client) {
 	h := startHub(t, "--max-clients-per-user", "1", "--retry", "3s")
 	var sessions []*session
@@ -264,7 +264,7 @@ func rejectForSeconds(t *testing.T, all []client) {
 	})
 }
 
-// answerWithStatus is a proxy whose hub is away for a moment.
+// answerWithStatus simulates a proxy whose hub is temporarily down.
 func answerWithStatus(t *testing.T, all []client) {
 	each(t, startAll(t, startHub(t), all), func(s *session) error {
 		if err := s.expect(1); err != nil {
@@ -283,7 +283,7 @@ func answerWithStatus(t *testing.T, all []client) {
 			s.relay.answer(0)
 			if s.standardStatus {
 				after := s.relay.count(requests)
-				<-time.After(5 * time.Second) // longer than any of them waits
+				<-time.After(5 * time.Second) // longer than the reconnection delay of every client
 				if n := s.relay.count(requests); n != after {
 					return s.explain(fmt.Errorf("the client has sent %d more requests", n-after))
 				}
@@ -299,7 +299,7 @@ func answerWithStatus(t *testing.T, all []client) {
 	})
 }
 
-// idle is longer than two pings.
+// idle waits longer than two ping intervals.
 func idle(t *testing.T, all []client) {
 	each(t, startAll(t, startHub(t), all), func(s *session) error {
 		<-time.After(36 * time.Second)
@@ -310,7 +310,7 @@ func idle(t *testing.T, all []client) {
 	})
 }
 
-// markdown is the table.
+// markdown returns the results as a Markdown table.
 func markdown() string {
 	table.mu.Lock()
 	defer table.mu.Unlock()

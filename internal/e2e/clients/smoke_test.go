@@ -9,8 +9,8 @@ import (
 	"usercast/internal/need"
 )
 
-// All clients share the hub of a situation. Situations and clients run at the same time, because
-// they wait most of the time.
+// All clients share the hub of a situation. Situations and clients run concurrently, because
+// they mostly wait.
 func TestEachMessageArrivesOnce(t *testing.T) {
 	need.Program(t, "redis-server")
 	pages := browsers(t)
@@ -37,7 +37,7 @@ func TestEachMessageArrivesOnce(t *testing.T) {
 	})
 }
 
-// killBeforeFirstMessage publishes while no hub runs: the stream feed keeps that.
+// killBeforeFirstMessage publishes while no hub runs; the stream feed stores these messages.
 func killBeforeFirstMessage(t *testing.T, all []client) {
 	h := startHub(t, "--feed", "stream")
 	sessions := startAll(t, h, all)
@@ -64,7 +64,7 @@ func killBeforeFirstMessage(t *testing.T, all []client) {
 	})
 }
 
-// someCuts are the places of an event whose fields are data and id, in any order.
+// someCuts returns places to interrupt an event whose fields are data and id, in any order.
 func someCuts(c client) (cuts []cut) {
 	cuts = []cut{
 		{at: func(e string) int { return strings.Index(e, messageText) }, reset: true},    // inside the data
@@ -75,7 +75,7 @@ func someCuts(c client) (cuts []cut) {
 		{at: func(e string) int { return len(strings.TrimSuffix(e, "\n")) }, reset: true}, // before the blank line
 	}
 	switch {
-	case c.truncates: // it delivers what has the whole data
+	case c.truncates: // it delivers an incomplete event with complete data
 		return cuts[:2]
 	case c.idAtLine:
 		return cuts[:5]
@@ -83,7 +83,7 @@ func someCuts(c client) (cuts []cut) {
 	return cuts
 }
 
-// cutInsideEvents cuts off each message at its first attempt, except the first message, which gives
+// cutInsideEvents interrupts each message at its first attempt, except the first message, which gives
 // the client a position, and the last.
 func cutInsideEvents(t *testing.T, all []client, cuts func(client) []cut) {
 	each(t, startAll(t, startHub(t), all), func(s *session) error {

@@ -13,7 +13,7 @@ import (
 	"usercast/internal/hubtest"
 )
 
-// table is the results so far, as make clients prints them.
+// table holds the results so far, which make clients prints.
 var table struct {
 	mu         sync.Mutex
 	situations []string // the columns
@@ -21,7 +21,7 @@ var table struct {
 	results    map[[2]string]string
 }
 
-// record notes the result of a client in a situation, which is the name of a test.
+// record stores the result of a client in a situation, which is the name of a test.
 func record(situation, client, result string) {
 	situation = strings.ReplaceAll(path.Base(situation), "_", " ")
 	table.mu.Lock()
@@ -38,8 +38,8 @@ func record(situation, client, result string) {
 	table.results[[2]string{situation, client}] = result
 }
 
-// The page on client libraries names the libraries that the tests run, with their versions.
-func TestPageNamesLibraries(t *testing.T) {
+// docs/clients.md names the libraries that the tests run, with their versions.
+func TestDocsListTestedLibraries(t *testing.T) {
 	read := func(file string) string {
 		text, err := os.ReadFile(file)
 		if err != nil {

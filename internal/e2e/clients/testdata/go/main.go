@@ -1,4 +1,4 @@
-// Command goclients opens a stream with one of three Go libraries, and prints a line of JSON for
+// Command goclients opens a stream with one of three Go libraries. It prints one JSON line for
 // each event that the library passes to its callback. It runs until it is killed.
 //
 //	goclients LIBRARY URL
@@ -19,7 +19,7 @@ import (
 )
 
 // maxEvent is above the largest event that the hub sends by default. Two of the libraries
-// accept 64 KiB only unless they are set to more.
+// accept only 64 KiB by default.
 const maxEvent = 4 << 20
 
 func main() {
