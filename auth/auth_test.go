@@ -24,7 +24,7 @@ func TestCheckUser(t *testing.T) {
 		{"", "*", auth.ErrBadUser},
 		{"", "", auth.ErrBadUser},
 		{"*", "*", auth.ErrBadUser},
-		{"*", "", auth.ErrBadUser}, // even while broadcasts are off, or have another name
+		{"*", "", auth.ErrBadUser}, // even if broadcasts are disabled or have another id
 		{"*", "everybody", auth.ErrBadUser},
 		{"everybody", "everybody", auth.ErrBadUser},
 		{"everybody", "*", nil},
@@ -47,7 +47,7 @@ func TestInsecure(t *testing.T) {
 	}{
 		{"user=42", "42", nil},
 		{"topic=a&user=42&ping=event", "42", nil},
-		{"user=a%20b%3A%2A", "a b:*", nil}, // whether there can be such a user is for CheckUser
+		{"user=a%20b%3A%2A", "a b:*", nil}, // CheckUser rejects it later
 		{"user=", "", nil},
 		{"user", "", nil},
 		{"", "", auth.ErrUnauthorized},

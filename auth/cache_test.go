@@ -19,7 +19,7 @@ func TestCacheEntriesExpire(t *testing.T) {
 	if _, valid := c.get(keyFor(1), now.Add(time.Hour)); valid {
 		t.Error("an expired entry is valid")
 	}
-	c.put(keyFor(1), Identity{User: "43"}, now, now.Add(time.Hour)) // another user logged in with the same headers
+	c.put(keyFor(1), Identity{User: "43"}, now, now.Add(time.Hour)) // another user with the same headers
 	c.deleteUser("42")
 	if id, valid := c.get(keyFor(1), now); !valid || id.User != "43" {
 		t.Errorf("%+v, %v", id, valid)

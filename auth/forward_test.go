@@ -22,16 +22,16 @@ import (
 	"usercast/auth"
 )
 
-// An app answers who is asking, and counts.
+// An app responds to session checks and counts them.
 type app struct {
 	*httptest.Server
 	asked, open, most atomic.Int64
-	came              chan struct{} // gets one for each question
+	came              chan struct{} // receives an item per session check
 }
 
 func newApp(t *testing.T, answer http.HandlerFunc) *app {
 	t.Helper()
-	a := &app{came: make(chan struct{}, 10_000)} // more than any test asks
+	a := &app{came: make(chan struct{}, 10_000)} // more than the session checks of any test
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		a.asked.Add(1)
 		a.came <- struct{}{}
@@ -58,8 +58,8 @@ func (a *app) forward(t *testing.T, c auth.ForwardConfig) *auth.Forward {
 	return f
 }
 
-// sayUser logs everybody in as whom the cookie names.
-func sayUser(w http.ResponseWriter, r *http.Request) {
+// returnUser accepts every request, with the user in its cookie.
+func returnUser(w http.ResponseWriter, r *http.Request) {
 	cookie, err := r.Cookie("user")
 	if err != nil {
 		w.WriteHeader(http.StatusUnauthorized)
@@ -80,7 +80,7 @@ func TestForwardParsesTheResponse(t *testing.T) {
 		w.Header().Set("X-User-ID", "1")
 	}))
 	defer other.Close()
-	notNow := errors.New("not now")
+	temporary := errors.New("temporary")
 	tests := []struct {
 		name   string
 		answer http.HandlerFunc
@@ -88,25 +88,25 @@ func TestForwardParsesTheResponse(t *testing.T) {
 		err    error
 	}{
 		{"yes", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") }, auth.Identity{User: "42"}, nil},
-		{"yes, with topics", func(w http.ResponseWriter, _ *http.Request) {
+		{"accepted with topics", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")
 			w.Header().Set("X-User-Topics", `a, b:c,,"d,\"e", ""`)
 		}, auth.Identity{User: "42", Topics: []string{"a", "b:c", `d,"e`, ""}}, nil},
-		{"yes, without topics", func(w http.ResponseWriter, _ *http.Request) {
+		{"accepted with an empty topics header", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")
 			w.Header().Set("X-User-Topics", "")
 		}, auth.Identity{User: "42", Topics: []string{}}, nil},
-		{"yes, with topics in two lines", func(w http.ResponseWriter, _ *http.Request) {
+		{"accepted with topics in two lines", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header()["X-User-Id"], w.Header()["X-User-Topics"] = []string{"42"}, []string{"a", "b"}
 		}, auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil},
-		{"topics that cannot be read", func(w http.ResponseWriter, _ *http.Request) {
+		{"invalid topics", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")
 			w.Header().Set("X-User-Topics", `a,"b`)
-		}, auth.Identity{}, notNow},
-		{"yes, to nobody", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, nil}, // CheckUser's
-		{"yes, to no text", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "caf\xe9") }, auth.Identity{}, auth.ErrBadUser},
-		{"200 without a user", func(http.ResponseWriter, *http.Request) {}, auth.Identity{}, notNow},
-		{"two users", func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-User-Id"] = []string{"1", "2"} }, auth.Identity{}, notNow},
+		}, auth.Identity{}, temporary},
+		{"accepted with an empty user", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, nil}, // CheckUser rejects it later
+		{"user that is not UTF-8", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "caf\xe9") }, auth.Identity{}, auth.ErrBadUser},
+		{"200 without a user", func(http.ResponseWriter, *http.Request) {}, auth.Identity{}, temporary},
+		{"two users", func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-User-Id"] = []string{"1", "2"} }, auth.Identity{}, temporary},
 		{"401", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, auth.Identity{}, auth.ErrUnauthorized},
 		{"401 with a user", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")
@@ -124,19 +124,19 @@ func TestForwardParsesTheResponse(t *testing.T) {
 		{"204", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")
 			w.WriteHeader(204)
-		}, auth.Identity{}, notNow},
-		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, auth.Identity{}, notNow},
-		{"429", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, auth.Identity{}, notNow},
-		{"500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, auth.Identity{}, notNow},
-		{"502", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, auth.Identity{}, notNow},
-		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, auth.Identity{}, notNow},
+		}, auth.Identity{}, temporary},
+		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, auth.Identity{}, temporary},
+		{"429", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(429) }, auth.Identity{}, temporary},
+		{"500", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, auth.Identity{}, temporary},
+		{"502", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) }, auth.Identity{}, temporary},
+		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, auth.Identity{}, temporary},
 		{"headers without end", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-User-ID", "42")
 			w.Header().Set("X-Large", strings.Repeat("x", 1<<20))
-		}, auth.Identity{}, notNow},
+		}, auth.Identity{}, temporary},
 		{"a body without end", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("X-User-ID", "42")
-			for r.Context().Err() == nil { // only so much of it is read
+			for r.Context().Err() == nil { // the hub reads only a limited part
 				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
 					return
 				}
@@ -146,11 +146,11 @@ func TestForwardParsesTheResponse(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			f := newApp(t, test.answer).forward(t, auth.ForwardConfig{Timeout: time.Minute, Cache: time.Minute})
-			for range 2 { // the second time perhaps from the cache
+			for range 2 { // the second result may come from the cache
 				id, err := f.Authenticate(from("42"))
-				if test.err == notNow {
-					if err == nil || isNo(err) {
-						t.Errorf("%+v, %v; want an error that is no no", id, err)
+				if test.err == temporary {
+					if err == nil || isPermanent(err) {
+						t.Errorf("%+v, %v; want a temporary error", id, err)
 					}
 					continue
 				}
@@ -162,7 +162,7 @@ func TestForwardParsesTheResponse(t *testing.T) {
 	}
 }
 
-func isNo(err error) bool {
+func isPermanent(err error) bool {
 	return slices.ContainsFunc([]error{auth.ErrUnauthorized, auth.ErrForbidden, auth.ErrBadUser, auth.ErrMalformed},
 		func(no error) bool { return errors.Is(err, no) })
 }
@@ -172,7 +172,7 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 	var host, uri, method string
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		got, host, uri, method = r.Header, r.Host, r.RequestURI, r.Method
-		sayUser(w, r)
+		returnUser(w, r)
 	})
 	request := func(remote string, headers ...string) *http.Request {
 		r := httptest.NewRequest("GET", "http://hub.example/events?token=x", nil)
@@ -192,7 +192,7 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 		request *http.Request
 		want    http.Header
 	}{
-		{"what the browser is known by", request("192.0.2.1:9", "Cookie", "user=1", "Cookie", "b=2", "Authorization", "Bearer x", "Origin", "https://app.example"),
+		{"credentials", request("192.0.2.1:9", "Cookie", "user=1", "Cookie", "b=2", "Authorization", "Bearer x", "Origin", "https://app.example"),
 			http.Header{"Cookie": {"user=1; b=2"}, "Authorization": {"Bearer x"}, "Origin": {"https://app.example"}, "X-Forwarded-For": {"192.0.2.1"}}},
 		{"nothing else", request("192.0.2.1:9", "X-User-ID", "1", "X-Api-Key", "k", "Last-Event-ID", "1", "Te", "trailers", "Upgrade", "x", "Proxy-Authorization", "y", "Forwarded", "for=1", "Accept-Encoding", "gzip"),
 			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
@@ -202,7 +202,7 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 			http.Header{"X-Forwarded-For": {"198.51.100.1", "10.9.9.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Port": {"443"}}},
 		{"a proxy's, as IPv4 in IPv6", request("[::ffff:10.1.2.3]:9", "X-Forwarded-For", "198.51.100.1"),
 			http.Header{"X-Forwarded-For": {"198.51.100.1"}}},
-		{"what is for the next hop only", request("10.1.2.3:9", "Connection", "close, X-Forwarded-For, authorization", "X-Forwarded-For", "198.51.100.1", "Authorization", "Bearer x"),
+		{"hop-by-hop headers", request("10.1.2.3:9", "Connection", "close, X-Forwarded-For, authorization", "X-Forwarded-For", "198.51.100.1", "Authorization", "Bearer x"),
 			http.Header{"X-Forwarded-For": {"10.1.2.3"}}},
 	}
 	for _, test := range tests {
@@ -223,10 +223,10 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 	}
 }
 
-// One credential at once is one question, however many ask.
+// Concurrent requests with the same headers share one session check.
 func TestForwardSharesCallsWithTheSameHeaders(t *testing.T) {
 	release := make(chan bool)
-	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; returnUser(w, r) })
 	for _, cache := range []time.Duration{0, time.Minute} {
 		app.asked.Store(0)
 		f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute, Cache: cache})
@@ -240,7 +240,7 @@ func TestForwardSharesCallsWithTheSameHeaders(t *testing.T) {
 			})
 		}
 		stop := make(chan bool)
-		go func() { // they all ask before anybody is answered, or find the answer
+		go func() { // they all wait for the call in flight, or use the cache
 			defer close(stop)
 			for range 1000 {
 				select {
@@ -275,8 +275,8 @@ func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 		"a to origin":       func(r *http.Request) { r.Header.Set("Origin", "Bearer a") },
 		"address":           func(r *http.Request) { r.RemoteAddr = "10.0.0.2:1" },
 		"forwarded address": func(r *http.Request) { r.Header.Set("X-Forwarded-For", "1.2.3.4") },
-		"two of them":       func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4", "5"} },
-		"one of them":       func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4, 5"} },
+		"two headers":       func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4", "5"} },
+		"joined header":     func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4, 5"} },
 		"host":              func(r *http.Request) { r.Host = "other.example" },
 	}
 	for name, change := range changes {
@@ -286,7 +286,7 @@ func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 		f.Authenticate(r)
 		f.Authenticate(r)
 		if n := app.asked.Load() - before; n != 1 {
-			t.Errorf("%s: asked %d times, want once", name, n)
+			t.Errorf("%s: %d session checks, want one", name, n)
 		}
 	}
 	before := app.asked.Load()
@@ -296,12 +296,12 @@ func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 	r.Header.Set("Last-Event-ID", "7")
 	f.Authenticate(r)
 	if app.asked.Load() != before {
-		t.Error("what the app is not told is a part of the key")
+		t.Error("a header that is not sent to the app is part of the key")
 	}
 }
 
-// Azure Application Gateway, and an AWS load balancer on request, write the client's port into
-// X-Forwarded-For. It differs per connection: the tabs of a user would not share an answer.
+// Azure Application Gateway and (as an option) AWS load balancers add the client's port to X-Forwarded-For. The
+// port differs per connection, so the tabs of a user would not share a cache entry.
 func TestForwardIgnoresPortsInForwardedFor(t *testing.T) {
 	app := newApp(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") })
 	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
@@ -344,8 +344,8 @@ func TestForwardCacheTimeBeginsWithTheCall(t *testing.T) {
 	t.Parallel()
 	const cache = 100 * time.Millisecond
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(2 * cache) // an app that is slower than its answer is believed
-		sayUser(w, r)
+		time.Sleep(2 * cache) // an app whose response takes longer than the cache time
+		returnUser(w, r)
 	})
 	ask := func(cache time.Duration, r *http.Request, want int64) {
 		t.Helper()
@@ -363,12 +363,12 @@ func TestForwardCacheTimeBeginsWithTheCall(t *testing.T) {
 	ask(time.Hour, from("42"), 1)
 	ask(cache, from("42"), 2)
 	ask(0, from("42"), 2)
-	ask(time.Hour, httptest.NewRequest("GET", "/events", nil), 2) // only a yes is kept
+	ask(time.Hour, httptest.NewRequest("GET", "/events", nil), 2) // only accepted calls are cached
 }
 
 func TestForwardForgetsUsers(t *testing.T) {
 	release := make(chan bool, 100)
-	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; returnUser(w, r) })
 	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Timeout: time.Minute})
 	ask := func(user, session string, want int64) {
 		t.Helper()
@@ -396,7 +396,7 @@ func TestForwardForgetsUsers(t *testing.T) {
 	f.Forget("3")
 	ask("2", "a", 0)
 
-	// What is being asked meanwhile is not believed: the app is asked anew, once for all who wait.
+	// The result of a call in flight is discarded, and one new call is sent for all waiting requests.
 	for len(app.came) > 0 {
 		<-app.came
 	}
@@ -415,16 +415,16 @@ func TestForwardForgetsUsers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := app.asked.Load() - before; n != 1 && n != 2 { // the second may have come after the first answer
-		t.Errorf("asked %d times after the order", n)
+	if n := app.asked.Load() - before; n != 1 && n != 2 { // a request may have arrived after the first response
+		t.Errorf("%d session checks after the disconnect", n)
 	}
 }
 
-// Who leaves before it was asked for is not asked for, and keeps nobody waiting: a client
-// can reset streams faster than any app answers.
+// A call is not sent if all its requests have ended, and does not delay others: a client can reset streams faster
+// than any app responds.
 func TestForwardDoesNotSendAbandonedCalls(t *testing.T) {
 	release := make(chan bool)
-	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; sayUser(w, r) })
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; returnUser(w, r) })
 	f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute, Concurrency: 1})
 	answered := make(chan error, 1)
 	go func() { _, err := f.Authenticate(from("first")); answered <- err }()
@@ -439,10 +439,10 @@ func TestForwardDoesNotSendAbandonedCalls(t *testing.T) {
 	}
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines+10; runtime.Gosched() {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines are left of those who left", runtime.NumGoroutine()-goroutines)
+			t.Fatalf("%d goroutines are left", runtime.NumGoroutine()-goroutines)
 		}
 	}
-	// One of two who wait for the same stays.
+	// One of two requests that wait for the same call remains.
 	ctx, cancel := context.WithCancel(context.Background())
 	left := make(chan error)
 	go func() { _, err := f.Authenticate(from("second").WithContext(ctx)); left <- err }()
@@ -461,8 +461,8 @@ func TestForwardDoesNotSendAbandonedCalls(t *testing.T) {
 	}
 }
 
-// A rejection closes the page permanently. One that the app decided before the request arrived may
-// be older than the login: frameworks that keep the session id send the same cookie.
+// A rejection closes the stream of a page permanently. If the app decided it before the request arrived, it may be
+// older than the login, because some frameworks keep the session id and thus the cookie.
 func TestForwardRejectionIsNotOlderThanTheRequest(t *testing.T) {
 	var loggedIn atomic.Bool
 	release := make(chan bool)
@@ -473,7 +473,7 @@ func TestForwardRejectionIsNotOlderThanTheRequest(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		sayUser(w, r)
+		returnUser(w, r)
 	})
 	f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute})
 	before, after := make(chan error), make(chan error)
@@ -498,13 +498,13 @@ func TestForwardRejectionIsNotOlderThanTheRequest(t *testing.T) {
 	}
 }
 
-// What the app said before a request arrived says so.
+// An identity that was decided before the request arrived is marked as cached.
 func TestForwardMarksCachedIdentities(t *testing.T) {
 	var topics atomic.Value
 	topics.Store("a")
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-User-Topics", topics.Load().(string))
-		sayUser(w, r)
+		returnUser(w, r)
 	})
 	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour})
 	first, err := f.Authenticate(from("42"))
@@ -522,8 +522,8 @@ func TestForwardMarksCachedIdentities(t *testing.T) {
 	}
 }
 
-// After a disconnect, the identities of the user ask for a second check, which is not answered
-// from the cache and which takes the first answer out of it.
+// After a disconnect, the identities of the user are due for a recheck. A recheck does not use the cache, and a
+// rejection removes the cached identity.
 func TestForwardRecheckAfterADisconnect(t *testing.T) {
 	var ended atomic.Bool
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
@@ -531,7 +531,7 @@ func TestForwardRecheckAfterADisconnect(t *testing.T) {
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
-		sayUser(w, r)
+		returnUser(w, r)
 	})
 	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour})
 	if id, err := f.Authenticate(from("42")); err != nil || id.Recheck.Due {
@@ -553,7 +553,7 @@ func TestForwardRecheckAfterADisconnect(t *testing.T) {
 		t.Errorf("after the second check: %v, want ErrUnauthorized", err)
 	}
 	f.Close()
-	if _, err := id.Recheck.Ask(t.Context()); err == nil || isNo(err) {
+	if _, err := id.Recheck.Ask(t.Context()); err == nil || isPermanent(err) {
 		t.Errorf("after Close: %v, want a temporary error", err)
 	}
 }
@@ -564,14 +564,14 @@ func TestForwardTimeout(t *testing.T) {
 	var works atomic.Bool
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {
 		if works.Load() {
-			sayUser(w, r)
+			returnUser(w, r)
 			return
 		}
 		<-r.Context().Done()
 	})
 	f := app.forward(t, auth.ForwardConfig{Timeout: time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	for range 2 {
-		if _, err := f.Authenticate(from("42")); !errors.Is(err, context.DeadlineExceeded) || isNo(err) || strings.Contains(err.Error(), app.URL) {
+		if _, err := f.Authenticate(from("42")); !errors.Is(err, context.DeadlineExceeded) || isPermanent(err) || strings.Contains(err.Error(), app.URL) {
 			t.Errorf("got %v, want a deadline that was exceeded", err)
 		}
 	}
@@ -579,17 +579,16 @@ func TestForwardTimeout(t *testing.T) {
 	if _, err := f.Authenticate(from("42")); err != nil {
 		t.Error(err)
 	}
-	if n := strings.Count(log.String(), "level=WARN"); n != 1 || strings.Count(log.String(), "level=INFO") != 0 { // it was well for too short a time
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 || strings.Count(log.String(), "level=INFO") != 0 { // the recovery was too short to be logged
 		t.Errorf("logged:\n%s", log.String())
 	}
 }
 
-// The time for an answer begins when the app is asked: many who wait for their turn are
-// no sign that it is slow.
+// The timeout begins when a call is sent: a long queue does not mean that the app is slow.
 func TestForwardTimeoutExcludesTheQueue(t *testing.T) {
 	t.Parallel()
 	const users, places, answer, timeout = 60, 2, 50 * time.Millisecond, time.Second // 1.5 s for all
-	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { time.Sleep(answer); sayUser(w, r) })
+	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { time.Sleep(answer); returnUser(w, r) })
 	f := app.forward(t, auth.ForwardConfig{Timeout: timeout, Concurrency: places})
 	var done sync.WaitGroup
 	for i := range users {
@@ -609,18 +608,18 @@ func TestForwardClose(t *testing.T) {
 	app := newApp(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	f := app.forward(t, auth.ForwardConfig{Timeout: time.Hour, Concurrency: 1})
 	answered := make(chan error, 2)
-	for i := range 2 { // one of them waits for its turn
+	for i := range 2 { // one of them is queued
 		go func() { _, err := f.Authenticate(from(fmt.Sprint(i))); answered <- err }()
 	}
 	<-app.came
 	f.Close()
 	for range 2 {
-		if err := <-answered; err == nil || isNo(err) {
-			t.Errorf("got %v, want not now", err)
+		if err := <-answered; err == nil || isPermanent(err) {
+			t.Errorf("got %v, want a temporary error", err)
 		}
 	}
-	if _, err := f.Authenticate(from("late")); err == nil || isNo(err) {
-		t.Errorf("got %v, want not now", err)
+	if _, err := f.Authenticate(from("late")); err == nil || isPermanent(err) {
+		t.Errorf("got %v, want a temporary error", err)
 	}
 }
 
@@ -635,19 +634,19 @@ func TestForwardReturnsWhenTheRequestEnds(t *testing.T) {
 }
 
 func TestForwardVerifiesTLS(t *testing.T) {
-	app := httptest.NewUnstartedServer(http.HandlerFunc(sayUser))
+	app := httptest.NewUnstartedServer(http.HandlerFunc(returnUser))
 	app.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	app.StartTLS()
 	defer app.Close()
 	u, _ := url.Parse(app.URL)
 	f := auth.NewForward(auth.ForwardConfig{URL: u, Cache: -1})
 	defer f.Close()
-	if id, err := f.Authenticate(from("42")); err == nil || isNo(err) || !strings.Contains(err.Error(), "certificate") {
+	if id, err := f.Authenticate(from("42")); err == nil || isPermanent(err) || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("%+v, %v; want an unknown authority", id, err)
 	}
 }
 
-// The hub's own password for the app is sent, and not told.
+// The password in the URL is sent to the app, but does not occur in errors and logs.
 func TestForwardPasswordInTheURL(t *testing.T) {
 	var got []string
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) {

@@ -41,7 +41,7 @@ func TestHeaderTrustsOnlyProxies(t *testing.T) {
 		r := httptest.NewRequest("GET", "/events", nil)
 		r.RemoteAddr = test.remote
 		r.Header["X-User-Id"], r.Header["X-User-Topics"] = test.users, test.topics
-		r.Header.Set("X-Forwarded-For", "10.1.2.3") // is nothing to go by
+		r.Header.Set("X-Forwarded-For", "10.1.2.3") // must be ignored
 		id, err := ask(r)
 		if id.User != test.want.User || !slices.Equal(id.Topics, test.want.Topics) || !errors.Is(err, test.err) {
 			t.Errorf("%s, user %q, topics %q: %+v, %v; want %+v, %v", test.remote, test.users, test.topics, id, err, test.want, test.err)

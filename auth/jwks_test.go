@@ -22,7 +22,7 @@ import (
 	"usercast/auth"
 )
 
-// A fetch that is under way may have been answered before the key was published.
+// The response to a fetch in flight may be older than the key.
 func TestJWKSKeyThatIsPublishedDuringAFetch(t *testing.T) {
 	pub, key, _ := ed25519.GenerateKey(rand.Reader)
 	var fetches atomic.Int32
@@ -50,7 +50,7 @@ func TestJWKSKeyThatIsPublishedDuringAFetch(t *testing.T) {
 		t.Error(err)
 	}
 
-	// One that is not there is known not to be, for a while.
+	// A missing key is remembered for a while.
 	unknown := bearer(sign(t, jwt.SigningMethodEdDSA, key, "nowhere", `{"sub":"ann","exp":9e9}`))
 	for i := range 10 {
 		if _, err := j.Authenticate(unknown); !errors.Is(err, auth.ErrUnauthorized) {
@@ -62,7 +62,7 @@ func TestJWKSKeyThatIsPublishedDuringAFetch(t *testing.T) {
 	}
 }
 
-// A set that cannot be used is no set, and the password in its URL is not told.
+// An unusable set is treated as a failed fetch, and the password in its URL does not occur in the log.
 func TestJWKSUnusableSet(t *testing.T) {
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
 	for name, answer := range map[string]http.HandlerFunc{
@@ -96,8 +96,8 @@ func TestJWKSUnusableSet(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, key, "a", `{"sub":"ann","exp":9e9}`)))
-			if err == nil || isNo(err) || strings.Contains(err.Error(), "s3cret") {
-				t.Errorf("%v, want not now", err)
+			if err == nil || isPermanent(err) || strings.Contains(err.Error(), "s3cret") {
+				t.Errorf("%v, want a temporary error", err)
 			}
 			j.Close()
 			if strings.Count(log.String(), "level=WARN") != 1 || strings.Contains(log.String(), "s3cret") {
@@ -107,7 +107,7 @@ func TestJWKSUnusableSet(t *testing.T) {
 	}
 }
 
-// With a public key as the secret, everybody could sign.
+// With a public key as the secret, anyone could sign tokens.
 func TestJWTSecretMustNotBeAPublicKey(t *testing.T) {
 	pub, _, _ := ed25519.GenerateKey(rand.Reader)
 	der, err := x509.MarshalPKIXPublicKey(pub)
@@ -115,7 +115,7 @@ func TestJWTSecretMustNotBeAPublicKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := auth.NewJWT(auth.JWTConfig{Secret: pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})}); err == nil {
-		t.Error("a public key is taken for a secret")
+		t.Error("a public key is accepted as a secret")
 	}
 	var log bytes.Buffer
 	if _, err := auth.NewJWT(auth.JWTConfig{Secret: []byte("short"), Logger: slog.New(slog.NewTextHandler(&log, nil))}); err != nil ||
@@ -124,7 +124,7 @@ func TestJWTSecretMustNotBeAPublicKey(t *testing.T) {
 	}
 }
 
-// A topic that could not be one is no claim of ours.
+// The topics claim must contain only text.
 func TestJWTTopicsAreText(t *testing.T) {
 	j := newJWT(t, auth.JWTConfig{Secret: secret})
 	for topics, ok := range map[string]bool{`["a","b:c",""]`: true, `[]`: true, `["a\n"]`: false, `["\u0000"]`: false, `["\ufffd"]`: false, `[1]`: false, `"a"`: false, `null`: true} {
@@ -135,7 +135,7 @@ func TestJWTTopicsAreText(t *testing.T) {
 	}
 }
 
-// What a set says of a key narrows what it may do.
+// The alg member of a key in a set restricts its use.
 func TestJWKAlgorithm(t *testing.T) {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {

@@ -154,7 +154,7 @@ func pemOf(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
 }
 
-// Every algorithm that the contract names works, with the keys in all their forms.
+// Every documented algorithm works, with keys in all supported formats.
 func TestJWTEveryAlgorithm(t *testing.T) {
 	ec := make(map[jwt.SigningMethod]*ecdsa.PrivateKey)
 	for method, curve := range map[jwt.SigningMethod]elliptic.Curve{
@@ -209,12 +209,12 @@ func TestJWTEveryAlgorithm(t *testing.T) {
 		"another thing": pemOf("X509 CRL", nil), "a broken key": pemOf("PUBLIC KEY", []byte("x")), "a private key": pemOf("RSA PRIVATE KEY", nil),
 	} {
 		if _, err := auth.NewJWT(auth.JWTConfig{KeyPEM: file}); err == nil {
-			t.Errorf("%s is taken for a key", name)
+			t.Errorf("%s is accepted as a key", name)
 		}
 	}
 }
 
-// What a token says of itself decides nothing, and what is not understood is refused.
+// Header fields of a token are not trusted, and unknown critical ones are rejected.
 func TestJWTHeaderIsNotTrusted(t *testing.T) {
 	j := newJWT(t, auth.JWTConfig{Secret: secret})
 	b64 := base64.RawURLEncoding
@@ -253,10 +253,10 @@ func TestJWTHeaderIsNotTrusted(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	// One that is too long is not even read.
+	// A token that is too long is not parsed.
 	long := sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","exp":9e9,"more":"`+strings.Repeat("x", 20<<10)+`"}`)
 	if _, err := j.Authenticate(bearer(long)); !errors.Is(err, auth.ErrUnauthorized) {
-		t.Errorf("a long one: %v", err)
+		t.Errorf("a long token: %v", err)
 	}
 }
 
@@ -267,13 +267,13 @@ func TestJWTOptions(t *testing.T) {
 		name    string
 		cfg     auth.JWTConfig
 		payload string
-		want    string // user; empty: refused
+		want    string // user; empty: rejected
 	}{
 		{"another claim", auth.JWTConfig{UserClaim: "uid"}, `{"uid":42,"sub":"ann","exp":9e9}`, "42"},
 		{"another claim that is missing", auth.JWTConfig{UserClaim: "uid"}, `{"sub":"ann","exp":9e9}`, ""},
-		{"no end", auth.JWTConfig{}, `{"sub":"ann"}`, ""},
-		{"no end, which may be", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann"}`, "ann"},
-		{"an end, which need not be", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann","exp":1}`, ""},
+		{"no expiry", auth.JWTConfig{}, `{"sub":"ann"}`, ""},
+		{"no expiry, allowed", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann"}`, "ann"},
+		{"expired, although no expiry is allowed", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann","exp":1}`, ""},
 		{"issued in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"iat":` + later + `}`, ""},
 		{"valid in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"nbf":` + later + `}`, ""},
 	} {
@@ -290,7 +290,7 @@ func TestJWTOptions(t *testing.T) {
 	}
 }
 
-// No answer quotes a token, or any part of one.
+// Errors do not quote any part of a token.
 func TestJWTErrorsDoNotQuoteTheToken(t *testing.T) {
 	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuer: "https://login.example"})
 	b64 := base64.RawURLEncoding
@@ -384,34 +384,34 @@ func TestJWKSUnknownKidsAreBounded(t *testing.T) {
 			denied = append(denied, kid)
 		}
 	}
-	// As many as were looked for; the others may be there, for all that is known.
+	// Only kids for which a fetch was sent are rejected permanently; the others might exist.
 	asked := fetches.Load() - before
 	if len(denied) == 0 || len(denied) > int(asked) {
-		t.Errorf("%d kids are said not to be there after %d fetches", len(denied), asked)
+		t.Errorf("%d kids are rejected permanently after %d fetches", len(denied), asked)
 	}
 	for range 100 {
 		if !unknown(denied[len(denied)-1]) {
-			t.Error("what is known to be absent is not now")
+			t.Error("a kid that is known to be missing is rejected temporarily")
 		}
 	}
 	if n := fetches.Load() - before; n != asked {
-		t.Errorf("%d fetches for one that is known to be absent", n-asked)
+		t.Errorf("%d fetches for a kid that is known to be missing", n-asked)
 	}
 	var wg sync.WaitGroup
 	for i := range 100 {
 		wg.Go(func() { unknown(fmt.Sprint("v", i)) })
 	}
 	wg.Wait()
-	// Three at once, one in five seconds, and the first of all.
+	// The initial fetch, a burst of three, and one per five seconds.
 	if n, most := fetches.Load()-before, 3+1+int32(time.Since(start)/(5*time.Second)); n > most {
 		t.Errorf("%d fetches for 200 unknown kids, want %d at most", n, most)
 	}
 	broken.Store(true)
 	if unknown("new") {
-		t.Error("an unknown kid while the keys are away is a no")
+		t.Error("an unknown kid is rejected permanently while the key set is unavailable")
 	}
 	if _, err := j.Authenticate(good); err != nil {
-		t.Errorf("an old key while the keys are away: %v", err)
+		t.Errorf("a known key while the key set is unavailable: %v", err)
 	}
 }
 
@@ -434,7 +434,7 @@ func TestJWKSRotation(t *testing.T) {
 		t.Errorf("the next key: %v", err)
 	}
 	if _, err := j.Authenticate(a); !errors.Is(err, auth.ErrUnauthorized) {
-		t.Errorf("the removed key: %v, want a no", err)
+		t.Errorf("the removed key: %v, want a permanent rejection", err)
 	}
 }
 
@@ -444,12 +444,12 @@ func FuzzJWT(f *testing.F) {
 	j := newJWT(f, auth.JWTConfig{Secret: secret, AllowNoExpiry: true})
 	f.Fuzz(func(t *testing.T, token string) {
 		if id, err := j.Authenticate(bearer(token)); err == nil {
-			t.Errorf("%q is believed: %+v", token, id)
+			t.Errorf("%q is accepted: %+v", token, id)
 		}
 	})
 }
 
-// An accepted payload is read again by its own rules.
+// FuzzJWTClaims compares each accepted payload with an independent reading.
 func FuzzJWTClaims(f *testing.F) {
 	for _, seed := range []string{
 		`{"sub":"a","exp":9e9}`, `{"sub":42,"exp":1e400}`, `{"sub":-0,"exp":9e99,"topics":["x",""]}`, `{"exp":null}`, `{"sub":"a","exp":9e9,"topics":null}`, `[]`, `{"sub":"a","exp":9e9} {}`,
@@ -461,13 +461,13 @@ func FuzzJWTClaims(f *testing.F) {
 		id, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", string(payload))))
 		if err != nil {
 			if !errors.Is(err, auth.ErrUnauthorized) && !errors.Is(err, auth.ErrBadUser) {
-				t.Errorf("%q: %v is none of the ways to say no", payload, err)
+				t.Errorf("%q: %v is not a permanent rejection", payload, err)
 			}
 			return
 		}
 		var claims map[string]json.RawMessage
 		if err := json.Unmarshal(payload, &claims); err != nil {
-			t.Fatalf("%q is believed, and is not JSON: %v", payload, err)
+			t.Fatalf("%q is accepted, but is not JSON: %v", payload, err)
 		}
 		var name string
 		if json.Unmarshal(claims["sub"], &name) != nil {

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// From https to http anybody on the way could say what the keys are.
+// After a redirect from https to http, an attacker on the network could replace the keys.
 func TestJWKSRedirectsStayOnHTTPS(t *testing.T) {
 	to := func(u string) *http.Request {
 		parsed, err := url.Parse(u)

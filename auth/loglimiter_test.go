@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// One line when an outage begins and one when it is over, however often single calls succeed in between.
+// An outage causes one line at its beginning and one at its end, even if single calls succeed in between.
 func TestOutageIsLoggedOnce(t *testing.T) {
 	var l logLimiter
 	now := time.Now()

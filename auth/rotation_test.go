@@ -26,7 +26,7 @@ func TestSetKeysAppliesToLaterTokens(t *testing.T) {
 	keyPEM := pemOf("PUBLIC KEY", der)
 	const payload = `{"sub":"ann","exp":9e9}`
 	j := newJWT(t, auth.JWTConfig{Secret: secret})
-	believes := func(step string, want ...[]byte) {
+	accepts := func(step string, want ...[]byte) {
 		t.Helper()
 		for _, key := range [][]byte{secret, other} {
 			_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, key, "", payload)))
@@ -39,7 +39,7 @@ func TestSetKeysAppliesToLaterTokens(t *testing.T) {
 			}
 		}
 	}
-	believes("at first", secret)
+	accepts("at first", secret)
 	for name, keys := range map[string]auth.JWTKeys{
 		"nothing":          {},
 		"a public key":     {KeyPEM: keyPEM},
@@ -49,9 +49,9 @@ func TestSetKeysAppliesToLaterTokens(t *testing.T) {
 		"a key as a third": {Secret: other, OtherSecrets: [][]byte{secret, keyPEM}},
 	} {
 		if j.SetKeys(keys) == nil {
-			t.Errorf("%s is taken", name)
+			t.Errorf("%s is accepted", name)
 		}
-		believes("after "+name, secret)
+		accepts("after "+name, secret)
 	}
 	for _, step := range []struct {
 		name string
@@ -64,13 +64,13 @@ func TestSetKeysAppliesToLaterTokens(t *testing.T) {
 		if err := j.SetKeys(step.keys); err != nil {
 			t.Fatal(err)
 		}
-		believes(step.name, step.want...)
+		accepts(step.name, step.want...)
 	}
 
 	j = newJWT(t, auth.JWTConfig{KeyPEM: keyPEM})
 	for _, keys := range []auth.JWTKeys{{KeyPEM: keyPEM[:40]}, {Secret: secret}, {}} {
 		if j.SetKeys(keys) == nil {
-			t.Errorf("%q is taken for public keys", keys)
+			t.Errorf("%q is accepted as public keys", keys)
 		}
 	}
 	if _, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, private, "", payload))); err != nil {
@@ -78,8 +78,7 @@ func TestSetKeysAppliesToLaterTokens(t *testing.T) {
 	}
 }
 
-// A fetch that is under way when somebody says that the set has changed may have been
-// answered before.
+// The response to a fetch in flight may be older than the change because of which Refetch is called.
 func TestRefetchDoesNotRelyOnAnOlderFetch(t *testing.T) {
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	var kid atomic.Value
@@ -118,7 +117,7 @@ func TestRefetchDoesNotRelyOnAnOlderFetch(t *testing.T) {
 	}()
 	close(leave)
 	if !<-refetched {
-		t.Error("it was content with the set of before")
+		t.Error("it returned after the older fetch")
 	}
 	<-asked
 }
@@ -136,12 +135,12 @@ func TestRefetch(t *testing.T) {
 	}))
 	defer s.Close()
 	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
-	believes := func(kid string) bool {
+	accepts := func(kid string) bool {
 		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, private, kid, `{"sub":"ann","exp":9e9}`)))
 		return err == nil
 	}
-	if !believes("first") {
-		t.Fatal("the first key is not believed")
+	if !accepts("first") {
+		t.Fatal("the first key is not accepted")
 	}
 	if changed, err := j.Refetch(context.Background()); changed || err != nil {
 		t.Errorf("the same set: %v, %v", changed, err)
@@ -150,16 +149,16 @@ func TestRefetch(t *testing.T) {
 	if changed, err := j.Refetch(context.Background()); !changed || err != nil {
 		t.Errorf("another set: %v, %v", changed, err)
 	}
-	// Without a question about an unknown key, by which a key may be found, too.
-	if believes("first") || !believes("second") {
-		t.Error("it is not the second set that counts")
+	// Verify the known key first: a token with an unknown key would cause another fetch.
+	if accepts("first") || !accepts("second") {
+		t.Error("the second set is not in use")
 	}
 	kid.Store("")
-	if changed, err := j.Refetch(context.Background()); changed || err == nil || !believes("second") {
+	if changed, err := j.Refetch(context.Background()); changed || err == nil || !accepts("second") {
 		t.Errorf("a set that cannot be fetched: %v, %v", changed, err)
 	}
 	if j.SetKeys(auth.JWTKeys{Secret: secret}) == nil {
-		t.Error("a secret is taken beside a set")
+		t.Error("a secret is accepted in addition to a set")
 	}
 	j.Close()
 	if _, err := j.Refetch(context.Background()); err == nil {

@@ -47,14 +47,14 @@ func newKeyServer(t *testing.T) *keyServer {
 	return s
 }
 
-// rotate publishes a new key instead of all others and returns its private part. Without a
-// kid the key has none.
+// rotate replaces all published keys by a new one and returns its private part. If kid is "", the
+// key is published without a kid.
 func (s *keyServer) rotate(kid string) ed25519.PrivateKey {
 	s.set.Store(`{"keys":[]}`)
 	return s.add(kid)
 }
 
-// add publishes one more key.
+// add publishes an additional key.
 func (s *keyServer) add(kid string) ed25519.PrivateKey {
 	public, private, _ := ed25519.GenerateKey(rand.Reader)
 	key := map[string]string{"kty": "OKP", "crv": "Ed25519", "x": base64.RawURLEncoding.EncodeToString(public)}
@@ -76,8 +76,8 @@ func edToken(t *testing.T, key ed25519.PrivateKey, kid, sub string) *http.Reques
 	return bearer(sign(t, jwt.SigningMethodEdDSA, key, kid, fmt.Sprintf(`{"sub":%q,"exp":9e9}`, sub)))
 }
 
-// An identity provider may replace its key and keep the kid, or name no key at all. The first
-// page with a new token must not be closed permanently.
+// An identity provider may replace its key and keep the kid, or publish keys without a kid. The first request with a
+// new token must not be rejected permanently.
 func TestJWKSKeyReplacedUnderTheSameKid(t *testing.T) {
 	for _, kid := range []string{"default", ""} {
 		s := newKeyServer(t)
@@ -99,7 +99,7 @@ func TestJWKSKeyReplacedUnderTheSameKid(t *testing.T) {
 	}
 }
 
-// A provider that publishes keys without an id, and replaces one, publishes both for a while.
+// A provider that publishes keys without a kid publishes both keys for a while when it replaces one.
 func TestJWKSKeysWithoutIDsThatOverlap(t *testing.T) {
 	s := newKeyServer(t)
 	old := s.rotate("")
@@ -115,8 +115,8 @@ func TestJWKSKeysWithoutIDsThatOverlap(t *testing.T) {
 	}
 }
 
-// While the endpoint is down, the known keys verify what they can; everything else may be
-// signed with a key that the hub has not seen.
+// While the endpoint is down, tokens that the known keys do not verify are rejected temporarily: they may be signed with
+// a new key.
 func TestJWKSUnverifiableTokenWhileTheEndpointIsDown(t *testing.T) {
 	s := newKeyServer(t)
 	known := s.rotate("a")
@@ -135,7 +135,7 @@ func TestJWKSUnverifiableTokenWhileTheEndpointIsDown(t *testing.T) {
 		"no kid, other key type":    bearer(sign(t, jwt.SigningMethodES256, ec, "", `{"sub":"ann","exp":9e9}`)),
 	} {
 		for range 2 {
-			if _, err := j.Authenticate(r); !errors.Is(err, auth.ErrUnknownKey) || isNo(err) {
+			if _, err := j.Authenticate(r); !errors.Is(err, auth.ErrUnknownKey) || isPermanent(err) {
 				t.Errorf("%s: %v, want ErrUnknownKey and no permanent rejection", name, err)
 			}
 		}
@@ -143,7 +143,7 @@ func TestJWKSUnverifiableTokenWhileTheEndpointIsDown(t *testing.T) {
 	if _, err := j.Authenticate(edToken(t, known, "a", "bob")); err != nil {
 		t.Errorf("a token of the known key: %v", err)
 	}
-	// No key of a set can verify these, whatever it contains.
+	// No key of any set can verify these tokens.
 	for _, alg := range []string{"HS256", "none"} {
 		token := sign(t, jwt.GetSigningMethod(alg), map[string]any{"HS256": secret, "none": jwt.UnsafeAllowNoneSignatureType}[alg], "a", `{"sub":"ann","exp":9e9}`)
 		if _, err := j.Authenticate(bearer(token)); !errors.Is(err, auth.ErrUnauthorized) {
@@ -152,19 +152,18 @@ func TestJWKSUnverifiableTokenWhileTheEndpointIsDown(t *testing.T) {
 	}
 }
 
-// Before the first fetch nothing is known of any key: that is an outage, not a forged token.
+// A token before the first successful fetch indicates an outage, not a forged token.
 func TestJWKSWithoutAnyKeyIsAnOutage(t *testing.T) {
 	s := newKeyServer(t)
 	key := s.rotate("a")
 	s.down.Store(true)
 	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
-	if _, err := j.Authenticate(edToken(t, key, "a", "ann")); err == nil || isNo(err) || errors.Is(err, auth.ErrUnknownKey) {
+	if _, err := j.Authenticate(edToken(t, key, "a", "ann")); err == nil || isPermanent(err) || errors.Is(err, auth.ErrUnknownKey) {
 		t.Errorf("%v, want a temporary rejection that is not ErrUnknownKey", err)
 	}
 }
 
-// A stranger can forge signatures as easily as kids. Neither makes the hub fetch without a
-// bound, nor looks like an outage.
+// Anyone can forge signatures and kids. Neither may cause an unlimited number of fetches or look like an outage.
 func TestJWKSForgedSignaturesAreBounded(t *testing.T) {
 	s := newKeyServer(t)
 	key := s.rotate("a")
@@ -190,9 +189,9 @@ func TestJWKSForgedSignaturesAreBounded(t *testing.T) {
 		t.Errorf("%d fetches for 100 forged tokens, want at most %d", n, most)
 	}
 	if temporary == 0 {
-		t.Error("100 forged tokens were rejected permanently, without a fetch for each")
+		t.Error("100 forged tokens were rejected permanently without a fetch after each")
 	}
-	// What a later fetch does not contain either is rejected permanently, without another fetch.
+	// If the result of a later fetch does not verify a token, it is rejected permanently without another fetch.
 	if _, err := j.Refetch(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -207,8 +206,8 @@ func TestJWKSForgedSignaturesAreBounded(t *testing.T) {
 	}
 }
 
-// Key sets as identity providers publish them (RFC 7517, section 4: members that are not
-// understood must be ignored).
+// Identity providers publish keys with various other members. RFC 7517, section 4, requires that unknown members are
+// ignored.
 func TestJWKWithUnusualMembers(t *testing.T) {
 	public, ed, _ := ed25519.GenerateKey(rand.Reader)
 	ec, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -241,7 +240,7 @@ func TestJWKWithUnusualMembers(t *testing.T) {
 		}
 	}
 
-	// A token may name the algorithm as RFC 9864 does, too.
+	// A token may also use the name of the algorithm in RFC 9864.
 	s := newKeyServer(t)
 	s.set.Store(`{"keys":[{` + okp + `}]}`)
 	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})

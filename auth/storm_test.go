@@ -17,18 +17,18 @@ import (
 	"usercast/auth"
 )
 
-// A pool is an app with a fixed number of workers and a first-in, first-out backlog, such as PHP-FPM. Like that it
-// works off a request even if the client has closed the connection. It must be used inside a synctest bubble.
+// A pool is an app with a fixed number of workers and a first-in, first-out backlog, such as PHP-FPM. Like PHP-FPM, it
+// processes a request even if the client has closed the connection. It must be used inside a synctest bubble.
 type pool struct {
 	backlog  chan *poolRequest
-	timeouts atomic.Int64 // requests that the hub gave up
-	served   atomic.Int64 // requests that it did not give up
+	timeouts atomic.Int64 // requests that the hub canceled
+	served   atomic.Int64 // requests that the hub did not cancel
 	workers  sync.WaitGroup
 
 	mu   sync.Mutex
 	open int
 	most int
-	took func(address string) time.Duration // returns what a check takes; 0: it fails at once
+	took func(address string) time.Duration // returns the duration of a check; 0: it fails immediately
 }
 
 type poolRequest struct {
@@ -55,7 +55,7 @@ func (p *pool) stop() {
 	p.workers.Wait()
 }
 
-// set changes what a check takes.
+// set changes the duration of checks.
 func (p *pool) set(took func(address string) time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -85,7 +85,7 @@ func (p *pool) mostOpen() int {
 	return most
 }
 
-// RoundTrip answers a check.
+// RoundTrip responds to a check.
 func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	p.count(+1)
 	defer p.count(-1)
@@ -105,7 +105,7 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// forward returns an authenticator with default settings that asks the app. It must be closed before stop.
+// forward returns an authenticator with default settings for the app. It must be closed before stop.
 func (p *pool) forward() *auth.Forward {
 	u, _ := url.Parse("http://app.example/session")
 	f := auth.NewForward(auth.ForwardConfig{URL: u, Cache: -1})
@@ -122,23 +122,23 @@ func browser(user int, address string) *http.Request {
 
 func addressOf(i int) string { return fmt.Sprintf("10.%d.%d.%d", i>>16&255, i>>8&255, i&255) }
 
-// A storm is what happens after the hub was restarted: all users reconnect within 1.5 to 4.5 s, and those that are
-// rejected come back after 7.5 to 22.5 s.
+// A storm simulates the time after a restart of the hub: all users reconnect within 1.5 to 4.5 s, and those that are
+// rejected retry after 7.5 to 22.5 s.
 type storm struct {
 	users, workers int
-	took           time.Duration // by a check
-	atOnce         bool          // all users connect in the same moment
+	took           time.Duration // duration of a check
+	atOnce         bool          // all users connect at the same time
 	oneAddress     bool          // all users have the same address
-	before         time.Duration // by each of 20 checks in quiet times before; 0: the hub is new
+	before         time.Duration // duration of each of 20 checks before the storm; 0: the hub is new
 }
 
 type stormResult struct {
 	last     time.Duration // from the first connect to the last stream
-	timeouts int64         // of checks sent later than a second after the first connect
-	page     time.Duration // the longest that another page of the app took
+	timeouts int64         // timeouts of checks that were sent more than a second after the first connect
+	page     time.Duration // maximum duration of another page of the app
 	curve    []int         // users with a stream after each second
-	idle     time.Duration // the time that workers were idle while checks waited
-	waited   time.Duration // the time in which checks waited
+	idle     time.Duration // time in which workers were idle although checks were queued
+	waited   time.Duration // time in which checks were queued
 }
 
 func (s storm) run(t *testing.T) (out stormResult) {
@@ -200,7 +200,7 @@ func (s storm) run(t *testing.T) (out stormResult) {
 					return
 				case <-time.After(time.Second):
 				}
-				if len(out.curve) == 2 { // those of the first second end by now
+				if len(out.curve) == 2 { // checks of the first second have ended
 					early.Store(app.timeouts.Load())
 				}
 				now, count := f.Stats(), app.served.Load()
@@ -226,8 +226,9 @@ func (s storm) run(t *testing.T) (out stormResult) {
 	return out
 }
 
-// Behind a small pool of workers, checks that time out in the app's queue are worked off for nobody, and retries add
-// to them: with a fixed number of checks in flight, of 800 browsers 79 were in after 22 seconds, and none after that.
+// A small pool of workers processes checks that have already timed out in the app's queue, and retries make the queue
+// longer. With a fixed limit of checks in flight, only 79 of 800 browsers had a stream after 22 seconds, and no further
+// ones after that.
 func TestForwardStormBehindFewWorkers(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -255,14 +256,14 @@ func TestForwardStormBehindFewWorkers(t *testing.T) {
 				t.Errorf("another page took %v", r.page)
 			}
 			if r.idle > r.waited/10 {
-				t.Errorf("while checks waited, workers were idle for %v of %v", r.idle, r.waited)
+				t.Errorf("while checks were queued, workers were idle for %v of %v", r.idle, r.waited)
 			}
 		})
 	}
 }
 
-// In quiet times the checks of visitors without a session may take much less than those of users, or the app may have
-// become slower since. The number of checks in flight must not stay at 1 because of that.
+// Before the storm, checks of visitors without a session may take much less time than those of users, or the app may
+// have become slower since. The limit of checks in flight must not stay at 1 because of that.
 func TestForwardStormAfterFasterChecks(t *testing.T) {
 	t.Parallel()
 	const ms = time.Millisecond
@@ -287,7 +288,7 @@ func TestForwardStormAfterFasterChecks(t *testing.T) {
 	}
 }
 
-// steady lets users of many addresses authenticate, each one every 200 ms, and returns what the slowest took.
+// steady lets users of many addresses authenticate, each one every 200 ms, and returns the longest duration.
 func steady(t *testing.T, f *auth.Forward, addresses int, over time.Duration) (slowest time.Duration) {
 	t.Helper()
 	var all sync.WaitGroup
@@ -310,7 +311,7 @@ func steady(t *testing.T, f *auth.Forward, addresses int, over time.Duration) (s
 	return slowest
 }
 
-// flood keeps a number of checks of one address waiting until stop is called.
+// flood keeps a number of checks of one address queued until stop is called.
 func flood(f *auth.Forward, address string, checks int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
@@ -331,7 +332,7 @@ func flood(f *auth.Forward, address string, checks int) (stop func()) {
 
 const slowAddress = "192.0.2.66"
 
-// slowFor returns what checks take: at the slow address longer than at others.
+// slowFor returns durations of checks that are longer for the slow address than for others.
 func slowFor(slow, others time.Duration) func(string) time.Duration {
 	return func(address string) time.Duration {
 		if address == slowAddress {
@@ -369,7 +370,7 @@ func TestForwardFastAppGetsAllChecks(t *testing.T) {
 	}
 }
 
-// Checks of one address that are slow neither take the places of others nor lower the limit for them.
+// Slow checks of one address neither use the slots of others nor lower the limit for them.
 func TestForwardSlowAddressDoesNotDelayOthers(t *testing.T) {
 	t.Parallel()
 	for name, alone := range map[string]time.Duration{"from the start": 0, "alone for a while": 15 * time.Second} {
@@ -389,7 +390,7 @@ func TestForwardSlowAddressDoesNotDelayOthers(t *testing.T) {
 						if slowest := steady(t, f, others, 20*time.Second); slowest > 150*time.Millisecond {
 							t.Errorf("a check of another address took %v", slowest)
 						}
-						var all sync.WaitGroup // as many as the app can answer at once
+						var all sync.WaitGroup // as many checks as the app has workers
 						app.mostOpen()
 						for i := range 500 {
 							all.Go(func() {
@@ -413,7 +414,7 @@ func TestForwardSlowAddressDoesNotDelayOthers(t *testing.T) {
 	}
 }
 
-// An app that becomes slow gets fewer checks, and more again when it recovers.
+// The limit decreases when the app becomes slow, and increases again when the app recovers.
 func TestForwardAdaptsToTheApp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -456,7 +457,7 @@ func TestForwardAdaptsToTheApp(t *testing.T) {
 	})
 }
 
-// A check whose turn is not expected within 10 s is rejected at once; one that waits for less gets its turn.
+// A check with an expected wait of more than 10 s is rejected immediately. One with a shorter wait is sent.
 func TestForwardRejectsCallsThatWouldWaitTooLong(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -464,7 +465,7 @@ func TestForwardRejectsCallsThatWouldWaitTooLong(t *testing.T) {
 		defer app.stop()
 		f := app.forward()
 		defer f.Close()
-		stop := flood(f, addressOf(0), 10) // teaches the hub what the app can do
+		stop := flood(f, addressOf(0), 10) // lets the hub measure the app
 		time.Sleep(time.Minute)
 		stop()
 		time.Sleep(time.Minute)
@@ -487,7 +488,7 @@ func TestForwardRejectsCallsThatWouldWaitTooLong(t *testing.T) {
 		synctest.Wait()
 		before := time.Now()
 		if _, err := f.Authenticate(browser(1000, addressOf(1000))); err == nil || auth.IsPermanent(err) || time.Since(before) > 0 {
-			t.Errorf("one more: %v after %v, want a temporary rejection at once", err, time.Since(before))
+			t.Errorf("one more: %v after %v, want an immediate temporary rejection", err, time.Since(before))
 		}
 		all.Wait()
 		if n := accepted.Load(); n < 18 || n > 26 {
@@ -496,8 +497,7 @@ func TestForwardRejectsCallsThatWouldWaitTooLong(t *testing.T) {
 	})
 }
 
-// When the hub learns what the app can answer, checks that already wait and will not get their turn in time are
-// rejected then, not after their time.
+// When the hub has measured the app, it immediately rejects queued checks that cannot be sent in time.
 func TestForwardRejectsQueuedCallsEarly(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -525,7 +525,7 @@ func TestForwardRejectsQueuedCallsEarly(t *testing.T) {
 	})
 }
 
-// Checks that end in all possible ways leave nothing behind.
+// The limiter is empty after checks have ended in all possible ways.
 func TestForwardLimiterIsEmptyAtTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -566,7 +566,7 @@ func TestForwardCountsChecksPerClientAddress(t *testing.T) {
 		{"192.0.2.1:9", []string{"198.51.100.1"}, "192.0.2.1"}, // not a proxy
 		{"10.0.0.1:9", nil, "10.0.0.1"},
 		{"10.0.0.1:9", []string{"198.51.100.1"}, "198.51.100.1"},
-		{"10.0.0.1:9", []string{"203.0.113.7, 198.51.100.1, 10.0.0.2"}, "198.51.100.1"}, // the first one is what the client says
+		{"10.0.0.1:9", []string{"203.0.113.7, 198.51.100.1, 10.0.0.2"}, "198.51.100.1"}, // the first address is set by the client
 		{"10.0.0.1:9", []string{"203.0.113.7", "198.51.100.1:5000"}, "198.51.100.1"},
 		{"10.0.0.1:9", []string{"10.0.0.3, 10.0.0.2"}, "10.0.0.3"},
 		{"10.0.0.1:9", []string{"198.51.100.1, unknown"}, "10.0.0.1"},

@@ -26,14 +26,13 @@ var update = flag.Bool("update", false, "rewrite the golden files")
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A scrape right after the start names every metric and every label value, so
-// that a rate() has a zero to begin with.
+// A scrape right after the start contains every metric and every label value, so that rate() starts
+// from zero.
 func TestAllMetricsAreExportedFromTheStart(t *testing.T) {
 	golden(t, "start.prom", atStart(t))
 }
 
-// Each figure has a value of its own here, so that none can stand under another's
-// name.
+// Each statistic has a different value, so that a swapped pair would be noticed.
 func TestEachMetricHasItsOwnValue(t *testing.T) {
 	golden(t, "busy.prom", busy())
 }
@@ -63,7 +62,7 @@ func TestRegistryHasRuntimeAndProcess(t *testing.T) {
 	}
 }
 
-// atStart reads the real Stats of a hub that nothing has happened to.
+// atStart returns the real Stats of a new hub.
 func atStart(t *testing.T) metrics.Sources {
 	t.Helper()
 	h := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry})
@@ -79,7 +78,7 @@ func atStart(t *testing.T) metrics.Sources {
 	return metrics.Sources{Hub: h.Stats, Streams: streams.Stats, Feeds: func() []redis.Stats { return []redis.Stats{feed.Stats()} }, Version: "v0.0.0"}
 }
 
-// busy makes Stats up.
+// busy returns invented Stats.
 func busy() metrics.Sources {
 	n := 100
 	next := func() uint64 { n++; return uint64(n) }
@@ -169,7 +168,7 @@ func golden(t *testing.T, name string, sources metrics.Sources) {
 	t.Errorf("the exposition differs from %s; if this is intended, run this test with -update and add it to the changelog", file)
 }
 
-// scrape asks as Prometheus does.
+// scrape sends the same request as Prometheus.
 func scrape(t *testing.T, g prometheus.Gatherer) string {
 	t.Helper()
 	answer := httptest.NewRecorder()

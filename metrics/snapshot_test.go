@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// What Prometheus is told and what the console is told are the same figures under the
-// same names: each sample is looked up in the snapshot, and nothing is left over.
+// The exposition and the snapshot contain the same values under the same names.
 func TestSnapshotMatchesTheExposition(t *testing.T) {
 	text, err := json.Marshal(busy().Snapshot())
 	if err != nil {
@@ -53,7 +52,7 @@ func labelsOf(text string) map[string]string {
 	return labels
 }
 
-// lookUp finds the figure that a sample stands for.
+// lookUp returns the value in the snapshot that corresponds to a sample.
 func lookUp(s map[string]any, name string, labels map[string]string) (float64, bool) {
 	if redis := labels["redis"]; redis != "" {
 		for _, f := range s["feeds"].([]any) {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// allowedDeps lists what each package of this module may import, directly or not. Packages that are not listed may import
-// anything: cmd and internal/app wire all, and test helpers are imported by tests only.
+// allowedDeps lists what each package of this module may import, directly or indirectly. Packages that are not listed
+// may import anything: cmd and internal/app connect all packages, and test helpers are imported only by tests.
 var allowedDeps = map[string]struct {
 	ours  []string // packages of this module
 	other bool     // modules in addition to the standard library

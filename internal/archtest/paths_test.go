@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// The functions that CONTRIBUTING.md lists for the path of a message and of a request are in the files that it names.
+// The functions that CONTRIBUTING.md lists for the path of a message and of a request exist in the named files.
 func TestContributingNamesExistingFunctions(t *testing.T) {
 	page, err := os.ReadFile("../../CONTRIBUTING.md")
 	if err != nil {

@@ -11,15 +11,15 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// named are the roles that mean nothing to a screen reader without a name.
+// named are the roles that need a name for screen readers.
 var named = []string{
 	"button", "link", "textbox", "searchbox", "checkbox", "combobox", "table", "region", "group", "dialog", "image", "heading",
 }
 
-// A Node is what a screen reader finds on a page.
+// A Node is a node of the accessibility tree.
 type Node struct{ Role, Name string }
 
-// Accessible is the page as a screen reader finds it.
+// Accessible returns the accessibility tree of the page, which screen readers use.
 func (p *Page) Accessible() (nodes []Node) {
 	p.tb.Helper()
 	tree := do(p, func(ctx context.Context, t *chromedp.Target) (accessibility.GetFullAXTreeResult, error) {
@@ -33,7 +33,7 @@ func (p *Page) Accessible() (nodes []Node) {
 	return nodes
 }
 
-// Unnamed are the roles of those nodes that should have a name and have none.
+// Unnamed returns the roles of nodes without a name that need one.
 func Unnamed(nodes []Node) (roles []string) {
 	for _, n := range nodes {
 		if n.Name == "" && slices.Contains(named, n.Role) {

@@ -1,5 +1,5 @@
-// Package browsertest runs pages in a real Chromium, without a window and with
-// no network but loopback. The browser is gone when the test ends.
+// Package browsertest runs pages in real browsers, headless and with access to loopback only. The browsers end
+// with the test.
 package browsertest
 
 import (
@@ -12,31 +12,29 @@ import (
 	"usercast/internal/need"
 )
 
-// patience is how long a browser may take for anything. It is long because it
-// only bounds a test that fails anyway.
+// patience is the timeout for all operations. It is long because it only matters to a test that fails.
 const patience = 60 * time.Second
 
-// Browser is one Chromium process with a profile of its own.
+// Browser is one Chromium process with a separate profile.
 type Browser struct{ ctx context.Context }
 
-// Page is one tab. Its methods fail the test when they cannot do what they say;
-// they are for one goroutine at a time.
+// Page is one tab. Its methods fail the test on an error. Only one goroutine may use it at a time.
 type Page struct {
 	tb    testing.TB
 	ctx   context.Context
 	close context.CancelFunc
 }
 
-// OneProcess lets all pages of this machine share a process, in which none can crash or
-// hang alone: a process takes longer to start than most tests.
+// OneProcess lets all pages of this machine share a renderer process, because the start of a process takes longer than
+// most tests. Do not use it with Crash or Hang, which then affect all pages.
 var OneProcess = chromedp.Flag("process-per-site", true)
 
-// Start starts a browser that lives as long as the test.
+// Start starts a browser that ends with the test.
 func Start(tb testing.TB, more ...chromedp.ExecAllocatorOption) *Browser {
 	tb.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(need.Program(tb, Chromium...)),
-		chromedp.NoSandbox, // which needs rights that a container lacks
+		chromedp.NoSandbox, // the sandbox needs permissions that are missing in a container
 		chromedp.DisableGPU,
 		chromedp.Flag("in-process-gpu", true), // one process less to start
 		chromedp.Flag("disable-component-update", true),
@@ -48,7 +46,7 @@ func Start(tb testing.TB, more ...chromedp.ExecAllocatorOption) *Browser {
 	ctx, stopBrowser := chromedp.NewContext(ctx)
 	tb.Cleanup(func() {
 		stopBrowser()
-		stopProcess() // and waits for it
+		stopProcess() // also waits for its end
 	})
 	if err := chromedp.Do(ctx); err != nil {
 		tb.Fatalf("start chromium: %v", err)
@@ -76,7 +74,7 @@ func (b *Browser) Open(tb testing.TB, url string) *Page {
 	return p
 }
 
-// Do does in the page whatever chromedp can do.
+// Do runs actions of chromedp in the page.
 func (p *Page) Do(steps ...chromedp.Action[chromedp.Void]) {
 	p.tb.Helper()
 	do(p, chromedp.Steps(steps...))
@@ -88,7 +86,7 @@ func (p *Page) Run(script string) {
 	do(p, chromedp.Evaluate[chromedp.Void](script))
 }
 
-// Text is the value of a JavaScript expression as a string.
+// Text returns the value of a JavaScript expression as a string.
 func (p *Page) Text(expression string) string {
 	p.tb.Helper()
 	return do(p, chromedp.Evaluate[string]("String("+expression+")"))

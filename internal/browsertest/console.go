@@ -7,14 +7,14 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// A Console is what a page makes the browser say to its developer.
+// A Console collects the messages in the developer console of a page.
 type Console struct {
 	mu   sync.Mutex
 	said []string
 }
 
-// Watch listens to the page's console from now on, until the test ends: open
-// about:blank, watch, and navigate, to miss nothing.
+// Watch collects the messages in the page's console from now on, until the test ends. To collect all messages, open
+// about:blank, watch, and then navigate.
 func (p *Page) Watch() *Console {
 	p.tb.Helper()
 	c := new(Console)
@@ -38,7 +38,7 @@ func (p *Page) Watch() *Console {
 	return c
 }
 
-// Said is all that was said so far, each as "error: …".
+// Said returns all messages so far, in the form "error: …".
 func (c *Console) Said() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// EventSourceScript defines listen(url), which opens an EventSource es, and keeps all that it dispatches.
+// EventSourceScript defines listen(url), which opens an EventSource es and records the events that it dispatches.
 const EventSourceScript = `
 window.fired = [];
 window.opens = 0;
@@ -27,7 +27,7 @@ type EventSource struct {
 	*Page
 }
 
-// OpenEventSource opens the page /livez of an origin, and in it a stream.
+// OpenEventSource opens the page /livez of an origin, and a stream in it.
 func OpenEventSource(tb testing.TB, browser *Browser, origin, stream string) EventSource {
 	tb.Helper()
 	p := EventSource{browser.Open(tb, origin+"/livez")}
@@ -48,7 +48,7 @@ func (p EventSource) Received(n int) []string {
 	return strings.Split(p.Text(`fired.map(e => e.name + " " + e.data).join("\x00")`), "\x00")
 }
 
-// WantReceived wants exactly these events, as "type data".
+// WantReceived checks that the page received exactly these events, as "type data".
 func (p EventSource) WantReceived(want ...string) {
 	p.tb.Helper()
 	if got := p.Received(len(want)); !slices.Equal(got, want) {
@@ -56,7 +56,7 @@ func (p EventSource) WantReceived(want ...string) {
 	}
 }
 
-// WantAlive wants an EventSource that was never closed permanently.
+// WantAlive checks that the EventSource was never closed permanently.
 func (p EventSource) WantAlive() {
 	p.tb.Helper()
 	if got := p.Text(`es.readyState != 2 && !errors.includes(2)`); got != "true" {

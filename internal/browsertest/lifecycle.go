@@ -10,19 +10,19 @@ import (
 	"github.com/chromedp/chromedp"
 )
 
-// What becomes of tabs in a browser that is in use.
+// This file simulates events in the life of a tab.
 
-// Close closes the tab, as its user would.
+// Close closes the tab, as a user does.
 func (p *Page) Close() {
 	p.tb.Helper()
 	p.close()
 }
 
-// Crash kills the tab's renderer process. Nothing runs in the page any more, not
-// even what runs when a page ends.
+// Crash kills the tab's renderer process. No code of the page runs afterwards, including handlers for the end of
+// the page.
 func (p *Page) Crash() {
 	p.tb.Helper()
-	// The command is never answered: who should do so?
+	// The command does not return, because the process that would respond has crashed.
 	ctx, cancel := context.WithTimeout(p.ctx, patience)
 	go func() {
 		defer cancel()
@@ -31,11 +31,11 @@ func (p *Page) Crash() {
 	p.tb.Cleanup(cancel)
 }
 
-// Freeze freezes the page, as browsers do with pages that nobody looks at: it is
-// told, and then none of its tasks run.
+// Freeze freezes the page, as browsers do with hidden pages: the page receives an event, and then its tasks do not
+// run.
 func (p *Page) Freeze() { p.lifecycle(page.SetWebLifecycleStateStateFrozen) }
 
-// Thaw lets a frozen page go on.
+// Thaw resumes a frozen page.
 func (p *Page) Thaw() { p.lifecycle(page.SetWebLifecycleStateStateActive) }
 
 func (p *Page) lifecycle(state page.SetWebLifecycleStateState) {
@@ -46,7 +46,7 @@ func (p *Page) lifecycle(state page.SetWebLifecycleStateState) {
 	})
 }
 
-// Hang keeps the page busy with one task for so long: unlike a frozen page, it is not told.
+// Hang keeps the page busy with one task for the given time. Unlike with Freeze, the page does not receive an event.
 func (p *Page) Hang(d time.Duration) {
 	p.tb.Helper()
 	p.Run(fmt.Sprintf("setTimeout(() => { for (const end = Date.now() + %d; Date.now() < end;); })", d.Milliseconds()))

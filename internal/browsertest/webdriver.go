@@ -22,32 +22,32 @@ import (
 	"usercast/internal/need"
 )
 
-// WebDriver is a Firefox or a WebKitGTK, which programs control by WebDriver
+// WebDriver is a Firefox or a WebKitGTK that is controlled by WebDriver
 // (https://www.w3.org/TR/webdriver2/). It is safe for concurrent use.
 type WebDriver struct {
 	tb testing.TB
 
-	mu     sync.Mutex // one command at a time; it also guards what follows
+	mu     sync.Mutex // allows one command at a time; guards the fields below
 	send   func(command string, params map[string]any) (json.RawMessage, error)
-	window string // the one that commands are for
-	used   bool   // the window that the browser has started with
+	window string // the current window of commands
+	used   bool   // the initial window of the browser is in use
 }
 
-// Tab is a page in one of them. Its methods fail the test when they cannot do what they say.
+// Tab is a page in a WebDriver browser. Its methods fail the test on an error.
 type Tab struct {
 	tb      testing.TB
 	browser *WebDriver
 	window  string
 }
 
-// StartFirefox starts a Firefox without a window that lives as long as the test and accepts any
-// certificate. prefs are further lines for its user.js.
+// StartFirefox starts a headless Firefox that accepts any certificate and ends with the test. prefs are additional lines
+// of its user.js.
 func StartFirefox(tb testing.TB, prefs ...string) *WebDriver {
 	tb.Helper()
 	need.Program(tb, Firefox)
 	dir := tb.TempDir()
 	const common = `
-user_pref("marionette.port", 0); // any free one; it is written to MarionetteActivePort
+user_pref("marionette.port", 0); // any free port, which is written to MarionetteActivePort
 user_pref("network.proxy.type", 0);
 user_pref("network.captive-portal-service.enabled", false);
 user_pref("network.connectivity-service.enabled", false);
@@ -78,8 +78,8 @@ user_pref("nimbus.rollouts.enabled", false);
 	return newWebDriver(tb, m.send, nil)
 }
 
-// StartWebKit starts a WebKitGTK on a display of its own that lives as long as the test. env are
-// variables for it, as NAME=value.
+// StartWebKit starts a WebKitGTK on a separate display. Both end with the test. env are environment variables for it, as
+// NAME=value.
 func StartWebKit(tb testing.TB, env ...string) *WebDriver {
 	tb.Helper()
 	need.Program(tb, "Xvfb")
@@ -110,7 +110,7 @@ func StartWebKit(tb testing.TB, env ...string) *WebDriver {
 		"DISPLAY=:" + strings.TrimSpace(display), "HOME=" + dir, "XDG_RUNTIME_DIR=" + dir,
 		"LANG=en_US.UTF-8", // with C.UTF-8, navigator.language is not a language tag
 		"NO_AT_BRIDGE=1", "GTK_A11Y=none",
-		"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", // it needs rights that a container lacks
+		"WEBKIT_DISABLE_SANDBOX_THIS_IS_DANGEROUS=1", // the sandbox needs permissions that are missing in a container
 	}, env...), WebKit, "--host=127.0.0.1", "--port="+port)
 	w := &webKit{url: "http://127.0.0.1:" + port + "/session"}
 	until(tb, "WebKitWebDriver accepts commands", func() bool {
@@ -165,15 +165,14 @@ func (b *WebDriver) Open(tb testing.TB, url string) *Tab {
 	return &Tab{tb, b, b.window}
 }
 
-// inPage runs a script in the page, and inDocument runs one that sees the document but not the page's own
-// variables, which also works where the page's policy forbids eval. A script's scope is not the page's, and Firefox
-// also wraps the page's window.
+// inPage evaluates an expression in the scope of the page; Firefox wraps the page's window. inDocument evaluates one
+// that can use the document, but not the page's own variables. It also works if the page's policy forbids eval.
 const (
 	inPage     = "return String((window.wrappedJSObject ?? window).eval(arguments[0]))"
 	inDocument = "return String(%s)"
 )
 
-// Text is the value of a JavaScript expression as a string.
+// Text returns the value of a JavaScript expression as a string.
 func (t *Tab) Text(expression string) string {
 	t.tb.Helper()
 	return t.text(inPage, expression)
@@ -208,7 +207,7 @@ func (t *Tab) Go(url string) {
 	t.do("Navigate", map[string]any{"url": url})
 }
 
-// Back goes to the page before this one.
+// Back goes back to the previous page.
 func (t *Tab) Back() {
 	t.tb.Helper()
 	t.do("Back", nil)
@@ -227,8 +226,8 @@ func (t *Tab) do(command string, params map[string]any) {
 	}
 }
 
-// NotifyNetworkChange sends the notice that a Firefox receives from the system when the network changes,
-// as when a device joins another Wi-Fi. Connections stay open.
+// NotifyNetworkChange sends the notification that Firefox receives from the system when the network changes, for
+// example when a device joins another Wi-Fi network. Connections stay open.
 func (b *WebDriver) NotifyNetworkChange() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -240,7 +239,7 @@ func (b *WebDriver) NotifyNetworkChange() error {
 	return errors.Join(err, b.command("Marionette:SetContext", map[string]any{"value": "content"}, nil))
 }
 
-// switchTo makes a window the one that commands are for.
+// switchTo sets the current window of commands.
 func (b *WebDriver) switchTo(window string) error {
 	if b.window == window {
 		return nil
@@ -261,7 +260,7 @@ func (b *WebDriver) text(window, script, argument string) (text string, err erro
 	return text, b.command("ExecuteScript", map[string]any{"script": script, "args": []string{argument}}, &text)
 }
 
-// command sends a command, and stores what it returns in result unless that is nil.
+// command sends a command, and stores its value in result unless that is nil.
 func (b *WebDriver) command(name string, params map[string]any, result any) error {
 	value, err := b.send(name, params)
 	if err != nil {
@@ -273,13 +272,13 @@ func (b *WebDriver) command(name string, params map[string]any, result any) erro
 	return json.Unmarshal(value, result)
 }
 
-// run starts a program and ends it, with the processes that it has started, when the test ends.
+// run starts a program. When the test ends, it kills the program and the processes that it has started.
 func run(tb testing.TB, file *os.File, env []string, name string, args ...string) {
 	tb.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.WaitDelay = time.Second // for processes that it leaves behind with its output
+	cmd.WaitDelay = time.Second // for remaining child processes that keep its output open
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if file != nil {
@@ -292,22 +291,22 @@ func run(tb testing.TB, file *os.File, env []string, name string, args ...string
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		_ = cmd.Wait()
 		if tb.Failed() {
-			tb.Logf("%s said:\n%s", name, log.String())
+			tb.Logf("%s wrote:\n%s", name, log.String())
 		}
 	})
 }
 
 func until(tb testing.TB, what string, done func() bool) {
 	tb.Helper()
-	// The interval grows with the time waited so far: each check costs CPU time in the browser, which other tests need.
+	// The interval grows with the time waited so far, because each check uses CPU time in the browser.
 	for start := time.Now(); !done(); time.Sleep(min(max(time.Since(start)/8, 10*time.Millisecond), 100*time.Millisecond)) {
 		if time.Since(start) > patience {
-			tb.Fatalf("waited %v in vain until %s", patience, what)
+			tb.Fatalf("timeout after %v while waiting until %s", patience, what)
 		}
 	}
 }
 
-// marionette is Firefox's own protocol for the commands of WebDriver: length, colon, JSON.
+// marionette is Firefox's protocol for WebDriver commands: the length, a colon, and JSON.
 type marionette struct {
 	conn net.Conn
 	in   *bufio.Reader
@@ -318,7 +317,7 @@ func (m *marionette) send(command string, params map[string]any) (json.RawMessag
 	if params == nil {
 		params = map[string]any{}
 	}
-	if command == "NewSession" { // it takes the capabilities themselves
+	if command == "NewSession" { // its parameters are the capabilities themselves
 		params = map[string]any{"acceptInsecureCerts": true}
 	}
 	if !strings.Contains(command, ":") {
@@ -413,7 +412,7 @@ func (w *webKit) send(command string, params map[string]any) (json.RawMessage, e
 	return result, nil
 }
 
-// value is the member value of a reply that has one, otherwise the reply itself.
+// value returns the member value of a reply, or the reply itself if the member is missing.
 func value(reply json.RawMessage) json.RawMessage {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(reply, &members) == nil {

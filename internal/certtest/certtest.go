@@ -1,4 +1,4 @@
-// Package certtest makes certificates for tests: real ones, signed by themselves.
+// Package certtest creates self-signed certificates for tests.
 package certtest
 
 import (
@@ -19,7 +19,7 @@ import (
 // A Pair is a certificate for 127.0.0.1 and its key, in PEM.
 type Pair struct{ Cert, Key []byte }
 
-// New makes a pair whose subject has that name.
+// New creates a pair whose subject has the given common name.
 func New(t testing.TB, name string) Pair {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -49,7 +49,7 @@ func New(t testing.TB, name string) Pair {
 	}
 }
 
-// Pool trusts the certificates of the pairs.
+// Pool returns a pool that contains the certificates of the pairs.
 func Pool(pairs ...Pair) *x509.CertPool {
 	pool := x509.NewCertPool()
 	for _, p := range pairs {
@@ -58,7 +58,7 @@ func Pool(pairs ...Pair) *x509.CertPool {
 	return pool
 }
 
-// Write writes cert.pem and key.pem into a directory, and returns their names.
+// Write writes cert.pem and key.pem into a directory, and returns their paths.
 func (p Pair) Write(t testing.TB, dir string) (cert, key string) {
 	t.Helper()
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")

@@ -1,18 +1,18 @@
-// Package doctest reads Markdown pages, and runs the commands that they show, in tests.
+// Package doctest reads Markdown pages and runs their commands in tests.
 //
-// The HTML comment above a block of commands says what becomes of it:
+// The HTML comment above a block of commands determines how the block is tested:
 //
-//	<!-- run -->              it is run to its end, with success
-//	<!-- run: exit 1 -->      the same, with that exit status
-//	<!-- run: hub -->         it starts the hub, which then goes on; the one before is stopped
-//	<!-- run: app -->         the same for the app
-//	<!-- run: background -->  it goes on, and has written something before the next block is run
-//	<!-- output -->           not commands: what the block before has written; … stands for anything
-//	<!-- output: background -->  the same of the last one that goes on, from its start
-//	<!-- run by: TestName --> that test runs it, or what is the same
-//	<!-- not run: why -->
+//	<!-- run -->                 runs the block to its end, which must succeed
+//	<!-- run: exit 1 -->         the same, with another expected exit status
+//	<!-- run: hub -->            starts the hub, which keeps running, and stops the previous one
+//	<!-- run: app -->            the same for the app
+//	<!-- run: background -->     starts a process that keeps running, and waits for its first output
+//	<!-- output -->              the block is not commands but the output of the previous block; … matches any text
+//	<!-- output: background -->  the same for the last background process, from its start
+//	<!-- run by: TestName -->    the named test runs the block, or an equivalent
+//	<!-- not run: why -->        the block is not tested
 //
-// <!-- commands below are not run: why --> is for the rest of a page, where no block says otherwise.
+// <!-- commands below are not run: why --> applies to all later blocks of the page without their own comment.
 package doctest
 
 import (
@@ -29,19 +29,19 @@ import (
 type Page struct {
 	File    string
 	Blocks  []Block
-	Anchors []string // what may stand after # in a link to it
+	Anchors []string // valid fragments in a link to the page
 	Links   []Link
 }
 
 // A Block is a code block, fenced or indented.
 type Block struct {
-	Line int    // of its first line
-	Lang string // of a fenced one
+	Line int    // number of its first line
+	Lang string // language of a fenced block
 	Text string // without indentation, with a line end
-	Mark string // the comment above it, or the page's
+	Mark string // the comment above it, or the one for the rest of the page
 }
 
-// A Link leads from a page to another, to a file or to a URL.
+// A Link is a link from a page to another page, a file or a URL.
 type Link struct {
 	Line   int
 	Target string
@@ -71,7 +71,7 @@ func Read(tb testing.TB, file string) *Page {
 
 func (p *Page) parse(lines []string) {
 	var mark, forRest string
-	blank := true // the line before is, or is a comment
+	blank := true // the previous line is blank or a comment
 	for i := 0; i < len(lines); i++ {
 		line := lines[i]
 		if m := fence.FindStringSubmatch(line); m != nil {
@@ -124,7 +124,7 @@ func or(mark, forRest string) string {
 	return mark
 }
 
-// anchor adds a heading's, as GitHub makes it.
+// anchor adds the anchor of a heading, in the form that GitHub generates.
 func (p *Page) anchor(title string) {
 	var b strings.Builder
 	for _, r := range strings.ToLower(title) {
@@ -142,17 +142,17 @@ func (p *Page) anchor(title string) {
 	p.Anchors = append(p.Anchors, name)
 }
 
-// shells are the languages of fences that hold commands.
+// shells are the languages of fenced blocks with commands.
 var shells = []string{"sh", "bash", "shell", "console"}
 
-// commands are what blocks of commands begin with here.
+// commands are the commands with which unfenced blocks of commands begin.
 var commands = []string{
 	"usercast", "redis-cli", "redis-server", "redis-benchmark", "curl", "hey", "go", "make", "npm", "node", "python3", "ruby", "php",
 	"docker", "kubectl", "helm", "systemctl", "systemd-analyze", "journalctl", "openssl", "sysctl", "ss", "nstat", "ulimit", "cat", "kill",
 	"nginx", "haproxy", "caddy", "oauth2-proxy", "gcloud", "aws", "heroku", "apt-get", "gem", "pip", "pecl", "composer", "rails", "bundle", "git", "cd", "for", "while", "export", "promtool", "mkdir", "ssh", "touch",
 }
 
-// IsCommands reports whether the block is for a shell.
+// IsCommands reports whether the block contains shell commands.
 func (b Block) IsCommands() bool {
 	if b.Lang != "" {
 		return slices.Contains(shells, b.Lang)

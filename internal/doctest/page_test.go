@@ -23,7 +23,7 @@ Text.
 ` + "```sh\ncurl http://example.com/\n```" + `
 
 <!-- run -->
-A mark is for what follows it at once.
+A mark applies only to the block that follows it directly.
 
 ` + "```js\nlet x = 1  # no heading\n```" + `
 

@@ -23,27 +23,26 @@ import (
 	"usercast/internal/redistest"
 )
 
-// patience bounds waiting for something that will come. It is long because it only
-// matters to a test that fails.
+// patience is the timeout for all operations. It is long because it only matters to a test that fails.
 const patience = 30 * time.Second
 
-// A Session is what the commands of a page run in: a shell for each block, usercast in
-// its PATH, and a Redis of its own. The ports that pages name are replaced by free ones.
-// All is gone when the test ends. For one goroutine.
+// A Session is the environment in which the commands of a page run: a shell per block with usercast in its PATH, and a
+// separate Redis. It replaces the ports in pages by free ones. Everything ends with the test. Only one goroutine may
+// use it.
 type Session struct {
 	Redis *redistest.Server
 
 	tb     testing.TB
 	dir    string
 	env    []string
-	ports  map[string]string // as pages have them → as they are
+	ports  map[string]string // port in pages → real port
 	hub    *process
 	app    *process
 	last   *process // whose output is compared
 	others []*process
 }
 
-// The ports as pages name them.
+// The ports that pages use.
 const (
 	publicPort = "8080"
 	adminPort  = "8081"
@@ -51,7 +50,7 @@ const (
 	appPort    = "3000"
 )
 
-// NewSession begins a session in dir. Env is NAME=value.
+// NewSession starts a session in dir. Env is NAME=value.
 func NewSession(tb testing.TB, dir string, env ...string) *Session {
 	tb.Helper()
 	program := hubtest.Build(tb)
@@ -91,10 +90,10 @@ func NewSession(tb testing.TB, dir string, env ...string) *Session {
 	return s
 }
 
-// Addr is the host:port that stands for a port of the pages.
+// Addr returns the host:port that replaces a port of the pages.
 func (s *Session) Addr(port string) string { return "127.0.0.1:" + s.ports[port] }
 
-// ServeApp stands in for the app until the test ends, on pages whose blocks start none.
+// ServeApp serves the app until the test ends, for pages whose blocks do not start it.
 func (s *Session) ServeApp(app http.HandlerFunc) {
 	s.tb.Helper()
 	l, err := net.Listen("tcp", s.Addr(appPort))
@@ -106,22 +105,22 @@ func (s *Session) ServeApp(app http.HandlerFunc) {
 	s.tb.Cleanup(func() { server.Close() })
 }
 
-// PublicURL is where the hub answers.
+// PublicURL returns the URL of the hub.
 func (s *Session) PublicURL() string { return "http://" + s.Addr(publicPort) }
 
-// AppURL is where the app answers.
+// AppURL returns the URL of the app.
 func (s *Session) AppURL() string { return "http://" + s.Addr(appPort) }
 
 var portInText = regexp.MustCompile(`(:|-p |PORT=)(8080|8081|6379|3000)\b`)
 
-// here is a page's text with the ports that are used.
+// here replaces the ports in a text by the real ones.
 func (s *Session) here(text string) string {
 	return portInText.ReplaceAllStringFunc(text, func(m string) string {
 		return m[:len(m)-4] + s.ports[m[len(m)-4:]]
 	})
 }
 
-// Do does with the block what its mark says. It fails the test when it cannot.
+// Do tests a block as its mark specifies. It fails the test on an error.
 func (s *Session) Do(b Block) {
 	s.tb.Helper()
 	switch b.Mark {
@@ -151,18 +150,18 @@ func (s *Session) Do(b Block) {
 			return
 		}
 		if !strings.HasPrefix(b.Mark, "run by: ") && !strings.HasPrefix(b.Mark, "not run: ") {
-			s.tb.Errorf("line %d: %q is no mark", b.Line, b.Mark)
+			s.tb.Errorf("line %d: %q is not a mark", b.Line, b.Mark)
 		}
 	}
 }
 
-// compare wants the output that the block shows. What goes on may have more to say.
+// compare waits until the process has written the output that the block shows.
 func (s *Session) compare(b Block, p *process) {
 	s.tb.Helper()
 	want := s.here(b.Text)
 	for deadline := time.Now().Add(patience); !matches(p.said(), want); time.Sleep(5 * time.Millisecond) {
 		if p.over() || time.Now().After(deadline) {
-			s.tb.Fatalf("line %d: written was\n%s\nand the page says\n%s", b.Line, p.said(), want)
+			s.tb.Fatalf("line %d: the output is\n%s\nthe page shows\n%s", b.Line, p.said(), want)
 		}
 	}
 }
@@ -183,7 +182,7 @@ func (s *Session) run(b Block, status int) {
 	}
 }
 
-// await waits until done, while the process goes on.
+// await waits until done returns true. The process must keep running.
 func (s *Session) await(b Block, p *process, done func() bool) {
 	s.tb.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
@@ -191,7 +190,7 @@ func (s *Session) await(b Block, p *process, done func() bool) {
 			s.tb.Fatalf("line %d ended:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
 		}
 		if time.Now().After(deadline) {
-			s.tb.Fatalf("line %d, waited in vain:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+			s.tb.Fatalf("line %d, timeout:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
 		}
 	}
 }
@@ -205,7 +204,8 @@ func answers(url string, status int) bool {
 	return answer.StatusCode == status
 }
 
-// matches compares line by line; … stands for anything, on a line of its own for lines.
+// matches compares output with the text of a page, in which … matches any text. On a separate line, it matches any
+// number of lines.
 func matches(got, want string) bool {
 	parts := strings.Split(strings.TrimRight(want, "\n"), "…")
 	for i := range parts {
@@ -215,7 +215,7 @@ func matches(got, want string) bool {
 	return pattern.MatchString(got)
 }
 
-// A process is a shell and what it has started.
+// A process is a shell and the processes that it has started.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -224,7 +224,7 @@ type process struct {
 	output bytes.Buffer
 }
 
-// Write keeps what the process writes.
+// Write collects the output of the process.
 func (p *process) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -258,18 +258,18 @@ func (s *Session) start(b Block) *process {
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // the state tells
+		_ = p.cmd.Wait() // the result is in ProcessState
 	}()
 	return p
 }
 
-// stop kills it with all that it has started; nil is none.
+// stop kills the shell and the processes that it has started. p may be nil.
 func (p *process) stop() {
 	if p == nil {
 		return
 	}
 	if err := syscall.Kill(-p.cmd.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
-		panic(err) // the group is ours
+		panic(err) // impossible: the process group belongs to this test
 	}
 	<-p.ended
 }

@@ -12,7 +12,7 @@ import (
 	"unicode/utf8"
 )
 
-// An Event is what a browser passes to a listener.
+// An Event is an event as a browser dispatches it to a listener.
 type Event struct {
 	Type string // "message" unless the stream names another
 	Data string
@@ -23,18 +23,18 @@ type Event struct {
 const MaxLine = 8 << 20
 
 // ErrLineTooLong is the error for a line longer than MaxLine.
-var ErrLineTooLong = errors.New("the stream has a line of more than 8 MiB")
+var ErrLineTooLong = errors.New("line of the event stream exceeds 8 MiB")
 
 // A Reader reads one stream.
 type Reader struct {
-	LastID   string        // what a reconnect sends as Last-Event-ID
+	LastID   string        // value of Last-Event-ID for a reconnect
 	Retry    time.Duration // delay before a reconnect; 0: not set yet
 	Comments int           // comment lines received
 
-	// Strict turns what a browser ignores into an error: unknown fields and malformed retry values.
+	// Strict returns an error for input that a browser ignores: unknown fields and malformed retry values.
 	Strict bool
 
-	// Raw keeps bytes that are not UTF-8, which become U+FFFD in a browser.
+	// Raw keeps bytes that are not UTF-8. A browser replaces them by U+FFFD.
 	Raw bool
 
 	in      *bufio.Reader
@@ -51,15 +51,15 @@ func NewReader(r io.Reader) *Reader {
 	return &Reader{in: bufio.NewReaderSize(r, 1024)}
 }
 
-// Continue takes over the state of another Reader between two blocks, so that a stream can be read on from
-// another source.
+// Continue takes over the state of another Reader between two blocks, so that a stream can continue from another
+// source.
 func (r *Reader) Continue(from *Reader) {
 	r.LastID, r.Retry, r.Comments = from.LastID, from.Retry, from.Comments
 	r.started, r.opened, r.idField = from.started, from.opened, from.idField
 }
 
-// Next returns the next event. The error is that of the underlying reader; as the standard says, a block
-// that no blank line ends is discarded.
+// Next returns the next event. The error is that of the underlying reader. As the standard requires, an incomplete
+// block at the end of the stream is discarded.
 func (r *Reader) Next() (Event, error) {
 	for {
 		if e, dispatched, err := r.Block(); dispatched || err != nil {
@@ -180,8 +180,8 @@ func (r *Reader) line() ([]byte, error) {
 	}
 }
 
-// decode is the standard's "UTF-8 decode": invalid bytes become U+FFFD. The standard turns several bytes
-// into one now and then.
+// decode replaces invalid bytes by U+FFFD, one per byte. "UTF-8 decode" of the standard sometimes replaces several bytes
+// by one U+FFFD.
 func (r *Reader) decode(b []byte) string {
 	if r.Raw || utf8.Valid(b) {
 		return string(b)
@@ -189,7 +189,7 @@ func (r *Reader) decode(b []byte) string {
 	return string([]rune(string(b)))
 }
 
-// Parse reads a whole stream, and returns its events and the Reader in its final state.
+// Parse reads a complete stream, and returns its events and the Reader in its final state.
 func Parse(stream string) (events []Event, r *Reader) {
 	r = NewReader(strings.NewReader(stream))
 	for {

@@ -64,7 +64,7 @@ func TestReaderFollowsTheStandard(t *testing.T) {
 	}
 }
 
-// A stream is the same in whatever parts it arrives, and whatever ends its lines have.
+// The events do not depend on the parts in which a stream arrives, or on its line ends.
 func TestReaderDoesNotDependOnPartsAndLineEnds(t *testing.T) {
 	const stream = ":\nretry: 3000\nevent: ping\ndata: {}\nid: a-1\n\ndata: one\ndata:\ndata: two\nid: a-2\n\n:\n: x\nid: a-3\n\nevent: gap\ndata: {}\n\n"
 	want := []Event{{"ping", "{}", "a-1"}, {"message", "one\n\ntwo", "a-2"}, {"gap", "{}", "a-3"}}
@@ -88,7 +88,7 @@ func TestReaderDoesNotDependOnPartsAndLineEnds(t *testing.T) {
 	}
 }
 
-// Between two blocks, a comment is a block of its own: it shows that the stream is alive.
+// Between two blocks, a comment is a separate block, which shows that the stream is alive.
 func TestReaderReturnsAtAComment(t *testing.T) {
 	in, out := io.Pipe()
 	defer in.Close()
@@ -139,7 +139,7 @@ func TestStrictReaderRejectsWhatBrowsersIgnore(t *testing.T) {
 	}
 }
 
-// Wherever the bytes are split, the events are the same, and those of a reading of the whole text line by line.
+// The events do not depend on where the bytes are split, and are the same as those of readByLines.
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(":\nretry: 1\ndata: a\rdata: b\r\n\r\nid: 1\n\n: x\ndata\n\n"), 3)
 	f.Add([]byte("data: \xff\n\nid: a\x00\ndata: b\n\n"), 1)
@@ -175,7 +175,7 @@ func (c *chunks) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// readByLines is a second reading of the standard, of a whole stream.
+// readByLines is a second implementation of the standard, for a complete stream.
 func readByLines(stream string) (events []Event) {
 	stream = strings.TrimPrefix(stream, "\uFEFF")
 	stream = strings.ReplaceAll(strings.ReplaceAll(stream, "\r\n", "\n"), "\r", "\n")

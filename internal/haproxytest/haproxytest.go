@@ -1,5 +1,5 @@
-// Package haproxytest runs a real haproxy for a test, on loopback and on a free
-// port. It is gone when the test ends.
+// Package haproxytest runs a real haproxy for a test, on loopback and on a free port. The process ends with the
+// test.
 package haproxytest
 
 import (
@@ -18,31 +18,30 @@ import (
 	"usercast/internal/proxytest"
 )
 
-// patience is how long the proxy may take for anything. It is long because it
-// only bounds a test that fails anyway.
+// patience is the timeout for all operations. It is long because it only matters to a test that fails.
 const patience = 30 * time.Second
 
-// ServerHeader is set in each answer that came from a server: to its name.
+// ServerHeader is set in each response of a server, to its name.
 const ServerHeader = "X-Haproxy-Server"
 
-// Proxy is one haproxy process. Its methods fail the test when they cannot do
-// what they say; they are for one goroutine at a time.
+// Proxy is one haproxy process. Its methods fail the test on an error. Only one goroutine may use it at a
+// time.
 type Proxy struct {
 	tb          testing.TB
 	addr, stats string // host:port, and a socket's path
 }
 
-// Config is what the proxy does: the sections that a user would write.
+// Config contains the sections of the configuration.
 type Config struct {
-	Defaults string // lines of the section
-	Backend  string // lines of the one backend
-	MaxConn  int    // each connection takes two descriptors
+	Defaults string // lines of the section defaults
+	Backend  string // lines of the only backend
+	MaxConn  int    // each connection uses two file descriptors
 }
 
-// Start starts a haproxy and waits until it answers.
+// Start starts a haproxy and waits until it accepts connections.
 func Start(tb testing.TB, c Config) *Proxy {
 	tb.Helper()
-	// A socket's path has 107 characters at most, and a test's directory may have more.
+	// The path of a socket has at most 107 characters, and that of a test's directory may be longer.
 	dir, err := os.MkdirTemp("", "haproxy")
 	if err != nil {
 		tb.Fatal(err)
@@ -75,7 +74,7 @@ backend servers
 // Addr is the proxy's host:port.
 func (p *Proxy) Addr() string { return p.addr }
 
-// AwaitUp waits until the proxy's checks hold a server for good.
+// AwaitUp waits until the proxy's health checks consider a server up.
 func (p *Proxy) AwaitUp(server string) {
 	p.tb.Helper()
 	for deadline := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
@@ -83,16 +82,16 @@ func (p *Proxy) AwaitUp(server string) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && time.Now().Before(deadline): // HAProxy renames the socket last
 		case err != nil:
-			p.tb.Fatalf("ask haproxy for the state of %s: %v", server, err)
+			p.tb.Fatalf("read the state of %s: %v", server, err)
 		case state == "UP":
 			return
 		case time.Now().After(deadline):
-			p.tb.Fatalf("in vain waited until haproxy holds %s for UP; it is %s", server, state)
+			p.tb.Fatalf("%s is %s, want UP", server, state)
 		}
 	}
 }
 
-// state is "UP", "DOWN", or one of them with a count on the way to the other.
+// state returns "UP" or "DOWN", with a count during a transition.
 func (p *Proxy) state(server string) (string, error) {
 	conn, err := net.Dial("unix", p.stats)
 	if err != nil {
@@ -116,5 +115,5 @@ func (p *Proxy) state(server string) (string, error) {
 			return row[status], nil
 		}
 	}
-	return "", errors.New("it does not know the server")
+	return "", errors.New("its statistics do not contain the server")
 }

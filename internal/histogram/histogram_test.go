@@ -37,7 +37,7 @@ func TestBoundsAreUpperAndInclusive(t *testing.T) {
 func TestExtremes(t *testing.T) {
 	var h histogram.Histogram
 	h.Observe(0)
-	h.Observe(-time.Second) // a clock may go back
+	h.Observe(-time.Second) // a clock may be set back
 	h.Observe(time.Hour)
 	s := h.Snapshot()
 	if s.Count != 3 {
@@ -52,7 +52,7 @@ func TestExtremes(t *testing.T) {
 	}
 }
 
-// Prometheus wants each bucket to hold those below it.
+// In Prometheus, each bucket includes the ones below it.
 func TestCumulativeGrowsUpToCount(t *testing.T) {
 	var h histogram.Histogram
 	var group sync.WaitGroup
@@ -84,7 +84,7 @@ func TestCumulativeGrowsUpToCount(t *testing.T) {
 	}
 }
 
-// 292 years, what a Duration holds, are 9 hours of 100,000 deliveries per second that take
+// The sum would overflow a Duration (292 years) after 9 hours of 100,000 deliveries per second that take
 // 2.8 s each.
 func TestSumDoesNotWrap(t *testing.T) {
 	var h histogram.Histogram

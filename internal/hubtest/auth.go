@@ -17,17 +17,17 @@ import (
 	"usercast/internal/app"
 )
 
-// A SessionApp is an app that knows its users by the cookie of SessionCookie, and answers the session checks of
-// --auth forward. It counts what these cost it.
+// A SessionApp is an app that identifies users by the cookie of SessionCookie. It responds to the session checks of
+// --auth forward and counts them.
 type SessionApp struct {
 	*httptest.Server
 	Asked       atomic.Int64 // requests
-	Open, Most  atomic.Int64 // concurrent requests: now, and at most
-	Connections atomic.Int64 // open ones
-	Status      atomic.Int64 // of all responses, if not 0
+	Open, Most  atomic.Int64 // concurrent requests: current and maximum
+	Connections atomic.Int64 // open connections
+	Status      atomic.Int64 // status of all responses, if not 0
 }
 
-// StartSessionApp starts one.
+// StartSessionApp starts a SessionApp.
 func StartSessionApp(tb testing.TB) *SessionApp {
 	tb.Helper()
 	a := new(SessionApp)
@@ -51,7 +51,7 @@ func (a *SessionApp) checkSession(w http.ResponseWriter, r *http.Request) {
 	defer a.Open.Add(-1)
 	for most := a.Most.Load(); n > most && !a.Most.CompareAndSwap(most, n); most = a.Most.Load() {
 	}
-	time.Sleep(time.Millisecond) // a look into the database
+	time.Sleep(time.Millisecond) // simulates a database query
 	if status := a.Status.Load(); status != 0 {
 		w.WriteHeader(int(status))
 		return
@@ -64,15 +64,15 @@ func (a *SessionApp) checkSession(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("X-User-ID", cookie.Value)
 }
 
-// Flags make a hub use the app.
+// Flags returns the flags for a hub that uses the app.
 func (a *SessionApp) Flags() []string {
 	return []string{"--auth", app.AuthForward, "--forward-url", a.URL + "/usercast/session"}
 }
 
-// SessionCookie is the header of a user's requests.
+// SessionCookie returns the header of a user's requests.
 func SessionCookie(user string) string { return "Cookie: session=" + user }
 
-// Token is a JWT, signed with HS256.
+// Token returns a JWT that is signed with HS256.
 func Token(tb testing.TB, secret string, claims map[string]any) string {
 	tb.Helper()
 	payload, err := json.Marshal(claims)
@@ -85,7 +85,7 @@ func Token(tb testing.TB, secret string, claims map[string]any) string {
 	return text + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
 }
 
-// SecretFile is a file with a secret, as an editor leaves it.
+// SecretFile returns the path of a file with a secret, followed by a line end as editors add it.
 func SecretFile(tb testing.TB, secret string) string {
 	tb.Helper()
 	path := filepath.Join(tb.TempDir(), "secret")

@@ -14,10 +14,10 @@ import (
 	"testing"
 )
 
-// Build returns the path of the program usercast, as the module is now. The first call in a process runs go
-// build, which links only if something has changed since the last test run; all test binaries share the result.
-// Where the test has the race detector, so has the program: go test has compiled most of it already. In short
-// mode, Build skips the test.
+// Build builds the program usercast from the current sources and returns its path. Only the first call in a process
+// runs go build, which links only if the sources have changed since the last test run. All test binaries share the
+// result. If the test runs with the race detector, so does the program, because go test has already compiled most of
+// it. In short mode, Build skips the test.
 func Build(tb testing.TB) string {
 	tb.Helper()
 	if testing.Short() {
@@ -101,8 +101,8 @@ func moduleRoot() (string, error) {
 	return "", fmt.Errorf("the test does not run inside the module")
 }
 
-// readSources looks at the sources, which another process is about to read: go test takes note, and does not
-// show a cached result when they have changed.
+// readSources reads the list of source files, so that go test does not use a cached result when they have changed: it
+// does not notice that go build reads them.
 func readSources(root string) error {
 	return filepath.WalkDir(root, func(_ string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && (entry.Name() == ".git" || entry.Name() == "node_modules") {

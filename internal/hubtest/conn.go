@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Dial connects to host:port for a test that writes and reads bytes of its own.
+// Dial connects to host:port for a test that reads and writes bytes directly.
 func Dial(tb testing.TB, addr string) net.Conn {
 	tb.Helper()
 	conn, err := net.Dial("tcp", addr)
@@ -19,8 +19,8 @@ func Dial(tb testing.TB, addr string) net.Conn {
 	return conn
 }
 
-// DialSmall connects with a receive buffer of so many bytes; 0: of the kernel's choice. The buffer is set
-// before the peer receives a window.
+// DialSmall connects with a receive buffer of the given size; 0 means the default of the kernel. It sets the buffer
+// before the handshake, which announces the window.
 func DialSmall(addr string, receiveBuffer int) (net.Conn, error) {
 	d := net.Dialer{Timeout: Patience, Control: func(_, _ string, raw syscall.RawConn) (err error) {
 		if receiveBuffer > 0 {

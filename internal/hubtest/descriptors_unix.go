@@ -10,7 +10,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// ServeWithDescriptors is Serve with a limit of open files.
+// ServeWithDescriptors is Serve with a limit of open file descriptors.
 func ServeWithDescriptors(tb testing.TB, server *redistest.Server, limit int, flags ...string) (p *Program, public, admin string) {
 	tb.Helper()
 	shell, err := exec.LookPath("sh")

@@ -7,8 +7,8 @@
 //	NewPublisher          publishes to Redis as an app does
 //	Request, Scrape       one HTTP request; the metrics
 //
-// Everything that a test starts ends with it. A hub in this process must then return from Run, and its
-// counters must add up (invariant 9); Main checks that no goroutine is left in the package (invariant 11).
+// Everything that a test starts ends with the test. A hub in this process must then return from Run, and its
+// counters must add up (invariant 9). Main checks that no goroutine is left (invariant 11).
 //
 // Methods with a testing.TB parameter fail the test on an error.
 package hubtest

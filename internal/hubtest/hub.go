@@ -13,21 +13,21 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A Hub is an app.App in this process, from New to the end of the test or to Interrupt or Terminate.
+// A Hub is an app.App in this process. It runs until the end of the test, or until Interrupt or Terminate.
 type Hub struct {
 	*app.App
 	Log   *Output
 	Ended chan struct{} // closed when Run has returned
 
 	stop context.CancelCauseFunc
-	err  error // what Run returned
+	err  error // result of Run
 }
 
-// Writers are the kinds of --writer.
+// Writers are the values of --writer.
 var Writers = []string{app.WriterAuto, app.WriterPortable}
 
-// EachWriter runs a test with each kind of --writer in parallel, as a flag for its hub: faults, and ends of streams,
-// are the same with all of them.
+// EachWriter runs a test in parallel with each value of --writer, which it passes as a flag for the hub. Errors and ends
+// of streams must not depend on it.
 func EachWriter(t *testing.T, test func(t *testing.T, writer string)) {
 	for _, kind := range Writers {
 		t.Run(kind, func(t *testing.T) {
@@ -45,7 +45,7 @@ func Start(tb testing.TB, server *redistest.Server, args ...string) *Hub {
 	return h
 }
 
-// New makes a hub for Run. Its listeners are open.
+// New creates a hub for Run. Its listeners are already open.
 func New(tb testing.TB, redisURL string, args ...string) *Hub {
 	tb.Helper()
 	return NewWith(tb, redisURL, func(*app.Parts) {}, args...)
@@ -92,7 +92,7 @@ func NewWith(tb testing.TB, redisURL string, change func(*app.Parts), args ...st
 	return h
 }
 
-// Run runs a hub. When the test is over, App.Run must return, and the counters must add up.
+// Run runs a hub. At the end of the test, App.Run must return, and the counters must add up.
 func Run(tb testing.TB, h *Hub) *Hub {
 	tb.Helper()
 	ctx, stop := context.WithCancelCause(context.Background())
@@ -112,10 +112,10 @@ func Run(tb testing.TB, h *Hub) *Hub {
 	return h
 }
 
-// Terminate does what SIGTERM does to the program.
+// Terminate has the same effect as SIGTERM has on the program.
 func (h *Hub) Terminate() { h.stop(nil) }
 
-// Interrupt does what SIGINT does to the program.
+// Interrupt has the same effect as SIGINT has on the program.
 func (h *Hub) Interrupt() { h.stop(app.ErrInterrupt) }
 
 // Wait waits for the end of Run.
@@ -140,7 +140,7 @@ func (h *Hub) AwaitSubscription(tb testing.TB, n uint64) {
 	})
 }
 
-// checkConservation is invariant 9 for a hub that has stopped.
+// checkConservation checks invariant 9 for a hub that has stopped.
 func (h *Hub) checkConservation(tb testing.TB) {
 	tb.Helper()
 	in, out := h.FeedStats()[0], h.Hub().Stats()
@@ -162,7 +162,7 @@ func (h *Hub) checkConservation(tb testing.TB) {
 	}
 }
 
-// PublicURL and AdminURL are URLs of the two listeners.
+// PublicURL and AdminURL return URLs of the two listeners.
 func (h *Hub) PublicURL(path string) string { return "http://" + h.PublicAddr() + path }
 func (h *Hub) AdminURL(path string) string  { return "http://" + h.AdminAddr() + path }
 

@@ -8,22 +8,21 @@ import (
 	"usercast/internal/redistest"
 )
 
-// An Instance is a place in a deployment: one process after the other serves with the same flags at the same
-// addresses.
+// An Instance is a hub of a deployment: a series of processes with the same flags and addresses.
 type Instance struct {
 	Redis         *redistest.Server
 	Flags         []string
 	Public, Admin string   // host:port
-	Program       *Program // the newest; nil: none was started
+	Program       *Program // the current or last process; nil before Start
 }
 
-// NewInstance chooses the addresses. It starts no process.
+// NewInstance chooses the addresses. It does not start a process.
 func NewInstance(tb testing.TB, server *redistest.Server, flags ...string) *Instance {
 	tb.Helper()
 	return &Instance{Redis: server, Flags: flags, Public: FreeAddr(tb), Admin: FreeAddr(tb)}
 }
 
-// StartInstance is NewInstance, with a process.
+// StartInstance is NewInstance followed by Start.
 func StartInstance(tb testing.TB, server *redistest.Server, flags ...string) *Instance {
 	tb.Helper()
 	i := NewInstance(tb, server, flags...)
@@ -31,7 +30,7 @@ func StartInstance(tb testing.TB, server *redistest.Server, flags ...string) *In
 	return i
 }
 
-// FreeAddr returns a host:port that nothing listens on, for a listener that may come back to it.
+// FreeAddr returns a free host:port, which listeners can use repeatedly.
 func FreeAddr(tb testing.TB) string {
 	tb.Helper()
 	return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(tb))

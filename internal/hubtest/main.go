@@ -13,12 +13,12 @@ import (
 	"usercast/transport/redis"
 )
 
-// helperVariable in the environment makes a test binary run a helper instead of tests: its name, and a line for
-// each argument.
+// helperVariable is an environment variable that makes a test binary run a helper instead of tests. Its value is the
+// name of the helper, followed by one line per argument.
 const helperVariable = "HUBTEST_HELPER"
 
-// Main is TestMain of a package: it runs the tests, and fails if they leave a goroutine behind. In a process that
-// StartHelper has started, it runs that helper instead.
+// Main is the TestMain of a package. It runs the tests, and fails if a goroutine is left. In a process that StartHelper
+// has started, it runs the helper instead.
 func Main(m *testing.M, helpers map[string]func(args []string) error) {
 	if call := os.Getenv(helperVariable); call != "" {
 		words := strings.Split(call, "\n")
@@ -29,7 +29,7 @@ func Main(m *testing.M, helpers map[string]func(args []string) error) {
 		os.Exit(0)
 	}
 	moreParallel()
-	redis.DisableClientLog() // the hubs of this process log what matters of it
+	redis.DisableClientLog() // the hubs of this process log the relevant events
 	code := m.Run()
 	http.DefaultClient.CloseIdleConnections()
 	if code == 0 {
@@ -41,7 +41,7 @@ func Main(m *testing.M, helpers map[string]func(args []string) error) {
 	os.Exit(code)
 }
 
-// moreParallel runs more tests at a time than there are cores, unless -parallel was set: most of them wait.
+// moreParallel runs more tests at a time than there are cores, unless -parallel was set, because most tests only wait.
 func moreParallel() {
 	flag.Parse()
 	isSet := false
@@ -51,7 +51,7 @@ func moreParallel() {
 	}
 }
 
-// StartHelper starts one of the functions that the package has given to Main, in a process of its own.
+// StartHelper starts one of the helpers that were passed to Main, in a separate process.
 func StartHelper(tb testing.TB, name string, args ...string) *Program {
 	tb.Helper()
 	self, err := os.Executable()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Samples are the values of a scrape, by name with labels as Prometheus prints them.
+// Samples contains the values of a scrape, by name and labels in the format of Prometheus.
 type Samples map[string]float64
 
 // Scrape reads the metrics of the admin listener at host:port.
@@ -15,7 +15,7 @@ func Scrape(tb testing.TB, admin string) Samples {
 	tb.Helper()
 	r := Request(tb, "GET", "http://"+admin+"/metrics")
 	if r.Status != 200 {
-		tb.Fatalf("the response to a scrape is %d: %s", r.Status, r.Body)
+		tb.Fatalf("the scrape returns status %d: %s", r.Status, r.Body)
 	}
 	s := make(Samples)
 	for line := range strings.Lines(r.Body) {
@@ -32,7 +32,7 @@ func Scrape(tb testing.TB, admin string) Samples {
 	return s
 }
 
-// Sum adds up a metric over all its labels, or over those that begin with the given ones.
+// Sum returns the sum of a metric over all its labels, or over those that begin with the given ones.
 func (s Samples) Sum(name string) (sum float64) {
 	for sample, v := range s {
 		if sample == name || strings.HasPrefix(sample, name) && strings.HasPrefix(sample[len(name):], "{") {
@@ -45,11 +45,11 @@ func (s Samples) Sum(name string) (sum float64) {
 // ByReason returns a sample by its label reason.
 func (s Samples) ByReason(name, reason string) float64 { return s[name+Reason(reason)] }
 
-// Reason is the label of a sample.
+// Reason returns the label reason in the format of a sample.
 func Reason(reason string) string { return `{reason="` + reason + `"}` }
 
-// WantMetrics waits until sums of metrics, by name with or without labels, have these values: a client may have
-// read what the hub has not counted yet.
+// WantMetrics waits until sums of metrics, by name with or without labels, have the given values. It waits because a
+// client may have read a message that the hub has not counted yet.
 func WantMetrics(tb testing.TB, admin string, want map[string]float64) {
 	tb.Helper()
 	for deadline := time.Now().Add(Soon); ; time.Sleep(2 * time.Millisecond) {

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// Output is what a program has written. It can be read while the program writes.
+// Output collects the output of a program. It is safe for concurrent use.
 type Output struct {
 	mu  sync.Mutex
 	buf bytes.Buffer // guarded by mu
@@ -38,7 +38,7 @@ next:
 	return lines
 }
 
-// tail returns the last bytes, for the message of a test that failed.
+// tail returns the last part, for the message of a failed test.
 func (o *Output) tail() string {
 	s := o.String()
 	return s[max(0, len(s)-4000):]

@@ -35,7 +35,7 @@ func StartProcess(tb testing.TB, env []string, name string, args ...string) *Pro
 	}
 	go func() {
 		defer close(p.Exited)
-		_ = p.Cmd.Wait() // the state tells
+		_ = p.Cmd.Wait() // the result is in ProcessState
 	}()
 	tb.Cleanup(func() {
 		p.Signal(syscall.SIGKILL)
@@ -47,7 +47,7 @@ func StartProcess(tb testing.TB, env []string, name string, args ...string) *Pro
 	return p
 }
 
-// Command returns a command whose environment has no setting of a hub but those in env.
+// Command returns a command with the environment of this process and env, but without other USERCAST_ variables.
 func Command(env []string, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	for _, e := range os.Environ() {
@@ -60,7 +60,7 @@ func Command(env []string, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Signal sends a signal, which a process that has ended does not receive.
+// Signal sends a signal. It does nothing if the process has ended.
 func (p *Program) Signal(sig os.Signal) { _ = p.Cmd.Process.Signal(sig) }
 
 // Wait waits for the end, and returns the exit status.
@@ -70,18 +70,18 @@ func (p *Program) Wait(tb testing.TB) int {
 	case <-p.Exited:
 		return p.Cmd.ProcessState.ExitCode()
 	case <-time.After(Patience):
-		tb.Fatal("the program does not end")
+		tb.Fatal("the program does not exit")
 		return -1
 	}
 }
 
-// Serve starts usercast serve on free ports, with insecure authentication unless the flags say otherwise, waits
-// until it is ready, and returns the addresses of its listeners.
+// Serve starts usercast serve on free ports and waits until it is ready. It returns the addresses of the listeners. The
+// default of --auth is insecure.
 func Serve(tb testing.TB, server *redistest.Server, env []string, flags ...string) (p *Program, public, admin string) {
 	tb.Helper()
 	p = StartProgram(tb, env, serveArgs(server.URL(), flags)...)
 	public, admin = p.Addresses(tb)
-	AwaitReady(tb, admin) // the public listener may speak TLS
+	AwaitReady(tb, admin) // the public listener may use TLS
 	return p, public, admin
 }
 
@@ -89,10 +89,10 @@ func serveArgs(redis string, flags []string) []string {
 	return append([]string{"serve", "--auth", "insecure", "--redis", redis, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}, flags...)
 }
 
-// Listening is the line of the log that names both listeners.
+// Listening matches the log line with the addresses of both listeners.
 var Listening = regexp.MustCompile(`msg=listening public=(\S+) admin=(\S+)`)
 
-// Addresses waits until the log names the listeners.
+// Addresses waits until the log contains the addresses of the listeners.
 func (p *Program) Addresses(tb testing.TB) (public, admin string) {
 	tb.Helper()
 	Eventually(tb, "the program listens", func() bool {
@@ -109,7 +109,7 @@ func (p *Program) Addresses(tb testing.TB) (public, admin string) {
 	return public, admin
 }
 
-// AwaitReady waits until a listener of a hub, as host:port, says that the hub is ready.
+// AwaitReady waits until a listener at host:port reports that the hub is ready.
 func AwaitReady(tb testing.TB, addr string) {
 	tb.Helper()
 	Eventually(tb, "the hub is ready", func() bool {

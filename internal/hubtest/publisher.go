@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A Publisher is the app: it speaks RESP to Redis over one connection, so that it can pipeline. For one
-// goroutine at a time.
+// A Publisher publishes as an app does: it uses RESP over one connection to Redis, so that it can pipeline. Only one
+// goroutine may use it at a time.
 type Publisher struct {
 	Conn net.Conn
 	in   *bufio.Reader
@@ -29,7 +29,7 @@ func NewPublisher(tb testing.TB, addr string) *Publisher {
 	return &Publisher{conn, bufio.NewReader(conn)}
 }
 
-// Do sends one command, and returns a simple reply, an integer or a bulk string.
+// Do sends one command and returns its reply: a simple string, an integer or a bulk string.
 func (p *Publisher) Do(tb testing.TB, args ...string) string {
 	tb.Helper()
 	p.Conn.SetDeadline(time.Now().Add(Patience))
@@ -59,7 +59,7 @@ func (p *Publisher) Append(tb testing.TB, channel, payload string) {
 	p.Do(tb, "XADD", "usercast:log", "*", "ch", channel, "data", payload)
 }
 
-// Burst publishes n messages without waiting for replies in between. One subscriber must receive each.
+// Burst publishes n messages without waiting for replies in between. Exactly one subscriber must receive each.
 func (p *Publisher) Burst(tb testing.TB, n int, message func(i int) (channel, payload string)) {
 	tb.Helper()
 	p.Conn.SetDeadline(time.Now().Add(Patience))
@@ -104,7 +104,7 @@ func (p *Publisher) Reply() (string, error) {
 	return "", fmt.Errorf("redis replies %q", line)
 }
 
-// RedisCommand is a command in RESP.
+// RedisCommand returns a command in RESP.
 func RedisCommand(args ...string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "*%d\r\n", len(args))

@@ -9,9 +9,9 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// WantRejection wants requests of user 42 to be rejected temporarily: an EventSource with an event busy, because
-// a status other than 200 would close it permanently, and other clients with a status. It makes three requests.
-// The flag --retry must be 2s.
+// WantRejection checks that requests of user 42 are rejected temporarily. An EventSource must receive an event busy,
+// because a status other than 200 would close it permanently. Other clients must receive the status. It sends three
+// requests. The flag --retry must be 2s.
 func (h *Hub) WantRejection(tb testing.TB, reason string, status int) {
 	tb.Helper()
 	s, err := ssetest.Request(h.PublicAddr(), "user=42")

@@ -7,14 +7,14 @@ import (
 	"testing"
 )
 
-// A Response is what a request was answered with.
+// A Response is the response to a request.
 type Response struct {
 	Status int
 	Header http.Header
 	Body   string
 }
 
-// Client makes each request over a connection of its own.
+// Client uses a separate connection for each request.
 var Client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: Patience}
 
 // Request sends one request without a body. Headers are "Name: value".
@@ -27,7 +27,7 @@ func Request(tb testing.TB, method, url string, headers ...string) Response {
 	return r
 }
 
-// TryRequest is Request for one that may fail.
+// TryRequest is Request for requests that may fail.
 func TryRequest(method, url string, headers ...string) (Response, error) {
 	r, err := http.NewRequest(method, url, nil)
 	if err != nil {

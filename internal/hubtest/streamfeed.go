@@ -13,7 +13,7 @@ func StartStreamFeed(tb testing.TB, server *redistest.Server, flags ...string) *
 	return Start(tb, server, append([]string{"--feed", app.FeedStream}, flags...)...)
 }
 
-// DurableRedis starts a Redis that loses nothing when it is killed.
+// DurableRedis starts a Redis that does not lose data when it is killed.
 func DurableRedis(tb testing.TB) *redistest.Server {
 	tb.Helper()
 	return redistest.Start(tb, "--appendonly", "yes", "--appendfsync", "always")

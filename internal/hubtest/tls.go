@@ -11,7 +11,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// StartTLS is Start for a hub that presents the certificate, which is in cert.pem and key.pem of dir.
+// StartTLS is Start for a hub with the certificate. It writes cert.pem and key.pem to dir.
 func StartTLS(tb testing.TB, server *redistest.Server, pair certtest.Pair, flags ...string) (h *Hub, dir string) {
 	tb.Helper()
 	dir = tb.TempDir()
@@ -19,10 +19,10 @@ func StartTLS(tb testing.TB, server *redistest.Server, pair certtest.Pair, flags
 	return Start(tb, server, append(flags, "--tls-cert", cert, "--tls-key", key)...), dir
 }
 
-// SecureURL is a URL of the public listener of a hub with TLS.
+// SecureURL returns a URL of the public listener of a hub with TLS.
 func (h *Hub) SecureURL(path string) string { return "https://" + h.PublicAddr() + path }
 
-// TLSTransport trusts the pool, and speaks one version of HTTP.
+// TLSTransport returns a transport that trusts the pool and uses only one version of HTTP.
 func TLSTransport(tb testing.TB, pool *x509.CertPool, http2 bool) *http.Transport {
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, Protocols: new(http.Protocols)}
 	transport.Protocols.SetHTTP1(!http2)

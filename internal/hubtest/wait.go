@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// Patience bounds waiting for something that will happen. It is long because it only matters to a test that
-// fails.
+// Patience is the timeout for expected conditions. It is long because it only matters to a test that fails.
 const Patience = 30 * time.Second
 
 // Soon is what "immediately" means on a busy machine.
@@ -20,12 +19,12 @@ func Eventually(tb testing.TB, what string, done func() bool) {
 	Within(tb, Patience, what, done)
 }
 
-// Within is Eventually for a promise that names a time.
+// Within is Eventually with a given timeout.
 func Within(tb testing.TB, d time.Duration, what string, done func() bool) {
 	tb.Helper()
 	for start := time.Now(); !done(); time.Sleep(PollInterval(time.Since(start))) {
 		if time.Since(start) > d {
-			tb.Fatalf("waited %v in vain until %s", d, what)
+			tb.Fatalf("timeout after %v while waiting until %s", d, what)
 		}
 	}
 }

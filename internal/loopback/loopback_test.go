@@ -8,7 +8,7 @@ func TestIsHost(t *testing.T) {
 		"app.localhost", "a.b.localhost:443", "[::1]", "[::1]:8080", "::1", "[0:0:0:0:0:0:0:1]:80", "[::ffff:127.0.0.1]:8080", "127.0.0.1:",
 	} {
 		if !IsHost(host) {
-			t.Errorf("%q is taken for another machine", host)
+			t.Errorf("%q is not recognized as this machine", host)
 		}
 	}
 	for _, host := range []string{
@@ -18,7 +18,7 @@ func TestIsHost(t *testing.T) {
 		"2130706433", "0x7f.1", "127.1", "localhost..", "%6cocalhost",
 	} {
 		if IsHost(host) {
-			t.Errorf("%q is taken for this machine", host)
+			t.Errorf("%q is recognized as this machine", host)
 		}
 	}
 }

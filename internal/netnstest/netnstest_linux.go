@@ -1,6 +1,6 @@
-// Package netnstest gives a test a peer on another network: a namespace that is
-// joined to this machine by a cable, which can be pulled out, so that the peer
-// vanishes without a FIN or a reset. All of it is gone when the test ends.
+// Package netnstest provides a peer on another network for tests: a network namespace that is connected by a
+// pair of virtual interfaces (veth). The connection can be interrupted, so that the peer drops off without a FIN or
+// a reset. Everything is removed when the test ends.
 package netnstest
 
 import (
@@ -24,21 +24,21 @@ import (
 type Network struct {
 	tb                testing.TB
 	name              string // of the namespace
-	near, far         string // the cable's two ends
+	near, far         string // interface names of the two ends
 	nearAddr, farAddr netip.Addr
 }
 
-// New creates a network. It skips the test if it has no right to, or no iproute2.
+// New creates a network. It skips the test if permissions or iproute2 are missing.
 func New(tb testing.TB) *Network {
 	tb.Helper()
 	need.Program(tb, "ip")
 	id := fmt.Sprintf("%08x", rand.Uint32())
 	n := &Network{tb: tb, name: "netnstest-" + id, near: "nt" + id + "n", far: "nt" + id + "f"}
 	if err := run("netns", "add", n.name); err != nil {
-		need.Missing(tb, "the right to create a network namespace", "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN")
+		need.Missing(tb, "the permission to create a network namespace", "run as root, with CAP_NET_ADMIN and CAP_SYS_ADMIN")
 	}
 	tb.Cleanup(func() {
-		// The cable first: a socket that is still open would keep the namespace.
+		// The interface first: a socket that is still open would keep the namespace.
 		for _, args := range [][]string{{"link", "del", n.near}, {"netns", "del", n.name}} {
 			if err := run(args...); err != nil {
 				tb.Error(err)
@@ -51,17 +51,17 @@ func New(tb testing.TB) *Network {
 	n.do("addr", "add", n.nearAddr.String()+"/30", "dev", n.near)
 	n.do("-n", n.name, "addr", "add", n.farAddr.String()+"/30", "dev", n.far)
 	n.do("link", "set", n.near, "up")
-	// So that a peer whose cable is out becomes unreachable, which a socket then says
-	// it has failed with, within a test's timeouts. By itself it takes 3 s.
+	// After Unplug, the peer becomes unreachable within the timeouts of tests, and sockets fail
+	// with this error. The default would be 3 s.
 	n.do("ntable", "change", "name", "arp_cache", "dev", n.near, "retrans", "100")
 	n.do("-n", n.name, "link", "set", n.far, "up")
 	return n
 }
 
-// Host is the address that this machine has on the network.
+// Host returns the address of this machine on the network.
 func (n *Network) Host() string { return n.nearAddr.String() }
 
-// In runs f on a thread inside the namespace. A socket that f makes stays there.
+// In runs f on a thread inside the namespace. A socket that f creates stays in it.
 func (n *Network) In(f func()) {
 	n.tb.Helper()
 	errs := make(chan error)
@@ -82,7 +82,7 @@ func (n *Network) in(f func()) error {
 		return err
 	}
 	defer away.Close()
-	// The thread is lost with this goroutine unless it finds its way back.
+	// If the thread does not return to its namespace, it ends with this goroutine.
 	runtime.LockOSThread()
 	if err := unix.Setns(int(away.Fd()), unix.CLONE_NEWNET); err != nil {
 		return fmt.Errorf("enter the namespace: %w", err)
@@ -95,14 +95,13 @@ func (n *Network) in(f func()) error {
 	return nil
 }
 
-// Unplug pulls the cable out at the far end.
+// Unplug disables the interface at the far end.
 func (n *Network) Unplug() {
 	n.tb.Helper()
 	n.do("-n", n.name, "link", "set", n.far, "down")
 }
 
-// Mute loses all that the far end sends, as when a radio link gets too weak one way:
-// nobody on this side can see it.
+// Mute drops all packets from the far end. The near end does not notice this.
 func (n *Network) Mute() {
 	n.tb.Helper()
 	n.do("-n", n.name, "route", "add", "blackhole", n.nearAddr.String()+"/32")
@@ -126,8 +125,8 @@ func run(args ...string) error {
 	return fmt.Errorf("ip %s: %w", strings.Join(args, " "), err)
 }
 
-// freeNet is the first host's address of a /30 of 10.0.0.0/8 that no interface of
-// this machine is in.
+// freeNet returns the first host address of a /30 network in 10.0.0.0/8 that no interface of this machine
+// uses.
 func freeNet(tb testing.TB) netip.Addr {
 	tb.Helper()
 	taken, err := net.InterfaceAddrs()

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // A recorder is a Handler that passes on what it receives.
 type recorder struct {
-	received chan string // with a "." behind it if it was the last
+	received chan string // with the suffix "." if last was set
 	closed   chan error
 }
 
@@ -38,7 +38,7 @@ func (r *recorder) Received(data []byte, last bool) {
 
 func (r *recorder) Closed(err error) { r.closed <- err }
 
-// adopt returns a Conn in a Poller of its own, which must be empty at the end.
+// adopt returns a Conn in a separate Poller, which must be empty at the end.
 func adopt(t *testing.T) (c *Conn, r *recorder, far *net.TCPConn) {
 	t.Helper()
 	far, near := connPair(t)
@@ -51,7 +51,7 @@ func adopt(t *testing.T) (c *Conn, r *recorder, far *net.TCPConn) {
 	return c, r, far
 }
 
-// The memory of an idle stream depends on it: see package sse's pollConn.
+// The memory of an idle stream depends on the size of a Conn: see pollConn in package sse.
 func TestConnIsSmall(t *testing.T) {
 	if size := unsafe.Sizeof(Conn{}); size > 48 {
 		t.Errorf("a Conn takes %d bytes", size)
@@ -90,12 +90,12 @@ func TestConnReportsWhatThePeerDoes(t *testing.T) {
 	}
 }
 
-// What a peer sends in one go with its end arrives with the announcement of it.
+// Bytes that a peer sends together with a FIN are received with last set.
 func TestConnReportsTheLastBytesAsSuch(t *testing.T) {
 	far, near := connPair(t)
 	io.WriteString(far, "hello")
 	far.Close()
-	for start := time.Now(); ; time.Sleep(time.Millisecond) { // until the FIN is there, too
+	for start := time.Now(); ; time.Sleep(time.Millisecond) { // until the FIN has arrived, too
 		info, err := tcpInfo(near)
 		if err != nil || time.Since(start) > 10*time.Second {
 			t.Fatal("the FIN is missing", err)
@@ -124,7 +124,7 @@ func tcpInfo(conn *net.TCPConn) (info *unix.TCPInfo, err error) {
 	return info, errors.Join(e, err)
 }
 
-// Each byte and the end reach exactly one handler, also if it is replaced meanwhile.
+// Each byte and the end reach exactly one handler, even if the handler is replaced meanwhile.
 func TestSetHandlerLosesNothing(t *testing.T) {
 	for range 200 {
 		c, first, far := adopt(t)
@@ -150,7 +150,7 @@ func TestWritesOfAConn(t *testing.T) {
 	c, _, far := adopt(t)
 	var want bytes.Buffer
 	var bufs net.Buffers
-	for i := range 3000 { // more than one writev takes
+	for i := range 3000 { // more than one writev accepts
 		text := []byte(fmt.Sprintf("%07d\n", i))
 		bufs = append(bufs, text)
 		want.Write(text)
@@ -182,7 +182,7 @@ func TestWritesOfAConn(t *testing.T) {
 	}
 }
 
-// A writer that waits is woken when it can no longer succeed.
+// A waiting writer is woken when its write can no longer succeed.
 func TestWaitingWriterIsWoken(t *testing.T) {
 	for name, test := range map[string]struct {
 		end  func(c *Conn, far *net.TCPConn)
@@ -190,7 +190,7 @@ func TestWaitingWriterIsWoken(t *testing.T) {
 	}{
 		"canceled": {func(c *Conn, _ *net.TCPConn) { c.CancelWrites() }, net.ErrClosed},
 		"closed":   {func(c *Conn, _ *net.TCPConn) { c.Close() }, net.ErrClosed},
-		"reset":    {func(_ *Conn, far *net.TCPConn) { far.SetLinger(0); far.Close() }, syscall.EPIPE}, // the read gets the reset
+		"reset":    {func(_ *Conn, far *net.TCPConn) { far.SetLinger(0); far.Close() }, syscall.EPIPE}, // the read receives the reset
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -224,7 +224,7 @@ func TestWaitingWriterIsWoken(t *testing.T) {
 	}
 }
 
-// A detached descriptor is the connection, and the Poller has forgotten it.
+// A detached file descriptor is still connected, and no longer in the Poller.
 func TestDetach(t *testing.T) {
 	c, r, far := adopt(t)
 	fd := c.Detach()
@@ -242,25 +242,25 @@ func TestDetach(t *testing.T) {
 		t.Errorf("read %q, %v; the handler received %d", b[:n], err, len(r.received))
 	}
 	if c.Detach() != -1 {
-		t.Error("it can be detached twice")
+		t.Error("a second Detach returns a file descriptor")
 	}
 }
 
-// An event that was read before its connection was closed does not reach the next
-// connection with the same descriptor.
+// An event of a closed connection does not reach the next connection with the same file
+// descriptor.
 func TestStaleEventIsDropped(t *testing.T) {
 	c, _, _ := adopt(t)
 	stale := unix.EpollEvent{Fd: c.fd, Pad: int32(c.gen) - 1}
 	if c, a := c.poller.find(stale); c != nil || a != nil {
-		t.Error("it is dispatched")
+		t.Error("the stale event is dispatched")
 	}
 	stale.Pad++
 	if got, _ := c.poller.find(stale); got != c {
-		t.Error("an event of now is dropped")
+		t.Error("a current event is dropped")
 	}
 }
 
-// A peer can be on IPv4, on IPv6, or on IPv4 as IPv6 shows it.
+// A peer can have an IPv4, an IPv6 or an IPv4-mapped IPv6 address.
 func TestAcceptorReportsThePeer(t *testing.T) {
 	for network, address := range map[string]string{"tcp4": "127.0.0.1:0", "tcp6": "[::1]:0", "tcp": ":0"} {
 		l, err := net.Listen(network, address)
@@ -299,7 +299,7 @@ type acceptRecorder struct {
 func (r *acceptRecorder) Accepted(fd int, from netip.AddrPort) { r.fds <- fd; r.from <- from }
 func (r *acceptRecorder) AcceptFailed(err error)               { r.failed <- err }
 
-// While it is paused, connections wait in the kernel.
+// While the Acceptor is paused, connections wait in the kernel.
 func TestAcceptorPauses(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -328,7 +328,7 @@ func TestAcceptorPauses(t *testing.T) {
 	unix.Close(<-h.fds)
 }
 
-// Without descriptors it reports that, and accepts the same connection later.
+// If file descriptors run out, the Acceptor reports an error, and accepts the same connection later.
 func TestAcceptorWithoutDescriptors(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -358,7 +358,7 @@ func TestAcceptorWithoutDescriptors(t *testing.T) {
 	unix.Close(<-h.fds)
 }
 
-// useUpDescriptors leaves the process no descriptor until free is called.
+// useUpDescriptors uses all file descriptors of the process until free is called.
 func useUpDescriptors(t *testing.T) (free func()) {
 	t.Helper()
 	var limit unix.Rlimit

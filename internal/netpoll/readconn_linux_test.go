@@ -10,11 +10,11 @@ import (
 	"time"
 )
 
-// A ReadConn returns what package net's own connection returns.
+// Read returns the same results as that of package net's connection.
 func TestReadConnReadsLikePackageNet(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		far  func(far *net.TCPConn) // while there is nothing to read
+		far  func(far *net.TCPConn) // called while there is nothing to read
 		near func(near net.Conn)
 		text string
 		err  error
@@ -36,7 +36,7 @@ func TestReadConnReadsLikePackageNet(t *testing.T) {
 				t.Errorf("a read of nothing: %d, %v", n, err)
 			}
 			go func() {
-				time.Sleep(5 * time.Millisecond) // both before and after the read begins is right
+				time.Sleep(5 * time.Millisecond) // the read usually begins first; both orders are correct
 				if test.far != nil {
 					test.far(far)
 				}
@@ -57,7 +57,7 @@ func TestReadConnReadsLikePackageNet(t *testing.T) {
 	}
 }
 
-// What is not a socket of the kernel stays as it is.
+// ReadConn returns connections that are not sockets unchanged.
 func TestReadConnOfAPipe(t *testing.T) {
 	a, b := net.Pipe()
 	defer a.Close()

@@ -1,5 +1,5 @@
-// Package promtest runs a real Prometheus, and its promtool, for a test. The
-// server listens on loopback, on a free port, and is gone when the test ends.
+// Package promtest runs a real Prometheus and promtool for a test. The server listens on loopback, on a free
+// port, and ends with the test.
 package promtest
 
 import (
@@ -19,11 +19,10 @@ import (
 	"usercast/internal/redistest"
 )
 
-// patience is how long a server may take to come up or to know something. It is
-// long because it only bounds a test that fails anyway.
+// patience is the timeout for the start and for Await. It is long because it only matters to a test that fails.
 const patience = 20 * time.Second
 
-// Tool runs promtool, which must find nothing wrong.
+// Tool runs promtool, which must succeed.
 func Tool(tb testing.TB, args ...string) {
 	tb.Helper()
 	if out, err := exec.Command(need.Program(tb, "promtool"), args...).CombinedOutput(); err != nil {
@@ -31,15 +30,13 @@ func Tool(tb testing.TB, args ...string) {
 	}
 }
 
-// Server is one Prometheus process. Its methods fail the test when they cannot do
-// what they say.
+// Server is one Prometheus process. Its methods fail the test on an error.
 type Server struct {
 	tb  testing.TB
 	url string
 }
 
-// Start starts a Prometheus with a configuration of that text and waits until it
-// is ready.
+// Start starts a Prometheus with the text of a configuration, and waits until it is ready.
 func Start(tb testing.TB, config string) *Server {
 	tb.Helper()
 	program := need.Program(tb, "prometheus")
@@ -69,14 +66,14 @@ func Start(tb testing.TB, config string) *Server {
 		<-exited
 		if tb.Failed() {
 			said, _ := os.ReadFile(log.Name())
-			tb.Logf("prometheus said:\n%s", said)
+			tb.Logf("prometheus wrote:\n%s", said)
 		}
 	})
 	s := &Server{tb, "http://" + address}
 	s.Await("it is ready", func() bool {
 		select {
 		case <-exited:
-			tb.Fatal("prometheus ended at once")
+			tb.Fatal("prometheus ended during its start")
 		default:
 		}
 		answer, err := http.Get(s.url + "/-/ready")
@@ -89,21 +86,21 @@ func Start(tb testing.TB, config string) *Server {
 	return s
 }
 
-// Await waits until done says so.
+// Await waits until done returns true.
 func (s *Server) Await(what string, done func() bool) {
 	s.tb.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.tb.Fatalf("in vain waited for prometheus until %s", what)
+			s.tb.Fatalf("timeout while waiting until %s", what)
 		}
 	}
 }
 
-// A Series is one of the answers to a query.
+// A Series is one result of a query.
 type Series struct {
 	Metric map[string]string `json:"metric"`
-	Values [][2]any          `json:"values"` // of a range
-	Value  [2]any            `json:"value"`  // of a moment
+	Values [][2]any          `json:"values"` // of a range query
+	Value  [2]any            `json:"value"`  // of an instant query
 }
 
 // Known reports whether the series has a value that is a number.
@@ -117,7 +114,7 @@ func (s Series) Known() bool {
 	return false
 }
 
-// Query asks what an expression is now.
+// Query evaluates an expression now.
 func (s *Server) Query(expr string) []Series {
 	s.tb.Helper()
 	var answer struct{ Result []Series }
@@ -125,7 +122,7 @@ func (s *Server) Query(expr string) []Series {
 	return answer.Result
 }
 
-// Range asks what an expression was, second by second, since some time ago.
+// Range evaluates an expression for each second of a time range that ends now.
 func (s *Server) Range(expr string, since time.Duration) []Series {
 	s.tb.Helper()
 	now := time.Now()
@@ -137,7 +134,7 @@ func (s *Server) Range(expr string, since time.Duration) []Series {
 	return answer.Result
 }
 
-// Get asks the API, and takes the data of its answer apart into a value.
+// Get requests a path of the API, and decodes the data of the response.
 func (s *Server) Get(path string, data any) {
 	s.tb.Helper()
 	answer, err := http.Get(s.url + path)
@@ -150,10 +147,10 @@ func (s *Server) Get(path string, data any) {
 		Data          json.RawMessage
 	}
 	if err := json.NewDecoder(answer.Body).Decode(&body); err != nil {
-		s.tb.Fatalf("prometheus answers %s: %v", answer.Status, err)
+		s.tb.Fatalf("prometheus responds with %s: %v", answer.Status, err)
 	}
 	if body.Status != "success" {
-		s.tb.Fatalf("prometheus does not answer %s: %s", path, body.Error)
+		s.tb.Fatalf("%s: %s", path, body.Error)
 	}
 	if err := json.Unmarshal(body.Data, data); err != nil {
 		s.tb.Fatal(err)

@@ -1,6 +1,5 @@
-// Package proxytest runs a real nginx, Caddy or HAProxy for a test, with a configuration
-// as a user would write it, on loopback and on a free port, out of a temporary directory.
-// It is gone when the test ends.
+// Package proxytest runs a real nginx, Caddy or HAProxy for a test, with a configuration as a user would write
+// it. It runs on loopback, on a free port, with a temporary directory, and ends with the test.
 package proxytest
 
 import (
@@ -17,19 +16,17 @@ import (
 	"usercast/internal/redistest"
 )
 
-// patience is how long a proxy may take to come up. It is long because it only bounds a
-// test that fails anyway.
+// patience is the timeout for the start of a proxy. It is long because it only matters to a test that fails.
 const patience = 30 * time.Second
 
-// Marks in a configuration.
+// Placeholders in a configuration.
 const (
 	Listen = "{listen}" // becomes 127.0.0.1:port
 	Port   = "{port}"
 	Dir    = "{dir}" // the proxy's directory
 )
 
-// HAProxy runs haproxy with a configuration that binds {listen}, and returns where that
-// is.
+// HAProxy runs haproxy with a configuration that binds {listen}, and returns that address.
 func HAProxy(tb testing.TB, config string) (addr string) {
 	tb.Helper()
 	return start(tb, "haproxy", "haproxy.cfg", config, func(file, _ string) []string { return []string{"-db", "-f", file} })
@@ -38,14 +35,14 @@ func HAProxy(tb testing.TB, config string) (addr string) {
 // Caddy runs caddy with a Caddyfile that has a site at {listen} or {port}.
 func Caddy(tb testing.TB, config string) (addr string) {
 	tb.Helper()
-	// Its admin end would take a fixed port.
+	// The admin endpoint would use a fixed port.
 	config = "{\nadmin off\nauto_https disable_redirects\nstorage file_system " + Dir + "\n" + options(&config) + "}\n" + config
 	return start(tb, "caddy", "Caddyfile", config, func(file, _ string) []string {
 		return []string{"run", "--config", file, "--adapter", "caddyfile"}
 	})
 }
 
-// options cuts the global options off a Caddyfile that begins with such a block.
+// options removes the global options block from the beginning of a Caddyfile and returns it.
 func options(config *string) string {
 	rest, ok := strings.CutPrefix(strings.TrimSpace(*config), "{\n")
 	if !ok {
@@ -56,7 +53,7 @@ func options(config *string) string {
 	return block + "\n"
 }
 
-// Nginx runs nginx with what stands in http, a server that listens on {listen} among it.
+// Nginx runs nginx with the given content of the http block, which must contain a server that listens on {listen}.
 func Nginx(tb testing.TB, http string) (addr string) {
 	tb.Helper()
 	config := `
@@ -101,7 +98,7 @@ func start(tb testing.TB, program, name, config string, args func(file, dir stri
 		}
 		log, _ = os.ReadFile(p.log)
 	}
-	tb.Fatalf("%s did not come up:\n%s", program, log)
+	tb.Fatalf("%s did not start:\n%s", program, log)
 	return ""
 }
 
@@ -112,7 +109,7 @@ type process struct {
 	exited chan struct{} // closed when the process has ended
 }
 
-// run starts the process; false: it has ended by itself.
+// run starts the process. It returns false if the process has ended.
 func (p *process) run(dir, addr string) bool {
 	p.tb.Helper()
 	log, err := os.Create(p.log)
@@ -139,7 +136,7 @@ func (p *process) run(dir, addr string) bool {
 		}
 		if p.tb.Failed() {
 			said, _ := os.ReadFile(p.log)
-			p.tb.Logf("%s said:\n%s", p.cmd.Path, said[max(0, len(said)-1000):])
+			p.tb.Logf("%s wrote:\n%s", p.cmd.Path, said[max(0, len(said)-1000):])
 		}
 	})
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
@@ -154,6 +151,6 @@ func (p *process) run(dir, addr string) bool {
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	p.tb.Fatalf("%s does not answer", p.cmd.Path)
+	p.tb.Fatalf("%s does not accept connections", p.cmd.Path)
 	return false
 }

@@ -54,8 +54,8 @@ func TestRecentReportsRevocationsWithinTheWindow(t *testing.T) {
 	})
 }
 
-// Others must not be taken for users of whom something was revoked, however many those are: each costs the
-// app one more request.
+// Other users must not count as revoked, even after many revocations, because each costs the app an additional
+// request.
 func TestRecentIsExactAndBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		u := New(time.Minute)

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// Want reads one event for each of the data, of type message.
+// Want reads one message per element of data.
 func (s *Stream) Want(tb testing.TB, data ...string) {
 	tb.Helper()
 	for _, want := range data {
@@ -31,7 +31,7 @@ func (s *Stream) WantGap(tb testing.TB, reason string) {
 	s.WantEvent(tb, "gap", `{"reason":"`+reason+`"}`)
 }
 
-// WantEnd reads the end of the stream: a clean one, and no event before it.
+// WantEnd reads the end of the stream, which must be clean and without an event before it.
 func (s *Stream) WantEnd(tb testing.TB) {
 	tb.Helper()
 	if e, err := s.Next(); !errors.Is(err, io.EOF) {
@@ -51,7 +51,7 @@ func (s *Stream) Expect(eventType, data string) error {
 	return nil
 }
 
-// ExpectNumbers reads the messages 0…n-1, whose ids grow.
+// ExpectNumbers reads the messages 0…n-1, whose ids must increase.
 func (s *Stream) ExpectNumbers(n int) error {
 	var last uint64
 	for i := range n {

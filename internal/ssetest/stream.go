@@ -15,8 +15,8 @@ import (
 // Patience is how long a read waits. It is long because it only matters to a test that fails.
 const Patience = 30 * time.Second
 
-// A Stream is the response to a request for an event stream, and reads it as a browser does, except that what a browser
-// ignores is an error, and that bytes stay what they are.
+// A Stream is the response to a request for an event stream. It reads the stream as a browser does, with two
+// differences: input that a browser ignores is an error, and invalid UTF-8 is not replaced.
 type Stream struct {
 	*eventstream.Reader
 	Response *http.Response
@@ -48,7 +48,7 @@ func OpenOn(conn net.Conn, query string, headers ...string) (*Stream, error) {
 	return s, nil
 }
 
-// Request asks for a stream as Open does, and reads the head of the response, whatever its status is.
+// Request requests a stream as Open does, and reads only the head of the response, with any status.
 func Request(addr, query string, headers ...string) (*Stream, error) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -113,7 +113,7 @@ func Get(transport http.RoundTripper, url string, headers ...string) (*Stream, e
 	return s, nil
 }
 
-// Source makes r the source of what follows. The last id and the retry delay stay.
+// Source sets the source of the rest of the stream. It keeps the last id and the retry delay.
 func (s *Stream) Source(r io.Reader) {
 	reader := eventstream.NewReader(r)
 	reader.Strict, reader.Raw = true, true
@@ -123,7 +123,7 @@ func (s *Stream) Source(r io.Reader) {
 	s.Reader = reader
 }
 
-// readOpening reads the first block: a position and a retry delay, and no event that a page would see.
+// readOpening reads the first block. It must contain an id and a retry delay, and no event for the page.
 func (s *Stream) readOpening() error {
 	if s.Response.StatusCode != http.StatusOK {
 		return fmt.Errorf("the response to a request for a stream is %s", s.Response.Status)

@@ -20,10 +20,10 @@ import (
 	"usercast/transport/admin/console"
 )
 
-// A source is what a console shows in these tests: how often it was asked.
+// A source provides the console's data in these tests: the number of requests.
 type source struct {
 	asked atomic.Int64
-	tails chan *tail // those that were opened; nil: there are none
+	tails chan *tail // opened tails; nil disables them
 	done  chan struct{}
 }
 
@@ -39,7 +39,7 @@ func (s *source) console() admin.Console {
 	return c
 }
 
-// A tail hands over what a test puts in.
+// A tail returns messages that a test adds.
 type tail struct {
 	user, remote string
 	ready        chan struct{}
@@ -56,8 +56,7 @@ func (t *tail) say(m []admin.Message, skipped uint64) {
 	t.ready <- struct{}{}
 }
 
-// startConsole serves a console to this machine, with a bound on how long a request may
-// take to come in, as the program has one.
+// startConsole serves a console on loopback, with a read timeout as in the program.
 func startConsole(t *testing.T, s *source, token string) *httptest.Server {
 	t.Helper()
 	e := admin.NewEcho()
@@ -93,7 +92,7 @@ func listen(t *testing.T, server *httptest.Server, path string) *reader {
 	return &reader{t, answer, bufio.NewReader(answer.Body)}
 }
 
-// next is the next event as "name data", without the ones that only keep the stream alive.
+// next returns the next event as "name data", and skips pings.
 func (r *reader) next() (string, error) {
 	name := "message"
 	for {
@@ -153,7 +152,7 @@ func TestStatsAreOneObjectOrAStreamOfThem(t *testing.T) {
 	r.wantEnd()
 }
 
-// Who has gone makes place for others, and no more than so many listen.
+// The number of streams is limited, and a closed stream frees its slot.
 func TestStreamsOfStatsAreBounded(t *testing.T) {
 	s := &source{done: make(chan struct{})}
 	server := startConsole(t, s, "")
@@ -179,7 +178,7 @@ func TestStreamsOfStatsAreBounded(t *testing.T) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatal("a reader that has gone keeps its place")
+			t.Fatal("a closed stream keeps its slot")
 		}
 	}
 	close(s.done)
@@ -203,7 +202,7 @@ func TestTailSendsMessages(t *testing.T) {
 		t.Errorf("a large message: %d bytes, %v", len(got), err)
 	}
 	r.answer.Body.Close()
-	<-opened.closed // the reader has gone
+	<-opened.closed // the client has disconnected
 
 	r = listen(t, server, "/api/users/42/messages")
 	opened = <-s.tails
@@ -232,12 +231,12 @@ func TestDisabledTailNamesTheFlag(t *testing.T) {
 		t.Errorf("%d %s", answer.Code, answer.Body)
 	}
 	if answer := ask(e, "GET", "/api/users/4:2/messages", nil); answer.Code != 400 {
-		t.Errorf("a user that nobody can be: %d", answer.Code)
+		t.Errorf("an invalid user id: %d", answer.Code)
 	}
 }
 
-// The page is the same for everybody: with a token it is shown with "401", which a
-// browser can but take for an answer to the address that was opened.
+// The page is the same for all clients. If a token is required, a client without one receives the page with
+// status 401.
 func TestConsolePage(t *testing.T) {
 	for _, test := range []struct {
 		name, token string
@@ -252,7 +251,7 @@ func TestConsolePage(t *testing.T) {
 		{"no token, another machine", token, func(r *http.Request) { r.RemoteAddr, r.Host = "10.0.0.9:40000", "hub.example" }, 401, true},
 		{"no token, a link on another site", token, func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }, 401, true},
 		{"the token", token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }, 200, true},
-		{"a wrong one", token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }, 401, false},
+		{"a wrong token", token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }, 401, false},
 	} {
 		e := admin.NewEcho()
 		admin.MountConsole(e, admin.Console{}, func() string { return test.token })
@@ -273,8 +272,7 @@ func TestConsolePage(t *testing.T) {
 	}
 }
 
-// Whatever stands for a user in a path: the answer is one JSON object, and who is looked
-// up is who was meant.
+// For every user id in a path, the response is one JSON object, and the right user is looked up.
 func FuzzUserPath(f *testing.F) {
 	for _, seed := range []string{"42", "a%2Fb", "%zz", "%FF", "4:2", "..", "a%20b", "*", "%00", "a/b", "?", "ü", "%25%32%46", ";a=b", "+"} {
 		f.Add(seed)
@@ -304,20 +302,20 @@ func FuzzUserPath(f *testing.F) {
 			}
 			return
 		}
-		// The path as package net/url reads it, which escapes it once.
+		// The path as package net/url parses it, which unescapes it once.
 		want, ok := strings.CutPrefix(r.URL.Path, "/api/users/")
 		if !ok || len(asked) != 1 || asked[0] != want || told.User != want || want == "" || strings.Contains(want, ":") {
-			t.Errorf("%q: asked for %q, told %q, want %q", segment, asked, told.User, want)
+			t.Errorf("%q: looked up %q, responded with %q, want %q", segment, asked, told.User, want)
 		}
 	})
 }
 
-// deadlines is an operator whose socket tells how long it is waited for.
+// deadlines is a response writer that records its deadlines.
 type deadlines struct {
 	*httptest.ResponseRecorder
 	read    []time.Time
-	write   time.Time // of the write to come
-	unbound int       // writes without one
+	write   time.Time // of the next write
+	unbound int       // writes without a deadline
 	written int
 }
 
@@ -334,8 +332,7 @@ func (d *deadlines) Write(p []byte) (int, error) {
 	return d.ResponseRecorder.Write(p)
 }
 
-// An operator who takes nothing is waited for, but not for ever; and the server's bound on
-// how long a request may take to come in must not end what is read from a stream.
+// Each write to a stream has a deadline. The server's read timeout must not end a stream.
 func TestStreamsHaveOnlyWriteDeadlines(t *testing.T) {
 	s := &source{done: make(chan struct{})}
 	close(s.done) // after the first snapshot
@@ -350,12 +347,12 @@ func TestStreamsHaveOnlyWriteDeadlines(t *testing.T) {
 		t.Errorf("%d of %d writes have no deadline within 10 s", d.unbound, d.written)
 	}
 	if len(d.read) != 1 || !d.read[0].IsZero() {
-		t.Errorf("the read deadlines are %v, want one that lifts the server's", d.read)
+		t.Errorf("the read deadlines are %v, want one that clears the server's", d.read)
 	}
 }
 
-// A tail that was quiet for longer than a write may take still ends cleanly when the hub
-// stops: the deadline of its last write must not be armed any more.
+// A tail that was idle for longer than the write timeout still ends cleanly when the hub stops, because the
+// deadline of the last write was cleared.
 func TestIdleTailEndsCleanly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{done: make(chan struct{}), tails: make(chan *tail, 1)}
@@ -375,7 +372,7 @@ func TestIdleTailEndsCleanly(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			time.Sleep(12 * time.Second) // longer than a write may take, and no ping is due yet
+			time.Sleep(12 * time.Second) // longer than the write timeout, and before the first ping
 			close(s.done)
 		}()
 		if body, err := io.ReadAll(response.Body); string(body) != "retry: 3000\n\n" || err != nil {
@@ -385,7 +382,7 @@ func TestIdleTailEndsCleanly(t *testing.T) {
 	})
 }
 
-// A onceListener accepts what is in conns until it is closed.
+// A onceListener accepts the connections in conns until it is closed.
 type onceListener struct{ conns chan net.Conn }
 
 func (l *onceListener) Accept() (net.Conn, error) {
@@ -406,5 +403,5 @@ func (loopbackConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 }
 
-// noToken is for a hub that was given none.
+// noToken is the token function of a hub without a token.
 func noToken() string { return "" }

@@ -56,7 +56,7 @@ func TestWithoutTokenOnlyThisMachineIsAccepted(t *testing.T) {
 	}
 }
 
-// A proxy on this machine is a loopback peer whoever asks through it.
+// Requests through a proxy on this machine come from a loopback address, regardless of the client.
 func TestWithoutTokenProxiesAreRejected(t *testing.T) {
 	for _, header := range []string{"X-Forwarded-For: 203.0.113.9", "Forwarded: for=203.0.113.9", "Via: 1.1 proxy", "X-Real-IP: 203.0.113.9", "X-Forwarded-Proto: https"} {
 		name, value, _ := strings.Cut(header, ": ")
@@ -81,8 +81,8 @@ func TestWithTokenOnlyTheTokenIsAccepted(t *testing.T) {
 		{"missing", "", false},
 		{"empty", "Bearer ", false},
 		{"wrong", "Bearer wrong", false},
-		{"a beginning of it", "Bearer " + token[:4], false},
-		{"more than it", "Bearer " + token + "x", false},
+		{"a prefix of it", "Bearer " + token[:4], false},
+		{"longer than it", "Bearer " + token + "x", false},
 		{"in another case", "Bearer " + strings.ToUpper(token), false},
 		{"another scheme", "Basic " + token, false},
 		{"no scheme", token, false},
@@ -104,13 +104,13 @@ func TestWithTokenOnlyTheTokenIsAccepted(t *testing.T) {
 				t.Errorf("%s: WWW-Authenticate is %q", test.name, answer.Header().Get("WWW-Authenticate"))
 			}
 			if strings.Contains(answer.Body.String(), token) {
-				t.Errorf("%s: the answer holds the token", test.name)
+				t.Errorf("%s: the response contains the token", test.name)
 			}
 		}
 	}
 }
 
-// Prometheus and load balancers ask from other machines and have no token.
+// Prometheus and load balancers send requests from other hosts, without a token.
 func TestMetricsAndHealthAreOpen(t *testing.T) {
 	for _, token := range []string{"", token} {
 		e := mounted(token)
@@ -123,7 +123,7 @@ func TestMetricsAndHealthAreOpen(t *testing.T) {
 	}
 }
 
-// What is not open by design is guarded: every route there is, however it is spelled.
+// All other routes are guarded, in every spelling.
 func TestEverythingElseIsGuarded(t *testing.T) {
 	open := map[string]bool{"/metrics": true, "/livez": true, "/readyz": true}
 	loopback := func(r *http.Request) { r.RemoteAddr, r.Host = "127.0.0.1:40000", "127.0.0.1:8081" }
@@ -131,16 +131,16 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 		token  string
 		change func(*http.Request)
 	}{
-		"another machine":     {"", func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" }},
-		"another name":        {"", func(r *http.Request) { r.Host = "rebound.example:8081" }},
-		"a proxy":             {"", func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }},
-		"another site":        {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }},
-		"a neighbouring site": {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }},
-		"another origin":      {"", func(r *http.Request) { r.Header.Set("Origin", "http://localhost:3000") }},
-		"a sandbox":           {"", func(r *http.Request) { r.Header.Set("Origin", "null") }},
-		"no token":            {token, func(*http.Request) {}},
-		"a wrong one":         {token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }},
-		"two of them":         {token, func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token} }},
+		"another machine":    {"", func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" }},
+		"another name":       {"", func(r *http.Request) { r.Host = "rebound.example:8081" }},
+		"a proxy":            {"", func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }},
+		"another site":       {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }},
+		"a same-site origin": {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }},
+		"another origin":     {"", func(r *http.Request) { r.Header.Set("Origin", "http://localhost:3000") }},
+		"a sandbox":          {"", func(r *http.Request) { r.Header.Set("Origin", "null") }},
+		"no token":           {token, func(*http.Request) {}},
+		"a wrong token":      {token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }},
+		"two tokens":         {token, func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token} }},
 		"a site, with the token": {token, func(r *http.Request) {
 			r.Header.Set("Authorization", "Bearer "+token)
 			r.Header.Set("Sec-Fetch-Site", "cross-site")
@@ -162,13 +162,13 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 			if answer.Code != 401 && answer.Code != 403 {
 				t.Errorf("%s: %s %s is answered with %d", name, route.Method, path, answer.Code)
 			}
-			// The one thing that a stranger is told beside why: the page that asks for a token.
+			// The only other response to unauthenticated clients is the page that asks for a token.
 			if told := answer.Body.String(); !strings.HasPrefix(told, `{"error":"`) && (path != "/" || told != string(console.Get().Body)) {
 				t.Errorf("%s: %s %s tells %.100q", name, route.Method, path, told)
 			}
 		}
 		if guarded < 14 {
-			t.Errorf("only %d routes were asked for", guarded)
+			t.Errorf("only %d routes were requested", guarded)
 		}
 		for _, path := range []string{"//api/users/42", "//", "/index.html", "//api/stats", "/API/stats", "/api/stats/", "/api/users/42/messages/", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42"} {
 			for _, method := range []string{"GET", "HEAD", "DELETE", "POST", "OPTIONS", "TRACE"} {
@@ -180,7 +180,7 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 	}
 }
 
-// Flags may hold a password.
+// Flags may contain a password.
 func TestCmdlineContainsNoFlags(t *testing.T) {
 	if answer := ask(mounted(""), "GET", "/debug/pprof/cmdline", nil); answer.Code != 200 || strings.ContainsAny(answer.Body.String(), "\x00-/ ") {
 		t.Errorf("%d %q", answer.Code, answer.Body)
@@ -202,7 +202,7 @@ func TestProfilesAreServedBehindTheGuard(t *testing.T) {
 		}
 		stranger := ask(e, "GET", path, func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" })
 		if stranger.Code != 403 {
-			t.Errorf("%s: a stranger gets %d", path, stranger.Code)
+			t.Errorf("%s: an unauthenticated client receives %d", path, stranger.Code)
 		}
 	}
 }

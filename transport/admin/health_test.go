@@ -33,8 +33,8 @@ func TestHealthAnswers(t *testing.T) {
 		{"alive, admin", stopping, true, "/livez", 200, "ok\n"},
 		{"ready", ready, false, "/readyz", 200, "ok\n"},
 		{"ready, admin", ready, true, "/readyz", 200, `{"ready":true,` + feed + "true}]}\n"},
-		{"a redis that is away", outage, false, "/readyz", 200, "ok\n"},
-		{"a redis that is away, admin", outage, true, "/readyz", 200, `{"ready":true,` + feed + "false}]}\n"},
+		{"unavailable redis", outage, false, "/readyz", 200, "ok\n"},
+		{"unavailable redis, admin", outage, true, "/readyz", 200, `{"ready":true,` + feed + "false}]}\n"},
 		{"stopping", stopping, false, "/readyz", 503, "not ready\n"},
 		{"stopping, admin", stopping, true, "/readyz", 503, `{"ready":false,"why":"stopping",` + feed + "true}]}\n"},
 	} {
@@ -47,7 +47,7 @@ func TestHealthAnswers(t *testing.T) {
 				t.Errorf("GET: %d %q, want %d %q", answer.Code, answer.Body, test.code, test.body)
 			}
 			if test.path == "/readyz" && answer.Header().Get("Cache-Control") != "no-store" {
-				t.Error("an answer may be cached")
+				t.Error("a response may be cached")
 			}
 			if answer := overWire(t, e, "HEAD", test.path); answer.StatusCode != test.code {
 				t.Errorf("HEAD: %d, want %d", answer.StatusCode, test.code)
@@ -76,7 +76,7 @@ func TestErrorsAreOneJSONSentence(t *testing.T) {
 	}
 }
 
-// ask lets e answer a request of this machine; change may adjust it.
+// ask sends a request from loopback to e. change can modify it.
 func ask(e *echo.Echo, method, path string, change func(*http.Request)) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "http://127.0.0.1:8081"+path, nil)
 	r.RemoteAddr = "127.0.0.1:40000"
@@ -88,7 +88,7 @@ func ask(e *echo.Echo, method, path string, change func(*http.Request)) *httptes
 	return answer
 }
 
-// overWire asks through a real server, which is what takes the body off HEAD.
+// overWire sends a request to a real server, which removes the body of responses to HEAD.
 func overWire(t *testing.T, e *echo.Echo, method, path string) *http.Response {
 	t.Helper()
 	server := httptest.NewServer(e)
