@@ -45,7 +45,7 @@ type http2Stream struct {
 }
 
 const (
-	// The flow-control window of a stream exceeds the data that a hub queues for it.
+	// Flow-control windows. They are so large that a client that reads immediately does not limit the hub.
 	streamWindow = 1 << 20
 	connWindow   = 1 << 30
 	// writeTimeout is the timeout for a few bytes into an empty socket buffer.
