@@ -131,7 +131,7 @@ func (i *inspection) reportUnreachable(err error) {
 		i.report.Fail("url-tls", "configure a certificate for that name in the proxy", "the certificate of %s is for another name", host)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		i.report.Fail("url-tls", "renew it", "the certificate of %s has expired or is not yet valid", host)
-	case errors.As(err, &plain), strings.Contains(err.Error(), "HTTP response to HTTPS client"):
+	case errors.As(err, &plain), errors.Is(err, http.ErrSchemeMismatch):
 		i.report.Fail("url-tls", "use http:// instead of https://", "%s does not use TLS", host)
 	default:
 		i.report.Fail("url-unreachable", "see the log of the proxy", "no response from %s: %v", host, err)
