@@ -51,7 +51,7 @@ func TestResponses(t *testing.T) {
 			head(w, "text/event-stream; charset=utf-8")
 			io.WriteString(w, "retry: 1\nevent: bye\ndata: {\"reason\":\"x\"}\n\n")
 		}, finding.Warn, "url-content-type", "charset=utf-8"},
-		"unauthorized":     {returns(401, `{"error":"not authenticated"}`), finding.Fail, "url-unauthorized", "the hub returned 401 Unauthorized, not authenticated"},
+		"unauthorized":     {returns(401, `{"error":"not authenticated"}`), finding.Fail, "url-unauthorized", "the hub returned 401 Unauthorized: not authenticated"},
 		"login of a proxy": {returns(401, "<p>log in"), finding.Fail, "url-unauthorized", "an intermediary returned 401"},
 		"insecure":         {returns(403, `{"error":"`+loopback.HostError+`"}`), finding.Fail, "url-forbidden", "--auth-insecure-anywhere"},
 		"forbidden":        {returns(403, `{"error":"this user may not"}`), finding.Fail, "url-forbidden", "this user may not"},

@@ -155,7 +155,7 @@ func (i *inspection) reportStatus(resp *http.Response) {
 	sender := "an intermediary"
 	if message != "" {
 		sender = "the hub"
-		status += ", " + message
+		status += ": " + message
 	}
 	switch code := resp.StatusCode; {
 	case code >= 300 && code < 400:
