@@ -160,7 +160,7 @@ func (j *jwks) run(f *fetch) {
 	}
 }
 
-// fetch joins the fetch in flight or starts one. It returns nil if it may not start one. j.mu is held.
+// fetch joins the fetch in flight or starts one. It returns nil if the rate limit is reached or j is closed. j.mu is held.
 func (j *jwks) fetch(limited bool) *fetch {
 	if j.current != nil {
 		return j.current
@@ -197,7 +197,7 @@ func (j *jwks) complete(f *fetch) {
 }
 
 // verify calls check with the known keys. If that fails, it calls check with the keys of a fetch that began after the
-// token was first received, because an older set may not contain the key yet. The error of the second check is a
+// token was first received, because an older set might not contain the key yet. The error of the second check is a
 // permanent rejection. If this fetch fails, verify returns a temporary rejection.
 func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
 	j.mu.Lock()

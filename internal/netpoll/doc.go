@@ -45,5 +45,5 @@ package netpoll
 
 import "errors"
 
-// ErrWouldBlock means that the socket currently accepts no more bytes, or has no more bytes to read.
+// ErrWouldBlock means that the socket currently accepts no more bytes, or that no bytes are available to read.
 var ErrWouldBlock = errors.New("netpoll: operation would block")

@@ -59,7 +59,7 @@ func (c *readConn) Read(b []byte) (int, error) {
 	return c.n, nil
 }
 
-// tryRead returns false if there are no bytes to read yet.
+// tryRead returns false if no bytes are available yet.
 func (c *readConn) tryRead(fd uintptr) bool {
 	c.n, c.err = read(int(fd), c.buf)
 	return c.err != unix.EAGAIN

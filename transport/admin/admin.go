@@ -6,6 +6,7 @@ import (
 	"net/http/pprof"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/labstack/echo/v4"
 )
@@ -21,7 +22,7 @@ func NewEcho() *echo.Echo {
 		code, sentence := http.StatusInternalServerError, "internal server error"
 		var he *echo.HTTPError
 		if errors.As(err, &he) {
-			code, sentence = he.Code, http.StatusText(he.Code)
+			code, sentence = he.Code, strings.ToLower(http.StatusText(he.Code))
 			if s, ok := he.Message.(string); ok {
 				sentence = s
 			}

@@ -19,7 +19,7 @@ func discardBody(w http.ResponseWriter, r *http.Request) error {
 	if r.ProtoMajor != 1 || r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	// The error can be ignored: a server may not support deadlines (a recorder in a test).
+	// The error can be ignored: a server might not support deadlines (a recorder in a test).
 	rc := http.NewResponseController(w)
 	rc.SetReadDeadline(time.Now().Add(bodyTime))
 	_, err := io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxBody))

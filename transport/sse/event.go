@@ -10,7 +10,7 @@ import (
 	"usercast/hub"
 )
 
-// mediaType is the exact content type of a stream. It has no charset parameter, because some
+// mediaType is the exact content type of a stream. It does not have a charset parameter, because some
 // proxies compare the whole value before they disable buffering (cloudflared#262).
 const mediaType = "text/event-stream"
 

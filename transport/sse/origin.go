@@ -48,7 +48,7 @@ func (o Origins) check(r *http.Request) error {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		if !listed {
-			return auth.WithHint(errors.New("cross-site requests are not allowed"), "--allow-origin allows requests with an Origin header")
+			return auth.WithHint(errors.New("cross-site requests are not allowed"), "--allow-origin applies only to requests with an Origin header")
 		}
 	}
 	return nil

@@ -25,5 +25,5 @@ func (h *Handler) newFastListener(l tcpListener, _ string, _ http.Handler, _ *co
 	return l, nil
 }
 
-// takeFast returns nil, because this system has no fastListener.
+// takeFast returns nil, because fastListener exists only on Linux.
 func takeFast(*http.Request, *hub.Client) (transport, hub.Reason) { return nil, 0 }

@@ -154,7 +154,7 @@ func (l *heldRejects) due(h *Handler, all bool) (due []heldReject) {
 	return due
 }
 
-// mayHold reports whether a rejection may be held. It may not while the hub drains, nor on an overflow connection,
+// mayHold reports whether a rejection may be held. It returns false while the hub drains and for an overflow connection,
 // because only a few of these are open at a time.
 func (h *Handler) mayHold(r *http.Request) bool {
 	_, overflow := connOf[*overflowConn](r)

@@ -83,7 +83,7 @@ func resumeID(r *http.Request) (id string) {
 
 var separators = strings.NewReplacer("-", "", "_", "")
 
-// distinct returns topics without duplicates, or nil if there are no topics. It copies them, so that
+// distinct returns topics without duplicates, or nil if topics is empty. It copies them, so that
 // the rest of the query is not kept in memory.
 func distinct(topics []string) (out []string, err error) {
 	for _, topic := range topics {

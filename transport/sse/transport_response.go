@@ -83,7 +83,7 @@ func (w *responseConn) writeSome(bufs *net.Buffers) (n int64, err error) {
 func (w *responseConn) timed(step func() error) error {
 	deadline := w.limit(time.Now().Add(w.writeTimeout))
 	w.armed.Store(&deadline)
-	// A server may not support deadlines (a recorder in a test).
+	// A server might not support deadlines (a recorder in a test).
 	if err := w.rc.SetWriteDeadline(deadline); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
