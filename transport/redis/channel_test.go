@@ -27,16 +27,16 @@ func TestChannelNamesUserAndTopic(t *testing.T) {
 	}
 }
 
-func TestChannelRefusesWhatSplitCouldNotUndo(t *testing.T) {
+func TestChannelRejectsWhatSplitChannelCannotReverse(t *testing.T) {
 	t.Parallel()
 	for _, user := range []string{"", "4:2", ":"} {
 		if name, err := Channel("user-", user, "x"); err == nil {
-			t.Errorf("user %q is called %q, want an error", user, name)
+			t.Errorf("Channel accepts user %q: %q, want an error", user, name)
 		}
 	}
 }
 
-func TestPrefixThatMatchesOwnChannelsIsRefused(t *testing.T) {
+func TestPrefixThatMatchesInternalChannelsIsRejected(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "u", "user", "usercast", "usercast:", "usercast:u", "usercast:usercast:"} {
 		if ValidatePrefix(bad) == nil {
@@ -55,16 +55,16 @@ type noStreams struct{ PubSubHub }
 
 func (noStreams) Publish(string, string, string) int { return 0 }
 
-func TestSplitAllocatesNothing(t *testing.T) {
+func TestRoutingDoesNotAllocate(t *testing.T) {
 	p := &PubSub{cfg: PubSubConfig{
 		ChannelPrefix: "user-", MaxPayload: 10, Hub: noStreams{},
 	}}
 	if n := testing.AllocsPerRun(100, func() { p.route("user-42:activity", "payload") }); n != 0 {
-		t.Errorf("a message costs %v allocations of ours, want 0", n)
+		t.Errorf("%v allocations per message, want 0", n)
 	}
 }
 
-// FuzzSplitChannel compares with a reading of the contract byte by byte.
+// FuzzSplitChannel compares SplitChannel with a separate implementation of the contract.
 func FuzzSplitChannel(f *testing.F) {
 	f.Add("user-", "user-42:activity:x")
 	f.Add("user-", "user-:")

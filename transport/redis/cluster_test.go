@@ -24,7 +24,7 @@ func clusterURL(userinfo string, nodes ...*redistest.Server) string {
 	return "redis+cluster://" + userinfo + strings.Join(addrs, ",")
 }
 
-// subscribedNode is the one node that holds our subscription, and its place in nodes.
+// subscribedNode returns the node that has the subscription, and its index in nodes.
 func subscribedNode(t *testing.T, nodes []*redistest.Server) (node *redistest.Server, others []*redistest.Server) {
 	t.Helper()
 	for i, n := range nodes {
@@ -42,7 +42,7 @@ func subscribedNode(t *testing.T, nodes []*redistest.Server) (node *redistest.Se
 	return node, others
 }
 
-// deliverFrom publishes on each node, and waits until all has come.
+// deliverFrom publishes on each node, and waits until all messages have been received.
 func (h *subscriber) deliverFrom(t *testing.T, what string, nodes ...*redistest.Server) {
 	t.Helper()
 	for _, node := range nodes {
@@ -57,7 +57,7 @@ func TestClusterNeedsOneConnection(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
-	h := start(t, redis, func(c *PubSubConfig) { c.BackoffMax = 0 }) // default timings
+	h := start(t, redis, func(c *PubSubConfig) { c.BackoffMax = 0 }) // default times
 	h.awaitGeneration(t, 1)
 	for i := range 50 {
 		h.deliverFrom(t, fmt.Sprint(i), nodes...)
@@ -78,8 +78,8 @@ func TestClusterNeedsOneConnection(t *testing.T) {
 		t.Errorf("stats %+v", s)
 	}
 
-	// With the node its slots are gone, and all others say that the cluster fails.
-	// What is published still reaches everybody, and so must a new subscription.
+	// The slots of the node are not covered now, and all other nodes report cluster_state:fail. Published messages
+	// still reach all nodes, and must reach a new subscription.
 	for _, node := range others {
 		node.Await("it misses the killed one", func() bool {
 			return strings.Contains(node.Do("cluster", "info").(string), "cluster_state:fail")
@@ -105,7 +105,7 @@ func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 	nodes := redistest.StartCluster(t, 3)
 	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	eventually(t, "probes came back", func() bool { return probes(h) >= 10 })
+	eventually(t, "probes were received", func() bool { return probes(h) >= 10 })
 	published := 0
 	for _, node := range nodes {
 		if callsOf(t, node, "publish") > 0 {
@@ -123,7 +123,7 @@ func TestClusterIsProbedThroughAnotherNode(t *testing.T) {
 	h.log.warnings(t, 0)
 }
 
-// The subscribed node answers, and receives nothing from the others any more.
+// The subscribed node responds, but does not receive messages from other nodes any more.
 func TestNodeThatReceivesNothingIsReplaced(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
@@ -132,7 +132,7 @@ func TestNodeThatReceivesNothingIsReplaced(t *testing.T) {
 		c.ProbeTimeout = time.Second
 	})
 	h.awaitGeneration(t, 1)
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	var deaf string
 	for _, node := range nodes {
 		if callsOf(t, node, "psubscribe") > 0 {
@@ -160,7 +160,7 @@ func TestFrozenNodeIsReplaced(t *testing.T) {
 	h.awaitGeneration(t, 1)
 	frozen, others := subscribedNode(t, nodes)
 	turn := slices.Index(nodes, frozen)
-	h.server.TrySeedNext(turn) // and yet it is not tried
+	h.server.TrySeedNext(turn) // but it must not be tried
 	frozen.Freeze()
 	defer frozen.Thaw()
 	h.awaitGeneration(t, 2)
@@ -190,8 +190,8 @@ func clusterState(nodes ...*redistest.Server) func(want string) bool {
 	}
 }
 
-// A node that says that its cluster fails is taken only when no other one is left,
-// and is not believed when it passes no probe on.
+// A node that reports cluster_state:fail is used only if there is no other one, and is replaced if it does not forward
+// a probe.
 func TestNodeWhoseClusterFailsIsTriedLast(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
@@ -206,7 +206,7 @@ func TestNodeWhoseClusterFailsIsTriedLast(t *testing.T) {
 	h.awaitGeneration(t, 1)
 	h.log.once(t, "WARN redis subscription failed", "reason=cluster")
 	h.log.await(t, "WARN redis probe failed", "reason=cluster")
-	eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
+	eventually(t, "probes were received", func() bool { return probes(h) >= 3 })
 	if callsOf(t, nodes[0], "psubscribe") > 0 {
 		t.Error("subscribed to the node whose cluster fails")
 	}
@@ -222,7 +222,7 @@ func TestNodeThatRecoversIsANewGeneration(t *testing.T) {
 	eventually(t, "it found its cluster failing", func() bool { return clusterState(node)("fail") })
 	h := start(t, parse(t, clusterURL("", node), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
+	eventually(t, "probes were received", func() bool { return probes(h) >= 3 })
 	if n := h.Stats().Generation; n != 1 {
 		t.Errorf("generation %d", n)
 	}
@@ -242,7 +242,7 @@ func TestClusterErrorsAreExplained(t *testing.T) {
 	h.log.await(t, "WARN redis subscription failed", "reason=refused")
 }
 
-func TestClusterWorksWithoutOptionalRights(t *testing.T) {
+func TestClusterWorksWithoutOptionalPermissions(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
 	for _, node := range nodes {
@@ -251,7 +251,7 @@ func TestClusterWorksWithoutOptionalRights(t *testing.T) {
 	redis := parse(t, clusterURL("app:secret@", nodes...), ServerOptions{})
 	h := start(t, redis, func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	h.deliverFrom(t, "x", nodes...)
 	h.log.once(t, "WARN redis permission missing", "command=CLUSTER INFO", "hint=ACL SETUSER app +cluster|info")
 	h.log.warnings(t, 1)
@@ -270,7 +270,7 @@ func TestClusterWorksWithoutOptionalRights(t *testing.T) {
 
 func ping(client *goredis.Client) error { return client.Ping(context.Background()).Err() }
 
-func TestKeyLeadsToItsOwner(t *testing.T) {
+func TestKeyIsRoutedToItsOwner(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	redis := parse(t, clusterURL("", nodes...), ServerOptions{})
@@ -302,7 +302,7 @@ func TestKeyLeadsToItsOwner(t *testing.T) {
 		t.Errorf("owners %v, want all three nodes", owners)
 	}
 
-	// At once, and still no more than four connections.
+	// Concurrently, and still over at most four connections.
 	var wg sync.WaitGroup
 	for range 10 {
 		for _, key := range keys {
@@ -322,7 +322,7 @@ func TestKeyLeadsToItsOwner(t *testing.T) {
 		t.Errorf("%d connections", all)
 	}
 
-	// A key that moves is followed at the next try.
+	// After the key has moved, the next attempt reaches its new owner.
 	const key = "moving"
 	slot := nodes[0].Do("cluster", "keyslot", key)
 	noop := func(client *goredis.Client) error { return client.Get(ctx, key).Err() }
@@ -343,14 +343,14 @@ func TestKeyLeadsToItsOwner(t *testing.T) {
 	}
 }
 
-// Not parallel, so that the goroutines of other tests are not taken for its own.
+// Not parallel, so that goroutines of other tests are not counted as leaks.
 func TestNothingOutlivesRunWithSeveralServers(t *testing.T) {
 	primary := redistest.Start(t)
 	sentinel := redistest.StartSentinels(t, 1, "main", primary)[0]
 	node := redistest.StartCluster(t, 1)[0]
 	for name, c := range map[string]struct {
 		url    string
-		frozen *redistest.Server // nil: none
+		frozen *redistest.Server // nil: not frozen
 	}{
 		"sentinel":        {sentinelURL(sentinel), nil},
 		"frozen sentinel": {sentinelURL(sentinel), sentinel},
@@ -361,11 +361,11 @@ func TestNothingOutlivesRunWithSeveralServers(t *testing.T) {
 			before := goleak.IgnoreCurrent()
 			h := start(t, parse(t, c.url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 			h.awaitGeneration(t, 1)
-			eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+			eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 			if c.frozen != nil {
 				c.frozen.Freeze()
-				defer c.frozen.Thaw()   // after the check
-				h.log.await(t, "WARN ") // from now on it mostly waits in vain
+				defer c.frozen.Thaw()   // after the leak check
+				h.log.await(t, "WARN ") // from now on, it waits for a reply most of the time
 			}
 			h.stop()
 			goleak.VerifyNone(t, before)

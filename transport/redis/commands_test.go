@@ -11,7 +11,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
+func TestCommandsUseFourConnectionsAndCloseThem(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Addr())
@@ -19,7 +19,7 @@ func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
 	c.age = time.Second
 	defer c.Close()
 
-	server.Freeze() // so that all of them ask at once
+	server.Freeze() // so that all of them wait for a reply at the same time
 	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
@@ -48,7 +48,7 @@ func TestCommandsHoldFourConnectionsAndLetThemGo(t *testing.T) {
 	}
 }
 
-func TestCommandsAreIdleForLessThanPromised(t *testing.T) {
+func TestIdleConnectionsOfCommandsAreClosedInTime(t *testing.T) {
 	t.Parallel()
 	if c := NewCommands(nil); c.age >= 10*time.Second || cap(c.slots) > 4 {
 		t.Errorf("%d connections are kept for %v, want at most 4 for less than 10s", cap(c.slots), c.age)
@@ -104,7 +104,7 @@ func TestCommandIsCanceled(t *testing.T) {
 	server.Thaw()
 }
 
-func TestCommandWithoutTheRightSaysWhatToGrant(t *testing.T) {
+func TestCommandWithoutPermissionSaysWhatToGrant(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "-@all")
@@ -120,8 +120,8 @@ func TestCommandWithoutTheRightSaysWhatToGrant(t *testing.T) {
 	}
 }
 
-// A primary that was demoted executes PUBLISH. What the API sends must reach the
-// subscription again as soon as that stands at the new primary, however often it is used.
+// A demoted primary still executes PUBLISH. As soon as the subscription is at the new primary, messages of the API must
+// reach it again, however often the API is used.
 func TestCommandsFollowTheSubscription(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
@@ -156,7 +156,7 @@ func TestCommandsFollowTheSubscription(t *testing.T) {
 	}
 }
 
-// The same with the stream feed: what is appended is read.
+// The same with the stream feed: appended entries are read.
 func TestAppendFollowsTheStreamFeed(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
@@ -179,7 +179,7 @@ func TestAppendFollowsTheStreamFeed(t *testing.T) {
 	}
 }
 
-// Another hub may have noticed first, and a program without a feed never does.
+// Another hub may have detected the failover first. A program without a feed never does.
 func TestCommandConnectionsAreReplacedAlthoughInUse(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)

@@ -25,12 +25,12 @@ func TestParseControl(t *testing.T) {
 		`{"op":"disconnect","user":"` + strings.Repeat("4", maxControl) + `"}`, "\xff",
 	} {
 		if got, err := ParseControl(payload); err == nil {
-			t.Errorf("%.60q is taken for %+v", payload, got)
+			t.Errorf("%.60q is parsed as %+v", payload, got)
 		}
 	}
 }
 
-// An order that is accepted is one that is carried out, and says the same when it is sent on.
+// An accepted control command can be executed, and is the same after it was formatted and parsed again.
 func FuzzParseControl(f *testing.F) {
 	f.Add(`{"op":"disconnect","user":"42"}`)
 	f.Add(`{"op":"disconnect","user":"42","user":"","OP":"x"} `)
@@ -40,7 +40,7 @@ func FuzzParseControl(f *testing.F) {
 		c, err := ParseControl(payload)
 		if err != nil {
 			if c != (Control{}) {
-				t.Errorf("%q: %+v beside %v", payload, c, err)
+				t.Errorf("%q: %+v in addition to %v", payload, c, err)
 			}
 			return
 		}

@@ -13,7 +13,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// damaged is a server behind a relay that replaces the next reply in which a text occurs.
+// damaged is a server behind a relay that replaces the next reply that contains a text.
 type damaged struct {
 	*redistest.Server
 	relay *redistest.Relay
@@ -21,7 +21,7 @@ type damaged struct {
 }
 
 type damage struct {
-	in string // the reply that holds this
+	in string // replace the reply that contains this text
 	by func(old string) string
 }
 
@@ -36,7 +36,7 @@ func startDamaged(t *testing.T) *damaged {
 	return d
 }
 
-// replace waits until a reply that holds a text has been replaced.
+// replace waits until a reply that contains a text has been replaced.
 func (d *damaged) replace(t *testing.T, in string, by func(old string) string, cause func()) {
 	t.Helper()
 	d.next.Store(&damage{in, by})
@@ -44,8 +44,7 @@ func (d *damaged) replace(t *testing.T, in string, by func(old string) string, c
 	eventually(t, "a reply was damaged", func() bool { return d.next.Load() == nil })
 }
 
-// A reply that cannot be right ends the subscription, with one line that says so, and
-// what is published afterwards is delivered.
+// An invalid reply ends the subscription and is logged once. Messages that are published afterwards are delivered.
 //
 // Not parallel, so that the memory of other tests is not counted.
 func TestMalformedReplyEndsTheSubscriptionOnly(t *testing.T) {
@@ -59,7 +58,7 @@ func TestMalformedReplyEndsTheSubscriptionOnly(t *testing.T) {
 			runtime.ReadMemStats(&before)
 			server.replace(t, "to be damaged", func(string) string { return odd },
 				func() { server.Do("publish", "user-42", "to be damaged") })
-			// What follows is not swallowed.
+			// Later messages are not lost.
 			server.Try("publish", "user-42", "just after")
 			h.awaitGeneration(t, 2)
 			runtime.ReadMemStats(&after)
@@ -76,8 +75,8 @@ func TestMalformedReplyEndsTheSubscriptionOnly(t *testing.T) {
 	}
 }
 
-// A length that is wrong but could be right hides what follows it, and the answers to
-// PING are taken for a sign of life. The probe does not come back.
+// A wrong but plausible length hides all later messages, and replies to PING count as a sign of life. Only the probe,
+// which is not received, detects it.
 func TestWrongLengthIsNoticedByTheProbe(t *testing.T) {
 	t.Parallel()
 	server := startDamaged(t)
@@ -94,7 +93,7 @@ func TestWrongLengthIsNoticedByTheProbe(t *testing.T) {
 	h.awaitDelivery(t, server.Server, "after")
 }
 
-// The same without the right to publish a probe: a PING must be answered as well.
+// The same without the permission to publish a probe: then the reply to a PING is missing.
 func TestWrongLengthIsNoticedWithoutProbe(t *testing.T) {
 	t.Parallel()
 	server := startDamaged(t)
@@ -112,8 +111,8 @@ func TestWrongLengthIsNoticedWithoutProbe(t *testing.T) {
 	h.awaitDelivery(t, server.Server, "after")
 }
 
-// A payload over --max-payload is announced without being held. Not parallel, so that the
-// memory of other tests is not counted.
+// A payload over --max-payload is announced as a gap, but not kept in memory. Not parallel, so that the memory of
+// other tests is not counted.
 func TestTooLargePayloadIsNotHeld(t *testing.T) {
 	const size = 40 << 20
 	server := redistest.Start(t, "--client-output-buffer-limit", "pubsub 0 0 0")
@@ -128,7 +127,7 @@ func TestTooLargePayloadIsNotHeld(t *testing.T) {
 	full := strings.Repeat("x", 5<<20)
 	publish(full)
 	h.awaitEvent(t, "42/t/"+full)
-	large := bytes.Repeat([]byte("x"), size) // Do does not copy bytes
+	large := bytes.Repeat([]byte("x"), size) // bytes, because Do does not copy them
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	publish(large)
@@ -145,7 +144,7 @@ func TestTooLargePayloadIsNotHeld(t *testing.T) {
 	h.log.warnings(t, 0)
 }
 
-// Replies to commands, in every shape that they do not have.
+// Invalid replies to commands, of every kind.
 var oddAnswers = map[string]func(old string) string{
 	"empty array":      func(string) string { return "*0\r\n" },
 	"nil array":        func(string) string { return "*-1\r\n" },
@@ -168,7 +167,7 @@ var oddAnswers = map[string]func(old string) string{
 	"arrays":           func(old string) string { return strings.ReplaceAll(old, "$", "*") },
 }
 
-// What goes wrong between the hub and the log costs a connection, and no entry.
+// An invalid reply to the stream feed ends the connection, but does not lose an entry.
 func TestMalformedReplyCostsTheStreamFeedNoEntry(t *testing.T) {
 	t.Parallel()
 	answers := map[string]string{"XREAD": "*1\r\n*2\r\n$3\r\nlog\r\n", "XRANGE": "*1\r\n*2\r\n$", "XINFO": "last-generated-id", "INFO": "run_id:"}
@@ -201,7 +200,7 @@ func TestMalformedReplyCostsTheStreamFeedNoEntry(t *testing.T) {
 					defer f.mu.Unlock()
 					received := strings.Join(f.events, ",")
 					if strings.Contains(received, "lost") || strings.Contains(received, "reset") {
-						return // announced: a reply can be wrong in a way that only looks like a loss
+						return // announced: an invalid reply may look like a loss
 					}
 					for i := range 3 {
 						if want := fmt.Sprintf(" %d", i); !strings.Contains(received, want) {
@@ -222,7 +221,7 @@ func TestMalformedReplyToACommandIsAnError(t *testing.T) {
 	for name, odd := range oddAnswers {
 		t.Run(name, func(t *testing.T) {
 			if _, err := c.Append(context.Background(), "log", "user-42", "x"); err != nil {
-				t.Fatal(err) // also the one after damage
+				t.Fatal(err) // the reply after the damaged one as well
 			}
 			server.next.Store(&damage{"$15\r\n", odd})
 			id, err := c.Append(context.Background(), "log", "user-42", "x")

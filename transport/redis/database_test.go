@@ -43,7 +43,7 @@ func TestDatabaseOfTheURLIsRead(t *testing.T) {
 	}
 }
 
-// A stream is a key, so it is in one database: it is read, queried, inspected and appended to there.
+// The stream is a key in one database, where it is read, queried, inspected and appended to.
 func TestStreamIsInTheDatabaseOfTheURL(t *testing.T) {
 	t.Parallel()
 	plain := redistest.Start(t)
@@ -112,7 +112,7 @@ func TestStreamIsInTheDatabaseOfTheURL(t *testing.T) {
 	}
 }
 
-// cursorOf is the newest id of the log.
+// cursorOf returns the newest id of the stream.
 func (f *follower) cursorOf(t *testing.T, app *goredis.Client) hub.ID {
 	t.Helper()
 	list, err := app.XRevRangeN(context.Background(), "log", "+", "-", 1).Result()
@@ -126,7 +126,7 @@ func (f *follower) cursorOf(t *testing.T, app *goredis.Client) hub.ID {
 	return id
 }
 
-// Channels have no database: a hub on pub/sub does not select one, and needs no right to.
+// Channels do not belong to a database: a pub/sub feed does not use SELECT, and does not need the permission.
 func TestDatabaseHasNoEffectOnChannels(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--databases", "2")
@@ -158,9 +158,8 @@ func TestDatabaseThatCannotBeUsedIsExplained(t *testing.T) {
 	}
 }
 
-// A refusal that is explained already, of a command that leads to the key, is not explained as that of
-// the command that was meant.
-func TestRefusalOfAnotherCommandIsExplainedAsSuch(t *testing.T) {
+// If the lookup of the key's owner is not allowed, the error describes that command, not the one that was requested.
+func TestErrorOfTheLookupIsExplained(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
 	for _, node := range nodes {

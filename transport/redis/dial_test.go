@@ -15,7 +15,7 @@ import (
 
 func TestUnixSocket(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "usercast") // t.TempDir may be too long for a socket
+	dir, err := os.MkdirTemp("", "usercast") // the path of t.TempDir may be too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestTLS(t *testing.T) {
 	h := start(t, trusting, func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	commands := NewCommands(trusting)
 	defer commands.Close()
 	for range 2 {
@@ -51,13 +51,13 @@ func TestTLS(t *testing.T) {
 		}
 	}
 	if trusting.Insecure() {
-		t.Error("a server whose certificate is checked is called insecure")
+		t.Error("Insecure is true although the certificate is verified")
 	}
 
 	careless := parse(t, url+"?skip_verify=true", ServerOptions{})
 	start(t, careless, nil).awaitGeneration(t, 1)
 	if !careless.Insecure() {
-		t.Error("a server whose certificate is not checked is not called insecure")
+		t.Error("Insecure is false although the certificate is not verified")
 	}
 
 	for _, c := range []struct {
@@ -66,8 +66,8 @@ func TestTLS(t *testing.T) {
 	}{
 		{url, "", "unknown CA", patience},
 		{strings.Replace(url, "127.0.0.1", "localhost", 1), cert, "for another host name", patience},
-		{"rediss://" + server.Addr(), cert, "reason=tls", time.Second},          // a plain port
-		{strings.Replace(url, "rediss", "redis", 1), "", "rediss", time.Second}, // TLS port, spoken to in plain
+		{"rediss://" + server.Addr(), cert, "reason=tls", time.Second},          // a port without TLS
+		{strings.Replace(url, "rediss", "redis", 1), "", "rediss", time.Second}, // a TLS port without TLS
 	} {
 		h := start(t, parse(t, c.url, ServerOptions{TLSCAFile: c.ca, AnswerTimeout: c.patience}), nil)
 		h.log.await(t, "WARN redis subscription failed", c.want)

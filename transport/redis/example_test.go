@@ -20,7 +20,7 @@ import (
 
 // A feed over pub/sub. The example of package sse shows a whole program.
 func ExamplePubSub() {
-	store, server := startRedis() // a real one in production
+	store, server := startRedis() // use a real Redis in production
 	defer store.Close()
 
 	users := hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
@@ -40,9 +40,9 @@ func ExamplePubSub() {
 }
 
 // A feed from a Redis stream, whose entries keep their ids: a page can resume at any hub. The hub
-// requests entries that it does not hold from the feed.
+// requests entries that it does not have from the feed.
 func ExampleStreamFeed() {
-	store, server := startRedis() // a real one in production
+	store, server := startRedis() // use a real Redis in production
 	defer store.Close()
 
 	var feed *redis.StreamFeed
@@ -92,7 +92,7 @@ func run(feed interface {
 	return func() { cancel(); <-ended }
 }
 
-// openPage opens a stream for user 42 and returns the data of its events. End ends all streams.
+// openPage opens a stream for user 42 and returns the data of its events. end ends all streams.
 func openPage(users *hub.Hub, streams *sse.Handler) (events <-chan string, end func()) {
 	web := httptest.NewServer(streams)
 	response, err := http.Get(web.URL + "/?user=42")

@@ -20,7 +20,7 @@ func TestRepliesOfOtherServersAreExplained(t *testing.T) {
 		"protected mode": {"-DENIED Redis is running in protected mode because …", true, []string{"reason=protected", "bind address"}},
 		"full":           {"-ERR max number of clients reached", true, []string{"reason=full", "maxclients"}},
 		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
-		// Redis 5 on HELLO, with its arguments.
+		// Redis 5 replies to HELLO with its arguments.
 		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "***"}},
 		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=reply", "address belongs to Redis"}},
 	} {
@@ -58,9 +58,9 @@ func TestAlternatingFaultsAreNotRepeated(t *testing.T) {
 		fresh  bool
 	}{
 		{0, "refused", true},
-		{time.Hour, "refused", false}, // still the same state
+		{time.Hour, "refused", false}, // the same state as before
 		{0, "silent", true},
-		{time.Second, "refused", true}, // an hour has passed since
+		{time.Second, "refused", true}, // more than an hour since the last line
 		{time.Second, "silent", false},
 		{time.Second, "refused", false},
 		{repeatAfter, "silent", true},
@@ -88,16 +88,15 @@ func TestUnreachableHostsAreExplained(t *testing.T) {
 	}
 }
 
-// A hub that is busy with what it has read does not hear the answer to its ping, and
-// must not take that for a silence of Redis': a new subscription would lose what waits
-// in the old one.
+// A hub that is busy processing messages does not read the reply to its PING. It must not assume that Redis is
+// unresponsive: a new subscription would lose the messages that are in flight in the old one.
 func TestBusyHubDoesNotFindRedisUnresponsive(t *testing.T) {
 	t.Parallel()
 	const timeout = time.Second
 	server := redistest.Start(t)
 	slow := &subscriber{onPublish: func(payload string) {
 		if payload == "large" {
-			time.Sleep(3 * timeout) // several times what it takes to be considered unresponsive
+			time.Sleep(3 * timeout) // several times the timeout for an unresponsive Redis
 		}
 	}}
 	h := startSubscriber(t, parse(t, server.URL(), ServerOptions{AnswerTimeout: timeout}), slow, func(c *PubSubConfig) { c.PingAfter = timeout / 10 })

@@ -22,20 +22,19 @@ import (
 
 func TestMain(m *testing.M) {
 	DisableClientLog()
-	// Most tests wait for Redis. The command line takes precedence.
+	// Most tests spend their time waiting for Redis. A flag on the command line takes precedence.
 	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
 	goleak.VerifyTestMain(m)
 }
 
-// patience bounds waiting for something that will come. It is long because it
-// only matters to a test that fails.
+// patience is the timeout for expected events. It is long because it only matters if a test fails.
 const patience = 20 * time.Second
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("in vain waited until %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
@@ -49,8 +48,8 @@ func parse(t *testing.T, url string, opts ServerOptions) *Server {
 	return s
 }
 
-// A subscriber is a running PubSub and all that it has handed over. Users whose name begins with
-// "nobody" have no streams.
+// A subscriber is a running PubSub with the events that it has delivered. Users whose name begins with "nobody" do not
+// have streams.
 type subscriber struct {
 	*PubSub
 	log  *logbook
@@ -60,7 +59,7 @@ type subscriber struct {
 	events      []string // "user/topic/payload", "generation", "too large user/topic"
 	generations int
 
-	// For tests that replace it; called before the event is added.
+	// Set by some tests; called before the event is added.
 	onPublish func(payload string)
 	onGap     func()
 }
@@ -97,7 +96,7 @@ func (h *subscriber) Disconnect(user string) int {
 	return 1
 }
 
-// start runs a PubSub until the test ends. Change may adjust the configuration.
+// start runs a PubSub until the test ends. change, if not nil, adjusts the configuration.
 func start(t *testing.T, server *Server, change func(*PubSubConfig)) *subscriber {
 	t.Helper()
 	return startSubscriber(t, server, &subscriber{}, change)
@@ -158,19 +157,18 @@ func (h *subscriber) seen() []string {
 
 func (h *subscriber) awaitEvent(t *testing.T, event string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("%q came", event), func() bool { return slices.Contains(h.seen(), event) })
+	eventually(t, fmt.Sprintf("%q was received", event), func() bool { return slices.Contains(h.seen(), event) })
 }
 
 func (h *subscriber) awaitGeneration(t *testing.T, n uint64) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("generation %d stood", n), func() bool {
+	eventually(t, fmt.Sprintf("generation %d was subscribed", n), func() bool {
 		s := h.Stats()
 		return s.Generation >= n && s.Connected
 	})
 }
 
-// awaitDelivery publishes on server, where one subscriber must hear it, and waits
-// until it has come.
+// awaitDelivery publishes on server, which must have one subscriber, and waits until the message is received.
 func (h *subscriber) awaitDelivery(t *testing.T, server *redistest.Server, payload string) {
 	t.Helper()
 	if n := server.Do("publish", "user-42:activity", payload); n != int64(1) {
@@ -179,8 +177,8 @@ func (h *subscriber) awaitDelivery(t *testing.T, server *redistest.Server, paylo
 	h.awaitEvent(t, "42/activity/"+payload)
 }
 
-// conserved waits until the counters add up, and returns them. A message is
-// counted as routed after it was handed over.
+// conserved waits until the counters add up, and returns them. A message is counted as routed after it was passed to
+// the hub.
 func (h *subscriber) conserved(t *testing.T) (s Stats) {
 	t.Helper()
 	eventually(t, "the counters added up", func() bool {
@@ -190,7 +188,7 @@ func (h *subscriber) conserved(t *testing.T) (s Stats) {
 	return s
 }
 
-// connections are the lines of CLIENT LIST that bear our name.
+// connections returns the lines of CLIENT LIST with the name of a hub's connection.
 func connections(server *redistest.Server) []string {
 	var ours []string
 	for line := range strings.Lines(server.Do("client", "list").(string)) {
@@ -201,7 +199,7 @@ func connections(server *redistest.Server) []string {
 	return ours
 }
 
-// logbook is a slog.Handler that keeps "LEVEL message key=value …" lines.
+// logbook is a slog.Handler that keeps lines such as "LEVEL message key=value key=value".
 type logbook struct {
 	attrs string
 
@@ -240,7 +238,7 @@ func (l *logbook) all() []string {
 
 func (l *logbook) String() string { return strings.Join(l.all(), "\n") }
 
-// count is how many lines hold all of the parts.
+// count returns how many lines contain all parts.
 func (l *logbook) count(parts ...string) int {
 	n := 0
 	for _, line := range l.all() {
@@ -256,31 +254,31 @@ func (l *logbook) await(t *testing.T, parts ...string) {
 	eventually(t, fmt.Sprintf("the log said %q", parts), func() bool { return l.count(parts...) > 0 })
 }
 
-// once checks that exactly one line holds all of the parts.
+// once checks that exactly one line contains all parts.
 func (l *logbook) once(t *testing.T, parts ...string) {
 	t.Helper()
 	if n := l.count(parts...); n != 1 {
-		t.Errorf("the log says %q %d times, want once", parts, n)
+		t.Errorf("the log contains %q %d times, want once", parts, n)
 	}
 }
 
-// warnings checks how many warnings there are in all.
+// warnings checks the total number of warnings.
 func (l *logbook) warnings(t *testing.T, want int) {
 	t.Helper()
 	if n := l.count("WARN "); n != want {
-		t.Errorf("the log holds %d warnings, want %d", n, want)
+		t.Errorf("the log contains %d warnings, want %d", n, want)
 	}
 }
 
-// silentOn checks that nothing in the log holds the secret.
+// silentOn checks that nothing in the log contains the secret.
 func (l *logbook) silentOn(t *testing.T, secret string) {
 	t.Helper()
 	if l.count(secret) > 0 {
-		t.Errorf("the log holds %q", secret)
+		t.Errorf("the log contains %q", secret)
 	}
 }
 
-// callsOf is how often a command was called, refusals included.
+// callsOf returns how often a command was called, including rejected calls.
 func callsOf(t *testing.T, server *redistest.Server, command string) int {
 	t.Helper()
 	stats := topology.InfoField(server.Do("info", "commandstats").(string), "cmdstat_"+command)
@@ -298,5 +296,5 @@ func callsOf(t *testing.T, server *redistest.Server, command string) int {
 	return calls
 }
 
-// probes is how many probes have come back.
+// probes returns how many probes were received.
 func probes(h *subscriber) uint64 { return h.Stats().Probe.Count }

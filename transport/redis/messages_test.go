@@ -42,7 +42,7 @@ func TestPipelinedMessagesArriveInOrderWithoutLoss(t *testing.T) {
 	eventually(t, "all messages were received", func() bool { return h.Stats().Received >= messages })
 	h.stop()
 	if got := h.seen(); !slices.Equal(got, want) {
-		t.Errorf("%d events, want %d: lost, doubled or out of order", len(got), len(want))
+		t.Errorf("%d events, want %d: lost, duplicated or out of order", len(got), len(want))
 	}
 	if s := h.conserved(t); s.Routed != messages {
 		t.Errorf("stats %+v", s)
@@ -58,7 +58,7 @@ func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 	for _, m := range []struct{ channel, payload, event string }{
 		{"user-", "no user", ""},
 		{"user-:topic", "no user", ""},
-		{"user-:", strings.Repeat("x", 101), ""}, // both faults: it names nobody to tell
+		{"user-:", strings.Repeat("x", 101), ""}, // malformed and too large: there is no user to notify
 		{"user-42:big", strings.Repeat("x", 101), "too large 42/big"},
 		{"user-42:full", strings.Repeat("x", 100), "42/full/" + strings.Repeat("x", 100)},
 		{"user-" + huge + ":t", "p", huge + "/t/p"},
@@ -71,7 +71,7 @@ func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 	} {
 		server.Do("publish", m.channel, m.payload)
 		if m.event != "" {
-			eventually(t, fmt.Sprintf("%.40q came", m.event), func() bool { return slices.Contains(h.seen(), m.event) })
+			eventually(t, fmt.Sprintf("%.40q was received", m.event), func() bool { return slices.Contains(h.seen(), m.event) })
 		}
 	}
 	s := h.conserved(t)
@@ -83,7 +83,7 @@ func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 	}
 }
 
-func TestPrefixIsTakenLetterByLetter(t *testing.T) {
+func TestPrefixIsMatchedLiterally(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, prefix := range []string{"*", "u?er-", `a\b[c-e]^*:`, "[", "\xff "} {
@@ -91,11 +91,11 @@ func TestPrefixIsTakenLetterByLetter(t *testing.T) {
 		h.awaitGeneration(t, 1)
 		for _, other := range []string{"user-1", "uxer-1", `a\bc^x:1`, "abd^:1", "c1"} {
 			if n := server.Do("publish", other, "x"); n != int64(0) {
-				t.Errorf("prefix %q also hears %q", prefix, other)
+				t.Errorf("prefix %q also receives %q", prefix, other)
 			}
 		}
 		if n := server.Do("publish", prefix+"42:t", "x"); n != int64(1) {
-			t.Errorf("prefix %q does not hear its own", prefix)
+			t.Errorf("prefix %q does not receive its own messages", prefix)
 		}
 		h.awaitEvent(t, "42/t/x")
 		h.stop()

@@ -22,14 +22,14 @@ func TestPipelinePublishesInOrderAndReceivesEachReply(t *testing.T) {
 	go func() {
 		payload := []byte("?????")
 		for i := range n {
-			copy(payload, fmt.Sprintf("%05d", i)) // it may be reused at once
+			copy(payload, fmt.Sprintf("%05d", i)) // the caller may reuse it immediately
 			p.Publish("user-42:bench", payload)
 		}
 		p.Flush()
 	}()
 	for i := range n {
 		if heard, err := p.Receive(); heard != 1 || err != nil {
-			t.Fatalf("message %d: heard by %d, %v", i, heard, err)
+			t.Fatalf("message %d: %d receivers, %v", i, heard, err)
 		}
 	}
 	var got []string
@@ -71,7 +71,7 @@ func TestPipelineAppends(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(server.Do("xrange", "log", "-", "+")); strings.Count(got, "[ch user-42:bench data x\r\ny]") != 3 {
-		t.Errorf("the log holds %q", got)
+		t.Errorf("the log contains %q", got)
 	}
 }
 

@@ -57,8 +57,7 @@ func (b *batches) GapFor(string, string, hub.Gap) {}
 func (b *batches) GapForAll(hub.Gap)              {}
 func (b *batches) Disconnect(string) int          { return 0 }
 
-// await waits until n messages were published and the streams are not corked, and returns how
-// many batches there were so far.
+// await waits until n messages were published and the streams are not corked, and returns the number of batches so far.
 func (b *batches) await(t *testing.T, n int) (corks int) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
@@ -132,8 +131,8 @@ func send(t *testing.T, conn net.Conn, text []byte) {
 	}
 }
 
-// What has come is handed over in one batch, and the streams are uncorked before the feed waits:
-// also when the beginning of a large message has come with it.
+// All messages that have arrived are delivered in one batch, and the streams are uncorked before the feed waits. This
+// also holds if the beginning of a large message has arrived with them.
 func TestStreamsAreCorkedForABatchAndNeverWhileWaiting(t *testing.T) {
 	t.Parallel()
 	b := new(batches)

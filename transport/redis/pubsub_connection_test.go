@@ -22,7 +22,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 	server.Kill()
 	h.log.await(t, "reason=refused")
 	if h.Stats().Connected {
-		t.Error("connected to a Redis that is dead")
+		t.Error("connected to a Redis that was killed")
 	}
 	server.Restart()
 	h.awaitGeneration(t, 2)
@@ -44,7 +44,7 @@ func TestRedisKilledAndRestarted(t *testing.T) {
 func TestBackWithinTwoSecondsOfRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.BackoffMax = 0 }) // default timings
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.BackoffMax = 0 }) // default times
 	h.awaitGeneration(t, 1)
 	server.Kill()
 	h.log.await(t, "reason=refused")
@@ -111,7 +111,7 @@ func TestHalfOpenConnectionIsNoticed(t *testing.T) {
 	h.awaitGeneration(t, 1)
 	relay.Silence()
 	h.awaitGeneration(t, 2)
-	// The old subscription still exists in Redis, which does not know.
+	// The old subscription still exists in Redis, which has not detected the loss.
 	server.Do("publish", "user-42:activity", "after")
 	h.awaitEvent(t, "42/activity/after")
 	h.log.once(t, "WARN redis subscription lost", "reason=silent")
@@ -126,7 +126,7 @@ func TestIdleConnectionIsKept(t *testing.T) {
 	})
 	h.awaitGeneration(t, 1)
 	eventually(t, "it was pinged three times", func() bool {
-		return callsOf(t, server, "ping") >= 4 // the first was redistest's own
+		return callsOf(t, server, "ping") >= 4 // the first one was from redistest
 	})
 	if s := h.Stats(); s.Generation != 1 || !s.Connected {
 		t.Errorf("stats %+v", s)
@@ -164,7 +164,7 @@ func TestGenerationIsOneConnection(t *testing.T) {
 	for n := range 4 {
 		h.awaitGeneration(t, uint64(n+1))
 		h.awaitDelivery(t, server, strconv.Itoa(n))
-		// go-redis would reconnect automatically, inside Receive.
+		// Without the check, go-redis would reconnect inside Receive.
 		if made := relay.Accepted(); made != n+1 {
 			t.Fatalf("%d connections for %d generations", made, n+1)
 		}
@@ -181,7 +181,7 @@ func TestOneNamedConnection(t *testing.T) {
 		c.ProbeEvery = 150 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	var ours []string
 	eventually(t, "there was one connection again", func() bool {
 		ours = connections(server)
@@ -189,22 +189,22 @@ func TestOneNamedConnection(t *testing.T) {
 	})
 	for _, want := range []string{" psub=1 ", " sub=2 ", " resp=2", " db=0 "} {
 		if !strings.Contains(ours[0], want) {
-			t.Errorf("%q does not hold %q", ours[0], want)
+			t.Errorf("%q does not contain %q", ours[0], want)
 		}
 	}
-	if all := strings.Count(server.Do("client", "list").(string), "\n"); all != 2 { // ours and the one that asks
+	if all := strings.Count(server.Do("client", "list").(string), "\n"); all != 2 { // the subscription and this command
 		t.Errorf("%d connections, want 2", all)
 	}
 	h.stop()
 	eventually(t, "no connection was left", func() bool { return len(connections(server)) == 0 })
 }
 
-// Not parallel, so that the goroutines of other tests are not taken for its own.
+// Not parallel, so that goroutines of other tests are not counted as leaks.
 func TestNothingOutlivesRun(t *testing.T) {
 	server := redistest.Start(t)
 	for name, until := range map[string]func(*subscriber){
 		"subscribed": func(h *subscriber) { h.awaitGeneration(t, 1) },
-		"probing":    func(h *subscriber) { eventually(t, "a probe came back", func() bool { return probes(h) > 0 }) },
+		"probing":    func(h *subscriber) { eventually(t, "a probe was received", func() bool { return probes(h) > 0 }) },
 		"at once":    func(*subscriber) {},
 		"frozen": func(h *subscriber) {
 			h.awaitGeneration(t, 1)

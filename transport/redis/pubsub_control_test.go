@@ -11,7 +11,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// noteControl makes a feed pass its control commands to a channel.
+// noteControl makes a feed send its control commands to a channel.
 func noteControl(controls chan<- Control) func(*PubSubConfig) {
 	return func(c *PubSubConfig) { c.Control = func(command Control) { controls <- command } }
 }
@@ -24,7 +24,7 @@ func awaitControl(t *testing.T, controls <-chan Control, want Control) {
 			t.Errorf("command %+v, want %+v", got, want)
 		}
 	case <-time.After(patience):
-		t.Fatalf("the control command %+v did not come", want)
+		t.Fatalf("the control command %+v was not received", want)
 	}
 }
 
@@ -65,7 +65,7 @@ func TestControlCommandReachesEachHub(t *testing.T) {
 	}
 }
 
-// Each connected hub receives control commands: the control channel is subscribed to first.
+// Each connected hub receives control commands, because it subscribes to the control channel first.
 func TestControlChannelIsSubscribedFirst(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -101,7 +101,7 @@ func TestMalformedControlCommandsAreCountedAndLoggedOnce(t *testing.T) {
 	h.log.silentOn(t, "secret")
 }
 
-func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
+func TestMissingPermissionForTheControlChannelIsLogged(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&user-*", "&usercast:user-probe:*")
@@ -112,11 +112,11 @@ func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
 	})
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	h.log.once(t, "WARN redis permission missing", "command=SUBSCRIBE to the control channel", "hint=ACL SETUSER app +subscribe &usercast:user-control")
 	h.log.warnings(t, 1)
 
-	// Commands say it, too.
+	// Commands return the same advice.
 	c := NewCommands(h.cfg.Server)
 	defer c.Close()
 	if _, err := c.PublishControl(context.Background(), ControlChannel("user-"), Control{OpDisconnect, "42"}); err == nil || !strings.Contains(err.Error(), "+publish &usercast:user-control") {
@@ -131,7 +131,7 @@ func TestMissingRightToTheControlChannelIsLogged(t *testing.T) {
 	awaitControl(t, controls, Control{OpDisconnect, "42"})
 }
 
-func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
+func TestControlChannelThatThePatternMatchesIsRejected(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "user-", "user-control", "user-*"} {
 		if ValidateControlChannel("user-", bad) == nil {
@@ -150,7 +150,7 @@ func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "control channel") {
 		t.Errorf("%v", err)
 	}
-	// What is not set follows the prefix, and is never matched by it.
+	// The default depends on the prefix, and never matches it.
 	for _, prefix := range []string{"*", "usercast-", "usercast:x", "a"} {
 		if err := ValidateControlChannel(prefix, ControlChannel(prefix)); err != nil {
 			t.Errorf("prefix %q: %v", prefix, err)
@@ -158,8 +158,8 @@ func TestControlChannelThatThePatternMatchesIsRefused(t *testing.T) {
 	}
 }
 
-// Two PubSubs on two servers with one prefix: what is published on either arrives
-// once, and neither takes the other's probe for its own.
+// Two feeds on two servers with the same prefix: each message arrives once, and a feed ignores the probes of the
+// other.
 func TestTwoServersSideBySide(t *testing.T) {
 	t.Parallel()
 	var servers []*redistest.Server
@@ -175,13 +175,13 @@ func TestTwoServersSideBySide(t *testing.T) {
 	}
 	for i, h := range hubs {
 		h.awaitDelivery(t, servers[i], fmt.Sprint("on ", i))
-		eventually(t, "probes came back", func() bool { return probes(h) >= 3 })
+		eventually(t, "probes were received", func() bool { return probes(h) >= 3 })
 	}
 	servers[0].Kill()
 	hubs[0].log.await(t, "reason=refused")
 	hubs[1].awaitDelivery(t, servers[1], "still")
 	if s := hubs[1].conserved(t); s.Generation != 1 || s.Received != 2 {
-		t.Errorf("stats %+v of the one that was left alone", s)
+		t.Errorf("stats %+v of the other feed", s)
 	}
 	if slices.Contains(hubs[0].seen(), "42/activity/still") {
 		t.Error("one received what was published on the other")

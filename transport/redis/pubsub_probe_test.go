@@ -10,8 +10,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// failover makes a hub that reaches server a through a relay, and two that it
-// may be led to.
+// failover returns a hub that reaches server a through a relay, and another server to which the relay can be switched.
 func failover(t *testing.T, userinfo string, setup func(*redistest.Server)) (h *subscriber, relay *redistest.Relay, a, b *redistest.Server) {
 	t.Helper()
 	a, b = redistest.Start(t), redistest.Start(t)
@@ -63,7 +62,7 @@ func TestSoftFailoverIsNoticedWithoutProbeChannel(t *testing.T) {
 func TestDemotedPrimaryIsReplaced(t *testing.T) {
 	t.Parallel()
 	h, relay, a, b := failover(t, "", func(*redistest.Server) {})
-	// The old primary follows the new one, as Sentinel would have it.
+	// The old primary becomes a replica of the new one, as with Sentinel.
 	host, port := b.HostPort()
 	a.Do("replicaof", host, port)
 	h.log.await(t, "WARN redis subscription lost", "reason=moved", "role has changed")
@@ -72,7 +71,7 @@ func TestDemotedPrimaryIsReplaced(t *testing.T) {
 	h.awaitDelivery(t, b, "on b")
 }
 
-// On a replica everything seems to work; what is published there is not everything.
+// A subscription to a replica seems to work, but may not receive all messages.
 func TestSubscriptionToAReplicaIsAWarning(t *testing.T) {
 	t.Parallel()
 	primary, replica := redistest.Start(t), redistest.Start(t)
@@ -88,10 +87,10 @@ func TestHealthyRedisIsProbedAndKept(t *testing.T) {
 	server := redistest.Start(t)
 	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 10 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	eventually(t, "ten probes came back", func() bool { return probes(h) >= 10 })
+	eventually(t, "ten probes were received", func() bool { return probes(h) >= 10 })
 	s := h.conserved(t)
 	if s.Generation != 1 || s.Received != 0 {
-		t.Errorf("stats %+v: a probe is no message, and no reason to reconnect", s)
+		t.Errorf("stats %+v: a probe must not count as a message or cause a reconnect", s)
 	}
 	if s.Probe.SumSeconds <= 0 || s.Probe.SumSeconds > 10 {
 		t.Errorf("histogram %+v", s.Probe)
@@ -99,7 +98,7 @@ func TestHealthyRedisIsProbedAndKept(t *testing.T) {
 	h.log.warnings(t, 0)
 }
 
-// A probe that cannot be made says nothing about the subscription.
+// A probe whose connection fails does not affect the subscription.
 func TestProbeThatCannotDialLeavesTheSubscription(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -117,14 +116,14 @@ func TestProbeThatCannotDialLeavesTheSubscription(t *testing.T) {
 
 	relay.SetTarget(server.Addr())
 	n := probes(h)
-	eventually(t, "probes came back again", func() bool { return probes(h) > n })
+	eventually(t, "probes were received again", func() bool { return probes(h) > n })
 	if g := h.Stats().Generation; g != 1 {
 		t.Errorf("generation %d, want 1", g)
 	}
 }
 
-// Anyone may publish to a probe channel.
-func TestStrangersOnTheProbeChannelAreIgnored(t *testing.T) {
+// Any client can publish to a probe channel.
+func TestForeignMessagesOnTheProbeChannelAreIgnored(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := start(t, parse(t, server.URL(), ServerOptions{}), nil)
@@ -140,40 +139,40 @@ func TestStrangersOnTheProbeChannelAreIgnored(t *testing.T) {
 	}
 }
 
-// A probe that comes back late, behind a backlog, is no sign of loss.
+// A probe that is late because of a backlog is not a sign of loss.
 func TestLateProbeIsAwaited(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	release := make(chan struct{})
 	blocked := &subscriber{onPublish: func(string) { <-release }}
 	h := startSubscriber(t, parse(t, server.URL(), ServerOptions{}), blocked, func(c *PubSubConfig) {
-		c.ProbeEvery = 2 * time.Second // twice that is what the test has to notice the PING
+		c.ProbeEvery = 2 * time.Second // the test has twice this time to detect the PING
 		c.ProbeTimeout = 50 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
 	server.Do("publish", "user-42:activity", "x")
 	before := probes(h)
-	eventually(t, "a probe was asked for", func() bool {
+	eventually(t, "a PING was sent for a probe", func() bool {
 		return slices.ContainsFunc(connections(server), func(c string) bool {
 			return strings.Contains(c, " psub=1 ") && strings.Contains(c, " cmd=ping ")
 		})
 	})
 	close(release)
-	eventually(t, "probes came back", func() bool { return probes(h) >= before+2 })
+	eventually(t, "probes were received", func() bool { return probes(h) >= before+2 })
 	if s := h.conserved(t); s.Generation != 1 {
 		t.Errorf("stats %+v", s)
 	}
 	h.log.warnings(t, 0)
 }
 
-func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
+func TestLostProbeIsDetectedOnABusyConnection(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		rights []any
 		every  time.Duration
 		within time.Duration
 	}{
-		"with PING":    {[]any{"-info"}, 3 * time.Second, 6 * time.Second}, // without its answer it would take 8.7 s at least
+		"with PING":    {[]any{"-info"}, 3 * time.Second, 6 * time.Second}, // without the reply to PING, it would take at least 8.7 s
 		"without PING": {[]any{"-info", "-ping"}, 100 * time.Millisecond, patience},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -190,7 +189,7 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 			since := time.Now()
 			relay.SetTarget(b.Addr())
 			eventually(t, "the old primary was left", func() bool {
-				a.Do("publish", "user-42", "on a") // it still gets messages
+				a.Do("publish", "user-42", "on a") // the subscription still receives messages
 				return h.Stats().Generation == 2
 			})
 			if took := time.Since(since); took > c.within {
@@ -203,8 +202,8 @@ func TestProbeThatNeverComesIsNoticedOnABusyLink(t *testing.T) {
 	}
 }
 
-// An address that leads to several servers is distinguished from a failover without a gap: the
-// probe is sent to one after the other until it comes back.
+// An address that leads to several servers is distinguished from a failover, without a gap: the probe is sent to one
+// server after the other until the subscription receives it.
 func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -231,7 +230,7 @@ func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
 				c.ProbeTimeout = 200 * time.Millisecond
 			})
 			h.awaitGeneration(t, 1)
-			eventually(t, "ten probes came back", func() bool { return probes(h) >= 10 })
+			eventually(t, "ten probes were received", func() bool { return probes(h) >= 10 })
 			server.Do("publish", "user-42:activity", "x")
 			h.awaitEvent(t, "42/activity/x")
 			if s := h.conserved(t); s.Generation != 1 {
@@ -245,8 +244,7 @@ func TestAddressOfSeveralServersIsOneGeneration(t *testing.T) {
 	}
 }
 
-// Where an address leads to several servers and the one that is subscribed to is no longer
-// among them, the probe does not come back.
+// If an address leads to several servers, but not to that of the subscription any more, the probe is not received.
 func TestServerThatLeavesAnAddressIsReplaced(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
@@ -272,7 +270,7 @@ func TestServerThatLeavesAnAddressIsReplaced(t *testing.T) {
 	h.awaitDelivery(t, stays, "x")
 }
 
-// A balancer may lead each new connection to the server that has not the subscription.
+// A balancer may send each new connection to another server than that of the subscription.
 func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
@@ -286,14 +284,14 @@ func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
 	h.awaitGeneration(t, 2)
 	relay.SetTarget(nodes[0].Addr())
 	before := probes(h)
-	eventually(t, "two probes came back", func() bool { return probes(h) >= before+2 })
+	eventually(t, "two probes were received", func() bool { return probes(h) >= before+2 })
 	if g := h.Stats().Generation; g != 2 {
 		t.Errorf("generation %d, want 2", g)
 	}
 	h.log.once(t, "WARN redis address leads to several servers", "redis+cluster://")
 }
 
-// The log's connection stays where it is as well, as long as the address still leads there.
+// The stream feed also keeps its connection as long as the address still leads to its server.
 func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
@@ -311,7 +309,7 @@ func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 		t.Errorf("generation %d, want 1", g)
 	}
 	said.once(t, "WARN redis address leads to several servers")
-	// Between two reads, a connection shows another command for a moment.
+	// Between two reads, CLIENT LIST briefly shows another command for a connection.
 	reads := func(r *redistest.Server) bool {
 		return slices.ContainsFunc(connections(r), func(c string) bool { return strings.Contains(c, " cmd=xread ") })
 	}

@@ -56,20 +56,20 @@ func TestNoPermissionToSubscribeThenGranted(t *testing.T) {
 	attempts := callsOf(t, server, "psubscribe")
 	eventually(t, "two more attempts were made", func() bool { return callsOf(t, server, "psubscribe") >= attempts+2 })
 	if s := h.Stats(); s.Generation != 0 || s.Connected {
-		t.Errorf("stats %+v of a hub that may not subscribe", s)
+		t.Errorf("stats %+v of a hub that is not allowed to subscribe", s)
 	}
-	server.Do("acl", "setuser", "app", "+psubscribe", "&user-*") // what the log says
+	server.Do("acl", "setuser", "app", "+psubscribe", "&user-*") // the command in the log
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "granted")
 	h.log.once(t, "WARN redis subscription failed", "user app is not allowed to subscribe to user-*", "hint=ACL SETUSER app +psubscribe &user-*")
 	h.log.warnings(t, 1)
 
-	// Taken away again: Redis cuts those who no longer may.
+	// When the permission is revoked, Redis disconnects the user.
 	server.Do("acl", "setuser", "app", "resetchannels")
-	eventually(t, "it was said again", func() bool { return h.log.count("WARN", "reason=right") == 2 })
+	eventually(t, "it was logged again", func() bool { return h.log.count("WARN", "reason=right") == 2 })
 }
 
-func TestMissingRightsAreLoggedOnceAndOptional(t *testing.T) {
+func TestMissingPermissionsAreLoggedOnceAndOptional(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("acl", "setuser", "app", "on", ">secret", "+psubscribe", "resetchannels", "&user-*")
@@ -91,7 +91,7 @@ func TestMissingRightsAreLoggedOnceAndOptional(t *testing.T) {
 		h.log.await(t, command)
 	}
 	pings, publishes := callsOf(t, server, "ping"), callsOf(t, server, "publish")
-	eventually(t, "it went on", func() bool {
+	eventually(t, "it continued", func() bool {
 		return callsOf(t, server, "ping") >= pings+2 && callsOf(t, server, "publish") >= publishes+2
 	})
 	h.awaitDelivery(t, server, "x")
@@ -102,11 +102,11 @@ func TestMissingRightsAreLoggedOnceAndOptional(t *testing.T) {
 	if s := h.conserved(t); s.Generation != 1 || s.Received != 1 {
 		t.Errorf("stats %+v", s)
 	}
-	// What the log asked for is enough.
+	// The permissions in the log are sufficient.
 	server.Do("acl", "setuser", "app", "+client|setname", "+info", "+ping", "+subscribe", "+publish", "&usercast:user-control", "&usercast:user-probe:*")
 	server.Do("client", "kill", "type", "pubsub")
 	h.awaitGeneration(t, 2)
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 }
 
 func TestEmbeddedRedisOfDevIsEnough(t *testing.T) {
@@ -121,7 +121,7 @@ func TestEmbeddedRedisOfDevIsEnough(t *testing.T) {
 		t.Errorf("published to %d subscribers", n)
 	}
 	h.awaitEvent(t, "42/activity/x")
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	h.log.once(t, "DEBUG redis command unavailable", "command=INFO")
 	h.log.warnings(t, 0)
 }

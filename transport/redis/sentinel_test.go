@@ -44,7 +44,7 @@ func TestKilledPrimaryIsFollowed(t *testing.T) {
 	t.Parallel()
 	w := startWatched(t)
 	redis := parse(t, sentinelURL(w.sentinels...), ServerOptions{})
-	h := start(t, redis, func(c *PubSubConfig) { c.BackoffMax = 0 }) // default timings
+	h := start(t, redis, func(c *PubSubConfig) { c.BackoffMax = 0 }) // default times
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, w.primary, "before")
 	c := NewCommands(redis)
@@ -58,7 +58,7 @@ func TestKilledPrimaryIsFollowed(t *testing.T) {
 	killed := time.Now()
 	h.awaitGeneration(t, 2)
 	took := time.Since(killed)
-	eventually(t, "all sentinels name the promoted one", func() bool {
+	eventually(t, "all sentinels report the promoted one", func() bool {
 		return !slices.ContainsFunc(w.sentinels, func(s *redistest.Server) bool { return s.PrimaryOf("main") == w.primary.Addr() })
 	})
 	promoted := w.servers[w.sentinels[0].PrimaryOf("main")]
@@ -78,7 +78,7 @@ func TestKilledPrimaryIsFollowed(t *testing.T) {
 	t.Logf("back %v after the kill; the sentinels wait for %v", took.Round(time.Millisecond), redistest.SentinelDown)
 }
 
-// Throughout a soft failover each message is received, or lies before a new generation.
+// During a soft failover, each message is either received, or followed by a new generation.
 func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 	t.Parallel()
 	w := startWatched(t)
@@ -98,7 +98,7 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 			began = time.Now()
 		}
 		addr := w.sentinels[0].PrimaryOf("main")
-		// The old primary may cut the connection: then it is not known what became of it.
+		// The old primary may close the connection: then the result of the command is unknown.
 		if receivers, err := w.servers[addr].Try("publish", "user-42:n", i); err == nil {
 			sent = append(sent, message{i, int(receivers.(int64)), addr})
 		}
@@ -121,7 +121,7 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 		if number, ok := strings.CutPrefix(event, "42/n/"); ok {
 			n, _ := strconv.Atoi(number)
 			if _, twice := at[n]; twice {
-				t.Errorf("%d came twice", n)
+				t.Errorf("%d was received twice", n)
 			}
 			at[n] = i
 		} else {
@@ -135,7 +135,7 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 			continue
 		}
 		if m.receivers == 0 && m.addr != last.addr {
-			continue // sent to a primary that was no longer subscribed to
+			continue // sent to a primary without the subscription
 		}
 		if missing++; latest > lastGeneration {
 			t.Errorf("%d, sent to %s and received by %d, is missing, and no generation came after it", m.number, m.addr, m.receivers)
@@ -144,13 +144,13 @@ func TestSoftFailoverBySentinelLosesNothingSilently(t *testing.T) {
 	t.Logf("%d sent, %d missing before generation %d, noticed after %v", len(sent), missing, h.Stats().Generation, noticed.Sub(began).Round(time.Millisecond))
 }
 
-// sighting is what a Sentinel says of the primary.
+// sighting is the reply of a Sentinel about the primary.
 type sighting struct {
 	addr  string
 	epoch int64
 }
 
-// fakeSentinel is a server that names whatever primary the test wants.
+// fakeSentinel is a Sentinel that returns the primary that the test sets.
 type fakeSentinel struct {
 	addr string
 	says atomic.Pointer[sighting]
@@ -179,14 +179,14 @@ func startFakeSentinel(t *testing.T, says sighting) *fakeSentinel {
 
 func (f *fakeSentinel) say(says sighting) { f.says.Store(&says) }
 
-// Nothing but the probe can see it: the old primary stays up and keeps its role.
-func TestProbeAsksTheSentinelsAgain(t *testing.T) {
+// Only the probe can detect it: the old primary stays up and keeps its role.
+func TestProbeQueriesTheSentinelsAgain(t *testing.T) {
 	t.Parallel()
 	a, b := redistest.Start(t), redistest.Start(t)
 	sentinel := startFakeSentinel(t, sighting{a.Addr(), 0})
 	h := start(t, parse(t, "redis+sentinel://"+sentinel.addr+"/main", ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 50 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	sentinel.say(sighting{b.Addr(), 1})
 	h.awaitGeneration(t, 2)
 	h.awaitDelivery(t, b, "on b")
@@ -200,12 +200,12 @@ func TestPromotionIsNoticedBeforeTheNextProbe(t *testing.T) {
 	behind, sentinel := startFakeSentinel(t, sighting{a.Addr(), 0}), startFakeSentinel(t, sighting{a.Addr(), 0})
 	h := start(t, parse(t, "redis+sentinel://"+behind.addr+","+sentinel.addr+"/main", ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = time.Hour })
 	h.awaitGeneration(t, 1)
-	sentinel.say(sighting{b.Addr(), 1}) // not the one that was asked last
+	sentinel.say(sighting{b.Addr(), 1}) // not the Sentinel that was queried last
 	h.awaitGeneration(t, 2)
 	h.awaitDelivery(t, b, "on b")
 }
 
-func TestReplicaThatASentinelNamesIsRefused(t *testing.T) {
+func TestReplicaThatASentinelReportsIsRejected(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
 	replica := redistest.StartReplica(t, primary)
@@ -221,7 +221,7 @@ func TestReplicaThatASentinelNamesIsRefused(t *testing.T) {
 	if n := h.Stats().Generation; n != 0 {
 		t.Errorf("generation %d on a replica", n)
 	}
-	// The first sentinel stays behind; the second knows.
+	// The first Sentinel is outdated; the second one knows the new primary.
 	sentinel.say(sighting{primary.Addr(), 0}) // before it raises its epoch
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, primary, "x")
@@ -229,7 +229,7 @@ func TestReplicaThatASentinelNamesIsRefused(t *testing.T) {
 	h.log.warnings(t, 1)
 }
 
-// A sentinel that is cut off names a primary that is gone.
+// A partitioned Sentinel returns a primary that is down.
 func TestSentinelWithADeadPrimaryIsSkipped(t *testing.T) {
 	t.Parallel()
 	dead, primary := redistest.Start(t), redistest.Start(t)
@@ -241,18 +241,18 @@ func TestSentinelWithADeadPrimaryIsSkipped(t *testing.T) {
 	h.log.once(t, "WARN redis subscription failed", "reason=refused")
 }
 
-// Split brain: one sentinel is cut off from the others together with the old
-// primary, which goes on being one. We reach both sides.
+// Split brain: one Sentinel is partitioned from the others together with the old primary, which keeps its role. The hub
+// reaches both sides.
 func TestOutdatedSentinelIsNotTrusted(t *testing.T) {
 	t.Parallel()
 	old, promoted := redistest.Start(t), redistest.Start(t)
 	behind, sentinel := startFakeSentinel(t, sighting{old.Addr(), 3}), startFakeSentinel(t, sighting{old.Addr(), 3})
 	h := start(t, parse(t, "redis+sentinel://"+behind.addr+","+sentinel.addr+"/main", ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
 	h.awaitGeneration(t, 1)
-	eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	sentinel.say(sighting{promoted.Addr(), 4})
 	locate := func() {
-		if _, err := h.server.LocatePrimary(t.Context()); err != nil { // as it does every other second
+		if _, err := h.server.LocatePrimary(t.Context()); err != nil { // as the hub does every 2 s
 			t.Error(err)
 		}
 	}
@@ -260,13 +260,13 @@ func TestOutdatedSentinelIsNotTrusted(t *testing.T) {
 	h.awaitGeneration(t, 2)
 	before := probes(h)
 	locate()
-	eventually(t, "probes came back", func() bool { return probes(h) >= before+10 })
+	eventually(t, "probes were received", func() bool { return probes(h) >= before+10 })
 	h.awaitDelivery(t, promoted, "x")
 	if n := h.Stats().Generation; n != 2 {
-		t.Errorf("generation %d: it goes to and fro", n)
+		t.Errorf("generation %d: the hub switches back and forth", n)
 	}
 
-	// A reset of all sentinels starts again at 0.
+	// After a reset of all Sentinels, the epoch starts at 0.
 	behind.say(sighting{promoted.Addr(), 0})
 	sentinel.say(sighting{promoted.Addr(), 0})
 	promoted.Do("client", "kill", "type", "pubsub")
@@ -300,7 +300,7 @@ func TestSentinelErrorsAreExplained(t *testing.T) {
 	}
 }
 
-// Sentinels often have no password where Redis has one; sometimes they have the same.
+// Sentinels often do not have a password although Redis has one. Sometimes they have the same one.
 func TestPasswordIsSentToASentinelThatRequiresIt(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t, "--requirepass", "secret")
@@ -309,7 +309,7 @@ func TestPasswordIsSentToASentinelThatRequiresIt(t *testing.T) {
 	for _, sentinel := range []*redistest.Server{open, locked} {
 		h := start(t, parse(t, "redis+sentinel://"+sentinel.Addr()+"/main", ServerOptions{Password: "secret"}), func(c *PubSubConfig) { c.ProbeEvery = 50 * time.Millisecond })
 		h.awaitGeneration(t, 1)
-		eventually(t, "a probe came back", func() bool { return probes(h) > 0 })
+		eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 		h.awaitDelivery(t, primary, "x")
 		h.stop()
 		h.log.warnings(t, 0)

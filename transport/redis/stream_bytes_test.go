@@ -13,7 +13,7 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// sent is how many bytes a server has sent to all its clients.
+// sent returns how many bytes a server has sent to all clients.
 func sent(t *testing.T, server *redistest.Server) int {
 	t.Helper()
 	n, err := strconv.Atoi(topology.InfoField(server.Do("INFO", "stats").(string), "total_net_output_bytes"))
@@ -25,8 +25,8 @@ func sent(t *testing.T, server *redistest.Server) int {
 
 const addMany = `for i = 1, ARGV[1] do redis.call("XADD", KEYS[1], "*", "ch", "user-42", "data", ARGV[2]) end return 1`
 
-// peak watches the heap until the returned func is called, which returns by how much it grew. What
-// is garbage counts, too: a collection is forced as often as memory would be needed again.
+// peak measures the heap until the returned func is called, which returns its maximum growth. It includes garbage between
+// two collections.
 func peak() func() uint64 {
 	heap := func() uint64 {
 		var m runtime.MemStats
@@ -57,10 +57,10 @@ func peak() func() uint64 {
 	}
 }
 
-// However large entries are, a reply is held up to 1 MiB and two entries, also when those before
-// were small; what is over MaxPayload is not held. Not parallel: it measures memory.
+// However large entries are, at most 1 MiB and two entries of a reply are kept, even if earlier entries were small. A
+// payload over MaxPayload is not kept. Not parallel, because the test measures memory.
 func TestLargeEntriesAreReadInSmallParts(t *testing.T) {
-	const large = 25 // of 2 MiB each: all of them would be far more than the bounds
+	const large = 25 // 2 MiB each: together far more than the bounds
 	for name, test := range map[string]struct {
 		maxPayload int
 		routed     uint64
@@ -74,7 +74,7 @@ func TestLargeEntriesAreReadInSmallParts(t *testing.T) {
 			f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) {
 				c.Hub, c.MaxPayload = new(countingHub), test.maxPayload
 			})
-			server.Do("EVAL", addMany, 1, "log", 1000, "small") // makes it request many at once
+			server.Do("EVAL", addMany, 1, "log", 1000, "small") // makes the feed request many entries at once
 			f.await(t, "the small ones", func() bool { return f.Stats().Received == 1000 })
 			growth := peak()
 			server.Do("EVAL", addMany, 1, "log", large, strings.Repeat("x", 2<<20))
@@ -89,7 +89,7 @@ func TestLargeEntriesAreReadInSmallParts(t *testing.T) {
 	}
 }
 
-// A start reads what fits into the window, and little more.
+// At the start, the feed reads the entries that fit into the window, and little more.
 func TestStartReadsLittleMoreThanTheWindow(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -107,7 +107,7 @@ func TestStartReadsLittleMoreThanTheWindow(t *testing.T) {
 	}
 }
 
-// A hub on a log to which nothing is appended does not read its entries again and again.
+// While nothing is appended, the feed does not read the entries of the stream repeatedly.
 func TestIdleStreamIsNotReadAgain(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -122,11 +122,11 @@ func TestIdleStreamIsNotReadAgain(t *testing.T) {
 	before := sent(t, server)
 	looks(30)
 	if n := sent(t, server) - before; n > 1<<20 {
-		t.Errorf("%d KiB were sent for 30 requests that brought nothing", n>>10)
+		t.Errorf("%d KiB were sent for 30 requests without new entries", n>>10)
 	}
 }
 
-// Queries for what is older than the window do not hold what they pass by.
+// Queries for entries older than the window do not keep the entries that they scan.
 func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
 	server := redistest.Start(t)
 	server.Do("XADD", "log", "1-0", "ch", "user-7", "data", "first")
@@ -150,7 +150,7 @@ func TestQueriesOverLargeEntriesAreBounded(t *testing.T) {
 	if answered < 2 {
 		t.Error("one pass read everything, although it is bounded in bytes")
 	}
-	// One that takes all the entries gets them in answers of a bounded size.
+	// A query for all entries receives them in answers of a bounded size.
 	id := hub.ID{Ms: 1, Seq: 0}
 	r := f.askFor("42", id, f.newest)
 	if r.gap != 0 || len(r.entries) != 1 {

@@ -179,7 +179,7 @@ func (r *reader) checkTrimmed(info streamInfo, batch []entry) {
 
 func (r *reader) lose(upTo hub.ID) {
 	r.cfg.Hub.Lose(upTo)
-	r.cursor, r.mark, r.primary = upTo, 0, r.conn.server
+	r.cursor, r.fingerprint, r.primary = upTo, 0, r.conn.server
 	r.lengthKnown = false
 }
 
@@ -198,7 +198,7 @@ func (r *reader) reset(info streamInfo) error {
 		return err
 	}
 	r.cfg.Hub.Reset(info.last)
-	r.cursor, r.mark, r.index, r.primary = info.last, 0, info.added, r.conn.server
+	r.cursor, r.fingerprint, r.index, r.primary = info.last, 0, info.added, r.conn.server
 	r.length, r.lengthKnown = info.length, true
 	return nil
 }
@@ -218,13 +218,13 @@ func (r *reader) stateOfCursor() (cursorState, error) {
 	if r.cursor == (hub.ID{}) {
 		return noEntry, nil
 	}
-	mark, err := r.conn.markAt(r.cursor)
-	if err != nil || mark == 0 {
+	fingerprint, err := r.conn.fingerprintAt(r.cursor)
+	if err != nil || fingerprint == 0 {
 		return noEntry, err
 	}
-	if r.mark != 0 && r.mark != mark {
+	if r.fingerprint != 0 && r.fingerprint != fingerprint {
 		return otherEntry, nil
 	}
-	r.mark, r.primary = mark, r.conn.server
+	r.fingerprint, r.primary = fingerprint, r.conn.server
 	return sameEntry, nil
 }

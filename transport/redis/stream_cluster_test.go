@@ -13,14 +13,14 @@ import (
 	"usercast/internal/redistest"
 )
 
-// migration is a slot on its way from one node of a cluster to another.
+// migration is the migration of a slot from one cluster node to another.
 type migration struct {
 	slot     any
 	from, to *redistest.Server
 	all      []*redistest.Server
 }
 
-// startMigration begins to move the slot of the key "log" to the other of two nodes.
+// startMigration begins to move the slot of the key "log" to the other node.
 func startMigration(nodes []*redistest.Server) *migration {
 	m := &migration{slot: nodes[0].Do("cluster", "keyslot", "log"), from: nodes[0], to: nodes[1], all: nodes}
 	if m.slot.(int64) >= 8192 {
@@ -31,20 +31,20 @@ func startMigration(nodes []*redistest.Server) *migration {
 	return m
 }
 
-// moveKey moves the key: from then on the old node answers ASK.
+// moveKey moves the key. From then on, the old node replies with ASK.
 func (m *migration) moveKey() {
 	host, port := m.to.HostPort()
 	m.from.Do("migrate", host, port, "", 0, 5000, "auth2", "redistest", "redistest", "keys", "log")
 }
 
-// end makes the new node the owner: from then on the old one answers MOVED.
+// end makes the new node the owner. From then on, the old one replies with MOVED.
 func (m *migration) end() {
 	for _, node := range []*redistest.Server{m.to, m.from} {
 		node.Do("cluster", "setslot", m.slot, "node", m.to.Do("cluster", "myid"))
 	}
 }
 
-// While its slot migrates, and after, the log is followed, searched and appended to.
+// During and after the migration of its slot, the stream is read, queried and appended to.
 func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
@@ -61,7 +61,7 @@ func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 		c.Logger, c.WindowBytes, c.ProbeEvery = slog.New(log), 1, 20*time.Millisecond
 		c.Block = 50 * time.Millisecond
 	})
-	probed := func() { // twice: the one under way may have begun before
+	probed := func() { // twice: the probe in progress may have begun earlier
 		t.Helper()
 		for range 2 {
 			before := callsOf(t, nodes[0], "cluster|slots") + callsOf(t, nodes[1], "cluster|slots")
@@ -109,7 +109,7 @@ func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 	log.warnings(t, 0)
 }
 
-// A log of which everything was trimmed takes its newest id and its counts along.
+// A stream whose entries were all trimmed keeps its newest id and counts when it migrates.
 func TestEmptyStreamThatMigratesIsNoReset(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)

@@ -58,7 +58,7 @@ type streamConn struct {
 // when nothing arrives for longer than patience, or when ctx ends.
 func (f *StreamFeed) dial(ctx context.Context, to topology.Target, patience time.Duration) (*streamConn, error) {
 	c := &streamConn{feed: f, asking: to.Asking, count: 1}
-	c.hash.SetSeed(markSeed)
+	c.hash.SetSeed(fingerprintSeed)
 	c.link = f.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) (err error) {
 		c.server, err = topology.Introduce(ctx, cn, f.missing)
 		c.nameServer()
@@ -268,8 +268,8 @@ func (c *streamConn) places(ids []hub.ID) ([]entry, error) {
 	return found, nil
 }
 
-// markAt returns the mark of the entry with an id, or 0 if it does not exist.
-func (c *streamConn) markAt(id hub.ID) (uint64, error) {
+// fingerprintAt returns the fingerprint of the entry with an id, or 0 if it does not exist.
+func (c *streamConn) fingerprintAt(id hub.ID) (uint64, error) {
 	h, err := c.request("XRANGE", c.feed.cfg.Key, id.String(), id.String(), "COUNT", "1")
 	if err != nil {
 		return 0, err
@@ -278,5 +278,5 @@ func (c *streamConn) markAt(id hub.ID) (uint64, error) {
 	if err != nil || len(p.entries) == 0 {
 		return 0, err
 	}
-	return p.entries[0].mark, nil
+	return p.entries[0].fingerprint, nil
 }

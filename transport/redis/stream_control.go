@@ -28,8 +28,8 @@ const (
 
 // place is an entry that was read.
 type place struct {
-	id   hub.ID
-	mark uint64
+	id          hub.ID
+	fingerprint uint64
 }
 
 // trail is a list of places in the order in which they were read: each control command that was
@@ -58,7 +58,7 @@ func (t *trail) add(e entry) {
 		}
 		t.places = thin
 	}
-	t.places = append(t.places, place{e.ID, e.mark})
+	t.places = append(t.places, place{e.ID, e.fingerprint})
 }
 
 // idRange contains the ids later than after, up to and including upTo.
@@ -95,9 +95,9 @@ func (r *reader) inCommon(first hub.ID) (n int, err error) {
 		if err != nil || places[i].id.Compare(first) < 0 {
 			return err != nil
 		}
-		var mark uint64
-		mark, err = r.conn.markAt(places[i].id)
-		return mark == 0 || mark != places[i].mark
+		var fingerprint uint64
+		fingerprint, err = r.conn.fingerprintAt(places[i].id)
+		return fingerprint == 0 || fingerprint != places[i].fingerprint
 	})
 	return n, err
 }

@@ -13,11 +13,11 @@ func disconnect(server *redistest.Server, id, user string) string {
 	return server.Do("XADD", "log", id, "ctl", Control{Op: OpDisconnect, User: user}.String()).(string)
 }
 
-// What a promoted primary holds behind the entries that both had is a gap for pages, but its
-// control commands count: each one once, and none that was acted on before.
+// After the promotion of a replica, entries later than the common ones are a gap for pages. But the control commands
+// among them are handled once, if they were not handled before.
 func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
 	t.Parallel()
-	add := func(s *redistest.Server, id string) { s.Do("XADD", "log", id, "ch", "user-42", "data", "x") }
+	add := func(s *redistest.Server, id string) { addEntry(s, id, "x") }
 	for name, test := range map[string]struct {
 		after func(replica *redistest.Server)
 		want  []string
@@ -27,7 +27,7 @@ func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
 			add(replica, "202-0")
 			disconnect(replica, "203-0", "after that")
 		}, []string{"reset", "disconnect after", "disconnect after that"}},
-		// The clock of the promoted one is behind.
+		// The clock of the promoted replica is slow.
 		"ids that were given before": {func(replica *redistest.Server) {
 			disconnect(replica, "105-0", "after")
 			add(replica, "106-0")
@@ -51,8 +51,7 @@ func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
 			disconnect(primary, "102-0", "both")
 			add(primary, "103-0")
 			disconnect(primary, "104-0", "both, too")
-			replica.Await("the entries", func() bool { return replica.Do("XLEN", "log").(int64) == 5 })
-			replica.Do("REPLICAOF", "NO", "ONE")
+			promote(replica, 5)
 			add(primary, "105-0")
 			disconnect(primary, "106-0", "only there")
 			f.want(t, "old ", "42: x", "disconnect both", "skip", "42: x", "disconnect both, too", "skip", "42: x", "disconnect only there", "skip")
@@ -66,7 +65,7 @@ func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
 	}
 }
 
-// A log that was deleted and made again on the same primary.
+// The stream was deleted and created again on the same primary.
 func TestControlCommandOfARecreatedStreamIsHandled(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -81,8 +80,8 @@ func TestControlCommandOfARecreatedStreamIsHandled(t *testing.T) {
 	f.want(t, "reset", "disconnect 7")
 }
 
-// A hub that starts while Redis is away lets pages in: a command that comes before its first
-// connection is for them, also beyond the window.
+// A hub that starts while Redis is down accepts streams. So a command that is appended before the hub's first connection
+// must be handled, even if it is older than the window.
 func TestControlCommandBeforeTheFirstLoadIsHandled(t *testing.T) {
 	t.Parallel()
 	server, down := redistest.Start(t), redistest.Start(t)
@@ -103,8 +102,8 @@ func TestControlCommandBeforeTheFirstLoadIsHandled(t *testing.T) {
 	f.want(t, "disconnect 8", "skip")
 }
 
-// However long a log is followed, few places of it are remembered: the newest ones, and fewer the
-// further back. The oldest is never forgotten.
+// However long a stream is read, the trail is bounded. It has most of the newest places, fewer of the older ones, and
+// always the oldest.
 func TestTrailIsBoundedAndReachesBack(t *testing.T) {
 	t.Parallel()
 	var l trail
@@ -126,6 +125,6 @@ func TestTrailIsBoundedAndReachesBack(t *testing.T) {
 	}
 	l.add(entry{Entry: hub.Entry{ID: hub.ID{Ms: n + 1, Seq: 0}}})
 	if id := l.places[len(l.places)-1].id; id != (hub.ID{Ms: n, Seq: 0}) {
-		t.Errorf("an entry that is no command was remembered within the second: %v", id)
+		t.Errorf("an entry that is not a command was added within one second: %v", id)
 	}
 }

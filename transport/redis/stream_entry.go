@@ -9,10 +9,10 @@ import (
 
 // An entry is one entry of the Redis stream.
 type entry struct {
-	hub.Entry        // Gap is GapTooLarge if the payload was over MaxPayload and is omitted
-	user      string // "": not a message; only the id matters
-	command   string // the text of a control command, or ""
-	mark      uint64 // distinguishes it from another entry with the same id
+	hub.Entry          // Gap is GapTooLarge if the payload was over MaxPayload and is omitted
+	user        string // "": not a message; only the id matters
+	command     string // the text of a control command, or ""
+	fingerprint uint64 // distinguishes it from another entry with the same id
 }
 
 // entryCost is the estimated overhead of an entry in memory, in bytes.
@@ -23,9 +23,9 @@ func (e *entry) size() int64 {
 	return int64(len(e.user) + len(e.Topic) + len(e.Payload) + len(e.command) + entryCost)
 }
 
-// markSeed is the seed of all marks, which are used only within this process. A mark is a sum of
+// fingerprintSeed is the seed of all fingerprints, which are used only within this process. A fingerprint is a sum of
 // hashes of the fields of an entry, so it does not depend on their order.
-var markSeed = maphash.MakeSeed()
+var fingerprintSeed = maphash.MakeSeed()
 
 // maxFieldName is the length of the longest field name that is used.
 const maxFieldName = int64(len("data"))
@@ -33,7 +33,7 @@ const maxFieldName = int64(len("data"))
 // tooLong replaces a control command that is longer than the limit. It is malformed.
 var tooLong = strings.Repeat(" ", maxControl+1)
 
-// keeping selects what to keep of entries, in addition to their ids and marks.
+// keeping selects what to keep of entries, in addition to their ids and fingerprints.
 type keeping int
 
 const (

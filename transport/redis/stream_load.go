@@ -43,9 +43,9 @@ func (r *reader) load() error {
 	if whole && info.counts && info.added == info.length {
 		after = hub.ID{} // no entry was ever removed
 	}
-	var mark uint64
+	var fingerprint uint64
 	if info.last != (hub.ID{}) {
-		if mark, err = r.conn.markAt(info.last); err != nil {
+		if fingerprint, err = r.conn.fingerprintAt(info.last); err != nil {
 			return err
 		}
 	}
@@ -57,10 +57,10 @@ func (r *reader) load() error {
 			}
 		}
 	})
-	r.loaded, r.cursor, r.mark, r.index, r.primary = true, info.last, mark, info.added, r.conn.server
+	r.loaded, r.cursor, r.fingerprint, r.index, r.primary = true, info.last, fingerprint, info.added, r.conn.server
 	r.length, r.lengthKnown = info.length, true
 	r.startMs, r.firstLoad = startMs, info.last
 	r.skipped = idRange{hub.ID{Ms: startMs, Seq: maxSeq}, info.last}
-	r.trail.begin(place{info.last, mark})
+	r.trail.begin(place{info.last, fingerprint})
 	return nil
 }

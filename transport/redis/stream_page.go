@@ -108,7 +108,7 @@ func (c *streamConn) entry(what keeping) (e entry, weight int64, err error) {
 		if err != nil {
 			return e, 0, err
 		}
-		e.mark += c.hash.Sum64()
+		e.fingerprint += c.hash.Sum64()
 		set.set(name, value, n)
 	}
 	weight += entryOverhead

@@ -11,9 +11,9 @@ import (
 	"usercast/internal/redistest"
 )
 
-// The stream is trimmed page by page, as fast as it is read. Either all comes, or all
-// up to some entry and then an error.
-func TestStreamThatIsTrimmedWhileItIsScannedLeavesNoHole(t *testing.T) {
+// The stream is trimmed while it is read. Then either all entries are returned, or all up to some entry and then a
+// gap.
+func TestStreamTrimmedDuringAScanHasNoHole(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
@@ -45,7 +45,7 @@ func TestStreamThatIsTrimmedWhileItIsScannedLeavesNoHole(t *testing.T) {
 	}
 }
 
-// An entry that XDEL takes, wherever a page ends, keeps no query from its answer.
+// An entry that XDEL removes, even at the end of a page, does not prevent an answer.
 func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -68,7 +68,7 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 			if at != (hub.ID{}) && r.gap != 0 {
 				t.Fatalf("after %v: %v", at, r.gap)
 			}
-			if r.gap != 0 { // no longer whole: from the first entry on
+			if r.gap != 0 { // entries are missing at the beginning: start from the first entry
 				r.covered = hub.ID{Ms: 1000, Seq: 0}
 			}
 			at = r.covered
@@ -76,7 +76,7 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 	}
 	wg.Wait()
 
-	// The beginning of a stream that has lost nothing, and of none.
+	// The beginning of a complete stream, and of a missing one.
 	for range 2 {
 		server.Do("DEL", "log")
 		if r := f.askFor("7", hub.ID{}, end); r.gap != 0 || r.covered != end {
@@ -89,7 +89,7 @@ func TestStreamThatLosesSingleEntriesIsScanned(t *testing.T) {
 	}
 }
 
-// Browsers that begin far back do not keep those waiting that do not.
+// Queries that begin early in the stream do not delay others forever.
 func TestQueriesAreAnsweredInTurn(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -99,7 +99,7 @@ func TestQueriesAreAnsweredInTurn(t *testing.T) {
 	var others atomic.Int32
 	var stop atomic.Bool
 	var again func()
-	again = func() { // in each pass somebody else comes with the oldest id
+	again = func() { // for each pass, another query with the oldest id is added
 		f.add(query{"42", begin, end, func([]hub.Entry, hub.ID, hub.Gap) {
 			if others.Add(1); !stop.Load() {
 				again()
@@ -117,7 +117,7 @@ func TestQueriesAreAnsweredInTurn(t *testing.T) {
 	}
 }
 
-// However many wait, each is answered, once; unless nobody waits for the answer.
+// However many queries are pending, each is answered once, except those whose client has ended.
 func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
@@ -146,12 +146,11 @@ func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
 	server.Restart()
 	wg.Wait()
 	if n := gone.Load(); n > 0 {
-		t.Errorf("%d were answered in vain", n)
+		t.Errorf("%d were answered although their client had ended", n)
 	}
 }
 
-// A fault that keeps queries waiting is said once, as what it is, and again when it
-// comes back.
+// An error that delays queries is logged once, and again if it recurs after a success.
 func TestErrorOfAScanIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -16,10 +16,10 @@ type position struct {
 	startMs   uint64    // began by the clock of Redis, in ms; see startedAt
 	firstLoad hub.ID    // the newest id when the window was loaded
 
-	loaded bool
-	cursor hub.ID // the newest entry that was read
-	mark   uint64 // of that entry; 0: not known
-	index  uint64 // number of entries ever added up to the cursor; see check
+	loaded      bool
+	cursor      hub.ID // the newest entry that was read
+	fingerprint uint64 // of that entry; 0: not known
+	index       uint64 // number of entries ever added up to the cursor; see check
 
 	primary topology.Identity // of the server that had the entry at the cursor
 	length  uint64            // entries in the stream, all of them up to the cursor; valid if lengthKnown
@@ -170,7 +170,7 @@ func (f *StreamFeed) deliver(e entry) {
 			f.count.unrouted.Add(1)
 		}
 	}
-	f.cursor, f.mark = e.ID, e.mark
+	f.cursor, f.fingerprint = e.ID, e.fingerprint
 	f.index++
 	f.lengthKnown = false // other entries may have been deleted before they were read
 	f.trail.add(e)

@@ -19,7 +19,7 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// A follower is a StreamFeed that runs, and all that it has handed over, in words.
+// A follower is a running StreamFeed with the events that it has delivered, as texts.
 type follower struct {
 	*StreamFeed
 	mu     sync.Mutex
@@ -66,7 +66,7 @@ func (f *follower) Disconnect(user string) int {
 	return 1
 }
 
-// A countingHub keeps no payload.
+// A countingHub does not keep payloads.
 type countingHub struct {
 	loaded atomic.Int64
 	losses []string // owned by the goroutine that reads
@@ -94,7 +94,7 @@ func (h *countingHub) Lose(upTo hub.ID) {
 func (h *countingHub) Reset(hub.ID)          {}
 func (h *countingHub) Disconnect(string) int { return 0 }
 
-// follow runs a StreamFeed until the test is over, and waits until it is connected.
+// follow runs a StreamFeed until the test ends, and waits until it is connected.
 func follow(t *testing.T, server *Server, change func(*StreamConfig)) *follower {
 	t.Helper()
 	f := followLater(t, server, change)
@@ -102,7 +102,7 @@ func follow(t *testing.T, server *Server, change func(*StreamConfig)) *follower 
 	return f
 }
 
-// followLater is follow for a Redis that may not be there yet.
+// followLater is follow without waiting for the connection.
 func followLater(t *testing.T, server *Server, change func(*StreamConfig)) *follower {
 	t.Helper()
 	f := new(follower)
@@ -146,12 +146,12 @@ func (f *follower) await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain for %s; received %q", what, f.events)
+			t.Fatalf("timed out waiting for %s; received %q", what, f.events)
 		}
 	}
 }
 
-// want waits until as much was received, and compares.
+// want waits until as many events were received, and compares them.
 func (f *follower) want(t *testing.T, want ...string) {
 	t.Helper()
 	f.await(t, fmt.Sprintf("%q", want), func() bool {
@@ -175,10 +175,10 @@ func durable(t *testing.T) *redistest.Server {
 	return redistest.Start(t, "--appendonly", "yes", "--appendfsync", "always")
 }
 
-func TestStreamFeedHandsOverWhatIsAppended(t *testing.T) {
+func TestStreamFeedDeliversEntries(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"old"}`) // not live: no user is disconnected
+	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"old"}`) // before the start: must not disconnect the user
 	xadd(server, "user-42", "before")
 	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	f.want(t, "old ", "old before")
@@ -284,11 +284,11 @@ func TestTrimmedBeforeItWasReadIsLost(t *testing.T) {
 	xadd(server, "user-42", "one")
 	f.want(t, "42: one")
 
-	// In one step, so that nothing is read in between.
+	// In one transaction, so that nothing is read in between.
 	server.Do("EVAL", `for i = 1, 10 do redis.call("XADD", KEYS[1], "MAXLEN", "1", "*", "ch", "user-42", "data", i) end return 1`, 1, "log")
 	f.want(t, "lost", "42: 10")
 
-	// All has been read: nothing is lost, whatever is trimmed.
+	// All entries have been read, so trimming them is not a loss.
 	server.Do("XTRIM", "log", "MAXLEN", "0")
 	server.Restart()
 	f.connected(t, 2)
@@ -298,7 +298,7 @@ func TestTrimmedBeforeItWasReadIsLost(t *testing.T) {
 	f.want(t, "42: last")
 }
 
-// One reset, however many batches stand behind the cursor.
+// There is one reset, however many entries are later than the cursor.
 func TestLongRecreatedStreamIsOneReset(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -315,7 +315,7 @@ func TestLongRecreatedStreamIsOneReset(t *testing.T) {
 	f.want(t, "42: after")
 }
 
-// Before Redis 7, which counts, a deleted entry is no reset while the log is in sight.
+// Before Redis 7, which has counters, a deleted entry is not a reset while the feed is connected.
 func TestMissingEntryIsAResetUnlessDeleted(t *testing.T) {
 	t.Parallel()
 	r := &reader{StreamFeed: &StreamFeed{position: position{cursor: hub.ID{Ms: 5}, index: 5}}}
@@ -338,17 +338,17 @@ func TestMissingEntryIsAResetUnlessDeleted(t *testing.T) {
 	}
 }
 
-// What was trimmed behind a batch while the batch was under way is not said to have
-// been before it.
+// Entries that are later than a batch and were trimmed while the batch was being read must not be announced as a loss
+// before the batch.
 func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 	t.Parallel()
 	id := func(n uint64) hub.ID { return hub.ID{Ms: n, Seq: 0} }
 	for name, test := range map[string]struct {
 		read        []uint64
-		first, last uint64 // first 0: all are gone
-		added       uint64 // one entry for each millisecond, if as many as last
+		first, last uint64 // first 0: all were trimmed
+		added       uint64 // equal to last: one entry per millisecond
 		during      []string
-		next        uint64 // then it reads this; 0: nothing more came
+		next        uint64 // the next entry that it reads; 0: none
 		after       []string
 	}{
 		"before, the batch is there":        {[]uint64{8, 9}, 8, 9, 9, []string{"lost 7-max"}, 0, nil},
@@ -400,7 +400,7 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 	}
 }
 
-// What was deleted before it was read is not taken for a loss when all is trimmed.
+// Entries that were deleted before they were read are not announced as a loss when all entries are trimmed.
 func TestDeletedUnreadEntryIsNoLoss(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -431,16 +431,32 @@ func TestDeletedEntryIsNoReset(t *testing.T) {
 	f.want(t, "42: three")
 }
 
-// A primary that was promoted without the last entries.
+// replicated starts a primary with a replica, and a feed that reads the primary through a relay.
+func replicated(t *testing.T) (primary, replica *redistest.Server, relay *redistest.Relay, f *follower) {
+	t.Helper()
+	primary = redistest.Start(t)
+	replica = redistest.StartReplica(t, primary)
+	relay = redistest.StartRelay(t, primary.Addr())
+	return primary, replica, relay, follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
+}
+
+// promote promotes a replica as soon as it has n entries.
+func promote(replica *redistest.Server, n int64) {
+	replica.Await("the entries", func() bool { return replica.Do("XLEN", "log").(int64) == n })
+	replica.Do("REPLICAOF", "NO", "ONE")
+}
+
+// addEntry adds a message for user 42 with an id.
+func addEntry(s *redistest.Server, id, data string) {
+	s.Do("XADD", "log", id, "ch", "user-42", "data", data)
+}
+
+// A replica without the newest entries is promoted.
 func TestPromotedReplicaWithoutTheTailIsAReset(t *testing.T) {
 	t.Parallel()
-	primary := redistest.Start(t)
-	replica := redistest.StartReplica(t, primary)
-	relay := redistest.StartRelay(t, primary.Addr())
-	f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
+	primary, replica, relay, f := replicated(t)
 	xadd(primary, "user-42", "both")
-	replica.Await("the entry", func() bool { return replica.Do("XLEN", "log").(int64) == 1 })
-	replica.Do("REPLICAOF", "NO", "ONE")
+	promote(replica, 1)
 	xadd(primary, "user-42", "only there")
 	f.want(t, "42: both", "42: only there")
 	xadd(replica, "user-42", "only here")
@@ -451,12 +467,10 @@ func TestPromotedReplicaWithoutTheTailIsAReset(t *testing.T) {
 	f.want(t, "42: after")
 }
 
-// A replica without the newest entries is promoted, receives others, and is trimmed until as
-// many entries are gone as were read: the counts then agree, although entries that were never
-// read are gone.
+// A replica without the newest entries is promoted and receives others. Then it is trimmed until as many entries were
+// removed as were read. The counts match, although entries that were never read were removed.
 func TestAsManyTrimmedOnAPromotedReplicaAsWereReadIsAReset(t *testing.T) {
 	t.Parallel()
-	add := func(s *redistest.Server, id, data string) { s.Do("XADD", "log", id, "ch", "user-42", "data", data) }
 	for name, test := range map[string]struct {
 		promote func(t *testing.T, primary, replica *redistest.Server, relay *redistest.Relay)
 	}{
@@ -464,7 +478,7 @@ func TestAsManyTrimmedOnAPromotedReplicaAsWereReadIsAReset(t *testing.T) {
 			relay.SetTarget(replica.Addr())
 			primary.Kill()
 		}},
-		// The connection to the old primary stays, and that has the new one's entries now.
+		// The connection to the old primary stays open. As a replica, it now has the new primary's entries.
 		"the server becomes a replica": {func(t *testing.T, primary, replica *redistest.Server, _ *redistest.Relay) {
 			host, port := replica.HostPort()
 			primary.Do("REPLICAOF", host, port)
@@ -472,31 +486,27 @@ func TestAsManyTrimmedOnAPromotedReplicaAsWereReadIsAReset(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			primary := redistest.Start(t)
-			replica := redistest.StartReplica(t, primary)
-			relay := redistest.StartRelay(t, primary.Addr())
-			f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
+			primary, replica, relay, f := replicated(t)
 			for i := range 8 {
-				add(primary, fmt.Sprintf("%d-0", 101+i), "both")
+				addEntry(primary, fmt.Sprintf("%d-0", 101+i), "both")
 			}
-			replica.Await("the entries", func() bool { return replica.Do("XLEN", "log").(int64) == 8 })
-			replica.Do("REPLICAOF", "NO", "ONE")
-			add(primary, "109-0", "only there")
-			add(primary, "110-0", "only there")
+			promote(replica, 8)
+			addEntry(primary, "109-0", "only there")
+			addEntry(primary, "110-0", "only there")
 			f.want(t, "42: both", "42: both", "42: both", "42: both", "42: both", "42: both", "42: both", "42: both", "42: only there", "42: only there")
 			for i := range 4 {
-				add(replica, fmt.Sprintf("%d-0", 201+i), "unread")
+				addEntry(replica, fmt.Sprintf("%d-0", 201+i), "unread")
 			}
-			replica.Do("XTRIM", "log", "MAXLEN", 2) // 10 are gone, as many as were read
+			replica.Do("XTRIM", "log", "MAXLEN", 2) // 10 were removed, as many as were read
 			test.promote(t, primary, replica, relay)
 			f.want(t, "reset")
-			add(replica, "301-0", "after")
+			addEntry(replica, "301-0", "after")
 			f.want(t, "42: after")
 		})
 	}
 }
 
-// A log of which everything was read and trimmed is no other one after a restart.
+// A stream of which all entries were read and trimmed is the same stream after a restart.
 func TestRestartWithEverythingTrimmedIsNoReset(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
@@ -510,9 +520,9 @@ func TestRestartWithEverythingTrimmedIsNoReset(t *testing.T) {
 	f.want(t, "42: two")
 }
 
-// Without the right to INFO a server is known by its connection: what was trimmed during it is no
+// Without the permission for INFO, a server is identified by the connection: trimming during one connection is not a
 // reset.
-func TestTrimmedWithoutTheRightToInfoIsNoReset(t *testing.T) {
+func TestTrimmedWithoutInfoPermissionIsNoReset(t *testing.T) {
 	t.Parallel()
 	server := durable(t)
 	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*", "-info")
@@ -523,39 +533,34 @@ func TestTrimmedWithoutTheRightToInfoIsNoReset(t *testing.T) {
 	f.want(t, "42: two")
 }
 
-// Redis goes on behind the newest id that it knows when its clock is behind that: a
-// promoted replica then reuses ids that only its primary had given.
+// If its clock is slow, Redis continues after the newest id that it has. So a promoted replica can reuse ids that only its
+// primary had assigned.
 func TestPromotedReplicaThatReusesIDsIsAReset(t *testing.T) {
 	t.Parallel()
-	add := func(s *redistest.Server, id, data string) { s.Do("XADD", "log", id, "ch", "user-42", "data", data) }
 	for name, after := range map[string]string{"as many": "", "more": "7-4"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			primary := redistest.Start(t)
-			replica := redistest.StartReplica(t, primary)
-			relay := redistest.StartRelay(t, primary.Addr())
-			f := follow(t, parse(t, relay.URL(), ServerOptions{}), nil)
-			add(primary, "7-1", "both")
-			replica.Await("the entry", func() bool { return replica.Do("XLEN", "log").(int64) == 1 })
-			replica.Do("REPLICAOF", "NO", "ONE")
+			primary, replica, relay, f := replicated(t)
+			addEntry(primary, "7-1", "both")
+			promote(replica, 1)
 			for _, s := range []*redistest.Server{primary, replica} {
-				add(s, "7-2", "of "+s.Addr())
-				add(s, "7-3", "of "+s.Addr())
+				addEntry(s, "7-2", "of "+s.Addr())
+				addEntry(s, "7-3", "of "+s.Addr())
 			}
 			f.want(t, "42: both", "42: of "+primary.Addr(), "42: of "+primary.Addr())
 			if after != "" {
-				add(replica, after, "more")
+				addEntry(replica, after, "more")
 			}
 			relay.SetTarget(replica.Addr())
 			primary.Kill()
 			f.want(t, "reset")
-			add(replica, "8-1", "after")
+			addEntry(replica, "8-1", "after")
 			f.want(t, "42: after")
 		})
 	}
 }
 
-// The newest entry of the window is known, too.
+// The newest entry of the window is compared, too.
 func TestStreamReplacedBeforeItWasReadIsAReset(t *testing.T) {
 	t.Parallel()
 	one, other := redistest.Start(t), redistest.Start(t)
@@ -605,7 +610,7 @@ func (f *follower) askFor(user string, after, upTo hub.ID) reply {
 	return <-c
 }
 
-// alive is for a query whose client is still there.
+// alive is the gone function of a query whose client is open.
 func alive() bool { return false }
 
 func TestQueriesAreAnswered(t *testing.T) {
@@ -624,7 +629,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 		}
 		ids = append(ids, id)
 	}
-	server.Do("XTRIM", "log", "MAXLEN", "2000") // the first 500 are gone
+	server.Do("XTRIM", "log", "MAXLEN", "2000") // the first 500 are removed
 	f := follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1000 })
 	last := ids[len(ids)-1]
 	for name, test := range map[string]struct {
@@ -644,7 +649,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 		}
 	}
 	var wg sync.WaitGroup
-	for i := range 2 * scanQueries { // more than one pass answers
+	for i := range 2 * scanQueries { // more than one pass can answer
 		wg.Go(func() {
 			after := 500 + 2*i
 			user := []string{"1", "2", "3"}[i%3]
@@ -672,17 +677,17 @@ func TestQueriesAreAnswered(t *testing.T) {
 	}
 	wg.Wait()
 
-	// While Redis is away an answer waits.
+	// While Redis is down, the query waits.
 	c := make(chan reply, 1)
 	server.Kill()
 	f.add(query{"1", last, last, func(_ []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{nil, covered, gap} }, alive})
-	server.Restart() // without a file: another log
+	server.Restart() // without persistence: a new stream
 	if r := <-c; r.gap != hub.GapUnknownID {
 		t.Errorf("answer of the new log: %+v", r)
 	}
 }
 
-// throttled stands before a server and lets answers through at a rate.
+// throttled is a proxy that limits the rate of a server's replies.
 func throttled(t *testing.T, target string, bytesPerSecond int) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -722,8 +727,8 @@ func throttled(t *testing.T, target string, bytesPerSecond int) string {
 	return "redis://" + l.Addr().String()
 }
 
-// A reply may take longer than an answer may, as long as something comes: when it is
-// read live, loaded, and asked for.
+// A reply may take longer than AnswerTimeout as long as bytes arrive. This holds for new entries, the load, and
+// queries.
 func TestSlowConnectionIsNotUnresponsive(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -756,7 +761,7 @@ func TestSlowConnectionIsNotUnresponsive(t *testing.T) {
 	}
 }
 
-// logTo makes a Log write to a logbook.
+// logTo makes a feed log to a logbook.
 func logTo(log *logbook) func(*StreamConfig) {
 	return func(c *StreamConfig) { c.Logger = slog.New(log) }
 }

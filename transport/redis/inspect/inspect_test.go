@@ -21,7 +21,7 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// inspected is what an Inspection said.
+// inspected contains the findings of an Inspection.
 type inspected []Finding
 
 func run(t *testing.T, server *redis.Server, change func(*Inspection)) (found inspected) {
@@ -35,20 +35,20 @@ func run(t *testing.T, server *redis.Server, change func(*Inspection)) (found in
 	i.Run(ctx, func(f Finding) { found = append(found, f) })
 	for _, f := range found {
 		if f.Level >= Warn && f.Do == "" {
-			t.Errorf("%s: nothing to do", f.Name)
+			t.Errorf("%s: no advice", f.Name)
 		}
 	}
 	return found
 }
 
-// patience bounds waiting for something that will come.
+// patience is the timeout for expected events.
 const patience = 20 * time.Second
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited in vain until %s", what)
+			t.Fatalf("timed out waiting until %s", what)
 		}
 	}
 }
@@ -94,7 +94,7 @@ func warnings(t *testing.T) *slog.Logger {
 type failingWriter struct{ t *testing.T }
 
 func (w failingWriter) Write(line []byte) (int, error) {
-	w.t.Errorf("the feed logs %s", line)
+	w.t.Errorf("the feed logged %s", line)
 	return len(line), nil
 }
 
@@ -133,7 +133,7 @@ func (f inspected) String() string {
 	return b.String()
 }
 
-// find returns the finding of that name, of which there must be one.
+// find returns the only finding with the name.
 func (f inspected) find(t *testing.T, name string) Finding {
 	t.Helper()
 	i := slices.IndexFunc(f, func(one Finding) bool { return one.Name == name })
@@ -150,7 +150,7 @@ func (f inspected) want(t *testing.T, level Level, name, text string) {
 	}
 }
 
-// bad are the names of what is worse than a note.
+// bad returns the names of findings that are worse than a note.
 func (f inspected) bad() (names []string) {
 	for _, one := range f {
 		if one.Level > Note {
@@ -180,7 +180,7 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 	found.want(t, OK, "redis-echo", "was received")
 	found.want(t, Note, "redis-hubs", "no hub")
 
-	// Next to a hub, which receives one unrouted message, and no control command.
+	// With a running hub, which receives one unrouted message and no control command.
 	h, stop := startFeed(t, target)
 	defer stop()
 	found = run(t, target, nil)
@@ -207,8 +207,8 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 	}
 }
 
-// documentedRights are the ACL lines of docs/security.md, without the user's name and password.
-func documentedRights(t *testing.T) (lines [][]any) {
+// documentedPermissions returns the ACL lines of docs/security.md, without the user's name and password.
+func documentedPermissions(t *testing.T) (lines [][]any) {
 	t.Helper()
 	text, err := os.ReadFile("../../../docs/security.md")
 	if err != nil {
@@ -224,26 +224,26 @@ func documentedRights(t *testing.T) (lines [][]any) {
 		}
 	}
 	if len(lines) != 2 {
-		t.Fatalf("docs/security.md has %d lines of rights", len(lines))
+		t.Fatalf("docs/security.md has %d lines of permissions", len(lines))
 	}
 	return lines
 }
 
-// setUser makes app have the rights, after all that it had before.
+// setUser adds permissions to the user app.
 func setUser(server *redistest.Server, rights ...any) {
 	server.Do(slices.Concat([]any{"acl", "setuser", "app", "on", ">secret"}, rights)...)
 }
 
-func TestDocumentedRightsAreEnough(t *testing.T) {
+func TestDocumentedPermissionsAreSufficient(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
 	target := parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{})
-	lines := documentedRights(t)
+	lines := documentedPermissions(t)
 
 	setUser(server, lines[0]...)
 	run(t, target, nil).wantGood(t)
 	h, stop := startFeed(t, target)
-	eventually(t, "a probe came back", func() bool { return h.Stats().Probe.Count > 0 })
+	eventually(t, "a probe was received", func() bool { return h.Stats().Probe.Count > 0 })
 	stop()
 
 	setUser(server, lines[1]...)
@@ -259,7 +259,7 @@ func TestDocumentedRightsAreEnough(t *testing.T) {
 	eventually(t, "the entry was loaded", func() bool { return followed.loaded.Load() == 1 })
 	stop()
 
-	// The inspection prints the same.
+	// The inspection prints the same line.
 	for i, change := range []func(*Inspection){nil, ofStream} {
 		setUser(server, "reset", "on", ">secret")
 		line := run(t, target, change).find(t, "redis-acl").Do
@@ -270,12 +270,12 @@ func TestDocumentedRightsAreEnough(t *testing.T) {
 	}
 }
 
-// Each right that is missing is named, with what would give it.
-func TestInspectionNamesMissingRights(t *testing.T) {
+// Each missing permission is reported, with the command that grants it.
+func TestInspectionReportsMissingPermissions(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--appendonly", "yes")
 	target := parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{})
-	lines := documentedRights(t)
+	lines := documentedPermissions(t)
 	for _, c := range []struct {
 		stream  bool
 		without []any
@@ -308,7 +308,7 @@ func TestInspectionNamesMissingRights(t *testing.T) {
 			setUser(server, slices.Concat(line, c.without)...)
 			found := run(t, target, change)
 			found.want(t, c.level, c.name, c.do)
-			// What it says is enough, one by one and all at once.
+			// The reported commands are sufficient, one by one and all together.
 			for _, all := range []bool{false, true} {
 				setUser(server, slices.Concat(line, c.without)...)
 				for _, f := range found {
@@ -326,7 +326,7 @@ func TestInspectionNamesMissingRights(t *testing.T) {
 	}
 }
 
-func TestInspectionSaysWhyRedisCannotBeUsed(t *testing.T) {
+func TestInspectionReportsWhyRedisCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	closed := redistest.Start(t, "--requirepass", "secret")
 	url := func(user string) string { return "redis://" + user + closed.Addr() }
@@ -354,7 +354,7 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 
 	run(t, target, largest(32<<20)).want(t, Fail, "redis-buffer", `CONFIG SET client-output-buffer-limit "pubsub 256mb 64mb 60"`)
 	run(t, target, largest(5<<20)).want(t, Warn, "redis-buffer", `"pubsub 40mb 10mb 60"`)
-	server.Do("config", "set", "client-output-buffer-limit", "pubsub 40mb 10mb 60") // as it says
+	server.Do("config", "set", "client-output-buffer-limit", "pubsub 40mb 10mb 60") // the reported command
 	run(t, target, largest(5<<20)).wantGood(t)
 	server.Do("config", "set", "client-output-buffer-limit", "pubsub 1mb 256kb 10")
 	run(t, target, nil).want(t, Fail, "redis-buffer", "1mb 256kb 10")
@@ -373,7 +373,7 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	server.Do("set", "usercast:log", "x")
 	run(t, target, ofStream).want(t, Fail, "redis-type", "is not a stream")
 
-	// Textbook pages, and an app on Laravel.
+	// Per-user subscriptions, and an app on Laravel.
 	client := goredis.NewClient(&goredis.Options{Addr: server.Addr(), Protocol: 2})
 	defer client.Close()
 	subscriber := client.Subscribe(t.Context())
@@ -393,7 +393,7 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	found.want(t, Warn, "redis-patterns", "1000 patterns")
 	found.want(t, Note, "redis-prefix", "--channel-prefix 'laravel_database_user-' --control-channel 'laravel_database_usercast:user-control'")
 
-	// Looking through very many would hold up everybody else.
+	// Listing very many channels would block Redis for other clients.
 	channels := make([]string, manyChannels)
 	for i := range channels {
 		channels[i] = fmt.Sprintf("channel-%d", i)
@@ -405,11 +405,11 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	found = run(t, target, nil)
 	found.want(t, Warn, "redis-patterns", "1000 patterns")
 	if slices.ContainsFunc(found, func(one Finding) bool { return one.Name == "redis-prefix" }) {
-		t.Error("it has looked through all channels")
+		t.Error("it has listed all channels")
 	}
 }
 
-func TestInspectionRefusesAReplica(t *testing.T) {
+func TestInspectionRejectsAReplica(t *testing.T) {
 	t.Parallel()
 	primary := redistest.Start(t)
 	replica := redistest.StartReplica(t, primary)
@@ -425,7 +425,7 @@ func TestVersions(t *testing.T) {
 		}
 	}
 	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "u?-", ControlChannel: "orders"}, version: version{6, 0}}).grants(); strings.Contains(line, "&") {
-		t.Errorf("rules for channels, which Redis 6.0 has not: %s", line)
+		t.Errorf("rules for channels, which Redis 6.0 does not support: %s", line)
 	}
 	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "u?-", ControlChannel: "orders"}}).grants(); !strings.Contains(line, ` &u\?-* &usercast:u\?-* &orders `) {
 		t.Error(line)

@@ -2,7 +2,7 @@ package inspect
 
 import "testing"
 
-func TestAdviceLowersNoBufferLimit(t *testing.T) {
+func TestAdviceDoesNotLowerABufferLimit(t *testing.T) {
 	wanted := bufferLimit{32 << 20, 8 << 20, 60}
 	for before, after := range map[bufferLimit]bufferLimit{
 		{1 << 20, 1 << 20, 10}:   wanted,

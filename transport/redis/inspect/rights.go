@@ -28,16 +28,16 @@ func (i *inspector) missing(level Level, r acl.Permission, err error) {
 // command first, then channels and keys. The grant must not be longer: adding a channel or a key to
 // a user with access to all of them is an error.
 func missingPart(grant string, refusal error) string {
-	mark := "+"
+	prefix := "+"
 	switch text := refusal.Error(); {
 	case strings.Contains(text, " channel"):
-		mark = "&"
+		prefix = "&"
 	case strings.Contains(text, " key"):
-		mark = "~"
+		prefix = "~"
 	}
 	var parts []string
 	for _, part := range strings.Fields(grant) {
-		if strings.HasPrefix(part, mark) {
+		if strings.HasPrefix(part, prefix) {
 			parts = append(parts, part)
 		}
 	}

@@ -17,7 +17,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// readConn is a connection from which text is read.
+// readConn is a connection that reads from text.
 type readConn struct {
 	net.Conn
 	io.Reader
@@ -25,13 +25,13 @@ type readConn struct {
 
 func (c readConn) Read(b []byte) (int, error) { return c.Reader.Read(b) }
 
-// pass returns what passes of text when it comes in pieces, and why the rest does not.
+// pass returns the part of text that passes when it arrives in pieces, and why the rest does not.
 func pass(text []byte, keep int, pushes bool, pieces func(io.Reader) io.Reader) (string, error) {
 	passed, _, err := passAndCount(text, keep, pushes, pieces)
 	return passed, err
 }
 
-// passAndCount also returns how many replies are ready.
+// passAndCount also returns the number of complete replies.
 func passAndCount(text []byte, keep int, pushes bool, pieces func(io.Reader) io.Reader) (passed string, complete int, err error) {
 	_, c := Check(readConn{Reader: pieces(bytes.NewReader(text))}, 0)
 	c.keep, c.pushes = keep, pushes
@@ -41,7 +41,7 @@ func passAndCount(text []byte, keep int, pushes bool, pieces func(io.Reader) io.
 
 func whole(r io.Reader) io.Reader { return r }
 
-// randomPieces are up to 100 KiB, most of them small.
+// randomPieces returns pieces of up to 100 KiB, most of them small.
 func randomPieces(r io.Reader) io.Reader { return &pieceReader{r} }
 
 type pieceReader struct{ io.Reader }
@@ -53,8 +53,8 @@ func (r *pieceReader) Read(b []byte) (int, error) {
 
 var errModel = errors.New("model")
 
-// model is another reading of RESP2: it returns what is to pass of the first reply, by the
-// whole text of it. io.EOF: the reply is not complete.
+// model is a separate implementation of RESP2: it returns the part of the first reply that must pass. io.EOF means that
+// the reply is incomplete.
 func model(text string, keep int, depth int) (passed, rest string, err error) {
 	line, rest, found := strings.Cut(text, "\n")
 	if !found {
@@ -111,7 +111,7 @@ func model(text string, keep int, depth int) (passed, rest string, err error) {
 	return "", "", errModel
 }
 
-// isPush is another reading of what a subscriber may be sent.
+// isPush is a separate implementation of the check for pushes.
 func isPush(reply string) bool {
 	if reply[0] == '+' || reply[0] == '-' {
 		return true
@@ -177,7 +177,7 @@ func FuzzReplies(f *testing.F) {
 		if bad := (*Error)(nil); err != nil && !errors.As(err, &bad) {
 			t.Fatalf("an error that is not an *Error: %v", err)
 		}
-		// Of the last reply, which is wrong or not complete, some may have passed.
+		// A part of the last reply, which is invalid or incomplete, may have passed.
 		if !strings.HasPrefix(got, want) {
 			t.Fatalf("of %q passed %q, want %q first", text, got, want)
 		}
@@ -185,7 +185,7 @@ func FuzzReplies(f *testing.F) {
 		case wantErr == nil && (err != nil || got != want):
 			t.Fatalf("of %q passed %q and %v, want %q", text, got, err, want)
 		case wantErr == errModel && err == nil:
-			// The model sees that a line is wrong at its end, or by what is missing after it.
+			// The model detects an invalid line only at its end, or by what is missing after it.
 			if _, again := pass(append(bytes.Clone(text), "\r\n\r\n\x00\r\n"...), keep, pushes, whole); again == nil {
 				t.Fatalf("%q passed as %q", text, got)
 			}
@@ -202,7 +202,7 @@ func FuzzReplies(f *testing.F) {
 	})
 }
 
-// Strings that are longer than what is read at once pass in any pieces.
+// Strings that are longer than one read pass, whatever their pieces are.
 func TestLongStringsPass(t *testing.T) {
 	t.Parallel()
 	var text, want strings.Builder
@@ -239,7 +239,7 @@ func TestBoundsOfReplies(t *testing.T) {
 	}
 }
 
-// What the check costs per message, with nothing behind it.
+// The time of the check per message, without any work on the message.
 func BenchmarkCheck(b *testing.B) {
 	const messages = 10_000
 	text := bytes.Repeat([]byte("*4\r\n$8\r\npmessage\r\n$6\r\nuser-*\r\n$20\r\nuser-123456:activity\r\n$87\r\n"+strings.Repeat("x", 87)+"\r\n"), messages)

@@ -11,7 +11,7 @@ import (
 	"usercast/transport/redis/internal/resp"
 )
 
-// go-redis panics at some replies. Here the check lets them pass.
+// go-redis panics at some replies. In this test, the check is bypassed.
 func TestPanicOfGoRedisIsAnError(t *testing.T) {
 	t.Parallel()
 	addr := redistest.StartFake(t, func(command ...string) string {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A log-in with the password before may still be under way when it is replaced.
+// When the password is replaced, a connection may still be authenticating with the previous one.
 func TestNeitherPasswordIsInAnError(t *testing.T) {
 	t.Parallel()
 	s, err := Parse("redis://:before@127.0.0.1:6379", Options{})
@@ -23,6 +23,6 @@ func TestNeitherPasswordIsInAnError(t *testing.T) {
 		}
 	}
 	if s.login.password() != "later" {
-		t.Errorf("it logs in with %q", s.login.password())
+		t.Errorf("the current password is %q", s.login.password())
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// SENTINEL RESET makes the epoch start again at 0.
+// After SENTINEL RESET, the epoch starts at 0.
 func TestEpochOfSentinelsThatWereResetIsAccepted(t *testing.T) {
 	t.Parallel()
 	var epoch atomic.Int64

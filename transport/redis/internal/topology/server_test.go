@@ -43,7 +43,7 @@ func TestServerIsNamedByItsAddress(t *testing.T) {
 	}
 }
 
-func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
+func TestErrorOfAnInvalidURLIsOneLineWithoutThePassword(t *testing.T) {
 	t.Parallel()
 	for url, want := range map[string]string{
 		"":                                        "must begin with",
@@ -92,14 +92,14 @@ func TestBadURLGetsOnePlainLineWithoutThePassword(t *testing.T) {
 		case err == nil:
 			t.Errorf("%s is accepted", url)
 		case !strings.Contains(err.Error(), want):
-			t.Errorf("%s: %q does not say %q", url, err, want)
+			t.Errorf("%s: %q does not contain %q", url, err, want)
 		case strings.Contains(err.Error(), "ter2") || strings.Contains(err.Error(), "\n"):
-			t.Errorf("%s: %q holds the password, or is not one line", url, err)
+			t.Errorf("%s: %q contains the password, or is not one line", url, err)
 		}
 	}
 }
 
-func TestPasswordOptionWinsOverURL(t *testing.T) {
+func TestPasswordOptionTakesPrecedenceOverURL(t *testing.T) {
 	t.Parallel()
 	s := parse(t, "redis://app:old@host", Options{Password: "new"})
 	if s.login.user != "app" || s.login.password() != "new" {
@@ -151,7 +151,7 @@ func TestSeveralHostsAreReadInOrder(t *testing.T) {
 	}
 }
 
-// FuzzParse looks for a URL that makes the parser panic, or talk.
+// FuzzParse searches for a URL that makes the parser panic, or quote the URL in its error.
 func FuzzParse(f *testing.F) {
 	for _, url := range []string{"redis://:p@h:1/0", "redis+sentinel://u:p@a:1,b/m/0", "redis+cluster://a,b", "unix:///s?db=1", "redis+cluster://,@,"} {
 		f.Add(url)
