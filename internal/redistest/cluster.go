@@ -8,15 +8,14 @@ import (
 	"time"
 )
 
-// ClusterDown is how long the nodes of StartCluster hear nothing of one before they
-// take it for dead.
+// ClusterDown is the time after which the nodes of StartCluster consider an unresponsive node down.
 const ClusterDown = 2 * time.Second
 
-// slots is how many a Redis Cluster has.
+// slots is the number of slots in a Redis Cluster.
 const slots = 16384
 
-// StartCluster starts a Redis Cluster of n primaries, which needs Redis 7, and waits
-// until every node knows all others and has found the cluster in order.
+// StartCluster starts a Redis Cluster of n primaries, which requires Redis 7. It waits until every node knows all
+// others and reports cluster_state:ok.
 func StartCluster(tb testing.TB, n int, args ...string) []*Server {
 	tb.Helper()
 	nodes := make([]*Server, n)
@@ -37,20 +36,19 @@ func StartCluster(tb testing.TB, n int, args ...string) []*Server {
 		nodes[0].Do("cluster", "meet", host, port, bus[i+1])
 	}
 	for _, node := range nodes {
-		node.Await("its cluster is in order", func() bool {
+		node.Await("the cluster is ready", func() bool {
 			info := node.Do("cluster", "info").(string)
 			return strings.Contains(info, "cluster_state:ok\r\n") &&
 				strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r\n", n)) &&
-				node.hears(n-1)
+				node.isLinked(n-1)
 		})
 	}
 	return nodes
 }
 
-// hears reports whether so many other nodes have a link to this one, and it to them.
-// A cluster can be in order before: what is published at a node without a link to
-// another one does not get there, and nobody says so.
-func (s *Server) hears(others int) bool {
+// isLinked reports whether the node has links to and from the given number of other nodes. Without a link, a
+// published message is silently not forwarded, although the cluster state may already be ok.
+func (s *Server) isLinked(others int) bool {
 	s.tb.Helper()
 	to, from := 0, 0
 	for _, link := range s.Do("cluster", "links").([]any) {

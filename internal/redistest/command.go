@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Try is Do for a command that may fail. It speaks RESP2 over a plain socket, because tests call it often
-// and a client of go-redis costs many times as much.
+// Try is Do for a command that may fail. It implements RESP2 over a plain socket, because tests call it often and
+// a go-redis client takes much longer.
 func (s *Server) Try(args ...any) (any, error) {
 	conn, err := net.DialTimeout("tcp", s.Addr(), patience)
 	if err != nil {
@@ -34,7 +34,7 @@ func (s *Server) Try(args ...any) (any, error) {
 	return readValue(r)
 }
 
-// writeCommand writes numbers and strings as text. Bytes are not copied.
+// writeCommand writes numbers and strings as text. It does not copy byte slices.
 func writeCommand(w *bufio.Writer, args ...any) {
 	fmt.Fprintf(w, "*%d\r\n", len(args))
 	for _, arg := range args {
@@ -48,10 +48,10 @@ func writeCommand(w *bufio.Writer, args ...any) {
 	}
 }
 
-// errNil is the reply nil: there is no such value.
+// errNil represents the reply nil.
 var errNil = errors.New("nil")
 
-// readValue returns a string, an int64, or a slice of them in which nil is nil.
+// readValue returns a string, an int64, or a slice of such values and nil.
 func readValue(r *bufio.Reader) (any, error) {
 	line, err := r.ReadString('\n')
 	if err != nil {

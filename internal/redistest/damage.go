@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// StartDamagingRelay starts a relay that hands each whole reply of the server to damage
-// and sends what that returns instead. The server must be a Redis that speaks RESP2.
-// Damage is called from one goroutine per connection and may keep the reply.
+// StartDamagingRelay starts a relay that replaces each complete reply of the server with the result of damage. The
+// server must be a Redis that uses RESP2. One goroutine per connection calls damage, which may keep the reply.
 func StartDamagingRelay(tb testing.TB, target string, damage func(reply []byte) []byte) *Relay {
 	tb.Helper()
 	return startRelay(tb, target, func(dst, src net.Conn) error {
@@ -29,7 +28,7 @@ func StartDamagingRelay(tb testing.TB, target string, damage func(reply []byte) 
 
 var errReply = errors.New("not a reply in RESP2")
 
-// readReply reads one reply, as it is.
+// readReply reads the bytes of one reply.
 func readReply(in *bufio.Reader) ([]byte, error) {
 	reply, err := in.ReadBytes('\n')
 	if err != nil {

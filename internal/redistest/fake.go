@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// StartFake starts a server that replies to each command, which is given with its arguments, as
-// reply says, or not at all if that is "". It closes the connection after a reply if hangUp is set.
+// StartFake starts a server that replies to each command with the result of reply, whose arguments are the command
+// and its arguments. If the result is "", it does not reply. If hangUp is set, it closes the connection after a
+// reply.
 func StartFake(t testing.TB, reply func(command ...string) string, hangUp bool) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -21,7 +22,7 @@ func StartFake(t testing.TB, reply func(command ...string) string, hangUp bool) 
 	serve := func(conn net.Conn) {
 		defer conn.Close()
 		for in := bufio.NewReader(conn); ; {
-			// A request is "*n", and for each of n words its length and itself.
+			// A request is "*n", followed by the length and text of each of n words.
 			line := func() string { s, _ := in.ReadString('\n'); return strings.TrimSpace(s) }
 			var words []string
 			n, _ := strconv.Atoi(strings.TrimPrefix(line(), "*"))

@@ -2,7 +2,7 @@ package redistest
 
 import "strings"
 
-// OddReplies are what no subscriber is ever sent by Redis, by what each of them is.
+// OddReplies contains replies that Redis never sends to a subscriber, by description.
 var OddReplies = map[string]string{
 	"empty array":                      "*0\r\n",
 	"nil array":                        "*-1\r\n",

@@ -1,7 +1,6 @@
-// Package redistest starts a real redis-server for a test, on loopback and on a
-// free port, and does to it what production does: kills it, restarts it, freezes
-// it, with replicas, Sentinels or a cluster if need be. All of it is gone when the
-// test ends.
+// Package redistest starts a real redis-server for a test, on loopback and on a free port, optionally with replicas,
+// Sentinels or a cluster. A test can kill, restart and freeze it, as happens in production. At the end of the test,
+// all processes are stopped.
 package redistest
 
 import (
@@ -21,41 +20,38 @@ import (
 	"usercast/internal/need"
 )
 
-// patience is how long a server may take to come up or to answer. It is long
-// because it only bounds a test that fails anyway.
+// patience is the timeout for a server to start or to reply. It is long because it only matters if a test fails.
 const patience = 20 * time.Second
 
-// The account that Do uses, so that a test may change the password and the
-// rights of everyone else. Its name is no part of what is tested.
+// The user of Do is separate, so that a test can change the password and the permissions of all other users.
 const adminUser, adminPassword = "redistest", "redistest"
 
-// Server is one redis-server process. Its methods fail the test when they
-// cannot do what they say; they are for one goroutine at a time.
+// Server is one redis-server process. Its methods fail the test if they cannot do their work. They are for one goroutine
+// at a time.
 type Server struct {
 	tb     testing.TB
 	port   int
 	args   func(*Server) []string // its command line
 	dir    string
 	cmd    *exec.Cmd
-	exited chan struct{} // closed when cmd has been waited for
+	exited chan struct{} // closed when the process has ended
 }
 
-// Start starts a redis-server that keeps nothing on disk and waits until it
-// answers. Args are added to its command line, e.g. "--requirepass", "secret".
+// Start starts a redis-server without persistence and waits until it responds. args are added to its command line, for
+// example "--requirepass", "secret".
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	return start(tb, func(s *Server) []string {
 		return append([]string{
 			"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
 			"--dir", s.dir, "--save", "", "--appendonly", "no",
-			"--repl-diskless-sync-delay", "0", // else a replica waits for others
+			"--repl-diskless-sync-delay", "0", // otherwise a replica waits for others
 			"--user", adminUser, "on", ">" + adminPassword, "~*", "&*", "+@all",
 		}, args...)
 	})
 }
 
-// StartReplica starts a replica of a primary and waits until both know that it
-// follows it.
+// StartReplica starts a replica of a primary and waits until both report the replication.
 func StartReplica(tb testing.TB, primary *Server, args ...string) *Server {
 	tb.Helper()
 	host, port := primary.HostPort()
@@ -68,18 +64,18 @@ func StartReplica(tb testing.TB, primary *Server, args ...string) *Server {
 	return s
 }
 
-// replicas are those that are up to date: host, port and offset of each.
+// replicas returns the replicas that are online: host, port and offset of each.
 func replicas(primary *Server) []any {
 	primary.tb.Helper()
-	return primary.Do("role").([]any)[2].([]any) // after "master" and an offset
+	return primary.Do("role").([]any)[2].([]any) // the elements before are "master" and an offset
 }
 
-// Await waits until done says so.
+// Await waits until done returns true.
 func (s *Server) Await(what string, done func() bool) {
 	s.tb.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			s.tb.Fatalf("in vain waited for the redis-server on port %d until %s", s.port, what)
+			s.tb.Fatalf("timed out waiting for the redis-server on port %d until %s", s.port, what)
 		}
 	}
 }
@@ -106,34 +102,34 @@ func start(tb testing.TB, args func(*Server) []string) *Server {
 	return nil
 }
 
-// Addr is the server's host:port.
+// Addr returns the server's host:port.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
 
-// HostPort is Addr in two parts, as REPLICAOF takes it.
+// HostPort returns Addr in two parts, as REPLICAOF needs it.
 func (s *Server) HostPort() (host, port string) { return "127.0.0.1", strconv.Itoa(s.port) }
 
-// URL is the server's address as --redis takes it.
+// URL returns the URL of the server for --redis.
 func (s *Server) URL() string { return "redis://" + s.Addr() }
 
-// Kill ends the process with SIGKILL, so that the kernel closes its connections.
-// A server that is down already stays down.
+// Kill ends the process with SIGKILL, so that the kernel closes its connections. It has no effect on a server that is
+// down.
 func (s *Server) Kill() {
 	s.tb.Helper()
 	if s.cmd == nil {
 		return
 	}
-	_ = s.cmd.Process.Kill() // it may have ended by itself
+	_ = s.cmd.Process.Kill() // the process may have ended already
 	<-s.exited
 	s.cmd = nil
 }
 
-// Restart kills the process, starts another on the same port, and waits until
-// it answers. What was set with CONFIG or ACL is gone.
+// Restart kills the process, starts another one on the same port, and waits until it responds. Settings made with CONFIG
+// or ACL are lost.
 func (s *Server) Restart() {
 	s.tb.Helper()
 	s.Kill()
 	var err error
-	// The port may be taken for a moment by somebody else's search for a free one.
+	// Another test that searches for a free port may briefly use this port.
 	for range 5 {
 		if err = s.launch(); err == nil {
 			return
@@ -142,11 +138,10 @@ func (s *Server) Restart() {
 	s.tb.Fatalf("restart redis-server: %v", err)
 }
 
-// Freeze stops the process with SIGSTOP: the kernel still accepts connections
-// and bytes for it, and nothing answers.
+// Freeze stops the process with SIGSTOP: the kernel still accepts connections and bytes, but the server does not respond.
 func (s *Server) Freeze() { s.signal(syscall.SIGSTOP) }
 
-// Thaw lets a frozen process go on.
+// Thaw resumes a frozen process.
 func (s *Server) Thaw() { s.signal(syscall.SIGCONT) }
 
 func (s *Server) signal(sig syscall.Signal) {
@@ -156,8 +151,7 @@ func (s *Server) signal(sig syscall.Signal) {
 	}
 }
 
-// Do runs one command as an administrator, over a connection of its own, and
-// returns the reply.
+// Do runs one command as an administrator, over a separate connection, and returns the reply.
 func (s *Server) Do(args ...any) any {
 	s.tb.Helper()
 	reply, err := s.Try(args...)
@@ -167,7 +161,7 @@ func (s *Server) Do(args ...any) any {
 	return reply
 }
 
-// launch starts the process and returns once it answers, or has ended.
+// launch starts the process and returns when it responds or has ended.
 func (s *Server) launch() error {
 	s.tb.Helper()
 	log, err := os.OpenFile(filepath.Join(s.dir, "log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -195,19 +189,17 @@ func (s *Server) launch() error {
 		select {
 		case <-exited:
 			s.cmd = nil
-			return fmt.Errorf("redis-server ended at once, see its log: %w", err)
+			return fmt.Errorf("redis-server ended immediately, see its log: %w", err)
 		case <-time.After(5 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			s.tb.Fatalf("redis-server on port %d does not answer: %v", s.port, err)
+			s.tb.Fatalf("redis-server on port %d does not respond: %v", s.port, err)
 		}
 	}
 }
 
-// FreePort returns a loopback TCP port that nothing listens on. It lies below
-// the range from which the kernel picks ports for outgoing connections: else
-// such a connection could take the port of a server that is down for a moment,
-// or a dial to it could even connect to itself.
+// FreePort returns an unused loopback TCP port below the range of the kernel for outgoing connections. Otherwise such a
+// connection could use the port of a server that is briefly down, or a dial to the port could connect to itself.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	for range 100 {

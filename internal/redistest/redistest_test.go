@@ -22,7 +22,7 @@ func TestSentinelsKnowPrimaryAndReplicas(t *testing.T) {
 func TestClusterOwnsAllSlots(t *testing.T) {
 	for _, node := range StartCluster(t, 3) {
 		if info := node.Do("cluster", "info").(string); !strings.Contains(info, "cluster_slots_ok:16384\r\n") {
-			t.Errorf("CLUSTER INFO says %s", info)
+			t.Errorf("CLUSTER INFO returns %s", info)
 		}
 	}
 }

@@ -8,18 +8,17 @@ import (
 	"testing"
 )
 
-// Relay is an address that stands before servers, as a load balancer or a DNS
-// name does: new connections go to the current target; open ones stay where
-// they are, or go silent. (toxiproxy can do this too, at the price of its
-// HTTP API, metrics and logging libraries in go.mod.)
+// Relay is an address in front of servers, like a load balancer or a DNS name. New connections go to the current target.
+// Open ones keep their server, or become unresponsive. (toxiproxy has the same features, but would add its HTTP API,
+// metrics and logging libraries to go.mod.)
 type Relay struct {
 	listener net.Listener
 	wg       sync.WaitGroup
-	replies  func(dst, src net.Conn) error // copies what the server sends; nil: as it is
+	replies  func(dst, src net.Conn) error // copies what the server sends; nil: unchanged
 
 	// Guarded by mu.
 	mu       sync.Mutex
-	targets  []string // each new connection goes to the next one
+	targets  []string // new connections go to them in turn
 	pairs    []*pair
 	accepted int
 	closed   bool
@@ -31,7 +30,7 @@ type pair struct {
 	silent         atomic.Bool
 }
 
-// StartRelay starts a relay to target, a host:port. It ends with the test.
+// StartRelay starts a relay to target, a host:port. It stops at the end of the test.
 func StartRelay(tb testing.TB, target string) *Relay {
 	tb.Helper()
 	return startRelay(tb, target, nil)
@@ -49,33 +48,32 @@ func startRelay(tb testing.TB, target string, replies func(dst, src net.Conn) er
 	return r
 }
 
-// Addr is the relay's host:port.
+// Addr returns the relay's host:port.
 func (r *Relay) Addr() string { return r.listener.Addr().String() }
 
-// URL is the relay's address as --redis takes it.
+// URL returns the URL of the relay for --redis.
 func (r *Relay) URL() string { return "redis://" + r.Addr() }
 
-// SetTarget sends connections made from now on to another server. Open ones
-// stay where they are: a soft fail-over behind one address.
+// SetTarget sends new connections to another server. Open ones keep their server, as in a soft failover behind the same
+// address.
 func (r *Relay) SetTarget(target string) { r.SetTargets(target) }
 
-// SetTargets sends connections made from now on to several servers in turn, beginning
-// with the first.
+// SetTargets sends new connections to several servers in turn, beginning with the first one.
 func (r *Relay) SetTargets(targets ...string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.targets = targets
 }
 
-// Accepted is how many connections have been made to the relay.
+// Accepted returns the number of connections that were made to the relay.
 func (r *Relay) Accepted() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.accepted
 }
 
-// Silence makes the open connections half-open: neither end hears anything
-// more, not even that the other has closed. New connections are not affected.
+// Silence makes the open connections half-open: neither end receives anything any more, not even the end of the connection.
+// New connections are not affected.
 func (r *Relay) Silence() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -113,14 +111,14 @@ func (r *Relay) accept() {
 				p.copy(client, server)
 				return
 			}
-			_ = r.replies(client, server) // it has ended
+			_ = r.replies(client, server) // the connection has ended
 			p.close()
 		})
 	}
 }
 
-// copy moves bytes from src to dst. Once the pair is silent it swallows them, and
-// leaves both sockets open even when one of them ends.
+// copy moves bytes from src to dst. When the pair is silent, it discards them and keeps both sockets open, even if one end
+// closes.
 func (p *pair) copy(dst, src net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -132,7 +130,7 @@ func (p *pair) copy(dst, src net.Conn) {
 			continue
 		}
 		if n > 0 {
-			_, _ = dst.Write(buf[:n]) // an error shows in the Read of the other direction
+			_, _ = dst.Write(buf[:n]) // the Read of the other direction returns the error
 		}
 		if err != nil {
 			p.close()

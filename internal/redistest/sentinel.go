@@ -10,21 +10,19 @@ import (
 	"time"
 )
 
-// SentinelDown is how long the Sentinels of StartSentinels hear nothing of a server
-// before they take it for dead.
+// SentinelDown is the time after which the Sentinels of StartSentinels consider an unresponsive server down.
 const SentinelDown = time.Second
 
-// StartSentinels starts n Sentinels that watch a primary under a name, and waits
-// until each knows the others and all replicas that the primary has by now. A
-// majority of them decides. Config is added to the configuration file of each, a
-// line for each string.
+// StartSentinels starts n Sentinels that monitor a primary under a name. It waits until each knows the others and all
+// current replicas of the primary. The quorum is a majority. The strings of config are added to the configuration file
+// of each, one per line.
 func StartSentinels(tb testing.TB, n int, name string, primary *Server, config ...string) []*Server {
 	tb.Helper()
 	host, port := primary.HostPort()
 	lines := []string{
 		fmt.Sprintf("sentinel monitor %s %s %s %d", name, host, port, n/2+1),
 		fmt.Sprintf("sentinel down-after-milliseconds %s %d", name, SentinelDown.Milliseconds()),
-		// Also the pause before the next try at a fail-over is made of it.
+		// The pause before the next attempt at a failover also depends on it.
 		fmt.Sprintf("sentinel failover-timeout %s 5000", name),
 	}
 	lines = append(lines, config...)
@@ -42,7 +40,7 @@ func StartSentinels(tb testing.TB, n int, name string, primary *Server, config .
 	return sentinels
 }
 
-// sentinelConfig makes the file that a Sentinel keeps its state in, once.
+// sentinelConfig writes the configuration file, in which a Sentinel also keeps its state, if it does not exist.
 func sentinelConfig(s *Server, lines []string) (file string) {
 	s.tb.Helper()
 	file = filepath.Join(s.dir, fmt.Sprintf("sentinel-%d.conf", s.port))
@@ -62,14 +60,14 @@ func sentinelConfig(s *Server, lines []string) (file string) {
 	return file
 }
 
-// PrimaryOf is the host:port that a Sentinel names as the primary with a name.
+// PrimaryOf returns the host:port that a Sentinel reports for a primary.
 func (s *Server) PrimaryOf(name string) string {
 	s.tb.Helper()
 	reply := s.Do("sentinel", "get-master-addr-by-name", name).([]any)
 	return fmt.Sprint(reply[0], ":", reply[1])
 }
 
-// fields reads a reply of names and values in turn.
+// fields converts a list of names and values to a map.
 func fields(reply any) map[string]string {
 	m := make(map[string]string)
 	for pair := range slices.Chunk(reply.([]any), 2) {
