@@ -15,20 +15,20 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A peer that vanishes says nothing, so the hub must find out by itself; one that is
-// merely stalled still acknowledges, and is told apart.
-func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
+// A peer that drops off without a FIN sends nothing, so the hub must detect it by a timeout. A stalled peer still
+// acknowledges, so it has a different reason.
+func TestLostPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for timeouts of the kernel")
 	}
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		for name, vanish := range map[string]func(*netnstest.Network){
+		for name, disconnect := range map[string]func(*netnstest.Network){
 			"cable": (*netnstest.Network).Unplug,
 			"radio": (*netnstest.Network).Mute,
 		} {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel() // each waits for timeouts
+				t.Parallel() // it mostly waits for timeouts
 				const ping, timeout = time.Second, 2 * time.Second
 				network := netnstest.New(t)
 				server := redistest.Start(t)
@@ -52,9 +52,9 @@ func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 				app.Publish(t, "user-stalled", large)
 				hubtest.Within(t, timeout+hubtest.Soon, "the stalled peer is slow", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonSlow] == 1 })
 
-				vanish(network)
+				disconnect(network)
 				app.Publish(t, "user-large", large)
-				hubtest.Within(t, ping+timeout+hubtest.Soon, "the others are gone", func() bool {
+				hubtest.Within(t, ping+timeout+hubtest.Soon, "the other streams have ended", func() bool {
 					app.Publish(t, "user-busy", "after")
 					time.Sleep(20 * time.Millisecond)
 					return h.Hub().Stats().Clients == len(here)
@@ -72,7 +72,7 @@ func TestVanishedPeerIsDeadWithinPingAndWriteTimeout(t *testing.T) {
 	})
 }
 
-// A remote opens streams from the far end of a network.
+// A remote opens streams from the other end of a network.
 type remote struct {
 	t       *testing.T
 	hub     *hubtest.Hub
@@ -88,7 +88,7 @@ func (r remote) open(user string, receiveBuffer int) *ssetest.Stream {
 	return p
 }
 
-// openHTTP2 opens a stream on a connection of its own.
+// openHTTP2 opens a stream on a separate connection.
 func (r remote) openHTTP2(user string) *ssetest.Stream {
 	r.t.Helper()
 	conn := r.dial(0)
@@ -109,7 +109,7 @@ func (r remote) dial(receiveBuffer int) (conn net.Conn) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	conn.(*net.TCPConn).SetLinger(0) // a FIN that nobody acknowledges would keep the namespace
+	conn.(*net.TCPConn).SetLinger(0) // without RST, an unacknowledged FIN would keep the namespace alive
 	r.t.Cleanup(func() { conn.Close() })
 	return conn
 }

@@ -11,7 +11,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// fill opens streams until one is told "busy".
+// fill opens streams until one receives busy.
 func fill(t *testing.T, public string) (streams []*ssetest.Stream) {
 	t.Helper()
 	for range 1000 {
@@ -29,38 +29,38 @@ func fill(t *testing.T, public string) (streams []*ssetest.Stream) {
 		}
 		streams = append(streams, s)
 	}
-	t.Fatal("the hub is never full")
+	t.Fatal("the hub never reaches its limit")
 	return nil
 }
 
-// A hub that is full tells newcomers so, however long they hold on to their
-// connections: these must not use up the descriptors that are left.
-func TestRefusedNewcomersDoNotUseUpDescriptors(t *testing.T) {
+// A hub at capacity sends busy to new clients, even if they keep their connections open. These
+// connections must not use up the remaining file descriptors.
+func TestRejectedClientsDoNotUseUpDescriptors(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
 		_, public, _ := hubtest.ServeWithDescriptors(t, server, 200, "--max-clients-per-user", "0", writer)
 		fill(t, public)
-		for i := range 100 { // more than the descriptors that are left
+		for i := range 100 { // more than the remaining file descriptors
 			s, err := ssetest.Request(public, "user=42")
 			if err != nil {
-				t.Fatalf("newcomer %d: %v", i, err)
+				t.Fatalf("new client %d: %v", i, err)
 			}
-			defer s.Close() // not before the end of the test
+			defer s.Close() // only at the end of the test
 			s.WantEvent(t, "busy", `{"reason":"clients"}`)
 		}
 		if a := hubtest.Request(t, "GET", "http://"+public+"/readyz"); a.Status != 200 {
-			t.Errorf("/readyz of a full hub: %d", a.Status)
+			t.Errorf("/readyz of a hub at capacity: %d", a.Status)
 		}
 	})
 }
 
-// Whatever the descriptors have gone to, also with the limit of streams switched
-// off: newcomers are told "not now", Redis and metrics are still reached, and
-// all is well again when there is room.
+// When all file descriptors are in use, for any reason and also without a limit of streams, new clients
+// receive busy, Redis and the metrics remain reachable, and the hub recovers when descriptors are
+// released.
 func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 	if testing.Short() {
-		t.Skip("uses up all descriptors, four times")
+		t.Skip("uses up all file descriptors, four times")
 	}
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
@@ -71,7 +71,7 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 			"streams without a limit": {[]string{"--max-clients", "0"}, func(t *testing.T, public string) func() {
 				streams := fill(t, public)
 				if len(streams) < 30 {
-					t.Errorf("64 descriptors are good for %d streams", len(streams))
+					t.Errorf("%d streams with 64 file descriptors, want at least 30", len(streams))
 				}
 				return func() {
 					for _, s := range streams {
@@ -94,7 +94,7 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 			}},
 		} {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel() // mostly waits
+				t.Parallel() // it mostly waits
 				server := redistest.Start(t)
 				app := hubtest.NewPublisher(t, server.Addr())
 				p, public, private := hubtest.ServeWithDescriptors(t, server, 64, append(use.flags, "--max-clients-per-user", "0", writer, "--retry", "2s")...)
@@ -112,16 +112,16 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 				defer s.Close()
 				s.WantEvent(t, "busy", `{"reason":"clients"}`)
 				if m := hubtest.Scrape(t, private); m.ByReason("usercast_rejects_total", "clients") < before+1 {
-					t.Error("the refusal is not counted")
+					t.Error("the rejection is not counted")
 				}
-				// The link to Redis is made anew meanwhile.
+				// The connection to Redis is reopened meanwhile.
 				app.Do(t, "CLIENT", "KILL", "TYPE", "pubsub")
 				open.WantGap(t, "redis-reconnect")
 				app.Publish(t, "user-7", "still here")
 				open.Want(t, "still here")
 
 				free()
-				hubtest.Eventually(t, "there is room again", func() bool {
+				hubtest.Eventually(t, "a new stream is accepted", func() bool {
 					s, err := ssetest.Request(public, "user=42")
 					if err != nil {
 						t.Fatal(err)
@@ -132,7 +132,7 @@ func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 				})
 				select {
 				case <-p.Exited:
-					t.Fatal("the program has ended")
+					t.Fatal("the program has exited")
 				default:
 				}
 			})

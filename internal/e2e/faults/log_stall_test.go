@@ -20,15 +20,15 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A pipedProgram is usercast with a pipe as its stderr, which only the test reads.
+// A pipedProgram is usercast with a pipe as its stderr, which is read only by the test.
 type pipedProgram struct {
 	cmd    *exec.Cmd
 	stderr *os.File
 	exited chan struct{}
 }
 
-// startPiped starts usercast with a pipe that already holds what fill writes to it; nil:
-// nothing.
+// startPiped starts usercast with a pipe that already contains what fill writes to it, unless fill is
+// nil.
 func startPiped(t *testing.T, fill func(pipe *os.File), args ...string) *pipedProgram {
 	t.Helper()
 	r, w, err := os.Pipe()
@@ -57,7 +57,7 @@ func startPiped(t *testing.T, fill func(pipe *os.File), args ...string) *pipedPr
 	return p
 }
 
-// fillPipe writes until the pipe takes no more.
+// fillPipe writes until the pipe is full.
 func fillPipe(pipe *os.File) {
 	pipe.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
 	for line := []byte(strings.Repeat("x", 1023) + "\n"); ; {
@@ -68,26 +68,26 @@ func fillPipe(pipe *os.File) {
 	pipe.SetWriteDeadline(time.Time{})
 }
 
-// wait returns the exit code.
+// wait waits for the program and returns its exit code.
 func (p *pipedProgram) wait(t *testing.T) int {
 	t.Helper()
 	select {
 	case <-p.exited:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(hubtest.Patience):
-		t.Fatal("the program does not end")
+		t.Fatal("the program does not exit")
 		return -1
 	}
 }
 
-// addresses reads the log up to the line that names the listeners.
+// addresses reads the log up to the line with the addresses of the listeners.
 func (p *pipedProgram) addresses(t *testing.T) (log *bufio.Reader, public, private string) {
 	t.Helper()
 	log = bufio.NewReader(p.stderr)
 	for {
 		line, err := log.ReadString('\n')
 		if err != nil {
-			t.Fatalf("the log ends before the listeners are named: %v", err)
+			t.Fatalf("the log ends before the addresses of the listeners: %v", err)
 		}
 		if m := hubtest.Listening.FindStringSubmatch(line); m != nil {
 			return log, m[1], m[2]
@@ -95,8 +95,8 @@ func (p *pipedProgram) addresses(t *testing.T) (log *bufio.Reader, public, priva
 	}
 }
 
-// openAndLeave opens n streams of one user, each of which ends at once: each end is a line
-// of half a kilobyte, because control characters in a user id are written as escapes.
+// openAndLeave opens n streams of one user, each of which ends immediately. Each end is logged as a line
+// of half a kilobyte, because control characters in a user ID are escaped.
 func openAndLeave(public string, n int) error {
 	const workers = 8
 	failed := make(chan error, workers)
@@ -120,7 +120,7 @@ func openAndLeave(public string, n int) error {
 
 var droppedNote = regexp.MustCompile(`level=WARN msg="log lines dropped[^"]*" lines=(\d+)`)
 
-func TestStalledLogHoldsNothingUp(t *testing.T) {
+func TestStalledLogDoesNotBlockTheHub(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	p := startPiped(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
@@ -130,7 +130,7 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 		a, err := hubtest.TryRequest("GET", "http://"+private+"/readyz")
 		return err == nil && a.Status == 200
 	})
-	// From here on the log is not read.
+	// From here on, the log is not read.
 	reader, err := ssetest.Open(public, "user=1&ping=event")
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +138,7 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 	defer reader.Close()
 	const streams = 5000
 	if err := openAndLeave(public, streams); err != nil {
-		t.Fatalf("streams cannot be opened while the log is stalled: %v", err)
+		t.Fatalf("opening streams while the log is stalled: %v", err)
 	}
 	app := hubtest.NewPublisher(t, server.Addr())
 	for i := range 3 {
@@ -146,11 +146,11 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 		for {
 			e, err := reader.Next()
 			if err != nil {
-				t.Fatalf("message %d does not arrive while the log is stalled: %v", i, err)
+				t.Fatalf("message %d is not received while the log is stalled: %v", i, err)
 			}
 			if e.Type != "ping" {
 				if e.Data != strconv.Itoa(i) {
-					t.Fatalf("%+v arrives, want message %d", e, i)
+					t.Fatalf("received %+v, want message %d", e, i)
 				}
 				break
 			}
@@ -163,10 +163,10 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 		return hubtest.Scrape(t, private).ByReason("usercast_disconnects_total", "closed") == streams
 	})
 	if n := hubtest.Scrape(t, private)["usercast_log_dropped_total"]; n == 0 {
-		t.Error("usercast_log_dropped_total is 0 after more lines than a pipe and a queue hold")
+		t.Error("usercast_log_dropped_total is 0 after more lines than fit into the pipe and the queue")
 	}
 
-	// The log is read again.
+	// From here on, the log is read again.
 	written, noted := 0, 0
 	for noted == 0 {
 		line, err := log.ReadString('\n')
@@ -181,7 +181,7 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 		}
 	}
 	if dropped := hubtest.Scrape(t, private)["usercast_log_dropped_total"]; float64(noted) != dropped {
-		t.Errorf("the log says that %d lines were dropped, the metric %v", noted, dropped)
+		t.Errorf("the log reports %d dropped lines, the metric %v", noted, dropped)
 	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	rest, err := io.ReadAll(log)
@@ -197,17 +197,17 @@ func TestStalledLogHoldsNothingUp(t *testing.T) {
 			written++
 		}
 	}
-	// A few lines are about something else.
+	// Some dropped lines are not about ended streams.
 	if n := written + noted; written > streams || n < streams || n > streams+20 {
-		t.Errorf("%d ends are logged and %d were dropped, of %d", written, noted, streams)
+		t.Errorf("%d ended streams are logged and %d lines were dropped, of %d streams", written, noted, streams)
 	}
 	if !strings.Contains(lines[len(lines)-1], "msg=stopped") {
-		t.Errorf("after the note, the log holds %q", lines)
+		t.Errorf("after the note, the log contains %q", lines)
 	}
 }
 
-// What ends the program must end it, also while nothing reads the log.
-func TestStalledLogDoesNotHoldUpTheEnd(t *testing.T) {
+// A signal or an error must end the program even while the log is not read.
+func TestStalledLogDoesNotDelayExit(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -255,7 +255,7 @@ func TestStalledLogDoesNotHoldUpTheEnd(t *testing.T) {
 	}
 }
 
-// freePort is an address that was free a moment ago.
+// freePort returns an address that was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -266,8 +266,8 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// A log that cannot be written any more is no reason to end the streams.
-func TestHubOutlivesTheReaderOfItsLog(t *testing.T) {
+// A closed log does not end the streams.
+func TestHubContinuesAfterItsLogIsClosed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	p := startPiped(t, nil, "serve", "--auth", "insecure", "--redis", server.URL(), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug")
@@ -287,7 +287,7 @@ func TestHubOutlivesTheReaderOfItsLog(t *testing.T) {
 	if err := openAndLeave(public, 8); err != nil {
 		t.Fatal(err)
 	}
-	hubtest.Eventually(t, "what cannot be written is counted", func() bool {
+	hubtest.Eventually(t, "unwritable lines are counted", func() bool {
 		return hubtest.Scrape(t, private)["usercast_log_dropped_total"] > 0
 	})
 	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-1", "hello")

@@ -1,5 +1,5 @@
-// Package faults tests the whole program while something fails: slow clients, clients that drop off
-// without a FIN, Redis, a stalled reader of the log, file descriptors; and while the program stops.
+// Package faults tests the whole program during failures: slow clients, clients that drop off
+// without a FIN, Redis outages, a stalled log, exhausted file descriptors; and while the program stops.
 package faults
 
 import (

@@ -17,7 +17,7 @@ import (
 	"usercast/internal/systemd"
 )
 
-// A serviceManager is what systemd is to the program: a socket that it tells things.
+// A serviceManager is the socket on which systemd receives notifications from the program.
 type serviceManager struct{ *net.UnixConn }
 
 func startManager(t *testing.T) (m serviceManager, env []string) {
@@ -31,23 +31,23 @@ func startManager(t *testing.T) (m serviceManager, env []string) {
 	return serviceManager{socket}, []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=300000"}
 }
 
-// hears returns the next message, or "" when none comes within d.
-func (m serviceManager) hears(d time.Duration) string {
+// receive returns the next message, or "" if none arrives within d.
+func (m serviceManager) receive(d time.Duration) string {
 	b := make([]byte, 4096)
 	m.SetReadDeadline(time.Now().Add(d))
 	n, _ := m.Read(b)
 	return string(b[:n])
 }
 
-// want waits for a message, and reports whether an unwanted one came before.
+// want waits for a message, and fails if an unexpected one arrives before it.
 func (m serviceManager) want(t *testing.T, begins string) {
 	t.Helper()
 	for {
-		switch heard := m.hears(hubtest.Patience); {
-		case strings.HasPrefix(heard, begins):
+		switch message := m.receive(hubtest.Patience); {
+		case strings.HasPrefix(message, begins):
 			return
-		case heard == "" || !strings.HasPrefix(heard, "STATUS=") && !strings.HasPrefix(heard, "WATCHDOG="):
-			t.Fatalf("%q, want %q", heard, begins)
+		case message == "" || !strings.HasPrefix(message, "STATUS=") && !strings.HasPrefix(message, "WATCHDOG="):
+			t.Fatalf("%q, want %q", message, begins)
 		}
 	}
 }
@@ -73,14 +73,14 @@ func TestServiceManagerIsNotified(t *testing.T) {
 	m.want(t, "RELOADING=1\nMONOTONIC_USEC=")
 	m.want(t, "READY=1")
 
-	// An outage of Redis is said, and is no reason for a restart.
+	// An outage of Redis is reported, and does not stop the watchdog pings.
 	server.Kill()
 	m.want(t, "STATUS=1 stream of 1 user; not connected to Redis "+server.Addr())
 	m.want(t, "WATCHDOG=1")
 
-	// A process that does nothing says nothing: the watchdog's turn.
+	// A stopped process sends no watchdog pings, so systemd would restart it.
 	p.Signal(syscall.SIGSTOP)
-	for m.hears(500*time.Millisecond) != "" { // what was sent before
+	for m.receive(500*time.Millisecond) != "" { // messages sent before
 	}
 	p.Signal(syscall.SIGCONT)
 	m.want(t, "WATCHDOG=1")
@@ -92,8 +92,8 @@ func TestServiceManagerIsNotified(t *testing.T) {
 	}
 }
 
-// A boot must not wait for a Redis that comes later: who keeps systemd waiting for too long
-// is killed.
+// Startup must not wait indefinitely for Redis, because systemd kills a service that does not become ready
+// in time.
 func TestServiceIsStartedWithoutRedis(t *testing.T) {
 	m, env := startManager(t)
 	for _, variable := range env {
@@ -104,11 +104,11 @@ func TestServiceIsStartedWithoutRedis(t *testing.T) {
 	server.Kill()
 	h := hubtest.NewWith(t, server.URL(), func(p *app.Parts) {
 		p.Manager = systemd.New(p.Logger)
-		p.SubscribeTimeout = 500 * time.Millisecond // no test waits for the real one
+		p.SubscribeTimeout = 500 * time.Millisecond // shorter than in production, to keep the test fast
 	})
 	hubtest.Run(t, h)
-	if heard := m.hears(250 * time.Millisecond); heard != "" {
-		t.Errorf("%q before there was time to subscribe", heard)
+	if message := m.receive(250 * time.Millisecond); message != "" {
+		t.Errorf("received %q before the subscribe timeout", message)
 	}
 	m.want(t, "READY=1")
 	m.want(t, "STATUS=0 streams of 0 users; not connected to Redis "+server.Addr())

@@ -14,7 +14,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
+func TestKilledRedisSendsGapsWithoutEndingStreams(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const streams = 300
 		server := redistest.Start(t)
@@ -25,17 +25,17 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 		hubtest.Each(t, streams, func(i int) error { return pages[i].Expect("message", "before") })
 
 		server.Kill()
-		hubtest.Eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
+		hubtest.Eventually(t, "the hub has detected that Redis is down", func() bool { return !h.FeedStats()[0].Connected })
 		if a := hubtest.Request(t, "GET", h.PublicURL("/readyz")); a.Status != 200 {
-			t.Errorf("/readyz is %d while Redis is away: a balancer would end every EventSource for good", a.Status)
+			t.Errorf("/readyz is %d while Redis is down: a load balancer would close every EventSource permanently", a.Status)
 		}
 		if a := hubtest.Request(t, "GET", h.AdminURL("/readyz")); a.Status != 200 || feeds(t, a)[0].Connected {
-			t.Errorf("the admin listener tells of no outage: %d %s", a.Status, a.Body)
+			t.Errorf("the admin listener does not report the outage: %d %s", a.Status, a.Body)
 		}
 		h.WantMetrics(t, map[string]float64{"usercast_redis_connected": 0})
 
 		server.Restart()
-		hubtest.Within(t, 2*time.Second, "the hub has subscribed again", func() bool { return h.FeedStats()[0].Generation == 2 })
+		hubtest.Within(t, 2*time.Second, "the hub has resubscribed", func() bool { return h.FeedStats()[0].Generation == 2 })
 		after := hubtest.NewPublisher(t, server.Addr())
 		after.Publish(t, "user-*", "to all")
 		for i := range streams {
@@ -52,7 +52,7 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 		})
 		h.WantMetrics(t, map[string]float64{
 			"usercast_clients":        streams,
-			"usercast_connects_total": streams, // nobody has left and come back
+			"usercast_connects_total": streams, // no page has reconnected
 			"usercast_gaps_total" + hubtest.Reason("redis-reconnect"): streams,
 			"usercast_redis_reconnects_total":                         1,
 			"usercast_redis_connected":                                1,
@@ -60,9 +60,9 @@ func TestKilledRedisEndsNoStreamAndIsAnnouncedToAll(t *testing.T) {
 	})
 }
 
-// A stream with nothing else to get hears of the gap too, in time, and not at
-// the same moment as all the others.
-func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
+// Idle streams also receive the gap, within a few seconds, but not all at the
+// same time.
+func TestGapsToIdleStreamsAreSpreadOverAFewSeconds(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const streams = 300
@@ -70,22 +70,22 @@ func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
 		h := hubtest.Start(t, server, writer)
 		pages := h.OpenMany(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i) })
 		server.Restart()
-		heard := make(chan time.Time, streams)
+		received := make(chan time.Time, streams)
 		for _, p := range pages {
 			go func() {
 				if err := p.Expect("gap", `{"reason":"redis-reconnect"}`); err != nil {
 					t.Error(err)
 				}
-				heard <- time.Now()
+				received <- time.Now()
 			}()
 		}
-		first := <-heard
+		first := <-received
 		last := first
 		for range streams - 1 {
-			last = <-heard
+			last = <-received
 		}
 		if over := last.Sub(first); over < 300*time.Millisecond || over > app.GapSpread+2*time.Second {
-			t.Errorf("%d pages refetch within %v", streams, over)
+			t.Errorf("%d pages received the gap within %v", streams, over)
 		}
 	})
 }
@@ -93,13 +93,13 @@ func TestGapReachesQuietStreamsSpreadOverAFewSeconds(t *testing.T) {
 func TestHubStartsWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	relay := redistest.StartRelay(t, server.Addr()) // it counts the attempts
+	relay := redistest.StartRelay(t, server.Addr()) // counts the connection attempts
 	server.Kill()
 	h := hubtest.Run(t, hubtest.New(t, relay.URL()))
 
-	hubtest.Eventually(t, "the hub has tried often", func() bool { return relay.Accepted() > 3 })
+	hubtest.Eventually(t, "the hub has retried several times", func() bool { return relay.Accepted() > 3 })
 	if n := len(h.Log.Lines("level=WARN")); n != 1 {
-		t.Errorf("%d warnings about one fault:\n%s", n, h.Log)
+		t.Errorf("%d warnings about one failure:\n%s", n, h.Log)
 	}
 	if a := hubtest.Request(t, "GET", h.PublicURL("/readyz")); a.Status != 503 || a.Body != "not ready\n" {
 		t.Errorf("public /readyz before the first subscription: %d %q", a.Status, a.Body)
@@ -110,7 +110,7 @@ func TestHubStartsWithoutRedis(t *testing.T) {
 	if a := hubtest.Request(t, "GET", h.PublicURL("/livez")); a.Status != 200 {
 		t.Errorf("/livez without Redis: %d", a.Status)
 	}
-	early := h.Open(t, "user=42") // a 200 and a position, and then nothing
+	early := h.Open(t, "user=42") // receives a 200 and a position, then nothing
 
 	server.Restart()
 	hubtest.Eventually(t, "the hub is ready", func() bool { return hubtest.Request(t, "GET", h.PublicURL("/readyz")).Status == 200 })
@@ -124,17 +124,17 @@ func TestHubStartsWithoutRedis(t *testing.T) {
 	}
 	h.WantMetrics(t, map[string]float64{"usercast_redis_reconnects_total": 0})
 
-	// Nor does a later outage turn it red.
+	// A later outage does not change the public /readyz.
 	server.Kill()
-	hubtest.Eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
+	hubtest.Eventually(t, "the hub has detected that Redis is down", func() bool { return !h.FeedStats()[0].Connected })
 	if a := hubtest.Request(t, "GET", h.PublicURL("/readyz")); a.Status != 200 {
-		t.Errorf("public /readyz in an outage: %d", a.Status)
+		t.Errorf("public /readyz during an outage: %d", a.Status)
 	}
 }
 
-// The promise: whatever happens to the subscription, what a page has not got is
-// announced, in its place.
-func TestNothingIsMissedUnannounced(t *testing.T) {
+// Checks the guarantee: whatever happens to the subscription, messages that a page does not receive are
+// announced by a gap in their place.
+func TestMissedMessagesAreAnnouncedByGaps(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const streams, cuts = 30, 4
 		server := redistest.Start(t)
@@ -154,20 +154,20 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 		n := 0
 		number := func() string { n++; return fmt.Sprint(n - 1) }
 		for generation := range cuts {
-			// Redis does in one go what comes in one piece: nobody hears this one.
+			// Redis runs commands that arrive together without interruption, so this message has no subscriber.
 			app.Conn.SetDeadline(time.Now().Add(hubtest.Patience))
 			if _, err := io.WriteString(app.Conn, hubtest.RedisCommand("CLIENT", "KILL", "TYPE", "pubsub")+hubtest.RedisCommand("PUBLISH", "user-*", number())); err != nil {
 				t.Fatal(err)
 			}
-			for _, what := range []string{"cut", "heard"} {
-				if got, err := app.Reply(); err != nil || what == "heard" && got != "0" {
+			for _, what := range []string{"kill", "publish"} {
+				if got, err := app.Reply(); err != nil || what == "publish" && got != "0" {
 					t.Fatalf("%s: %s, %v", what, got, err)
 				}
 			}
 			for h.FeedStats()[0].Generation < uint64(generation+2) {
-				app.Do(t, "PUBLISH", "user-*", number()) // perhaps to nobody
+				app.Do(t, "PUBLISH", "user-*", number()) // possibly without a subscriber
 			}
-			app.Publish(t, "user-*", number()) // else it would not show that one is missing
+			app.Publish(t, "user-*", number()) // shows whether a message is missing
 		}
 		h.AwaitSubscription(t, cuts+1)
 		app.Publish(t, "user-*", "last")
@@ -176,7 +176,7 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 			total += <-missed
 		}
 		if total < streams*cuts {
-			t.Errorf("only %d are missing: this proves nothing", total)
+			t.Errorf("only %d messages are missing, so the test proves nothing", total)
 		}
 		h.WantMetrics(t, map[string]float64{
 			"usercast_gaps_total":             streams * cuts,
@@ -186,8 +186,8 @@ func TestNothingIsMissedUnannounced(t *testing.T) {
 	})
 }
 
-// countMissed reads numbers up to "last" and returns how many were left out. It is
-// an error if that was not announced before the next number.
+// countMissed reads numbers up to "last" and returns how many were missing. It is
+// an error if a gap was not received before the next number.
 func countMissed(p *ssetest.Stream) (missed int, err error) {
 	next, announced := 0, false
 	for {
@@ -215,7 +215,7 @@ func feeds(t *testing.T, a hubtest.Response) []struct{ Connected bool } {
 	t.Helper()
 	var status struct{ Feeds []struct{ Connected bool } }
 	if err := json.Unmarshal([]byte(a.Body), &status); err != nil || len(status.Feeds) == 0 {
-		t.Fatalf("/readyz says %q: %v", a.Body, err)
+		t.Fatalf("/readyz returns %q: %v", a.Body, err)
 	}
 	return status.Feeds
 }

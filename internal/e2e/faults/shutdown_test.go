@@ -29,13 +29,13 @@ func TestTerminationDrains(t *testing.T) {
 			streams = 60
 			delay   = time.Second
 			over    = time.Second
-			slack   = 5 * time.Second // of a loaded machine
+			slack   = 5 * time.Second // for a loaded machine
 		)
 		server := redistest.Start(t)
 		h := hubtest.Start(t, server, writer, "--drain-delay", delay.String(), "--drain", over.String(), "--retry", "2s")
 		app := hubtest.NewPublisher(t, server.Addr())
 		pages := h.OpenMany(t, streams, func(i int) string { return fmt.Sprintf("user=%d", i+100) })
-		health := hubtest.Dial(t, h.PublicAddr()) // a balancer's, which stays open
+		health := hubtest.Dial(t, h.PublicAddr()) // of a load balancer, stays open
 
 		start := time.Now()
 		h.Terminate()
@@ -46,12 +46,12 @@ func TestTerminationDrains(t *testing.T) {
 			t.Errorf("/livez while draining: %d", a.Status)
 		}
 		h.WantRejection(t, "draining", 503)
-		app.Publish(t, "user-*", "until the end") // streams work on
+		app.Publish(t, "user-*", "until the end") // streams still receive messages
 
-		// Newcomers are answered to the last moment.
+		// New clients receive a response until the end.
 		stop := make(chan struct{})
 		answers := make(chan error, 1)
-		go func() { answers <- newcomers(h.PublicAddr(), stop) }()
+		go func() { answers <- requestStreams(h.PublicAddr(), stop) }()
 
 		ends := make([]time.Duration, streams)
 		retries := make(map[time.Duration]bool)
@@ -78,22 +78,22 @@ func TestTerminationDrains(t *testing.T) {
 		wg.Wait()
 		close(stop)
 		if err := <-answers; err != nil {
-			t.Errorf("a newcomer during the drain: %v", err)
+			t.Errorf("a new client during the drain: %v", err)
 		}
 		h.Wait(t)
 
 		slices.Sort(ends)
 		if ends[0] < delay {
-			t.Errorf("a stream ended %v after the signal, within the delay", ends[0])
+			t.Errorf("a stream ended %v after the signal, during the drain delay", ends[0])
 		}
 		if last := ends[streams-1]; last > delay+over+slack {
 			t.Errorf("the last stream ended after %v", last)
 		}
 		if spread := ends[streams*9/10] - ends[streams/10]; spread < over/2 {
-			t.Errorf("most streams ended within %v, want them evenly over %v", spread, over)
+			t.Errorf("most streams ended within %v, want them spread over %v", spread, over)
 		}
 		if len(retries) < streams/2 {
-			t.Errorf("%d pages come back at %d different times", streams, len(retries))
+			t.Errorf("%d pages reconnect at only %d different times", streams, len(retries))
 		}
 		if s := h.Hub().Stats(); s.Disconnects[hub.ReasonDrain] != streams {
 			t.Errorf("disconnects: %v, want %d of drain", s.Disconnects, streams)
@@ -102,13 +102,13 @@ func TestTerminationDrains(t *testing.T) {
 			t.Errorf("an idle connection after the end: %v", err)
 		}
 		if _, err := net.Dial("tcp", h.PublicAddr()); err == nil {
-			t.Error("the listener is still there after Run")
+			t.Error("the listener is still open after Run")
 		}
 	})
 }
 
-// newcomers asks for streams until stop is closed; each must be told "not now".
-func newcomers(addr string, stop <-chan struct{}) error {
+// requestStreams requests streams until stop is closed. Each request must receive busy.
+func requestStreams(addr string, stop <-chan struct{}) error {
 	for {
 		select {
 		case <-stop:
@@ -118,7 +118,7 @@ func newcomers(addr string, stop <-chan struct{}) error {
 		p, err := ssetest.Request(addr, "user=1")
 		if err != nil {
 			select {
-			case <-stop: // the last streams had ended by then
+			case <-stop: // the last streams have ended
 				return nil
 			case <-time.After(hubtest.Soon):
 				return err
@@ -133,8 +133,8 @@ func newcomers(addr string, stop <-chan struct{}) error {
 	}
 }
 
-// SIGINT is a developer's: no delay, no spreading.
-func TestInterruptStopsAtOnce(t *testing.T) {
+// SIGINT is for developers: it skips the delay and ends all streams immediately.
+func TestInterruptStopsImmediately(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -148,12 +148,12 @@ func TestInterruptStopsAtOnce(t *testing.T) {
 		select {
 		case <-h.Ended:
 		case <-time.After(hubtest.Soon):
-			t.Fatal("Run goes on")
+			t.Fatal("Run does not return")
 		}
 	})
 }
 
-// The time for draining is a bound, not a sentence.
+// The hub stops before the end of the drain time if no stream is left.
 func TestDrainEndsWhenNoStreamIsLeft(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
@@ -163,18 +163,18 @@ func TestDrainEndsWhenNoStreamIsLeft(t *testing.T) {
 		h.Terminate()
 		hubtest.Eventually(t, "the hub drains", func() bool { return len(h.Log.Lines("msg=stopping")) == 1 })
 		for _, p := range pages {
-			p.Close() // the browsers leave by themselves
+			p.Close() // the browsers disconnect
 		}
 		select {
 		case <-h.Ended:
 		case <-time.After(hubtest.Soon):
-			t.Fatal("Run goes on although no stream is left")
+			t.Fatal("Run does not return although no stream is left")
 		}
 	})
 }
 
-// What is queued is still written before the goodbye.
-func TestGoodbyeComesAfterAllMessages(t *testing.T) {
+// Queued messages are written before bye.
+func TestByeIsSentAfterAllMessages(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -182,7 +182,7 @@ func TestGoodbyeComesAfterAllMessages(t *testing.T) {
 		app := hubtest.NewPublisher(t, server.Addr())
 		pages := h.OpenMany(t, 10, func(int) string { return "user=42" })
 		app.Burst(t, 500, func(i int) (string, string) { return "user-42", fmt.Sprint(i) })
-		hubtest.Eventually(t, "the hub has them all", func() bool { return h.FeedStats()[0].Received == 500 })
+		hubtest.Eventually(t, "the hub has received all messages", func() bool { return h.FeedStats()[0].Received == 500 })
 		h.Interrupt()
 		for _, p := range pages {
 			if err := p.ExpectNumbers(500); err != nil {
@@ -194,7 +194,7 @@ func TestGoodbyeComesAfterAllMessages(t *testing.T) {
 	})
 }
 
-// Invariant 11, with every kind of connection there is.
+// Invariant 11, with every kind of connection.
 func TestNothingOutlivesRun(t *testing.T) {
 	for _, kind := range hubtest.Writers { // not in parallel: it counts goroutines and descriptors
 		t.Run(kind, func(t *testing.T) { checkNothingOutlivesRun(t, "--writer="+kind) })
@@ -213,8 +213,8 @@ func checkNothingOutlivesRun(t *testing.T, writer string) {
 	var raw []net.Conn
 	for _, addr := range []string{h.PublicAddr(), h.AdminAddr()} {
 		for _, begin := range []string{
-			"",                                 // connected, says nothing
-			"GET /events?user=42 HTTP/1.1\r\n", // in the middle of its request
+			"",                                 // connected, sends nothing
+			"GET /events?user=42 HTTP/1.1\r\n", // an incomplete request
 			"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",                       // kept alive
 			"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", // HTTP/2, idle
 		} {
@@ -224,11 +224,11 @@ func checkNothingOutlivesRun(t *testing.T, writer string) {
 		}
 	}
 	large := strings.Repeat("x", 100_000)
-	for range 5 { // nobody reads: writers are stuck in the middle
+	for range 5 { // not read, so writes block
 		app.Publish(t, "user-42", large)
 	}
-	server.Kill() // and the feed is between two attempts
-	hubtest.Eventually(t, "the hub knows that Redis is away", func() bool { return !h.FeedStats()[0].Connected })
+	server.Kill() // the feed waits between two attempts
+	hubtest.Eventually(t, "the hub has detected that Redis is down", func() bool { return !h.FeedStats()[0].Connected })
 	h.Interrupt()
 	h.Wait(t)
 	for _, p := range pages {
@@ -247,8 +247,8 @@ func checkNothingOutlivesRun(t *testing.T, writer string) {
 	}
 }
 
-// openDescriptors is how many sockets and files the process has; 0 where that
-// cannot be told.
+// openDescriptors returns the number of open file descriptors of the process, or 0 if
+// it cannot be determined.
 func openDescriptors(t *testing.T) int {
 	t.Helper()
 	if _, err := os.Stat("/proc/self/fd"); err != nil {

@@ -38,7 +38,7 @@ func openSmall(t *testing.T, h *hubtest.Hub, query string) *ssetest.Stream {
 	return p
 }
 
-// numbered is a message of about size bytes that tells its number.
+// numbered returns a message of about size bytes that contains its number.
 func numbered(i, size int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", size)) }
 
 func numberOf(e eventstream.Event) (int, error) {
@@ -46,38 +46,38 @@ func numberOf(e eventstream.Event) (int, error) {
 	return strconv.Atoi(digits)
 }
 
-// numbersFrom reads numbered messages from number n until the stream ends or is
-// broken, or number last has come. It returns the number that would have been next;
-// the error is of one that comes out of turn.
+// numbersFrom reads numbered messages from number n until the stream ends or fails, or number last has
+// arrived. It returns the next expected number. It returns an error for a message out of
+// order.
 func numbersFrom(p *ssetest.Stream, n, last int) (next int, err error) {
 	for n <= last {
 		e, err := p.Next()
 		if err != nil {
 			if errors.Is(err, os.ErrDeadlineExceeded) {
-				return n, fmt.Errorf("the stream neither goes on nor ends after %d", n-1)
+				return n, fmt.Errorf("the stream neither continues nor ends after %d", n-1)
 			}
 			return n, nil
 		}
 		if i, err := numberOf(e); err != nil || i != n {
-			return n, fmt.Errorf("got %s %.20q, want message %d", e.Type, e.Data, n)
+			return n, fmt.Errorf("received %s %.20q, want message %d", e.Type, e.Data, n)
 		}
 		n++
 	}
 	return n, nil
 }
 
-// wantRest wants a page that comes back to get the messages n…last.
+// wantRest checks that a page that reconnects receives the messages n to last.
 func wantRest(t *testing.T, h *hubtest.Hub, query, lastID string, n, last int) {
 	t.Helper()
 	p := h.Open(t, query, "Last-Event-ID: "+lastID)
 	defer p.Close()
 	if next, err := numbersFrom(p, n, last); err != nil || next <= last {
-		t.Errorf("back at %d it gets up to %d of %d: %v", n, next-1, last, err)
+		t.Errorf("after reconnecting at %d, received up to %d of %d: %v", n, next-1, last, err)
 	}
 }
 
-// readStream is a helper that opens a stream and writes a line for each message, its id and number;
-// the first line has the opening id.
+// readStream is a helper process that opens a stream and writes one line per message with its ID and number.
+// The first line has the ID of the opening block.
 func readStream(args []string) error {
 	p, err := ssetest.Open(args[0], "user=42")
 	if err != nil {
@@ -91,13 +91,13 @@ func readStream(args []string) error {
 	return nil
 }
 
-// A reader that has stalled is alive, and was the last to say so: it is slow, whatever
-// has stalled it. What it got is the beginning of what was sent, and it may come back
-// for the rest.
+// A stalled reader is alive, because its kernel still acknowledges; its stream ends as slow, whatever
+// has stalled it. It received the first messages, and can reconnect for
+// the rest.
 func TestStalledReaderIsSlow(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		const messages, size = 40, 20_000 // more than the kernel's buffers take, less than the queue's bound
+		const messages, size = 40, 20_000 // more than the kernel's buffers hold, less than the queue's bound
 		const timeout = 2 * time.Second
 		for name, stall := range map[string]func(*testing.T, *hubtest.Hub) (got func() (next int, lastID string)){
 			"stopped process": stopProcess,
@@ -115,7 +115,7 @@ func TestStalledReaderIsSlow(t *testing.T) {
 			},
 		} {
 			t.Run(name, func(t *testing.T) {
-				t.Parallel() // each waits for timeouts
+				t.Parallel() // it mostly waits for timeouts
 				server := redistest.Start(t)
 				h := hubtest.Start(t, server, writer, "--write-timeout", timeout.String(), "--send-buffer", "4096")
 				app := hubtest.NewPublisher(t, server.Addr())
@@ -123,7 +123,7 @@ func TestStalledReaderIsSlow(t *testing.T) {
 				got := stall(t, h)
 				app.Burst(t, messages, func(i int) (string, string) { return "user-42", numbered(i, size) })
 				if next, err := numbersFrom(healthy, 0, messages-1); err != nil || next < messages {
-					t.Fatalf("a healthy page gets up to %d of %d: %v", next-1, messages-1, err)
+					t.Fatalf("a healthy page receives up to %d of %d: %v", next-1, messages-1, err)
 				}
 				hubtest.Within(t, timeout+hubtest.Soon, "the stalled stream has ended", func() bool { return h.Hub().Stats().Clients == 1 })
 				h.WantMetrics(t, map[string]float64{
@@ -132,7 +132,7 @@ func TestStalledReaderIsSlow(t *testing.T) {
 				})
 				next, lastID := got()
 				if next >= messages {
-					t.Fatal("it did not stall")
+					t.Fatal("the reader did not stall")
 				}
 				wantRest(t, h, "user=42", lastID, next, messages-1)
 			})
@@ -140,7 +140,7 @@ func TestStalledReaderIsSlow(t *testing.T) {
 	})
 }
 
-// rest reads all that a page has yet to get before its end.
+// rest reads all messages that are left before the end of the stream.
 func rest(t *testing.T, p *ssetest.Stream, messages int) (next int, lastID string) {
 	t.Helper()
 	next, err := numbersFrom(p, 0, messages-1)
@@ -150,7 +150,7 @@ func rest(t *testing.T, p *ssetest.Stream, messages int) (next int, lastID strin
 	return next, p.LastID
 }
 
-// stopProcess opens a stream in another process and stops that.
+// stopProcess opens a stream in another process and stops that process.
 func stopProcess(t *testing.T, h *hubtest.Hub) (got func() (next int, lastID string)) {
 	reader := hubtest.StartHelper(t, "read", h.PublicAddr())
 	lines := func() []string { return strings.Split(reader.Stdout.String(), "\n") }
@@ -165,7 +165,7 @@ func stopProcess(t *testing.T, h *hubtest.Hub) (got func() (next int, lastID str
 			}
 			var n int
 			if _, err := fmt.Sscan(line, &lastID, &n); err != nil || n != next-1 {
-				t.Fatalf("it got %q, want message %d: %v", line, next-1, err)
+				t.Fatalf("the reader received %q, want message %d: %v", line, next-1, err)
 			}
 			next++
 		}
@@ -173,9 +173,9 @@ func stopProcess(t *testing.T, h *hubtest.Hub) (got func() (next int, lastID str
 	}
 }
 
-// A reader counts as taking something when the kernel can tell the hub so, and that
-// tells of a window anew only when a good part of it is free. A byte now and then is
-// therefore enough for as long as the kernel has room, and not afterwards.
+// The hub detects that a reader accepts data when the kernel reports it. The receiver's kernel announces a larger
+// window only when a considerable part of it is free. Reading one byte at a time therefore suffices
+// while the kernel's buffers have space, but not afterwards.
 func TestReaderOfOneByteAtATime(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads slowly")
@@ -183,7 +183,7 @@ func TestReaderOfOneByteAtATime(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const timeout = time.Second
-		const pause = timeout / 10 // a byte a second at the default timeout
+		const pause = timeout / 10 // one byte per second at the default timeout
 		read := func(t *testing.T, p *ssetest.Stream, more func(n int) bool) (text []byte) {
 			t.Helper()
 			var b [1]byte
@@ -206,7 +206,7 @@ func TestReaderOfOneByteAtATime(t *testing.T) {
 			p := openSmall(t, h, "user=42")
 			return h, hubtest.NewPublisher(t, server.Addr()), p
 		}
-		t.Run("lives while the kernel has room", func(t *testing.T) {
+		t.Run("open while the kernel's buffers have space", func(t *testing.T) {
 			h, app, p := start(t)
 			app.Publish(t, "user-42", "hello")
 			want := "data: hello\nid: "
@@ -216,14 +216,14 @@ func TestReaderOfOneByteAtATime(t *testing.T) {
 			}
 			h.WantMetrics(t, map[string]float64{"usercast_clients": 1, "usercast_disconnects_total": 0})
 		})
-		t.Run("is slow afterwards", func(t *testing.T) {
+		t.Run("slow afterwards", func(t *testing.T) {
 			const messages, size = 40, 1000
 			h, app, p := start(t)
 			app.Burst(t, messages, func(i int) (string, string) { return "user-42", numbered(i, size) })
 			begun := time.Now()
 			text := read(t, p, func(int) bool {
 				if time.Since(begun) > hubtest.Patience {
-					t.Fatal("it is not ended")
+					t.Fatal("the stream does not end")
 				}
 				return h.Hub().Stats().Clients == 1
 			})
@@ -238,9 +238,9 @@ func TestReaderOfOneByteAtATime(t *testing.T) {
 	})
 }
 
-// The write timeout is for each part that a reader takes, not for a message: a large
-// one may take longer on a thin line.
-func TestReaderOnAThinLineLives(t *testing.T) {
+// The write timeout applies to each part that a reader accepts, not to a whole message: a large message
+// may take longer over a slow connection.
+func TestSlowConnectionStaysOpen(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads slowly")
 	}
@@ -262,36 +262,36 @@ func TestReaderOnAThinLineLives(t *testing.T) {
 		app := hubtest.NewPublisher(t, server.Addr())
 		app.Publish(t, "user-42", large)
 		app.Publish(t, "user-42", "after it")
-		p.Source(bufio.NewReaderSize(thinLine{p.Conn, timeout / 20}, 16<<10))
+		p.Source(bufio.NewReaderSize(slowConn{p.Conn, timeout / 20}, 16<<10))
 		begun := time.Now()
 		p.Want(t, large, "after it")
 		if took := time.Since(begun); took < timeout {
-			t.Errorf("it took %v, which proves nothing", took)
+			t.Errorf("the message took only %v, so the test proves nothing", took)
 		}
 		h.WantMetrics(t, map[string]float64{"usercast_clients": 1, "usercast_deliveries_total": 2, "usercast_disconnects_total": 0})
 	})
 }
 
-// A thinLine pauses before each read.
-type thinLine struct {
+// A slowConn pauses before each read.
+type slowConn struct {
 	io.Reader
 	pause time.Duration
 }
 
-func (l thinLine) Read(b []byte) (int, error) {
+func (l slowConn) Read(b []byte) (int, error) {
 	time.Sleep(l.pause)
 	return l.Reader.Read(b)
 }
 
-// A browser may leave while the hub is in the middle of a write to it. Nothing of
-// that frame, and of those behind it, was delivered.
-func TestBrowserThatLeavesInMidWriteIsClosed(t *testing.T) {
+// A browser may disconnect while the hub is writing to it. The interrupted frame and those queued after
+// it count as not delivered.
+func TestClientThatDisconnectsDuringAWriteIsClosed(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const queued = 3
 		server := redistest.Start(t)
 		for name, leave := range map[string]func(*net.TCPConn) error{
-			"closed":      (*net.TCPConn).Close, // a reset, as there is something unread
+			"closed":      (*net.TCPConn).Close, // sends RST, because data is unread
 			"half-closed": (*net.TCPConn).CloseWrite,
 			"reset": func(c *net.TCPConn) error {
 				c.SetLinger(0)
@@ -332,11 +332,11 @@ func TestBrowserThatLeavesInMidWriteIsClosed(t *testing.T) {
 	})
 }
 
-// Others feel nothing of readers that stall.
-func TestFiftyStalledAmongFiveHundredDelayNoOther(t *testing.T) {
+// Stalled readers do not delay other streams.
+func TestStalledReadersDoNotDelayOthers(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		// In all more than the small buffers of a stalled page take, and less than the
-		// kernel takes for a page whose turn to read does not come.
+		// In total more than the small buffers of a stalled page hold, and less than the
+		// kernel buffers for a page that is not scheduled to read.
 		const pages, messages, size = 500, 60, 700
 		const timeout = 2 * time.Second
 		stalls := func(i int) bool { return i%10 == 0 }

@@ -25,18 +25,18 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A deploy as docs/reverse-proxies.md describes it: three hubs behind HAProxy are restarted
-// one after the other while messages flow. It costs each page its reconnects. With
-// the stream feed each has every message once and hears of no gap; with pub/sub
-// each has every message, but for those that a gap in their place stands for.
-func TestFleetLosesNothingUnannouncedOverADeploy(t *testing.T) {
+// Runs the rolling restart of docs/reverse-proxies.md: three hubs behind HAProxy are restarted one after the
+// other while messages are published. Each page reconnects. With the stream feed, each page receives every
+// message exactly once and no gap. With pub/sub, each page receives every message, or a gap in place of the
+// missing ones.
+func TestRollingRestartLosesNoMessageWithoutGap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of streams, and starts a browser")
 	}
 	browser := browsertest.Start(t)
 	for _, feed := range []string{app.FeedStream, app.FeedPubSub} {
 		t.Run(feed, func(t *testing.T) {
-			t.Parallel() // mostly waits
+			t.Parallel() // it mostly waits
 			deploy(t, browser, feed)
 		})
 	}
@@ -45,13 +45,13 @@ func TestFleetLosesNothingUnannouncedOverADeploy(t *testing.T) {
 const (
 	fleetUsers = 100
 	fleetPages = 600
-	fleetTabs  = 3 // a browser opens six connections to an origin
+	fleetTabs  = 3 // a browser opens at most six connections per origin
 )
 
 func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	start := time.Now()
 	f := startFleet(t, feed)
-	// Tabs first: they are opened one by one, each by several steps.
+	// Tabs first, because each takes several steps to open.
 	tabs := make([]browsertest.EventSource, fleetTabs)
 	for i := range tabs {
 		tabs[i] = browsertest.OpenEventSource(t, browser, "http://"+f.proxy.Addr(), fmt.Sprintf("/events?user=%d", i))
@@ -77,8 +77,8 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	go func() { app.ended <- app.run() }()
 	opened := time.Since(start)
 
-	// Whatever a page was lost to, it says so at the end.
-	hubtest.Eventually(t, "the pages that left by themselves are back", func() bool {
+	// A page that failed reports its error at the end.
+	hubtest.Eventually(t, "the pages that disconnected have reconnected", func() bool {
 		return f.lost.Load() > 0 || f.left.Load() == fleetPages/10 && f.here.Load() == fleetPages
 	})
 	start = time.Now()
@@ -86,14 +86,14 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 		f.restart(h)
 	}
 	rolled := time.Since(start)
-	// With pub/sub, a page that is on its way when the last message is sent would
-	// not know that it has been the last.
-	hubtest.Eventually(t, "all pages are back", func() bool {
+	// With pub/sub, a page that is reconnecting while the last message is sent would
+	// not receive it.
+	hubtest.Eventually(t, "all pages have reconnected", func() bool {
 		return f.lost.Load() > 0 || f.here.Load() == fleetPages && f.clients() == fleetPages+fleetTabs
 	})
 	close(app.stop)
 	if err := <-app.ended; err != nil {
-		t.Fatalf("the traffic: %v", err)
+		t.Fatalf("publish: %v", err)
 	}
 
 	for range visitors {
@@ -103,51 +103,51 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	faulty := 0
 	for i, v := range visitors {
 		err := v.err
-		if f.lost.Load() == 0 { // else the others may lack what was not waited for
-			err = checkHeard(v.heard, app.wanted(v.user), feed)
+		if f.lost.Load() == 0 { // otherwise other pages may be incomplete
+			err = checkReceived(v.received, app.wanted(v.user), feed)
 		}
 		if err != nil {
 			if faulty++; faulty <= 10 {
-				t.Errorf("page %d of user %d: %v\nit heard: %s", i, v.user, err, v.story())
+				t.Errorf("page %d of user %d: %v\nreceived: %s", i, v.user, err, v.history())
 			}
 		}
-		sum.add(v.heard)
+		sum.add(v.received)
 	}
 	if faulty > 10 {
-		t.Errorf("%d pages in all are wrong", faulty)
+		t.Errorf("%d pages have errors in total", faulty)
 	}
 	for i, p := range tabs {
-		p.WantAlive() // else it would be waited for in vain
+		p.WantAlive() // otherwise the next line would time out
 		p.Until(fmt.Sprintf("fired.some(e => e.data == %q)", last))
 		var fired []struct{ ID, Name, Data string }
 		if err := json.Unmarshal([]byte(p.Text("JSON.stringify(fired)")), &fired); err != nil {
 			t.Fatal(err)
 		}
-		var heard []eventstream.Event
+		var received []eventstream.Event
 		for _, e := range fired {
-			heard = append(heard, eventstream.Event{Type: e.Name, Data: e.Data, ID: e.ID})
+			received = append(received, eventstream.Event{Type: e.Name, Data: e.Data, ID: e.ID})
 		}
-		if err := checkHeard(heard, app.wanted(i), feed); err != nil {
+		if err := checkReceived(received, app.wanted(i), feed); err != nil {
 			t.Errorf("tab %d: %v", i, err)
 		}
 		p.WantAlive()
 	}
 	if sum["bye"] < fleetPages {
-		t.Errorf("%d streams were ended by a restart: each page must have been through one", sum["bye"])
+		t.Errorf("%d streams were ended by a restart, want at least one per page", sum["bye"])
 	}
-	t.Logf("opened in %.1f s, %d restarts in %.1f s; %d messages sent, of them %d to all; the pages came back %d times and heard %v",
+	t.Logf("opened in %.1f s, %d restarts in %.1f s; %d messages sent, of them %d to all; the pages reconnected %d times and received %v",
 		opened.Seconds(), len(f.hubs), rolled.Seconds(), len(app.sent), len(app.wanted(-1)), sum["connect"]-fleetPages, sum)
 }
 
-// A fleet is three hubs, each a process of its own, on one Redis, behind a proxy.
+// A fleet is three hub processes with one Redis, behind a proxy.
 type fleet struct {
 	t      *testing.T
 	server *redistest.Server
 	proxy  *haproxytest.Proxy
 	hubs   []*fleetHub
 
-	left atomic.Int32 // pages that have left by themselves so far
-	here atomic.Int32 // pages that have a stream now
+	left atomic.Int32 // pages that disconnected deliberately so far
+	here atomic.Int32 // pages with an open stream
 	lost atomic.Int32 // pages that have failed
 }
 
@@ -177,18 +177,18 @@ func startFleet(t *testing.T, feed string) *fleet {
 	return f
 }
 
-// restart is what a deploy does to a hub. The next one's turn is when the proxy
-// has this one back.
+// restart restarts one hub, as a deploy does, and waits until the proxy routes to it
+// again.
 func (f *fleet) restart(h *fleetHub) {
 	f.t.Helper()
 	if code := h.Stop(f.t, syscall.SIGTERM); code != 0 {
-		f.t.Errorf("hub %s ends with exit code %d", h.name, code)
+		f.t.Errorf("hub %s: exit code %d", h.name, code)
 	}
 	h.Start(f.t)
 	f.proxy.AwaitUp(h.name)
 }
 
-// clients is how many streams the hubs have.
+// clients returns the number of open streams on all hubs.
 func (f *fleet) clients() (n int) {
 	f.t.Helper()
 	for _, h := range f.hubs {
@@ -197,8 +197,8 @@ func (f *fleet) clients() (n int) {
 	return n
 }
 
-// documented is what follows a line of docs/reverse-proxies.md, below a heading and up to
-// the next empty line: what the docs recommend is what is tested.
+// documented returns the lines after a line of docs/reverse-proxies.md, below a heading and up to
+// the next empty line, so that the test uses the documented configuration.
 func documented(t *testing.T, heading, line string) string {
 	t.Helper()
 	_, chapter, _ := strings.Cut(hubtest.ReadFile(t, "docs/reverse-proxies.md"), "\n"+heading+"\n")
@@ -212,7 +212,7 @@ func documented(t *testing.T, heading, line string) string {
 
 var documentedServer = regexp.MustCompile(`(?m)^( +server (\w+)) \S+ check$`)
 
-// documentedBackend is the backend that the docs recommend for a fleet.
+// documentedBackend returns the documented backend for several hubs.
 func documentedBackend(t *testing.T, feed string, addrs map[string]string) string {
 	t.Helper()
 	block := documented(t, "## Several hubs, and deploys", "    backend usercast")
@@ -227,18 +227,18 @@ func documentedBackend(t *testing.T, feed string, addrs map[string]string) strin
 	if feed == app.FeedPubSub {
 		block += "\n        cookie " + affinity + " insert indirect"
 	}
-	// The answer for when no hub is there would make a 503 look like a 200.
+	// The error file for unavailable hubs would make a 503 look like a 200.
 	return regexp.MustCompile(`(?m)^ +errorfile .*\n`).ReplaceAllString(block, "")
 }
 
-// affinity is the cookie by which the proxy knows a page's hub again.
+// affinity is the cookie for session affinity with a hub.
 const affinity = "usercast-hub"
 
-// A visitor is a page that comes back whenever its stream ends, as a browser's does.
-// For one goroutine at a time.
+// A visitor is a page that reconnects whenever its stream ends, like a browser. It is not safe
+// for concurrent use.
 type visitor struct {
 	user   int
-	leaves bool // once, by itself, in the middle of the traffic
+	leaves bool // it disconnects once while messages are published
 
 	stream *ssetest.Stream
 	leave  func() // closes it
@@ -246,11 +246,11 @@ type visitor struct {
 	retry  time.Duration
 	cookie string
 
-	heard []eventstream.Event // also "connect", with the hub's name, and "cut"
-	err   error               // of read
+	received []eventstream.Event // also "connect", with the hub's name, and "cut"
+	err      error               // of read
 }
 
-// open opens the stream. An error is one that a browser would not come back from.
+// open opens the stream. It returns an error if a browser would not reconnect.
 func (v *visitor) open(ctx context.Context, f *fleet) error {
 	var headers []string
 	if v.lastID != "" {
@@ -261,13 +261,13 @@ func (v *visitor) open(ctx context.Context, f *fleet) error {
 	}
 	p, err := ssetest.Request(f.proxy.Addr(), fmt.Sprint("user=", v.user), headers...)
 	if err != nil {
-		// A browser comes back from this, but nothing here is a reason for it.
-		return fmt.Errorf("the proxy does not answer: %w", err)
+		// A browser would reconnect, but the proxy must not fail in this test.
+		return fmt.Errorf("no response from the proxy: %w", err)
 	}
-	v.hear("connect", p.Response.Header.Get(haproxytest.ServerHeader))
+	v.record("connect", p.Response.Header.Get(haproxytest.ServerHeader))
 	if p.Response.StatusCode != http.StatusOK {
 		p.Close()
-		return fmt.Errorf("closed for good: a stream is answered with %s", p.Response.Status)
+		return fmt.Errorf("closed permanently: response %s", p.Response.Status)
 	}
 	for _, c := range p.Response.Cookies() {
 		if c.Name == affinity {
@@ -275,7 +275,7 @@ func (v *visitor) open(ctx context.Context, f *fleet) error {
 		}
 	}
 	p.LastID, p.Retry = v.lastID, v.retry
-	unwatch := context.AfterFunc(ctx, p.Close) // ends a read when the test is over
+	unwatch := context.AfterFunc(ctx, p.Close) // interrupts a read at the end of the test
 	v.stream, v.leave = p, func() {
 		unwatch()
 		p.Close()
@@ -284,31 +284,31 @@ func (v *visitor) open(ctx context.Context, f *fleet) error {
 	return nil
 }
 
-// read reads up to the last message, over as many streams as it takes.
+// read reads up to the last message, and reconnects as often as necessary.
 func (v *visitor) read(ctx context.Context, f *fleet) error {
 	defer func() { v.leave() }()
 	for messages := 0; ; {
 		e, err := v.stream.Next()
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded):
-			return fmt.Errorf("nothing to read: %w", err)
+			return fmt.Errorf("no event received: %w", err)
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			if n := v.heard[len(v.heard)-1].Type; n != "bye" && n != "busy" {
-				v.hear("cut", err.Error())
+			if n := v.received[len(v.received)-1].Type; n != "bye" && n != "busy" {
+				v.record("cut", err.Error())
 			}
-			if err := v.comeBack(ctx, f); err != nil {
+			if err := v.reconnect(ctx, f); err != nil {
 				return err
 			}
 			continue
 		}
-		v.heard = append(v.heard, e)
+		v.received = append(v.received, e)
 		if e.Type != "message" {
 			continue
 		}
 		if messages++; messages == 2 && v.leaves {
-			err := v.comeBack(ctx, f)
+			err := v.reconnect(ctx, f)
 			f.left.Add(1)
 			if err != nil {
 				return err
@@ -320,26 +320,26 @@ func (v *visitor) read(ctx context.Context, f *fleet) error {
 	}
 }
 
-func (v *visitor) comeBack(ctx context.Context, f *fleet) error {
+func (v *visitor) reconnect(ctx context.Context, f *fleet) error {
 	v.lastID, v.retry = v.stream.LastID, v.stream.Retry
 	v.leave()
 	f.here.Add(-1)
 	select {
-	case <-time.After(v.retry): // as the hub has asked for
+	case <-time.After(v.retry): // as set by the hub
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 	return v.open(ctx, f)
 }
 
-func (v *visitor) hear(name, data string) {
-	v.heard = append(v.heard, eventstream.Event{ID: v.lastID, Type: name, Data: data})
+func (v *visitor) record(name, data string) {
+	v.received = append(v.received, eventstream.Event{ID: v.lastID, Type: name, Data: data})
 }
 
-// story is what the page heard, for a reader of a failure.
-func (v *visitor) story() string {
+// history returns the received events for error messages.
+func (v *visitor) history() string {
 	var b strings.Builder
-	for _, e := range v.heard {
+	for _, e := range v.received {
 		if e.Type == "message" {
 			fmt.Fprintf(&b, "%s ", e.Data)
 		} else {
@@ -349,18 +349,18 @@ func (v *visitor) story() string {
 	return b.String()
 }
 
-// last is the message that says that nothing more will come.
+// last is the final message.
 const last = "last"
 
-// A traffic is the app: numbered messages at a steady pace, to one user after the
-// other, and now and then to all.
+// A traffic is the app: it publishes numbered messages at a constant rate, mostly to one user after the
+// other, and sometimes to all.
 type traffic struct {
 	*hubtest.Publisher
 	feed  string
 	stop  chan struct{}
 	ended chan error
 
-	sent []sentMessage // read once it has ended
+	sent []sentMessage // read after it has ended
 }
 
 type sentMessage struct {
@@ -407,7 +407,7 @@ func (a *traffic) send(m sentMessage) error {
 	return nil
 }
 
-// wanted is what was sent to a user.
+// wanted returns the messages that were sent to a user.
 func (a *traffic) wanted(user int) (data []string) {
 	for _, m := range a.sent {
 		if m.user == user || m.user == -1 {
@@ -417,48 +417,48 @@ func (a *traffic) wanted(user int) (data []string) {
 	return data
 }
 
-// checkHeard wants all messages, each once and in order. With pub/sub, another hub
-// is told of by a gap. There, and only there, messages may be missing before the
-// next one, or come again: each hub hears Redis at its own pace, and the new one
-// may be behind the old.
-func checkHeard(heard []eventstream.Event, want []string, feed string) error {
+// checkReceived checks that all messages were received exactly once and in order. With pub/sub, a page that connects
+// to a different hub receives a gap. Directly after a gap, and only there, messages may be missing or
+// duplicated: each hub receives from Redis at its own pace, so the new hub may be behind the previous
+// one.
+func checkReceived(received []eventstream.Event, want []string, feed string) error {
 	due, gap, sentAway := 0, false, false
-	for _, e := range heard {
+	for _, e := range received {
 		switch e.Type {
 		case "connect":
 		case "bye", "busy", "cut":
 			sentAway = true
 		case "gap":
 			if feed == app.FeedStream || !sentAway {
-				return fmt.Errorf("it heard of a gap where there is none, %s, after %d messages", e.Data, due)
+				return fmt.Errorf("received an unexpected gap, %s, after %d messages", e.Data, due)
 			}
 			gap = true
 		case "message":
 			at := slices.Index(want, e.Data)
 			switch {
 			case at < 0:
-				return fmt.Errorf("it heard message %q, which is for somebody else", e.Data)
+				return fmt.Errorf("received message %q of another user", e.Data)
 			case at < due && !gap:
-				return fmt.Errorf("it heard message %q again, or late, and of no gap before", e.Data)
+				return fmt.Errorf("received message %q again or out of order, without a gap before", e.Data)
 			case at > due && !gap:
-				return fmt.Errorf("it heard message %q, and neither those before it nor of a gap: %q", e.Data, want[due:at])
+				return fmt.Errorf("received message %q without the messages before it or a gap; missing: %q", e.Data, want[due:at])
 			}
 			due, gap = at+1, false
 		default:
-			return fmt.Errorf("it heard a strange event, %+v", e)
+			return fmt.Errorf("received an unexpected event, %+v", e)
 		}
 	}
 	if due < len(want) {
-		return fmt.Errorf("it did not hear the last %d messages, from %q", len(want)-due, want[due])
+		return fmt.Errorf("did not receive the last %d messages, from %q", len(want)-due, want[due])
 	}
 	return nil
 }
 
-// A tally is how often pages heard what.
+// A tally counts the events that pages received.
 type tally map[string]int
 
-func (s tally) add(heard []eventstream.Event) {
-	for _, e := range heard {
+func (s tally) add(received []eventstream.Event) {
+	for _, e := range received {
 		name := e.Type
 		if name == "gap" || name == "busy" {
 			name += " " + e.Data

@@ -1,4 +1,5 @@
-// Package fleet tests several hubs behind a proxy: a deploy, and, with the tags soak and measure, random faults and costs.
+// Package fleet tests several hubs behind a proxy: a rolling restart, and, with the tags soak and measure, random
+// failures and resource usage.
 package fleet
 
 import (

@@ -20,7 +20,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// What one stream costs a hub: the constants of docs/scaling.md.
+// Measures the resources per stream: the constants of docs/scaling.md.
 func TestMeasureCostOfAStream(t *testing.T) {
 	const streams, rate, phase = 9000, 5000, 10 * time.Second
 	server := redistest.Start(t)
@@ -38,14 +38,14 @@ func TestMeasureCostOfAStream(t *testing.T) {
 		return err
 	})
 	connecting := cpuTime(t, hub) - cpu
-	t.Logf("CPU µs a connect: %.0f", float64(connecting.Microseconds())/streams)
-	time.Sleep(3 * time.Second) // until the garbage of connecting is given back
-	t.Logf("resident KiB a stream: %.2f", float64(residentKiB(t, hub)-memory)/streams)
-	t.Logf("KiB of kernel memory a stream, for both ends of it and of all that runs here: %.1f", float64(numberIn(t, "/proc/meminfo", "Slab:")-slab)/streams)
+	t.Logf("CPU µs per connect: %.0f", float64(connecting.Microseconds())/streams)
+	time.Sleep(3 * time.Second) // until the memory of connecting is released
+	t.Logf("resident KiB per stream: %.2f", float64(residentKiB(t, hub)-memory)/streams)
+	t.Logf("KiB of kernel memory per stream, for both ends and including other processes: %.1f", float64(numberIn(t, "/proc/meminfo", "Slab:")-slab)/streams)
 	cpu = cpuTime(t, hub)
 	time.Sleep(phase)
-	// Pings come up to a tenth early.
-	t.Logf("CPU µs a ping: %.1f", float64((cpuTime(t, hub)-cpu).Microseconds())/(streams*phase.Seconds()/1.9))
+	// Pings are sent up to a tenth early.
+	t.Logf("CPU µs per ping: %.1f", float64((cpuTime(t, hub)-cpu).Microseconds())/(streams*phase.Seconds()/1.9))
 	idle := cpuTime(t, hub) - cpu
 
 	app := hubtest.NewPublisher(t, server.Addr())
@@ -60,13 +60,13 @@ func TestMeasureCostOfAStream(t *testing.T) {
 		}
 		sent = due
 	}
-	t.Logf("CPU µs a delivery of 200 bytes, at %d a second: %.1f (pings taken off)", rate, float64((cpuTime(t, hub)-cpu-idle).Microseconds())/float64(sent))
+	t.Logf("CPU µs per delivery of 200 bytes, at %d per second: %.1f (without pings)", rate, float64((cpuTime(t, hub)-cpu-idle).Microseconds())/float64(sent))
 }
 
-// A crowd that comes back, to compare with bench/reconnectsim: 3,000 pages at one hub that
-// is killed and started again, whose Redis is, and that is drained with no other
-// hub to go to.
-func TestMeasureStormOfThreeThousand(t *testing.T) {
+// Measures how 3,000 pages of one hub reconnect, to compare with bench/reconnectsim: the hub is killed
+// and restarted, Redis is killed and restarted, and the hub is drained without another hub
+// to connect to.
+func TestMeasureReconnectStorm(t *testing.T) {
 	const streams = 3000
 	server := redistest.Start(t)
 	listen := net.JoinHostPort("127.0.0.1", strconv.Itoa(redistest.FreePort(t)))
@@ -75,47 +75,47 @@ func TestMeasureStormOfThreeThousand(t *testing.T) {
 		return p
 	}
 	hub := serve()
-	crowd := crowd{addr: listen, stop: make(chan struct{})}
+	pages := pageGroup{addr: listen, stop: make(chan struct{})}
 	for i := range streams {
-		crowd.running.Go(func() { crowd.visit(i) })
+		pages.running.Go(func() { pages.visit(i) })
 	}
 	t.Cleanup(func() {
-		close(crowd.stop)
-		crowd.running.Wait()
+		close(pages.stop)
+		pages.running.Wait()
 	})
-	hubtest.Eventually(t, "all pages are there", func() bool { return crowd.here.Load() == streams })
+	hubtest.Eventually(t, "all pages are connected", func() bool { return pages.here.Load() == streams })
 
-	crowd.begin()
+	pages.begin()
 	hub.Signal(syscall.SIGKILL)
 	<-hub.Exited
 	hub = serve()
-	ready := time.Since(crowd.start)
-	hubtest.Eventually(t, "all pages are back", func() bool { return crowd.count("gap") == streams })
-	t.Logf("kill -9, the next process was ready after %v", ready.Round(time.Millisecond))
-	crowd.tell(t, "connect", "attempts")
-	crowd.tell(t, "gap", "back, and told of the gap")
+	ready := time.Since(pages.start)
+	hubtest.Eventually(t, "all pages have reconnected", func() bool { return pages.count("gap") == streams })
+	t.Logf("kill -9, the new process was ready after %v", ready.Round(time.Millisecond))
+	pages.report(t, "connect", "attempts")
+	pages.report(t, "gap", "reconnected and received a gap")
 
-	crowd.begin()
+	pages.begin()
 	server.Kill()
 	time.Sleep(2 * time.Second)
 	server.Restart()
-	crowd.begin() // times count from Redis's return
-	hubtest.Eventually(t, "all pages were told", func() bool { return crowd.count("gap") == streams })
-	t.Log("Redis away for 2 s")
-	crowd.tell(t, "gap", "told of the gap")
+	pages.begin() // times count from the restart of Redis
+	hubtest.Eventually(t, "all pages have received a gap", func() bool { return pages.count("gap") == streams })
+	t.Log("Redis down for 2 s")
+	pages.report(t, "gap", "received a gap")
 
-	crowd.begin()
+	pages.begin()
 	hub.Signal(syscall.SIGTERM)
 	<-hub.Exited
 	serve()
-	hubtest.Within(t, 2*hubtest.Patience, "all pages are back", func() bool { return crowd.here.Load() == streams })
-	t.Log("drained and started again")
-	crowd.tell(t, "busy", "told busy")
-	crowd.tell(t, "back", "back, each since its own end")
+	hubtest.Within(t, 2*hubtest.Patience, "all pages have reconnected", func() bool { return pages.here.Load() == streams })
+	t.Log("drained and restarted")
+	pages.report(t, "busy", "received busy")
+	pages.report(t, "back", "reconnected, time since the end of the page's stream")
 }
 
-// A crowd is pages that come back as browsers do, and when what happened to them.
-type crowd struct {
+// A pageGroup is a set of pages that reconnect as browsers do, and records the times of their events.
+type pageGroup struct {
 	addr    string
 	stop    chan struct{}
 	running sync.WaitGroup
@@ -126,17 +126,17 @@ type crowd struct {
 	happened map[string][]time.Duration
 }
 
-func (c *crowd) begin() {
+func (c *pageGroup) begin() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.start, c.happened = time.Now(), map[string][]time.Duration{}
 }
 
-// note is noteAfter the beginning.
-func (c *crowd) note(what string) { c.noteAfter(what, time.Time{}) }
+// note records an event with the time since begin.
+func (c *pageGroup) note(what string) { c.noteAfter(what, time.Time{}) }
 
-// noteAfter notes what happened, and how long after a time.
-func (c *crowd) noteAfter(what string, since time.Time) {
+// noteAfter records an event with the time since a given time.
+func (c *pageGroup) noteAfter(what string, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.happened != nil {
@@ -147,13 +147,13 @@ func (c *crowd) noteAfter(what string, since time.Time) {
 	}
 }
 
-func (c *crowd) count(what string) int {
+func (c *pageGroup) count(what string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.happened[what])
 }
 
-func (c *crowd) tell(t *testing.T, what, words string) {
+func (c *pageGroup) report(t *testing.T, what, words string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := c.happened[what]
@@ -163,12 +163,12 @@ func (c *crowd) tell(t *testing.T, what, words string) {
 		n, _ := slices.BinarySearch(all, at+time.Second)
 		most = max(most, n-i)
 	}
-	t.Logf("%s: %d, p50 %.1f s, p99 %.1f s, all %.1f s; most in a second %d", words, len(all),
+	t.Logf("%s: %d, p50 %.1f s, p99 %.1f s, all %.1f s; most in one second %d", words, len(all),
 		all[len(all)/2].Seconds(), all[len(all)*99/100].Seconds(), all[len(all)-1].Seconds(), most)
 }
 
-// visit is one page, for as long as the test runs.
-func (c *crowd) visit(user int) {
+// visit runs one page until the end of the test.
+func (c *pageGroup) visit(user int) {
 	var (
 		lastID string
 		retry  = 3 * time.Second
@@ -202,8 +202,8 @@ func (c *crowd) visit(user int) {
 	}
 }
 
-// read reads an answer to its end, and reports whether it was a stream.
-func (c *crowd) read(p *ssetest.Stream, ended time.Time) (stream bool) {
+// read reads a response to its end, and reports whether it was a stream.
+func (c *pageGroup) read(p *ssetest.Stream, ended time.Time) (stream bool) {
 	for {
 		e, fires, err := p.Block()
 		switch {
@@ -214,7 +214,7 @@ func (c *crowd) read(p *ssetest.Stream, ended time.Time) (stream bool) {
 			return stream
 		case fires:
 			c.note(e.Type)
-		case !stream: // the opening
+		case !stream: // the opening block
 			stream = true
 			c.here.Add(1)
 			c.noteAfter("back", ended)
@@ -222,7 +222,7 @@ func (c *crowd) read(p *ssetest.Stream, ended time.Time) (stream bool) {
 	}
 }
 
-// cpuTime is what the program has used, in user and in kernel mode.
+// cpuTime returns the CPU time of the program, in user and in kernel mode.
 func cpuTime(t *testing.T, p *hubtest.Program) time.Duration {
 	t.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.Cmd.Process.Pid))
@@ -235,13 +235,13 @@ func cpuTime(t *testing.T, p *hubtest.Program) time.Duration {
 	return time.Duration(user+kernel) * 10 * time.Millisecond // USER_HZ is 100 on Linux
 }
 
-// residentKiB is what the program holds in memory.
+// residentKiB returns the resident memory of the program.
 func residentKiB(t *testing.T, p *hubtest.Program) int {
 	t.Helper()
 	return numberIn(t, fmt.Sprintf("/proc/%d/status", p.Cmd.Process.Pid), "VmRSS:")
 }
 
-// numberIn is the number behind a name in a file.
+// numberIn returns the number after a name in a file.
 func numberIn(t *testing.T, file, name string) (n int) {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -18,21 +18,21 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A soakMessage is what the app said: its number is its place in the app's log.
+// A soakMessage is a message that the app published. Its number is its index in the app's log.
 type soakMessage struct {
-	user  string // "*": everybody
+	user  string // "*": all users
 	topic string
-	large bool // over the hubs' limit: a gap in its place
-	// perhaps: Redis did not say whether it took it.
-	perhaps bool
+	large bool // over the hubs' size limit: pages receive a gap instead
+	// uncertain: Redis did not confirm the message, so it may or may not be published.
+	uncertain bool
 }
 
-// reaches reports whether a page of a user with these topics must hear of it.
+// reaches reports whether a page of a user with these topics must receive the message.
 func (m soakMessage) reaches(user string, topics []string) bool {
 	return (m.user == user || m.user == "*") && (topics == nil || slices.Contains(topics, m.topic))
 }
 
-// A soakApp is the app behind the pages.
+// A soakApp is the app that publishes to the pages.
 type soakApp struct {
 	world  *soakWorld
 	client *goredis.Client
@@ -41,8 +41,8 @@ type soakApp struct {
 	mu  sync.Mutex
 	log []soakMessage // guarded by mu
 
-	// With a stream, at the end: all that it holds, in order.
-	truth []soakEntry
+	// With the stream feed, at the end of the test: all entries of the stream, in order.
+	entries []soakEntry
 }
 
 type soakEntry struct {
@@ -62,7 +62,7 @@ func (a *soakApp) run(stop <-chan struct{}) {
 		}
 		n, user := 1, ""
 		switch a.rng.IntN(400) {
-		case 0, 1: // more than a queue or the history of a user holds
+		case 0, 1: // more than fits into a queue or the history of a user
 			n, user = 300+a.rng.IntN(500), strconv.Itoa(a.rng.IntN(soakUsers))
 		case 2:
 			n, user = 100, "*"
@@ -78,12 +78,12 @@ func (a *soakApp) run(stop <-chan struct{}) {
 			}
 			messages[i] = m
 		}
-		a.say(messages)
+		a.publish(messages)
 	}
 }
 
-// say publishes, or appends, in one go, and returns the number of the first.
-func (a *soakApp) say(messages []soakMessage) (first int, err error) {
+// publish publishes or appends the messages in one pipeline, and returns the number of the first.
+func (a *soakApp) publish(messages []soakMessage) (first int, err error) {
 	a.mu.Lock()
 	first = len(a.log)
 	a.log = append(a.log, messages...)
@@ -109,32 +109,32 @@ func (a *soakApp) say(messages []soakMessage) (first int, err error) {
 	results, err := pipe.Exec(ctx)
 	a.mu.Lock()
 	for i, r := range results {
-		a.log[first+i].perhaps = r.Err() != nil
+		a.log[first+i].uncertain = r.Err() != nil
 	}
 	a.mu.Unlock()
 	if err != nil {
-		a.world.count("app not answered by Redis")
+		a.world.count("app received no reply from Redis")
 	}
 	return first, err
 }
 
-// sayLast says something to everybody until Redis has taken it.
-func (a *soakApp) sayLast() (number int) {
+// publishLast publishes a message to all users, and retries until Redis confirms it.
+func (a *soakApp) publishLast() (number int) {
 	for {
-		if n, err := a.say([]soakMessage{{user: "*"}}); err == nil {
+		if n, err := a.publish([]soakMessage{{user: "*"}}); err == nil {
 			return n
 		}
 	}
 }
 
-// size is the number of the next message.
+// size returns the number of the next message.
 func (a *soakApp) size() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return len(a.log)
 }
 
-// between are the messages after one number and before another.
+// between returns the messages after one number and before another.
 func (a *soakApp) between(after, before int) []soakMessage {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -153,8 +153,8 @@ func (a *soakApp) message(number int) (soakMessage, bool) {
 	return a.log[number], true
 }
 
-// readTruth asks Redis what the stream holds.
-func (a *soakApp) readTruth() {
+// readStream reads all entries of the stream from Redis.
+func (a *soakApp) readStream() {
 	ctx := context.Background()
 	for from := "-"; ; {
 		page, err := a.client.XRangeN(ctx, app.DefaultStreamKey, from, "+", 1000).Result()
@@ -165,7 +165,7 @@ func (a *soakApp) readTruth() {
 			text, _ := entry.Values["data"].(string)
 			number, err := soakNumber(text)
 			if m, ok := a.message(number); err == nil && ok {
-				a.truth = append(a.truth, soakEntry{entry.ID, number, m})
+				a.entries = append(a.entries, soakEntry{entry.ID, number, m})
 			}
 		}
 		if len(page) < 1000 {
@@ -175,7 +175,7 @@ func (a *soakApp) readTruth() {
 	}
 }
 
-// soakNumber is the number of the message that a payload belongs to.
+// soakNumber returns the message number in a payload.
 func soakNumber(text string) (int, error) {
 	digits, _, _ := strings.Cut(text, " ")
 	return strconv.Atoi(digits)

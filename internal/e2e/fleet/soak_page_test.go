@@ -22,9 +22,9 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A soakPage is one browser: it comes back again and again with its last id, to
-// some hub, and is not always a good reader. What it hears is held against what
-// the app said.
+// A soakPage is one browser: it reconnects repeatedly with its last event ID, to any
+// hub, and sometimes stalls. The events that it receives are compared with the messages that
+// the app published.
 type soakPage struct {
 	world *soakWorld
 	rng   *rand.Rand // owned by run
@@ -32,38 +32,38 @@ type soakPage struct {
 	user  string
 
 	// Owned by run.
-	topics   []string // nil: all
-	position string   // Last-Event-ID; "": never had one
-	home     int      // the hub that it mostly comes back to
+	topics   []string // nil: all topics
+	position string   // Last-Event-ID; "": none yet
+	home     int      // the hub to which it mostly reconnects
 
-	// With pub/sub: what it heard last, and whether it was told of a gap since.
-	heard   int
-	since   int // number of the newest message when it first opened a stream; -1: not yet
-	excused bool
+	// With pub/sub: the last message received, and whether a gap was received since.
+	received int
+	since    int // number of the newest message when it first opened a stream; -1: not yet
+	excused  bool
 
-	// With a stream: all its visits.
+	// With the stream feed: all its visits.
 	visits []soakVisit
 
 	mu   sync.Mutex
-	conn *net.TCPConn // guarded by mu; nil: away
+	conn *net.TCPConn // guarded by mu; nil: not connected
 }
 
-// A soakVisit is one connection on the stream feed: what it heard after one id and
-// up to another.
+// A soakVisit is one connection with the stream feed: the events received after one ID and up to
+// another.
 type soakVisit struct {
 	from, to string
 	topics   []string
 	items    []soakItem
 }
 
-// A soakItem is an event: a message, or a gap with the number -1.
+// A soakItem is a received event: a message, or a gap with the number -1.
 type soakItem struct {
 	id     string
 	number int
 }
 
 func newSoakPage(w *soakWorld, i int, rng *rand.Rand) *soakPage {
-	p := &soakPage{world: w, rng: rng, name: fmt.Sprint("page ", i), user: strconv.Itoa(i % soakUsers), home: i % soakHubs, heard: -1, since: -1}
+	p := &soakPage{world: w, rng: rng, name: fmt.Sprint("page ", i), user: strconv.Itoa(i % soakUsers), home: i % soakHubs, received: -1, since: -1}
 	p.chooseTopics()
 	return p
 }
@@ -75,7 +75,7 @@ func (p *soakPage) chooseTopics() {
 	}
 }
 
-// leave ends the page's connection, if there is one.
+// leave closes the page's connection, if there is one.
 func (p *soakPage) leave(reset bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -94,7 +94,7 @@ func (p *soakPage) hold(conn *net.TCPConn) {
 	p.conn = conn
 }
 
-// run visits hubs until it has heard the last message.
+// run visits hubs until it has received the last message.
 func (p *soakPage) run() {
 	for !p.isDone() {
 		p.visit()
@@ -102,16 +102,16 @@ func (p *soakPage) run() {
 	}
 }
 
-// isDone reports whether the page has heard the last message, or a gap instead, or
-// should have.
+// isDone reports whether the page has received the last message, or a gap instead, or has
+// timed out waiting for it.
 func (p *soakPage) isDone() bool {
 	switch last := int(p.world.last.Load()); {
 	case last == 0:
 		return false
-	case p.heard == last, p.excused && p.world.feed == app.FeedPubSub:
+	case p.received == last, p.excused && p.world.feed == app.FeedPubSub:
 		return true
 	case time.Since(p.world.rested) > hubtest.Patience:
-		p.world.report("%s never hears the last message, number %d; it heard %d, its position is %s", p.name, last, p.heard, p.position)
+		p.world.report("%s did not receive the last message, number %d; the previous one was %d, the position is %s", p.name, last, p.received, p.position)
 		return true
 	}
 	return false
@@ -137,12 +137,12 @@ func (p *soakPage) visit() {
 	}
 	s, err := ssetest.Request(p.world.hubs[p.home].Public, query, headers...)
 	if err != nil {
-		p.world.count("no hub there")
+		p.world.count("connection failed")
 		return
 	}
 	defer s.Close()
 	if s.Response.StatusCode != 200 {
-		p.world.report("%s is answered with %s", p.name, s.Response.Status)
+		p.world.report("%s: response %s", p.name, s.Response.Status)
 		return
 	}
 	p.hold(s.Conn.(*net.TCPConn))
@@ -155,7 +155,7 @@ func (p *soakPage) visit() {
 	p.read(s)
 }
 
-// read reads a stream to its end.
+// read reads a stream until it ends.
 func (p *soakPage) read(s *ssetest.Stream) {
 	known := p.position != ""
 	v := soakVisit{from: p.position, topics: p.topics}
@@ -171,11 +171,11 @@ func (p *soakPage) read(s *ssetest.Stream) {
 			p.world.count("stalls")
 			time.Sleep(time.Duration(p.rng.IntN(5000)) * time.Millisecond)
 		}
-		// A healthy hub says something every second.
+		// A healthy hub sends at least one ping per second.
 		s.Conn.SetReadDeadline(time.Now().Add(hubtest.Patience))
 		e, fires, err := s.Block()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			p.world.report("%s hears nothing for %v", p.name, hubtest.Patience)
+			p.world.report("%s receives nothing for %v", p.name, hubtest.Patience)
 		}
 		if err != nil {
 			return
@@ -198,13 +198,13 @@ func (p *soakPage) read(s *ssetest.Stream) {
 			}
 		}
 		if fires {
-			p.hear(e, &v)
+			p.handle(e, &v)
 		}
 		p.position = s.LastID
 	}
 }
 
-func (p *soakPage) hear(e eventstream.Event, v *soakVisit) {
+func (p *soakPage) handle(e eventstream.Event, v *soakVisit) {
 	switch e.Type {
 	case "bye":
 		p.world.count("bye " + e.Data)
@@ -212,10 +212,10 @@ func (p *soakPage) hear(e eventstream.Event, v *soakVisit) {
 		p.world.count("gap " + e.Data)
 		p.excused = true
 		if e.ID == p.position {
-			p.world.report("%s: a gap without an id of its own, at %s", p.name, p.position)
+			p.world.report("%s: a gap without a new ID, at %s", p.name, p.position)
 		}
 		if strings.ContainsAny(v.from, "abcdefghijklmnopqrstuvwxyz") && p.world.feed == app.FeedStream {
-			// Nothing was promised before: the id was one that nobody can resume from.
+			// Nothing was guaranteed before: the stream cannot be resumed from this ID.
 			v.from, v.items = e.ID, nil
 			return
 		}
@@ -224,54 +224,54 @@ func (p *soakPage) hear(e eventstream.Event, v *soakVisit) {
 		p.world.count("messages")
 		number, err := soakNumber(e.Data)
 		if err != nil {
-			p.world.report("%s hears %.80q", p.name, e.Data)
+			p.world.report("%s receives %.80q", p.name, e.Data)
 			return
 		}
 		v.items = append(v.items, soakItem{e.ID, number})
 		if p.world.feed == app.FeedPubSub {
 			p.compareWithLog(number)
 		}
-		p.heard = number
+		p.received = number
 	default:
-		p.world.report("%s hears %+v", p.name, e)
+		p.world.report("%s receives %+v", p.name, e)
 	}
 }
 
-// compareWithLog wants every message since the one that was heard last, or to have
-// been told of a gap.
+// compareWithLog checks that the page received every message since the last one, or a
+// gap.
 func (p *soakPage) compareWithLog(number int) {
 	app := p.world.app
 	if m, ok := app.message(number); !ok || !m.reaches(p.user, p.topics) {
-		p.world.report("%s of user %s, topics %q hears message %d: %+v", p.name, p.user, p.topics, number, m)
+		p.world.report("%s of user %s, topics %q receives message %d: %+v", p.name, p.user, p.topics, number, m)
 	}
-	if number <= p.heard {
-		p.world.report("%s hears message %d after %d", p.name, number, p.heard)
+	if number <= p.received {
+		p.world.report("%s receives message %d after %d", p.name, number, p.received)
 	}
-	after := max(p.heard, p.since)
+	after := max(p.received, p.since)
 	for i, m := range app.between(after, number) {
-		if m.reaches(p.user, p.topics) && !m.perhaps && !p.excused {
-			p.world.report("%s hears message %d after %d, without number %d and without a gap", p.name, number, p.heard, after+1+i)
+		if m.reaches(p.user, p.topics) && !m.uncertain && !p.excused {
+			p.world.report("%s receives message %d after %d, without number %d or a gap", p.name, number, p.received, after+1+i)
 			break
 		}
 	}
 	p.excused = false
 }
 
-// compareWithTruth wants each visit to have heard all that the stream holds
-// between its two ends, once, in order, and nothing else.
-func (p *soakPage) compareWithTruth() {
-	truth := p.world.app.truth
+// compareWithStream checks that each visit received exactly the entries of the stream between its first and last
+// IDs, once and in order.
+func (p *soakPage) compareWithStream() {
+	entries := p.world.app.entries
 	for i, v := range p.visits {
 		from, to := soakID(v.from), soakID(v.to)
 		if from == nil || to == nil {
 			if len(v.items) > 0 {
-				p.world.report("%s, visit %d from %s to %s: %d events without a place", p.name, i, v.from, v.to, len(v.items))
+				p.world.report("%s, visit %d from %s to %s: %d events without IDs", p.name, i, v.from, v.to, len(v.items))
 			}
 			continue
 		}
-		begin, _ := slices.BinarySearchFunc(truth, from, func(e soakEntry, id []uint64) int { return slices.Compare(soakID(e.id), id) })
+		begin, _ := slices.BinarySearchFunc(entries, from, func(e soakEntry, id []uint64) int { return slices.Compare(soakID(e.id), id) })
 		var want []soakItem
-		for _, e := range truth[begin:] {
+		for _, e := range entries[begin:] {
 			at := soakID(e.id)
 			if slices.Compare(at, to) > 0 {
 				break
@@ -295,7 +295,7 @@ func (p *soakPage) compareWithTruth() {
 	}
 }
 
-// soakID is an id of a stream as numbers; nil: it is none.
+// soakID parses the ID of a stream entry; nil: it is not a valid ID.
 func soakID(id string) []uint64 {
 	ms, seq, _ := strings.Cut(id, "-")
 	a, err1 := strconv.ParseUint(ms, 10, 64)

@@ -25,10 +25,9 @@ import (
 	"usercast/internal/redistest"
 )
 
-// TestSoak lets hubs of both feeds live through faults at random for
-// SOAK_MINUTES (2), while an oracle knows what each page must have heard or been
-// told. SOAK_SEED chooses the faults and what the pages do; it is printed. Run it
-// with make soak.
+// TestSoak runs hubs of both feeds with random failures for SOAK_MINUTES (2), and checks that each page receives
+// every message or a gap. SOAK_SEED determines the failures and the behavior of the pages; the test prints it.
+// Run it with make soak.
 func TestSoak(t *testing.T) {
 	minutes, seed := 2.0, rand.Uint64()
 	var err error
@@ -57,28 +56,28 @@ const (
 	soakUsers = 40
 )
 
-// A soakWorld is one Redis, some hubs, the app and its users' pages.
+// A soakWorld is one Redis, several hubs, the app and the pages of its users.
 type soakWorld struct {
 	t    *testing.T
 	feed string
-	// Chooses the faults, on the test's goroutine.
+	// Chooses the faults; used only by the goroutine of the test.
 	rng   *rand.Rand
 	redis *redistest.Server
-	hubs  []*soakHub // the first lives through it all
+	hubs  []*soakHub // the first is never restarted
 	app   *soakApp
 	pages []*soakPage
 
-	ending atomic.Bool  // pages behave from now on
-	rested time.Time    // when the last message was said; before last is set
-	last   atomic.Int64 // number of the last message; 0: not yet said
+	ending atomic.Bool  // pages no longer stall or disconnect
+	rested time.Time    // when the last message was published; set before last
+	last   atomic.Int64 // number of the last message; 0: not yet published
 	faults map[string]int
 
 	mu     sync.Mutex
 	wrong  []string       // guarded by mu
-	counts map[string]int // guarded by mu: what happened to pages
+	counts map[string]int // guarded by mu: events of pages
 }
 
-// report notes a broken promise.
+// report records a violated guarantee.
 func (w *soakWorld) report(format string, args ...any) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -101,8 +100,8 @@ func soak(t *testing.T, feed string, rng *rand.Rand, length time.Duration) {
 		h := &soakHub{w, hubtest.StartInstance(t, w.redis, soakFlags(feed)...)}
 		w.hubs = append(w.hubs, h)
 	}
-	elder := w.hubs[0]
-	before := elder.resources()
+	permanent := w.hubs[0]
+	before := permanent.resources()
 
 	client := goredis.NewClient(&goredis.Options{
 		Addr: w.redis.Addr(), Protocol: 2, MaxRetries: -1, DialerRetries: 1, ReadTimeout: hubtest.Patience, DisableIdentity: true,
@@ -118,19 +117,19 @@ func soak(t *testing.T, feed string, rng *rand.Rand, length time.Duration) {
 		pages.Go(p.run)
 	}
 
-	var memory []int // of the elder, in KiB
+	var memory []int // of the hub that is never restarted, in KiB
 	for end := time.Now().Add(length); time.Now().Before(end) && !t.Failed(); {
 		w.fault()
-		memory = append(memory, elder.resources().memory)
+		memory = append(memory, permanent.resources().memory)
 		time.Sleep(time.Duration(500+rng.IntN(3000)) * time.Millisecond)
 		w.mu.Lock()
 		if len(w.wrong) > 0 {
-			t.Errorf("after %v: %d promises broken", length-time.Until(end), len(w.wrong))
+			t.Errorf("after %v: %d violations", length-time.Until(end), len(w.wrong))
 		}
 		w.mu.Unlock()
 	}
 
-	// Rest: everything is up again, and each page hears the last message.
+	// All hubs and Redis are up again, and each page must receive the last message.
 	w.ending.Store(true)
 	close(stopApp)
 	publishing.Wait()
@@ -139,33 +138,33 @@ func soak(t *testing.T, feed string, rng *rand.Rand, length time.Duration) {
 			return hubtest.Scrape(t, h.Admin).Sum("usercast_redis_connected") == 1
 		})
 	}
-	hubtest.Eventually(t, "all pages are there", func() bool {
+	hubtest.Eventually(t, "all pages are connected", func() bool {
 		n := 0.0
 		for _, h := range w.hubs {
 			n += hubtest.Scrape(t, h.Admin).Sum("usercast_clients")
 		}
 		return n == soakPages
 	})
-	last := w.app.sayLast()
+	last := w.app.publishLast()
 	w.rested = time.Now()
 	w.last.Store(int64(last))
 	pages.Wait()
 	if feed == app.FeedStream {
-		w.app.readTruth()
+		w.app.readStream()
 		for _, p := range w.pages {
-			p.compareWithTruth()
+			p.compareWithStream()
 		}
 	}
 	for _, h := range w.hubs {
-		h.checkRest(h == elder, before)
+		h.checkRest(h == permanent, before)
 	}
 	w.checkMemory(memory)
 	w.summarize(length)
 }
 
-// fault does one thing that may happen to a deployment.
+// fault injects one random failure.
 func (w *soakWorld) fault() {
-	young := w.hubs[1+w.rng.IntN(len(w.hubs)-1)]
+	restarted := w.hubs[1+w.rng.IntN(len(w.hubs)-1)]
 	faults := map[string]func(){
 		"redis killed": func() {
 			w.redis.Kill()
@@ -183,16 +182,16 @@ func (w *soakWorld) fault() {
 			}
 		},
 		"hub drained": func() {
-			if code := young.Stop(w.t, syscall.SIGTERM); code != 0 {
-				w.report("a drained hub exits with %d", code)
+			if code := restarted.Stop(w.t, syscall.SIGTERM); code != 0 {
+				w.report("a drained hub exits with status %d", code)
 			}
-			young.Start(w.t)
+			restarted.Start(w.t)
 		},
 		"hub killed": func() {
-			young.Stop(w.t, syscall.SIGKILL)
-			young.Start(w.t)
+			restarted.Stop(w.t, syscall.SIGKILL)
+			restarted.Start(w.t)
 		},
-		"pages left at once": func() {
+		"pages disconnected at the same time": func() {
 			for _, p := range w.pages {
 				if w.rng.IntN(3) == 0 {
 					p.leave(w.rng.IntN(2) == 0)
@@ -201,8 +200,8 @@ func (w *soakWorld) fault() {
 		},
 		"user disconnected": func() {
 			user := w.rng.IntN(soakUsers)
-			if a := hubtest.Request(w.t, "DELETE", fmt.Sprintf("http://%s/api/users/%d", young.Admin, user)); a.Status != 200 {
-				w.report("DELETE is answered with %d %s", a.Status, a.Body)
+			if a := hubtest.Request(w.t, "DELETE", fmt.Sprintf("http://%s/api/users/%d", restarted.Admin, user)); a.Status != 200 {
+				w.report("DELETE: status %d %s", a.Status, a.Body)
 			}
 		},
 		"malformed entries": func() {
@@ -222,13 +221,13 @@ func (w *soakWorld) fault() {
 	faults[name]()
 }
 
-// A soakHub is a place for a hub, with a process that comes and goes.
+// A soakHub is an address of a hub whose process is restarted.
 type soakHub struct {
 	world *soakWorld
 	*hubtest.Instance
 }
 
-// soakFlags make limits small, so that they are reached.
+// soakFlags returns flags with small limits, so that the test reaches them.
 func soakFlags(feed string) []string {
 	return []string{"--feed", feed, "--log-level", "error",
 		"--ping-interval", "1s", "--write-timeout", "2s", "--retry", "200ms", "--drain-delay", "500ms", "--drain", "1s",
@@ -236,7 +235,7 @@ func soakFlags(feed string) []string {
 		"--history-per-user", "200", "--history-age", "20s", "--history-bytes", "512KiB"}
 }
 
-// resources are what a process must not lose.
+// resources are the resources of a process that must not leak.
 type resources struct{ goroutines, descriptors, memory int }
 
 var goroutineTotal = regexp.MustCompile(`goroutine profile: total (\d+)`)
@@ -260,9 +259,9 @@ func (h *soakHub) resources() (r resources) {
 	return r
 }
 
-// checkRest adds up what a hub has counted once all pages have left, and looks
-// for what they have left behind.
-func (h *soakHub) checkRest(elder bool, before resources) {
+// checkRest checks the totals of a hub's counters after all pages have disconnected, and that no
+// resources leaked.
+func (h *soakHub) checkRest(permanent bool, before resources) {
 	t := h.world.t
 	t.Helper()
 	hubtest.Eventually(t, "all streams have ended", func() bool { return hubtest.Scrape(t, h.Admin).Sum("usercast_clients") == 0 })
@@ -285,7 +284,7 @@ func (h *soakHub) checkRest(elder bool, before resources) {
 			t.Errorf("%v %s at rest", n, none)
 		}
 	}
-	if !elder {
+	if !permanent {
 		return
 	}
 	var now resources
@@ -295,17 +294,17 @@ func (h *soakHub) checkRest(elder bool, before resources) {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Errorf("%+v are left, %+v were there before", now, before)
+			t.Errorf("resources after the test: %+v, before: %+v", now, before)
 			break
 		}
 	}
-	t.Logf("the hub that lived through it all: %.0f streams, %.0f messages, %.0f frames = %.0f delivered + %.0f discarded, %.0f replayed; ends %v; gaps %v; before %+v, after %+v",
+	t.Logf("the hub that was never restarted: %.0f streams, %.0f messages, %.0f frames = %.0f delivered + %.0f discarded, %.0f replayed; ends %v; gaps %v; before %+v, after %+v",
 		m.Sum("usercast_connects_total"), m.Sum("usercast_messages_received_total"), m.Sum("usercast_frames_enqueued_total"),
 		m.Sum("usercast_deliveries_total"), m.Sum("usercast_frames_discarded_total"), m.Sum("usercast_replayed_total"),
 		nonzero(m, "usercast_disconnects_total"), nonzero(m, "usercast_gaps_total"), before, now)
 }
 
-// nonzero are a metric's samples by reason.
+// nonzero returns the nonzero samples of a metric by reason.
 func nonzero(s hubtest.Samples, name string) map[string]float64 {
 	some := make(map[string]float64)
 	for sample, v := range s {
@@ -316,18 +315,18 @@ func nonzero(s hubtest.Samples, name string) map[string]float64 {
 	return some
 }
 
-// checkMemory compares the second half with the first, whose beginning does not
-// count.
+// checkMemory compares the maximum of the second half with that of the first half, excluding the
+// start-up.
 func (w *soakWorld) checkMemory(kib []int) {
 	w.t.Helper()
 	if len(kib) < 20 {
-		return // too short to tell
+		return // too few samples
 	}
 	first, second := slices.Max(kib[len(kib)/5:len(kib)/2]), slices.Max(kib[len(kib)/2:])
 	if second > first*5/4+8<<10 {
-		w.t.Errorf("memory grows: at most %d KiB in the first half, %d KiB in the second", first, second)
+		w.t.Errorf("memory grows: maximum %d KiB in the first half, %d KiB in the second", first, second)
 	}
-	w.t.Logf("memory: %d KiB at the beginning, at most %d in the first half, %d in the second, %d at the end", kib[0], first, second, kib[len(kib)-1])
+	w.t.Logf("memory: %d KiB at the beginning, maximum %d in the first half, %d in the second, %d at the end", kib[0], first, second, kib[len(kib)-1])
 }
 
 func (w *soakWorld) summarize(length time.Duration) {
