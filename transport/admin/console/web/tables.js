@@ -5,18 +5,18 @@ import { count } from "./format.js";
 
 const MEANINGS = {
   disconnects: {
-    closed: "the client disconnected", dead: "the client stopped acknowledging data", drain: "the hub was shutting down",
-    error: "any other error", expired: "the authentication expired", kicked: "by a control command", max_age: "reached --max-age",
-    poll: "a long poll completed", slow: "slow consumer",
+    closed: "client disconnected", dead: "client stopped acknowledging", drain: "hub shut down",
+    error: "any other error", expired: "authentication expired", kicked: "by a control command", max_age: "reached --max-age",
+    poll: "long poll completed", slow: "client read too slowly",
   },
   rejects: {
-    "auth-unavailable": "authentication unavailable", "bad-request": "malformed request", "bad-user": "invalid user id",
-    clients: "the hub was at capacity", draining: "the hub was shutting down", origin: "origin not allowed",
-    topic: "topic not allowed", unauthorized: "not authenticated", "unknown-key": "token signed with an unknown key", "user-limit": "per-user stream limit reached",
+    "auth-unavailable": "temporary failure", "bad-request": "malformed", "bad-user": "invalid user id",
+    clients: "hub at capacity", draining: "hub shutting down", origin: "not allowed",
+    topic: "not allowed", unauthorized: "not authenticated", "unknown-key": "no key for the token", "user-limit": "limit per user reached",
   },
   gaps: {
-    "feed-reset": "the Redis stream went backwards", "history-expired": "id older than the history", "redis-reconnect": "resubscribed to Redis",
-    "too-large": "message over --max-payload", "unknown-id": "id of another hub or of an earlier start",
+    "feed-reset": "stream went backwards", "history-expired": "id too old", "redis-reconnect": "resubscribed to Redis",
+    "too-large": "over --max-payload", "unknown-id": "from another hub process",
   },
 };
 
