@@ -196,7 +196,7 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 			http.Header{"Cookie": {"user=1; b=2"}, "Authorization": {"Bearer x"}, "Origin": {"https://app.example"}, "X-Forwarded-For": {"192.0.2.1"}}},
 		{"nothing else", request("192.0.2.1:9", "X-User-ID", "1", "X-Api-Key", "k", "Last-Event-ID", "1", "Te", "trailers", "Upgrade", "x", "Proxy-Authorization", "y", "Forwarded", "for=1", "Accept-Encoding", "gzip"),
 			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
-		{"a stranger's X-Forwarded", request("192.0.2.1:9", "X-Forwarded-For", "127.0.0.1", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-User", "root"),
+		{"X-Forwarded from another address", request("192.0.2.1:9", "X-Forwarded-For", "127.0.0.1", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-User", "root"),
 			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
 		{"a proxy's", request("10.1.2.3:9", "X-Forwarded-For", "198.51.100.1", "X-Forwarded-For", "10.9.9.9", "X-Forwarded-Proto", "https", "X-Forwarded-Port", "443"),
 			http.Header{"X-Forwarded-For": {"198.51.100.1", "10.9.9.9"}, "X-Forwarded-Proto": {"https"}, "X-Forwarded-Port": {"443"}}},
@@ -587,9 +587,9 @@ func TestForwardTimeout(t *testing.T) {
 // The timeout begins when a call is sent: a long queue does not mean that the app is slow.
 func TestForwardTimeoutExcludesTheQueue(t *testing.T) {
 	t.Parallel()
-	const users, places, answer, timeout = 60, 2, 50 * time.Millisecond, time.Second // 1.5 s for all
+	const users, limit, answer, timeout = 60, 2, 50 * time.Millisecond, time.Second // 1.5 s for all
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { time.Sleep(answer); returnUser(w, r) })
-	f := app.forward(t, auth.ForwardConfig{Timeout: timeout, Concurrency: places})
+	f := app.forward(t, auth.ForwardConfig{Timeout: timeout, Concurrency: limit})
 	var done sync.WaitGroup
 	for i := range users {
 		done.Go(func() {
@@ -599,8 +599,8 @@ func TestForwardTimeoutExcludesTheQueue(t *testing.T) {
 		})
 	}
 	done.Wait()
-	if n := app.most.Load(); n > places {
-		t.Errorf("the app was asked %d questions at once, want %d at most", n, places)
+	if n := app.most.Load(); n > limit {
+		t.Errorf("%d concurrent session checks, want at most %d", n, limit)
 	}
 }
 

@@ -196,9 +196,9 @@ func (j *jwks) complete(f *fetch) {
 	}
 }
 
-// verify calls check with the known keys. If that fails, it calls check with the keys of a fetch that began after the
-// token was first received, because an older set might not contain the key yet. The error of the second check is a
-// permanent rejection. If this fetch fails, verify returns a temporary rejection.
+// verify calls check with the known keys. If that fails, it calls check with the keys of a later fetch: one that began
+// after the token was first received. An older set might not contain the key yet. The error of the second check is a
+// permanent rejection. If the fetch fails, verify returns a temporary rejection.
 func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
 	j.mu.Lock()
 	keys, number := j.keys, j.keysNumber

@@ -77,7 +77,7 @@ func TestJWKSUnusableSet(t *testing.T) {
 			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q,"d":%q}]}`,
 				base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)), base64.RawURLEncoding.EncodeToString(key.Seed()))
 		},
-		"a fault": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
+		"a server error": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) },
 		"for encryption": func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"enc","x":%q}]}`, base64.RawURLEncoding.EncodeToString(key.Public().(ed25519.PublicKey)))
 		},

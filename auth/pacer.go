@@ -260,7 +260,7 @@ func middle(took []time.Duration) time.Duration {
 	return took[len(took)/2]
 }
 
-// summary returns the mean latency. Each address has the same weight, a call counts for clip at most, and the highest of
+// summary returns the mean latency. Each address has the same weight, and a call counts for clip at most. The highest of
 // several addresses is ignored, because one slow user does not mean that the app is slow.
 func (r round) summary(clip time.Duration) time.Duration {
 	type vote struct {

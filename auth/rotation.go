@@ -17,9 +17,9 @@ type JWTKeys struct {
 	KeyPEM       []byte
 }
 
-// SetKeys replaces the keys. From then on, tokens that are signed with another key are rejected. It returns an error and
-// keeps the current keys if a key cannot be parsed, if it would replace secrets by public keys or vice versa, or
-// if the JWT was created with a JWKSURL.
+// SetKeys replaces the keys. From then on, tokens that are signed with another key are rejected. If SetKeys returns an
+// error, the current keys stay in use. It does so if a key cannot be parsed, if secrets would be replaced by public keys
+// or vice versa, and if the JWT was created with a JWKSURL.
 func (j *JWT) SetKeys(k JWTKeys) error {
 	if j.jwks != nil || len(k.Secret) > 0 && len(k.KeyPEM) > 0 || (len(j.cfg.Secret) > 0) != (len(k.Secret) > 0) {
 		return errors.New("the new keys are of a different type than the current ones")

@@ -157,7 +157,7 @@ func golden(t *testing.T, name string, sources metrics.Sources) {
 	gotLines, wantLines := lines(got), lines(string(want))
 	for line := range wantLines {
 		if !gotLines[line] {
-			t.Errorf("gone: %s", line)
+			t.Errorf("missing: %s", line)
 		}
 	}
 	for line := range gotLines {

@@ -292,20 +292,20 @@ func FuzzUserPath(f *testing.F) {
 		}}, noToken)
 		answer := httptest.NewRecorder()
 		e.ServeHTTP(answer, r)
-		var told struct{ User, Error string }
-		if err := json.Unmarshal(answer.Body.Bytes(), &told); err != nil {
+		var response struct{ User, Error string }
+		if err := json.Unmarshal(answer.Body.Bytes(), &response); err != nil {
 			t.Fatalf("%q: %d %q: %v", segment, answer.Code, answer.Body, err)
 		}
 		if answer.Code != 200 {
-			if len(asked) > 0 || told.Error == "" || answer.Code/100 != 4 {
+			if len(asked) > 0 || response.Error == "" || answer.Code/100 != 4 {
 				t.Errorf("%q: %d %s, asked for %q", segment, answer.Code, answer.Body, asked)
 			}
 			return
 		}
 		// The path as package net/url parses it, which unescapes it once.
 		want, ok := strings.CutPrefix(r.URL.Path, "/api/users/")
-		if !ok || len(asked) != 1 || asked[0] != want || told.User != want || want == "" || strings.Contains(want, ":") {
-			t.Errorf("%q: looked up %q, responded with %q, want %q", segment, asked, told.User, want)
+		if !ok || len(asked) != 1 || asked[0] != want || response.User != want || want == "" || strings.Contains(want, ":") {
+			t.Errorf("%q: looked up %q, responded with %q, want %q", segment, asked, response.User, want)
 		}
 	})
 }

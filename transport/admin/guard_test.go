@@ -127,7 +127,7 @@ func TestMetricsAndHealthAreOpen(t *testing.T) {
 func TestEverythingElseIsGuarded(t *testing.T) {
 	open := map[string]bool{"/metrics": true, "/livez": true, "/readyz": true}
 	loopback := func(r *http.Request) { r.RemoteAddr, r.Host = "127.0.0.1:40000", "127.0.0.1:8081" }
-	strangers := map[string]struct {
+	clients := map[string]struct {
 		token  string
 		change func(*http.Request)
 	}{
@@ -146,9 +146,9 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 			r.Header.Set("Sec-Fetch-Site", "cross-site")
 		}},
 	}
-	for name, stranger := range strangers {
-		e := mounted(stranger.token)
-		token := func() string { return stranger.token }
+	for name, client := range clients {
+		e := mounted(client.token)
+		token := func() string { return client.token }
 		admin.MountUsers(e, admin.Users{}, token)
 		admin.MountConsole(e, admin.Console{}, token)
 		guarded := 0
@@ -158,13 +158,13 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 				continue
 			}
 			guarded++
-			answer := ask(e, route.Method, path, func(r *http.Request) { loopback(r); stranger.change(r) })
+			answer := ask(e, route.Method, path, func(r *http.Request) { loopback(r); client.change(r) })
 			if answer.Code != 401 && answer.Code != 403 {
 				t.Errorf("%s: %s %s is answered with %d", name, route.Method, path, answer.Code)
 			}
 			// The only other response to unauthenticated clients is the page that asks for a token.
-			if told := answer.Body.String(); !strings.HasPrefix(told, `{"error":"`) && (path != "/" || told != string(console.Get().Body)) {
-				t.Errorf("%s: %s %s tells %.100q", name, route.Method, path, told)
+			if body := answer.Body.String(); !strings.HasPrefix(body, `{"error":"`) && (path != "/" || body != string(console.Get().Body)) {
+				t.Errorf("%s: %s %s responds with %.100q", name, route.Method, path, body)
 			}
 		}
 		if guarded < 14 {
@@ -172,7 +172,7 @@ func TestEverythingElseIsGuarded(t *testing.T) {
 		}
 		for _, path := range []string{"//api/users/42", "//", "/index.html", "//api/stats", "/API/stats", "/api/stats/", "/api/users/42/messages/", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42"} {
 			for _, method := range []string{"GET", "HEAD", "DELETE", "POST", "OPTIONS", "TRACE"} {
-				if answer := ask(e, method, path, func(r *http.Request) { loopback(r); stranger.change(r) }); answer.Code/100 == 2 || answer.Code >= 500 {
+				if answer := ask(e, method, path, func(r *http.Request) { loopback(r); client.change(r) }); answer.Code/100 == 2 || answer.Code >= 500 {
 					t.Errorf("%s: %s %s is answered with %d", name, method, path, answer.Code)
 				}
 			}
@@ -200,9 +200,9 @@ func TestProfilesAreServedBehindTheGuard(t *testing.T) {
 		if answer := ask(e, "GET", path, nil); answer.Code != 200 || answer.Body.Len() == 0 || !strings.Contains(answer.Body.String(), holds) {
 			t.Errorf("%s: %d, %d bytes", path, answer.Code, answer.Body.Len())
 		}
-		stranger := ask(e, "GET", path, func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" })
-		if stranger.Code != 403 {
-			t.Errorf("%s: an unauthenticated client receives %d", path, stranger.Code)
+		answer := ask(e, "GET", path, func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" })
+		if answer.Code != 403 {
+			t.Errorf("%s: an unauthenticated client receives %d", path, answer.Code)
 		}
 	}
 }

@@ -311,7 +311,7 @@ func TestRequestsDuringWait(t *testing.T) {
 		for range 4 {
 			coming.Go(func() {
 				for range 20 {
-					gone(s, "user=42")
+					openAndClose(s, "user=42")
 				}
 			})
 		}
@@ -331,7 +331,7 @@ func TestLogContainsNoSecret(t *testing.T) {
 	handler := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	s := &testServer{t: t, hub: h, handler: handler}
 	for _, query := range []string{"user=42&token=secret", "user=*&token=secret", "event=secret", ""} {
-		gone(s, query, "Cookie", "usercast=secret", "Authorization", "Bearer secret", "Last-Event-ID", "secret", "Origin", "http://hub.example")
+		openAndClose(s, query, "Cookie", "usercast=secret", "Authorization", "Bearer secret", "Last-Event-ID", "secret", "Origin", "http://hub.example")
 	}
 	handler.Wait()
 	if text := log.String(); strings.Contains(text, "secret") || strings.Count(text, "stream ended") != 1 || !strings.Contains(text, "user=42") {

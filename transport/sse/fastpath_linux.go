@@ -19,9 +19,9 @@ import (
 )
 
 // A fastListener accepts connections and waits for their requests in the poller. It passes simple requests
-// for a stream, as browsers send them, directly to the server's handler, so that the connection stays in
-// the poller from beginning to end. Accept returns all other connections, together with the bytes that were
-// already read, for net/http.
+// for a stream, as browsers send them, directly to the server's handler. Their connections stay in the poller
+// from beginning to end. Accept returns all other connections, together with the bytes that were already
+// read, for net/http.
 type fastListener struct {
 	net.Listener // its Accept is not called
 	poller       *poller

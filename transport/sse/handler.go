@@ -142,7 +142,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.rejectTemporarily(w, r, q, "", "clients")
 		return
 	}
-	if err := h.cfg.Hub.Refusal(); err != nil { // for every user: the app need not authenticate it
+	if err := h.cfg.Hub.Refusal(); err != nil { // applies to all users, so authentication is not needed
 		h.rejectTemporarily(w, r, q, "", hubRejectReason(err))
 		return
 	}

@@ -23,7 +23,7 @@ func TestIdentityLimitsTopics(t *testing.T) {
 		name    string
 		allowed []string
 		query   string
-		want    []string // of the messages about "", a and b; nil: refused
+		want    []string // of the messages about "", a and b; nil: rejected
 	}{
 		{"all, of all", nil, "", []string{"none", "a", "b"}},
 		{"one, of all", nil, "topic=a", []string{"a"}},

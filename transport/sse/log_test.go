@@ -68,7 +68,7 @@ next:
 func TestEndByTheBrowserIsLoggedAtDebug(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, log := loggedSite(t, slog.LevelDebug)
-		gone(s, "user=42")
+		openAndClose(s, "user=42")
 		kicked(s, "42")
 		if count(log, "level=DEBUG", `msg="stream ended"`, "reason=closed") != 1 || count(log, "level=INFO", `msg="stream ended"`, "reason=kicked") != 1 {
 			t.Errorf("log:\n%s", log)
@@ -85,7 +85,7 @@ func TestClientThatReconnectsWithoutPauseIsSummarized(t *testing.T) {
 		once  func(s *testServer)
 		lines int // one each, at info
 	}{
-		{"closed", func(s *testServer) { gone(s, "user=42") }, 0},
+		{"closed", func(s *testServer) { openAndClose(s, "user=42") }, 0},
 		{"kicked", func(s *testServer) { kicked(s, "42") }, 60},
 	} {
 		t.Run(test.cause, func(t *testing.T) {

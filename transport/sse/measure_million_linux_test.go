@@ -130,7 +130,7 @@ var crowdColumns = []struct {
 func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 func (f figures) String() string {
-	return fmt.Sprintf("%d streams: %.0f B of heap and stacks each, %.0f B resident; CPU µs: connect %.1f, delivery %.1f (for nobody %.1f, closed loop %.2f at %.0f/s), ping %.2f, broadcast %.2f, end %.2f; p99 %v, beside pings and collection %v; broadcast to the last %v; drained in %.1f s; %d lost, %d doubled, late or foreign",
+	return fmt.Sprintf("%d streams: %.0f B of heap and stacks each, %.0f B resident; CPU µs: connect %.1f, delivery %.1f (without a stream %.1f, closed loop %.2f at %.0f/s), ping %.2f, broadcast %.2f, end %.2f; p99 %v, with pings and collection %v; broadcast to the last %v; drained in %.1f s; %d lost, %d duplicated, out of order or for another user",
 		f.streams, f.heap, f.resident, f.connect*1e6, f.delivery*1e6, f.nobody*1e6, f.closed*1e6, f.closedRate, f.ping*1e6, f.broadcast*1e6, f.drain*1e6,
 		f.p99.Round(time.Microsecond), f.busyP99.Round(time.Microsecond), f.last.Round(time.Millisecond), f.drainSeconds, f.lost, f.wrong)
 }

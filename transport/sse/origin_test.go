@@ -66,7 +66,7 @@ func TestOrigins(t *testing.T) {
 					headers = append(headers, name, value)
 				}
 			}
-			w := gone(sites[i], "user=42", headers...)
+			w := openAndClose(sites[i], "user=42", headers...)
 			if allowed {
 				if w.Code != http.StatusOK {
 					t.Errorf("%s, site %d: status %d, %s", test.name, i, w.Code, w.Body)
@@ -220,8 +220,8 @@ func TestLoopbackHostPreventsDNSRebinding(t *testing.T) {
 	if w := ask(""); w.Code != http.StatusOK { // HTTP/1.0: not a browser
 		t.Errorf("without a Host: %d %s", w.Code, w.Body)
 	}
-	strangers := []string{"evil.example:8080", "evil.example", "127.0.0.1.evil.example:8080", "10.0.0.1:8080"}
-	for _, host := range strangers {
+	foreignHosts := []string{"evil.example:8080", "evil.example", "127.0.0.1.evil.example:8080", "10.0.0.1:8080"}
+	for _, host := range foreignHosts {
 		for _, w := range []*httptest.ResponseRecorder{
 			ask(host), ask(host, "Origin", "http://"+host), ask(host, "Origin", "http://"+host, "Sec-Fetch-Site", "same-origin"),
 			ask(host, "Sec-Fetch-Site", "none", "Sec-Fetch-Mode", "navigate"), ask(host, "Origin", listed),
@@ -229,7 +229,7 @@ func TestLoopbackHostPreventsDNSRebinding(t *testing.T) {
 			wantError(t, w, http.StatusForbidden)
 		}
 	}
-	if n := s.handler.Stats().Rejects["origin"]; n != uint64(5*len(strangers)) {
+	if n := s.handler.Stats().Rejects["origin"]; n != uint64(5*len(foreignHosts)) {
 		t.Errorf("%d rejects are counted as origin", n)
 	}
 }
@@ -276,7 +276,7 @@ func TestErrorsCarryCORSHeaders(t *testing.T) {
 		t.Errorf("status %d", w.Code)
 	}
 	wantCORS(t, w, true, true)
-	w = gone(s, "user=42", "Origin", listed)
+	w = openAndClose(s, "user=42", "Origin", listed)
 	if w.Code != http.StatusOK {
 		t.Errorf("status %d", w.Code)
 	}

@@ -99,7 +99,7 @@ func TestPollIsEndedForAnotherReason(t *testing.T) {
 			t.Errorf("retry %v", parser.Retry)
 		}
 		s.wantEnd(hub.ReasonDrain)
-		if code := gone(s, "user=42&poll=2").Code; code != 400 {
+		if code := openAndClose(s, "user=42&poll=2").Code; code != 400 {
 			t.Errorf("poll=2 is answered with %d", code)
 		}
 	})

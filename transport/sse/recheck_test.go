@@ -185,10 +185,10 @@ func TestTopicRejectionDoesNotUseTheCache(t *testing.T) {
 			return id, nil
 		}
 		s := newTestServer(t, config{sse: sse.Config{Authenticate: authenticate}})
-		if w := gone(s, "topic=a"); w.Code != 200 || asked != 0 {
+		if w := openAndClose(s, "topic=a"); w.Code != 200 || asked != 0 {
 			t.Errorf("a topic that is allowed: %d, asked again %d times", w.Code, asked)
 		}
-		w := gone(s, "topic=b")
+		w := openAndClose(s, "topic=b")
 		if want := map[bool]int{true: 200, false: 403}[granted]; w.Code != want || asked != 1 {
 			t.Errorf("granted %v: %d, want %d; asked again %d times, want once", granted, w.Code, want, asked)
 		}

@@ -50,7 +50,7 @@ func TestTemporaryRejections(t *testing.T) {
 				test.before(s)
 			}
 
-			browser := gone(s, "user=42")
+			browser := openAndClose(s, "user=42")
 			wantStreamHead(t, browser.Code, browser.Header())
 			body := browser.Body.String()
 			if want := fmt.Sprintf(":\nretry: MS\nevent: busy\ndata: {\"reason\":%q}\n\n", test.reason); plain(body) != want {
@@ -60,7 +60,7 @@ func TestTemporaryRejections(t *testing.T) {
 				t.Errorf("a browser reconnects after %v, want 10 s ± 50 %%", p.Retry)
 			}
 
-			other := gone(s, "user=42", "Accept", "-")
+			other := openAndClose(s, "user=42", "Accept", "-")
 			wantError(t, other, test.status)
 			if after, err := strconv.Atoi(other.Header().Get("Retry-After")); err != nil || after < 5 || after > 15 {
 				t.Errorf("Retry-After: %q", other.Header().Get("Retry-After"))
@@ -157,10 +157,10 @@ func TestPermanentRejections(t *testing.T) {
 		{"bad token", "", nil, says("", fmt.Errorf("token: %w", auth.ErrUnauthorized)), 401, "unauthorized"},
 		{"two users", "user=1&user=2", nil, config{}, 400, "bad-request"},
 		{"empty user", "user=", nil, config{}, 403, "bad-user"},
-		{"everybody", "user=*", nil, config{}, 403, "bad-user"},
+		{"broadcast", "user=*", nil, config{}, 403, "bad-user"},
 		{"user with a topic", "user=42:a", nil, config{}, 403, "bad-user"},
 		{"user of the app", "", nil, says("4:2", nil), 403, "bad-user"},
-		{"refused user", "", nil, says("42", auth.ErrBadUser), 403, "bad-user"},
+		{"rejected user", "", nil, says("42", auth.ErrBadUser), 403, "bad-user"},
 		{"foreign origin", "user=42", []string{"Origin", "https://evil.example"}, config{}, 403, "origin"},
 		{"bad escape", "user=42&topic=%zz", nil, config{}, 400, "bad-request"},
 		{"semicolon", "user=42;topic=a", nil, config{}, 400, "bad-request"},
@@ -173,7 +173,7 @@ func TestPermanentRejections(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			s := newTestServer(t, test.config)
-			wantError(t, gone(s, test.query, test.headers...), test.status)
+			wantError(t, openAndClose(s, test.query, test.headers...), test.status)
 			for reason, n := range s.handler.Stats().Rejects {
 				if want := map[bool]uint64{true: 1}[reason == test.reason]; n != want {
 					t.Errorf("%d rejects counted as %s", n, reason)

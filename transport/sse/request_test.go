@@ -42,7 +42,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 	for range 3 {
 		s.hub.Publish("nobody", "", "")
 	}
-	_, p := eventstream.Parse(gone(s, "user=42").Body.String())
+	_, p := eventstream.Parse(openAndClose(s, "user=42").Body.String())
 	newest, old := p.LastID, strings.TrimSuffix(p.LastID, "3")+"1"
 	tests := []struct {
 		name, header, query, want string
@@ -62,7 +62,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 		for range 3 {
 			s.hub.Publish("nobody", "", "")
 		}
-		_, p := eventstream.Parse(gone(s, "user=42").Body.String())
+		_, p := eventstream.Parse(openAndClose(s, "user=42").Body.String())
 		here := strings.NewReplacer(strings.TrimSuffix(newest, "3"), strings.TrimSuffix(p.LastID, "3"))
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42&last-event-id="+here.Replace(test.query), nil)
 		r.Header["Last-Event-Id"] = []string{here.Replace(test.header)}
@@ -139,7 +139,7 @@ func TestTopicsOfTheQueryAreBounded(t *testing.T) {
 		{topics(65), 400},                     // before the request is authenticated
 	} {
 		before := s.handler.Stats().Rejects["bad-request"]
-		a := gone(s, test.query)
+		a := openAndClose(s, test.query)
 		if a.Code != test.code {
 			t.Errorf("%.60s, %d bytes: %d, want %d", test.query, len(test.query), a.Code, test.code)
 		}

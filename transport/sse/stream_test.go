@@ -226,7 +226,7 @@ func TestRetryDiffersBetweenClients(t *testing.T) {
 	seen := make(map[time.Duration]int)
 	low, high := time.Hour, time.Duration(0)
 	for range 500 {
-		_, p := eventstream.Parse(gone(s, "user=42").Body.String())
+		_, p := eventstream.Parse(openAndClose(s, "user=42").Body.String())
 		seen[p.Retry]++
 		low, high = min(low, p.Retry), max(high, p.Retry)
 	}
@@ -238,8 +238,8 @@ func TestRetryDiffersBetweenClients(t *testing.T) {
 	}
 }
 
-// gone returns the response to a browser that disconnects when it has received it.
-func gone(s *testServer, query string, headers ...string) *httptest.ResponseRecorder {
+// openAndClose returns the response to a browser that disconnects when it has received it.
+func openAndClose(s *testServer, query string, headers ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, "/events?"+query, nil)
 	r.Host = "hub.example"
 	r.Header.Set("Accept", "text/event-stream")

@@ -309,15 +309,15 @@ func untilReadable(conn *net.TCPConn) error {
 // A write to a failed socket always returns "broken pipe". The error was reported to the pending
 // read.
 func TestBrokenPipeHasTheReasonOfTheRead(t *testing.T) {
-	for told, want := range map[error]hub.Reason{
+	for readErr, want := range map[error]hub.Reason{
 		io.EOF: hub.ReasonClosed, syscall.ECONNRESET: hub.ReasonClosed, syscall.ETIMEDOUT: hub.ReasonSlow, syscall.EHOSTUNREACH: hub.ReasonSlow,
 		syscall.EIO: hub.ReasonFailed,
 	} {
-		w := hijacked(t, failingConn{read: told}, time.Minute)
+		w := hijacked(t, failingConn{read: readErr}, time.Minute)
 		w.reading.Add(1)
 		go w.wait()
 		if got := w.reason(syscall.EPIPE); got != want {
-			t.Errorf("%v: %v, want %v", told, got, want)
+			t.Errorf("%v: %v, want %v", readErr, got, want)
 		}
 	}
 }

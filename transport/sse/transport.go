@@ -115,9 +115,9 @@ func reasonOf(err error, acknowledges func() bool) hub.Reason {
 // reasonOf.
 func ackAge(timeout time.Duration) time.Duration { return timeout * 3 / 4 }
 
-// isTimeout reports whether the kernel did not receive an acknowledgement in time. The error
-// depends on what it received instead, for example "no route to host" if ARP fails or a
-// router reports it, and "connection refused" from a firewall.
+// isTimeout reports whether the kernel did not receive an acknowledgement in time. The error depends on
+// what it received instead: "no route to host" if ARP fails or a router reports it, or "connection
+// refused" from a firewall.
 func isTimeout(err error) bool {
 	for _, errno := range []syscall.Errno{
 		syscall.ETIMEDOUT, syscall.EHOSTUNREACH, syscall.ENETUNREACH, syscall.EHOSTDOWN, syscall.ECONNREFUSED,

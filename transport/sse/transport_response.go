@@ -117,7 +117,7 @@ func (w *responseConn) interrupt() {
 func (w *responseConn) wait() hub.Reason {
 	select {
 	case <-w.ctx.Done():
-		return w.gone()
+		return w.endReason()
 	case <-w.closed:
 		return hub.ReasonFailed // without effect: the client already has a reason
 	}
@@ -131,11 +131,11 @@ func (w *responseConn) reason(err error) hub.Reason {
 		return hub.ReasonFailed // closed by the hub: the client already has a reason
 	}
 	// When an HTTP/2 connection closes, writes fail before the contexts of its requests end.
-	return w.gone()
+	return w.endReason()
 }
 
-// gone returns the reason why the request's context has ended.
-func (w *responseConn) gone() hub.Reason {
+// endReason returns the reason why the request's context has ended.
+func (w *responseConn) endReason() hub.Reason {
 	switch {
 	case w.late(): // the deadline has reset the stream
 		return w.stalled()

@@ -83,7 +83,7 @@ func TestSlowReaderStaysConnected(t *testing.T) {
 // The same applies over HTTP/2, whose deadline resets a stream even if the peer has accepted a part.
 func TestReadersOverHTTP2(t *testing.T) {
 	large := strings.Repeat("x", 1<<20) // more than the client's window
-	t.Run("bit by bit", func(t *testing.T) {
+	t.Run("slow reader", func(t *testing.T) {
 		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			s.hub.Publish("42", "", large)
@@ -98,7 +98,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 			}
 		})
 	})
-	t.Run("nothing", func(t *testing.T) {
+	t.Run("stalled reader", func(t *testing.T) {
 		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			start := time.Now()
@@ -112,7 +112,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 			}
 		})
 	})
-	t.Run("not even the connection", func(t *testing.T) {
+	t.Run("stalled connection", func(t *testing.T) {
 		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			conn := &haltingConn{Conn: l.dial(), halted: make(chan struct{}), closed: make(chan struct{})}
 			b := browse(t, newClient(t, true, func() net.Conn { return conn }), s.url("user=42"))
@@ -151,7 +151,7 @@ func drip(r io.Reader) (wait func()) {
 	return func() { <-done }
 }
 
-// A haltingConn stops reading once it is told to.
+// A haltingConn stops reading when halted is closed.
 type haltingConn struct {
 	net.Conn
 	halted, closed chan struct{}
