@@ -18,8 +18,8 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// 600 tabs of 100 users connect at the same moment, as after a deploy.
-func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
+// 600 tabs of 100 users connect at the same time, as after a deploy.
+func TestForwardStormSendsOneCheckPerUser(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens hundreds of streams")
 	}
@@ -41,22 +41,22 @@ func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
 		return err
 	})
 	start := time.Now()
-	for i, conn := range conns { // all have asked before the first is read
+	for i, conn := range conns { // all requests are sent before the first response is read
 		fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: %s\r\nAccept: text/event-stream\r\n%s\r\n\r\n", h.PublicAddr(), hubtest.SessionCookie(fmt.Sprint(i%users)))
 	}
 	hubtest.Each(t, streams, func(i int) (err error) {
-		pages[i], err = ssetest.OpenOn(hasAsked{conns[i]}, "")
+		pages[i], err = ssetest.OpenOn(requestSent{conns[i]}, "")
 		return err
 	})
 	asked, open, connections := app.Asked.Load(), app.Open.Load(), app.Connections.Load()
-	t.Logf("%d streams of %d users in %v: the app was asked %d times, %d at once; then %d questions and %d idle connections were open",
+	t.Logf("%d streams of %d users in %v: %d session checks, at most %d concurrent; afterwards %d checks and %d idle connections were open",
 		streams, users, time.Since(start).Round(time.Millisecond), asked, app.Most.Load(), open, connections)
 	if asked > users || app.Most.Load() > 32 || open != 0 || connections > 32 {
-		t.Errorf("want %d questions at most, 32 at once at most, and none open", users)
+		t.Errorf("want at most %d session checks, at most 32 concurrent ones, and none open", users)
 	}
 	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-*", "hello")
 	hubtest.Each(t, streams, func(i int) error { return pages[i].Expect("message", "hello") })
-	// The last connections close by themselves: nothing of the app's is held while streams are open.
+	// Idle connections to the app are closed: open streams hold no connections to the app.
 	for deadline := time.Now().Add(hubtest.Patience); app.Connections.Load() > 0; time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d connections to the app stay open", app.Connections.Load())
@@ -64,10 +64,10 @@ func TestForwardStormAsksTheAppOncePerUser(t *testing.T) {
 	}
 }
 
-// hasAsked is a connection over which a request was sent already.
-type hasAsked struct{ net.Conn }
+// requestSent is a connection on which the request was already sent.
+type requestSent struct{ net.Conn }
 
-func (hasAsked) Write(b []byte) (int, error) { return len(b), nil }
+func (requestSent) Write(b []byte) (int, error) { return len(b), nil }
 
 func TestForward(t *testing.T) {
 	t.Parallel()
@@ -83,7 +83,7 @@ func TestForward(t *testing.T) {
 		t.Helper()
 		app.Status.Store(int64(status))
 		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), headers...); a.Status != want || !strings.HasPrefix(a.Body, `{"error":"`) {
-			t.Errorf("the app answers %d, the hub %d %s; want %d", status, a.Status, a.Body, want)
+			t.Errorf("the app returns %d, the hub %d %s; want %d", status, a.Status, a.Body, want)
 		}
 	}
 	refused(0, 401)
@@ -96,7 +96,7 @@ func TestForward(t *testing.T) {
 	if n := len(h.Log.Lines("redirected a session check")); n != 1 {
 		t.Errorf("the redirect is logged %d times, want once", n)
 	}
-	// An EventSource is told to come back.
+	// An EventSource receives busy, so that it reconnects.
 	busy, err := ssetest.Request(h.PublicAddr(), "", hubtest.SessionCookie("1"))
 	if err != nil {
 		t.Fatal(err)
@@ -105,11 +105,11 @@ func TestForward(t *testing.T) {
 	busy.WantEvent(t, "busy", `{"reason":"auth-unavailable"}`)
 	busy.WantEnd(t)
 
-	// The yes is kept, up to an order.
+	// An accepted session check is cached until a control command.
 	asked := app.Asked.Load()
 	again := h.Open(t, "", hubtest.SessionCookie("42"))
 	if app.Asked.Load() != asked {
-		t.Error("the app was asked again within the time of the cache")
+		t.Error("the app received another session check before the cache entry expired")
 	}
 	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/42")); a.Status != 200 {
 		t.Fatalf("%d %s", a.Status, a.Body)
@@ -126,8 +126,8 @@ func TestForward(t *testing.T) {
 	})
 }
 
-// A hub that can let nobody in does not ask the app who it is.
-func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
+// A hub at capacity, or one that is stopping, does not send session checks.
+func TestFullOrStoppingHubSendsNoSessionChecks(t *testing.T) {
 	t.Parallel()
 	app := hubtest.StartSessionApp(t)
 	h := hubtest.Start(t, redistest.Start(t), append(app.Flags(), "--auth-cache", "0", "--max-clients", "1", "--drain-delay", "1h")...)
@@ -139,45 +139,45 @@ func TestFullOrStoppingHubDoesNotAskTheApp(t *testing.T) {
 		}
 	}
 	p.Close()
-	hubtest.Eventually(t, "there is a place", func() bool { return h.Hub().Stats().Clients == 0 })
+	hubtest.Eventually(t, "the first stream has ended", func() bool { return h.Hub().Stats().Clients == 0 })
 	h.Hub().Refuse()
 	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie("1")); a.Status != 503 || !strings.Contains(a.Body, "shutting down") {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
 	if n := app.Asked.Load() - asked; n != 0 {
-		t.Errorf("the app was asked %d times for nothing", n)
+		t.Errorf("%d unnecessary session checks", n)
 	}
 }
 
-// Who waits for an app that does not answer when the hub stops is told to come back: a proxy
-// would make 502 of a connection that is cut off.
-func TestStoppingHubAnswersWhoWaitsForTheApp(t *testing.T) {
+// When the hub stops, clients that wait for a session check receive busy: if the hub closed the connection, a
+// proxy would respond with 502.
+func TestStoppingHubRespondsToPendingClients(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
-		came := make(chan bool, 10)
+		received := make(chan bool, 10)
 		app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			came <- true
+			received <- true
 			<-r.Context().Done()
 		}))
 		defer app.Close()
-		defer app.CloseClientConnections() // should nobody else
+		defer app.CloseClientConnections() // also if the test fails
 		h := hubtest.Start(t, redistest.Start(t), writer, "--auth", "forward", "--forward-url", app.URL, "--auth-timeout", "1h")
-		type told struct {
+		type result struct {
 			p   *ssetest.Stream
 			err error
 		}
-		answers := make(chan told, 2)
+		results := make(chan result, 2)
 		for i := range 2 {
 			go func() {
 				p, err := ssetest.Request(h.PublicAddr(), "", hubtest.SessionCookie(fmt.Sprint(i)))
-				answers <- told{p, err}
+				results <- result{p, err}
 			}()
 		}
-		<-came // the other one waits for its turn: both are of one address
+		<-received // the other check is queued, because both come from the same address
 		h.WantMetrics(t, map[string]float64{"usercast_auth_in_flight": 1, "usercast_auth_waiting": 1})
 		h.Interrupt()
 		for range 2 {
-			a := <-answers
+			a := <-results
 			if a.err != nil {
 				t.Fatal(a.err)
 			}
@@ -206,7 +206,7 @@ func TestHeader(t *testing.T) {
 		}
 	}
 	if a := hubtest.Request(t, "GET", h.PublicURL("/events?topic=b"), "X-Forwarded-User: 42", "X-User-Topics: a"); a.Status != 403 {
-		t.Errorf("a topic that may not be seen: %d %s", a.Status, a.Body)
+		t.Errorf("a topic that is not allowed: %d %s", a.Status, a.Body)
 	}
 
 	h = hubtest.Start(t, server, "--auth", "header", "--trusted-proxy", "10.0.0.0/8")
@@ -252,19 +252,19 @@ func TestJWT(t *testing.T) {
 		}
 	}
 
-	// A page whose log-in ends is told so, comes back once, and hears that it is over.
+	// A stream whose authentication expires receives bye. The reconnect is rejected.
 	last := "Cookie: usercast=" + hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": in(-28 * time.Second)})
 	p := h.Open(t, "", last)
 	p.WantEvent(t, "bye", `{"reason":"expired"}`)
 	p.WantEnd(t)
 	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), last, "Accept: text/event-stream"); a.Status != 401 {
-		t.Errorf("after the end: %d %s", a.Status, a.Body)
+		t.Errorf("after expiry: %d %s", a.Status, a.Body)
 	}
 	h.WantMetrics(t, map[string]float64{"usercast_disconnects_total" + hubtest.Reason("expired"): 1})
 }
 
-// The keys of a JWK set that nobody hands out yet are "not now".
-func TestJWKSThatIsDownIsNotNow(t *testing.T) {
+// If the JWK set is unavailable, rejections are temporary.
+func TestUnavailableJWKSRejectsTemporarily(t *testing.T) {
 	t.Parallel()
 	down := httptest.NewServer(http.NotFoundHandler())
 	defer down.Close()

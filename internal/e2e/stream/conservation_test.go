@@ -10,8 +10,8 @@ import (
 	"usercast/internal/redistest"
 )
 
-// Invariant 9, as an operator sees it: whatever happens to streams and messages,
-// every message is counted once at each step.
+// Checks invariant 9 in the metrics: whatever happens to streams and messages,
+// every message is counted exactly once at each step.
 func TestConservationInTheMetrics(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const users, rounds, length = 8, 60, 2000
@@ -19,8 +19,8 @@ func TestConservationInTheMetrics(t *testing.T) {
 		h := hubtest.Start(t, server, writer, "--queue", "50", "--send-buffer", "4096", "--write-timeout", "2s", "--max-payload", "4KiB")
 		app := hubtest.NewPublisher(t, server.Addr())
 
-		// Of each user: one page that reads all, one that never reads, one that
-		// leaves on the way, and one that filters.
+		// Four pages per user: one reads everything, one never reads, one disconnects
+		// halfway, and one has a topic filter.
 		query := func(i int) string { return fmt.Sprintf("user=%d", i) }
 		readers := h.OpenMany(t, users, query)
 		h.OpenMany(t, users, query)
@@ -74,9 +74,9 @@ func TestConservationInTheMetrics(t *testing.T) {
 
 		messages := func(m hubtest.Samples, kind string) float64 { return m.Sum("usercast_messages_" + kind + "_total") }
 		var m hubtest.Samples
-		hubtest.Eventually(t, "nothing moves any more", func() bool {
+		hubtest.Eventually(t, "all messages are delivered or discarded", func() bool {
 			m = h.Scrape(t)
-			// The filters and the readers that kept up are left.
+			// The pages with a filter and those that read everything are left.
 			return m["usercast_frames_queued"] == 0 && m["usercast_clients"] <= 2*users
 		})
 		for kind, n := range sent {
@@ -95,9 +95,9 @@ func TestConservationInTheMetrics(t *testing.T) {
 			t.Errorf("connects %v != clients + disconnects = %v", got, want)
 		}
 		if got, want := m["usercast_delivery_seconds_count"], m["usercast_deliveries_total"]; got != want {
-			t.Errorf("delivery_seconds knows %v deliveries of %v", got, want)
+			t.Errorf("delivery_seconds counts %v deliveries, want %v", got, want)
 		}
-		// The sums above would hold as well if nothing had gone wrong.
+		// The sums above would also match if nothing had been discarded or disconnected.
 		for _, reason := range []string{"slow", "closed"} {
 			if m.ByReason("usercast_disconnects_total", reason) == 0 {
 				t.Errorf("no stream ended as %s", reason)

@@ -14,12 +14,12 @@ import (
 	"usercast/internal/redistest"
 )
 
-// readStats asks for a snapshot.
+// readStats requests a snapshot.
 func readStats(t *testing.T, h *hubtest.Hub) (s app.Stats) {
 	t.Helper()
 	a := hubtest.Request(t, "GET", h.AdminURL("/api/stats"))
 	if a.Status != 200 {
-		t.Fatalf("/api/stats is answered with %d %s", a.Status, a.Body)
+		t.Fatalf("/api/stats: status %d %s", a.Status, a.Body)
 	}
 	if err := json.Unmarshal([]byte(a.Body), &s); err != nil {
 		t.Fatal(err)
@@ -27,7 +27,7 @@ func readStats(t *testing.T, h *hubtest.Hub) (s app.Stats) {
 	return s
 }
 
-func TestStatsSayHowTheHubIs(t *testing.T) {
+func TestStatsReportTheStateOfTheHub(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Kill()
@@ -53,16 +53,16 @@ func TestStatsSayHowTheHubIs(t *testing.T) {
 		t.Errorf("up for %v s, started at %v, now %v", s.UptimeSeconds, s.Started, s.Time)
 	}
 	if body := hubtest.Request(t, "GET", h.AdminURL("/api/stats")).Body; strings.Contains(body, "secret") {
-		t.Errorf("a topic or payload is told: %s", body)
+		t.Errorf("a topic or payload is in the response: %s", body)
 	}
-	h.Terminate() // SIGTERM: the console is there while the hub waits for its streams
-	hubtest.Eventually(t, "draining is told", func() bool { s := readStats(t, h); return s.Draining && !s.Ready })
+	h.Terminate() // SIGTERM: the console is available while the hub drains
+	hubtest.Eventually(t, "draining is reported", func() bool { s := readStats(t, h); return s.Draining && !s.Ready })
 	h.Hub().Disconnect("42")
 }
 
-// Whoever reads along does not keep the hub from stopping, and the stream that he reads
-// with ends cleanly.
-func TestOpenConsoleDoesNotHoldUpStopping(t *testing.T) {
+// An open stream of the console does not delay shutdown, and ends
+// cleanly.
+func TestOpenConsoleDoesNotDelayShutdown(t *testing.T) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--console-tail")
 	var open []*http.Response
@@ -82,7 +82,7 @@ func TestOpenConsoleDoesNotHoldUpStopping(t *testing.T) {
 	began := time.Now()
 	h.Interrupt()
 	h.Wait(t)
-	if took := time.Since(began); took > 900*time.Millisecond { // then what is still open is cut off
+	if took := time.Since(began); took > 900*time.Millisecond { // after that, open connections are closed forcibly
 		t.Errorf("stopping took %v", took)
 	}
 	for _, resp := range open {
@@ -97,8 +97,8 @@ func TestOpenConsoleDoesNotHoldUpStopping(t *testing.T) {
 	}
 }
 
-// docs/console.md has a row for each field, and none for what is not there.
-func TestDocsNameEachField(t *testing.T) {
+// docs/console.md has a row for each field, and no row for other fields.
+func TestDocsListAllStatsFields(t *testing.T) {
 	fields := make(map[string]bool)
 	var walk func(reflect.Type)
 	walk = func(typ reflect.Type) {
@@ -127,17 +127,17 @@ func TestDocsNameEachField(t *testing.T) {
 	}
 	for name := range documented {
 		if !fields[name] {
-			t.Errorf("docs/console.md has a row for %s, which is not there", name)
+			t.Errorf("docs/console.md has a row for %s, which does not exist", name)
 		}
 	}
 }
 
-// documentedFields are those that the tables behind "The fields" name in their first cells.
+// documentedFields returns the fields in the first cells of the tables below the heading "The fields".
 func documentedFields(t *testing.T, file string) map[string]bool {
 	t.Helper()
 	_, tables, found := strings.Cut(hubtest.ReadFile(t, file), "### The fields\n")
 	if !found {
-		t.Fatalf("%s has no heading The fields", file)
+		t.Fatalf("%s has no heading \"The fields\"", file)
 	}
 	tables, _, _ = strings.Cut(tables, "\n## ")
 	names := make(map[string]bool)

@@ -16,9 +16,9 @@ import (
 	"usercast/internal/redistest"
 )
 
-// A peer that breaks the rules of HTTP/2 receives a GOAWAY that says which, also if it has
-// behaved before: only so can its developers find the fault.
-func TestHTTP2PeerLearnsWhatItDidWrong(t *testing.T) {
+// A peer that violates HTTP/2 receives a GOAWAY with the error code, also after valid requests, so that its
+// developers can find the error.
+func TestHTTP2ErrorsSendGOAWAYWithErrorCode(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	pair := certtest.New(t, "hub")
@@ -49,7 +49,7 @@ func TestHTTP2PeerLearnsWhatItDidWrong(t *testing.T) {
 					}
 					framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: head.Bytes(), EndStream: true, EndHeaders: true})
 				}
-				misbehave := func() { framer.WriteRawFrame(http2.FramePing, 0, 1, make([]byte, 8)) } // a PING belongs to no stream
+				misbehave := func() { framer.WriteRawFrame(http2.FramePing, 0, 1, make([]byte, 8)) } // a PING must not have a stream ID
 				if path == "" {
 					misbehave()
 				}
@@ -60,7 +60,7 @@ func TestHTTP2PeerLearnsWhatItDidWrong(t *testing.T) {
 					}
 					switch f := f.(type) {
 					case *http2.DataFrame:
-						if f.StreamEnded() || path != "/livez" { // the stream's first bytes
+						if f.StreamEnded() || path != "/livez" { // the first bytes of the stream
 							misbehave()
 						}
 					case *http2.GoAwayFrame:

@@ -17,15 +17,15 @@ import (
 	"usercast/internal/redistest"
 )
 
-// An HTTP/2 connection whose last stream has ended stays open for 5 s: a browser that reconnects needs no new
-// handshake. A hub that drains closes it right away: the next stream belongs to another hub.
+// An HTTP/2 connection whose last stream has ended stays open for 5 s, so that a browser that reconnects needs no new
+// handshake. A draining hub closes it immediately, because the browser must reconnect to another hub.
 func TestHTTP2ConnectionOutlivesItsLastStream(t *testing.T) {
 	t.Parallel()
 	pair := certtest.New(t, "hub")
 	for name, secure := range map[string]bool{"cleartext": false, "TLS": true} {
 		for end, drains := range map[string]bool{"kicked": false, "draining": true} {
 			t.Run(name+", "+end, func(t *testing.T) {
-				t.Parallel() // mostly waits
+				t.Parallel() // it mostly waits
 				server := redistest.Start(t)
 				flags := []string{"--drain-delay", "1ms", "--drain", "8s"}
 				if secure {
@@ -53,12 +53,12 @@ func TestHTTP2ConnectionOutlivesItsLastStream(t *testing.T) {
 				conn.get("/events?user=42")
 				conn.until("the streams are open", func() bool { return h.Hub().Stats().Clients == 2 })
 				if drains {
-					// The streams end one after the other within 8 s: the hub has others meanwhile.
+					// The streams end one after the other within 8 s, and meanwhile other streams are open on the hub.
 					other := newHTTP2Conn(t, dial())
 					for i := range 30 {
 						other.get(fmt.Sprint("/events?user=other-", i))
 					}
-					conn.until("the others are open", func() bool { return h.Hub().Stats().Clients == 32 })
+					conn.until("the other streams are open", func() bool { return h.Hub().Stats().Clients == 32 })
 					h.Terminate() // SIGTERM
 				} else {
 					h.Hub().Disconnect("42")
@@ -79,7 +79,7 @@ func TestHTTP2ConnectionOutlivesItsLastStream(t *testing.T) {
 type http2Conn struct {
 	t      *testing.T
 	framer *http2.Framer
-	next   uint32 // id of the next request's stream
+	next   uint32 // stream ID of the next request
 }
 
 func newHTTP2Conn(t *testing.T, conn net.Conn) *http2Conn {

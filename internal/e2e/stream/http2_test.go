@@ -10,8 +10,8 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// Over HTTP/2 all tabs share one connection, which outlives each stream's end and
-// each refusal.
+// Over HTTP/2, all tabs share one connection, which stays open when a stream ends or is
+// rejected.
 func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -39,7 +39,7 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 
 	first, second, other := open("42", "text/event-stream"), open("42", "text/event-stream"), open("7", "text/event-stream")
 	if first.Response.ProtoMajor != 2 {
-		t.Fatalf("answered over %s", first.Response.Proto)
+		t.Fatalf("response over %s", first.Response.Proto)
 	}
 	refused := open("42", "text/event-stream")
 	refused.WantEvent(t, "busy", `{"reason":"user-limit"}`)
@@ -56,8 +56,8 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 
 	first.Close()
 	hubtest.Within(t, hubtest.Soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
-	app.Publish(t, "user-42", "to the one that is left")
-	second.Want(t, "to the one that is left")
+	app.Publish(t, "user-42", "to the remaining stream")
+	second.Want(t, "to the remaining stream")
 
 	h.Interrupt()
 	for _, p := range []*ssetest.Stream{second, other} {

@@ -11,11 +11,11 @@ import (
 	"usercast/internal/redistest"
 )
 
-func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
+func TestClosedBrowserIsDetectedImmediately(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
-		h := hubtest.Start(t, server, writer, "--ping-interval", "10m") // at a ping it would show at last
+		h := hubtest.Start(t, server, writer, "--ping-interval", "10m") // the next ping would detect a closed connection
 		for name, leave := range map[string]func(*net.TCPConn) error{
 			"closed":      (*net.TCPConn).Close,
 			"half-closed": (*net.TCPConn).CloseWrite,
@@ -45,7 +45,7 @@ func TestClosedBrowserIsGoneAtOnce(t *testing.T) {
 	})
 }
 
-func TestQuietStreamIsPinged(t *testing.T) {
+func TestIdleStreamReceivesPings(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -54,20 +54,20 @@ func TestQuietStreamIsPinged(t *testing.T) {
 		p := h.Open(t, "user=42")
 		seen := h.Open(t, "user=42&ping=event")
 		seen.WantEvent(t, "ping", "{}")
-		if p.Block(); p.Comments != 2 { // the opening block begins with one
-			t.Error("a quiet stream gets no comment")
+		if p.Block(); p.Comments != 2 { // the opening block starts with a comment
+			t.Error("an idle stream receives no comment")
 		}
-		// The position moves on with what others got.
+		// Messages to other users advance the position.
 		before := p.LastID
-		app.Publish(t, "user-7", "for somebody else")
-		hubtest.Eventually(t, "the position is told", func() bool {
+		app.Publish(t, "user-7", "for another user")
+		hubtest.Eventually(t, "the position is sent", func() bool {
 			e, fires, err := p.Block()
 			if fires || err != nil {
-				t.Fatalf("got %+v, %v", e, err)
+				t.Fatalf("received %+v, %v", e, err)
 			}
 			return p.LastID != before
 		})
-		// From there nothing is missing.
+		// After resuming from this position, no message is missing.
 		back := h.Open(t, "user=42", "Last-Event-ID: "+p.LastID)
 		app.Publish(t, "user-42", "hello")
 		back.Want(t, "hello")
@@ -99,9 +99,9 @@ func TestMaxAgeEndsAStreamCleanly(t *testing.T) {
 	})
 }
 
-// A browser is told "not now" inside a stream, since an error status would end
-// its EventSource for good; anybody else gets a status.
-func TestRefusals(t *testing.T) {
+// A temporary rejection of a browser is an event in a stream, because an error status would close
+// its EventSource permanently. Other clients receive a status.
+func TestTemporaryRejections(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		for _, test := range []struct {
@@ -122,7 +122,7 @@ func TestRefusals(t *testing.T) {
 				}
 				h.WantMetrics(t, map[string]float64{"usercast_rejects_total" + hubtest.Reason(test.reason): 3, "usercast_rejects_total": 3})
 				first.Close()
-				hubtest.Eventually(t, "there is room", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
+				hubtest.Eventually(t, "the first stream has ended", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
 				p := h.Open(t, "user=42")
 				hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42", "hello")
 				p.Want(t, "hello")
@@ -136,7 +136,7 @@ func TestRefusals(t *testing.T) {
 	})
 }
 
-func TestStreamsHead(t *testing.T) {
+func TestStreamResponseHeaders(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--retry", "2s", "--allow-origin", "https://app.example")
@@ -162,6 +162,6 @@ func TestStreamsHead(t *testing.T) {
 		retries[p.Retry] = true
 	}
 	if len(retries) < 10 {
-		t.Errorf("20 clients come back at %d different times", len(retries))
+		t.Errorf("20 clients reconnect at only %d different times", len(retries))
 	}
 }

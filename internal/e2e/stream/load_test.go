@@ -14,7 +14,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// One connection to Redis, whatever the number of browsers.
+// The hub has one connection to Redis, whatever the number of streams.
 func TestOneSubscriptionForAThousandStreams(t *testing.T) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -22,7 +22,7 @@ func TestOneSubscriptionForAThousandStreams(t *testing.T) {
 	pages := h.OpenMany(t, 1000, func(i int) string { return fmt.Sprintf("user=%d", i%200) })
 
 	if n := app.Publish(t, "user-*", "to all"); n != 1 {
-		t.Errorf("%d subscribers heard a message, want 1", n)
+		t.Errorf("%d subscribers received a message, want 1", n)
 	}
 	hubtest.Each(t, len(pages), func(i int) error { return pages[i].Expect("message", "to all") })
 
@@ -38,9 +38,9 @@ func TestOneSubscriptionForAThousandStreams(t *testing.T) {
 	h.WantMetrics(t, map[string]float64{"usercast_clients": 1000, "usercast_users": 200})
 }
 
-// A stream's queue has room for what a pipelining app sends at once, and the messages arrive in order and once. A
-// broadcast is work for every stream.
-func TestBurstArrivesInOrderOnceAndEndsNoStream(t *testing.T) {
+// The queue of a stream holds a burst of pipelined messages, and they arrive exactly once and in order. A
+// broadcast is queued for every stream.
+func TestBurstArrivesExactlyOnceInOrder(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const streams, burst = 12, 1000 // per stream
 		server := redistest.Start(t)
@@ -64,7 +64,7 @@ func TestBurstArrivesInOrderOnceAndEndsNoStream(t *testing.T) {
 					return "user-" + user, strconv.Itoa(sent[user] - 1)
 				})
 				received(t)
-				// What comes next is new: nothing came twice.
+				// The next message is new, so no message arrived twice.
 				app.Publish(t, "user-*", "last")
 				for _, p := range pages {
 					p.Want(t, "last")
@@ -80,8 +80,8 @@ func TestBurstArrivesInOrderOnceAndEndsNoStream(t *testing.T) {
 	})
 }
 
-// A page that stops reading costs its own stream, not its neighbours'.
-func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
+// A stalled reader only affects its own stream.
+func TestStalledReaderIsClosedAfterWriteTimeout(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the write timeout")
 	}
@@ -93,7 +93,7 @@ func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
 		healthy := h.Open(t, "user=42")
 		stopped := h.Open(t, "user=42")
 
-		// More than the kernel's buffers take, far less than the queue's bound.
+		// More than the kernel's buffers hold, far less than the queue's bound.
 		const messages, length = 40, 20_000
 		large := strings.Repeat("x", length)
 		go func() {
@@ -121,7 +121,7 @@ func TestReaderThatStopsIsEndedAloneAndOnTime(t *testing.T) {
 	})
 }
 
-// expectNumbers reads all pages at once; what it returns waits for them.
+// expectNumbers reads all pages concurrently, and returns a function that waits for the results.
 func expectNumbers(pages []*ssetest.Stream, n int) (wait func(*testing.T)) {
 	received := make(chan error, len(pages))
 	for _, p := range pages {

@@ -11,9 +11,9 @@ import (
 	"usercast/internal/redistest"
 )
 
-// Django sends its signal before it has flushed the session, a slow destroy takes seconds, and a session in a
-// cookie lives until the answer arrives: a tab that reconnects in between is accepted once more. Its stream
-// must not stay.
+// Django sends its signal before it deletes the session, deleting it can take seconds, and a session in a
+// cookie is valid until the browser receives the response. A tab that reconnects in between is accepted once more. Its
+// stream must not stay open.
 func TestStreamOpenedDuringALogoutEnds(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 16 s")
@@ -45,17 +45,17 @@ func TestStreamOpenedDuringALogoutEnds(t *testing.T) {
 	during.WantEvent(t, "bye", `{"reason":"kicked"}`)
 	during.WantEnd(t)
 	if d := time.Since(opened); d < 14*time.Second {
-		t.Errorf("it ended after %v, want 15 s", d)
+		t.Errorf("the stream ended after %v, want 15 s", d)
 	}
 	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie("42")); a.Status != 401 {
-		t.Errorf("after that: %d %s, want 401", a.Status, a.Body)
+		t.Errorf("reconnect: %d %s, want 401", a.Status, a.Body)
 	}
 	publisher.Publish(t, "user-*", "hello")
 	other.Want(t, "hello")
 }
 
-// Tokens with forged key ids are no outage of the identity provider.
-func TestForgedKeyIDsAreCountedApart(t *testing.T) {
+// Tokens with forged key IDs are not counted as an outage of the identity provider.
+func TestForgedKeyIDsAreCountedSeparately(t *testing.T) {
 	t.Parallel()
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte(`{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`)) // RFC 8037, appendix A.2
@@ -69,7 +69,7 @@ func TestForgedKeyIDsAreCountedApart(t *testing.T) {
 		codes[hubtest.Request(t, "GET", h.PublicURL("/events"), "Authorization: Bearer "+forged+"AA"+string(rune('A'+i/25))+string(rune('A'+i%25))).Status]++
 	}
 	if codes[401] == 0 || codes[503] == 0 || codes[401]+codes[503] != 50 {
-		t.Errorf("answered with %v, want 401 and 503", codes)
+		t.Errorf("statuses %v, want 401 and 503", codes)
 	}
 	h.WantMetrics(t, map[string]float64{
 		"usercast_rejects_total" + hubtest.Reason("unauthorized"):     codes[401],

@@ -23,8 +23,8 @@ import (
 	"usercast/internal/redistest"
 )
 
-// providerTokens are claims as identity providers document them, without those that the flags determine. The user is
-// the one that the hub must accept.
+// providerTokens are the claims that identity providers document, except those that the flags determine. The user is
+// the one that the hub must authenticate.
 var providerTokens = []struct {
 	issuer string // part of --jwt-issuer
 	method jwt.SigningMethod
@@ -41,8 +41,8 @@ var providerTokens = []struct {
 	{"securetoken", jwt.SigningMethodRS256, "Xy9", nil, jwt.MapClaims{"user_id": "Xy9", "firebase": map[string]any{"sign_in_provider": "password"}}},
 }
 
-// TestIdentityProviders runs the hub with the flags that docs/authentication.md shows for identity providers, with tokens
-// of their form and a key set as they publish it.
+// TestIdentityProviders runs the hub with the documented flags for identity providers (docs/authentication.md), with
+// tokens of their form and a key set in their format.
 func TestIdentityProviders(t *testing.T) {
 	t.Parallel()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -118,7 +118,7 @@ func TestIdentityProviders(t *testing.T) {
 	}
 }
 
-// keySet is a JWK set with a key for encryption, which Keycloak publishes as well.
+// keySet returns a JWK set that also has an encryption key, as Keycloak publishes.
 func keySet(rsaKey *rsa.PrivateKey, ecKey *ecdsa.PrivateKey) []byte {
 	text := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.Bytes()) }
 	padded := func(n *big.Int) string { return base64.RawURLEncoding.EncodeToString(n.FillBytes(make([]byte, 32))) }

@@ -10,7 +10,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-func TestPageThatComesBackGetsWhatItMissed(t *testing.T) {
+func TestReconnectingPageReceivesMissedMessages(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -47,21 +47,21 @@ func TestPageThatComesBackGetsWhatItMissed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { back[name].Want(t, want...) })
 	}
-	// Nobody listened for that user then, so nothing was kept.
+	// That user had no stream at the time, so the hub has no history for it.
 	back["of another user"].WantGap(t, "history-expired")
 	back["of another user"].Want(t, "four")
 	h.WantMetrics(t, map[string]float64{
 		"usercast_replayed_total":    8,
 		"usercast_gaps_total":        1,
-		"usercast_history_entries":   6, // with the gap of the first subscription
+		"usercast_history_entries":   6, // including the gap of the first subscription
 		"usercast_deliveries_total":  14,
 		"usercast_connects_total":    8,
 		"usercast_disconnects_total": 1,
 	})
 }
 
-// No id is an error: the browser would send it for ever.
-func TestStrangeIDIsAGap(t *testing.T) {
+// No ID is an error: the browser would send it again forever.
+func TestUnknownIDIsAGap(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -69,12 +69,12 @@ func TestStrangeIDIsAGap(t *testing.T) {
 	first := h.Open(t, "user=42")
 	for _, strange := range []string{"1", "abc-1", "9999999999999-0", first.LastID + "0", "-", "x y", "\xff", "*"} {
 		p := h.Open(t, "user=42", "Last-Event-ID: "+strange)
-		again := h.Open(t, "user=42", "Last-Event-ID: "+p.LastID) // the gap was lost on the way
+		again := h.Open(t, "user=42", "Last-Event-ID: "+p.LastID) // as if the gap was not received
 		p.WantGap(t, "unknown-id")
 		again.WantGap(t, "unknown-id")
-		told := h.Open(t, "user=42", "Last-Event-ID: "+p.LastID)
+		resumed := h.Open(t, "user=42", "Last-Event-ID: "+p.LastID)
 		app.Publish(t, "user-42", strange)
-		for _, p := range []*ssetest.Stream{p, again, told} {
+		for _, p := range []*ssetest.Stream{p, again, resumed} {
 			expectText(t, p)
 			p.Close()
 		}
@@ -82,11 +82,11 @@ func TestStrangeIDIsAGap(t *testing.T) {
 	}
 }
 
-// expectText wants a message of any text.
+// expectText expects a message with any data.
 func expectText(t *testing.T, p *ssetest.Stream) {
 	t.Helper()
 	if e, err := p.Next(); err != nil || e.Type != "message" {
-		t.Errorf("got %+v, %v, want a message", e, err)
+		t.Errorf("received %+v, %v, want a message", e, err)
 	}
 }
 
@@ -124,8 +124,8 @@ func TestHistoryIsBounded(t *testing.T) {
 	}
 }
 
-// A stream that gets nothing has the position from its pings.
-func TestQuietStreamResumesFromItsPing(t *testing.T) {
+// A stream without messages receives its position in pings.
+func TestIdleStreamResumesFromItsPing(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--ping-interval", "50ms", "--history-per-user", "2")
@@ -141,7 +141,7 @@ func TestQuietStreamResumesFromItsPing(t *testing.T) {
 	}
 	for deadline := time.Now().Add(hubtest.Soon); filtered.LastID != quiet.LastID; {
 		if e, err := filtered.Next(); err != nil || e.Type != "ping" || time.Now().After(deadline) {
-			t.Fatalf("got %+v, %v, id %s; want a ping with the id %s", e, err, filtered.LastID, quiet.LastID)
+			t.Fatalf("received %+v, %v, ID %s; want a ping with the ID %s", e, err, filtered.LastID, quiet.LastID)
 		}
 	}
 	id := filtered.LastID
@@ -152,8 +152,8 @@ func TestQuietStreamResumesFromItsPing(t *testing.T) {
 	back.Want(t, "y")
 }
 
-// A page that was away during an outage hears of it in its place.
-func TestGapIsReplayedInItsPlace(t *testing.T) {
+// A page that was disconnected during an outage receives the gap in order when it resumes.
+func TestGapIsReplayedInOrder(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		server := redistest.Start(t)
@@ -162,7 +162,7 @@ func TestGapIsReplayedInItsPlace(t *testing.T) {
 		id := p.LastID
 		p.Close()
 		hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42", "before")
-		h.WantMetrics(t, map[string]float64{"usercast_messages_received_total": 1}) // or Redis may die with it
+		h.WantMetrics(t, map[string]float64{"usercast_messages_received_total": 1}) // the hub has received it before Redis restarts
 		server.Restart()
 		h.AwaitSubscription(t, 2)
 		hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42", "after")
@@ -173,9 +173,9 @@ func TestGapIsReplayedInItsPlace(t *testing.T) {
 	})
 }
 
-// Streams come and go while messages flow: none is lost or doubled on the way from
-// replay to queue.
-func TestResumeWhileMessagesFlow(t *testing.T) {
+// Streams reconnect while messages are published: no message is lost or duplicated between
+// replay and queue.
+func TestResumeWhileMessagesArrive(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const pages, messages = 10, 2000
 		server := redistest.Start(t)

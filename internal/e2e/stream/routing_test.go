@@ -33,7 +33,7 @@ func TestMessageReachesOnlyTheStreamsOfItsUser(t *testing.T) {
 	namesake.Want(t, "last")
 }
 
-func TestTopicFilterLetsOnlyItsTopicsThrough(t *testing.T) {
+func TestTopicFilter(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
@@ -45,7 +45,7 @@ func TestTopicFilterLetsOnlyItsTopicsThrough(t *testing.T) {
 	for _, channel := range []string{"user-42:a", "user-42:b", "user-42:b:c", "user-42", "user-42:", "user-42:A"} {
 		app.Publish(t, channel, channel)
 	}
-	app.Publish(t, "user-*", "topic: ") // a broadcast goes through the filter as well
+	app.Publish(t, "user-*", "topic: ") // topic filters also apply to broadcasts
 	app.Publish(t, "user-*:a", "topic: a")
 	app.Publish(t, "user-*:none", "topic: none")
 	for filter, want := range map[string][]string{
@@ -61,7 +61,7 @@ func TestTopicFilterLetsOnlyItsTopicsThrough(t *testing.T) {
 	h.Interrupt()
 	for filter, p := range pages {
 		if e, err := p.Next(); err != nil || e.Type != "bye" {
-			t.Errorf("filter %q let through %+v, %v", filter, e, err)
+			t.Errorf("filter %q passed %+v, %v", filter, e, err)
 		}
 	}
 }
@@ -121,16 +121,16 @@ func TestBroadcastUserCanBeChangedOrDisabled(t *testing.T) {
 	otherPage.Want(t, "to all", "last")
 	for _, u := range []string{"*", "all", "", "a:b"} {
 		if a := hubtest.Request(t, "GET", other.PublicURL("/events?user="+u)); a.Status != 403 {
-			t.Errorf("user %q may log in: %d", u, a.Status)
+			t.Errorf("user %q is accepted: %d", u, a.Status)
 		}
 	}
 	if a := hubtest.Request(t, "GET", off.PublicURL("/events?user=*")); a.Status != 403 {
-		t.Errorf("user * may log in although there is no broadcast: %d", a.Status)
+		t.Errorf("user * is accepted although broadcast is disabled: %d", a.Status)
 	}
 }
 
-// The prefix is taken literally, although PSUBSCRIBE takes patterns.
-func TestGlobCharactersInThePrefixMatchThemselves(t *testing.T) {
+// The prefix is matched literally, although PSUBSCRIBE uses patterns.
+func TestGlobCharactersInThePrefixAreLiteral(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, test := range []struct {
@@ -147,11 +147,11 @@ func TestGlobCharactersInThePrefixMatchThemselves(t *testing.T) {
 			p := h.Open(t, "user=42")
 			for _, channel := range test.foreign {
 				if n := app.Publish(t, channel, "foreign"); n != 0 {
-					t.Errorf("the hub subscribed to %s too", channel)
+					t.Errorf("the hub also receives %s", channel)
 				}
 			}
 			if n := app.Publish(t, test.prefix+"42:a", "hello"); n != 1 {
-				t.Errorf("%d hubs heard the message, want 1", n)
+				t.Errorf("%d hubs received the message, want 1", n)
 			}
 			p.Want(t, "hello")
 			h.WantMetrics(t, map[string]float64{"usercast_messages_received_total": 1})
@@ -185,7 +185,7 @@ func allBytes() []byte {
 	return slices.Concat(b, b)
 }
 
-// A page of a listed origin can tell a wrong path from a network error.
+// A page of an allowed origin can distinguish a wrong path from a network error.
 func TestErrorResponsesCarryCORSHeaders(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t), "--allow-origin", "https://app.example")

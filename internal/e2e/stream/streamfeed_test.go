@@ -32,7 +32,7 @@ func TestStreamFeedDeliversAndResumesAtAnyHub(t *testing.T) {
 	there.Want(t, "four")
 	id = here.LastID
 
-	// A hub that starts later, and Redis killed and back, lose nothing.
+	// A new hub and a restart of Redis lose no message.
 	app.Append(t, "user-42", "five")
 	three := hubtest.StartStreamFeed(t, server)
 	moved := three.Open(t, "user=42", "Last-Event-ID: "+id)
@@ -52,7 +52,7 @@ func TestStreamFeedDeliversAndResumesAtAnyHub(t *testing.T) {
 	}
 }
 
-// What is older than the window is read from Redis.
+// Entries older than the window are read from Redis.
 func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -62,7 +62,7 @@ func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
 	p := first.Open(t, "user=42")
 	id := p.LastID
 	var want []string
-	for i := range 1200 { // read 200 at a time
+	for i := range 1200 { // the hub reads 200 at a time
 		app.Append(t, fmt.Sprint("user-", 40+i%4), fmt.Sprint(i))
 		if i%4 == 2 {
 			want = append(want, fmt.Sprint(i))
@@ -87,7 +87,7 @@ func TestStreamFeedReadsBeyondItsWindow(t *testing.T) {
 	app.Do(t, "XTRIM", "usercast:log", "MAXLEN", "10")
 	late := hubtest.StartStreamFeed(t, server).Open(t, "user=42", "Last-Event-ID: "+id)
 	late.WantGap(t, "history-expired")
-	late.Want(t, want[len(want)-5:]...) // those of the last ten entries that are for this user
+	late.Want(t, want[len(want)-5:]...) // the entries for this user among the last ten
 }
 
 func TestStreamFeedStartsWithoutRedis(t *testing.T) {
@@ -103,7 +103,7 @@ func TestStreamFeedStartsWithoutRedis(t *testing.T) {
 	fresh, back := h.Open(t, "user=42"), h.Open(t, "user=42", "Last-Event-ID: "+known.LastID)
 	strange := h.Open(t, "user=42", "Last-Event-ID: abc-1")
 	server.Restart()
-	fresh.WantGap(t, "redis-reconnect") // what came between its opening and now is not known
+	fresh.WantGap(t, "redis-reconnect") // messages since the stream was opened are unknown
 	strange.WantGap(t, "unknown-id")
 	hubtest.NewPublisher(t, server.Addr()).Append(t, "user-42", "two")
 	for _, p := range []*ssetest.Stream{fresh, back, strange, known} {
@@ -111,9 +111,9 @@ func TestStreamFeedStartsWithoutRedis(t *testing.T) {
 	}
 }
 
-func TestStreamFeedThatGoesBackwardsIsAGap(t *testing.T) {
+func TestStreamFeedResetSendsAGap(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t) // keeps nothing
+	server := redistest.Start(t) // without persistence
 	h := hubtest.StartStreamFeed(t, server)
 	app := hubtest.NewPublisher(t, server.Addr())
 	p, away := h.Open(t, "user=42"), h.Open(t, "user=42")
@@ -128,34 +128,34 @@ func TestStreamFeedThatGoesBackwardsIsAGap(t *testing.T) {
 	p.Want(t, "two")
 	back := h.Open(t, "user=42", "Last-Event-ID: "+id)
 	if e, err := back.Next(); err != nil || e.Type != "gap" {
-		t.Errorf("a page that was away gets %+v, %v, want a gap", e, err)
+		t.Errorf("a page that reconnects receives %+v, %v, want a gap", e, err)
 	}
 }
 
-func TestStreamFeedCarriesOrdersAndPublishing(t *testing.T) {
+func TestStreamFeedCarriesCommandsAndMessages(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	one, two := hubtest.StartStreamFeed(t, server), hubtest.StartStreamFeed(t, server)
 	p, q := one.Open(t, "user=42"), two.Open(t, "user=42")
 	if a := hubtest.Request(t, "POST", one.AdminURL("/api/users/42/messages")); a.Status != 200 || !strings.Contains(a.Body, `"id":"`) {
-		t.Errorf("POST is answered with %d %s", a.Status, a.Body)
+		t.Errorf("POST: status %d %s", a.Status, a.Body)
 	}
 	p.Want(t, "")
 	q.Want(t, "")
 	if a := hubtest.Request(t, "DELETE", one.AdminURL("/api/users/42")); a.Status != 200 || !strings.Contains(a.Body, `"id":"`) {
-		t.Errorf("DELETE is answered with %d %s", a.Status, a.Body)
+		t.Errorf("DELETE: status %d %s", a.Status, a.Body)
 	}
 	for _, p := range []*ssetest.Stream{p, q} {
 		p.WantEvent(t, "bye", `{"reason":"kicked"}`)
 	}
-	// An order that is old does not hit those who came after it.
+	// An old control command does not disconnect streams that were opened after it.
 	back := hubtest.StartStreamFeed(t, server).Open(t, "user=42", "Last-Event-ID: "+p.LastID)
 	hubtest.NewPublisher(t, server.Addr()).Append(t, "user-42", "after")
 	back.Want(t, "after")
 }
 
-// The hubs are restarted one after the other while messages flow; pages move from
-// one to the next. Each gets every message exactly once.
+// The hubs are restarted one after the other while messages are published; pages reconnect to
+// the next hub. Each page receives every message exactly once.
 func TestStreamFeedRollingRestart(t *testing.T) {
 	t.Parallel()
 	const pages, messages = 12, 600
@@ -167,7 +167,7 @@ func TestStreamFeedRollingRestart(t *testing.T) {
 		open[i] = hubs[i%3].Open(t, fmt.Sprint("user=", i%4))
 	}
 	alive := slices.Clone(hubs)
-	alive[0] = hubtest.StartStreamFeed(t, server) // takes the place of the first
+	alive[0] = hubtest.StartStreamFeed(t, server) // replaces the first
 
 	read := func(i int) error {
 		p := open[i]
@@ -182,7 +182,7 @@ func TestStreamFeedRollingRestart(t *testing.T) {
 				}
 				defer p.Close()
 			case e.Type != "message" || e.Data != fmt.Sprint(n):
-				return fmt.Errorf("page %d: got %+v, want message %d", i, e, n)
+				return fmt.Errorf("page %d: received %+v, want message %d", i, e, n)
 			default:
 				n++
 			}

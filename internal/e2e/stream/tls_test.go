@@ -31,7 +31,7 @@ func TestStreamsOverTLS(t *testing.T) {
 			transport := hubtest.TLSTransport(t, pool, version == 2)
 			p := hubtest.OpenOver(t, transport, h.SecureURL("/events?user=42"))
 			if p.Response.ProtoMajor != version || p.Response.TLS == nil || p.Response.TLS.Version < tls.VersionTLS12 {
-				t.Errorf("answered over %s, %+v", p.Response.Proto, p.Response.TLS)
+				t.Errorf("response over %s, %+v", p.Response.Proto, p.Response.TLS)
 			}
 			app.Publish(t, "user-42", name)
 			app.Publish(t, "user-42", "a\nb")
@@ -44,16 +44,16 @@ func TestStreamsOverTLS(t *testing.T) {
 			hubtest.Within(t, hubtest.Soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == before+1 })
 		})
 	}
-	// Who can do both speaks HTTP/2.
+	// A client that supports both negotiates HTTP/2.
 	both := hubtest.TLSTransport(t, pool, true)
 	both.Protocols.SetHTTP1(true)
 	if p := hubtest.OpenOver(t, both, h.SecureURL("/events?user=42")); p.Response.ProtoMajor != 2 {
-		t.Errorf("the choice of the two is answered over %s", p.Response.Proto)
+		t.Errorf("a client that supports both receives %s", p.Response.Proto)
 	}
 	if a := hubtest.Request(t, "GET", h.PublicURL("/events?user=42")); a.Status != 400 {
-		t.Errorf("a request in clear is answered with %d", a.Status)
+		t.Errorf("a request without TLS: status %d", a.Status)
 	}
-	// The admin listener, which health asks, stays as it is.
+	// The admin listener, which usercast health requests, does not use TLS.
 	if a := hubtest.Request(t, "GET", h.AdminURL("/readyz")); a.Status != 200 {
 		t.Errorf("/readyz of the admin listener: %d %s", a.Status, a.Body)
 	}
@@ -74,8 +74,8 @@ func secureStatus(t *testing.T, h *hubtest.Hub, transport *http.Transport, path 
 	return resp.StatusCode
 }
 
-// What a peer does wrong is not worth a warning each: anybody could fill the log.
-func TestOldTLSIsRefusedQuietly(t *testing.T) {
+// Errors of clients do not cause a warning each: otherwise any client could flood the log.
+func TestOldTLSIsRejectedWithoutWarnings(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	pair := certtest.New(t, "first")
@@ -89,14 +89,14 @@ func TestOldTLSIsRefusedQuietly(t *testing.T) {
 			conn.Close()
 		}
 	}
-	hubtest.Eventually(t, "the refusals are logged", func() bool { return len(h.Log.Lines("TLS handshake error")) == 2 })
+	hubtest.Eventually(t, "the rejections are logged", func() bool { return len(h.Log.Lines("TLS handshake error")) == 2 })
 	if n := len(h.Log.Lines("level=DEBUG", "TLS handshake error")); n != 2 {
-		t.Errorf("%d of them for those who look for faults", n)
+		t.Errorf("%d of them at debug level, want 2", n)
 	}
 }
 
-// With TLS 1.2 the hub accepts only cipher suites with authenticated encryption (AEAD): the
-// others encrypt with CBC, or without forward secrecy.
+// With TLS 1.2, the hub accepts only cipher suites with authenticated encryption (AEAD). The
+// others use CBC, or lack forward secrecy.
 func TestTLS12WithAEADOnly(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -105,7 +105,7 @@ func TestTLS12WithAEADOnly(t *testing.T) {
 	aead := 0
 	for _, suite := range append(tls.CipherSuites(), tls.InsecureCipherSuites()...) {
 		if !slices.Contains(suite.SupportedVersions, tls.VersionTLS12) || strings.Contains(suite.Name, "RSA") {
-			continue // of TLS 1.3, or for a certificate of another kind
+			continue // for TLS 1.3, or for another type of certificate
 		}
 		isAEAD := strings.Contains(suite.Name, "GCM") || strings.Contains(suite.Name, "CHACHA20")
 		conn, err := tls.Dial("tcp", h.PublicAddr(), &tls.Config{
@@ -124,7 +124,7 @@ func TestTLS12WithAEADOnly(t *testing.T) {
 	}
 }
 
-// shows is the name in the certificate that a new handshake gets.
+// shows returns the common name of the certificate in a new handshake.
 func shows(t *testing.T, h *hubtest.Hub, pool *x509.CertPool) string {
 	t.Helper()
 	conn, err := tls.Dial("tcp", h.PublicAddr(), &tls.Config{RootCAs: pool})
@@ -135,14 +135,14 @@ func shows(t *testing.T, h *hubtest.Hub, pool *x509.CertPool) string {
 	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
 }
 
-// A certificate is renewed every few weeks, and a stream may be open for as long.
-func TestRenewedCertificateIsShown(t *testing.T) {
+// Certificates are renewed every few weeks, while streams may stay open.
+func TestRenewedCertificateIsServed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	first, second, third := certtest.New(t, "first"), certtest.New(t, "second"), certtest.New(t, "third")
 	pool := certtest.Pool(first, second, third)
 	app := hubtest.NewPublisher(t, server.Addr())
-	// As Kubernetes has it: the files are links through a link to a directory.
+	// As in Kubernetes: the files are links through a link to a directory.
 	dir := t.TempDir()
 	swap := func(pair certtest.Pair, name string) {
 		t.Helper()
@@ -167,7 +167,7 @@ func TestRenewedCertificateIsShown(t *testing.T) {
 	check := func(name string) {
 		t.Helper()
 		if got := shows(t, h, pool); got != name {
-			t.Errorf("a handshake shows the %s certificate, want the %s", got, name)
+			t.Errorf("a handshake has the %s certificate, want the %s", got, name)
 		}
 		app.Publish(t, "user-42", name)
 		for _, p := range streams {
@@ -177,15 +177,15 @@ func TestRenewedCertificateIsShown(t *testing.T) {
 	check("first")
 	swap(second, "2")
 	check("second")
-	third.Write(t, filepath.Join(dir, "2")) // over the old ones
+	third.Write(t, filepath.Join(dir, "2")) // overwrites the old files
 	check("third")
 	if n := len(h.Log.Lines("certificate reloaded")); n != 2 {
-		t.Errorf("%d times loaded anew, want 2", n)
+		t.Errorf("%d reloads, want 2", n)
 	}
 }
 
-// A handshake that comes between the two files being written is served as before.
-func TestHalfWrittenCertificateIsWarnedOfOnce(t *testing.T) {
+// A handshake between the writes of the two files still uses the previous certificate.
+func TestHalfWrittenCertificateIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	first, second := certtest.New(t, "first"), certtest.New(t, "second")
@@ -211,7 +211,7 @@ func TestHalfWrittenCertificateIsWarnedOfOnce(t *testing.T) {
 		}
 		for range 3 {
 			if got := shows(t, h, pool); got != step.shows {
-				t.Errorf("%s: a handshake shows the %s certificate", step.what, got)
+				t.Errorf("%s: a handshake has the %s certificate", step.what, got)
 			}
 		}
 		if n, want := len(h.Log.Lines("level=WARN", "certificate reload failed")), min(i+1, 4); n != want {
@@ -220,14 +220,14 @@ func TestHalfWrittenCertificateIsWarnedOfOnce(t *testing.T) {
 	}
 }
 
-// A handshake that never ends holds a descriptor no longer than a request that does not.
-func TestHandshakeThatNeverEndsIsCutOff(t *testing.T) {
+// An unfinished handshake holds a file descriptor no longer than an unfinished request.
+func TestUnfinishedHandshakeIsClosed(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	cert, key := certtest.New(t, "first").Write(t, t.TempDir())
 	h := hubtest.New(t, server.URL(), "--tls-cert", cert, "--tls-key", key)
 	public, _ := h.Servers()
-	public.ReadHeaderTimeout = 200 * time.Millisecond // no test waits for the real one
+	public.ReadHeaderTimeout = 200 * time.Millisecond // shorter than in production, to keep the test fast
 	hubtest.Run(t, h).AwaitSubscription(t, 1)
 	for _, begin := range []string{"", "\x16", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"} {
 		conn := hubtest.Dial(t, h.PublicAddr())
@@ -236,7 +236,7 @@ func TestHandshakeThatNeverEndsIsCutOff(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := io.Copy(io.Discard, conn); err != nil || time.Since(start) > hubtest.Soon {
-			t.Errorf("after %q: cut off after %v, %v", begin, time.Since(start), err)
+			t.Errorf("after %q: closed after %v, %v", begin, time.Since(start), err)
 		}
 	}
 }

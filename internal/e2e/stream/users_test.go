@@ -21,7 +21,7 @@ func TestDisconnectReachesEveryHub(t *testing.T) {
 		}
 		other := there.Open(t, "user=4")
 		if a := hubtest.Request(t, "DELETE", here.AdminURL("/api/users/42")); a.Status != 200 || a.Body != `{"user":"42","heard":2}`+"\n" {
-			t.Errorf("answered with %d %s", a.Status, a.Body)
+			t.Errorf("status %d %s", a.Status, a.Body)
 		}
 		for _, p := range theirs {
 			p.WantEvent(t, "bye", `{"reason":"kicked"}`)
@@ -31,13 +31,13 @@ func TestDisconnectReachesEveryHub(t *testing.T) {
 		app.Publish(t, "user-4", "still there")
 		other.Want(t, "still there")
 
-		// The app may send the order itself.
+		// The app may publish the control command itself.
 		app.Publish(t, "usercast:user-control", `{"op":"disconnect","user":"4"}`)
 		other.WantEvent(t, "bye", `{"reason":"kicked"}`)
 		there.WantMetrics(t, map[string]float64{
 			"usercast_disconnects_total" + hubtest.Reason("kicked"): 3,
 			"usercast_control_received_total":                       2,
-			"usercast_messages_received_total":                      1, // orders are no messages
+			"usercast_messages_received_total":                      1, // control commands are not counted as messages
 		})
 	})
 }
@@ -45,11 +45,11 @@ func TestDisconnectReachesEveryHub(t *testing.T) {
 func TestMalformedCommandIsCountedAndHarmless(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := hubtest.Start(t, server, "--control-channel", "orders")
+	h := hubtest.Start(t, server, "--control-channel", "commands")
 	app := hubtest.NewPublisher(t, server.Addr())
 	p := h.Open(t, "user=42")
-	for _, order := range []string{"", "null", `{"op":"disconnect"}`, `{"op":"stop","user":"42"}`, "\xff"} {
-		app.Publish(t, "orders", order)
+	for _, command := range []string{"", "null", `{"op":"disconnect"}`, `{"op":"stop","user":"42"}`, "\xff"} {
+		app.Publish(t, "commands", command)
 	}
 	h.WantMetrics(t, map[string]float64{"usercast_control_received_total": 5, "usercast_control_malformed_total": 5})
 	app.Publish(t, "user-42", "hello")
@@ -102,26 +102,26 @@ func TestUsersAPI(t *testing.T) {
 	}
 	p.Want(t, "hello\nworld", "", "to all")
 	odd.Want(t, "odd", "to all")
-	// A form on another site's page can send such a request to this machine.
+	// A form on another site's page can send such a request to this host.
 	if code, _ := post("/api/users/42/messages", "x", "Origin: https://evil.example"); code != 403 {
-		t.Errorf("another site may publish: %d", code)
+		t.Errorf("a publish request of another site: status %d", code)
 	}
 	if a := hubtest.Request(t, "GET", h.AdminURL("/api/users/42")); a.Status != 200 || !strings.Contains(a.Body, `"topics":["","a"]`) || strings.Count(a.Body, `"since"`) != 1 {
-		t.Errorf("GET is answered with %d %s", a.Status, a.Body)
+		t.Errorf("GET: status %d %s", a.Status, a.Body)
 	}
-	// An order is JSON, which cannot say this user: it would hit another one.
+	// A control command is JSON, which cannot represent this user ID: it would disconnect another user.
 	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/%FF")); a.Status != 400 {
-		t.Errorf("DELETE of an id that is not UTF-8 is answered with %d %s", a.Status, a.Body)
+		t.Errorf("DELETE of an ID that is not UTF-8: status %d %s", a.Status, a.Body)
 	}
 	if a := hubtest.Request(t, "GET", h.AdminURL("/api/users/nobody")); a.Status != 200 || a.Body != `{"streams":[],"user":"nobody"}`+"\n" {
-		t.Errorf("GET for nobody is answered with %d %s", a.Status, a.Body)
+		t.Errorf("GET of a user without streams: status %d %s", a.Status, a.Body)
 	}
 	if a := hubtest.Request(t, "GET", h.PublicURL("/api/users/42")); a.Status != 404 {
-		t.Errorf("the public listener has the API: %d", a.Status)
+		t.Errorf("the public listener serves the API: %d", a.Status)
 	}
 	server.Kill()
 	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/42")); a.Status != 502 {
-		t.Errorf("DELETE without Redis is answered with %d %s", a.Status, a.Body)
+		t.Errorf("DELETE without Redis: status %d %s", a.Status, a.Body)
 	}
 }
 
@@ -131,7 +131,7 @@ func TestSeveralRedis(t *testing.T) {
 	one, two := redistest.Start(t), redistest.Start(t)
 	h := hubtest.Start(t, one, "--redis", two.URL())
 	h.AwaitSubscription(t, 1)
-	hubtest.Eventually(t, "the second is subscribed to", func() bool { return h.FeedStats()[1].Connected })
+	hubtest.Eventually(t, "the hub has subscribed to the second Redis", func() bool { return h.FeedStats()[1].Connected })
 	a, b := hubtest.NewPublisher(t, one.Addr()), hubtest.NewPublisher(t, two.Addr())
 	p := h.Open(t, "user=42")
 	a.Publish(t, "user-42", "one")
@@ -143,13 +143,13 @@ func TestSeveralRedis(t *testing.T) {
 		`usercast_messages_received_total{feed="pubsub",redis="` + two.Addr() + `"}`: 1,
 		"usercast_redis_connected": 2,
 	})
-	// One that is away takes nothing from the other.
+	// If one is down, messages of the other still arrive.
 	two.Kill()
-	hubtest.Eventually(t, "the hub knows", func() bool { return !h.FeedStats()[1].Connected })
+	hubtest.Eventually(t, "the hub has detected that the second Redis is down", func() bool { return !h.FeedStats()[1].Connected })
 	a.Publish(t, "user-42", "three")
 	p.Want(t, "three")
 	two.Restart()
-	hubtest.Eventually(t, "the second is subscribed to again", func() bool { return h.FeedStats()[1].Connected })
+	hubtest.Eventually(t, "the hub has resubscribed to the second Redis", func() bool { return h.FeedStats()[1].Connected })
 	hubtest.NewPublisher(t, two.Addr()).Publish(t, "user-42", "four")
 	p.WantGap(t, "redis-reconnect")
 	p.Want(t, "four")
