@@ -1,33 +1,32 @@
 .PHONY: run test fast check chart fuzz vuln soak clients browsers measure million plot bench bench-compare bench-baseline build image
 
-# The hub with an embedded Redis and a demo page. Needs Go alone.
+# Runs the hub with an embedded Redis and a demo page. Needs only Go.
 run:
 	@trap stopped=1 INT; go run ./cmd/usercast dev || test "$$stopped"
 
-# Everything but the chart. What the tests need is installed when missing, if possible; tests whose programs are
-# missing are listed at the end, and fail with CI=true. The packages that take longest come first, so that none of them
-# is left to run alone at the end.
+# Runs all tests except those of the chart. Missing programs are installed if possible. Tests that need programs that are
+# still missing are listed at the end, and fail with CI=true. The slowest packages come first, so that none of them
+# runs alone at the end.
 test:
 	@.ci/setup
 	@.ci/test ./transport/sse ./internal/e2e/... ./transport/redis ./client ./hub ./...
 
-# The unit tests, without external programs and the race detector.
+# Runs the unit tests, without external programs and the race detector.
 fast:
 	go test -short -vet=off ./...
 
-# The Helm chart, rendered by Helm itself: a module of its own, whose tests are for whoever changes the
-# chart. The first time, half of Kubernetes has to be compiled: neither optimised nor vetted, that is
-# a minute or two, which make test does not have.
+# Runs the tests of the Helm chart, which render it with Helm. They are a separate module that is not part of make test,
+# because the first run compiles much of Kubernetes: one to two minutes, even without optimization and vet.
 chart:
 	@.ci/setup
 	cd deploy/helm && go test -vet=off '-gcflags=k8s.io/...=-N -l' '-gcflags=sigs.k8s.io/...=-N -l' ./...
 
-# Format, vet, staticcheck, tidy.
+# Checks formatting, go vet, staticcheck and go mod tidy.
 check:
 	@.ci/check
 
-# Each fuzz test for FUZZTIME, one after the other: for the night. What they have found is in
-# testdata/fuzz, and is a part of every test run.
+# Runs each fuzz test for FUZZTIME, one after the other; run it overnight. Inputs that they have found are in
+# testdata/fuzz, and every test run includes them.
 FUZZTIME ?= 60s
 fuzz:
 	@set -e; for package in $$(go list ./...); do \
@@ -38,36 +37,36 @@ fuzz:
 		done; \
 	done
 
-# Known faults in what the program is made of. Needs the network, for the list of them.
+# Checks the dependencies and the standard library for known vulnerabilities. Needs internet access.
 vuln:
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
 
-# Hubs of both feeds under faults at random, for MINUTES; SEED repeats a run's choices.
+# Runs hubs of both feeds with random failures for MINUTES. SEED repeats the failures of a run.
 MINUTES ?= 20
 soak:
 	@.ci/setup
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./internal/e2e/fleet
 
-# Client libraries with the real hub in all situations, in about four minutes; prints a table. make test runs
-# a smoke test of each.
+# Tests client libraries with the real hub in all situations, and prints a table. This takes about four minutes.
+# make test runs a smoke test of each library.
 clients:
 	@.ci/setup
 	go test -tags clients -run '^TestLibrariesInAllSituations$$' -count=1 -v -timeout 15m ./internal/e2e/clients
 
-# The same with a plain EventSource in Chromium, Firefox and WebKitGTK.
+# Tests a plain EventSource in Chromium, Firefox and WebKitGTK in the same situations.
 browsers:
 	@.ci/setup
 	go test -tags clients -run '^TestBrowsersInAllSituations$$' -count=1 -v -timeout 15m ./internal/e2e/clients
 
-# What a test can only measure, and the browser module's tests that make test has no time for: needs some
-# minutes, and the machine for itself.
+# Runs tests that only measure, and tests of the browser module that are too slow for make test. This takes several
+# minutes. Run nothing else on the machine.
 measure:
 	@.ci/setup
 	go test -p 1 -tags measure -run '^TestMeasure' -count=1 -v -timeout 9m ./internal/e2e/attack ./internal/e2e/fleet
 	go test -tags measure -count=1 -timeout 9m ./client
 
-# Streams up to a million in memory, and up to 100,000 real ones, in some ten minutes;
-# needs the machine for itself, and 2 GB.
+# Measures up to a million streams in memory, and up to 100,000 over TCP. This takes about ten minutes and 2 GB of
+# memory. Run nothing else on the machine.
 MILLION_STREAMS ?= 1000,10000,100000,1000000
 million:
 	@.ci/setup
@@ -75,15 +74,15 @@ million:
 		go test -tags measure -run '^TestMeasureMillion$$' -count=1 -v -timeout 20m ./transport/sse
 	go run ./bench/manystreams --out bench/results/streams.csv
 
-# Makes the latest results of million the ones to commit, and draws docs/million.svg.
+# Copies the latest results of make million to bench/, where they are committed, and draws docs/million.svg.
 plot:
 	@for file in million streams; do \
 		if [ -e bench/results/$$file.csv ]; then cp bench/results/$$file.csv bench/$$file.csv; fi; \
 	done
 	go run ./bench/plot
 
-# The Go benchmarks, in some four minutes; needs the machine for itself. In rounds, so that what the
-# machine does meanwhile is in all of them alike.
+# Runs the Go benchmarks, which takes about four minutes. Run nothing else on the machine. They run in rounds, so that
+# variations of the machine's speed affect all of them equally.
 BENCHTIME ?= 0.8s
 ROUNDS ?= 10
 bench:
@@ -97,15 +96,15 @@ bench:
 	@mv bench/results/running.txt bench/results/latest.txt
 	@go tool benchstat bench/results/latest.txt
 
-# The committed results beside the latest; how much that says: bench/README.md.
+# Compares the committed results with the latest. For the limits of this comparison, see bench/README.md.
 bench-compare:
 	@go tool benchstat baseline=bench/baseline.txt latest=bench/results/latest.txt
 
-# Makes the latest results the ones to commit.
+# Copies the latest results to bench/baseline.txt, which is committed.
 bench-baseline:
 	grep -E '^(goos|goarch|pkg|cpu|Benchmark)' bench/results/latest.txt >bench/baseline.txt
 
-# A static binary, bin/usercast.
+# Builds a static binary, bin/usercast.
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/usercast ./cmd/usercast
 

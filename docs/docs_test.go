@@ -1,5 +1,5 @@
-// Package docs tests the pages: their links lead somewhere, and their commands do what
-// the pages say.
+// Package docs tests the Markdown pages: the targets of their links exist, and their commands produce the documented
+// results.
 package docs
 
 import (
@@ -19,7 +19,7 @@ import (
 
 const root = ".."
 
-// pages are all Markdown files but the decisions, which nobody follows step by step.
+// pages reads all Markdown files of the repository.
 func pages(t *testing.T) (all []*doctest.Page) {
 	t.Helper()
 	err := filepath.WalkDir(root, func(file string, entry fs.DirEntry, err error) error {
@@ -37,8 +37,8 @@ func pages(t *testing.T) (all []*doctest.Page) {
 	return all
 }
 
-// Other pages and their headings, files and directories of ours are where links say.
-func TestLinksLeadSomewhere(t *testing.T) {
+// TestLinkTargetsExist checks links to pages, headings, files and directories of the repository.
+func TestLinkTargetsExist(t *testing.T) {
 	all := pages(t)
 	anchors := make(map[string][]string)
 	for _, p := range all {
@@ -55,7 +55,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 				target = filepath.Join(filepath.Dir(p.File), file)
 			}
 			if _, err := os.Stat(target); err != nil {
-				t.Errorf("%s:%d: there is no %s", p.File, link.Line, target)
+				t.Errorf("%s:%d: %s does not exist", p.File, link.Line, target)
 			} else if anchor != "" && !slices.Contains(anchors[target], anchor) {
 				t.Errorf("%s:%d: %s has no heading for #%s", p.File, link.Line, target, anchor)
 			}
@@ -63,11 +63,11 @@ func TestLinksLeadSomewhere(t *testing.T) {
 	}
 }
 
-// mark is what may stand above a block of commands.
+// mark matches the valid comments above a block of commands.
 var mark = regexp.MustCompile(`^(run|run: (hub|app|background|exit \d+)|run by: (Test\w+|Example\w*)|not run: \S.*)$`)
 
-// Whoever adds a command says whether a test runs it.
-func TestEachCommandIsRunOrSaysWhyNot(t *testing.T) {
+// TestCommandsAreMarked checks that each block of commands has a comment on how it is tested. Decisions are exempt.
+func TestCommandsAreMarked(t *testing.T) {
 	tests := testNames(t)
 	for _, p := range pages(t) {
 		if strings.HasPrefix(p.File, filepath.Join(root, "docs", "decisions")) {
@@ -80,15 +80,15 @@ func TestEachCommandIsRunOrSaysWhyNot(t *testing.T) {
 			where, first := fmt.Sprintf("%s:%d", p.File, b.Line), strings.SplitN(b.Text, "\n", 2)[0]
 			m := mark.FindStringSubmatch(b.Mark)
 			if m == nil {
-				t.Errorf("%s: say above it <!-- run -->, <!-- run by: Test… --> or <!-- not run: why -->: %s", where, first)
+				t.Errorf("%s: add <!-- run -->, <!-- run by: Test… --> or <!-- not run: why --> above: %s", where, first)
 			} else if m[3] != "" && !tests[m[3]] {
-				t.Errorf("%s: there is no %s", where, m[3])
+				t.Errorf("%s: the test %s does not exist", where, m[3])
 			}
 		}
 	}
 }
 
-// testNames are the names of all tests.
+// testNames returns the names of all tests and examples.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
@@ -109,12 +109,12 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
-// The commands of each page, one after the other, as a reader would.
+// TestCommands runs the commands of each page in order, as a reader does.
 func TestCommands(t *testing.T) {
 	need.Program(t, "redis-server")
 	for _, p := range pages(t) {
 		if !slices.ContainsFunc(p.Blocks, func(b doctest.Block) bool { return b.Mark == "run" || strings.HasPrefix(b.Mark, "run: ") }) ||
-			strings.HasPrefix(p.File, filepath.Join(root, "examples")) { // they have a test of their own
+			strings.HasPrefix(p.File, filepath.Join(root, "examples")) { // they have a separate test
 			continue
 		}
 		t.Run(filepath.Base(p.File), func(t *testing.T) {
@@ -130,7 +130,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-// standIn is an app in which user 42 is logged in, with the cookie session=42.
+// standIn stands in for an app in which user 42 is logged in, with the cookie session=42.
 func standIn(w http.ResponseWriter, r *http.Request) {
 	if cookie, err := r.Cookie("session"); err != nil || cookie.Value != "42" {
 		w.WriteHeader(http.StatusUnauthorized)

@@ -1,4 +1,4 @@
-// A module of its own: rendering the chart takes Helm, which the hub has no use for.
+// A separate module, because rendering the chart needs Helm, which the hub does not.
 module usercast/deploy/helm
 
 go 1.26.8
