@@ -131,17 +131,17 @@ func BenchmarkRegisterAndEnd(b *testing.B) {
 	d := &drainer{settled: &settled}
 	b.ReportAllocs()
 	for b.Loop() {
-		benchRegister(b, h, d, hub.Options{User: "42", Consumer: silent{}})
+		benchRegister(b, h, d, hub.Options{User: "42", Consumer: idleConsumer{}})
 		d.client.End(hub.ReasonClosed)
 		d.client.Take(nil) // returns the reason
 	}
 }
 
-// silent is a consumer that does nothing, for tests that call Take themselves.
-type silent struct{}
+// idleConsumer is a consumer that does nothing, for tests that call Take themselves.
+type idleConsumer struct{}
 
-func (silent) Wake()      {}
-func (silent) Interrupt() {}
+func (idleConsumer) Wake()      {}
+func (idleConsumer) Interrupt() {}
 
 // The work of a ping in the hub.
 func BenchmarkNudgeAndPosition(b *testing.B) {
@@ -172,7 +172,7 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 
 	b.ReportAllocs()
 	for b.Loop() {
-		c, err := h.Register(hub.Options{User: "42", Resume: resume, Consumer: silent{}})
+		c, err := h.Register(hub.Options{User: "42", Resume: resume, Consumer: idleConsumer{}})
 		if err != nil {
 			b.Fatal(err)
 		}

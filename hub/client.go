@@ -226,8 +226,8 @@ func (c *Client) sleep() {
 }
 
 // enqueue adds f to the queue. It returns false if the queue is full; then the caller ends the client.
-// With quietly, the consumer is not woken: the caller does so later.
-func (c *Client) enqueue(f *Frame, quietly bool) bool {
+// With noWake, the consumer is not woken: the caller does so later.
+func (c *Client) enqueue(f *Frame, noWake bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.queue.fits(f, &c.hub.cfg) && !c.queue.mayExceed(c.hub.cfg.QueueGrace, c.endIfExpired) {
@@ -236,7 +236,7 @@ func (c *Client) enqueue(f *Frame, quietly bool) bool {
 	}
 	c.queue.push(f)
 	c.hub.count.enqueued(f)
-	if !quietly {
+	if !noWake {
 		c.wake()
 	}
 	return true
@@ -254,10 +254,10 @@ func (c *Client) endIfExpired() {
 	}
 }
 
-// stop records the reason. Unless politely, it also empties the queue. c.hub.mu is held.
-func (c *Client) stop(reason Reason, politely bool) {
+// stop records the reason. Unless graceful, it also empties the queue. c.hub.mu is held.
+func (c *Client) stop(reason Reason, graceful bool) {
 	abandoned := false
-	if r := c.replay; r != nil && politely {
+	if r := c.replay; r != nil && graceful {
 		if abandoned = r.waitsForLog() || r.early; !abandoned && !r.live {
 			r.goLive() // the replay continues up to the current end
 		}
@@ -271,7 +271,7 @@ func (c *Client) stop(reason Reason, politely bool) {
 	if abandoned {
 		c.abandonReplay()
 	}
-	if !politely {
+	if !graceful {
 		c.replay = nil
 		c.lost = c.lost || c.replaying || c.queue.held() > 0
 		c.replaying = false

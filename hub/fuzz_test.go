@@ -14,7 +14,7 @@ func FuzzResume(f *testing.F) {
 	f.Add(h.seq.newest.Boot.String() + "-18446744073709551615")
 	f.Add("-1\x00\r\n")
 	f.Fuzz(func(t *testing.T, id string) {
-		c, err := h.Register(Options{User: "42", Resume: id, Consumer: silent{}})
+		c, err := h.Register(Options{User: "42", Resume: id, Consumer: idleConsumer{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func FuzzResume(f *testing.F) {
 	})
 }
 
-type silent struct{}
+type idleConsumer struct{}
 
-func (silent) Wake()      {}
-func (silent) Interrupt() {}
+func (idleConsumer) Wake()      {}
+func (idleConsumer) Interrupt() {}

@@ -161,13 +161,13 @@ func (h *Hub) encode(e *Entry, named bool) *Frame {
 }
 
 // enqueue adds f to the queue of c, or ends the client if its queue is full.
-func (h *Hub) enqueue(c *Client, f *Frame, quietly bool) bool {
+func (h *Hub) enqueue(c *Client, f *Frame, noWake bool) bool {
 	if h.broadcasts.isBehind(c) {
 		if h.broadcasts.catchUp(c); !c.isRegistered() {
 			return false
 		}
 	}
-	if c.enqueue(f, quietly) {
+	if c.enqueue(f, noWake) {
 		return true
 	}
 	h.end(c, ReasonSlow, false)
@@ -182,17 +182,17 @@ func (h *Hub) shed() {
 }
 
 // end removes the client and records the reason. h.mu is held.
-func (h *Hub) end(c *Client, reason Reason, politely bool) {
+func (h *Hub) end(c *Client, reason Reason, graceful bool) {
 	if c.isRegistered() {
 		h.broadcasts.catchUp(c)
 	}
 	if c.isRegistered() { // otherwise catchUp has ended it
 		h.remove(c)
 		h.count.disconnects[reason].Add(1)
-	} else if politely {
+	} else if graceful {
 		return
 	}
-	c.stop(reason, politely)
+	c.stop(reason, graceful)
 }
 
 func (h *Hub) remove(c *Client) {

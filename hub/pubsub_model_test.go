@@ -159,7 +159,7 @@ func (r *pubsubRun) step(number int) {
 	case step < 11:
 		c := r.clients[r.random.IntN(len(r.clients))]
 		if r.random.IntN(2) == 0 {
-			r.note("%s is ended politely", c.name)
+			r.note("%s ends gracefully", c.name)
 			c.Finish(hub.ReasonDrain)
 		} else {
 			r.note("%s is ended", c.name)

@@ -108,7 +108,7 @@ func TestStreamFeedEarlyClient(t *testing.T) {
 
 func TestStreamFeedClientEndsDuringAQuery(t *testing.T) {
 	for name, end := range map[string]func(*listener){
-		"politely": func(l *listener) { l.Finish(hub.ReasonDrain) },
+		"graceful": func(l *listener) { l.Finish(hub.ReasonDrain) },
 		"at once":  func(l *listener) { l.End(hub.ReasonDrain) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -48,7 +48,7 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 		before = heap()
 		all := make([]*hub.Client, users)
 		for i := range all {
-			c, err := h.Register(hub.Options{User: name(i), Topics: []string{name(i)}, Consumer: silent{}})
+			c, err := h.Register(hub.Options{User: name(i), Topics: []string{name(i)}, Consumer: idleConsumer{}})
 			if err != nil {
 				t.Fatal(err)
 			}

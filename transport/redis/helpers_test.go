@@ -270,8 +270,8 @@ func (l *logbook) warnings(t *testing.T, want int) {
 	}
 }
 
-// silentOn checks that nothing in the log contains the secret.
-func (l *logbook) silentOn(t *testing.T, secret string) {
+// mustNotContain checks that the log does not contain the secret.
+func (l *logbook) mustNotContain(t *testing.T, secret string) {
 	t.Helper()
 	if l.count(secret) > 0 {
 		t.Errorf("the log contains %q", secret)

@@ -175,7 +175,7 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 			case s.noPing.Load():
 				return true, nil
 			}
-			return false, topology.FaultSilent
+			return false, topology.FaultUnresponsive
 		}
 	}
 }

@@ -67,7 +67,7 @@ func (s *subscription) open(ctx context.Context) error {
 	if s.link.Denied != nil {
 		s.missing(acl.PermissionClusterInfo, s.link.Denied)
 	}
-	timeout := time.AfterFunc(s.server.AnswerTimeout(), func() { s.end(topology.FaultSilent) })
+	timeout := time.AfterFunc(s.server.AnswerTimeout(), func() { s.end(topology.FaultUnresponsive) })
 	defer timeout.Stop()
 	for err == nil && !s.confirmed {
 		err = s.handle(s.link.Receive())

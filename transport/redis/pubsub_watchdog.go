@@ -30,7 +30,7 @@ func (s *subscription) watch(ctx context.Context) {
 			return
 		}
 		if activity.Last() == before && activity.Idle() > 0 {
-			s.end(topology.FaultSilent)
+			s.end(topology.FaultUnresponsive)
 			return
 		}
 		wait = s.cfg.PingAfter

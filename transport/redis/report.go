@@ -106,7 +106,7 @@ func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 		return
 	}
 	r.several = true
-	advice := "set --redis to the address of the primary, or to redis+sentinel:// with the Sentinels that watch it"
+	advice := "set --redis to the address of the primary, or to redis+sentinel:// with the Sentinels that monitor it"
 	if found.Mode == "cluster" {
 		advice = "set --redis to redis+cluster://" + s.Addr()
 	}
@@ -124,7 +124,7 @@ func (r *reporter) scanFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.scan.allow(f, time.Now()) {
-		r.log.Warn("redis scan failed, resuming clients wait", faultAttrs(f)...)
+		r.log.Warn("redis stream read failed, resuming clients wait", faultAttrs(f)...)
 	}
 }
 

@@ -168,7 +168,7 @@ func TestErrorOfAScanIsLoggedOnce(t *testing.T) {
 		c := make(chan hub.Gap, 1)
 		f.add(query{"42", id, id, func(_ []hub.Entry, _ hub.ID, gap hub.Gap) { c <- gap }, alive})
 		f.await(t, "three tries", func() bool { return callsOf(t, server, "xrange") >= refused })
-		log.once(t, "WARN redis scan failed, resuming clients wait", "reason=right", "user app is not allowed to read log", "+xrange")
+		log.once(t, "WARN redis stream read failed, resuming clients wait", "reason=right", "user app is not allowed to read log", "+xrange")
 		server.Do("ACL", "SETUSER", "app", "+xrange")
 		if gap := <-c; gap != 0 {
 			t.Error(gap)
@@ -179,6 +179,6 @@ func TestErrorOfAScanIsLoggedOnce(t *testing.T) {
 	}
 	server.Do("SET", "log", "text")
 	f.add(query{"42", id, id, func([]hub.Entry, hub.ID, hub.Gap) {}, alive})
-	log.await(t, "WARN redis scan failed, resuming clients wait", "reason=type", "log is not a stream")
+	log.await(t, "WARN redis stream read failed, resuming clients wait", "reason=type", "log is not a stream")
 	log.await(t, "WARN redis subscription lost", "reason=type", "log is not a stream")
 }

@@ -80,7 +80,7 @@ func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, e
 			refused[0](err)
 			refused = refused[1:]
 		case time.Now().After(deadline):
-			return false, topology.FaultSilent
+			return false, topology.FaultUnresponsive
 		default:
 			if _, ok := received.(*goredis.Subscription); ok {
 				refused = refused[1:]

@@ -241,7 +241,7 @@ func (c *CheckedConn) push(there []byte) (int, error) {
 	if partly {
 		return 0, nil
 	}
-	return 0, Errorf("an array is not a message")
+	return 0, Errorf("unexpected array")
 }
 
 // wholeMessage returns the length of the pattern message at the beginning of there, if it is complete,

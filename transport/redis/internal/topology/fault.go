@@ -30,9 +30,9 @@ func (f *Fault) Unwrap() error { return f.Err }
 
 // Faults that are not derived from an error.
 var (
-	FaultSilent = &Fault{Reason: "silent", Problem: "redis does not respond", Advice: "check whether it is stalled, overloaded or unreachable"}
-	FaultMoved  = &Fault{Reason: "moved", Problem: "the address now leads to another primary, or its role has changed", Advice: "no action needed, resubscribing"}
-	FaultNoEcho = &Fault{Reason: "moved", Problem: "messages published to this address do not reach the subscription", Advice: "no action needed, resubscribing"}
+	FaultUnresponsive = &Fault{Reason: "silent", Problem: "redis does not respond", Advice: "check whether it is stalled, overloaded or unreachable"}
+	FaultMoved        = &Fault{Reason: "moved", Problem: "the address now leads to another primary, or its role has changed", Advice: "no action needed, resubscribing"}
+	FaultNoEcho       = &Fault{Reason: "moved", Problem: "messages published to this address do not reach the subscription", Advice: "no action needed, resubscribing"}
 )
 
 // newFault describes an error. known is true if the error is a Fault or a bad reply.
@@ -105,8 +105,8 @@ func connFault(err error, live, unix bool) *Fault {
 	case dialing:
 		return &Fault{Reason: "unreachable", Problem: "the redis host is unreachable", Advice: "check that it is up and that no firewall blocks the connection"}
 	case IsTimeout(err):
-		silent := *FaultSilent // a copy, because the caller sets Err
-		return &silent
+		unresponsive := *FaultUnresponsive // a copy, because the caller sets Err
+		return &unresponsive
 	case live && IsHangUp(err):
 		return &Fault{Reason: "closed", Problem: "redis closed the connection", Advice: "check for a restart, CLIENT KILL, or an exceeded client-output-buffer-limit pubsub"}
 	case IsHangUp(err):
