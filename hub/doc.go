@@ -9,8 +9,8 @@
 // # What it guarantees
 //
 //   - Publish never waits for a client and does no I/O. It encodes a message at
-//     most once per variant (with and without the topic in the event's name), and
-//     not at all if no client receives it.
+//     most once per variant (with and without the topic in the event's name). If
+//     no client receives the message, it is not encoded.
 //   - Messages, broadcasts and gaps share one sequence. A client receives its
 //     entries in the order of that sequence.
 //   - A client that reconnects with an id receives what it missed: all later entries
@@ -39,15 +39,15 @@
 //	    entry in it, before the first message of the generation.
 //	 7  Every open stream writes something within the ping interval. A write that takes longer
 //	    than the write timeout ends it. Deadlines do not depend on a writer being free.
-//	 8  A user without a stream, after the age of the history, does not occupy memory. A message
-//	    for such a user does not allocate.
+//	 8  A user whose last stream ended longer ago than the age of the history does not occupy
+//	    memory. A message for such a user does not allocate.
 //	 9  Conservation: enqueued = delivered + discarded + queued.
 //	10  Drain waits for the hub's own count of clients.
 //	11  No goroutine outlives Close.
 //	12  A client resumes without loss or duplicates: it is registered first, then everything
 //	    older than the registration is replayed.
 //	13  Streams behave the same, whichever kind of connection they use.
-//	14  All bounds are in bytes, not only in numbers of entries.
+//	14  All buffers are bounded in bytes, not only in numbers of entries.
 //	15  An id is not written to a stream before all messages and gaps up to that id. The opening
 //	    block contains the id that the client sent.
 //

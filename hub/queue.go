@@ -60,8 +60,8 @@ func (q *queue) fits(f *Frame, cfg *Config) bool {
 }
 
 // mayExceed reports whether the queue may exceed its bounds for the grace period, and calls expired after it. A burst
-// can reach a million messages per second, faster than the scheduler runs the consumer, so a full queue alone does
-// not mean that the reader is slow.
+// can reach a million messages per second, which is faster than the scheduler runs the consumer. So a full queue alone
+// does not mean that the reader is slow.
 func (q *queue) mayExceed(grace time.Duration, expired func()) bool {
 	if grace <= 0 {
 		return false

@@ -49,8 +49,8 @@ func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 	}
 }
 
-// Append routes the next entry of the log, a message or a gap in its place, and returns the number of clients
-// that it was enqueued for. If user is "", the entry has only an id.
+// Append routes the next entry of the log, a message or a gap in its place. It returns the number of clients that
+// the entry was enqueued for. If user is "", the entry has only an id.
 func (f *StreamFeed) Append(user string, e Entry) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -95,10 +95,10 @@ func (f *StreamFeed) Reset(newest ID) {
 	f.broadcasts.add(e, true)
 }
 
-// reach is called before the sequence advances to id. It handles clients that resumed from an id which the
-// log had not reached yet. If the log now has passed such an id without an entry there, it has lost its
-// newest entries before this hub read them, and the client has missed those that replaced them: it
-// receives a gap. With lost, all clients receive the gap for the lost entries instead.
+// reach is called before the sequence advances to id. It handles clients that resumed from an id which the hub
+// had not reached yet. If the log does not have an entry with such an id, it has lost its newest entries before
+// this hub read them. The client has missed the entries that replaced them, so it receives a gap. With lost, the
+// caller announces a gap to all clients instead.
 func (f *StreamFeed) reach(id ID, lost bool) {
 	for _, c := range f.seq.reached(id) {
 		if c.isRegistered() && c.queueStart != id && !lost {

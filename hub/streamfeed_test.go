@@ -350,8 +350,7 @@ func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 	}
 }
 
-// A client whose id is later than all entries that the hub had read at the client's end is complete, whatever the hub
-// reads and drops afterwards.
+// A client that ends before the hub has reached its id is complete, whatever the hub reads and drops afterwards.
 func TestStreamFeedEarlyClientEndsWithoutAGap(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500}, func(q *hub.Query) { queries = append(queries, q) })

@@ -18,8 +18,8 @@ const minShrink = 32
 // tableSeed makes the parts of all tables unpredictable.
 var tableSeed = maphash.MakeSeed()
 
-// slot selects the part of a key by a hash of the whole key, because user ids may have common prefixes and suffixes,
-// such as e-mail addresses of one domain.
+// slot selects the part of a key by a hash of the whole key. User ids may have common prefixes and suffixes, such as
+// e-mail addresses of one domain.
 func (t *table[V]) slot(key string) int {
 	return int(maphash.String(tableSeed, key) % uint64(len(t.parts)))
 }

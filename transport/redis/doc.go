@@ -33,8 +33,8 @@
 //     Messages that were published between two generations are lost, because pub/sub keeps
 //     nothing. Within one generation no message is skipped.
 //   - The connection recovers automatically: it is replaced after a jittered pause. This happens
-//     when Redis closes it or does not respond in time (watchdog), when a new connection reaches
-//     another primary or a published probe does not arrive (probe), or when a reply is invalid.
+//     when Redis closes it, does not respond in time (watchdog), or sends an invalid reply. It also
+//     happens when a new connection reaches another primary or a probe does not arrive (probe).
 //   - Each error is logged once, with what to do about it. Logs and errors never contain a password.
 //   - A missing permission is logged once, and the feed works without it. It cannot work without
 //     the permission to subscribe or to read.
@@ -61,7 +61,7 @@
 //
 //   - A fixed address: one primary.
 //   - Sentinels: a feed requests the primary's address for each new connection, and about every
-//     2 s to notice a failover.
+//     2 s to detect a failover.
 //   - A cluster: every node forwards published messages to all others, so a subscription to any
 //     node is enough. For a command on a key, each new connection looks up the key's owner.
 //

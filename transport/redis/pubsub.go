@@ -66,7 +66,7 @@ type PubSubConfig struct {
 	Logger *slog.Logger
 
 	// PingAfter is the idle time after which the connection must answer a PING within the
-	// server's AnswerTimeout. Default 3 s: with it, a dead connection is noticed in about 6 s.
+	// server's AnswerTimeout. Default 3 s: with it, a dead connection is detected in about 6 s.
 	PingAfter time.Duration
 
 	// ProbeEvery is the time between probes over a new connection, ±10 %. A probe that has not

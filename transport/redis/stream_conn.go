@@ -21,9 +21,9 @@ const (
 	// readCount is the maximum number of entries per request. With a few hundred bytes per entry,
 	// the round trip is then a small part of the work.
 	readCount = 200
-	// pageBytes is the size in bytes that one request aims at, estimated from the size of earlier
-	// entries, and how much of a larger reply is kept. At least two entries are always kept: the
-	// first may be known already.
+	// pageBytes is the intended size of a reply in bytes, estimated from the size of earlier
+	// entries. It is also how much of a larger reply is kept. At least two entries are always kept,
+	// because the first may be known already.
 	pageBytes = 1 << 20
 	// maxGrowth limits how many times more entries are requested than the last time, because the
 	// size of the next ones is not known.

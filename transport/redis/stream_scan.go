@@ -72,8 +72,8 @@ func (p *scanPass) run(c *streamConn) error {
 	return p.read(c, info)
 }
 
-// verdicts checks for each query whether it begins at a valid position of this stream. Valid are an
-// entry, the position just before an entry (where gaps are), the newest id ever assigned, and the
+// verdicts checks for each query whether it begins at a valid position of this stream. Valid are:
+// an entry; the position just before an entry, where gaps are; the newest id ever assigned; the
 // beginning of a stream from which nothing was removed.
 func (p *scanPass) verdicts(c *streamConn, info streamInfo) (map[hub.ID]hub.Gap, error) {
 	verdicts := make(map[hub.ID]hub.Gap)

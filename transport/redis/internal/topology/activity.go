@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Activity records when bytes last arrived. It counts bytes instead of replies, because a part of a
-// large reply on a slow network is a sign of life too, and because reads are less frequent than
-// messages. Safe for concurrent use.
+// Activity records when bytes last arrived. It does not record replies, because a part of a large
+// reply on a slow network is a sign of life too. Reads are also less frequent than messages. Safe
+// for concurrent use.
 type Activity struct {
 	epoch   time.Time    // immutable
 	last    atomic.Int64 // ns after epoch
