@@ -18,7 +18,9 @@ import (
 var packages = map[string]string{
 	"WebKitWebDriver": "webkit2gtk-driver",
 	"Xvfb":            "xvfb",
+	"apache2":         "apache2-bin",
 	"ip":              "iproute2",
+	"lighttpd":        "lighttpd lighttpd-mod-openssl",
 	"nginx":           "nginx-light",
 	"node":            "nodejs",
 	"php":             "php-cli",

@@ -1,5 +1,5 @@
-// Package proxytest runs a real nginx, Caddy or HAProxy for a test, with a configuration as a user would write
-// it. It runs on loopback, on a free port, with a temporary directory, and ends with the test.
+// Package proxytest runs a real nginx, Apache, Caddy, HAProxy or lighttpd for a test, with a configuration as a user would
+// write it. It runs on loopback, on a free port, with a temporary directory, and ends with the test.
 package proxytest
 
 import (
