@@ -207,10 +207,10 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 	}
 }
 
-// documentedPermissions returns the ACL lines of docs/security.md, without the user's name and password.
+// documentedPermissions returns the ACL lines of docs/redis.md, without the user's name and password.
 func documentedPermissions(t *testing.T) (lines [][]any) {
 	t.Helper()
-	text, err := os.ReadFile("../../../docs/security.md")
+	text, err := os.ReadFile("../../../docs/redis.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func documentedPermissions(t *testing.T) (lines [][]any) {
 		}
 	}
 	if len(lines) != 2 {
-		t.Fatalf("docs/security.md has %d lines of permissions", len(lines))
+		t.Fatalf("docs/redis.md has %d lines of permissions", len(lines))
 	}
 	return lines
 }
