@@ -51,7 +51,7 @@ export function showFeeds(stats) {
     const row = body.rows[i] ?? newRow(body, 1 + FEED_FIGURES.length);
     setText(row.cells[0], feed.redis);
     row.cells[1].className = `link ${feed.connected ? "up" : "down"}`;
-    setText(row.cells[1], feed.connected ? "connected" : "disconnected");
+    setText(row.cells[1], feed.connected ? "connected" : "down");
     for (const [j, name] of FEED_FIGURES.entries()) {
       row.cells[2 + j].dataset.label = $("feeds-head").cells[2 + j].textContent;
       setText(row.cells[2 + j], count(feed[name]));
