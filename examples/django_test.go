@@ -8,7 +8,7 @@ import (
 	"usercast/internal/doctest"
 )
 
-// djangoApp is a Django project without what the pages add to it.
+// djangoApp is a Django project without the code of the pages.
 const djangoApp = `
 import os
 os.mkdir("state")
@@ -79,14 +79,14 @@ def count(user, **_):
         file.write(f"{user.pk}\n")
 `
 
-// djangoSlowReceiver belongs to another app. Django calls it after the one that docs/logout.md shows.
+// djangoSlowReceiver is a receiver of another app. Django calls it after the receiver in docs/logout.md.
 const djangoSlowReceiver = `
 @receiver(user_logged_out)
 def audit(**_):
     time.sleep(0.3)
 `
 
-// tryDjango runs what the pages show in a Django project that stores the session at every request.
+// tryDjango runs the code of the pages in a Django project that saves the session at every request.
 func tryDjango(t *testing.T) {
 	files := filesOf(t, authPage, "python")
 	urls, views := shown(t, files, "urls.py"), shown(t, files, "views.py")+shown(t, filesOf(t, logoutPage, "python"), "views.py")

@@ -1,5 +1,5 @@
-// Package examples runs each app of this directory as its README says, from logging in to a
-// message and to logging out; and what the guides show for a framework, in that framework.
+// Package examples runs each app of this directory as its README describes, from login to logout, and the code of
+// the guides in each framework.
 package examples
 
 import (
@@ -20,11 +20,11 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// environment is what an app needs here beside what its README says: libraries come from
-// Debian's packages, not from the net.
+// environment contains the variables that an app needs in the tests, in addition to its README: libraries come from
+// Debian packages, not from the internet.
 var environment = map[string][]string{
 	"node":   {"NODE_PATH=/usr/share/nodejs"},
-	"python": {"PATH=/usr/bin:" + os.Getenv("PATH")}, // that has Debian's libraries
+	"python": {"PATH=/usr/bin:" + os.Getenv("PATH")}, // the Python that has the Debian libraries
 }
 
 // needLanguage skips a test unless the language of an example, or a framework of docs/authentication.md, is installed with
@@ -82,7 +82,7 @@ func TestExamples(t *testing.T) {
 	}
 }
 
-// tryApp does what its page does.
+// tryApp logs in, receives messages and logs out, as the page of the app does.
 func tryApp(t *testing.T, s *doctest.Session) {
 	ada, eve := newBrowser(t, s), newBrowser(t, s)
 	if page := ada.ask("GET", s.AppURL()+"/", nil); page.StatusCode != 200 || !strings.HasPrefix(page.Header.Get("Content-Type"), "text/html") {
@@ -121,7 +121,7 @@ func tryApp(t *testing.T, s *doctest.Session) {
 	others.want(`"still here"`)
 }
 
-// tryWithoutRedis wants the app to answer when Redis does not: a message is rejected at most, and a logout succeeds.
+// tryWithoutRedis checks that the app responds while Redis does not: publishing may be rejected, and a logout succeeds.
 func tryWithoutRedis(t *testing.T, s *doctest.Session) {
 	ada, eve := newBrowser(t, s), newBrowser(t, s)
 	ada.post("/login", "name", "ada")
@@ -147,7 +147,7 @@ func tryWithoutRedis(t *testing.T, s *doctest.Session) {
 	}
 }
 
-// wantSoon posts a form, and wants the app to answer with one of the statuses in a time that a user waits.
+// wantSoon posts a form, and checks that the app responds quickly and with one of the statuses.
 func (b *browser) wantSoon(path string, statuses []int, fields ...string) {
 	b.t.Helper()
 	start := time.Now()
@@ -199,12 +199,12 @@ func (b *browser) request(method, url string, form url.Values) *http.Response {
 	return answer
 }
 
-// cookies are those that the browser has of the app, except the named ones.
+// cookies returns the browser's cookies for the app, except the named ones.
 func (b *browser) cookies(except ...string) []*http.Cookie {
 	return slices.DeleteFunc(b.client.Jar.Cookies(b.appURL()), func(c *http.Cookie) bool { return slices.Contains(except, c.Name) })
 }
 
-// with returns another browser that has these cookies of the app.
+// with returns another browser with these cookies for the app.
 func (b *browser) with(cookies []*http.Cookie) *browser {
 	b.t.Helper()
 	other := newBrowser(b.t, b.s)
@@ -222,7 +222,7 @@ func (b *browser) appURL() *url.URL {
 	return u
 }
 
-// ask is request without the body.
+// ask sends a request and discards the body of the response.
 func (b *browser) ask(method, url string, form url.Values) *http.Response {
 	b.t.Helper()
 	answer := b.request(method, url, form)
@@ -230,7 +230,7 @@ func (b *browser) ask(method, url string, form url.Values) *http.Response {
 	return answer
 }
 
-// post sends a form, names and values in turn, to the app.
+// post sends a form to the app, with alternating names and values.
 func (b *browser) post(path string, fields ...string) *http.Response {
 	b.t.Helper()
 	form := url.Values{}
@@ -240,7 +240,7 @@ func (b *browser) post(path string, fields ...string) *http.Response {
 	return b.ask("POST", b.s.AppURL()+path, form)
 }
 
-// number returns the number that a page of the app consists of.
+// number returns the number in the body of a page of the app.
 func (b *browser) number(path string) int {
 	b.t.Helper()
 	answer := b.request("GET", b.s.AppURL()+path, nil)
@@ -252,13 +252,13 @@ func (b *browser) number(path string) int {
 	return n
 }
 
-// A stream is what an EventSource reads.
+// A stream is a response as an EventSource reads it.
 type stream struct {
 	*ssetest.Stream
 	t *testing.T
 }
 
-// open opens a stream, which is complete from when this returns.
+// open opens a stream and reads its opening block.
 func (b *browser) open() stream {
 	b.t.Helper()
 	answer := b.request("GET", b.hub+"/events", nil)
@@ -273,7 +273,7 @@ func (b *browser) open() stream {
 	return s
 }
 
-// want wants the next event to have all that in its data.
+// want checks that the data of the next event contains all parts.
 func (s stream) want(parts ...string) {
 	s.t.Helper()
 	e, err := s.Next()
@@ -282,12 +282,12 @@ func (s stream) want(parts ...string) {
 	}
 	for _, part := range parts {
 		if !strings.Contains(e.Data, part) {
-			s.t.Errorf("an event %q, want %s in it", e.Data, part)
+			s.t.Errorf("received %q, want %s in it", e.Data, part)
 		}
 	}
 }
 
-// Each app is to be copied with its page; all have the same one.
+// Users copy an app with its page, so each app has the same page.
 func TestPagesAreTheSame(t *testing.T) {
 	files, err := filepath.Glob("*/page.html")
 	if err != nil || len(files) < 5 {
@@ -308,7 +308,7 @@ func TestPagesAreTheSame(t *testing.T) {
 	}
 }
 
-// copyOf copies a directory into one that the test may write into.
+// copyOf copies a directory into a temporary one, which the test can change.
 func copyOf(t *testing.T, dir string) string {
 	t.Helper()
 	to := t.TempDir()
@@ -318,7 +318,7 @@ func copyOf(t *testing.T, dir string) string {
 	return to
 }
 
-// textOf is the text of a file.
+// textOf returns the text of a file.
 func textOf(t *testing.T, file string) string {
 	t.Helper()
 	text, err := os.ReadFile(file)

@@ -8,7 +8,7 @@ import (
 	"usercast/internal/doctest"
 )
 
-// expressApp is an app without what the pages add to it. Its store keeps each session in a file.
+// expressApp is an app without the code of the pages. Its store saves each session in a file.
 const expressApp = `
 const fs = require("fs"), express = require("express"), session = require("express-session");
 const app = express();
@@ -33,7 +33,7 @@ app.post("/comment", (req, res) => {
 });
 `
 
-// tryExpress runs what the pages show with each Redis client, and with the settings of express-session that store most.
+// tryExpress runs the code of the pages with each Redis client, with settings of express-session that save sessions often.
 func tryExpress(t *testing.T) {
 	publishing := filesOf(t, publishPage, "js")
 	code := shown(t, filesOf(t, authPage, "js"), "app.js") + shown(t, filesOf(t, logoutPage, "js"), "app.js")

@@ -46,8 +46,8 @@ func TestFrameworks(t *testing.T) {
 	}
 }
 
-// wantCheckOnlyReads checks the session of b, of a visitor without a cookie and of one with an invalid cookie. It wants all files
-// under dirs, where the app keeps its sessions, users and login events, to stay as they are: content, age and number.
+// wantCheckOnlyReads sends session checks for b, for a visitor without a cookie and for one with an invalid cookie. They must
+// not change the content, age or number of the files under dirs, where the app stores sessions, users and login events.
 func wantCheckOnlyReads(t *testing.T, dirs []string, cookie string, b *browser) {
 	t.Helper()
 	stranger, forged := b.with(nil), b.with(nil)
@@ -73,7 +73,7 @@ func (b *browser) wantChecks(status int) {
 	}
 }
 
-// wantLogout logs the browser out of the app. When the stream ends, the app has to reject the browser's session already.
+// wantLogout logs the browser out of the app. When the stream ends, the app must already reject the browser's session.
 func (b *browser) wantLogout(stream stream) {
 	b.t.Helper()
 	old := b.with(b.cookies())
@@ -97,13 +97,13 @@ func (b *browser) wantLogout(stream stream) {
 	}
 }
 
-// wantUnchanged makes all files under dirs ten minutes old, and wants them to be the same files with the same content and age after do.
+// wantUnchanged sets the age of all files under dirs to ten minutes, and checks that do does not change the files.
 func wantUnchanged(t *testing.T, dirs []string, what string, do func()) {
 	t.Helper()
 	setAge(t, dirs, 10*time.Minute)
 	before := storedFiles(t, dirs)
 	if len(before) == 0 {
-		t.Fatalf("%q have no files", dirs)
+		t.Fatalf("no files in %q", dirs)
 	}
 	do()
 	after := storedFiles(t, dirs)
@@ -169,7 +169,7 @@ func eachFile(t *testing.T, dirs []string, do func(file string, info fs.FileInfo
 
 var fileHeader = regexp.MustCompile(`(?m)^(?:#|//) ([\w/-]+\.(?:rb|py|php|js)\b.*)\n`)
 
-// filesOf returns the files that a page shows in blocks of a language: each begins with a comment that names it.
+// filesOf returns the files in a page's blocks of a language. Each begins with a comment that contains its name.
 func filesOf(t *testing.T, page, lang string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
@@ -203,7 +203,7 @@ func write(t *testing.T, dir string, files map[string]string) {
 	}
 }
 
-// wantInFile wants a file to contain the code of a page, apart from the indentation.
+// wantInFile checks that a file contains the code of a page, except for the indentation.
 func wantInFile(t *testing.T, page, code, file string) {
 	t.Helper()
 	indent := regexp.MustCompile(`(?m)^[ \t]+`)
@@ -212,8 +212,8 @@ func wantInFile(t *testing.T, page, code, file string) {
 	}
 }
 
-// wantWithoutRedis wants a request that publishes to succeed while Redis does not answer, and while it is down. Saved
-// counts what the request saves.
+// wantWithoutRedis checks that a request that publishes succeeds while Redis is unresponsive, and while it is down. saved
+// returns the number of rows that the app has saved.
 func (b *browser) wantWithoutRedis(path string, saved func() int) {
 	b.t.Helper()
 	before := saved()
@@ -228,7 +228,7 @@ func (b *browser) wantWithoutRedis(path string, saved func() int) {
 	}
 }
 
-// shown returns a file that filesOf found.
+// shown returns a file from the result of filesOf.
 func shown(t *testing.T, files map[string]string, name string) string {
 	t.Helper()
 	if files[name] == "" {
@@ -250,7 +250,7 @@ func tryPHP(t *testing.T) {
 	ada.post("/login", "name", "ada")
 	wantCheckOnlyReads(t, sessions, "session", ada)
 
-	// A slow request of the same visitor holds the session.
+	// A slow request of the same visitor locks the session.
 	for _, file := range slices.Collect(maps.Keys(storedFiles(t, sessions))) {
 		held, err := os.Open(file)
 		if err != nil {
@@ -265,11 +265,11 @@ func tryPHP(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// It is being written.
+		// The session file is incomplete, as during a write.
 		text := textOf(t, file)
 		write(t, sessions[0], map[string]string{filepath.Base(file): text[:len(text)/2]})
 		if answer := ada.ask("GET", s.AppURL()+"/usercast/session", nil); answer.StatusCode != 503 {
-			t.Errorf("a session check of half a session: %s, want 503", answer.Status)
+			t.Errorf("a session check of an incomplete session: %s, want 503", answer.Status)
 		}
 		write(t, sessions[0], map[string]string{filepath.Base(file): text})
 	}

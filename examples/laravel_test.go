@@ -21,7 +21,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// laravelRoutes are what the test needs in addition to examples/laravel.
+// laravelRoutes are the routes that the test adds to examples/laravel.
 const laravelRoutes = `
 use App\Events\OrderShipped;
 use Illuminate\Auth\Events\Login;
@@ -67,7 +67,7 @@ class Told extends \Illuminate\Notifications\Notification
     public function toArray($user) { return ['text' => 'notified']; }
 }
 `,
-	// Publishes as the app does, and prints how many seconds that took.
+	// Publishes as the app does, and prints the duration in seconds.
 	"publish.php": `<?php
 $app = require __DIR__.'/bootstrap/app.php';
 $app->make(Illuminate\Contracts\Console\Kernel::class)->bootstrap();
@@ -142,7 +142,7 @@ func tryLaravel(t *testing.T) {
 		stream := other.open()
 		bob.post("/others")
 		stream.want(`{"reason":"kicked"}`)
-		wantUnchanged(t, state, "session checks of a device that is logged out", func() { other.wantChecks(401) })
+		wantUnchanged(t, state, "session checks of a logged-out device", func() { other.wantChecks(401) })
 		bob.wantChecks(200)
 	})
 	step("Redis connection", func(t *testing.T, ada *browser) {
@@ -259,7 +259,7 @@ func channelFlags(t *testing.T, page string) string {
 	return flags[1]
 }
 
-// startLaravel starts PHP-FPM and nginx, which serves browsers at s.AppURL, and returns where the hub sends its checks.
+// startLaravel starts PHP-FPM and nginx, which serves browsers at s.AppURL. It returns the address for session checks.
 func startLaravel(t *testing.T, s *doctest.Session, dir string) (forHub string) {
 	t.Helper()
 	fpm, err := filepath.Glob("/usr/sbin/php-fpm*")
@@ -285,7 +285,7 @@ func startLaravel(t *testing.T, s *doctest.Session, dir string) (forHub string) 
 	).Replace(servers)
 	master := ""
 	if account.Uid == "0" {
-		master = "user root;" // its workers have to read the test's directory
+		master = "user root;" // its workers must read the directory of the test
 	}
 	write(t, dir, map[string]string{
 		"nginx.conf": master + `
@@ -316,7 +316,7 @@ php_admin_value[opcache.revalidate_freq] = 0
 	return forHub
 }
 
-// startFPM runs PHP-FPM, which leaves the process group that it is started in, until the test ends.
+// startFPM runs PHP-FPM until the test ends. PHP-FPM leaves the process group in which it was started.
 func startFPM(t *testing.T, program, dir string, env ...string) {
 	t.Helper()
 	log, err := os.Create(dir + "/fpm.log")
@@ -334,14 +334,14 @@ func startFPM(t *testing.T, program, dir string, env ...string) {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Error(err)
 		}
-		_ = cmd.Wait() // it was told to end
+		_ = cmd.Wait() // it was stopped by a signal
 		if t.Failed() {
 			t.Logf("PHP-FPM wrote:\n%s\nLaravel wrote:\n%s", textOf(t, dir+"/fpm.log"), laravelLog(dir))
 		}
 	})
 }
 
-// laravelLog is what Laravel has logged, if anything.
+// laravelLog returns Laravel's log, which may be empty.
 func laravelLog(dir string) string {
 	text, err := os.ReadFile(dir + "/storage/logs/laravel.log")
 	if err != nil {
@@ -356,7 +356,7 @@ func checksSent(t *testing.T, dir string) int {
 	return strings.Count(textOf(t, dir+"/checks.log"), "GET /usercast/session")
 }
 
-// publishPHP publishes the client's name, and returns how long that took.
+// publishPHP publishes the client's name, and returns the duration.
 func publishPHP(t *testing.T, s *doctest.Session, dir, client, password string) (seconds float64) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), hubtest.Patience)
@@ -380,7 +380,7 @@ func edit(t *testing.T, file string, change func(string) string) {
 	before := textOf(t, file)
 	after := change(before)
 	if after == before {
-		t.Fatalf("%s has changed: the test does not find what to replace", file)
+		t.Fatalf("%s has changed: the text to replace was not found", file)
 	}
 	write(t, filepath.Dir(file), map[string]string{filepath.Base(file): after})
 }

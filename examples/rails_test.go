@@ -11,7 +11,7 @@ import (
 	"usercast/internal/doctest"
 )
 
-// railsFiles are what a Rails app with Devise has in addition to what docs/authentication.md shows.
+// railsFiles are the files of a Rails app with Devise, except those in docs/authentication.md.
 var railsFiles = map[string]string{
 	"app.rb": `
 ENV["RAILS_ENV"] = "production"
@@ -105,8 +105,8 @@ end
 `,
 }
 
-// tryRails runs what the pages show for Devise, and for Rails without it, with sessions that the app can destroy and with
-// sessions in the cookie.
+// tryRails runs the code of the pages for Devise, and for Rails without it, with server-side sessions and with sessions in
+// the cookie.
 func tryRails(t *testing.T) {
 	for _, store := range []string{"cache_store", "cookie_store"} {
 		t.Run(store, func(t *testing.T) {
@@ -127,7 +127,7 @@ func tryRailsWith(t *testing.T, store string) {
 	files["config/routes.rb"] = strings.Replace(railsFiles["config/routes.rb"], "ROUTES", routes, 1)
 	without := regexp.MustCompile("`(before_action \\{.*\\})`").FindStringSubmatch(textOf(t, authPage))
 	if without == nil {
-		t.Fatal("docs/authentication.md does not say what to write without Devise")
+		t.Fatal("docs/authentication.md does not contain the code without Devise")
 	}
 	files["app/controllers/plain_controller.rb"] = strings.NewReplacer(
 		"UsercastController", "PlainController", "before_action :authenticate_user!", without[1], "current_user.id", "session[:user_id]",
@@ -181,7 +181,7 @@ func tryRailsWith(t *testing.T, store string) {
 	}
 }
 
-// wantRedirectWithoutAccept wants a plain request to be redirected to the login page, and one as the hub sends it not to be.
+// wantRedirectWithoutAccept checks that a plain request is redirected to the login page, and a request of the hub is not.
 func wantRedirectWithoutAccept(t *testing.T, s *doctest.Session) {
 	t.Helper()
 	stranger := newBrowser(t, s)

@@ -15,7 +15,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// What a real browser does with a hub. All tests share one browser: starting it
+// TestInChromium tests the hub with a real browser. All tests share one browser, because starting it
 // takes longer than most of them.
 func TestInChromium(t *testing.T) {
 	if testing.Short() {
@@ -33,23 +33,23 @@ func TestInChromium(t *testing.T) {
 		}
 	}
 	run(map[string]func(*testing.T, *browsertest.Browser){
-		"page receives what its user gets":                   pageReceives,
-		"page survives a killed hub":                         pageSurvivesKilledHub,
-		"page hears of a killed Redis":                       pageHearsOfKilledRedis,
-		"page that is told busy comes back":                  pageToldBusyComesBack,
-		"page that is told bye comes back":                   pageToldByeComesBack,
-		"page that comes back in time has missed nothing":    pageComesBackInTime,
-		"page of a stopping hub moves on to the next":        pageOfStoppingHubMovesOn,
-		"page of an error status is closed for good":         pageOfErrorStatusIsClosed,
-		"page of another origin is let in when it is listed": pageOfAnotherOrigin,
-		"page of another site has no use of the cookie":      pageOfAnotherSite,
+		"page receives messages of its user":              pageReceives,
+		"page survives a killed hub":                      pageReconnectsAfterHubIsKilled,
+		"page receives a gap after Redis is killed":       pageReceivesGapAfterRedisIsKilled,
+		"page reconnects after busy":                      pageReconnectsAfterBusy,
+		"page reconnects after bye":                       pageReconnectsAfterBye,
+		"page resumes from the position of a ping":        pageResumesFromPing,
+		"page reconnects to the next hub":                 pageReconnectsToNextHub,
+		"error status closes the EventSource permanently": errorStatusClosesEventSource,
+		"page of another origin needs --allow-origin":     pageOfAnotherOrigin,
+		"page of another site cannot use the cookie":      pageOfAnotherSite,
 	}, true)
-	// The keyboard belongs to one tab.
+	// These tests run one after the other, because only one tab has the keyboard focus.
 	run(map[string]func(*testing.T, *browsertest.Browser){
-		"console shows users and lets one be disconnected": consoleShowsUsers,
-		"console fits a phone":                             consoleFitsAPhone,
-		"console outlives faults":                          consoleOutlivesFaults,
-		"console asks for the token":                       consoleAsksForTheToken,
+		"console shows users and disconnects one": consoleShowsUsers,
+		"console fits a phone screen":             consoleFitsAPhone,
+		"console recovers from failures":          consoleRecoversFromFailures,
+		"console prompts for the token":           consolePromptsForTheToken,
 	}, false)
 }
 
@@ -59,8 +59,8 @@ func pageReceives(t *testing.T, browser *browsertest.Browser) {
 	app := hubtest.NewPublisher(t, server.Addr())
 	all := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=42")
 	named := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=42&event=topic&topic=activity&topic=gap")
-	stranger := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=7")
-	for _, p := range []browsertest.EventSource{all, named, stranger} {
+	other := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=7")
+	for _, p := range []browsertest.EventSource{all, named, other} {
 		p.Until("es.readyState == 1")
 	}
 	app.Publish(t, "user-42:activity", `{"kind":"comment","id":7}`)
@@ -71,20 +71,20 @@ func pageReceives(t *testing.T, browser *browsertest.Browser) {
 	app.Publish(t, "user-*:activity", "to all")
 	all.WantReceived(`message {"kind":"comment","id":7}`, "message ", "message a\nb\nc\nd\n", "message no gap", "message grüße 👋 �", "message to all")
 	named.WantReceived(`activity {"kind":"comment","id":7}`, "message no gap", "activity to all")
-	stranger.WantReceived("message to all")
+	other.WantReceived("message to all")
 
-	// Pings and opening blocks fire nothing unless the page listens for them.
+	// Pings and opening blocks dispatch no event unless the page requests ping events.
 	pinged := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=42&ping=event")
 	pinged.Until("fired.length >= 2 && fired.every(e => e.name == 'ping' && e.data == '{}')")
 	if got := len(all.Received(6)); got != 6 {
-		t.Errorf("the page heard %d events, want 6", got)
+		t.Errorf("the page received %d events, want 6", got)
 	}
-	// A closed tab is gone at once.
+	// A closed tab is detected immediately.
 	pinged.Run("es.close()")
-	hubtest.Within(t, hubtest.Soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Clients == 3 })
+	hubtest.Within(t, hubtest.Soon, "the closed stream has ended", func() bool { return h.Hub().Stats().Clients == 3 })
 }
 
-func pageSurvivesKilledHub(t *testing.T, browser *browsertest.Browser) {
+func pageReconnectsAfterHubIsKilled(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	app := hubtest.NewPublisher(t, server.Addr())
 	listen := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
@@ -96,24 +96,24 @@ func pageSurvivesKilledHub(t *testing.T, browser *browsertest.Browser) {
 
 	first.Signal(syscall.SIGKILL)
 	first.Wait(t)
-	p.Until("errors.length >= 3") // it is refused again and again, and goes on
+	p.Until("errors.length >= 3") // connections are refused, and the page retries
 	app.Publish(t, "user-42", "missed")
 	hubtest.Serve(t, server, nil, "--listen", listen, "--retry", "200ms")
 	p.Until("opens == 2")
 	if got := p.Received(2)[1]; got != `gap {"reason":"unknown-id"}` {
-		t.Errorf("the page heard %q", got)
+		t.Errorf("the page received %q", got)
 	}
 	app.Publish(t, "user-42", "after")
 	p.Until("fired.at(-1).data == 'after'")
-	// It may have come before the hub had subscribed, and then is told of that, too.
+	// If "after" arrives before the hub has subscribed, the page also receives a gap for that.
 	got := slices.DeleteFunc(p.Received(3), func(e string) bool { return e == `gap {"reason":"redis-reconnect"}` })
 	if want := []string{"message before", `gap {"reason":"unknown-id"}`, "message after"}; !slices.Equal(got, want) {
-		t.Errorf("the page heard %q, want %q", got, want)
+		t.Errorf("the page received %q, want %q", got, want)
 	}
 	p.WantAlive()
 }
 
-func pageHearsOfKilledRedis(t *testing.T, browser *browsertest.Browser) {
+func pageReceivesGapAfterRedisIsKilled(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
 	p := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=42")
@@ -125,11 +125,11 @@ func pageHearsOfKilledRedis(t *testing.T, browser *browsertest.Browser) {
 	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42", "after")
 	p.WantReceived("message before", `gap {"reason":"redis-reconnect"}`, "message after")
 	if got := p.Text("opens + ' ' + errors.length"); got != "1 0" {
-		t.Errorf("the page noticed more than the gap: opens and errors are %s", got)
+		t.Errorf("the page reconnected: opens and errors are %s, want 1 0", got)
 	}
 }
 
-func pageToldBusyComesBack(t *testing.T, browser *browsertest.Browser) {
+func pageReconnectsAfterBusy(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-clients", "1", "--retry", "50ms")
 	occupant := h.Open(t, "user=7")
@@ -137,10 +137,10 @@ func pageToldBusyComesBack(t *testing.T, browser *browsertest.Browser) {
 	p.Until("fired.filter(e => e.name == 'busy').length >= 3")
 	p.WantAlive()
 	if got := p.Received(3)[0]; got != `busy {"reason":"clients"}` {
-		t.Errorf("the page heard %s", got)
+		t.Errorf("the page received %s", got)
 	}
 	occupant.Close()
-	hubtest.Eventually(t, "the page has got in", func() bool {
+	hubtest.Eventually(t, "the page is connected", func() bool {
 		s := h.Hub().Stats()
 		return s.Clients == 1 && s.Connects == 2
 	})
@@ -149,83 +149,83 @@ func pageToldBusyComesBack(t *testing.T, browser *browsertest.Browser) {
 	p.WantAlive()
 }
 
-func pageToldByeComesBack(t *testing.T, browser *browsertest.Browser) {
+func pageReconnectsAfterBye(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-age", "500ms", "--retry", "50ms")
 	p := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=42")
 	p.Until("opens >= 3")
 	p.WantAlive()
-	// Nothing has happened meanwhile: no gap.
+	// No message is missing, so there is no gap.
 	for _, e := range p.Received(2) {
 		if e != `bye {"reason":"max_age"}` {
-			t.Errorf("the page heard %s", e)
+			t.Errorf("the page received %s", e)
 		}
 	}
 }
 
-// Another user's messages move the position on; a page that has kept up with it
-// by pings has nothing to fetch anew.
-func pageComesBackInTime(t *testing.T, browser *browsertest.Browser) {
+// Messages to other users advance the position. A page that has received it in pings does not need
+// to refetch.
+func pageResumesFromPing(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--ping-interval", "100ms", "--max-age", "2s", "--retry", "50ms")
 	p := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events?user=42")
 	p.Until("opens >= 1")
-	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-7", "for somebody else")
+	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-7", "for another user")
 	p.Until("opens >= 2")
 	p.WantReceived(`bye {"reason":"max_age"}`)
 }
 
-// A deploy: the hub ends in good order, and the next one takes over its port.
-func pageOfStoppingHubMovesOn(t *testing.T, browser *browsertest.Browser) {
+// A deploy: the hub stops gracefully, and the next one uses the same port.
+func pageReconnectsToNextHub(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	listen := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	flags := []string{"--listen", listen, "--retry", "100ms", "--drain-delay", "1s", "--drain", "100ms"}
 	first, _, _ := hubtest.Serve(t, server, nil, flags...)
 	p := browsertest.OpenEventSource(t, browser, "http://"+listen, "/events?user=42")
 	p.Until("es.readyState == 1")
-	newcomer := browsertest.EventSource{Page: browser.Open(t, "http://"+listen+"/livez")} // a tab takes longer to open than the hub to drain
-	newcomer.Run(browsertest.EventSourceScript)
+	late := browsertest.EventSource{Page: browser.Open(t, "http://"+listen+"/livez")} // opened early, because opening a tab takes longer than the drain
+	late.Run(browsertest.EventSourceScript)
 	first.Signal(syscall.SIGTERM)
 	hubtest.Eventually(t, "the hub drains", func() bool { return len(first.Stderr.Lines("msg=stopping")) == 1 })
-	newcomer.Run("listen('/events?user=42')")
-	newcomer.Until("fired.length > 0 && fired[0].name == 'busy' && fired[0].data == '{\"reason\":\"draining\"}'")
+	late.Run("listen('/events?user=42')")
+	late.Until("fired.length > 0 && fired[0].name == 'busy' && fired[0].data == '{\"reason\":\"draining\"}'")
 	p.WantReceived(`bye {"reason":"draining"}`)
 	if code := first.Wait(t); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 	hubtest.Serve(t, server, nil, flags...)
 	app := hubtest.NewPublisher(t, server.Addr())
-	for _, p := range []browsertest.EventSource{p, newcomer} {
+	for _, p := range []browsertest.EventSource{p, late} {
 		p.Until("es.readyState == 1")
 		p.WantAlive()
 	}
 	app.Publish(t, "user-*", "from the next")
-	for _, p := range []browsertest.EventSource{p, newcomer} {
+	for _, p := range []browsertest.EventSource{p, late} {
 		p.Until("fired.at(-1).data == 'from the next'")
 	}
 }
 
-// The rule that the answers are made for: any status but 200 ends an EventSource.
-func pageOfErrorStatusIsClosed(t *testing.T, browser *browsertest.Browser) {
+// The reason for busy events: any status other than 200 closes an EventSource permanently.
+func errorStatusClosesEventSource(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server)
-	p := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events") // nobody
+	p := browsertest.OpenEventSource(t, browser, h.PublicURL(""), "/events") // not authenticated
 	p.Until("es.readyState == 2")
 	if n := h.StreamStats().Rejects["unauthorized"]; n != 1 {
-		t.Errorf("%d requests were refused, want 1", n)
+		t.Errorf("%d requests were rejected, want 1", n)
 	}
 }
 
 func pageOfAnotherOrigin(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
-	page := hubtest.Start(t, server) // any page on another port will do
+	page := hubtest.Start(t, server) // serves a page on another port
 	listed := hubtest.Start(t, server, "--allow-origin", page.PublicURL(""))
 	app := hubtest.NewPublisher(t, server.Addr())
 
 	p := browsertest.OpenEventSource(t, browser, page.PublicURL(""), listed.PublicURL("/events?user=42"))
 	p.Until("es.readyState == 1")
 	if n := app.Publish(t, "user-42", "hello"); n != 2 {
-		t.Errorf("%d hubs heard the message, want 2", n)
+		t.Errorf("%d hubs received the message, want 2", n)
 	}
 	p.WantReceived("message hello")
 
@@ -233,12 +233,12 @@ func pageOfAnotherOrigin(t *testing.T, browser *browsertest.Browser) {
 	foreign := browsertest.OpenEventSource(t, browser, page.PublicURL(""), other.PublicURL("/events?user=42"))
 	foreign.Until("es.readyState == 2")
 	if n := other.StreamStats().Rejects["origin"]; n != 1 {
-		t.Errorf("%d requests were refused for their origin, want 1", n)
+		t.Errorf("%d requests were rejected because of their origin, want 1", n)
 	}
 }
 
-// A page elsewhere, of the same site (so that the browser sends the cookie) or not, opens no
-// stream with what its visitor is logged in with.
+// A page of another origin cannot open a stream with its visitor's cookie, even if it is of the same
+// site, so that the browser sends the cookie.
 func pageOfAnotherSite(t *testing.T, browser *browsertest.Browser) {
 	const secret = "a secret of thirty-two characters"
 	server := redistest.Start(t)
@@ -250,9 +250,9 @@ func pageOfAnotherSite(t *testing.T, browser *browsertest.Browser) {
 		}
 		return "http://" + host + ".localhost:" + port
 	}
-	page := hubtest.Start(t, server) // whose /livez is the page
-	friend := at(page, "friend.app")
-	h := hubtest.Start(t, server, "--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, secret), "--allow-origin", friend)
+	page := hubtest.Start(t, server) // its /livez is the page
+	allowed := at(page, "allowed.app")
+	h := hubtest.Start(t, server, "--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, secret), "--allow-origin", allowed)
 	hub := at(h, "hub.app")
 	login := browser.Open(t, hub+"/livez")
 	login.Run(fmt.Sprintf("document.cookie = 'usercast=%s; path=/; SameSite=Lax'", hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": time.Now().Add(time.Hour).Unix()})))
@@ -272,24 +272,24 @@ func pageOfAnotherSite(t *testing.T, browser *browsertest.Browser) {
 			document.body.append(Object.assign(document.createElement("iframe"), {name: "frame"}), form);
 			form.submit();
 		}`,
-		`location = url`, // the last: the page is gone
+		`location = url`, // last, because it leaves the page
 	}
-	refused := uint64(0)
+	rejected := uint64(0)
 	for _, site := range []string{"evil.app", "evil.other"} {
 		p := browser.Open(t, at(page, site)+"/livez")
 		p.Run(fmt.Sprintf("window.url = %q", hub+"/events"))
 		for _, attack := range attacks {
 			p.Run(attack)
-			refused++
-			hubtest.Eventually(t, site+" is refused: "+attack, func() bool { return h.StreamStats().Rejects["origin"] == refused })
+			rejected++
+			hubtest.Eventually(t, site+" is rejected: "+attack, func() bool { return h.StreamStats().Rejects["origin"] == rejected })
 		}
 	}
 	if n := h.Hub().Stats().Connects; n != 0 {
 		t.Errorf("%d streams were opened", n)
 	}
 
-	// The cookie is good: pages that may use it do.
-	for _, origin := range []string{hub, friend} {
+	// The cookie is valid for pages of allowed origins.
+	for _, origin := range []string{hub, allowed} {
 		p := browsertest.OpenEventSource(t, browser, origin, hub+"/events")
 		p.Until("es.readyState == 1")
 		app.Publish(t, "user-42", "hello")

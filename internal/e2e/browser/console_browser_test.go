@@ -18,7 +18,7 @@ import (
 	"usercast/internal/redistest"
 )
 
-// A consoleTab is an operator's tab, and what its browser complains of.
+// A consoleTab is an operator's tab and the messages in its browser console.
 type consoleTab struct {
 	*browsertest.Page
 	t    *testing.T
@@ -32,14 +32,14 @@ func openConsole(t *testing.T, browser *browsertest.Browser, url string) console
 	p.Do(chromedp.Navigate(url))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("the console: %s\n%s", p.said.Said(), p.Text("document.body.innerText"))
+			t.Logf("browser console: %s\n%s", p.said.Said(), p.Text("document.body.innerText"))
 		}
 	})
 	return p
 }
 
-// says waits until the node with an id holds a text.
-func (p consoleTab) says(id, text string) {
+// waitForText waits until the node with that ID contains a text.
+func (p consoleTab) waitForText(id, text string) {
 	p.t.Helper()
 	p.Until(fmt.Sprintf("document.getElementById(%q).innerText.includes(%q)", id, text))
 }
@@ -49,82 +49,82 @@ func (p consoleTab) press(keys string) {
 	p.Do(chromedp.KeyEvent(keys))
 }
 
-// tabTo moves on with the keyboard alone until the focus is on a node that can be seen to
-// have it.
+// tabTo presses Tab until the node with that ID has the focus, and checks that the focus is
+// visible.
 func (p consoleTab) tabTo(id string) {
 	p.t.Helper()
 	for range 30 {
 		p.press(kb.Tab)
 		if p.Text("document.activeElement.id") == id {
 			if p.Text("getComputedStyle(document.activeElement).outlineStyle") == "none" {
-				p.t.Errorf("the focus on %s cannot be seen", id)
+				p.t.Errorf("the focus on %s is not visible", id)
 			}
 			return
 		}
 	}
-	p.t.Fatalf("the keyboard does not reach %s", id)
+	p.t.Fatalf("%s is not reachable with the keyboard", id)
 }
 
-// wantQuiet wants nothing in the browser's console but what is expected, and no request
-// to anybody else.
+// wantQuiet checks that the browser console contains only expected messages, and that the page sent no
+// requests to other servers.
 func (p consoleTab) wantQuiet(expected ...string) {
 	p.t.Helper()
 	for _, line := range p.said.Said() {
 		if !slices.ContainsFunc(expected, func(e string) bool { return strings.Contains(line, e) }) {
-			p.t.Errorf("the browser says %q", line)
+			p.t.Errorf("browser console: %q", line)
 		}
 	}
-	var asked []string
-	if err := json.Unmarshal([]byte(p.Text(`JSON.stringify(performance.getEntriesByType("resource").map(e => e.name))`)), &asked); err != nil {
+	var requested []string
+	if err := json.Unmarshal([]byte(p.Text(`JSON.stringify(performance.getEntriesByType("resource").map(e => e.name))`)), &requested); err != nil {
 		p.t.Fatal(err)
 	}
-	for _, url := range asked {
+	for _, url := range requested {
 		if !strings.HasPrefix(url, p.Text("location.origin")+"/api/") && !strings.HasPrefix(url, "data:") {
-			p.t.Errorf("the page has asked for %s", url)
+			p.t.Errorf("the page requested %s", url)
 		}
 	}
 }
 
-// An operator's look-up, with the keyboard alone.
+// Looks up a user as an operator does, with only the keyboard.
 func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--console-tail", "--drain-delay", "2s", "--drain", "0")
 	app := hubtest.NewPublisher(t, server.Addr())
 	stream, other := h.Open(t, "user=a%2Fb&topic=activity&topic="), h.Open(t, "user=7")
 	p := openConsole(t, browser, h.AdminURL("/"))
-	p.says("state", "live")
-	p.says("chart-streams", "2")
+	p.waitForText("state", "live")
+	p.waitForText("chart-streams", "2")
 
-	// What is published is seen to move.
+	// Messages update the counters and charts.
 	for range 20 {
 		app.Publish(t, "user-a/b:activity", "hello")
 		stream.Want(t, "hello")
 	}
 	app.Publish(t, "user-nobody", "hello")
 	p.Until(`document.getElementById("feeds-rows").rows[0].cells[2].innerText == "21" && document.getElementById("feeds-rows").rows[0].cells[4].innerText == "1"`)
-	p.says("chart-latency", "µs")
+	p.waitForText("chart-latency", "µs")
 	p.Until(`document.querySelector("#chart-streams canvas").width > 200`)
 
 	p.tabTo("lookup-user")
 	p.press("a/b" + kb.Enter)
-	p.says("user-count", "1 open stream on this hub")
-	p.says("user-rows", h.Hub().ClientsOf("a/b")[0].State().LastID.String())
-	p.says("user-rows", "(no topic), activity")
+	p.waitForText("user-count", "1 open stream on this hub")
+	p.waitForText("user-rows", h.Hub().ClientsOf("a/b")[0].State().LastID.String())
+	p.waitForText("user-rows", "(no topic), activity")
 	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
-		t.Errorf("the address ends with %s", got)
+		t.Errorf("the fragment of the URL is %s", got)
 	}
 
-	// The tail is no stream of the user's.
+	// The tail is not a stream of the user.
 	p.tabTo("tail-start")
 	p.press(kb.Enter)
-	p.says("tail-state", "following")
+	p.waitForText("tail-state", "following")
 	const payload = `<img src=x onerror="document.title='broken out'">`
-	app.Publish(t, "user-a/b:news", payload) // which the stream does not want
+	app.Publish(t, "user-a/b:news", payload) // not in the stream's topic filter
 	app.Publish(t, "user-*", "to all")
 	other.Want(t, "to all")
-	p.says("tail-count", "2 messages")
-	p.says("tail-rows", payload)
-	p.says("tail-rows", "broadcast")
+	p.waitForText("tail-count", "2 messages")
+	p.waitForText("tail-rows", payload)
+	p.waitForText("tail-rows", "broadcast")
 	if s := h.Hub().Stats(); s.Clients != 2 || s.FramesEnqueued != 22 {
 		t.Errorf("with a tail: %d clients, %d frames", s.Clients, s.FramesEnqueued)
 	}
@@ -132,16 +132,16 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.press(kb.Enter)
 	p.Until(`document.getElementById("tail-start").innerText == "Follow messages"`)
 	if n := len(h.Log.Lines("tail opened", "user=a/b")); n != 1 {
-		t.Errorf("%d lines say that a tail was opened", n)
+		t.Errorf("%d log lines about an opened tail, want 1", n)
 	}
 	if strings.Contains(h.Log.String(), "onerror") {
 		t.Error("a payload is in the log")
 	}
 
-	// Not without being asked twice.
+	// Disconnecting a user requires confirmation.
 	nodes := p.Accessible()
 	if roles := browsertest.Unnamed(nodes); roles != nil {
-		t.Errorf("without a name: %s", roles)
+		t.Errorf("roles without an accessible name: %s", roles)
 	}
 	for _, want := range []browsertest.Node{
 		{Role: "banner"}, {Role: "main"}, {Role: "search"}, {Role: "heading", Name: "usercast console"}, {Role: "textbox", Name: "Look up a user"},
@@ -150,7 +150,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 		if !slices.ContainsFunc(nodes, func(n browsertest.Node) bool {
 			return n.Role == want.Role && (want.Name == "" || n.Name == want.Name)
 		}) {
-			t.Errorf("a screen reader finds no %s %q", want.Role, want.Name)
+			t.Errorf("no accessible %s %q", want.Role, want.Name)
 		}
 	}
 	disconnect := func(yes bool) {
@@ -158,7 +158,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 		p.press(kb.Enter)
 		p.Until(`document.getElementById("confirm").open`)
 		if roles := browsertest.Unnamed(p.Accessible()); roles != nil {
-			t.Errorf("in the dialog without a name: %s", roles)
+			t.Errorf("roles in the dialog without an accessible name: %s", roles)
 		}
 		if yes {
 			p.tabTo("confirm-yes")
@@ -170,16 +170,16 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	}
 	disconnect(false)
 	if n := h.Hub().Stats().Clients; n != 2 {
-		t.Errorf("%d streams are left after a question that was not answered", n)
+		t.Errorf("%d streams after canceling the dialog, want 2", n)
 	}
 	disconnect(true)
 	stream.WantEvent(t, "bye", `{"reason":"kicked"}`)
-	p.says("user-result", "sent to 1 hub")
-	p.says("user-count", "no open streams on this hub")
+	p.waitForText("user-result", "sent to 1 hub")
+	p.waitForText("user-count", "no open streams on this hub")
 	p.Until(`[...document.getElementById("disconnects-rows").rows].some(r => r.innerText.includes("kicked") && r.cells[2].innerText == "1")`)
 	p.wantQuiet()
 	h.Terminate() // SIGTERM
-	p.says("banners", "The hub is shutting down")
+	p.waitForText("banners", "The hub is shutting down")
 }
 
 func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
@@ -188,45 +188,45 @@ func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
 	h.Open(t, "user="+strings.Repeat("long", 50)+"&topic="+strings.Repeat("topic", 30))
 	p := openConsole(t, browser, "about:blank")
 	p.Do(chromedp.EmulateViewport(320, 640), chromedp.Navigate(h.AdminURL("/#user="+strings.Repeat("long", 50))))
-	p.says("user-count", "1 open stream")
-	p.says("tail-off", "--console-tail")
+	p.waitForText("user-count", "1 open stream")
+	p.waitForText("tail-off", "--console-tail")
 	if p.Text(`document.getElementById("tail-on").hidden`) != "true" {
-		t.Error("a tail is offered that the hub does not allow")
+		t.Error("the page offers a tail although the hub does not allow it")
 	}
 	p.Until(`document.getElementById("gaps-rows").rows.length == 5`)
 	if got := p.Text(`document.documentElement.scrollWidth`); got != "320" {
-		t.Errorf("the page is %s px wide on a phone of 320: %s", got,
+		t.Errorf("the page is %s px wide on a screen of 320 px: %s", got,
 			p.Text(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > 321).map(e => e.tagName + "#" + e.id + "." + e.className).join(" ")`))
 	}
 	p.wantQuiet()
 }
 
-func consoleOutlivesFaults(t *testing.T, browser *browsertest.Browser) {
+func consoleRecoversFromFailures(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	private := fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(t))
 	first, _, _ := hubtest.Serve(t, server, nil, "--admin-listen", private)
 	p := openConsole(t, browser, "http://"+private+"/")
-	p.says("state", "live")
+	p.waitForText("state", "live")
 
 	server.Kill()
-	p.says("banners", "Redis "+server.Addr()+" is unavailable")
+	p.waitForText("banners", "Redis "+server.Addr()+" is unavailable")
 	server.Restart()
 	p.Until(`document.getElementById("banners").childElementCount == 0`)
-	p.says("announce", "All problems are resolved.")
+	p.waitForText("announce", "All problems are resolved.")
 
 	first.Signal(syscall.SIGKILL)
 	first.Wait(t)
-	p.says("banners", "Connection to the hub lost")
-	p.says("state", "disconnected")
+	p.waitForText("banners", "Connection to the hub lost")
+	p.waitForText("state", "disconnected")
 	hubtest.Serve(t, server, nil, "--admin-listen", private)
-	p.says("state", "live")
+	p.waitForText("state", "live")
 	p.Until(`document.getElementById("banners").childElementCount == 0`)
 	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42", "hello")
-	p.Until(`document.getElementById("feeds-rows").rows[0].cells[2].innerText == "1"`) // it counts from zero
+	p.Until(`document.getElementById("feeds-rows").rows[0].cells[2].innerText == "1"`) // the new hub counts from zero
 	p.wantQuiet("net::ERR_")
 }
 
-func consoleAsksForTheToken(t *testing.T, browser *browsertest.Browser) {
+func consolePromptsForTheToken(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("correct-horse\n"), 0o600); err != nil {
@@ -238,29 +238,29 @@ func consoleAsksForTheToken(t *testing.T, browser *browsertest.Browser) {
 	const view = "document.body?.dataset.view"
 	p.Until(view + ` == "signin" && document.activeElement.id == "signin-token"`)
 	if roles := browsertest.Unnamed(p.Accessible()); roles != nil {
-		t.Errorf("without a name: %s", roles)
+		t.Errorf("roles without an accessible name: %s", roles)
 	}
 	for _, wrong := range []string{"wrong-horse", "naïve ✓"} {
 		p.Run(fmt.Sprintf(`document.getElementById("signin-token").value = %q`, wrong))
 		p.press(kb.Enter)
-		p.says("signin-wrong", "Invalid token")
+		p.waitForText("signin-wrong", "Invalid token")
 	}
 	p.press("correct-horse" + kb.Enter)
 	p.Until(view + ` == "console"`)
-	p.says("state", "live")
-	p.says("chart-streams", "1")
-	p.press("42" + kb.Enter) // the focus is where one begins
-	p.says("user-count", "1 open stream")
+	p.waitForText("state", "live")
+	p.waitForText("chart-streams", "1")
+	p.press("42" + kb.Enter) // the look-up field has the focus
+	p.waitForText("user-count", "1 open stream")
 
 	p.Do(chromedp.Reload())
-	p.says("user-count", "1 open stream") // the tab keeps the token
+	p.waitForText("user-count", "1 open stream") // the tab stores the token
 	if p.Text("document.cookie") != "" || p.Text("localStorage.length") != "0" {
-		t.Error("the token is kept where others find it")
+		t.Error("the token is stored outside the tab")
 	}
 	p.Run(`document.getElementById("signout").click()`)
 	p.Until(view + ` == "signin" && document.readyState == "complete"`)
 	if p.Text("sessionStorage.length") != "0" || p.Text(`document.getElementById("user-rows").childElementCount`) != "0" {
-		t.Error("something is left after signing out")
+		t.Error("data is left after signing out")
 	}
 	p.wantQuiet("status of 401")
 }
