@@ -238,6 +238,16 @@ func tryLaravel(t *testing.T) {
 		ada.post("/token")
 		ada.wantChecks(200)
 	})
+	step("Redis down", func(t *testing.T, ada *browser) {
+		ada.post("/login", "name", "ada")
+		s.Redis.Kill()
+		defer s.Redis.Restart()
+		if answer := ada.post("/broadcast"); answer.StatusCode != 500 { // as docs/publishing.md says
+			t.Errorf("a broadcast without a queue: %s, want 500", answer.Status)
+		}
+		ada.wantSoon("/messages", []int{204}, "to", "ada", "text", "Redis is down")
+		ada.wantSoon("/logout", []int{204})
+	})
 }
 
 // setPrefix sets the prefix of Laravel's Redis connections.
