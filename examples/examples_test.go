@@ -288,7 +288,7 @@ func (s stream) want(parts ...string) {
 }
 
 // Users copy an app with its page, so each app has the same page.
-func TestPagesAreTheSame(t *testing.T) {
+func TestExamplesHaveTheSamePage(t *testing.T) {
 	files, err := filepath.Glob("*/page.html")
 	if err != nil || len(files) < 5 {
 		t.Fatal(files, err)

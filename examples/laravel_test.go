@@ -35,7 +35,7 @@ Route::post('/others', function () {
     return 'ok';
 });
 Route::post('/broadcast', function () { broadcast(new OrderShipped(5)); return 'ok'; });
-Route::post('/notify', function () { Auth::user()->notify(new App\Notifications\Told); return 'ok'; });
+Route::post('/notify', function () { Auth::user()->notify(new App\Notifications\Notice); return 'ok'; });
 Route::post('/token', function () {
     $part = fn ($data) => rtrim(strtr(base64_encode($data), '+/', '-_'), '=');
     $token = $part('{"alg":"HS256"}').'.'.$part(json_encode(['sub' => Auth::id(), 'exp' => time() + 3600]));
@@ -59,9 +59,9 @@ class OrderShipped implements \Illuminate\Contracts\Broadcasting\ShouldBroadcast
     public function broadcastOn() { return new \Illuminate\Broadcasting\PrivateChannel('user-ada'); }
 }
 `,
-	"app/Notifications/Told.php": `<?php
+	"app/Notifications/Notice.php": `<?php
 namespace App\Notifications;
-class Told extends \Illuminate\Notifications\Notification
+class Notice extends \Illuminate\Notifications\Notification
 {
     public function via($user) { return ['broadcast']; }
     public function toArray($user) { return ['text' => 'notified']; }

@@ -184,7 +184,7 @@ func TestMinimalValuesRenderASecurePod(t *testing.T) {
 }
 
 // A pod that is killed while it drains disconnects the remaining streams.
-func TestGracePeriodFitsTheDrain(t *testing.T) {
+func TestGracePeriodCoversTheDrain(t *testing.T) {
 	for _, test := range []struct {
 		values string
 		grace  int64
@@ -249,7 +249,7 @@ affinity: {nodeAffinity: {}}
 topologySpreadConstraints: [{maxSkew: 1, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}]
 `
 
-func TestEverythingAtOnce(t *testing.T) {
+func TestAllValues(t *testing.T) {
 	all := decoded(t, everything)
 	_, pod, c := all.pod(t)
 	got := env(c)
@@ -321,7 +321,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 }
 
-func TestEachModeOfAuth(t *testing.T) {
+func TestAuthModes(t *testing.T) {
 	for mode, want := range map[string]string{
 		`{mode: jwt, jwt: {existingSecret: s, publicKey: keys.pem}}`:   "USERCAST_JWT_KEY_FILE=/run/usercast/jwt/keys.pem",
 		`{mode: jwt, jwt: {jwksUrl: "https://login.example/jwks"}}`:    "USERCAST_JWT_JWKS_URL=https://login.example/jwks",

@@ -41,7 +41,7 @@ settings:
 tolerations: [{key: x, operator: Exists, effect: NoExecute, tolerationSeconds: 1000000}]
 `
 
-func TestNumbersAreRenderedInFull(t *testing.T) {
+func TestLargeNumbersAreRenderedWithoutExponent(t *testing.T) {
 	for name, values := range map[string]string{"values": minimal + numbers, "durations": minimal + "drainSeconds: 1000000\nterminationGracePeriodSeconds: 2000000\nreplicas: 1000000"} {
 		_, pod, c := decoded(t, values).pod(t)
 		for variable, value := range env(c) {
@@ -75,7 +75,7 @@ func TestNumbersAreRenderedInFull(t *testing.T) {
 }
 
 // Names that look like numbers in YAML stay strings.
-func TestNamesOfDigitsStayText(t *testing.T) {
+func TestNumericNamesStayStrings(t *testing.T) {
 	all := decoded(t, minimal+`
 image: {repository: registry.example/usercast, tag: "1", pullSecrets: ["1000000"]}
 ingress: {enabled: true, host: app.example, className: "12", path: /1, tlsSecret: "34"}
@@ -89,7 +89,7 @@ serviceMonitor: {enabled: true, interval: "15"}
 }
 
 // The hub starts with the arguments and variables that the chart renders.
-func TestHubStartsWithWhatIsRendered(t *testing.T) {
+func TestHubStartsWithRenderedConfiguration(t *testing.T) {
 	hub := filepath.Join(t.TempDir(), "usercast")
 	build := exec.Command("go", "build", "-o", hub, "./cmd/usercast")
 	build.Dir = "../.."
@@ -188,7 +188,7 @@ func startHub(t *testing.T, hub, dir string, all objects, pod corev1.PodSpec, c 
 }
 
 // The rules match the labels that Prometheus sets with the ServiceMonitor.
-func TestAlertsFindTheHubsOfTheServiceMonitor(t *testing.T) {
+func TestAlertsMatchLabelsOfTheServiceMonitor(t *testing.T) {
 	all := decoded(t, minimal+"serviceMonitor: {enabled: true}\n")
 	spec := (*all["ServiceMonitor live-usercast"].(*map[string]any))["spec"].(map[string]any)
 	service := all["Service live-usercast-admin"].(*corev1.Service)

@@ -43,7 +43,7 @@ A mark applies only to the block that follows it directly.
 ## A page
 `
 
-func TestReadsBlocksMarksLinksAndAnchors(t *testing.T) {
+func TestReadFindsBlocksMarksLinksAndAnchors(t *testing.T) {
 	var p Page
 	p.parse(strings.Split(sample, "\n"))
 	want := []struct {

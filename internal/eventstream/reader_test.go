@@ -43,7 +43,7 @@ func TestReaderFollowsTheStandard(t *testing.T) {
 		{name: "id with NUL is ignored", stream: "id: 1\n\nid: 2\x003\ndata: a\n\n", want: []Event{{"message", "a", "1"}}, id: "1"},
 		{name: "id of an unfinished block", stream: "id: 1\n\nid: 2\ndata: lost\n", id: "1"},
 		{name: "retry", stream: "retry: 1500\n\n", retry: 1500 * time.Millisecond},
-		{name: "retry counts at once", stream: "retry: 1500\n", retry: 1500 * time.Millisecond},
+		{name: "retry applies immediately", stream: "retry: 1500\n", retry: 1500 * time.Millisecond},
 		{name: "retry is digits", stream: "retry: 1500\nretry: 2s\nretry: -1\nretry: 1.5\nretry:  7\nretry\n\n", retry: 1500 * time.Millisecond},
 		{name: "an unfinished block is lost", stream: "data: a\n\ndata: b\n", want: message("a")},
 		{name: "an unfinished line is lost", stream: "data: a\n\ndata: b", want: message("a")},

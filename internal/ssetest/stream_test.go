@@ -46,7 +46,7 @@ func TestStreamReadsEvents(t *testing.T) {
 	}
 }
 
-func TestOpenWantsAStream(t *testing.T) {
+func TestOpenRejectsOtherResponses(t *testing.T) {
 	for name, addr := range map[string]string{
 		"another status": serve(t, 401, opening), "no opening block": serve(t, 200, "data: hello\n\n"), "nothing": serve(t, 200, ""),
 	} {
@@ -57,7 +57,7 @@ func TestOpenWantsAStream(t *testing.T) {
 	}
 }
 
-func TestStreamGoesOnFromAnotherReader(t *testing.T) {
+func TestStreamContinuesWithAnotherReader(t *testing.T) {
 	client, server := net.Pipe()
 	defer server.Close()
 	go func() {

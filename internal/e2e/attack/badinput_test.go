@@ -99,7 +99,7 @@ func TestInvalidRequestsAreRejectedAndCounted(t *testing.T) {
 		code                 int
 		reason               string // label of the counter; "": not counted, rejected earlier
 	}{
-		{"nobody", "GET", "/events", nil, 401, "unauthorized"},
+		{"no user", "GET", "/events", nil, 401, "unauthorized"},
 		{"an empty user", "GET", "/events?user=", nil, 403, "bad-user"},
 		{"the broadcast user", "GET", "/events?user=*", nil, 403, "bad-user"},
 		{"a user with a topic", "GET", "/events?user=42:a", nil, 403, "bad-user"},

@@ -38,7 +38,7 @@ func TestEnvironmentVariables(t *testing.T) {
 			t.Errorf("origin %s: %d", origin, a.Status)
 		}
 	}
-	app.Publish(t, "u-*", "to nobody")
+	app.Publish(t, "u-*", "without a subscriber")
 	hubtest.Eventually(t, "the broadcast is counted", func() bool {
 		return hubtest.Scrape(t, private).Sum("usercast_messages_unrouted_total") == 2
 	})

@@ -203,7 +203,7 @@ func countMissed(p *ssetest.Stream) (missed int, err error) {
 		}
 		n, err := strconv.Atoi(e.Data)
 		if err != nil || n < next || n > next && !announced {
-			return missed, fmt.Errorf("got %s %q after %d, gap announced: %v", e.Type, e.Data, next-1, announced)
+			return missed, fmt.Errorf("received %s %q after %d, gap announced: %v", e.Type, e.Data, next-1, announced)
 		}
 		missed += n - next
 		next, announced = n+1, false

@@ -195,13 +195,13 @@ func TestByeIsSentAfterAllMessages(t *testing.T) {
 }
 
 // Invariant 11, with every kind of connection.
-func TestNothingOutlivesRun(t *testing.T) {
+func TestRunReleasesAllResources(t *testing.T) {
 	for _, kind := range hubtest.Writers { // not in parallel: it counts goroutines and descriptors
-		t.Run(kind, func(t *testing.T) { checkNothingOutlivesRun(t, "--writer="+kind) })
+		t.Run(kind, func(t *testing.T) { checkRunReleasesAllResources(t, "--writer="+kind) })
 	}
 }
 
-func checkNothingOutlivesRun(t *testing.T, writer string) {
+func checkRunReleasesAllResources(t *testing.T, writer string) {
 	server := redistest.Start(t)
 	hubtest.Client.CloseIdleConnections()
 	running := goleak.IgnoreCurrent()

@@ -23,7 +23,7 @@ type soakMessage struct {
 	user  string // "*": all users
 	topic string
 	large bool // over the hubs' size limit: pages receive a gap instead
-	// uncertain: Redis did not confirm the message, so it may or may not be published.
+	// uncertain: Redis did not confirm the message, so it is unknown whether it was published.
 	uncertain bool
 }
 

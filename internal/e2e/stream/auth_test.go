@@ -244,7 +244,7 @@ func TestJWT(t *testing.T) {
 		"no end":     {401, jwt.MapClaims{"sub": "42"}},
 		"no subject": {401, jwt.MapClaims{"exp": in(time.Hour)}},
 		"empty":      {403, jwt.MapClaims{"sub": "", "exp": in(time.Hour)}},
-		"everybody":  {403, jwt.MapClaims{"sub": "*", "exp": in(time.Hour)}},
+		"broadcast":  {403, jwt.MapClaims{"sub": "*", "exp": in(time.Hour)}},
 		"colon":      {403, jwt.MapClaims{"sub": "4:2", "exp": in(time.Hour)}},
 	} {
 		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), "Authorization: Bearer "+hubtest.Token(t, secret, test.claims)); a.Status != test.code || !strings.HasPrefix(a.Body, `{"error":"`) {

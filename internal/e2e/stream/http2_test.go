@@ -55,7 +55,7 @@ func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 	other.Want(t, "to all")
 
 	first.Close()
-	hubtest.Within(t, hubtest.Soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
+	hubtest.Within(t, hubtest.Soon, "the closed stream has ended", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == 1 })
 	app.Publish(t, "user-42", "to the remaining stream")
 	second.Want(t, "to the remaining stream")
 

@@ -41,7 +41,7 @@ func TestStreamsOverTLS(t *testing.T) {
 			}
 			before := h.Hub().Stats().Disconnects[hub.ReasonClosed]
 			p.Close()
-			hubtest.Within(t, hubtest.Soon, "the closed stream is gone", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == before+1 })
+			hubtest.Within(t, hubtest.Soon, "the closed stream has ended", func() bool { return h.Hub().Stats().Disconnects[hub.ReasonClosed] == before+1 })
 		})
 	}
 	// A client that supports both negotiates HTTP/2.
