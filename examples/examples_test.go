@@ -51,7 +51,7 @@ func needLanguage(t *testing.T, name string) {
 		php("php-predis", `exit((int) !file_exists("/usr/share/php/Predis/Autoloader.php"));`)
 	}
 	if name == "express" {
-		need.File(t, "testdata/node_modules/express", "npm --prefix examples/testdata ci")
+		need.File(t, "testdata/node_modules/ioredis", "npm --prefix examples/testdata ci")
 	}
 }
 
