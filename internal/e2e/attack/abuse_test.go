@@ -68,8 +68,7 @@ func startTargetWith(t *testing.T, secure bool, serve func(server *redistest.Ser
 	return s
 }
 
-// measureReference opens a stream and publishes to it. For each message, it writes one line: the
-// delay in nanoseconds.
+// measureReference opens a stream and publishes to it. For each message, it writes one line: the delay in nanoseconds.
 func measureReference(args []string) error {
 	scheme, addr, redis := args[0], args[1], args[2]
 	conn, err := net.Dial("tcp", addr)
@@ -178,8 +177,7 @@ func (s *target) attack(t *testing.T, how func(t *testing.T)) {
 	}
 }
 
-// delivery99 returns an upper bound of the 99th percentile of the delivery time in the hub since the
-// earlier samples.
+// delivery99 returns an upper bound of the 99th percentile of the delivery time in the hub since the earlier samples.
 func delivery99(s hubtest.Samples, before hubtest.Samples) time.Duration {
 	const name = `usercast_delivery_seconds_bucket{le="`
 	all := s["usercast_delivery_seconds_count"] - before["usercast_delivery_seconds_count"]

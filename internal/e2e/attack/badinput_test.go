@@ -232,8 +232,7 @@ func TestInvalidHTTPClosesTheConnection(t *testing.T) {
 	})
 }
 
-// A client that sends its request slowly (slow loris) holds a file descriptor only for a
-// short time.
+// A client that sends its request slowly (slow loris) holds a file descriptor only for a short time.
 func TestSlowRequestIsClosed(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {

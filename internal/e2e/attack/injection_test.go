@@ -72,7 +72,7 @@ func TestTextCannotInjectEvents(t *testing.T) {
 	}
 }
 
-// openPageAfterGap opens a stream whose last id the hub does not know.
+// openPageAfterGap opens a stream with an unknown last ID, and reads the gap.
 func openPageAfterGap(addr, query string) (*ssetest.Stream, error) {
 	p, err := ssetest.Request(addr, query)
 	if err != nil {
@@ -133,8 +133,8 @@ func TestRequestCannotInjectResponseHeaders(t *testing.T) {
 	})
 }
 
-// A query may repeat every parameter except user, up to 16 KiB, so what a stream stores of the
-// query is bounded.
+// A query may repeat every parameter except user, up to 16 KiB. This limit bounds the memory that a stream needs for
+// its query.
 func TestLongAndRepeatedParameters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -163,8 +163,7 @@ func pageReconnectsAfterBye(t *testing.T, browser *browsertest.Browser) {
 	}
 }
 
-// Messages to other users advance the position. A page that has received it in pings does not need
-// to refetch.
+// Messages to other users advance the position. A page that has received it in pings does not need to refetch.
 func pageResumesFromPing(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--ping-interval", "100ms", "--max-age", "2s", "--retry", "50ms")

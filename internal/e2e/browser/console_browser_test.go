@@ -49,8 +49,7 @@ func (p consoleTab) press(keys string) {
 	p.Do(chromedp.KeyEvent(keys))
 }
 
-// tabTo presses Tab until the node with that ID has the focus, and checks that the focus is
-// visible.
+// tabTo presses Tab until the node with that ID has the focus, and checks that the focus is visible.
 func (p consoleTab) tabTo(id string) {
 	p.t.Helper()
 	for range 30 {

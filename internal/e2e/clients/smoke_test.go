@@ -9,8 +9,7 @@ import (
 	"usercast/internal/need"
 )
 
-// All clients share the hub of a situation. Situations and clients run concurrently, because
-// they mostly wait.
+// All clients share the hub of a situation. Situations and clients run concurrently, because they mostly wait.
 func TestEachMessageArrivesOnce(t *testing.T) {
 	need.Program(t, "redis-server")
 	pages := browsers(t)

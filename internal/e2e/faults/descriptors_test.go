@@ -55,9 +55,8 @@ func TestRejectedClientsDoNotUseUpDescriptors(t *testing.T) {
 	})
 }
 
-// When all file descriptors are in use, for any reason and also without a limit of streams, new clients
-// receive busy, Redis and the metrics remain reachable, and the hub recovers when descriptors are
-// released.
+// When all file descriptors are in use, for any reason and also without a limit of streams, new clients receive busy,
+// Redis and the metrics remain reachable, and the hub recovers when descriptors are released.
 func TestHubWithoutDescriptorsRecovers(t *testing.T) {
 	if testing.Short() {
 		t.Skip("uses up all file descriptors, four times")

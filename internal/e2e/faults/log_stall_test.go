@@ -27,8 +27,7 @@ type pipedProgram struct {
 	exited chan struct{}
 }
 
-// startPiped starts usercast with a pipe that already contains what fill writes to it, unless fill is
-// nil.
+// startPiped starts usercast with a pipe that already contains what fill writes to it, unless fill is nil.
 func startPiped(t *testing.T, fill func(pipe *os.File), args ...string) *pipedProgram {
 	t.Helper()
 	r, w, err := os.Pipe()

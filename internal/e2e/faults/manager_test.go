@@ -92,8 +92,7 @@ func TestServiceManagerIsNotified(t *testing.T) {
 	}
 }
 
-// Startup must not wait indefinitely for Redis, because systemd kills a service that does not become ready
-// in time.
+// Startup must not wait indefinitely for Redis, because systemd kills a service that does not become ready in time.
 func TestServiceIsStartedWithoutRedis(t *testing.T) {
 	m, env := startManager(t)
 	for _, variable := range env {

@@ -60,8 +60,7 @@ func TestKilledRedisSendsGapsWithoutEndingStreams(t *testing.T) {
 	})
 }
 
-// Idle streams also receive the gap, within a few seconds, but not all at the
-// same time.
+// Idle streams also receive the gap, within a few seconds, but not all at the same time.
 func TestGapsToIdleStreamsAreSpreadOverAFewSeconds(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {

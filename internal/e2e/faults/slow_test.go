@@ -46,9 +46,8 @@ func numberOf(e eventstream.Event) (int, error) {
 	return strconv.Atoi(digits)
 }
 
-// numbersFrom reads numbered messages from number n until the stream ends or fails, or number last has
-// arrived. It returns the next expected number. It returns an error for a message out of
-// order.
+// numbersFrom reads numbered messages from number n until the stream ends or fails, or number last has arrived. It
+// returns the next expected number. It returns an error for a message out of order.
 func numbersFrom(p *ssetest.Stream, n, last int) (next int, err error) {
 	for n <= last {
 		e, err := p.Next()
@@ -91,9 +90,8 @@ func readStream(args []string) error {
 	return nil
 }
 
-// A stalled reader is alive, because its kernel still acknowledges; its stream ends as slow, whatever
-// has stalled it. It received the first messages, and can reconnect for
-// the rest.
+// A stalled reader is alive, because its kernel still acknowledges; its stream ends as slow, whatever has stalled it.
+// It received the first messages, and can reconnect for the rest.
 func TestStalledReaderIsSlow(t *testing.T) {
 	t.Parallel()
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {

@@ -25,10 +25,9 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// Runs the rolling restart of docs/reverse-proxies.md: three hubs behind HAProxy are restarted one after the
-// other while messages are published. Each page reconnects. With the stream feed, each page receives every
-// message exactly once and no gap. With pub/sub, each page receives every message, or a gap in place of the
-// missing ones.
+// Runs the rolling restart of docs/reverse-proxies.md: three hubs behind HAProxy are restarted one after the other
+// while messages are published. Each page reconnects. With the stream feed, each page receives every message exactly
+// once and no gap. With pub/sub, each page receives every message, or a gap in place of the missing ones.
 func TestRollingRestartLosesNoMessageWithoutGap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of streams, and starts a browser")
@@ -86,8 +85,7 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 		f.restart(h)
 	}
 	rolled := time.Since(start)
-	// With pub/sub, a page that is reconnecting while the last message is sent would
-	// not receive it.
+	// With pub/sub, a page that is reconnecting while the last message is sent would not receive it.
 	hubtest.Eventually(t, "all pages have reconnected", func() bool {
 		return f.lost.Load() > 0 || f.here.Load() == fleetPages && f.clients() == fleetPages+fleetTabs
 	})
@@ -177,8 +175,7 @@ func startFleet(t *testing.T, feed string) *fleet {
 	return f
 }
 
-// restart restarts one hub, as a deploy does, and waits until the proxy routes to it
-// again.
+// restart restarts one hub, as a deploy does, and waits until the proxy routes to it again.
 func (f *fleet) restart(h *fleetHub) {
 	f.t.Helper()
 	if code := h.Stop(f.t, syscall.SIGTERM); code != 0 {
@@ -234,8 +231,7 @@ func documentedBackend(t *testing.T, feed string, addrs map[string]string) strin
 // affinity is the cookie for session affinity with a hub.
 const affinity = "usercast-hub"
 
-// A visitor is a page that reconnects whenever its stream ends, like a browser. It is not safe
-// for concurrent use.
+// A visitor is a page that reconnects whenever its stream ends, like a browser. It is not safe for concurrent use.
 type visitor struct {
 	user   int
 	leaves bool // it disconnects once while messages are published
@@ -417,10 +413,9 @@ func (a *traffic) wanted(user int) (data []string) {
 	return data
 }
 
-// checkReceived checks that all messages were received exactly once and in order. With pub/sub, a page that connects
-// to a different hub receives a gap. Directly after a gap, and only there, messages may be missing or
-// duplicated: each hub receives from Redis at its own pace, so the new hub may be behind the previous
-// one.
+// checkReceived checks that all messages were received exactly once and in order. With pub/sub, a page that connects to
+// a different hub receives a gap. Directly after a gap, and only there, messages may be missing or duplicated: each hub
+// receives from Redis at its own pace, so the new hub may be behind the previous one.
 func checkReceived(received []eventstream.Event, want []string, feed string) error {
 	due, gap, sentAway := 0, false, false
 	for _, e := range received {

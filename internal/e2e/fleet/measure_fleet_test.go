@@ -63,9 +63,8 @@ func TestMeasureCostOfAStream(t *testing.T) {
 	t.Logf("CPU µs per delivery of 200 bytes, at %d per second: %.1f (without pings)", rate, float64((cpuTime(t, hub)-cpu-idle).Microseconds())/float64(sent))
 }
 
-// Measures how 3,000 pages of one hub reconnect, to compare with bench/reconnectsim: the hub is killed
-// and restarted, Redis is killed and restarted, and the hub is drained without another hub
-// to connect to.
+// Measures how 3,000 pages of one hub reconnect, to compare with bench/reconnectsim: the hub is killed and restarted,
+// Redis is killed and restarted, and the hub is drained without another hub to connect to.
 func TestMeasureReconnectStorm(t *testing.T) {
 	const streams = 3000
 	server := redistest.Start(t)

@@ -22,9 +22,8 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// A soakPage is one browser: it reconnects repeatedly with its last event ID, to any
-// hub, and sometimes stalls. The events that it receives are compared with the messages that
-// the app published.
+// A soakPage is one browser: it reconnects repeatedly with its last event ID, to any hub, and sometimes stalls. The
+// events that it receives are compared with the messages that the app published.
 type soakPage struct {
 	world *soakWorld
 	rng   *rand.Rand // owned by run
@@ -48,8 +47,7 @@ type soakPage struct {
 	conn *net.TCPConn // guarded by mu; nil: not connected
 }
 
-// A soakVisit is one connection with the stream feed: the events received after one ID and up to
-// another.
+// A soakVisit is one connection with the stream feed: the events received after one ID and up to another.
 type soakVisit struct {
 	from, to string
 	topics   []string
@@ -237,8 +235,7 @@ func (p *soakPage) handle(e eventstream.Event, v *soakVisit) {
 	}
 }
 
-// compareWithLog checks that the page received every message since the last one, or a
-// gap.
+// compareWithLog checks that the page received every message since the last one, or a gap.
 func (p *soakPage) compareWithLog(number int) {
 	app := p.world.app
 	if m, ok := app.message(number); !ok || !m.reaches(p.user, p.topics) {

@@ -259,8 +259,7 @@ func (h *soakHub) resources() (r resources) {
 	return r
 }
 
-// checkRest checks the totals of a hub's counters after all pages have disconnected, and that no
-// resources leaked.
+// checkRest checks the totals of a hub's counters after all pages have disconnected, and that no resources leaked.
 func (h *soakHub) checkRest(permanent bool, before resources) {
 	t := h.world.t
 	t.Helper()
@@ -315,8 +314,7 @@ func nonzero(s hubtest.Samples, name string) map[string]float64 {
 	return some
 }
 
-// checkMemory compares the maximum of the second half with that of the first half, excluding the
-// start-up.
+// checkMemory compares the maximum of the second half with that of the first half, excluding the start-up.
 func (w *soakWorld) checkMemory(kib []int) {
 	w.t.Helper()
 	if len(kib) < 20 {

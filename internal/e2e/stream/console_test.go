@@ -60,8 +60,7 @@ func TestStatsReportTheStateOfTheHub(t *testing.T) {
 	h.Hub().Disconnect("42")
 }
 
-// An open stream of the console does not delay shutdown, and ends
-// cleanly.
+// An open stream of the console does not delay shutdown, and ends cleanly.
 func TestOpenConsoleDoesNotDelayShutdown(t *testing.T) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--console-tail")

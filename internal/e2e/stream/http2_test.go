@@ -10,8 +10,7 @@ import (
 	"usercast/internal/ssetest"
 )
 
-// Over HTTP/2, all tabs share one connection, which stays open when a stream ends or is
-// rejected.
+// Over HTTP/2, all tabs share one connection, which stays open when a stream ends or is rejected.
 func TestStreamsShareAnHTTP2Connection(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

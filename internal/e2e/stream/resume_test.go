@@ -60,7 +60,7 @@ func TestReconnectingPageReceivesMissedMessages(t *testing.T) {
 	})
 }
 
-// No ID is an error: the browser would send it again forever.
+// An invalid ID does not cause an error response, because the browser would send the same ID at each reconnect.
 func TestUnknownIDIsAGap(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -173,8 +173,7 @@ func TestGapIsReplayedInOrder(t *testing.T) {
 	})
 }
 
-// Streams reconnect while messages are published: no message is lost or duplicated between
-// replay and queue.
+// Streams reconnect while messages are published: no message is lost or duplicated between replay and queue.
 func TestResumeWhileMessagesArrive(t *testing.T) {
 	hubtest.EachWriter(t, func(t *testing.T, writer string) {
 		const pages, messages = 10, 2000

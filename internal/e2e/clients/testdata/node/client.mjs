@@ -1,7 +1,7 @@
 // usage: node client.mjs LIBRARY URL
 //
-// Opens a stream with one of the libraries of package.json, and prints a line of JSON for each
-// event that the library passes to its callback. Runs until it is killed.
+// Opens a stream with one of the libraries of package.json. Prints one JSON line for each event that
+// the library passes to its callback. Runs until it is killed.
 import { createRequire } from "node:module";
 
 const require = createRequire(import.meta.url);
@@ -17,7 +17,7 @@ function listen(source) {
 }
 
 async function fetchEventSource() {
-  // The library expects a page.
+  // The library needs the globals of a page.
   globalThis.window = globalThis;
   globalThis.document = { hidden: false, addEventListener() {}, removeEventListener() {} };
   const { fetchEventSource, EventStreamContentType } = await import("@microsoft/fetch-event-source");
@@ -30,10 +30,10 @@ async function fetchEventSource() {
       throw new Error("status " + response.status);
     },
     onmessage(message) {
-      if (message.data) print(message.event || "message", message.data); // it is also called at blank lines
+      if (message.data) print(message.event || "message", message.data); // the library also calls this at blank lines
     },
     onclose() {
-      throw new Error("the stream has ended"); // without this, a clean end is final
+      throw new Error("the stream has ended"); // otherwise, the library does not reconnect after a clean end
     },
     onerror(error) {
       console.error("error", error.message);
@@ -53,10 +53,10 @@ const libraries = {
   },
   "launchdarkly-eventsource": () => {
     const { EventSource } = require("launchdarkly-eventsource");
-    // Node's agent ends a silent connection after 5 s if this is not set.
+    // Otherwise, Node's agent closes an idle connection after 5 s.
     listen(new EventSource(url, { readTimeoutMillis: 45_000 }));
   },
 };
 
 await libraries[library]();
-setInterval(() => {}, 1 << 30); // a library that has given up must not end the process
+setInterval(() => {}, 1 << 30); // keeps the process running if the library gives up

@@ -1,6 +1,6 @@
 """usage: client.py URL
 
-A loop on httpx, as an app writes it: prints a line of JSON for each event. Runs until it is killed.
+A loop with httpx, as an app would write it. Prints one JSON line for each event. Runs until it is killed.
 """
 import json
 import sys
@@ -21,7 +21,7 @@ while True:
     if last_id:
         headers["Last-Event-ID"] = last_id
     try:
-        # The default read timeout is 5 s; the hub may be silent for 15 s.
+        # The default read timeout is 5 s; the hub sends a ping after 15 s of inactivity.
         with httpx.stream("GET", url, headers=headers, timeout=httpx.Timeout(5, read=45)) as response:
             response.raise_for_status()
             event, data, event_id = "", [], None
@@ -31,7 +31,7 @@ while True:
                 value = value[1:] if value.startswith(" ") else value
                 if not line:
                     if event_id is not None:
-                        last_id = event_id  # not at its line: the event may be cut off before its end
+                        last_id = event_id  # not when reading its line, because the event may be incomplete
                     if data:
                         dispatch(event, "\n".join(data))
                     event, data, event_id = "", [], None

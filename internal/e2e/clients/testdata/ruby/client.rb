@@ -1,6 +1,6 @@
 # usage: client.rb URL
 #
-# A loop on Net::HTTP, as an app writes it: prints a line of JSON for each event. Runs until it is killed.
+# A loop with Net::HTTP, as an app would write it. Prints one JSON line for each event. Runs until it is killed.
 require "json"
 require "net/http"
 
@@ -12,7 +12,7 @@ loop do
   request = Net::HTTP::Get.new(uri, "Accept" => "text/event-stream", "Accept-Encoding" => "identity")
   request["Last-Event-ID"] = last_id unless last_id.empty?
   http = Net::HTTP.new(uri.host, uri.port)
-  http.max_retries = 0 # otherwise it repeats the request at once, with the id of before
+  http.max_retries = 0 # otherwise it repeats the request immediately with the previous ID
   http.read_timeout = 45
   begin
     http.start do
@@ -26,7 +26,7 @@ loop do
             name, value = line.split(":", 2)
             value = value.to_s.delete_prefix(" ")
             if line.empty?
-              last_id = id if id # not at its line: the event may be cut off before its end
+              last_id = id if id # not when reading its line, because the event may be incomplete
               puts JSON.generate(type: event || "message", data: data.join("\n")) unless data.empty?
               event, data, id = nil, [], nil
             elsif name == "data" then data << value
