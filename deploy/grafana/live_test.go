@@ -151,8 +151,6 @@ var leftOut = map[string]string{
 
 // wantNames compares the metric names in the dashboard and in the rules with those that exist.
 func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
-	var there []string
-	p.Get("/api/v1/label/__name__/values", &there)
 	var asked strings.Builder
 	for _, panel := range d.shown() {
 		for _, q := range panel.Targets {
@@ -168,10 +166,15 @@ func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
 		}
 		rules += string(text)
 	}
-	for _, name := range append(names(rules), shown...) {
-		if !slices.Contains(there, name) {
-			t.Errorf("the metric %s does not exist", name)
-		}
+	// A recording rule without enough samples yet has no series.
+	missing := append(names(rules), shown...)
+	for deadline := time.Now().Add(10 * time.Second); len(missing) > 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		var existing []string
+		p.Get("/api/v1/label/__name__/values", &existing)
+		missing = slices.DeleteFunc(missing, func(name string) bool { return slices.Contains(existing, name) })
+	}
+	if len(missing) > 0 {
+		t.Errorf("these metrics do not exist: %s", missing)
 	}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (usercast_\w+) `).FindAllStringSubmatch(metrics, -1) {
 		isShown := slices.ContainsFunc(shown, func(name string) bool {
