@@ -36,10 +36,13 @@ func FreeAddr(tb testing.TB) string {
 	return fmt.Sprintf("127.0.0.1:%d", redistest.FreePort(tb))
 }
 
-// Start starts a process, and waits until it is ready.
+// Start starts a process, and waits until it is ready. Unlike Serve, it does not need a log line with the addresses, so
+// it works with every --log-level.
 func (i *Instance) Start(tb testing.TB) {
 	tb.Helper()
-	i.Program, _, _ = Serve(tb, i.Redis, nil, append([]string{"--listen", i.Public, "--admin-listen", i.Admin}, i.Flags...)...)
+	flags := append([]string{"--listen", i.Public, "--admin-listen", i.Admin}, i.Flags...)
+	i.Program = StartProgram(tb, nil, serveArgs(i.Redis.URL(), flags)...)
+	AwaitReady(tb, i.Admin)
 }
 
 // Stop sends a signal to the process, and waits for its end. It returns the exit status.
