@@ -7,7 +7,7 @@ import (
 
 // apacheModules are the modules that configurations in docs/reverse-proxies.md use, and those that every
 // configuration needs.
-var apacheModules = []string{"mpm_event", "authz_core", "ssl", "http2", "proxy", "proxy_http", "headers", "alias", "asis", "env"}
+var apacheModules = []string{"mpm_event", "authz_core", "ssl", "http2", "proxy", "proxy_http", "headers", "alias", "asis", "env", "filter", "deflate"}
 
 // Apache runs apache2 with a configuration that listens on {listen}, and returns that address.
 func Apache(tb testing.TB, config string) (addr string) {
@@ -15,7 +15,7 @@ func Apache(tb testing.TB, config string) (addr string) {
 	var b strings.Builder
 	for _, line := range []string{
 		"ServerRoot " + Dir, "DefaultRuntimeDir " + Dir, "PidFile " + Dir + "/pid", "Mutex file:" + Dir, "ErrorLog " + Dir + "/error.log",
-		"ServerName localhost", "Listen " + Listen + " https", "StartServers 1",
+		"ServerName localhost", "Listen " + Listen, "StartServers 1",
 	} {
 		b.WriteString(line + "\n")
 	}

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Lighttpd runs lighttpd with TLS on a free port. Pem is a file with the certificate and its key, documents are the files
-// in its document root. It returns the address.
+// Lighttpd runs lighttpd on a free port and returns its address. Pem is a file with the certificate and its key; without
+// one, lighttpd serves plain HTTP. Documents are the files in its document root.
 func Lighttpd(tb testing.TB, pem string, documents map[string]string, config string) (addr string) {
 	tb.Helper()
 	root := tb.TempDir()
@@ -16,13 +16,14 @@ func Lighttpd(tb testing.TB, pem string, documents map[string]string, config str
 			tb.Fatal(err)
 		}
 	}
+	if pem != "" {
+		config = "ssl.engine = \"enable\"\nssl.pemfile = \"" + pem + "\"\n" + config
+	}
 	config = `
 server.modules = ( "mod_openssl", "mod_proxy", "mod_setenv", "mod_cgi" )
 server.bind = "127.0.0.1"
 server.port = ` + Port + `
 server.document-root = "` + root + `"
-ssl.engine = "enable"
-ssl.pemfile = "` + pem + `"
 ` + config
 	return start(tb, "lighttpd", "lighttpd.conf", config, func(file, _ string) []string { return []string{"-D", "-f", file} })
 }

@@ -39,7 +39,7 @@ func (i *inspection) checkDisconnect(ctx context.Context, s *stream, before int)
 			break
 		}
 		if time.Since(closed) > disconnectTimeout {
-			i.report.Warn("url-leave", "HAProxy: option abortonclose, in defaults · nginx: no proxy_ignore_client_abort",
+			i.report.Warn("url-leave", "HAProxy: option abortonclose, in defaults · nginx: no proxy_ignore_client_abort · Apache: a shorter --ping-interval",
 				"the hub did not notice within %v that the stream was closed: a disconnected browser occupies a slot until two pings have failed", disconnectTimeout)
 			return
 		}

@@ -28,7 +28,7 @@ func (i *inspection) checkContentType(s *stream) bool {
 			"Content-Type is %q: some proxies buffer anything other than exactly text/event-stream", got)
 	}
 	if coding := h.Get("Content-Encoding"); coding != "" && coding != "identity" {
-		i.report.Fail("url-compressed", "nginx: gzip off; (and brotli off;) in the location · Caddy: encode without text/event-stream · HAProxy: no compression type text/event-stream · CDN: no compression for this path",
+		i.report.Fail("url-compressed", "nginx: gzip off; (and brotli off;) in the location · Caddy: encode without text/event-stream · HAProxy: no compression type text/event-stream · Apache: SetEnv no-gzip 1 · CDN: no compression for this path",
 			"the stream is compressed (Content-Encoding: %s) despite no-transform: compression buffers events", coding)
 		return false
 	}

@@ -115,7 +115,7 @@ func (i *inspection) reportCut(ctx context.Context, first idlePeriod, d time.Dur
 			"the connection was closed at an age of %v, regardless of traffic", tenth(first.age))
 		return
 	}
-	i.report.Fail("url-idle-cut", "raise the proxy's idle timeout above the ping interval (nginx: proxy_read_timeout 60s; HAProxy: timeout server 60s, timeout client 60s; Caddy: read_timeout; load balancer: idle timeout), or run the hub with "+i.intervalBelow(first.idle),
+	i.report.Fail("url-idle-cut", "raise the proxy's idle timeout above the ping interval (nginx: proxy_read_timeout 60s; HAProxy: timeout server 60s, timeout client 60s; Caddy: read_timeout; Apache: ProxyTimeout 60; lighttpd: server.max-write-idle; load balancer: idle timeout), or run the hub with "+i.intervalBelow(first.idle),
 		"the connection was closed after %v without traffic, but the hub pings every %v", tenth(first.idle), i.PingInterval)
 }
 

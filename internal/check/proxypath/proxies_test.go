@@ -53,6 +53,19 @@ backend usercast
 	}
 }
 
+func apache(directives string) func(*testing.T, string) string {
+	return func(t *testing.T, hub string) string {
+		return proxytest.Apache(t, "<VirtualHost *>\nProxyPreserveHost On\nProxyPass /events http://"+hub+"/events\n"+directives+"\n</VirtualHost>\n")
+	}
+}
+
+func lighttpd(settings string) func(*testing.T, string) string {
+	return func(t *testing.T, hub string) string {
+		host, port, _ := strings.Cut(hub, ":")
+		return proxytest.Lighttpd(t, "", nil, settings+"\nproxy.server = ( \"\" => (( \"host\" => \""+host+"\", \"port\" => "+port+" )) )\n")
+	}
+}
+
 const patientHAProxy = "timeout client 60s\ntimeout server 60s\noption abortonclose\n"
 
 // Right and wrong settings of real proxies, and the findings about them.
@@ -92,6 +105,15 @@ func TestProxies(t *testing.T) {
 		"caddy, buffering":   {caddy("", "reverse_proxy {hub} {\nbuffer_responses\n}"), often, finds(finding.Fail, "url-buffered", "buffer_responses")},
 		"caddy, age":         {caddy("{\nservers {\ntimeouts {\nwrite 2s\n}\n}\n}\n", "reverse_proxy {hub}"), often, finds(finding.Fail, "url-age-cut", "write timeout")},
 		"caddy, idle":        {caddy("", "reverse_proxy {hub} {\ntransport http {\nread_timeout 1s\n}\n}"), rarely, finds(finding.Fail, "url-idle-cut", "read_timeout")},
+
+		"apache, right":     {apache(""), often, good},
+		"apache, deflate":   {apache("SetOutputFilter DEFLATE"), often, finds(finding.Fail, "url-compressed", "SetEnv no-gzip 1")},
+		"apache, timeout":   {apache("ProxyTimeout 1"), rarely, finds(finding.Fail, "url-idle-cut", "ProxyTimeout")},
+		"apache, few pings": {apache(""), rarely, finds(finding.Warn, "url-leave", "Apache")},
+
+		"lighttpd, right":        {lighttpd("server.stream-response-body = 1"), often, good},
+		"lighttpd, buffering":    {lighttpd(""), often, finds(finding.Fail, "url-buffered", "server.stream-response-body")},
+		"lighttpd, idle timeout": {lighttpd("server.stream-response-body = 1\nserver.max-write-idle = 1"), rarely, finds(finding.Fail, "url-idle-cut", "server.max-write-idle")},
 
 		"haproxy, right":           {haproxy(patientHAProxy, ""), often, good},
 		"haproxy, buffers request": {haproxy(patientHAProxy+"option http-buffer-request\n", ""), often, good},                             // the request has no body

@@ -63,4 +63,4 @@ type inspection struct {
 }
 
 // unbuffer lists the settings with which proxies forward data immediately.
-const unbuffer = "nginx: proxy_buffering off, or no proxy_ignore_headers X-Accel-Buffering · Caddy: flush_interval -1, no response_buffers or buffer_responses · HAProxy: does not buffer by default · CDN: no buffering or caching for this path"
+const unbuffer = "nginx: proxy_buffering off, or no proxy_ignore_headers X-Accel-Buffering · Caddy: flush_interval -1, no response_buffers or buffer_responses · HAProxy: does not buffer by default · lighttpd: server.stream-response-body = 1 · CDN: no buffering or caching for this path"
