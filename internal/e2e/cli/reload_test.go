@@ -223,12 +223,12 @@ func TestChangedFilesAreReloadedWithoutASignal(t *testing.T) {
 	server := redistest.Start(t)
 	files := settingsDir{t, t.TempDir()}
 	files.write("usercast.env", "USERCAST_ALLOW_ORIGIN=https://old.example\n")
-	files.write("current", oldSecret)
-	files.write("previous", oldSecret)
+	files.write("jwt-a", oldSecret)
+	files.write("jwt-b", oldSecret)
 	pair, renewed := certtest.New(t, "first"), certtest.New(t, "second")
 	cert, key := pair.Write(t, files.dir)
 	p := hubtest.StartProgram(t, nil, "serve", "--auth", "jwt", "--env-file", files.path("usercast.env"), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
-		"--redis", server.URL(), "--jwt-secret-file", files.path("current"), "--jwt-secret-file", files.path("previous"),
+		"--redis", server.URL(), "--jwt-secret-file", files.path("jwt-a"), "--jwt-secret-file", files.path("jwt-b"),
 		"--tls-cert", cert, "--tls-key", key, "--reload-every", "10ms")
 	public, private := p.Addresses(t)
 	hubtest.Eventually(t, "the program is ready", func() bool { return hubtest.Request(t, "GET", "http://"+private+"/readyz").Status == 200 })
@@ -242,7 +242,7 @@ func TestChangedFilesAreReloadedWithoutASignal(t *testing.T) {
 
 	renewed.Write(t, files.dir)
 	hubtest.Eventually(t, "the certificate was reloaded", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=certificate")) > 0 })
-	files.write("current", newSecret)
+	files.write("jwt-b", newSecret)
 	hubtest.Eventually(t, "the keys were reloaded", func() bool { return len(p.Stderr.Lines("configuration reloaded", `changed="jwt keys"`)) > 0 })
 	open(newSecret, renewed)
 	open(oldSecret, renewed)
