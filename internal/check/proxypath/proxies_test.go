@@ -108,6 +108,7 @@ func TestProxies(t *testing.T) {
 
 		"apache, right":     {apache(""), often, good},
 		"apache, deflate":   {apache("SetOutputFilter DEFLATE"), often, finds(finding.Fail, "url-compressed", "SetEnv no-gzip 1")},
+		"apache, no-gzip":   {apache("SetOutputFilter DEFLATE\nSetEnv no-gzip 1"), often, good},
 		"apache, timeout":   {apache("ProxyTimeout 1"), rarely, finds(finding.Fail, "url-idle-cut", "ProxyTimeout")},
 		"apache, few pings": {apache(""), rarely, finds(finding.Warn, "url-leave", "Apache")},
 

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"log/slog"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -207,24 +208,35 @@ func TestInspectionOfAGoodRedis(t *testing.T) {
 	}
 }
 
-// documentedPermissions returns the ACL lines of docs/redis.md, without the user's name and password.
+// documentedPermissions returns the ACL lines of docs/redis.md, without the user's name and password. docs/security.md must
+// have the same lines.
 func documentedPermissions(t *testing.T) (lines [][]any) {
 	t.Helper()
-	text, err := os.ReadFile("../../../docs/redis.md")
+	lines = permissionsIn(t, "../../../docs/redis.md")
+	if len(lines) != 2 {
+		t.Fatalf("docs/redis.md has %d lines of permissions", len(lines))
+	}
+	if others := permissionsIn(t, "../../../docs/security.md"); !reflect.DeepEqual(others, lines) {
+		t.Errorf("docs/security.md has the permissions %v, docs/redis.md %v", others, lines)
+	}
+	return lines
+}
+
+// permissionsIn returns the ACL lines of a page.
+func permissionsIn(t *testing.T, file string) (lines [][]any) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if rights, ok := strings.CutPrefix(line, "    ACL SETUSER usercast on >PASSWORD "); ok {
+		if permissions, ok := strings.CutPrefix(line, "    ACL SETUSER usercast on >PASSWORD "); ok {
 			var args []any
-			for _, right := range strings.Fields(rights) {
-				args = append(args, right)
+			for _, permission := range strings.Fields(permissions) {
+				args = append(args, permission)
 			}
 			lines = append(lines, args)
 		}
-	}
-	if len(lines) != 2 {
-		t.Fatalf("docs/redis.md has %d lines of permissions", len(lines))
 	}
 	return lines
 }
