@@ -175,7 +175,8 @@ func TestDocumentedProxiesSetForwardedHeaders(t *testing.T) {
 
 // forgedHeaders are headers of a client that claims to be a proxy.
 var forgedHeaders = []string{
-	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Proto", "X-Forwarded-Server", "X-Forwarded-Ssl",
+	"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Port", "X-Forwarded-Prefix", "X-Forwarded-Proto", "X-Forwarded-Scheme",
+	"X-Forwarded-Server", "X-Forwarded-Ssl",
 }
 
 const forged = "6.6.6.6"
