@@ -3,12 +3,15 @@ package proxypath_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"usercast/auth"
 	"usercast/internal/check/proxypath"
 	"usercast/internal/finding"
 	"usercast/internal/proxytest"
@@ -168,6 +171,39 @@ func TestDocumentedProxiesSetForwardedHeaders(t *testing.T) {
 					}
 					checkForwarded(t, path+" over "+protocol, <-received, addr)
 				}
+			}
+		})
+	}
+}
+
+// With the configurations and the flags in docs/reverse-proxies.md, a session check succeeds in an app that forces HTTPS.
+func TestDocumentedProxiesWithAppThatForcesHTTPS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts proxies")
+	}
+	t.Parallel()
+	writeCertificate(t)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Forwarded-Proto") != "https" {
+			http.Redirect(w, r, "https://"+r.Host+r.URL.Path, http.StatusMovedPermanently)
+			return
+		}
+		w.Header().Set(auth.UserHeader, "42")
+	}))
+	t.Cleanup(app.Close)
+	target, err := url.Parse(app.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forward := auth.NewForward(auth.ForwardConfig{URL: target, Proxies: auth.Proxies{netip.MustParsePrefix("127.0.0.1/32")}})
+	t.Cleanup(forward.Close)
+	s := newSiteWith(t, often, forward.Authenticate)
+	for name, proxy := range documentedProxies {
+		addr := proxy(t, s.addr, unreachable)
+		t.Run(name, func(t *testing.T) {
+			response := getForged(t, "https://"+addr+"/events", "HTTP/2.0")
+			if got := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || got != "text/event-stream" {
+				t.Errorf("%s, Content-Type %q, want a stream", response.Status, got)
 			}
 		})
 	}

@@ -73,9 +73,14 @@ type site struct {
 
 func newSite(t *testing.T, ping time.Duration) *site {
 	t.Helper()
+	return newSiteWith(t, ping, auth.Insecure)
+}
+
+func newSiteWith(t *testing.T, ping time.Duration, authenticate auth.Authenticator) *site {
+	t.Helper()
 	s := &site{ping: ping}
 	s.hub = hub.NewPubSub(hub.Config{Encode: sse.EncodeEntry, BroadcastUser: "*"})
-	handler := sse.New(sse.Config{Hub: s.hub.Hub, Authenticate: auth.Insecure, PingInterval: ping})
+	handler := sse.New(sse.Config{Hub: s.hub.Hub, Authenticate: authenticate, PingInterval: ping})
 	app := admin.NewEcho()
 	app.Any("/events", echosse.Handler(handler))
 	admin.MountHealth(app, func() admin.Status { return admin.Status{Ready: true} }, false)
