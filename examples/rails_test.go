@@ -125,12 +125,12 @@ func tryRailsWith(t *testing.T, store string) {
 	maps.Copy(files, railsFiles)
 	files["app/models/comment.rb"] = "class Comment < ActiveRecord::Base\n" + shown(t, publishing, "app/models/comment.rb") + "end\n"
 	files["config/routes.rb"] = strings.Replace(railsFiles["config/routes.rb"], "ROUTES", routes, 1)
-	without := regexp.MustCompile("`(before_action \\{.*\\})`").FindStringSubmatch(textOf(t, authPage))
+	without := regexp.MustCompile("replace the line `([^`]+)` with\\s+`([^`]+)`, and `([^`]+)` in `show` with\\s+`([^`]+)`").FindStringSubmatch(textOf(t, authPage))
 	if without == nil {
 		t.Fatal("docs/authentication.md does not contain the code without Devise")
 	}
 	files["app/controllers/plain_controller.rb"] = strings.NewReplacer(
-		"UsercastController", "PlainController", "before_action :authenticate_user!", without[1], "current_user.id", "session[:user_id]",
+		"UsercastController", "PlainController", without[1], without[2], without[3], without[4],
 	).Replace(controller)
 	dir := t.TempDir()
 	state := []string{filepath.Join(dir, "state")}
@@ -194,6 +194,9 @@ func wantRedirectWithoutAccept(t *testing.T, s *doctest.Session) {
 			b.Text = strings.Replace(b.Text, "-H 'Cookie: session=42' ", "", 1)
 			s.Do(b)
 			s.Do(doctest.Block{Mark: "output", Line: b.Line, Text: "HTTP/1.1 401 …\n…\n"})
+			b.Text = strings.Replace(b.Text, "-H 'Accept: application/json' -H 'X-Requested-With: XMLHttpRequest' ", "", 1)
+			s.Do(b) // curl now sends Accept: */*
+			s.Do(doctest.Block{Mark: "output", Line: b.Line, Text: "HTTP/1.1 302 …\n…\n"})
 			return
 		}
 	}
