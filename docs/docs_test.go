@@ -92,7 +92,7 @@ func TestCommandsAreMarked(t *testing.T) {
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
 	names := make(map[string]bool)
-	test := regexp.MustCompile(`(?m)^func ((?:Test|Example)\w*)\(`)
+	test := regexp.MustCompile(`(?m)^func ((?:Test|Example|Fuzz|Benchmark)\w*)\(`)
 	err := filepath.WalkDir(root, func(file string, _ fs.DirEntry, err error) error {
 		if !strings.HasSuffix(file, "_test.go") {
 			return err
@@ -109,7 +109,83 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
+<<<<<<< HEAD
 // TestCommands runs the commands of each page in order, as a reader does.
+=======
+// namedTest is a test that a page names as its evidence.
+var namedTest = regexp.MustCompile("`((?:Test|Example|Fuzz|Benchmark)[A-Z]\\w*)(/[^`]*)?`")
+
+func TestNamedTestsExist(t *testing.T) {
+	tests := testNames(t)
+	named := 0
+	for _, p := range pages(t) {
+		for i, line := range readLines(t, p.File) {
+			for _, m := range namedTest.FindAllStringSubmatch(line, -1) {
+				named++
+				if !tests[m[1]] {
+					t.Errorf("%s:%d: %s does not exist", p.File, i+1, m[1])
+				}
+			}
+		}
+	}
+	if named < 20 {
+		t.Errorf("%d tests are named, which cannot be all", named)
+	}
+}
+
+var (
+	codeSpan = regexp.MustCompile("``.+?``|`[^`]*`")
+	linkURL  = regexp.MustCompile(`\]\([^)]*\)`)
+)
+
+// TestTablesAreShort checks that a cell of a table has at most 15 words, with a code span as one: longer texts are
+// paragraphs. docs/reference.md is generated from the help of the program.
+func TestTablesAreShort(t *testing.T) {
+	cells := 0
+	for _, p := range pages(t) {
+		if filepath.Base(p.File) == "reference.md" {
+			continue
+		}
+		fenced := false
+		for i, line := range readLines(t, p.File) {
+			if strings.HasPrefix(strings.TrimSpace(line), "```") {
+				fenced = !fenced
+			}
+			if fenced || !strings.HasPrefix(line, "|") {
+				continue
+			}
+			text := linkURL.ReplaceAllString(codeSpan.ReplaceAllString(line, "code"), "]")
+			for cell := range strings.SplitSeq(strings.Trim(text, "|"), "|") {
+				cells++
+				if n := len(strings.Fields(cell)); n > 15 {
+					t.Errorf("%s:%d: %d words in %q", p.File, i+1, n, cell)
+				}
+			}
+		}
+	}
+	if cells < 500 {
+		t.Errorf("%d cells were found, which cannot be all", cells)
+	}
+}
+
+func TestReadmeIsShort(t *testing.T) {
+	if n := len(readLines(t, filepath.Join(root, "README.md"))); n > 200 {
+		t.Errorf("README.md has %d lines, want at most 200", n)
+	}
+}
+
+// readLines are the lines of a page.
+func readLines(t *testing.T, file string) []string {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+// The commands of each page, one after the other, as a reader would.
+>>>>>>> 5057b94 (docs: check named tests, lengths of cells and of the README)
 func TestCommands(t *testing.T) {
 	need.Program(t, "redis-server")
 	for _, p := range pages(t) {
