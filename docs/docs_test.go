@@ -109,9 +109,6 @@ func testNames(t *testing.T) map[string]bool {
 	return names
 }
 
-<<<<<<< HEAD
-// TestCommands runs the commands of each page in order, as a reader does.
-=======
 // namedTest is a test that a page names as its evidence.
 var namedTest = regexp.MustCompile("`((?:Test|Example|Fuzz|Benchmark)[A-Z]\\w*)(/[^`]*)?`")
 
@@ -184,8 +181,7 @@ func readLines(t *testing.T, file string) []string {
 	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
 }
 
-// The commands of each page, one after the other, as a reader would.
->>>>>>> 5057b94 (docs: check named tests, lengths of cells and of the README)
+// TestCommands runs the commands of each page in order, as a reader does.
 func TestCommands(t *testing.T) {
 	need.Program(t, "redis-server")
 	for _, p := range pages(t) {
