@@ -9,7 +9,7 @@ const (
 	GapHistoryExpired                // the id is older than the history
 	GapUnknownID                     // the id was not assigned by this process, or by this log
 	GapTooLarge                      // a message was over the payload limit
-	GapFeedReset                     // the log went backwards: entries that were read may not be in it
+	GapFeedReset                     // the log went backwards: entries that were read may be missing from it
 
 	gapCount = iota + 1
 )

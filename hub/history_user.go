@@ -232,7 +232,7 @@ func (s *sweeper) schedule() {
 	}
 }
 
-// due returns when the oldest entry or user must be removed; zero if there is none.
+// due returns when the oldest entry or user must be removed; zero otherwise.
 func (s *sweeper) due() (due time.Time) {
 	h := s.history
 	if h.oldest != nil {

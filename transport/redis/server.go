@@ -40,7 +40,7 @@ type ServerOptions struct {
 // port 26379), and of some nodes of a cluster.
 //
 // The database number (default 0) applies to the key of a stream. Channels do not belong to a
-// database, so it has no effect on pub/sub. A cluster has only database 0.
+// database, so it does not affect pub/sub. A cluster has only database 0.
 //
 // An error is one line. It does not quote the URL: any part of a URL that cannot be parsed may
 // belong to the password.

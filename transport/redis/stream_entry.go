@@ -77,7 +77,7 @@ func (s *fields) set(name, value string, size int64) {
 func (f *StreamFeed) fill(e *entry, s *fields) {
 	if s.hasCtl {
 		if e.command = s.ctl; s.ctlSize > maxControl {
-			e.command = tooLong // with keepNothing, this has no effect
+			e.command = tooLong // ignored with keepNothing
 		}
 		return
 	}

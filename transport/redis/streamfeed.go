@@ -20,7 +20,7 @@ import (
 // A StreamHub receives the entries of a StreamFeed; *hub.StreamFeed implements it. Its methods are
 // called from the goroutine that reads Redis, and must not block.
 type StreamHub interface {
-	// BroadcastUser returns the user whose entries are for all streams; "": there are no broadcasts.
+	// BroadcastUser returns the user whose entries are for all streams; "" if broadcasts are disabled.
 	BroadcastUser() string
 	// Load is called once, before Append, with the newest entries, oldest first: all that are
 	// later than after and up to newest, each with its user; "" means that the entry has only an id.
