@@ -77,7 +77,7 @@ func (f *StreamFeed) Lose(upTo ID) {
 }
 
 // Reset announces to all clients that the log went backwards and continues after newest. Entries that were
-// read before may not be in the log.
+// read before may be missing from the log.
 func (f *StreamFeed) Reset(newest ID) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

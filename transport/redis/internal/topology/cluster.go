@@ -169,7 +169,7 @@ func (c *cluster) candidates(not string) []string {
 }
 
 // addNodes records the nodes that the cluster reports. They are tried after the seeds, because their
-// addresses may not be reachable from this host.
+// addresses might be unreachable from this host.
 func (c *cluster) addNodes(slots []goredis.ClusterSlot) {
 	var nodes []string
 	for _, r := range slots {
