@@ -19,7 +19,7 @@ type Permission struct {
 // Permissions that a hub does not strictly need.
 var (
 	PermissionName        = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
-	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected late, or not at all"}
+	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe's PUBLISH, which the stream feed does not send"}
 	PermissionPing        = Permission{"PING", "+ping", "the error reply counts as a sign of life"}
 	PermissionClusterInfo = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe's PUBLISH"}
 )
