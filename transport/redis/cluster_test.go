@@ -260,7 +260,7 @@ func TestClusterWorksWithoutOptionalPermissions(t *testing.T) {
 	defer c.Close()
 	err := c.do(context.Background(), "key", func(*goredis.Client) error { return nil })
 	if err != nil {
-		t.Errorf("nothing was asked for: %v", err)
+		t.Errorf("without a command: %v", err)
 	}
 	err = c.do(context.Background(), "key", ping)
 	if err == nil || !strings.Contains(err.Error(), "+cluster|keyslot +cluster|slots") {

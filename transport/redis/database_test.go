@@ -74,8 +74,8 @@ func TestStreamIsInTheDatabaseOfTheURL(t *testing.T) {
 
 			commands := NewCommands(server)
 			defer commands.Close()
-			if heard, err := commands.Publish(ctx, "user-42", "on a connection without the database"); heard != 0 || err != nil {
-				t.Errorf("%d, %v", heard, err)
+			if receivers, err := commands.Publish(ctx, "user-42", "on a connection without the database"); receivers != 0 || err != nil {
+				t.Errorf("%d, %v", receivers, err)
 			}
 			if _, err := commands.Append(ctx, "log", "user-42", "by the hub"); err != nil {
 				t.Error(err)
@@ -170,7 +170,7 @@ func TestErrorOfTheLookupIsExplained(t *testing.T) {
 	followLater(t, server, logTo(log))
 	log.await(t, "WARN redis subscription failed", "+cluster|keyslot")
 	if n := log.count("+xread"); n > 0 {
-		t.Errorf("the log names another right:\n%s", log)
+		t.Errorf("the log contains another permission:\n%s", log)
 	}
 	commands := NewCommands(server)
 	defer commands.Close()

@@ -251,7 +251,7 @@ func (l *logbook) count(parts ...string) int {
 
 func (l *logbook) await(t *testing.T, parts ...string) {
 	t.Helper()
-	eventually(t, fmt.Sprintf("the log said %q", parts), func() bool { return l.count(parts...) > 0 })
+	eventually(t, fmt.Sprintf("the log contains %q", parts), func() bool { return l.count(parts...) > 0 })
 }
 
 // once checks that exactly one line contains all parts.

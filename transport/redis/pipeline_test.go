@@ -28,8 +28,8 @@ func TestPipelinePublishesInOrderAndReceivesEachReply(t *testing.T) {
 		p.Flush()
 	}()
 	for i := range n {
-		if heard, err := p.Receive(); heard != 1 || err != nil {
-			t.Fatalf("message %d: %d receivers, %v", i, heard, err)
+		if receivers, err := p.Receive(); receivers != 1 || err != nil {
+			t.Fatalf("message %d: %d receivers, %v", i, receivers, err)
 		}
 	}
 	var got []string
@@ -66,8 +66,8 @@ func TestPipelineAppends(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if heard, err := p.Receive(); heard != -1 || err != nil {
-			t.Errorf("%d, %v", heard, err)
+		if receivers, err := p.Receive(); receivers != -1 || err != nil {
+			t.Errorf("%d, %v", receivers, err)
 		}
 	}
 	if got := fmt.Sprint(server.Do("xrange", "log", "-", "+")); strings.Count(got, "[ch user-42:bench data x\r\ny]") != 3 {
@@ -92,8 +92,8 @@ func TestPipelineExplainsErrors(t *testing.T) {
 	if _, err := p.Receive(); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
 		t.Errorf("appending to a string: %v", err)
 	}
-	if heard, err := p.Receive(); heard != 0 || err != nil {
-		t.Errorf("the next one: %d, %v", heard, err)
+	if receivers, err := p.Receive(); receivers != 0 || err != nil {
+		t.Errorf("the next one: %d, %v", receivers, err)
 	}
 	server.Kill()
 	if _, err := p.Receive(); err == nil || !strings.Contains(err.Error(), "closed the connection") {
@@ -114,8 +114,8 @@ func TestPipelineFindsTheOwnerInACluster(t *testing.T) {
 		}
 		p.Append(key, "user-42", []byte("x"))
 		p.Flush()
-		if heard, err := p.Receive(); heard != -1 || err != nil {
-			t.Errorf("%s: %d, %v", key, heard, err)
+		if receivers, err := p.Receive(); receivers != -1 || err != nil {
+			t.Errorf("%s: %d, %v", key, receivers, err)
 		}
 		p.Close()
 	}

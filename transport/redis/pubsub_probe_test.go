@@ -168,9 +168,9 @@ func TestLateProbeIsAwaited(t *testing.T) {
 func TestLostProbeIsDetectedOnABusyConnection(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		rights []any
-		every  time.Duration
-		within time.Duration
+		permissions []any
+		every       time.Duration
+		within      time.Duration
 	}{
 		"with PING":    {[]any{"-info"}, 3 * time.Second, 6 * time.Second}, // without the reply to PING, it would take at least 8.7 s
 		"without PING": {[]any{"-info", "-ping"}, 100 * time.Millisecond, patience},
@@ -178,7 +178,7 @@ func TestLostProbeIsDetectedOnABusyConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a, b := redistest.Start(t), redistest.Start(t)
 			for _, s := range []*redistest.Server{a, b} {
-				s.Do(append([]any{"acl", "setuser", "app", "on", ">secret", "+@all", "&*"}, c.rights...)...)
+				s.Do(append([]any{"acl", "setuser", "app", "on", ">secret", "+@all", "&*"}, c.permissions...)...)
 			}
 			relay := redistest.StartRelay(t, a.Addr())
 			h := start(t, parse(t, "redis://app:secret@"+relay.Addr(), ServerOptions{}), func(cfg *PubSubConfig) {
@@ -298,17 +298,17 @@ func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 	a, b := redistest.StartReplica(t, primary), redistest.StartReplica(t, primary)
 	relay := redistest.StartRelay(t, a.Addr())
 	relay.SetTargets(a.Addr(), b.Addr())
-	said := &logbook{}
+	log := &logbook{}
 	f := follow(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) {
 		c.ProbeEvery = 300 * time.Millisecond
-		c.Logger = slog.New(said)
+		c.Logger = slog.New(log)
 	})
 	before := relay.Accepted()
 	eventually(t, "twenty connections were made", func() bool { return relay.Accepted() >= before+20 })
 	if g := f.Stats().Generation; g != 1 {
 		t.Errorf("generation %d, want 1", g)
 	}
-	said.once(t, "WARN redis address leads to several servers")
+	log.once(t, "WARN redis address leads to several servers")
 	// Between two reads, CLIENT LIST briefly shows another command for a connection.
 	reads := func(r *redistest.Server) bool {
 		return slices.ContainsFunc(connections(r), func(c string) bool { return strings.Contains(c, " cmd=xread ") })

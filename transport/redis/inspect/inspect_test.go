@@ -242,8 +242,8 @@ func permissionsIn(t *testing.T, file string) (lines [][]any) {
 }
 
 // setUser adds permissions to the user app.
-func setUser(server *redistest.Server, rights ...any) {
-	server.Do(slices.Concat([]any{"acl", "setuser", "app", "on", ">secret"}, rights)...)
+func setUser(server *redistest.Server, permissions ...any) {
+	server.Do(slices.Concat([]any{"acl", "setuser", "app", "on", ">secret"}, permissions)...)
 }
 
 func TestDocumentedPermissionsAreSufficient(t *testing.T) {

@@ -64,7 +64,7 @@ func (i *inspector) checkRole(field func(string) string) {
 	case role == "":
 	case i.server.IsCluster():
 		if i.state == "fail" {
-			i.report.Warn("redis-cluster", "check CLUSTER INFO and CLUSTER NODES", "the node reports cluster_state:fail: it is partitioned, or some slots are not covered")
+			i.report.Warn("redis-cluster", "check CLUSTER INFO and CLUSTER NODES", "%s", topology.FaultPartitioned.Problem)
 			return
 		}
 		i.report.OK("redis-role", "the server is a cluster node (%s); any node is suitable", strings.Replace(role, "slave", "replica", 1))
