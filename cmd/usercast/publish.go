@@ -30,11 +30,7 @@ type publishCmd struct {
 func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
 	var errs flags.Errors
 	server := c.Server(&errs)
-	errs.Check("channel-prefix", redis.ValidatePrefix(c.ChannelPrefix))
-	if c.Feed != app.FeedPubSub && c.Feed != app.FeedStream {
-		errs.Add("feed", "unknown feed %q; use pubsub or stream", c.Feed)
-	}
-	errs.Check("stream-key", redis.ValidateKey(c.StreamKey))
+	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix)
 	user, topic, _ := strings.Cut(c.To, ":")
 	channel, err := redis.Channel(c.ChannelPrefix, user, topic)
 	if err != nil {
