@@ -106,7 +106,7 @@ var columns = []struct {
 }
 
 func (r row) String() string {
-	return fmt.Sprintf("%d streams at %d hubs: %.0f B resident each; CPU µs: connect %.0f, ping %.0f, delivery %.1f (message for another hub %.1f); p50 %.2f, p99 %.2f ms; %d of %d lost, %d doubled, %d out of order",
+	return fmt.Sprintf("%d streams at %d hubs: %.0f B resident each; CPU µs: connect %.0f, ping %.0f, delivery %.1f (message for another hub %.1f); p50 %.2f, p99 %.2f ms; %d of %d lost, %d duplicated, %d out of order",
 		r.streams, r.hubs, r.resident, r.connect*1e6, r.ping*1e6, r.own()*1e6, r.foreign*1e6, r.p50, r.p99, r.checks.Lost, r.deliveries+r.checks.Lost, r.checks.Duplicated, r.checks.Misordered)
 }
 
