@@ -25,15 +25,15 @@ import (
 // An app responds to session checks and counts them.
 type app struct {
 	*httptest.Server
-	asked, open, most atomic.Int64
-	came              chan struct{} // receives an item per session check
+	requests, open, most atomic.Int64
+	came                 chan struct{} // receives an item per session check
 }
 
 func newApp(t *testing.T, answer http.HandlerFunc) *app {
 	t.Helper()
 	a := &app{came: make(chan struct{}, 10_000)} // more than the session checks of any test
 	a.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.asked.Add(1)
+		a.requests.Add(1)
 		a.came <- struct{}{}
 		n := a.open.Add(1)
 		defer a.open.Add(-1)
@@ -228,7 +228,7 @@ func TestForwardSharesCallsWithTheSameHeaders(t *testing.T) {
 	release := make(chan bool)
 	app := newApp(t, func(w http.ResponseWriter, r *http.Request) { <-release; returnUser(w, r) })
 	for _, cache := range []time.Duration{0, time.Minute} {
-		app.asked.Store(0)
+		app.requests.Store(0)
 		f := app.forward(t, auth.ForwardConfig{Timeout: time.Minute, Cache: cache})
 		var done sync.WaitGroup
 		for i := range 1000 {
@@ -253,8 +253,8 @@ func TestForwardSharesCallsWithTheSameHeaders(t *testing.T) {
 		done.Wait()
 		stop <- true
 		<-stop
-		if n := app.asked.Load(); cache > 0 && n != 5 {
-			t.Errorf("with a cache for %v the app was asked %d times for 5 users", cache, n)
+		if n := app.requests.Load(); cache > 0 && n != 5 {
+			t.Errorf("with a cache for %v the app received %d requests for 5 users", cache, n)
 		}
 	}
 }
@@ -282,20 +282,20 @@ func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 	for name, change := range changes {
 		r := base()
 		change(r)
-		before := app.asked.Load()
+		before := app.requests.Load()
 		f.Authenticate(r)
 		f.Authenticate(r)
-		if n := app.asked.Load() - before; n != 1 {
+		if n := app.requests.Load() - before; n != 1 {
 			t.Errorf("%s: %d session checks, want one", name, n)
 		}
 	}
-	before := app.asked.Load()
+	before := app.requests.Load()
 	r := base()
 	r.RemoteAddr = "10.0.0.1:999"
 	r.URL.RawQuery = "topic=x"
 	r.Header.Set("Last-Event-ID", "7")
 	f.Authenticate(r)
-	if app.asked.Load() != before {
+	if app.requests.Load() != before {
 		t.Error("a header that is not sent to the app is part of the key")
 	}
 }
@@ -309,15 +309,15 @@ func TestForwardIgnoresPortsInForwardedFor(t *testing.T) {
 		r := from("42")
 		r.RemoteAddr = "10.0.0.1:1"
 		r.Header["X-Forwarded-For"] = forwardedFor
-		before := app.asked.Load()
+		before := app.requests.Load()
 		if _, err := f.Authenticate(r); err != nil {
 			t.Errorf("%q: %v", forwardedFor, err)
 		}
-		return app.asked.Load() - before
+		return app.requests.Load() - before
 	}
 	for _, test := range []struct {
-		values []string
-		asked  int64
+		values   []string
+		requests int64
 	}{
 		{[]string{"203.0.113.9:50000"}, 1},
 		{[]string{"203.0.113.9:50001"}, 0},
@@ -334,8 +334,8 @@ func TestForwardIgnoresPortsInForwardedFor(t *testing.T) {
 		{[]string{"unknown:1"}, 1},
 		{[]string{"unknown:2"}, 1},
 	} {
-		if n := ask(test.values...); n != test.asked {
-			t.Errorf("%q: the app was asked %d times, want %d", test.values, n, test.asked)
+		if n := ask(test.values...); n != test.requests {
+			t.Errorf("%q: the app received %d requests, want %d", test.values, n, test.requests)
 		}
 	}
 }
@@ -350,14 +350,14 @@ func TestForwardCacheTimeBeginsWithTheCall(t *testing.T) {
 	ask := func(cache time.Duration, r *http.Request, want int64) {
 		t.Helper()
 		f := app.forward(t, auth.ForwardConfig{Cache: cache})
-		before := app.asked.Load()
+		before := app.requests.Load()
 		for range 2 {
 			if _, err := f.Authenticate(r); err != nil && !errors.Is(err, auth.ErrUnauthorized) {
 				t.Fatal(err)
 			}
 		}
-		if n := app.asked.Load() - before; n != want {
-			t.Errorf("with a cache for %v the app was asked %d times, want %d", cache, n, want)
+		if n := app.requests.Load() - before; n != want {
+			t.Errorf("with a cache for %v the app received %d requests, want %d", cache, n, want)
 		}
 	}
 	ask(time.Hour, from("42"), 1)
@@ -374,13 +374,13 @@ func TestForwardForgetsUsers(t *testing.T) {
 		t.Helper()
 		r := from(user)
 		r.Header.Set("Authorization", session)
-		before := app.asked.Load()
+		before := app.requests.Load()
 		release <- true
 		if _, err := f.Authenticate(r); err != nil {
 			t.Fatal(err)
 		}
-		if n := app.asked.Load() - before; n != want {
-			t.Errorf("user %s, session %s: asked %d times, want %d", user, session, n, want)
+		if n := app.requests.Load() - before; n != want {
+			t.Errorf("user %s, session %s: %d requests, want %d", user, session, n, want)
 		} else if n == 0 {
 			<-release
 		}
@@ -404,7 +404,7 @@ func TestForwardForgetsUsers(t *testing.T) {
 	ask9 := func() { _, err := f.Authenticate(from("9")); answered <- err }
 	go ask9()
 	<-app.came
-	before := app.asked.Load()
+	before := app.requests.Load()
 	f.Forget("9")
 	go ask9()
 	release <- true
@@ -415,7 +415,7 @@ func TestForwardForgetsUsers(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := app.asked.Load() - before; n != 1 && n != 2 { // a request may have arrived after the first response
+	if n := app.requests.Load() - before; n != 1 && n != 2 { // a request may have arrived after the first response
 		t.Errorf("%d session checks after the disconnect", n)
 	}
 }
@@ -456,8 +456,8 @@ func TestForwardDoesNotSendAbandonedCalls(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if n := app.asked.Load(); n != 2 {
-		t.Errorf("the app was asked %d times, want 2", n)
+	if n := app.requests.Load(); n != 2 {
+		t.Errorf("the app received %d requests, want 2", n)
 	}
 }
 
@@ -491,7 +491,7 @@ func TestForwardRejectionIsNotOlderThanTheRequest(t *testing.T) {
 	select {
 	case release <- true:
 	case err := <-after:
-		t.Fatalf("after the login, without asking the app: %v", err)
+		t.Fatalf("after the login, without a request to the app: %v", err)
 	}
 	if err := <-after; err != nil {
 		t.Errorf("after the login: %v", err)
@@ -518,7 +518,7 @@ func TestForwardMarksCachedIdentities(t *testing.T) {
 	}
 	fresh, err := second.Recheck.Ask(t.Context())
 	if err != nil || fresh.Cached || len(fresh.Topics) != 2 {
-		t.Errorf("asked again: %+v, %v", fresh, err)
+		t.Errorf("second authentication: %+v, %v", fresh, err)
 	}
 }
 

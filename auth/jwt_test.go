@@ -385,17 +385,17 @@ func TestJWKSUnknownKidsAreBounded(t *testing.T) {
 		}
 	}
 	// Only kids for which a fetch was sent are rejected permanently; the others might exist.
-	asked := fetches.Load() - before
-	if len(denied) == 0 || len(denied) > int(asked) {
-		t.Errorf("%d kids are rejected permanently after %d fetches", len(denied), asked)
+	fetched := fetches.Load() - before
+	if len(denied) == 0 || len(denied) > int(fetched) {
+		t.Errorf("%d kids are rejected permanently after %d fetches", len(denied), fetched)
 	}
 	for range 100 {
 		if !unknown(denied[len(denied)-1]) {
 			t.Error("a kid that is known to be missing is rejected temporarily")
 		}
 	}
-	if n := fetches.Load() - before; n != asked {
-		t.Errorf("%d fetches for a kid that is known to be missing", n-asked)
+	if n := fetches.Load() - before; n != fetched {
+		t.Errorf("%d fetches for a kid that is known to be missing", n-fetched)
 	}
 	var wg sync.WaitGroup
 	for i := range 100 {

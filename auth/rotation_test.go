@@ -103,9 +103,9 @@ func TestRefetchDoesNotRelyOnAnOlderFetch(t *testing.T) {
 		t.Fatal(err)
 	}
 	held.Store(true)
-	asked := make(chan struct{})
+	called := make(chan struct{})
 	go func() {
-		defer close(asked)
+		defer close(called)
 		_ = ask("unknown")
 	}()
 	<-entered
@@ -119,7 +119,7 @@ func TestRefetchDoesNotRelyOnAnOlderFetch(t *testing.T) {
 	if !<-refetched {
 		t.Error("it returned after the older fetch")
 	}
-	<-asked
+	<-called
 }
 
 func TestRefetch(t *testing.T) {

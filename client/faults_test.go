@@ -34,7 +34,7 @@ func hubIsDeployed(t *testing.T, w world) {
 		p.want("received", "before", "after")
 		p.want("gaps", "unknown-id")
 	}
-	if streams := s.asked(); streams[len(streams)-1].Get("last-event-id") == "" {
+	if streams := s.requests(); streams[len(streams)-1].Get("last-event-id") == "" {
 		t.Error("the stream was opened without the last id")
 	}
 }
@@ -63,7 +63,7 @@ func hubIsAtCapacity(t *testing.T, w world) {
 		p.Until("stream.state == 'waiting'")
 		tabs = append(tabs, p)
 	}
-	hubtest.Eventually(t, "the browser has retried several times", func() bool { return len(s.asked()) >= 3 })
+	hubtest.Eventually(t, "the browser has retried several times", func() bool { return len(s.requests()) >= 3 })
 	for _, p := range tabs {
 		p.want("states", "waiting clients")
 	}
@@ -112,7 +112,7 @@ func rejectedRetries(t *testing.T, w world) {
 	if grow := p.Text("times[3] - times[2] > times[1] - times[0]"); grow != "true" {
 		t.Errorf("rejected at %s", p.Text("times"))
 	}
-	if n := len(s.asked()); n > 5 {
+	if n := len(s.requests()); n > 5 {
 		t.Errorf("%d requests", n)
 	}
 }
@@ -137,11 +137,11 @@ func tokenIsFresh(t *testing.T, w world) {
 		if (++tokens == 2) throw new Error("no token today");
 		return "token " + tokens;
 	}}`)
-	hubtest.Eventually(t, "there were two requests", func() bool { return len(s.asked()) == 2 })
+	hubtest.Eventually(t, "there were two requests", func() bool { return len(s.requests()) == 2 })
 	s.refuse(0)
 	p.Until("stream.state == 'open'")
 	for i, want := range []string{"token 1", "token 3"} {
-		if got := s.asked()[i].Get("token"); got != want {
+		if got := s.requests()[i].Get("token"); got != want {
 			t.Errorf("the token was %q, want %q", got, want)
 		}
 	}

@@ -94,8 +94,8 @@ func (s *site) refuse(status int) {
 	s.status = status
 }
 
-// asked returns the queries of all requests for a stream.
-func (s *site) asked() []url.Values {
+// requests returns the queries of all requests for a stream.
+func (s *site) requests() []url.Values {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.streams)

@@ -50,7 +50,7 @@ func withoutLocks(t *testing.T, w world) {
 		p.Until("stream.state == 'open'")
 		tabs = append(tabs, p)
 	}
-	if n := len(s.asked()); n != len(tabs) {
+	if n := len(s.requests()); n != len(tabs) {
 		t.Errorf("%d tabs have %d streams", len(tabs), n)
 	}
 	w.hub.publish(s.channel("a"), "hello")
@@ -124,7 +124,7 @@ func closedIsClosed(t *testing.T, w world) {
 	leader, follower := open(t, w, s, s.stream()), open(t, w, s, s.stream())
 	leader.Run("stream.close(); stream.close(); dispatchEvent(new Event('online')); dispatchEvent(new Event('pageshow'))")
 	leader.want("states", "open", "closed")
-	hubtest.Eventually(t, "the other tab has taken over", func() bool { return len(s.asked()) == 2 })
+	hubtest.Eventually(t, "the other tab has taken over", func() bool { return len(s.requests()) == 2 })
 	follower.Until("stream.state == 'open'")
 	w.hub.publish(s.channel("a"), "hello")
 	follower.want("received", "hello")

@@ -68,7 +68,7 @@ func leaderIsClosedEarly(t *testing.T, w world) {
 	leader.Close()
 	w.hub.publish(s.channel("a"), "1")
 	follower.want("received", "1")
-	hubtest.Eventually(t, "the other tab has the stream", func() bool { return len(s.asked()) == 2 && w.hub.streams(t, s.user) == 1 })
+	hubtest.Eventually(t, "the other tab has the stream", func() bool { return len(s.requests()) == 2 && w.hub.streams(t, s.user) == 1 })
 	follower.Until("stream.state == 'open'")
 	w.hub.publish(s.channel("a"), "2")
 	follower.want("received", "1", "2")
@@ -98,7 +98,7 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	s := startSite(t, w.hub)
 	leader := open(t, w, s, s.stream())
 	others := []tab{open(t, w, s, s.stream()), open(t, w, s, s.stream())}
-	if n := len(s.asked()); n != 1 || w.hub.streams(t, s.user) != 1 {
+	if n := len(s.requests()); n != 1 || w.hub.streams(t, s.user) != 1 {
 		t.Fatalf("three tabs opened %d streams", n)
 	}
 	apart := startSite(t, w.hub)
@@ -111,8 +111,8 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	}
 	leader.goesOn()
 	end(leader)
-	hubtest.Eventually(t, "another tab has the stream", func() bool { return len(s.asked()) >= 2 })
-	if s.asked()[1].Get("last-event-id") == "" {
+	hubtest.Eventually(t, "another tab has the stream", func() bool { return len(s.requests()) >= 2 })
+	if s.requests()[1].Get("last-event-id") == "" {
 		t.Error("the stream was opened without the last id")
 	}
 	for _, p := range append(others, control) {
@@ -135,7 +135,7 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	}
 	hubtest.Eventually(t, "there is one stream", func() bool { return w.hub.streams(t, s.user) == 2 }) // one for the tabs, one for the control
 	// Two tabs that detect the end of the leader at the same time become leaders one after the other.
-	if n := len(s.asked()); n > 3 {
+	if n := len(s.requests()); n > 3 {
 		t.Errorf("the stream was opened %d times, want 2", n)
 	}
 }

@@ -47,9 +47,9 @@ func TestCheckAuthenticatesWithoutCredentials(t *testing.T) {
 	}
 }
 
-// forcesHTTPS starts an app that redirects requests without https, and that has one session. asked returns the
+// forcesHTTPS starts an app that redirects requests without https, and that has one session. requests returns the
 // X-Forwarded-* headers of all requests.
-func forcesHTTPS(t *testing.T) (app *httptest.Server, asked func() []string) {
+func forcesHTTPS(t *testing.T) (app *httptest.Server, requests func() []string) {
 	t.Helper()
 	var mu sync.Mutex
 	var all []string
@@ -78,7 +78,7 @@ func forcesHTTPS(t *testing.T) (app *httptest.Server, asked func() []string) {
 func TestCheckAsksTheAppForTheURL(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	app, asked := forcesHTTPS(t)
+	app, requests := forcesHTTPS(t)
 	flags := []string{"--auth", "forward", "--forward-url", app.URL + "/session", "--ping-interval", "50ms"}
 	h, dir := hubtest.StartTLS(t, server, certtest.New(t, "check"), flags...)
 	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "1s",
@@ -93,9 +93,9 @@ func TestCheckAsksTheAppForTheURL(t *testing.T) {
 	if strings.Contains(stdout, "redirect") {
 		t.Errorf("a false warning:\n%s", stdout)
 	}
-	for _, got := range asked() {
+	for _, got := range requests() {
 		if want := "https " + h.PublicAddr() + " 127.0.0.1"; got != want {
-			t.Errorf("the app was asked for %q, want %q", got, want)
+			t.Errorf("the app received a request for %q, want %q", got, want)
 		}
 	}
 }

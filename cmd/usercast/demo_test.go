@@ -149,14 +149,14 @@ func TestDemoPageLoadsOnlyOwnResources(t *testing.T) {
 func TestDemoServesAllResourcesOfThePage(t *testing.T) {
 	s := startDemo(t, demoDefaults)
 	_, body := s.get(t, "/")
-	asked := map[string]bool{}
+	requested := map[string]bool{}
 	for _, m := range regexp.MustCompile(`(?:src|href)="([^"]+)"`).FindAllStringSubmatch(body, -1) {
-		asked[m[1]] = true
+		requested[m[1]] = true
 	}
 	imports := regexp.MustCompile(`from "\./([^"]+)"`)
 	types := map[string]string{".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
-	for done := map[string]bool{}; len(done) < len(asked); {
-		for name := range asked {
+	for done := map[string]bool{}; len(done) < len(requested); {
+		for name := range requested {
 			if done[name] {
 				continue
 			}
@@ -169,7 +169,7 @@ func TestDemoServesAllResourcesOfThePage(t *testing.T) {
 				t.Errorf("%s has no nosniff header", name)
 			}
 			for _, m := range imports.FindAllStringSubmatch(text, -1) {
-				asked["/demo/"+m[1]] = true
+				requested["/demo/"+m[1]] = true
 			}
 		}
 	}
@@ -178,7 +178,7 @@ func TestDemoServesAllResourcesOfThePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if f.Name() != "index.html" && !asked["/demo/"+f.Name()] {
+		if f.Name() != "index.html" && !requested["/demo/"+f.Name()] {
 			t.Errorf("%s is embedded but not used", f.Name())
 		}
 	}

@@ -151,13 +151,13 @@ var leftOut = map[string]string{
 
 // wantNames compares the metric names in the dashboard and in the rules with those that exist.
 func wantNames(t *testing.T, p *promtest.Server, d dashboard, metrics string) {
-	var asked strings.Builder
+	var queries strings.Builder
 	for _, panel := range d.shown() {
 		for _, q := range panel.Targets {
-			fmt.Fprintln(&asked, q.Expr)
+			fmt.Fprintln(&queries, q.Expr)
 		}
 	}
-	shown := names(asked.String())
+	shown := names(queries.String())
 	rules := ""
 	for _, file := range []string{"recording.yml", "alerts.yml"} {
 		text, err := os.ReadFile("../prometheus/rules/" + file)

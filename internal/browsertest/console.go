@@ -9,8 +9,8 @@ import (
 
 // A Console collects the messages in the developer console of a page.
 type Console struct {
-	mu   sync.Mutex
-	said []string
+	mu       sync.Mutex
+	messages []string
 }
 
 // Watch collects the messages in the page's console from now on, until the test ends. To collect all messages, open
@@ -27,7 +27,7 @@ func (p *Page) Watch() *Console {
 				return
 			}
 			c.mu.Lock()
-			c.said = append(c.said, m.String())
+			c.messages = append(c.messages, m.String())
 			c.mu.Unlock()
 		}
 	}()
@@ -38,9 +38,9 @@ func (p *Page) Watch() *Console {
 	return c
 }
 
-// Said returns all messages so far, in the form "error: …".
-func (c *Console) Said() []string {
+// Messages returns all messages so far, in the form "error: …".
+func (c *Console) Messages() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return append([]string(nil), c.said...)
+	return append([]string(nil), c.messages...)
 }

@@ -139,7 +139,7 @@ func (s *Session) Do(b Block) {
 	case "run: background":
 		s.last = s.start(b)
 		s.others = append(s.others, s.last)
-		s.await(b, s.last, func() bool { return s.last.said() != "" })
+		s.await(b, s.last, func() bool { return s.last.text() != "" })
 	case "output":
 		s.compare(b, s.last)
 	case "output: background":
@@ -159,9 +159,9 @@ func (s *Session) Do(b Block) {
 func (s *Session) compare(b Block, p *process) {
 	s.tb.Helper()
 	want := s.here(b.Text)
-	for deadline := time.Now().Add(patience); !matches(p.said(), want); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !matches(p.text(), want); time.Sleep(5 * time.Millisecond) {
 		if p.over() || time.Now().After(deadline) {
-			s.tb.Fatalf("line %d: the output is\n%s\nthe page shows\n%s", b.Line, p.said(), want)
+			s.tb.Fatalf("line %d: the output is\n%s\nthe page shows\n%s", b.Line, p.text(), want)
 		}
 	}
 }
@@ -175,10 +175,10 @@ func (s *Session) run(b Block, status int) {
 	case <-p.ended:
 	case <-time.After(patience):
 		p.stop()
-		s.tb.Fatalf("line %d does not end:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+		s.tb.Fatalf("line %d does not end:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.text())
 	}
 	if got := p.cmd.ProcessState.ExitCode(); got != status {
-		s.tb.Errorf("line %d: exit status %d, want %d:\n%s\nIt wrote:\n%s", b.Line, got, status, b.Text, p.said())
+		s.tb.Errorf("line %d: exit status %d, want %d:\n%s\nIt wrote:\n%s", b.Line, got, status, b.Text, p.text())
 	}
 }
 
@@ -187,10 +187,10 @@ func (s *Session) await(b Block, p *process, done func() bool) {
 	s.tb.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(5 * time.Millisecond) {
 		if p.over() {
-			s.tb.Fatalf("line %d ended:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+			s.tb.Fatalf("line %d ended:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.text())
 		}
 		if time.Now().After(deadline) {
-			s.tb.Fatalf("line %d, timeout:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.said())
+			s.tb.Fatalf("line %d, timeout:\n%s\nIt wrote:\n%s", b.Line, b.Text, p.text())
 		}
 	}
 }
@@ -231,7 +231,7 @@ func (p *process) Write(b []byte) (int, error) {
 	return p.output.Write(b)
 }
 
-func (p *process) said() string {
+func (p *process) text() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.ReplaceAll(p.output.String(), "\r\n", "\n")

@@ -21,7 +21,7 @@ import (
 // --auth forward and counts them.
 type SessionApp struct {
 	*httptest.Server
-	Asked       atomic.Int64 // requests
+	Requests    atomic.Int64 // all requests
 	Open, Most  atomic.Int64 // concurrent requests: current and maximum
 	Connections atomic.Int64 // open connections
 	Status      atomic.Int64 // status of all responses, if not 0
@@ -46,7 +46,7 @@ func StartSessionApp(tb testing.TB) *SessionApp {
 }
 
 func (a *SessionApp) checkSession(w http.ResponseWriter, r *http.Request) {
-	a.Asked.Add(1)
+	a.Requests.Add(1)
 	n := a.Open.Add(1)
 	defer a.Open.Add(-1)
 	for most := a.Most.Load(); n > most && !a.Most.CompareAndSwap(most, n); most = a.Most.Load() {

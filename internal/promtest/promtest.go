@@ -65,8 +65,8 @@ func Start(tb testing.TB, config string) *Server {
 		_ = cmd.Process.Kill()
 		<-exited
 		if tb.Failed() {
-			said, _ := os.ReadFile(log.Name())
-			tb.Logf("prometheus wrote:\n%s", said)
+			output, _ := os.ReadFile(log.Name())
+			tb.Logf("prometheus wrote:\n%s", output)
 		}
 	})
 	s := &Server{tb, "http://" + address}

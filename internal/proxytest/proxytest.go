@@ -135,8 +135,8 @@ func (p *process) run(dir, addr string) bool {
 			<-p.exited
 		}
 		if p.tb.Failed() {
-			said, _ := os.ReadFile(p.log)
-			p.tb.Logf("%s wrote:\n%s", p.cmd.Path, said[max(0, len(said)-1000):])
+			output, _ := os.ReadFile(p.log)
+			p.tb.Logf("%s wrote:\n%s", p.cmd.Path, output[max(0, len(output)-1000):])
 		}
 	})
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {

@@ -88,7 +88,7 @@ func start(tb testing.TB, args func(*Server) []string) *Server {
 		s.Kill()
 		if tb.Failed() {
 			log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-			tb.Logf("redis-server on port %d said:\n%s", s.port, log)
+			tb.Logf("redis-server on port %d wrote:\n%s", s.port, log)
 		}
 	})
 	// Another process can take the port between FreePort and the server's bind.

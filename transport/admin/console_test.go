@@ -22,13 +22,13 @@ import (
 
 // A source provides the console's data in these tests: the number of requests.
 type source struct {
-	asked atomic.Int64
+	calls atomic.Int64
 	tails chan *tail // opened tails; nil disables them
 	done  chan struct{}
 }
 
 func (s *source) console() admin.Console {
-	c := admin.Console{Done: s.done, Stats: func() any { return map[string]int64{"asked": s.asked.Add(1)} }}
+	c := admin.Console{Done: s.done, Stats: func() any { return map[string]int64{"calls": s.calls.Add(1)} }}
 	if s.tails != nil {
 		c.Tail = func(user, remote string) admin.Tail {
 			t := &tail{user: user, remote: remote, ready: make(chan struct{}, 1), closed: make(chan struct{})}
@@ -134,7 +134,7 @@ func TestStatsAreOneObjectOrAStreamOfThem(t *testing.T) {
 	}
 	body, _ := io.ReadAll(answer.Body)
 	answer.Body.Close()
-	if answer.StatusCode != 200 || string(body) != "{\"asked\":1}\n" || answer.Header.Get("Cache-Control") != "no-store" {
+	if answer.StatusCode != 200 || string(body) != "{\"calls\":1}\n" || answer.Header.Get("Cache-Control") != "no-store" {
 		t.Errorf("%d %q, %v", answer.StatusCode, body, answer.Header)
 	}
 	began := time.Now()
@@ -144,7 +144,7 @@ func TestStatsAreOneObjectOrAStreamOfThem(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, want)
 		}
 	}
-	r.want(`message {"asked":2}`, `message {"asked":3}`) // the second outlives the server's ReadTimeout
+	r.want(`message {"calls":2}`, `message {"calls":3}`) // the second outlives the server's ReadTimeout
 	if took := time.Since(began); took < 900*time.Millisecond {
 		t.Errorf("two snapshots within %v, want one a second", took)
 	}
@@ -159,7 +159,7 @@ func TestStreamsOfStatsAreBounded(t *testing.T) {
 	var open []*reader
 	for i := range 32 {
 		r := listen(t, server, "/api/stats")
-		r.want(fmt.Sprintf(`message {"asked":%d}`, i+1))
+		r.want(fmt.Sprintf(`message {"calls":%d}`, i+1))
 		open = append(open, r)
 	}
 	full := listen(t, server, "/api/stats")
@@ -284,10 +284,10 @@ func FuzzUserPath(f *testing.F) {
 			t.Skip("no client sends it")
 		}
 		r.RemoteAddr = "127.0.0.1:40000"
-		var asked []string
+		var users []string
 		e := admin.NewEcho()
 		admin.MountUsers(e, admin.Users{Streams: func(user string) []admin.Stream {
-			asked = append(asked, user)
+			users = append(users, user)
 			return nil
 		}}, noToken)
 		answer := httptest.NewRecorder()
@@ -297,15 +297,15 @@ func FuzzUserPath(f *testing.F) {
 			t.Fatalf("%q: %d %q: %v", segment, answer.Code, answer.Body, err)
 		}
 		if answer.Code != 200 {
-			if len(asked) > 0 || response.Error == "" || answer.Code/100 != 4 {
-				t.Errorf("%q: %d %s, asked for %q", segment, answer.Code, answer.Body, asked)
+			if len(users) > 0 || response.Error == "" || answer.Code/100 != 4 {
+				t.Errorf("%q: %d %s, user %q", segment, answer.Code, answer.Body, users)
 			}
 			return
 		}
 		// The path as package net/url parses it, which unescapes it once.
 		want, ok := strings.CutPrefix(r.URL.Path, "/api/users/")
-		if !ok || len(asked) != 1 || asked[0] != want || response.User != want || want == "" || strings.Contains(want, ":") {
-			t.Errorf("%q: looked up %q, responded with %q, want %q", segment, asked, response.User, want)
+		if !ok || len(users) != 1 || users[0] != want || response.User != want || want == "" || strings.Contains(want, ":") {
+			t.Errorf("%q: looked up %q, responded with %q, want %q", segment, users, response.User, want)
 		}
 	})
 }

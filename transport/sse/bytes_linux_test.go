@@ -158,11 +158,11 @@ func TestInvariant13BytesOfRejections(t *testing.T) {
 						t.Errorf("got %q, want %q", plain(got), want)
 					}
 					held := s.handler.Stats().Held // the previous one may still be counted
-					asked := time.Now()
+					start := time.Now()
 					if rest, err := p.Line(); len(rest) > 0 || err != io.EOF {
 						t.Errorf("then %q, %v", rest, err)
 					}
-					took := time.Since(asked)
+					took := time.Since(start)
 					if wait := i > 0 && !draining; wait != (held > 0) || wait != (took > hold/2) {
 						t.Errorf("rejection %d: %d held, it ends after %v", i+1, held, took)
 					}

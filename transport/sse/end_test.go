@@ -228,7 +228,7 @@ func TestPeerThatKeepsSending(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := ask(t, conn, request("user=42")+"a little more than asked")
+	p := ask(t, conn, request("user=42")+"additional bytes")
 	p.head()
 	io.WriteString(conn, strings.Repeat("x", 1000))
 	s.hub.Publish("42", "", "hello")

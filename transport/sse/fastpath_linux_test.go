@@ -104,11 +104,11 @@ func TestFastPathClosesConnectionsWithoutARequest(t *testing.T) {
 
 // Closing a server does not wait for a slow authenticator.
 func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
-	asked, patience := make(chan bool), make(chan bool)
+	called, patience := make(chan bool), make(chan bool)
 	defer close(patience)
 	c := config{}
 	c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
-		asked <- true
+		called <- true
 		select {
 		case <-r.Context().Done():
 			return auth.Identity{}, r.Context().Err()
@@ -122,7 +122,7 @@ func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := ask(t, conn, request("user=42"))
-	<-asked
+	<-called
 	closed := make(chan error)
 	go func() { closed <- listener.Close() }()
 	select {
@@ -142,11 +142,11 @@ func TestClosedListenerDoesNotWaitForTheAuthenticator(t *testing.T) {
 // A browser that disconnects during authentication no longer uses a file descriptor or a slot, even if the
 // authenticator ignores the request's context. Its late result has no effect.
 func TestAbandonedRequestFreesItsResources(t *testing.T) {
-	asked, answer := make(chan bool), make(chan error)
+	called, answer := make(chan bool), make(chan error)
 	c := config{fast: true}
 	c.maxConns = 1
 	c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
-		asked <- true
+		called <- true
 		if err := <-answer; err != nil {
 			return auth.Identity{}, err
 		}
@@ -164,7 +164,7 @@ func TestAbandonedRequestFreesItsResources(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := transports[0].visit(t, s)
-			<-asked
+			<-called
 			_, socket := v.socket()
 			test.leave(v)
 			v.eventually("the descriptor is closed", func() bool { return !isOpen(socket) })
@@ -174,7 +174,7 @@ func TestAbandonedRequestFreesItsResources(t *testing.T) {
 				s.wantEnd(hub.ReasonClosed)
 			}
 			stays := transports[0].visit(t, s)
-			<-asked
+			<-called
 			answer <- nil
 			stays.body()
 			if n := s.server.OpenConns(); n != 1 {

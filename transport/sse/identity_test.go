@@ -143,16 +143,16 @@ func TestLoginWithoutExpiry(t *testing.T) {
 // A disconnect command during authentication ends the stream that is then opened, because the identity may
 // be older than the command.
 func TestDisconnectDuringAuthentication(t *testing.T) {
-	asked, answer := make(chan bool), make(chan bool)
+	called, answer := make(chan bool), make(chan bool)
 	s := serve(t, config{sse: sse.Config{Authenticate: func(*http.Request) (auth.Identity, error) {
-		asked <- true
+		called <- true
 		<-answer
 		return auth.Identity{User: "42"}, nil
 	}}})
 	client := newClient(t, false, nil)
 	opened := make(chan *browser)
 	go func() { opened <- browse(t, client, s.url("")) }()
-	<-asked
+	<-called
 	s.hub.Disconnect("42")
 	answer <- true
 	b := <-opened
@@ -161,7 +161,7 @@ func TestDisconnectDuringAuthentication(t *testing.T) {
 	s.wantEnd(hub.ReasonKicked)
 
 	go func() { opened <- browse(t, client, s.url("")) }()
-	<-asked
+	<-called
 	answer <- true
 	b = <-opened
 	s.hub.Publish("42", "", "hello")

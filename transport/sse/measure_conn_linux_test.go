@@ -23,8 +23,8 @@ type memoryConn struct {
 	user  uint32
 
 	// Owned by the stream's writer.
-	heard    uint32 // number of the last message to its user
-	heardAll uint32 // number of the last broadcast
+	last      uint32 // number of the last message to its user
+	lastToAll uint32 // number of the last broadcast
 
 	_ [unsafe.Sizeof(pollConn{}) - 16 - unsafe.Sizeof((*peers)(nil))]byte // for the size of a pollConn
 }
@@ -56,7 +56,7 @@ type stamp struct {
 }
 
 const (
-	everybody  = 1<<32 - 1 // a user
+	allUsers   = 1<<32 - 1 // a user
 	untimed    = 1<<32 - 1 // an item
 	digits     = 10
 	stampBytes = 3 * digits
@@ -147,21 +147,21 @@ func (w *memoryConn) take(b []byte) bool {
 }
 
 func (w *memoryConn) message(m stamp) {
-	heard := &w.heard
+	last := &w.last
 	switch m.user {
 	case w.user:
-	case everybody:
-		heard = &w.heardAll
+	case allUsers:
+		last = &w.lastToAll
 	default:
 		w.peers.isWrong(w.user, fmt.Sprint(m))
 		return
 	}
-	if m.number <= *heard {
+	if m.number <= *last {
 		w.peers.isWrong(w.user, fmt.Sprint(m))
 		return
 	}
-	w.peers.lost.Add(int64(m.number - *heard - 1))
-	*heard = m.number
+	w.peers.lost.Add(int64(m.number - *last - 1))
+	*last = m.number
 	if m.item != untimed {
 		w.peers.late[m.item] = time.Since(w.peers.began) - w.peers.due[m.item]
 	}

@@ -39,7 +39,7 @@ func TestMeasureMillion(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows := [][]string{{}}
-	for _, column := range crowdColumns {
+	for _, column := range millionColumns {
 		rows[0] = append(rows[0], column.name)
 	}
 	for list := range strings.SplitSeq(environment("MILLION_STREAMS", "1000,10000"), ",") {
@@ -52,7 +52,7 @@ func TestMeasureMillion(t *testing.T) {
 			return
 		}
 		rows = append(rows, nil)
-		for _, column := range crowdColumns {
+		for _, column := range millionColumns {
 			rows[len(rows)-1] = append(rows[len(rows)-1], strconv.FormatFloat(column.of(f), 'f', column.decimals, 64))
 		}
 		t.Log(f)
@@ -75,10 +75,10 @@ func environment(name, otherwise string) string {
 
 // The load is that of TestMeasureCostOfAStream.
 const (
-	crowdRate    = 5000 // messages per second
-	crowdPayload = 200  // bytes
-	outstanding  = 512  // messages in flight in the closed loop
-	broadcasts   = 3
+	millionRate    = 5000 // messages per second
+	millionPayload = 200  // bytes
+	outstanding    = 512  // messages in flight in the closed loop
+	broadcasts     = 3
 )
 
 // figures are the results for a number of streams. CPU is user and system time of the whole process,
@@ -87,8 +87,8 @@ type figures struct {
 	streams                  int
 	heap, resident           float64       // bytes per stream: heap and stacks in use; resident memory
 	connect, connectSeconds  float64       // CPU seconds; elapsed seconds
-	nobody                   float64       // CPU seconds per message for a user without a stream, at crowdRate
-	delivery                 float64       // CPU seconds per delivery, at crowdRate
+	unrouted                 float64       // CPU seconds per message for a user without a stream, at millionRate
+	delivery                 float64       // CPU seconds per delivery, at millionRate
 	p50, p99                 time.Duration // from the time when a message was due until it was written
 	busyP99                  time.Duration // the same while all streams are pinged, with one garbage collection
 	closed, closedRate       float64       // closed loop: CPU seconds per delivery; deliveries per second
@@ -99,8 +99,8 @@ type figures struct {
 	lost, wrong, leftStreams int64
 }
 
-// crowdColumns are explained in bench/README.md.
-var crowdColumns = []struct {
+// millionColumns are explained in bench/README.md.
+var millionColumns = []struct {
 	name     string
 	decimals int
 	of       func(figures) float64
@@ -110,7 +110,7 @@ var crowdColumns = []struct {
 	{"rss_bytes_per_stream", 0, func(f figures) float64 { return f.resident }},
 	{"connect_cpu_us", 2, func(f figures) float64 { return f.connect * 1e6 }},
 	{"connects_per_s", 0, func(f figures) float64 { return float64(f.streams) / f.connectSeconds }},
-	{"nobody_cpu_us", 2, func(f figures) float64 { return f.nobody * 1e6 }},
+	{"nobody_cpu_us", 2, func(f figures) float64 { return f.unrouted * 1e6 }},
 	{"delivery_cpu_us", 2, func(f figures) float64 { return f.delivery * 1e6 }},
 	{"delivery_p50_ms", 3, func(f figures) float64 { return milliseconds(f.p50) }},
 	{"delivery_p99_ms", 3, func(f figures) float64 { return milliseconds(f.p99) }},
@@ -131,7 +131,7 @@ func milliseconds(d time.Duration) float64 { return d.Seconds() * 1000 }
 
 func (f figures) String() string {
 	return fmt.Sprintf("%d streams: %.0f B of heap and stacks each, %.0f B resident; CPU µs: connect %.1f, delivery %.1f (without a stream %.1f, closed loop %.2f at %.0f/s), ping %.2f, broadcast %.2f, end %.2f; p99 %v, with pings and collection %v; broadcast to the last %v; drained in %.1f s; %d lost, %d duplicated, out of order or for another user",
-		f.streams, f.heap, f.resident, f.connect*1e6, f.delivery*1e6, f.nobody*1e6, f.closed*1e6, f.closedRate, f.ping*1e6, f.broadcast*1e6, f.drain*1e6,
+		f.streams, f.heap, f.resident, f.connect*1e6, f.delivery*1e6, f.unrouted*1e6, f.closed*1e6, f.closedRate, f.ping*1e6, f.broadcast*1e6, f.drain*1e6,
 		f.p99.Round(time.Microsecond), f.busyP99.Round(time.Microsecond), f.last.Round(time.Millisecond), f.drainSeconds, f.lost, f.wrong)
 }
 
@@ -141,7 +141,7 @@ func measureStreams(t *testing.T, n int, phase time.Duration) figures {
 	f := figures{streams: n}
 	quiet := newMemoryStreams(t, n, time.Hour)
 	quiet.connect(&f)
-	f.nobody, _ = quiet.rate(phase, func() uint32 { return uint32(n) })
+	f.unrouted, _ = quiet.rate(phase, func() uint32 { return uint32(n) })
 	var latencies []time.Duration
 	f.delivery, latencies = quiet.rate(phase, quiet.anybody)
 	f.p50, f.p99 = latencies[len(latencies)/2], latencies[len(latencies)*99/100]
@@ -229,20 +229,20 @@ func (c *memoryStreams) anybody() uint32 { return rand.Uint32N(uint32(len(c.conn
 func (c *memoryStreams) publish(user, item uint32) {
 	c.sent[user]++
 	c.messages++
-	if c.hub.Publish(strconv.Itoa(int(user)), "activity", stamp{user, c.sent[user], item}.payload(crowdPayload)) == 0 {
+	if c.hub.Publish(strconv.Itoa(int(user)), "activity", stamp{user, c.sent[user], item}.payload(millionPayload)) == 0 {
 		c.unrouted++
 	}
 }
 
-// rate publishes crowdRate messages per second to the users that choice returns. It returns the CPU
+// rate publishes millionRate messages per second to the users that choice returns. It returns the CPU
 // seconds per message and the sorted latencies.
 func (c *memoryStreams) rate(phase time.Duration, choice func() uint32) (cpu float64, latencies []time.Duration) {
 	p := c.peers
-	n := int(phase.Seconds() * crowdRate)
+	n := int(phase.Seconds() * millionRate)
 	p.due, p.late = make([]time.Duration, n), make([]time.Duration, n)
 	begun, before := time.Since(p.began), processorTime(c.t)
 	for i := range p.due {
-		p.due[i] = begun + time.Duration(i)*time.Second/crowdRate
+		p.due[i] = begun + time.Duration(i)*time.Second/millionRate
 	}
 	for i := 0; i < n; {
 		time.Sleep(p.due[i] - time.Since(p.began))
@@ -283,7 +283,7 @@ func (c *memoryStreams) broadcast(f *figures) {
 	for range broadcasts {
 		clock := time.Now()
 		c.sentToAll++
-		c.hub.Publish("*", "news", stamp{everybody, c.sentToAll, untimed}.payload(crowdPayload))
+		c.hub.Publish("*", "news", stamp{allUsers, c.sentToAll, untimed}.payload(millionPayload))
 		c.settle()
 		last = append(last, time.Since(clock))
 	}
@@ -319,7 +319,7 @@ func (c *memoryStreams) drain(over time.Duration, f *figures) {
 	c.hub.Close()
 	lost := p.lost.Load()
 	for _, w := range c.conns {
-		lost += int64(c.sent[w.user]-w.heard) + int64(c.sentToAll-w.heardAll)
+		lost += int64(c.sent[w.user]-w.last) + int64(c.sentToAll-w.lastToAll)
 	}
 	stats := c.hub.Stats()
 	f.lost, f.wrong, f.leftStreams = f.lost+lost, f.wrong+p.wrong.Load(), f.leftStreams+int64(stats.Clients)
@@ -332,7 +332,7 @@ func (c *memoryStreams) drain(over time.Duration, f *figures) {
 	if byes, closed := p.byes.Load(), p.closed.Load(); byes != n || closed < n {
 		c.t.Errorf("%d streams: %d byes, %d ends", n, byes, closed)
 	}
-	for deadline := time.Now().Add(crowdPatience); runtime.NumGoroutine() > c.goroutines; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(millionPatience); runtime.NumGoroutine() > c.goroutines; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			c.t.Fatalf("%d goroutines, %d before", runtime.NumGoroutine(), c.goroutines)
 		}
@@ -344,14 +344,14 @@ func (c *memoryStreams) expected() int64 {
 	return c.messages - c.unrouted + int64(c.sentToAll)*int64(len(c.conns))
 }
 
-// crowdPatience is the timeout, which only matters to a test that fails.
-const crowdPatience = time.Minute
+// millionPatience is the timeout, which only matters to a test that fails.
+const millionPatience = time.Minute
 
 // settle waits until all published messages were delivered.
 func (c *memoryStreams) settle() { c.await(c.expected()) }
 
 func (c *memoryStreams) await(n int64) {
-	if !c.peers.await(n, crowdPatience) {
+	if !c.peers.await(n, millionPatience) {
 		c.t.Fatalf("%d of %d messages delivered; wrong: %v", c.peers.delivered.Load(), n, c.peers.example.Load())
 	}
 }

@@ -16,16 +16,16 @@ import (
 
 // A loginApp authenticates user 42 and offers a recheck of each stream.
 type loginApp struct {
-	asked  atomic.Int64 // rechecks
-	recent atomic.Bool  // the user was disconnected a moment ago
-	bytes  int
-	answer func(ctx context.Context, n int64) (auth.Identity, error) // result of the n-th recheck, from 1
+	rechecks atomic.Int64 // number of rechecks
+	recent   atomic.Bool  // the user was disconnected a moment ago
+	bytes    int
+	answer   func(ctx context.Context, n int64) (auth.Identity, error) // result of the n-th recheck, from 1
 }
 
 func (a *loginApp) authenticate(*http.Request) (auth.Identity, error) {
 	id := auth.Identity{User: "42"}
 	id.Recheck = &auth.Recheck{Due: a.recent.Load(), Bytes: a.bytes, Ask: func(ctx context.Context) (auth.Identity, error) {
-		return a.answer(ctx, a.asked.Add(1))
+		return a.answer(ctx, a.rechecks.Add(1))
 	}}
 	return id, nil
 }
@@ -55,7 +55,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 				synctest.Wait()
 				time.Sleep(15*time.Second - 1)
 				synctest.Wait()
-				if n := app.asked.Load(); n != 0 || s.ended() != "" {
+				if n := app.rechecks.Load(); n != 0 || s.ended() != "" {
 					t.Fatalf("checked %d times before 15 s", n)
 				}
 				time.Sleep(time.Second)
@@ -66,7 +66,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if n := app.asked.Load(); n != 1 {
+				if n := app.rechecks.Load(); n != 1 {
 					t.Errorf("checked %d times, want once", n)
 				}
 				if !test.kicked {
@@ -85,7 +85,7 @@ func TestStreamIsNotRecheckedWithoutADisconnect(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		s.hub.Publish("42", "", "hello")
 		b.want("message", "hello")
-		if n := app.asked.Load(); n != 0 {
+		if n := app.rechecks.Load(); n != 0 {
 			t.Errorf("checked %d times", n)
 		}
 	})
@@ -112,8 +112,8 @@ func TestRecheckIsRepeatedUntilThereIsAnAnswer(t *testing.T) {
 		b.want("bye", `{"reason":"kicked"}`)
 		b.wantEnd()
 		s.wantEnd(hub.ReasonKicked)
-		if n := app.asked.Load(); n != 20 || longest > 15*time.Second {
-			t.Errorf("asked %d times, up to %v apart", n, longest)
+		if n := app.rechecks.Load(); n != 20 || longest > 15*time.Second {
+			t.Errorf("%d rechecks, up to %v apart", n, longest)
 		}
 	})
 }
@@ -130,7 +130,7 @@ func TestRecheckEndsWithItsStream(t *testing.T) {
 		before.conn.Close()
 		<-s.ends
 		time.Sleep(time.Minute)
-		if n := app.asked.Load(); n != 0 {
+		if n := app.rechecks.Load(); n != 0 {
 			t.Errorf("a stream that has ended was checked %d times", n)
 		}
 		during := open(t, l.dial(), request(""))
@@ -138,7 +138,7 @@ func TestRecheckEndsWithItsStream(t *testing.T) {
 		synctest.Wait()
 		during.conn.Close()
 		<-s.ends
-		if n := app.asked.Load(); n != 1 {
+		if n := app.rechecks.Load(); n != 1 {
 			t.Errorf("checked %d times, want once", n)
 		}
 		if n := s.handler.Rechecks(); n != 0 {
@@ -172,11 +172,11 @@ func TestInvariant14RechecksAreBounded(t *testing.T) {
 // the topic.
 func TestTopicRejectionDoesNotUseTheCache(t *testing.T) {
 	for _, granted := range []bool{true, false} {
-		asked := 0
+		rechecks := 0
 		authenticate := func(*http.Request) (auth.Identity, error) {
 			id := auth.Identity{User: "42", Topics: []string{"a"}, Cached: true}
 			id.Recheck = &auth.Recheck{Ask: func(context.Context) (auth.Identity, error) {
-				asked++
+				rechecks++
 				if granted {
 					return auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil
 				}
@@ -185,12 +185,12 @@ func TestTopicRejectionDoesNotUseTheCache(t *testing.T) {
 			return id, nil
 		}
 		s := newTestServer(t, config{sse: sse.Config{Authenticate: authenticate}})
-		if w := openAndClose(s, "topic=a"); w.Code != 200 || asked != 0 {
-			t.Errorf("a topic that is allowed: %d, asked again %d times", w.Code, asked)
+		if w := openAndClose(s, "topic=a"); w.Code != 200 || rechecks != 0 {
+			t.Errorf("a topic that is allowed: %d, %d rechecks", w.Code, rechecks)
 		}
 		w := openAndClose(s, "topic=b")
-		if want := map[bool]int{true: 200, false: 403}[granted]; w.Code != want || asked != 1 {
-			t.Errorf("granted %v: %d, want %d; asked again %d times, want once", granted, w.Code, want, asked)
+		if want := map[bool]int{true: 200, false: 403}[granted]; w.Code != want || rechecks != 1 {
+			t.Errorf("granted %v: %d, want %d; %d rechecks, want 1", granted, w.Code, want, rechecks)
 		}
 	}
 }

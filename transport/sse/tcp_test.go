@@ -315,17 +315,17 @@ func TestBrowserThatLeavesBeforeItsHead(t *testing.T) {
 		"RST":           func(conn *net.TCPConn) { conn.SetLinger(0); conn.Close() },
 	} {
 		t.Run(name, func(t *testing.T) {
-			asked, left := make(chan bool), make(chan bool)
+			called, left := make(chan bool), make(chan bool)
 			c := config{}
 			c.sse.PingInterval, c.sse.WriteTimeout = time.Hour, time.Hour
 			c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
-				asked <- true
+				called <- true
 				<-left
 				return auth.Insecure(r)
 			}
 			eachHTTP1Transport(t, c, func(t *testing.T, s *testServer) {
 				p := dial(t, s, request("user=42", "Last-Event-ID: unknown"))
-				<-asked
+				<-called
 				leave(p.conn.(*net.TCPConn))
 				left <- true
 				s.wantEnd(hub.ReasonClosed)

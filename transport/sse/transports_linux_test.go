@@ -225,11 +225,11 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 			for _, tr := range transports {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
-					asked, canceled := make(chan bool), make(chan bool, 1)
+					called, canceled := make(chan bool), make(chan bool, 1)
 					c := config{fast: tr.fast, tls: tr.tls}
 					c.sse.Portable, c.maxConns = tr.portable, 10
 					c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
-						asked <- true
+						called <- true
 						select {
 						case <-r.Context().Done():
 							canceled <- true
@@ -240,7 +240,7 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 					}
 					s := serve(t, c)
 					v := tr.visit(t, s)
-					<-asked
+					<-called
 					_, name := v.socket()
 					if n := s.server.OpenConns(); n != 1 {
 						t.Errorf("%d connections are counted before", n)

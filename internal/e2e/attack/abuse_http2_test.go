@@ -112,11 +112,11 @@ func TestAuthenticationOfResetStreamsIsBounded(t *testing.T) {
 	// net/http closes a connection after four times as many resets as it allows concurrent streams.
 	const conns, resets = 4, 4 * 1500
 	server := redistest.Start(t)
-	var asking, most atomic.Int64
+	var pending, most atomic.Int64
 	flooded := make(chan struct{}) // closed when all resets have been sent
 	authenticate := func(r *http.Request) (auth.Identity, error) {
-		now := asking.Add(1)
-		defer asking.Add(-1)
+		now := pending.Add(1)
+		defer pending.Add(-1)
 		for m := most.Load(); now > m && !most.CompareAndSwap(m, now); m = most.Load() {
 		}
 		if !strings.Contains(r.URL.RawQuery, "quiet") {
@@ -142,7 +142,7 @@ func TestAuthenticationOfResetStreamsIsBounded(t *testing.T) {
 	}
 	release()
 	hubtest.Eventually(t, "all reset streams are cleaned up", func() bool {
-		return asking.Load() == 0 && h.Hub().Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines
+		return pending.Load() == 0 && h.Hub().Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines
 	})
 	t.Logf("%d streams: at most %d concurrent authentications", resets, most.Load())
 	public, _ := h.Servers()

@@ -119,16 +119,16 @@ func (s *target) dial(protocol string) (net.Conn, error) {
 // lateness returns the delays of the messages since the previous call, in order.
 func (s *target) lateness(t *testing.T) (late []time.Duration) {
 	t.Helper()
-	said := s.reference.Stdout.String()
-	said = said[:strings.LastIndexByte(said, '\n')+1]
-	for line := range strings.Lines(said[s.bytesRead:]) {
+	output := s.reference.Stdout.String()
+	output = output[:strings.LastIndexByte(output, '\n')+1]
+	for line := range strings.Lines(output[s.bytesRead:]) {
 		ns, err := strconv.ParseInt(strings.TrimSpace(line), 10, 64)
 		if err != nil {
 			t.Fatal(err)
 		}
 		late = append(late, time.Duration(ns))
 	}
-	s.bytesRead = len(said)
+	s.bytesRead = len(output)
 	slices.Sort(late)
 	return late
 }

@@ -21,18 +21,18 @@ import (
 // A consoleTab is an operator's tab and the messages in its browser console.
 type consoleTab struct {
 	*browsertest.Page
-	t    *testing.T
-	said *browsertest.Console
+	t       *testing.T
+	console *browsertest.Console
 }
 
 func openConsole(t *testing.T, browser *browsertest.Browser, url string) consoleTab {
 	t.Helper()
 	p := consoleTab{Page: browser.Open(t, "about:blank"), t: t}
-	p.said = p.Watch()
+	p.console = p.Watch()
 	p.Do(chromedp.Navigate(url))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("browser console: %s\n%s", p.said.Said(), p.Text("document.body.innerText"))
+			t.Logf("browser console: %s\n%s", p.console.Messages(), p.Text("document.body.innerText"))
 		}
 	})
 	return p
@@ -68,7 +68,7 @@ func (p consoleTab) tabTo(id string) {
 // requests to other servers.
 func (p consoleTab) wantQuiet(expected ...string) {
 	p.t.Helper()
-	for _, line := range p.said.Said() {
+	for _, line := range p.console.Messages() {
 		if !slices.ContainsFunc(expected, func(e string) bool { return strings.Contains(line, e) }) {
 			p.t.Errorf("browser console: %q", line)
 		}

@@ -48,10 +48,10 @@ func TestForwardStormSendsOneCheckPerUser(t *testing.T) {
 		pages[i], err = ssetest.OpenOn(requestSent{conns[i]}, "")
 		return err
 	})
-	asked, open, connections := app.Asked.Load(), app.Open.Load(), app.Connections.Load()
+	requests, open, connections := app.Requests.Load(), app.Open.Load(), app.Connections.Load()
 	t.Logf("%d streams of %d users in %v: %d session checks, at most %d concurrent; afterwards %d checks and %d idle connections were open",
-		streams, users, time.Since(start).Round(time.Millisecond), asked, app.Most.Load(), open, connections)
-	if asked > users || app.Most.Load() > 32 || open != 0 || connections > 32 {
+		streams, users, time.Since(start).Round(time.Millisecond), requests, app.Most.Load(), open, connections)
+	if requests > users || app.Most.Load() > 32 || open != 0 || connections > 32 {
 		t.Errorf("want at most %d session checks, at most 32 concurrent ones, and none open", users)
 	}
 	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-*", "hello")
@@ -106,9 +106,9 @@ func TestForward(t *testing.T) {
 	busy.WantEnd(t)
 
 	// An accepted session check is cached until a control command.
-	asked := app.Asked.Load()
+	requests := app.Requests.Load()
 	again := h.Open(t, "", hubtest.SessionCookie("42"))
-	if app.Asked.Load() != asked {
+	if app.Requests.Load() != requests {
 		t.Error("the app received another session check before the cache entry expired")
 	}
 	if a := hubtest.Request(t, "DELETE", h.AdminURL("/api/users/42")); a.Status != 200 {
@@ -132,7 +132,7 @@ func TestFullOrStoppingHubSendsNoSessionChecks(t *testing.T) {
 	app := hubtest.StartSessionApp(t)
 	h := hubtest.Start(t, redistest.Start(t), append(app.Flags(), "--auth-cache", "0", "--max-clients", "1", "--drain-delay", "1h")...)
 	p := h.Open(t, "", hubtest.SessionCookie("42"))
-	asked := app.Asked.Load()
+	requests := app.Requests.Load()
 	for i := range 5 {
 		if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie(fmt.Sprint(i))); a.Status != 503 || !strings.Contains(a.Body, "at capacity") {
 			t.Errorf("%d %s", a.Status, a.Body)
@@ -144,7 +144,7 @@ func TestFullOrStoppingHubSendsNoSessionChecks(t *testing.T) {
 	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), hubtest.SessionCookie("1")); a.Status != 503 || !strings.Contains(a.Body, "shutting down") {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	if n := app.Asked.Load() - asked; n != 0 {
+	if n := app.Requests.Load() - requests; n != 0 {
 		t.Errorf("%d unnecessary session checks", n)
 	}
 }
