@@ -16,6 +16,9 @@ var flagForValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but go
 // missingArgument matches the parser's error for a missing argument.
 var missingArgument = regexp.MustCompile(`^expected "(<.*>)"$`)
 
+// missingValue matches the parser's error for a flag at the end of the command line without its value.
+var missingValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got "EOL" `)
+
 // plain replaces errors of the parser that are hard to understand.
 func plain(err error) error {
 	if strings.HasPrefix(err.Error(), "expected one of ") {
@@ -23,6 +26,9 @@ func plain(err error) error {
 	}
 	if m := missingArgument.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("missing argument %s", m[1])
+	}
+	if m := missingValue.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: missing value", m[1])
 	}
 	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%s: %s looks like a flag; for a value that starts with -, write %[1]s=VALUE", m[1], m[2])

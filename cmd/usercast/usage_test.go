@@ -88,6 +88,7 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		{"the user id must not be empty", []string{"publish", "", "x"}},
 		{"the user id must not be empty", []string{"publish", ":topic", "x"}},
 		{"missing argument <user[:topic]>", []string{"publish"}},
+		{"--listen: missing value", []string{"serve", "--listen"}},
 		{"--admin-listen", []string{"health", "--admin-listen", "8081"}},
 		{"--redis", []string{"publish", "--redis", "http://127.0.0.1", "42", "x"}},
 		{"--redis: exactly one URL", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},
