@@ -287,6 +287,20 @@ func (s stream) want(parts ...string) {
 	}
 }
 
+// wantGap reads up to the next gap, which follows an outage of Redis.
+func (s stream) wantGap() {
+	s.t.Helper()
+	for {
+		e, err := s.Next()
+		if err != nil {
+			s.t.Fatalf("waiting for a gap: %v", err)
+		}
+		if e.Type == "gap" {
+			return
+		}
+	}
+}
+
 // Users copy an app with its page, so each app has the same page.
 func TestExamplesHaveTheSamePage(t *testing.T) {
 	files, err := filepath.Glob("*/page.html")

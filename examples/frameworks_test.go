@@ -217,12 +217,15 @@ func wantInFile(t *testing.T, page, code, file string) {
 func (b *browser) wantWithoutRedis(path string, saved func() int) {
 	b.t.Helper()
 	before := saved()
+	stream := b.open()
+	defer stream.Close()
 	b.s.Redis.Freeze()
 	b.wantSoon(path, []int{200, 204})
 	b.s.Redis.Thaw()
 	b.s.Redis.Kill()
 	b.wantSoon(path, []int{200, 204})
 	b.s.Redis.Restart()
+	stream.wantGap() // a stream that is opened now does not receive it
 	if n := saved() - before; n != 2 {
 		b.t.Errorf("two requests while Redis was unavailable saved %d rows, want 2", n)
 	}
