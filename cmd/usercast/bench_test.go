@@ -279,7 +279,7 @@ func TestBenchRejectsOtherHosts(t *testing.T) {
 	server := redistest.Start(t)
 	server.Kill()
 	code, _, stderr := runCommand("", "bench", "--yes-i-own-it", "--url", "http://192.0.2.1/events", "--redis", server.URL())
-	if code != exitFailure || !strings.Contains(stderr, "connection refused: check that redis is running") {
+	if code != exitFailure || !strings.Contains(stderr, "connection refused; check that Redis is running") {
 		t.Errorf("exit code %d, %q", code, stderr)
 	}
 }

@@ -41,7 +41,7 @@ func TestCheckExitCodes(t *testing.T) {
 		{0, "0 failed", "", anywhere(server.URL(), "--auth", "insecure")},
 		{1, "--auth: required. jwt: ", "check: found 1 failure", anywhere(server.URL())},
 		{1, "--ping-interval: must be between", "check: found 2 failures", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
-		{1, "check that redis is running", "found 1 failure", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
+		{1, "check that Redis is running", "found 1 failure", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
 		{2, "", "--watch: must not be negative\nusercast: --timeout: invalid duration \"3\"", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
 		{2, "", "--url: required with --header", anywhere(server.URL(), "--user", "42")},
 		{2, "", "--user: invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},

@@ -24,10 +24,11 @@ type users struct {
 	cfg      *Config
 	hub      *hub.Hub
 	commands *redis.Commands
+	redis    string // Name of the server of commands
 }
 
 func (u users) api() admin.Users {
-	return admin.Users{Streams: u.streams, Disconnect: u.disconnect, Publish: u.publish, MaxPayload: int64(u.cfg.MaxPayload.T)}
+	return admin.Users{Streams: u.streams, Disconnect: u.disconnect, Publish: u.publish, MaxPayload: int64(u.cfg.MaxPayload.T), Redis: u.redis}
 }
 
 func (u users) streams(user string) []admin.Stream {

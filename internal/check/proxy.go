@@ -25,9 +25,15 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 		Watch: c.Watch.T, Timeout: c.Timeout.T, AuthHint: authn.hint(),
 	}
 	who, unknown := auth.Identity{User: c.User}, ""
-	if c.User == "" {
+	switch {
+	case c.User == "":
 		who, unknown = authn.userOf(ctx, c.target, c.header)
+	case c.Auth == app.AuthInsecure:
+		if of, _ := authn.userOf(ctx, c.target, c.header); of.User != c.User {
+			path.StreamUser = of.User
+		}
 	}
+	path.User = c.User
 	if unknown != "" {
 		path.Unknown = unknown
 		return path, func() {}

@@ -22,7 +22,8 @@ type Users struct {
 	Disconnect func(ctx context.Context, user string) (Receipt, error)
 	// Publish publishes a message to the feed.
 	Publish    func(ctx context.Context, user, topic, payload string) (Receipt, error)
-	MaxPayload int64 // bytes
+	MaxPayload int64  // bytes
+	Redis      string // address of the Redis that Disconnect and Publish use, for errors
 }
 
 // A Receipt is the reply of Redis to a message or a control command.
@@ -99,7 +100,7 @@ func (u Users) disconnect(c echo.Context) error {
 	defer cancel()
 	receipt, err := u.Disconnect(ctx, id)
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadGateway, "sending the command to Redis failed: "+err.Error())
+		return echo.NewHTTPError(http.StatusBadGateway, "sending the command to "+u.Redis+" failed: "+err.Error())
 	}
 	receipt.User = id
 	return c.JSON(http.StatusOK, receipt)
@@ -125,7 +126,7 @@ func (u Users) post(c echo.Context) error {
 	defer cancel()
 	receipt, err := u.Publish(ctx, id, topic, string(payload))
 	if err != nil {
-		return echo.NewHTTPError(http.StatusBadGateway, "publishing to Redis failed: "+err.Error())
+		return echo.NewHTTPError(http.StatusBadGateway, "publishing to "+u.Redis+" failed: "+err.Error())
 	}
 	receipt.User = id
 	return c.JSON(http.StatusOK, receipt)

@@ -70,7 +70,7 @@ func TestCommandsReconnect(t *testing.T) {
 	server.Kill()
 	eventually(t, "the failure was explained", func() bool {
 		err := publish()
-		return err != nil && strings.Contains(err.Error(), "connection refused: check that redis is running")
+		return err != nil && strings.Contains(err.Error(), "connection refused; check that Redis is running")
 	})
 	server.Restart()
 	if err := publish(); err != nil {
@@ -111,7 +111,7 @@ func TestCommandWithoutPermissionSaysWhatToGrant(t *testing.T) {
 	c := NewCommands(parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}))
 	defer c.Close()
 	_, err := c.Publish(context.Background(), "user-42", "x")
-	if err == nil || !strings.Contains(err.Error(), "user app is not allowed to publish: ACL SETUSER app +publish") {
+	if err == nil || !strings.Contains(err.Error(), "user app is not allowed to publish; ACL SETUSER app +publish") {
 		t.Errorf("%v", err)
 	}
 	server.Do("acl", "setuser", "app", "+publish", "&user-*")

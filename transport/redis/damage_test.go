@@ -62,7 +62,7 @@ func TestMalformedReplyEndsTheSubscriptionOnly(t *testing.T) {
 			server.Try("publish", "user-42", "just after")
 			h.awaitGeneration(t, 2)
 			runtime.ReadMemStats(&after)
-			h.log.once(t, "WARN redis subscription lost", "reason=reply", "problem=redis sent an invalid reply")
+			h.log.once(t, "WARN redis subscription lost", "reason=reply", "error=Redis sent an invalid reply")
 			h.log.warnings(t, 1)
 			h.log.mustNotContain(t, "user-42")
 			if grown := after.TotalAlloc - before.TotalAlloc; grown > 64<<20 {

@@ -142,8 +142,8 @@ func TestDatabaseThatCannotBeUsedIsExplained(t *testing.T) {
 	server := redistest.Start(t, "--databases", "2")
 	server.Do("ACL", "SETUSER", "app", "on", ">secret", "+@all", "~*", "&*", "-select")
 	for url, want := range map[string]string{
-		server.URL() + "/2":                          "reason=database problem=redis does not have database 2",
-		"redis://app:secret@" + server.Addr() + "/1": "reason=right problem=user app is not allowed to select database 1 hint=ACL SETUSER app +select",
+		server.URL() + "/2":                          `error=Redis does not have database 2`,
+		"redis://app:secret@" + server.Addr() + "/1": "reason=right hint=ACL SETUSER app +select error=user app is not allowed to select database 1",
 	} {
 		log := &logbook{}
 		s := parse(t, url, ServerOptions{})
@@ -183,8 +183,8 @@ func TestErrorOfTheLookupIsExplained(t *testing.T) {
 func TestServerWithoutACommandIsExplained(t *testing.T) {
 	t.Parallel()
 	for command, want := range map[string]string{
-		"XINFO": "reason=command problem=this server does not support the command XINFO STREAM",
-		"XREAD": "reason=command problem=this server does not support the command XREAD",
+		"XINFO": "error=this server does not support the command XINFO STREAM",
+		"XREAD": "error=this server does not support the command XREAD",
 	} {
 		server := redistest.Start(t, "--rename-command", command, "")
 		log := &logbook{}

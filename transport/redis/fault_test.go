@@ -21,7 +21,7 @@ func TestRepliesOfOtherServersAreExplained(t *testing.T) {
 		"full":           {"-ERR max number of clients reached", true, []string{"reason=full", "maxclients"}},
 		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
 		// Redis 5 replies to HELLO with its arguments.
-		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "***"}},
+		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "error=Redis returned an error: failed to authenticate: ERR unknown command `HELLO`"}},
 		"not redis":            {"HTTP/1.1 400 Bad Request", true, []string{"reason=reply", "address belongs to Redis"}},
 	} {
 		t.Run(name, func(t *testing.T) {

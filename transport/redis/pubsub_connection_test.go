@@ -68,7 +68,7 @@ func TestRedisDownAtStart(t *testing.T) {
 	server.Restart()
 	h.awaitGeneration(t, 1)
 	h.awaitDelivery(t, server, "x")
-	h.log.once(t, "WARN redis subscription failed", `problem=connection refused`, "hint=check that redis is running")
+	h.log.once(t, "WARN redis subscription failed", `error=connection refused`, "hint=check that Redis is running")
 	h.log.warnings(t, 1)
 }
 

@@ -144,7 +144,7 @@ func (r *reporter) missing(which acl.Permission, user string, err error) {
 	r.refused[which.Command] = true
 	if goredis.IsPermissionError(err) {
 		r.log.Warn("redis permission missing", "command", which.Command,
-			"hint", "ACL SETUSER "+user+" "+which.Grant, "consequence", which.Consequence)
+			"consequence", which.Consequence, "hint", "ACL SETUSER "+user+" "+which.Grant)
 		return
 	}
 	r.log.Debug("redis command unavailable", "command", which.Command,
@@ -164,9 +164,9 @@ func (r *reporter) malformedControl(err error) {
 }
 
 func faultAttrs(f *topology.Fault) []any {
-	attrs := []any{"reason", f.Reason, "problem", f.Problem, "hint", f.Advice}
-	if f.Err != nil {
-		attrs = append(attrs, "error", f.Err)
+	attrs := []any{"reason", f.Reason}
+	if f.Advice != "" {
+		attrs = append(attrs, "hint", f.Advice)
 	}
-	return attrs
+	return append(attrs, "error", f.Text())
 }

@@ -285,12 +285,12 @@ func TestSentinelErrorsAreExplained(t *testing.T) {
 	frozen.Freeze()
 	defer frozen.Thaw()
 	for url, want := range map[string]string{
-		"redis+sentinel://" + down.Addr() + "/main":                 "no sentinel responds",
-		"redis+sentinel://" + frozen.Addr() + "/main":               "no sentinel responds",
+		"redis+sentinel://" + down.Addr() + "/main":                 "no Sentinel responds",
+		"redis+sentinel://" + frozen.Addr() + "/main":               "no Sentinel responds",
 		sentinelURL(down, sentinel) + "x":                           "do not know a primary with this name",
-		"redis+sentinel://" + primary.Addr() + "/main":              "is not a sentinel",
-		sentinelURL(locked):                                         "lookup of the primary at a sentinel failed: redis requires a password",
-		"redis+sentinel://:wrong-secret@" + locked.Addr() + "/main": "lookup of the primary at a sentinel failed: redis rejected the user or password",
+		"redis+sentinel://" + primary.Addr() + "/main":              "is not a Sentinel",
+		sentinelURL(locked):                                         "lookup of the primary at a Sentinel failed: Redis requires a password",
+		"redis+sentinel://:wrong-secret@" + locked.Addr() + "/main": "lookup of the primary at a Sentinel failed: Redis rejected the user or password",
 	} {
 		h := start(t, parse(t, url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), nil)
 		h.log.await(t, "WARN redis subscription failed", want)

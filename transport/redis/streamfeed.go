@@ -147,7 +147,7 @@ func (f *StreamFeed) Run(ctx context.Context) error {
 func (f *StreamFeed) describe(err error, live bool) *topology.Fault {
 	switch {
 	case errors.Is(err, errEntryID):
-		return &topology.Fault{Reason: "entry", Problem: "redis returned an invalid entry id", Advice: "check that the server is Redis", Err: err}
+		return &topology.Fault{Reason: "entry", Problem: "Redis returned an invalid entry id", Advice: "check that the server is Redis", Err: err}
 	case goredis.HasErrorPrefix(err, "WRONGTYPE"):
 		return &topology.Fault{Reason: "type", Problem: f.cfg.Key + " is not a stream", Advice: "rename that key, or use another --stream-key", Err: err}
 	case acl.IsReply(err):

@@ -1,6 +1,8 @@
 package proxypath_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -54,6 +56,7 @@ func TestResponses(t *testing.T) {
 		"unauthorized":     {returns(401, `{"error":"not authenticated"}`), finding.Fail, "url-unauthorized", "the hub returned 401 Unauthorized: not authenticated"},
 		"login of a proxy": {returns(401, "<p>log in"), finding.Fail, "url-unauthorized", "an intermediary returned 401"},
 		"insecure":         {returns(403, `{"error":"`+loopback.HostError+`"}`), finding.Fail, "url-forbidden", "--auth-insecure-anywhere"},
+		"blocked":          {returns(403, "<h1>blocked</h1>"), finding.Fail, "url-forbidden", "log of the proxy, firewall or CDN"},
 		"forbidden":        {returns(403, `{"error":"this user may not"}`), finding.Fail, "url-forbidden", "this user may not"},
 		"teapot":           {returns(418, ""), finding.Fail, "url-status", "418"},
 	} {
@@ -98,6 +101,39 @@ func TestUnreachable(t *testing.T) {
 		})
 		if len(found) != 1 || found[0].Level != finding.Fail || !strings.Contains(found[0].What+found[0].Do, want) {
 			t.Errorf("%s: want %q", rawURL, want)
+		}
+	}
+}
+
+// If it is clear why no events arrive, no other finding guesses the reason.
+func TestMissingEventsAreExplainedOnce(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, time.Hour)
+	for name, c := range map[string]struct {
+		change func(*proxypath.Target)
+		name   string
+		text   string
+	}{
+		"other Redis": {func(u *proxypath.Target) {
+			u.Publish = func(context.Context, string, string) (int64, error) { return 0, nil }
+		}, "url-other-redis", "the channel does not have a subscriber in this Redis"},
+		"Redis down": {func(u *proxypath.Target) {
+			u.Publish = func(context.Context, string, string) (int64, error) { return 0, errors.New("down") }
+		}, "url-publish", "down"},
+		"other user": {func(u *proxypath.Target) {
+			u.User, u.StreamUser = "43", "42"
+			u.Publish = func(context.Context, string, string) (int64, error) { return 1, nil }
+		}, "url-deaf", `published to user "43" (--user), but the stream is of user "42"`},
+	} {
+		found := s.inspect(t, "http://"+s.addr+"/events?user=42", func(u *proxypath.Target) {
+			u.Watch, u.Timeout = 100*time.Millisecond, time.Second
+			c.change(u)
+		})
+		found.want(t, finding.Fail, c.name, c.text)
+		for _, f := range found {
+			if f.Name == "url-quiet" {
+				t.Errorf("%s: %v", name, f)
+			}
 		}
 	}
 }

@@ -164,6 +164,10 @@ func (i *inspection) reportStatus(resp *http.Response) {
 		i.report.Fail("url-unauthorized", i.AuthHint, "%s returned %s", sender, status)
 	case code == http.StatusForbidden && message == loopback.HostError:
 		i.report.Fail("url-forbidden", "use an --auth mode other than insecure, or set --auth-insecure-anywhere for tests on an isolated network", "%s returned %s", sender, status)
+	case code == http.StatusForbidden && message == "":
+		i.report.Fail("url-forbidden", "see the log of the proxy, firewall or CDN in front of the hub", "%s returned %s", sender, status)
+	case code == http.StatusForbidden && i.Header.Get("Origin") != "":
+		i.report.Fail("url-forbidden", "for an origin that is not allowed, start the hub with --allow-origin "+i.Header.Get("Origin")+", or omit this Origin header; for a rejected user, "+i.AuthHint, "%s returned %s", sender, status)
 	case code == http.StatusForbidden:
 		i.report.Fail("url-forbidden", i.AuthHint+"; for another reason, see the log of the hub", "%s returned %s", sender, status)
 	case code == http.StatusNotFound && message != "":

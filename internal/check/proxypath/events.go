@@ -50,7 +50,7 @@ func (i *inspection) checkEvents(ctx context.Context, s *stream) {
 			if ctx.Err() == nil {
 				i.report.Fail("url-publish", "see the Redis findings above", "cannot publish events: %v", err)
 			}
-			i.Publish = nil // checkIdle does not expect events
+			i.Publish, i.explained = nil, true
 			return
 		}
 		if n < eventCount-1 {
@@ -102,8 +102,8 @@ func (i *inspection) reportEvents(sent, received [eventCount]time.Time, subscrib
 	}
 	switch {
 	case len(late) == 0 && subscribers == 0:
-		i.report.Fail("url-other-redis", "run check with the --redis and --channel-prefix of the hub behind this URL", "no event arrived: this Redis does not have a subscriber, so the hub behind the URL uses another Redis or another prefix")
-		i.Publish = nil // checkIdle does not report missing events again
+		i.report.Fail("url-other-redis", "run check with the --redis and --channel-prefix of the hub behind this URL", "no event arrived: the channel does not have a subscriber in this Redis, so the hub behind the URL uses another Redis or another prefix")
+		i.Publish, i.explained = nil, true
 		return
 	case len(late) == 0:
 		return // checkIdle reports why

@@ -73,6 +73,8 @@ func (i *inspection) checkIdle(ctx context.Context, s *stream) bool {
 		i.report.Note("url-bye", "", "the hub closed the stream (bye: %s)", found.bye)
 	case found.closed:
 		i.reportCut(ctx, found, d)
+	case i.Publish != nil && i.received == 0 && i.StreamUser != "":
+		i.report.Fail("url-deaf", "use --user "+i.StreamUser, "the events were published to user %q (--user), but the stream is of user %q", i.User, i.StreamUser)
 	case i.Publish != nil && i.received == 0 && found.pings > 0:
 		i.report.Fail("url-deaf", "check that --user is the user of the stream, and that --redis, --feed and --channel-prefix match the hub behind this URL",
 			"pings arrive, but the published events did not")
@@ -83,9 +85,19 @@ func (i *inspection) checkIdle(ctx context.Context, s *stream) bool {
 			i.report.Fail("url-deaf", "increase --watch to distinguish the causes: another user, another Redis, or buffering: "+unbuffer, "the published events did not arrive")
 			break
 		}
+		if i.explained {
+			break
+		}
 		i.report.Note("url-quiet", "use --watch "+(i.PingInterval+pingTolerance).String(), "the idle stream stayed open for %v; no ping was due yet", tenth(found.watched))
+	case i.explained:
+		i.report.Fail("url-ping", "run check again after fixing the finding above", "no ping arrived within %v", tenth(found.watched))
 	case i.received > 0:
 		i.report.Fail("url-ping", "run check with the --ping-interval of the hub behind this URL; if it is the same, an intermediary buffers small writes: "+unbuffer, "events arrive immediately, but no ping arrived within %v", tenth(found.watched))
+	case i.Publish == nil:
+		i.report.Fail("url-buffered", unbuffer, "buffered: no ping arrived within %v", tenth(found.watched))
+	case i.User != "":
+		i.report.Fail("url-buffered", "check that --user is the user of the stream; if it is, turn off buffering: "+unbuffer,
+			"neither events nor pings arrived within %v: an intermediary buffers them, or the user of the stream is not %q", tenth(found.watched), i.User)
 	default:
 		i.report.Fail("url-buffered", unbuffer, "buffered: neither events nor pings arrived within %v", tenth(found.watched))
 	}

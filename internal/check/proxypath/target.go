@@ -28,6 +28,9 @@ type Target struct {
 	Publish func(ctx context.Context, topic, payload string) (subscribers int64, err error)
 	Unknown string
 
+	User       string // set explicitly: Publish sends to this user; "" means the user that the hub authenticates
+	StreamUser string // the user of the stream, if it is known and differs from User
+
 	// Streams returns how many streams the user has at the hub. It is nil if the user is not known.
 	Streams func(ctx context.Context) (int, error)
 }
@@ -59,7 +62,8 @@ type inspection struct {
 
 	client *http.Client
 
-	received int // how many of the published messages have arrived
+	received  int  // how many of the published messages have arrived
+	explained bool // a finding has explained why no events arrive; checkIdle does not guess
 }
 
 // unbuffer lists the settings with which proxies forward data immediately.

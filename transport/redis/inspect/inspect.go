@@ -80,11 +80,7 @@ type inspector struct {
 // broken reports why Redis cannot be used.
 func (i *inspector) broken(err error) {
 	f := i.server.Fault(err, false)
-	text := f.Problem
-	if f.Err != nil {
-		text += " (" + f.Err.Error() + ")"
-	}
-	i.report.Fail("redis-"+f.Reason, f.Advice, "%s", text)
+	i.report.Fail("redis-"+f.Reason, f.Advice, "%s", f.Text())
 }
 
 // ask runs a question on a separate connection.

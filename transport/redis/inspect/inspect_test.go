@@ -346,7 +346,7 @@ func TestInspectionReportsWhyRedisCannotBeUsed(t *testing.T) {
 		{url(""), "redis-password", "requires a password"},
 		{url(":not-the-secret@"), "redis-password", "rejected the user or password"},
 		{url("stranger:secret@"), "redis-password", "rejected the user or password"},
-		{fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "redis-refused", "check that redis is running"},
+		{fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "redis-refused", "check that Redis is running"},
 		{"redis://nobody.invalid", "redis-name", "does not resolve"},
 		{"rediss://" + closed.Addr(), "redis-tls", "check that the port uses TLS"},
 	} {

@@ -19,7 +19,7 @@ func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	user := i.server.UserName()
 	i.report(Finding{
 		Name: name, Level: level,
-		What: "user " + user + " is not allowed to " + r.Command + ": " + r.Consequence,
+		What: "user " + user + " is not allowed to run " + r.Command + ": " + r.Consequence,
 		Do:   "ACL SETUSER " + user + " " + missingPart(r.Grant, err),
 	})
 }

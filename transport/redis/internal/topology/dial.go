@@ -145,7 +145,7 @@ func (s *Server) selectDatabase(ctx context.Context, cn *goredis.Conn, to Target
 	}
 	f := s.Denied(err, "select database "+strconv.Itoa(s.database), "+select")
 	if goredis.HasErrorPrefix(err, "DB index is out of range") {
-		f = &Fault{Reason: "database", Problem: "redis does not have database " + strconv.Itoa(s.database), Advice: "correct the database in the Redis URL, or raise databases in the redis configuration"}
+		f = &Fault{Reason: "database", Problem: "Redis does not have database " + strconv.Itoa(s.database), Advice: "correct the database in the Redis URL, or raise databases in the configuration of Redis"}
 	}
 	f.Err = nil // go-redis would return it in place of the fault
 	return f

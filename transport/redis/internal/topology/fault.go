@@ -8,7 +8,9 @@ import (
 	"io"
 	"net"
 	"os"
+	"strings"
 	"syscall"
+	"unicode"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -21,16 +23,52 @@ import (
 type Fault struct {
 	Reason  string // one word, the same for the same cause
 	Problem string // what happened
-	Advice  string // what to do
+	Advice  string // what to do; "" if only the original error says it
 	Err     error  // the original error, or nil
 }
 
-func (f *Fault) Error() string { return f.Problem + ": " + f.Advice }
+// Error is the text for people who cannot see the log: the problem, then what to do.
+func (f *Fault) Error() string {
+	if f.Advice == "" {
+		return f.Text()
+	}
+	return f.Problem + "; " + f.Advice
+}
+
+// Text is the problem with the original error.
+func (f *Fault) Text() string {
+	switch {
+	case f.Err == nil:
+		return f.Problem
+	case f.Advice == "":
+		return f.Problem + ": " + shown(f.Err)
+	}
+	return f.Problem + " (" + shown(f.Err) + ")"
+}
+
+// maxShown is the maximum length of the text of an original error.
+const maxShown = 200
+
+// shown returns the text of an error without the arguments of an unknown command, which Redis repeats, and without
+// control characters.
+func shown(err error) string {
+	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
+	if len(text) > maxShown {
+		text = strings.ToValidUTF8(text[:maxShown], "") + "…"
+	}
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, text)
+}
+
 func (f *Fault) Unwrap() error { return f.Err }
 
 // Faults that are not derived from an error.
 var (
-	FaultUnresponsive = &Fault{Reason: "silent", Problem: "redis does not respond", Advice: "check whether it is stalled, overloaded or unreachable"}
+	FaultUnresponsive = &Fault{Reason: "silent", Problem: "Redis does not respond", Advice: "check whether it is stalled, overloaded or unreachable"}
 	FaultMoved        = &Fault{Reason: "moved", Problem: "the address now leads to another primary, or its role has changed", Advice: "no action needed, resubscribing"}
 	FaultNoEcho       = &Fault{Reason: "moved", Problem: "messages published to this address do not reach the subscription", Advice: "no action needed, resubscribing"}
 )
@@ -55,7 +93,7 @@ func newFault(err error, live, unix bool) (f *Fault, known bool) {
 func BadReply(what string) *Fault {
 	return &Fault{
 		Reason:  "reply",
-		Problem: "redis sent an invalid reply",
+		Problem: "Redis sent an invalid reply",
 		Advice:  "check that the address belongs to Redis and that no proxy alters replies; reconnecting",
 		Err:     errors.New(what),
 	}
@@ -67,25 +105,27 @@ func replyFault(err error) *Fault {
 	has := func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }
 	switch {
 	case has("NOAUTH"):
-		return &Fault{Reason: "password", Problem: "redis requires a password, but none is configured", Advice: "set a password in a password file or in the URL"}
+		return &Fault{Reason: "password", Problem: "Redis requires a password, but none is configured", Advice: "set a password in a password file or in the URL"}
 	case has("AUTH <password> called without"), has("Client sent AUTH, but no password is set"):
-		return &Fault{Reason: "password", Problem: "a password is configured, but redis does not require one", Advice: "set requirepass in redis, or remove the configured password"}
+		return &Fault{Reason: "password", Problem: "a password is configured, but Redis does not require one", Advice: "set requirepass in Redis, or remove the configured password"}
 	case goredis.IsAuthError(err), has("invalid password"), has("invalid username-password"):
-		return &Fault{Reason: "password", Problem: "redis rejected the user or password", Advice: "correct the configured user and password, or change them in redis with ACL SETUSER"}
+		return &Fault{Reason: "password", Problem: "Redis rejected the user or password", Advice: "correct the configured user and password, or change them in Redis with ACL SETUSER"}
 	case has("DENIED"):
-		return &Fault{Reason: "protected", Problem: "redis is in protected mode and rejects other hosts", Advice: "set a password or a bind address in redis"}
+		return &Fault{Reason: "protected", Problem: "Redis is in protected mode and rejects other hosts", Advice: "set a password or a bind address in Redis"}
 	case goredis.IsMaxClientsError(err):
-		return &Fault{Reason: "full", Problem: "redis has reached maxclients", Advice: "raise maxclients in redis"}
+		return &Fault{Reason: "full", Problem: "Redis has reached maxclients", Advice: "raise maxclients in Redis"}
 	case has("This instance has cluster support disabled"):
-		return &Fault{Reason: "cluster", Problem: "this redis is not a cluster node", Advice: "use redis:// instead of redis+cluster://"}
+		return &Fault{Reason: "cluster", Problem: "this Redis is not a cluster node", Advice: "use redis:// instead of redis+cluster://"}
 	case has("MOVED "), has("ASK "):
 		return &Fault{Reason: "cluster", Problem: "the key is on another node of the cluster", Advice: "use redis+cluster:// instead of redis://, or wait until the key's slot has moved"}
 	case errors.As(err, &reply) && (has("unknown command") || has("unknown subcommand") || has("Unknown subcommand")):
 		return &Fault{Reason: "command", Problem: "this server does not support the command " + reply.Command, Advice: "use Redis 6.2 or later, or Valkey, and check that rename-command does not disable the command"}
+	case has("READONLY"):
+		return &Fault{Reason: "error", Problem: "this server is a replica and rejects writes", Advice: "use the address of the primary"}
 	case goredis.IsLoadingError(err):
-		return &Fault{Reason: "loading", Problem: "redis is loading its dataset", Advice: "no action needed, retrying until it has finished"}
+		return &Fault{Reason: "loading", Problem: "Redis is loading its dataset", Advice: "no action needed, retrying until it has finished"}
 	}
-	return &Fault{Reason: "error", Problem: "redis returned an error", Advice: "see the error"}
+	return &Fault{Reason: "error", Problem: "Redis returned an error"}
 }
 
 // connFault is for errors of a connection, or of making it.
@@ -97,22 +137,24 @@ func connFault(err error, live, unix bool) *Fault {
 	case errors.Is(err, errTLS):
 		return tlsFault(err)
 	case errors.As(err, &dns):
-		return &Fault{Reason: "name", Problem: "the redis host name does not resolve", Advice: "correct the name, or fix DNS resolution"}
-	case errors.Is(err, syscall.ECONNREFUSED), unix && errors.Is(err, os.ErrNotExist):
-		return &Fault{Reason: "refused", Problem: "connection refused", Advice: "check that redis is running and listens on this address"}
+		return &Fault{Reason: "name", Problem: "the Redis host name does not resolve", Advice: "correct the name, or fix DNS resolution"}
+	case unix && errors.Is(err, os.ErrNotExist):
+		return &Fault{Reason: "refused", Problem: "the Redis socket does not exist", Advice: "check that Redis is running and that unixsocket in its configuration is this path"}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return &Fault{Reason: "refused", Problem: "connection refused", Advice: "check that Redis is running and listens on this address"}
 	case errors.Is(err, os.ErrPermission):
-		return &Fault{Reason: "refused", Problem: "no permission to connect", Advice: "for a socket, set unixsocketperm in redis; for TCP, check the firewall"}
+		return &Fault{Reason: "refused", Problem: "no permission to connect", Advice: "for a socket, set unixsocketperm in Redis; for TCP, check the firewall"}
 	case dialing:
-		return &Fault{Reason: "unreachable", Problem: "the redis host is unreachable", Advice: "check that it is up and that no firewall blocks the connection"}
+		return &Fault{Reason: "unreachable", Problem: "the Redis host is unreachable", Advice: "check that it is up and that no firewall blocks the connection"}
 	case IsTimeout(err):
 		unresponsive := *FaultUnresponsive // a copy, because the caller sets Err
 		return &unresponsive
 	case live && IsHangUp(err):
-		return &Fault{Reason: "closed", Problem: "redis closed the connection", Advice: "check for a restart, CLIENT KILL, or an exceeded client-output-buffer-limit pubsub"}
+		return &Fault{Reason: "closed", Problem: "Redis closed the connection", Advice: "check for a restart, CLIENT KILL, or an exceeded client-output-buffer-limit pubsub"}
 	case IsHangUp(err):
-		return &Fault{Reason: "closed", Problem: "the connection was closed before redis replied", Advice: "check that the port belongs to redis; if it expects TLS, use rediss://"}
+		return &Fault{Reason: "closed", Problem: "the connection was closed before Redis replied", Advice: "check that the port belongs to Redis; if it expects TLS, use rediss://"}
 	}
-	return &Fault{Reason: "error", Problem: "the connection failed", Advice: "see the error"}
+	return &Fault{Reason: "error", Problem: "the connection failed"}
 }
 
 func tlsFault(err error) *Fault {
@@ -121,16 +163,16 @@ func tlsFault(err error) *Fault {
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
 	)
-	f := &Fault{Reason: "tls", Problem: "the TLS handshake failed", Advice: "see the error"}
+	f := &Fault{Reason: "tls", Problem: "the TLS handshake failed"}
 	switch {
 	case errors.As(err, &plain):
-		f.Advice = "the port does not use TLS: use redis:// instead of rediss://"
+		f.Problem, f.Advice = "the port does not use TLS", "use redis:// instead of rediss://"
 	case errors.As(err, &authority):
-		f.Advice = "the certificate is signed by an unknown CA: set its CA file"
+		f.Problem, f.Advice = "the certificate of Redis is signed by an unknown CA", "set --redis-tls-ca to the file with the CA certificate"
 	case errors.As(err, &name):
-		f.Advice = "the certificate is for another host name: use that name in the URL"
+		f.Problem, f.Advice = "the certificate of Redis is for another host name", "use that name in the URL"
 	case IsTimeout(err):
-		f.Advice = "the handshake timed out: check that the port uses TLS"
+		f.Problem, f.Advice = "the TLS handshake timed out", "check that the port uses TLS"
 	}
 	return f
 }

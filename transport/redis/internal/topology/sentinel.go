@@ -46,8 +46,8 @@ const AskEvery = 2 * time.Second
 
 // Faults of the lookup of the primary.
 var (
-	faultUnknownPrimary = &Fault{Reason: "sentinel", Problem: "the sentinels do not know a primary with this name", Advice: "correct the name in the URL; SENTINEL MASTERS lists the names"}
-	faultNotPrimary     = &Fault{Reason: "sentinel", Problem: "the redis that a sentinel reports as primary is a replica", Advice: "no action needed, retrying until the failover is complete"}
+	faultUnknownPrimary = &Fault{Reason: "sentinel", Problem: "the Sentinels do not know a primary with this name", Advice: "correct the name in the URL; SENTINEL MASTERS lists the names"}
+	faultNotPrimary     = &Fault{Reason: "sentinel", Problem: "the server that a Sentinel reports as primary is a replica", Advice: "no action needed, retrying until the failover is complete"}
 )
 
 func (s *Server) parseSentinels(u *url.URL, others []string) error {
@@ -115,13 +115,13 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	case refusal != nil:
 		f := s.server.Fault(refusal, false)
 		if goredis.HasErrorPrefix(refusal, "unknown command") {
-			f.Reason, f.Problem, f.Advice = "sentinel", "the server is not a sentinel", "use the sentinels' addresses in the URL (default port 26379)"
+			f.Reason, f.Problem, f.Advice = "sentinel", "the server is not a Sentinel", "use the Sentinels' addresses in the URL (default port 26379)"
 			return "", f
 		}
-		f.Problem = "lookup of the primary at a sentinel failed: " + f.Problem
+		f.Problem = "lookup of the primary at a Sentinel failed: " + f.Problem
 		return "", f
 	}
-	return "", &Fault{Reason: "sentinel", Problem: "no sentinel responds", Advice: "check that the sentinels are running and listen on these addresses", Err: timeout}
+	return "", &Fault{Reason: "sentinel", Problem: "no Sentinel responds", Advice: "check that the Sentinels are running and listen on these addresses", Err: timeout}
 }
 
 // ask queries one Sentinel for the primary. Sentinels often do not have a password although Redis has
@@ -143,7 +143,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 		_ = cn.Process(ctx, where)
 		hostPort, err := where.Result()
 		if err == nil && len(hostPort) != 2 {
-			return errors.New("a sentinel returned an invalid address")
+			return errors.New("a Sentinel returned an invalid address")
 		}
 		if err == nil {
 			info.addr = net.JoinHostPort(hostPort[0], hostPort[1])

@@ -290,7 +290,7 @@ func (s *Server) trust(caFile string) error {
 		return nil
 	}
 	if s.tls == nil {
-		return errors.New("a CA file requires a rediss:// URL")
+		return errors.New("--redis-tls-ca requires a rediss:// URL")
 	}
 	pem, err := os.ReadFile(caFile)
 	if err != nil {
