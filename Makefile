@@ -13,7 +13,7 @@ test:
 
 # Runs the unit tests, without external programs and the race detector.
 fast:
-	go test -short -vet=off ./...
+	go test -p $$((2 * $$(getconf _NPROCESSORS_ONLN))) -short -vet=off ./...
 
 # Runs the tests of the Helm chart, which render it with Helm. They are a separate module that is not part of make test,
 # because the first run compiles much of Kubernetes: one to two minutes, even without optimization and vet.

@@ -23,6 +23,7 @@ func rejecting() (c config) {
 
 // A client that ignores the retry field and reconnects as soon as a stream ends can do so only once per second.
 func TestRejectionsOfAnImpatientClientAreHeld(t *testing.T) {
+	t.Parallel()
 	s := serve(t, rejecting())
 	begun := time.Now()
 	const requests = 4

@@ -31,8 +31,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Tests spend most of their time waiting.
-	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	flag.Parse()
+	tests := 4 * runtime.GOMAXPROCS(0) // they spend most of their time waiting
+	if testing.Short() {
+		tests *= 4 // without the race detector and without tests of other programs at the same time
+	}
+	_ = flag.Set("test.parallel", strconv.Itoa(tests))
 	goleak.VerifyTestMain(m)
 }
 
