@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -17,7 +19,7 @@ var (
 	ErrMalformed    = errors.New("malformed request")
 )
 
-var errReservedUser = fmt.Errorf("%w: an id must not be empty, contain a colon, or address all users", ErrBadUser)
+var errReservedUser = fmt.Errorf("%w: an id must not be empty, contain a colon, or be the broadcast user (* or --broadcast-user)", ErrBadUser)
 
 // An Identity is the result of an accepted authentication.
 type Identity struct {
@@ -84,6 +86,28 @@ func WithHint(err error, hint string) error { return hintedError{err, hint} }
 func Hint(err error) string {
 	h, _ := errors.AsType[hintedError](err)
 	return h.hint
+}
+
+// A describedError is an error with a text that replaces its own.
+type describedError struct {
+	error
+	text string
+}
+
+func (d describedError) Error() string { return d.text }
+func (d describedError) Unwrap() error { return d.error }
+
+// requestError describes why a request to another server has failed. The texts of net/http for a timeout and for a closed
+// connection do not say what happened.
+func requestError(request string, err error, timeout time.Duration) error {
+	var netErr net.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
+		return describedError{err, fmt.Sprintf("%s timed out after %s (--auth-timeout)", request, timeout)}
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return describedError{err, request + " failed: connection closed without a complete response"}
+	}
+	return fmt.Errorf("%s failed: %w", request, err)
 }
 
 // clip shortens text from outside the hub for the log.

@@ -359,7 +359,7 @@ func (f *Forward) send(header http.Header) (Identity, error) {
 		if e := (*url.Error)(nil); errors.As(err, &e) {
 			err = e.Err
 		}
-		return Identity{}, fmt.Errorf("session check: %w", err)
+		return Identity{}, requestError("session check", err, f.cfg.Timeout)
 	}
 	defer resp.Body.Close()
 	io.CopyN(io.Discard, resp.Body, maxResponseBody) // so that the connection can be reused
@@ -384,8 +384,8 @@ func (f *Forward) parse(resp *http.Response) (Identity, error) {
 		return Identity{}, fmt.Errorf("%w: rejected by the app", ErrForbidden)
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
 		if !f.redirected.Swap(true) {
-			f.cfg.Logger.Warn("app redirected a session check, treating it as 401; return 401 instead",
-				slog.Int("status", code))
+			f.cfg.Logger.Warn("app redirected a session check, treating it as 401",
+				slog.Int("status", code), slog.String("hint", "return 401 instead of a redirect"))
 		}
 		return Identity{}, ErrRedirected
 	default:

@@ -258,7 +258,7 @@ func (j *jwks) download() ([]verifyKey, error) {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // without the URL, which may contain a password
 		}
-		return nil, err
+		return nil, requestError("request", err, j.timeout)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -266,7 +266,7 @@ func (j *jwks) download() ([]verifyKey, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKSBytes+1))
 	if err != nil {
-		return nil, fmt.Errorf("read the response: %w", err)
+		return nil, requestError("reading the response", err, j.timeout)
 	}
 	if len(body) > maxJWKSBytes {
 		return nil, errors.New("the response exceeds 1 MiB")

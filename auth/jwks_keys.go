@@ -56,7 +56,7 @@ func parseJWK(raw json.RawMessage) (verifyKey, error) {
 	jwk, err := jwkset.NewJWKFromMarshal(jwkset.JWKMarshal{KTY: m.Kty, CRV: m.Crv, X: m.X, Y: m.Y, N: m.N, E: m.E},
 		jwkset.JWKMarshalOptions{}, jwkset.JWKValidateOptions{})
 	if err != nil { // not returned, because it may quote the key
-		return out, fmt.Errorf("unreadable key of type %q and curve %q", clip(string(m.Kty)), clip(string(m.Crv)))
+		return out, unreadable(m.Kty, m.Crv)
 	}
 	algs, err := algsOf(jwk.Key())
 	switch alg := algorithm(m.Alg); {
@@ -71,6 +71,25 @@ func parseJWK(raw json.RawMessage) (verifyKey, error) {
 	return out, nil
 }
 
+// unreadable describes a key that cannot be parsed.
+func unreadable(kty jwkset.KTY, crv jwkset.CRV) error {
+	const supported = "(supported: RSA, EC, OKP)"
+	switch kty {
+	case "":
+		return errors.New("the key does not have a type (kty)")
+	case "oct":
+		return errors.New("unsupported key type \"oct\": a key set must contain public keys " + supported)
+	case jwkset.KtyRSA:
+		return errors.New("the RSA key is incomplete or invalid; it needs n and e")
+	case jwkset.KtyEC, jwkset.KtyOKP:
+		if crv == "" {
+			return fmt.Errorf("the %s key does not have a curve (crv)", kty)
+		}
+		return fmt.Errorf("the %s key with curve %q is incomplete, invalid, or on an unsupported curve", kty, clip(string(crv)))
+	}
+	return fmt.Errorf("unsupported key type %q %s", clip(string(kty)), supported)
+}
+
 // maxTried is how many keys are tried for one token.
 const maxTried = 8
 
@@ -79,7 +98,7 @@ const maxTried = 8
 func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
 	found := matching(keys, kid, hasKid, alg)
 	if len(found) == 0 {
-		return nil, WithHint(unauthorized("the token is signed with a key that is not in the key set"), "the key set at --jwt-jwks-url must contain the key")
+		return nil, WithHint(unauthorized("the token is signed with a key that is not in the key set"), "add the key to the key set at --jwt-jwks-url, or set --jwt-jwks-url to the key set of the issuer")
 	}
 	return found[:min(len(found), maxTried)], nil
 }

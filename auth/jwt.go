@@ -136,7 +136,7 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	case j.jwks == nil:
 		err = check(*j.keys.Load())
 	case !slices.Contains(publicAlgs, token.Method.Alg()): // a set cannot contain a key for it
-		err = WithHint(unauthorized("token algorithm %s is not allowed", token.Method.Alg()), keysHint)
+		err = algorithmError(token.Method.Alg())
 	default:
 		err = j.jwks.verify(r.Context(), raw, check)
 	}
@@ -205,6 +205,15 @@ func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
 // keysHint is the hint for a token that was signed with an unknown key.
 const keysHint = "check the key in --jwt-secret-file, --jwt-key-file or --jwt-jwks-url"
 
+// algorithmError rejects a token whose algorithm does not match any key.
+func algorithmError(alg string) error {
+	err := unauthorized("token algorithm %s is not allowed", alg)
+	if alg == "none" {
+		return WithHint(err, "sign the tokens; unsigned tokens are never accepted")
+	}
+	return WithHint(err, keysHint)
+}
+
 // verify returns nil if one of the keys verifies the token. If isSet, it selects the keys by the token's kid.
 func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 	alg := token.Method.Alg()
@@ -221,7 +230,7 @@ func verify(token *jwt.Token, keys []verifyKey, isSet bool) error {
 		}
 	}
 	text := token.Raw[:strings.LastIndexByte(token.Raw, '.')]
-	err := WithHint(unauthorized("token algorithm %s is not allowed", alg), keysHint)
+	err := algorithmError(alg)
 	for _, k := range keys {
 		if slices.Contains(k.algs, alg) {
 			if token.Method.Verify(text, token.Signature, k.key) == nil {
@@ -248,7 +257,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	}
 	switch {
 	case !hasExp && !j.cfg.AllowNoExpiry:
-		return Identity{}, WithHint(unauthorized("the token does not have an exp claim"), "--jwt-allow-no-exp accepts it")
+		return Identity{}, WithHint(unauthorized("the token does not have an exp claim"), "add an exp claim to the token, or set --jwt-allow-no-exp to accept tokens without one")
 	case hasExp && !now.Before(exp.Add(Skew)):
 		return Identity{}, unauthorized("the token has expired")
 	case hasNbf && now.Before(nbf.Add(-Skew)):
@@ -256,9 +265,9 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	case hasIat && now.Before(iat.Add(-Skew)):
 		return Identity{}, unauthorized("the token was issued in the future")
 	case j.cfg.Issuer != "" && claims["iss"] != any(j.cfg.Issuer):
-		return Identity{}, WithHint(unauthorized("the token is from another issuer"), "--jwt-issuer must match the iss claim")
+		return Identity{}, WithHint(unauthorized("the token is from another issuer"), "set --jwt-issuer to the iss claim of the tokens")
 	case j.cfg.Audience != "" && !has(claims["aud"], j.cfg.Audience):
-		return Identity{}, WithHint(unauthorized("the token is for another audience"), "the aud claim must contain --jwt-audience")
+		return Identity{}, WithHint(unauthorized("the token is for another audience"), "set --jwt-audience to a value in the aud claim of the tokens")
 	}
 	if hasExp {
 		id.Expires = exp.Add(Skew)

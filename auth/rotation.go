@@ -35,7 +35,7 @@ func (j *JWT) SetKeys(k JWTKeys) error {
 	for _, secret := range append([][]byte{k.Secret}, k.OtherSecrets...) {
 		// A public key is not secret: anyone could sign with it.
 		if block, _ := pem.Decode(secret); block != nil {
-			return errors.New("the secret is a PEM key; use a key file instead")
+			return errors.New("the secret is a PEM key; use --jwt-key-file for public keys")
 		}
 		if len(secret) == 0 {
 			return errors.New("a secret is empty")
@@ -44,7 +44,8 @@ func (j *JWT) SetKeys(k JWTKeys) error {
 	}
 	for _, k := range keys {
 		if n := len(k.key.([]byte)); n < minSecretBytes {
-			j.cfg.Logger.Warn("jwt secret is too short and may be guessed", slog.Int("bytes", n), slog.Int("min_bytes", minSecretBytes))
+			j.cfg.Logger.Warn("jwt secret is short and can be guessed",
+				slog.Int("bytes", n), slog.Int("min_bytes", minSecretBytes))
 		}
 	}
 	j.keys.Store(&keys)

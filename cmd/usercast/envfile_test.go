@@ -61,8 +61,8 @@ func TestInvalidEnvFileIsReportedInOneLine(t *testing.T) {
 	path := filepath.Join(dir, "usercast.env")
 	for file, want := range map[string]string{
 		"nonsense":                       "usercast.env: line 1: expected NAME=value",
-		"USERCAST_LISTEM=:80":            "usercast.env: unknown setting USERCAST_LISTEM",
-		"USERCAST_ENV_FILE=other":        "usercast.env: unknown setting USERCAST_ENV_FILE",
+		"USERCAST_LISTEM=:80":            "usercast.env: line 1: unknown setting USERCAST_LISTEM",
+		"USERCAST_ENV_FILE=other":        "usercast.env: line 1: unknown setting USERCAST_ENV_FILE",
 		"GOMEMLIMIT=1GiB":                `the name "GOMEMLIMIT" must start with USERCAST_`,
 		"USERCAST_STREAMS=1":             "unknown setting USERCAST_STREAMS", // a flag of bench
 		"USERCAST_AUTH=insecure\nU='x'y": "line 2",

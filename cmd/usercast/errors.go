@@ -19,6 +19,9 @@ var missingArgument = regexp.MustCompile(`^expected "(<.*>)"$`)
 // missingValue matches the parser's error for a flag at the end of the command line without its value.
 var missingValue = regexp.MustCompile(`^(--[a-z0-9-]+): expected .* value but got "EOL" `)
 
+// missingPlaceholder matches the parser's other error for that.
+var missingPlaceholder = regexp.MustCompile(`^(--[a-z0-9-]+): missing value, expecting `)
+
 // plain replaces errors of the parser that are hard to understand.
 func plain(err error) error {
 	if strings.HasPrefix(err.Error(), "expected one of ") {
@@ -28,6 +31,9 @@ func plain(err error) error {
 		return fmt.Errorf("missing argument %s", m[1])
 	}
 	if m := missingValue.FindStringSubmatch(err.Error()); m != nil {
+		return fmt.Errorf("%s: missing value", m[1])
+	}
+	if m := missingPlaceholder.FindStringSubmatch(err.Error()); m != nil {
 		return fmt.Errorf("%s: missing value", m[1])
 	}
 	if m := flagForValue.FindStringSubmatch(err.Error()); m != nil {

@@ -29,7 +29,8 @@ func (c *healthCmd) Run(stdout io.Writer) error {
 	if err := errs.Err(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	const timeout = 3 * time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+flags.Dialable(c.AdminListen)+"/readyz", nil)
 	if err != nil {
@@ -38,9 +39,14 @@ func (c *healthCmd) Run(stdout io.Writer) error {
 	resp, err := hubClient.Do(r)
 	if err != nil {
 		if errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("no response from %s: connection refused: check that the hub is running and uses this --admin-listen", r.URL.Host)
+			return fmt.Errorf("no response from %s: connection refused; check that the hub is running and uses this --admin-listen", r.URL.Host)
 		}
-		if ue := new(url.Error); errors.As(err, &ue) {
+		switch ue := new(url.Error); {
+		case errors.Is(err, context.DeadlineExceeded):
+			return fmt.Errorf("no response from %s within %s", r.URL.Host, timeout)
+		case errors.Is(err, io.EOF):
+			return fmt.Errorf("no response from %s: connection closed without a response", r.URL.Host)
+		case errors.As(err, &ue):
 			err = ue.Err
 		}
 		return fmt.Errorf("no response from %s: %w", r.URL.Host, err)

@@ -97,7 +97,7 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
 		{"unexpected argument", []string{"version", "now"}},
 		{"--path: ", []string{"serve", "--auth", "insecure", "--path", "/a%20b"}},
-		{"--send-buffer: must be between 4096 and", []string{"serve", "--auth", "insecure", "--send-buffer", "2000000000"}},
+		{"--send-buffer: must be between 4KiB and 1GiB", []string{"serve", "--auth", "insecure", "--send-buffer", "2000000000"}},
 		{`--queue: "-1" looks like a flag`, []string{"serve", "--auth", "insecure", "--queue", "-1"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

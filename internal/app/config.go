@@ -99,7 +99,9 @@ func (c *Config) Check(errs *flags.Errors) {
 	}
 	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix)
 	if c.ControlChannel != "" {
-		errs.Check("control-channel", redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))
+		if err := redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel); err != nil {
+			errs.Add("control-channel", "%w; use another name, such as %s", err, redis.ControlChannel(c.ChannelPrefix))
+		}
 	}
 	if strings.Contains(c.BroadcastUser, ":") {
 		errs.Add("broadcast-user", "a user id must not contain ':'")
@@ -114,7 +116,7 @@ func (c *Config) Check(errs *flags.Errors) {
 	errs.AtLeast("queue", c.Queue, 1)
 	errs.AtLeast("queue-bytes", c.QueueBytes, 1)
 	errs.AtLeast("queue-total-bytes", c.QueueTotalBytes, 1)
-	errs.Within("send-buffer", c.SendBuffer, 4096, 1<<30) // the kernel accepts an int32 and applies its own limit
+	errs.SizeWithin("send-buffer", c.SendBuffer, 4<<10, 1<<30) // the kernel accepts an int32 and applies its own limit
 	errs.AtLeast("history-per-user", c.HistoryPerUser, 0)
 	errs.NotNegative("history-age", c.HistoryAge)
 	errs.AtLeast("history-bytes", c.HistoryBytes, 0)

@@ -24,7 +24,7 @@ func (h *health) status() admin.Status {
 	case h.draining.Load():
 		s.Ready, s.Why = false, "stopping"
 	case !subscribed:
-		s.Ready, s.Why = false, "not yet subscribed to Redis"
+		s.Ready, s.Why = false, "not yet connected to Redis"
 	}
 	return s
 }

@@ -110,7 +110,11 @@ func (r *reloader) reload(ctx context.Context, signaled bool) {
 			unchanged = append(unchanged, item.name)
 		}
 	}
-	r.log.Info("configuration reloaded", slog.String("changed", strings.Join(changed, ", ")),
+	result := "configuration reloaded"
+	if len(changed) == 0 && len(failed) > 0 {
+		result = "configuration not reloaded"
+	}
+	r.log.Info(result, slog.String("changed", strings.Join(changed, ", ")),
 		slog.String("unchanged", strings.Join(unchanged, ", ")), slog.String("failed", strings.Join(failed, ", ")))
 	restart := r.settings.Settings.Changed(r.started.Settings)
 	restart = slices.DeleteFunc(restart, func(name string) bool { return slices.Contains(reloadable, name) })

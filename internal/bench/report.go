@@ -32,7 +32,7 @@ func writeText(w io.Writer, r *load.Report) error {
 				line += fmt.Sprintf(", per ping: %s", perOne(hub, p.HubPerPing))
 			}
 			if p.HubKiB != nil {
-				line += fmt.Sprintf("; %.1f KiB per stream, of which %.1f heap and stacks", *p.HubKiB, *p.HubHeapKiB)
+				line += fmt.Sprintf("; per stream: %.1f KiB resident, %.1f KiB of heap and stacks", *p.HubKiB, *p.HubHeapKiB)
 			}
 			row("", "hub", line)
 		}

@@ -46,7 +46,7 @@ func inspectTokens(c *app.HubConfig, report finding.Report) {
 		report.Warn("config-jwt-claim", "use --jwt-claim sub, or the claim with the user id", "--jwt-claim %s does not identify a user", c.JWTClaim)
 	}
 	if n := len(c.Keys().Secret); n > 0 && n < 32 {
-		report.Warn("config-jwt-secret", "generate a secret with: openssl rand -base64 48", "the JWT secret has only %d bytes and may be guessed; use at least 32 random bytes", n)
+		report.Warn("config-jwt-secret", "generate a secret with: openssl rand -base64 48", "the JWT secret has only %d bytes and can be guessed; use at least 32 random bytes", n)
 	}
 	if u, err := url.Parse(c.JWTJWKSURL); err == nil && u.Scheme == "http" && !loopback.IsHost(u.Host) {
 		report.Warn("config-jwks", "use an https:// URL", "--jwt-jwks-url is fetched without TLS: an attacker on the network path can forge tokens")

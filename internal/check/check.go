@@ -61,7 +61,9 @@ func New(c Config, p Program) (*Check, error) {
 		}
 	}
 	if c.User != "" {
-		errs.Check("user", auth.CheckUser(c.User, c.BroadcastUser)) // '*' would mean all users
+		if err := auth.CheckUser(c.User, c.BroadcastUser); err != nil { // '*' would mean all users
+			errs.Add("user", "%q is an %w", c.User, err)
+		}
 	}
 	errs.NotNegative("watch", c.Watch)
 	errs.Between("timeout", c.Timeout, 10*time.Millisecond, time.Hour)

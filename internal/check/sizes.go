@@ -27,7 +27,7 @@ func inspectSizes(c *app.HubConfig, report finding.Report) {
 	wanted := c.MaxClients.T
 	switch {
 	case wanted > streams && streams > 0:
-		report.Warn("config-descriptors", fmt.Sprintf("raise the limit to %d: ulimit -n, LimitNOFILE= or ulimits: nofile", int64(wanted-streams)+int64(app.DescriptorLimit())), "--max-clients is %d, but the limit of %d file descriptors on this host is enough for only %d streams", wanted, app.DescriptorLimit(), streams)
+		report.Warn("config-descriptors", fmt.Sprintf("raise the limit: ulimit -n %[1]d, LimitNOFILE=%[1]d in systemd, or ulimits: nofile: %[1]d in compose", int64(wanted-streams)+int64(app.DescriptorLimit())), "--max-clients is %d, but the limit of %d file descriptors on this host is enough for only %d streams", wanted, app.DescriptorLimit(), streams)
 	case wanted == flags.Auto && streams > 0:
 		report.OK("config-descriptors", "room for %d streams: the file descriptor limit is %d", streams, app.DescriptorLimit())
 		wanted = streams

@@ -86,9 +86,13 @@ func (f *EnvFile) load(ctx *kong.Context, flags []*kong.Flag) {
 			}
 		}
 	}
-	for variable := range values {
-		if !slices.Contains(known, variable) {
-			f.err = fmt.Errorf("%s: unknown setting %s", name, variable)
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		variable, _, _ := strings.Cut(line, "=")
+		variable = strings.TrimSpace(variable)
+		if _, isSet := values[variable]; isSet && !slices.Contains(known, variable) {
+			f.err = fmt.Errorf("%s: line %d: unknown setting %s", name, n, variable)
 			return
 		}
 	}

@@ -3,6 +3,7 @@ package flags
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -80,6 +81,23 @@ func (e *Errors) Within(flag string, value whole, least, most int) {
 	if n, err := value.parsed(); e.Check(flag, err) && (n < least || n > most) {
 		e.Add(flag, "must be between %d and %d", least, most)
 	}
+}
+
+// SizeWithin adds an error unless the size is between least and most, inclusive.
+func (e *Errors) SizeWithin(flag string, value Size, least, most int) {
+	if n, err := value.parsed(); e.Check(flag, err) && (n < least || n > most) {
+		e.Add(flag, "must be between %s and %s", formatSize(least), formatSize(most))
+	}
+}
+
+// formatSize formats a size as flags accept it, such as 4KiB.
+func formatSize(n int) string {
+	for i, unit := range []string{"GiB", "MiB", "KiB"} {
+		if size := 1 << (30 - 10*i); n >= size && n%size == 0 {
+			return strconv.Itoa(n/size) + unit
+		}
+	}
+	return strconv.Itoa(n) + " bytes"
 }
 
 // List returns the added errors.

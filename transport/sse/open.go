@@ -58,7 +58,8 @@ func (h *Handler) open(w http.ResponseWriter, r *http.Request, client *hub.Clien
 	_, err := rc.write(&net.Buffers{opening})
 	switch {
 	case errors.Is(err, http.ErrNotSupported):
-		h.log.Error("streaming not supported: response writer cannot flush; check the middleware")
+		h.log.Error("streaming not supported, response writer cannot flush",
+			slog.String("hint", "use middleware whose http.ResponseWriter has Unwrap or Flush"))
 		return nil, false, hub.ReasonFailed
 	case err != nil:
 		return nil, false, rc.reason(err)

@@ -29,7 +29,7 @@ type Origins struct {
 func (o Origins) check(r *http.Request) error {
 	// A request without a Host, as in HTTP/1.0, does not come from a browser.
 	if o.LoopbackHost && r.Host != "" && !loopback.IsHost(r.Host) {
-		return auth.WithHint(errors.New(loopback.HostError), "--auth-insecure-anywhere allows other hosts")
+		return auth.WithHint(errors.New(loopback.HostError), "set --auth-insecure-anywhere to allow other hosts")
 	}
 	origin := originOf(r)
 	listed := slices.Contains(o.Allow, origin)
@@ -48,7 +48,7 @@ func (o Origins) check(r *http.Request) error {
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "cross-site", "same-site":
 		if !listed {
-			return auth.WithHint(errors.New("cross-site requests are not allowed"), "--allow-origin applies only to requests with an Origin header")
+			return auth.WithHint(errors.New("cross-site requests are not allowed"), "send the request with fetch or EventSource, which set the Origin header, and add the origin to --allow-origin")
 		}
 	}
 	return nil
@@ -60,7 +60,7 @@ func originHint(origin string) string {
 	if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
 		return "this origin cannot be allowed because it does not identify a site"
 	}
-	return "--allow-origin " + clip(origin) + " allows it; if it is the hub's own origin, the proxy must not change the Host header"
+	return "set --allow-origin " + clip(origin) + " to allow it; if it is the hub's own origin, configure the proxy to keep the Host header"
 }
 
 // allow adds the CORS headers. Error responses need them too, so that a page can distinguish a

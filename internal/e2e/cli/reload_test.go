@@ -32,14 +32,15 @@ func (s settingsDir) write(name, text string) {
 	}
 }
 
-// hangUp sends SIGHUP and returns the log line of the reload.
+// hangUp sends SIGHUP and returns the log line with the result.
 func hangUp(t *testing.T, p *hubtest.Program) string {
 	t.Helper()
-	before := len(p.Stderr.Lines(`msg="configuration reloaded"`))
+	results := func() []string { return p.Stderr.Lines(`msg="configuration `, "changed=", "failed=") }
+	before := len(results())
 	p.Signal(syscall.SIGHUP)
 	var lines []string
 	hubtest.Eventually(t, "the settings were reloaded", func() bool {
-		lines = p.Stderr.Lines(`msg="configuration reloaded"`)
+		lines = results()
 		return len(lines) > before
 	})
 	return lines[len(lines)-1]
@@ -48,6 +49,13 @@ func hangUp(t *testing.T, p *hubtest.Program) string {
 // wantReload checks which items the log line reports as changed, unchanged and failed.
 func wantReload(t *testing.T, line, changed, unchanged, failed string) {
 	t.Helper()
+	message := `msg="configuration reloaded"`
+	if changed == "" && failed != "" {
+		message = `msg="configuration not reloaded"`
+	}
+	if !strings.Contains(line, message) {
+		t.Errorf("%swant %s", line, message)
+	}
 	if want := fmt.Sprintf("changed=%q unchanged=%q failed=%q", changed, unchanged, failed); !strings.Contains(quoteAll(line), want) {
 		t.Errorf("%swant %s", line, want)
 	}
