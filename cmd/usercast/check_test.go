@@ -42,9 +42,10 @@ func TestCheckExitCodes(t *testing.T) {
 		{1, "--auth: required. jwt: ", "check: found 1 failure", anywhere(server.URL())},
 		{1, "--ping-interval: must be between", "check: found 2 failures", anywhere(server.URL(), "--auth", "insecure", "--ping-interval", "2h", "--feed", "neither")},
 		{1, "check that Redis is running", "found 1 failure", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
+		{2, "", "--user: missing value\n", []string{"--user"}},
 		{2, "", "--watch: must not be negative\nusercast: --timeout: invalid duration \"3\"", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
 		{2, "", "--url: required with --header", anywhere(server.URL(), "--user", "42")},
-		{2, "", "--user: invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
+		{2, "", "--user: \"*\" is an invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
 		{2, "", "--header: a header must have the form", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
 		{2, "", "unknown flag --nonsense", []string{"--nonsense"}},
 	} {

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/http/pprof"
@@ -31,7 +32,11 @@ func NewEcho() *echo.Echo {
 			sentence = "not found"
 		}
 		c.Response().Header().Set("Cache-Control", "no-store")
-		c.JSON(code, map[string]string{"error": sentence})
+		c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+		c.Response().WriteHeader(code)
+		body := json.NewEncoder(c.Response())
+		body.SetEscapeHTML(false) // keeps commands with & or < ready to paste
+		body.Encode(map[string]string{"error": sentence})
 	}
 	return e
 }
