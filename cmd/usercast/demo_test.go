@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"html"
 	"io"
 	"net"
@@ -14,7 +15,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp"
 	"github.com/labstack/echo/v4"
+
+	"usercast/internal/browsertest"
 )
 
 // demoServer is the page on a loopback listener. It records the published messages.
@@ -278,6 +282,40 @@ func TestDemoReportsRedisFailures(t *testing.T) {
 	status, response := s.post(t, `{"user":"42","payload":"secret"}`, nil)
 	if sentence, _ := response["error"].(string); status != http.StatusBadGateway || !strings.Contains(sentence, "connection refused") || strings.Contains(sentence, "secret") {
 		t.Errorf("status %d, response %v", status, response)
+	}
+}
+
+// The form shows the result of each attempt, and never the result of a previous one.
+func TestDemoFormShowsResults(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a browser")
+	}
+	s := startDemo(t, demoDefaults)
+	p := browsertest.Start(t).Open(t, s.URL+"/")
+	p.Do(chromedp.EmulateViewport(390, 844))
+	p.Until(`document.querySelector("#publish .primary") && document.readyState == "complete"`)
+	if wide := p.Text(`[...document.querySelectorAll("pre")].filter(e => e.scrollWidth > e.clientWidth).map(e => e.innerText).join()`); wide != "" {
+		t.Errorf("code is wider than its box: %s", wide)
+	}
+	for _, tc := range []struct{ user, button, want string }{
+		{"42", ".primary", "3 hubs received the message."},
+		{"", ".primary", "Enter a user id, or * for all users."},
+		{"42", ".primary", "3 hubs received the message."},
+		{"a:b", ".primary", "A user id must not contain a colon. Enter the topic in its own field."},
+		{"42", "#burst", "3 hubs received each of them."},
+		{"", "#burst", "Enter a user id, or * for all users."},
+	} {
+		p.Run(fmt.Sprintf(`to.value = %q; to.dispatchEvent(new Event("input", { bubbles: true })); document.querySelector("#publish %s").click()`, tc.user, tc.button))
+		p.Until(fmt.Sprintf(`document.getElementById("result").innerText.endsWith(%q)`, tc.want))
+		if got := p.Text(`String(to.ariaInvalid == "true")`); got != fmt.Sprint(tc.user != "42") {
+			t.Errorf("user %q: marked as invalid: %s", tc.user, got)
+		}
+	}
+	// Correcting the user id removes the message.
+	p.Run(`to.value = "7"; to.dispatchEvent(new Event("input", { bubbles: true }))`)
+	p.Until(`document.getElementById("result").innerText == "" && !to.ariaInvalid`)
+	if n := len(s.published) / 2; n != 102 {
+		t.Errorf("published %d messages, want 102", n)
 	}
 }
 

@@ -2,6 +2,7 @@
 
 const BURST = 100;
 const TIMEOUT = 8_000; // ms
+const UNSUBSCRIBED = "The hub is not subscribed to Redis at the moment.";
 
 export class Publisher {
   #prefix;
@@ -26,9 +27,7 @@ export class Publisher {
       }
     });
     form.addEventListener("input", () => this.#showChannel());
-    form.querySelector("#burst").addEventListener("click", () => {
-      if (form.reportValidity()) this.#burst();
-    });
+    form.querySelector("#burst").addEventListener("click", () => this.#burst());
     for (const target of form.querySelectorAll(".target")) {
       target.addEventListener("click", () => {
         this.#user.value = target.value;
@@ -57,18 +56,31 @@ export class Publisher {
 
   #showChannel() {
     const { user, topic } = this.#message();
-    this.#user.setCustomValidity(user.includes(":") ? "A user id must not contain a colon. Enter the topic in its own field." : "");
+    if (this.#user.ariaInvalid && !faultOf(user)) {
+      this.#user.ariaInvalid = null;
+      this.#say("", true);
+    }
     document.getElementById("channel").textContent = this.#prefix + user + (topic && `:${topic}`);
     for (const target of this.#form.querySelectorAll(".target")) {
       target.setAttribute("aria-pressed", String(target.value === user));
     }
   }
 
+  // Removes the previous result. Shows a fault of the user id, if there is one.
+  #valid() {
+    const fault = faultOf(this.#user.value);
+    this.#user.ariaInvalid = fault ? "true" : null;
+    this.#say(fault, !fault);
+    if (fault) this.#user.focus();
+    return !fault;
+  }
+
   async #publish() {
+    if (!this.#valid()) return;
     const message = this.#message();
     try {
       const receivers = await this.#send(message);
-      this.#say(`Redis delivered it to ${subscribers(receivers)}.`, receivers > 0);
+      this.#say(receivers ? `${hubs(receivers)} received the message.` : `No hub received the message. ${UNSUBSCRIBED}`, receivers > 0);
     } catch (err) {
       this.#say(err.message, false);
     }
@@ -77,6 +89,7 @@ export class Publisher {
   // Publishes sequentially: concurrent requests can reach Redis in another order, which
   // would look as if the stream had changed the order.
   async #burst() {
+    if (!this.#valid()) return;
     const message = this.#message();
     const began = performance.now();
     this.#busy(true);
@@ -86,7 +99,8 @@ export class Publisher {
         fewest = Math.min(fewest, await this.#send({ ...message, payload: numbered(message.payload, n) }));
       }
       const took = Math.round(performance.now() - began);
-      this.#say(`Published ${BURST} messages in ${took} ms; Redis delivered each to ${subscribers(fewest)}.`, fewest > 0);
+      const received = fewest ? `${hubs(fewest)} received each of them.` : `At least one of them did not reach any hub. ${UNSUBSCRIBED}`;
+      this.#say(`Published ${BURST} messages in ${took} ms. ${received}`, fewest > 0);
     } catch (err) {
       this.#say(err.message, false);
     } finally {
@@ -135,9 +149,15 @@ async function post(message) {
   return body.receivers;
 }
 
-function subscribers(n) {
-  if (n === 0) return "no subscribers: the hub is not subscribed at the moment";
-  return n === 1 ? "1 subscriber" : `${n} subscribers`;
+function hubs(n) {
+  return n === 1 ? "1 hub" : `${n} hubs`;
+}
+
+// faultOf returns a sentence about an invalid user id, or "".
+function faultOf(user) {
+  if (user === "") return "Enter a user id, or * for all users.";
+  if (user.includes(":")) return "A user id must not contain a colon. Enter the topic in its own field.";
+  return "";
 }
 
 // numbered adds a number to a payload that is a JSON object, to show the order in which a

@@ -137,6 +137,14 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 		t.Error("a payload is in the log")
 	}
 
+	p.tabTo("pause")
+	p.press(kb.Enter)
+	p.waitForText("pause", "Resume")
+	p.waitForText("state", "paused")
+	p.press(kb.Enter)
+	p.waitForText("pause", "Pause")
+	p.waitForText("state", "live")
+
 	// Disconnecting a user requires confirmation.
 	nodes := p.Accessible()
 	if roles := browsertest.Unnamed(nodes); roles != nil {
@@ -173,7 +181,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	}
 	disconnect(true)
 	stream.WantEvent(t, "bye", `{"reason":"kicked"}`)
-	p.waitForText("user-result", "sent to 1 hub")
+	p.waitForText("user-result", "Command sent to 1 hub, which closes this user's streams.")
 	p.waitForText("user-count", "no open streams on this hub")
 	p.Until(`[...document.getElementById("disconnects-rows").rows].some(r => r.innerText.includes("kicked") && r.cells[2].innerText == "1")`)
 	p.wantQuiet()

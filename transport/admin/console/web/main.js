@@ -137,7 +137,7 @@ function showBanners() {
 
 $("pause").addEventListener("click", () => {
   paused = !paused;
-  $("pause").setAttribute("aria-pressed", String(paused));
+  setText($("pause"), paused ? "Resume" : "Pause");
   setState(lostAt ? "lost" : "live");
   announce(paused ? "Updates paused." : "Updates resumed.");
   if (!paused) show();

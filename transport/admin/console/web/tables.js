@@ -6,7 +6,7 @@ import { count } from "./format.js";
 const MEANINGS = {
   disconnects: {
     closed: "client disconnected", dead: "client stopped acknowledging", drain: "hub shut down",
-    error: "any other error", expired: "authentication expired", kicked: "by a control command", max_age: "reached --max-age",
+    error: "another failure, see the hub's log", expired: "authentication expired", kicked: "by a control command", max_age: "reached --max-age",
     poll: "long poll completed", slow: "client read too slowly",
   },
   rejects: {
@@ -15,8 +15,8 @@ const MEANINGS = {
     topic: "not allowed", unauthorized: "not authenticated", "unknown-key": "no key for the token", "user-limit": "limit per user reached",
   },
   gaps: {
-    "feed-reset": "stream went backwards", "history-expired": "id too old", "redis-reconnect": "resubscribed to Redis",
-    "too-large": "over --max-payload", "unknown-id": "from another hub process",
+    "feed-reset": "Redis stream lost entries", "history-expired": "id too old", "redis-reconnect": "resubscribed to Redis",
+    "too-large": "over --max-payload", "unknown-id": "not known to this hub",
   },
 };
 

@@ -132,7 +132,7 @@ export class UserPanel {
     try {
       const { heard: hubs, id } = await askJSON(this.#path, "DELETE");
       setText(result, id ? `Command appended as entry ${id}. Every hub that reads it closes this user's streams.`
-        : hubs ? `Command sent to ${plural(hubs, "hub")}. The streams are closed; browsers reconnect and are authenticated again.`
+        : hubs ? `Command sent to ${plural(hubs, "hub")}, which ${hubs === 1 ? "closes" : "close"} this user's streams. Browsers then reconnect and are authenticated again.`
           : "The command did not reach any hub.");
     } catch (err) {
       result.classList.add("bad");
