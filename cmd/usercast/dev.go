@@ -89,7 +89,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
   metrics  http://%[5]s/metrics
 `, c.Scheme(), hub.PublicAddr(), strings.Join(page.command(topic, payload), " "), strings.Join(publish, " "), hub.AdminAddr())
 	if port != redisPort {
-		fmt.Fprintf(stdout, "  note     another program uses port %d; publish to port %d, as in the lines above\n", redisPort, port)
+		fmt.Fprintf(banner, "  note     another program uses port %d; publish to port %d, as in the lines above\n", redisPort, port)
 	}
 	return hub.Run(ctx)
 }

@@ -32,6 +32,7 @@ func NewEcho() *echo.Echo {
 			sentence = "not found"
 		}
 		c.Response().Header().Set("Cache-Control", "no-store")
+		c.Response().Header().Set("X-Content-Type-Options", "nosniff") // the body is not escaped for HTML
 		c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
 		c.Response().WriteHeader(code)
 		body := json.NewEncoder(c.Response())

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/labstack/echo/v4"
@@ -103,4 +104,14 @@ func overWire(t *testing.T, e *echo.Echo, method, path string) *http.Response {
 	}
 	answer.Body.Close()
 	return answer
+}
+
+func TestErrorsAreNotEscapedForHTML(t *testing.T) {
+	e := admin.NewEcho()
+	e.GET("/", func(echo.Context) error { return echo.NewHTTPError(http.StatusBadGateway, "ACL SETUSER hub &user-*") })
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	if got := strings.TrimSpace(w.Body.String()); w.Code != 502 || got != `{"error":"ACL SETUSER hub &user-*"}` || w.Header().Get("X-Content-Type-Options") != "nosniff" {
+		t.Errorf("%d %s", w.Code, got)
+	}
 }

@@ -84,6 +84,8 @@ func TestDevPrintsURLsAndCommands(t *testing.T) {
 			note := "another program uses port 6379; publish to port " + try[2]
 			if noted := strings.Contains(p.Stdout.String(), note); noted != (port != 6379) {
 				t.Errorf("output contains %q: %t\n%s", note, noted, p.Stdout.String())
+			} else if noted && strings.Index(p.Stdout.String(), note) < strings.Index(p.Stdout.String(), "  metrics  ") {
+				t.Errorf("the note is not below the lines that it refers to:\n%s", p.Stdout.String())
 			}
 
 			p.Signal(syscall.SIGTERM)
