@@ -82,7 +82,7 @@ var documentedProxies = map[string]func(t *testing.T, hub, app string) string{
 	},
 	"Apache": func(t *testing.T, hub, app string) string {
 		blocks := snippets(t, "Apache")
-		return proxytest.Apache(t, adapted(t, blocks[0], "*:443", proxytest.Listen, "/etc/apache2/usercast-away.asis", withEmptyLine(t, blocks[1]),
+		return proxytest.Apache(t, adapted(t, blocks[0], "*:443", proxytest.Listen, "/etc/apache2/usercast-fallback.asis", withEmptyLine(t, blocks[1]),
 			"/etc/ssl/app.example.pem", certificate.cert, "/etc/ssl/app.example.key", certificate.key, documentedHub, hub, documentedApp, app))
 	},
 	"Caddy": func(t *testing.T, hub, app string) string {
@@ -92,7 +92,7 @@ var documentedProxies = map[string]func(t *testing.T, hub, app string) string{
 	"HAProxy": func(t *testing.T, hub, app string) string {
 		blocks := snippets(t, "HAProxy")
 		return proxytest.HAProxy(t, adapted(t, blocks[0], "bind :443 ssl crt /etc/haproxy/app.example.pem", "bind "+proxytest.Listen+" ssl crt "+certificate.both,
-			"/etc/haproxy/errors/usercast-away.http", withEmptyLine(t, blocks[1]), documentedHub, hub, documentedApp, app))
+			"/etc/haproxy/errors/usercast-fallback.http", withEmptyLine(t, blocks[1]), documentedHub, hub, documentedApp, app))
 	},
 	"lighttpd": func(t *testing.T, hub, app string) string {
 		blocks := snippets(t, "lighttpd")
@@ -100,7 +100,7 @@ var documentedProxies = map[string]func(t *testing.T, hub, app string) string{
 			host, port, _ := strings.Cut(addr, ":")
 			return `"host" => "` + host + `", "port" => ` + port
 		}
-		return proxytest.Lighttpd(t, certificate.both, map[string]string{"usercast-away.sh": blocks[1]},
+		return proxytest.Lighttpd(t, certificate.both, map[string]string{"usercast-fallback.sh": blocks[1]},
 			adapted(t, blocks[0], server(documentedHub), server(hub), server(documentedApp), server(app)))
 	},
 }

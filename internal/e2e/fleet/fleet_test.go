@@ -212,7 +212,7 @@ var documentedServer = regexp.MustCompile(`(?m)^( +server (\w+)) \S+ check$`)
 // documentedBackend returns the documented backend for several hubs.
 func documentedBackend(t *testing.T, feed string, addrs map[string]string) string {
 	t.Helper()
-	block := documented(t, "## Several hubs and deployments", "    backend usercast")
+	block := documented(t, "## Several hubs and sticky sessions", "    backend usercast")
 	block = documentedServer.ReplaceAllStringFunc(block, func(line string) string {
 		m := documentedServer.FindStringSubmatch(line)
 		line = m[1] + " " + addrs[m[2]] + " check"
