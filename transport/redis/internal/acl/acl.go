@@ -19,19 +19,19 @@ type Permission struct {
 // Permissions that a hub does not strictly need.
 var (
 	PermissionName        = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
-	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe, which the stream feed does not have"}
+	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe channel, which --feed stream does not use"}
 	PermissionPing        = Permission{"PING", "+ping", "the error reply counts as a sign of life"}
 	PermissionClusterInfo = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe"}
 )
 
 // PermissionProbeSubscribe is to subscribe to the probe channel of a process.
 func PermissionProbeSubscribe(channel string) Permission {
-	return Permission{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a failover behind the same address is detected only by comparing INFO, if that is allowed"}
+	return Permission{"SUBSCRIBE to the probe channel", "+subscribe &" + probeChannels(channel), "a failover behind the same address is detected only by comparing INFO; without that permission, it is not detected"}
 }
 
 // PermissionProbePublish is to publish to the probe channel of a process.
 func PermissionProbePublish(channel string) Permission {
-	return Permission{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a failover behind the same address is detected only by comparing INFO, if that is allowed"}
+	return Permission{"PUBLISH to the probe channel", "+publish &" + probeChannels(channel), "a failover behind the same address is detected only by comparing INFO; without that permission, it is not detected"}
 }
 
 // PermissionControl is to subscribe to the control channel.
