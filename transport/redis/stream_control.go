@@ -65,16 +65,16 @@ func (t *trail) add(e entry) {
 type idRange struct{ after, upTo hub.ID }
 
 // startedAt returns the time in ms at which Run was called, by the clock of the server, which assigns
-// the ids. If the server does not return its time, the local clock is used. The result may be late
-// by the time that the reply took, but is never early, so commands from before the start are not
-// handled.
+// the ids. If the server does not return its time, the local clock is used. The result may be early
+// by the time that the reply took, but is never late: a command from shortly before the start costs a
+// reconnect, whereas a skipped command would be a lost logout.
 func (r *reader) startedAt() (ms uint64, err error) {
-	now := time.Now()
-	up := now.Sub(r.began)
 	text, err := r.conn.info("server")
 	if err := acl.Optional(err, acl.PermissionInfo, r.missing); err != nil {
 		return 0, err
 	}
+	now := time.Now()
+	up := now.Sub(r.began)
 	if us, err := strconv.ParseInt(topology.InfoField(text, "server_time_usec"), 10, 64); err == nil {
 		now = time.UnixMicro(us)
 	}

@@ -2,8 +2,11 @@ package redis
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"testing"
+	"time"
 
 	"usercast/hub"
 	"usercast/internal/redistest"
@@ -86,8 +89,20 @@ func TestControlCommandBeforeTheFirstLoadIsHandled(t *testing.T) {
 	t.Parallel()
 	server, down := redistest.Start(t), redistest.Start(t)
 	down.Kill()
-	relay := redistest.StartRelay(t, down.Addr())
-	disconnect(server, "*", "before the start")
+	// A busy server handles INFO late: the time in its reply is later than that of the request.
+	const late = 300 * time.Millisecond
+	timeOf := regexp.MustCompile(`server_time_usec:(\d+)`)
+	relay := redistest.StartDamagingRelay(t, down.Addr(), func(reply []byte) []byte {
+		if !timeOf.Match(reply) {
+			return reply
+		}
+		time.Sleep(late)
+		return timeOf.ReplaceAllFunc(reply, func(field []byte) []byte {
+			us, _ := strconv.ParseInt(string(timeOf.FindSubmatch(field)[1]), 10, 64)
+			return fmt.Appendf(nil, "server_time_usec:%d", us+late.Microseconds())
+		})
+	})
+	disconnect(server, strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10), "before the start")
 	f := followLater(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1 })
 	f.await(t, "a failed try", func() bool {
 		f.report.mu.Lock()
