@@ -9,6 +9,7 @@ import (
 	"usercast/auth"
 	"usercast/internal/flags"
 	"usercast/transport/redis"
+	"usercast/transport/sse"
 )
 
 const (
@@ -38,7 +39,7 @@ type Config struct {
 	Path           string   `default:"/events" placeholder:"PATH" help:"URL path of the event stream (default: ${default})."`
 	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the TLS certificate and its chain, for the public listener; reloaded when it changes."`
 	TLSKey         string   `name:"tls-key" placeholder:"FILE" help:"PEM file with the private key of --tls-cert."`
-	AllowOrigin    []string `placeholder:"ORIGIN" help:"Additional origin that is allowed to open streams with credentials (CORS), exactly as browsers send it; repeatable."`
+	AllowOrigin    []string `placeholder:"ORIGIN" help:"Additional origin that is allowed to open streams with credentials (CORS), exactly as browsers send it, such as https://app.example or capacitor://localhost; repeatable."`
 
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"Message source. pubsub: the app publishes to channels; stream: the app appends to a Redis stream, and no message is lost across outages and restarts (default: ${default})."`
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
@@ -93,8 +94,8 @@ func (c *Config) Check(errs *flags.Errors) {
 	}
 	checkCertificate(errs, c.TLSCert, c.TLSKey)
 	for _, origin := range c.AllowOrigin {
-		if problem := originProblem(origin); problem != "" {
-			errs.Add("allow-origin", "%q %s", origin, problem)
+		if err := sse.ValidateOrigin(origin); err != nil {
+			errs.Add("allow-origin", "%q %w", origin, err)
 		}
 	}
 	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix)

@@ -11,6 +11,7 @@ import (
 	"usercast/auth"
 	"usercast/internal/flags"
 	"usercast/transport/redis"
+	"usercast/transport/sse"
 )
 
 // reloadItems returns the items to reload in a hub that was started with c.
@@ -46,8 +47,8 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 func reloadOrigins(current []string, allow func([]string)) func(context.Context, *HubConfig) (bool, error) {
 	return func(_ context.Context, settings *HubConfig) (bool, error) {
 		for _, origin := range settings.AllowOrigin {
-			if problem := originProblem(origin); problem != "" {
-				return false, fmt.Errorf("%q %s", origin, problem)
+			if err := sse.ValidateOrigin(origin); err != nil {
+				return false, fmt.Errorf("%q %w", origin, err)
 			}
 		}
 		if slices.Equal(settings.AllowOrigin, current) {

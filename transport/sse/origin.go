@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/net/http/httpguts"
+
 	"usercast/auth"
 	"usercast/internal/loopback"
 )
@@ -15,7 +17,7 @@ import (
 // request's own host. See the Fetch standard, "CORS protocol", and W3C Fetch Metadata Request Headers.
 type Origins struct {
 	// Allow lists origins as browsers send them: https://app.example. They may
-	// send credentials.
+	// send credentials. See ValidateOrigin.
 	Allow []string
 	// Navigate allows streams to be opened from the address bar.
 	Navigate bool
@@ -56,8 +58,10 @@ func (o Origins) check(r *http.Request) error {
 
 // originHint returns advice for an origin that is not listed.
 func originHint(origin string) string {
-	u, err := url.Parse(origin)
-	if err != nil || u.Host == "" || origin != u.Scheme+"://"+u.Host {
+	if origin == "null" {
+		return "this origin cannot be allowed because sandboxed frames and local files of any site send it; load the page from a URL with a host"
+	}
+	if ValidateOrigin(origin) != nil {
 		return "this origin cannot be allowed because it does not identify a site"
 	}
 	return "set --allow-origin " + clip(origin) + " to allow it; if it is the hub's own origin, configure the proxy to keep the Host header"
@@ -84,11 +88,37 @@ func (o Origins) preflight(w http.ResponseWriter, r *http.Request) bool {
 		return false
 	}
 	h := w.Header()
+	h.Add("Vary", "Access-Control-Request-Headers")
 	h.Set("Access-Control-Allow-Methods", "GET")
-	h.Set("Access-Control-Allow-Headers", "authorization, last-event-id, cache-control")
+	if names := requestedHeaders(r); names != "" {
+		h.Set("Access-Control-Allow-Headers", names)
+	}
 	h.Set("Access-Control-Max-Age", "600")
 	w.WriteHeader(http.StatusNoContent)
 	return true
+}
+
+// maxRequestedHeaders is the maximum size of the list that requestedHeaders returns, in bytes: about 100 names. Some
+// proxies reject a response head of more than 4 KiB.
+const maxRequestedHeaders = 2 << 10
+
+// requestedHeaders returns the names of the headers that a page wants to send, as its preflight lists them. All are allowed,
+// because the hub ignores headers that it does not know, and libraries for tracing add their own to every request. With
+// credentials, "*" would allow only a header of that name (Fetch standard, "CORS-preflight fetch"). Text that is not a
+// header name is omitted.
+func requestedHeaders(r *http.Request) string {
+	var names []string
+	size := 0
+	for name := range strings.SplitSeq(strings.Join(r.Header["Access-Control-Request-Headers"], ","), ",") {
+		name = strings.Trim(name, " \t")
+		if size += len(name) + len(", "); size > maxRequestedHeaders {
+			break
+		}
+		if httpguts.ValidHeaderFieldName(name) { // false for an empty one
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // originOf returns the Origin header of a request. Browsers send one. Several are joined to a list

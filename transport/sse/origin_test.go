@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 
 	"usercast/transport/sse"
@@ -285,16 +286,18 @@ func TestErrorsCarryCORSHeaders(t *testing.T) {
 
 func TestPreflight(t *testing.T) {
 	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: []string{listed}}}})
-	ask := func(origin string) *httptest.ResponseRecorder {
+	ask := func(origin string, requested ...string) *httptest.ResponseRecorder {
 		r := httptest.NewRequest(http.MethodOptions, "/events", nil)
 		r.Header.Set("Origin", origin)
 		r.Header.Set("Access-Control-Request-Method", "GET")
-		r.Header.Set("Access-Control-Request-Headers", "last-event-id")
+		for _, names := range requested {
+			r.Header.Add("Access-Control-Request-Headers", names)
+		}
 		r.Header.Set("Sec-Fetch-Site", "cross-site")
 		r.Header.Set("Sec-Fetch-Mode", "cors")
 		return answer(s, r)
 	}
-	w := ask(listed)
+	w := ask(listed, "last-event-id")
 	if w.Code != http.StatusNoContent || w.Body.Len() > 0 {
 		t.Errorf("status %d, body %q", w.Code, w.Body)
 	}
@@ -302,13 +305,54 @@ func TestPreflight(t *testing.T) {
 	if got := w.Header().Get("Access-Control-Allow-Methods"); got != "GET" {
 		t.Errorf("Access-Control-Allow-Methods: %q", got)
 	}
-	if got := w.Header().Get("Access-Control-Allow-Headers"); got != "authorization, last-event-id, cache-control" {
-		t.Errorf("Access-Control-Allow-Headers: %q", got)
+	if !slices.Contains(w.Header().Values("Vary"), "Access-Control-Request-Headers") {
+		t.Errorf("Vary: %q", w.Header().Values("Vary"))
 	}
 	if n := s.handler.Stats().Rejects["bad-request"]; n != 0 {
 		t.Errorf("%d rejects", n)
 	}
-	w = ask("https://evil.example")
+	w = ask("https://evil.example", "traceparent")
 	wantError(t, w, http.StatusForbidden)
 	wantCORS(t, w, true, false)
+	if got := w.Header().Get("Access-Control-Allow-Headers"); got != "" {
+		t.Errorf("another origin is allowed to send %q", got)
+	}
+
+	// The hub ignores headers that it does not know, so every header may be sent. Only names of headers are written back.
+	const most = 2 << 10
+	for _, test := range []struct {
+		requested []string
+		want      string
+	}{
+		{nil, ""},
+		{[]string{""}, ""},
+		{[]string{"authorization,cache-control,last-event-id"}, "authorization, cache-control, last-event-id"},
+		{[]string{"baggage,sentry-trace,traceparent,tracestate"}, "baggage, sentry-trace, traceparent, tracestate"},
+		{[]string{"X-CSRF-Token , \tx-datadog-trace-id"}, "X-CSRF-Token, x-datadog-trace-id"},
+		{[]string{"a", "b,c"}, "a, b, c"},
+		{[]string{"a,,b c,ü,d:e,(f),*,g"}, "a, *, g"},
+		{[]string{"a,b\r\nSet-Cookie: c=d,e"}, "a, e"},
+		{[]string{"a," + strings.Repeat("x", most) + ",b"}, "a"},
+		{[]string{strings.Repeat("traceparent,", most)}, strings.TrimSuffix(strings.Repeat("traceparent, ", most/len("traceparent, ")), ", ")},
+	} {
+		w := ask(listed, test.requested...)
+		if got := w.Header().Get("Access-Control-Allow-Headers"); w.Code != http.StatusNoContent || got != test.want {
+			t.Errorf("for %.60q: %d, Access-Control-Allow-Headers %.60q, want %.60q", test.requested, w.Code, got, test.want)
+		}
+	}
+}
+
+// Apps in a web view have schemes of their own.
+func TestOriginsOfWebViewsCanBeListed(t *testing.T) {
+	origins := []string{"capacitor://localhost", "tauri://localhost", "chrome-extension://abcdef", "file://"}
+	s := newTestServer(t, config{sse: sse.Config{Origins: sse.Origins{Allow: origins}}})
+	for _, origin := range origins {
+		w := openAndClose(s, "user=42", "Origin", origin, "Sec-Fetch-Site", "cross-site", "Sec-Fetch-Mode", "cors")
+		if got := w.Header().Get("Access-Control-Allow-Origin"); w.Code != http.StatusOK || got != origin {
+			t.Errorf("%s: %d, Access-Control-Allow-Origin %q", origin, w.Code, got)
+		}
+	}
+	for _, origin := range []string{"capacitor://evil", "capacitor://localhost:80", "Capacitor://localhost", "file:///", "null"} {
+		wantError(t, openAndClose(s, "user=42", "Origin", origin), http.StatusForbidden)
+	}
 }

@@ -58,7 +58,9 @@ func TestRejectionIsLoggedOncePerOriginAndReason(t *testing.T) {
 			{nil, 401, []string{"reason=unauthorized", `hint="--jwt-cookie names it"`, "no token", "host=hub.example"}},
 			{[]string{"Origin", "https://app.example"}, 403, []string{"reason=origin", "origin=https://app.example", "--allow-origin https://app.example "}},
 			{[]string{"Origin", "capacitor://localhost"}, 403, []string{"reason=origin", "--allow-origin capacitor://localhost "}},
-			{[]string{"Origin", "null"}, 403, []string{"reason=origin", "origin=null", "cannot be allowed"}},
+			{[]string{"Origin", "null"}, 403, []string{"reason=origin", "origin=null", "cannot be allowed", "sandboxed"}},
+			{[]string{"Origin", "file://"}, 403, []string{"reason=origin", "--allow-origin file:// "}},
+			{[]string{"Origin", "app.example/x"}, 403, []string{"reason=origin", "does not identify a site"}},
 			{[]string{"Sec-Fetch-Site", "cross-site"}, 403, []string{"reason=origin", "--allow-origin"}},
 			{[]string{"Sec-Fetch-Mode", "no-cors"}, 403, []string{"reason=origin", "EventSource"}},
 		} {

@@ -228,6 +228,11 @@ func pageOfAnotherOrigin(t *testing.T, browser *browsertest.Browser) {
 	}
 	p.WantReceived("message hello")
 
+	// Libraries for tracing add headers to every fetch, so the browser sends a preflight request.
+	const traced = `{headers: {traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", baggage: "a=b", "sentry-trace": "c"}}`
+	p.Run(fmt.Sprintf(`fetch(%q, %s).then(r => r.body.getReader().read()).then(r => window.opening = new TextDecoder().decode(r.value))`, listed.PublicURL("/events?user=42"), traced))
+	p.Until(`window.opening?.startsWith(":\nretry: ")`)
+
 	other := hubtest.Start(t, server)
 	foreign := browsertest.OpenEventSource(t, browser, page.PublicURL(""), other.PublicURL("/events?user=42"))
 	foreign.Until("es.readyState == 2")
