@@ -34,8 +34,8 @@ func ValidateOrigin(origin string) error {
 	return nil
 }
 
-// sentOrigin returns the Origin header that browsers send for pages of a URL, and false if it is not a URL of a page. Without a scheme,
-// the scheme is https.
+// sentOrigin returns the Origin header that browsers send for pages of a URL, and false if it is not a URL of a page.
+// The default scheme is https.
 func sentOrigin(page string) (origin string, ok bool) {
 	scheme, rest, ok := strings.Cut(page, "://")
 	if !ok {
