@@ -23,6 +23,8 @@ type ForwardConfig struct {
 	// URL receives a GET request per call. A user and password in it are sent unless the browser sends Authorization.
 	URL *url.URL
 
+	Host        string        // Host header of a call; default: the host of URL. TLS verifies the host of URL in any case
+	Headers     []string      // names of further request headers that a call contains, if the browser sends them; default: none
 	UserHeader  string        // response header with the user; default: the constant UserHeader
 	Timeout     time.Duration // maximum time of a call; default 2 s
 	Cache       time.Duration // validity of an accepted call, from when it was sent; default 10 s; negative disables the cache
@@ -32,10 +34,11 @@ type ForwardConfig struct {
 }
 
 // A Forward authenticates a request by a call to the app, with the headers by which the app knows its users: cookies,
-// Authorization, Origin and X-Forwarded-*. Create it with NewForward, and close it after use. It is safe for concurrent use.
+// Authorization, Origin, User-Agent, ForwardConfig.Headers, X-Forwarded-* and Forwarded. Create it with NewForward, and close it after use. It is safe for concurrent use.
 type Forward struct {
 	// Immutable after NewForward.
 	cfg         ForwardConfig
+	forwarded   []string // names of the request headers that a call contains; Cookie and X-Forwarded-* have rules of their own
 	client      *http.Client
 	limiter     *limiter            // has its own lock
 	revocations *revocation.Tracker // users whose earlier identities are outdated
@@ -111,7 +114,8 @@ func NewForward(cfg ForwardConfig) *Forward {
 		IdleConnTimeout:        idleTime,
 	}
 	f := &Forward{
-		cfg: cfg,
+		cfg:       cfg,
+		forwarded: []string{"Authorization", "Origin", "User-Agent"},
 		client: &http.Client{
 			Transport:     transport,
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -120,6 +124,9 @@ func NewForward(cfg ForwardConfig) *Forward {
 		revocations: revocation.New(RecheckWindow),
 		cache:       newCache(),
 		calls:       make(map[cacheKey]*call),
+	}
+	for _, name := range cfg.Headers {
+		f.forwarded = append(f.forwarded, http.CanonicalHeaderKey(name))
 	}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
@@ -257,9 +264,9 @@ func (f *Forward) headers(r *http.Request) http.Header {
 	out := http.Header{
 		"Accept":           {"application/json"},
 		"X-Requested-With": {"XMLHttpRequest"}, // frameworks then return 401 instead of a login page
-		"User-Agent":       {"usercast"},
+		"User-Agent":       {""},               // without it, net/http would send its own
 	}
-	for _, name := range []string{"Authorization", "Origin"} {
+	for _, name := range f.forwarded {
 		if values := in.Values(name); len(values) > 0 {
 			out[name] = values
 		}
@@ -269,7 +276,7 @@ func (f *Forward) headers(r *http.Request) http.Header {
 	}
 	if f.cfg.Proxies.Sent(r) {
 		for name, values := range in {
-			if strings.HasPrefix(name, "X-Forwarded-") {
+			if strings.HasPrefix(name, "X-Forwarded-") || name == "Forwarded" { // RFC 7239
 				out[name] = values
 			}
 		}
@@ -279,10 +286,13 @@ func (f *Forward) headers(r *http.Request) http.Header {
 			out[name] = []string{value}
 		}
 	}
+	missing("X-Forwarded-Host", r.Host)
+	if strings.Join(out["Forwarded"], "") != "" {
+		return out // it states the address and the scheme, which those that the hub sees would contradict
+	}
 	if ip, ok := peer(r); ok {
 		missing("X-Forwarded-For", ip.String())
 	}
-	missing("X-Forwarded-Host", r.Host)
 	if r.TLS != nil {
 		missing("X-Forwarded-Proto", "https")
 	} else {
@@ -349,7 +359,7 @@ func outcomeOf(err error) outcome {
 func (f *Forward) send(header http.Header) (Identity, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
 	defer cancel()
-	req := (&http.Request{Method: http.MethodGet, URL: f.cfg.URL, Header: header}).WithContext(ctx)
+	req := (&http.Request{Method: http.MethodGet, URL: f.cfg.URL, Host: f.cfg.Host, Header: header}).WithContext(ctx)
 	resp, err := f.client.Do(req)
 	if err != nil {
 		if f.ctx.Err() != nil {

@@ -182,9 +182,11 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 		}
 		return r
 	}
-	f := app.forward(t, auth.ForwardConfig{Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
+	f := app.forward(t, auth.ForwardConfig{
+		Host: "app.example:8443", Headers: []string{"x-tenant", "Accept-Language"}, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")},
+	})
 	always := http.Header{
-		"Accept": {"application/json"}, "X-Requested-With": {"XMLHttpRequest"}, "User-Agent": {"usercast"},
+		"Accept": {"application/json"}, "X-Requested-With": {"XMLHttpRequest"},
 		"X-Forwarded-Host": {"hub.example"}, "X-Forwarded-Proto": {"http"},
 	}
 	tests := []struct {
@@ -194,6 +196,17 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 	}{
 		{"credentials", request("192.0.2.1:9", "Cookie", "user=1", "Cookie", "b=2", "Authorization", "Bearer x", "Origin", "https://app.example"),
 			http.Header{"Cookie": {"user=1; b=2"}, "Authorization": {"Bearer x"}, "Origin": {"https://app.example"}, "X-Forwarded-For": {"192.0.2.1"}}},
+		{"the browser's User-Agent", request("192.0.2.1:9", "User-Agent", "Mozilla/5.0 (X11)"),
+			http.Header{"User-Agent": {"Mozilla/5.0 (X11)"}, "X-Forwarded-For": {"192.0.2.1"}}},
+		{"selected headers", request("192.0.2.1:9", "X-Tenant", "acme", "X-Tenant", "b", "Accept-Language", "fr", "X-Tenants", "c"),
+			http.Header{"X-Tenant": {"acme", "b"}, "Accept-Language": {"fr"}, "X-Forwarded-For": {"192.0.2.1"}}},
+		{"a selected header that is hop-by-hop", request("192.0.2.1:9", "X-Tenant", "acme", "Connection", "x-tenant, User-Agent", "User-Agent", "x"),
+			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
+		{"an IPv6 address with a zone", request("[fe80::1%eth0]:9"), http.Header{"X-Forwarded-For": {"fe80::1"}}},
+		{"Forwarded of a proxy", request("10.1.2.3:9", "Forwarded", "for=198.51.100.1;proto=https", "Forwarded", "for=10.9.9.9"),
+			http.Header{"Forwarded": {"for=198.51.100.1;proto=https", "for=10.9.9.9"}, "X-Forwarded-Proto": nil}},
+		{"Forwarded and X-Forwarded of a proxy", request("10.1.2.3:9", "Forwarded", "for=198.51.100.1", "X-Forwarded-Host", "app.example", "X-Forwarded-For", "198.51.100.1"),
+			http.Header{"Forwarded": {"for=198.51.100.1"}, "X-Forwarded-Host": {"app.example"}, "X-Forwarded-For": {"198.51.100.1"}, "X-Forwarded-Proto": nil}},
 		{"nothing else", request("192.0.2.1:9", "X-User-ID", "1", "X-Api-Key", "k", "Last-Event-ID", "1", "Te", "trailers", "Upgrade", "x", "Proxy-Authorization", "y", "Forwarded", "for=1", "Accept-Encoding", "gzip"),
 			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
 		{"X-Forwarded from another address", request("192.0.2.1:9", "X-Forwarded-For", "127.0.0.1", "X-Forwarded-Host", "evil.example", "X-Forwarded-Proto", "https", "X-Forwarded-User", "root"),
@@ -209,13 +222,15 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 		f.Authenticate(test.request)
 		want := always.Clone()
 		for name, values := range test.want {
-			want[name] = values
+			if want[name] = values; values == nil {
+				delete(want, name)
+			}
 		}
 		if fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%s:\n%v, want\n%v", test.name, got, want)
 		}
 	}
-	if method != "GET" || uri != "/session?from=hub" || host != strings.TrimPrefix(app.URL, "http://") {
+	if method != "GET" || uri != "/session?from=hub" || host != "app.example:8443" {
 		t.Errorf("%s %s of %s", method, uri, host)
 	}
 	if n := len(tests[0].request.Header); n != 3 {
@@ -261,7 +276,7 @@ func TestForwardSharesCallsWithTheSameHeaders(t *testing.T) {
 
 func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 	app := newApp(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "42") })
-	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Headers: []string{"X-Tenant"}, Proxies: auth.Proxies{netip.MustParsePrefix("10.0.0.0/8")}})
 	base := func() *http.Request {
 		r := httptest.NewRequest("GET", "/events", nil)
 		r.RemoteAddr = "10.0.0.1:1"
@@ -277,6 +292,10 @@ func TestForwardCacheKeyContainsAllHeaders(t *testing.T) {
 		"forwarded address": func(r *http.Request) { r.Header.Set("X-Forwarded-For", "1.2.3.4") },
 		"two headers":       func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4", "5"} },
 		"joined header":     func(r *http.Request) { r.Header["X-Forwarded-For"] = []string{"1.2.3.4, 5"} },
+		"user agent":        func(r *http.Request) { r.Header.Set("User-Agent", "Mozilla/5.0") },
+		"other user agent":  func(r *http.Request) { r.Header.Set("User-Agent", "Mozilla/6.0") },
+		"selected header":   func(r *http.Request) { r.Header.Set("X-Tenant", "acme") },
+		"Forwarded":         func(r *http.Request) { r.Header.Set("Forwarded", "for=1.2.3.4") },
 		"host":              func(r *http.Request) { r.Host = "other.example" },
 	}
 	for name, change := range changes {

@@ -31,6 +31,8 @@ type AuthConfig struct {
 	AuthTimeout          flags.Duration `default:"2s" placeholder:"DURATION" help:"Timeout of a request: with forward, to the app; with jwt, to the URL of the JWK set (default: ${default})."`
 
 	ForwardURL      string         `placeholder:"URL" help:"With forward: URL of the app's session check, requested with the browser's cookies. 200 with the user id in a header accepts the client; 401 and 403 reject it."`
+	ForwardHost     string         `placeholder:"HOST" help:"With forward: Host header of the session check; by default, the host of --forward-url. For apps that only accept their own host names, such as app.example."`
+	ForwardHeader   []string       `placeholder:"NAME" help:"With forward: name of a further request header that is sent to the app if the browser sends it; repeatable. Cookie, Authorization, Origin and User-Agent are always sent."`
 	AuthCache       flags.Duration `default:"10s" placeholder:"DURATION" help:"With forward: how long a positive response is cached; 0 disables the cache (default: ${default})."`
 	AuthConcurrency flags.Count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (default: ${default})."`
 	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: name of the header with the user id (default: ${default})."`
@@ -61,6 +63,12 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 		c.checkJWT(errs)
 	case AuthForward:
 		c.forwardURL = errs.URL("forward-url", c.ForwardURL, "http://127.0.0.1:3000/usercast/session")
+		if c.ForwardHost != "" && !isHost(c.ForwardHost) {
+			errs.Add("forward-host", "%q is not a host; use a value such as app.example or app.example:8443, without scheme and path", c.ForwardHost)
+		}
+		for _, name := range c.ForwardHeader {
+			errs.Check("forward-header", checkForwardHeader(name))
+		}
 	case AuthHeader:
 		if len(c.TrustedProxy) == 0 {
 			errs.Add("trusted-proxy", "required with --auth header: the proxy's address or network, such as 10.0.0.5 or 10.0.0.0/8")
@@ -157,6 +165,8 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 		{"jwt-query", c.JWTQuery, []string{AuthJWT}},
 		{"jwt-allow-no-exp", c.JWTAllowNoExp, []string{AuthJWT}},
 		{"forward-url", c.ForwardURL != "", []string{AuthForward}},
+		{"forward-host", c.ForwardHost != "", []string{AuthForward}},
+		{"forward-header", len(c.ForwardHeader) > 0, []string{AuthForward}},
 		{"user-header", c.UserHeader != auth.UserHeader, []string{AuthForward, AuthHeader}},
 		{"trusted-proxy", len(c.TrustedProxy) > 0, []string{AuthForward, AuthHeader}},
 	} {

@@ -47,6 +47,8 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 	case AuthForward:
 		f := auth.NewForward(auth.ForwardConfig{
 			URL:         c.forwardURL,
+			Host:        c.ForwardHost,
+			Headers:     c.ForwardHeader,
 			UserHeader:  c.UserHeader,
 			Timeout:     c.AuthTimeout.T,
 			Cache:       cmp.Or(c.AuthCache.T, hub.Off),
