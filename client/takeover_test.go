@@ -91,8 +91,8 @@ func leaderIsUnresponsive(t *testing.T, w world) {
 }
 
 // takeover opens three tabs and ends the one with the stream while messages arrive. The other tabs
-// must receive each message once and in order, at most one second later than a tab with a separate
-// stream, whose delay depends on the load of the machine. If wake is set, the ended tab must
+// must receive each message once and in order, within one second plus three times the delay of a tab with a separate
+// stream. That delay shows the load of the machine: a takeover takes several steps, each as late as one message. If wake is set, the ended tab must
 // also receive all messages after it.
 func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	s := startSite(t, w.hub)
@@ -121,7 +121,7 @@ func takeover(t *testing.T, w world, end, wake func(leader tab)) {
 	late := max(others[0].late(), others[1].late())
 	usual := control.late()
 	t.Logf("the maximum delay was %v, and %v in a tab with a separate stream", late, usual)
-	if late-usual > time.Second {
+	if late > time.Second+3*usual {
 		t.Errorf("the maximum delay was %v, and %v in a tab with a separate stream", late, usual)
 	}
 	if wake != nil {
