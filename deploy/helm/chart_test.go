@@ -229,7 +229,7 @@ const everything = `
 image: {repository: registry.example/usercast, tag: v1.2.3, pullSecrets: [registry]}
 replicas: 3
 feed: stream
-redis: {urls: ["rediss://redis:6379/0"], existingSecret: redis-password, tls: {existingSecret: redis-ca}}
+redis: {urls: ["rediss://redis:6379/0"], existingSecret: redis-password, sentinelPasswordKey: sentinel, tls: {existingSecret: redis-ca, certKey: tls.crt, keyKey: tls.key}}
 auth: {mode: jwt, jwt: {existingSecret: token-keys, secretKeys: [current, previous], issuer: "https://login.example"}}
 allowOrigins: ["https://a.example", "https://b.example:8443"]
 logLevel: warn
@@ -254,17 +254,20 @@ func TestAllValues(t *testing.T) {
 	_, pod, c := all.pod(t)
 	got := env(c)
 	for name, want := range map[string]string{
-		"USERCAST_JWT_SECRET_FILE":     "/run/usercast/jwt/current,/run/usercast/jwt/previous",
-		"USERCAST_REDIS_PASSWORD_FILE": "/run/usercast/redis/password",
-		"USERCAST_REDIS_TLS_CA":        "/run/usercast/redis-tls/ca.crt",
-		"USERCAST_ADMIN_TOKEN_FILE":    "/run/usercast/admin/token",
-		"USERCAST_TLS_CERT":            "/run/usercast/tls/tls.crt",
-		"USERCAST_TLS_KEY":             "/run/usercast/tls/tls.key",
-		"USERCAST_STREAM_KEY":          "usercast:log",
-		"USERCAST_PATH":                "/stream",
-		"USERCAST_MAX_AGE":             "50m",
-		"USERCAST_JWT_QUERY":           "true",
-		"USERCAST_JWT_ISSUER":          "https://login.example",
+		"USERCAST_JWT_SECRET_FILE":              "/run/usercast/jwt/current,/run/usercast/jwt/previous",
+		"USERCAST_REDIS_PASSWORD_FILE":          "/run/usercast/redis/password",
+		"USERCAST_REDIS_TLS_CA":                 "/run/usercast/redis-tls/ca.crt",
+		"USERCAST_REDIS_TLS_CERT":               "/run/usercast/redis-tls/tls.crt",
+		"USERCAST_REDIS_TLS_KEY":                "/run/usercast/redis-tls/tls.key",
+		"USERCAST_REDIS_SENTINEL_PASSWORD_FILE": "/run/usercast/redis/sentinel",
+		"USERCAST_ADMIN_TOKEN_FILE":             "/run/usercast/admin/token",
+		"USERCAST_TLS_CERT":                     "/run/usercast/tls/tls.crt",
+		"USERCAST_TLS_KEY":                      "/run/usercast/tls/tls.key",
+		"USERCAST_STREAM_KEY":                   "usercast:log",
+		"USERCAST_PATH":                         "/stream",
+		"USERCAST_MAX_AGE":                      "50m",
+		"USERCAST_JWT_QUERY":                    "true",
+		"USERCAST_JWT_ISSUER":                   "https://login.example",
 	} {
 		if got[name] != want {
 			t.Errorf("%s is %q, want %q", name, got[name], want)

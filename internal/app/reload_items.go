@@ -41,7 +41,29 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 			}
 		})})
 	}
+	if c.RedisSentinelPasswordFile != "" {
+		items = append(items, reloadItem{name: "redis sentinel password", reload: reloadSecret(c.RedisSentinelPasswordFile, c.sentinelPassword, func(secret string) {
+			for _, s := range servers {
+				s.SetSentinelPassword(secret)
+			}
+		})})
+	}
+	if c.RedisTLSCA != "" || c.RedisTLSCert != "" {
+		items = append(items, reloadItem{name: "redis certificate", reload: reloadRedisTLS(servers)})
+	}
 	return items
+}
+
+// reloadRedisTLS returns the reload function of the TLS files of Redis, which all servers share.
+func reloadRedisTLS(servers []*redis.Server) func(context.Context, *HubConfig) (bool, error) {
+	return func(context.Context, *HubConfig) (changed bool, err error) {
+		for _, s := range servers {
+			var isNew bool
+			isNew, err = s.ReloadTLS()
+			changed = changed || isNew
+		}
+		return changed, err
+	}
 }
 
 func reloadOrigins(current []string, allow func([]string)) func(context.Context, *HubConfig) (bool, error) {

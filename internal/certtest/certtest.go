@@ -1,10 +1,11 @@
-// Package certtest creates self-signed certificates for tests.
+// Package certtest creates certificates for tests: self-signed ones, and those of a certificate authority.
 package certtest
 
 import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -16,26 +17,51 @@ import (
 	"time"
 )
 
-// A Pair is a certificate for 127.0.0.1 and its key, in PEM.
+// A Pair is a certificate and its key, in PEM.
 type Pair struct{ Cert, Key []byte }
 
-// New creates a pair whose subject has the given common name.
+// New creates a self-signed pair whose subject has the given common name.
 func New(t testing.TB, name string) Pair {
+	t.Helper()
+	return issue(t, name, nil, []string{"127.0.0.1"})
+}
+
+// Issue creates a pair that is signed by the pair ca, for host names and IP addresses.
+func (ca Pair) Issue(t testing.TB, name string, hosts ...string) Pair {
+	t.Helper()
+	return issue(t, name, &ca, hosts)
+}
+
+func issue(t testing.TB, name string, ca *Pair, hosts []string) Pair {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber:          big.NewInt(1),
+		SerialNumber:          big.NewInt(time.Now().UnixNano()),
 		Subject:               pkix.Name{CommonName: name},
 		NotBefore:             time.Now().Add(-time.Hour),
 		NotAfter:              time.Now().Add(time.Hour),
-		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1)},
-		IsCA:                  true,
+		IsCA:                  ca == nil,
 		BasicConstraintsValid: true,
 	}
-	cert, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
+	}
+	parent, signer := template, any(private)
+	if ca != nil {
+		pair, err := tls.X509KeyPair(ca.Cert, ca.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		parent, signer = pair.Leaf, pair.PrivateKey
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, parent, private.Public(), signer)
 	if err != nil {
 		t.Fatal(err)
 	}

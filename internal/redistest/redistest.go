@@ -29,19 +29,23 @@ const adminUser, adminPassword = "redistest", "redistest"
 // Server is one redis-server process. Its methods fail the test if they cannot do their work. They are for one goroutine
 // at a time.
 type Server struct {
-	tb     testing.TB
-	port   int
-	args   func(*Server) []string // its command line
-	dir    string
-	cmd    *exec.Cmd
-	exited chan struct{} // closed when the process has ended
+	tb      testing.TB
+	port    int
+	tlsPort int                    // 0: no TLS
+	args    func(*Server) []string // its command line
+	dir     string
+	cmd     *exec.Cmd
+	exited  chan struct{} // closed when the process has ended
 }
 
 // Start starts a redis-server without persistence and waits until it responds. args are added to its command line, for
-// example "--requirepass", "secret".
+// example "--requirepass", "secret". With those of TLSFiles, it also has a port with TLS.
 func Start(tb testing.TB, args ...string) *Server {
 	tb.Helper()
 	return start(tb, func(s *Server) []string {
+		if slices.Contains(args, "--tls-cert-file") && !slices.Contains(args, "--tls-port") {
+			args = append(slices.Clone(args), "--tls-port", strconv.Itoa(s.chooseTLSPort()))
+		}
 		return append([]string{
 			"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port),
 			"--dir", s.dir, "--save", "", "--appendonly", "no",
@@ -55,8 +59,15 @@ func Start(tb testing.TB, args ...string) *Server {
 func StartReplica(tb testing.TB, primary *Server, args ...string) *Server {
 	tb.Helper()
 	host, port := primary.HostPort()
+	tls := slices.Contains(args, "--tls-replication")
+	if tls {
+		host, port, _ = net.SplitHostPort(primary.TLSAddr())
+	}
 	s := Start(tb, append([]string{"--replicaof", host, port}, args...)...)
 	_, own := s.HostPort()
+	if tls {
+		own = strconv.Itoa(s.tlsPort)
+	}
 	s.Await("it follows its primary", func() bool {
 		return strings.Contains(s.Do("info", "replication").(string), "master_link_status:up") &&
 			slices.ContainsFunc(replicas(primary), func(r any) bool { return r.([]any)[1] == own })
@@ -104,6 +115,17 @@ func start(tb testing.TB, args func(*Server) []string) *Server {
 
 // Addr returns the server's host:port.
 func (s *Server) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// TLSAddr returns the host:port of the port with TLS: the host name that is in the certificate of the kit.
+func (s *Server) TLSAddr() string { return net.JoinHostPort("localhost", strconv.Itoa(s.tlsPort)) }
+
+// chooseTLSPort returns the port with TLS, which stays the same after a restart.
+func (s *Server) chooseTLSPort() int {
+	if s.tlsPort == 0 {
+		s.tlsPort = FreePort(s.tb)
+	}
+	return s.tlsPort
+}
 
 // HostPort returns Addr in two parts, as REPLICAOF needs it.
 func (s *Server) HostPort() (host, port string) { return "127.0.0.1", strconv.Itoa(s.port) }

@@ -2,10 +2,12 @@ package redistest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -15,10 +17,13 @@ const SentinelDown = time.Second
 
 // StartSentinels starts n Sentinels that monitor a primary under a name. It waits until each knows the others and all
 // current replicas of the primary. The quorum is a majority. The strings of config are added to the configuration file
-// of each, one per line.
+// of each, one per line; with "tls-replication yes", the Sentinels connect to the TLS port of the primary.
 func StartSentinels(tb testing.TB, n int, name string, primary *Server, config ...string) []*Server {
 	tb.Helper()
 	host, port := primary.HostPort()
+	if slices.Contains(config, "tls-replication yes") {
+		host, port, _ = net.SplitHostPort(primary.TLSAddr())
+	}
 	lines := []string{
 		fmt.Sprintf("sentinel monitor %s %s %s %d", name, host, port, n/2+1),
 		fmt.Sprintf("sentinel down-after-milliseconds %s %d", name, SentinelDown.Milliseconds()),
@@ -28,7 +33,13 @@ func StartSentinels(tb testing.TB, n int, name string, primary *Server, config .
 	lines = append(lines, config...)
 	sentinels := make([]*Server, n)
 	for i := range sentinels {
-		sentinels[i] = start(tb, func(s *Server) []string { return []string{sentinelConfig(s, lines), "--sentinel"} })
+		sentinels[i] = start(tb, func(s *Server) []string {
+			own := lines
+			if slices.ContainsFunc(config, func(line string) bool { return strings.HasPrefix(line, "tls-cert-file ") }) {
+				own = append([]string{fmt.Sprint("tls-port ", s.chooseTLSPort())}, lines...)
+			}
+			return []string{sentinelConfig(s, own), "--sentinel"}
+		})
 	}
 	slaves := strconv.Itoa(len(replicas(primary)))
 	for _, s := range sentinels {

@@ -41,7 +41,18 @@ type logLimiter struct {
 }
 
 func newReporter(log *slog.Logger, server *topology.Server) *reporter {
-	return &reporter{log: log.With("redis", server.Name()), refused: make(map[string]bool)}
+	r := &reporter{log: log.With("redis", server.Name()), refused: make(map[string]bool)}
+	server.ReportReload(r.tlsReloaded)
+	return r
+}
+
+// tlsReloaded logs that a new connection has read changed TLS files.
+func (r *reporter) tlsReloaded(files string, err error) {
+	if err != nil {
+		r.log.Warn("redis certificate reload failed, keeping previous certificate", "error", err)
+		return
+	}
+	r.log.Info("redis certificate reloaded", "file", files)
 }
 
 // allow reports whether to log a fault. Faults are the same if both reason and advice are: after a TLS

@@ -17,9 +17,15 @@ type Server topology.Server
 type ServerOptions struct {
 	// Password takes precedence over the URL's. A URL can be seen in process lists; a file cannot.
 	Password string
-	// TLSCAFile is a PEM file of the certificate authorities to trust instead of the system's. It
-	// requires a rediss:// URL.
+	// SentinelPassword is the password of the Sentinels. Without it, they need the password of Redis or
+	// none.
+	SentinelPassword string
+	// TLSCAFile is a PEM file of the certificate authorities to trust instead of the system's.
 	TLSCAFile string
+	// TLSCertFile and TLSKeyFile are PEM files of a client certificate and its key, for Redis and for
+	// Sentinels. New connections read these files again when they have changed. All require a
+	// URL with TLS.
+	TLSCertFile, TLSKeyFile string
 	// DialTimeout is the timeout for a TCP connection. Default 2 s: long enough for one lost SYN,
 	// short enough to reconnect within 2 s to a host that was down.
 	DialTimeout time.Duration
@@ -33,11 +39,16 @@ type ServerOptions struct {
 //	redis://[user:password@]host[:port][/db]
 //	rediss://[user:password@]host[:port][/db][?skip_verify=true]
 //	unix://[user:password@]/path/to/socket[?db=n]
-//	redis+sentinel://[user:password@]host[:port][,host[:port]…]/name[/db]
+//	redis+sentinel://[user:password@]host[:port][,host[:port]…]/name[/db][?sentinel_user=user]
 //	redis+cluster://[user:password@]host[:port][,host[:port]…]
 //
 // of one primary (rediss with TLS), of the Sentinels that monitor the primary called name (default
 // port 26379), and of some nodes of a cluster.
+//
+// With rediss+sentinel and rediss+cluster, all connections use TLS, also those to Sentinels, unless
+// sentinel_tls=false is set. Certificates are verified for the host name in the URL, or for the
+// address that the Sentinels or the cluster announce. skip_verify=true disables that. The parameter
+// sentinel_password is an alternative to SentinelPassword.
 //
 // The database number (default 0) applies to the key of a stream. Channels do not belong to a
 // database, so it does not affect pub/sub. A cluster has only database 0.
@@ -64,6 +75,13 @@ func (s *Server) Insecure() bool { return s.topology().Insecure() }
 // SetPassword sets the password for new connections, after it was changed in Redis. Open connections
 // stay authenticated.
 func (s *Server) SetPassword(password string) { s.topology().SetPassword(password) }
+
+// SetSentinelPassword is SetPassword for Sentinels. It ignores other servers.
+func (s *Server) SetSentinelPassword(password string) { s.topology().SetSentinelPassword(password) }
+
+// ReloadTLS reads the TLS files, and reports whether one has changed. A file that is invalid keeps its
+// previous value, and is an error. New connections use the result; open ones are not affected.
+func (s *Server) ReloadTLS() (changed bool, err error) { return s.topology().ReloadTLS() }
 
 // DisableClientLog turns off the log of go-redis, which writes a line to stderr for each failed
 // attempt. The feeds log the same errors once. The log is global: it is off for all go-redis clients

@@ -80,7 +80,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if $v.ingress.enabled }}{{ $_ := set $env "USERCAST_PATH" $v.ingress.path }}{{ end }}
 {{- if eq $v.feed "stream" }}{{ $_ := set $env "USERCAST_STREAM_KEY" $v.streamKey }}{{ end }}
 {{- if $v.redis.existingSecret }}{{ $_ := set $env "USERCAST_REDIS_PASSWORD_FILE" (printf "/run/usercast/redis/%s" $v.redis.passwordKey) }}{{ end }}
-{{- if $v.redis.tls.existingSecret }}{{ $_ := set $env "USERCAST_REDIS_TLS_CA" (printf "/run/usercast/redis-tls/%s" $v.redis.tls.caKey) }}{{ end }}
+{{- if and $v.redis.existingSecret $v.redis.sentinelPasswordKey }}{{ $_ := set $env "USERCAST_REDIS_SENTINEL_PASSWORD_FILE" (printf "/run/usercast/redis/%s" $v.redis.sentinelPasswordKey) }}{{ end }}
+{{- with $v.redis.tls }}
+{{- if and .existingSecret .caKey }}{{ $_ := set $env "USERCAST_REDIS_TLS_CA" (printf "/run/usercast/redis-tls/%s" .caKey) }}{{ end }}
+{{- if and .existingSecret .certKey }}{{ $_ := set $env "USERCAST_REDIS_TLS_CERT" (printf "/run/usercast/redis-tls/%s" .certKey) }}{{ end }}
+{{- if and .existingSecret .keyKey }}{{ $_ := set $env "USERCAST_REDIS_TLS_KEY" (printf "/run/usercast/redis-tls/%s" .keyKey) }}{{ end }}
+{{- end }}
 {{- if $v.tls.existingSecret }}{{ $_ := set $env "USERCAST_TLS_CERT" "/run/usercast/tls/tls.crt" }}{{ $_ := set $env "USERCAST_TLS_KEY" "/run/usercast/tls/tls.key" }}{{ end }}
 {{- if $v.admin.existingSecret }}{{ $_ := set $env "USERCAST_ADMIN_TOKEN_FILE" (printf "/run/usercast/admin/%s" $v.admin.tokenKey) }}{{ end }}
 {{- with $v.auth }}

@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"math/rand/v2"
 	"net"
 	"net/url"
@@ -33,7 +32,6 @@ var (
 	FaultPartitioned = &Fault{Reason: "cluster", Problem: "the node reports cluster_state:fail: it is partitioned, or some slots are not covered", Advice: "check CLUSTER INFO and CLUSTER NODES; trying other nodes"}
 	FaultRejoined    = &Fault{Reason: "cluster", Problem: "the node was partitioned from its cluster, or has rejoined it, since the subscription was made", Advice: "no action needed, resubscribing"}
 	faultNoNode      = &Fault{Reason: "cluster", Problem: "no cluster node owns the slot of the key", Advice: "check CLUSTER SLOTS; retrying"}
-	errOneOfMany     = errors.New("a redis+cluster:// URL supports only database 0 and no parameters")
 )
 
 func (s *Server) parseCluster(u *url.URL, others []string) error {
@@ -41,13 +39,10 @@ func (s *Server) parseCluster(u *url.URL, others []string) error {
 	if err != nil {
 		return err
 	}
-	if db := strings.Trim(u.Path, "/"); db != "" && db != "0" || u.RawQuery != "" {
-		return errOneOfMany
-	}
 	s.network, s.addr = "tcp", addrs[0]
 	s.cluster = &cluster{server: s, seeds: addrs, next: rand.IntN(len(addrs))}
 	s.locator = s.cluster
-	return nil
+	return s.setDatabase(strings.Trim(u.Path, "/"))
 }
 
 // dial connects to a given node, to the owner of a key, or to any node. It tries the node Target.Not
@@ -67,6 +62,9 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 	for _, addr := range nodes {
 		if far, err = c.server.dialAddr(ctx, addr); err == nil || ctx.Err() != nil {
 			break
+		}
+		if !slices.Contains(c.seeds, addr) {
+			err = &announcedError{addr, err}
 		}
 	}
 	return far, err

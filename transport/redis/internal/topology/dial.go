@@ -2,9 +2,7 @@ package topology
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -72,9 +70,6 @@ func (s *Server) options() *goredis.Options {
 	}
 }
 
-// errTLS wraps all errors of the TLS handshake.
-var errTLS = errors.New("tls handshake")
-
 // A Target selects the node to connect to if there are several.
 type Target struct {
 	Key string // in a cluster, the node that owns it; "": any
@@ -124,12 +119,10 @@ func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	if s.tls == nil {
 		return socket{raw, raw, addr}, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.answerTimeout)
-	defer cancel()
-	secure := tls.Client(raw, s.tls)
-	if err := secure.HandshakeContext(ctx); err != nil {
+	secure, err := s.tls.secure(ctx, raw, addr, s.answerTimeout)
+	if err != nil {
 		_ = raw.Close()
-		return socket{}, fmt.Errorf("%w: %w", errTLS, err)
+		return socket{}, err
 	}
 	return socket{secure, raw, addr}, nil
 }

@@ -108,6 +108,8 @@ func replyFault(err error) *Fault {
 		return &Fault{Reason: "password", Problem: "Redis requires a password, but none is configured", Advice: "set a password in a password file or in the URL"}
 	case has("AUTH <password> called without"), has("Client sent AUTH, but no password is set"):
 		return &Fault{Reason: "password", Problem: "a password is configured, but Redis does not require one", Advice: "set requirepass in Redis, or remove the configured password"}
+	case has("wrong number of arguments for 'auth'"):
+		return &Fault{Reason: "password", Problem: "this server does not support user names", Advice: "remove the user from the URL, as in redis://:password@host"}
 	case goredis.IsAuthError(err), has("invalid password"), has("invalid username-password"):
 		return &Fault{Reason: "password", Problem: "Redis rejected the user or password", Advice: "correct the configured user and password, or change them in Redis with ACL SETUSER"}
 	case has("DENIED"):
@@ -162,19 +164,80 @@ func tlsFault(err error) *Fault {
 		plain     tls.RecordHeaderError
 		authority x509.UnknownAuthorityError
 		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		client    *errClientCertificate
 	)
 	f := &Fault{Reason: "tls", Problem: "the TLS handshake failed"}
 	switch {
+	case errors.As(err, &client) && client.certified:
+		f.Problem, f.Advice = "the server rejected the client certificate", "set --redis-tls-cert and --redis-tls-key to a certificate that is valid and signed by a CA that the server trusts (tls-ca-cert-file in Redis)"
+	case errors.As(err, &client):
+		f.Problem, f.Advice = "the server requires a client certificate", "set --redis-tls-cert and --redis-tls-key, or tls-auth-clients no in Redis"
 	case errors.As(err, &plain):
 		f.Problem, f.Advice = "the port does not use TLS", "use redis:// instead of rediss://"
 	case errors.As(err, &authority):
-		f.Problem, f.Advice = "the certificate of Redis is signed by an unknown CA", "set --redis-tls-ca to the file with the CA certificate"
+		f.Problem, f.Advice = "the certificate of the server is signed by an unknown CA", "set --redis-tls-ca to the file with the CA certificate; for a self-signed certificate that changes, append ?skip_verify=true to the URL"
 	case errors.As(err, &name):
-		f.Problem, f.Advice = "the certificate of Redis is for another host name", "use that name in the URL"
+		f.Problem, f.Advice = "the certificate of the server is for another host name", "use that name in the URL"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		f.Problem, f.Advice = "the certificate of the server has expired or is not valid yet", "renew it, and check the clocks of both hosts"
 	case IsTimeout(err):
 		f.Problem, f.Advice = "the TLS handshake timed out", "check that the port uses TLS"
 	}
 	return f
+}
+
+// announcedError is an error of a connection to an address that is not in the URL, but announced by the Sentinels
+// or the cluster.
+type announcedError struct {
+	addr string
+	err  error
+}
+
+func (e *announcedError) Error() string { return e.err.Error() }
+func (e *announcedError) Unwrap() error { return e.err }
+
+// advise adapts the text of a fault to the URL of the server.
+func (s *Server) advise(f *Fault, err error) {
+	var (
+		announced *announcedError
+		plain     tls.RecordHeaderError
+		name      x509.HostnameError
+	)
+	scheme := ""
+	switch {
+	case s.sentinels != nil:
+		scheme = "+sentinel"
+	case s.cluster != nil:
+		scheme = "+cluster"
+	}
+	switch {
+	case f.Reason == "password" && acl.IsReply(err) && s.login.user != "" && goredis.IsAuthError(err):
+		f.Advice = "correct them; some services put a user into the URL that Redis does not know: use the URL without the user, as in redis://:password@host"
+	case errors.As(err, &plain):
+		f.Advice = "use redis" + scheme + ":// instead of rediss" + scheme + "://"
+		if s.cluster != nil {
+			f.Advice += "; if only the announced ports do not use TLS, set tls-cluster yes in Redis"
+		}
+	case f.Reason == "closed" && scheme != "":
+		f.Advice = strings.Replace(f.Advice, "rediss://", "rediss"+scheme+"://", 1)
+	}
+	if !errors.As(err, &announced) {
+		return
+	}
+	source, address, hostName := "the cluster announces", "cluster-announce-ip or cluster-announce-hostname in Redis", "cluster-announce-hostname, with cluster-preferred-endpoint-type hostname"
+	if s.sentinels != nil {
+		source, address = "the Sentinels report for the primary", "replica-announce-ip in Redis and the address in sentinel monitor"
+		hostName = "replica-announce-ip, with resolve-hostnames yes and announce-hostnames yes in the Sentinels"
+	}
+	switch {
+	case errors.As(err, &name):
+		f.Problem = "the certificate of the server is not for the address " + announced.addr + ", which " + source
+		f.Advice = "announce the host name of the certificate: set " + hostName
+	case f.Reason == "name", f.Reason == "unreachable", f.Reason == "refused":
+		f.Problem += ": " + announced.addr + ", which " + source
+		f.Advice = "check that it is up; if this host cannot reach that address, set " + address
+	}
 }
 
 // IsTimeout reports whether err is a timeout.

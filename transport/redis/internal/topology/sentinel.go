@@ -3,6 +3,7 @@ package topology
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"net"
 	"net/url"
@@ -20,10 +21,12 @@ import (
 // sentinels look up the address of the primary. They are queried for each connection, one after the
 // other until one replies. The address is not cached.
 type sentinels struct {
-	// Immutable.
-	server  *Server
-	addrs   []string // at least one
-	primary string   // its name
+	// Immutable after Parse.
+	server    *Server
+	addrs     []string    // at least one
+	primary   string      // its name
+	cleartext bool        // they are not encrypted, although Redis is
+	login     credentials // without a password: none, or that of Redis
 
 	// Guarded by mu.
 	mu sync.Mutex
@@ -74,8 +77,9 @@ func (s *sentinels) dial(ctx context.Context, _ Target) (socket, error) {
 	far, err := s.server.dialAddr(ctx, addr)
 	if err != nil {
 		s.rotate()
+		return socket{}, &announcedError{addr, err}
 	}
-	return far, err
+	return far, nil
 }
 
 // locate returns the address of the primary from the first Sentinel whose epoch is not older than the
@@ -113,22 +117,48 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	case errors.Is(refusal, goredis.Nil):
 		return "", faultUnknownPrimary
 	case refusal != nil:
-		f := s.server.Fault(refusal, false)
-		if goredis.HasErrorPrefix(refusal, "unknown command") {
-			f.Reason, f.Problem, f.Advice = "sentinel", "the server is not a Sentinel", "use the Sentinels' addresses in the URL (default port 26379)"
-			return "", f
-		}
-		f.Problem = "lookup of the primary at a Sentinel failed: " + f.Problem
-		return "", f
+		return "", s.fault(refusal)
+	case errors.Is(timeout, errTLS):
+		return "", s.fault(timeout)
 	}
-	return "", &Fault{Reason: "sentinel", Problem: "no Sentinel responds", Advice: "check that the Sentinels are running and listen on these addresses", Err: timeout}
+	f := &Fault{Reason: "sentinel", Problem: "no Sentinel responds", Advice: "check that the Sentinels are running and listen on these addresses", Err: timeout}
+	if IsHangUp(timeout) && s.server.tls == nil {
+		f.Advice += "; if they expect TLS, use rediss+sentinel://"
+	}
+	return "", f
 }
 
-// ask queries one Sentinel for the primary. Sentinels often do not have a password although Redis has
-// one, and reject AUTH then. So the first attempt is made without the password.
+// fault describes why a Sentinel cannot be used.
+func (s *sentinels) fault(err error) *Fault {
+	f := s.server.Fault(err, false)
+	var plain tls.RecordHeaderError
+	switch {
+	case goredis.HasErrorPrefix(err, "unknown command"):
+		f.Reason, f.Problem, f.Advice = "sentinel", "the server is not a Sentinel", "use the Sentinels' addresses in the URL (default port 26379)"
+		return f
+	case errors.As(err, &plain), errors.Is(err, errTLS) && IsTimeout(err):
+		f.Advice = "if only Redis uses TLS, append ?sentinel_tls=false to the URL; otherwise use redis+sentinel://"
+	case f.Reason == "password" && s.login.password() == "":
+		f.Advice = "set --redis-sentinel-password-file to the password of the Sentinels"
+	case f.Reason == "password":
+		f.Advice = "correct the password of the Sentinels (--redis-sentinel-password-file) and their user (?sentinel_user= in the URL)"
+	}
+	f.Problem = "lookup of the primary at a Sentinel failed: " + f.Problem
+	return f
+}
+
+// ask queries one Sentinel for the primary. Without a separate password, Sentinels have that of Redis, or
+// often none, and reject AUTH then. So the first attempt is made without a password.
 func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo, err error) {
 	one := &Server{network: "tcp", addr: sentinel, dialTimeout: s.server.dialTimeout, answerTimeout: s.server.answerTimeout}
 	one.locator = fixed{one}
+	if !s.cleartext {
+		one.tls = s.server.tls
+	}
+	if password := s.login.password(); password != "" {
+		one.login.user = s.login.user
+		one.SetPassword(password)
+	}
 	question := func(ctx context.Context, cn *goredis.Conn) error {
 		// Request the epoch first: if both change in between, the address does not appear newer
 		// than it is.
@@ -152,7 +182,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 	}
 	err = one.Ask(ctx, Target{}, question)
 	login := &s.server.login
-	if login.password() != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
+	if one.login.password() == "" && login.password() != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
 		one.login.user = login.user
 		one.SetPassword(login.password())
 		err = one.Ask(ctx, Target{}, question)

@@ -2,13 +2,11 @@ package topology
 
 import (
 	"cmp"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -24,7 +22,7 @@ type Server struct {
 	network, addr string
 	login         credentials
 	database      int         // of keys; channels do not belong to a database
-	tls           *tls.Config // nil: not encrypted
+	tls           *encryption // nil: not encrypted
 	dialTimeout   time.Duration
 	answerTimeout time.Duration
 
@@ -38,9 +36,9 @@ type Server struct {
 
 // Options are those of redis.ServerOptions.
 type Options struct {
-	Password                   string
-	TLSCAFile                  string
-	DialTimeout, AnswerTimeout time.Duration
+	Password, SentinelPassword         string
+	TLSCAFile, TLSCertFile, TLSKeyFile string
+	DialTimeout, AnswerTimeout         time.Duration
 }
 
 var errUnreadable = errors.New("cannot parse the Redis URL; percent-encode / ? # @ : % in the password (%2F %3F %23 %40 %3A %25)")
@@ -50,8 +48,10 @@ var errHosts = errors.New("the Redis URL must list its hosts as //host:port,host
 // Parse reads a URL: see redis.ParseServer.
 func Parse(rawURL string, opts Options) (*Server, error) {
 	var others []string // all hosts except the first
-	if strings.HasPrefix(rawURL, "redis+sentinel://") || strings.HasPrefix(rawURL, "redis+cluster://") {
-		rawURL, others = cutHosts(rawURL)
+	for _, scheme := range []string{"redis+sentinel://", "rediss+sentinel://", "redis+cluster://", "rediss+cluster://"} {
+		if strings.HasPrefix(rawURL, scheme) {
+			rawURL, others = cutHosts(rawURL)
+		}
 	}
 	u, err := url.Parse(rawURL)
 	if err != nil || strings.Contains(rawURL, "#") {
@@ -61,14 +61,18 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 		dialTimeout:   cmp.Or(opts.DialTimeout, 2*time.Second),
 		answerTimeout: cmp.Or(opts.AnswerTimeout, 3*time.Second),
 	}
+	kind := strings.Replace(u.Scheme, "rediss", "redis", 1)
+	if kind != u.Scheme {
+		s.tls = &encryption{caFile: opts.TLSCAFile, certFile: opts.TLSCertFile, keyFile: opts.TLSKeyFile}
+	}
 	inURL, _ := u.User.Password()
 	s.login.user = u.User.Username()
 	s.SetPassword(cmp.Or(opts.Password, inURL))
 	if s.login.user != "" && s.login.password() == "" {
 		return nil, errors.New("the Redis URL has a user but not a password; use redis://user:password@host, or redis://:password@host for the default user")
 	}
-	switch u.Scheme {
-	case "redis", "rediss":
+	switch kind {
+	case "redis":
 		err = s.parseTCP(u)
 	case "unix":
 		err = s.parseUnix(u)
@@ -77,18 +81,48 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 	case "redis+cluster":
 		err = s.parseCluster(u, others)
 	default:
-		return nil, errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
+		return nil, errScheme
 	}
 	if err == nil {
 		err = s.parseQuery(u.Query())
 	}
 	if err == nil {
-		err = s.trust(opts.TLSCAFile)
+		err = s.checkOptions(opts)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+var errScheme = errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or rediss+cluster://")
+
+// checkOptions reads the files of opts, and checks that the options apply to the URL.
+func (s *Server) checkOptions(opts Options) error {
+	if s.sentinels != nil {
+		login := &s.sentinels.login
+		login.setPassword(cmp.Or(opts.SentinelPassword, login.password()))
+		if login.user != "" && login.password() == "" {
+			return errors.New("sentinel_user in the Redis URL requires --redis-sentinel-password-file")
+		}
+	} else if opts.SentinelPassword != "" {
+		return errors.New("--redis-sentinel-password-file requires a redis+sentinel:// or rediss+sentinel:// URL")
+	}
+	for _, file := range []struct{ flag, name string }{
+		{"--redis-tls-ca", opts.TLSCAFile}, {"--redis-tls-cert", opts.TLSCertFile}, {"--redis-tls-key", opts.TLSKeyFile},
+	} {
+		if file.name != "" && s.tls == nil {
+			return errors.New(file.flag + " requires a URL that begins with rediss:// or rediss+")
+		}
+	}
+	if (opts.TLSCertFile == "") != (opts.TLSKeyFile == "") {
+		return errors.New("--redis-tls-cert and --redis-tls-key must be set together")
+	}
+	if s.tls == nil {
+		return nil
+	}
+	_, err := s.tls.reload()
+	return err
 }
 
 // Name is the value of the label redis in metrics and logs.
@@ -102,8 +136,39 @@ func (s *Server) Name() string {
 // SetPassword sets the password of new connections. It does not affect open ones.
 func (s *Server) SetPassword(password string) { s.login.setPassword(password) }
 
-// Redact removes the password from an error's text.
-func (s *Server) Redact(err error) error { return s.login.redact(err) }
+// SetSentinelPassword sets the password of new connections to Sentinels. It does not change anything if they use the
+// password of Redis.
+func (s *Server) SetSentinelPassword(password string) {
+	if s.sentinels != nil {
+		s.sentinels.login.setPassword(password)
+	}
+}
+
+// ReloadTLS reads the files with certificates and the key, and reports whether one has changed. A file
+// that is invalid keeps its previous value.
+func (s *Server) ReloadTLS() (changed bool, err error) {
+	if s.tls == nil {
+		return false, nil
+	}
+	return s.tls.reload()
+}
+
+// ReportReload sets a function that is called after a new connection has read TLS files that had
+// changed. err says why one of them was not used. The function must not block.
+func (s *Server) ReportReload(report func(files string, err error)) {
+	if s.tls != nil {
+		s.tls.report.Store(&report)
+	}
+}
+
+// Redact removes passwords from an error's text.
+func (s *Server) Redact(err error) error {
+	err = s.login.redact(err)
+	if s.sentinels != nil {
+		err = s.sentinels.login.redact(err)
+	}
+	return err
+}
 
 // UserName is the name of the Redis user.
 func (s *Server) UserName() string { return cmp.Or(s.login.user, "default") }
@@ -113,6 +178,7 @@ func (s *Server) UserName() string { return cmp.Or(s.login.user, "default") }
 func (s *Server) Fault(err error, live bool) *Fault {
 	f, known := newFault(err, live, s.network == "unix")
 	if !known {
+		s.advise(f, err)
 		f.Err = s.Redact(err)
 	}
 	return f
@@ -162,7 +228,7 @@ func (s *Server) Epoch() uint64 { return s.epoch.Load() }
 func (s *Server) Renew() { s.epoch.Add(1) }
 
 // Insecure reports whether TLS is used without verifying the certificate.
-func (s *Server) Insecure() bool { return s.tls != nil && s.tls.InsecureSkipVerify }
+func (s *Server) Insecure() bool { return s.tls != nil && s.tls.skipVerify }
 
 func (s *Server) parseTCP(u *url.URL) error {
 	s.locator = fixed{s}
@@ -177,9 +243,6 @@ func (s *Server) parseTCP(u *url.URL) error {
 		return err
 	}
 	s.network = "tcp"
-	if u.Scheme == "rediss" {
-		s.tls = &tls.Config{ServerName: cmp.Or(u.Hostname(), "localhost"), MinVersion: tls.VersionTLS12}
-	}
 	return s.setDatabase(strings.Trim(u.Path, "/"))
 }
 
@@ -244,27 +307,68 @@ func (s *Server) parseUnix(u *url.URL) error {
 }
 
 func (s *Server) parseQuery(q url.Values) error {
+	var unknown []string
 	for key, values := range q {
-		value := values[len(values)-1]
-		switch key {
-		case "db":
-			if err := s.setDatabase(value); err != nil {
-				return err
-			}
-		case "skip_verify":
-			skip, err := strconv.ParseBool(value)
-			if err != nil {
-				return errors.New("skip_verify in the Redis URL must be true or false")
-			}
-			if s.tls == nil {
-				return errors.New("skip_verify in the Redis URL is supported only with rediss://")
-			}
-			s.tls.InsecureSkipVerify = skip
+		var err error
+		switch value := values[len(values)-1]; {
+		case key == "db":
+			err = s.setDatabase(value)
+		case key == "skip_verify" && s.tls == nil:
+			err = errors.New("skip_verify in the Redis URL is supported only with rediss://, rediss+sentinel:// and rediss+cluster://")
+		case key == "skip_verify":
+			s.tls.skipVerify, err = parseBool(key, value)
+		case key == "sentinel_tls" && (s.tls == nil || s.sentinels == nil):
+			err = errors.New("sentinel_tls in the Redis URL is supported only with rediss+sentinel://")
+		case key == "sentinel_tls":
+			var encrypted bool
+			encrypted, err = parseBool(key, value)
+			s.sentinels.cleartext = !encrypted
+		case key == "sentinel_user" && s.sentinels != nil:
+			s.sentinels.login.user = value
+		case key == "sentinel_password" && s.sentinels != nil:
+			s.sentinels.login.setPassword(value)
 		default:
-			return errors.New("the Redis URL has an unknown parameter; only db and skip_verify are supported")
+			unknown = append(unknown, shownParameter(key))
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return nil
+	if len(unknown) == 0 {
+		return nil
+	}
+	slices.Sort(unknown)
+	supported := "db"
+	if s.tls != nil {
+		supported += ", skip_verify"
+	}
+	if s.sentinels != nil {
+		supported += ", sentinel_user, sentinel_password"
+	}
+	if s.sentinels != nil && s.tls != nil {
+		supported += ", sentinel_tls"
+	}
+	return fmt.Errorf("unknown parameters in the Redis URL: %s; remove them (supported: %s)", strings.Join(slices.Compact(unknown), ", "), supported)
+}
+
+func parseBool(key, value string) (bool, error) {
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("%s in the Redis URL must be true or false", key)
+	}
+	return b, nil
+}
+
+// shownParameter returns the name of a parameter for an error. A name with unusual characters is not shown:
+// it may be a part of a password that contains an unencoded '?'.
+func shownParameter(key string) string {
+	usual := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '_' || r == '-'
+	}
+	if len(key) > 40 || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !usual(r) }) {
+		return "one that is not shown, because it may be a part of a password"
+	}
+	return key
 }
 
 // setDatabase parses the database number; "" means that it is not set. A path and a parameter must not
@@ -280,25 +384,9 @@ func (s *Server) setDatabase(text string) error {
 	if s.database != 0 && n != s.database {
 		return errors.New("the Redis URL has two database numbers; use either the path or db=")
 	}
+	if s.cluster != nil && n != 0 {
+		return errors.New("a Redis Cluster has only database 0; remove the database from the Redis URL")
+	}
 	s.database = n
-	return nil
-}
-
-// trust sets the certificate authorities for the server certificate.
-func (s *Server) trust(caFile string) error {
-	if caFile == "" {
-		return nil
-	}
-	if s.tls == nil {
-		return errors.New("--redis-tls-ca requires a rediss:// URL")
-	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return fmt.Errorf("CA file for Redis: %w", err)
-	}
-	s.tls.RootCAs = x509.NewCertPool()
-	if !s.tls.RootCAs.AppendCertsFromPEM(pem) {
-		return fmt.Errorf("CA file for Redis: %s does not contain a PEM certificate", caFile)
-	}
 	return nil
 }
