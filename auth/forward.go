@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"usercast/internal/revocation"
 )
@@ -45,15 +48,17 @@ type Forward struct {
 	ctx         context.Context
 	stop        context.CancelFunc
 
-	logLimiter logLimiter
-	redirected atomic.Bool // a redirect was already logged
+	logLimiter   logLimiter
+	slowSessions *rate.Limiter // log lines about single sessions
+	accepted     atomic.Bool   // the app has accepted a call
 
 	// Guarded by mu.
-	mu      sync.Mutex
-	cache   cache
-	calls   map[cacheKey]*call
-	closed  bool
-	running sync.WaitGroup // goroutines of calls; added to while not closed
+	mu        sync.Mutex
+	cache     cache
+	calls     map[cacheKey]*call
+	closed    bool
+	running   sync.WaitGroup  // goroutines of calls; added to while not closed
+	redirects map[string]bool // redirects that were logged, by hint; at most maxRedirectKinds
 }
 
 // A call is one request to the app, queued or in flight. Requests with the same headers share it.
@@ -93,9 +98,6 @@ var (
 	errAbandoned = errors.New("all waiting requests were canceled")
 )
 
-// ErrRedirected wraps ErrUnauthorized: the app redirects the call to a login page instead of returning 401.
-var ErrRedirected = fmt.Errorf("%w: the app responded with a redirect", ErrUnauthorized)
-
 // NewForward returns a Forward. It sends nothing yet, and starts no goroutine.
 func NewForward(cfg ForwardConfig) *Forward {
 	cfg.UserHeader = cmp.Or(cfg.UserHeader, UserHeader)
@@ -124,6 +126,9 @@ func NewForward(cfg ForwardConfig) *Forward {
 		revocations: revocation.New(RecheckWindow),
 		cache:       newCache(),
 		calls:       make(map[cacheKey]*call),
+		redirects:   make(map[string]bool),
+
+		slowSessions: rate.NewLimiter(rate.Every(time.Hour), 1),
 	}
 	for _, name := range cfg.Headers {
 		f.forwarded = append(f.forwarded, http.CanonicalHeaderKey(name))
@@ -318,7 +323,15 @@ func (f *Forward) run(ctx context.Context, c *call) {
 	} else if ctx.Err() != nil {
 		err = errAbandoned
 	}
-	f.log(err)
+	diagnose := f.log(c.header, err)
+	f.finish(c, err, revocations)
+	if diagnose {
+		f.diagnoseTimeout(c.header, err)
+	}
+}
+
+// finish sets the result of a call. The argument revocations is their number when the call was sent.
+func (f *Forward) finish(c *call, err error, revocations uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c.err = err
@@ -372,12 +385,21 @@ func (f *Forward) send(header http.Header) (Identity, error) {
 		return Identity{}, requestError("session check", err, f.cfg.Timeout)
 	}
 	defer resp.Body.Close()
-	io.CopyN(io.Discard, resp.Body, maxResponseBody) // so that the connection can be reused
-	return f.parse(resp)
+	var page bytes.Buffer
+	body := io.Discard
+	if mayRejectHost(resp.StatusCode) {
+		body = &page
+	}
+	io.CopyN(body, resp.Body, maxResponseBody) // to its end if it is short, so that the connection can be reused
+	return f.parse(resp, header, page.Bytes())
 }
 
-// parse returns the identity in a response, or a permanent or temporary error.
-func (f *Forward) parse(resp *http.Response) (Identity, error) {
+// parse returns the identity in the response to a call with these headers, or a permanent or temporary error. It uses the
+// page only if mayRejectHost returns true for the status.
+func (f *Forward) parse(resp *http.Response, header http.Header, page []byte) (Identity, error) {
+	if err := f.hostError(resp.StatusCode, page); err != nil {
+		return Identity{}, err
+	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
 		id, found, err := identity(resp.Header, f.cfg.UserHeader)
@@ -385,26 +407,38 @@ func (f *Forward) parse(resp *http.Response) (Identity, error) {
 			return Identity{}, fmt.Errorf("session check response: %w", err)
 		}
 		if !found {
-			return Identity{}, fmt.Errorf("the app returned 200 without %s", f.cfg.UserHeader)
+			return Identity{}, WithHint(fmt.Errorf("the app returned 200 without %s", f.cfg.UserHeader),
+				"let the session check set "+f.cfg.UserHeader+", or set --user-header to the header that it sets")
 		}
+		if id.User == "" {
+			return Identity{}, WithHint(fmt.Errorf("%w: the app returned 200 with an empty %s", ErrUnauthorized, f.cfg.UserHeader),
+				"return 401 for visitors that are not logged in, and a user id for others")
+		}
+		f.accepted.Store(true)
 		return id, nil
 	case code == http.StatusUnauthorized:
 		return Identity{}, fmt.Errorf("%w: rejected by the app", ErrUnauthorized)
 	case code == http.StatusForbidden:
-		return Identity{}, fmt.Errorf("%w: rejected by the app", ErrForbidden)
-	case code >= 300 && code < 400 && code != http.StatusNotModified:
-		if !f.redirected.Swap(true) {
-			f.cfg.Logger.Warn("app redirected a session check, treating it as 401",
-				slog.Int("status", code), slog.String("hint", "return 401 instead of a redirect"))
+		err := fmt.Errorf("%w: rejected by the app", ErrForbidden)
+		if !f.accepted.Load() {
+			err = WithHint(err, "the app has not accepted any session check yet; if it rejects every user, set --forward-host to its host name (now "+f.host()+")")
 		}
-		return Identity{}, ErrRedirected
+		return Identity{}, err
+	case code >= 300 && code < 400 && code != http.StatusNotModified:
+		err := f.redirectError(resp, header)
+		f.noteRedirect(err, code)
+		return Identity{}, err
+	case code == http.StatusBadRequest: // Django and others do not name the cause in the page
+		return Identity{}, WithHint(fmt.Errorf("session check returned status %d", code),
+			"if the app does not accept the Host "+f.host()+", set --forward-host to its host name")
 	default:
 		return Identity{}, fmt.Errorf("session check returned status %d", code)
 	}
 }
 
-// log logs the beginning and the end of an outage of the app.
-func (f *Forward) log(err error) {
+// log logs the beginning and the end of an outage of the app. It returns true if a line is due that diagnoseTimeout must
+// log, which takes time.
+func (f *Forward) log(header http.Header, err error) (diagnose bool) {
 	is := func(e error) bool { return errors.Is(err, e) }
 	now := time.Now()
 	switch {
@@ -413,7 +447,19 @@ func (f *Forward) log(err error) {
 		if f.logLimiter.succeeded(now) {
 			f.cfg.Logger.Info("forward auth recovered")
 		}
-	case f.logLimiter.failed(now):
-		f.cfg.Logger.Warn("forward auth unavailable, asking browsers to retry later", slog.Any("error", err))
+	case !f.logLimiter.failed(now):
+	case is(context.DeadlineExceeded) && len(header["Cookie"]) > 0:
+		return true
+	default:
+		f.logUnavailable(err)
 	}
+	return false
+}
+
+func (f *Forward) logUnavailable(err error) {
+	var attrs []any
+	if hint := Hint(err); hint != "" {
+		attrs = append(attrs, slog.String("hint", hint))
+	}
+	f.cfg.Logger.Warn("forward auth unavailable, asking browsers to retry later", append(attrs, slog.Any("error", err))...)
 }

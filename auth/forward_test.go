@@ -103,7 +103,8 @@ func TestForwardParsesTheResponse(t *testing.T) {
 			w.Header().Set("X-User-ID", "42")
 			w.Header().Set("X-User-Topics", `a,"b`)
 		}, auth.Identity{}, temporary},
-		{"accepted with an empty user", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, nil}, // CheckUser rejects it later
+		{"an empty user", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, auth.ErrUnauthorized},
+		{"blank user", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", " ") }, auth.Identity{}, auth.ErrUnauthorized},
 		{"user that is not UTF-8", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "caf\xe9") }, auth.Identity{}, auth.ErrBadUser},
 		{"200 without a user", func(http.ResponseWriter, *http.Request) {}, auth.Identity{}, temporary},
 		{"two users", func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-User-Id"] = []string{"1", "2"} }, auth.Identity{}, temporary},
@@ -598,6 +599,7 @@ func TestForwardTimeout(t *testing.T) {
 	if _, err := f.Authenticate(from("42")); err != nil {
 		t.Error(err)
 	}
+	f.Close()                                                                                                     // waits for the goroutine that logs
 	if n := strings.Count(log.String(), "level=WARN"); n != 1 || strings.Count(log.String(), "level=INFO") != 0 { // the recovery was too short to be logged
 		t.Errorf("logged:\n%s", log.String())
 	}

@@ -40,3 +40,10 @@ func (l *logLimiter) succeeded(now time.Time) bool {
 	l.down = false
 	return true
 }
+
+// retract undoes failed, because the failure was not one of the service.
+func (l *logLimiter) retract() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = false
+}

@@ -32,3 +32,20 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 		t.Error("the next failure is not logged")
 	}
 }
+
+// A failure that was not one of the service has no recovery, and does not hide the next failure.
+func TestLogLimiterRetract(t *testing.T) {
+	t.Parallel()
+	var l logLimiter
+	start := time.Now()
+	if !l.failed(start) {
+		t.Fatal("the first failure is not logged")
+	}
+	l.retract()
+	if l.succeeded(start.Add(time.Hour)) {
+		t.Error("a recovery is logged")
+	}
+	if !l.failed(start.Add(2 * time.Hour)) {
+		t.Error("the next failure is not logged")
+	}
+}

@@ -21,7 +21,7 @@ from django.conf import settings
 settings.configure(
     SECRET_KEY="of a test", ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF="urls",
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"],
-    MIDDLEWARE=["middleware.SessionMiddleware", "django.contrib.auth.middleware.AuthenticationMiddleware"],
+    MIDDLEWARE=["middleware.SessionMiddleware", "django.middleware.common.CommonMiddleware", "django.contrib.auth.middleware.AuthenticationMiddleware"],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "state/db"}}, SESSION_SAVE_EVERY_REQUEST=True,
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
 )
@@ -101,6 +101,7 @@ func tryDjango(t *testing.T) {
 	s.Do(doctest.Block{Mark: "run: app", Text: "/usr/bin/python3 app.py"})
 	s.Do(hubBlock)
 
+	wantHostAdvice(t, s)
 	ada := newBrowser(t, s)
 	ada.post("/login")
 	stream := ada.open()

@@ -1,10 +1,12 @@
 package examples
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/auth"
 	"usercast/internal/doctest"
 	"usercast/internal/eventstream"
 	"usercast/internal/need"
@@ -163,6 +166,26 @@ func eachFile(t *testing.T, dirs []string, do func(file string, info fs.FileInfo
 			return do(file, info)
 		}); err != nil {
 			t.Fatal(err)
+		}
+	}
+}
+
+// wantHostAdvice checks that the hub's error names --forward-host if the app rejects the Host of a session check.
+func wantHostAdvice(t *testing.T, s *doctest.Session) {
+	t.Helper()
+	target, err := url.Parse(s.AppURL() + "/usercast/session")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		host     string
+		accepted bool
+	}{{target.Host, true}, {"unknown.example", false}} {
+		f := auth.NewForward(auth.ForwardConfig{URL: target, Host: c.host, Timeout: 10 * time.Second})
+		_, err := f.Authenticate(&http.Request{Host: target.Host, Header: http.Header{"User-Agent": {"Browser/1"}}, RemoteAddr: "127.0.0.1:1"})
+		f.Close()
+		if errors.Is(err, auth.ErrUnauthorized) != c.accepted || strings.Contains(auth.Hint(err), "set --forward-host") == c.accepted {
+			t.Errorf("with the Host %s: %v, hint %q", c.host, err, auth.Hint(err))
 		}
 	}
 }

@@ -34,6 +34,7 @@ class App < Rails::Application
   config.cache_store = :file_store, "state/cache"
   config.session_store ENV.fetch("SESSION_STORE").to_sym, key: "_app_session", expire_after: 30.minutes
   config.action_controller.allow_forgery_protection = false
+  config.hosts << "127.0.0.1"
 end
 App.initialize!
 
@@ -145,6 +146,7 @@ func tryRailsWith(t *testing.T, store string) {
 	ada.post("/comment")
 	stream.want(`{"kind":"comment","id":1}`)
 	wantRedirectWithoutAccept(t, s)
+	wantHostAdvice(t, s)
 	ada.wantWithoutRedis("/comment", func() int { return ada.number("/comments") })
 	stream.Close()
 	stream = ada.open()

@@ -47,6 +47,64 @@ func TestCheckAuthenticatesWithoutCredentials(t *testing.T) {
 	}
 }
 
+// check recognizes an app that rejects the Host of session checks: by its error page, and by its answer to the Host of --url.
+func TestCheckRecognizesAnUnknownHost(t *testing.T) {
+	t.Parallel()
+	accepts := func(host string, status int, page string) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Host != host {
+				w.WriteHeader(status)
+				fmt.Fprint(w, page)
+				return
+			}
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		flags  []string
+		want   string
+	}{
+		"an error page":        {accepts("app.example", 403, "Blocked host: x"), nil, "  fail  the app does not accept session checks with the Host HOST\n        → set --forward-host to a host name"},
+		"an empty 403":         {accepts("app.example", 403, ""), []string{"--url", "http://app.example/events"}, "  fail  the app rejects session checks with the Host HOST, and accepts the Host app.example\n        → use --forward-host app.example"},
+		"400":                  {accepts("app.example", 400, "Bad Request"), []string{"--url", "http://app.example/events"}, "→ use --forward-host app.example"},
+		"404":                  {accepts("app.example", 404, ""), []string{"--url", "http://app.example/events"}, "→ use --forward-host app.example"},
+		"400 without --url":    {accepts("app.example", 400, "Bad Request"), nil, "→ if the app does not accept the Host HOST, set --forward-host"},
+		"--forward-host":       {accepts("app.example", 403, ""), []string{"--forward-host", "app.example"}, "responds, and rejects unauthenticated requests"},
+		"a 403 for every host": {accepts("", 403, ""), []string{"--url", "http://app.example/events"}, "responds, and rejects unauthenticated requests"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(c.answer)
+			defer server.Close()
+			stdout, _, _ := runCheck(t, anywhere("redis://127.0.0.1:1", append([]string{"--auth", "forward", "--timeout", "10s", "--forward-url", server.URL + "/session"}, c.flags...)...)...)
+			if want := strings.ReplaceAll(c.want, "HOST", strings.TrimPrefix(server.URL, "http://")); !strings.Contains(stdout, want) {
+				t.Errorf("want %q in\n%s", want, stdout)
+			}
+		})
+	}
+}
+
+// check distinguishes a session whose check waits for a lock from an app that does not respond.
+func TestCheckRecognizesALockedSession(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Cookie") != "" {
+			<-r.Context().Done()
+			return
+		}
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	redis := redistest.Start(t)
+	flags := []string{"--auth", "forward", "--auth-timeout", "1s", "--forward-url", server.URL, "--ping-interval", "50ms"}
+	h := hubtest.Start(t, redis, flags...)
+	stdout, _, _ := runCheck(t, anywhere(redis.URL(), append(flags, "--watch", "100ms", "--url", h.PublicURL("/events"), "--header", "Cookie: session=42")...)...)
+	if want := "warn  with the cookies of --header, the session check timed out, but not without cookies ("; !strings.Contains(stdout, want) || !strings.Contains(stdout, "may hold its lock") {
+		t.Errorf("want %q in\n%s", want, stdout)
+	}
+}
+
 // forcesHTTPS starts an app that redirects requests without https, and that has one session. requests returns the
 // X-Forwarded-* headers of all requests.
 func forcesHTTPS(t *testing.T) (app *httptest.Server, requests func() []string) {

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
@@ -12,6 +13,7 @@ import (
 
 	"usercast/auth"
 	"usercast/internal/app"
+	"usercast/internal/check/proxypath"
 	"usercast/internal/finding"
 )
 
@@ -42,8 +44,13 @@ func (a *authentication) authenticate(ctx context.Context, r *http.Request) (aut
 }
 
 // asBrowser returns a browser's request for target as the hub receives it: with https, either over TLS or from a trusted
-// proxy that sets X-Forwarded-Proto. The remote address is a loopback address.
+// proxy that sets X-Forwarded-Proto. The remote address is a loopback address. Without a User-Agent in header, it is the one of
+// proxypath: some servers reject requests without one.
 func asBrowser(target *url.URL, header http.Header) *http.Request {
+	if header.Get("User-Agent") == "" {
+		header = header.Clone()
+		header.Set("User-Agent", proxypath.UserAgent)
+	}
 	r := &http.Request{Method: http.MethodGet, URL: target, Host: target.Host, Header: header, RemoteAddr: "127.0.0.1:1"}
 	if target.Scheme == "https" {
 		r.TLS = new(tls.ConnectionState)
@@ -51,8 +58,9 @@ func asBrowser(target *url.URL, header http.Header) *http.Request {
 	return r
 }
 
-// inspect reports how a request without credentials is authenticated. target is --url, or nil.
-func (a *authentication) inspect(ctx context.Context, target *url.URL, report finding.Report) {
+// inspect reports how a request without credentials is authenticated, and whether one with header is answered in time. target is
+// --url, or nil.
+func (a *authentication) inspect(ctx context.Context, target *url.URL, header http.Header, report finding.Report) {
 	c := a.hub
 	if c.Auth == app.AuthJWT {
 		a.inspectKeySet(ctx, report)
@@ -67,11 +75,14 @@ func (a *authentication) inspect(ctx context.Context, target *url.URL, report fi
 	start := time.Now()
 	who, err := a.authenticate(ctx, asBrowser(target, http.Header{}))
 	took := time.Since(start)
+	if a.inspectHost(ctx, target, err, report) {
+		return
+	}
 	if target.Scheme == "https" && c.TLSCert == "" && len(c.Proxies()) == 0 && !errors.Is(err, auth.ErrRedirected) {
 		// The hub receives this request in cleartext, from a proxy that it does not trust.
 		inClear := *target
 		inClear.Scheme = "http"
-		if _, err := a.authenticate(ctx, asBrowser(&inClear, http.Header{})); errors.Is(err, auth.ErrRedirected) {
+		if _, err := a.authenticate(ctx, asBrowser(&inClear, http.Header{})); errors.Is(err, auth.ErrForcesHTTPS) {
 			report.Warn("login-proto", "use --trusted-proxy <address of the proxy>", "%s redirects to https:// because this hub reports http:// as the scheme of the browser", where)
 			return
 		}
@@ -80,12 +91,55 @@ func (a *authentication) inspect(ctx context.Context, target *url.URL, report fi
 	case err == nil:
 		report.Fail("login-everybody", "return 401 for unauthenticated requests", "%s accepts a request without cookies as user %q: anyone could read this user's messages", where, who.User)
 	case errors.Is(err, auth.ErrRedirected):
+		if hint := auth.Hint(err); hint != "" && !(errors.Is(err, auth.ErrForcesHTTPS) && target.Scheme == "http") { // with http, the app may be right
+			redirected = hint
+		}
 		report.Warn("login-redirect", redirected, "%s redirects unauthenticated requests instead of returning 401; the hub treats redirects as 401, so an app that forces HTTPS rejects every request", where)
 	case errors.Is(err, auth.ErrUnauthorized), errors.Is(err, auth.ErrForbidden):
 		report.OK("login-app", "%s responds, and rejects unauthenticated requests", where)
 		a.inspectTime(took, report)
+		a.inspectSession(ctx, target, header, took, report)
 	default:
-		report.Fail("login-app", "check that the app is running and that its session check is at this address; until then, browsers are asked to retry later", "authentication with %s failed: %v", where, err)
+		fix := "check that the app is running and that its session check is at this address"
+		if hint := auth.Hint(err); hint != "" {
+			fix = hint
+		}
+		report.Fail("login-app", fix+"; until then, browsers are asked to retry later", "authentication with %s failed: %v", where, err)
+	}
+}
+
+// inspectHost reports whether the app rejects the Host header of the session check. The argument err is the result of a check
+// without credentials. The evidence is the app's error page, or a check with the Host of target that returns 401 or a user.
+func (a *authentication) inspectHost(ctx context.Context, target *url.URL, err error, report finding.Report) bool {
+	if err == nil || errors.Is(err, auth.ErrUnauthorized) {
+		return false
+	}
+	host := cmp.Or(a.hub.ForwardHost, a.hub.ForwardTo().Host)
+	if target.Host != host {
+		hub := *a.hub
+		hub.ForwardHost = target.Host
+		other := authentication{&hub, a.timeout}
+		if _, err := other.authenticate(ctx, asBrowser(target, http.Header{})); err == nil || errors.Is(err, auth.ErrUnauthorized) {
+			report.Fail("login-host", "use --forward-host "+target.Host, "the app rejects session checks with the Host %s, and accepts the Host %s", host, target.Host)
+			return true
+		}
+	}
+	if errors.Is(err, auth.ErrHostRejected) {
+		report.Fail("login-host", auth.Hint(err), "the app does not accept session checks with the Host %s", host)
+		return true
+	}
+	return false
+}
+
+// inspectSession reports a session check with these headers that times out. The app has answered one without credentials within
+// the time took.
+func (a *authentication) inspectSession(ctx context.Context, target *url.URL, header http.Header, took time.Duration, report finding.Report) {
+	if header.Get("Cookie") == "" {
+		return
+	}
+	if _, err := a.authenticate(ctx, asBrowser(target, header)); errors.Is(err, context.DeadlineExceeded) {
+		report.Warn("login-session-slow", "let slow requests close the session (PHP: session_write_close), or let the session check read it without a lock",
+			"with the cookies of --header, the session check timed out, but not without cookies (%v): a slow request of the same session may hold its lock", took.Round(100*time.Microsecond))
 	}
 }
 
@@ -142,5 +196,5 @@ func (a *authentication) hint() string {
 	case app.AuthJWT:
 		return "use --header 'Cookie: " + a.hub.JWTCookie + "=…'" + copied
 	}
-	return "use --header 'Cookie: …'" + copied
+	return "use --header 'Cookie: …'" + copied + "; if sessions are tied to the browser, add its --header 'User-Agent: …'"
 }

@@ -81,7 +81,7 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	}
 	authn := &authentication{hub, c.Timeout.T}
 	if authn.isRemote() {
-		authn.inspect(ctx, c.target, p.section("authentication"))
+		authn.inspect(ctx, c.target, c.header, p.section("authentication"))
 	}
 	if c.target == nil {
 		p.section("url").Note("url-absent", "use --url https://app.example/events", "the proxy path was not checked")

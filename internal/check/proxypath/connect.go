@@ -34,6 +34,9 @@ func newClient() *http.Client {
 	}
 }
 
+// UserAgent is the User-Agent of requests, unless Target.Header contains another one.
+const UserAgent = "usercast-check"
+
 // request returns a request as a browser sends it.
 func (i *inspection) request(ctx context.Context, query string) *http.Request {
 	u := *i.URL
@@ -50,7 +53,7 @@ func (i *inspection) request(ctx context.Context, query string) *http.Request {
 		"Sec-Fetch-Dest":  {"empty"},
 		"Sec-Fetch-Mode":  {"cors"},
 		"Sec-Fetch-Site":  {"same-origin"},
-		"User-Agent":      {"usercast-check"},
+		"User-Agent":      {UserAgent},
 	}}).WithContext(ctx)
 	for name, values := range i.Header {
 		r.Header[http.CanonicalHeaderKey(name)] = values

@@ -1,0 +1,186 @@
+package auth_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/auth"
+)
+
+// respond returns a handler that responds with a status and a page.
+func respond(status int, page string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		fmt.Fprint(w, page)
+	}
+}
+
+func redirect(to string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", strings.NewReplacer("HOST", r.Host, "FORWARDED", r.Header.Get("X-Forwarded-Host")).Replace(to))
+		w.WriteHeader(http.StatusMovedPermanently)
+	}
+}
+
+// The hint of an error names the flag or setting that would accept the session check.
+func TestForwardHints(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer      http.HandlerFunc
+		err         error
+		permanent   bool
+		hint, hint2 string
+	}{
+		"Rails":            {respond(403, "<h1>Blocked host: HOST</h1>"), auth.ErrHostRejected, true, "set --forward-host", "now 127.0.0.1:"},
+		"Django, DEBUG":    {respond(400, "DisallowedHost at /\nInvalid HTTP_HOST header: 'x'. You may need to add"), auth.ErrHostRejected, false, "set --forward-host", ""},
+		"Django":           {respond(400, "<h1>Bad Request (400)</h1>"), nil, false, "if the app does not accept the Host 127.0.0.1:", "set --forward-host"},
+		"ASP.NET":          {respond(400, "<h2>Bad Request - Invalid Hostname</h2>"), auth.ErrHostRejected, false, "set --forward-host", ""},
+		"Laravel":          {respond(404, `{"message":"Bad hostname provided."}`), auth.ErrHostRejected, false, "set --forward-host", ""},
+		"a 404":            {respond(404, "Not Found"), nil, false, "", ""},
+		"misdirected":      {respond(421, ""), auth.ErrHostRejected, false, "set --forward-host", ""},
+		"not about a host": {respond(403, "Forbidden"), auth.ErrForbidden, true, "has not accepted any session check yet", "set --forward-host"},
+		"about a host, but accepted": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "")
+			fmt.Fprint(w, "Blocked host")
+		}, auth.ErrUnauthorized, true, "return 401 for visitors", ""},
+		"no user":            {respond(200, ""), nil, false, "set X-User-ID, or set --user-header", ""},
+		"HTTPS":              {redirect("https://HOST/session?from=hub"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
+		"HTTPS, other host":  {redirect("https://FORWARDED/session"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
+		"slash":              {redirect("/session/"), auth.ErrRedirected, true, "let the path of --forward-url be /session/", ""},
+		"canonical host":     {redirect("http://www.app.example/session"), auth.ErrRedirected, true, "set --forward-host www.app.example", ""},
+		"host of the client": {redirect("http://FORWARDED/session"), auth.ErrRedirected, true, "", ""},
+		"login page":         {redirect("/login"), auth.ErrRedirected, true, "", ""},
+		"login page, HTTPS":  {redirect("https://sso.example/login"), auth.ErrRedirected, true, "", ""},
+	} {
+		_, err := newApp(t, c.answer).forward(t, auth.ForwardConfig{Timeout: time.Minute}).Authenticate(from("42"))
+		hint := auth.Hint(err)
+		if err == nil || c.err != nil && !errors.Is(err, c.err) || isPermanent(err) != c.permanent {
+			t.Errorf("%s: %v, want %v", name, err, c.err)
+		}
+		if !strings.Contains(hint, c.hint) || !strings.Contains(hint, c.hint2) || c.hint == "" && hint != "" {
+			t.Errorf("%s: hint %q, want %q", name, hint, c.hint)
+		}
+		if c.err != auth.ErrForcesHTTPS && errors.Is(err, auth.ErrForcesHTTPS) || c.err != auth.ErrHostRejected && errors.Is(err, auth.ErrHostRejected) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// If the app redirects to https although the hub reports https, the app must trust the hub, not the hub the proxy.
+func TestForwardHintForAnAppThatIgnoresTheScheme(t *testing.T) {
+	t.Parallel()
+	f := newApp(t, redirect("https://HOST/session")).forward(t, auth.ForwardConfig{Timeout: time.Minute, Proxies: auth.Proxies{netip.MustParsePrefix("192.0.2.1/32")}})
+	r := from("42") // from 192.0.2.1
+	r.Header.Set("X-Forwarded-Proto", "https")
+	if _, err := f.Authenticate(r); !errors.Is(err, auth.ErrForcesHTTPS) || !strings.Contains(auth.Hint(err), "SECURE_PROXY_SSL_HEADER") {
+		t.Errorf("%v, hint %q", err, auth.Hint(err))
+	}
+}
+
+// A 403 of an app that has accepted a user is not about the Host header.
+func TestForwardHintOfA403EndsWithTheFirstUser(t *testing.T) {
+	t.Parallel()
+	f := newApp(t, func(w http.ResponseWriter, r *http.Request) {
+		if c, err := r.Cookie("user"); err != nil || c.Value != "42" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		returnUser(w, r)
+	}).forward(t, auth.ForwardConfig{Timeout: time.Minute})
+	if _, err := f.Authenticate(from("43")); auth.Hint(err) == "" {
+		t.Errorf("before: %v without a hint", err)
+	}
+	if _, err := f.Authenticate(from("42")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Authenticate(from("43")); !errors.Is(err, auth.ErrForbidden) || auth.Hint(err) != "" {
+		t.Errorf("after: %v, hint %q", err, auth.Hint(err))
+	}
+}
+
+// The log contains each kind of redirect once, and not more kinds than a bound.
+func TestForwardLogsEachKindOfRedirectOnce(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	var to string
+	f := newApp(t, func(w http.ResponseWriter, r *http.Request) { redirect(to)(w, r) }).forward(t,
+		auth.ForwardConfig{Timeout: time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 2 {
+		for _, to = range []string{"/login", "https://HOST/session", "/session/"} {
+			f.Authenticate(from("42"))
+		}
+	}
+	for i := range 20 {
+		to = fmt.Sprintf("http://www%d.example/session", i)
+		f.Authenticate(from("42"))
+	}
+	for text, want := range map[string]int{
+		"app redirected a session check": 8, "return 401 instead of a redirect": 1, "set --trusted-proxy": 1, "be /session/": 1, "--forward-host www0.example": 1,
+	} {
+		if n := strings.Count(log.String(), text); n != want {
+			t.Errorf("%q: %d times, want %d", text, n, want)
+		}
+	}
+}
+
+// The log distinguishes a session whose check waits for a lock from an app that does not respond.
+func TestForwardDiagnosesTimeouts(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer    http.HandlerFunc
+		cookie    bool
+		want, not string
+	}{
+		"a locked session": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Cookie") != "" {
+				<-r.Context().Done()
+				return
+			}
+			w.WriteHeader(http.StatusUnauthorized)
+		}, true, "session check timed out for one session", "forward auth unavailable"},
+		"an app that does not respond":              {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, true, "forward auth unavailable", "for one session"},
+		"an app that does not respond to a visitor": {func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, false, "forward auth unavailable", "for one session"},
+		"an app that fails without cookies": {func(w http.ResponseWriter, r *http.Request) {
+			if r.Header.Get("Cookie") != "" {
+				<-r.Context().Done()
+				return
+			}
+			w.WriteHeader(http.StatusInternalServerError)
+		}, true, "forward auth unavailable", "for one session"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var log bytes.Buffer
+			lines := make(chan string, 100)
+			f := newApp(t, c.answer).forward(t, auth.ForwardConfig{Timeout: time.Second, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.MessageKey {
+					lines <- a.Value.String()
+				}
+				return a
+			}}))})
+			r := httptest.NewRequest("GET", "/events", nil)
+			if c.cookie {
+				r = from("42")
+				r.Header.Set("Authorization", "Bearer secret")
+			}
+			if _, err := f.Authenticate(r); err == nil || isPermanent(err) {
+				t.Errorf("got %v, want a temporary error", err)
+			}
+			if line := <-lines; !strings.Contains(line, c.want) {
+				t.Errorf("logged %q, want %q", line, c.want)
+			}
+			f.Close()
+			if text := log.String(); strings.Contains(text, c.not) || strings.Contains(text, "secret") || strings.Contains(text, "user=42") || strings.Count(text, "\n") != 1 {
+				t.Errorf("logged:\n%s", text)
+			}
+		})
+	}
+}
