@@ -19,8 +19,6 @@ var (
 	ErrMalformed    = errors.New("malformed request")
 )
 
-var errReservedUser = fmt.Errorf("%w: an id must not be empty, contain a colon, or be the broadcast user (* or --broadcast-user)", ErrBadUser)
-
 // An Identity is the result of an accepted authentication.
 type Identity struct {
 	User    string
@@ -62,10 +60,24 @@ func IsPermanent(err error) bool {
 type Authenticator func(*http.Request) (Identity, error)
 
 // CheckUser returns an error that wraps ErrBadUser for a user id that cannot be part of a channel name or that
-// addresses all users: the empty id, "*", broadcast, and ids with a ':'.
-func CheckUser(id, broadcast string) error {
-	if id == "" || id == "*" || id == broadcast || strings.Contains(id, ":") {
-		return errReservedUser
+// addresses all users: the empty id, "*", broadcast, and ids that contain the topic separator. The error has a Hint, and
+// does not contain the id.
+func CheckUser(id, broadcast string, separator byte) error {
+	switch {
+	case id == "":
+		return WithHint(fmt.Errorf("%w: it is empty", ErrBadUser),
+			"send an id for this user; --jwt-claim (with jwt) or --user-header (with forward and header) selects where the hub reads it")
+	case id == "*":
+		return WithHint(fmt.Errorf("%w: * stands for all users", ErrBadUser), "use another id for this user; * is always reserved")
+	case id == broadcast:
+		return WithHint(fmt.Errorf("%w: it stands for all users (--broadcast-user)", ErrBadUser), "set --broadcast-user to an id that no user has")
+	case strings.IndexByte(id, separator) >= 0:
+		other := byte('/')
+		if separator == other {
+			other = '|'
+		}
+		return WithHint(fmt.Errorf("%w: it contains %q, which separates user and topic (--topic-separator)", ErrBadUser, separator),
+			fmt.Sprintf("set --topic-separator to a character that no user id contains, such as %c, and publish to <prefix><user>%[1]c<topic>", other))
 	}
 	return nil
 }

@@ -34,9 +34,32 @@ func TestCheckUser(t *testing.T) {
 		{":42", "", auth.ErrBadUser},
 	}
 	for _, test := range tests {
-		if err := auth.CheckUser(test.id, test.broadcast); !errors.Is(err, test.want) {
+		if err := auth.CheckUser(test.id, test.broadcast, ':'); !errors.Is(err, test.want) {
 			t.Errorf("user %.20q, broadcast %q: %v, want %v", test.id, test.broadcast, err, test.want)
 		}
+	}
+}
+
+// The log line of a rejection must name the flag that helps.
+func TestReservedUserNamesTheReasonAndTheFlag(t *testing.T) {
+	for _, test := range []struct {
+		id, broadcast string
+		separator     byte
+		reason, hint  string
+	}{
+		{"f:0b1c:alice", "*", ':', "contains ':', which separates user and topic (--topic-separator)", "set --topic-separator to a character that no user id contains, such as /, and publish to <prefix><user>/<topic>"},
+		{"a/b", "*", '/', "contains '/'", "such as |, and publish to <prefix><user>|<topic>"},
+		{"all", "all", ':', "--broadcast-user", "set --broadcast-user"},
+		{"*", "all", ':', "* stands for all users", "another id"},
+		{"", "*", ':', "empty", "--user-header"},
+	} {
+		err := auth.CheckUser(test.id, test.broadcast, test.separator)
+		if err == nil || !errors.Is(err, auth.ErrBadUser) || !strings.Contains(err.Error(), test.reason) || !strings.Contains(auth.Hint(err), test.hint) {
+			t.Errorf("%q: %v, hint %q", test.id, err, auth.Hint(err))
+		}
+	}
+	if err := auth.CheckUser("f:0b1c:alice", "*", '/'); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -50,6 +50,7 @@ const (
 type demoPage struct {
 	Path      string // of the stream, "/events"
 	Prefix    string // channel prefix, "user-"
+	Separator string // of user and topic, ":"
 	RedisPort int    // for the redis-cli command
 	User      string // the user whose stream opens automatically, "42"
 }
@@ -173,8 +174,8 @@ func (d *demo) post(c echo.Context) error {
 	switch {
 	case form.User == "":
 		return fail(http.StatusBadRequest, "a user id is required; * broadcasts to all users")
-	case strings.Contains(form.User, ":"):
-		return fail(http.StatusBadRequest, "a user id must not contain a colon; use the field topic for the topic")
+	case strings.Contains(form.User, d.page.Separator):
+		return fail(http.StatusBadRequest, "a user id must not contain "+d.page.Separator+"; use the field topic for the topic")
 	}
 
 	ctx, cancel := context.WithTimeout(r.Context(), demoPublishTimeout)
@@ -186,12 +187,12 @@ func (d *demo) post(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]int64{"receivers": receivers})
 }
 
-// channel returns the channel name <prefix><user>[:<topic>].
+// channel returns the channel name <prefix><user>[<separator><topic>].
 func (p demoPage) channel(user, topic string) string {
 	if topic == "" {
 		return p.Prefix + user
 	}
-	return p.Prefix + user + ":" + topic
+	return p.Prefix + user + p.Separator + topic
 }
 
 // command returns the words of a shell command that publishes to the user.

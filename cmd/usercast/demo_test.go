@@ -44,7 +44,7 @@ func startDemo(t *testing.T, page demoPage) *demoServer {
 	return s
 }
 
-var demoDefaults = demoPage{Path: "/events", Prefix: "user-", RedisPort: 6380, User: "42"}
+var demoDefaults = demoPage{Path: "/events", Prefix: "user-", Separator: ":", RedisPort: 6380, User: "42"}
 
 func (s *demoServer) get(t *testing.T, path string) (*http.Response, string) {
 	t.Helper()
@@ -117,7 +117,7 @@ func TestDemoPageShowsTwoDifferentUsers(t *testing.T) {
 
 func TestDemoPageEscapesItsValues(t *testing.T) {
 	const evil = `"><script>alert(1)</script>'`
-	_, body := startDemo(t, demoPage{Path: "/" + evil, Prefix: evil, RedisPort: 1, User: evil}).get(t, "/")
+	_, body := startDemo(t, demoPage{Path: "/" + evil, Prefix: evil, Separator: evil, RedisPort: 1, User: evil}).get(t, "/")
 	if strings.Contains(body, "<script>alert") || strings.Contains(body, evil) {
 		t.Error("a value is not escaped")
 	}
@@ -301,7 +301,7 @@ func TestDemoFormShowsResults(t *testing.T) {
 		{"42", ".primary", "3 hubs received the message."},
 		{"", ".primary", "Enter a user id, or * for all users."},
 		{"42", ".primary", "3 hubs received the message."},
-		{"a:b", ".primary", "A user id must not contain a colon. Enter the topic in its own field."},
+		{"a:b", ".primary", "A user id must not contain :. Enter the topic in its own field."},
 		{"42", "#burst", "3 hubs received each of them."},
 		{"", "#burst", "Enter a user id, or * for all users."},
 	} {

@@ -55,7 +55,8 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	}
 	commands := redis.NewCommands(server)
 	defer commands.Close()
-	page := demoPage{Path: c.Path, Prefix: c.ChannelPrefix, RedisPort: port, User: devUser}
+	separator := string(rune(c.TopicSeparator.T))
+	page := demoPage{Path: c.Path, Prefix: c.ChannelPrefix, Separator: separator, RedisPort: port, User: devUser}
 	log := app.NewLog(&c.Config, queue)
 	defer app.RedirectLog(log)()
 	hub, err := app.New(c.Config, app.Parts{
@@ -78,7 +79,10 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	if c.ChannelPrefix != app.DefaultPrefix {
 		publish = append(publish, shellWord("--channel-prefix="+c.ChannelPrefix))
 	}
-	publish = append(publish, devUser+":"+topic, shellWord(payload))
+	if c.TopicSeparator.T != redis.DefaultSeparator {
+		publish = append(publish, shellWord("--topic-separator="+separator))
+	}
+	publish = append(publish, shellWord(devUser+separator+topic), shellWord(payload))
 	banner := logqueue.New(stdout, nil) // the hub must not block when stdout is not read
 	defer banner.Close(flushTimeout)
 	fmt.Fprintf(banner, `usercast dev: a hub with an embedded Redis, for local development

@@ -16,7 +16,8 @@ import (
 
 type publishCmd struct {
 	app.RedisConfig
-	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
+	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
+	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character between user and topic, in the argument and in channel names (default: ${default})."`
 
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"Feed that the hubs use: pubsub or stream (default: ${default})."`
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
@@ -30,9 +31,9 @@ type publishCmd struct {
 func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
 	var errs flags.Errors
 	server := c.Server(&errs)
-	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix)
-	user, topic, _ := strings.Cut(c.To, ":")
-	channel, err := redis.Channel(c.ChannelPrefix, user, topic)
+	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix, c.TopicSeparator)
+	user, topic, _ := redis.SplitChannel("", c.TopicSeparator.T, c.To)
+	channel, err := redis.Channel(c.ChannelPrefix, c.TopicSeparator.T, user, topic)
 	if err != nil {
 		errs.AddError(fmt.Errorf("%q: %w", c.To, err))
 	}

@@ -86,7 +86,7 @@ func (a *App) listen(limits Limits, maxConns int) (err error) {
 		return ListenError("listen", a.cfg.Listen, err)
 	}
 	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.FeedStats, Checks: a.parts.Auth.Stats, LogDropped: a.parts.LogDropped, Version: a.parts.Version}
-	c := console{hub: a.hub, health: &a.health, sources: sources, limits: limits, started: time.Now(), tail: a.cfg.ConsoleTail, log: a.log}
+	c := console{hub: a.hub, health: &a.health, sources: sources, limits: limits, started: time.Now(), tail: a.cfg.ConsoleTail, separator: a.cfg.TopicSeparator.T, log: a.log}
 	if a.admin, err = newAdminServer(&a.cfg, c, users{&a.cfg, a.hub, a.commands, a.parts.Redis[0].Name()}); err != nil {
 		a.public.Close()
 		return err

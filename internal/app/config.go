@@ -25,7 +25,7 @@ const (
 
 // FlagDefaults holds the defaults that other code uses, by the variable names in the tags.
 var FlagDefaults = map[string]string{
-	"redis_default": defaultRedis, "prefix_default": DefaultPrefix,
+	"redis_default": defaultRedis, "prefix_default": DefaultPrefix, "separator_default": string(redis.DefaultSeparator),
 	"stream_key_default": DefaultStreamKey, "writer_default": WriterAuto,
 	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_cookie_default": defaultCookie,
 }
@@ -45,6 +45,7 @@ type Config struct {
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
 
 	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
+	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character that separates user and topic in channel names; choose one that no user id contains, such as / for ids with a colon (default: ${default})."`
 	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel for control commands (default: usercast:<prefix>control)."`
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
 	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"Maximum payload size; a larger message is dropped and announced as a gap (default: ${default})."`
@@ -98,14 +99,14 @@ func (c *Config) Check(errs *flags.Errors) {
 			errs.Add("allow-origin", "%q %w", origin, err)
 		}
 	}
-	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix)
+	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix, c.TopicSeparator)
 	if c.ControlChannel != "" {
 		if err := redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel); err != nil {
 			errs.Add("control-channel", "%w; use another name, such as %s", err, redis.ControlChannel(c.ChannelPrefix))
 		}
 	}
-	if strings.Contains(c.BroadcastUser, ":") {
-		errs.Add("broadcast-user", "a user id must not contain ':'")
+	if strings.IndexByte(c.BroadcastUser, c.TopicSeparator.T) >= 0 {
+		errs.Add("broadcast-user", "a user id must not contain %q; choose another id or another --topic-separator", c.TopicSeparator.T)
 	}
 	errs.AtLeast("max-payload", c.MaxPayload, 1)
 	// Shorter intervals would overload the hub and browsers. Longer ones overflow counters of the kernel and of browsers.

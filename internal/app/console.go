@@ -40,18 +40,19 @@ type Limits struct {
 
 // A console provides the data of the console, the page of the admin listener.
 type console struct {
-	hub     *hub.Hub
-	health  *health
-	sources metrics.Sources
-	limits  Limits
-	started time.Time
-	tail    bool // --console-tail
-	log     *slog.Logger
+	hub       *hub.Hub
+	health    *health
+	sources   metrics.Sources
+	limits    Limits
+	started   time.Time
+	tail      bool // --console-tail
+	separator byte // --topic-separator
+	log       *slog.Logger
 }
 
 // page returns the console for package admin. It ends its open requests when done is closed.
 func (c console) page(done <-chan struct{}) admin.Console {
-	page := admin.Console{Done: done, Stats: func() any { return c.stats() }}
+	page := admin.Console{Done: done, TopicSeparator: c.separator, Stats: func() any { return c.stats() }}
 	if c.tail {
 		page.Tail = c.openTail
 	}

@@ -18,16 +18,17 @@ import (
 // stream; 0 means no limit.
 func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler {
 	return sse.New(sse.Config{
-		Hub:          h,
-		Authenticate: parts.Auth.Authenticate,
-		Origins:      sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
-		PingInterval: cfg.PingInterval.T,
-		WriteTimeout: cfg.WriteTimeout.T,
-		Retry:        cfg.Retry.T,
-		MaxAge:       cfg.MaxAge.T,
-		MaxHeld:      maxHeld(reserve),
-		Portable:     cfg.Writer == WriterPortable,
-		Logger:       parts.Logger,
+		Hub:            h,
+		Authenticate:   parts.Auth.Authenticate,
+		TopicSeparator: cfg.TopicSeparator.T,
+		Origins:        sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
+		PingInterval:   cfg.PingInterval.T,
+		WriteTimeout:   cfg.WriteTimeout.T,
+		Retry:          cfg.Retry.T,
+		MaxAge:         cfg.MaxAge.T,
+		MaxHeld:        maxHeld(reserve),
+		Portable:       cfg.Writer == WriterPortable,
+		Logger:         parts.Logger,
 	})
 }
 

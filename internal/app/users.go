@@ -28,7 +28,7 @@ type users struct {
 }
 
 func (u users) api() admin.Users {
-	return admin.Users{Streams: u.streams, Disconnect: u.disconnect, Publish: u.publish, MaxPayload: int64(u.cfg.MaxPayload.T), Redis: u.redis}
+	return admin.Users{Streams: u.streams, Disconnect: u.disconnect, Publish: u.publish, TopicSeparator: u.cfg.TopicSeparator.T, MaxPayload: int64(u.cfg.MaxPayload.T), Redis: u.redis}
 }
 
 func (u users) streams(user string) []admin.Stream {
@@ -54,7 +54,7 @@ func (u users) disconnect(ctx context.Context, user string) (admin.Receipt, erro
 }
 
 func (u users) publish(ctx context.Context, user, topic, payload string) (admin.Receipt, error) {
-	channel, err := redis.Channel(u.cfg.ChannelPrefix, user, topic)
+	channel, err := redis.Channel(u.cfg.ChannelPrefix, u.cfg.TopicSeparator.T, user, topic)
 	if err != nil {
 		return admin.Receipt{}, err
 	}

@@ -39,9 +39,10 @@ type Config struct {
 	Broadcast   bool             `help:"Publish to the broadcast user *, so that each message goes to every stream."`
 	Patience    flags.Duration   `default:"5s" placeholder:"DURATION" help:"How long to wait for missing responses and messages (default: ${default})."`
 
-	Feed          string `default:"pubsub" placeholder:"FEED" help:"Feed that the hub uses: pubsub (PUBLISH) or stream (XADD) (default: ${default})."`
-	StreamKey     string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
-	ChannelPrefix string `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>:bench (default: ${default})."`
+	Feed           string     `default:"pubsub" placeholder:"FEED" help:"Feed that the hub uses: pubsub (PUBLISH) or stream (XADD) (default: ${default})."`
+	StreamKey      string     `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
+	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>:bench (default: ${default})."`
+	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character between user and topic in channel names (default: ${default})."`
 
 	JSON    bool `name:"json" help:"Print one JSON object instead of a report."`
 	YesIOwn bool `name:"yes-i-own-it" help:"Allow targets on other hosts. Set it only for systems that you own."`
@@ -104,7 +105,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	if c.Rate.T == flags.Auto {
 		cfg.Rate = c.autoRate(cfg)
 	}
-	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix)
+	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix, c.TopicSeparator)
 	c.checkRoom(&errs, &cfg)
 	return cfg, server, errs.Err()
 }

@@ -35,7 +35,10 @@ type publisher struct {
 func (p publisher) Publish(user string, payload []byte) error {
 	channel, ok := p.channels[user]
 	if !ok {
-		channel = p.config.ChannelPrefix + user + ":" + topic
+		var err error
+		if channel, err = redis.Channel(p.config.ChannelPrefix, p.config.TopicSeparator.T, user, topic); err != nil {
+			return err
+		}
 		p.channels[user] = channel
 	}
 	if p.config.Feed == app.FeedStream {

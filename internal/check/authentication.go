@@ -176,7 +176,7 @@ func (a *authentication) userOf(ctx context.Context, target *url.URL, header htt
 	}
 	who, err := a.authenticate(ctx, asBrowser(target, header))
 	if err == nil {
-		err = auth.CheckUser(who.User, a.hub.BroadcastUser)
+		err = auth.CheckUser(who.User, a.hub.BroadcastUser, a.hub.TopicSeparator.T)
 	}
 	if err != nil {
 		return auth.Identity{}, "the user of this stream could not be determined (" + err.Error() + ")"

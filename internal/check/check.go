@@ -61,7 +61,7 @@ func New(c Config, p Program) (*Check, error) {
 		}
 	}
 	if c.User != "" {
-		if err := auth.CheckUser(c.User, c.BroadcastUser); err != nil { // '*' would mean all users
+		if err := auth.CheckUser(c.User, c.BroadcastUser, c.TopicSeparator.T); err != nil { // '*' would mean all users
 			errs.Add("user", "%q is an %w", c.User, err)
 		}
 	}

@@ -49,7 +49,7 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 		if len(who.Topics) > 0 && !slices.Contains(who.Topics, topic) {
 			topic = who.Topics[0] // the user does not receive other topics
 		}
-		channel, err := redis.Channel(c.ChannelPrefix, who.User, topic)
+		channel, err := redis.Channel(c.ChannelPrefix, c.TopicSeparator.T, who.User, topic)
 		if err != nil {
 			return 0, err
 		}

@@ -5,6 +5,7 @@ import (
 	"math"
 	"strconv"
 	"time"
+	"unicode"
 
 	"github.com/dustin/go-humanize"
 )
@@ -26,6 +27,7 @@ type (
 	Size     struct{ value[int] } // bytes: 1048576, 1MiB, 128KiB
 	Count    struct{ value[int] }
 	Number   struct{ value[float64] }
+	Char     struct{ value[byte] } // one ASCII character
 	// AutoCount is a count or "auto", which is stored as Auto.
 	AutoCount struct{ value[int] }
 	// AutoNumber is a number or "auto", which is stored as Auto.
@@ -80,6 +82,15 @@ func (n *Number) UnmarshalText(text []byte) error {
 	if n.err != nil || n.T < 0 || n.T > 1e9 {
 		n.err = fmt.Errorf("invalid number %q; use a value such as 1000 or 0.5", text)
 	}
+	return nil
+}
+
+func (c *Char) UnmarshalText(text []byte) error {
+	if len(text) != 1 || text[0] > unicode.MaxASCII {
+		c.err = fmt.Errorf("%q is not one ASCII character; use a value such as : or /", text)
+		return nil
+	}
+	c.T = text[0]
 	return nil
 }
 

@@ -31,13 +31,14 @@ type Message struct {
 
 // tails serves GET /api/users/<id>/messages.
 type tails struct {
-	open  func(user, remote string) Tail // nil: disabled
-	done  <-chan struct{}
-	slots slots
+	open      func(user, remote string) Tail // nil: disabled
+	separator byte
+	done      <-chan struct{}
+	slots     slots
 }
 
 func (t *tails) get(c echo.Context) error {
-	id, err := user(c)
+	id, err := userOf(c, t.separator)
 	if err != nil {
 		return err
 	}

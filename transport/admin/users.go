@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -21,9 +22,10 @@ type Users struct {
 	// Disconnect makes every hub end the user's streams.
 	Disconnect func(ctx context.Context, user string) (Receipt, error)
 	// Publish publishes a message to the feed.
-	Publish    func(ctx context.Context, user, topic, payload string) (Receipt, error)
-	MaxPayload int64  // bytes
-	Redis      string // address of the Redis that Disconnect and Publish use, for errors
+	Publish        func(ctx context.Context, user, topic, payload string) (Receipt, error)
+	TopicSeparator byte   // character that a user id must not contain
+	MaxPayload     int64  // bytes
+	Redis          string // address of the Redis that Disconnect and Publish use, for errors
 }
 
 // A Receipt is the reply of Redis to a message or a control command.
@@ -53,8 +55,8 @@ func MountUsers(e *echo.Echo, u Users, token func() string) {
 	g.POST("/:user/messages", u.post)
 }
 
-// user reads the path's user id.
-func user(c echo.Context) (string, error) {
+// userOf reads the path's user id.
+func userOf(c echo.Context, separator byte) (string, error) {
 	id := c.Param("user")
 	if c.Request().URL.RawPath != "" { // echo does not unescape in this case
 		var err error
@@ -65,8 +67,8 @@ func user(c echo.Context) (string, error) {
 	if !utf8.ValidString(id) {
 		return "", echo.NewHTTPError(http.StatusBadRequest, "the user id is not valid UTF-8")
 	}
-	if id == "" || strings.Contains(id, ":") {
-		return "", echo.NewHTTPError(http.StatusBadRequest, "the user id must not be empty or contain a colon")
+	if id == "" || strings.IndexByte(id, separator) >= 0 {
+		return "", echo.NewHTTPError(http.StatusBadRequest, fmt.Sprintf("the user id must not be empty or contain %q, which separates user and topic (--topic-separator)", separator))
 	}
 	return id, nil
 }
@@ -84,7 +86,7 @@ func topic(c echo.Context) (string, error) {
 }
 
 func (u Users) get(c echo.Context) error {
-	id, err := user(c)
+	id, err := userOf(c, u.TopicSeparator)
 	if err != nil {
 		return err
 	}
@@ -92,7 +94,7 @@ func (u Users) get(c echo.Context) error {
 }
 
 func (u Users) disconnect(c echo.Context) error {
-	id, err := user(c)
+	id, err := userOf(c, u.TopicSeparator)
 	if err != nil {
 		return err
 	}
@@ -107,7 +109,7 @@ func (u Users) disconnect(c echo.Context) error {
 }
 
 func (u Users) post(c echo.Context) error {
-	id, err := user(c)
+	id, err := userOf(c, u.TopicSeparator)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,9 @@
 package redis
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestChannelNamesUserAndTopic(t *testing.T) {
 	t.Parallel()
@@ -20,9 +23,39 @@ func TestChannelNamesUserAndTopic(t *testing.T) {
 		{"other-42", "", "", false},
 		{"", "", "", false},
 	} {
-		user, topic, ok := SplitChannel("user-", c.channel)
+		user, topic, ok := SplitChannel("user-", ':', c.channel)
 		if user != c.user || topic != c.topic || ok != c.ok {
 			t.Errorf("SplitChannel(%q) = %q, %q, %v; want %q, %q, %v", c.channel, user, topic, ok, c.user, c.topic, c.ok)
+		}
+	}
+}
+
+func TestAnotherSeparatorAllowsColonsInUserIDs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ user, topic, channel string }{
+		{"f:0b1c:alice", "activity", "user-f:0b1c:alice/activity"},
+		{"accounts.google.com:1", "", "user-accounts.google.com:1"},
+		{"a:", "b:c/d", "user-a:/b:c/d"},
+		{"*", "news", "user-*/news"},
+	} {
+		if channel, err := Channel("user-", '/', c.user, c.topic); err != nil || channel != c.channel {
+			t.Errorf("Channel(%q, %q) = %q, %v; want %q", c.user, c.topic, channel, err, c.channel)
+		}
+		if user, topic, ok := SplitChannel("user-", '/', c.channel); user != c.user || topic != c.topic || !ok {
+			t.Errorf("SplitChannel(%q) = %q, %q, %v; want %q, %q", c.channel, user, topic, ok, c.user, c.topic)
+		}
+	}
+	if name, err := Channel("user-", '/', "a/b", ""); err == nil || !strings.Contains(err.Error(), "--topic-separator") {
+		t.Errorf("Channel accepts a user with the separator: %q, %v", name, err)
+	}
+}
+
+func TestSeparatorIsAPunctuationMarkWithoutMeaningInPatterns(t *testing.T) {
+	t.Parallel()
+	for c := range 256 {
+		want := strings.IndexByte("!\"#$%&'()+,-./:;<=>@^_`{|}~", byte(c)) >= 0
+		if err := ValidateSeparator(byte(c)); (err == nil) != want {
+			t.Errorf("separator %q: %v", byte(c), err)
 		}
 	}
 }
@@ -30,7 +63,7 @@ func TestChannelNamesUserAndTopic(t *testing.T) {
 func TestChannelRejectsWhatSplitChannelCannotReverse(t *testing.T) {
 	t.Parallel()
 	for _, user := range []string{"", "4:2", ":"} {
-		if name, err := Channel("user-", user, "x"); err == nil {
+		if name, err := Channel("user-", ':', user, "x"); err == nil {
 			t.Errorf("Channel accepts user %q: %q, want an error", user, name)
 		}
 	}
@@ -57,7 +90,7 @@ func (noStreams) Publish(string, string, string) int { return 0 }
 
 func TestRoutingDoesNotAllocate(t *testing.T) {
 	p := &PubSub{cfg: PubSubConfig{
-		ChannelPrefix: "user-", MaxPayload: 10, Hub: noStreams{},
+		ChannelPrefix: "user-", TopicSeparator: ':', MaxPayload: 10, Hub: noStreams{},
 	}}
 	if n := testing.AllocsPerRun(100, func() { p.route("user-42:activity", "payload") }); n != 0 {
 		t.Errorf("%v allocations per message, want 0", n)
@@ -66,39 +99,42 @@ func TestRoutingDoesNotAllocate(t *testing.T) {
 
 // FuzzSplitChannel compares SplitChannel with a separate implementation of the contract.
 func FuzzSplitChannel(f *testing.F) {
-	f.Add("user-", "user-42:activity:x")
-	f.Add("user-", "user-:")
-	f.Add("a*:", "a*:b")
-	f.Add("user-", "user-\xff:\r\n\x00")
-	f.Fuzz(func(t *testing.T, prefix, channel string) {
+	f.Add("user-", byte(':'), "user-42:activity:x")
+	f.Add("user-", byte(':'), "user-:")
+	f.Add("a*:", byte('/'), "a*:b/c/d")
+	f.Add("user-", byte('|'), "user-\xff:\r\n\x00")
+	f.Fuzz(func(t *testing.T, prefix string, separator byte, channel string) {
+		if ValidateSeparator(separator) != nil {
+			return
+		}
 		var user, topic []byte
 		begins := len(channel) >= len(prefix)
-		colon := false
+		separated := false
 		for i := range len(channel) {
 			switch {
 			case i < len(prefix):
 				begins = begins && channel[i] == prefix[i]
-			case colon:
+			case separated:
 				topic = append(topic, channel[i])
-			case channel[i] == ':':
-				colon = true
+			case channel[i] == separator:
+				separated = true
 			default:
 				user = append(user, channel[i])
 			}
 		}
-		gotUser, gotTopic, ok := SplitChannel(prefix, channel)
+		gotUser, gotTopic, ok := SplitChannel(prefix, separator, channel)
 		if ok != (begins && len(user) > 0) {
-			t.Fatalf("SplitChannel(%q, %q): ok = %v", prefix, channel, ok)
+			t.Fatalf("SplitChannel(%q, %q, %q): ok = %v", prefix, separator, channel, ok)
 		}
 		if !ok {
 			return
 		}
 		if gotUser != string(user) || gotTopic != string(topic) {
-			t.Fatalf("SplitChannel(%q, %q) = %q, %q; want %q, %q", prefix, channel, gotUser, gotTopic, user, topic)
+			t.Fatalf("SplitChannel(%q, %q, %q) = %q, %q; want %q, %q", prefix, separator, channel, gotUser, gotTopic, user, topic)
 		}
-		name, err := Channel(prefix, gotUser, gotTopic)
-		if err != nil || name != channel && name+":" != channel {
-			t.Fatalf("Channel(%q, %q, %q) = %q, %v; want %q", prefix, gotUser, gotTopic, name, err, channel)
+		name, err := Channel(prefix, separator, gotUser, gotTopic)
+		if err != nil || name != channel && name+string(rune(separator)) != channel {
+			t.Fatalf("Channel(%q, %q, %q, %q) = %q, %v; want %q", prefix, separator, gotUser, gotTopic, name, err, channel)
 		}
 	})
 }

@@ -68,7 +68,7 @@ func (h *subscriber) Publish(user, topic, payload string) int {
 	if h.onPublish != nil {
 		h.onPublish(payload)
 	}
-	if strings.HasPrefix(user, "nobody") || strings.HasPrefix(user, "usercast-check-") {
+	if strings.HasPrefix(user, "nobody") || strings.HasPrefix(user, "usercastcheck") {
 		return 0
 	}
 	h.add(user + "/" + topic + "/" + payload)

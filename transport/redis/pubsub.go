@@ -50,6 +50,10 @@ type PubSubConfig struct {
 	// allows. Default "user-".
 	ChannelPrefix string
 
+	// TopicSeparator separates user and topic in the names of channels, as ValidateSeparator
+	// allows. Default DefaultSeparator.
+	TopicSeparator byte
+
 	// MaxPayload is the maximum size of a payload in bytes. Default 1 MiB. It cannot be
 	// unlimited.
 	MaxPayload int
@@ -111,6 +115,7 @@ const (
 // NewPubSub validates cfg and reports all errors at once. It does not connect: Run does.
 func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
+	cfg.TopicSeparator = cmp.Or(cfg.TopicSeparator, DefaultSeparator)
 	cfg.ControlChannel = cmp.Or(cfg.ControlChannel, ControlChannel(cfg.ChannelPrefix))
 	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, defaultMaxPayload)
 	cfg.PingAfter = cmp.Or(cfg.PingAfter, 3*time.Second)
@@ -143,7 +148,7 @@ func (nothingToCork) Cork()   {}
 func (nothingToCork) Uncork() {}
 
 func (c *PubSubConfig) validate() error {
-	errs := []error{cmp.Or(ValidatePrefix(c.ChannelPrefix), ValidateControlChannel(c.ChannelPrefix, c.ControlChannel))}
+	errs := []error{cmp.Or(ValidatePrefix(c.ChannelPrefix), ValidateControlChannel(c.ChannelPrefix, c.ControlChannel)), ValidateSeparator(c.TopicSeparator)}
 	if c.Server == nil {
 		errs = append(errs, errors.New("PubSubConfig.Server is required"))
 	}

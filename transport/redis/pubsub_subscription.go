@@ -146,7 +146,7 @@ func (s *subscription) handle(received any, err error) error {
 // channel over resp.MinKeep have been truncated, see resp.CheckedConn.
 func (p *PubSub) route(channel, payload string) {
 	p.count.received.Add(1)
-	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, channel)
+	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, p.cfg.TopicSeparator, channel)
 	switch {
 	case !ok:
 		p.count.malformed.Add(1)

@@ -81,7 +81,7 @@ func (f *StreamFeed) fill(e *entry, s *fields) {
 		}
 		return
 	}
-	user, topic, ok := SplitChannel(f.cfg.ChannelPrefix, s.ch)
+	user, topic, ok := SplitChannel(f.cfg.ChannelPrefix, f.cfg.TopicSeparator, s.ch)
 	if !s.hasCh || !s.hasData || !ok {
 		return
 	}

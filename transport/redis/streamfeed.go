@@ -46,9 +46,10 @@ type StreamConfig struct {
 	// Streams is corked during each batch of entries. Default: none.
 	Streams Corker
 
-	Key           string // of the Redis stream; default "usercast:log"
-	ChannelPrefix string // as in PubSubConfig
-	MaxPayload    int    // as in PubSubConfig
+	Key            string // of the Redis stream; default "usercast:log"
+	ChannelPrefix  string // as in PubSubConfig
+	TopicSeparator byte   // as in PubSubConfig
+	MaxPayload     int    // as in PubSubConfig
 
 	// WindowBytes limits the entries that Hub.Load receives: names, payload and 192 bytes per entry.
 	// Default 64 MiB; hub.Off loads nothing.
@@ -79,6 +80,7 @@ type StreamFeed struct {
 func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 	cfg.Key = cmp.Or(cfg.Key, "usercast:log")
 	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
+	cfg.TopicSeparator = cmp.Or(cfg.TopicSeparator, DefaultSeparator)
 	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, defaultMaxPayload)
 	cfg.WindowBytes = cmp.Or(cfg.WindowBytes, 64<<20)
 	cfg.Block = cmp.Or(cfg.Block, 2*time.Second)
@@ -105,7 +107,7 @@ func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 }
 
 func (c *StreamConfig) validate() error {
-	errs := []error{ValidatePrefix(c.ChannelPrefix)}
+	errs := []error{ValidatePrefix(c.ChannelPrefix), ValidateSeparator(c.TopicSeparator)}
 	if c.Server == nil {
 		errs = append(errs, errors.New("StreamConfig.Server is required"))
 	}

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"log/slog"
@@ -18,16 +19,17 @@ import (
 
 // Config configures a Handler.
 type Config struct {
-	Hub          *hub.Hub           // required; its Encode is normally EncodeEntry
-	Authenticate auth.Authenticator // required
-	Origins      Origins            // AllowOrigins replaces its list
-	PingInterval time.Duration      // maximum time without a write; default 15 s
-	WriteTimeout time.Duration      // a write that waits longer ends its stream; default 10 s
-	Retry        time.Duration      // time after which browsers reconnect, ±50 % per client; default 3 s
-	MaxAge       time.Duration      // maximum age of a stream, ±20 %; 0 means no limit
-	Portable     bool               // use hijackedConn and a goroutine per stream on Linux, too
-	MaxHeld      int                // maximum number of temporary rejections that are held open; default and maximum 1,000; negative disables it
-	Logger       *slog.Logger       // default: no logging
+	Hub            *hub.Hub           // required; its Encode is normally EncodeEntry
+	Authenticate   auth.Authenticator // required
+	TopicSeparator byte               // character that a user id must not contain; default ':'
+	Origins        Origins            // AllowOrigins replaces its list
+	PingInterval   time.Duration      // maximum time without a write; default 15 s
+	WriteTimeout   time.Duration      // a write that waits longer ends its stream; default 10 s
+	Retry          time.Duration      // time after which browsers reconnect, ±50 % per client; default 3 s
+	MaxAge         time.Duration      // maximum age of a stream, ±20 %; 0 means no limit
+	Portable       bool               // use hijackedConn and a goroutine per stream on Linux, too
+	MaxHeld        int                // maximum number of temporary rejections that are held open; default and maximum 1,000; negative disables it
+	Logger         *slog.Logger       // default: no logging
 }
 
 // A Handler answers GET requests with a stream of the events of the request's user. It is safe
@@ -79,6 +81,7 @@ func New(cfg Config) *Handler {
 	fill(&cfg.WriteTimeout, 10*time.Second)
 	fill(&cfg.Retry, 3*time.Second)
 	fill(&cfg.MaxAge, 0)
+	cfg.TopicSeparator = cmp.Or(cfg.TopicSeparator, ':')
 	h := &Handler{cfg: cfg, log: cfg.Logger, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog(), held: newHeldRejects(cfg.MaxHeld)}
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
@@ -228,7 +231,7 @@ func (h *Handler) Uncork() { h.writers.uncork() }
 func (h *Handler) authenticate(r *http.Request, topics []string) (auth.Identity, error) {
 	start := time.Now()
 	id, err := h.cfg.Authenticate(r)
-	check := func() error { return auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser()) }
+	check := func() error { return auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser(), h.cfg.TopicSeparator) }
 	if again := id.Recheck; err == nil && id.Cached && again != nil {
 		if _, denied := visible(topics, id.Topics); denied != nil || check() != nil {
 			id, err = again.Ask(r.Context())

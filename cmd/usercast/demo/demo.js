@@ -4,12 +4,12 @@ import { Ledger } from "./ledger.js";
 import { Panel } from "./panel.js";
 import { Publisher } from "./publish.js";
 
-const { path, prefix } = document.body.dataset;
+const { path, prefix, separator } = document.body.dataset;
 const ledger = new Ledger();
-const publisher = new Publisher(document.getElementById("publish"), prefix, ledger);
+const publisher = new Publisher(document.getElementById("publish"), prefix, separator, ledger);
 
 const panels = [...document.querySelectorAll(".panel")].map(section => {
-  const panel = new Panel(section, path, ledger);
+  const panel = new Panel(section, path, separator, ledger);
   section.querySelector("[name=user]").addEventListener("change", () => publisher.offer(section.dataset.panel, panel.user));
   return panel;
 });

@@ -12,6 +12,7 @@ const WORDS = { connecting: "connecting", open: "open", reconnecting: "reconnect
 
 export class Panel {
   #path;
+  #separator;
   #ledger;
   #dom;
 
@@ -34,8 +35,9 @@ export class Panel {
   #frame = 0;
   #newest = null; // the record of the newest row
 
-  constructor(section, path, ledger) {
+  constructor(section, path, separator, ledger) {
     this.#path = path;
+    this.#separator = separator;
     this.#ledger = ledger;
     const find = selector => section.querySelector(selector);
     this.#dom = {
@@ -84,7 +86,7 @@ export class Panel {
   open() {
     const { user: input } = this.#dom;
     const { user, topics } = this.#fields();
-    const fault = faultOf(user);
+    const fault = faultOf(user, this.#separator);
     input.setCustomValidity(fault);
     if (fault) {
       this.close();
@@ -302,10 +304,10 @@ function nodeOf(record) {
 }
 
 /** Returns why a stream of this user cannot be opened, or "". */
-function faultOf(user) {
+function faultOf(user, separator) {
   if (user === "") return "Enter a user id.";
   if (user === "*") return "* means all users: you can publish to it, but not open a stream as it.";
-  if (user.includes(":")) return "A user id must not contain a colon.";
+  if (user.includes(separator)) return `A user id must not contain ${separator}, which separates user and topic.`;
   return "";
 }
 

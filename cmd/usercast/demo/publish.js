@@ -6,13 +6,15 @@ const UNSUBSCRIBED = "The hub is not subscribed to Redis at the moment.";
 
 export class Publisher {
   #prefix;
+  #separator;
   #ledger;
   #form;
   #result = document.getElementById("result");
   #buttons;
 
-  constructor(form, prefix, ledger) {
+  constructor(form, prefix, separator, ledger) {
     this.#prefix = prefix;
+    this.#separator = separator;
     this.#ledger = ledger;
     this.#form = form;
     this.#buttons = form.querySelectorAll(".buttons button");
@@ -41,7 +43,7 @@ export class Publisher {
   offer(panelKey, user) {
     const target = this.#form.querySelector(`.target[data-panel="${panelKey}"]`);
     target.value = target.textContent = user;
-    target.hidden = user === "" || user.includes(":") || user === "*";
+    target.hidden = user === "" || user.includes(this.#separator) || user === "*";
     this.#showChannel();
   }
 
@@ -56,11 +58,11 @@ export class Publisher {
 
   #showChannel() {
     const { user, topic } = this.#message();
-    if (this.#user.ariaInvalid && !faultOf(user)) {
+    if (this.#user.ariaInvalid && !faultOf(user, this.#separator)) {
       this.#user.ariaInvalid = null;
       this.#say("", true);
     }
-    document.getElementById("channel").textContent = this.#prefix + user + (topic && `:${topic}`);
+    document.getElementById("channel").textContent = this.#prefix + user + (topic && this.#separator + topic);
     for (const target of this.#form.querySelectorAll(".target")) {
       target.setAttribute("aria-pressed", String(target.value === user));
     }
@@ -68,7 +70,7 @@ export class Publisher {
 
   // Removes the previous result. Shows a fault of the user id, if there is one.
   #valid() {
-    const fault = faultOf(this.#user.value);
+    const fault = faultOf(this.#user.value, this.#separator);
     this.#user.ariaInvalid = fault ? "true" : null;
     this.#say(fault, !fault);
     if (fault) this.#user.focus();
@@ -154,9 +156,9 @@ function hubs(n) {
 }
 
 // faultOf returns a sentence about an invalid user id, or "".
-function faultOf(user) {
+function faultOf(user, separator) {
   if (user === "") return "Enter a user id, or * for all users.";
-  if (user.includes(":")) return "A user id must not contain a colon. Enter the topic in its own field.";
+  if (user.includes(separator)) return `A user id must not contain ${separator}. Enter the topic in its own field.`;
   return "";
 }
 

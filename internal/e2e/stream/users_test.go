@@ -89,7 +89,7 @@ func TestUsersAPI(t *testing.T) {
 		{"/api/users/42/messages", "", 200, `{"user":"42","heard":1}`},
 		{"/api/users/a%2Fb%25/messages?topic=x%3Ay", "odd", 200, `{"user":"a/b%","heard":1}`},
 		{"/api/users/*/messages?topic=a", "to all", 200, `{"user":"*","heard":1}`},
-		{"/api/users/4:2/messages", "x", 400, "colon"},
+		{"/api/users/4:2/messages", "x", 400, "':'"},
 		{"/api/users//messages", "x", 400, "empty"},
 		{"/api/users/%FF/messages", "x", 400, "UTF-8"},
 		{"/api/users/42/messages?topic=%zz", "x", 400, "malformed"},

@@ -13,7 +13,7 @@ import (
 
 // unknownUser is the prefix of the user to whom an inspection publishes. The rest of the name is
 // random, so no stream has this user, and hubs count the message as unrouted.
-const unknownUser = "usercast-check-"
+const unknownUser = "usercastcheck"
 
 // checkEcho subscribes as a hub does, publishes over another connection, and waits for the messages.
 func (i *inspector) checkEcho(ctx context.Context) error {
@@ -27,7 +27,7 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	user, err := redis.Channel(i.ChannelPrefix, unknownUser+i.token, "")
+	user, err := redis.Channel(i.ChannelPrefix, i.TopicSeparator, unknownUser+i.token, "")
 	if err != nil {
 		return err
 	}

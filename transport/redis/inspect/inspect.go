@@ -23,6 +23,7 @@ import (
 type Inspection struct {
 	Server         *redis.Server
 	ChannelPrefix  string
+	TopicSeparator byte
 	ControlChannel string
 	StreamKey      string // of the stream feed; "": pub/sub
 	MaxPayload     int    // bytes
