@@ -28,6 +28,7 @@ type Relay struct {
 type pair struct {
 	client, server net.Conn
 	silent         atomic.Bool
+	closed         atomic.Bool
 }
 
 // StartRelay starts a relay to target, a host:port. It stops at the end of the test.
@@ -70,6 +71,18 @@ func (r *Relay) Accepted() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.accepted
+}
+
+// Open returns the number of relayed connections that neither end has closed.
+func (r *Relay) Open() (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.pairs {
+		if !p.closed.Load() {
+			n++
+		}
+	}
+	return n
 }
 
 // Silence makes the open connections half-open: neither end receives anything any more, not even the end of the connection.
@@ -140,6 +153,7 @@ func (p *pair) copy(dst, src net.Conn) {
 }
 
 func (p *pair) close() {
+	p.closed.Store(true)
 	_ = p.client.Close()
 	_ = p.server.Close()
 }

@@ -21,9 +21,10 @@ const (
 	// shares Redis's maxclients with the app.
 	maxCommands = 4
 	// MaxConnections is the number of connections to Redis that a hub may have at the same time:
-	// one for its feed, those for commands, and one for a probe. While a stream feed answers
-	// queries, it has one more.
+	// one for its feed, those for commands, and one for a probe.
 	MaxConnections = maxCommands + 2
+	// MaxStreamConnections is the same with a stream feed, which has one more while it answers queries.
+	MaxStreamConnections = MaxConnections + 1
 	// commandAge is the maximum age of a connection for commands. A demoted primary keeps its
 	// connections and executes PUBLISH, but the message does not reach any hub. A hub that has not
 	// detected the failover sends commands there for at most this time. The documented bound for

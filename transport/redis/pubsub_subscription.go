@@ -26,6 +26,7 @@ type subscription struct {
 	// Owned by the receiving goroutine.
 	pending   []pendingCommand // commands without a reply so far; Redis replies in order
 	confirmed bool             // the pattern is subscribed to
+	pinged    int64            // bytes received until the last request of a PING against the soft limit
 
 	// Between the receiving goroutine and the prober.
 	echoes atomic.Bool            // the probe channel is subscribed to as well
@@ -33,6 +34,8 @@ type subscription struct {
 	echo   chan time.Time         // when the probe was received
 	pong   chan struct{}          // the PING that was sent after the probe was answered
 	noPing atomic.Bool            // PING is not allowed
+
+	large chan struct{} // from the receiving goroutine to clearSoftLimit; one slot
 
 	// Owned by the prober.
 	oneOfSeveral bool // the address leads to other servers as well
@@ -49,7 +52,10 @@ const (
 )
 
 func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
-	return &subscription{PubSub: p, end: end, echo: make(chan time.Time, 1), pong: make(chan struct{}, 1)}
+	return &subscription{
+		PubSub: p, end: end,
+		echo: make(chan time.Time, 1), pong: make(chan struct{}, 1), large: make(chan struct{}, 1),
+	}
 }
 
 // open connects, sends the subscriptions, and reads until Redis has confirmed the pattern.
@@ -96,6 +102,7 @@ func (s *subscription) receive(ctx context.Context) error {
 	defer watching.Wait()
 	defer stop()
 	watching.Go(func() { s.watch(ctx) })
+	watching.Go(func() { s.clearSoftLimit(ctx) })
 	for {
 		received, err := s.link.Receive()
 		s.cfg.Streams.Cork()
@@ -104,6 +111,7 @@ func (s *subscription) receive(ctx context.Context) error {
 			err = s.handle(s.link.Receive()) // does not wait: the message has arrived
 		}
 		s.cfg.Streams.Uncork()
+		s.countReceived()
 		if err != nil {
 			return err
 		}

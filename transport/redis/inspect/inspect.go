@@ -111,11 +111,11 @@ func (i *inspector) askAll(ctx context.Context, cn *goredis.Conn) error {
 	if err := i.checkServer(ctx, cn, took); err != nil {
 		return err
 	}
+	if err := i.checkLimits(ctx, cn); err != nil {
+		return err
+	}
 	if i.StreamKey != "" {
 		return i.checkStream(ctx, cn)
-	}
-	if err := i.checkBuffers(ctx, cn); err != nil {
-		return err
 	}
 	return i.checkSubscriptions(ctx, cn)
 }

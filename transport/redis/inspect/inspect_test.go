@@ -373,13 +373,28 @@ func TestInspectionFindsWrongSettings(t *testing.T) {
 	server.Do("config", "set", "client-output-buffer-limit", "pubsub 0 0 0")
 	run(t, target, nil).wantGood(t)
 
+	run(t, target, ofStream).want(t, OK, "redis-buffer", "normal 0 0 0")
+	server.Do("config", "set", "client-output-buffer-limit", "pubsub 32mb 8mb 1")
+	run(t, target, nil).want(t, Warn, "redis-buffer", `"pubsub 32mb 8mb 60"`)
+	server.Do("config", "set", "client-output-buffer-limit", "pubsub 32mb 8mb 60")
+
+	// The limits of the app that publishes.
+	server.Do("config", "set", "proto-max-bulk-len", "2mb")
+	server.Do("config", "set", "client-query-buffer-limit", "2mb")
+	found := run(t, target, largest(3<<20))
+	found.want(t, Warn, "redis-proto-max-bulk-len", "2mb is too low for messages of --max-payload (3mb)")
+	found.want(t, Warn, "redis-proto-max-bulk-len", "CONFIG SET proto-max-bulk-len 512mb")
+	found.want(t, Warn, "redis-client-query-buffer-limit", "CONFIG SET client-query-buffer-limit 1024mb")
+	run(t, target, largest(2<<20)).want(t, Warn, "redis-client-query-buffer-limit", "2mb is too low")
+	run(t, target, nil).wantGood(t)
+
 	server.Do("config", "set", "maxclients", "5")
 	run(t, target, nil).want(t, Warn, "redis-maxclients", "CONFIG SET maxclients")
 	server.Do("config", "set", "maxclients", "10000")
 
 	server.Do("config", "set", "maxmemory", "100mb")
 	server.Do("config", "set", "maxmemory-policy", "allkeys-lru")
-	found := run(t, target, ofStream)
+	found = run(t, target, ofStream)
 	found.want(t, Fail, "redis-eviction", "noeviction")
 	found.want(t, Warn, "redis-aof", "appendonly yes")
 	server.Do("set", "usercast:log", "x")

@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -56,28 +57,68 @@ func (b bufferLimit) raisedTo(wanted bufferLimit) bufferLimit {
 	return b
 }
 
-// checkBuffers checks whether Redis would disconnect a hub that is briefly busy.
-func (i *inspector) checkBuffers(ctx context.Context, cn *goredis.Conn) error {
+// inBuffer returns how much of the output buffer a message takes: Redis counts what its allocator reserves for
+// the message, which is up to a quarter more (size classes of jemalloc, four per power of two).
+func inBuffer(payload int64) int64 {
+	step := int64(1) << max(bits.Len64(uint64(payload))-3, 12)
+	return (payload + step - 1) / step * step
+}
+
+// briefly is a time in seconds for which a hub may be busy.
+const briefly = 5
+
+// checkLimits checks whether Redis accepts messages of the maximum size, and whether it would disconnect a hub
+// that is briefly busy.
+func (i *inspector) checkLimits(ctx context.Context, cn *goredis.Conn) error {
 	const parameter = "client-output-buffer-limit"
 	largest := int64(i.MaxPayload)
-	wanted := bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
-	settings, err := cn.ConfigGet(ctx, parameter).Result()
-	limit, known := parseBufferLimit(settings[parameter], "pubsub")
-	set := fmt.Sprintf("CONFIG SET %s \"pubsub %v\"", parameter, limit.raisedTo(wanted))
-	switch {
-	case err != nil && (!acl.IsReply(err) || goredis.IsAuthError(err)):
+	class, wanted := "pubsub", bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
+	if i.StreamKey != "" {
+		class = "normal"
+	}
+	text, err := i.setting(ctx, cn, parameter)
+	if err != nil {
 		return err
+	}
+	limit, known := parseBufferLimit(text, class)
+	set := fmt.Sprintf("CONFIG SET %s \"%s %v\"", parameter, class, limit.raisedTo(wanted))
+	switch {
 	case !known:
-		i.report.Note("redis-buffer", fmt.Sprintf("as an administrator, check that CONFIG GET %s returns pubsub %v or more", parameter, wanted),
-			"the limit at which Redis disconnects a slow subscriber could not be read")
-	case limit.hard > 0 && limit.hard <= largest:
-		i.report.Fail("redis-buffer", set, "%s pubsub %v: a single message of --max-payload (%s) makes Redis disconnect the hub", parameter, limit, redisSize(largest))
-	case limit.hard > 0 && limit.hard < wanted.hard, limit.soft > 0 && limit.soft < wanted.soft:
-		i.report.Warn("redis-buffer", set, "%s pubsub %v is low for messages of up to %s: Redis disconnects a hub that is briefly busy, and all pages receive a gap", parameter, limit, redisSize(largest))
+		i.report.Note("redis-buffer", fmt.Sprintf("as an administrator, check that %s is %s %v or more", parameter, class, wanted),
+			"the limit at which Redis disconnects a slow subscriber could not be read: CONFIG GET is not available")
+		return nil // the others cannot be read either
+	case limit.hard > 0 && limit.hard <= inBuffer(largest):
+		i.report.Fail("redis-buffer", set, "%s %s %v: a single message of --max-payload (%s) makes Redis disconnect the hub", parameter, class, limit, redisSize(largest))
+	case limit.hard > 0 && limit.hard < wanted.hard, limit.soft > 0 && (limit.soft < wanted.soft || limit.seconds < briefly):
+		i.report.Warn("redis-buffer", set, "%s %s %v is low for messages of up to %s: Redis disconnects a hub that is briefly busy, and all pages receive a gap", parameter, class, limit, redisSize(largest))
 	default:
-		i.report.OK("redis-buffer", "%s pubsub %v leaves enough headroom", parameter, limit)
+		i.report.OK("redis-buffer", "%s %s %v leaves enough headroom", parameter, class, limit)
+	}
+	// Redis closes the connection of a client that publishes more.
+	for _, l := range []struct {
+		parameter string
+		over      int64 // what Redis adds to the size of a payload
+		wanted    int64
+	}{
+		{"proto-max-bulk-len", 0, 512 << 20},
+		{"client-query-buffer-limit", 16 << 10, 1 << 30},
+	} {
+		text, err := i.setting(ctx, cn, l.parameter)
+		if err != nil {
+			return err
+		}
+		if n, err := strconv.ParseInt(text, 10, 64); err == nil && n < largest+l.over {
+			i.report.Warn("redis-"+l.parameter, fmt.Sprintf("CONFIG SET %s %s, or reduce --max-payload", l.parameter, redisSize(max(l.wanted, 2*largest))),
+				"%s %s is too low for messages of --max-payload (%s): Redis closes the connection of the app that publishes one", l.parameter, redisSize(n), redisSize(largest))
+		}
 	}
 	return nil
+}
+
+// setting returns a parameter of the server, or "" if CONFIG is not available.
+func (i *inspector) setting(ctx context.Context, cn *goredis.Conn, name string) (string, error) {
+	values, err := cn.ConfigGet(ctx, name).Result()
+	return values[name], acl.Optional(err, acl.Permission{}, func(acl.Permission, error) {})
 }
 
 // manyPatterns is the number of patterns at which matching takes a noticeable part of each PUBLISH.

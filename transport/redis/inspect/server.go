@@ -76,14 +76,15 @@ func (i *inspector) checkRole(field func(string) string) {
 	}
 }
 
-// perHub is how many connections a hub may have at the same time.
-const perHub = redis.MaxConnections
-
 func (i *inspector) checkConnections(field func(string) string) {
 	used, err := strconv.Atoi(field("connected_clients"))
 	most, err2 := strconv.Atoi(field("maxclients")) // Redis 6.2 and later
 	if err != nil || err2 != nil || most <= 0 {
 		return
+	}
+	perHub := redis.MaxConnections
+	if i.StreamKey != "" {
+		perHub = redis.MaxStreamConnections
 	}
 	if most-used < perHub {
 		i.report.Warn("redis-maxclients", fmt.Sprintf("CONFIG SET maxclients %d", most+max(most/2, 10*perHub)),

@@ -7,13 +7,14 @@ import (
 	"time"
 )
 
-// Activity records when bytes last arrived. It does not record replies, because a part of a large
+// Activity records when bytes last arrived, and how many. It does not record replies, because a part of a large
 // reply on a slow network is a sign of life too. Reads are also less frequent than messages. Safe
 // for concurrent use.
 type Activity struct {
 	epoch   time.Time    // immutable
 	last    atomic.Int64 // ns after epoch
-	reading atomic.Bool  // a read is in progress
+	bytes   atomic.Int64
+	reading atomic.Bool // a read is in progress
 }
 
 // Idle returns for how long nothing has arrived while a read is in progress; 0 without a read. On a
@@ -29,6 +30,9 @@ func (a *Activity) Idle() time.Duration {
 // Last returns when bytes last arrived, as the time since the connection was made.
 func (a *Activity) Last() time.Duration { return time.Duration(a.last.Load()) }
 
+// Bytes returns how many bytes have arrived.
+func (a *Activity) Bytes() int64 { return a.bytes.Load() }
+
 // activeConn records each read that returned bytes.
 type activeConn struct {
 	net.Conn
@@ -40,6 +44,7 @@ func (c *activeConn) Read(b []byte) (int, error) {
 	defer c.activity.reading.Store(false) // after last
 	n, err := c.Conn.Read(b)
 	if n > 0 {
+		c.activity.bytes.Add(int64(n))
 		c.activity.last.Store(int64(time.Since(c.activity.epoch)))
 	}
 	return n, err
