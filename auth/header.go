@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"unicode/utf8"
+
+	"usercast/internal/unixsocket"
 )
 
 // UserHeader is the default name of the header with the user id.
@@ -17,8 +19,11 @@ func Header(name string, proxies Proxies) Authenticator {
 	name = cmp.Or(name, UserHeader)
 	return func(r *http.Request) (Identity, error) {
 		if !proxies.Sent(r) {
-			return Identity{}, WithHint(fmt.Errorf("%w: the request did not come through a trusted proxy", ErrUnauthorized),
-				"add the proxy's address to --trusted-proxy")
+			hint := "add the proxy's address to --trusted-proxy"
+			if r.RemoteAddr == unixsocket.Peer {
+				hint = "set --trusted-proxy unix: to trust the processes that can connect to the socket"
+			}
+			return Identity{}, WithHint(fmt.Errorf("%w: the request did not come through a trusted proxy", ErrUnauthorized), hint)
 		}
 		id, found, err := identity(r.Header, name)
 		switch {

@@ -36,6 +36,7 @@ func TestHeaderTrustsOnlyProxies(t *testing.T) {
 		{"[::1]:1", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
 		{"", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
 		{"@", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
+		{"unix:", []string{"42"}, nil, auth.Identity{}, auth.ErrUnauthorized},
 	}
 	for _, test := range tests {
 		r := httptest.NewRequest("GET", "/events", nil)

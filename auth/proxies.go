@@ -5,13 +5,22 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+
+	"usercast/internal/unixsocket"
 )
 
 // Proxies are the networks of proxies whose X-Forwarded-* and X-User-* headers are trusted.
 type Proxies []netip.Prefix
 
+// UnixSocket, the zero Prefix, in Proxies trusts all peers that are connected to a Unix socket. Their address is empty: the
+// permissions of the socket determine which processes can connect.
+var UnixSocket netip.Prefix
+
 // Sent reports whether r comes from one of the proxies.
 func (p Proxies) Sent(r *http.Request) bool {
+	if r.RemoteAddr == unixsocket.Peer {
+		return slices.Contains(p, UnixSocket)
+	}
 	ip, ok := peer(r)
 	return ok && p.contain(ip)
 }

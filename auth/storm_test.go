@@ -556,7 +556,7 @@ func TestForwardLimiterIsEmptyAtTheEnd(t *testing.T) {
 
 func TestForwardCountsChecksPerClientAddress(t *testing.T) {
 	t.Parallel()
-	proxies := auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ffff::/48")}
+	proxies := auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8:ffff::/48"), auth.UnixSocket}
 	for _, test := range []struct {
 		peer string
 		list []string // X-Forwarded-For
@@ -575,6 +575,9 @@ func TestForwardCountsChecksPerClientAddress(t *testing.T) {
 		{"[2001:db8:ffff::1]:9", []string{"2001:db8:1:2:9::9"}, "2001:db8:1:2::"},
 		{"[2001:db8:1:2:3::4]:9", nil, "2001:db8:1:2::"},
 		{"@", nil, "invalid IP"},
+		{"unix:", nil, "invalid IP"},
+		{"unix:", []string{"203.0.113.7, 198.51.100.1, 10.0.0.2"}, "198.51.100.1"},
+		{"unix:", []string{"203.0.113.7, unix:"}, "invalid IP"},
 	} {
 		r := from("42")
 		r.RemoteAddr = test.peer

@@ -93,6 +93,7 @@ func TestCheckNamesUnknownVariables(t *testing.T) {
 func TestCheckNamesRisks(t *testing.T) {
 	t.Parallel()
 	secret := hubtest.SecretFile(t, "short")
+	socket := "unix:" + t.TempDir() + "/s"
 	long := hubtest.SecretFile(t, strings.Repeat("long-", 8))
 	jwt := []string{"--auth", "jwt", "--jwt-secret-file", long}
 	with := func(flags ...string) []string { return slices.Concat(jwt, flags) }
@@ -124,6 +125,11 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"note config-admin", with("--admin-listen", "0.0.0.0:0")},
 		{"fail config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/0"}},
 		{"warn config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/1", "--listen", "0.0.0.0:0"}},
+		{"", []string{"--auth", "header", "--trusted-proxy", "unix:", "--listen", socket}},
+		{"fail config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "127.0.0.1", "--listen", socket}},
+		{"warn config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "unix:", "--listen", socket + "?mode=666"}},
+		{"warn config-trusted-proxy", []string{"--auth", "forward", "--forward-url", "http://127.0.0.1:1", "--listen", socket}},
+		{"note config-unused", []string{"--auth", "header", "--trusted-proxy", "unix:"}},
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			t.Parallel()

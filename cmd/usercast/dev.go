@@ -18,6 +18,7 @@ import (
 	"usercast/internal/app"
 	"usercast/internal/flags"
 	"usercast/internal/logqueue"
+	"usercast/internal/unixsocket"
 	"usercast/transport/redis"
 )
 
@@ -31,7 +32,10 @@ const devUser = "42"
 func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writer) error {
 	var errs flags.Errors
 	c.Check(&errs)
-	if !flags.IsLoopback(c.Listen) {
+	switch {
+	case unixsocket.Is(c.Listen), unixsocket.Is(c.AdminListen):
+		errs.Add("listen", "dev serves pages to your browser, which cannot connect to a Unix socket; use a loopback address such as 127.0.0.1:8080")
+	case !flags.IsLoopback(c.Listen):
 		errs.Add("listen", "dev does not authenticate users; use a loopback address such as 127.0.0.1:8080")
 	}
 	if c.Path == "/publish" || strings.HasPrefix(c.Path, "/demo/") {

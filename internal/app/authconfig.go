@@ -36,7 +36,7 @@ type AuthConfig struct {
 	AuthCache       flags.Duration `default:"10s" placeholder:"DURATION" help:"With forward: how long a positive response is cached; 0 disables the cache (default: ${default})."`
 	AuthConcurrency flags.Count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (default: ${default})."`
 	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: name of the header with the user id (default: ${default})."`
-	TrustedProxy    []string       `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are trusted, such as 10.0.0.0/8; repeatable."`
+	TrustedProxy    []string       `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are trusted, such as 10.0.0.0/8, or unix: for all processes that connect to a Unix socket; repeatable."`
 
 	JWTSecretFile []string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: file with the secret for HS256, HS384 and HS512 (or set USERCAST_JWT_SECRET). Repeatable for rotation: all secrets are accepted."`
 	JWTKeyFile    string   `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: PEM file with the public keys for the RS, PS, ES and EdDSA algorithms."`
@@ -71,7 +71,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 		}
 	case AuthHeader:
 		if len(c.TrustedProxy) == 0 {
-			errs.Add("trusted-proxy", "required with --auth header: the proxy's address or network, such as 10.0.0.5 or 10.0.0.0/8")
+			errs.Add("trusted-proxy", "required with --auth header: the proxy's address or network, such as 10.0.0.5 or 10.0.0.0/8, or unix: if it connects to a Unix socket")
 		}
 	case AuthInsecure:
 		if !flags.IsLoopback(listen) && !c.AuthInsecureAnywhere {
@@ -94,7 +94,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 	for _, network := range c.TrustedProxy {
 		prefix, ok := parseNetwork(network)
 		if !ok {
-			errs.Add("trusted-proxy", "%q is not an address or network; use a value such as 10.0.0.5 or 10.0.0.0/8", network)
+			errs.Add("trusted-proxy", "%q is not an address or network; use a value such as 10.0.0.5 or 10.0.0.0/8, or unix: for a Unix socket", network)
 			continue
 		}
 		c.proxies = append(c.proxies, prefix)

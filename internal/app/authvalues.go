@@ -10,11 +10,15 @@ import (
 	"strings"
 
 	"usercast/auth"
+	"usercast/internal/unixsocket"
 )
 
 // parseNetwork parses a network or an address, which becomes a network of one address. It converts IPv4-mapped IPv6
 // addresses to IPv4, like the addresses of peers.
 func parseNetwork(s string) (netip.Prefix, bool) {
+	if s == unixsocket.Peer {
+		return auth.UnixSocket, true
+	}
 	prefix, err := netip.ParsePrefix(s)
 	if err != nil {
 		ip, err := netip.ParseAddr(s)

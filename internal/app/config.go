@@ -8,6 +8,7 @@ import (
 
 	"usercast/auth"
 	"usercast/internal/flags"
+	"usercast/internal/unixsocket"
 	"usercast/transport/redis"
 	"usercast/transport/sse"
 )
@@ -32,8 +33,8 @@ var FlagDefaults = map[string]string{
 
 // A Config configures an App. It holds the flags that serve and dev share. docs/reference.md is generated from its tags.
 type Config struct {
-	Listen         string   `default:"127.0.0.1:8080" placeholder:"HOST:PORT" help:"Address of the public listener, which serves the event stream, /livez and /readyz (default: ${default})."`
-	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"HOST:PORT" help:"Address of the admin listener, which serves the console at /, /metrics, /livez, /readyz, /api and /debug/pprof/ (default: ${default})."`
+	Listen         string   `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address of the public listener, which serves the event stream, /livez and /readyz: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket (default: ${default})."`
+	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"ADDRESS" help:"Address of the admin listener, which serves the console at /, /metrics, /livez, /readyz, /api and /debug/pprof/: host:port, or unix:PATH (default: ${default})."`
 	AdminTokenFile string   `placeholder:"FILE" help:"File with the bearer token required for the console, /api and /debug/pprof/. Without it, they respond to requests from this host only."`
 	ConsoleTail    bool     `help:"Allow the console to show a user's messages live, including their payloads."`
 	Path           string   `default:"/events" placeholder:"PATH" help:"URL path of the event stream (default: ${default})."`
@@ -81,8 +82,8 @@ type Config struct {
 
 // Check adds all errors of c to errs.
 func (c *Config) Check(errs *flags.Errors) {
-	errs.Address("listen", c.Listen)
-	errs.Address("admin-listen", c.AdminListen)
+	errs.Listener("listen", c.Listen)
+	errs.Listener("admin-listen", c.AdminListen)
 	if c.AdminTokenFile != "" {
 		_, err := flags.ReadSecret(c.AdminTokenFile)
 		errs.Check("admin-token-file", err)
@@ -90,7 +91,8 @@ func (c *Config) Check(errs *flags.Errors) {
 	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:*% ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {
 		errs.Add("path", "%q must be a plain path such as /events; /, /livez and /readyz are reserved", c.Path)
 	}
-	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") {
+	path := unixsocket.Path(c.Listen)
+	if c.Listen == c.AdminListen && !strings.HasSuffix(c.Listen, ":0") || path != "" && path == unixsocket.Path(c.AdminListen) {
 		errs.Add("admin-listen", "must differ from --listen")
 	}
 	checkCertificate(errs, c.TLSCert, c.TLSKey)

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"usercast/hub"
+	"usercast/internal/unixsocket"
 	"usercast/transport/admin"
 	"usercast/transport/sse"
 	"usercast/transport/sse/echosse"
@@ -77,7 +78,7 @@ func ListenError(flag, address string, err error) error {
 	if errno := syscall.Errno(0); errors.As(err, &errno) {
 		why = errno
 	}
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if errors.Is(err, syscall.EADDRINUSE) && !unixsocket.Is(address) {
 		return fmt.Errorf("cannot listen on %s: port already in use; stop the process that uses it, or choose another port with --%s", address, flag)
 	}
 	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)

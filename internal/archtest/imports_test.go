@@ -15,7 +15,7 @@ var allowedDeps = map[string]struct {
 	other bool     // modules in addition to the standard library
 }{
 	"usercast/hub":                     {ours: []string{"usercast/internal/revocation"}},
-	"usercast/auth":                    {ours: []string{"usercast/internal/revocation"}, other: true},
+	"usercast/auth":                    {ours: []string{"usercast/internal/revocation", "usercast/internal/unixsocket"}, other: true},
 	"usercast/internal/histogram":      {},
 	"usercast/internal/logqueue":       {},
 	"usercast/internal/netpoll":        {other: true},
@@ -29,14 +29,15 @@ var allowedDeps = map[string]struct {
 	"usercast/transport/redis/internal/pause":    {},
 	"usercast/transport/redis/internal/acl":      {other: true},
 	"usercast/transport/redis/internal/topology": {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp"}, other: true},
-	"usercast/transport/sse/echosse":             {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/sse"}, other: true},
-	"usercast/transport/sse":                     {ours: []string{"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation"}, other: true},
+	"usercast/transport/sse/echosse":             {ours: []string{"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/sse"}, other: true},
+	"usercast/transport/sse":                     {ours: []string{"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation"}, other: true},
 	"usercast/internal/loopback":                 {},
+	"usercast/internal/unixsocket":               {},
 	"usercast/internal/envfile":                  {},
-	"usercast/internal/flags":                    {ours: []string{"usercast/internal/envfile"}, other: true},
+	"usercast/internal/flags":                    {ours: []string{"usercast/internal/unixsocket", "usercast/internal/envfile"}, other: true},
 	"usercast/internal/systemd":                  {other: true},
 	"usercast/internal/revocation":               {},
-	"usercast/transport/admin":                   {ours: []string{"usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
+	"usercast/transport/admin":                   {ours: []string{"usercast/internal/unixsocket", "usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
 	"usercast/transport/admin/console":           {},
 	"usercast/bench/plot":                        {},
 	"usercast/bench/internal/process":            {},
@@ -44,7 +45,7 @@ var allowedDeps = map[string]struct {
 	"usercast/internal/check/proxypath": {ours: []string{"usercast/internal/finding", "usercast/internal/eventstream", "usercast/internal/loopback"}},
 
 	"usercast/metrics": {ours: []string{
-		"usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis", "usercast/transport/sse",
+		"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis", "usercast/transport/sse",
 		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
 	}, other: true},
 }

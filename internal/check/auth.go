@@ -4,12 +4,15 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
+	"usercast/auth"
 	"usercast/internal/app"
 	"usercast/internal/finding"
 	"usercast/internal/flags"
 	"usercast/internal/loopback"
+	"usercast/internal/unixsocket"
 )
 
 // inspectAuth reports risks of the authentication.
@@ -29,13 +32,31 @@ func inspectAuth(c *app.HubConfig, report finding.Report) {
 	if c.ForwardTo() != nil && isListener(c, c.ForwardTo()) {
 		report.Fail("config-forward-self", "set it to the URL of the app's session check", "--forward-url points to this hub's own listener: the hub would send session checks to itself")
 	}
+	inspectSocketTrust(c, report)
 	for _, p := range c.Proxies() {
-		switch wide := p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 32; {
+		switch wide := p.IsValid() && p.Bits() < 8 || p.Addr().Is6() && p.Bits() < 32; {
 		case p.Bits() == 0:
 			report.Fail("config-trusted-proxy", "use --trusted-proxy <address of the proxy>", "--trusted-proxy %v trusts every address: any client can choose its own user id", p)
 		case wide && !flags.IsLoopback(c.Listen):
 			report.Warn("config-trusted-proxy", "use --trusted-proxy <address of the proxy>", "--trusted-proxy %v trusts a very large network, and %s is reachable from other hosts", p, c.Listen)
 		}
+	}
+}
+
+// inspectSocketTrust reports whether the hub trusts the headers that it receives over a Unix socket.
+func inspectSocketTrust(c *app.HubConfig, report finding.Report) {
+	socket, err := unixsocket.Parse(c.Listen)
+	listens, trusts := err == nil, slices.Contains(c.Proxies(), auth.UnixSocket)
+	const fix = "set --trusted-proxy unix:"
+	switch {
+	case listens && !trusts && c.Auth == app.AuthHeader:
+		report.Fail("config-trusted-proxy", fix, "every request is rejected: %s is a Unix socket, and --trusted-proxy does not contain unix:", socket.Path)
+	case listens && !trusts && c.Auth == app.AuthForward:
+		report.Warn("config-trusted-proxy", fix, "%s is a Unix socket, and the X-Forwarded-* headers of its peers are ignored: the app receives no client address, and http as scheme", socket.Path)
+	case listens && trusts && socket.Mode&0o002 != 0:
+		report.Warn("config-trusted-proxy", "use ?mode=660, and add the proxy's user to the hub's group", "every user of this host can connect to %s, and its headers are trusted", socket.Path)
+	case !listens && trusts:
+		report.Note("config-unused", "remove it", "--trusted-proxy unix: is ignored because --listen is not a Unix socket")
 	}
 }
 

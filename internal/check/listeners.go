@@ -15,6 +15,7 @@ import (
 	"usercast/internal/app"
 	"usercast/internal/finding"
 	"usercast/internal/flags"
+	"usercast/internal/unixsocket"
 )
 
 // inspectListeners reports risks of the public and the admin listener.
@@ -63,12 +64,18 @@ func inspectPort(report finding.Report, flag, address, scheme string) {
 	if strings.HasSuffix(address, ":0") {
 		return // any free port
 	}
-	listener, err := net.Listen("tcp", address)
+	var listener net.Listener
+	var err error
+	if path := unixsocket.Path(address); path == "" {
+		listener, err = net.Listen("tcp", address)
+	} else {
+		listener, err = unixsocket.Listen(context.Background(), unixsocket.Address{Path: path, Mode: 0o600})
+	}
 	switch {
 	case err == nil:
 		_ = listener.Close()
 		report.OK("config-port", "%s is free (--%s)", address, flag)
-	case errors.Is(err, syscall.EADDRINUSE) && isHub(scheme, flags.Dialable(address)):
+	case (errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, unixsocket.ErrInUse)) && isHub(scheme, address):
 		report.OK("config-port", "a hub is running at %s (--%s)", address, flag)
 	case errors.As(err, new(*net.AddrError)), errors.As(err, new(net.UnknownNetworkError)):
 		// an error that inspectConfig has reported
@@ -81,12 +88,15 @@ func inspectPort(report finding.Report, flag, address, scheme string) {
 func isHub(scheme, address string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+"/livez", nil)
+	client, host := flags.Client(address)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+host+"/livez", nil)
 	if err != nil {
 		return false
 	}
 	// The certificate is for the name that browsers use. It is not verified, because the request contains nothing secret.
-	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	transport := client.Transport.(*http.Transport)
+	transport.DisableKeepAlives = true
+	transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true}
 	answer, err := client.Do(r)
 	if err != nil {
 		return false

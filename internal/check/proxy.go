@@ -62,14 +62,12 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 	return path, commands.Close
 }
 
-// hubClient sends requests directly to the hub. The HTTP_PROXY of the environment is for other hosts.
-var hubClient = &http.Client{Transport: &http.Transport{}}
-
 // streamsOf returns how many streams a user has at the hub, according to its admin listener.
 func streamsOf(ctx context.Context, c *app.HubConfig, user string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+flags.Dialable(c.AdminListen)+"/api/users/"+url.PathEscape(user), nil)
+	client, host := flags.Client(c.AdminListen)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+host+"/api/users/"+url.PathEscape(user), nil)
 	if err != nil {
 		return 0, err
 	}
@@ -80,7 +78,7 @@ func streamsOf(ctx context.Context, c *app.HubConfig, user string) (int, error) 
 		}
 		r.Header.Set("Authorization", "Bearer "+token)
 	}
-	resp, err := hubClient.Do(r)
+	resp, err := client.Do(r)
 	if err != nil {
 		return 0, err
 	}

@@ -1,13 +1,17 @@
 package flags
 
 import (
+	"context"
 	"errors"
 	"net"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"strconv"
 	"strings"
+
+	"usercast/internal/unixsocket"
 )
 
 // Address adds an error unless the address has the form host:port.
@@ -18,6 +22,15 @@ func (e *Errors) Address(flag, address string) {
 	}
 	if err != nil {
 		e.Add(flag, "invalid address %q; use host:port, such as 127.0.0.1:8080 or :8080", address)
+	}
+}
+
+// Listener adds an error unless the address has the form host:port, or is that of a Unix socket.
+func (e *Errors) Listener(flag, address string) {
+	if !unixsocket.Is(address) {
+		e.Address(flag, address)
+	} else if _, err := unixsocket.Parse(address); err != nil {
+		e.Add(flag, "invalid address %q: %w", address, err)
 	}
 }
 
@@ -43,14 +56,31 @@ func isPort(s string) bool {
 	return s == "" || err == nil && n > 0
 }
 
-// IsLoopback reports whether the address of a listener is a loopback address, to which only this host can connect.
+// IsLoopback reports whether the address of a listener is a loopback address or a Unix socket, to which only this host can
+// connect.
 func IsLoopback(address string) bool {
+	if unixsocket.Is(address) {
+		return true
+	}
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
 		return false
 	}
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
+}
+
+// Client returns an HTTP client for the listener at address, and the host for its URLs. The client ignores HTTP_PROXY: it
+// connects directly.
+func Client(address string) (client *http.Client, host string) {
+	path := unixsocket.Path(address)
+	if path == "" {
+		return &http.Client{Transport: &http.Transport{}}, Dialable(address)
+	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", path)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: dial}}, "localhost"
 }
 
 // Dialable returns an address at which this host can connect to a listener. It replaces an empty or unspecified host, such

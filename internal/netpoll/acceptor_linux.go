@@ -1,10 +1,10 @@
 package netpoll
 
 import (
-	"net"
 	"net/netip"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,7 +14,7 @@ import (
 // the Poller's goroutine and must not block.
 type AcceptHandler interface {
 	// Accepted passes a new connection: a non-blocking file descriptor, which the handler
-	// then owns, and the address of the peer, which is zero if addrPort does not support it.
+	// then owns, and the address of the peer, which is zero if addrPort does not support it, such as that of a Unix socket.
 	// It can be called once more after Acceptor.Close.
 	Accepted(fd int, from netip.AddrPort)
 
@@ -43,9 +43,9 @@ const acceptBatch = 64
 // retryPause is the length of the pause after an error.
 const retryPause = 50 * time.Millisecond
 
-// NewAcceptor accepts the connections of l. The Accept method of l must not be called afterwards.
+// NewAcceptor accepts the connections of l, a TCP or Unix listener. The Accept method of l must not be called afterwards.
 // l stays open when the Acceptor is closed.
-func (p *Poller) NewAcceptor(l *net.TCPListener, h AcceptHandler) (*Acceptor, error) {
+func (p *Poller) NewAcceptor(l syscall.Conn, h AcceptHandler) (*Acceptor, error) {
 	raw, err := l.SyscallConn()
 	if err != nil {
 		return nil, err

@@ -65,9 +65,15 @@ func (p *Poller) Add(c *Conn, fd int, h Handler) error {
 	return p.add(c)
 }
 
+// A Socket is a *net.TCPConn or a *net.UnixConn.
+type Socket interface {
+	syscall.Conn
+	io.Closer
+}
+
 // Adopt takes over the socket of conn and closes conn. The peer does not notice this. If Adopt
 // fails, conn is unchanged.
-func (p *Poller) Adopt(c *Conn, conn *net.TCPConn, h Handler) error {
+func (p *Poller) Adopt(c *Conn, conn Socket, h Handler) error {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return err

@@ -10,7 +10,7 @@ import (
 // A TryWriter writes to a connection as much as it accepts immediately. The zero value writes
 // nothing. Only one goroutine may use it at a time.
 type TryWriter struct {
-	socket syscall.RawConn // nil if the connection is not a *net.TCPConn
+	socket syscall.RawConn // nil if the connection is neither a *net.TCPConn nor a *net.UnixConn
 	try    func(fd uintptr) bool
 
 	// Argument and results of try, which is created only once, so that a write does not
@@ -20,14 +20,15 @@ type TryWriter struct {
 	err  error
 }
 
-// NewTryWriter returns a TryWriter for conn. If conn is not a *net.TCPConn, it writes nothing: the
-// Write method of another type may do more than write.
+// NewTryWriter returns a TryWriter for conn. If conn is neither a *net.TCPConn nor a
+// *net.UnixConn, it writes nothing: the Write method of another type may do more than write.
 func NewTryWriter(conn net.Conn) *TryWriter {
 	w := &TryWriter{}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		if socket, err := tcp.SyscallConn(); err == nil {
-			w.socket = socket
-		}
+	switch conn := conn.(type) {
+	case *net.TCPConn:
+		w.socket, _ = conn.SyscallConn() // nil after an error
+	case *net.UnixConn:
+		w.socket, _ = conn.SyscallConn()
 	}
 	w.try = func(fd uintptr) bool {
 		n, err := syscall.Write(int(fd), w.data)

@@ -59,7 +59,11 @@ func Request(addr, query string, headers ...string) (*Stream, error) {
 
 // RequestOn is Request on a connection, which the stream owns from then on.
 func RequestOn(conn net.Conn, query string, headers ...string) (*Stream, error) {
-	request := "GET /events?" + query + " HTTP/1.1\r\nHost: " + conn.RemoteAddr().String() + "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
+	host := conn.RemoteAddr().String()
+	if conn.RemoteAddr().Network() == "unix" {
+		host = "localhost"
+	}
+	request := "GET /events?" + query + " HTTP/1.1\r\nHost: " + host + "\r\nAccept: text/event-stream\r\nCache-Control: no-cache\r\n"
 	for _, h := range headers {
 		request += h + "\r\n"
 	}

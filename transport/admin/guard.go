@@ -10,9 +10,10 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"usercast/internal/loopback"
+	"usercast/internal/unixsocket"
 )
 
-// Guard returns middleware that requires the bearer token. With an empty token, it accepts only requests from loopback
+// Guard returns middleware that requires the bearer token. With an empty token, it accepts only requests from loopback or a Unix socket
 // that were not forwarded by a proxy and whose Host is loopback: with DNS rebinding, a page of another site can reach a
 // loopback listener under its own host name. It calls current for each request, because the token can change.
 func Guard(current func() string) echo.MiddlewareFunc {
@@ -24,7 +25,7 @@ func Guard(current func() string) echo.MiddlewareFunc {
 				// A page of another site cannot read the response, but could cause load, for example with an image that
 				// requests a profile.
 				return echo.NewHTTPError(http.StatusForbidden, "cross-site requests are not allowed")
-			case token == "" && !(loopback.IsHost(r.RemoteAddr) && loopback.IsHost(r.Host) && !forwarded(r)):
+			case token == "" && !((loopback.IsHost(r.RemoteAddr) || r.RemoteAddr == unixsocket.Peer) && loopback.IsHost(r.Host) && !forwarded(r)):
 				return echo.NewHTTPError(http.StatusForbidden, "only requests from this machine to a loopback address are allowed; set --admin-token-file to allow others")
 			case token != "" && !hasBearer(r, token):
 				c.Response().Header().Set("WWW-Authenticate", "Bearer")

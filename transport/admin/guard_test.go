@@ -45,6 +45,9 @@ func TestWithoutTokenOnlyThisMachineIsAccepted(t *testing.T) {
 		{"[2001:db8::9]:40000", "[::1]:8081", false},
 		{"[::ffff:10.0.0.9]:40000", "localhost", false},
 		{"", "localhost", false},
+		{"unix:", "localhost", true},
+		{"unix:", "rebound.example", false},
+		{"unix:x", "localhost", false},
 	} {
 		answer := ask(e, "GET", "/debug/pprof/", func(r *http.Request) { r.RemoteAddr, r.Host = test.peer, test.host })
 		if want := map[bool]int{true: 200, false: 403}[test.ok]; answer.Code != want {

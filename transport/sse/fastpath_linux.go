@@ -11,11 +11,13 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"usercast/internal/netpoll"
+	"usercast/internal/unixsocket"
 )
 
 // A fastListener accepts connections and waits for their requests in the poller. It passes simple requests
@@ -30,6 +32,7 @@ type fastListener struct {
 	prefix       []byte // method and path of a simple request
 	log          *slog.Logger
 	sockTimeout  time.Duration // TCP_USER_TIMEOUT
+	sendBuffer   int           // of Unix sockets; 0: TCP
 	acceptor     *netpoll.Acceptor
 	ctx          context.Context // of requests; stop ends it
 	stop         context.CancelFunc
@@ -70,17 +73,17 @@ const (
 // The contexts of these requests end when the browser disconnects, the handler returns or the
 // listener is closed. They do not contain the values http.ServerContextKey and
 // http.LocalAddrContextKey.
-func (h *Handler) newFastListener(l tcpListener, path string, handler http.Handler, settings *connSettings) (net.Listener, error) {
+func (h *Handler) newFastListener(l socketListener, path string, handler http.Handler, settings *connSettings) (net.Listener, error) {
 	f := &fastListener{
 		Listener: l, poller: h.poller, settings: settings, handler: handler, prefix: []byte(http.MethodGet + " " + path),
-		log: h.log, sockTimeout: l.writeTimeout, waiting: make(map[*fastRequest]bool),
+		log: h.log, sockTimeout: l.writeTimeout, sendBuffer: l.sendBuffer, waiting: make(map[*fastRequest]bool),
 	}
 	f.changed = sync.NewCond(&f.mu)
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	f.mu.Lock() // until acceptor is set
 	defer f.mu.Unlock()
 	var err error
-	if f.acceptor, err = f.poller.NewAcceptor(l.TCPListener, f); err != nil {
+	if f.acceptor, err = f.poller.NewAcceptor(l.Listener.(syscall.Conn), f); err != nil {
 		return nil, err
 	}
 	return f, nil
@@ -108,11 +111,13 @@ func (f *fastListener) Accept() (net.Conn, error) {
 		next.file.Close()
 		f.acceptor.Pause(f.isFull())
 		if err == nil {
-			tcp := conn.(*net.TCPConn)
-			if err = tcp.SetKeepAlive(false); err == nil { // net.FileConn has enabled it: see Listen
-				return f.wrap(tcp, next), nil
+			if tcp, ok := conn.(*net.TCPConn); ok {
+				err = tcp.SetKeepAlive(false) // net.FileConn has enabled it: see Listen
 			}
-			tcp.Close()
+			if err == nil {
+				return f.wrap(conn.(socket), next), nil
+			}
+			conn.Close()
 		}
 		if next.hasSlot {
 			f.settings.limiter.release()
@@ -120,8 +125,8 @@ func (f *fastListener) Accept() (net.Conn, error) {
 	}
 }
 
-func (f *fastListener) wrap(tcp *net.TCPConn, q queuedConn) net.Conn {
-	conn := &tcpConn{TCPConn: tcp, writeTimeout: f.sockTimeout, received: q.received}
+func (f *fastListener) wrap(s socket, q queuedConn) net.Conn {
+	conn := &socketConn{socket: s, writeTimeout: f.sockTimeout, received: q.received}
 	if !q.hasSlot {
 		return conn
 	}
@@ -164,9 +169,14 @@ func (f *fastListener) Close() error {
 func (f *fastListener) AcceptFailed(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.warn("accept failed, will retry", err)
+}
+
+// warn logs an error, unless a warning was logged recently. f.mu is held.
+func (f *fastListener) warn(message string, err error) {
 	if now := time.Now(); now.Sub(f.warned) >= warnEvery {
 		f.warned = now
-		f.log.Warn("accept failed, will retry", slog.Any("error", err))
+		f.log.Warn(message, slog.Any("error", err))
 	}
 }
 
@@ -179,11 +189,19 @@ func (f *fastListener) Accepted(fd int, from netip.AddrPort) {
 		unix.Close(fd)
 		return
 	}
-	if !from.IsValid() || !f.settings.limiter.acquire() {
+	remote := unixsocket.Peer
+	if f.sendBuffer == 0 {
+		remote = from.String()
+	} else if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, f.sendBuffer); err != nil {
+		unix.Close(fd)
+		f.warn("set SO_SNDBUF failed, connection closed", err)
+		return
+	}
+	if f.sendBuffer == 0 && !from.IsValid() || !f.settings.limiter.acquire() {
 		f.passOn(fd, nil, false)
 		return
 	}
-	r := &fastRequest{listener: f, conn: &pollConn{patience: patience{connSettings: f.settings}}, remote: from.String(), since: time.Now()}
+	r := &fastRequest{listener: f, conn: &pollConn{patience: patience{connSettings: f.settings}}, remote: remote, since: time.Now()}
 	if f.poller.Add(&r.conn.Conn, fd, r) != nil {
 		f.passOn(fd, nil, true)
 		return

@@ -159,13 +159,13 @@ func TestAbandonedRequestFreesItsResources(t *testing.T) {
 	}{
 		"FIN, accepted":         {leave: func(v *visit) { v.leave(false) }},
 		"RST, accepted":         {leave: func(v *visit) { v.leave(true) }},
-		"half closed, accepted": {leave: func(v *visit) { v.tcp.CloseWrite() }},
+		"half closed, accepted": {leave: func(v *visit) { v.socket.(*net.TCPConn).CloseWrite() }},
 		"FIN, rejected":         {leave: func(v *visit) { v.leave(false) }, err: auth.ErrUnauthorized},
 	} {
 		t.Run(name, func(t *testing.T) {
 			v := transports[0].visit(t, s)
 			<-called
-			_, socket := v.socket()
+			_, socket := v.descriptor()
 			test.leave(v)
 			v.eventually("the descriptor is closed", func() bool { return !isOpen(socket) })
 			v.eventually("the slot is free", func() bool { return s.server.OpenConns() == 0 })
@@ -306,7 +306,17 @@ func (w wrapped) Flush() { w.ResponseWriter.(http.Flusher).Flush() }
 // otherEnd returns the file descriptor of the other end of a connection within this process.
 func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 	t.Helper()
-	port := conn.LocalAddr().(*net.TCPAddr).Port
+	isOther := func(peer unix.Sockaddr) bool {
+		switch local := conn.LocalAddr().(type) {
+		case *net.TCPAddr:
+			v4, ok := peer.(*unix.SockaddrInet4)
+			return ok && v4.Port == local.Port
+		case *net.UnixAddr:
+			client, ok := peer.(*unix.SockaddrUnix)
+			return ok && client.Name == local.Name
+		}
+		return false
+	}
 	links, err := filepath.Glob("/proc/self/fd/*")
 	if err != nil {
 		t.Fatal(err)
@@ -316,10 +326,8 @@ func otherEnd(t *testing.T, conn net.Conn) (fd int, ok bool) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if peer, err := unix.Getpeername(fd); err == nil {
-			if v4, ok := peer.(*unix.SockaddrInet4); ok && v4.Port == port {
-				return fd, true
-			}
+		if peer, err := unix.Getpeername(fd); err == nil && isOther(peer) {
+			return fd, true
 		}
 	}
 	return 0, false

@@ -5,19 +5,35 @@ import (
 	"net"
 	"syscall"
 	"time"
+
+	"usercast/internal/unixsocket"
 )
 
 // DefaultSendBuffer is the default of ServerConfig.SendBuffer.
 const DefaultSendBuffer = 128 << 10
 
-// Listen listens on a TCP address. Every accepted socket has a send buffer of sendBuffer bytes,
-// which the kernel doubles for its bookkeeping. On Linux, a socket is closed if data stays
+// Listen listens on a TCP address, host:port, or on a Unix socket, unix:PATH or unix:PATH?mode=660. The mode is octal, 660 by
+// default. Every accepted socket has a send buffer of sendBuffer bytes, which the kernel doubles for its bookkeeping. On Linux, a socket is closed if data stays
 // unacknowledged for writeTimeout. Without these options, a stalled reader costs 4 MB of kernel
 // memory, and it takes 15 minutes to notice a peer that dropped off without a FIN.
+//
+// The socket of a Unix address replaces that of a process that no longer runs. It is removed when the listener is closed.
+// The remote address of its connections is "unix:".
 //
 // A Server calls Listen for its own listener. It is exported for the other listeners of a
 // program.
 func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout time.Duration) (net.Listener, error) {
+	if unixsocket.Is(address) {
+		a, err := unixsocket.Parse(address)
+		if err != nil {
+			return nil, err
+		}
+		l, err := unixsocket.Listen(ctx, a)
+		if err != nil {
+			return nil, err
+		}
+		return socketListener{l, writeTimeout, sendBuffer}, nil
+	}
 	lc := net.ListenConfig{
 		// Pings detect unresponsive peers, so keep-alive probes are not needed. They would do
 		// harm: with TCP_USER_TIMEOUT, the kernel closes an idle connection if a single probe is lost.
@@ -38,5 +54,5 @@ func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout ti
 	if err != nil {
 		return nil, err
 	}
-	return tcpListener{l.(*net.TCPListener), writeTimeout}, nil
+	return socketListener{Listener: l, writeTimeout: writeTimeout}, nil
 }

@@ -72,8 +72,8 @@ func (h *Handler) takeOver(conn net.Conn, header http.Header, opening []byte, p 
 	if limited, ok := findConn[*limitedConn](conn); ok {
 		p.connSettings = limited.settings
 	}
-	if tcp, ok := findConn[*net.TCPConn](conn); ok && !h.cfg.Portable {
-		t, err := p.adopt(h.poller, tcp)
+	if s, ok := findSocket(conn); ok && !h.cfg.Portable {
+		t, err := p.adopt(h.poller, s)
 		if err == nil {
 			return t, writeHead(t, header, opening)
 		}

@@ -18,10 +18,10 @@ func newPoller() *poller { return nil }
 // Wait returns immediately.
 func (*poller) Wait() {}
 
-func (patience) adopt(*poller, *net.TCPConn) (transport, error) { return nil, errors.ErrUnsupported }
+func (patience) adopt(*poller, socket) (transport, error) { return nil, errors.ErrUnsupported }
 
 // newFastListener returns l, because answering requests without net/http needs the poller.
-func (h *Handler) newFastListener(l tcpListener, _ string, _ http.Handler, _ *connSettings) (net.Listener, error) {
+func (h *Handler) newFastListener(l socketListener, _ string, _ http.Handler, _ *connSettings) (net.Listener, error) {
 	return l, nil
 }
 

@@ -16,7 +16,7 @@ import (
 
 // ServerConfig configures a Server. Only Address and Streams are required.
 type ServerConfig struct {
-	Address string       // listening address, as for net.Listen("tcp")
+	Address string       // listening address: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket
 	Streams *Handler     // must not belong to another Server
 	Path    string       // path of the streams, without a query; default "/events"
 	Handler http.Handler // answers all requests; must pass those for Path to Streams. Default: Streams at Path, 404 elsewhere
@@ -84,9 +84,9 @@ func newServer(cfg ServerConfig, l net.Listener) (*Server, error) {
 	s.http.ConnContext = connContext
 	s.http.ConnState = s.connState
 	// Over TLS, requests cannot be read from the socket.
-	if tcp, ok := l.(tcpListener); ok && cfg.TLS == nil && !cfg.Streams.cfg.Portable {
+	if sockets, ok := l.(socketListener); ok && cfg.TLS == nil && !cfg.Streams.cfg.Portable {
 		var err error
-		if s.listener, err = cfg.Streams.newFastListener(tcp, cfg.Path, cfg.Handler, &s.settings); err != nil {
+		if s.listener, err = cfg.Streams.newFastListener(sockets, cfg.Path, cfg.Handler, &s.settings); err != nil {
 			return nil, err
 		}
 	}

@@ -36,7 +36,7 @@ func accept(t *testing.T, sendBuffer int, writeTimeout time.Duration) (server, c
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { accepted.Close() })
-	return accepted.(*tcpConn).TCPConn, dialled.(*net.TCPConn)
+	return accepted.(*socketConn).socket.(*net.TCPConn), dialled.(*net.TCPConn)
 }
 
 // control calls look with the file descriptor of a socket.

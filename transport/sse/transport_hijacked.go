@@ -19,7 +19,7 @@ import (
 // connection, so it is not chunked, and all streams share the bytes of a frame.
 type hijackedConn struct {
 	patience
-	conn        net.Conn  // without wrappers: writev and TCP_INFO need a *net.TCPConn
+	conn        net.Conn  // without wrappers: writev and TCP_INFO need the socket
 	closer      io.Closer // with all wrappers
 	direct      *netpoll.TryWriter
 	interrupted atomic.Bool
@@ -36,8 +36,8 @@ type hijackedConn struct {
 
 func newHijackedConn(conn net.Conn, p patience) *hijackedConn {
 	c := &hijackedConn{patience: p, conn: conn, closer: conn}
-	if tcp, ok := findConn[*net.TCPConn](conn); ok {
-		c.conn = tcp
+	if s, ok := findSocket(conn); ok {
+		c.conn = s
 	}
 	c.direct = netpoll.NewTryWriter(c.conn)
 	return c

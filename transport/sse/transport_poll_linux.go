@@ -22,7 +22,7 @@ type pollConn struct {
 
 // adopt takes over the socket of conn, which the caller must not use afterwards. If adopt fails,
 // conn is unchanged.
-func (p patience) adopt(poller *poller, conn *net.TCPConn) (transport, error) {
+func (p patience) adopt(poller *poller, conn socket) (transport, error) {
 	c := &pollConn{patience: p}
 	if err := poller.Adopt(&c.Conn, conn, c); err != nil {
 		return nil, err

@@ -21,7 +21,7 @@ type responseConn struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	ctx    context.Context           // of the request; ends when the peer disconnects
-	tcp    *tcpConn                  // nil if unknown
+	tcp    *socketConn               // nil if unknown
 	armed  atomic.Pointer[time.Time] // deadline of the write in progress, or the one that was exceeded
 	closed chan struct{}
 	once   sync.Once
@@ -37,7 +37,7 @@ func newResponseConn(w http.ResponseWriter, r *http.Request, p patience) *respon
 	// The server's ReadTimeout applies to the request only, and net/http continues to read. The error
 	// can be ignored: a server that does not support deadlines (a recorder in a test) did not set one.
 	rc.SetReadDeadline(time.Time{})
-	tcp, _ := connOf[*tcpConn](r)
+	tcp, _ := connOf[*socketConn](r)
 	return &responseConn{patience: p, w: w, rc: rc, ctx: r.Context(), tcp: tcp, closed: make(chan struct{})}
 }
 

@@ -2,6 +2,8 @@ package sse_test
 
 import (
 	"bufio"
+	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,6 +23,7 @@ import (
 	"usercast/auth"
 	"usercast/hub"
 	"usercast/internal/eventstream"
+	"usercast/transport/sse"
 )
 
 // A transport is one way in which a connection becomes a stream.
@@ -30,6 +34,7 @@ type transport struct {
 	http10         bool
 	inTwo          bool // the head of the request arrives in two packets
 	body           bool // the request has a body
+	unix           bool // over a Unix socket
 
 	query string // of visits, after the user
 }
@@ -46,6 +51,13 @@ var transports = []transport{
 	{name: "TLS HTTP/1.1", tls: true},
 	{name: "TLS request with a body", tls: true, body: true},
 	{name: "TLS HTTP/2", tls: true, http2: true},
+	{name: "Unix socket", fast: true, unix: true},
+	{name: "Unix socket, head in two packets", fast: true, inTwo: true, unix: true},
+	{name: "Unix socket, cleartext HTTP/2", fast: true, http2: true, unix: true},
+	{name: "Unix socket, net/http parked", unix: true},
+	{name: "Unix socket, portable", portable: true, unix: true},
+	{name: "Unix socket, TLS HTTP/1.1", tls: true, unix: true},
+	{name: "Unix socket, TLS HTTP/2", tls: true, http2: true, unix: true},
 }
 
 // eachTransport runs a test with each transport: invariant 13 of DESIGN.md. The tests run
@@ -55,19 +67,32 @@ func eachTransport(t *testing.T, c config, test func(t *testing.T, s *testServer
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()
 			c := c
-			c.fast, c.sse.Portable, c.tls = tr.fast, tr.portable, tr.tls
-			if c.sendBuffer > 0 {
-				c.listener = listen(t, c.sendBuffer, 10*time.Second)
-			}
-			test(t, serve(t, c), tr)
+			c.sse.Portable = tr.portable
+			test(t, tr.serve(t, c), tr)
 		})
 	}
+}
+
+// serve serves with a listener as this transport needs it.
+func (tr transport) serve(t *testing.T, c config) *testServer {
+	t.Helper()
+	c.fast, c.tls = tr.fast, tr.tls
+	address := "127.0.0.1:0"
+	if tr.unix {
+		address = "unix:" + filepath.Join(t.TempDir(), "s")
+	}
+	var err error
+	c.listener, err = sse.Listen(context.Background(), address, cmp.Or(c.sendBuffer, sse.DefaultSendBuffer), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return serve(t, c)
 }
 
 // A visit is one request for a stream, on its own connection.
 type visit struct {
 	t        *testing.T
-	tcp      *net.TCPConn
+	socket   net.Conn
 	response chan *http.Response // has one item when the head was received; closed without one after an error
 }
 
@@ -81,16 +106,21 @@ func (tr transport) visit(t *testing.T, s *testServer, headers ...string) *visit
 		}
 		return err
 	}}
-	tcp, err := dialer.Dial("tcp", s.listener.Addr().String())
+	network, address := "tcp", s.listener.Addr().String()
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		network, address = "unix", path
+		dialer.LocalAddr = &net.UnixAddr{Net: "unix", Name: fmt.Sprintf("@usercast-%d-%d", os.Getpid(), unixClients.Add(1))} // for otherEnd
+	}
+	conn, err := dialer.Dial(network, address)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { tcp.Close() })
-	v := &visit{t: t, tcp: tcp.(*net.TCPConn), response: make(chan *http.Response, 1)}
-	var conn net.Conn = tcp
+	socket := conn
+	t.Cleanup(func() { socket.Close() })
+	v := &visit{t: t, socket: socket, response: make(chan *http.Response, 1)}
 	trust := &tls.Config{InsecureSkipVerify: true}
 	if tr.http2 {
-		client := newClient(t, true, func() net.Conn { return tcp })
+		client := newClient(t, true, func() net.Conn { return socket })
 		scheme := "http"
 		if tr.tls {
 			scheme = "https"
@@ -117,7 +147,7 @@ func (tr transport) visit(t *testing.T, s *testServer, headers ...string) *visit
 		return v
 	}
 	if tr.tls {
-		conn = tls.Client(tcp, trust)
+		conn = tls.Client(socket, trust)
 	}
 	if tr.body {
 		headers = append(headers, "Content-Length: 4")
@@ -150,7 +180,7 @@ func (tr transport) visit(t *testing.T, s *testServer, headers ...string) *visit
 func (v *visit) untilRead() {
 	v.t.Helper()
 	v.eventually("the server reads what was sent", func() bool {
-		fd, ok := otherEnd(v.t, v.tcp)
+		fd, ok := otherEnd(v.t, v.socket)
 		if !ok {
 			return false
 		}
@@ -167,24 +197,27 @@ func (v *visit) body() io.Reader {
 		v.t.Fatalf("the response is %+v", response)
 	}
 	v.t.Cleanup(func() {
-		v.tcp.Close() // closing an HTTP/1.1 body reads it to its end
+		v.socket.Close() // closing an HTTP/1.1 body reads it to its end
 		response.Body.Close()
 	})
 	return response.Body
 }
 
+// unixClients numbers the names of clients of Unix sockets.
+var unixClients atomic.Int64
+
 // leave closes the connection, with a TCP reset if reset is true.
 func (v *visit) leave(reset bool) {
-	if reset {
-		v.tcp.SetLinger(0)
+	if tcp, ok := v.socket.(*net.TCPConn); ok && reset {
+		tcp.SetLinger(0)
 	}
-	v.tcp.Close()
+	v.socket.Close()
 }
 
-// socket returns the file descriptor of the server's end and a unique name of its socket.
-func (v *visit) socket() (fd int, name string) {
+// descriptor returns the file descriptor of the server's end and a unique name of its socket.
+func (v *visit) descriptor() (fd int, name string) {
 	v.t.Helper()
-	fd, ok := otherEnd(v.t, v.tcp)
+	fd, ok := otherEnd(v.t, v.socket)
 	if !ok {
 		v.t.Fatal("the server has no descriptor of the connection")
 	}
@@ -226,8 +259,8 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
 					called, canceled := make(chan bool), make(chan bool, 1)
-					c := config{fast: tr.fast, tls: tr.tls}
-					c.sse.Portable, c.maxConns = tr.portable, 10
+					c := config{maxConns: 10}
+					c.sse.Portable = tr.portable
 					c.sse.Authenticate = func(r *http.Request) (auth.Identity, error) {
 						called <- true
 						select {
@@ -238,10 +271,10 @@ func TestInvariant13LeavingWhileAuthenticating(t *testing.T) {
 						}
 						return auth.Identity{}, errors.New("not answered")
 					}
-					s := serve(t, c)
+					s := tr.serve(t, c)
 					v := tr.visit(t, s)
 					<-called
-					_, name := v.socket()
+					_, name := v.descriptor()
 					if n := s.server.OpenConns(); n != 1 {
 						t.Errorf("%d connections are counted before", n)
 					}
@@ -269,9 +302,9 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 			for _, tr := range transports {
 				t.Run(tr.name, func(t *testing.T) {
 					t.Parallel()
-					c := config{fast: tr.fast, tls: tr.tls}
-					c.sse.Portable, c.maxConns = tr.portable, 10
-					s := serve(t, c)
+					c := config{maxConns: 10}
+					c.sse.Portable = tr.portable
+					s := tr.serve(t, c)
 					v := tr.visit(t, s)
 					p := eventstream.NewReader(v.body())
 					p.Block()
@@ -279,7 +312,7 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 					if e, err := p.Next(); e.Data != "hello" {
 						t.Errorf("got %q, %v", e, err)
 					}
-					_, name := v.socket()
+					_, name := v.descriptor()
 					v.leave(reset)
 					s.wantEnd(hub.ReasonClosed)
 					v.eventually("the descriptor is closed", func() bool { return !isOpen(name) })
@@ -302,14 +335,18 @@ func TestInvariant13SocketOptions(t *testing.T) {
 	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *testServer, tr transport) {
 		v := tr.visit(t, s)
 		v.body()
-		fd, _ := v.socket()
-		for name, option := range map[string][3]int{
+		fd, _ := v.descriptor()
+		options := map[string][3]int{
 			"TCP_NODELAY":      {unix.IPPROTO_TCP, unix.TCP_NODELAY, 1},
 			"SO_KEEPALIVE":     {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0},
 			"TCP_USER_TIMEOUT": {unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 10_000},
 			"SO_SNDBUF":        {unix.SOL_SOCKET, unix.SO_SNDBUF, 2 * sendBuffer}, // doubled by the kernel
 			"SO_PROTOCOL":      {unix.SOL_SOCKET, unix.SO_PROTOCOL, unix.IPPROTO_TCP},
-		} {
+		}
+		if tr.unix {
+			options = map[string][3]int{"SO_SNDBUF": options["SO_SNDBUF"], "SO_DOMAIN": {unix.SOL_SOCKET, unix.SO_DOMAIN, unix.AF_UNIX}}
+		}
+		for name, option := range options {
 			if got, err := unix.GetsockoptInt(fd, option[0], option[1]); err != nil || got != option[2] {
 				t.Errorf("%s is %d, %v; want %d", name, got, err, option[2])
 			}

@@ -8,34 +8,62 @@ import (
 	"net/http"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
+
+	"usercast/internal/unixsocket"
 )
 
-// A tcpListener accepts tcpConns.
-type tcpListener struct {
-	*net.TCPListener
+// A socketListener accepts socketConns.
+type socketListener struct {
+	net.Listener // a *net.TCPListener or a *unixsocket.Listener
 	writeTimeout time.Duration
+	sendBuffer   int // for Unix sockets, which do not inherit it from their listener; 0: TCP
 }
 
-func (l tcpListener) Accept() (net.Conn, error) {
-	conn, err := l.AcceptTCP()
+func (l socketListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return &tcpConn{TCPConn: conn, writeTimeout: l.writeTimeout}, nil
+	if unix, ok := conn.(*net.UnixConn); ok {
+		if err := unix.SetWriteBuffer(l.sendBuffer); err != nil {
+			conn.Close()
+			return nil, err
+		}
+	}
+	return &socketConn{socket: conn.(socket), writeTimeout: l.writeTimeout}, nil
 }
 
-// A tcpConn is a connection that records whether its peer was unresponsive when a read or write timed
+// A socket is a *net.TCPConn or a *net.UnixConn.
+type socket interface {
+	net.Conn
+	syscall.Conn
+	CloseWrite() error
+}
+
+// findSocket returns the socket of a connection, without wrappers.
+func findSocket(conn net.Conn) (socket, bool) {
+	if tcp, ok := findConn[*net.TCPConn](conn); ok {
+		return tcp, true
+	}
+	if unix, ok := findConn[*net.UnixConn](conn); ok {
+		return unix, true
+	}
+	return nil, false
+}
+
+// A socketConn records whether its peer was unresponsive when a read or write timed
 // out. A stream that owns its connection can ask the kernel itself. A stream of a shared HTTP/2
 // connection is only informed that the connection is closed.
-type tcpConn struct {
-	*net.TCPConn
+type socketConn struct {
+	socket
 	writeTimeout time.Duration
 	unresponsive atomic.Bool
-	received     []byte // read from the connection before it became a tcpConn
+	received     []byte // read from the connection before it became a socketConn
 }
 
-func (c *tcpConn) Read(b []byte) (int, error) {
+func (c *socketConn) Read(b []byte) (int, error) {
 	if len(c.received) > 0 {
 		n := copy(b, c.received)
 		if c.received = c.received[n:]; len(c.received) == 0 {
@@ -43,19 +71,19 @@ func (c *tcpConn) Read(b []byte) (int, error) {
 		}
 		return n, nil
 	}
-	n, err := c.TCPConn.Read(b)
+	n, err := c.socket.Read(b)
 	c.note(err)
 	return n, err
 }
 
-func (c *tcpConn) Write(b []byte) (int, error) {
-	n, err := c.TCPConn.Write(b)
+func (c *socketConn) Write(b []byte) (int, error) {
+	n, err := c.socket.Write(b)
 	c.note(err)
 	return n, err
 }
 
 // note checks why a read or write has failed.
-func (c *tcpConn) note(err error) {
+func (c *socketConn) note(err error) {
 	if err != nil && (isTimeout(err) || errors.Is(err, os.ErrDeadlineExceeded)) && c.isUnresponsive() {
 		c.unresponsive.Store(true)
 	}
@@ -63,11 +91,19 @@ func (c *tcpConn) note(err error) {
 
 // isUnresponsive reports whether an acknowledgement of the peer is overdue: see reasonOf. It returns
 // false if the peer has only stalled one of several streams.
-func (c *tcpConn) isUnresponsive() bool {
-	return isOverdue(c.TCPConn) && !acknowledges(c.TCPConn, ackAge(c.writeTimeout))
+func (c *socketConn) isUnresponsive() bool {
+	return isOverdue(c.socket) && !acknowledges(c.socket, ackAge(c.writeTimeout))
 }
 
-func (c *tcpConn) inner() net.Conn { return c.TCPConn }
+func (c *socketConn) inner() net.Conn { return c.socket }
+
+// RemoteAddr replaces the address of a peer that is connected to a Unix socket: see unixsocket.Peer.
+func (c *socketConn) RemoteAddr() net.Addr {
+	if _, ok := c.socket.(*net.UnixConn); ok {
+		return unixsocket.PeerAddr()
+	}
+	return c.socket.RemoteAddr()
+}
 
 // findConn returns conn, or the connection that wrappers of this package contain, if it has type T.
 func findConn[T net.Conn](conn net.Conn) (found T, ok bool) {
