@@ -27,10 +27,14 @@ func (e *Errors) Address(flag, address string) {
 
 // Listener adds an error unless the address has the form host:port, or is that of a Unix socket.
 func (e *Errors) Listener(flag, address string) {
-	if !unixsocket.Is(address) {
-		e.Address(flag, address)
-	} else if _, err := unixsocket.Parse(address); err != nil {
+	switch _, err := unixsocket.Parse(address); {
+	case err == nil:
+	case unixsocket.Is(address):
 		e.Add(flag, "invalid address %q: %w", address, err)
+	case strings.HasPrefix(address, "/"):
+		e.Add(flag, "invalid address %q; use unix:%s for a Unix socket", address, address)
+	default:
+		e.Address(flag, address)
 	}
 }
 
