@@ -287,7 +287,7 @@ func (f *Forward) headers(r *http.Request) http.Header {
 		}
 	}
 	missing := func(name, value string) {
-		if len(out[name]) == 0 {
+		if len(out[name]) == 0 && value != "" { // HTTP/1.0 requests need no Host
 			out[name] = []string{value}
 		}
 	}

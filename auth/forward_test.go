@@ -1,12 +1,14 @@
 package auth_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -203,6 +205,7 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 			http.Header{"X-Tenant": {"acme", "b"}, "Accept-Language": {"fr"}, "X-Forwarded-For": {"192.0.2.1"}}},
 		{"a selected header that is hop-by-hop", request("192.0.2.1:9", "X-Tenant", "acme", "Connection", "x-tenant, User-Agent", "User-Agent", "x"),
 			http.Header{"X-Forwarded-For": {"192.0.2.1"}}},
+		{"no Host", withoutHost(request("192.0.2.1:9")), http.Header{"X-Forwarded-For": {"192.0.2.1"}, "X-Forwarded-Host": nil}},
 		{"an IPv6 address with a zone", request("[fe80::1%eth0]:9"), http.Header{"X-Forwarded-For": {"fe80::1"}}},
 		{"Forwarded of a proxy", request("10.1.2.3:9", "Forwarded", "for=198.51.100.1;proto=https", "Forwarded", "for=10.9.9.9"),
 			http.Header{"Forwarded": {"for=198.51.100.1;proto=https", "for=10.9.9.9"}, "X-Forwarded-Proto": nil}},
@@ -236,6 +239,81 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 	}
 	if n := len(tests[0].request.Header); n != 3 {
 		t.Errorf("the request was changed: %v", tests[0].request.Header)
+	}
+}
+
+func withoutHost(r *http.Request) *http.Request {
+	r.Host = ""
+	return r
+}
+
+// A reconnect storm costs the app one session check per browser: the tabs of a browser have the same cookies and User-Agent.
+func TestForwardStormOfTabs(t *testing.T) {
+	t.Parallel()
+	const browsers, tabs = 500, 20
+	app := newApp(t, returnUser)
+	f := app.forward(t, auth.ForwardConfig{Cache: time.Hour, Timeout: time.Minute})
+	var done sync.WaitGroup
+	for i := range browsers * tabs {
+		done.Go(func() {
+			r := from(fmt.Sprint(i % browsers))
+			r.RemoteAddr = fmt.Sprintf("192.0.2.1:%d", 10_000+i)
+			r.Header.Set("User-Agent", fmt.Sprint("Browser/", i%browsers%7))
+			if _, err := f.Authenticate(r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	done.Wait()
+	if n := app.requests.Load(); n != browsers {
+		t.Errorf("%d session checks, want %d", n, browsers)
+	}
+}
+
+// The hub understands what app servers send, and does not wait for more of a body than it reads.
+func TestForwardUnderstandsAppServers(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", 1<<20)
+	for name, response := range map[string]string{
+		"HTTP/1.0":                      "HTTP/1.0 200 OK\r\nX-User-ID: 42\r\n\r\nok",
+		"HTTP/1.0 with Keep-Alive":      "HTTP/1.0 200 OK\r\nX-User-ID: 42\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
+		"chunked":                       "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+		"chunked with trailers":         "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nTransfer-Encoding: chunked\r\nTrailer: X-User-ID\r\n\r\n0\r\nX-User-ID: 1\r\n\r\n",
+		"an invalid compressed body":    "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\nok",
+		"a lower-case header":           "HTTP/1.1 200 OK\r\nx-user-id: 42\r\nContent-Length: 0\r\n\r\n",
+		"early hints":                   "HTTP/1.1 103 Early Hints\r\nX-User-ID: 1\r\n\r\nHTTP/1.1 200 OK\r\nX-User-ID: 42\r\nContent-Length: 0\r\n\r\n",
+		"a cookie":                      "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nSet-Cookie: session=43\r\nContent-Length: 0\r\n\r\n",
+		"a large body":                  "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nContent-Length: 1048576\r\n\r\n" + large,
+		"a body that is cut off":        "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nContent-Length: 100\r\n\r\nok",
+		"a large body without a length": "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nConnection: close\r\n\r\n" + large,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			go func() { // one connection and one response at a time, as with some development servers
+				for {
+					c, err := l.Accept()
+					if err != nil {
+						return
+					}
+					if _, err := http.ReadRequest(bufio.NewReader(c)); err == nil {
+						io.WriteString(c, response)
+					}
+					c.Close()
+				}
+			}()
+			f := auth.NewForward(auth.ForwardConfig{URL: &url.URL{Scheme: "http", Host: l.Addr().String(), Path: "/session"}, Timeout: time.Minute, Cache: -1})
+			defer f.Close()
+			for range 3 {
+				if id, err := f.Authenticate(from("42")); err != nil || id.User != "42" {
+					t.Errorf("%+v, %v", id, err)
+				}
+			}
+		})
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,14 +177,19 @@ func TestDocumentedProxiesSetForwardedHeaders(t *testing.T) {
 	}
 }
 
-// With the configurations and the flags in docs/reverse-proxies.md, a session check succeeds in an app that forces HTTPS.
+// With the configurations and the flags in docs/reverse-proxies.md, a session check succeeds in an app that forces HTTPS. Its
+// X-Forwarded-* headers are those that the app receives from the proxy without the hub.
 func TestDocumentedProxiesWithAppThatForcesHTTPS(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts proxies")
 	}
 	t.Parallel()
 	writeCertificate(t)
+	var received atomic.Pointer[http.Header] // of the last session check
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := r.Header.Clone()
+		header.Set("Host", r.Header.Get("X-Forwarded-Host")) // checkForwarded expects that of the browser
+		received.Store(&header)
 		if r.Header.Get("X-Forwarded-Proto") != "https" {
 			http.Redirect(w, r, "https://"+r.Host+r.URL.Path, http.StatusMovedPermanently)
 			return
@@ -204,6 +210,11 @@ func TestDocumentedProxiesWithAppThatForcesHTTPS(t *testing.T) {
 			response := getForged(t, "https://"+addr+"/events", "HTTP/2.0")
 			if got := response.Header.Get("Content-Type"); response.StatusCode != http.StatusOK || got != "text/event-stream" {
 				t.Errorf("%s, Content-Type %q, want a stream", response.Status, got)
+			}
+			if header := received.Load(); header == nil {
+				t.Error("no session check")
+			} else {
+				checkForwarded(t, "session check", *header, addr)
 			}
 		})
 	}
