@@ -111,7 +111,7 @@ func (a *authentication) inspect(ctx context.Context, target *url.URL, header ht
 // inspectHost reports whether the app rejects the Host header of the session check. The argument err is the result of a check
 // without credentials. The evidence is the app's error page, or a check with the Host of target that returns 401 or a user.
 func (a *authentication) inspectHost(ctx context.Context, target *url.URL, err error, report finding.Report) bool {
-	if err == nil || errors.Is(err, auth.ErrUnauthorized) {
+	if err == nil || errors.Is(err, auth.ErrUnauthorized) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
 	host := cmp.Or(a.hub.ForwardHost, a.hub.ForwardTo().Host)
