@@ -46,6 +46,24 @@ func StartCluster(tb testing.TB, n int, args ...string) []*Server {
 	return nodes
 }
 
+// AddClusterReplica adds a replica of a primary to its cluster, and waits until it is ready to be promoted. known is the
+// number of nodes before.
+func AddClusterReplica(tb testing.TB, primary *Server, known int, args ...string) *Server {
+	tb.Helper()
+	replica := Start(tb, append([]string{
+		"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(tb)),
+		"--cluster-node-timeout", strconv.FormatInt(ClusterDown.Milliseconds(), 10),
+	}, args...)...)
+	host, port := primary.HostPort()
+	replica.Do("cluster", "meet", host, port, primary.Do("config", "get", "cluster-port").([]any)[1])
+	replica.Await("it knows the cluster", func() bool { return replica.isLinked(known) })
+	replica.Do("cluster", "replicate", primary.Do("cluster", "myid"))
+	replica.Await("it follows its primary", func() bool {
+		return strings.Contains(replica.Do("info", "replication").(string), "master_link_status:up")
+	})
+	return replica
+}
+
 // isLinked reports whether the node has links to and from the given number of other nodes. Without a link, a
 // published message is silently not forwarded, although the cluster state may already be ok.
 func (s *Server) isLinked(others int) bool {

@@ -172,7 +172,7 @@ func TestFrozenNodeIsReplaced(t *testing.T) {
 	h.deliverFrom(t, "after", others...)
 	h.log.once(t, "WARN ", "reason=silent")
 	h.log.warnings(t, 1)
-	if h.server.TrySeedNext(0) != (turn+1)%len(nodes) {
+	if h.server.TrySeedNext(0) != (turn+2)%len(nodes) { // one for the lookup of the owner, one for the subscription
 		t.Error("it took more than one attempt")
 	}
 }
@@ -182,7 +182,11 @@ func TestClusterIsKnownFromOneNode(t *testing.T) {
 	nodes := redistest.StartCluster(t, 3)
 	h := start(t, parse(t, clusterURL("", nodes[0]), ServerOptions{}), nil)
 	h.awaitGeneration(t, 1)
+	subscribed, _ := subscribedNode(t, nodes)
 	nodes[0].Kill()
+	if subscribed != nodes[0] {
+		subscribed.Do("client", "kill", "type", "pubsub")
+	}
 	h.awaitGeneration(t, 2)
 	h.deliverFrom(t, "after", nodes[1:]...)
 }
@@ -259,7 +263,8 @@ func TestClusterWorksWithoutOptionalPermissions(t *testing.T) {
 	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	h.deliverFrom(t, "x", nodes...)
 	h.log.once(t, "WARN redis permission missing", "command=CLUSTER INFO", "hint=ACL SETUSER app +cluster|info")
-	h.log.warnings(t, 1)
+	h.log.once(t, "WARN redis permission missing", "command=CLUSTER SLOTS", "hint=ACL SETUSER app +cluster|slots")
+	h.log.warnings(t, 2)
 
 	c := NewCommands(redis)
 	defer c.Close()
@@ -268,7 +273,7 @@ func TestClusterWorksWithoutOptionalPermissions(t *testing.T) {
 		t.Errorf("without a command: %v", err)
 	}
 	err = c.do(context.Background(), "key", ping)
-	if err == nil || !strings.Contains(err.Error(), "+cluster|keyslot +cluster|slots") {
+	if err == nil || !strings.Contains(err.Error(), "ACL SETUSER app +cluster|slots") {
 		t.Errorf("%v", err)
 	}
 }

@@ -99,7 +99,7 @@ type PubSub struct {
 	probeChannel string
 
 	// Owned by Run.
-	lastAddr string // the address of the latest subscription
+	failed failedNode // in a cluster, the node that failed last
 
 	probes histogram.Histogram
 }

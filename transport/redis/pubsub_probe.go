@@ -13,9 +13,16 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// probe publishes a message over a new connection and waits until the subscription receives it. If
-// the new connection fails, the subscription is kept, because it may still work.
+// probe checks the subscription, and whether it is at the right node of a cluster.
 func (s *subscription) probe(ctx context.Context) error {
+	if err := s.probeEchoes(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	return s.probeOwner(ctx)
+}
+
+// newToken returns the payload of the next probe.
+func (s *subscription) newToken() string {
 	token := rand.Text()
 	s.token.Store(&token)
 	// Discard a late reply to an earlier probe.
@@ -27,10 +34,17 @@ func (s *subscription) probe(ctx context.Context) error {
 	case <-s.pong:
 	default:
 	}
+	return token
+}
+
+// probeEchoes publishes a message over a new connection and waits until the subscription receives it. If
+// the new connection fails, the subscription is kept, because it may still work.
+func (s *subscription) probeEchoes(ctx context.Context) error {
+	token := s.newToken()
 	var start time.Time // when the probe was first published
 	var deadline <-chan time.Time
 	for {
-		sent, err := s.sendProbe(ctx, token)
+		sent, err := s.sendProbe(ctx, topology.Target{Not: s.link.Addr}, token)
 		if start.IsZero() && !sent.start.IsZero() {
 			start = sent.start
 			deadline = time.After(max(probeIntervals*s.probeEvery, s.cfg.ProbeTimeout))
@@ -60,15 +74,16 @@ type sentProbe struct {
 	found     topology.Identity
 	known     bool            // another recent connection reached it
 	moved     *topology.Fault // the address leads to another server; nothing was published
+	owner     string          // in a cluster, the owner of the slot of the control channel, as that node reports it
 	published bool
 	start     time.Time // just before publishing
 }
 
 // sendProbe makes a new connection, compares the servers, and publishes to this process's probe
 // channel.
-func (s *subscription) sendProbe(ctx context.Context, token string) (sent sentProbe, err error) {
+func (s *subscription) sendProbe(ctx context.Context, to topology.Target, token string) (sent sentProbe, err error) {
 	var l *topology.Conn
-	l = s.server.NewConn(ctx, topology.Target{Not: s.link.Addr}, func(ctx context.Context, cn *goredis.Conn) (err error) {
+	l = s.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) (err error) {
 		sent.found, err = topology.Introduce(ctx, cn, s.missing)
 		if err != nil {
 			return err
@@ -82,7 +97,11 @@ func (s *subscription) sendProbe(ctx context.Context, token string) (sent sentPr
 		sent.published = err == nil
 		return acl.Optional(err, acl.PermissionProbePublish(s.probeChannel), s.missing)
 	})
-	err = l.Use()
+	if err = l.Use(); err == nil {
+		if sent.owner = l.Owner(s.cfg.ControlChannel); sent.owner != "" {
+			s.owner = sent.owner
+		}
+	}
 	return sent, err
 }
 

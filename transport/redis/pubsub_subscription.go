@@ -22,6 +22,9 @@ type subscription struct {
 
 	// Set while the connection is made.
 	primary topology.Identity
+	since   time.Time // when it was confirmed
+
+	avoiding failedNode // when it was opened
 
 	// Owned by the receiving goroutine.
 	pending   []pendingCommand // commands without a reply so far; Redis replies in order
@@ -36,6 +39,10 @@ type subscription struct {
 	noPing atomic.Bool            // PING is not allowed
 
 	large chan struct{} // from the receiving goroutine to clearSoftLimit; one slot
+
+	// Set while the connection is made, then owned by the prober.
+	owner   string // in a cluster, the primary that owns the slot of the control channel; "": unknown
+	ownName string // another address of the subscribed node, which owns that slot
 
 	// Owned by the prober.
 	oneOfSeveral bool // the address leads to other servers as well
@@ -60,8 +67,9 @@ func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 
 // open connects, sends the subscriptions, and reads until Redis has confirmed the pattern.
 func (s *subscription) open(ctx context.Context) error {
-	// In a cluster, try another node than the last time, whatever the error was.
-	s.link = s.server.NewConn(ctx, topology.Target{Not: s.lastAddr}, func(ctx context.Context, cn *goredis.Conn) error {
+	// In a cluster, all hubs subscribe to the same node.
+	s.avoiding = s.failed
+	s.link = s.server.NewConn(ctx, topology.Target{Prefer: s.cfg.ControlChannel, Not: s.avoiding.avoid()}, func(ctx context.Context, cn *goredis.Conn) error {
 		var err error
 		s.primary, err = topology.Introduce(ctx, cn, s.missing)
 		s.servers.Saw(s.primary, s.probeEvery)
@@ -69,15 +77,22 @@ func (s *subscription) open(ctx context.Context) error {
 	})
 	s.link.Keep = s.cfg.MaxPayload
 	err := s.subscribe()
-	s.lastAddr = s.link.Addr
 	if s.link.Denied != nil {
 		s.missing(acl.PermissionClusterInfo, s.link.Denied)
 	}
+	if s.link.SlotsDenied != nil {
+		s.missing(acl.PermissionClusterSlots, s.link.SlotsDenied)
+	}
+	s.owner = s.link.Owner(s.cfg.ControlChannel)
 	timeout := time.AfterFunc(s.server.AnswerTimeout(), func() { s.end(topology.FaultUnresponsive) })
 	defer timeout.Stop()
 	for err == nil && !s.confirmed {
 		err = s.handle(s.link.Receive())
 	}
+	if err != nil {
+		s.failed = failedNode{s.link.Addr, time.Now()}
+	}
+	s.since = time.Now()
 	return err
 }
 
@@ -113,6 +128,9 @@ func (s *subscription) receive(ctx context.Context) error {
 		s.cfg.Streams.Uncork()
 		s.countReceived()
 		if err != nil {
+			if cause := context.Cause(ctx); cause == topology.FaultUnresponsive || cause == topology.FaultNoEcho || topology.IsTimeout(cause) {
+				s.failed = failedNode{s.link.Addr, time.Now()}
+			}
 			return err
 		}
 	}

@@ -26,6 +26,7 @@ type reporter struct {
 	link    logLimiter
 	probe   logLimiter
 	scan    logLimiter
+	owner   logLimiter
 	several bool            // severalServers was logged
 	refused map[string]bool // commands whose missing permission was logged
 	control struct {
@@ -86,7 +87,7 @@ func (r *reporter) down(f *topology.Fault, live bool) {
 func (r *reporter) subscribed(generation uint64, role string, where ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.link = logLimiter{}
+	r.link, r.owner = logLimiter{}, logLimiter{}
 	attrs := append([]any{"generation", generation}, where...)
 	level := slog.LevelInfo
 	if role != "" {
@@ -105,6 +106,15 @@ func (r *reporter) probeFailed(f *topology.Fault) {
 	defer r.mu.Unlock()
 	if r.probe.allow(f, time.Now()) {
 		r.log.Warn("redis probe failed, keeping the subscription", faultAttrs(f)...)
+	}
+}
+
+// ownerUnreachable logs that the node of a cluster to which all hubs should subscribe is unreachable.
+func (r *reporter) ownerUnreachable(f *topology.Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.owner.allow(f, time.Now()) {
+		r.log.Warn("redis cluster primary of the control channel unreachable, keeping the subscription to another node", faultAttrs(f)...)
 	}
 }
 

@@ -50,6 +50,8 @@ type connection interface {
 	// probe checks once whether a new connection reaches the same server. An error ends this
 	// connection. Another goroutine calls it, while receive runs.
 	probe(ctx context.Context) error
+	// urgent reports whether the next probe is due after topology.AskEvery. The goroutine of probe calls it.
+	urgent() bool
 	// close is called last, even if open has failed.
 	close()
 }
@@ -135,6 +137,9 @@ func (s *session) probeLoop(ctx context.Context, c connection, end context.Cance
 // old one may keep its connections and role for 10 s more.
 func (s *session) awaitProbe(ctx context.Context, c connection) bool {
 	d := pause.Jitter(s.probeEvery)
+	if c.urgent() {
+		d = min(d, pause.Jitter(topology.AskEvery))
+	}
 	if !s.server.HasSentinels() {
 		return pause.Sleep(ctx, d)
 	}

@@ -71,6 +71,8 @@ func (r *reader) receive(ctx context.Context) (err error) {
 
 func (r *reader) announce() (role string, attrs []any) { return r.conn.server.Role, nil }
 
+func (r *reader) urgent() bool { return false }
+
 func (r *reader) addr() string { return r.at.Load().address }
 
 func (r *reader) connect(ctx context.Context, to topology.Target) error {

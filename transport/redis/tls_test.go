@@ -109,8 +109,12 @@ func TestSentinelsWithoutTLS(t *testing.T) {
 
 func tlsCluster(t *testing.T, n int, files *redistest.TLSFiles) []*redistest.Server {
 	t.Helper()
-	return redistest.StartCluster(t, n, append(files.Args(), "--tls-cluster", "yes", "--tls-replication", "yes",
-		"--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname")...)
+	return redistest.StartCluster(t, n, tlsClusterArgs(files)...)
+}
+
+func tlsClusterArgs(files *redistest.TLSFiles) []string {
+	return append(files.Args(), "--tls-cluster", "yes", "--tls-replication", "yes",
+		"--cluster-announce-hostname", "localhost", "--cluster-preferred-endpoint-type", "hostname")
 }
 
 func TestTLSWithCluster(t *testing.T) {

@@ -18,10 +18,11 @@ type Permission struct {
 
 // Permissions that a hub does not strictly need.
 var (
-	PermissionName        = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
-	PermissionInfo        = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe channel, which --feed stream does not use"}
-	PermissionPing        = Permission{"PING", "+ping", "the error reply counts as a sign of life; Redis may close the subscription at a message over its soft limit"}
-	PermissionClusterInfo = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe"}
+	PermissionName         = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
+	PermissionInfo         = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe channel, which --feed stream does not use"}
+	PermissionPing         = Permission{"PING", "+ping", "the error reply counts as a sign of life; Redis may close the subscription at a message over its soft limit"}
+	PermissionClusterSlots = Permission{"CLUSTER SLOTS", "+cluster|slots", "the hub subscribes to any node, not to that of the other hubs"}
+	PermissionClusterInfo  = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe"}
 )
 
 // PermissionProbeSubscribe is to subscribe to the probe channel of a process.

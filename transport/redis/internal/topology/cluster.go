@@ -15,7 +15,8 @@ import (
 )
 
 // cluster is a Redis Cluster. Every node forwards a PUBLISH to all others, so any node is suitable for
-// pub/sub. A key is on one node.
+// pub/sub. But only at the same node do all hubs receive all messages in the same order. A key is on
+// one node.
 type cluster struct {
 	// Immutable.
 	server *Server
@@ -30,6 +31,7 @@ type cluster struct {
 
 var (
 	FaultPartitioned = &Fault{Reason: "cluster", Problem: "the node reports cluster_state:fail: it is partitioned, or some slots are not covered", Advice: "check CLUSTER INFO and CLUSTER NODES; trying other nodes"}
+	FaultOwnerMoved  = &Fault{Reason: "moved", Problem: "another primary of the cluster owns the slot of the control channel", Advice: "no action needed, resubscribing"}
 	FaultRejoined    = &Fault{Reason: "cluster", Problem: "the node was partitioned from its cluster, or has rejoined it, since the subscription was made", Advice: "no action needed, resubscribing"}
 	faultNoNode      = &Fault{Reason: "cluster", Problem: "no cluster node owns the slot of the key", Advice: "check CLUSTER SLOTS; retrying"}
 )
@@ -45,19 +47,32 @@ func (s *Server) parseCluster(u *url.URL, others []string) error {
 	return s.setDatabase(strings.Trim(u.Path, "/"))
 }
 
-// dial connects to a given node, to the owner of a key, or to any node. It tries the node Target.Not
-// last.
+// dial connects to a given node, to the owner of a key, preferably to the owner of a channel, or to any node. It
+// tries the node Target.Not last.
 func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 	nodes := []string{to.Addr}
 	switch {
 	case to.Addr != "":
 	case to.Key != "":
-		nodes[0], err = c.locateOwner(ctx, to.Key)
+		nodes[0], err = c.locateOwner(ctx, Target{}, to.Key)
+		if err == nil && nodes[0] == "" {
+			err = faultNoNode
+		}
 		if err != nil {
-			return socket{}, err
+			return socket{}, c.server.Denied(err, "look up the owner of a key", "+cluster|slots")
 		}
 	default:
+		var owner string
+		if to.Prefer != "" {
+			// An error reply is not an error: admit returns it again.
+			if owner, err = c.locateOwner(ctx, Target{Not: to.Not}, to.Prefer); err != nil && !acl.IsReply(err) {
+				return socket{}, err
+			}
+		}
 		nodes = c.candidates(to.Not)
+		if owner != "" && owner != to.Not {
+			nodes = append([]string{owner}, slices.DeleteFunc(nodes, func(node string) bool { return node == owner })...)
+		}
 	}
 	for _, addr := range nodes {
 		if far, err = c.server.dialAddr(ctx, addr); err == nil || ctx.Err() != nil {
@@ -70,28 +85,43 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 	return far, err
 }
 
-// locateOwner looks up the owner of the key at a node.
-func (c *cluster) locateOwner(ctx context.Context, key string) (addr string, err error) {
+// locateOwner looks up the primary that owns the slot of a name at another node. It returns "" if the slot is not
+// covered.
+func (c *cluster) locateOwner(ctx context.Context, at Target, name string) (addr string, err error) {
 	var l *Conn
-	l = c.server.NewConn(ctx, Target{}, func(ctx context.Context, cn *goredis.Conn) error {
-		slot, err := cn.ClusterKeySlot(ctx, key).Result()
-		if err != nil {
-			return err
-		}
+	l = c.server.NewConn(ctx, at, func(ctx context.Context, cn *goredis.Conn) error {
 		slots, err := clusterSlots(ctx, cn)
 		if err != nil {
 			return err
 		}
-		addr = owner(slots, int(slot), l.Addr)
+		addr = owner(slots, slotOf(name), l.Addr)
 		return nil
 	})
-	if err := l.Use(); err != nil {
-		return "", c.server.Denied(err, "look up the owner of a key", "+cluster|keyslot +cluster|slots")
+	return addr, l.Use()
+}
+
+// clusterSlotCount is the number of slots of every cluster.
+const clusterSlotCount = 16384
+
+// slotOf returns the slot of a key or a channel, as in the Redis Cluster Specification: the CRC16 (XMODEM) of the
+// name, or of its part between the first '{' and the next '}', if that is not empty.
+func slotOf(name string) int {
+	if _, rest, ok := strings.Cut(name, "{"); ok {
+		if tag, _, ok := strings.Cut(rest, "}"); ok && tag != "" {
+			name = tag
+		}
 	}
-	if addr == "" {
-		return "", faultNoNode
+	var crc uint16
+	for i := range len(name) {
+		crc ^= uint16(name[i]) << 8
+		for range 8 {
+			carry := crc&0x8000 != 0
+			if crc <<= 1; carry {
+				crc ^= 0x1021
+			}
+		}
 	}
-	return addr, nil
+	return int(crc % clusterSlotCount)
 }
 
 // clusterSlots requests which nodes own which slots. It does not use the newer CLUSTER SHARDS, which
@@ -113,42 +143,48 @@ func owner(slots []goredis.ClusterSlot, slot int, from string) string {
 }
 
 // nodeAddr returns the address of a node as reported by the node at from. An address without a host
-// means the host of that node.
+// means the host of that node, and the host "?" that the node announces no host name although the cluster
+// prefers host names: then its IP address is used, or "" if that is not known either.
 func nodeAddr(node goredis.ClusterNode, from string) string {
 	host, port, err := net.SplitHostPort(node.Addr)
-	if err != nil || host != "" {
+	if err != nil {
 		return node.Addr
 	}
-	host, _, _ = net.SplitHostPort(from)
+	switch host {
+	case "":
+		host, _, _ = net.SplitHostPort(from)
+	case "?":
+		if host = node.NetworkingMetadata["ip"]; host == "" {
+			return ""
+		}
+	}
 	return net.JoinHostPort(host, port)
 }
 
 // admit checks whether the node's cluster works. It rejects a node that reports cluster_state:fail as
 // long as another node may be better. If all nodes report it, the node is not partitioned, and
 // pub/sub works even if some slots are not covered.
-func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error) {
+func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (a admission, err error) {
 	if to.Key != "" {
-		return "", nil, nil // the owner of a key returns an error itself
+		return a, nil // the owner of a key returns an error itself
 	}
 	text, err := cn.ClusterInfo(ctx).Result()
 	if goredis.HasErrorPrefix(err, "This instance has cluster support disabled") {
-		return "", nil, err
+		return a, err
 	}
+	if err := acl.Optional(err, acl.PermissionClusterInfo, func(_ acl.Permission, err error) { a.denied = err }); err != nil {
+		return a, err
+	}
+	a.state = InfoField(text, "cluster_state")
+	if c.refuses(a.state) {
+		return a, FaultPartitioned
+	}
+	a.slots, err = clusterSlots(ctx, cn)
 	if err != nil {
-		err = acl.Optional(err, acl.PermissionClusterInfo, func(_ acl.Permission, err error) { denied = err })
-		return "", denied, err
+		return a, acl.Optional(err, acl.PermissionClusterSlots, func(_ acl.Permission, err error) { a.slotsDenied = err })
 	}
-	state = InfoField(text, "cluster_state")
-	if c.refuses(state) {
-		return state, nil, FaultPartitioned
-	}
-	// This only discovers more nodes than the URL lists, so a missing permission is not an error.
-	slots, err := clusterSlots(ctx, cn)
-	if err != nil {
-		return state, nil, acl.Optional(err, acl.Permission{}, func(acl.Permission, error) {})
-	}
-	c.addNodes(slots)
-	return state, nil, nil
+	c.addNodes(a.slots)
+	return a, nil
 }
 
 // candidates returns the nodes in the order in which to try them: the seeds, starting with another one
@@ -172,11 +208,9 @@ func (c *cluster) addNodes(slots []goredis.ClusterSlot) {
 	var nodes []string
 	for _, r := range slots {
 		for _, node := range r.Nodes {
-			if host, _, err := net.SplitHostPort(node.Addr); err != nil || host == "" {
-				continue
-			}
-			if !slices.Contains(nodes, node.Addr) && !slices.Contains(c.seeds, node.Addr) {
-				nodes = append(nodes, node.Addr)
+			addr := nodeAddr(node, "")
+			if addr != "" && !strings.HasPrefix(addr, ":") && !slices.Contains(nodes, addr) && !slices.Contains(c.seeds, addr) {
+				nodes = append(nodes, addr)
 			}
 		}
 	}

@@ -28,6 +28,9 @@ type Conn struct {
 	Addr   string // the address that was dialed
 	State  string // cluster_state of the node: "ok", "fail"; "" if unknown or not a cluster
 	Denied error  // why State is unknown
+	// SlotsDenied is why Owner is unknown, if CLUSTER SLOTS is not allowed.
+	SlotsDenied error
+	slots       []goredis.ClusterSlot
 
 	client  *goredis.Client
 	pubsub  *goredis.PubSub
@@ -55,8 +58,10 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 	c := &Conn{hungUp: make(chan struct{})}
 	c.Activity.epoch = time.Now()
 	opt := s.options()
-	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) (err error) {
-		if c.State, c.Denied, err = s.locator.admit(ctx, cn, to); err != nil {
+	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
+		a, err := s.locator.admit(ctx, cn, to)
+		c.State, c.Denied, c.SlotsDenied, c.slots = a.state, a.denied, a.slotsDenied, a.slots
+		if err != nil {
 			return err
 		}
 		if err := s.selectDatabase(ctx, cn, to); err != nil {
@@ -95,6 +100,10 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 	c.unhook = context.AfterFunc(ctx, c.hangUp)
 	return c
 }
+
+// Owner returns the address of the primary that owns the slot of a channel, as the node reports it. It returns "" if
+// that is not known, or not a cluster. It must not be called before the first use of the connection has returned.
+func (c *Conn) Owner(channel string) string { return owner(c.slots, slotOf(channel), c.Addr) }
 
 // Use makes the connection, which calls NewConn's use, and closes it.
 func (c *Conn) Use() error {

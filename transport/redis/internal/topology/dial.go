@@ -27,7 +27,7 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 		return wrap(far.conn), nil
 	}
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
-		if _, _, err := s.locator.admit(ctx, cn, to); err != nil {
+		if _, err := s.locator.admit(ctx, cn, to); err != nil {
 			return err
 		}
 		if err := s.selectDatabase(ctx, cn, to); err != nil {
@@ -75,6 +75,8 @@ type Target struct {
 	Key string // in a cluster, the node that owns it; "": any
 	Not string // in a cluster, preferably not the node at this address
 
+	Prefer string // in a cluster, preferably the primary that owns the slot of this channel
+
 	Addr   string // in a cluster, the target of a redirection for the key; "": not known
 	Asking bool   // the redirection was ASK: the key's slot is moving
 }
@@ -94,11 +96,19 @@ type locator interface {
 	// dial makes one connection. To follow a failover, it resolves names and queries Sentinels or the
 	// cluster each time.
 	dial(ctx context.Context, to Target) (socket, error)
-	// admit checks, after authentication, whether the node is suitable. If the check is not allowed,
-	// the node is used, and denied is the error reply.
-	admit(ctx context.Context, cn *goredis.Conn, to Target) (state string, denied, err error)
+	// admit checks, after authentication, whether the node is suitable.
+	admit(ctx context.Context, cn *goredis.Conn, to Target) (admission, error)
 	// hosts returns how many other hosts may be queried before a connection is made.
 	hosts() int
+}
+
+// An admission is what a node of a cluster reports about the cluster. If a command is not allowed, the node is used,
+// and the error reply is in a field.
+type admission struct {
+	state       string // cluster_state
+	denied      error  // CLUSTER INFO is not allowed
+	slots       []goredis.ClusterSlot
+	slotsDenied error // CLUSTER SLOTS is not allowed
 }
 
 // fixed is the locator of a server at one address.
@@ -107,8 +117,8 @@ type fixed struct{ server *Server }
 func (f fixed) dial(ctx context.Context, _ Target) (socket, error) {
 	return f.server.dialAddr(ctx, f.server.addr)
 }
-func (fixed) admit(context.Context, *goredis.Conn, Target) (state string, denied, err error) { return }
-func (fixed) hosts() int                                                                     { return 0 }
+func (fixed) admit(context.Context, *goredis.Conn, Target) (a admission, err error) { return }
+func (fixed) hosts() int                                                            { return 0 }
 
 func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	dialer := net.Dialer{Timeout: s.dialTimeout}
@@ -166,7 +176,7 @@ func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
 		return Target{}, false
 	}
 	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, from)
-	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, !strings.HasPrefix(addr, ":")
+	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, addr != "" && !strings.HasPrefix(addr, ":")
 }
 
 // AskNode runs commands on the target of a redirection, over a separate connection.

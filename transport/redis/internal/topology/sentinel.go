@@ -191,16 +191,16 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 }
 
 // admit rejects a replica: the Sentinel might not have noticed a failover yet.
-func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (state string, denied, err error) {
+func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (a admission, err error) {
 	replication, err := Info(ctx, cn, "replication", func(acl.Permission, error) {}) // Introduce reports the missing permission
 	if err != nil {
-		return "", nil, err
+		return a, err
 	}
 	if role := InfoField(replication, "role"); role != "" && role != "master" {
 		s.rotate()
-		return "", nil, faultNotPrimary
+		return a, faultNotPrimary
 	}
-	return "", nil, nil
+	return a, nil
 }
 
 // hosts counts each Sentinel twice: for attempts without and with the password.

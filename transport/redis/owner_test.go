@@ -1,0 +1,141 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+)
+
+// channelOwner returns the index of the node of StartCluster that owns the slot of the control channel.
+func channelOwner(nodes []*redistest.Server) int {
+	slot := nodes[0].Do("cluster", "keyslot", ControlChannel("user-")).(int64)
+	return int(slot) * len(nodes) / 16384
+}
+
+// subscribedTo waits until a number of hubs are subscribed to a node and to none of the others.
+func subscribedTo(t *testing.T, nodes []*redistest.Server, node *redistest.Server, hubs int) {
+	t.Helper()
+	eventually(t, "all hubs are subscribed to "+node.Addr(), func() bool {
+		for _, n := range nodes {
+			want := 0
+			if n == node {
+				want = hubs
+			}
+			subscribers := n.Do("pubsub", "numsub", ControlChannel("user-")).([]any)[1].(int64)
+			if int(subscribers) != want {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func TestAllHubsFollowTheSlotOfTheControlChannel(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	var hubs []*subscriber
+	for i := range nodes {
+		hubs = append(hubs, start(t, parse(t, clusterURL("", nodes[i]), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 100 * time.Millisecond }))
+	}
+	from := channelOwner(nodes)
+	for _, h := range hubs {
+		h.awaitGeneration(t, 1)
+	}
+	subscribedTo(t, nodes, nodes[from], 3)
+
+	// A lost connection does not change the node, and a hub starts at the same node.
+	nodes[from].Do("client", "kill", "type", "pubsub")
+	for _, h := range hubs {
+		h.awaitGeneration(t, 2)
+	}
+	hubs = append(hubs, start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), nil))
+	hubs[3].awaitGeneration(t, 1)
+	subscribedTo(t, nodes, nodes[from], 4)
+	hubs[3].stop()
+
+	to := (from + 1) % len(nodes)
+	slot, id := nodes[0].Do("cluster", "keyslot", ControlChannel("user-")), nodes[to].Do("cluster", "myid")
+	for i := range nodes { // the new owner first
+		nodes[(to+i)%len(nodes)].Do("cluster", "setslot", slot, "node", id)
+	}
+	nodes[to].Do("cluster", "bumpepoch")
+	for _, h := range hubs[:3] {
+		h.awaitGeneration(t, 3)
+		h.log.await(t, "WARN redis subscription lost", "reason=moved", "owns the slot of the control channel")
+	}
+	subscribedTo(t, nodes, nodes[to], 3)
+	for i, h := range hubs[:3] {
+		h.deliverFrom(t, fmt.Sprint("moved ", i), nodes...)
+		eventually(t, "probes were received", func() bool { return probes(h) >= 10 })
+		if n := h.Stats().Generation; n != 3 {
+			t.Errorf("generation %d", n)
+		}
+	}
+}
+
+// While the owner is down, the hub is subscribed to another node. It follows the replica that is promoted.
+func TestFailoverOfTheOwnerIsFollowedWithTLS(t *testing.T) {
+	t.Parallel()
+	files := redistest.NewTLSFiles(t)
+	nodes := tlsCluster(t, 3, files)
+	from := channelOwner(nodes)
+	replica := redistest.AddClusterReplica(t, nodes[from], 3, tlsClusterArgs(files)...)
+	all := append(slices.Clone(nodes), replica)
+	server := parse(t, tlsURL("rediss+cluster", nodes...), tlsOptions(files))
+	key := ControlChannel("user-") // the stream is at the same node
+	h := start(t, server, func(c *PubSubConfig) { c.ProbeEvery = time.Hour })
+	h.awaitGeneration(t, 1)
+	subscribedTo(t, all, nodes[from], 1)
+	f := follow(t, server, func(c *StreamConfig) { c.Key = key })
+	c := NewCommands(server)
+	defer c.Close()
+	if _, err := c.Append(context.Background(), key, "user-1", "before"); err != nil {
+		t.Fatal(err)
+	}
+	f.want(t, "1: before")
+	replica.Await("it has the entry", func() bool {
+		return strings.Contains(replica.Do("info", "replication").(string), "slave_repl_offset") && replica.Do("info", "keyspace").(string) != "# Keyspace\r\n"
+	})
+
+	nodes[from].Kill()
+	rest := slices.DeleteFunc(slices.Clone(all), func(n *redistest.Server) bool { return n == nodes[from] })
+	h.awaitGeneration(t, 2) // at another node, before the failover
+	h.deliverFrom(t, "meanwhile", rest...)
+	h.awaitGeneration(t, 3)
+	subscribedTo(t, rest, replica, 1)
+	h.deliverFrom(t, "after", rest...)
+	eventually(t, "the stream feed has followed", func() bool {
+		_, err := c.Append(context.Background(), key, "user-1", "after")
+		return err == nil
+	})
+	f.await(t, "after", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return slices.Contains(f.events, "1: after")
+	})
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if slices.Contains(f.events, "reset") {
+		t.Errorf("events %q", f.events)
+	}
+}
+
+// A node that owns the slot but cannot be subscribed to is not tried all the time.
+func TestOwnerThatRejectsSubscriptionsIsAvoided(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	from := channelOwner(nodes)
+	nodes[from].Do("acl", "setuser", "default", "-psubscribe")
+	h := start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	subscribedTo(t, nodes, nodes[1-from], 1)
+	eventually(t, "probes were received", func() bool { return probes(h) >= 10 })
+	if n := h.Stats().Generation; n != 1 {
+		t.Errorf("generation %d", n)
+	}
+}
