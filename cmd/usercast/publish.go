@@ -66,8 +66,11 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)
 	}
 	_, err = fmt.Fprintf(stdout, "published to %s, received by %s\n", channel, english.Plural(int(n), "subscriber", "subscribers"))
-	// In a cluster, a node counts only its own subscribers.
-	if n == 0 && !strings.HasPrefix(c.Redis[0], "redis+cluster:") && !strings.HasPrefix(c.Redis[0], "rediss+cluster:") {
+	switch {
+	case n > 0 || strings.HasPrefix(c.Redis[0], "redis+cluster:") || strings.HasPrefix(c.Redis[0], "rediss+cluster:"): // a node counts only its own subscribers
+	case commands.IsReplica(ctx):
+		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; %s is a replica, so use the address of the primary\n", server.Name())
+	default:
 		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; check that a hub is running with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), c.ChannelPrefix)
 	}
 	return err

@@ -42,6 +42,11 @@ func TestPublish(t *testing.T) {
 	if code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "--channel-prefix", "other-", "42", "x"); code != 0 || stdout != "published to other-42, received by 0 subscribers\n" || stderr != hint {
 		t.Errorf("another prefix: exit code %d, %q, %q, want %q", code, stdout, stderr, hint)
 	}
+	replica := redistest.StartReplica(t, server)
+	hint = "usercast: hint: no hub received the message; " + replica.Addr() + " is a replica, so use the address of the primary\n"
+	if code, _, stderr := runCommand("", "publish", "--redis", replica.URL(), "42", "x"); code != 0 || stderr != hint {
+		t.Errorf("a replica: exit code %d, %q, want %q", code, stderr, hint)
+	}
 	server.Kill()
 	code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "42", "x")
 	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, server.Addr()) {

@@ -99,6 +99,20 @@ func (c *Commands) publish(ctx context.Context, channel, payload, grant string) 
 	return 0, c.server.Denied(err, "publish", grant)
 }
 
+// IsReplica reports whether commands go to a replica, where messages reach only the subscribers of that replica. It
+// returns false if that cannot be determined, and in a cluster, whose nodes all pass messages on.
+func (c *Commands) IsReplica(ctx context.Context) (replica bool) {
+	if c.server.IsCluster() {
+		return false
+	}
+	err := c.do(ctx, "", func(client *goredis.Client) error {
+		info, err := client.Info(ctx, "replication").Result()
+		replica = topology.InfoField(info, "role") == "slave"
+		return err
+	})
+	return err == nil && replica
+}
+
 // do calls run once with a connection. In a cluster, the connection goes to the owner of the key,
 // or to any node if key is "". It returns run's error unchanged.
 func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client) error) error {

@@ -163,19 +163,19 @@ func TestErrorOfTheLookupIsExplained(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 2)
 	for _, node := range nodes {
-		node.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-cluster|keyslot", "&*", "~*")
+		node.Do("acl", "setuser", "app", "on", ">secret", "+@all", "-cluster|slots", "&*", "~*")
 	}
 	server := parse(t, clusterURL("app:secret@", nodes...), ServerOptions{})
 	log := &logbook{}
 	followLater(t, server, logTo(log))
-	log.await(t, "WARN redis subscription failed", "+cluster|keyslot")
+	log.await(t, "WARN redis subscription failed", "+cluster|slots")
 	if n := log.count("+xread"); n > 0 {
 		t.Errorf("the log contains another permission:\n%s", log)
 	}
 	commands := NewCommands(server)
 	defer commands.Close()
 	_, err := commands.Append(context.Background(), "log", "user-42", "x")
-	if err == nil || !strings.Contains(err.Error(), "+cluster|keyslot") || strings.Contains(err.Error(), "+xadd") {
+	if err == nil || !strings.Contains(err.Error(), "+cluster|slots") || strings.Contains(err.Error(), "+xadd") {
 		t.Errorf("append: %v", err)
 	}
 }

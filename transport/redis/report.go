@@ -127,11 +127,7 @@ func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
 		return
 	}
 	r.several = true
-	advice := "set --redis to the address of the primary, or to redis+sentinel:// with the Sentinels that monitor it"
-	if found.Mode == "cluster" {
-		advice = "set --redis to redis+cluster://" + s.Addr()
-	}
-	r.log.Warn("redis address leads to several servers, a failover is detected only when a probe is lost", "hint", advice)
+	r.log.Warn("redis address leads to several servers, a failover is detected only when a probe is lost", "hint", s.SeveralAdvice(found))
 }
 
 func (r *reporter) probeSent() {

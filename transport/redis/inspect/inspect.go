@@ -52,6 +52,9 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	for tries := in.server.Hosts(); errors.Is(err, topology.FaultPartitioned) && tries > 0; tries-- {
 		err = in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
 	}
+	if err == nil {
+		err = in.checkSeveral(ctx)
+	}
 	if err == nil && i.StreamKey == "" {
 		err = in.checkEcho(ctx)
 	}

@@ -68,7 +68,7 @@ func (i *inspector) grants() string {
 	}
 	commands += " +ping +info +client|setname"
 	if i.server.IsCluster() {
-		commands += " +cluster|info +cluster|slots +cluster|keyslot"
+		commands += " +cluster|info +cluster|slots"
 	}
 	line := "ACL SETUSER " + user + " resetkeys"
 	if i.StreamKey != "" {

@@ -64,3 +64,15 @@ func (s *Servers) Several(ctx context.Context, every time.Duration, found Identi
 	}
 	return false
 }
+
+// SeveralAdvice returns which URL to use instead of an address that leads to several servers. found is one of them.
+func (s *Server) SeveralAdvice(found Identity) string {
+	scheme := "redis"
+	if s.tls != nil {
+		scheme = "rediss"
+	}
+	if found.Mode == "cluster" {
+		return "set --redis to " + scheme + "+cluster://" + s.addr
+	}
+	return "set --redis to the address of the primary, or to " + scheme + "+sentinel:// with the Sentinels that monitor it"
+}
