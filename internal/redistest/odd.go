@@ -35,7 +35,6 @@ var OddReplies = map[string]string{
 	"message of another channel":       "*3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n",
 	"message of another pattern":       "*4\r\n$8\r\npmessage\r\n$6\r\nuser_*\r\n$7\r\nuser-42\r\n$1\r\nx\r\n",
 	"integer":                          ":1\r\n",
-	"string":                           "$1\r\nx\r\n",
 	"nil":                              "$-1\r\n",
 	"set":                              "~3\r\n$7\r\nmessage\r\n$1\r\nx\r\n$1\r\nx\r\n",
 	"map":                              "%1\r\n*0\r\n$1\r\nx\r\n",

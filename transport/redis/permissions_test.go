@@ -122,6 +122,6 @@ func TestEmbeddedRedisOfDevIsEnough(t *testing.T) {
 	}
 	h.awaitEvent(t, "42/activity/x")
 	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
-	h.log.once(t, "DEBUG redis command unavailable", "command=INFO")
+	h.log.once(t, "INFO redis command unavailable", "command=INFO")
 	h.log.warnings(t, 0)
 }

@@ -164,8 +164,8 @@ func (r *reporter) missing(which acl.Permission, user string, err error) {
 			"consequence", which.Consequence, "hint", "ACL SETUSER "+user+" "+which.Grant)
 		return
 	}
-	r.log.Debug("redis command unavailable", "command", which.Command,
-		"consequence", which.Consequence, "error", err)
+	r.log.Info("redis command unavailable", "command", which.Command,
+		"consequence", which.Consequence, "error", topology.Shown(err))
 }
 
 // malformedControl logs at most once per minute how many control commands were malformed, and why

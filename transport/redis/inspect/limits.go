@@ -72,9 +72,10 @@ const briefly = 5
 func (i *inspector) checkLimits(ctx context.Context, cn *goredis.Conn) error {
 	const parameter = "client-output-buffer-limit"
 	largest := int64(i.MaxPayload)
-	class, wanted := "pubsub", bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
+	wanted := bufferLimit{max(usualHard, payloadsInBuffer*largest), max(usualSoft, payloadsInBuffer/4*largest), usualSeconds}
+	class, enough := "pubsub", fmt.Sprintf("pubsub %v or more", wanted)
 	if i.StreamKey != "" {
-		class = "normal"
+		class, enough = "normal", "normal 0 0 0, the default"
 	}
 	text, err := i.setting(ctx, cn, parameter)
 	if err != nil {
@@ -84,8 +85,8 @@ func (i *inspector) checkLimits(ctx context.Context, cn *goredis.Conn) error {
 	set := fmt.Sprintf("CONFIG SET %s \"%s %v\"", parameter, class, limit.raisedTo(wanted))
 	switch {
 	case !known:
-		i.report.Note("redis-buffer", fmt.Sprintf("as an administrator, check that %s is %s %v or more", parameter, class, wanted),
-			"the limit at which Redis disconnects a slow subscriber could not be read: CONFIG GET is not available")
+		i.report.Note("redis-buffer", fmt.Sprintf("as an administrator, check that %s is %s", parameter, enough),
+			"the limit at which Redis disconnects a slow client could not be read: CONFIG GET is not available")
 		return nil // the others cannot be read either
 	case limit.hard > 0 && limit.hard <= inBuffer(largest):
 		i.report.Fail("redis-buffer", set, "%s %s %v: a single message of --max-payload (%s) makes Redis disconnect the hub", parameter, class, limit, redisSize(largest))

@@ -6,13 +6,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
 )
 
 // missing reports a command that was refused, and the consequence.
 func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	name := "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0])
 	if !goredis.IsPermissionError(err) {
-		i.report.Note("redis-unavailable", "", "%s is not available (%v): %s", r.Command, i.server.Redact(err), r.Consequence)
+		i.report.Note("redis-unavailable", "", "%s is not available (%v): %s", r.Command, topology.Shown(i.server.Redact(err)), r.Consequence)
 		return
 	}
 	i.refused = true

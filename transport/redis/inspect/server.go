@@ -26,6 +26,18 @@ func (v version) below(major, minor int) bool {
 	return v.major > 0 && (v.major < major || v.major == major && v.minor < minor)
 }
 
+// otherServers are those that report a version of their own in INFO, next to that of a Redis that they are
+// compatible with.
+var otherServers = []struct {
+	field, name  string
+	sameFeatures bool // as that Redis
+}{
+	{"valkey_version", "Valkey", true},
+	{"dragonfly_version", "Dragonfly", false},
+	{"garnet_version", "Garnet", false},
+	{"kvrocks_version", "Kvrocks", false},
+}
+
 // checkServer checks program, version, role, and the number of connections.
 func (i *inspector) checkServer(ctx context.Context, cn *goredis.Conn, took time.Duration) error {
 	var all strings.Builder // field names are unique across sections
@@ -40,8 +52,13 @@ func (i *inspector) checkServer(ctx context.Context, cn *goredis.Conn, took time
 
 	program, release := "Redis", field("redis_version")
 	i.version = parseVersion(release)
-	if v := field("valkey_version"); v != "" {
-		program, release = "Valkey", v
+	for _, other := range otherServers {
+		if v := field(other.field); v != "" {
+			program, release = other.name, v
+			if !other.sameFeatures {
+				i.version = version{} // their redis_version says little about their commands
+			}
+		}
 	}
 	switch {
 	case release == "":

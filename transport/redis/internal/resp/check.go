@@ -24,7 +24,7 @@ const connBuffer = 32 << 10
 type CheckedConn struct {
 	net.Conn
 	keep     int  // bytes that are kept of a string
-	pushes   bool // only pushes and error replies are valid
+	pushes   bool // see ExpectPushes
 	complete int  // pushes that have arrived completely and have not been received yet
 
 	buf     []byte
@@ -88,8 +88,9 @@ func (c *CheckedConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// ExpectPushes is called when all replies to commands have been received. From then on, only pushes and
-// error replies are valid.
+// ExpectPushes is called when all replies to commands have been received. From then on, only pushes, error
+// replies, and replies to PING are valid. Redis replies to a subscriber's PING with a push; some other servers
+// reply with a status or a string, as without a subscription (microsoft/garnet#179).
 func (c *CheckedConn) ExpectPushes() { c.pushes = true }
 
 // Received records that a push was received. Pushes that arrived before ExpectPushes was called are not
@@ -194,7 +195,8 @@ func (c *CheckedConn) head(there []byte) (int, error) {
 				return n, nil
 			}
 			return c.push(there)
-		case '+', '-': // an error reply to a command
+		case '+', '-': // an error reply to a command, or the reply to PING of a server that is not Redis
+		case '$': // the same reply to a PING with a payload
 		default:
 			return 0, Errorf("type %q, expected a message", kind)
 		}
@@ -214,7 +216,7 @@ func (c *CheckedConn) head(there []byte) (int, error) {
 	switch {
 	case kind == ':':
 		c.element()
-	case n == -1 && c.rest == "": // nil
+	case n == -1 && c.rest == "" && !c.pushes: // nil
 		c.element()
 	case n < 0:
 		return 0, Errorf("invalid length %d", n)
@@ -324,7 +326,7 @@ func (c *CheckedConn) element() {
 		}
 		c.depth--
 	}
-	if c.pushes { // an error reply
+	if c.pushes { // not a message
 		c.complete++
 	}
 }

@@ -116,6 +116,10 @@ func isPush(reply string) bool {
 	if reply[0] == '+' || reply[0] == '-' {
 		return true
 	}
+	if reply[0] == '$' { // a reply to PING, unless it is nil
+		n, _ := strconv.Atoi(reply[1:strings.IndexByte(reply, '\r')])
+		return n >= 0
+	}
 	in := bufio.NewReader(strings.NewReader(reply))
 	var kinds []byte
 	var elements []string

@@ -41,17 +41,17 @@ func (f *Fault) Text() string {
 	case f.Err == nil:
 		return f.Problem
 	case f.Advice == "":
-		return f.Problem + ": " + shown(f.Err)
+		return f.Problem + ": " + Shown(f.Err)
 	}
-	return f.Problem + " (" + shown(f.Err) + ")"
+	return f.Problem + " (" + Shown(f.Err) + ")"
 }
 
 // maxShown is the maximum length of the text of an original error.
 const maxShown = 200
 
-// shown returns the text of an error without the arguments of an unknown command, which Redis repeats, and without
+// Shown returns the text of an error without the arguments of an unknown command, which Redis repeats, and without
 // control characters.
-func shown(err error) string {
+func Shown(err error) string {
 	text, _, _ := strings.Cut(err.Error(), ", with args beginning with")
 	if len(text) > maxShown {
 		text = strings.ToValidUTF8(text[:maxShown], "") + "…"
@@ -154,7 +154,7 @@ func connFault(err error, live, unix bool) *Fault {
 	case live && IsHangUp(err):
 		return &Fault{Reason: "closed", Problem: "Redis closed the connection", Advice: "check for a restart, CLIENT KILL, or an exceeded client-output-buffer-limit pubsub"}
 	case IsHangUp(err):
-		return &Fault{Reason: "closed", Problem: "the connection was closed before Redis replied", Advice: "check that the port belongs to Redis; if it expects TLS, use rediss://"}
+		return &Fault{Reason: "closed", Problem: "the connection was closed before Redis replied", Advice: "check that the port belongs to Redis, not to a proxy without pub/sub; if it expects TLS, use rediss://"}
 	}
 	return &Fault{Reason: "error", Problem: "the connection failed"}
 }
