@@ -44,6 +44,7 @@ func TestCheckExitCodes(t *testing.T) {
 		{1, "check that Redis is running", "found 1 failure", anywhere(fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), "--auth", "insecure")},
 		{2, "", "--user: missing value\n", []string{"--user"}},
 		{2, "", "--watch: must not be negative\nusercast: --timeout: invalid duration \"3\"", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
+		{2, "", "--hear: must not be negative", anywhere(server.URL(), "--hear=-1s")},
 		{2, "", "--url: required with --header", anywhere(server.URL(), "--user", "42")},
 		{2, "", "--user: \"*\" is an invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
 		{2, "", "--header: a header must have the form", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
@@ -176,6 +177,27 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	app.Status.Store(http.StatusFound)
 	if stdout, _, _ := runCheck(t, here...); !strings.Contains(stdout, "redirects unauthenticated requests") {
 		t.Errorf("a redirect:\n%s", stdout)
+	}
+}
+
+// Ctrl-C ends only the waiting: the report is complete, for each Redis.
+func TestInterruptedObservationReportsWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	one, two := redistest.Start(t), redistest.Start(t)
+	p := hubtest.StartProgram(t, nil, append([]string{"check"}, anywhere(one.URL(), "--redis", two.URL(), "--auth", "insecure", "--hear", "1h")...)...)
+	for _, server := range []*redistest.Server{one, two} {
+		server.Await("it is observed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+		server.Do("publish", "myapp_database_user-42:activity", "secret-payload")
+	}
+	p.Signal(os.Interrupt)
+	code, out := p.Wait(t), p.Stdout.String()
+	for _, want := range []string{"published to " + one.Addr(), "published to " + two.Addr(), "0 failed"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	if code != 0 || strings.Contains(out, "secret-payload") {
+		t.Errorf("exit code %d\n%s", code, out)
 	}
 }
 

@@ -26,6 +26,7 @@ type Config struct {
 	User    string         `placeholder:"USER" help:"User of the stream at --url; by default, the user that --auth determines."`
 	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to observe the idle stream; 0 means slightly longer than --ping-interval (default: ${default})."`
 	Timeout flags.Duration `default:"10s" placeholder:"DURATION" help:"Timeout for a response from --url (default: ${default})."`
+	Hear    flags.Duration `default:"0" placeholder:"DURATION" help:"How long to receive everything that is published to Redis, and then name the prefix that fits; 0 skips this (default: ${default})."`
 	JSON    bool           `name:"json" help:"Print one JSON object instead of a report."`
 }
 
@@ -66,6 +67,7 @@ func New(c Config, p Program) (*Check, error) {
 		}
 	}
 	errs.NotNegative("watch", c.Watch)
+	errs.NotNegative("hear", c.Hear)
 	errs.Between("timeout", c.Timeout, 10*time.Millisecond, time.Hour)
 	return check, errs.Err()
 }
@@ -96,6 +98,12 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted")
+	}
+	if c.Hear.T > 0 {
+		if progress != nil {
+			fmt.Fprintf(progress, "  …     receiving what is published for %v; Ctrl-C ends it early\n", c.Hear.T)
+		}
+		observe(ctx, hub, servers, c.Hear.T, p) // also reports if ctx ends
 	}
 	return p.end(c.program.Version)
 }

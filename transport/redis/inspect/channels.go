@@ -1,0 +1,288 @@
+package inspect
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/acl"
+)
+
+// maxShownChannels and maxShownPrefixes limit the report.
+const (
+	maxShownChannels = 10
+	maxShownPrefixes = 5
+)
+
+// isInternal reports whether messages of a channel are commands between hubs, or notifications of Redis itself.
+func isInternal(channel string) bool {
+	return strings.HasPrefix(channel, acl.OwnChannels) || strings.HasPrefix(channel, "__")
+}
+
+// others are channels of known libraries whose messages a hub cannot route, with the advice to their users.
+var others = []struct {
+	channel *regexp.Regexp
+	library string
+	advice  string
+}{
+	{regexp.MustCompile(`(^|[^a-z])_action_cable_internal|(^|[_:])action_cable/|[:_]Z2lkOi8v[A-Za-z0-9+/_=-]*$`), "Action Cable",
+		"publish to %s with the Redis client of the app: these channels do not contain a user id"},
+	{regexp.MustCompile(`^socket\.io(-request|-response)?#`), "the Redis adapter of Socket.IO",
+		"publish to %s with the Redis client of the app: these messages are encoded for Socket.IO servers"},
+	{regexp.MustCompile(`^asgi(:|__)group(:|__)|^specific[.!]`), "Django Channels",
+		"publish to %s with the Redis client of the app: these messages are encoded for Django Channels"},
+	{regexp.MustCompile(`celery|^/\d+\.|\.pidbox$`), "Celery", ""},
+	{regexp.MustCompile(`^(laravel_)?horizon|:notify$|^reverb$`), "Horizon or Reverb", ""},
+}
+
+// uuid and idToken match what is certainly the id of a user: a number, a UUID or a ULID.
+const (
+	uuid    = `[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}`
+	idToken = `(?:` + uuid + `|[0-9A-HJKMNP-TV-Z]{26}|[0-9]+)`
+)
+
+var (
+	// afterUser matches a name up to the word user and a punctuation mark, such as private-App.Models.User. or user_.
+	afterUser = regexp.MustCompile(`^(.*?(?i:users?|members?|accounts?)[^A-Za-z0-9])(.+)$`)
+	// beforeID matches a name up to the first id.
+	beforeID = regexp.MustCompile(`^(|.*?[^A-Za-z0-9])(` + idToken + `(?:[^A-Za-z0-9].*)?)$`)
+	// leadingID matches an id, and what follows it.
+	leadingID = regexp.MustCompile(`^` + idToken + `([^A-Za-z0-9])(.+)$`)
+	// colonID matches ids of identity providers that contain a colon: Keycloak's, Google's and those of Amazon Cognito.
+	colonID = regexp.MustCompile(`^f:` + uuid + `:|^accounts\.google\.com:|^[a-z]{2}(?:-[a-z]+)+-\d:` + uuid)
+)
+
+// guessPrefix returns the prefix with which a hub would read a channel; ok is false if the channel does not fit any. It is certain if the
+// channel contains known, the current prefix, before which a library may have put its own, or a word for a user.
+func guessPrefix(channel, known string) (prefix string, certain, ok bool) {
+	if at := strings.Index(channel, known); at > 0 && at+len(known) < len(channel) {
+		return channel[:at+len(known)], true, true
+	}
+	if m := afterUser.FindStringSubmatch(channel); m != nil {
+		return m[1], true, true
+	}
+	if m := beforeID.FindStringSubmatch(channel); m != nil {
+		return m[1], false, true
+	}
+	return "", false, false
+}
+
+// otherSeparator returns the character between user and topic if it is certainly another than the current one, or 0.
+// rest is a channel without its prefix.
+func otherSeparator(rest string, separator byte) byte {
+	if colonID.MatchString(rest) {
+		if separator == ':' {
+			return '/'
+		}
+		return 0
+	}
+	if m := leadingID.FindStringSubmatch(rest); m != nil && len(m[1]) == 1 && m[1][0] != separator && redis.ValidateSeparator(m[1][0]) == nil {
+		// 42-7 may be one id, but 42.activity is a user and a topic.
+		if strings.IndexByte(rest, separator) < 0 && (m[1][0] != '-' || !leadingID.MatchString(m[2]+":x")) {
+			return m[1][0]
+		}
+	}
+	return 0
+}
+
+// A candidate is a prefix that fits some channels.
+type candidate struct {
+	prefix    string
+	separator byte
+	certain   bool // see guessPrefix
+	messages  int64
+	channels  []string
+}
+
+// reportTally reports the channels of a tally, which are called names.
+func (h *Observation) reportTally(t *tally, messages, names string) {
+	i := h.in
+	prefix, separator := i.ChannelPrefix, i.TopicSeparator
+	if t.total == 0 {
+		publish := "usercast publish 42:test hello"
+		if separator != redis.DefaultSeparator {
+			publish = fmt.Sprintf("usercast publish '42%ctest' hello", separator)
+		}
+		i.report.Warn("published-nothing", "run "+publish+" in another terminal while this command runs, with the same --redis and --channel-prefix; if it is received, compare the app's Redis URL with --redis",
+			"no %s were received from an app within %s", messages, h.lasted.Round(100*time.Millisecond))
+		return
+	}
+	if t.more > 0 {
+		i.report.Note("published-sample", "", "only the first %s different %s are evaluated; %s of %s %s went to others", humanize.Comma(maxObservedChannels), names, humanize.Comma(t.more), humanize.Comma(t.total), messages)
+	}
+	fits, malformed := candidate{}, candidate{}
+	guesses, libraries := make(map[string]*candidate), make(map[string]*candidate)
+	unknown := candidate{}
+	for _, channel := range slices.Sorted(maps.Keys(t.count)) {
+		n := t.count[channel]
+		add := func(c *candidate) { c.messages += n; c.channels = append(c.channels, channel) }
+		if strings.HasPrefix(channel, prefix) {
+			rest := channel[len(prefix):]
+			if user, _, ok := redis.SplitChannel(prefix, separator, channel); !ok || user == "" {
+				add(&malformed)
+			} else {
+				add(&fits)
+				fits.separator = cmp.Or(fits.separator, otherSeparator(rest, separator))
+			}
+			continue
+		}
+		group := guesses
+		key, certain, ok := guessPrefix(channel, prefix)
+		if i.StreamKey == "" && strings.HasSuffix(channel, i.ControlChannel) {
+			i.report.Warn("published-control", "use --control-channel '"+channel+"', or remove the prefix from the app's Redis connection", "control commands are published to %s, but the hub subscribes to %s", channel, i.ControlChannel)
+			continue
+		}
+		for n, o := range others {
+			if o.channel.MatchString(channel) {
+				group, key, ok = libraries, fmt.Sprint(n), true
+				break
+			}
+		}
+		if !ok {
+			add(&unknown)
+			continue
+		}
+		c := group[key]
+		if c == nil {
+			c = &candidate{prefix: key, certain: certain}
+			group[key] = c
+		}
+		add(c)
+		if group := guesses[key]; group == c {
+			c.separator = cmp.Or(c.separator, otherSeparator(channel[len(key):], separator))
+		}
+	}
+	h.reportFits(t, &fits, messages, names)
+	if malformed.messages > 0 {
+		i.report.Warn("published-malformed", fmt.Sprintf("publish to %s<user>%c<topic>", prefix, separator), "%s went to %q, which does not contain a user id", count(malformed.messages, messages), malformed.channels[0])
+	}
+	h.reportGuesses(guesses, fits.messages > 0, messages, names)
+	for n, o := range others {
+		if c := libraries[fmt.Sprint(n)]; c != nil {
+			advice := ""
+			if o.advice != "" {
+				advice = fmt.Sprintf(o.advice, fmt.Sprintf("%s<user>%c<topic>", prefix, separator))
+			}
+			i.report.Note("published-library", advice, "%s of %s, for example to %s", count(c.messages, messages), o.library, c.channels[0])
+		}
+	}
+	if unknown.messages > 0 {
+		level := Note
+		if fits.messages == 0 && len(guesses) == 0 {
+			level = Warn
+		}
+		i.report(Finding{Name: "published-unknown", Level: level,
+			What: fmt.Sprintf("%s to %s without %s and without a user id that can be recognized, for example to %s", count(unknown.messages, messages), count(int64(len(unknown.channels)), names), prefix, unknown.channels[0]),
+			Do:   fmt.Sprintf("if they are meant for users, publish to %s<user>%c<topic>, or set --channel-prefix to the text before the user id", prefix, separator)})
+	}
+}
+
+// reportFits reports the channels that a hub reads.
+func (h *Observation) reportFits(t *tally, fits *candidate, messages, names string) {
+	i := h.in
+	if fits.messages == 0 {
+		return
+	}
+	i.report.OK("published", "%[1]s to %[3]s that begin with %[4]s in %[2]s: the hub receives them", count(fits.messages, messages), h.lasted.Round(100*time.Millisecond), count(int64(len(fits.channels)), names), i.ChannelPrefix)
+	slices.SortStableFunc(fits.channels, func(a, b string) int { return cmp.Compare(t.count[b], t.count[a]) })
+	for n, channel := range fits.channels {
+		if n == maxShownChannels {
+			i.report.Note("published-channel", "", "%s more", count(int64(len(fits.channels)-n), names))
+			break
+		}
+		i.report.Note("published-channel", "", "%s: %s (%s)", channel, i.reading(i.ChannelPrefix, i.TopicSeparator, channel), count(t.count[channel], messages))
+	}
+	if s := fits.separator; s != 0 {
+		example := fits.channels[slices.IndexFunc(fits.channels, func(c string) bool {
+			return otherSeparator(c[len(i.ChannelPrefix):], i.TopicSeparator) == s
+		})]
+		what, do := fmt.Sprintf("%s does not contain %q between user and topic", example, i.TopicSeparator), fmt.Sprintf("use --topic-separator '%c': then it is %s", s, i.reading(i.ChannelPrefix, s, example))
+		if colonID.MatchString(example[len(i.ChannelPrefix):]) {
+			what = fmt.Sprintf("the user id in %s contains the topic separator", example)
+			do = fmt.Sprintf("use --topic-separator '%c', and publish to %s<user>%[1]c<topic>", s, i.ChannelPrefix)
+		}
+		i.report.Warn("published-separator", do, "%s", what)
+	}
+}
+
+// reportGuesses reports prefixes that fit channels which the hub does not receive. They are notes if it receives others,
+// because these may belong to another program.
+func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, messages, names string) {
+	i := h.in
+	byMessages := slices.SortedFunc(maps.Values(guesses), func(a, b *candidate) int {
+		if a.certain != b.certain {
+			return map[bool]int{true: -1, false: 1}[a.certain]
+		}
+		return cmp.Or(cmp.Compare(b.messages, a.messages), cmp.Compare(a.prefix, b.prefix))
+	})
+	for n, c := range byMessages {
+		if n == maxShownPrefixes {
+			i.report.Note("published-prefix", "", "%d more prefixes were found", len(byMessages)-n)
+			return
+		}
+		f := Finding{Name: "published-prefix", Level: Warn,
+			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), c.channels[0], i.ChannelPrefix)}
+		if f.Do = i.remedy(c); !c.certain {
+			f.Do = "if the text after the prefix is a user id: " + f.Do
+		} else if fits {
+			f.Do = "if they are meant for users: " + f.Do
+		}
+		if fits || !c.certain && byMessages[0].certain {
+			f.Level = Note
+		}
+		i.report(f)
+	}
+}
+
+// remedy returns the flags for a candidate.
+func (i *inspector) remedy(c *candidate) string {
+	if c.prefix == "" {
+		return fmt.Sprintf("publish to %s%s: a hub needs a prefix before the user id", i.ChannelPrefix, c.channels[0])
+	}
+	if err := redis.ValidatePrefix(c.prefix); err != nil {
+		return fmt.Sprintf("publish to %s<user>%c<topic>: %q cannot be used as a prefix", i.ChannelPrefix, i.TopicSeparator, c.prefix)
+	}
+	flags, separator := "use --channel-prefix '"+c.prefix+"'", cmp.Or(c.separator, i.TopicSeparator)
+	if separator != i.TopicSeparator {
+		flags += fmt.Sprintf(" --topic-separator '%c'", separator)
+	}
+	do := fmt.Sprintf("%s: then %s is %s", flags, c.channels[0], i.reading(c.prefix, separator, c.channels[0]))
+	if before, ok := strings.CutSuffix(c.prefix, i.ChannelPrefix); ok && i.StreamKey == "" {
+		do += fmt.Sprintf("\nif the app sends control commands over the same connection, add --control-channel '%s%s'; or remove the prefix %q from the app's Redis connection",
+			before, redis.ControlChannel(i.ChannelPrefix), before)
+	}
+	return do
+}
+
+// reading describes how a hub reads a channel.
+func (i *inspector) reading(prefix string, separator byte, channel string) string {
+	user, topic, _ := redis.SplitChannel(prefix, separator, channel)
+	who := fmt.Sprintf("user %q", user)
+	if user == "*" {
+		who = "all users"
+	}
+	if topic == "" {
+		return who + ", no topic"
+	}
+	return fmt.Sprintf("%s, topic %q", who, topic)
+}
+
+// count formats a number of things, whose plural is given.
+func count(n int64, plural string) string {
+	if n == 1 {
+		switch plural {
+		case "entries":
+			return "1 entry"
+		case "messages", "channels":
+			plural = strings.TrimSuffix(plural, "s")
+		}
+	}
+	return humanize.Comma(n) + " " + plural
+}

@@ -1,0 +1,183 @@
+package inspect
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis"
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
+)
+
+const (
+	// maxObservedChannels limits the memory for names of channels. Messages to more channels are only counted.
+	maxObservedChannels = 10_000
+	// maxObservedName is the number of bytes that are kept of a name. Redis allows names of up to 512 MB.
+	maxObservedName = 256
+)
+
+// An Observation is what apps published during a time. It holds names of channels, and never payloads.
+type Observation struct {
+	in       *inspector
+	lasted   time.Duration
+	err      error // why it ended early
+	denied   error // the reply to PSUBSCRIBE *
+	started  bool  // Redis has confirmed the subscription
+	channels tally
+	received atomic.Int64 // messages and entries, while it runs
+	entries  tally        // with the stream feed: fields ch of the entries that were appended to the stream
+}
+
+// A tally counts messages by channel.
+type tally struct {
+	count map[string]int64
+	total int64
+	more  int64 // messages to channels that are not in count, because it is full
+}
+
+func (t *tally) add(channel string) {
+	channel = channel[:min(len(channel), maxObservedName)]
+	t.total++
+	if _, known := t.count[channel]; !known && len(t.count) == maxObservedChannels {
+		t.more++
+		return
+	}
+	if t.count == nil {
+		t.count = make(map[string]int64)
+	}
+	t.count[channel]++
+}
+
+// Observe receives everything that is published on the server, to any channel, for a time or until ctx ends. With a
+// StreamKey, it also reads the entries that are appended to that stream. It does not need a running hub, and
+// publishes nothing. While it runs, Redis sends it a copy of all messages.
+func (i Inspection) Observe(ctx context.Context, d time.Duration) *Observation {
+	h := newObservation(i)
+	h.run(ctx, d)
+	return h
+}
+
+func newObservation(i Inspection) *Observation {
+	return &Observation{in: &inspector{Inspection: i, server: (*topology.Server)(i.Server)}}
+}
+
+func (h *Observation) run(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	start := time.Now()
+	entries := make(chan error, 1)
+	go func() { entries <- h.observeEntries(ctx) }()
+	err := h.observeChannels(ctx)
+	if entriesErr := <-entries; err == nil {
+		err = entriesErr
+	}
+	h.err, h.lasted = err, time.Since(start)
+}
+
+// observeChannels counts messages until ctx ends. It returns nil then.
+func (h *Observation) observeChannels(ctx context.Context) error {
+	conn := h.in.server.NewConn(ctx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
+		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {})
+	})
+	defer conn.Close()
+	err := conn.PSubscribe("*")
+	var received any
+	for err == nil {
+		if received, err = conn.Receive(); err != nil {
+			break
+		}
+		switch m := received.(type) {
+		case *goredis.Subscription:
+			h.started = true
+		case *goredis.Message:
+			if strings.HasPrefix(m.Channel, h.in.ChannelPrefix) || !isInternal(m.Channel) {
+				h.channels.add(m.Channel)
+			}
+			h.received.Add(1)
+		}
+	}
+	switch {
+	case ctx.Err() != nil && (h.started || ctx.Err() == context.Canceled):
+		return nil
+	case ctx.Err() != nil:
+		return topology.FaultUnresponsive
+	case acl.IsReply(err) && !goredis.IsAuthError(err):
+		h.denied = err
+		return nil
+	}
+	return err
+}
+
+// observeEntries counts entries of the stream until ctx ends. It returns nil then.
+func (h *Observation) observeEntries(ctx context.Context) error {
+	key := h.in.StreamKey
+	if key == "" {
+		return nil
+	}
+	err := h.in.ask(ctx, topology.Target{Key: key}, func(_ context.Context, cn *goredis.Conn) error {
+		last := "$"
+		newest, err := cn.XRevRangeN(ctx, key, "+", "-", 1).Result()
+		if err == nil && len(newest) > 0 {
+			last = newest[0].ID
+		}
+		for err == nil && ctx.Err() == nil {
+			var streams []goredis.XStream
+			streams, err = cn.XRead(ctx, &goredis.XReadArgs{Streams: []string{key, last}, Count: 16, Block: 200 * time.Millisecond}).Result()
+			if errors.Is(err, goredis.Nil) { // nothing within the time
+				err = nil
+			}
+			for _, s := range streams {
+				for _, entry := range s.Messages {
+					last = entry.ID
+					if channel, ok := entry.Values["ch"].(string); ok {
+						h.entries.add(channel)
+					}
+					h.received.Add(1)
+				}
+			}
+		}
+		return err
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// Report reports what was received, as a hub with this prefix and separator would read it, and which prefix fits.
+func (h *Observation) Report(report func(Finding)) {
+	i := h.in
+	i.report = report
+	if h.err != nil {
+		i.broken(h.err)
+		return
+	}
+	if h.denied != nil {
+		user := i.server.UserName()
+		do := "use a Redis user with access to all channels, or check the Redis server's log"
+		if goredis.IsPermissionError(h.denied) {
+			do = fmt.Sprintf("ACL SETUSER %s %s\nafterwards, revoke it: ACL SETUSER %[1]s resetchannels, followed by the channels that it had before",
+				user, missingPart("+psubscribe &*", h.denied))
+		}
+		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so other channels could not be observed (%v)", user, i.server.Redact(h.denied))
+	}
+	if i.StreamKey == "" {
+		if h.denied == nil {
+			h.reportTally(&h.channels, "messages", "channels")
+		}
+		return
+	}
+	h.reportTally(&h.entries, "entries", "values of the field ch in "+i.StreamKey)
+	for channel := range h.channels.count {
+		if _, _, ok := redis.SplitChannel(i.ChannelPrefix, i.TopicSeparator, channel); ok {
+			i.report.Warn("published-feed", "append to the stream with XADD, or use --feed pubsub", "messages are published to channels such as %s, but --feed stream reads only the stream %s", channel, i.StreamKey)
+			break
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package inspect
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/internal/redistest"
+	"usercast/transport/redis"
+)
+
+// observe publishes to channels while an Observation is in progress, and returns its findings.
+func observe(t *testing.T, server *redistest.Server, url string, change func(*Inspection), channels ...string) (found inspected) {
+	t.Helper()
+	i := Inspection{Server: parse(t, url, redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-")}
+	if change != nil {
+		change(&i)
+	}
+	return listen(t, server, i, func() int {
+		for _, channel := range channels {
+			server.Do("publish", channel, "secret-payload")
+		}
+		return len(channels)
+	})
+}
+
+// listen runs publish while an Observation is in progress. It waits until it has received the number of messages that publish
+// returns, and returns its findings.
+func listen(t *testing.T, server *redistest.Server, i Inspection, publish func() int) (found inspected) {
+	t.Helper()
+	server.Await("earlier subscriptions have ended", func() bool { return server.Do("pubsub", "numpat") == int64(0) })
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h, ended := newObservation(i), make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.run(ctx, time.Hour)
+	}()
+	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+	n := publish()
+	eventually(t, "everything is received", func() bool { return h.received.Load() == int64(n) })
+	cancel()
+	<-ended
+	h.Report(func(f Finding) { found = append(found, f) })
+	for _, f := range found {
+		if f.Level >= Warn && f.Do == "" {
+			t.Errorf("%s: no advice", f.Name)
+		}
+		if strings.Contains(f.What+f.Do, "secret-payload") {
+			t.Errorf("%s shows a payload", f.Name)
+		}
+	}
+	return found
+}
+
+// The channels are those of the libraries in their default configurations.
+func TestObservationNamesThePrefixThatFits(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, c := range []struct {
+		channel string
+		level   Level
+		name    string
+		what    string // part of the finding
+		do      string // part of the advice
+	}{
+		{"user-42:activity", Note, "published-channel", `user "42", topic "activity" (1 message)`, ""},
+		{"user-42", Note, "published-channel", `user "42", no topic`, ""},
+		{"user-*:news", Note, "published-channel", `all users, topic "news"`, ""},
+		{"user-:news", Warn, "published-malformed", "does not contain a user id", "publish to user-<user>:<topic>"},
+		{"myapp_database_user-42:activity", Warn, "published-prefix", "does not begin with user-", "use --channel-prefix 'myapp_database_user-': then myapp_database_user-42:activity is user \"42\", topic \"activity\""},
+		{"my-app-database-user-42:activity", Warn, "published-prefix", "", "add --control-channel 'my-app-database-usercast:user-control'"},
+		{"laravel_database_private-App.Models.User.42", Warn, "published-prefix", "", "use --channel-prefix 'laravel_database_private-App.Models.User.'"},
+		{"laravel-database-private-user.42", Warn, "published-prefix", "", "use --channel-prefix 'laravel-database-private-user.'"},
+		{"laravel_database_usercast:user-control", Warn, "published-control", "the hub subscribes to usercast:user-control", "use --control-channel 'laravel_database_usercast:user-control'"},
+		{"myapp:user-42", Warn, "published-prefix", "", "use --channel-prefix 'myapp:user-'"},
+		{"User-42:x", Warn, "published-prefix", "", "use --channel-prefix 'User-'"},
+		{"users-42:x", Warn, "published-prefix", "", "use --channel-prefix 'users-'"},
+		{"app_production:user_42:chat", Warn, "published-prefix", "", `use --channel-prefix 'app_production:user_': then app_production:user_42:chat is user "42", topic "chat"`},
+		{"user.6b0c2b1e-8f0a-4c55-9a55-0c8f6f5d9f11.activity", Warn, "published-prefix", "", "use --channel-prefix 'user.' --topic-separator '.'"},
+		{"user-42.activity", Warn, "published-separator", "does not contain", `use --topic-separator '.': then it is user "42", topic "activity"`},
+		{"user-f:6b0c2b1e-8f0a-4c55-9a55-0c8f6f5d9f11:alice:x", Warn, "published-separator", "contains the topic separator", "use --topic-separator '/'"},
+		{"user-accounts.google.com:1234", Warn, "published-separator", "", "publish to user-<user>/<topic>"},
+		{"42:activity", Warn, "published-prefix", "", "publish to user-42:activity"},
+		{"_action_cable_internal", Note, "published-library", "Action Cable", "publish to user-<user>:<topic>"},
+		{"notifications:Z2lkOi8vYXBwL1VzZXIvMQ", Note, "published-library", "Action Cable", ""},
+		{"socket.io#/#room#", Note, "published-library", "Socket.IO", "user-<user>"},
+		{"asgi__group__user.42", Note, "published-library", "Django Channels", ""},
+		{"https://app.example/users/42", Warn, "published-prefix", "", "use --channel-prefix 'https://app.example/users/'"},
+		{"chat-room-12", Warn, "published-prefix", "", "if the text after the prefix is a user id: use"},
+		{"news", Warn, "published-unknown", "without a user id", "publish to user-<user>:<topic>"},
+	} {
+		t.Run(strings.ReplaceAll(c.channel, "/", "_"), func(t *testing.T) {
+			found := observe(t, server, server.URL(), nil, c.channel)
+			for _, f := range found {
+				if f.Level == c.level && f.Name == c.name && strings.Contains(f.What, c.what) && strings.Contains(f.Do, c.do) {
+					return
+				}
+			}
+			t.Errorf("no %v %s with %q and %q in %+v", c.level, c.name, c.what, c.do, found)
+		})
+	}
+}
+
+// What may belong to another program is not a warning if the hub receives the app's messages.
+func TestObservationOfAWorkingAppHasNoWarnings(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	found := observe(t, server, server.URL(), nil, "user-42:activity", "cache-invalidate-7", "other_user-9", "news", "__keyspace@0__:x")
+	for _, f := range found {
+		if f.Level >= Warn {
+			t.Errorf("%+v", f)
+		}
+	}
+	if text := fmt.Sprint(found); strings.Contains(text, "usercast:last") || strings.Contains(text, "__keyspace") {
+		t.Errorf("internal channels are shown: %s", text)
+	}
+}
+
+func TestObservationOfNothingNamesACommandToTry(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	observe(t, server, server.URL(), nil).want(t, Warn, "published-nothing", "run usercast publish 42:test hello in another terminal")
+}
+
+func TestObservationNamesTheMissingPermission(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	setUser(server, "on", ">secret", "resetchannels", "&user-*", "+@all")
+	i := Inspection{Server: parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
+	var found inspected
+	report := func(f Finding) { found = append(found, f) }
+	i.Observe(t.Context(), time.Hour).Report(report) // returns immediately
+	found.want(t, Warn, "published-denied", "ACL SETUSER app &*")
+	server.Do("acl", "setuser", "app", "&*")
+	observe(t, server, "redis://app:secret@"+server.Addr(), nil, "other").want(t, Warn, "published-unknown", "other") // the command is sufficient
+	closed := Inspection{Server: parse(t, fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
+	found = nil
+	closed.Observe(t.Context(), time.Hour).Report(report)
+	if len(found) != 1 || found[0].Level != Fail {
+		t.Errorf("Redis is down: %+v", found)
+	}
+}
+
+func TestObservationOfAStream(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("xadd", "usercast:log", "*", "ch", "user-old", "data", "x") // before the observation
+	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', StreamKey: "usercast:log"}
+	found := listen(t, server, i, func() int {
+		server.Await("the stream is read", func() bool {
+			clients, _ := server.Do("client", "list").(string)
+			return strings.Contains(clients, "cmd=xread")
+		})
+		server.Do("publish", "user-42", "secret-payload")
+		server.Do("xadd", "usercast:log", "*", "ch", "myapp:user-42:activity", "data", "secret-payload")
+		return 2
+	})
+	found.want(t, Warn, "published-prefix", "use --channel-prefix 'myapp:user-'")
+	found.want(t, Warn, "published-feed", "use --feed pubsub")
+	if strings.Contains(fmt.Sprint(found), "user-old") {
+		t.Errorf("%+v", found)
+	}
+}
+
+// In a cluster, every node passes on what is published to another.
+func TestObservationOfACluster(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a cluster")
+	}
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	i := Inspection{Server: parse(t, "redis+cluster://"+nodes[0].Addr(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
+	found := listen(t, nodes[0], i, func() int {
+		for n, node := range nodes {
+			node.Do("publish", fmt.Sprintf("user-%d", n), "x")
+		}
+		return len(nodes)
+	})
+	if !strings.Contains(fmt.Sprint(found), "3 messages to 3 channels that begin with user-") {
+		t.Errorf("%+v", found)
+	}
+}
+
+// Memory is bounded however many channels there are and however long their names are.
+func TestTallyIsBounded(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	h := &Observation{in: &inspector{Inspection: Inspection{ChannelPrefix: "user-", TopicSeparator: ':'}}, lasted: time.Second}
+	long := strings.Repeat("x", 1000)
+	for n := range 10 * maxObservedChannels {
+		h.channels.add(fmt.Sprintf("user-%d:%s", n, long))
+	}
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > 16<<20 {
+		t.Errorf("%d channels take %d bytes", 10*maxObservedChannels, grown)
+	}
+	var found inspected
+	h.Report(func(f Finding) { found = append(found, f) })
+	found.want(t, Note, "published-sample", "")
+	if len(found) > 20 {
+		t.Errorf("%d findings", len(found))
+	}
+}
