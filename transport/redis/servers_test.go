@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"usercast/hub"
+	"usercast/internal/proxytest"
 	"usercast/internal/redistest"
 )
 
@@ -209,4 +210,36 @@ func TestFeedOfAServerThatIsNotRedis(t *testing.T) {
 			h.log.warnings(t, 0)
 		})
 	}
+}
+
+// A proxy does not close idle connections if its timeout is longer than the time between two commands, 6 s by default and
+// 3 s here.
+func TestFeedsThroughATCPProxy(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	addr := proxytest.HAProxy(t, `
+defaults
+  mode tcp
+  timeout connect 5s
+  timeout client 6s
+  timeout server 6s
+listen redis
+  bind {listen}
+  server a `+server.Addr()+`
+`)
+	s := parse(t, "redis://"+addr, ServerOptions{AnswerTimeout: 2 * time.Second})
+	h := start(t, s, func(c *PubSubConfig) { c.PingAfter = time.Second })
+	h.awaitGeneration(t, 1)
+	f := follow(t, s, nil)
+	pings, reads := callsOf(t, server, "ping"), callsOf(t, server, "xread")
+	eventually(t, "the feeds were idle for longer than the timeouts", func() bool {
+		return callsOf(t, server, "ping") >= pings+4 && callsOf(t, server, "xread") >= reads+3
+	})
+	h.awaitDelivery(t, server, "x")
+	xadd(server, "user-42", "x")
+	f.want(t, "42: x")
+	if g := h.Stats().Generation + f.Stats().Generation; g != 2 {
+		t.Errorf("%d generations, want one of each feed", g)
+	}
+	h.log.warnings(t, 0)
 }
