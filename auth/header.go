@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
+	"unicode"
 	"unicode/utf8"
 
 	"usercast/internal/unixsocket"
@@ -50,12 +52,33 @@ func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	default:
 		return Identity{}, false, fmt.Errorf("more than one %s header", user)
 	}
-	if !utf8.ValidString(users[0]) { // JSON cannot represent it: no control command could name this user
-		return Identity{}, true, fmt.Errorf("%w: %s is not valid UTF-8", ErrBadUser, user)
+	id.User, err = decodeHeader(users[0])
+	if err != nil { // JSON cannot represent it: no control command could name this user
+		return Identity{}, true, fmt.Errorf("%w: %s %w", ErrBadUser, user, err)
 	}
-	topics, err := parseTopics(h.Values(TopicsHeader))
-	if err != nil {
+	lines := slices.Clone(h.Values(TopicsHeader))
+	for n := range lines {
+		if lines[n], err = decodeHeader(lines[n]); err != nil {
+			return Identity{}, false, fmt.Errorf("%s %w", TopicsHeader, err)
+		}
+	}
+	if id.Topics, err = parseTopics(lines); err != nil {
 		return Identity{}, false, err
 	}
-	return Identity{User: users[0], Topics: topics}, true, nil
+	return id, true, nil
+}
+
+// decodeHeader returns the value of a header as UTF-8. A value that is valid UTF-8 does not change. Any other is read as
+// ISO-8859-1, the character set of header values before RFC 9110 (section 5.5), unless it would have control characters.
+func decodeHeader(value string) (string, error) {
+	if utf8.ValidString(value) {
+		return value, nil
+	}
+	runes := make([]rune, len(value))
+	for n := range len(value) {
+		if runes[n] = rune(value[n]); unicode.IsControl(runes[n]) {
+			return "", errors.New("is neither valid UTF-8 nor ISO-8859-1")
+		}
+	}
+	return string(runes), nil
 }

@@ -26,7 +26,12 @@ func TestHeaderTrustsOnlyProxies(t *testing.T) {
 		{"10.1.2.3:1", []string{"42"}, []string{"a,b"}, auth.Identity{User: "42", Topics: []string{"a", "b"}}, nil},
 		{"10.1.2.3:1", []string{"42"}, []string{`a,b,a,"b","",""`, "b"}, auth.Identity{User: "42", Topics: []string{"a", "b", ""}}, nil},
 		{"10.1.2.3:1", []string{"42"}, []string{`"`}, auth.Identity{}, auth.ErrUnauthorized},
-		{"10.1.2.3:1", []string{"caf\xe9"}, nil, auth.Identity{}, auth.ErrBadUser},
+		{"10.1.2.3:1", []string{"caf\xe9"}, nil, auth.Identity{User: "café"}, nil},
+		{"10.1.2.3:1", []string{"M\xfcller \xc3\xa9"}, []string{"\xfc, é"}, auth.Identity{User: "Müller Ã©", Topics: []string{"ü", "Ã©"}}, nil},
+		{"10.1.2.3:1", []string{"caf\xe9\x85"}, nil, auth.Identity{}, auth.ErrBadUser}, // a control character of ISO-8859-1
+		{"10.1.2.3:1", []string{"42"}, []string{"\xff\x80"}, auth.Identity{}, auth.ErrUnauthorized},
+		{"10.1.2.3:1", []string{"Doe, John"}, nil, auth.Identity{User: "Doe, John"}, nil},
+		{"10.1.2.3:1", []string{""}, nil, auth.Identity{}, nil}, // CheckUser rejects it later
 		{"10.1.2.3:1", []string{"café"}, nil, auth.Identity{User: "café"}, nil},
 		{"10.1.2.3:1", nil, nil, auth.Identity{}, auth.ErrUnauthorized},
 		{"10.1.2.3:1", []string{"42", "43"}, nil, auth.Identity{}, auth.ErrUnauthorized},
