@@ -120,10 +120,46 @@ func tlsClusterArgs(files *redistest.TLSFiles) []string {
 func TestTLSWithCluster(t *testing.T) {
 	t.Parallel()
 	files := redistest.NewTLSFiles(t)
-	nodes := tlsCluster(t, 3, files)
-	server := parse(t, tlsURL("rediss+cluster", nodes[0]), tlsOptions(files))
-	h, _ := exercise(t, server)
+	for name, args := range map[string][]string{
+		"host names are preferred":                               tlsClusterArgs(files),
+		"IP addresses are preferred, and not in the certificate": append(tlsClusterArgs(files), "--cluster-preferred-endpoint-type", "ip"),
+		"the endpoint is the address of the connection":          append(tlsClusterArgs(files), "--cluster-preferred-endpoint-type", "unknown-endpoint"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nodes := redistest.StartCluster(t, 3, args...)
+			server := parse(t, tlsURL("rediss+cluster", nodes[0]), tlsOptions(files))
+			h, _ := exercise(t, server)
+			h.deliverFrom(t, "any node", nodes...)
+		})
+	}
+}
+
+// A cluster that prefers host names, but does not announce any, returns "?" with the IP address.
+func TestClusterWithoutAnnouncedHostNames(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3, "--cluster-preferred-endpoint-type", "hostname")
+	h, _ := exercise(t, parse(t, clusterURL("", nodes[0]), ServerOptions{}))
 	h.deliverFrom(t, "any node", nodes...)
+}
+
+// The announced host names do not resolve, but the addresses in the URL can be reached.
+func TestUnreachableAnnouncedAddressIsNamed(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2, "--cluster-announce-hostname", "redis.invalid", "--cluster-preferred-endpoint-type", "hostname")
+	server := parse(t, clusterURL("", nodes...), ServerOptions{})
+	h := start(t, server, func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	h.log.await(t, "WARN redis cluster primary of the control channel unreachable", "redis.invalid:", "which the cluster announces", "cluster-announce-ip")
+	eventually(t, "probes were received", func() bool { return probes(h) >= 10 })
+	h.deliverFrom(t, "x", nodes...)
+	if n := h.Stats().Generation; n != 1 {
+		t.Errorf("generation %d", n)
+	}
+	h.log.warnings(t, 1)
+	log := &logbook{}
+	followLater(t, server, logTo(log))
+	log.await(t, "WARN redis subscription failed", "redis.invalid:", "cluster-announce-ip")
 }
 
 // A certificate that is renewed is used by the next connection. Open connections are not affected.

@@ -2,10 +2,13 @@ package topology
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -24,9 +27,10 @@ type cluster struct {
 
 	// Guarded by mu.
 	mu      sync.Mutex
-	next    int      // index of the seed to try next
-	learned []string // nodes that the cluster reports, without the seeds
-	failing int      // consecutive nodes that reported cluster_state:fail
+	next    int               // index of the seed to try next
+	learned []string          // nodes that the cluster reports, without the seeds
+	names   map[string]string // address of a node → its host name with the port, if it announces both
+	failing int               // consecutive nodes that reported cluster_state:fail
 }
 
 var (
@@ -75,13 +79,32 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 		}
 	}
 	for _, addr := range nodes {
-		if far, err = c.server.dialAddr(ctx, addr); err == nil || ctx.Err() != nil {
+		if far, err = c.dialNode(ctx, addr); err == nil || ctx.Err() != nil {
 			break
 		}
 		if !slices.Contains(c.seeds, addr) {
 			err = &announcedError{addr, err}
 		}
 	}
+	return far, err
+}
+
+// dialNode connects to a node. If its certificate is not for the announced address, dialNode uses the host name that
+// the node announces in addition: Redis returns both, and prefers the IP address by default.
+func (c *cluster) dialNode(ctx context.Context, addr string) (socket, error) {
+	far, err := c.server.dialAddr(ctx, addr)
+	var wrong x509.HostnameError
+	if !errors.As(err, &wrong) {
+		return far, err
+	}
+	c.mu.Lock()
+	name := c.names[addr]
+	c.mu.Unlock()
+	if name == "" {
+		return far, err
+	}
+	far, err = c.server.dialAddr(ctx, name)
+	far.addr = addr
 	return far, err
 }
 
@@ -124,47 +147,110 @@ func slotOf(name string) int {
 	return int(crc % clusterSlotCount)
 }
 
+// A slotRange is an element of the reply to CLUSTER SLOTS. Its first node is the primary.
+type slotRange struct {
+	first, last int
+	nodes       []clusterNode
+}
+
+// A clusterNode is a node as the cluster announces it.
+type clusterNode struct {
+	host string // "": the host of the node that reports it; "?": a host name is preferred, but not announced
+	port string
+	ip   string // in addition, if host is not an IP address; "": not known
+	name string // in addition, if host is not a name; "": not announced
+}
+
 // clusterSlots requests which nodes own which slots. It does not use the newer CLUSTER SHARDS, which
-// requires Redis 7.
-func clusterSlots(ctx context.Context, cn *goredis.Conn) ([]goredis.ClusterSlot, error) {
-	cmd := goredis.NewClusterSlotsCmd(ctx, "cluster", "slots")
+// requires Redis 7, nor the type of go-redis for the reply, which cannot have a node without a host.
+func clusterSlots(ctx context.Context, cn *goredis.Conn) ([]slotRange, error) {
+	cmd := goredis.NewSliceCmd(ctx, "cluster", "slots")
 	_ = cn.Process(ctx, cmd) // cmd contains the error
-	return cmd.Result()
+	reply, err := cmd.Result()
+	if err != nil {
+		return nil, err
+	}
+	ranges := make([]slotRange, 0, len(reply))
+	for _, r := range reply {
+		fields, _ := r.([]any)
+		if len(fields) < 2 {
+			return nil, BadReply("CLUSTER SLOTS returned a range without slots")
+		}
+		first, ok1 := fields[0].(int64)
+		last, ok2 := fields[1].(int64)
+		if !ok1 || !ok2 {
+			return nil, BadReply("CLUSTER SLOTS returned a range without slots")
+		}
+		one := slotRange{first: int(first), last: int(last)}
+		for _, node := range fields[2:] {
+			n, ok := parseNode(node)
+			if !ok {
+				return nil, BadReply("CLUSTER SLOTS returned an invalid node")
+			}
+			one.nodes = append(one.nodes, n)
+		}
+		ranges = append(ranges, one)
+	}
+	return ranges, nil
+}
+
+// parseNode parses a node in the reply to CLUSTER SLOTS: host, port, id, and since Redis 7 names and values.
+func parseNode(reply any) (n clusterNode, ok bool) {
+	fields, _ := reply.([]any)
+	if len(fields) < 2 {
+		return n, false
+	}
+	n.host, _ = fields[0].(string) // nil: not known
+	port, ok := fields[1].(int64)
+	n.port = strconv.FormatInt(port, 10)
+	if len(fields) < 4 {
+		return n, ok
+	}
+	more, _ := fields[3].([]any)
+	for pair := range slices.Chunk(more, 2) {
+		if len(pair) < 2 {
+			continue
+		}
+		switch value, _ := pair[1].(string); pair[0] {
+		case "ip":
+			n.ip = value
+		case "hostname":
+			n.name = value
+		}
+	}
+	return n, ok
 }
 
 // owner returns the address of the primary that owns a slot, or "" if the slot is not covered.
-func owner(slots []goredis.ClusterSlot, slot int, from string) string {
+func owner(slots []slotRange, slot int, from string) string {
 	for _, r := range slots {
-		if r.Start <= slot && slot <= r.End && len(r.Nodes) > 0 {
-			return nodeAddr(r.Nodes[0], from)
+		if r.first <= slot && slot <= r.last && len(r.nodes) > 0 {
+			return r.nodes[0].addr(from)
 		}
 	}
 	return ""
 }
 
-// nodeAddr returns the address of a node as reported by the node at from. An address without a host
-// means the host of that node, and the host "?" that the node announces no host name although the cluster
-// prefers host names: then its IP address is used, or "" if that is not known either.
-func nodeAddr(node goredis.ClusterNode, from string) string {
-	host, port, err := net.SplitHostPort(node.Addr)
-	if err != nil {
-		return node.Addr
-	}
+// addr returns the address of the node as reported by the node at from, or "" if it is not known. Without a host, it is
+// at the host of that node.
+func (n clusterNode) addr(from string) string {
+	host := n.host
 	switch host {
 	case "":
 		host, _, _ = net.SplitHostPort(from)
 	case "?":
-		if host = node.NetworkingMetadata["ip"]; host == "" {
-			return ""
-		}
+		host = n.ip
 	}
-	return net.JoinHostPort(host, port)
+	if host == "" {
+		return ""
+	}
+	return net.JoinHostPort(host, n.port)
 }
 
 // admit checks whether the node's cluster works. It rejects a node that reports cluster_state:fail as
 // long as another node may be better. If all nodes report it, the node is not partitioned, and
 // pub/sub works even if some slots are not covered.
-func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (a admission, err error) {
+func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target, from string) (a admission, err error) {
 	if to.Key != "" {
 		return a, nil // the owner of a key returns an error itself
 	}
@@ -183,7 +269,9 @@ func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target) (a adm
 	if err != nil {
 		return a, acl.Optional(err, acl.PermissionClusterSlots, func(_ acl.Permission, err error) { a.slotsDenied = err })
 	}
-	c.addNodes(a.slots)
+	if from != "" {
+		c.addNodes(a.slots, from)
+	}
 	return a, nil
 }
 
@@ -204,19 +292,23 @@ func (c *cluster) candidates(not string) []string {
 
 // addNodes records the nodes that the cluster reports. They are tried after the seeds, because their
 // addresses might be unreachable from this host.
-func (c *cluster) addNodes(slots []goredis.ClusterSlot) {
+func (c *cluster) addNodes(slots []slotRange, from string) {
 	var nodes []string
+	names := make(map[string]string)
 	for _, r := range slots {
-		for _, node := range r.Nodes {
-			addr := nodeAddr(node, "")
-			if addr != "" && !strings.HasPrefix(addr, ":") && !slices.Contains(nodes, addr) && !slices.Contains(c.seeds, addr) {
+		for _, node := range r.nodes {
+			addr := node.addr(from)
+			if node.name != "" {
+				names[addr] = net.JoinHostPort(node.name, node.port)
+			}
+			if addr != "" && !slices.Contains(nodes, addr) && !slices.Contains(c.seeds, addr) {
 				nodes = append(nodes, addr)
 			}
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.learned = nodes
+	c.learned, c.names = nodes, names
 }
 
 // refuses counts consecutive nodes that report a failing cluster, and reports whether to try another one.

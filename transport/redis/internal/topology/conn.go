@@ -30,7 +30,7 @@ type Conn struct {
 	Denied error  // why State is unknown
 	// SlotsDenied is why Owner is unknown, if CLUSTER SLOTS is not allowed.
 	SlotsDenied error
-	slots       []goredis.ClusterSlot
+	slots       []slotRange
 
 	client  *goredis.Client
 	pubsub  *goredis.PubSub
@@ -59,7 +59,7 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 	c.Activity.epoch = time.Now()
 	opt := s.options()
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
-		a, err := s.locator.admit(ctx, cn, to)
+		a, err := s.locator.admit(ctx, cn, to, c.Addr)
 		c.State, c.Denied, c.SlotsDenied, c.slots = a.state, a.denied, a.slotsDenied, a.slots
 		if err != nil {
 			return err

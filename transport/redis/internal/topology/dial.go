@@ -27,7 +27,7 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 		return wrap(far.conn), nil
 	}
 	opt.OnConnect = func(ctx context.Context, cn *goredis.Conn) error {
-		if _, err := s.locator.admit(ctx, cn, to); err != nil {
+		if _, err := s.locator.admit(ctx, cn, to, ""); err != nil {
 			return err
 		}
 		if err := s.selectDatabase(ctx, cn, to); err != nil {
@@ -96,8 +96,8 @@ type locator interface {
 	// dial makes one connection. To follow a failover, it resolves names and queries Sentinels or the
 	// cluster each time.
 	dial(ctx context.Context, to Target) (socket, error)
-	// admit checks, after authentication, whether the node is suitable.
-	admit(ctx context.Context, cn *goredis.Conn, to Target) (admission, error)
+	// admit checks, after authentication, whether the node at an address is suitable. addr may be "".
+	admit(ctx context.Context, cn *goredis.Conn, to Target, addr string) (admission, error)
 	// hosts returns how many other hosts may be queried before a connection is made.
 	hosts() int
 }
@@ -107,7 +107,7 @@ type locator interface {
 type admission struct {
 	state       string // cluster_state
 	denied      error  // CLUSTER INFO is not allowed
-	slots       []goredis.ClusterSlot
+	slots       []slotRange
 	slotsDenied error // CLUSTER SLOTS is not allowed
 }
 
@@ -117,8 +117,8 @@ type fixed struct{ server *Server }
 func (f fixed) dial(ctx context.Context, _ Target) (socket, error) {
 	return f.server.dialAddr(ctx, f.server.addr)
 }
-func (fixed) admit(context.Context, *goredis.Conn, Target) (a admission, err error) { return }
-func (fixed) hosts() int                                                            { return 0 }
+func (fixed) admit(context.Context, *goredis.Conn, Target, string) (a admission, err error) { return }
+func (fixed) hosts() int                                                                    { return 0 }
 
 func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	dialer := net.Dialer{Timeout: s.dialTimeout}
@@ -175,8 +175,9 @@ func (s *Server) Redirection(err error, key, from string) (to Target, ok bool) {
 	if len(words) != 3 {
 		return Target{}, false
 	}
-	addr := nodeAddr(goredis.ClusterNode{Addr: words[2]}, from)
-	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, addr != "" && !strings.HasPrefix(addr, ":")
+	host, port, err := net.SplitHostPort(words[2])
+	addr := clusterNode{host: host, port: port}.addr(from)
+	return Target{Key: key, Addr: addr, Asking: words[0] == "ASK"}, err == nil && addr != ""
 }
 
 // AskNode runs commands on the target of a redirection, over a separate connection.

@@ -191,7 +191,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 }
 
 // admit rejects a replica: the Sentinel might not have noticed a failover yet.
-func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target) (a admission, err error) {
+func (s *sentinels) admit(ctx context.Context, cn *goredis.Conn, _ Target, _ string) (a admission, err error) {
 	replication, err := Info(ctx, cn, "replication", func(acl.Permission, error) {}) // Introduce reports the missing permission
 	if err != nil {
 		return a, err
