@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"unicode"
@@ -105,7 +106,7 @@ func replyFault(err error) *Fault {
 	has := func(prefix string) bool { return goredis.HasErrorPrefix(err, prefix) }
 	switch {
 	case has("NOAUTH"):
-		return &Fault{Reason: "password", Problem: "Redis requires a password, but none is configured", Advice: "set a password in a password file or in the URL"}
+		return &Fault{Reason: "password", Problem: "Redis requires a password, but none is configured", Advice: "set --redis-password-file, or a password in the URL"}
 	case has("AUTH <password> called without"), has("Client sent AUTH, but no password is set"):
 		return &Fault{Reason: "password", Problem: "a password is configured, but Redis does not require one", Advice: "set requirepass in Redis, or remove the configured password"}
 	case has("wrong number of arguments for 'auth'"):
@@ -179,12 +180,27 @@ func tlsFault(err error) *Fault {
 		f.Problem, f.Advice = "the certificate of the server is signed by an unknown CA", "set --redis-tls-ca to the file with the CA certificate; for a self-signed certificate that changes, append ?skip_verify=true to the URL"
 	case errors.As(err, &name):
 		f.Problem, f.Advice = "the certificate of the server is for another host name", "use that name in the URL"
+		if names := certificateNames(name.Certificate); names != "" {
+			f.Problem += " (" + names + ")"
+		} else {
+			f.Problem = "the certificate of the server does not contain a host name (subjectAltName)"
+			f.Advice = "issue a certificate with its host name, or append ?skip_verify=true to the URL"
+		}
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		f.Problem, f.Advice = "the certificate of the server has expired or is not valid yet", "renew it, and check the clocks of both hosts"
 	case IsTimeout(err):
 		f.Problem, f.Advice = "the TLS handshake timed out", "check that the port uses TLS"
 	}
 	return f
+}
+
+// certificateNames lists the hosts for which a certificate is valid.
+func certificateNames(c *x509.Certificate) string {
+	names := slices.Clone(c.DNSNames)
+	for _, ip := range c.IPAddresses {
+		names = append(names, ip.String())
+	}
+	return Shown(errors.New(strings.Join(names, ", ")))
 }
 
 // announcedError is an error of a connection to an address that is not in the URL, but announced by the Sentinels
@@ -219,6 +235,8 @@ func (s *Server) advise(f *Fault, err error) {
 		if s.cluster != nil {
 			f.Advice += "; if only the announced ports do not use TLS, set tls-cluster yes in Redis"
 		}
+	case f.Reason == "cluster" && s.tls != nil:
+		f.Advice = strings.Replace(strings.Replace(f.Advice, "redis://", "rediss://", 1), "redis+cluster://", "rediss+cluster://", 1)
 	case f.Reason == "closed" && scheme != "":
 		f.Advice = strings.Replace(f.Advice, "rediss://", "rediss"+scheme+"://", 1)
 	}

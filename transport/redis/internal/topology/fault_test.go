@@ -1,7 +1,11 @@
 package topology
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
+	"net"
 	"os"
 	"strings"
 	"syscall"
@@ -20,6 +24,7 @@ func TestFaultTexts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	named, cluster := parse(t, "redis://h:secret@host", Options{}), parse(t, "rediss+cluster://h1,h2", Options{})
 	reply := func(text string) error { return &resp.ReplyError{Command: "PUBLISH", Text: text} }
 	for _, c := range []struct {
 		server      *Server
@@ -33,6 +38,23 @@ func TestFaultTexts(t *testing.T) {
 		{tcp, reply("OOM \x1b[31m" + strings.Repeat("é", 200)), "Redis returned an error: OOM \uFFFD[31m" + strings.Repeat("é", 95) + "…", ""},
 		{tcp, syscall.ECONNREFUSED, "connection refused; check that Redis is running and listens on this address", "connection refused (connection refused)"},
 		{unix, os.ErrNotExist, "the Redis socket does not exist; check that Redis is running and that unixsocket in its configuration is this path", ""},
+		{named, reply("WRONGPASS invalid username-password pair or user is disabled."),
+			"Redis rejected the user or password; correct them; some services put a user into the URL that Redis does not know: use the URL without the user, as in redis://:password@host", ""},
+		{named, reply("ERR wrong number of arguments for 'auth' command"),
+			"this server does not support user names; remove the user from the URL, as in redis://:password@host", ""},
+		{cluster, reply("ERR This instance has cluster support disabled"), "this Redis is not a cluster node; use rediss:// instead of rediss+cluster://", ""},
+		{cluster, fmt.Errorf("%w: %w", errTLS, tls.RecordHeaderError{Msg: "odd"}),
+			"the port does not use TLS; use redis+cluster:// instead of rediss+cluster://; if only the announced ports do not use TLS, set tls-cluster yes in Redis", ""},
+		{cluster, &announcedError{"10.0.0.7:6379", syscall.ECONNREFUSED},
+			"connection refused: 10.0.0.7:6379, which the cluster announces; check that it is up; if this host cannot reach that address, set cluster-announce-ip or cluster-announce-hostname in Redis", ""},
+		{cluster, &announcedError{"10.0.0.7:6379", fmt.Errorf("%w: %w", errTLS, x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.example"}}, Host: "10.0.0.7"})},
+			"the certificate of the server is not for the address 10.0.0.7:6379, which the cluster announces; announce the host name of the certificate: set cluster-announce-hostname, with cluster-preferred-endpoint-type hostname", ""},
+		{cluster, fmt.Errorf("%w: %w", errTLS, x509.HostnameError{Certificate: &x509.Certificate{DNSNames: []string{"a.example"}, IPAddresses: []net.IP{net.IPv4(10, 0, 0, 7)}}, Host: "h"}),
+			"the certificate of the server is for another host name (a.example, 10.0.0.7); use that name in the URL", ""},
+		{cluster, fmt.Errorf("%w: %w", errTLS, x509.HostnameError{Certificate: &x509.Certificate{}, Host: "h"}),
+			"the certificate of the server does not contain a host name (subjectAltName); issue a certificate with its host name, or append ?skip_verify=true to the URL", ""},
+		{cluster, fmt.Errorf("%w: %w", errTLS, x509.CertificateInvalidError{Cert: &x509.Certificate{}, Reason: x509.Expired}),
+			"the certificate of the server has expired or is not valid yet; renew it, and check the clocks of both hosts", ""},
 		{tcp, errors.New("odd"), "the connection failed: odd", "the connection failed: odd"},
 	} {
 		f := c.server.Fault(c.err, false)
