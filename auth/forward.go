@@ -87,8 +87,9 @@ const (
 )
 
 // idleTime is how long a connection to the app stays open for the next call. This saves connections while many clients
-// reconnect.
-const idleTime = 5 * time.Second
+// reconnect. It is much shorter than the default timeout of calls: a server that handles one connection at a time, as some
+// development servers do, answers nothing else until the connection is closed.
+const idleTime = time.Second
 
 // Temporary failures of a call.
 var (

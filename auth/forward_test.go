@@ -242,6 +242,44 @@ func TestForwardSendsOnlySelectedHeaders(t *testing.T) {
 	}
 }
 
+// Some development servers handle one connection at a time, until it is closed. Another call must not time out because of
+// an idle connection.
+func TestForwardClosesIdleConnections(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	idle := make(chan time.Duration, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		requests := bufio.NewReader(c)
+		for {
+			start := time.Now()
+			if _, err := http.ReadRequest(requests); err != nil {
+				idle <- time.Since(start)
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nX-User-ID: 42\r\nContent-Length: 0\r\n\r\n")
+		}
+	}()
+	f := auth.NewForward(auth.ForwardConfig{URL: &url.URL{Scheme: "http", Host: l.Addr().String()}, Timeout: time.Minute, Cache: -1})
+	defer f.Close()
+	for range 3 { // on the same connection
+		if _, err := f.Authenticate(from("42")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := <-idle; d > 4*time.Second {
+		t.Errorf("the connection was idle for %v, longer than the default timeout of a call", d)
+	}
+}
+
 func withoutHost(r *http.Request) *http.Request {
 	r.Host = ""
 	return r
