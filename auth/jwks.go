@@ -36,7 +36,7 @@ var errNoKeys = errors.New("signing keys are temporarily unavailable")
 
 // jwks keeps a JWK set up to date.
 type jwks struct {
-	// Immutable after startJWKS.
+	// Immutable after newJWKS.
 	url, logURL string // logURL does not contain userinfo and query
 	timeout     time.Duration
 	log         *slog.Logger
@@ -56,7 +56,7 @@ type jwks struct {
 	down        bool   // the newest fetch failed
 	closed      bool
 
-	ignored map[ignoredKey]bool // of the newest set; owned by the fetch in flight
+	ignored map[IgnoredKey]bool // that were logged; owned by the fetch in flight
 }
 
 // unverifiedTokens records, for a token that no key verified, which fetch was the newest when the token was first
@@ -95,7 +95,8 @@ type fetch struct {
 	err    error // set before done is closed
 }
 
-func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, error) {
+// newJWKS returns a set that is not fetched yet.
+func newJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, errors.New("the JWKS URL must be an http:// or https:// URL") // not quoted: it may contain a password
@@ -103,7 +104,7 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 	j := &jwks{
 		url: address, logURL: (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String(),
 		timeout: timeout, log: log,
-		limit: rate.NewLimiter(rate.Every(fetchInterval), fetchBurst),
+		limit: rate.NewLimiter(rate.Every(fetchInterval), fetchBurst), ignored: make(map[IgnoredKey]bool),
 		client: &http.Client{
 			Transport:     &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute},
 			Timeout:       timeout,
@@ -111,11 +112,15 @@ func startJWKS(address string, timeout time.Duration, log *slog.Logger) (*jwks, 
 		},
 	}
 	j.ctx, j.cancel = context.WithCancel(context.Background())
+	return j, nil
+}
+
+// start keeps the set up to date until close.
+func (j *jwks) start() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	first := j.fetch(false) // before any request can start a fetch that counts against the limit
 	j.wg.Go(func() { j.run(first) })
-	return j, nil
 }
 
 // followFrom returns a CheckRedirect function that allows a limited number of redirects. It does not allow redirects
@@ -178,7 +183,8 @@ func (j *jwks) fetch(limited bool) *fetch {
 // complete fetches the set, stores its keys, and logs the beginning and the end of an outage. It does not hold the lock
 // while it fetches and logs.
 func (j *jwks) complete(f *fetch) {
-	keys, err := j.download()
+	keys, ignored, err := j.download(j.ctx)
+	j.logIgnored(ignored)
 	j.mu.Lock()
 	wasDown := j.down
 	j.down = err != nil
@@ -196,19 +202,17 @@ func (j *jwks) complete(f *fetch) {
 	}
 }
 
-// verify calls check with the known keys. If that fails, it calls check with the keys of a later fetch: one that began
-// after the token was first received. An older set might not contain the key yet. The error of the second check is a
-// permanent rejection. If the fetch fails, verify returns a temporary rejection.
-func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
+// known returns the keys, or nil if the set has not been fetched yet, and the number of their fetch.
+func (j *jwks) known() ([]verifyKey, uint64) {
 	j.mu.Lock()
-	keys, number := j.keys, j.keysNumber
-	j.mu.Unlock()
-	var err error
-	if keys != nil {
-		if err = check(keys); err == nil {
-			return nil
-		}
-	}
+	defer j.mu.Unlock()
+	return j.keys, j.keysNumber
+}
+
+// verifyLater calls check with the keys of a later fetch than the one with this number: one that began after the token
+// was first received. An older set might not contain the key yet. The error of the last check is a permanent rejection;
+// err is that of the first one. If the fetch fails, verifyLater returns a temporary rejection.
+func (j *jwks) verifyLater(ctx context.Context, raw string, number uint64, err error, check func([]verifyKey) error) error {
 	token := tokenHash(sha256.Sum256([]byte(raw)))
 	j.mu.Lock()
 	first := j.unverified.firstFetch(token, j.fetchNumber, time.Now())
@@ -237,9 +241,8 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 		if f.err != nil {
 			return unknown
 		}
-		j.mu.Lock()
-		keys, number = j.keys, j.keysNumber
-		j.mu.Unlock()
+		var keys []verifyKey
+		keys, number = j.known()
 		if err = check(keys); err == nil {
 			return nil
 		}
@@ -247,51 +250,55 @@ func (j *jwks) verify(ctx context.Context, raw string, check func([]verifyKey) e
 	return err
 }
 
-// download requests the set. It is called by one fetch at a time.
-func (j *jwks) download() ([]verifyKey, error) {
-	req, err := http.NewRequestWithContext(j.ctx, "GET", j.url, nil)
+// download requests the set once.
+func (j *jwks) download(ctx context.Context) ([]verifyKey, []IgnoredKey, error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", j.url, nil)
 	if err != nil {
-		return nil, errors.New("invalid URL")
+		return nil, nil, errors.New("invalid URL")
 	}
 	resp, err := j.client.Do(req)
 	if err != nil {
 		if e, ok := errors.AsType[*url.Error](err); ok {
 			err = e.Err // without the URL, which may contain a password
 		}
-		return nil, requestError("request", err, j.timeout)
+		return nil, nil, requestError("request", err, j.timeout)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("unexpected status %d", resp.StatusCode)
+		return nil, nil, fmt.Errorf("unexpected status %d", resp.StatusCode)
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxJWKSBytes+1))
 	if err != nil {
-		return nil, requestError("reading the response", err, j.timeout)
+		return nil, nil, requestError("reading the response", err, j.timeout)
 	}
 	if len(body) > maxJWKSBytes {
-		return nil, errors.New("the response exceeds 1 MiB")
+		return nil, nil, errors.New("the response exceeds 1 MiB")
 	}
-	keys, ignored, err := parseJWKS(body)
-	j.logIgnored(ignored)
-	return keys, err
+	return parseJWKS(body)
 }
 
-// An ignoredKey is a key of a set that cannot be used.
-type ignoredKey struct{ kid, reason string }
+// An IgnoredKey is a key of a set that cannot be used.
+type IgnoredKey struct {
+	ID     string // kid; may be empty
+	Reason string
+}
 
-// maxIgnoredLines is the maximum number of ignored keys that are logged per set.
-const maxIgnoredLines = 32
+const (
+	maxIgnoredLines = 32   // ignored keys that are logged per fetch
+	maxIgnored      = 1024 // ignored keys that are remembered, so that each is logged once
+)
 
-// logIgnored logs keys that were not ignored in the previous set, or for another reason.
-func (j *jwks) logIgnored(keys []ignoredKey) {
-	seen := make(map[ignoredKey]bool)
-	for _, k := range keys[:min(len(keys), maxIgnoredLines)] {
-		if !seen[k] && !j.ignored[k] {
-			j.log.Info("jwks key ignored", slog.String("kid", k.kid), slog.String("reason", k.reason), slog.String("url", j.logURL))
-		}
-		seen[k] = true
+// logIgnored logs keys that were not ignored before, or for another reason.
+func (j *jwks) logIgnored(keys []IgnoredKey) {
+	if len(j.ignored) > maxIgnored {
+		clear(j.ignored)
 	}
-	j.ignored = seen
+	for _, k := range keys[:min(len(keys), maxIgnoredLines)] {
+		if !j.ignored[k] {
+			j.log.Info("jwks key ignored", slog.String("kid", k.ID), slog.String("reason", k.Reason), slog.String("url", j.logURL))
+		}
+		j.ignored[k] = true
+	}
 }
 
 func (j *jwks) refetch(ctx context.Context) (changed bool, err error) {

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 
 	"github.com/MicahParks/jwkset"
 )
@@ -12,25 +14,67 @@ import (
 // parseJWKS returns the usable keys of a set, and the ignored ones with the reason: one unusable key must not make
 // the others unusable (RFC 7517, section 5). It does not read members that are not needed for verification. If the set
 // does not contain a usable key, it returns an error.
-func parseJWKS(body []byte) (keys []verifyKey, ignored []ignoredKey, err error) {
+//
+// Google also publishes keys as an object of PEM certificates or public keys by kid. It documents only this form for
+// Firebase, so it is accepted, too.
+func parseJWKS(body []byte) (keys []verifyKey, ignored []IgnoredKey, err error) {
 	var set struct {
 		Keys []json.RawMessage `json:"keys"`
 	}
-	if json.Unmarshal(body, &set) != nil {
-		return nil, nil, errors.New("the response is not a JWK set")
+	var byID map[string]string // PEM
+	if json.Unmarshal(body, &set) != nil || set.Keys == nil {
+		if byID = pemByID(body); byID == nil {
+			return nil, nil, notAKeySet(body)
+		}
+	}
+	add := func(key verifyKey, err error) {
+		if err != nil {
+			ignored = append(ignored, IgnoredKey{clip(key.id), err.Error()})
+		} else {
+			keys = append(keys, key)
+		}
 	}
 	for _, raw := range set.Keys {
-		key, err := parseJWK(raw)
-		if err != nil {
-			ignored = append(ignored, ignoredKey{clip(key.id), err.Error()})
-			continue
+		add(parseJWK(raw))
+	}
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		found, err := parsePEM([]byte(byID[id]))
+		if err != nil { // not returned, because it is about a key file
+			add(verifyKey{id: id}, errors.New("not a usable certificate or public key in PEM"))
 		}
-		keys = append(keys, key)
+		for _, key := range found {
+			key.id = id
+			add(key, nil)
+		}
 	}
 	if len(keys) == 0 {
 		return nil, ignored, errors.New("the JWK set does not contain a usable key")
 	}
 	return keys, ignored, nil
+}
+
+// pemByID returns the members of an object of PEM texts, or nil if the body is not one.
+func pemByID(body []byte) (byID map[string]string) {
+	if json.Unmarshal(body, &byID) != nil {
+		return nil
+	}
+	for _, text := range byID {
+		if strings.HasPrefix(text, "-----BEGIN ") {
+			return byID
+		}
+	}
+	return nil
+}
+
+// notAKeySet describes a response that is not a key set.
+func notAKeySet(body []byte) error {
+	var configuration struct {
+		URL string `json:"jwks_uri"`
+	}
+	if json.Unmarshal(body, &configuration) == nil && configuration.URL != "" {
+		return fmt.Errorf("the response is an OpenID configuration; use the URL in its jwks_uri: %s", clip(configuration.URL))
+	}
+	return errors.New("the response is not a JWK set")
 }
 
 // parseJWK parses one key. If it returns an error, only the id of the key is set. The error does not contain any part
@@ -90,22 +134,26 @@ func unreadable(kty jwkset.KTY, crv jwkset.CRV) error {
 	return fmt.Errorf("unsupported key type %q %s", clip(string(kty)), supported)
 }
 
+// errNotInSet rejects a token that is signed with a key that is not in the set.
+var errNotInSet = WithHint(unauthorized("the token is signed with a key that is not in the key set"),
+	"add the key to the key set at --jwt-jwks-url, or set --jwt-jwks-url to the key set of the issuer")
+
 // maxTried is how many keys are tried for one token.
 const maxTried = 8
 
-// find returns the keys with this id. Without an id, it returns all keys for alg: a provider that does not publish ids
-// may be replacing its key.
+// find returns the keys with this id, and those for alg that do not have an id. Without an id, it returns all keys for
+// alg: a provider that does not publish ids may be replacing its key.
 func find(keys []verifyKey, kid string, hasKid bool, alg string) ([]verifyKey, error) {
 	found := matching(keys, kid, hasKid, alg)
 	if len(found) == 0 {
-		return nil, WithHint(unauthorized("the token is signed with a key that is not in the key set"), "add the key to the key set at --jwt-jwks-url, or set --jwt-jwks-url to the key set of the issuer")
+		return nil, errNotInSet
 	}
 	return found[:min(len(found), maxTried)], nil
 }
 
 func matching(keys []verifyKey, kid string, hasKid bool, alg string) (found []verifyKey) {
 	for _, k := range keys {
-		if hasKid && k.id == kid || !hasKid && slices.Contains(k.algs, alg) {
+		if hasKid && k.id == kid || (!hasKid || k.id == "") && slices.Contains(k.algs, alg) {
 			found = append(found, k)
 		}
 	}

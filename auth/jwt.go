@@ -28,18 +28,22 @@ const maxTokenBytes = 16 << 10 // far more than most proxies accept in a header 
 // JWTConfig configures a JWT. Exactly one of Secret, KeyPEM and JWKSURL must be set. The zero value of each other field
 // means its default.
 type JWTConfig struct {
-	Secret       []byte        // for HS256, HS384 and HS512; at least 32 bytes
-	OtherSecrets [][]byte      // accepted in addition to Secret, while it is being replaced
-	KeyPEM       []byte        // 1 to 8 public keys or certificates: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
-	JWKSURL      string        // http:// or https:// URL of a JWK set, which is refreshed every hour
-	Timeout      time.Duration // of a fetch of JWKSURL; default 5 s
+	Secret        []byte        // for HS256, HS384 and HS512; at least 32 bytes
+	OtherSecrets  [][]byte      // accepted in addition to Secret, while it is being replaced; at least 32 bytes each
+	KeyPEM        []byte        // 1 to 8 public keys or certificates: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
+	JWKSURL       string        // http:// or https:// URL of a JWK set, which is refreshed every hour
+	OtherJWKSURLs []string      // URLs of further sets, of other issuers; a token may be signed with a key of any set
+	Timeout       time.Duration // of a fetch of a set; default 5 s
 
-	Issuer        string // required iss claim; default: not checked
-	Audience      string // required member of the aud claim; default: not checked
-	UserClaim     string // claim with the user, a string or an integer; default "sub"
-	Cookie        string // cookie with the token; default "usercast"
-	Query         bool   // accept the token in the query, as ?token=
-	AllowNoExpiry bool   // accept tokens without an exp claim
+	Issuers           []string      // the iss claim must be one of them; default: not checked
+	Audiences         []string      // the aud claim must contain one of them; default: not checked
+	AuthorizedParties []string      // the azp claim, or client_id without one, must be one of them; default: not checked
+	UserClaim         string        // claim with the user, a string or an integer; a.b names b in the object a; default "sub"
+	Header            string        // header with the token, with or without "Bearer"; default: only Authorization
+	Cookie            string        // cookie with the token; default "usercast"
+	Query             bool          // accept the token in the query, as ?token=
+	AllowNoExpiry     bool          // accept tokens without an exp claim
+	ExpiredGrace      time.Duration // for how long after Identity.Expires a token is rejected temporarily; default 5 min; negative: not at all
 
 	Logger *slog.Logger // default: no logging
 }
@@ -48,14 +52,24 @@ type JWTConfig struct {
 type JWT struct {
 	// Immutable after NewJWT.
 	cfg    JWTConfig
-	jwks   *jwks // or nil
+	sets   keySets // empty without a JWKSURL
 	parser *jwt.Parser
+	padded *jwt.Parser // for tokens with padding in their base64
 
 	keys atomic.Pointer[[]verifyKey] // without a JWKSURL
 }
 
-// NewJWT returns an error if the configuration is invalid. With a JWKSURL, it starts to fetch the set and returns
-// immediately. Until the set is available, requests are rejected temporarily.
+// ErrExpired is a temporary rejection: the token has expired within JWTConfig.ExpiredGrace, or is not valid yet. The page
+// has time to renew it, or the clocks to agree.
+var ErrExpired = errors.New("the token is not valid at this time")
+
+var (
+	errExpired     = WithHint(fmt.Errorf("%w: it has expired", ErrExpired), "renew the token before its exp claim, and set the cookie again")
+	errNotValidYet = WithHint(fmt.Errorf("%w: its nbf claim is in the future", ErrExpired), "compare the clocks of the hub and of the token's issuer")
+)
+
+// NewJWT returns an error if the configuration is invalid. With a JWKSURL, it starts to fetch the sets and returns
+// immediately. Until they are available, requests are rejected temporarily.
 func NewJWT(cfg JWTConfig) (*JWT, error) {
 	given := 0
 	for _, set := range []bool{len(cfg.Secret) > 0, len(cfg.KeyPEM) > 0, cfg.JWKSURL != ""} {
@@ -63,7 +77,7 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 			given++
 		}
 	}
-	if given != 1 {
+	if given != 1 || cfg.JWKSURL == "" && len(cfg.OtherJWKSURLs) > 0 {
 		return nil, errors.New("jwt needs exactly one of a secret, a public key and a JWKS URL")
 	}
 	if cfg.UserClaim == "" {
@@ -75,14 +89,18 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = 5 * time.Second
 	}
+	if cfg.ExpiredGrace == 0 {
+		cfg.ExpiredGrace = 5 * time.Minute
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	// The claims are checked here, not by the library, whose errors may quote them.
-	j := &JWT{cfg: cfg, parser: jwt.NewParser(jwt.WithJSONNumber(), jwt.WithoutClaimsValidation())}
+	options := []jwt.ParserOption{jwt.WithJSONNumber(), jwt.WithoutClaimsValidation()}
+	j := &JWT{cfg: cfg, parser: jwt.NewParser(options...), padded: jwt.NewParser(append(options, jwt.WithPaddingAllowed())...)}
 	var err error
 	if cfg.JWKSURL != "" {
-		j.jwks, err = startJWKS(cfg.JWKSURL, cfg.Timeout, cfg.Logger)
+		j.sets, err = startKeySets(append([]string{cfg.JWKSURL}, cfg.OtherJWKSURLs...), cfg.Timeout, cfg.Logger)
 	} else {
 		err = j.SetKeys(JWTKeys{cfg.Secret, cfg.OtherSecrets, cfg.KeyPEM})
 	}
@@ -92,21 +110,12 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	return j, nil
 }
 
-// Close cancels fetches of JWKSURL and waits for them. It can be called more than once.
-func (j *JWT) Close() {
-	if j.jwks != nil {
-		j.jwks.close()
-	}
-}
+// Close cancels fetches of key sets and waits for them. It can be called more than once.
+func (j *JWT) Close() { j.sets.close() }
 
-// Refetch fetches the set at JWKSURL now and reports whether its keys have changed. If the fetch fails, the known
-// keys stay valid. It blocks until the fetch has ended or ctx ends. Without a JWKSURL it does nothing.
-func (j *JWT) Refetch(ctx context.Context) (changed bool, err error) {
-	if j.jwks == nil {
-		return false, nil
-	}
-	return j.jwks.refetch(ctx)
-}
+// Refetch fetches all key sets now and reports whether their keys have changed. If a fetch fails, the known keys of that
+// set stay valid. It blocks until all fetches have ended or ctx ends. Without a JWKSURL it does nothing.
+func (j *JWT) Refetch(ctx context.Context) (changed bool, err error) { return j.sets.refetch(ctx) }
 
 // unauthorized returns an error that wraps ErrUnauthorized.
 func unauthorized(format string, args ...any) error {
@@ -114,7 +123,7 @@ func unauthorized(format string, args ...any) error {
 }
 
 // Authenticate is an Authenticator. It blocks only with a JWKSURL, if no known key verifies the token: it then waits
-// until the set has been fetched again, for Timeout at most.
+// until the sets have been fetched again, for Timeout at most.
 func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	raw, err := j.token(r)
 	if err != nil {
@@ -128,17 +137,17 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	check := func(keys []verifyKey) error { return verify(token, keys, j.jwks != nil) }
+	check := func(keys []verifyKey) error { return verify(token, keys, len(j.sets) > 0) }
 	_, critical := token.Header["crit"] // RFC 7515, section 4.1.11
 	switch {
 	case critical:
 		err = unauthorized("the token has a crit header, which is not supported")
-	case j.jwks == nil:
+	case len(j.sets) == 0:
 		err = check(*j.keys.Load())
 	case !slices.Contains(publicAlgs, token.Method.Alg()): // a set cannot contain a key for it
 		err = algorithmError(token.Method.Alg())
 	default:
-		err = j.jwks.verify(r.Context(), raw, check)
+		err = j.sets.verify(r.Context(), raw, check)
 	}
 	if err != nil {
 		return Identity{}, err
@@ -146,9 +155,20 @@ func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	return j.identity(claims, time.Now())
 }
 
-// token returns the token from Authorization, the query, or the cookie: the first of them that is present. If that
+// token returns the token from Header, Authorization, the query, or the cookie: the first of them that is present. If that
 // one is invalid, the others are not tried.
 func (j *JWT) token(r *http.Request) (string, error) {
+	if j.cfg.Header != "" {
+		switch values := r.Header.Values(j.cfg.Header); {
+		case len(values) > 1:
+			return "", fmt.Errorf("%w: more than one %s header", ErrMalformed, j.cfg.Header)
+		case len(values) == 1 && values[0] != "": // a proxy may send an empty header for users that it did not authenticate
+			if scheme, token, _ := strings.Cut(values[0], " "); strings.EqualFold(scheme, "Bearer") {
+				return strings.TrimSpace(token), nil
+			}
+			return values[0], nil
+		}
+	}
 	switch headers := r.Header.Values("Authorization"); len(headers) {
 	case 0:
 	case 1:
@@ -171,7 +191,10 @@ func (j *JWT) token(r *http.Request) (string, error) {
 	}
 	cookies := r.CookiesNamed(j.cfg.Cookie)
 	if len(cookies) == 0 {
-		return "", WithHint(unauthorized("no token in the request"), "set --jwt-cookie to the name of the cookie, or --jwt-query to accept ?token=")
+		if len(r.CookiesNamed(j.cfg.Cookie+".0")) > 0 { // as NextAuth and Supabase split a cookie of more than 4 KiB
+			return "", WithHint(unauthorized("the token cookie is split into parts (%s.0, …), which only its own library can read", j.cfg.Cookie), unreadableHint)
+		}
+		return "", WithHint(unauthorized("no token in the request"), "set --jwt-cookie to the name of the cookie, --jwt-header to the header of a proxy, or --jwt-query to accept ?token=")
 	}
 	for _, c := range cookies[1:] {
 		if c.Value != cookies[0].Value { // a sibling subdomain may have set one of them
@@ -181,21 +204,45 @@ func (j *JWT) token(r *http.Request) (string, error) {
 	return cookies[0].Value, nil
 }
 
+// unreadableHint is the hint for session cookies that are not signed tokens.
+const unreadableHint = "use --auth forward, which lets the app read its own cookie"
+
+// checkForm returns an error that describes a text that cannot be a signed token.
+func checkForm(raw string) error {
+	switch dots := strings.Count(raw, "."); {
+	case dots == 2:
+		return nil
+	case dots == 4: // RFC 7516, section 3.1
+		return WithHint(unauthorized("the token is encrypted (a JWE, with five parts), and the hub cannot decrypt it"), unreadableHint)
+	case strings.HasPrefix(raw, "base64-"): // the cookie of @supabase/ssr
+		return WithHint(unauthorized("the token is not a JWT but a Supabase session"), "write the access token of the session into a cookie, or use --auth forward")
+	}
+	return WithHint(unauthorized("malformed token: a JWT has three parts, separated by dots"),
+		"an opaque access token cannot be verified: request one for an audience, use the ID token, or use --auth forward")
+}
+
 // parse reads a token without verifying it.
 func (j *JWT) parse(raw string, claims jwt.MapClaims) (*jwt.Token, error) {
-	token, parts, err := j.parser.ParseUnverified(raw, claims)
+	if err := checkForm(raw); err != nil {
+		return nil, err
+	}
+	parser := j.parser
+	if strings.Contains(raw, "=") { // an AWS load balancer pads its tokens
+		parser = j.padded
+	}
+	token, parts, err := parser.ParseUnverified(raw, claims)
 	if errors.Is(err, jwt.ErrTokenUnverifiable) {
 		alg, _ := token.Header["alg"].(string)
 		if token.Method = jwt.GetSigningMethod(algorithm(alg)); token.Method == nil {
 			return nil, unauthorized("unsupported token algorithm")
 		}
-		token.Signature, err = j.parser.DecodeSegment(parts[2])
+		token.Signature, err = parser.DecodeSegment(parts[2])
 	}
 	if err != nil { // the library's error may quote the token
 		return nil, unauthorized("malformed token")
 	}
 	// The library reads one JSON value and ignores what follows it.
-	payload, err := j.parser.DecodeSegment(parts[1])
+	payload, err := parser.DecodeSegment(parts[1])
 	if err != nil || !json.Valid(payload) {
 		return nil, unauthorized("the token's claims are not valid JSON")
 	}
@@ -251,52 +298,97 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	if err != nil {
 		return Identity{}, err
 	}
-	iat, hasIat, err := date(claims, "iat")
-	if err != nil {
+	if err := j.checkParties(claims); err != nil {
 		return Identity{}, err
-	}
-	switch {
-	case !hasExp && !j.cfg.AllowNoExpiry:
-		return Identity{}, WithHint(unauthorized("the token does not have an exp claim"), "add an exp claim to the token, or set --jwt-allow-no-exp to accept tokens without one")
-	case hasExp && !now.Before(exp.Add(Skew)):
-		return Identity{}, unauthorized("the token has expired")
-	case hasNbf && now.Before(nbf.Add(-Skew)):
-		return Identity{}, unauthorized("the token is not valid yet")
-	case hasIat && now.Before(iat.Add(-Skew)):
-		return Identity{}, unauthorized("the token was issued in the future")
-	case j.cfg.Issuer != "" && claims["iss"] != any(j.cfg.Issuer):
-		return Identity{}, WithHint(unauthorized("the token is from another issuer"), "set --jwt-issuer to the iss claim of the tokens")
-	case j.cfg.Audience != "" && !has(claims["aud"], j.cfg.Audience):
-		return Identity{}, WithHint(unauthorized("the token is for another audience"), "set --jwt-audience to a value in the aud claim of the tokens")
-	}
-	if hasExp {
-		id.Expires = exp.Add(Skew)
 	}
 	if id.User, err = user(claims, j.cfg.UserClaim); err != nil {
 		return Identity{}, err
 	}
-	if topics := claims["topics"]; topics != nil {
-		list, ok := topics.([]any)
-		id.Topics = make([]string, len(list))
-		for i, v := range list {
-			if id.Topics[i], ok = v.(string); !ok || !isText(id.Topics[i]) {
-				ok = false
-				break
-			}
-		}
-		if !ok {
-			return Identity{}, unauthorized("the token's topics claim is not a list of strings")
-		}
-		id.Topics = distinct(id.Topics)
+	if id.Topics, err = texts(claims, "topics"); err != nil {
+		return Identity{}, err
+	}
+	// The times come last: a token that is rejected temporarily because of them must be valid otherwise. iat is not
+	// checked, because it is informative (RFC 7519, section 4.1.6).
+	switch {
+	case !hasExp && !j.cfg.AllowNoExpiry:
+		return Identity{}, WithHint(unauthorized("the token does not have an exp claim"), "add an exp claim to the token, or set --jwt-allow-no-exp to accept tokens without one")
+	case hasExp && now.Sub(exp.Add(Skew)) >= max(j.cfg.ExpiredGrace, 0):
+		return Identity{}, WithHint(unauthorized("the token has expired"), "renew the token before its exp claim, and set the cookie again")
+	case hasExp && !now.Before(exp.Add(Skew)):
+		return Identity{}, errExpired
+	case hasNbf && now.Before(nbf.Add(-Skew)):
+		return Identity{}, errNotValidYet
+	}
+	if hasExp {
+		id.Expires = exp.Add(Skew)
 	}
 	return id, nil
 }
 
-func has(aud any, want string) bool {
-	if list, ok := aud.([]any); ok {
-		return slices.Contains(list, any(want))
+// checkParties checks by whom and for whom the token was issued.
+func (j *JWT) checkParties(claims jwt.MapClaims) error {
+	if want := j.cfg.Issuers; len(want) > 0 && !isOne(claims["iss"], want) {
+		return WithHint(unauthorized("the token is from another issuer"), "set --jwt-issuer to the iss claim of the tokens")
 	}
-	return aud == any(want)
+	if want := j.cfg.Audiences; len(want) > 0 {
+		list, isList := claims["aud"].([]any)
+		if !slices.ContainsFunc(list, func(aud any) bool { return isOne(aud, want) }) && (isList || !isOne(claims["aud"], want)) {
+			return WithHint(unauthorized("the token is for another audience"), "set --jwt-audience to a value in the aud claim of the tokens")
+		}
+	}
+	if want := j.cfg.AuthorizedParties; len(want) > 0 {
+		party := claims["azp"] // OpenID Connect Core, section 2
+		if party == nil {
+			party = claims["client_id"] // RFC 9068, section 2.2
+		}
+		if !isOne(party, want) {
+			return WithHint(unauthorized("the token was issued to another party"), "set --jwt-authorized-party to the azp claim of the tokens, or to client_id if they do not have azp")
+		}
+	}
+	return nil
+}
+
+// isOne reports whether a claim is one of the texts.
+func isOne(claim any, texts []string) bool {
+	text, ok := claim.(string)
+	return ok && slices.Contains(texts, text)
+}
+
+// lookup returns a claim. The name a.b means the claim with this name, as OpenID providers use URLs as names. Without one,
+// it means b in the object a. null is the same as absent.
+func lookup(claims map[string]any, name string) any {
+	if v := claims[name]; v != nil {
+		return v
+	}
+	for i := strings.LastIndexByte(name, '.'); i >= 0; i = strings.LastIndexByte(name[:i], '.') {
+		if inner, ok := claims[name[:i]].(map[string]any); ok {
+			if v := lookup(inner, name[i+1:]); v != nil {
+				return v
+			}
+		}
+	}
+	return nil
+}
+
+// texts returns a claim that is a list of strings, without duplicates. It returns nil if the claim is absent.
+func texts(claims jwt.MapClaims, name string) ([]string, error) {
+	claim := lookup(claims, name)
+	if claim == nil {
+		return nil, nil
+	}
+	list, ok := claim.([]any)
+	all := make([]string, len(list))
+	for i, v := range list {
+		text, isString := v.(string)
+		if ok = ok && isString && isText(text); !ok {
+			break
+		}
+		all[i] = text
+	}
+	if !ok {
+		return nil, unauthorized("the token's %s claim is not a list of strings", name)
+	}
+	return distinct(all), nil
 }
 
 // date reads a NumericDate (RFC 7519, section 2), kept within the years 1 to 9999. null is the same as absent.
@@ -315,7 +407,7 @@ func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
 
 // user returns a claim that is a string or an integer. An integer keeps its digits: a float64 could change them.
 func user(claims jwt.MapClaims, name string) (string, error) {
-	switch v := claims[name].(type) {
+	switch v := lookup(claims, name).(type) {
 	case string:
 		if !isText(v) {
 			return "", fmt.Errorf("%w: it contains control characters or is not valid UTF-8", ErrBadUser)
@@ -326,9 +418,7 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 			return string(v), nil
 		}
 	case nil:
-		if _, ok := claims[name]; !ok {
-			return "", WithHint(unauthorized("the token does not have a %s claim", name), "set --jwt-claim to the claim with the user id")
-		}
+		return "", WithHint(unauthorized("the token does not have a %s claim", name), "set --jwt-claim to the claim with the user id; a.b names the member b of the claim a")
 	}
 	return "", unauthorized("the token's %s claim is neither a string nor an integer", name)
 }

@@ -63,7 +63,7 @@ func newJWT(t testing.TB, cfg auth.JWTConfig) *auth.JWT {
 }
 
 func TestJWTClaims(t *testing.T) {
-	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuer: "me", Audience: "us"})
+	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuers: []string{"me"}, Audiences: []string{"us"}})
 	now := time.Now().Unix()
 	ok := fmt.Sprintf(`"iss":"me","aud":["x","us"],"exp":%d`, now+60)
 	tests := []struct {
@@ -91,8 +91,8 @@ func TestJWTClaims(t *testing.T) {
 		{`{"sub":"a","iss":"me","aud":"us","exp":9e999}`, "", auth.ErrUnauthorized},
 		{`{"sub":"a","iss":"me","aud":"us","exp":"1"}`, "", auth.ErrUnauthorized},
 		{fmt.Sprintf(`{"sub":"a","iss":"me","aud":"us","exp":%d}`, now-20), "a", nil},
-		{fmt.Sprintf(`{"sub":"a","iss":"me","aud":"us","exp":%d}`, now-31), "", auth.ErrUnauthorized},
-		{fmt.Sprintf(`{"sub":"a","nbf":%d,%s}`, now+90, ok), "", auth.ErrUnauthorized},
+		{fmt.Sprintf(`{"sub":"a","iss":"me","aud":"us","exp":%d}`, now-31), "", auth.ErrExpired},
+		{fmt.Sprintf(`{"sub":"a","nbf":%d,%s}`, now+90, ok), "", auth.ErrExpired},
 		{`null`, "", auth.ErrUnauthorized},
 	}
 	for _, test := range tests {
@@ -247,7 +247,7 @@ func TestJWTHeaderIsNotTrusted(t *testing.T) {
 	good := forge(`{"alg":"HS256"}`)
 	for name, token := range map[string]string{
 		"without its signature": good[:strings.LastIndexByte(good, '.')+1], "with half of it": good[:len(good)-20], "with more": good + "AAAA",
-		"with padding": good + "=", "in two parts": good[:strings.LastIndexByte(good, '.')], "in four": good + ".x",
+		"with wrong padding": good + "==", "in two parts": good[:strings.LastIndexByte(good, '.')], "in four": good + ".x",
 	} {
 		if _, err := j.Authenticate(bearer(token)); !errors.Is(err, auth.ErrUnauthorized) {
 			t.Errorf("%s: %v", name, err)
@@ -274,7 +274,32 @@ func TestJWTOptions(t *testing.T) {
 		{"no expiry", auth.JWTConfig{}, `{"sub":"ann"}`, ""},
 		{"no expiry, allowed", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann"}`, "ann"},
 		{"expired, although no expiry is allowed", auth.JWTConfig{AllowNoExpiry: true}, `{"sub":"ann","exp":1}`, ""},
-		{"issued in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"iat":` + later + `}`, ""},
+		{"issued in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"iat":` + later + `}`, "ann"}, // the hub's clock may be slow
+		{"issued at no time", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"iat":"today"}`, "ann"},
+		{"a claim in a claim", auth.JWTConfig{UserClaim: "app.user.id"}, `{"app":{"user":{"id":9007199254740993}},"exp":9e9}`, "9007199254740993"},
+		{"a claim with dots", auth.JWTConfig{UserClaim: "https://app.example/user"}, `{"https://app.example/user":"ann","exp":9e9}`, "ann"},
+		{"a claim in a claim with dots", auth.JWTConfig{UserClaim: "https://app.example/user.id"}, `{"https://app.example/user":{"id":"ann"},"exp":9e9}`, "ann"},
+		{"a literal name first", auth.JWTConfig{UserClaim: "a.b"}, `{"a":{"b":"bob"},"a.b":"ann","exp":9e9}`, "ann"},
+		{"the longest name first", auth.JWTConfig{UserClaim: "a.b.c"}, `{"a":{"b":{"c":"bob"}},"a.b":{"c":"ann"},"exp":9e9}`, "ann"},
+		{"a literal name with null", auth.JWTConfig{UserClaim: "a.b"}, `{"a":{"b":"ann"},"a.b":null,"exp":9e9}`, "ann"},
+		{"a claim in a text", auth.JWTConfig{UserClaim: "a.b"}, `{"a":"b","exp":9e9}`, ""},
+		{"a claim in a list", auth.JWTConfig{UserClaim: "a.0"}, `{"a":["ann"],"exp":9e9}`, ""},
+		{"an object", auth.JWTConfig{UserClaim: "a"}, `{"a":{"b":"ann"},"exp":9e9}`, ""},
+		{"only dots", auth.JWTConfig{UserClaim: "..."}, `{"":{"":{"":{"":"ann"}}},"exp":9e9}`, "ann"},
+		{"one of several issuers", auth.JWTConfig{Issuers: []string{"me", "you"}}, `{"iss":"you","sub":"ann","exp":9e9}`, "ann"},
+		{"none of several issuers", auth.JWTConfig{Issuers: []string{"me", "you"}}, `{"iss":"yo","sub":"ann","exp":9e9}`, ""},
+		{"no issuer", auth.JWTConfig{Issuers: []string{"me"}}, `{"sub":"ann","exp":9e9}`, ""},
+		{"a list of issuers", auth.JWTConfig{Issuers: []string{"me"}}, `{"iss":["me"],"sub":"ann","exp":9e9}`, ""},
+		{"one of several audiences", auth.JWTConfig{Audiences: []string{"a", "b"}}, `{"aud":["x","b"],"sub":"ann","exp":9e9}`, "ann"},
+		{"one audience of several", auth.JWTConfig{Audiences: []string{"a", "b"}}, `{"aud":"b","sub":"ann","exp":9e9}`, "ann"},
+		{"none of several audiences", auth.JWTConfig{Audiences: []string{"a", "b"}}, `{"aud":["x",1,null],"sub":"ann","exp":9e9}`, ""},
+		{"an empty list of audiences", auth.JWTConfig{Audiences: []string{"a"}}, `{"aud":[],"sub":"ann","exp":9e9}`, ""},
+		{"no audience", auth.JWTConfig{Audiences: []string{"a"}}, `{"client_id":"a","sub":"ann","exp":9e9}`, ""},
+		{"the authorized party", auth.JWTConfig{AuthorizedParties: []string{"x", "https://app.example"}}, `{"azp":"https://app.example","sub":"ann","exp":9e9}`, "ann"},
+		{"another party", auth.JWTConfig{AuthorizedParties: []string{"https://app.example"}}, `{"azp":"https://other.example","client_id":"https://app.example","sub":"ann","exp":9e9}`, ""},
+		{"no party", auth.JWTConfig{AuthorizedParties: []string{"https://app.example"}}, `{"sub":"ann","exp":9e9}`, ""},
+		{"the client of an access token", auth.JWTConfig{AuthorizedParties: []string{"1h57kf5cpq"}}, `{"client_id":"1h57kf5cpq","sub":"ann","exp":9e9}`, "ann"},
+		{"another client", auth.JWTConfig{AuthorizedParties: []string{"1h57kf5cpq"}}, `{"client_id":"2","sub":"ann","exp":9e9}`, ""},
 		{"valid in the future", auth.JWTConfig{}, `{"sub":"ann","exp":9e9,"nbf":` + later + `}`, ""},
 	} {
 		test.cfg.Secret = secret
@@ -292,7 +317,7 @@ func TestJWTOptions(t *testing.T) {
 
 // Errors do not quote any part of a token.
 func TestJWTErrorsDoNotQuoteTheToken(t *testing.T) {
-	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuer: "https://login.example"})
+	j := newJWT(t, auth.JWTConfig{Secret: secret, Issuers: []string{"https://login.example"}})
 	b64 := base64.RawURLEncoding
 	for _, token := range []string{
 		"hidden", "hidden.hidden.hidden", b64.EncodeToString([]byte(`{"alg":"hidden"}`)) + ".hidden.hidden", b64.EncodeToString([]byte(`hidden`)) + "..",
@@ -325,6 +350,7 @@ func TestJWTSources(t *testing.T) {
 		{"", "token=x", "usercast=" + good, true, nil},
 		{"", "token=x&token=x", "", false, auth.ErrMalformed},
 		{"", "", "usercast=" + good + "; usercast=" + good, false, nil},
+		{"", "", "usercast=" + good + "; usercast.0=x", false, nil},
 		{"", "", "usercast=" + good + "; usercast=x", false, auth.ErrUnauthorized},
 		{"", "", "", false, auth.ErrUnauthorized},
 	} {
@@ -488,4 +514,134 @@ func FuzzJWTClaims(f *testing.F) {
 			t.Errorf("%q: topics %v", payload, id.Topics)
 		}
 	})
+}
+
+// A token that is otherwise valid is rejected temporarily before its time, and for a while after it: the page has time to
+// renew it.
+func TestJWTTimeIsATemporaryRejection(t *testing.T) {
+	t.Parallel()
+	at := func(d time.Duration) int64 { return time.Now().Add(d).Unix() }
+	for _, test := range []struct {
+		name    string
+		grace   time.Duration
+		payload string
+		want    error
+	}{
+		{"just expired", 0, fmt.Sprintf(`"exp":%d`, at(-35*time.Second)), auth.ErrExpired},
+		{"expired within the grace", 0, fmt.Sprintf(`"exp":%d`, at(-5*time.Minute)), auth.ErrExpired},
+		{"expired before it", 0, fmt.Sprintf(`"exp":%d`, at(-6*time.Minute)), auth.ErrUnauthorized},
+		{"expired within a long grace", time.Hour, fmt.Sprintf(`"exp":%d`, at(-time.Hour)), auth.ErrExpired},
+		{"expired without a grace", -1, fmt.Sprintf(`"exp":%d`, at(-35*time.Second)), auth.ErrUnauthorized},
+		{"not valid yet, without a grace", -1, fmt.Sprintf(`"exp":9e9,"nbf":%d`, at(time.Minute)), auth.ErrExpired},
+		{"not valid for a long time", 0, `"exp":9e9,"nbf":8e9`, auth.ErrExpired},
+		{"expired before it was valid", 0, fmt.Sprintf(`"exp":1,"nbf":%d`, at(time.Minute)), auth.ErrUnauthorized},
+		{"expired, of another issuer", 0, fmt.Sprintf(`"exp":%d,"iss":"you"`, at(-time.Minute)), auth.ErrUnauthorized},
+		{"expired, with a wrong user", 0, fmt.Sprintf(`"exp":%d,"sub":[]`, at(-time.Minute)), auth.ErrUnauthorized},
+		{"not valid yet, with wrong topics", 0, `"exp":9e9,"nbf":8e9,"topics":1`, auth.ErrUnauthorized},
+	} {
+		j := newJWT(t, auth.JWTConfig{Secret: secret, Issuers: []string{"me"}, ExpiredGrace: test.grace})
+		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","iss":"me",`+test.payload+`}`)))
+		if !errors.Is(err, test.want) || isPermanent(err) != (test.want == auth.ErrUnauthorized) || auth.Hint(err) == "" && test.want == auth.ErrExpired {
+			t.Errorf("%s: %v, want %v", test.name, err, test.want)
+		}
+	}
+	// A forged token is not worth waiting for.
+	j := newJWT(t, auth.JWTConfig{Secret: secret})
+	forged := sign(t, jwt.SigningMethodHS256, []byte("another secret of the right length"), "", fmt.Sprintf(`{"sub":"ann","exp":%d}`, at(-time.Minute)))
+	if _, err := j.Authenticate(bearer(forged)); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("forged: %v", err)
+	}
+}
+
+// A proxy can pass the token in a header of its own.
+func TestJWTHeader(t *testing.T) {
+	t.Parallel()
+	const name = "Cf-Access-Jwt-Assertion"
+	token := func(user string) string {
+		return sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"`+user+`","exp":9e9}`)
+	}
+	j := newJWT(t, auth.JWTConfig{Secret: secret, Header: name, Query: true})
+	for _, test := range []struct {
+		name    string
+		headers [][2]string
+		user    string
+		err     error
+	}{
+		{"the token", [][2]string{{name, token("ann")}}, "ann", nil},
+		{"with a scheme", [][2]string{{name, "bearer " + token("ann")}}, "ann", nil},
+		{"before the others", [][2]string{{name, token("ann")}, {"Authorization", "Bearer " + token("bob")}, {"Cookie", "usercast=" + token("bob")}}, "ann", nil},
+		{"invalid, before the others", [][2]string{{name, "x"}, {"Cookie", "usercast=" + token("bob")}}, "", auth.ErrUnauthorized},
+		{"empty", [][2]string{{name, ""}, {"Cookie", "usercast=" + token("bob")}}, "bob", nil},
+		{"absent", [][2]string{{"Authorization", "Bearer " + token("bob")}}, "bob", nil},
+		{"twice", [][2]string{{name, token("ann")}, {name, token("bob")}}, "", auth.ErrMalformed},
+	} {
+		r := httptest.NewRequest("GET", "/events", nil)
+		for _, h := range test.headers {
+			r.Header.Add(h[0], h[1])
+		}
+		if id, err := j.Authenticate(r); id.User != test.user || !errors.Is(err, test.err) {
+			t.Errorf("%s: %q, %v; want %q, %v", test.name, id.User, err, test.user, test.err)
+		}
+	}
+	// Without the flag, the header does not count.
+	r := httptest.NewRequest("GET", "/events", nil)
+	r.Header.Set(name, token("ann"))
+	if _, err := newJWT(t, auth.JWTConfig{Secret: secret}).Authenticate(r); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("without the flag: %v", err)
+	}
+}
+
+// Cookies of session libraries are named for what they are, with a way out.
+func TestJWTNamesWhatIsNotAToken(t *testing.T) {
+	t.Parallel()
+	good := sign(t, jwt.SigningMethodHS256, secret, "", `{"sub":"ann","exp":9e9}`)
+	for _, test := range []struct{ cookie, err, hint string }{
+		{"usercast=eyJhbGciOiJkaXIifQ..iv.text.tag", "encrypted", "--auth forward"},
+		{"usercast.0=eyJhbGciOiJkaXIifQ..iv.te; usercast.1=xt.tag", "split into parts (usercast.0", "--auth forward"},
+		{"usercast=base64-eyJhY2Nlc3NfdG9rZW4iOiIifQ", "Supabase", "access token"},
+		{"usercast=opaque", "three parts", "opaque access token"},
+		{"usercast=" + good + ".x", "three parts", ""},
+		{"usercast.1=" + good, "no token", "--jwt-cookie"},
+		{"other=" + good, "no token", "--jwt-header"},
+	} {
+		r := httptest.NewRequest("GET", "/events", nil)
+		r.Header.Set("Cookie", test.cookie)
+		_, err := newJWT(t, auth.JWTConfig{Secret: secret}).Authenticate(r)
+		if !errors.Is(err, auth.ErrUnauthorized) || !strings.Contains(err.Error(), test.err) || !strings.Contains(auth.Hint(err), test.hint) {
+			t.Errorf("%.20s: %v (%s), want %q (%q)", test.cookie, err, auth.Hint(err), test.err, test.hint)
+		}
+	}
+}
+
+// An AWS load balancer pads the base64 of its tokens, and signs the padded text.
+func TestJWTWithPadding(t *testing.T) {
+	t.Parallel()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := base64.URLEncoding.EncodeToString([]byte(`{"alg":"ES256","kid":"1","signer":"arn"}`)) + "." +
+		base64.URLEncoding.EncodeToString([]byte(`{"sub":"ann","exp":9e9}`))
+	signature, err := jwt.SigningMethodES256.Sign(text, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	padded := text + "." + base64.URLEncoding.EncodeToString(signature)
+	if strings.Count(padded, "=") < 3 {
+		t.Fatalf("%s has too little padding for this test", padded)
+	}
+	j := newJWT(t, auth.JWTConfig{KeyPEM: pemOf("PUBLIC KEY", der), Header: "X-Amzn-Oidc-Data"})
+	r := httptest.NewRequest("GET", "/events", nil)
+	r.Header.Set("X-Amzn-Oidc-Data", padded)
+	if id, err := j.Authenticate(r); err != nil || id.User != "ann" {
+		t.Errorf("%+v, %v", id, err)
+	}
+	r.Header.Set("X-Amzn-Oidc-Data", strings.Replace(padded, "=", "", 1)) // not the text that was signed
+	if _, err := j.Authenticate(r); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("without some of its padding: %v", err)
+	}
 }

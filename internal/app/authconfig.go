@@ -38,15 +38,18 @@ type AuthConfig struct {
 	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: name of the header with the user id (default: ${default})."`
 	TrustedProxy    []string       `placeholder:"CIDR" help:"With forward and header: network of a proxy whose headers are trusted, such as 10.0.0.0/8, or unix: for all processes that connect to a Unix socket; repeatable."`
 
-	JWTSecretFile []string `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: file with the secret for HS256, HS384 and HS512 (or set USERCAST_JWT_SECRET). Repeatable for rotation: all secrets are accepted."`
-	JWTKeyFile    string   `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: PEM file with the public keys for the RS, PS, ES and EdDSA algorithms."`
-	JWTJWKSURL    string   `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: URL of the JWK set with the public keys."`
-	JWTIssuer     string   `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: required value of the iss claim."`
-	JWTAudience   string   `name:"jwt-audience" placeholder:"AUD" help:"With jwt: value that the aud claim must contain."`
-	JWTClaim      string   `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: name of the claim with the user id (default: ${default})."`
-	JWTCookie     string   `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: name of the cookie with the token (default: ${default})."`
-	JWTQuery      bool     `name:"jwt-query" help:"With jwt: also accept the token in ?token=. Proxies write it to their logs."`
-	JWTAllowNoExp bool     `name:"jwt-allow-no-exp" help:"With jwt: accept tokens without an exp claim."`
+	JWTSecretFile      []string       `name:"jwt-secret-file" placeholder:"FILE" help:"With jwt: file with the secret for HS256, HS384 and HS512, at least 32 bytes (or set USERCAST_JWT_SECRET). Repeatable for rotation: all secrets are accepted."`
+	JWTKeyFile         string         `name:"jwt-key-file" placeholder:"FILE" help:"With jwt: PEM file with the public keys for the RS, PS, ES and EdDSA algorithms."`
+	JWTJWKSURL         []string       `name:"jwt-jwks-url" placeholder:"URL" help:"With jwt: URL of the JWK set with the public keys. Repeatable: a token may be signed with a key of any set."`
+	JWTIssuer          []string       `name:"jwt-issuer" placeholder:"ISS" help:"With jwt: required value of the iss claim; repeatable: one must match."`
+	JWTAudience        []string       `name:"jwt-audience" placeholder:"AUD" help:"With jwt: value that the aud claim must contain; repeatable: one must match."`
+	JWTAuthorizedParty []string       `name:"jwt-authorized-party" placeholder:"AZP" help:"With jwt: required value of the azp claim, or of client_id if the token does not have azp; repeatable: one must match."`
+	JWTClaim           string         `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: name of the claim with the user id; a.b names the member b of the claim a (default: ${default})."`
+	JWTHeader          string         `name:"jwt-header" placeholder:"NAME" help:"With jwt: header in which a proxy passes the token, such as Cf-Access-Jwt-Assertion; it takes precedence over Authorization and the cookie."`
+	JWTCookie          string         `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: name of the cookie with the token (default: ${default})."`
+	JWTQuery           bool           `name:"jwt-query" help:"With jwt: also accept the token in ?token=. Proxies write it to their logs."`
+	JWTAllowNoExp      bool           `name:"jwt-allow-no-exp" help:"With jwt: accept tokens without an exp claim."`
+	JWTExpiredGrace    flags.Duration `name:"jwt-expired-grace" default:"5m" placeholder:"DURATION" help:"With jwt: for how long after its end a token is rejected temporarily (busy, reason expired), so that the page can renew it; 0 disables this (default: ${default})."`
 
 	Settings *flags.EnvFile `kong:"-"` // may contain the secret; nil without --env-file
 
@@ -85,6 +88,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 	c.checkUnused(errs)
 	errs.Positive("auth-timeout", c.AuthTimeout)
 	errs.NotNegative("auth-cache", c.AuthCache)
+	errs.NotNegative("jwt-expired-grace", c.JWTExpiredGrace)
 	errs.AtLeast("auth-concurrency", c.AuthConcurrency, 1)
 	if !isToken(c.UserHeader) {
 		errs.Add("user-header", "%q is not a valid header name", c.UserHeader)
@@ -105,7 +109,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	secret := c.Settings.Variable(flags.JWTSecretVariable)
 	sources := 0
-	for _, isSet := range []bool{len(c.JWTSecretFile) > 0, secret != "", c.JWTKeyFile != "", c.JWTJWKSURL != ""} {
+	for _, isSet := range []bool{len(c.JWTSecretFile) > 0, secret != "", c.JWTKeyFile != "", len(c.JWTJWKSURL) > 0} {
 		if isSet {
 			sources++
 		}
@@ -120,8 +124,27 @@ func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	if !isToken(c.JWTCookie) {
 		errs.Add("jwt-cookie", "%q is not a valid cookie name", c.JWTCookie)
 	}
-	if c.JWTJWKSURL != "" {
-		errs.URL("jwt-jwks-url", c.JWTJWKSURL, "https://login.example/.well-known/jwks.json")
+	switch name := http.CanonicalHeaderKey(c.JWTHeader); {
+	case name == "", name == "Authorization":
+	case !isToken(name):
+		errs.Add("jwt-header", "%q is not a valid header name", c.JWTHeader)
+	case slices.Contains(reservedHeaders, name):
+		errs.Add("jwt-header", "%s is reserved; use the name of the header that contains only the token", c.JWTHeader)
+	}
+	for _, flag := range []struct {
+		name   string
+		values []string
+	}{{"jwt-issuer", c.JWTIssuer}, {"jwt-audience", c.JWTAudience}, {"jwt-authorized-party", c.JWTAuthorizedParty}} {
+		if slices.Contains(flag.values, "") {
+			errs.Add(flag.name, "must not be empty; remove the flag to accept any value")
+		}
+	}
+	if len(c.JWTJWKSURL) > 0 {
+		for i, u := range c.JWTJWKSURL {
+			if errs.URL("jwt-jwks-url", u, "https://login.example/.well-known/jwks.json") != nil && slices.Contains(c.JWTJWKSURL[:i], u) {
+				errs.Add("jwt-jwks-url", "the same URL is set twice") // not quoted, because it may contain a password
+			}
+		}
 		return
 	}
 	source := "auth" // USERCAST_JWT_SECRET is not a flag
@@ -157,10 +180,12 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 	}{
 		{"jwt-secret-file", len(c.JWTSecretFile) > 0, []string{AuthJWT}},
 		{"jwt-key-file", c.JWTKeyFile != "", []string{AuthJWT}},
-		{"jwt-jwks-url", c.JWTJWKSURL != "", []string{AuthJWT}},
-		{"jwt-issuer", c.JWTIssuer != "", []string{AuthJWT}},
-		{"jwt-audience", c.JWTAudience != "", []string{AuthJWT}},
+		{"jwt-jwks-url", len(c.JWTJWKSURL) > 0, []string{AuthJWT}},
+		{"jwt-issuer", len(c.JWTIssuer) > 0, []string{AuthJWT}},
+		{"jwt-audience", len(c.JWTAudience) > 0, []string{AuthJWT}},
+		{"jwt-authorized-party", len(c.JWTAuthorizedParty) > 0, []string{AuthJWT}},
 		{"jwt-claim", c.JWTClaim != defaultClaim, []string{AuthJWT}},
+		{"jwt-header", c.JWTHeader != "", []string{AuthJWT}},
 		{"jwt-cookie", c.JWTCookie != defaultCookie, []string{AuthJWT}},
 		{"jwt-query", c.JWTQuery, []string{AuthJWT}},
 		{"jwt-allow-no-exp", c.JWTAllowNoExp, []string{AuthJWT}},

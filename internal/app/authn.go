@@ -26,20 +26,26 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 	var a Authn
 	switch c.Auth {
 	case AuthJWT:
-		j, err := auth.NewJWT(auth.JWTConfig{
-			Secret:        c.keys.Secret,
-			OtherSecrets:  c.keys.OtherSecrets,
-			KeyPEM:        c.keys.KeyPEM,
-			JWKSURL:       c.JWTJWKSURL,
-			Issuer:        c.JWTIssuer,
-			Audience:      c.JWTAudience,
-			UserClaim:     c.JWTClaim,
-			Cookie:        c.JWTCookie,
-			Query:         c.JWTQuery,
-			AllowNoExpiry: c.JWTAllowNoExp,
-			Timeout:       c.AuthTimeout.T,
-			Logger:        log,
-		})
+		cfg := auth.JWTConfig{
+			Secret:            c.keys.Secret,
+			OtherSecrets:      c.keys.OtherSecrets,
+			KeyPEM:            c.keys.KeyPEM,
+			Issuers:           c.JWTIssuer,
+			Audiences:         c.JWTAudience,
+			AuthorizedParties: c.JWTAuthorizedParty,
+			UserClaim:         c.JWTClaim,
+			Header:            c.JWTHeader,
+			Cookie:            c.JWTCookie,
+			Query:             c.JWTQuery,
+			AllowNoExpiry:     c.JWTAllowNoExp,
+			ExpiredGrace:      cmp.Or(c.JWTExpiredGrace.T, hub.Off),
+			Timeout:           c.AuthTimeout.T,
+			Logger:            log,
+		}
+		if len(c.JWTJWKSURL) > 0 {
+			cfg.JWKSURL, cfg.OtherJWKSURLs = c.JWTJWKSURL[0], c.JWTJWKSURL[1:]
+		}
+		j, err := auth.NewJWT(cfg)
 		if err != nil {
 			return a, flags.UsageError{Err: fmt.Errorf("--auth jwt: %w", err)}
 		}

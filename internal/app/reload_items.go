@@ -29,7 +29,7 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 	}
 	switch {
 	case tokens == nil:
-	case c.JWTJWKSURL != "":
+	case len(c.JWTJWKSURL) > 0:
 		items = append(items, reloadItem{name: "jwk set", onSignal: true, reload: func(ctx context.Context, _ *HubConfig) (bool, error) { return tokens.Refetch(ctx) }})
 	default:
 		items = append(items, reloadItem{name: "jwt keys", reload: reloadKeys(c, tokens)})

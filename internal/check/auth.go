@@ -66,17 +66,21 @@ func inspectTokens(c *app.HubConfig, report finding.Report) {
 	case "exp", "iat", "nbf", "jti", "iss", "aud":
 		report.Warn("config-jwt-claim", "use --jwt-claim sub, or the claim with the user id", "--jwt-claim %s does not identify a user", c.JWTClaim)
 	}
-	if n := len(c.Keys().Secret); n > 0 && n < 32 {
-		report.Warn("config-jwt-secret", "generate a secret with: openssl rand -base64 48", "the JWT secret has only %d bytes and can be guessed; use at least 32 random bytes", n)
-	}
-	if u, err := url.Parse(c.JWTJWKSURL); err == nil && u.Scheme == "http" && !loopback.IsHost(u.Host) {
-		report.Warn("config-jwks", "use an https:// URL", "--jwt-jwks-url is fetched without TLS: an attacker on the network path can forge tokens")
+	for _, address := range c.JWTJWKSURL {
+		if u, err := url.Parse(address); err == nil && u.Scheme == "http" && !loopback.IsHost(u.Host) {
+			report.Warn("config-jwks", "use an https:// URL", "--jwt-jwks-url %s is fetched without TLS: an attacker on the network path can forge tokens", keySetName(u))
+		}
 	}
 	if c.JWTQuery {
 		report.Note("config-jwt-query", "prefer the cookie "+c.JWTCookie, "--jwt-query: tokens in URLs end up in proxy logs")
 	}
-	if c.JWTJWKSURL != "" && c.JWTAudience == "" {
-		report.Note("config-jwt-audience", "use --jwt-audience <aud of your tokens>", "without --jwt-audience, any token of that identity provider opens streams, including tokens for other apps")
+	switch {
+	case len(c.JWTJWKSURL) == 0:
+	case len(c.JWTAudience)+len(c.JWTAuthorizedParty) == 0:
+		report.Note("config-jwt-audience", "use --jwt-audience <aud of your tokens>, or --jwt-authorized-party <azp> for tokens without aud",
+			"without --jwt-audience, any token of that identity provider opens streams, including tokens for other apps")
+	case len(c.JWTIssuer) == 0:
+		report.Note("config-jwt-issuer", "use --jwt-issuer <iss of your tokens>", "without --jwt-issuer, tokens of other tenants of an identity provider that share its keys are accepted")
 	}
 }
 

@@ -4,12 +4,13 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"encoding/base64"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/dustin/go-humanize/english"
 
 	"usercast/auth"
 	"usercast/internal/app"
@@ -26,7 +27,7 @@ type authentication struct {
 // isRemote reports whether --auth sends requests to another server.
 func (a *authentication) isRemote() bool {
 	c := a.hub
-	return c.Auth == app.AuthForward && c.ForwardTo() != nil || c.Auth == app.AuthJWT && c.JWTJWKSURL != ""
+	return c.Auth == app.AuthForward && c.ForwardTo() != nil || c.Auth == app.AuthJWT && len(c.JWTJWKSURL) > 0
 }
 
 // authenticate passes a request to the hub's own authenticator.
@@ -63,7 +64,9 @@ func asBrowser(target *url.URL, header http.Header) *http.Request {
 func (a *authentication) inspect(ctx context.Context, target *url.URL, header http.Header, report finding.Report) {
 	c := a.hub
 	if c.Auth == app.AuthJWT {
-		a.inspectKeySet(ctx, report)
+		for _, address := range c.JWTJWKSURL {
+			a.inspectKeySet(ctx, address, report)
+		}
 		return
 	}
 	where := (&url.URL{Scheme: c.ForwardTo().Scheme, Host: c.ForwardTo().Host, Path: c.ForwardTo().Path}).String()
@@ -153,16 +156,29 @@ func (a *authentication) inspectTime(took time.Duration, report finding.Report) 
 	report.OK("login-slow", "a session check without cookies took %v; the number of concurrent checks adapts to the app, up to %d (--auth-concurrency)", took.Round(time.Millisecond), c.AuthConcurrency.T)
 }
 
-// inspectKeySet reports whether the JWK set can be fetched. A token with an unknown key causes the fetch.
-func (a *authentication) inspectKeySet(ctx context.Context, report finding.Report) {
-	part := base64.RawURLEncoding.EncodeToString
-	token := part([]byte(`{"alg":"RS256","kid":"usercast-check"}`)) + "." + part([]byte(`{}`)) + "." + part([]byte{0})
-	r := &http.Request{Method: http.MethodGet, URL: &url.URL{Path: a.hub.Path}, Header: http.Header{"Authorization": {"Bearer " + token}}}
-	if _, err := a.authenticate(ctx, r); errors.Is(err, auth.ErrUnauthorized) {
-		report.OK("login-keys", "the key set of --jwt-jwks-url can be fetched")
-	} else {
-		report.Fail("login-keys", "check that the identity provider is running and at this address; until then, browsers are asked to retry later", "--jwt-jwks-url: %v", err)
+// inspectKeySet reports how many keys the key set at address has, and which of them the hub cannot use.
+func (a *authentication) inspectKeySet(ctx context.Context, address string, report finding.Report) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return // reported with the configuration
 	}
+	name := keySetName(u)
+	ctx, cancel := context.WithTimeout(ctx, a.timeout)
+	defer cancel()
+	set, err := auth.FetchKeySet(ctx, address, a.hub.AuthTimeout.T)
+	if err != nil {
+		report.Fail("login-keys", "check that the identity provider is running and publishes its key set at this address; until then, browsers are asked to retry later", "--jwt-jwks-url %s: %v", name, err)
+	} else {
+		report.OK("login-keys", "%s has %s", name, english.Plural(set.Usable, "usable key", "usable keys"))
+	}
+	for _, k := range set.Ignored {
+		report.Note("login-key-ignored", "ignore this unless tokens are signed with this key", "%s: the key %q is not used: %s", name, k.ID, k.Reason)
+	}
+}
+
+// keySetName returns the URL of a key set without a password and a query.
+func keySetName(u *url.URL) string {
+	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
 // userOf authenticates a request with these headers, as the hub does. unknown is the reason if the user is not known.
@@ -194,6 +210,9 @@ func (a *authentication) hint() string {
 	case app.AuthInsecure:
 		return "use --url …?user=<id>"
 	case app.AuthJWT:
+		if a.hub.JWTHeader != "" {
+			return "use --header '" + a.hub.JWTHeader + ": …' with the token of a test user"
+		}
 		return "use --header 'Cookie: " + a.hub.JWTCookie + "=…'" + copied
 	}
 	return "use --header 'Cookie: …'" + copied + "; if sessions are tied to the browser, add its --header 'User-Agent: …'"

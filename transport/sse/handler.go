@@ -176,6 +176,10 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.rejects["unknown-key"].Add(1)
 		h.busy(w, r, q, "", "auth-unavailable")
 		return
+	case errors.Is(err, auth.ErrExpired):
+		h.rejected.note(h.log, r, "expired", err)
+		h.rejectTemporarily(w, r, q, "", "expired")
+		return
 	case err != nil && r.Context().Err() != nil: // the client has disconnected: not counted as a rejection
 		h.busy(w, r, q, "", "auth-unavailable")
 		return

@@ -17,7 +17,7 @@ import (
 
 // rejectReasons are all values of the label reason of usercast_rejects_total.
 var rejectReasons = []string{
-	"clients", "user-limit", "draining", "auth-unavailable", "unknown-key", // temporary
+	"clients", "user-limit", "draining", "auth-unavailable", "unknown-key", "expired", // temporary
 	"unauthorized", "origin", "topic", "bad-user", "bad-request", // permanent
 }
 
@@ -27,6 +27,7 @@ var busyErrors = map[string]string{
 	"user-limit":       "stream limit for this user reached; close a stream or retry later",
 	"draining":         "the server is shutting down; retry later",
 	"auth-unavailable": "authentication is temporarily unavailable; retry later",
+	"expired":          "the token is not valid at this time; renew it and retry",
 }
 
 // hubRejectReason returns the reason for an error of hub.Register.
@@ -56,8 +57,11 @@ func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, re
 	retry := jitter(busyFactor * h.cfg.Retry)
 	if !acceptsStream(r) {
 		status := http.StatusServiceUnavailable
-		if reason == "user-limit" {
+		switch reason {
+		case "user-limit":
 			status = http.StatusTooManyRequests
+		case "expired":
+			status = http.StatusUnauthorized
 		}
 		w.Header().Set("Retry-After", strconv.Itoa(int((retry+time.Second-1)/time.Second)))
 		writeError(w, status, busyErrors[reason])
@@ -79,7 +83,7 @@ func (h *Handler) rejectPermanently(w http.ResponseWriter, r *http.Request, stat
 	writeError(w, status, err.Error())
 }
 
-// A rejectLog logs permanent rejections: one line per origin, reason and error within rejectLogTime.
+// A rejectLog logs rejections because of a request: one line per origin, reason and error within rejectLogTime.
 // Anyone can cause rejections, so the number of lines per reason is limited, and only logged rejections
 // are remembered. It is safe for concurrent use.
 type rejectLog struct {
@@ -125,7 +129,11 @@ func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err e
 	if suppressed > 0 {
 		attrs = append(attrs, slog.Int("suppressed", suppressed))
 	}
-	log.Warn("stream rejected, the browser does not retry", append(attrs, slog.String("error", key.err))...)
+	level, message := slog.LevelWarn, "stream rejected, the browser does not retry"
+	if reason == "expired" {
+		level, message = slog.LevelInfo, "stream rejected temporarily, the browser retries"
+	}
+	log.Log(r.Context(), level, message, append(attrs, slog.String("error", key.err))...)
 }
 
 // due reports whether to log a rejection, and how many others for the same reason were suppressed since the last line.

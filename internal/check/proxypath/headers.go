@@ -123,6 +123,7 @@ func (i *inspection) reportBusy(data string) {
 		"clients":          "raise --max-clients, or the limit of file descriptors (ulimit -n, LimitNOFILE=)",
 		"user-limit":       "close some of this user's streams, or raise --max-clients-per-user",
 		"draining":         "the hub is shutting down: retry when the new one is running",
+		"expired":          "use a token that is valid now: copy it from a browser again",
 		"auth-unavailable": "see the hub's log: the app or the JWKS endpoint is unavailable",
 	}[reason]
 	i.report.Fail("url-busy", do, "the hub temporarily rejected the stream (busy: %s)", reason)
