@@ -72,7 +72,7 @@ func notAKeySet(body []byte) error {
 		URL string `json:"jwks_uri"`
 	}
 	if json.Unmarshal(body, &configuration) == nil && configuration.URL != "" {
-		return fmt.Errorf("the response is an OpenID configuration; use the URL in its jwks_uri: %s", clip(configuration.URL))
+		return fmt.Errorf("the response is an OpenID configuration; use its jwks_uri: %s", clip(configuration.URL))
 	}
 	return errors.New("the response is not a JWK set")
 }

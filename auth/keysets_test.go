@@ -243,7 +243,7 @@ func TestKeysAsPEM(t *testing.T) {
 		set  any
 		want string
 	}{
-		"an OpenID configuration": {map[string]any{"issuer": "https://login.example", "jwks_uri": "https://login.example/keys", "scopes_supported": []string{}}, "use the URL in its jwks_uri: https://login.example/keys"},
+		"an OpenID configuration": {map[string]any{"issuer": "https://login.example", "jwks_uri": "https://login.example/keys", "scopes_supported": []string{}}, "use its jwks_uri: https://login.example/keys"},
 		"an error":                {map[string]string{"error": "not found"}, "not a JWK set"},
 		"no certificates":         {map[string]string{"a": string(pemOf("CERTIFICATE", nil))}, "does not contain a usable key"},
 		"nothing":                 {map[string]string{}, "not a JWK set"},

@@ -93,7 +93,6 @@ func TestCheckNamesUnknownVariables(t *testing.T) {
 // Each risk has a finding. A plain configuration has no risks.
 func TestCheckNamesRisks(t *testing.T) {
 	t.Parallel()
-	secret := hubtest.SecretFile(t, "short")
 	socket := "unix:" + t.TempDir() + "/s"
 	long := hubtest.SecretFile(t, strings.Repeat("long-", 8))
 	jwt := []string{"--auth", "jwt", "--jwt-secret-file", long}
@@ -108,7 +107,10 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"note config-unused", with("--auth-cache", "1s")},
 		{"note config-unused", with("--auth-insecure-anywhere")},
 		{"warn config-jwt-claim", with("--jwt-claim", "exp")},
-		{"warn config-jwt-secret", []string{"--auth", "jwt", "--jwt-secret-file", secret}},
+		{"fail config", []string{"--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, "short")}},
+		{"warn config-jwks", []string{"--auth", "jwt", "--jwt-jwks-url", "http://login.example/", "--jwt-audience", "us", "--jwt-issuer", "me"}},
+		{"note config-jwt-audience", []string{"--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1:1/"}},
+		{"note config-jwt-issuer", []string{"--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1:1/", "--jwt-authorized-party", "us"}},
 		{"note config-jwt-query", with("--jwt-query")},
 		{"warn config-path", with("--path", "/a/../b")},
 		{"note config-origins", with("--allow-origin", "https://app.example")},

@@ -34,9 +34,13 @@ func TestCheckAuthenticatesWithoutCredentials(t *testing.T) {
 		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(403) }, "ok    URL responds, and rejects unauthenticated requests"},
 		{app.AuthForward, "--forward-url", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) }, "fail  authentication with URL failed: session check returned status 500"},
 		{app.AuthJWT, "--jwt-jwks-url", func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q}]}`, base64.RawURLEncoding.EncodeToString(public))
-		}, "ok    the key set of --jwt-jwks-url can be fetched"},
-		{app.AuthJWT, "--jwt-jwks-url", http.NotFound, "fail  --jwt-jwks-url: signing keys are temporarily unavailable"},
+			fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","x":%q},{"kty":"RSA","kid":"b","use":"enc"}]}`, base64.RawURLEncoding.EncodeToString(public))
+		}, "ok    URL has 1 usable key\n  note  URL: the key \"b\" is not used: use is \"enc\", not \"sig\"\n"},
+		{app.AuthJWT, "--jwt-jwks-url", http.NotFound, "fail  --jwt-jwks-url URL: unexpected status 404"},
+		{app.AuthJWT, "--jwt-jwks-url", func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"jwks_uri":"https://login.example/keys"}`)
+		},
+			"fail  --jwt-jwks-url URL: the response is an OpenID configuration; use its jwks_uri: https://login.example/keys"},
 	} {
 		server := httptest.NewServer(c.answer)
 		stdout, _, _ := runCheck(t, anywhere("redis://127.0.0.1:1", "--auth", c.auth, c.flag, server.URL)...)

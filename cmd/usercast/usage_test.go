@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+
+	"usercast/internal/hubtest"
 )
 
 // runCommand runs the program in this process, for commands that end without a signal.
@@ -70,6 +72,13 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		{"--auth: jwt requires exactly one of", []string{"serve", "--auth", "jwt"}},
 		{"--jwt-key-file: ", []string{"serve", "--auth", "jwt", "--jwt-key-file", os.DevNull}},
 		{"--jwt-secret-file: ", []string{"serve", "--auth", "jwt", "--jwt-secret-file", os.DevNull}},
+		{"--jwt-secret-file: the secret has only 5 bytes", []string{"serve", "--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, "short")}},
+		{"--jwt-jwks-url: the same URL is set twice", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1/", "--jwt-jwks-url", "http://127.0.0.1/"}},
+		{"--jwt-audience: must not be empty", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1/", "--jwt-audience", ",us"}},
+		{"--jwt-header: Cookie is reserved", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1/", "--jwt-header", "Cookie"}},
+		{"--jwt-header: \"a b\" is not a valid header name", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1/", "--jwt-header", "a b"}},
+		{"--jwt-expired-grace: must not be negative", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "http://127.0.0.1/", "--jwt-expired-grace=-1s"}},
+		{"--jwt-header: requires --auth jwt", []string{"serve", "--auth", "insecure", "--jwt-header", "x"}},
 		{"--jwt-jwks-url: ", []string{"serve", "--auth", "jwt", "--jwt-jwks-url", "jwks.json"}},
 		{"--jwt-issuer: requires --auth jwt", []string{"serve", "--auth", "insecure", "--jwt-issuer", "x"}},
 		{"--forward-url: required", []string{"serve", "--auth", "forward"}},

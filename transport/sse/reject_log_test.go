@@ -180,3 +180,25 @@ func TestAuthUnavailableCountsOnlyOutages(t *testing.T) {
 		}
 	}
 }
+
+// An expired token is a temporary rejection: the page has time to renew it. One line per hour names it.
+func TestExpiredTokenIsATemporaryRejection(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		reject := auth.WithHint(fmt.Errorf("%w: it has expired", auth.ErrExpired), "renew it")
+		h, log, send := rejecting(func(*http.Request) (auth.Identity, error) { return auth.Identity{}, reject })
+		for range 3 {
+			if w := send(); w.Code != 200 || !strings.Contains(w.Body.String(), "event: busy\ndata: {\"reason\":\"expired\"}\n") {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if w := send("Accept", "*/*"); w.Code != 401 || w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "renew it\"") {
+				t.Errorf("%d, %v, %s", w.Code, w.Header(), w.Body)
+			}
+		}
+		if n := h.Stats().Rejects["expired"]; n != 6 {
+			t.Errorf("%d rejections are counted, want 6", n)
+		}
+		if text := log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "level=INFO") || !strings.Contains(text, "rejected temporarily") || !strings.Contains(text, `hint="renew it"`) {
+			t.Errorf("logged %q, want one line", text)
+		}
+	})
+}

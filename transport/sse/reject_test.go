@@ -211,7 +211,7 @@ func TestRejectReasonsAreTheContracts(t *testing.T) {
 			t.Errorf("%s: %d", reason, n)
 		}
 	}
-	want := strings.Split("clients|user-limit|draining|auth-unavailable|unknown-key|unauthorized|origin|topic|bad-user|bad-request", "|")
+	want := strings.Split("clients|user-limit|draining|auth-unavailable|unknown-key|expired|unauthorized|origin|topic|bad-user|bad-request", "|")
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {

@@ -240,7 +240,7 @@ func TestJWT(t *testing.T) {
 		code   int
 		claims jwt.MapClaims
 	}{
-		"expired":    {401, jwt.MapClaims{"sub": "42", "exp": in(-31 * time.Second)}},
+		"expired":    {401, jwt.MapClaims{"sub": "42", "exp": in(-10 * time.Minute)}},
 		"no end":     {401, jwt.MapClaims{"sub": "42"}},
 		"no subject": {401, jwt.MapClaims{"exp": in(time.Hour)}},
 		"empty":      {403, jwt.MapClaims{"sub": "", "exp": in(time.Hour)}},
@@ -252,15 +252,32 @@ func TestJWT(t *testing.T) {
 		}
 	}
 
-	// A stream whose authentication expires receives bye. The reconnect is rejected.
+	// A stream whose authentication expires receives bye. The reconnect is rejected temporarily, because the page may be
+	// about to renew the token.
 	last := "Cookie: usercast=" + hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": in(-28 * time.Second)})
 	p := h.Open(t, "", last)
 	p.WantEvent(t, "bye", `{"reason":"expired"}`)
 	p.WantEnd(t)
-	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), last, "Accept: text/event-stream"); a.Status != 401 {
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), last, "Accept: text/event-stream"); a.Status != 200 || !strings.Contains(a.Body, "event: busy\ndata: {\"reason\":\"expired\"}\n") {
 		t.Errorf("after expiry: %d %s", a.Status, a.Body)
 	}
-	h.WantMetrics(t, map[string]float64{"usercast_disconnects_total" + hubtest.Reason("expired"): 1})
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), last); a.Status != 401 || a.Header.Get("Retry-After") == "" {
+		t.Errorf("after expiry, without an EventSource: %d, %v, %s", a.Status, a.Header, a.Body)
+	}
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), "Cookie: usercast="+hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": in(time.Hour), "nbf": in(time.Minute)}),
+		"Accept: text/event-stream"); a.Status != 200 || !strings.Contains(a.Body, `"expired"`) {
+		t.Errorf("not valid yet: %d %s", a.Status, a.Body)
+	}
+	h.WantMetrics(t, map[string]float64{
+		"usercast_disconnects_total" + hubtest.Reason("expired"): 1,
+		"usercast_rejects_total" + hubtest.Reason("expired"):     3,
+	})
+
+	h = hubtest.Start(t, server, "--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, secret), "--jwt-expired-grace", "0")
+	if a := hubtest.Request(t, "GET", h.PublicURL("/events"), "Cookie: usercast="+hubtest.Token(t, secret, jwt.MapClaims{"sub": "42", "exp": in(-31 * time.Second)}),
+		"Accept: text/event-stream"); a.Status != 401 || a.Header.Get("Retry-After") != "" {
+		t.Errorf("without a grace: %d, %v, %s", a.Status, a.Header, a.Body)
+	}
 }
 
 // If the JWK set is unavailable, rejections are temporary.
