@@ -1,6 +1,7 @@
 package app
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -157,6 +158,9 @@ func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	var err error
 	if c.keys, err = c.readKeys(c.Settings); errs.Check(source, err) {
 		_, err = auth.NewJWT(auth.JWTConfig{Secret: c.keys.Secret, OtherSecrets: c.keys.OtherSecrets, KeyPEM: c.keys.KeyPEM})
+		if err != nil && secret != "" {
+			err = fmt.Errorf("%s: %w", flags.JWTSecretVariable, err)
+		}
 		errs.Check(source, err)
 	}
 }
