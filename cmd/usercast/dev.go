@@ -18,6 +18,7 @@ import (
 	"usercast/internal/app"
 	"usercast/internal/flags"
 	"usercast/internal/logqueue"
+	"usercast/internal/systemd"
 	"usercast/internal/unixsocket"
 	"usercast/transport/redis"
 )
@@ -33,8 +34,8 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	var errs flags.Errors
 	c.Check(&errs)
 	switch {
-	case unixsocket.Is(c.Listen), unixsocket.Is(c.AdminListen):
-		errs.Add("listen", "dev serves pages to your browser, which cannot connect to a Unix socket; use a loopback address such as 127.0.0.1:8080")
+	case unixsocket.Is(c.Listen), unixsocket.Is(c.AdminListen), c.Listen == systemd.Address:
+		errs.Add("listen", "dev serves pages to your browser and needs ports; use a loopback address such as 127.0.0.1:8080")
 	case !flags.IsLoopback(c.Listen):
 		errs.Add("listen", "dev does not authenticate users; use a loopback address such as 127.0.0.1:8080")
 	}

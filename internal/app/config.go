@@ -8,6 +8,7 @@ import (
 
 	"usercast/auth"
 	"usercast/internal/flags"
+	"usercast/internal/systemd"
 	"usercast/internal/unixsocket"
 	"usercast/transport/redis"
 	"usercast/transport/sse"
@@ -33,7 +34,7 @@ var FlagDefaults = map[string]string{
 
 // A Config configures an App. It holds the flags that serve and dev share. docs/reference.md is generated from its tags.
 type Config struct {
-	Listen         string   `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address of the public listener, which serves the event stream, /livez and /readyz: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket (default: ${default})."`
+	Listen         string   `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address of the public listener, which serves the event stream, /livez and /readyz: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket, or systemd for the socket of a systemd unit (default: ${default})."`
 	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"ADDRESS" help:"Address of the admin listener, which serves the console at /, /metrics, /livez, /readyz, /api and /debug/pprof/: host:port, or unix:PATH (default: ${default})."`
 	AdminTokenFile string   `placeholder:"FILE" help:"File with the bearer token required for the console, /api and /debug/pprof/. Without it, they respond to requests from this host only."`
 	ConsoleTail    bool     `help:"Allow the console to show a user's messages live, including their payloads."`
@@ -82,7 +83,9 @@ type Config struct {
 
 // Check adds all errors of c to errs.
 func (c *Config) Check(errs *flags.Errors) {
-	errs.Listener("listen", c.Listen)
+	if c.Listen != systemd.Address {
+		errs.Listener("listen", c.Listen)
+	}
 	errs.Listener("admin-listen", c.AdminListen)
 	if c.AdminTokenFile != "" {
 		_, err := flags.ReadSecret(c.AdminTokenFile)

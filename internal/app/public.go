@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net"
 	"syscall"
 
 	"usercast/hub"
+	"usercast/internal/systemd"
 	"usercast/internal/unixsocket"
 	"usercast/transport/admin"
 	"usercast/transport/sse"
@@ -54,8 +56,16 @@ func (a *App) newPublicServer(maxConns int) (*sse.Server, error) {
 	if a.parts.Mount != nil {
 		a.parts.Mount(e)
 	}
+	var inherited net.Listener
+	if a.cfg.Listen == systemd.Address {
+		var err error
+		if inherited, err = systemd.Listener(); err != nil {
+			return nil, err
+		}
+	}
 	cfg := sse.ServerConfig{
-		Address: a.cfg.Listen, Streams: a.streams, Path: a.cfg.Path, Handler: e,
+		Listener: inherited,
+		Address:  a.cfg.Listen, Streams: a.streams, Path: a.cfg.Path, Handler: e,
 		SendBuffer: a.cfg.SendBuffer.T, MaxConns: maxConns, ErrorLog: log.New(serverLog{a.log}, "", 0),
 	}
 	if a.certificate != nil {
@@ -75,10 +85,11 @@ func (c *Config) Scheme() string {
 // ListenError returns an error with advice for a listener that could not be opened.
 func ListenError(flag, address string, err error) error {
 	why := err
-	if errno := syscall.Errno(0); errors.As(err, &errno) {
+	ownText := unixsocket.Is(address) || address == systemd.Address // their packages describe the cause
+	if errno := syscall.Errno(0); !ownText && errors.As(err, &errno) {
 		why = errno
 	}
-	if errors.Is(err, syscall.EADDRINUSE) && !unixsocket.Is(address) {
+	if !ownText && errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("cannot listen on %s: port already in use; stop the process that uses it, or choose another port with --%s", address, flag)
 	}
 	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)

@@ -15,6 +15,7 @@ import (
 	"usercast/internal/app"
 	"usercast/internal/finding"
 	"usercast/internal/flags"
+	"usercast/internal/systemd"
 	"usercast/internal/unixsocket"
 )
 
@@ -61,8 +62,8 @@ func inspectPorts(c *app.HubConfig, report finding.Report) {
 }
 
 func inspectPort(report finding.Report, flag, address, scheme string) {
-	if strings.HasSuffix(address, ":0") {
-		return // any free port
+	if strings.HasSuffix(address, ":0") || address == systemd.Address {
+		return // any free port, or opened by the service manager
 	}
 	var listener net.Listener
 	var err error

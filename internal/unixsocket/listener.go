@@ -19,7 +19,7 @@ var ErrInUse = errors.New("another process listens on this socket; stop it, or c
 type Listener struct {
 	*net.UnixListener
 	path string
-	file fs.FileInfo
+	file fs.FileInfo // nil: the file belongs to another program
 	once sync.Once
 }
 
@@ -43,6 +43,9 @@ func Listen(ctx context.Context, a Address) (*Listener, error) {
 	}
 	return l, err
 }
+
+// On returns a Listener for a socket that another program has opened. Its file is not removed.
+func On(l *net.UnixListener) *Listener { return &Listener{UnixListener: l, path: l.Addr().String()} }
 
 func bind(ctx context.Context, a Address) (*Listener, error) {
 	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
@@ -94,6 +97,9 @@ func removeStale(ctx context.Context, path string) error {
 // Close stops listening and removes the file. Connections stay open.
 func (l *Listener) Close() error {
 	l.once.Do(func() {
+		if l.file == nil {
+			return
+		}
 		if now, err := os.Lstat(l.path); err == nil && os.SameFile(now, l.file) {
 			_ = os.Remove(l.path)
 		}

@@ -32,7 +32,8 @@ type fastListener struct {
 	prefix       []byte // method and path of a simple request
 	log          *slog.Logger
 	sockTimeout  time.Duration // TCP_USER_TIMEOUT
-	sendBuffer   int           // of Unix sockets; 0: TCP
+	unix         bool
+	sendBuffer   int // set on each socket; 0: inherited
 	acceptor     *netpoll.Acceptor
 	ctx          context.Context // of requests; stop ends it
 	stop         context.CancelFunc
@@ -76,7 +77,7 @@ const (
 func (h *Handler) newFastListener(l socketListener, path string, handler http.Handler, settings *connSettings) (net.Listener, error) {
 	f := &fastListener{
 		Listener: l, poller: h.poller, settings: settings, handler: handler, prefix: []byte(http.MethodGet + " " + path),
-		log: h.log, sockTimeout: l.writeTimeout, sendBuffer: l.sendBuffer, waiting: make(map[*fastRequest]bool),
+		log: h.log, sockTimeout: l.writeTimeout, unix: l.unix, sendBuffer: l.sendBuffer, waiting: make(map[*fastRequest]bool),
 	}
 	f.changed = sync.NewCond(&f.mu)
 	f.ctx, f.stop = context.WithCancel(context.Background())
@@ -190,14 +191,15 @@ func (f *fastListener) Accepted(fd int, from netip.AddrPort) {
 		return
 	}
 	remote := unixsocket.Peer
-	if f.sendBuffer == 0 {
+	if !f.unix {
 		remote = from.String()
-	} else if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, f.sendBuffer); err != nil {
+	}
+	if err := f.prepare(fd); err != nil {
 		unix.Close(fd)
-		f.warn("set SO_SNDBUF failed, connection closed", err)
+		f.warn("connection closed, cannot set socket options", err)
 		return
 	}
-	if f.sendBuffer == 0 && !from.IsValid() || !f.settings.limiter.acquire() {
+	if !f.unix && !from.IsValid() || !f.settings.limiter.acquire() {
 		f.passOn(fd, nil, false)
 		return
 	}
@@ -210,6 +212,17 @@ func (f *fastListener) Accepted(fd int, from netip.AddrPort) {
 	if f.timer == nil {
 		f.timer = time.AfterFunc(sweepEvery, f.sweep)
 	}
+}
+
+// prepare sets the options of an accepted socket that it has not inherited.
+func (f *fastListener) prepare(fd int) error {
+	switch {
+	case f.sendBuffer == 0:
+		return nil
+	case f.unix:
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, f.sendBuffer)
+	}
+	return setOptions(uintptr(fd), f.sendBuffer, f.sockTimeout)
 }
 
 // passOn queues a connection for net/http. f.mu is held.

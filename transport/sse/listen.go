@@ -2,6 +2,7 @@ package sse
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"syscall"
 	"time"
@@ -13,9 +14,9 @@ import (
 const DefaultSendBuffer = 128 << 10
 
 // Listen listens on a TCP address, host:port, or on a Unix socket, unix:PATH or unix:PATH?mode=660. The mode is octal, 660 by
-// default. Every accepted socket has a send buffer of sendBuffer bytes, which the kernel doubles for its bookkeeping. On Linux, a socket is closed if data stays
-// unacknowledged for writeTimeout. Without these options, a stalled reader costs 4 MB of kernel
-// memory, and it takes 15 minutes to notice a peer that dropped off without a FIN.
+// default. Every accepted socket has a send buffer of sendBuffer bytes, which the kernel doubles for its bookkeeping. On
+// Linux, a socket is closed if data stays unacknowledged for writeTimeout. Without these options, a stalled reader costs
+// 4 MB of kernel memory, and it takes 15 minutes to notice a peer that dropped off without a FIN.
 //
 // The socket of a Unix address replaces that of a process that no longer runs. It is removed when the listener is closed.
 // The remote address of its connections is "unix:".
@@ -32,7 +33,7 @@ func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout ti
 		if err != nil {
 			return nil, err
 		}
-		return socketListener{l, writeTimeout, sendBuffer}, nil
+		return socketListener{Listener: l, sendBuffer: sendBuffer, writeTimeout: writeTimeout, unix: true}, nil
 	}
 	lc := net.ListenConfig{
 		// Pings detect unresponsive peers, so keep-alive probes are not needed. They would do
@@ -55,4 +56,18 @@ func Listen(ctx context.Context, address string, sendBuffer int, writeTimeout ti
 		return nil, err
 	}
 	return socketListener{Listener: l, writeTimeout: writeTimeout}, nil
+}
+
+// listenOn is Listen with a listener that another program has opened, such as systemd. A connection that was made before
+// this process started has not inherited the options, so they are set on each accepted socket.
+func listenOn(l net.Listener, sendBuffer int, writeTimeout time.Duration) (net.Listener, error) {
+	s := socketListener{Listener: l, sendBuffer: sendBuffer, writeTimeout: writeTimeout}
+	switch l := l.(type) {
+	case *net.TCPListener:
+	case *net.UnixListener:
+		s.Listener, s.unix = unixsocket.On(l), true
+	default:
+		return nil, fmt.Errorf("%T is neither a TCP nor a Unix listener", l)
+	}
+	return s, nil
 }

@@ -14,12 +14,13 @@ import (
 	"time"
 )
 
-// ServerConfig configures a Server. Only Address and Streams are required.
+// ServerConfig configures a Server. Only Streams and either Address or Listener are required.
 type ServerConfig struct {
-	Address string       // listening address: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket
-	Streams *Handler     // must not belong to another Server
-	Path    string       // path of the streams, without a query; default "/events"
-	Handler http.Handler // answers all requests; must pass those for Path to Streams. Default: Streams at Path, 404 elsewhere
+	Address  string       // listening address: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket
+	Listener net.Listener // a TCP or Unix listener that is used instead of Address, such as one of systemd; the Server then owns it
+	Streams  *Handler     // must not belong to another Server
+	Path     string       // path of the streams, without a query; default "/events"
+	Handler  http.Handler // answers all requests; must pass those for Path to Streams. Default: Streams at Path, 404 elsewhere
 
 	SendBuffer int         // send buffer of each connection in bytes; default DefaultSendBuffer. A stalled reader costs twice that
 	MaxConns   int         // maximum number of connections, including streams; further ones receive "busy"; default hub.NoLimit
@@ -53,7 +54,13 @@ func NewServer(ctx context.Context, cfg ServerConfig) (*Server, error) {
 	if cfg.SendBuffer <= 0 {
 		cfg.SendBuffer = DefaultSendBuffer
 	}
-	l, err := Listen(ctx, cfg.Address, cfg.SendBuffer, cfg.Streams.cfg.WriteTimeout)
+	var l net.Listener
+	var err error
+	if cfg.Listener != nil {
+		l, err = listenOn(cfg.Listener, cfg.SendBuffer, cfg.Streams.cfg.WriteTimeout)
+	} else {
+		l, err = Listen(ctx, cfg.Address, cfg.SendBuffer, cfg.Streams.cfg.WriteTimeout)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package sse
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -17,8 +18,9 @@ import (
 // A socketListener accepts socketConns.
 type socketListener struct {
 	net.Listener // a *net.TCPListener or a *unixsocket.Listener
+	unix         bool
+	sendBuffer   int // set on each accepted socket; 0: it has inherited the options from the listener
 	writeTimeout time.Duration
-	sendBuffer   int // for Unix sockets, which do not inherit it from their listener; 0: TCP
 }
 
 func (l socketListener) Accept() (net.Conn, error) {
@@ -26,13 +28,29 @@ func (l socketListener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	if unix, ok := conn.(*net.UnixConn); ok {
-		if err := unix.SetWriteBuffer(l.sendBuffer); err != nil {
-			conn.Close()
-			return nil, err
-		}
+	if err := l.prepare(conn); err != nil {
+		conn.Close()
+		return nil, err
 	}
 	return &socketConn{socket: conn.(socket), writeTimeout: l.writeTimeout}, nil
+}
+
+// prepare sets the options of an accepted socket that it has not inherited.
+func (l socketListener) prepare(conn net.Conn) error {
+	if l.sendBuffer == 0 {
+		return nil
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return conn.(*net.UnixConn).SetWriteBuffer(l.sendBuffer)
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) { failed = setOptions(fd, l.sendBuffer, l.writeTimeout) })
+	return cmp.Or(err, failed, tcp.SetKeepAlive(false)) // see Listen
 }
 
 // A socket is a *net.TCPConn or a *net.UnixConn.
