@@ -201,6 +201,8 @@ func tryLaravel(t *testing.T) {
 			stream.want(`{"event":"App\\Events\\OrderShipped","data":{"order":5},"socket":null}`)
 			ada.post("/notify")
 			stream.want(`"notified"`)
+			wantPrefixNamed(t, s.Redis, prefix+"private-user-", func() { ada.post("/broadcast") })
+			stream.want(`"order":5`)
 			ada.post("/logout")
 			stream.want(`{"reason":"kicked"}`)
 		}
@@ -248,6 +250,20 @@ func tryLaravel(t *testing.T) {
 		ada.wantSoon("/messages", []int{204}, "to", "ada", "text", "Redis is down")
 		ada.wantSoon("/logout", []int{204})
 	})
+}
+
+// wantPrefixNamed requires that usercast check --hear names the prefix of what publish publishes.
+func wantPrefixNamed(t *testing.T, server *redistest.Server, prefix string, publish func()) {
+	t.Helper()
+	before, _ := server.Do("pubsub", "numpat").(int64)
+	p := hubtest.StartProgram(t, nil, "check", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--auth", "insecure", "--redis", server.URL(), "--hear", "1h")
+	server.Await("it receives everything", func() bool { return server.Do("pubsub", "numpat") == before+1 })
+	publish()
+	p.Signal(os.Interrupt)
+	p.Wait(t)
+	if out := p.Stdout.String(); !strings.Contains(out, "use --channel-prefix '"+prefix+"'") {
+		t.Errorf("check does not name the prefix %q:\n%s", prefix, out)
+	}
 }
 
 // setPrefix sets the prefix of Laravel's Redis connections.

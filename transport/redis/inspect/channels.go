@@ -254,7 +254,12 @@ func (i *inspector) remedy(c *candidate) string {
 		flags += fmt.Sprintf(" --topic-separator '%c'", separator)
 	}
 	do := fmt.Sprintf("%s: then %s is %s", flags, c.channels[0], i.reading(c.prefix, separator, c.channels[0]))
-	if before, ok := strings.CutSuffix(c.prefix, i.ChannelPrefix); ok && i.StreamKey == "" {
+	before, ok := strings.CutSuffix(c.prefix, i.ChannelPrefix)
+	switch {
+	case !ok || i.StreamKey != "":
+	case strings.HasSuffix(before, "private-"): // Laravel broadcasting adds it, but not to control commands
+		do += "\nadd --control-channel '" + i.ControlChannel + "' if the app publishes control commands without a prefix"
+	default:
 		do += fmt.Sprintf("\nif the app sends control commands over the same connection, add --control-channel '%s%s'; or remove the prefix %q from the app's Redis connection",
 			before, redis.ControlChannel(i.ChannelPrefix), before)
 	}

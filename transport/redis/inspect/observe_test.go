@@ -74,6 +74,8 @@ func TestObservationNamesThePrefixThatFits(t *testing.T) {
 		{"myapp_database_user-42:activity", Warn, "published-prefix", "does not begin with user-", "use --channel-prefix 'myapp_database_user-': then myapp_database_user-42:activity is user \"42\", topic \"activity\""},
 		{"my-app-database-user-42:activity", Warn, "published-prefix", "", "add --control-channel 'my-app-database-usercast:user-control'"},
 		{"laravel_database_private-App.Models.User.42", Warn, "published-prefix", "", "use --channel-prefix 'laravel_database_private-App.Models.User.'"},
+		{"laravel_database_private-user-42", Warn, "published-prefix", "", "use --channel-prefix 'laravel_database_private-user-'"},
+		{"laravel_database_private-user-42", Warn, "published-prefix", "", "add --control-channel 'usercast:user-control'"},
 		{"laravel-database-private-user.42", Warn, "published-prefix", "", "use --channel-prefix 'laravel-database-private-user.'"},
 		{"laravel_database_usercast:user-control", Warn, "published-control", "the hub subscribes to usercast:user-control", "use --control-channel 'laravel_database_usercast:user-control'"},
 		{"myapp:user-42", Warn, "published-prefix", "", "use --channel-prefix 'myapp:user-'"},
