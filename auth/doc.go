@@ -9,7 +9,7 @@
 // after the last request. Close waits for these goroutines:
 //
 //	Forward   one per call to the app, queued or in flight
-//	JWT       with a JWKSURL: one that refreshes the set, and one per fetch
+//	JWT       per JWK set: one that refreshes it, and one per fetch; per request with an unknown key: one per set
 //	Header    none
 //	Insecure  none
 package auth
