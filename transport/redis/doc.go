@@ -62,8 +62,10 @@
 //   - A fixed address: one primary.
 //   - Sentinels: a feed requests the primary's address for each new connection, and about every
 //     2 s to detect a failover.
-//   - A cluster: every node forwards published messages to all others, so a subscription to any
-//     node is enough. For a command on a key, each new connection looks up the key's owner.
+//   - A cluster: every node forwards published messages to all others. All hubs subscribe to the
+//     primary that owns the slot of the control channel, because only there do they receive all
+//     messages in the same order. Probes follow that primary. While it is unavailable, a feed
+//     subscribes to another node. For a command on a key, each new connection looks up the key's owner.
 //
 // # Not covered
 //

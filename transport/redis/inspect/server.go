@@ -84,7 +84,7 @@ func (i *inspector) checkRole(field func(string) string) {
 			i.report.Warn("redis-cluster", "check CLUSTER INFO and CLUSTER NODES", "%s", topology.FaultPartitioned.Problem)
 			return
 		}
-		i.report.OK("redis-role", "the server is a cluster node (%s); any node is suitable", strings.Replace(role, "slave", "replica", 1))
+		i.report.OK("redis-role", "the server is a cluster node (%s); hubs find the right node through any of them", strings.Replace(role, "slave", "replica", 1))
 	case role == "master":
 		i.report.OK("redis-role", "the server is a primary")
 	default:
