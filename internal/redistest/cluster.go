@@ -64,6 +64,25 @@ func AddClusterReplica(tb testing.TB, primary *Server, known int, args ...string
 	return replica
 }
 
+// MoveSlot makes a node the owner of an empty slot, without moving keys. If the node is the owner already, nothing changes.
+func MoveSlot(nodes []*Server, slot any, to *Server) {
+	to.tb.Helper()
+	id := to.Do("cluster", "myid")
+	for _, n := range nodes {
+		if n != to {
+			// A node that was importing a slot gets a new epoch with it. Otherwise an earlier owner could claim it again.
+			_, _ = to.Try("cluster", "setslot", slot, "importing", n.Do("cluster", "myid")) // an error if it is the owner
+			break
+		}
+	}
+	to.Do("cluster", "setslot", slot, "node", id)
+	for _, n := range nodes {
+		if n != to {
+			n.Do("cluster", "setslot", slot, "node", id)
+		}
+	}
+}
+
 // isLinked reports whether the node has links to and from the given number of other nodes. Without a link, a
 // published message is silently not forwarded, although the cluster state may already be ok.
 func (s *Server) isLinked(others int) bool {

@@ -340,11 +340,7 @@ func TestKeyIsRoutedToItsOwner(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	for _, node := range nodes {
-		to := node.Do("cluster", "myid")
-		for _, n := range nodes {
-			n.Do("cluster", "setslot", slot, "node", to)
-		}
-		node.Do("cluster", "bumpepoch") // otherwise an earlier owner can claim the slot again
+		redistest.MoveSlot(nodes, slot, node)
 		if err := c.do(ctx, key, noop); err != goredis.Nil && !goredis.HasErrorPrefix(err, "MOVED") {
 			t.Errorf("%v", err)
 		}

@@ -59,11 +59,7 @@ func TestAllHubsFollowTheSlotOfTheControlChannel(t *testing.T) {
 	hubs[3].stop()
 
 	to := (from + 1) % len(nodes)
-	slot, id := nodes[0].Do("cluster", "keyslot", ControlChannel("user-")), nodes[to].Do("cluster", "myid")
-	for i := range nodes { // the new owner first
-		nodes[(to+i)%len(nodes)].Do("cluster", "setslot", slot, "node", id)
-	}
-	nodes[to].Do("cluster", "bumpepoch")
+	redistest.MoveSlot(nodes, nodes[0].Do("cluster", "keyslot", ControlChannel("user-")), nodes[to])
 	for _, h := range hubs[:3] {
 		h.awaitGeneration(t, 3)
 		h.log.await(t, "WARN redis subscription lost", "reason=moved", "owns the slot of the control channel")
