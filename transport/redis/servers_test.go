@@ -129,6 +129,17 @@ func checkFeeds(t *testing.T, server *redistest.Server, url, line string, named 
 	}
 }
 
+// A command that the hub needs is named, with what to do.
+func TestFeedOfAServerWithoutPubSub(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--rename-command", "PSUBSCRIBE", "")
+	h := start(t, parse(t, server.URL(), ServerOptions{}), nil)
+	h.log.await(t, "WARN redis subscription failed", "reason=command", "does not have the command to subscribe to user-*", "hint=use a server that has it")
+	attempts := callsOf(t, server, "subscribe")
+	eventually(t, "two more attempts were made", func() bool { return callsOf(t, server, "subscribe") >= attempts+4 })
+	h.log.warnings(t, 1)
+}
+
 // Every node of a cluster lacks commands. CLUSTER itself is needed only to find other nodes, and the owner of a key.
 func TestClusterWithoutCommands(t *testing.T) {
 	t.Parallel()

@@ -13,6 +13,11 @@ import (
 func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	name := "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0])
 	if !goredis.IsPermissionError(err) {
+		if level == Fail {
+			i.report.Fail("redis-unavailable", "use a server that has it, and check that rename-command or a proxy does not remove it",
+				"%s is not available (%v): %s", r.Command, topology.Shown(i.server.Redact(err)), r.Consequence)
+			return
+		}
 		i.report.Note("redis-unavailable", "", "%s is not available (%v): %s", r.Command, topology.Shown(i.server.Redact(err)), r.Consequence)
 		return
 	}

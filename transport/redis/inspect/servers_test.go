@@ -49,6 +49,15 @@ func TestInspectionOfAServerWithoutCommands(t *testing.T) {
 	}
 }
 
+func TestInspectionFailsWithoutPubSub(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--rename-command", "PSUBSCRIBE", "", "--rename-command", "SELECT", "")
+	found := run(t, parse(t, server.URL(), redis.ServerOptions{}), nil)
+	found.want(t, Fail, "redis-unavailable", "PSUBSCRIBE to user-* is not available (ERR unknown command 'psubscribe'): the hub receives no messages")
+	found = run(t, parse(t, server.URL()+"/3", redis.ServerOptions{}), ofStream)
+	found.want(t, Fail, "redis-command", "this server does not have the command to select database 3")
+}
+
 func TestInspectionNamesTheProgram(t *testing.T) {
 	t.Parallel()
 	target := redistest.Start(t, "--appendonly", "yes")

@@ -193,7 +193,12 @@ func (s *Server) Denied(err error, doing, grant string) *Fault {
 		return known
 	}
 	f := s.Fault(err, false)
-	if goredis.IsPermissionError(err) {
+	switch {
+	case f.Reason == "error" && goredis.HasErrorPrefix(err, "unknown command"):
+		f.Reason = "command"
+		f.Problem = "this server does not have the command to " + doing
+		f.Advice = "use a server that has it, and check that rename-command or a proxy does not remove it"
+	case goredis.IsPermissionError(err):
 		f.Reason = "right"
 		f.Problem = "user " + s.UserName() + " is not allowed to " + doing
 		f.Advice = "ACL SETUSER " + s.UserName() + " " + grant
