@@ -80,12 +80,19 @@ func (h *Observation) run(ctx context.Context, d time.Duration) {
 	h.err, h.lasted = err, time.Since(start)
 }
 
-// observeChannels counts messages until ctx ends. It returns nil then.
+// observeChannels counts messages until ctx ends, including those that were published before its end and are still on
+// their way: the reply to a PING comes behind them. It returns nil then.
 func (h *Observation) observeChannels(ctx context.Context) error {
-	conn := h.in.server.NewConn(ctx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
+	connCtx, closeConn := context.WithCancel(context.WithoutCancel(ctx))
+	defer closeConn()
+	conn := h.in.server.NewConn(connCtx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
 		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {})
 	})
 	defer conn.Close()
+	defer context.AfterFunc(ctx, func() {
+		time.AfterFunc(time.Second, closeConn)
+		_ = conn.Ping() // after an error, Receive returns one too
+	})()
 	err := conn.PSubscribe("*")
 	var received any
 	for err == nil {
@@ -100,6 +107,8 @@ func (h *Observation) observeChannels(ctx context.Context) error {
 				h.channels.add(m.Channel)
 			}
 			h.received.Add(1)
+		case *goredis.Pong:
+			err = ctx.Err()
 		}
 	}
 	switch {

@@ -187,6 +187,26 @@ func TestObservationOfACluster(t *testing.T) {
 	}
 }
 
+func TestObservationIncludesMessagesThatAreOnTheirWay(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h, ended := newObservation(Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.run(ctx, time.Hour)
+	}()
+	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+	const n = 10_000
+	server.Do("EVAL", `for i = 1, ARGV[1] do redis.call("PUBLISH", "user-42", "x") end`, 0, n)
+	cancel()
+	<-ended
+	if h.channels.total != n {
+		t.Errorf("%d messages were counted, want %d", h.channels.total, n)
+	}
+}
+
 // Memory is bounded however many channels there are and however long their names are.
 func TestTallyIsBounded(t *testing.T) {
 	var before, after runtime.MemStats
