@@ -199,7 +199,7 @@ func TestObservationIncludesMessagesThatAreOnTheirWay(t *testing.T) {
 	}()
 	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
 	const n = 10_000
-	server.Do("EVAL", `for i = 1, ARGV[1] do redis.call("PUBLISH", "user-42", "x") end`, 0, n)
+	server.Do("EVAL", `for i = 1, ARGV[1] do redis.call("PUBLISH", "user-42", "x") end return 1`, 0, n)
 	cancel()
 	<-ended
 	if h.channels.total != n {
