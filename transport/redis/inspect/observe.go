@@ -90,7 +90,7 @@ func (h *Observation) observeChannels(ctx context.Context) error {
 	})
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() {
-		time.AfterFunc(time.Second, closeConn)
+		time.AfterFunc(h.in.server.AnswerTimeout(), closeConn)
 		_ = conn.Ping() // after an error, Receive returns one too
 	})()
 	err := conn.PSubscribe("*")

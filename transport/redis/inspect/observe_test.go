@@ -198,7 +198,7 @@ func TestObservationIncludesMessagesThatAreOnTheirWay(t *testing.T) {
 		h.run(ctx, time.Hour)
 	}()
 	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
-	const n = 10_000
+	const n = 30_000 // takes longer to read than the reply of EVAL
 	server.Do("EVAL", `for i = 1, ARGV[1] do redis.call("PUBLISH", "user-42", "x") end return 1`, 0, n)
 	cancel()
 	<-ended
