@@ -80,8 +80,8 @@ func (h *Observation) run(ctx context.Context, d time.Duration) {
 	h.err, h.lasted = err, time.Since(start)
 }
 
-// observeChannels counts messages until ctx ends, including those that were published before its end and are still on
-// their way: the reply to a PING comes behind them. It returns nil then.
+// observeChannels counts messages until ctx ends, including those that were published before its end and have not been
+// received yet: the reply to a PING comes behind them. It returns nil then.
 func (h *Observation) observeChannels(ctx context.Context) error {
 	connCtx, closeConn := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeConn()

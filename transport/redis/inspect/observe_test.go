@@ -187,7 +187,7 @@ func TestObservationOfACluster(t *testing.T) {
 	}
 }
 
-func TestObservationIncludesMessagesThatAreOnTheirWay(t *testing.T) {
+func TestObservationIncludesUnreadMessages(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	ctx, cancel := context.WithCancel(context.Background())
