@@ -54,3 +54,19 @@ func TestHeaderTrustsOnlyProxies(t *testing.T) {
 		}
 	}
 }
+
+// A zero Prefix may result from an error that a program has ignored. It trusts nobody.
+func TestZeroPrefixTrustsNoUnixSocket(t *testing.T) {
+	r := httptest.NewRequest("GET", "/events", nil)
+	r.RemoteAddr = "unix:"
+	r.Header.Set("X-User-ID", "42")
+	if _, err := auth.Header("", auth.Proxies{{}})(r); !errors.Is(err, auth.ErrUnauthorized) {
+		t.Errorf("a zero Prefix: %v", err)
+	}
+	if id, err := auth.Header("", auth.Proxies{auth.UnixSocket})(r); err != nil || id.User != "42" {
+		t.Errorf("UnixSocket: %+v, %v", id, err)
+	}
+	if auth.UnixSocket.IsValid() {
+		t.Error("UnixSocket is a network")
+	}
+}

@@ -12,9 +12,10 @@ import (
 // Proxies are the networks of proxies whose X-Forwarded-* and X-User-* headers are trusted.
 type Proxies []netip.Prefix
 
-// UnixSocket, the zero Prefix, in Proxies trusts all peers that are connected to a Unix socket. Their address is empty: the
-// permissions of the socket determine which processes can connect.
-var UnixSocket netip.Prefix
+// UnixSocket in Proxies trusts all peers that are connected to a Unix socket. They do not have an address: the permissions
+// of the socket determine which processes can connect. It is not a network, and not the zero Prefix, which a program could
+// add by mistake.
+var UnixSocket = netip.PrefixFrom(netip.IPv4Unspecified(), -1)
 
 // Sent reports whether r comes from one of the proxies.
 func (p Proxies) Sent(r *http.Request) bool {
