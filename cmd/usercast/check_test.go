@@ -133,6 +133,7 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"warn config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "unix:", "--listen", socket + "?mode=666"}},
 		{"warn config-trusted-proxy", []string{"--auth", "forward", "--forward-url", "http://127.0.0.1:1", "--listen", socket}},
 		{"note config-unused", []string{"--auth", "header", "--trusted-proxy", "unix:"}},
+		{"", []string{"--auth", "header", "--trusted-proxy", "unix:", "--listen", "systemd"}}, // which may be a Unix socket
 	} {
 		t.Run(c.want, func(t *testing.T) {
 			t.Parallel()

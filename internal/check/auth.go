@@ -12,6 +12,7 @@ import (
 	"usercast/internal/finding"
 	"usercast/internal/flags"
 	"usercast/internal/loopback"
+	"usercast/internal/systemd"
 	"usercast/internal/unixsocket"
 )
 
@@ -55,7 +56,7 @@ func inspectSocketTrust(c *app.HubConfig, report finding.Report) {
 		report.Warn("config-trusted-proxy", fix, "%s is a Unix socket, and the X-Forwarded-* headers of its peers are ignored: the app receives no client address, and http as scheme", socket.Path)
 	case listens && trusts && socket.Mode&0o002 != 0:
 		report.Warn("config-trusted-proxy", "use ?mode=660, and add the proxy's user to the hub's group", "every user of this host can connect to %s, and its headers are trusted", socket.Path)
-	case !listens && trusts:
+	case !listens && trusts && c.Listen != systemd.Address: // which may be a Unix socket
 		report.Note("config-unused", "remove it", "--trusted-proxy unix: is ignored because --listen is not a Unix socket")
 	}
 }
