@@ -75,16 +75,18 @@ func IsLoopback(address string) bool {
 }
 
 // Client returns an HTTP client for the listener at address, and the host for its URLs. The client ignores HTTP_PROXY: it
-// connects directly.
+// connects directly. It uses a connection for one request only.
 func Client(address string) (client *http.Client, host string) {
+	transport := &http.Transport{DisableKeepAlives: true}
+	client = &http.Client{Transport: transport}
 	path := unixsocket.Path(address)
 	if path == "" {
-		return &http.Client{Transport: &http.Transport{}}, Dialable(address)
+		return client, Dialable(address)
 	}
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+	transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", path)
 	}
-	return &http.Client{Transport: &http.Transport{DialContext: dial}}, "localhost"
+	return client, "localhost"
 }
 
 // Dialable returns an address at which this host can connect to a listener. It replaces an empty or unspecified host, such
