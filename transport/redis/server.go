@@ -18,7 +18,7 @@ type ServerOptions struct {
 	// Password takes precedence over the URL's. A URL can be seen in process lists; a file cannot.
 	Password string
 	// SentinelPassword is the password of the Sentinels. Without it, they need the password of Redis or
-	// none.
+	// none; with sentinel_tls=false, none.
 	SentinelPassword string
 	// TLSCAFile is a PEM file of the certificate authorities to trust instead of the system's.
 	TLSCAFile string

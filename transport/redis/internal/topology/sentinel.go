@@ -148,7 +148,8 @@ func (s *sentinels) fault(err error) *Fault {
 }
 
 // ask queries one Sentinel for the primary. Without a separate password, Sentinels have that of Redis, or
-// often none, and reject AUTH then. So the first attempt is made without a password.
+// often none, and reject AUTH then. So the first attempt is made without a password. The password of an
+// encrypted Redis is never sent in cleartext.
 func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo, err error) {
 	one := &Server{network: "tcp", addr: sentinel, dialTimeout: s.server.dialTimeout, answerTimeout: s.server.answerTimeout}
 	one.locator = fixed{one}
@@ -182,7 +183,7 @@ func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo,
 	}
 	err = one.Ask(ctx, Target{}, question)
 	login := &s.server.login
-	if one.login.password() == "" && login.password() != "" && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
+	if one.login.password() == "" && login.password() != "" && one.tls == s.server.tls && (goredis.HasErrorPrefix(err, "NOAUTH") || goredis.IsPermissionError(err)) {
 		one.login.user = login.user
 		one.SetPassword(login.password())
 		err = one.Ask(ctx, Target{}, question)

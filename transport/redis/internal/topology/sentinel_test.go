@@ -2,6 +2,8 @@ package topology
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -35,6 +37,32 @@ func TestEpochOfSentinelsThatWereResetIsAccepted(t *testing.T) {
 		}
 		if _, known := s.sentinels.known(); known != n {
 			t.Errorf("the known epoch is %d, want %d", known, n)
+		}
+	}
+}
+
+// sentinel_tls=false says that Sentinels are not encrypted, not that the password of Redis may be sent in cleartext.
+func TestPasswordOfEncryptedRedisIsNotSentInCleartext(t *testing.T) {
+	t.Parallel()
+	for scheme, want := range map[string]bool{"rediss+sentinel": false, "redis+sentinel": true} {
+		var sent atomic.Bool
+		sentinel := redistest.StartFake(t, func(command ...string) string {
+			if slices.Contains(command, "hunter2") {
+				sent.Store(true)
+			}
+			return "-NOAUTH Authentication required."
+		}, false)
+		url := scheme + "://:hunter2@" + sentinel + "/main"
+		if !want {
+			url += "?sentinel_tls=false"
+		}
+		s := parse(t, url, Options{})
+		_, err := s.LocatePrimary(t.Context())
+		if f := s.Fault(err, false); f.Reason != "password" || !strings.Contains(f.Advice, "--redis-sentinel-password-file") {
+			t.Errorf("%s: %v", scheme, f)
+		}
+		if sent.Load() != want {
+			t.Errorf("%s: the password was sent: %v", scheme, sent.Load())
 		}
 	}
 }
