@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -136,8 +137,7 @@ func (s *Server) Name() string {
 // SetPassword sets the password of new connections. It does not affect open ones.
 func (s *Server) SetPassword(password string) { s.login.setPassword(password) }
 
-// SetSentinelPassword sets the password of new connections to Sentinels. It does not change anything if they use the
-// password of Redis.
+// SetSentinelPassword sets the password of new connections to Sentinels. Without Sentinels, it does nothing.
 func (s *Server) SetSentinelPassword(password string) {
 	if s.sentinels != nil {
 		s.sentinels.login.setPassword(password)
@@ -313,9 +313,9 @@ func (s *Server) parseUnix(u *url.URL) error {
 
 func (s *Server) parseQuery(q url.Values) error {
 	var unknown []string
-	for key, values := range q {
+	for _, key := range slices.Sorted(maps.Keys(q)) { // the first error is always the same
 		var err error
-		switch value := values[len(values)-1]; {
+		switch value := q[key][len(q[key])-1]; {
 		case key == "db":
 			err = s.setDatabase(value)
 		case key == "skip_verify" && s.tls == nil:

@@ -180,3 +180,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A URL with several errors always gets the same one, so that a log does not seem to change.
+func TestErrorOfAnInvalidURLIsAlwaysTheSame(t *testing.T) {
+	t.Parallel()
+	seen := make(map[string]bool)
+	for range 100 {
+		_, err := Parse("rediss+sentinel://h/main?skip_verify=si&sentinel_tls=si&db=x&ssl=true", Options{})
+		seen[err.Error()] = true
+	}
+	if len(seen) != 1 {
+		t.Errorf("%d different errors: %v", len(seen), seen)
+	}
+}
