@@ -135,3 +135,26 @@ func TestOwnerThatRejectsSubscriptionsIsAvoided(t *testing.T) {
 		t.Errorf("generation %d", n)
 	}
 }
+
+// CLUSTER SLOTS takes longer the larger the cluster is, so it is requested once from each node that is asked.
+func TestSlotsAreRequestedOnce(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	from := channelOwner(nodes)
+	calls := func() (n int) { return callsOf(t, nodes[0], "cluster|slots") + callsOf(t, nodes[1], "cluster|slots") }
+	server := parse(t, clusterURL("", nodes[1-from]), ServerOptions{})
+	h := start(t, server, func(c *PubSubConfig) { c.ProbeEvery = time.Hour })
+	h.awaitGeneration(t, 1)
+	if n := calls(); n != 2 {
+		t.Errorf("%d calls for the subscription, want one to the seed and one to the owner", n)
+	}
+	c := NewCommands(server)
+	defer c.Close()
+	before := calls()
+	if _, err := c.Publish(context.Background(), "user-1", "x"); err != nil || calls() != before {
+		t.Errorf("%d calls for PUBLISH, %v", calls()-before, err)
+	}
+	if _, err := c.Append(context.Background(), "log", "user-1", "x"); err != nil || calls() != before+1 {
+		t.Errorf("%d calls for XADD, %v", calls()-before, err)
+	}
+}

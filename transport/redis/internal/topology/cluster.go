@@ -1,6 +1,7 @@
 package topology
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -111,16 +112,9 @@ func (c *cluster) dialNode(ctx context.Context, addr string) (socket, error) {
 // locateOwner looks up the primary that owns the slot of a name at another node. It returns "" if the slot is not
 // covered.
 func (c *cluster) locateOwner(ctx context.Context, at Target, name string) (addr string, err error) {
-	var l *Conn
-	l = c.server.NewConn(ctx, at, func(ctx context.Context, cn *goredis.Conn) error {
-		slots, err := clusterSlots(ctx, cn)
-		if err != nil {
-			return err
-		}
-		addr = owner(slots, slotOf(name), l.Addr)
-		return nil
-	})
-	return addr, l.Use()
+	l := c.server.NewConn(ctx, at, func(context.Context, *goredis.Conn) error { return nil })
+	err = l.Use()
+	return l.Owner(name), cmp.Or(err, l.SlotsDenied)
 }
 
 // clusterSlotCount is the number of slots of every cluster.
@@ -265,13 +259,14 @@ func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target, from s
 	if c.refuses(a.state) {
 		return a, FaultPartitioned
 	}
+	if from == "" { // a connection for commands does not use them
+		return a, nil
+	}
 	a.slots, err = clusterSlots(ctx, cn)
 	if err != nil {
 		return a, acl.Optional(err, acl.PermissionClusterSlots, func(_ acl.Permission, err error) { a.slotsDenied = err })
 	}
-	if from != "" {
-		c.addNodes(a.slots, from)
-	}
+	c.addNodes(a.slots, from)
 	return a, nil
 }
 
