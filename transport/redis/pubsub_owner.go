@@ -10,8 +10,9 @@ import (
 const (
 	// avoidFor is how long a node of a cluster that has failed is tried last, although it owns the slot of the control
 	// channel. Otherwise a node that accepts connections but does not work would be tried every few seconds,
-	// and each time is a gap.
+	// and each time is a gap. The time doubles, up to avoidMax, each time that the node fails again.
 	avoidFor = time.Minute
+	avoidMax = 32 * time.Minute
 	// followFor is how long a subscription at another node than the owner is probed every few seconds. A failover takes
 	// less time.
 	followFor = 2 * time.Minute
@@ -22,14 +23,30 @@ const (
 type failedNode struct {
 	address string
 	at      time.Time
+	wait    time.Duration // it is tried last for this time
 }
 
 // avoid returns the node to try last, or "".
 func (f failedNode) avoid() string {
-	if time.Since(f.at) > avoidFor {
+	if time.Since(f.at) > f.wait {
 		return ""
 	}
 	return f.address
+}
+
+// next returns the state after a node has failed. The address is "" if no node was reached.
+func (f failedNode) next(address string) failedNode {
+	wait := avoidFor
+	switch since := time.Since(f.at); {
+	case address == "":
+		return f
+	case address != f.address:
+	case since <= f.wait: // it was tried last, because no other node worked
+		wait = f.wait
+	case since <= 3*f.wait: // it was tried soon after the wait
+		wait = min(2*f.wait, avoidMax)
+	}
+	return failedNode{address, time.Now(), wait}
 }
 
 // ownerElsewhere returns the address of the primary that owns the slot of the control channel if it is not the

@@ -90,7 +90,7 @@ func (s *subscription) open(ctx context.Context) error {
 		err = s.handle(s.link.Receive())
 	}
 	if err != nil {
-		s.failed = failedNode{s.link.Addr, time.Now()}
+		s.failed = s.failed.next(s.link.Addr)
 	}
 	s.since = time.Now()
 	return err
@@ -129,7 +129,7 @@ func (s *subscription) receive(ctx context.Context) error {
 		s.countReceived()
 		if err != nil {
 			if cause := context.Cause(ctx); cause == topology.FaultUnresponsive || cause == topology.FaultNoEcho || topology.IsTimeout(cause) {
-				s.failed = failedNode{s.link.Addr, time.Now()}
+				s.failed = s.failed.next(s.link.Addr)
 			}
 			return err
 		}
