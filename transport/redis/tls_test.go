@@ -85,10 +85,14 @@ func TestTLSWithSentinels(t *testing.T) {
 	h.awaitDelivery(t, replica, "after")
 	eventually(t, "the stream feed follows", func() bool { s := f.Stats(); return s.Connected && s.Generation >= 2 })
 
-	plain := parse(t, strings.Replace(url, "rediss", "redis", 1), ServerOptions{})
-	h = start(t, plain, nil)
-	h.log.await(t, "WARN redis subscription failed", "no Sentinel responds", "rediss+sentinel://")
-	h.stop()
+	for url, advice := range map[string]string{
+		strings.Replace(url, "rediss", "redis", 1): "use rediss+sentinel://",
+		url + "?sentinel_tls=false":                "remove sentinel_tls=false",
+	} {
+		h = start(t, parse(t, url, ServerOptions{}), nil)
+		h.log.await(t, "WARN redis subscription failed", "no Sentinel responds", advice)
+		h.stop()
+	}
 }
 
 func TestSentinelsWithoutTLS(t *testing.T) {

@@ -237,6 +237,8 @@ func (s *Server) advise(f *Fault, err error) {
 		}
 	case f.Reason == "cluster" && s.tls != nil:
 		f.Advice = strings.Replace(strings.Replace(f.Advice, "redis://", "rediss://", 1), "redis+cluster://", "rediss+cluster://", 1)
+	case f.Reason == "closed" && s.tls != nil:
+		f.Advice, _, _ = strings.Cut(f.Advice, "; if it expects TLS")
 	case f.Reason == "closed" && scheme != "":
 		f.Advice = strings.Replace(f.Advice, "rediss://", "rediss"+scheme+"://", 1)
 	}

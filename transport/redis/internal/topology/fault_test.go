@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
@@ -42,6 +43,8 @@ func TestFaultTexts(t *testing.T) {
 			"Redis rejected the user or password; correct them; some services put a user into the URL that Redis does not know: use the URL without the user, as in redis://:password@host", ""},
 		{named, reply("ERR wrong number of arguments for 'auth' command"),
 			"this server does not support user names; remove the user from the URL, as in redis://:password@host", ""},
+		{tcp, io.EOF, "the connection was closed before Redis replied; check that the port belongs to Redis, not to a proxy without pub/sub; if it expects TLS, use rediss://", ""},
+		{cluster, io.EOF, "the connection was closed before Redis replied; check that the port belongs to Redis, not to a proxy without pub/sub", ""},
 		{cluster, reply("ERR This instance has cluster support disabled"), "this Redis is not a cluster node; use rediss:// instead of rediss+cluster://", ""},
 		{cluster, fmt.Errorf("%w: %w", errTLS, tls.RecordHeaderError{Msg: "odd"}),
 			"the port does not use TLS; use redis+cluster:// instead of rediss+cluster://; if only the announced ports do not use TLS, set tls-cluster yes in Redis", ""},

@@ -122,8 +122,12 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 		return "", s.fault(timeout)
 	}
 	f := &Fault{Reason: "sentinel", Problem: "no Sentinel responds", Advice: "check that the Sentinels are running and listen on these addresses", Err: timeout}
-	if IsHangUp(timeout) && s.server.tls == nil {
+	switch {
+	case !IsHangUp(timeout):
+	case s.server.tls == nil:
 		f.Advice += "; if they expect TLS, use rediss+sentinel://"
+	case s.cleartext:
+		f.Advice += "; if they expect TLS, remove sentinel_tls=false from the URL"
 	}
 	return "", f
 }
