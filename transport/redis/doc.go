@@ -98,10 +98,13 @@
 //	receiving goroutine         the caller of Run; it alone calls the hub, except that the
 //	                            scanner calls hub.Query.Answer
 //	prober                      started by session.generation, which waits for it
-//	watchdog                    started by subscription.receive, which waits for it
+//	watchdog, and the sender    started by subscription.receive, which waits for both
+//	of PINGs (soft limit)
 //	scanner                     started by StreamFeed.Run, which waits for it
 //	echo channel (1 slot)       the receiving goroutine sends, the prober receives; with the
 //	                            slot, sending does not block
+//	channel large (1 slot)      the receiving goroutine sends, the sender of PINGs receives
+//	TLS files                   topology.Server; read again by the goroutine that connects
 //	message counters            written by the receiving goroutine alone
 //	probe histogram             prober writes, Stats reads
 //	timer of idle connections   Commands; no goroutine while it waits
