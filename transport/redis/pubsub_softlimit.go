@@ -25,8 +25,8 @@ const (
 	// is for allocators that round the array up: Redis uses all of it.
 	softLimitPing = 20 << 10
 	// softLimitBytes is how many bytes are received between two of them. A message over a soft limit of
-	// at least this size always has a PING after it. Many short messages do not need one, because
-	// Redis checks when it adds each of them, but are not worth telling apart.
+	// at least this size always has a PING after it. Short messages count too: many of them in one transaction
+	// or script exceed the limit together, and then the next message over the limit ends the subscription.
 	softLimitBytes = 64 << 10
 	// softLimitEvery is the minimum time between two of them. If Redis handles one while the next
 	// large message is in its buffer, another one follows well within the time of the soft limit.

@@ -117,3 +117,20 @@ func TestLargeMessagesInAClusterDoNotEndTheSubscription(t *testing.T) {
 	}
 	h.log.warnings(t, 0)
 }
+
+// Short messages that are published at once exceed the limit too, and the next large message ends the subscription.
+func TestLargeMessageAfterManyShortOnesDoesNotEndTheSubscription(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--client-output-buffer-limit", lowLimits)
+	h := start(t, parse(t, server.URL(), ServerOptions{}), nil)
+	h.awaitGeneration(t, 1)
+	server.Do("eval", "for i = 1, 1000 do redis.call('publish', 'user-nobody', ARGV[1]) end return 1", 0, strings.Repeat("x", 1000))
+	eventually(t, "the short messages were received", func() bool { return h.Stats().Received == 1000 })
+	time.Sleep(moreThanTheLimit)
+	server.Do("publish", "user-nobody", strings.Repeat("x", 300_000))
+	eventually(t, "the large message was received", func() bool { return h.Stats().Received == 1001 })
+	if s := h.Stats(); s.Generation != 1 {
+		t.Errorf("stats %+v", s)
+	}
+	h.log.warnings(t, 0)
+}
