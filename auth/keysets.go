@@ -1,9 +1,11 @@
 package auth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -36,16 +38,6 @@ func (s keySets) close() {
 // all sets. It returns an error of check if each set has been fetched since the token was first received. That is a
 // permanent rejection. Otherwise the missing keys might verify the token: it returns a temporary rejection.
 func (s keySets) verify(ctx context.Context, raw string, check func([]verifyKey) error) error {
-	if len(s) == 1 {
-		keys, number := s[0].known()
-		var err error
-		if keys != nil {
-			if err = check(keys); err == nil {
-				return nil
-			}
-		}
-		return s[0].verifyLater(ctx, raw, number, err, check)
-	}
 	errs, numbers := make([]error, len(s)), make([]uint64, len(s))
 	for i, j := range s {
 		var keys []verifyKey
@@ -72,16 +64,21 @@ func (s keySets) verify(ctx context.Context, raw string, check func([]verifyKey)
 // mostLenient returns the result for a token from the results of all sets: nil if one set accepts it, a temporary error if
 // one set is unavailable, otherwise the error of the set that has its key.
 func mostLenient(errs []error) error {
-	result := errs[0]
-	for _, err := range errs {
-		switch {
-		case err == nil:
-			return nil
-		case !IsPermanent(err) && (IsPermanent(result) || errors.Is(err, errNoKeys)), errors.Is(result, errNotInSet) && !errors.Is(err, errNotInSet):
-			result = err
-		}
+	return slices.MaxFunc(errs, func(a, b error) int { return cmp.Compare(lenience(a), lenience(b)) })
+}
+
+func lenience(err error) int {
+	switch {
+	case err == nil:
+		return 4
+	case errors.Is(err, errNoKeys):
+		return 3
+	case !IsPermanent(err):
+		return 2
+	case !errors.Is(err, errNotInSet):
+		return 1
 	}
-	return result
+	return 0
 }
 
 // refetch fetches all sets at the same time. The error joins those of the sets, with their URLs if there are several.
