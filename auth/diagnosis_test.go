@@ -140,7 +140,7 @@ func TestForwardDiagnosesTimeouts(t *testing.T) {
 		want, not string
 	}{
 		"a locked session": {func(w http.ResponseWriter, r *http.Request) {
-			if r.Header.Get("Cookie") != "" {
+			if r.Header.Get("Cookie") != "" || r.Header.Get("Authorization") != "" {
 				<-r.Context().Done()
 				return
 			}

@@ -1,6 +1,10 @@
 package auth
 
 import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"testing"
 	"time"
 )
@@ -47,5 +51,28 @@ func TestLogLimiterRetract(t *testing.T) {
 	}
 	if !l.failed(start.Add(2 * time.Hour)) {
 		t.Error("the next failure is not logged")
+	}
+}
+
+// After the line about a single session, an outage of the app is logged.
+func TestSlowSessionIsNotAnOutage(t *testing.T) {
+	t.Parallel()
+	app := httptest.NewServer(http.NotFoundHandler())
+	defer app.Close()
+	u, err := url.Parse(app.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for status, down := range map[int]bool{http.StatusUnauthorized: false, http.StatusNotFound: true} {
+		app.Config.Handler = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) })
+		f := NewForward(ForwardConfig{URL: u, Timeout: time.Minute})
+		defer f.Close()
+		header := http.Header{"Cookie": {"session=42"}}
+		if !f.log(header, context.DeadlineExceeded) {
+			t.Error("the timeout is not diagnosed")
+		}
+		if f.diagnoseTimeout(header, context.DeadlineExceeded); f.logLimiter.down != down {
+			t.Errorf("status %d without cookies: an outage: %v", status, !down)
+		}
 	}
 }
