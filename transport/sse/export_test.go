@@ -8,6 +8,9 @@ import (
 // the listener.
 func NewServerOn(l net.Listener, cfg ServerConfig) (*Server, error) { return newServer(cfg, l) }
 
+// ListenOn returns the listener of a Server for ServerConfig.Listener.
+var ListenOn = listenOn
+
 // OpenConns returns how many slots of MaxConns are in use.
 func (s *Server) OpenConns() int64 { return s.settings.limiter.used.Load() }
 

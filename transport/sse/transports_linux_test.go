@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -35,6 +36,7 @@ type transport struct {
 	inTwo          bool // the head of the request arrives in two packets
 	body           bool // the request has a body
 	unix           bool // over a Unix socket
+	inherited      bool // another program has opened the listener
 
 	query string // of visits, after the user
 }
@@ -63,6 +65,10 @@ var transports = []transport{
 // eachTransport runs a test with each transport: invariant 13 of DESIGN.md. The tests run
 // in parallel, each with its own server.
 func eachTransport(t *testing.T, c config, test func(t *testing.T, s *testServer, tr transport)) {
+	eachOf(t, transports, c, test)
+}
+
+func eachOf(t *testing.T, transports []transport, c config, test func(t *testing.T, s *testServer, tr transport)) {
 	for _, tr := range transports {
 		t.Run(tr.name, func(t *testing.T) {
 			t.Parallel()
@@ -82,7 +88,18 @@ func (tr transport) serve(t *testing.T, c config) *testServer {
 		address = "unix:" + filepath.Join(t.TempDir(), "s")
 	}
 	var err error
-	c.listener, err = sse.Listen(context.Background(), address, cmp.Or(c.sendBuffer, sse.DefaultSendBuffer), 10*time.Second)
+	if sendBuffer, writeTimeout := cmp.Or(c.sendBuffer, sse.DefaultSendBuffer), 10*time.Second; tr.inherited {
+		network, path := "tcp", strings.TrimPrefix(address, "unix:")
+		if tr.unix {
+			network = "unix"
+		}
+		var l net.Listener
+		if l, err = net.Listen(network, path); err == nil {
+			c.listener, err = sse.ListenOn(l, sendBuffer, writeTimeout)
+		}
+	} else {
+		c.listener, err = sse.Listen(context.Background(), address, sendBuffer, writeTimeout)
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +349,14 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 func TestInvariant13SocketOptions(t *testing.T) {
 	t.Parallel()
 	const sendBuffer = 64 << 10
-	eachTransport(t, config{sendBuffer: sendBuffer}, func(t *testing.T, s *testServer, tr transport) {
+	inherited := []transport{
+		{name: "inherited, fast path", fast: true, inherited: true},
+		{name: "inherited, head in two packets", fast: true, inTwo: true, inherited: true},
+		{name: "inherited, net/http parked", inherited: true},
+		{name: "inherited Unix socket", fast: true, unix: true, inherited: true},
+		{name: "inherited Unix socket, net/http parked", unix: true, inherited: true},
+	}
+	eachOf(t, slices.Concat(transports, inherited), config{sendBuffer: sendBuffer}, func(t *testing.T, s *testServer, tr transport) {
 		v := tr.visit(t, s)
 		v.body()
 		fd, _ := v.descriptor()
