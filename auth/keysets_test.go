@@ -260,3 +260,20 @@ func TestKeysAsPEM(t *testing.T) {
 		}
 	}
 }
+
+// Of the keys without an id, only some are tried: a token must not cost more than that, however large the set.
+func TestKeysWithoutIDAreTriedUpToABound(t *testing.T) {
+	t.Parallel()
+	s := newKeyServer(t)
+	keys := []ed25519.PrivateKey{s.rotate("")}
+	for range 8 {
+		keys = append(keys, s.add(""))
+	}
+	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	for n, key := range keys {
+		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, key, "", `{"sub":"ann","exp":9e9}`)))
+		if (err == nil) != (n < 8) || err != nil && !errors.Is(err, auth.ErrUnauthorized) {
+			t.Errorf("key %d: %v", n+1, err)
+		}
+	}
+}
