@@ -158,3 +158,26 @@ func TestSlotsAreRequestedOnce(t *testing.T) {
 		t.Errorf("%d calls for XADD, %v", calls()-before, err)
 	}
 }
+
+// A node in the URL that accepts connections but does not respond is not the only one that can be asked.
+func TestUnresponsiveSeedIsAskedLast(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	from := channelOwner(nodes)
+	frozen := redistest.Start(t)
+	frozen.Freeze()
+	t.Cleanup(frozen.Thaw)
+	relay := redistest.StartRelay(t, nodes[1-from].Addr())
+	server := parse(t, "redis+cluster://"+relay.Addr(), ServerOptions{AnswerTimeout: 200 * time.Millisecond})
+	h := start(t, server, nil)
+	h.awaitGeneration(t, 1)
+	relay.SetTarget(frozen.Addr())
+	nodes[from].Do("client", "kill", "type", "pubsub")
+	h.awaitGeneration(t, 2)
+	subscribedTo(t, nodes, nodes[from], 1)
+	c := NewCommands(server)
+	defer c.Close()
+	if _, err := c.Append(context.Background(), "log", "user-1", "x"); err != nil {
+		t.Error(err)
+	}
+}

@@ -31,6 +31,7 @@ type cluster struct {
 	next    int               // index of the seed to try next
 	learned []string          // nodes that the cluster reports, without the seeds
 	names   map[string]string // address of a node → its host name with the port, if it announces both
+	silent  string            // the node that was last asked for an owner and did not reply, or is partitioned
 	failing int               // consecutive nodes that reported cluster_state:fail
 }
 
@@ -74,7 +75,7 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 				return socket{}, err
 			}
 		}
-		nodes = c.candidates(to.Not)
+		nodes = c.candidates(to.Not, to.lookup || to.Prefer != "")
 		if owner != "" && owner != to.Not {
 			nodes = append([]string{owner}, slices.DeleteFunc(nodes, func(node string) bool { return node == owner })...)
 		}
@@ -112,8 +113,13 @@ func (c *cluster) dialNode(ctx context.Context, addr string) (socket, error) {
 // locateOwner looks up the primary that owns the slot of a name at another node. It returns "" if the slot is not
 // covered.
 func (c *cluster) locateOwner(ctx context.Context, at Target, name string) (addr string, err error) {
+	at.lookup = true
 	l := c.server.NewConn(ctx, at, func(context.Context, *goredis.Conn) error { return nil })
-	err = l.Use()
+	if err = l.Use(); err != nil && !acl.IsReply(err) {
+		c.mu.Lock()
+		c.silent = l.Addr
+		c.mu.Unlock()
+	}
 	return l.Owner(name), cmp.Or(err, l.SlotsDenied)
 }
 
@@ -271,16 +277,19 @@ func (c *cluster) admit(ctx context.Context, cn *goredis.Conn, to Target, from s
 }
 
 // candidates returns the nodes in the order in which to try them: the seeds, starting with another one
-// each time; then the learned nodes; the node not last.
-func (c *cluster) candidates(not string) []string {
+// each time; then the learned nodes; the node not last. A silent node is tried after the others, except by
+// probes, which find out whether it works.
+func (c *cluster) candidates(not string, avoidSilent bool) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	learned := slices.Clone(c.learned)
 	rand.Shuffle(len(learned), func(i, j int) { learned[i], learned[j] = learned[j], learned[i] })
 	nodes := slices.Concat(c.seeds[c.next:], c.seeds[:c.next], learned)
 	c.next = (c.next + 1) % len(c.seeds)
-	if i := slices.Index(nodes, not); i >= 0 {
-		nodes = append(slices.Delete(nodes, i, i+1), not)
+	for _, last := range []string{c.silent, not} {
+		if i := slices.Index(nodes, last); i >= 0 && (last == not || avoidSilent) {
+			nodes = append(slices.Delete(nodes, i, i+1), last)
+		}
 	}
 	return nodes
 }

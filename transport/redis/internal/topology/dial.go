@@ -79,6 +79,8 @@ type Target struct {
 
 	Addr   string // in a cluster, the target of a redirection for the key; "": not known
 	Asking bool   // the redirection was ASK: the key's slot is moving
+
+	lookup bool // in a cluster, any node that can report owners
 }
 
 // socket is a new connection. raw is the TCP connection below conn: closing it never blocks, while
