@@ -181,3 +181,18 @@ func TestUnresponsiveSeedIsAskedLast(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The owner does not respond. Its address in the URL is another than the announced one.
+func TestUnresponsiveOwnerIsReplaced(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	from := channelOwner(nodes)
+	relay := redistest.StartRelay(t, nodes[from].Addr())
+	server := parse(t, "redis+cluster://"+relay.Addr(), ServerOptions{AnswerTimeout: 200 * time.Millisecond})
+	h := start(t, server, func(c *PubSubConfig) { c.PingAfter = 100 * time.Millisecond })
+	h.awaitGeneration(t, 1)
+	subscribedTo(t, nodes, nodes[from], 1)
+	nodes[from].Freeze()
+	t.Cleanup(nodes[from].Thaw)
+	h.awaitGeneration(t, 2)
+}
