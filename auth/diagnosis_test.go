@@ -51,7 +51,9 @@ func TestForwardHints(t *testing.T) {
 			w.Header().Set("X-User-ID", "")
 			fmt.Fprint(w, "Blocked host")
 		}, auth.ErrUnauthorized, true, "return 401 for visitors", ""},
-		"no user":            {respond(200, ""), nil, false, "set X-User-ID, or set --user-header", ""},
+		"no user": {respond(200, ""), nil, false, "set X-User-ID, or set --user-header", ""},
+		"a user of Node": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "M\xfcller") }, auth.ErrBadUser, true,
+			"send ids and topics in UTF-8", `Buffer.from(id).toString("latin1")`},
 		"HTTPS":              {redirect("https://HOST/session?from=hub"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
 		"HTTPS, other host":  {redirect("https://FORWARDED/session"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
 		"slash":              {redirect("/session/"), auth.ErrRedirected, true, "let the path of --forward-url be /session/", ""},

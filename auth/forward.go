@@ -403,7 +403,7 @@ func (f *Forward) parse(resp *http.Response, header http.Header, page []byte) (I
 	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
-		id, found, err := identity(resp.Header, f.cfg.UserHeader)
+		id, found, err := identity(resp.Header, f.cfg.UserHeader, onlyUTF8)
 		if err != nil {
 			return Identity{}, fmt.Errorf("session check response: %w", err)
 		}

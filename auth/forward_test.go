@@ -107,7 +107,12 @@ func TestForwardParsesTheResponse(t *testing.T) {
 		}, auth.Identity{}, temporary},
 		{"an empty user", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "") }, auth.Identity{}, auth.ErrUnauthorized},
 		{"blank user", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", " ") }, auth.Identity{}, auth.ErrUnauthorized},
-		{"user in ISO-8859-1", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "caf\xe9") }, auth.Identity{User: "café"}, nil},
+		{"user in UTF-8", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "café") }, auth.Identity{User: "café"}, nil},
+		{"user in ISO-8859-1", func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "caf\xe9") }, auth.Identity{}, auth.ErrBadUser},
+		{"topics in ISO-8859-1", func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-User-ID", "42")
+			w.Header().Set("X-User-Topics", "caf\xe9")
+		}, auth.Identity{}, temporary},
 		{"200 without a user", func(http.ResponseWriter, *http.Request) {}, auth.Identity{}, temporary},
 		{"two users", func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-User-Id"] = []string{"1", "2"} }, auth.Identity{}, temporary},
 		{"401", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(401) }, auth.Identity{}, auth.ErrUnauthorized},

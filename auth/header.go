@@ -27,7 +27,7 @@ func Header(name string, proxies Proxies) Authenticator {
 			}
 			return Identity{}, WithHint(fmt.Errorf("%w: the request did not come through a trusted proxy", ErrUnauthorized), hint)
 		}
-		id, found, err := identity(r.Header, name)
+		id, found, err := identity(r.Header, name, decodeHeader)
 		switch {
 		case errors.Is(err, ErrBadUser):
 			return Identity{}, err
@@ -41,9 +41,9 @@ func Header(name string, proxies Proxies) Authenticator {
 	}
 }
 
-// identity returns the user and topics that a proxy or an app has set in headers. More than one user is an error, because
-// one of them may have been sent by the browser.
-func identity(h http.Header, user string) (id Identity, found bool, err error) {
+// identity returns the user and topics that a proxy or an app has set in headers, as decode reads them. More than one user
+// is an error, because one of them may have been sent by the browser.
+func identity(h http.Header, user string, decode func(string) (string, error)) (id Identity, found bool, err error) {
 	users := h.Values(user)
 	switch len(users) {
 	case 0:
@@ -52,13 +52,13 @@ func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	default:
 		return Identity{}, false, fmt.Errorf("more than one %s header", user)
 	}
-	id.User, err = decodeHeader(users[0])
+	id.User, err = decode(users[0])
 	if err != nil { // JSON cannot represent it: no control command could name this user
 		return Identity{}, true, fmt.Errorf("%w: %s %w", ErrBadUser, user, err)
 	}
 	lines := slices.Clone(h.Values(TopicsHeader))
 	for n := range lines {
-		if lines[n], err = decodeHeader(lines[n]); err != nil {
+		if lines[n], err = decode(lines[n]); err != nil {
 			return Identity{}, false, fmt.Errorf("%s %w", TopicsHeader, err)
 		}
 	}
@@ -68,7 +68,17 @@ func identity(h http.Header, user string) (id Identity, found bool, err error) {
 	return id, true, nil
 }
 
-// decodeHeader returns the value of a header as UTF-8. A value that is valid UTF-8 does not change. Any other is read as
+// onlyUTF8 returns the value of a header of the app. In ISO-8859-1, as Node sends a user name, "MÃ¼ller" has the bytes of
+// "Müller" in UTF-8. If both were accepted, one of these users would receive the messages of the other.
+func onlyUTF8(value string) (string, error) {
+	if !utf8.ValidString(value) {
+		return "", WithHint(errors.New("is not valid UTF-8"),
+			`send ids and topics in UTF-8, or use ASCII ids; Node needs Buffer.from(id).toString("latin1") for this`)
+	}
+	return value, nil
+}
+
+// decodeHeader returns the value of a header of a proxy as UTF-8. A value that is valid UTF-8 does not change. Any other is read as
 // ISO-8859-1, the character set of header values before RFC 9110 (section 5.5), unless it would have control characters.
 func decodeHeader(value string) (string, error) {
 	if utf8.ValidString(value) {
