@@ -63,7 +63,7 @@ func (f *Forward) hostError(status int, page []byte) error {
 	if status == http.StatusForbidden {
 		err = fmt.Errorf("%w: %w", ErrForbidden, ErrHostRejected)
 	}
-	return WithHint(err, "set --forward-host to a host name that the app accepts (now "+f.host()+"), or let the app accept this one; it must also accept the browsers' host name")
+	return WithHint(err, "set --forward-host to a host name that the app accepts, or add "+f.host()+" to the allowed hosts of the app; the app must also accept the host name that browsers use")
 }
 
 // redirectError returns the error for a redirect of a call with these headers.
@@ -75,13 +75,13 @@ func (f *Forward) redirectError(resp *http.Response, header http.Header) error {
 	from := f.cfg.URL
 	switch {
 	case to.Path == from.Path && to.Scheme == "https" && header.Get("X-Forwarded-Proto") == "https" && from.Scheme == "http":
-		return WithHint(ErrForcesHTTPS, "let the app trust X-Forwarded-Proto, which is https, from the hub's address (Django: SECURE_PROXY_SSL_HEADER, Laravel: TrustProxies)")
+		return WithHint(ErrForcesHTTPS, "let the app trust the header X-Forwarded-Proto from the hub's address; the hub already sends https (Django: SECURE_PROXY_SSL_HEADER, Laravel: TrustProxies)")
 	case to.Path == from.Path && to.Scheme == "https" && from.Scheme == "http":
 		return WithHint(ErrForcesHTTPS, "set --trusted-proxy to the address of the proxy that terminates TLS, and let it set X-Forwarded-Proto to https")
 	case to.Path == from.Path && to.Host != f.host() && to.Host != header.Get("X-Forwarded-Host"):
 		return WithHint(ErrRedirected, "set --forward-host "+clip(to.Host)+", to which the app redirects")
 	case to.Path != from.Path && strings.TrimSuffix(to.Path, "/") == strings.TrimSuffix(from.Path, "/"):
-		return WithHint(ErrRedirected, "let the path of --forward-url be "+clip((&url.URL{Path: to.Path}).EscapedPath())+", to which the app redirects")
+		return WithHint(ErrRedirected, "set the path of --forward-url to "+clip((&url.URL{Path: to.Path}).EscapedPath())+", to which the app redirects")
 	}
 	return ErrRedirected
 }

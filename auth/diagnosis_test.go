@@ -39,7 +39,7 @@ func TestForwardHints(t *testing.T) {
 		permanent   bool
 		hint, hint2 string
 	}{
-		"Rails":            {respond(403, "<h1>Blocked host: HOST</h1>"), auth.ErrHostRejected, true, "set --forward-host", "now 127.0.0.1:"},
+		"Rails":            {respond(403, "<h1>Blocked host: HOST</h1>"), auth.ErrHostRejected, true, "set --forward-host", "add 127.0.0.1:"},
 		"Django, DEBUG":    {respond(400, "DisallowedHost at /\nInvalid HTTP_HOST header: 'x'. You may need to add"), auth.ErrHostRejected, false, "set --forward-host", ""},
 		"Django":           {respond(400, "<h1>Bad Request (400)</h1>"), nil, false, "if the app does not accept the Host 127.0.0.1:", "set --forward-host"},
 		"ASP.NET":          {respond(400, "<h2>Bad Request - Invalid Hostname</h2>"), auth.ErrHostRejected, false, "set --forward-host", ""},
@@ -56,7 +56,7 @@ func TestForwardHints(t *testing.T) {
 			"send ids and topics in UTF-8", `Buffer.from(id).toString("latin1")`},
 		"HTTPS":              {redirect("https://HOST/session?from=hub"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
 		"HTTPS, other host":  {redirect("https://FORWARDED/session"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
-		"slash":              {redirect("/session/"), auth.ErrRedirected, true, "let the path of --forward-url be /session/", ""},
+		"slash":              {redirect("/session/"), auth.ErrRedirected, true, "set the path of --forward-url to /session/", ""},
 		"canonical host":     {redirect("http://www.app.example/session"), auth.ErrRedirected, true, "set --forward-host www.app.example", ""},
 		"host of the client": {redirect("http://FORWARDED/session"), auth.ErrRedirected, true, "", ""},
 		"login page":         {redirect("/login"), auth.ErrRedirected, true, "", ""},
@@ -125,7 +125,7 @@ func TestForwardLogsEachKindOfRedirectOnce(t *testing.T) {
 		f.Authenticate(from("42"))
 	}
 	for text, want := range map[string]int{
-		"app redirected a session check": 8, "return 401 instead of a redirect": 1, "set --trusted-proxy": 1, "be /session/": 1, "--forward-host www0.example": 1,
+		"app redirected a session check": 8, "return 401 instead of a redirect": 1, "set --trusted-proxy": 1, "to /session/": 1, "--forward-host www0.example": 1,
 	} {
 		if n := strings.Count(log.String(), text); n != want {
 			t.Errorf("%q: %d times, want %d", text, n, want)

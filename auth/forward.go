@@ -422,7 +422,7 @@ func (f *Forward) parse(resp *http.Response, header http.Header, page []byte) (I
 	case code == http.StatusForbidden:
 		err := fmt.Errorf("%w: rejected by the app", ErrForbidden)
 		if !f.accepted.Load() {
-			err = WithHint(err, "the app has not accepted any session check yet; if it rejects every user, set --forward-host to its host name (now "+f.host()+"), and let it accept the browsers' host name")
+			err = WithHint(err, "the app has not accepted any session check yet; if it rejects every user, set --forward-host to a host name that it accepts, instead of "+f.host()+"; it must also accept the host name that browsers use")
 		}
 		return Identity{}, err
 	case code >= 300 && code < 400 && code != http.StatusNotModified:

@@ -104,7 +104,7 @@ func TestCheckRecognizesALockedSession(t *testing.T) {
 	flags := []string{"--auth", "forward", "--auth-timeout", "1s", "--forward-url", server.URL, "--ping-interval", "50ms"}
 	h := hubtest.Start(t, redis, flags...)
 	stdout, _, _ := runCheck(t, anywhere(redis.URL(), append(flags, "--watch", "100ms", "--url", h.PublicURL("/events"), "--header", "Cookie: session=42")...)...)
-	if want := "warn  with the cookies of --header, the session check timed out, but not without cookies ("; !strings.Contains(stdout, want) || !strings.Contains(stdout, "may hold its lock") {
+	if want := "warn  the session check timed out with the cookies of --header, but took only "; !strings.Contains(stdout, want) || !strings.Contains(stdout, "may hold its lock") {
 		t.Errorf("want %q in\n%s", want, stdout)
 	}
 }

@@ -53,7 +53,7 @@ func inspectSocketTrust(c *app.HubConfig, report finding.Report) {
 	case listens && !trusts && c.Auth == app.AuthHeader:
 		report.Fail("config-trusted-proxy", fix, "every request is rejected: %s is a Unix socket, and --trusted-proxy does not contain unix:", socket.Path)
 	case listens && !trusts && c.Auth == app.AuthForward:
-		report.Warn("config-trusted-proxy", fix, "%s is a Unix socket, and the X-Forwarded-* headers of its peers are ignored: the app receives no client address, and http as scheme", socket.Path)
+		report.Warn("config-trusted-proxy", fix, "%s is a Unix socket, and the X-Forwarded-* headers of its clients are ignored: the app does not receive the browser's address, and receives http as the scheme", socket.Path)
 	case listens && trusts && socket.Mode&0o002 != 0:
 		report.Warn("config-trusted-proxy", "use ?mode=660, and add the proxy's user to the hub's group", "every user of this host can connect to %s, and its headers are trusted", socket.Path)
 	case !listens && trusts && c.Listen != systemd.Address: // which may be a Unix socket

@@ -142,7 +142,7 @@ func (a *authentication) inspectSession(ctx context.Context, target *url.URL, he
 	}
 	if _, err := a.authenticate(ctx, asBrowser(target, header)); errors.Is(err, context.DeadlineExceeded) {
 		report.Warn("login-session-slow", "let slow requests close the session (PHP: session_write_close), or let the session check read it without a lock",
-			"with the cookies of --header, the session check timed out, but not without cookies (%v): a slow request of the same session may hold its lock", took.Round(100*time.Microsecond))
+			"the session check timed out with the cookies of --header, but took only %v without cookies: a slow request of the same session may hold its lock", took.Round(100*time.Microsecond))
 	}
 }
 

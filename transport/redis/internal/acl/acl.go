@@ -20,7 +20,7 @@ type Permission struct {
 var (
 	PermissionName         = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
 	PermissionInfo         = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe channel, which --feed stream does not use"}
-	PermissionPing         = Permission{"PING", "+ping", "the error reply counts as a sign of life; Redis may close the subscription at a message over its soft limit"}
+	PermissionPing         = Permission{"PING", "+ping", "the error reply also shows that the connection works, but Redis may close the subscription at a message over its soft limit"}
 	PermissionClusterSlots = Permission{"CLUSTER SLOTS", "+cluster|slots", "the hub subscribes to any node, not to that of the other hubs"}
 	PermissionClusterInfo  = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe"}
 )

@@ -229,7 +229,7 @@ func (s *Server) advise(f *Fault, err error) {
 	}
 	switch {
 	case f.Reason == "password" && acl.IsReply(err) && s.login.user != "" && goredis.IsAuthError(err):
-		f.Advice = "correct them; some services put a user into the URL that Redis does not know: use the URL without the user, as in redis://:password@host"
+		f.Advice = "correct them; if the URL of a service contains a user that Redis does not know, remove it, as in redis://:password@host"
 	case errors.As(err, &plain):
 		f.Advice = "use redis" + scheme + ":// instead of rediss" + scheme + "://"
 		if s.cluster != nil {
@@ -245,10 +245,10 @@ func (s *Server) advise(f *Fault, err error) {
 	if !errors.As(err, &announced) {
 		return
 	}
-	source, address, hostName := "the cluster announces", "cluster-announce-ip or cluster-announce-hostname in Redis", "cluster-announce-hostname, with cluster-preferred-endpoint-type hostname"
+	source, address, hostName := "the cluster announces", "cluster-announce-ip or cluster-announce-hostname in Redis", "cluster-announce-hostname in Redis"
 	if s.sentinels != nil {
 		source, address = "the Sentinels report for the primary", "replica-announce-ip in Redis and the address in sentinel monitor"
-		hostName = "replica-announce-ip, with resolve-hostnames yes and announce-hostnames yes in the Sentinels"
+		hostName = "replica-announce-ip in Redis, and sentinel resolve-hostnames yes and sentinel announce-hostnames yes in the Sentinels"
 	}
 	switch {
 	case errors.As(err, &name):
