@@ -33,7 +33,7 @@ type AuthConfig struct {
 
 	ForwardURL      string         `placeholder:"URL" help:"With forward: URL of the app's session check, requested with the browser's cookies. 200 with the user id in a header accepts the client; 401 and 403 reject it."`
 	ForwardHost     string         `placeholder:"HOST" help:"With forward: Host header of the session check; by default, the host of --forward-url. For apps that only accept their own host names, such as app.example."`
-	ForwardHeader   []string       `placeholder:"NAME" help:"With forward: name of a further request header that is sent to the app if the browser sends it; repeatable. Cookie, Authorization, Origin and User-Agent are always sent."`
+	ForwardHeader   []string       `placeholder:"NAME" help:"With forward: name of an additional request header that is sent to the app if the browser sends it; repeatable. Cookie, Authorization, Origin and User-Agent are always sent."`
 	AuthCache       flags.Duration `default:"10s" placeholder:"DURATION" help:"With forward: how long a positive response is cached; 0 disables the cache (default: ${default})."`
 	AuthConcurrency flags.Count    `default:"32" placeholder:"N" help:"With forward: maximum number of concurrent requests to the app; the hub sends fewer if the app is slow (default: ${default})."`
 	UserHeader      string         `default:"${user_header_default}" placeholder:"NAME" help:"With forward and header: name of the header with the user id (default: ${default})."`
@@ -50,7 +50,7 @@ type AuthConfig struct {
 	JWTCookie          string         `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: name of the cookie with the token (default: ${default})."`
 	JWTQuery           bool           `name:"jwt-query" help:"With jwt: also accept the token in ?token=. Proxies write it to their logs."`
 	JWTAllowNoExp      bool           `name:"jwt-allow-no-exp" help:"With jwt: accept tokens without an exp claim."`
-	JWTExpiredGrace    flags.Duration `name:"jwt-expired-grace" default:"5m" placeholder:"DURATION" help:"With jwt: for how long after its end a token is rejected temporarily (busy, reason expired), so that the page can renew it; 0 disables this (default: ${default})."`
+	JWTExpiredGrace    flags.Duration `name:"jwt-expired-grace" default:"5m" placeholder:"DURATION" help:"With jwt: how long after its expiry a token is rejected only temporarily (busy, reason expired), so that the page can renew it; 0 disables this (default: ${default})."`
 
 	Settings *flags.EnvFile `kong:"-"` // may contain the secret; nil without --env-file
 

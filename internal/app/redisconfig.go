@@ -9,9 +9,9 @@ import (
 
 // RedisConfig holds the flags that select the Redis of a command.
 type RedisConfig struct {
-	Redis                     []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"Redis URL: redis://, rediss://, unix://, redis+sentinel://h1,h2/<master>, rediss+sentinel://, redis+cluster://h1,h2 or rediss+cluster://. Repeatable for serve: independent primaries across which the app distributes its users. The database number (/3, ?db=3, /<master>/3) applies to the stream only; channels do not belong to a database (default: ${default})."`
+	Redis                     []string `sep:"none" default:"${redis_default}" placeholder:"URL" help:"Redis URL: redis://, rediss://, unix://, redis+sentinel://h1,h2/<master>, rediss+sentinel://, redis+cluster://h1,h2 or rediss+cluster://. Repeatable for serve: independent primaries across which the app distributes its users. The database number (/3, ?db=3, /<master>/3) applies to the Redis stream only; channels do not belong to a database (default: ${default})."`
 	RedisPasswordFile         string   `placeholder:"FILE" help:"File with the Redis password."`
-	RedisSentinelPasswordFile string   `placeholder:"FILE" help:"File with the password of the Sentinels, if it is not that of Redis. Set their user with ?sentinel_user= in the URL."`
+	RedisSentinelPasswordFile string   `placeholder:"FILE" help:"File with the password of the Sentinels, if it differs from that of Redis. Set their user with ?sentinel_user= in the URL."`
 	RedisTLSCA                string   `name:"redis-tls-ca" placeholder:"FILE" help:"PEM file with the CA certificate to trust for Redis connections with TLS."`
 	RedisTLSCert              string   `name:"redis-tls-cert" placeholder:"FILE" help:"PEM file with the client certificate for Redis connections with TLS."`
 	RedisTLSKey               string   `name:"redis-tls-key" placeholder:"FILE" help:"PEM file with the key of the client certificate."`

@@ -26,7 +26,7 @@ type Config struct {
 	User    string         `placeholder:"USER" help:"User of the stream at --url; by default, the user that --auth determines."`
 	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to observe the idle stream; 0 means slightly longer than --ping-interval (default: ${default})."`
 	Timeout flags.Duration `default:"10s" placeholder:"DURATION" help:"Timeout for a response from --url (default: ${default})."`
-	Hear    flags.Duration `default:"0" placeholder:"DURATION" help:"How long to receive everything that is published to Redis, and then name the prefix that fits; 0 skips this (default: ${default})."`
+	Hear    flags.Duration `default:"0" placeholder:"DURATION" help:"How long to receive everything that is published to Redis, to find the channel prefix of the app; 0 skips this (default: ${default})."`
 	JSON    bool           `name:"json" help:"Print one JSON object instead of a report."`
 }
 
