@@ -21,7 +21,7 @@ type responseConn struct {
 	w      http.ResponseWriter
 	rc     *http.ResponseController
 	ctx    context.Context           // of the request; ends when the peer disconnects
-	tcp    *socketConn               // nil if unknown
+	socket *socketConn               // nil if unknown
 	armed  atomic.Pointer[time.Time] // deadline of the write in progress, or the one that was exceeded
 	closed chan struct{}
 	once   sync.Once
@@ -37,8 +37,8 @@ func newResponseConn(w http.ResponseWriter, r *http.Request, p patience) *respon
 	// The server's ReadTimeout applies to the request only, and net/http continues to read. The error
 	// can be ignored: a server that does not support deadlines (a recorder in a test) did not set one.
 	rc.SetReadDeadline(time.Time{})
-	tcp, _ := connOf[*socketConn](r)
-	return &responseConn{patience: p, w: w, rc: rc, ctx: r.Context(), tcp: tcp, closed: make(chan struct{})}
+	socket, _ := connOf[*socketConn](r)
+	return &responseConn{patience: p, w: w, rc: rc, ctx: r.Context(), socket: socket, closed: make(chan struct{})}
 }
 
 // tryWrite does not write: net/http does not report whether a write would block.
@@ -139,7 +139,7 @@ func (w *responseConn) endReason() hub.Reason {
 	switch {
 	case w.late(): // the deadline has reset the stream
 		return w.stalled()
-	case w.tcp != nil && w.tcp.unresponsive.Load():
+	case w.socket != nil && w.socket.unresponsive.Load():
 		return hub.ReasonDead
 	}
 	return hub.ReasonClosed
@@ -147,7 +147,7 @@ func (w *responseConn) endReason() hub.Reason {
 
 // stalled returns the reason why the peer accepted nothing for the write timeout.
 func (w *responseConn) stalled() hub.Reason {
-	if w.tcp != nil && (w.tcp.unresponsive.Load() || w.tcp.isUnresponsive()) {
+	if w.socket != nil && (w.socket.unresponsive.Load() || w.socket.isUnresponsive()) {
 		return hub.ReasonDead
 	}
 	return hub.ReasonSlow
