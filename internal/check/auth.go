@@ -69,7 +69,7 @@ func inspectTokens(c *app.HubConfig, report finding.Report) {
 	}
 	for _, address := range c.JWTJWKSURL {
 		if u, err := url.Parse(address); err == nil && u.Scheme == "http" && !loopback.IsHost(u.Host) {
-			report.Warn("config-jwks", "use an https:// URL", "--jwt-jwks-url %s is fetched without TLS: an attacker on the network path can forge tokens", keySetName(u))
+			report.Warn("config-jwks", "use an https:// URL", "--jwt-jwks-url %s is fetched without TLS: an attacker on the network path can forge tokens", withoutSecrets(u))
 		}
 	}
 	if c.JWTQuery {

@@ -69,7 +69,7 @@ func (a *authentication) inspect(ctx context.Context, target *url.URL, header ht
 		}
 		return
 	}
-	where := (&url.URL{Scheme: c.ForwardTo().Scheme, Host: c.ForwardTo().Host, Path: c.ForwardTo().Path}).String()
+	where := withoutSecrets(c.ForwardTo())
 	redirected := "return 401 for this request, which asks for JSON"
 	if target == nil {
 		redirected += "; if the app only forces HTTPS, run check with --url https://…"
@@ -162,7 +162,7 @@ func (a *authentication) inspectKeySet(ctx context.Context, address string, repo
 	if err != nil {
 		return // reported with the configuration
 	}
-	name := keySetName(u)
+	name := withoutSecrets(u)
 	ctx, cancel := context.WithTimeout(ctx, a.timeout)
 	defer cancel()
 	set, err := auth.FetchKeySet(ctx, address, a.hub.AuthTimeout.T)
@@ -176,8 +176,8 @@ func (a *authentication) inspectKeySet(ctx context.Context, address string, repo
 	}
 }
 
-// keySetName returns the URL of a key set without a password and a query.
-func keySetName(u *url.URL) string {
+// withoutSecrets returns a URL without a password and a query.
+func withoutSecrets(u *url.URL) string {
 	return (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 }
 
