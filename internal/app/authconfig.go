@@ -75,7 +75,7 @@ func (c *AuthConfig) Check(errs *flags.Errors, listen string) {
 		}
 	case AuthHeader:
 		if len(c.TrustedProxy) == 0 {
-			errs.Add("trusted-proxy", "required with --auth header: the proxy's address or network, such as 10.0.0.5 or 10.0.0.0/8, or unix: if it connects to a Unix socket")
+			errs.Add("trusted-proxy", "required with --auth header: the proxy's address or network, such as 10.0.0.5 or 10.0.0.0/8, or unix: if the proxy connects to a Unix socket")
 		}
 	case AuthInsecure:
 		if !flags.IsLoopback(listen) && !c.AuthInsecureAnywhere {

@@ -60,7 +60,7 @@ func (s *Server) parseSentinels(u *url.URL, others []string) error {
 	}
 	name, db, _ := strings.Cut(strings.Trim(u.Path, "/"), "/")
 	if name == "" {
-		return errors.New("a redis+sentinel:// URL needs the name of the primary: redis+sentinel://host,host/name")
+		return errors.New("the master name is missing in the Redis URL; add it after the Sentinels, as in " + u.Scheme + "://host,host/mymaster")
 	}
 	s.network, s.addr = "tcp", addrs[0]
 	s.sentinels = &sentinels{server: s, addrs: addrs, primary: name}
