@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
-	"time"
 )
 
 // An idle stream in the poller does not have a goroutine, and needs less memory than the smallest stack,
@@ -44,15 +43,6 @@ func TestIdlePollStreamHasNoGoroutine(t *testing.T) {
 			runtime.KeepAlive(peers)
 		})
 	}
-}
-
-// settled waits until the number of goroutines is at most bound, because some are about to end, and returns it. It
-// gives up after a while.
-func settled(bound int) int {
-	for start := time.Now(); runtime.NumGoroutine() > bound && time.Since(start) < 10*time.Second; {
-		time.Sleep(time.Millisecond)
-	}
-	return runtime.NumGoroutine()
 }
 
 // inUse returns the memory of heap and stacks after a garbage collection.

@@ -492,3 +492,12 @@ func parseStream(t *testing.T, stream string) (events []eventstream.Event) {
 	}
 	return events[1:]
 }
+
+// settled waits until the number of goroutines is at most bound, because some are about to end, and returns it. It
+// gives up after a while.
+func settled(bound int) int {
+	for start := time.Now(); runtime.NumGoroutine() > bound && time.Since(start) < 10*time.Second; {
+		time.Sleep(time.Millisecond)
+	}
+	return runtime.NumGoroutine()
+}
