@@ -47,8 +47,9 @@ type ServerOptions struct {
 //
 // With rediss+sentinel and rediss+cluster, all connections use TLS, also those to Sentinels, unless
 // sentinel_tls=false is set. Certificates are verified for the host name in the URL, or for the
-// address that the Sentinels or the cluster announce. skip_verify=true disables that. The parameter
-// sentinel_password is an alternative to SentinelPassword.
+// address that the Sentinels or the cluster announce; if a cluster announces only IP addresses, a host in
+// the URL suffices. skip_verify=true disables that. The parameter sentinel_password is an alternative to
+// SentinelPassword.
 //
 // The database number (default 0) applies to the key of a stream. Channels do not belong to a
 // database, so it does not affect pub/sub. A cluster has only database 0.

@@ -127,6 +127,7 @@ func TestTLSWithCluster(t *testing.T) {
 	for name, args := range map[string][]string{
 		"host names are preferred":                               tlsClusterArgs(files),
 		"IP addresses are preferred, and not in the certificate": append(tlsClusterArgs(files), "--cluster-preferred-endpoint-type", "ip"),
+		"no host names are announced":                            append(files.Args(), "--tls-cluster", "yes", "--tls-replication", "yes"),
 		"the endpoint is the address of the connection":          append(tlsClusterArgs(files), "--cluster-preferred-endpoint-type", "unknown-endpoint"),
 	} {
 		t.Run(name, func(t *testing.T) {

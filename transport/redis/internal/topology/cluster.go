@@ -92,9 +92,10 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 }
 
 // dialNode connects to a node. If its certificate is not for the announced address, dialNode uses the host name that
-// the node announces in addition: Redis returns both, and prefers the IP address by default.
+// the node announces in addition: Redis returns both, and prefers the IP address by default. Managed services that announce
+// only IP addresses use one certificate for all nodes (redis/go-redis#1698): it must be for a host in the URL.
 func (c *cluster) dialNode(ctx context.Context, addr string) (socket, error) {
-	far, err := c.server.dialAddr(ctx, addr)
+	far, err := c.server.dialAddr(ctx, addr, "")
 	var wrong x509.HostnameError
 	if !errors.As(err, &wrong) {
 		return far, err
@@ -102,12 +103,23 @@ func (c *cluster) dialNode(ctx context.Context, addr string) (socket, error) {
 	c.mu.Lock()
 	name := c.names[addr]
 	c.mu.Unlock()
-	if name == "" {
-		return far, err
+	switch {
+	case name != "":
+		far, err = c.server.dialAddr(ctx, name, "")
+		far.addr = addr
+	case isIP(addr):
+		for _, seed := range c.seeds {
+			if host, _, _ := net.SplitHostPort(seed); !isIP(seed) && errors.As(err, &wrong) {
+				far, err = c.server.dialAddr(ctx, addr, host)
+			}
+		}
 	}
-	far, err = c.server.dialAddr(ctx, name)
-	far.addr = addr
 	return far, err
+}
+
+func isIP(addr string) bool {
+	host, _, _ := net.SplitHostPort(addr)
+	return net.ParseIP(host) != nil
 }
 
 // locateOwner looks up the primary that owns the slot of a name at another node. It returns "" if the slot is not

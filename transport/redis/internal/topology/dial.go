@@ -117,12 +117,13 @@ type admission struct {
 type fixed struct{ server *Server }
 
 func (f fixed) dial(ctx context.Context, _ Target) (socket, error) {
-	return f.server.dialAddr(ctx, f.server.addr)
+	return f.server.dialAddr(ctx, f.server.addr, "")
 }
 func (fixed) admit(context.Context, *goredis.Conn, Target, string) (a admission, err error) { return }
 func (fixed) hosts() int                                                                    { return 0 }
 
-func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
+// dialAddr connects to an address. With TLS, the certificate must be for name, or for the host of addr if name is "".
+func (s *Server) dialAddr(ctx context.Context, addr, name string) (socket, error) {
 	dialer := net.Dialer{Timeout: s.dialTimeout}
 	raw, err := dialer.DialContext(ctx, s.network, addr)
 	if err != nil {
@@ -131,7 +132,7 @@ func (s *Server) dialAddr(ctx context.Context, addr string) (socket, error) {
 	if s.tls == nil {
 		return socket{raw, raw, addr}, nil
 	}
-	secure, err := s.tls.secure(ctx, raw, addr, s.answerTimeout)
+	secure, err := s.tls.secure(ctx, raw, addr, name, s.answerTimeout)
 	if err != nil {
 		_ = raw.Close()
 		return socket{}, err

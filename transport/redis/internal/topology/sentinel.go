@@ -74,7 +74,7 @@ func (s *sentinels) dial(ctx context.Context, _ Target) (socket, error) {
 	if err != nil {
 		return socket{}, err
 	}
-	far, err := s.server.dialAddr(ctx, addr)
+	far, err := s.server.dialAddr(ctx, addr, "")
 	if err != nil {
 		s.rotate()
 		return socket{}, &announcedError{addr, err}

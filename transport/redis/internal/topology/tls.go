@@ -2,6 +2,7 @@ package topology
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -149,8 +150,8 @@ type errClientCertificate struct {
 func (e *errClientCertificate) Error() string { return e.err.Error() }
 func (e *errClientCertificate) Unwrap() error { return e.err }
 
-// secure makes a TLS connection to the server at addr over raw. It does not close raw.
-func (e *encryption) secure(ctx context.Context, raw net.Conn, addr string, timeout time.Duration) (net.Conn, error) {
+// secure makes a TLS connection to the server at addr over raw. name is as in dialAddr. It does not close raw.
+func (e *encryption) secure(ctx context.Context, raw net.Conn, addr, name string, timeout time.Duration) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
 		return nil, err
@@ -158,7 +159,7 @@ func (e *encryption) secure(ctx context.Context, raw net.Conn, addr string, time
 	cas, pair := e.current()
 	requested := false
 	config := &tls.Config{
-		ServerName: host, MinVersion: tls.VersionTLS12, RootCAs: cas, InsecureSkipVerify: e.skipVerify,
+		ServerName: cmp.Or(name, host), MinVersion: tls.VersionTLS12, RootCAs: cas, InsecureSkipVerify: e.skipVerify,
 		// The certificate is sent whatever authorities the server lists. With Certificates, none would be sent
 		// if its issuer is not listed, and the server would report that it is missing.
 		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
