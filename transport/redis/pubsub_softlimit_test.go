@@ -12,11 +12,12 @@ import (
 	"usercast/internal/redistest"
 )
 
-// lowLimits are limits that Redis applies after about a second instead of a minute.
-const lowLimits = "pubsub 32mb 200kb 0"
+// lowLimits are limits that Redis applies after two seconds instead of a minute. With 0, a message over the limit ends the
+// subscription itself if a second begins while it is added to the buffer.
+const lowLimits = "pubsub 32mb 200kb 1"
 
 // moreThanTheLimit is longer than the time of lowLimits, in which Redis counts whole seconds.
-const moreThanTheLimit = 2100 * time.Millisecond
+const moreThanTheLimit = 2300 * time.Millisecond
 
 // over publishes messages over the soft limit, one at a time: each is received before the next one is published. Between
 // two of them, more time than that of the soft limit passes. sent is called after each one was received.
