@@ -18,6 +18,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"usercast/internal/finding"
 	"usercast/internal/loopback"
 )
 
@@ -208,7 +209,7 @@ func shellWord(s string) string {
 	if s != "" && !strings.ContainsFunc(s, special) {
 		return s
 	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return finding.ShellQuoted(s)
 }
 
 const reboundSentence = "this page is available only on this machine, at http://127.0.0.1 or http://localhost"

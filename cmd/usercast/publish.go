@@ -10,6 +10,7 @@ import (
 
 	"github.com/dustin/go-humanize/english"
 	"usercast/internal/app"
+	"usercast/internal/finding"
 	"usercast/internal/flags"
 	"usercast/transport/redis"
 )
@@ -58,20 +59,20 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 		if err != nil {
 			return fmt.Errorf("append to %s: %w", server.Name(), err)
 		}
-		_, err = fmt.Fprintf(stdout, "appended to %s for %s, entry id %s\n", c.StreamKey, channel, id)
+		_, err = fmt.Fprintf(stdout, "appended to %s for %s, entry id %s\n", finding.Name(c.StreamKey), finding.Name(channel), finding.Name(id))
 		return err
 	}
 	n, err := commands.Publish(ctx, channel, payload)
 	if err != nil {
 		return fmt.Errorf("publish to %s: %w", server.Name(), err)
 	}
-	_, err = fmt.Fprintf(stdout, "published to %s, received by %s\n", channel, english.Plural(int(n), "subscriber", "subscribers"))
+	_, err = fmt.Fprintf(stdout, "published to %s, received by %s\n", finding.Name(channel), english.Plural(int(n), "subscriber", "subscribers"))
 	switch {
 	case n > 0 || strings.HasPrefix(c.Redis[0], "redis+cluster:") || strings.HasPrefix(c.Redis[0], "rediss+cluster:"): // a node counts only its own subscribers
 	case commands.IsReplica(ctx):
 		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; %s is a replica, so use the address of the primary\n", server.Name())
 	default:
-		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; check that a hub is running with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), c.ChannelPrefix)
+		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; check that a hub is running with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), finding.Name(c.ChannelPrefix))
 	}
 	return err
 }

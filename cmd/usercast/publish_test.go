@@ -54,6 +54,22 @@ func TestPublish(t *testing.T) {
 	}
 }
 
+// User ids and topics come from apps, and errors from the server. A terminal must not execute them.
+func TestPublishEscapesWhatIsNotPrintable(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for _, feed := range []string{"pubsub", "stream"} {
+		_, stdout, _ := runCommand("", "publish", "--redis", server.URL(), "--feed", feed, "42:\x1b[2J", "x")
+		if !strings.Contains(stdout, `"user-42:\x1b[2J"`) || strings.Contains(stdout, "\x1b") {
+			t.Errorf("%s: %q", feed, stdout)
+		}
+	}
+	fake := redistest.StartFake(t, func(...string) string { return "-ERR \x1b[2J" }, false)
+	if code, _, stderr := runCommand("", "publish", "--redis", "redis://"+fake, "42", "x"); code != 1 || !strings.Contains(stderr, "ERR") || strings.Contains(stderr, "\x1b") {
+		t.Errorf("exit code %d: %q", code, stderr)
+	}
+}
+
 // The hub, its API and the publish command use the database in the Redis URL for the stream.
 func TestStreamFeedUsesTheDatabaseOfItsURL(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,8 @@ import (
 )
 
 // A printer prints each finding immediately, or all of them as one JSON object at the end. The text is not colored, and
-// its lines are not wrapped, so that commands and directives can be copied.
+// its lines are not wrapped, so that commands and directives can be copied. Characters that are not printable are escaped,
+// because servers choose parts of the text.
 type printer struct {
 	out      io.Writer
 	asJSON   bool
@@ -37,7 +38,7 @@ func (p *printer) section(name string) finding.Report {
 		if len(p.sections) > 1 {
 			fmt.Fprintln(p.out)
 		}
-		fmt.Fprintln(p.out, name)
+		fmt.Fprintln(p.out, finding.Line(name))
 	}
 	return func(f finding.Finding) {
 		s.Findings = append(s.Findings, f)
@@ -45,10 +46,10 @@ func (p *printer) section(name string) finding.Report {
 		if p.asJSON {
 			return
 		}
-		fmt.Fprintf(p.out, "  %-4s  %s\n", f.Level, f.What)
+		fmt.Fprintf(p.out, "  %-4s  %s\n", f.Level, finding.Line(f.What))
 		for line := range strings.SplitSeq(f.Do, "\n") {
 			if line != "" {
-				fmt.Fprintf(p.out, "        → %s\n", line)
+				fmt.Fprintf(p.out, "        → %s\n", finding.Line(line))
 			}
 		}
 	}

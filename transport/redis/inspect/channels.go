@@ -11,6 +11,7 @@ import (
 
 	"github.com/dustin/go-humanize"
 
+	"usercast/internal/finding"
 	"usercast/transport/redis"
 	"usercast/transport/redis/internal/acl"
 )
@@ -108,7 +109,7 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 	if t.total == 0 {
 		publish := "usercast publish 42:test hello"
 		if separator != redis.DefaultSeparator {
-			publish = fmt.Sprintf("usercast publish '42%ctest' hello", separator)
+			publish = "usercast publish " + finding.ShellQuoted(fmt.Sprintf("42%ctest", separator)) + " hello"
 		}
 		i.report.Warn("published-nothing", "run "+publish+" in another terminal while this command runs, with the same --redis and --channel-prefix; if it is received, compare the app's Redis URL with --redis",
 			"no %s were received from an app within %s", messages, h.lasted.Round(100*time.Millisecond))
@@ -136,7 +137,11 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 		group := guesses
 		key, certain, ok := guessPrefix(channel, prefix)
 		if i.StreamKey == "" && strings.HasSuffix(channel, i.ControlChannel) {
-			i.report.Warn("published-control", "use --control-channel '"+channel+"', or remove the prefix from the app's Redis connection", "control commands are published to %s, but the hub subscribes to %s", channel, i.ControlChannel)
+			do := "remove the prefix from the app's Redis connection"
+			if finding.IsPrintable(channel) {
+				do = "use --control-channel " + finding.ShellQuoted(channel) + ", or " + do
+			}
+			i.report.Warn("published-control", do, "control commands are published to %s, but the hub subscribes to %s", finding.Name(channel), i.ControlChannel)
 			continue
 		}
 		for n, o := range others {
@@ -170,7 +175,7 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 			if o.advice != "" {
 				advice = fmt.Sprintf(o.advice, fmt.Sprintf("%s<user>%c<topic>", prefix, separator))
 			}
-			i.report.Note("published-library", advice, "%s of %s, for example to %s", count(c.messages, messages), o.library, c.channels[0])
+			i.report.Note("published-library", advice, "%s of %s, for example to %s", count(c.messages, messages), o.library, finding.Name(c.channels[0]))
 		}
 	}
 	if unknown.messages > 0 {
@@ -179,7 +184,7 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 			level = Warn
 		}
 		i.report(Finding{Name: "published-unknown", Level: level,
-			What: fmt.Sprintf("%s to %s without %s and without a user id that can be recognized, for example to %s", count(unknown.messages, messages), count(int64(len(unknown.channels)), names), prefix, unknown.channels[0]),
+			What: fmt.Sprintf("%s to %s without %s and without a user id that can be recognized, for example to %s", count(unknown.messages, messages), count(int64(len(unknown.channels)), names), prefix, finding.Name(unknown.channels[0])),
 			Do:   fmt.Sprintf("if they are meant for users, publish to %s<user>%c<topic>, or set --channel-prefix to the text before the user id", prefix, separator)})
 	}
 }
@@ -197,16 +202,17 @@ func (h *Observation) reportFits(t *tally, fits *candidate, messages, names stri
 			i.report.Note("published-channel", "", "%s more", count(int64(len(fits.channels)-n), names))
 			break
 		}
-		i.report.Note("published-channel", "", "%s: %s (%s)", channel, i.reading(i.ChannelPrefix, i.TopicSeparator, channel), count(t.count[channel], messages))
+		i.report.Note("published-channel", "", "%s: %s (%s)", finding.Name(channel), i.reading(i.ChannelPrefix, i.TopicSeparator, channel), count(t.count[channel], messages))
 	}
 	if s := fits.separator; s != 0 {
 		example := fits.channels[slices.IndexFunc(fits.channels, func(c string) bool {
 			return otherSeparator(c[len(i.ChannelPrefix):], i.TopicSeparator) == s
 		})]
-		what, do := fmt.Sprintf("%s does not contain %q between user and topic", example, i.TopicSeparator), fmt.Sprintf("use --topic-separator '%c': then it is %s", s, i.reading(i.ChannelPrefix, s, example))
+		use := "use --topic-separator " + finding.ShellQuoted(string(rune(s)))
+		what, do := fmt.Sprintf("%s does not contain %q between user and topic", finding.Name(example), i.TopicSeparator), use+": then it is "+i.reading(i.ChannelPrefix, s, example)
 		if colonID.MatchString(example[len(i.ChannelPrefix):]) {
-			what = fmt.Sprintf("the user id in %s contains the topic separator", example)
-			do = fmt.Sprintf("use --topic-separator '%c', and publish to %s<user>%[1]c<topic>", s, i.ChannelPrefix)
+			what = fmt.Sprintf("the user id in %s contains the topic separator", finding.Name(example))
+			do = fmt.Sprintf("%s, and publish to %s<user>%c<topic>", use, i.ChannelPrefix, s)
 		}
 		i.report.Warn("published-separator", do, "%s", what)
 	}
@@ -228,7 +234,7 @@ func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, me
 			return
 		}
 		f := Finding{Name: "published-prefix", Level: Warn,
-			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), c.channels[0], i.ChannelPrefix)}
+			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.channels[0]), i.ChannelPrefix)}
 		if f.Do = i.remedy(c); !c.certain {
 			f.Do = "if the text after the prefix is a user id: " + f.Do
 		} else if fits {
@@ -244,24 +250,24 @@ func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, me
 // remedy returns the flags for a candidate.
 func (i *inspector) remedy(c *candidate) string {
 	if c.prefix == "" {
-		return fmt.Sprintf("publish to %s%s: a hub needs a prefix before the user id", i.ChannelPrefix, c.channels[0])
+		return fmt.Sprintf("publish to %s: a hub needs a prefix before the user id", finding.Name(i.ChannelPrefix+c.channels[0]))
 	}
-	if err := redis.ValidatePrefix(c.prefix); err != nil {
+	if err := redis.ValidatePrefix(c.prefix); err != nil || !finding.IsPrintable(c.prefix) {
 		return fmt.Sprintf("publish to %s<user>%c<topic>: %q cannot be used as a prefix", i.ChannelPrefix, i.TopicSeparator, c.prefix)
 	}
-	flags, separator := "use --channel-prefix '"+c.prefix+"'", cmp.Or(c.separator, i.TopicSeparator)
+	flags, separator := "use --channel-prefix "+finding.ShellQuoted(c.prefix), cmp.Or(c.separator, i.TopicSeparator)
 	if separator != i.TopicSeparator {
-		flags += fmt.Sprintf(" --topic-separator '%c'", separator)
+		flags += " --topic-separator " + finding.ShellQuoted(string(rune(separator)))
 	}
-	do := fmt.Sprintf("%s: then %s is %s", flags, c.channels[0], i.reading(c.prefix, separator, c.channels[0]))
+	do := fmt.Sprintf("%s: then %s is %s", flags, finding.Name(c.channels[0]), i.reading(c.prefix, separator, c.channels[0]))
 	before, ok := strings.CutSuffix(c.prefix, i.ChannelPrefix)
 	switch {
 	case !ok || i.StreamKey != "":
 	case strings.HasSuffix(before, "private-"): // Laravel broadcasting adds it, but not to control commands
-		do += "\nadd --control-channel '" + i.ControlChannel + "' if the app publishes control commands without a prefix"
+		do += "\nadd --control-channel " + finding.ShellQuoted(i.ControlChannel) + " if the app publishes control commands without a prefix"
 	default:
-		do += fmt.Sprintf("\nif the app sends control commands over the same connection, add --control-channel '%s%s'; or remove the prefix %q from the app's Redis connection",
-			before, redis.ControlChannel(i.ChannelPrefix), before)
+		do += fmt.Sprintf("\nif the app sends control commands over the same connection, add --control-channel %s; or remove the prefix %q from the app's Redis connection",
+			finding.ShellQuoted(before+redis.ControlChannel(i.ChannelPrefix)), before)
 	}
 	return do
 }

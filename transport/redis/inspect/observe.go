@@ -10,6 +10,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"usercast/internal/finding"
 	"usercast/transport/redis"
 	"usercast/transport/redis/internal/acl"
 	"usercast/transport/redis/internal/topology"
@@ -174,7 +175,7 @@ func (h *Observation) Report(report func(Finding)) {
 			do = fmt.Sprintf("ACL SETUSER %s %s\nafterwards, revoke it: ACL SETUSER %[1]s resetchannels, followed by the channels that it had before",
 				user, missingPart("+psubscribe &*", h.denied))
 		}
-		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so other channels could not be observed (%v)", user, i.server.Redact(h.denied))
+		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so other channels could not be observed (%s)", user, topology.Shown(i.server.Redact(h.denied)))
 	}
 	if i.StreamKey == "" {
 		if h.denied == nil {
@@ -185,7 +186,7 @@ func (h *Observation) Report(report func(Finding)) {
 	h.reportTally(&h.entries, "entries", "values of the field ch in "+i.StreamKey)
 	for channel := range h.channels.count {
 		if _, _, ok := redis.SplitChannel(i.ChannelPrefix, i.TopicSeparator, channel); ok {
-			i.report.Warn("published-feed", "append to the stream with XADD, or use --feed pubsub", "messages are published to channels such as %s, but --feed stream reads only the stream %s", channel, i.StreamKey)
+			i.report.Warn("published-feed", "append to the stream with XADD, or use --feed pubsub", "messages are published to channels such as %s, but --feed stream reads only the stream %s", finding.Name(channel), i.StreamKey)
 			break
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"usercast/internal/finding"
 	"usercast/internal/redistest"
 	"usercast/transport/redis"
 )
@@ -94,9 +95,25 @@ func TestObservationNamesThePrefixThatFits(t *testing.T) {
 		{"https://app.example/users/42", Warn, "published-prefix", "", "use --channel-prefix 'https://app.example/users/'"},
 		{"chat-room-12", Warn, "published-prefix", "", "if the text after the prefix is a user id: use"},
 		{"news", Warn, "published-unknown", "without a user id", "publish to user-<user>:<topic>"},
+		{"x';touch pwn;'user-42:a", Warn, "published-prefix", "", `use --channel-prefix 'x'\'';touch pwn;'\''user-': then`},
+		{"it's_user-7:x", Warn, "published-prefix", "", `add --control-channel 'it'\''s_usercast:user-control'`},
+		{"user-42'activity", Warn, "published-separator", "", `use --topic-separator ''\''':`},
+		{"user-f:6b0c2b1e-8f0a-4c55-9a55-0c8f6f5d9f11:a\x1b", Warn, "published-separator", `the user id in "user-f:6b0c2b1e-8f0a-4c55-9a55-0c8f6f5d9f11:a\x1b" contains`, ""},
+		{"user-42:a\n  ok    b", Note, "published-channel", `"user-42:a\n  ok    b": user "42"`, ""},
+		{"\x1b[2Juser-42:x", Warn, "published-prefix", `"\x1b[2Juser-42:x" does not begin with user-`, `"\x1b[2Juser-" cannot be used as a prefix`},
+		{"\xff-user-42:x", Warn, "published-prefix", `"\xff-user-42:x" does not`, `publish to user-<user>:<topic>: "\xff-user-" cannot be used as a prefix`},
+		{"42:\a", Warn, "published-prefix", "", `publish to "user-42:\a": a hub needs`},
+		{"a\nusercast:user-control", Warn, "published-control", `published to "a\nusercast:user-control"`, "remove the prefix from the app's Redis connection"},
+		{"socket.io#\a", Note, "published-library", `"socket.io#\a"`, ""},
+		{"\u202enews", Warn, "published-unknown", `for example to "\u202enews"`, ""},
 	} {
 		t.Run(strings.ReplaceAll(c.channel, "/", "_"), func(t *testing.T) {
 			found := observe(t, server, server.URL(), nil, c.channel)
+			for _, f := range found {
+				if !finding.IsPrintable(f.What) || !finding.IsPrintable(strings.ReplaceAll(f.Do, "\n", "")) {
+					t.Errorf("not printable: %q", f)
+				}
+			}
 			for _, f := range found {
 				if f.Level == c.level && f.Name == c.name && strings.Contains(f.What, c.what) && strings.Contains(f.Do, c.do) {
 					return
