@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"net/http"
 
 	"github.com/labstack/echo/v4"
@@ -14,7 +15,7 @@ type Console struct {
 	Stats func() any
 	// Tail opens a tail of a user for a client at a remote address. nil disables tails, which show payloads.
 	Tail func(user, remote string) Tail
-	// TopicSeparator is a character that a user id must not contain.
+	// TopicSeparator is a character that a user id must not contain. Default ':'.
 	TopicSeparator byte
 	// Done is closed when the process stops. Streams then end, so that they do not delay the shutdown.
 	Done <-chan struct{}
@@ -26,7 +27,7 @@ func MountConsole(e *echo.Echo, c Console, token func() string) {
 	e.Match(both, "/", page(http.StatusOK), signIn(token))
 	s := &stats{take: c.Stats, done: c.Done, slots: make(slots, maxStatsStreams)}
 	e.GET("/api/stats", s.get, Guard(token), noStore)
-	t := &tails{open: c.Tail, separator: c.TopicSeparator, done: c.Done, slots: make(slots, maxTails)}
+	t := &tails{open: c.Tail, separator: cmp.Or(c.TopicSeparator, ':'), done: c.Done, slots: make(slots, maxTails)}
 	e.GET("/api/users/:user/messages", t.get, Guard(token), noStore)
 }
 

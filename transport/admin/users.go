@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ type Users struct {
 	Disconnect func(ctx context.Context, user string) (Receipt, error)
 	// Publish publishes a message to the feed.
 	Publish        func(ctx context.Context, user, topic, payload string) (Receipt, error)
-	TopicSeparator byte   // character that a user id must not contain
+	TopicSeparator byte   // character that a user id must not contain; default ':'
 	MaxPayload     int64  // bytes
 	Redis          string // address of the Redis that Disconnect and Publish use, for errors
 }
@@ -49,6 +50,7 @@ const redisTimeout = 5 * time.Second
 
 // MountUsers adds /api/users behind a Guard.
 func MountUsers(e *echo.Echo, u Users, token func() string) {
+	u.TopicSeparator = cmp.Or(u.TopicSeparator, ':')
 	g := e.Group("/api/users", Guard(token), noStore)
 	g.GET("/:user", u.get)
 	g.DELETE("/:user", u.disconnect)
