@@ -2,12 +2,10 @@ package auth
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -25,15 +23,21 @@ var (
 	ErrForcesHTTPS = fmt.Errorf("%w to https", ErrRedirected)
 )
 
-// hostErrors are parts of the pages with which servers reject a Host header, in lower case.
-var hostErrors = [][]byte{
-	[]byte("blocked host"),               // Rails, with 403
-	[]byte("invalid http_host"),          // Django with DEBUG, with 400
-	[]byte("invalid host header"),        // Starlette with 400, webpack-dev-server with 403
-	[]byte("invalid hostname"),           // ASP.NET Core and HTTP.sys, with 400
-	[]byte("untrusted host"),             // Symfony with its debug page, with 400
-	[]byte("bad hostname provided"),      // Laravel, with 404
-	[]byte("blocked request. this host"), // Vite, with 403
+// A hostErrorPage describes how a server rejects a Host header.
+type hostErrorPage struct {
+	status int
+	text   []byte // a part of the page, in lower case
+}
+
+var hostErrors = []hostErrorPage{
+	{403, []byte("blocked host")},               // Rails
+	{400, []byte("invalid http_host")},          // Django with DEBUG
+	{400, []byte("invalid host header")},        // Starlette
+	{403, []byte("invalid host header")},        // webpack-dev-server
+	{400, []byte("invalid hostname")},           // ASP.NET Core and HTTP.sys
+	{400, []byte("untrusted host")},             // Symfony with its debug page
+	{404, []byte("bad hostname provided")},      // Laravel
+	{403, []byte("blocked request. this host")}, // Vite
 }
 
 // mayRejectHost reports whether a response with this status may be about the Host header of the call.
@@ -55,7 +59,7 @@ func (f *Forward) hostError(status int, page []byte) error {
 		return nil
 	}
 	page = bytes.ToLower(page)
-	named := slices.ContainsFunc(hostErrors, func(text []byte) bool { return bytes.Contains(page, text) })
+	named := slices.ContainsFunc(hostErrors, func(e hostErrorPage) bool { return e.status == status && bytes.Contains(page, e.text) })
 	if !named && status != http.StatusMisdirectedRequest {
 		return nil
 	}
@@ -108,16 +112,24 @@ func (f *Forward) noteRedirect(err error, status int) {
 // maxRedirectKinds bounds what the hub remembers and logs of redirects, because a browser may be able to influence them.
 const maxRedirectKinds = 8
 
-// diagnoseTimeout logs the timeout of a call with cookies. A framework that locks the session during a request delays the
-// call until an earlier request of the same session has ended (PHP: session_start). The app itself works then, which a
-// call without credentials shows. That call takes a place of the limiter, but does not count for its measurements.
-func (f *Forward) diagnoseTimeout(header http.Header, err error) {
+// diagnose logs the timeout of a call with cookies, or that the queue is long because of such calls. A framework that locks
+// the session during a request delays the call until an earlier request of the same session has ended (PHP:
+// session_start). The app itself works then, which a call without credentials shows.
+func (f *Forward) diagnose(header http.Header, err error) {
+	defer func() { f.logLimiter.diagnosisEnded(time.Now()) }()
 	took, ok := f.probe(header)
+	if errors.Is(err, errQueueFull) {
+		ok = ok && took < f.cfg.Timeout/4 // otherwise, the app is too slow for all
+		f.mu.Lock()
+		if ok {
+			err = f.late
+		}
+		f.mu.Unlock()
+	}
 	if !ok {
 		f.logUnavailable(err)
 		return
 	}
-	f.logLimiter.retract()
 	if f.slowSessions.Allow() {
 		f.cfg.Logger.Warn("session check timed out for one session, asking its browser to retry later",
 			slog.Duration("without_cookies", took),
@@ -126,19 +138,13 @@ func (f *Forward) diagnoseTimeout(header http.Header, err error) {
 	}
 }
 
-// probe sends a call without credentials, and returns how long the app took to answer.
+// probe sends a call without credentials, and returns how long the app took to answer. It does not wait for the calls in
+// the limiter, which may all wait for locks: logLimiter lets one be in flight at a time.
 func (f *Forward) probe(header http.Header) (took time.Duration, ok bool) {
-	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
-	defer cancel()
-	slot, err := f.limiter.wait(ctx, netip.Addr{})
-	if err != nil {
-		return 0, false
-	}
-	defer f.limiter.done(slot, outcomeEnded)
 	header = header.Clone()
 	header.Del("Cookie")
 	header.Del("Authorization")
 	start := time.Now()
-	_, err = f.send(header)
+	_, err := f.send(header)
 	return time.Since(start).Round(100 * time.Microsecond), err == nil || IsPermanent(err)
 }

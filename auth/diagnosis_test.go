@@ -5,11 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"usercast/auth"
@@ -41,6 +46,7 @@ func TestForwardHints(t *testing.T) {
 	}{
 		"Rails":            {respond(403, "<h1>Blocked host: HOST</h1>"), auth.ErrHostRejected, true, "set --forward-host", "add 127.0.0.1:"},
 		"Django, DEBUG":    {respond(400, "DisallowedHost at /\nInvalid HTTP_HOST header: 'x'. You may need to add"), auth.ErrHostRejected, false, "set --forward-host", ""},
+		"Django, quoted":   {respond(403, "Invalid HTTP_HOST header"), auth.ErrForbidden, true, "has not accepted any session check yet", "set --forward-host"},
 		"Django":           {respond(400, "<h1>Bad Request (400)</h1>"), nil, false, "if the app does not accept the Host 127.0.0.1:", "set --forward-host"},
 		"ASP.NET":          {respond(400, "<h2>Bad Request - Invalid Hostname</h2>"), auth.ErrHostRejected, false, "set --forward-host", ""},
 		"Laravel":          {respond(404, `{"message":"Bad hostname provided."}`), auth.ErrHostRejected, false, "set --forward-host", ""},
@@ -185,4 +191,114 @@ func TestForwardDiagnosesTimeouts(t *testing.T) {
 			}
 		})
 	}
+}
+
+// logLines returns a logger and its lines.
+func logLines() (*slog.Logger, <-chan string) {
+	lines := make(chan string, 1000) // more than any test logs
+	return slog.New(slog.NewTextHandler(lineWriter(lines), nil)), lines
+}
+
+type lineWriter chan<- string
+
+func (w lineWriter) Write(line []byte) (int, error) {
+	w <- string(line)
+	return len(line), nil
+}
+
+// Several locked sessions, which take all places of the limiter, are not an app that does not respond.
+func TestForwardDiagnosesManyLockedSessions(t *testing.T) {
+	t.Parallel()
+	for name, addressOf := range map[string]func(i int) string{
+		"of several users": func(i int) string { return fmt.Sprintf("10.0.0.%d:1", i) },
+		"of one address":   func(int) string { return "10.0.0.1:1" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const sessions = 60
+				anonymous := 0
+				log, lines := logLines()
+				f := auth.NewForward(auth.ForwardConfig{URL: &url.URL{Scheme: "http", Host: "app.example"}, Cache: -1, Logger: log})
+				f.SetTransport(roundTripper(func(r *http.Request) (*http.Response, error) {
+					if r.Header.Get("Cookie") == "" {
+						anonymous++
+						return &http.Response{StatusCode: 401, Body: http.NoBody}, nil
+					}
+					<-r.Context().Done()
+					return nil, r.Context().Err()
+				}))
+				var done sync.WaitGroup
+				for i := range sessions {
+					r := from(fmt.Sprint(i))
+					r.RemoteAddr = addressOf(i)
+					done.Go(func() { f.Authenticate(r) })
+				}
+				done.Wait()
+				f.Close()
+				if len(lines) != 1 || anonymous == 0 || anonymous > 3 { // within 20 s
+					t.Errorf("%d lines after %d checks without credentials", len(lines), anonymous)
+				}
+				for len(lines) > 0 {
+					if line := <-lines; !strings.Contains(line, "session check timed out for one session") || !strings.Contains(line, "timed out after 2s") {
+						t.Errorf("logged %s", line)
+					}
+				}
+			})
+		})
+	}
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// If the cause of an outage changes, such as when the app starts but rejects the Host, the new cause is logged. Its end is
+// logged without another success.
+func TestForwardLogsEachCauseOfAnOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var status int
+		var ports int
+		log, lines := logLines()
+		f := auth.NewForward(auth.ForwardConfig{URL: &url.URL{Scheme: "http", Host: "app.example"}, Cache: -1, Logger: log})
+		defer f.Close()
+		f.SetTransport(roundTripper(func(*http.Request) (*http.Response, error) {
+			if status == 0 {
+				ports++ // the port of the hub differs per call
+				return nil, &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{Port: ports}, Addr: &net.TCPAddr{Port: 80}, Err: syscall.ECONNRESET}
+			}
+			return &http.Response{StatusCode: status, Header: http.Header{"X-User-Id": {"u"}}, Body: http.NoBody}, nil
+		}))
+		expect := func(returned int, want string) {
+			t.Helper()
+			status = returned
+			for range 3 {
+				f.Authenticate(from("42"))
+			}
+			if want == "" && len(lines) == 0 {
+				return
+			}
+			if len(lines) != 1 {
+				t.Fatalf("status %d: %d lines, want %q", returned, len(lines), want)
+			}
+			if line := <-lines; want == "" || !strings.Contains(line, want) {
+				t.Errorf("status %d: logged %s, want %q", returned, line, want)
+			}
+		}
+		expect(0, "connection reset")
+		expect(400, "set --forward-host")
+		expect(500, "status 500")
+		expect(400, "")
+		expect(0, "")
+		expect(200, "")
+		time.Sleep(10 * time.Second)
+		if synctest.Wait(); len(lines) != 1 {
+			t.Fatalf("%d lines after the outage", len(lines))
+		}
+		if line := <-lines; !strings.Contains(line, "forward auth recovered") {
+			t.Errorf("logged %s", line)
+		}
+		expect(500, "status 500")
+	})
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -57,6 +58,8 @@ type Forward struct {
 	cache     cache
 	calls     map[cacheKey]*call
 	closed    bool
+	lateTime  time.Time       // when a call with cookies last timed out
+	late      error           // its error
 	running   sync.WaitGroup  // goroutines of calls; added to while not closed
 	redirects map[string]bool // redirects that were logged, by hint; at most maxRedirectKinds
 }
@@ -134,6 +137,7 @@ func NewForward(cfg ForwardConfig) *Forward {
 	for _, name := range cfg.Headers {
 		f.forwarded = append(f.forwarded, http.CanonicalHeaderKey(name))
 	}
+	f.logLimiter.recovered = func() { f.cfg.Logger.Info("forward auth recovered") }
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
@@ -146,6 +150,7 @@ func (f *Forward) Close() {
 	f.mu.Unlock()
 	f.stop()
 	f.running.Wait()
+	f.logLimiter.close()
 	f.client.CloseIdleConnections()
 }
 
@@ -327,7 +332,7 @@ func (f *Forward) run(ctx context.Context, c *call) {
 	diagnose := f.log(c.header, err)
 	f.finish(c, err, revocations)
 	if diagnose {
-		f.diagnoseTimeout(c.header, err)
+		f.diagnose(c.header, err)
 	}
 }
 
@@ -437,27 +442,52 @@ func (f *Forward) parse(resp *http.Response, header http.Header, page []byte) (I
 	}
 }
 
-// log logs the beginning and the end of an outage of the app. It returns true if a line is due that diagnoseTimeout must
-// log, which takes time.
+// log logs the beginning and the end of an outage of the app. It returns true if a line is due that diagnose must log,
+// which takes time.
 func (f *Forward) log(header http.Header, err error) (diagnose bool) {
 	is := func(e error) bool { return errors.Is(err, e) }
 	now := time.Now()
 	switch {
 	case is(errClosed), is(errAbandoned):
 	case err == nil, IsPermanent(err):
-		if f.logLimiter.succeeded(now) {
-			f.cfg.Logger.Info("forward auth recovered")
-		}
-	case !f.logLimiter.failed(now):
+		f.logLimiter.succeeded(now)
 	case is(context.DeadlineExceeded) && len(header["Cookie"]) > 0:
-		return true
+		f.mu.Lock()
+		f.late, f.lateTime = err, now
+		f.mu.Unlock()
+		return f.logLimiter.diagnose(causeOf(err), now)
+	case is(errQueueFull) && f.hasLate(now):
+		return f.logLimiter.diagnose(causeOf(err), now)
 	default:
 		f.logUnavailable(err)
 	}
 	return false
 }
 
+// hasLate reports whether a call with cookies timed out recently, so that a long queue may be due to locked sessions.
+func (f *Forward) hasLate(now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return !f.lateTime.IsZero() && now.Sub(f.lateTime) < maxWait
+}
+
+// causeOf returns what identifies the cause of a failure: two failures with the same cause need one log line.
+func causeOf(err error) string {
+	var netErr net.Error
+	if errors.Is(err, errQueueFull) || errors.As(err, &netErr) && netErr.Timeout() { // context.DeadlineExceeded is a net.Error
+		return "too slow"
+	}
+	if e := (*net.OpError)(nil); errors.As(err, &e) { // its text may contain the port of the hub, which differs per call
+		return e.Op + ": " + e.Err.Error()
+	}
+	return Hint(err) + err.Error()
+}
+
+// logUnavailable logs the failure of a call, if a line about its cause is due.
 func (f *Forward) logUnavailable(err error) {
+	if !f.logLimiter.failed(causeOf(err), time.Now()) {
+		return
+	}
 	var attrs []any
 	if hint := Hint(err); hint != "" {
 		attrs = append(attrs, slog.String("hint", hint))

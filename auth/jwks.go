@@ -53,7 +53,7 @@ type jwks struct {
 	fetchNumber uint64      // number of the newest fetch
 	unverified  unverifiedTokens
 	current     *fetch // the fetch in flight, or nil
-	down        bool   // the newest fetch failed
+	outage      causes // of the failed fetches since the last success
 	closed      bool
 
 	ignored map[IgnoredKey]bool // that were logged; owned by the fetch in flight
@@ -186,10 +186,12 @@ func (j *jwks) complete(f *fetch) {
 	keys, ignored, err := j.download(j.ctx)
 	j.logIgnored(ignored)
 	j.mu.Lock()
-	wasDown := j.down
-	j.down = err != nil
+	wasDown, isNews, now := len(j.outage) > 0, false, time.Now()
 	if err == nil {
 		j.keys, j.keysNumber = keys, f.number
+		j.outage = nil
+	} else if isNews = j.outage.isNews(causeOf(err), now); isNews {
+		j.outage.add(causeOf(err), now)
 	}
 	f.err, j.current = err, nil
 	j.mu.Unlock()
@@ -197,7 +199,7 @@ func (j *jwks) complete(f *fetch) {
 	switch {
 	case err == nil && wasDown:
 		j.log.Info("jwks fetch recovered", slog.String("url", j.logURL))
-	case err != nil && !wasDown && j.ctx.Err() == nil:
+	case isNews && j.ctx.Err() == nil:
 		j.log.Warn("jwks fetch failed, keeping known keys", slog.String("url", j.logURL), slog.Any("error", err))
 	}
 }
