@@ -53,6 +53,7 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	commands := redis.NewCommands(server)
+	commands.PublishNearHubs(redis.ControlChannel(c.ChannelPrefix))
 	defer commands.Close()
 	if c.Feed == app.FeedStream {
 		id, err := commands.Append(ctx, c.StreamKey, channel, payload)
@@ -68,7 +69,7 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	}
 	_, err = fmt.Fprintf(stdout, "published to %s, received by %s\n", finding.Name(channel), english.Plural(int(n), "subscriber", "subscribers"))
 	switch {
-	case n > 0 || strings.HasPrefix(c.Redis[0], "redis+cluster:") || strings.HasPrefix(c.Redis[0], "rediss+cluster:"): // a node counts only its own subscribers
+	case n > 0 || strings.HasPrefix(c.Redis[0], "redis+cluster:") || strings.HasPrefix(c.Redis[0], "rediss+cluster:"): // the hubs may be at another node
 	case commands.IsReplica(ctx):
 		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; %s is a replica, so use the address of the primary\n", server.Name())
 	default:

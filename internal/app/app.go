@@ -69,6 +69,7 @@ func New(cfg Config, parts Parts) (*App, error) {
 		a.feeds = append(a.feeds, feed)
 	}
 	a.commands = redis.NewCommands(parts.Redis[0])
+	a.commands.PublishNearHubs(a.cfg.ControlChannelName())
 	if err := a.listen(limits, conns); err != nil {
 		return nil, err
 	}

@@ -18,7 +18,7 @@ func dial(ctx context.Context, c *Config, server *redis.Server) (load.Publisher,
 	if c.Feed == app.FeedStream {
 		key = c.StreamKey
 	}
-	p, err := redis.NewPipeline(ctx, server, key)
+	p, err := redis.NewPipeline(ctx, server, key, redis.ControlChannel(c.ChannelPrefix))
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", server.Name(), err)
 	}

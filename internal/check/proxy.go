@@ -43,6 +43,7 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 		return path, func() {}
 	}
 	commands := redis.NewCommands(servers[0])
+	commands.PublishNearHubs(c.ControlChannelName())
 	path.Publish = func(ctx context.Context, topic, payload string) (int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()

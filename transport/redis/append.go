@@ -7,6 +7,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
 )
 
 // Append adds a message for a channel to a Redis stream and returns the entry's id. It does not trim
@@ -25,7 +26,7 @@ func (c *Commands) add(ctx context.Context, key string, fields ...string) (id st
 		id, err = client.XAdd(ctx, &goredis.XAddArgs{Stream: key, Values: fields}).Result()
 		return err
 	}
-	err = c.do(ctx, key, func(client *goredis.Client) error { return xadd(client) })
+	err = c.do(ctx, topology.Target{Key: key}, func(client *goredis.Client) error { return xadd(client) })
 	// A node that redirects a command has not executed it.
 	addr := ""
 	for range maxRedirections {

@@ -268,11 +268,11 @@ func TestClusterWorksWithoutOptionalPermissions(t *testing.T) {
 
 	c := NewCommands(redis)
 	defer c.Close()
-	err := c.do(context.Background(), "key", func(*goredis.Client) error { return nil })
+	err := c.do(context.Background(), topology.Target{Key: "key"}, func(*goredis.Client) error { return nil })
 	if err != nil {
 		t.Errorf("without a command: %v", err)
 	}
-	err = c.do(context.Background(), "key", ping)
+	err = c.do(context.Background(), topology.Target{Key: "key"}, ping)
 	if err == nil || !strings.Contains(err.Error(), "ACL SETUSER app +cluster|slots") {
 		t.Errorf("%v", err)
 	}
@@ -292,7 +292,7 @@ func TestKeyIsRoutedToItsOwner(t *testing.T) {
 		keys = append(keys, fmt.Sprint("key", i))
 	}
 	set := func(key string) error {
-		return c.do(ctx, key, func(client *goredis.Client) error { return client.Set(ctx, key, "x", 0).Err() })
+		return c.do(ctx, topology.Target{Key: key}, func(client *goredis.Client) error { return client.Set(ctx, key, "x", 0).Err() })
 	}
 	owners := make(map[string]int)
 	for _, key := range keys {
@@ -336,15 +336,15 @@ func TestKeyIsRoutedToItsOwner(t *testing.T) {
 	const key = "moving"
 	slot := nodes[0].Do("cluster", "keyslot", key)
 	noop := func(client *goredis.Client) error { return client.Get(ctx, key).Err() }
-	if err := c.do(ctx, key, noop); err != goredis.Nil {
+	if err := c.do(ctx, topology.Target{Key: key}, noop); err != goredis.Nil {
 		t.Errorf("%v", err)
 	}
 	for _, node := range nodes {
 		redistest.MoveSlot(nodes, slot, node)
-		if err := c.do(ctx, key, noop); err != goredis.Nil && !goredis.HasErrorPrefix(err, "MOVED") {
+		if err := c.do(ctx, topology.Target{Key: key}, noop); err != goredis.Nil && !goredis.HasErrorPrefix(err, "MOVED") {
 			t.Errorf("%v", err)
 		}
-		if err := c.do(ctx, key, noop); err != goredis.Nil {
+		if err := c.do(ctx, topology.Target{Key: key}, noop); err != goredis.Nil {
 			t.Errorf("after MOVED: %v", err)
 		}
 	}

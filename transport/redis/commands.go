@@ -45,8 +45,11 @@ type Commands struct {
 	wrap   func(net.Conn) net.Conn // applied to each new connection
 	keep   int                     // bytes of a string that are not truncated; see resp.CheckedConn
 
+	hubs string // see PublishNearHubs
+
 	// Guarded by mu.
 	mu     sync.Mutex
+	missed time.Time   // when a PUBLISH near the hubs last failed
 	free   []*command  // least recently used first
 	reaper *time.Timer // nil unless a timer is set
 	closed bool
@@ -55,7 +58,7 @@ type Commands struct {
 // command is one connection for commands. Lent to one caller at a time.
 type command struct {
 	client  *goredis.Client
-	key     string                           // the connection goes to its owner; "": to any node, or to the only server
+	to      topology.Target                  // zero: any node, or the only server
 	epoch   uint64                           // of the server's connections
 	made    time.Time                        // when its first command was completed
 	replies atomic.Pointer[resp.CheckedConn] // checks what is read
@@ -71,22 +74,35 @@ func NewCommands(server *Server) *Commands {
 	}
 }
 
+// PublishNearHubs sets the control channel of the hubs. In a cluster, Publish then goes through the primary that owns
+// its slot, where hubs are subscribed, so that it counts them. Other servers ignore it. It must be called
+// before other methods.
+func (c *Commands) PublishNearHubs(controlChannel string) { c.hubs = controlChannel }
+
 // Publish sends a payload to a channel and returns how many subscribers of that Redis received it.
 // It makes one attempt. After an error, the message may have been published, unless the connection
 // could not be made. The text of an error says what is wrong and what to do. In a cluster, only
-// the subscribers of one node are counted, although all receive the message.
+// the subscribers of one node are counted, although all receive the message: see PublishNearHubs.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
-	return c.publish(ctx, channel, payload, "+publish and a channel pattern such as &user-*")
+	return c.publish(ctx, c.hubs, channel, payload, "+publish and a channel pattern such as &user-*")
 }
 
 // PublishControl is Publish for a control command: it reaches every hub that is currently
 // subscribed to the control channel.
 func (c *Commands) PublishControl(ctx context.Context, channel string, command Control) (receivers int64, err error) {
-	return c.publish(ctx, channel, command.String(), "+publish &"+acl.Escape(channel))
+	return c.publish(ctx, channel, channel, command.String(), "+publish &"+acl.Escape(channel))
 }
 
-func (c *Commands) publish(ctx context.Context, channel, payload, grant string) (receivers int64, err error) {
-	err = c.do(ctx, "", func(client *goredis.Client) error {
+// publish goes through any node for a minute after the one near the hubs has failed: any node forwards the message to
+// the others, and the hubs leave a node that does not work.
+func (c *Commands) publish(ctx context.Context, hubs, channel, payload, grant string) (receivers int64, err error) {
+	to := topology.Target{Prefer: hubs}
+	c.mu.Lock()
+	if !c.missed.IsZero() && time.Since(c.missed) < avoidFor {
+		to.Prefer = ""
+	}
+	c.mu.Unlock()
+	err = c.do(ctx, to, func(client *goredis.Client) error {
 		receivers, err = client.Publish(ctx, channel, payload).Result()
 		return err
 	})
@@ -95,6 +111,10 @@ func (c *Commands) publish(ctx context.Context, channel, payload, grant string) 
 		return receivers, nil
 	case errors.Is(err, context.Canceled):
 		return 0, err
+	case to.Prefer != "" && !acl.IsReply(err):
+		c.mu.Lock()
+		c.missed = time.Now()
+		c.mu.Unlock()
 	}
 	return 0, c.server.Denied(err, "publish", grant)
 }
@@ -105,7 +125,7 @@ func (c *Commands) IsReplica(ctx context.Context) (replica bool) {
 	if c.server.IsCluster() {
 		return false
 	}
-	err := c.do(ctx, "", func(client *goredis.Client) error {
+	err := c.do(ctx, topology.Target{}, func(client *goredis.Client) error {
 		info, err := client.Info(ctx, "replication").Result()
 		replica = topology.InfoField(info, "role") == "slave"
 		return err
@@ -113,13 +133,15 @@ func (c *Commands) IsReplica(ctx context.Context) (replica bool) {
 	return err == nil && replica
 }
 
-// do calls run once with a connection. In a cluster, the connection goes to the owner of the key,
-// or to any node if key is "". It returns run's error unchanged.
-func (c *Commands) do(ctx context.Context, key string, run func(*goredis.Client) error) error {
+// do calls run once with a connection to a target. It returns run's error unchanged.
+func (c *Commands) do(ctx context.Context, to topology.Target, run func(*goredis.Client) error) error {
 	if !c.server.KeysDiffer() {
-		key = ""
+		to.Key = ""
 	}
-	cmd, err := c.take(ctx, key)
+	if !c.server.IsCluster() {
+		to.Prefer = ""
+	}
+	cmd, err := c.take(ctx, to)
 	if err != nil {
 		return err
 	}
@@ -141,8 +163,8 @@ func (c *Commands) Close() {
 	hangUp(free...)
 }
 
-// take lends the most recently used connection to the key's owner, or a new one.
-func (c *Commands) take(ctx context.Context, key string) (*command, error) {
+// take lends the most recently used connection to the target, or a new one.
+func (c *Commands) take(ctx context.Context, to topology.Target) (*command, error) {
 	select {
 	case c.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -156,22 +178,22 @@ func (c *Commands) take(ctx context.Context, key string) (*command, error) {
 	}
 	surplus := c.takeStale()
 	for i, cmd := range slices.Backward(c.free) {
-		if key == "" || cmd.key == key {
+		if to == (topology.Target{}) || cmd.to == to {
 			c.free = slices.Delete(c.free, i, i+1)
 			c.mu.Unlock()
 			hangUp(surplus...)
 			return cmd, nil
 		}
 	}
-	// Connections to the owners of other keys count towards the limit.
+	// Connections to other targets count towards the limit.
 	if n := len(c.slots) + len(c.free) - cap(c.slots); n > 0 {
 		surplus = append(surplus, c.free[:n]...)
 		c.free = slices.Delete(c.free, 0, n)
 	}
 	c.mu.Unlock()
 	hangUp(surplus...)
-	cmd := &command{key: key, epoch: c.server.Epoch()}
-	cmd.client = c.server.NewClient(topology.Target{Key: key}, func(conn net.Conn) net.Conn {
+	cmd := &command{to: to, epoch: c.server.Epoch()}
+	cmd.client = c.server.NewClient(to, func(conn net.Conn) net.Conn {
 		conn, replies := resp.Check(c.wrap(conn), c.keep)
 		cmd.replies.Store(replies)
 		return conn

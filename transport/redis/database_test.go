@@ -80,7 +80,7 @@ func TestStreamIsInTheDatabaseOfTheURL(t *testing.T) {
 			if _, err := commands.Append(ctx, "log", "user-42", "by the hub"); err != nil {
 				t.Error(err)
 			}
-			p, err := NewPipeline(ctx, server, "log")
+			p, err := NewPipeline(ctx, server, "log", "")
 			if err != nil {
 				t.Fatal(err)
 			}

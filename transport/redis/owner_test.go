@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -157,6 +158,72 @@ func TestSlotsAreRequestedOnce(t *testing.T) {
 	if _, err := c.Append(context.Background(), "log", "user-1", "x"); err != nil || calls() != before+1 {
 		t.Errorf("%d calls for XADD, %v", calls()-before, err)
 	}
+}
+
+// Hubs are at the owner of the slot of the control channel, and PUBLISH counts the subscribers of one node.
+func TestPublishCountsTheHubsOfACluster(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	from := channelOwner(nodes)
+	for range 2 {
+		start(t, parse(t, clusterURL("", nodes...), ServerOptions{}), nil).awaitGeneration(t, 1)
+	}
+	subscribedTo(t, nodes, nodes[from], 2)
+	ctx := t.Context()
+	for _, node := range nodes {
+		server := parse(t, clusterURL("", node), ServerOptions{})
+		c := NewCommands(server)
+		defer c.Close()
+		if n, err := c.PublishControl(ctx, ControlChannel("user-"), Control{Op: OpDisconnect, User: "42"}); n != 2 || err != nil {
+			t.Errorf("PublishControl = %d, %v, want 2 hubs", n, err)
+		}
+		c.PublishNearHubs(ControlChannel("user-"))
+		if n, err := c.Publish(ctx, "user-1", "x"); n != 2 || err != nil {
+			t.Errorf("Publish = %d, %v, want 2 hubs", n, err)
+		}
+		p, err := NewPipeline(ctx, server, "", ControlChannel("user-"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if err := errors.Join(p.Publish("user-1", []byte("x")), p.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := p.Receive(); n != 2 || err != nil {
+			t.Errorf("Receive = %d, %v, want 2 hubs", n, err)
+		}
+	}
+
+	// Without the permission to look up the owner, any node is used.
+	for _, node := range nodes {
+		node.Do("acl", "setuser", "default", "-cluster|slots")
+	}
+	c := NewCommands(parse(t, clusterURL("", nodes[1-min(from, 1)]), ServerOptions{}))
+	defer c.Close()
+	c.PublishNearHubs(ControlChannel("user-"))
+	if _, err := c.Publish(ctx, "user-1", "x"); err != nil {
+		t.Error(err)
+	}
+}
+
+// An owner that accepts connections but does not respond fails one PUBLISH, not all.
+func TestPublishAvoidsAnUnresponsiveOwner(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 3)
+	from := channelOwner(nodes)
+	other := nodes[(from+1)%3]
+	c := NewCommands(parse(t, clusterURL("", other), ServerOptions{AnswerTimeout: 200 * time.Millisecond}))
+	defer c.Close()
+	c.PublishNearHubs(ControlChannel("user-"))
+	nodes[from].Freeze()
+	t.Cleanup(nodes[from].Thaw)
+	if _, err := c.Publish(t.Context(), "user-1", "x"); err == nil {
+		t.Error("the owner does not respond, but Publish returned no error")
+	}
+	eventually(t, "another node is used", func() bool {
+		_, err := c.Publish(t.Context(), "user-1", "x")
+		return err == nil
+	})
 }
 
 // A node in the URL that accepts connections but does not respond is not the only one that can be asked.

@@ -32,15 +32,19 @@ type Pipeline struct {
 // pipelineBuffer is the size of the write buffer. A full buffer is sent without a Flush.
 const pipelineBuffer = 64 << 10
 
-// NewPipeline connects. In a cluster, it connects to the owner of key, or to any node if key
-// is "".
-func NewPipeline(ctx context.Context, server *Server, key string) (*Pipeline, error) {
+// NewPipeline connects. In a cluster, it connects to the owner of key. If key is "", it connects preferably to the
+// primary that owns the slot of the control channel, where the hubs are, so that Receive counts them.
+func NewPipeline(ctx context.Context, server *Server, key, controlChannel string) (*Pipeline, error) {
 	s := server.topology()
-	if !s.KeysDiffer() {
-		key = ""
+	to := topology.Target{Key: key}
+	switch {
+	case !s.KeysDiffer():
+		to.Key = ""
+	case s.IsCluster() && key == "":
+		to.Prefer = controlChannel
 	}
 	var conn net.Conn
-	client := s.NewClient(topology.Target{Key: key}, func(c net.Conn) net.Conn {
+	client := s.NewClient(to, func(c net.Conn) net.Conn {
 		conn = c
 		checked, _ := resp.Check(c, 0)
 		return checked

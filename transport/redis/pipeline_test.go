@@ -14,7 +14,7 @@ func TestPipelinePublishesInOrderAndReceivesEachReply(t *testing.T) {
 	server := redistest.Start(t, "--requirepass", "secret")
 	h := start(t, parse(t, server.URL(), ServerOptions{Password: "secret"}), nil)
 	eventually(t, "it has subscribed", func() bool { return h.Stats().Connected })
-	p, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{Password: "secret"}), "")
+	p, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{Password: "secret"}), "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestPipelinePublishesInOrderAndReceivesEachReply(t *testing.T) {
 func TestPipelineAppends(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	p, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{}), "log")
+	p, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{}), "log", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestPipelineExplainsErrors(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("set", "text", "x")
-	p, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{}), "text")
+	p, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{}), "text", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +99,7 @@ func TestPipelineExplainsErrors(t *testing.T) {
 	if _, err := p.Receive(); err == nil || !strings.Contains(err.Error(), "closed the connection") {
 		t.Errorf("killed: %v", err)
 	}
-	if _, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{}), ""); err == nil || !strings.Contains(err.Error(), "connection refused") {
+	if _, err := NewPipeline(t.Context(), parse(t, server.URL(), ServerOptions{}), "", ""); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("down: %v", err)
 	}
 }
@@ -108,7 +108,7 @@ func TestPipelineFindsTheOwnerInACluster(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	for _, key := range []string{"a", "b", "c", "d"} {
-		p, err := NewPipeline(t.Context(), parse(t, clusterURL("", nodes...), ServerOptions{}), key)
+		p, err := NewPipeline(t.Context(), parse(t, clusterURL("", nodes...), ServerOptions{}), key, "")
 		if err != nil {
 			t.Fatal(err)
 		}
