@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -316,4 +317,40 @@ func TestPasswordIsSentToASentinelThatRequiresIt(t *testing.T) {
 		h.log.mustNotContain(t, "secret")
 		eventually(t, "no connection was left", func() bool { return len(connections(primary)) == 0 })
 	}
+}
+
+// A Sentinel accepts subscriptions, but nothing is published there.
+func TestSentinelIsNotUsedAsRedis(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinels(t, 1, "main", redistest.Start(t))[0]
+	for _, scheme := range []string{"redis", "redis+cluster"} {
+		url := scheme + "://" + sentinel.Addr()
+		want := []string{"reason=sentinel", "use redis+sentinel://" + sentinel.Addr() + "/"}
+		h := start(t, parse(t, url, ServerOptions{}), nil)
+		h.log.await(t, append(want, "WARN redis subscription failed")...)
+		var log logbook
+		followLater(t, parse(t, url, ServerOptions{}), func(c *StreamConfig) { c.Logger = slog.New(&log) })
+		log.await(t, append(want, "WARN redis subscription failed")...)
+		if h.Stats().Generation != 0 {
+			t.Error(h.log)
+		}
+		commands := NewCommands(parse(t, url, ServerOptions{}))
+		defer commands.Close()
+		if _, err := commands.Publish(t.Context(), "user-42", "x"); err == nil || !strings.Contains(err.Error(), want[1]) {
+			t.Errorf("Publish: %v", err)
+		}
+	}
+}
+
+// HELLO exists since Redis 6, and may be renamed. Then INFO shows that the server is a Sentinel.
+func TestSentinelWithoutHelloIsNotUsedAsRedis(t *testing.T) {
+	t.Parallel()
+	addr := redistest.StartFake(t, func(command ...string) string {
+		if command[0] == "info" {
+			const text = "# Server\r\nredis_mode:sentinel\r\n"
+			return fmt.Sprintf("$%d\r\n%s", len(text), text)
+		}
+		return "-ERR unknown command"
+	}, false)
+	start(t, parse(t, "redis://"+addr, ServerOptions{}), nil).log.await(t, "WARN redis subscription failed", "reason=sentinel")
 }

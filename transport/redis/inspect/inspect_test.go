@@ -490,3 +490,14 @@ func TestInspectionUsesTheDatabaseOfTheURL(t *testing.T) {
 	}
 	run(t, parse(t, server.URL(), redis.ServerOptions{}), ofStream).want(t, Fail, "redis-command", "does not support the command XREAD")
 }
+
+func TestInspectionRecognizesASentinel(t *testing.T) {
+	t.Parallel()
+	sentinel := redistest.StartSentinels(t, 1, "main", redistest.Start(t))[0]
+	for _, scheme := range []string{"redis", "redis+cluster"} {
+		for _, change := range []func(*Inspection){nil, ofStream} {
+			found := run(t, parse(t, scheme+"://"+sentinel.Addr(), redis.ServerOptions{}), change)
+			found.want(t, Fail, "redis-sentinel", "use redis+sentinel://"+sentinel.Addr()+"/")
+		}
+	}
+}

@@ -95,6 +95,9 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 	c.client = goredis.NewClient(opt)
 	c.client.AddHook(catchPanics{})
 	c.client.AddHook(&c.refused)
+	if !s.isSentinel {
+		c.client.AddHook(rejectSentinels{})
+	}
 	c.pubsub = c.client.Subscribe(ctx)
 	// Only closing the socket interrupts Receive.
 	c.unhook = context.AfterFunc(ctx, c.hangUp)

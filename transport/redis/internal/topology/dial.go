@@ -38,6 +38,7 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 	}
 	client := goredis.NewClient(opt)
 	client.AddHook(catchPanics{})
+	client.AddHook(rejectSentinels{})
 	return client
 }
 

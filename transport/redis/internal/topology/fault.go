@@ -108,7 +108,7 @@ func replyFault(err error) *Fault {
 	case has("NOAUTH"):
 		return &Fault{Reason: "password", Problem: "Redis requires a password, but none is configured", Advice: "set --redis-password-file, or a password in the URL"}
 	case has("AUTH <password> called without"), has("Client sent AUTH, but no password is set"):
-		return &Fault{Reason: "password", Problem: "a password is configured, but Redis does not require one", Advice: "set requirepass in Redis, or remove the configured password"}
+		return &Fault{Reason: "password", Problem: "a password is configured, but Redis does not require one", Advice: "set requirepass in Redis, or remove the configured password; for a Sentinel, use redis+sentinel://"}
 	case has("wrong number of arguments for 'auth'"):
 		return &Fault{Reason: "password", Problem: "this server does not support user names", Advice: "remove the user from the URL, as in redis://:password@host"}
 	case goredis.IsAuthError(err), has("invalid password"), has("invalid username-password"):
@@ -137,6 +137,8 @@ func connFault(err error, live, unix bool) *Fault {
 	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
 	switch {
+	case errors.Is(err, errSentinel):
+		return &Fault{Reason: "sentinel", Problem: "this server is a Sentinel, not a Redis"}
 	case errors.Is(err, errTLS):
 		return tlsFault(err)
 	case errors.As(err, &dns):
@@ -228,6 +230,8 @@ func (s *Server) advise(f *Fault, err error) {
 		scheme = "+cluster"
 	}
 	switch {
+	case errors.Is(err, errSentinel):
+		f.Advice = "use " + s.sentinelURL()
 	case f.Reason == "password" && acl.IsReply(err) && s.login.user != "" && goredis.IsAuthError(err):
 		f.Advice = "correct them; if the URL of a service contains a user that Redis does not know, remove it, as in redis://:password@host"
 	case errors.As(err, &plain):
@@ -258,6 +262,18 @@ func (s *Server) advise(f *Fault, err error) {
 		f.Problem += ": " + announced.addr + ", which " + source
 		f.Advice = "check that it is up; if this host cannot reach that address, set " + address
 	}
+}
+
+// sentinelURL returns the URL to use if the servers in the current one are Sentinels.
+func (s *Server) sentinelURL() string {
+	scheme, addrs := "redis+sentinel://", []string{s.addr}
+	if s.tls != nil {
+		scheme = "rediss+sentinel://"
+	}
+	if s.cluster != nil {
+		addrs = s.cluster.seeds
+	}
+	return scheme + strings.Join(addrs, ",") + "/NAME with the name of the primary, which SENTINEL MASTERS lists"
 }
 
 // IsTimeout reports whether err is a timeout.

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -27,6 +28,30 @@ func (r *refusals) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 }
 
 func (r *refusals) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
+	return next
+}
+
+// errSentinel means that the server is a Sentinel. It accepts subscriptions, but nothing is published to users there.
+var errSentinel = errors.New("redis_mode:sentinel")
+
+// rejectSentinels is a go-redis hook that fails HELLO if the reply is that of a Sentinel: go-redis then does not use
+// the connection.
+type rejectSentinels struct{}
+
+func (rejectSentinels) DialHook(next goredis.DialHook) goredis.DialHook { return next }
+
+func (rejectSentinels) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
+		err := next(ctx, cmd)
+		if hello, ok := cmd.(*goredis.MapStringInterfaceCmd); ok && err == nil && hello.Val()["mode"] == "sentinel" {
+			err = errSentinel
+			cmd.SetErr(err)
+		}
+		return err
+	}
+}
+
+func (rejectSentinels) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
 }
 

@@ -64,9 +64,12 @@ func Identify(info func(section string) (string, error)) (Identity, error) {
 	}, nil
 }
 
-// Info returns a section of INFO, or "" if INFO is not allowed.
+// Info returns a section of INFO, or "" if INFO is not allowed. Section server of a Sentinel is an error.
 func Info(ctx context.Context, cn *goredis.Conn, section string, missing func(acl.Permission, error)) (string, error) {
 	text, err := cn.Info(ctx, section).Result()
+	if InfoField(text, "redis_mode") == "sentinel" {
+		return "", errSentinel
+	}
 	return text, acl.Optional(err, acl.PermissionInfo, missing)
 }
 

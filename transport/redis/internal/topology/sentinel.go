@@ -155,7 +155,7 @@ func (s *sentinels) fault(err error) *Fault {
 // often none, and reject AUTH then. So the first attempt is made without a password. The password of an
 // encrypted Redis is never sent in cleartext.
 func (s *sentinels) ask(ctx context.Context, sentinel string) (info primaryInfo, err error) {
-	one := &Server{network: "tcp", addr: sentinel, dialTimeout: s.server.dialTimeout, answerTimeout: s.server.answerTimeout}
+	one := &Server{network: "tcp", addr: sentinel, isSentinel: true, dialTimeout: s.server.dialTimeout, answerTimeout: s.server.answerTimeout}
 	one.locator = fixed{one}
 	if !s.cleartext {
 		one.tls = s.server.tls

@@ -26,6 +26,7 @@ type Server struct {
 	tls           *encryption // nil: not encrypted
 	dialTimeout   time.Duration
 	answerTimeout time.Duration
+	isSentinel    bool // commands are for a Sentinel
 
 	epoch atomic.Uint64 // see Renew
 
