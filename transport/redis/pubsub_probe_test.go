@@ -255,7 +255,7 @@ func TestServerThatLeavesAnAddressIsReplaced(t *testing.T) {
 		c.ProbeTimeout = 200 * time.Millisecond
 	})
 	h.awaitGeneration(t, 1)
-	h.log.await(t, "WARN redis address leads to several servers")
+	h.log.await(t, "WARN redis address leads to several primaries", "hint=set --redis, and the Redis URL of the app")
 	left, stays := a, b
 	if len(connections(b)) > 0 && strings.Contains(strings.Join(connections(b), ""), " psub=1 ") {
 		left, stays = b, a
@@ -327,4 +327,18 @@ func TestStreamFeedStaysAtOneOfSeveralServers(t *testing.T) {
 	f.connected(t, 2)
 	xadd(primary, "user-42:activity", "x")
 	f.want(t, "42:activity x")
+}
+
+// Entries of another primary are not in the stream that is read, and the stream feed cannot see that they are missing.
+func TestStreamFeedNamesAnAddressOfIndependentPrimaries(t *testing.T) {
+	t.Parallel()
+	a, b := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, a.Addr())
+	relay.SetTargets(a.Addr(), b.Addr())
+	log := &logbook{}
+	follow(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) {
+		c.ProbeEvery = 300 * time.Millisecond
+		c.Logger = slog.New(log)
+	})
+	log.await(t, "WARN redis address leads to several primaries", "is not received", "only one of them")
 }

@@ -118,15 +118,19 @@ func (r *reporter) ownerUnreachable(f *topology.Fault) {
 	}
 }
 
-// severalServers logs once that new connections to the address of s reach different servers. found
-// is one of them.
-func (r *reporter) severalServers(s *topology.Server, found topology.Identity) {
+// severalServers logs once that new connections to the address of s reach different servers: primary, where the feed is
+// connected, and found.
+func (r *reporter) severalServers(s *topology.Server, primary, found topology.Identity) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.several {
 		return
 	}
 	r.several = true
+	if topology.AreIndependent(primary, found) {
+		r.log.Warn("redis address leads to several primaries, what is published to the others is not received", "hint", topology.IndependentAdvice)
+		return
+	}
 	r.log.Warn("redis address leads to several servers, a failover is detected only when a probe is lost", "hint", s.SeveralAdvice(found))
 }
 

@@ -180,7 +180,7 @@ func (s *session) severalServers(ctx context.Context, primary, found topology.Id
 	if !known && !s.servers.Several(ctx, s.probeEvery, found, s.lookUp) {
 		return false
 	}
-	s.report.severalServers(s.server, found)
+	s.report.severalServers(s.server, primary, found)
 	return true
 }
 

@@ -15,16 +15,19 @@ func TestAddressOfSeveralServersIsReportedWithTheURL(t *testing.T) {
 	nodes := redistest.StartCluster(t, 2, append(files.Args(), "--tls-cluster", "yes", "--tls-auth-clients", "no")...)
 	primary := redistest.Start(t)
 	other := redistest.StartReplica(t, primary)
+	independent := redistest.Start(t)
 	for name, c := range map[string]struct {
 		targets       []string
 		scheme, query string
 		finding, url  string
+		level         Level
 	}{
-		"nodes of a cluster with TLS": {[]string{nodes[0].TLSAddr(), nodes[1].TLSAddr()}, "rediss", "?skip_verify=true", "redis-several", "rediss+cluster://"},
-		"nodes of a cluster":          {[]string{nodes[0].Addr(), nodes[1].Addr()}, "redis", "", "redis-several", "redis+cluster://"},
-		"one node of a cluster":       {[]string{nodes[0].Addr()}, "redis", "", "redis-cluster-url", "redis+cluster://"},
-		"replicas":                    {[]string{primary.Addr(), other.Addr()}, "redis", "", "redis-several", "redis+sentinel://"},
-		"one server":                  {[]string{primary.Addr()}, "redis", "", "", ""},
+		"nodes of a cluster with TLS": {[]string{nodes[0].TLSAddr(), nodes[1].TLSAddr()}, "rediss", "?skip_verify=true", "redis-several", "rediss+cluster://", Warn},
+		"nodes of a cluster":          {[]string{nodes[0].Addr(), nodes[1].Addr()}, "redis", "", "redis-several", "redis+cluster://", Warn},
+		"one node of a cluster":       {[]string{nodes[0].Addr()}, "redis", "", "redis-cluster-url", "redis+cluster://", Warn},
+		"replicas":                    {[]string{primary.Addr(), other.Addr()}, "redis", "", "redis-several", "redis+sentinel://", Warn},
+		"primaries":                   {[]string{primary.Addr(), independent.Addr()}, "redis", "", "redis-several", "only one of them", Fail},
+		"one server":                  {[]string{primary.Addr()}, "redis", "", "", "", OK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			relay := redistest.StartRelay(t, c.targets[0])
@@ -33,9 +36,9 @@ func TestAddressOfSeveralServersIsReportedWithTheURL(t *testing.T) {
 			about := slices.DeleteFunc(slices.Clone(found), func(f Finding) bool { return f.Name != "redis-several" && f.Name != "redis-cluster-url" })
 			switch {
 			case c.finding == "" && len(about) == 0:
-			case len(about) != 1 || about[0].Name != c.finding || about[0].Level != Warn || !strings.Contains(about[0].Do, c.url):
+			case len(about) != 1 || about[0].Name != c.finding || about[0].Level != c.level || !strings.Contains(about[0].Do, c.url):
 				t.Errorf("findings %+v", found)
-			case c.url != "redis+sentinel://" && !strings.Contains(about[0].Do, c.url+relay.Addr()):
+			case strings.HasSuffix(c.url, "+cluster://") && !strings.Contains(about[0].Do, c.url+relay.Addr()):
 				t.Errorf("%s does not contain the address", about[0].Do)
 			}
 		})

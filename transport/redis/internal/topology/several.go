@@ -65,6 +65,15 @@ func (s *Servers) Several(ctx context.Context, every time.Duration, found Identi
 	return false
 }
 
+// AreIndependent reports whether two servers behind one address are primaries with different data: what is published
+// to one of them does not reach the other. Nodes of a cluster forward messages to each other.
+func AreIndependent(a, b Identity) bool {
+	return a.IsOther(b) && a.Role == "master" && b.Role == "master" && a.Data != b.Data && a.Mode != "cluster" && b.Mode != "cluster"
+}
+
+// IndependentAdvice is what to do about an address that leads to independent primaries.
+const IndependentAdvice = "set --redis, and the Redis URL of the app, to the address of only one of them"
+
 // SeveralAdvice returns which URL to use instead of an address that leads to several servers. found is one of them.
 func (s *Server) SeveralAdvice(found Identity) string {
 	scheme := "redis"
