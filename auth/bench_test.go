@@ -30,7 +30,7 @@ func BenchmarkJWT(b *testing.B) {
 		cfg         auth.JWTConfig
 	}{
 		{"secret", sign(b, jwt.SigningMethodHS256, secret, "", payload), auth.JWTConfig{Secret: secret}},
-		{"key set", sign(b, jwt.SigningMethodEdDSA, key, "a", payload), auth.JWTConfig{JWKSURL: s.URL}},
+		{"key set", sign(b, jwt.SigningMethodEdDSA, key, "a", payload), auth.JWTConfig{JWKSURLs: []string{s.URL}}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			j := newJWT(b, c.cfg)

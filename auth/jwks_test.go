@@ -38,7 +38,7 @@ func TestJWKSKeyThatIsPublishedDuringAFetch(t *testing.T) {
 		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, kid, base64.RawURLEncoding.EncodeToString(pub))
 	}))
 	defer s.Close()
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	<-first
 	answered := make(chan error)
 	go func() {
@@ -90,7 +90,7 @@ func TestJWKSUnusableSet(t *testing.T) {
 			defer s.Close()
 			var log bytes.Buffer
 			j, err := auth.NewJWT(auth.JWTConfig{
-				JWKSURL: strings.Replace(s.URL, "://", "://hub:s3cret@", 1) + "/?key=s3cret", Logger: slog.New(slog.NewTextHandler(&log, nil)),
+				JWKSURLs: []string{strings.Replace(s.URL, "://", "://hub:s3cret@", 1) + "/?key=s3cret"}, Logger: slog.New(slog.NewTextHandler(&log, nil)),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -150,7 +150,7 @@ func TestJWKAlgorithm(t *testing.T) {
 			base64.RawURLEncoding.EncodeToString(key.N.Bytes()))
 	}))
 	defer s.Close()
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	for _, test := range []struct {
 		method jwt.SigningMethod
 		kid    string

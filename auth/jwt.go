@@ -25,15 +25,14 @@ const Skew = 30 * time.Second
 
 const maxTokenBytes = 16 << 10 // far more than most proxies accept in a header line
 
-// JWTConfig configures a JWT. Exactly one of Secret, KeyPEM and JWKSURL must be set. The zero value of each other field
+// JWTConfig configures a JWT. Exactly one of Secret, KeyPEM and JWKSURLs must be set. The zero value of each other field
 // means its default.
 type JWTConfig struct {
-	Secret        []byte        // for HS256, HS384 and HS512; at least 32 bytes
-	OtherSecrets  [][]byte      // accepted in addition to Secret, while it is being replaced; at least 32 bytes each
-	KeyPEM        []byte        // 1 to 8 public keys or certificates: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
-	JWKSURL       string        // http:// or https:// URL of a JWK set, which is refreshed every hour
-	OtherJWKSURLs []string      // URLs of further sets, of other issuers; a token may be signed with a key of any set
-	Timeout       time.Duration // of a fetch of a set; default 5 s
+	Secret       []byte        // for HS256, HS384 and HS512; at least 32 bytes
+	OtherSecrets [][]byte      // accepted in addition to Secret, while it is being replaced; at least 32 bytes each
+	KeyPEM       []byte        // 1 to 8 public keys or certificates: RSA (RS*, PS*), EC (the ES* of its curve), Ed25519 (EdDSA)
+	JWKSURLs     []string      // http:// or https:// URLs of JWK sets, refreshed every hour; a token may be signed with a key of any set
+	Timeout      time.Duration // of a fetch of a set; default 5 s
 
 	Issuers           []string      // the iss claim must be one of them; default: not checked
 	Audiences         []string      // the aud claim must contain one of them; default: not checked
@@ -52,11 +51,11 @@ type JWTConfig struct {
 type JWT struct {
 	// Immutable after NewJWT.
 	cfg    JWTConfig
-	sets   keySets // empty without a JWKSURL
+	sets   keySets // empty without JWKSURLs
 	parser *jwt.Parser
 	padded *jwt.Parser // for tokens with padding in their base64
 
-	keys atomic.Pointer[[]verifyKey] // without a JWKSURL
+	keys atomic.Pointer[[]verifyKey] // without JWKSURLs
 }
 
 // ErrExpired is a temporary rejection: the token has expired within JWTConfig.ExpiredGrace, or is not valid yet. The page
@@ -68,16 +67,16 @@ var (
 	errNotValidYet = WithHint(fmt.Errorf("%w: its nbf claim is in the future", ErrExpired), "compare the clocks of the hub and of the token's issuer")
 )
 
-// NewJWT returns an error if the configuration is invalid. With a JWKSURL, it starts to fetch the sets and returns
+// NewJWT returns an error if the configuration is invalid. With JWKSURLs, it starts to fetch the sets and returns
 // immediately. Until they are available, requests are rejected temporarily.
 func NewJWT(cfg JWTConfig) (*JWT, error) {
 	given := 0
-	for _, set := range []bool{len(cfg.Secret) > 0, len(cfg.KeyPEM) > 0, cfg.JWKSURL != ""} {
+	for _, set := range []bool{len(cfg.Secret) > 0, len(cfg.KeyPEM) > 0, len(cfg.JWKSURLs) > 0} {
 		if set {
 			given++
 		}
 	}
-	if given != 1 || cfg.JWKSURL == "" && len(cfg.OtherJWKSURLs) > 0 {
+	if given != 1 {
 		return nil, errors.New("jwt needs exactly one of a secret, a public key and a JWKS URL")
 	}
 	if cfg.UserClaim == "" {
@@ -99,8 +98,8 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 	options := []jwt.ParserOption{jwt.WithJSONNumber(), jwt.WithoutClaimsValidation()}
 	j := &JWT{cfg: cfg, parser: jwt.NewParser(options...), padded: jwt.NewParser(append(options, jwt.WithPaddingAllowed())...)}
 	var err error
-	if cfg.JWKSURL != "" {
-		j.sets, err = startKeySets(append([]string{cfg.JWKSURL}, cfg.OtherJWKSURLs...), cfg.Timeout, cfg.Logger)
+	if len(cfg.JWKSURLs) > 0 {
+		j.sets, err = startKeySets(cfg.JWKSURLs, cfg.Timeout, cfg.Logger)
 	} else {
 		err = j.SetKeys(JWTKeys{cfg.Secret, cfg.OtherSecrets, cfg.KeyPEM})
 	}
@@ -114,7 +113,7 @@ func NewJWT(cfg JWTConfig) (*JWT, error) {
 func (j *JWT) Close() { j.sets.close() }
 
 // Refetch fetches all key sets now and reports whether their keys have changed. If a fetch fails, the known keys of that
-// set stay valid. It blocks until all fetches have ended or ctx ends. Without a JWKSURL it does nothing.
+// set stay valid. It blocks until all fetches have ended or ctx ends. Without JWKSURLs it does nothing.
 func (j *JWT) Refetch(ctx context.Context) (changed bool, err error) { return j.sets.refetch(ctx) }
 
 // unauthorized returns an error that wraps ErrUnauthorized.
@@ -122,7 +121,7 @@ func unauthorized(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{ErrUnauthorized}, args...)...)
 }
 
-// Authenticate is an Authenticator. It blocks only with a JWKSURL, if no known key verifies the token: it then waits
+// Authenticate is an Authenticator. It blocks only with JWKSURLs, if no known key verifies the token: it then waits
 // until the sets have been fetched again, for Timeout at most.
 func (j *JWT) Authenticate(r *http.Request) (Identity, error) {
 	raw, err := j.token(r)

@@ -383,7 +383,7 @@ func TestJWKSUnknownKidsAreBounded(t *testing.T) {
 		}})
 	}))
 	defer s.Close()
-	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: s.URL})
+	j, err := auth.NewJWT(auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -449,7 +449,7 @@ func TestJWKSRotation(t *testing.T) {
 		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, kid.Load(), base64.RawURLEncoding.EncodeToString(pub))
 	}))
 	defer s.Close()
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	a := bearer(sign(t, jwt.SigningMethodEdDSA, ed, "a", `{"sub":"ann","exp":9e9}`))
 	b := bearer(sign(t, jwt.SigningMethodEdDSA, ed, "b", `{"sub":"ann","exp":9e9}`))
 	if _, err := j.Authenticate(a); err != nil {

@@ -98,7 +98,7 @@ func (s keySets) refetch(ctx context.Context) (changed bool, err error) {
 	return changed, errors.Join(errs...)
 }
 
-// A KeySet describes the keys at a JWKSURL.
+// A KeySet describes the keys at a URL in JWKSURLs.
 type KeySet struct {
 	Usable  int
 	Ignored []IgnoredKey

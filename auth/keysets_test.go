@@ -63,7 +63,7 @@ func TestSeveralKeySets(t *testing.T) {
 	t.Parallel()
 	for name, kids := range map[string][2]string{"different ids": {"a", "b"}, "the same id": {"1", "1"}, "no ids": {"", ""}} {
 		a, b, other := newIssuer(t, kids[0]), newIssuer(t, kids[1]), newIssuer(t, "c")
-		j := newJWT(t, auth.JWTConfig{JWKSURL: a.URL, OtherJWKSURLs: []string{b.URL}})
+		j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{a.URL, b.URL}})
 		for _, i := range []*issuer{a, b} {
 			if _, err := j.Authenticate(i.token(t, i.kid)); err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -88,7 +88,7 @@ func TestKeySetThatIsDownDoesNotStopTheOthers(t *testing.T) {
 	}))
 	t.Cleanup(silent.Close)
 	t.Cleanup(func() { close(hanging) })
-	j := newJWT(t, auth.JWTConfig{JWKSURL: silent.URL, OtherJWKSURLs: []string{a.URL, b.URL}, Timeout: time.Hour})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{silent.URL, a.URL, b.URL}, Timeout: time.Hour})
 	for _, i := range []*issuer{a, b, a} { // the first one also waits for the first fetch of its set
 		if _, err := j.Authenticate(i.token(t, i.kid)); err != nil {
 			t.Errorf("%s: %v", i.kid, err)
@@ -100,7 +100,7 @@ func TestKeySetThatIsDownDoesNotStopTheOthers(t *testing.T) {
 func TestUnknownKeyOfSeveralKeySets(t *testing.T) {
 	t.Parallel()
 	a, b := newIssuer(t, "a"), newIssuer(t, "b")
-	j := newJWT(t, auth.JWTConfig{JWKSURL: a.URL, OtherJWKSURLs: []string{b.URL}})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{a.URL, b.URL}})
 	if _, err := j.Refetch(t.Context()); err != nil { // the first fetches of a request would count against the limit
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestUnknownKeyWhileOneOfSeveralKeySetsFails(t *testing.T) {
 	t.Parallel()
 	for down := range 2 {
 		sets := []*issuer{newIssuer(t, "a"), newIssuer(t, "b")}
-		j := newJWT(t, auth.JWTConfig{JWKSURL: sets[0].URL, OtherJWKSURLs: []string{sets[1].URL}})
+		j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{sets[0].URL, sets[1].URL}})
 		for _, i := range sets {
 			if _, err := j.Authenticate(i.token(t, i.kid)); err != nil {
 				t.Fatal(err)
@@ -160,7 +160,7 @@ func TestUnknownKeyWhileOneOfSeveralKeySetsFails(t *testing.T) {
 func TestSeveralKeySetsLeaveNothing(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	a, b := newIssuer(t, "a"), newIssuer(t, "b")
-	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: a.URL, OtherJWKSURLs: []string{b.URL}})
+	j, err := auth.NewJWT(auth.JWTConfig{JWKSURLs: []string{a.URL, b.URL}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestIgnoredKeysAreLoggedOnce(t *testing.T) {
 	}))
 	t.Cleanup(s.Close)
 	var log bytes.Buffer
-	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: s.URL, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	j, err := auth.NewJWT(auth.JWTConfig{JWKSURLs: []string{s.URL}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +240,7 @@ func TestKeysAsPEM(t *testing.T) {
 	if err != nil || set.Usable != 1 || !slices.Equal(set.Ignored, []auth.IgnoredKey{{ID: "old", Reason: "not a usable certificate or public key in PEM"}}) {
 		t.Errorf("%+v, %v", set, err)
 	}
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	if _, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodRS256, key, "new", `{"sub":"ann","exp":9e9}`))); err != nil {
 		t.Error(err)
 	}
@@ -272,7 +272,7 @@ func TestKeysWithoutIDAreTriedUpToABound(t *testing.T) {
 	for range 8 {
 		keys = append(keys, s.add(""))
 	}
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	for n, key := range keys {
 		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, key, "", `{"sub":"ann","exp":9e9}`)))
 		if (err == nil) != (n < 8) || err != nil && !errors.Is(err, auth.ErrUnauthorized) {

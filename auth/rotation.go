@@ -21,7 +21,7 @@ type JWTKeys struct {
 
 // SetKeys replaces the keys. From then on, tokens that are signed with another key are rejected. If SetKeys returns an
 // error, the current keys stay in use. It does so if a key cannot be parsed, if a secret is too short, if secrets would be
-// replaced by public keys or vice versa, and if the JWT was created with a JWKSURL.
+// replaced by public keys or vice versa, and if the JWT was created with JWKSURLs.
 func (j *JWT) SetKeys(k JWTKeys) error {
 	if len(j.sets) > 0 || len(k.Secret) > 0 && len(k.KeyPEM) > 0 || (len(j.cfg.Secret) > 0) != (len(k.Secret) > 0) {
 		return errors.New("the new keys are of a different type than the current ones")

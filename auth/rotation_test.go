@@ -94,7 +94,7 @@ func TestRefetchDoesNotRelyOnAnOlderFetch(t *testing.T) {
 		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, now, base64.RawURLEncoding.EncodeToString(public))
 	}))
 	defer s.Close()
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	ask := func(kid string) error {
 		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, private, kid, `{"sub":"ann","exp":9e9}`)))
 		return err
@@ -134,7 +134,7 @@ func TestRefetch(t *testing.T) {
 		fmt.Fprintf(w, `{"keys":[{"kty":"OKP","crv":"Ed25519","kid":%q,"x":%q}]}`, kid.Load(), base64.RawURLEncoding.EncodeToString(public))
 	}))
 	defer s.Close()
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	accepts := func(kid string) bool {
 		_, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodEdDSA, private, kid, `{"sub":"ann","exp":9e9}`)))
 		return err == nil

@@ -82,7 +82,7 @@ func TestJWKSKeyReplacedUnderTheSameKid(t *testing.T) {
 	for _, kid := range []string{"default", ""} {
 		s := newKeyServer(t)
 		old := s.rotate(kid)
-		j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+		j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 		if _, err := j.Authenticate(edToken(t, old, kid, "ann")); err != nil {
 			t.Fatal(err)
 		}
@@ -103,7 +103,7 @@ func TestJWKSKeyReplacedUnderTheSameKid(t *testing.T) {
 func TestJWKSKeysWithoutIDsThatOverlap(t *testing.T) {
 	s := newKeyServer(t)
 	old := s.rotate("")
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	if _, err := j.Authenticate(edToken(t, old, "", "ann")); err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +120,7 @@ func TestJWKSKeysWithoutIDsThatOverlap(t *testing.T) {
 func TestJWKSUnverifiableTokenWhileTheEndpointIsDown(t *testing.T) {
 	s := newKeyServer(t)
 	known := s.rotate("a")
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	if _, err := j.Authenticate(edToken(t, known, "a", "ann")); err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func TestJWKSWithoutAnyKeyIsAnOutage(t *testing.T) {
 	s := newKeyServer(t)
 	key := s.rotate("a")
 	s.down.Store(true)
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	if _, err := j.Authenticate(edToken(t, key, "a", "ann")); err == nil || isPermanent(err) || errors.Is(err, auth.ErrUnknownKey) {
 		t.Errorf("%v, want a temporary rejection that is not ErrUnknownKey", err)
 	}
@@ -167,7 +167,7 @@ func TestJWKSWithoutAnyKeyIsAnOutage(t *testing.T) {
 func TestJWKSForgedSignaturesAreBounded(t *testing.T) {
 	s := newKeyServer(t)
 	key := s.rotate("a")
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	if _, err := j.Authenticate(edToken(t, key, "a", "ann")); err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestJWKWithUnusualMembers(t *testing.T) {
 	} {
 		s := newKeyServer(t)
 		s.set.Store(`{"keys":[{` + members + `}]}`)
-		j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+		j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 		var token string
 		if strings.HasPrefix(members, p256) {
 			token = sign(t, jwt.SigningMethodES256, ec, "a", `{"sub":"ann","exp":9e9}`)
@@ -243,7 +243,7 @@ func TestJWKWithUnusualMembers(t *testing.T) {
 	// A token may also use the name of the algorithm in RFC 9864.
 	s := newKeyServer(t)
 	s.set.Store(`{"keys":[{` + okp + `}]}`)
-	j := newJWT(t, auth.JWTConfig{JWKSURL: s.URL})
+	j := newJWT(t, auth.JWTConfig{JWKSURLs: []string{s.URL}})
 	text := b64([]byte(`{"alg":"Ed25519","kid":"a"}`)) + "." + b64([]byte(`{"sub":"ann","exp":9e9}`))
 	if _, err := j.Authenticate(bearer(text + "." + b64(ed25519.Sign(ed, []byte(text))))); err != nil {
 		t.Errorf("a token with alg Ed25519: %v", err)
@@ -267,7 +267,7 @@ func TestIgnoredJWKIsLoggedOnce(t *testing.T) {
 	s := newKeyServer(t)
 	s.set.Store(set(""))
 	var log bytes.Buffer
-	j, err := auth.NewJWT(auth.JWTConfig{JWKSURL: s.URL, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	j, err := auth.NewJWT(auth.JWTConfig{JWKSURLs: []string{s.URL}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {
 		t.Fatal(err)
 	}

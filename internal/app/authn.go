@@ -30,6 +30,7 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 			Secret:            c.keys.Secret,
 			OtherSecrets:      c.keys.OtherSecrets,
 			KeyPEM:            c.keys.KeyPEM,
+			JWKSURLs:          c.JWTJWKSURL,
 			Issuers:           c.JWTIssuer,
 			Audiences:         c.JWTAudience,
 			AuthorizedParties: c.JWTAuthorizedParty,
@@ -41,9 +42,6 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 			ExpiredGrace:      cmp.Or(c.JWTExpiredGrace.T, hub.Off),
 			Timeout:           c.AuthTimeout.T,
 			Logger:            log,
-		}
-		if len(c.JWTJWKSURL) > 0 {
-			cfg.JWKSURL, cfg.OtherJWKSURLs = c.JWTJWKSURL[0], c.JWTJWKSURL[1:]
 		}
 		j, err := auth.NewJWT(cfg)
 		if err != nil {
