@@ -107,9 +107,14 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 	i := h.in
 	prefix, separator := i.ChannelPrefix, i.TopicSeparator
 	if t.total == 0 {
-		publish := "usercast publish 42:test hello"
-		if separator != redis.DefaultSeparator {
-			publish = "usercast publish " + finding.ShellQuoted(fmt.Sprintf("42%ctest", separator)) + " hello"
+		publish := "usercast publish "
+		if i.StreamKey != "" {
+			publish += "--feed stream --stream-key " + finding.ShellQuoted(i.StreamKey) + " "
+		}
+		if separator == redis.DefaultSeparator {
+			publish += "42:test hello"
+		} else {
+			publish += fmt.Sprintf("--topic-separator %s %s hello", finding.ShellQuoted(string(rune(separator))), finding.ShellQuoted(fmt.Sprintf("42%ctest", separator)))
 		}
 		i.report.Warn("published-nothing", "run "+publish+" in another terminal while this command runs, with the same --redis and --channel-prefix; if it is received, compare the app's Redis URL with --redis",
 			"no %s were received from an app within %s", messages, h.lasted.Round(100*time.Millisecond))
@@ -276,8 +281,13 @@ func (i *inspector) remedy(c *candidate) string {
 func (i *inspector) reading(prefix string, separator byte, channel string) string {
 	user, topic, _ := redis.SplitChannel(prefix, separator, channel)
 	who := fmt.Sprintf("user %q", user)
-	if user == "*" {
+	switch {
+	case user == i.BroadcastUser:
 		who = "all users"
+	case user == "*" && i.BroadcastUser == "":
+		who += ", whom no stream can have, because --broadcast-user is empty"
+	case user == "*":
+		who += fmt.Sprintf(", whom no stream can have, because --broadcast-user is %q", i.BroadcastUser)
 	}
 	if topic == "" {
 		return who + ", no topic"
@@ -293,6 +303,10 @@ func count(n int64, plural string) string {
 			return "1 entry"
 		case "messages", "channels":
 			plural = strings.TrimSuffix(plural, "s")
+		default:
+			if rest, ok := strings.CutPrefix(plural, "values "); ok {
+				plural = "value " + rest
+			}
 		}
 	}
 	return humanize.Comma(n) + " " + plural

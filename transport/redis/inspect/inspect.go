@@ -24,6 +24,7 @@ type Inspection struct {
 	Server         *redis.Server
 	ChannelPrefix  string
 	TopicSeparator byte
+	BroadcastUser  string // "": broadcasts are disabled
 	ControlChannel string
 	StreamKey      string // of the stream feed; "": pub/sub
 	MaxPayload     int    // bytes

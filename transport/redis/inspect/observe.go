@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -21,6 +23,8 @@ const (
 	maxObservedChannels = 10_000
 	// maxObservedName is the number of bytes that are kept of a name. Redis allows names of up to 512 MB.
 	maxObservedName = 256
+	// maxShownFields limits the fields that are shown of an entry.
+	maxShownFields = 5
 )
 
 // An Observation is what apps published during a time. It holds names of channels, and never payloads.
@@ -29,10 +33,14 @@ type Observation struct {
 	lasted   time.Duration
 	err      error // why it ended early
 	denied   error // the reply to PSUBSCRIBE *
+	own      bool  // only channels with the prefix of the hub are observed, because of denied
 	started  bool  // Redis has confirmed the subscription
 	channels tally
 	received atomic.Int64 // messages and entries, while it runs
 	entries  tally        // with the stream feed: fields ch of the entries that were appended to the stream
+	// Entries that the hub ignores, and the names of the fields of the first one.
+	ignored       int64
+	ignoredFields []string
 }
 
 // A tally counts messages by channel.
@@ -74,16 +82,22 @@ func (h *Observation) run(ctx context.Context, d time.Duration) {
 	start := time.Now()
 	entries := make(chan error, 1)
 	go func() { entries <- h.observeEntries(ctx) }()
-	err := h.observeChannels(ctx)
+	err := h.observeChannels(ctx, "*")
+	if h.denied != nil && err == nil && ctx.Err() == nil {
+		all := h.denied
+		h.denied = nil
+		err = h.observeChannels(ctx, acl.Pattern(h.in.ChannelPrefix))
+		h.own, h.denied = h.denied == nil, all
+	}
 	if entriesErr := <-entries; err == nil {
 		err = entriesErr
 	}
 	h.err, h.lasted = err, time.Since(start)
 }
 
-// observeChannels counts messages until ctx ends, including those that were published before its end and have not been
+// observeChannels counts messages to the channels of a pattern until ctx ends, including those that were published before its end and have not been
 // received yet: the reply to a PING comes behind them. It returns nil then.
-func (h *Observation) observeChannels(ctx context.Context) error {
+func (h *Observation) observeChannels(ctx context.Context, pattern string) error {
 	connCtx, closeConn := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeConn()
 	conn := h.in.server.NewConn(connCtx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
@@ -94,7 +108,7 @@ func (h *Observation) observeChannels(ctx context.Context) error {
 		time.AfterFunc(h.in.server.AnswerTimeout(), closeConn)
 		_ = conn.Ping() // after an error, Receive returns one too
 	})()
-	err := conn.PSubscribe("*")
+	err := conn.PSubscribe(pattern)
 	var received any
 	for err == nil {
 		if received, err = conn.Receive(); err != nil {
@@ -145,9 +159,7 @@ func (h *Observation) observeEntries(ctx context.Context) error {
 			for _, s := range streams {
 				for _, entry := range s.Messages {
 					last = entry.ID
-					if channel, ok := entry.Values["ch"].(string); ok {
-						h.entries.add(channel)
-					}
+					h.addEntry(entry.Values)
 					h.received.Add(1)
 				}
 			}
@@ -160,13 +172,34 @@ func (h *Observation) observeEntries(ctx context.Context) error {
 	return err
 }
 
+// addEntry counts an entry as a hub would read it.
+func (h *Observation) addEntry(fields map[string]any) {
+	channel, hasChannel := fields["ch"].(string)
+	_, hasData := fields["data"]
+	_, isCommand := fields["ctl"]
+	switch {
+	case isCommand:
+	case hasChannel && hasData:
+		h.entries.add(channel)
+	default:
+		if h.ignored++; h.ignored > 1 {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(fields))[:min(len(fields), maxShownFields)] {
+			h.ignoredFields = append(h.ignoredFields, finding.Name(name[:min(len(name), maxObservedName)]))
+		}
+	}
+}
+
 // Report reports what was received, as a hub with this prefix and separator would read it, and which prefix fits.
 func (h *Observation) Report(report func(Finding)) {
 	i := h.in
 	i.report = report
 	if h.err != nil {
 		i.broken(h.err)
-		return
+		if h.received.Load() == 0 {
+			return
+		}
 	}
 	if h.denied != nil {
 		user := i.server.UserName()
@@ -175,13 +208,24 @@ func (h *Observation) Report(report func(Finding)) {
 			do = fmt.Sprintf("ACL SETUSER %s %s\nafterwards, revoke it: ACL SETUSER %[1]s resetchannels, followed by the channels that it had before",
 				user, missingPart("+psubscribe &*", h.denied))
 		}
-		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so other channels could not be observed (%s)", user, topology.Shown(i.server.Redact(h.denied)))
+		consequence := "no channel could be observed"
+		if h.own {
+			consequence = "only channels that begin with " + i.ChannelPrefix + " were observed"
+		}
+		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so %s (%s)", user, consequence, topology.Shown(i.server.Redact(h.denied)))
 	}
 	if i.StreamKey == "" {
-		if h.denied == nil {
+		if h.denied == nil || h.own {
 			h.reportTally(&h.channels, "messages", "channels")
 		}
 		return
+	}
+	if h.ignored > 0 {
+		i.report.Warn("published-fields", "append entries with XADD "+finding.ShellQuoted(i.StreamKey)+" … ch <channel> data <payload>",
+			"the hub ignores %s, because the fields ch and data are not both present: the first one has %s", count(h.ignored, "entries"), strings.Join(h.ignoredFields, ", "))
+		if h.entries.total == 0 {
+			return
+		}
 	}
 	h.reportTally(&h.entries, "entries", "values of the field ch in "+i.StreamKey)
 	for channel := range h.channels.count {

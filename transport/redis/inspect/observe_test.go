@@ -16,7 +16,7 @@ import (
 // observe publishes to channels while an Observation is in progress, and returns its findings.
 func observe(t *testing.T, server *redistest.Server, url string, change func(*Inspection), channels ...string) (found inspected) {
 	t.Helper()
-	i := Inspection{Server: parse(t, url, redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-")}
+	i := Inspection{Server: parse(t, url, redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', BroadcastUser: "*", ControlChannel: redis.ControlChannel("user-")}
 	if change != nil {
 		change(&i)
 	}
@@ -150,10 +150,23 @@ func TestObservationNamesTheMissingPermission(t *testing.T) {
 	server := redistest.Start(t)
 	setUser(server, "on", ">secret", "resetchannels", "&user-*", "+@all")
 	i := Inspection{Server: parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
-	var found inspected
+	found := listen(t, server, i, func() int {
+		server.Do("publish", "user-42:x", "secret-payload")
+		server.Do("publish", "other", "secret-payload") // is not delivered
+		return 1
+	})
+	found.want(t, Warn, "published-denied", "ACL SETUSER app &*")
+	found.want(t, OK, "published", "")
+	if text := fmt.Sprint(found); !strings.Contains(text, "only channels that begin with user- were observed") {
+		t.Error(text)
+	}
+	setUser(server, "on", ">secret", "resetchannels", "+@all")
+	found = nil
 	report := func(f Finding) { found = append(found, f) }
 	i.Observe(t.Context(), time.Hour).Report(report) // returns immediately
-	found.want(t, Warn, "published-denied", "ACL SETUSER app &*")
+	if len(found) != 1 || !strings.Contains(found[0].What, "no channel could be observed") {
+		t.Errorf("%+v", found)
+	}
 	server.Do("acl", "setuser", "app", "&*")
 	observe(t, server, "redis://app:secret@"+server.Addr(), nil, "other").want(t, Warn, "published-unknown", "other") // the command is sufficient
 	closed := Inspection{Server: parse(t, fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
@@ -162,6 +175,77 @@ func TestObservationNamesTheMissingPermission(t *testing.T) {
 	if len(found) != 1 || found[0].Level != Fail {
 		t.Errorf("Redis is down: %+v", found)
 	}
+}
+
+// The hub reads the user * as broadcasts only if it is the value of --broadcast-user.
+func TestObservationReadsBroadcastsAsTheHub(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for broadcast, want := range map[string][]string{
+		"*":   {`user-*:x: all users, topic "x"`, `user-all:y: user "all", topic "y"`},
+		"all": {`user-*:x: user "*", whom no stream can have, because --broadcast-user is "all", topic "x"`, `user-all:y: all users, topic "y"`},
+		"":    {`user-*:x: user "*", whom no stream can have, because --broadcast-user is empty, topic "x"`, `user-all:y: user "all", topic "y"`},
+	} {
+		text := fmt.Sprint(observe(t, server, server.URL(), func(i *Inspection) { i.BroadcastUser = broadcast }, "user-*:x", "user-all:y"))
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("--broadcast-user %q: no %s in %s", broadcast, w, text)
+			}
+		}
+	}
+}
+
+// The hub reads the fields ch and data of an entry, and ignores entries without them.
+func TestObservationNamesTheWrongFieldsOfEntries(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', StreamKey: "usercast:log"}
+	observeEntries := func(entries ...[]any) inspected {
+		return listen(t, server, i, func() int {
+			server.Await("the stream is read", func() bool {
+				clients, _ := server.Do("client", "list").(string)
+				return strings.Contains(clients, "cmd=xread")
+			})
+			for _, entry := range entries {
+				server.Do(append([]any{"xadd", "usercast:log", "*"}, entry...)...)
+			}
+			return len(entries)
+		})
+	}
+	found := observeEntries([]any{"channel", "user-42:x", "pay\nload", "secret-payload"}, []any{"ch", "user-42:x"}, []any{"ctl", "{}"})
+	found.want(t, Warn, "published-fields", "XADD 'usercast:log' … ch <channel> data <payload>")
+	if text := fmt.Sprint(found); len(found) != 1 || !strings.Contains(text, `ignores 2 entries`) || !strings.Contains(text, `the first one has channel, "pay\nload"`) {
+		t.Errorf("%+v", found)
+	}
+	found = observeEntries([]any{"x", "y"}, []any{"ch", "user-42:x", "data", "secret-payload"})
+	found.want(t, Warn, "published-fields", "")
+	found.want(t, OK, "published", "")
+	if text := fmt.Sprint(found); !strings.Contains(text, "1 entry to 1 value of the field ch in usercast:log") {
+		t.Errorf("%+v", found)
+	}
+	observeEntries().want(t, Warn, "published-nothing", "run usercast publish --feed stream --stream-key 'usercast:log' 42:test hello in")
+}
+
+// What was received before Redis became unavailable is reported, too.
+func TestObservationThatEndsEarlyReportsWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	h, ended := newObservation(Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-")}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		h.run(context.Background(), time.Hour)
+	}()
+	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+	server.Do("publish", "app_user-42:x", "m")
+	eventually(t, "everything is received", func() bool { return h.received.Load() == 1 })
+	server.Kill()
+	<-ended
+	var found inspected
+	h.Report(func(f Finding) { found = append(found, f) })
+	if len(found) != 2 || found[0].Level != Fail {
+		t.Errorf("%+v", found)
+	}
+	found.want(t, Warn, "published-prefix", "use --channel-prefix 'app_user-'")
 }
 
 func TestObservationOfAStream(t *testing.T) {
