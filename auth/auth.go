@@ -65,21 +65,26 @@ type Authenticator func(*http.Request) (Identity, error)
 func CheckUser(id, broadcast string, separator byte) error {
 	switch {
 	case id == "":
-		return WithHint(fmt.Errorf("%w: it is empty", ErrBadUser),
-			"send an id for this user; --jwt-claim (with jwt) or --user-header (with forward and header) selects where the hub reads it")
+		return emptyUser("send an id for this user")
 	case id == "*":
 		return WithHint(fmt.Errorf("%w: * stands for all users", ErrBadUser), "use another id for this user; * is always reserved")
 	case id == broadcast:
 		return WithHint(fmt.Errorf("%w: it stands for all users (--broadcast-user)", ErrBadUser), "set --broadcast-user to an id that no user has")
 	case strings.IndexByte(id, separator) >= 0:
-		other := byte('/')
-		if separator == other {
-			other = '|'
+		err := fmt.Errorf("%w: it contains %q, which separates user and topic (--topic-separator)", ErrBadUser, separator)
+		for _, other := range "/|;,~!#:" {
+			if !strings.ContainsRune(id, other) {
+				return WithHint(err, fmt.Sprintf("set --topic-separator to a character that no user id contains, such as %c, and publish to <prefix><user>%[1]c<topic>", other))
+			}
 		}
-		return WithHint(fmt.Errorf("%w: it contains %q, which separates user and topic (--topic-separator)", ErrBadUser, separator),
-			fmt.Sprintf("set --topic-separator to a character that no user id contains, such as %c, and publish to <prefix><user>%[1]c<topic>", other))
+		return WithHint(err, "set --topic-separator to a character that no user id contains, and publish to <prefix><user><separator><topic>")
 	}
 	return nil
+}
+
+// emptyUser returns an error that wraps ErrBadUser, with a hint.
+func emptyUser(hint string) error {
+	return WithHint(fmt.Errorf("%w: it is empty", ErrBadUser), hint)
 }
 
 // A hintedError is an error with advice to the operator.

@@ -70,8 +70,8 @@ func (f *Forward) hostError(status int, page []byte) error {
 	return WithHint(err, "set --forward-host to a host name that the app accepts, or add "+f.host()+" to the allowed hosts of the app; the app must also accept the host name that browsers use")
 }
 
-// redirectError returns the error for a redirect of a call with these headers.
-func (f *Forward) redirectError(resp *http.Response, header http.Header) error {
+// redirectError returns the error for a redirect of a call with these headers, of a client at a Unix socket if unix is true.
+func (f *Forward) redirectError(resp *http.Response, header http.Header, unix bool) error {
 	to, err := resp.Location()
 	if err != nil {
 		return ErrRedirected
@@ -81,7 +81,11 @@ func (f *Forward) redirectError(resp *http.Response, header http.Header) error {
 	case to.Path == from.Path && to.Scheme == "https" && header.Get("X-Forwarded-Proto") == "https" && from.Scheme == "http":
 		return WithHint(ErrForcesHTTPS, "let the app trust the header X-Forwarded-Proto from the hub's address; the hub already sends https (Django: SECURE_PROXY_SSL_HEADER, Laravel: TrustProxies)")
 	case to.Path == from.Path && to.Scheme == "https" && from.Scheme == "http":
-		return WithHint(ErrForcesHTTPS, "set --trusted-proxy to the address of the proxy that terminates TLS, and let it set X-Forwarded-Proto to https")
+		trust := "set --trusted-proxy to the address of the proxy that terminates TLS"
+		if unix {
+			trust = "set --trusted-proxy unix: to trust the processes that can connect to the socket"
+		}
+		return WithHint(ErrForcesHTTPS, trust+", and let the proxy set X-Forwarded-Proto to https")
 	case to.Path == from.Path && to.Host != f.host() && to.Host != header.Get("X-Forwarded-Host"):
 		return WithHint(ErrRedirected, "set --forward-host "+clip(to.Host)+", to which the app redirects")
 	case to.Path != from.Path && strings.TrimSuffix(to.Path, "/") == strings.TrimSuffix(from.Path, "/"):
@@ -145,6 +149,6 @@ func (f *Forward) probe(header http.Header) (took time.Duration, ok bool) {
 	header.Del("Cookie")
 	header.Del("Authorization")
 	start := time.Now()
-	_, err := f.send(header)
+	_, err := f.send(header, false)
 	return time.Since(start).Round(100 * time.Microsecond), err == nil || IsPermanent(err)
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"usercast/auth"
+	"usercast/internal/unixsocket"
 )
 
 // respond returns a handler that responds with a status and a page.
@@ -89,6 +90,17 @@ func TestForwardHintForAnAppThatIgnoresTheScheme(t *testing.T) {
 	r := from("42") // from 192.0.2.1
 	r.Header.Set("X-Forwarded-Proto", "https")
 	if _, err := f.Authenticate(r); !errors.Is(err, auth.ErrForcesHTTPS) || !strings.Contains(auth.Hint(err), "SECURE_PROXY_SSL_HEADER") {
+		t.Errorf("%v, hint %q", err, auth.Hint(err))
+	}
+}
+
+// On a Unix socket, the proxy has no address: the hint for an app that forces https names unix: instead.
+func TestForwardHintForAUnixSocket(t *testing.T) {
+	t.Parallel()
+	f := newApp(t, redirect("https://HOST/session")).forward(t, auth.ForwardConfig{Timeout: time.Minute})
+	r := from("42")
+	r.RemoteAddr = unixsocket.Peer
+	if _, err := f.Authenticate(r); !errors.Is(err, auth.ErrForcesHTTPS) || !strings.Contains(auth.Hint(err), "--trusted-proxy unix:") {
 		t.Errorf("%v, hint %q", err, auth.Hint(err))
 	}
 }

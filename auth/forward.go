@@ -20,6 +20,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"usercast/internal/revocation"
+	"usercast/internal/unixsocket"
 )
 
 // ForwardConfig configures a Forward. URL is required; the zero value of each other field means its default.
@@ -69,6 +70,7 @@ type call struct {
 	header  http.Header
 	key     cacheKey
 	address netip.Addr         // of the client
+	unix    bool               // the first request came from a Unix socket
 	cancel  context.CancelFunc // ends its wait in the queue
 	done    chan struct{}      // closed when the result is set
 
@@ -178,7 +180,7 @@ func (f *Forward) Forget(user string) {
 // results from a call that was sent after the request arrived.
 func (f *Forward) Authenticate(r *http.Request) (Identity, error) {
 	header := f.headers(r)
-	want := call{header: header, key: keyOf(header), address: f.cfg.Proxies.client(r)}
+	want := call{header: header, key: keyOf(header), address: f.cfg.Proxies.client(r), unix: r.RemoteAddr == unixsocket.Peer}
 	id, err := f.authenticate(r.Context(), want, true)
 	if err != nil {
 		return Identity{}, err
@@ -319,7 +321,7 @@ func (f *Forward) run(ctx context.Context, c *call) {
 	slot, err := f.limiter.wait(ctx, c.address)
 	if err == nil && f.claim(c) {
 		c.sentAt, revocations = time.Now(), f.revocations.Count()
-		c.id, err = f.send(c.header)
+		c.id, err = f.send(c.header, c.unix)
 		f.limiter.done(slot, outcomeOf(err))
 	} else if err == nil {
 		err = errAbandoned
@@ -374,8 +376,8 @@ func outcomeOf(err error) outcome {
 	return outcomeNone
 }
 
-// send sends a call to the app.
-func (f *Forward) send(header http.Header) (Identity, error) {
+// send sends a call to the app. The argument unix is call.unix.
+func (f *Forward) send(header http.Header, unix bool) (Identity, error) {
 	ctx, cancel := context.WithTimeout(f.ctx, f.cfg.Timeout)
 	defer cancel()
 	req := (&http.Request{Method: http.MethodGet, URL: f.cfg.URL, Host: f.cfg.Host, Header: header}).WithContext(ctx)
@@ -397,12 +399,12 @@ func (f *Forward) send(header http.Header) (Identity, error) {
 		body = &page
 	}
 	io.CopyN(body, resp.Body, maxResponseBody) // to its end if it is short, so that the connection can be reused
-	return f.parse(resp, header, page.Bytes())
+	return f.parse(resp, header, unix, page.Bytes())
 }
 
 // parse returns the identity in the response to a call with these headers, or a permanent or temporary error. It uses the
 // page only if mayRejectHost returns true for the status.
-func (f *Forward) parse(resp *http.Response, header http.Header, page []byte) (Identity, error) {
+func (f *Forward) parse(resp *http.Response, header http.Header, unix bool, page []byte) (Identity, error) {
 	if err := f.hostError(resp.StatusCode, page); err != nil {
 		return Identity{}, err
 	}
@@ -431,7 +433,7 @@ func (f *Forward) parse(resp *http.Response, header http.Header, page []byte) (I
 		}
 		return Identity{}, err
 	case code >= 300 && code < 400 && code != http.StatusNotModified:
-		err := f.redirectError(resp, header)
+		err := f.redirectError(resp, header, unix)
 		f.noteRedirect(err, code)
 		return Identity{}, err
 	case code == http.StatusBadRequest: // Django and others do not name the cause in the page

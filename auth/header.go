@@ -36,6 +36,8 @@ func Header(name string, proxies Proxies) Authenticator {
 		case !found:
 			return Identity{}, WithHint(fmt.Errorf("%w: the proxy did not set %s", ErrUnauthorized, name),
 				"set --user-header to the header that the proxy sets")
+		case id.User == "":
+			return Identity{}, emptyUser("let the proxy set " + name + " to the user's id, or set --user-header to the header with the id")
 		}
 		return id, nil
 	}

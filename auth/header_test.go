@@ -31,7 +31,7 @@ func TestHeaderTrustsOnlyProxies(t *testing.T) {
 		{"10.1.2.3:1", []string{"caf\xe9\x85"}, nil, auth.Identity{}, auth.ErrBadUser}, // a control character of ISO-8859-1
 		{"10.1.2.3:1", []string{"42"}, []string{"\xff\x80"}, auth.Identity{}, auth.ErrUnauthorized},
 		{"10.1.2.3:1", []string{"Doe, John"}, nil, auth.Identity{User: "Doe, John"}, nil},
-		{"10.1.2.3:1", []string{""}, nil, auth.Identity{}, nil}, // CheckUser rejects it later
+		{"10.1.2.3:1", []string{""}, nil, auth.Identity{}, auth.ErrBadUser},
 		{"10.1.2.3:1", []string{"café"}, nil, auth.Identity{User: "café"}, nil},
 		{"10.1.2.3:1", nil, nil, auth.Identity{}, auth.ErrUnauthorized},
 		{"10.1.2.3:1", []string{"42", "43"}, nil, auth.Identity{}, auth.ErrUnauthorized},

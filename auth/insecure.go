@@ -12,6 +12,9 @@ func Insecure(r *http.Request) (Identity, error) {
 	case 0:
 		return Identity{}, fmt.Errorf("%w: add ?user=<id>", ErrUnauthorized)
 	case 1:
+		if users[0] == "" {
+			return Identity{}, emptyUser("add the id of a user: ?user=<id>")
+		}
 		return Identity{User: users[0]}, nil
 	default:
 		return Identity{}, fmt.Errorf("%w: more than one user", ErrMalformed)

@@ -408,6 +408,9 @@ func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
 func user(claims jwt.MapClaims, name string) (string, error) {
 	switch v := lookup(claims, name).(type) {
 	case string:
+		if v == "" {
+			return "", emptyUser("set --jwt-claim (now " + name + ") to the claim with the user id")
+		}
 		if !isText(v) {
 			return "", fmt.Errorf("%w: it contains control characters or is not valid UTF-8", ErrBadUser)
 		}

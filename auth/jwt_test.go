@@ -73,7 +73,7 @@ func TestJWTClaims(t *testing.T) {
 		{`{"sub":"ann",` + ok + `}`, "ann", nil},
 		{`{"sub":9007199254740993,` + ok + `}`, "9007199254740993", nil},
 		{`{"sub":"*",` + ok + `}`, "*", nil},
-		{`{"sub":"",` + ok + `}`, "", nil},
+		{`{"sub":"",` + ok + `}`, "", auth.ErrBadUser},
 		{`{"sub":"a\n",` + ok + `}`, "", auth.ErrBadUser},
 		{`{"sub":1e3,` + ok + `}`, "", auth.ErrUnauthorized},
 		{`{"sub":1.5,` + ok + `}`, "", auth.ErrUnauthorized},

@@ -9,6 +9,8 @@ import (
 
 	"usercast/auth"
 	"usercast/internal/flags"
+	"usercast/internal/systemd"
+	"usercast/internal/unixsocket"
 )
 
 // Defaults of --jwt-claim and --jwt-cookie.
@@ -203,4 +205,18 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 			errs.Add(flag.name, "requires --auth %s, but --auth is %s", strings.Join(flag.modes, " or "), c.Auth)
 		}
 	}
+}
+
+// untrustedListener returns advice if no value of --trusted-proxy can apply to clients of the public listener, and otherwise
+// "". A listener of systemd may be a Unix socket or not.
+func (c *AuthConfig) untrustedListener(listen string) string {
+	socket, unix := unixsocket.Is(listen), slices.Contains(c.proxies, auth.UnixSocket)
+	switch {
+	case len(c.proxies) == 0 || listen == systemd.Address:
+	case socket && !unix:
+		return "clients of a Unix socket have no address; set --trusted-proxy unix: to trust the processes that can connect to it"
+	case !socket && unix && len(c.proxies) == 1:
+		return "unix: applies only to a Unix socket; set --trusted-proxy to the proxy's address"
+	}
+	return ""
 }

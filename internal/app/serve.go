@@ -43,6 +43,9 @@ func Serve(ctx context.Context, c *HubConfig, p Process) error {
 	for _, u := range c.UnusedByFeed() {
 		log.Warn("flag is ignored with this feed", slog.String("flag", u.Flag), slog.String("feed", c.Feed), slog.String("hint", u.Hint))
 	}
+	if hint := c.untrustedListener(c.Listen); hint != "" {
+		log.Warn("flag is ignored with this listener", slog.String("flag", "--trusted-proxy"), slog.String("listen", c.Listen), slog.String("hint", hint))
+	}
 	authn, err := c.Open(log)
 	if err != nil {
 		return err

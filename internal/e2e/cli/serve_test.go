@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -137,5 +139,36 @@ func TestLongUserIsTruncatedInTheLog(t *testing.T) {
 	hubtest.Eventually(t, "the stream's end is logged", func() bool { return len(h.Log.Lines("stream ended")) == 1 })
 	if n := len(h.Log.Lines("stream ended")[0]); n > 500 {
 		t.Errorf("a line of %d bytes", n)
+	}
+}
+
+// The log says at startup if no value of --trusted-proxy can apply to the listener.
+func TestTrustedProxyThatCannotMatch(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for name, test := range map[string]struct {
+		listen, trusted string
+		warns           bool
+	}{
+		"an address, Unix socket":    {"unix:SOCKET", "127.0.0.1", true},
+		"a Unix socket, Unix socket": {"unix:SOCKET", "unix:", false},
+		"a Unix socket, address":     {"127.0.0.1:0", "unix:", true},
+		"an address, address":        {"127.0.0.1:0", "127.0.0.1", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, err := os.MkdirTemp("", "usercast") // the path of a socket must be short
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
+			listen := strings.Replace(test.listen, "SOCKET", filepath.Join(dir, "s"), 1)
+			p := hubtest.StartProgram(t, nil, "serve", "--redis", server.URL(), "--auth", "header", "--listen", listen, "--admin-listen", "127.0.0.1:0", "--trusted-proxy", test.trusted)
+			hubtest.Eventually(t, "the program listens", func() bool { return len(p.Stderr.Lines("msg=listening")) == 1 })
+			lines := p.Stderr.Lines("flag is ignored with this listener", "--trusted-proxy", "unix:")
+			if (len(lines) == 1) != test.warns {
+				t.Errorf("logged %q", lines)
+			}
+		})
 	}
 }
