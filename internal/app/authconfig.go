@@ -214,7 +214,7 @@ func (c *AuthConfig) untrustedListener(listen string) string {
 	switch {
 	case len(c.proxies) == 0 || listen == systemd.Address:
 	case socket && !unix:
-		return "clients of a Unix socket have no address; set --trusted-proxy unix: to trust the processes that can connect to it"
+		return "clients of a Unix socket do not have an address; set --trusted-proxy unix: to trust the processes that can connect to it"
 	case !socket && unix && len(c.proxies) == 1:
 		return "unix: applies only to a Unix socket; set --trusted-proxy to the proxy's address"
 	}
