@@ -301,6 +301,32 @@ func TestSentinelErrorsAreExplained(t *testing.T) {
 	}
 }
 
+// The hint for a user of the Sentinels without permissions is sufficient.
+func TestPermissionOfTheSentinelsIsExplained(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t, "--requirepass", "secret")
+	sentinel := redistest.StartSentinels(t, 1, "main", primary, "sentinel auth-pass main secret", "user hub on >sentinel-secret -@all", "user default on nopass -@all")[0]
+	const grant = "+sentinel|get-master-addr-by-name +sentinel|master"
+	for _, test := range []struct {
+		user string
+		opts ServerOptions
+	}{
+		{"hub", ServerOptions{Password: "secret", SentinelPassword: "sentinel-secret"}},
+		{"default", ServerOptions{Password: "secret"}},
+	} {
+		url := "redis+sentinel://" + sentinel.Addr() + "/main"
+		if test.user != "default" {
+			url += "?sentinel_user=" + test.user
+		}
+		h := start(t, parse(t, url, test.opts), nil)
+		h.log.await(t, "WARN redis subscription failed", "reason=right", "user "+test.user+" is not allowed to look up the primary at a Sentinel", "in each Sentinel, ACL SETUSER "+test.user+" "+grant)
+		sentinel.Do("acl", "setuser", test.user, "+sentinel|get-master-addr-by-name", "+sentinel|master")
+		h.awaitGeneration(t, 1)
+		h.stop()
+		h.log.warnings(t, 1)
+	}
+}
+
 // Sentinels often do not have a password although Redis has one. Sometimes they have the same one.
 func TestPasswordIsSentToASentinelThatRequiresIt(t *testing.T) {
 	t.Parallel()

@@ -137,6 +137,15 @@ func (s *sentinels) fault(err error) *Fault {
 	f := s.server.Fault(err, false)
 	var plain tls.RecordHeaderError
 	switch {
+	case goredis.IsPermissionError(err):
+		user := s.login.user
+		if s.login.password() == "" && !s.cleartext { // ask has also tried the user of Redis
+			user = s.server.login.user
+		}
+		user = cmp.Or(user, "default")
+		f.Reason, f.Problem = "right", "user "+user+" is not allowed to look up the primary at a Sentinel"
+		f.Advice = "in each Sentinel, ACL SETUSER " + user + " +sentinel|get-master-addr-by-name +sentinel|master"
+		return f
 	case goredis.HasErrorPrefix(err, "unknown command"):
 		f.Reason, f.Problem, f.Advice = "sentinel", "the server is not a Sentinel", "use the Sentinels' addresses in the URL (default port 26379)"
 		return f
