@@ -23,16 +23,22 @@ type Pair struct{ Cert, Key []byte }
 // New creates a self-signed pair whose subject has the given common name.
 func New(t testing.TB, name string) Pair {
 	t.Helper()
-	return issue(t, name, nil, []string{"127.0.0.1"})
+	return issue(t, name, nil, []string{"127.0.0.1"}, time.Now().Add(time.Hour))
 }
 
 // Issue creates a pair that is signed by the pair ca, for host names and IP addresses.
 func (ca Pair) Issue(t testing.TB, name string, hosts ...string) Pair {
 	t.Helper()
-	return issue(t, name, &ca, hosts)
+	return issue(t, name, &ca, hosts, time.Now().Add(time.Hour))
 }
 
-func issue(t testing.TB, name string, ca *Pair, hosts []string) Pair {
+// IssueUntil is like Issue, with the end of the certificate's validity.
+func (ca Pair) IssueUntil(t testing.TB, end time.Time, name string, hosts ...string) Pair {
+	t.Helper()
+	return issue(t, name, &ca, hosts, end)
+}
+
+func issue(t testing.TB, name string, ca *Pair, hosts []string, end time.Time) Pair {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -41,8 +47,8 @@ func issue(t testing.TB, name string, ca *Pair, hosts []string) Pair {
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(time.Now().UnixNano()),
 		Subject:               pkix.Name{CommonName: name},
-		NotBefore:             time.Now().Add(-time.Hour),
-		NotAfter:              time.Now().Add(time.Hour),
+		NotBefore:             end.Add(-2 * time.Hour),
+		NotAfter:              end,
 		IsCA:                  ca == nil,
 		BasicConstraintsValid: true,
 	}

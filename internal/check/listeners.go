@@ -32,26 +32,26 @@ func inspectListeners(c *app.HubConfig, report finding.Report) {
 		report.Note("config-admin", "set --admin-token-file, and block access from the internet",
 			"%s (--admin-listen) is reachable from other hosts: they can read metrics, but without a token they cannot use the API", c.AdminListen)
 	}
-	if c.TLSCert != "" {
-		inspectCertificate(c, report)
-	}
+	inspectCertificate("tls-cert", c.TLSCert, c.TLSKey, report)
+	inspectCertificate("redis-tls-cert", c.RedisTLSCert, c.RedisTLSKey, report)
 }
 
 // expiresSoon is how long before it expires a certificate is reported. Automatic renewals happen earlier.
 const expiresSoon = 14 * 24 * time.Hour
 
-func inspectCertificate(c *app.HubConfig, report finding.Report) {
-	pair, err := app.LoadCertificate(c.TLSCert, c.TLSKey)
+// inspectCertificate reports until when the certificate in the file of a flag is valid. The files may be "".
+func inspectCertificate(flag, certFile, keyFile string, report finding.Report) {
+	pair, err := app.LoadCertificate(certFile, keyFile)
 	if err != nil || pair.Leaf == nil {
-		return // an error that inspectConfig has reported
+		return // not set, or an error that inspectConfig has reported
 	}
 	switch end := pair.Leaf.NotAfter; {
 	case time.Now().After(end):
-		report.Fail("config-certificate", "renew it; the hub reloads the files automatically", "the certificate in --tls-cert expired on %s", end.Format(time.DateOnly))
+		report.Fail("config-certificate", "renew it; the hub reloads the files automatically", "the certificate in --%s expired on %s", flag, end.Format(time.DateOnly))
 	case time.Until(end) < expiresSoon:
-		report.Warn("config-certificate", "renew it; the hub reloads the files automatically", "the certificate in --tls-cert expires on %s", end.Format(time.DateOnly))
+		report.Warn("config-certificate", "renew it; the hub reloads the files automatically", "the certificate in --%s expires on %s", flag, end.Format(time.DateOnly))
 	default:
-		report.OK("config-certificate", "the certificate in --tls-cert is valid until %s", end.Format(time.DateOnly))
+		report.OK("config-certificate", "the certificate in --%s is valid until %s", flag, end.Format(time.DateOnly))
 	}
 }
 

@@ -206,16 +206,19 @@ func TestRenewedCertificatesAreUsed(t *testing.T) {
 func TestMissingClientCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	files := redistest.NewTLSFiles(t)
-	foreign, foreignKey := certtest.New(t, "foreign").Write(t, t.TempDir())
+	ca := certtest.New(t, "foreign")
+	foreign, foreignKey := ca.Write(t, t.TempDir())
+	expired, expiredKey := ca.IssueUntil(t, time.Date(2024, 2, 29, 12, 0, 0, 0, time.UTC), "client").Write(t, t.TempDir())
 	for _, protocols := range []string{"TLSv1.2", "TLSv1.3"} {
 		server := redistest.Start(t, append(files.Args(), "--tls-protocols", protocols)...)
-		for _, c := range []struct{ cert, key, want string }{
-			{"", "", "the server requires a client certificate"},
-			{foreign, foreignKey, "the server rejected the client certificate"},
+		for _, c := range []struct{ cert, key, want, hint string }{
+			{"", "", "the server requires a client certificate", "set --redis-tls-cert and --redis-tls-key"},
+			{foreign, foreignKey, "the server rejected the client certificate", "set --redis-tls-cert and --redis-tls-key"},
+			{expired, expiredKey, "the server rejected the client certificate, which expired on 2024-02-29", "renew the files in --redis-tls-cert and --redis-tls-key"},
 		} {
 			redis := parse(t, tlsURL("rediss", server), ServerOptions{TLSCAFile: files.CA, TLSCertFile: c.cert, TLSKeyFile: c.key})
 			h := start(t, redis, nil)
-			h.log.await(t, "WARN redis subscription failed", "reason=tls", c.want, "hint=set --redis-tls-cert and --redis-tls-key")
+			h.log.await(t, "WARN redis subscription failed", "reason=tls", c.want, "hint="+c.hint)
 			log := &logbook{}
 			followLater(t, redis, func(cfg *StreamConfig) { cfg.Logger = slog.New(log) })
 			log.await(t, "WARN redis subscription failed", "reason=tls", c.want)

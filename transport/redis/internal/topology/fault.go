@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -172,7 +173,10 @@ func tlsFault(err error) *Fault {
 	)
 	f := &Fault{Reason: "tls", Problem: "the TLS handshake failed"}
 	switch {
-	case errors.As(err, &client) && client.certified:
+	case errors.As(err, &client) && client.sent != nil && client.sent.Leaf != nil && time.Now().After(client.sent.Leaf.NotAfter):
+		f.Problem = "the server rejected the client certificate, which expired on " + client.sent.Leaf.NotAfter.Format(time.DateOnly)
+		f.Advice = "renew the files in --redis-tls-cert and --redis-tls-key; the hub reads them again at the next attempt"
+	case errors.As(err, &client) && client.sent != nil:
 		f.Problem, f.Advice = "the server rejected the client certificate", "set --redis-tls-cert and --redis-tls-key to a certificate that is valid and signed by a CA that the server trusts (tls-ca-cert-file in Redis)"
 	case errors.As(err, &client):
 		f.Problem, f.Advice = "the server requires a client certificate", "set --redis-tls-cert and --redis-tls-key, or tls-auth-clients no in Redis"

@@ -141,10 +141,10 @@ func (e *encryption) names() string {
 var errTLS = errors.New("tls handshake")
 
 // errClientCertificate wraps errors of a server that has requested a client certificate and closed the
-// connection before its first reply. certified means that it was sent one.
+// connection before its first reply. sent is the certificate that it was sent, or nil.
 type errClientCertificate struct {
-	certified bool
-	err       error
+	sent *tls.Certificate
+	err  error
 }
 
 func (e *errClientCertificate) Error() string { return e.err.Error() }
@@ -176,11 +176,11 @@ func (e *encryption) secure(ctx context.Context, raw net.Conn, addr, name string
 	err = conn.HandshakeContext(ctx)
 	switch {
 	case err != nil && requested && (isAlert(err) || IsHangUp(err)): // TLS 1.2
-		return nil, fmt.Errorf("%w: %w", errTLS, &errClientCertificate{pair != nil, err})
+		return nil, fmt.Errorf("%w: %w", errTLS, &errClientCertificate{pair, err})
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errTLS, err)
 	case requested:
-		return &certifiedConn{Conn: conn, certified: pair != nil}, nil
+		return &certifiedConn{Conn: conn, sent: pair}, nil
 	}
 	return conn, nil
 }
@@ -196,8 +196,8 @@ func isAlert(err error) bool {
 // refusal is an error of the first read, or of the write before it.
 type certifiedConn struct {
 	net.Conn
-	certified bool
-	replied   atomic.Bool
+	sent    *tls.Certificate // see errClientCertificate
+	replied atomic.Bool
 }
 
 func (c *certifiedConn) Read(b []byte) (int, error) {
@@ -217,5 +217,5 @@ func (c *certifiedConn) explain(err error) error {
 	if err == nil || c.replied.Load() || errors.Is(err, net.ErrClosed) || !isAlert(err) && !IsHangUp(err) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", errTLS, &errClientCertificate{c.certified, err})
+	return fmt.Errorf("%w: %w", errTLS, &errClientCertificate{c.sent, err})
 }
