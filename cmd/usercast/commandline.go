@@ -9,7 +9,7 @@ import (
 // A commandLine is the arguments of the process, which every user of the host can read with ps.
 type commandLine []string
 
-var passwordInURL = regexp.MustCompile(`://[^/@]*:[^/@]+@`)
+var passwordInURL = regexp.MustCompile(`://[^/@]*:[^/@]+@|://.*[?&]sentinel_password=.`)
 
 const passwordVisible = "a password in a URL on the command line is visible to every user of this host; set the flag in the environment, or put the password into a file"
 
