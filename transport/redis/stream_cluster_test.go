@@ -99,7 +99,10 @@ func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 	step("before")
 	m := startMigration(nodes)
 	step("the slot migrates, the key is still there")
-	m.moveKey()
+	before := callsOf(t, m.from, "xlen")
+	f.await(t, "an idle stream", func() bool { return callsOf(t, m.from, "xlen") > before })
+	m.moveKey() // the next command is XLEN, unless a step follows earlier
+	f.await(t, "the feed follows", func() bool { return callsOf(t, m.to, "asking") > 0 })
 	step("the key has moved")
 	m.end()
 	step("the slot has moved")
@@ -107,6 +110,7 @@ func TestStreamIsFollowedWhileItsSlotMigrates(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 	log.warnings(t, 0)
+	log.mustNotContain(t, "redis command unavailable")
 }
 
 // A stream whose entries were all trimmed keeps its newest id and counts when it migrates.

@@ -75,9 +75,9 @@ func probeChannels(channel string) string {
 
 // Optional is for a command that a hub does not strictly need: if Redis refuses it, Optional calls
 // missing and returns nil. It returns other errors, and those of a connection that is not
-// authenticated.
+// authenticated, or of a node of a cluster that does not have the key.
 func Optional(err error, r Permission, missing func(Permission, error)) error {
-	if err != nil && IsReply(err) && !goredis.IsAuthError(err) {
+	if err != nil && IsReply(err) && !goredis.IsAuthError(err) && !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
 		missing(r, err)
 		return nil
 	}
