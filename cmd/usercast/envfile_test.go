@@ -139,3 +139,28 @@ func TestCheckRejectsEnvFilesThatServeRejects(t *testing.T) {
 		}
 	}
 }
+
+// People write lists with spaces after the commas, also in files.
+func TestListsAcceptSpacesAfterCommas(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(file, []byte("USERCAST_ALLOW_ORIGIN=https://a.example, https://b.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	origins := []string{"https://a.example", "https://b.example"}
+	for _, args := range [][]string{
+		{"serve", "--allow-origin", "https://a.example, https://b.example"},
+		{"serve", "--allow-origin", " https://a.example ", "--allow-origin", "https://b.example"},
+		{"serve", "--env-file", file},
+	} {
+		var cli commands
+		if _, err := parse(&cli, args); err != nil || !slices.Equal(cli.Serve.AllowOrigin, origins) {
+			t.Errorf("%v: %q, %v", args, cli.Serve.AllowOrigin, err)
+		}
+	}
+	var cli commands
+	header := "Cookie: a=1, b=2 "
+	if _, err := parse(&cli, []string{"check", "--header", header}); err != nil || !slices.Equal(cli.Check.Header, []string{header}) {
+		t.Errorf("--header: %q, %v", cli.Check.Header, err)
+	}
+}

@@ -126,5 +126,21 @@ func parse(cli *commands, args []string, options ...kong.Option) (*kong.Context,
 	if err != nil {
 		panic(err) // the struct tags are wrong
 	}
-	return parser.Parse(args)
+	parsed, err := parser.Parse(args)
+	if err == nil {
+		trimLists(parsed.Flags())
+	}
+	return parsed, err
+}
+
+// trimLists removes spaces around the values of flags that accept a list, such as USERCAST_ALLOW_ORIGIN='A, B'. Flags whose
+// values may contain a comma accept only one per occurrence (sep:"none").
+func trimLists(all []*kong.Flag) {
+	for _, flag := range all {
+		if list, ok := flag.Target.Interface().([]string); ok && flag.Tag.Sep != -1 {
+			for i, value := range list {
+				list[i] = strings.TrimSpace(value)
+			}
+		}
+	}
 }
