@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -54,6 +55,41 @@ func TestCheckExitCodes(t *testing.T) {
 		if code != c.code || !strings.Contains(stdout, c.out) || !strings.Contains(stderr, c.on) || code == 2 && stdout != "" {
 			t.Errorf("check %v: exit code %d, want %d\n%s\n%s", c.args, code, c.code, stdout, stderr)
 		}
+	}
+}
+
+// check distinguishes what is at the path of a Unix socket, and does not change it.
+func TestCheckOfAUnixSocketThatExists(t *testing.T) {
+	t.Parallel()
+	stale, file := t.TempDir()+"/s", t.TempDir()+"/f"
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.SetUnlinkOnClose(false)
+	_ = l.Close()
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		stale: "ok    unix:" + stale + " is the socket of a process that no longer runs, and the hub replaces it (--listen)",
+		file:  "is not a socket; remove it, or choose another path\n        → correct the path of the socket",
+	} {
+		stdout, _, _ := runCheck(t, "--auth", "jwt", "--listen", "unix:"+path, "--admin-listen", "127.0.0.1:0", "--redis", "redis://127.0.0.1:1")
+		if !strings.Contains(stdout, want) {
+			t.Errorf("want %q in\n%s", want, stdout)
+		}
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestCheckReportsAnInvalidSeparatorOnce(t *testing.T) {
+	t.Parallel()
+	stdout, _, _ := runCheck(t, anywhere("redis://127.0.0.1:1", "--auth", "insecure", "--topic-separator", "*")...)
+	if !strings.Contains(stdout, "--topic-separator: ") || strings.Contains(stdout, "--broadcast-user: ") {
+		t.Error(stdout)
 	}
 }
 

@@ -69,13 +69,14 @@ func TestCheckRecognizesAnUnknownHost(t *testing.T) {
 		flags  []string
 		want   string
 	}{
-		"an error page":        {accepts("app.example", 403, "Blocked host: x"), nil, "  fail  the app does not accept session checks with the Host HOST\n        → set --forward-host to a host name"},
-		"an empty 403":         {accepts("app.example", 403, ""), []string{"--url", "http://app.example/events"}, "  fail  the app rejects session checks with the Host HOST, and accepts the Host app.example\n        → use --forward-host app.example"},
-		"400":                  {accepts("app.example", 400, "Bad Request"), []string{"--url", "http://app.example/events"}, "→ use --forward-host app.example"},
-		"404":                  {accepts("app.example", 404, ""), []string{"--url", "http://app.example/events"}, "→ use --forward-host app.example"},
-		"400 without --url":    {accepts("app.example", 400, "Bad Request"), nil, "→ if the app does not accept the Host HOST, set --forward-host"},
-		"--forward-host":       {accepts("app.example", 403, ""), []string{"--forward-host", "app.example"}, "responds, and rejects unauthenticated requests"},
-		"a 403 for every host": {accepts("", 403, ""), []string{"--url", "http://app.example/events"}, "responds, and rejects unauthenticated requests"},
+		"an error page":              {accepts("app.example", 403, "Blocked host: x"), nil, "  fail  the app does not accept session checks with the Host HOST\n        → set --forward-host to a host name"},
+		"an empty 403":               {accepts("app.example", 403, ""), []string{"--url", "http://app.example/events"}, "  fail  the app rejects session checks with the Host HOST, and accepts the Host app.example\n        → use --forward-host app.example"},
+		"400":                        {accepts("app.example", 400, "Bad Request"), []string{"--url", "http://app.example/events"}, "→ use --forward-host app.example"},
+		"404":                        {accepts("app.example", 404, ""), []string{"--url", "http://app.example/events"}, "→ use --forward-host app.example"},
+		"an empty 403 without --url": {accepts("app.example", 403, ""), nil, "  note  the app returns 403 to a request without cookies; a Rails app in production does that if it does not know the Host HOST\n        → if session checks of logged-in users also return 403, set --forward-host to"},
+		"400 without --url":          {accepts("app.example", 400, "Bad Request"), nil, "→ if the app does not accept the Host HOST, set --forward-host"},
+		"--forward-host":             {accepts("app.example", 403, ""), []string{"--forward-host", "app.example"}, "responds, and rejects unauthenticated requests"},
+		"a 403 for every host":       {accepts("", 403, ""), []string{"--url", "http://app.example/events"}, "responds, and rejects unauthenticated requests"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -110,7 +110,7 @@ func (c *Config) Check(errs *flags.Errors) {
 			errs.Add("control-channel", "%w; use another name, such as %s", err, redis.ControlChannel(c.ChannelPrefix))
 		}
 	}
-	if strings.IndexByte(c.BroadcastUser, c.TopicSeparator.T) >= 0 {
+	if redis.ValidateSeparator(c.TopicSeparator.T) == nil && strings.IndexByte(c.BroadcastUser, c.TopicSeparator.T) >= 0 {
 		errs.Add("broadcast-user", "a user id must not contain %q; choose another id or another --topic-separator", c.TopicSeparator.T)
 	}
 	errs.AtLeast("max-payload", c.MaxPayload, 1)

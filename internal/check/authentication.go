@@ -100,6 +100,10 @@ func (a *authentication) inspect(ctx context.Context, target *url.URL, header ht
 		report.Warn("login-redirect", redirected, "%s redirects unauthenticated requests instead of returning 401; the hub treats redirects as 401, so an app that forces HTTPS rejects every request", where)
 	case errors.Is(err, auth.ErrUnauthorized), errors.Is(err, auth.ErrForbidden):
 		report.OK("login-app", "%s responds, and rejects unauthenticated requests", where)
+		if host := cmp.Or(c.ForwardHost, c.ForwardTo().Host); errors.Is(err, auth.ErrForbidden) && target.Host == host {
+			report.Note("login-forbidden", "if session checks of logged-in users also return 403, set --forward-host to the host name that browsers use; and return 401 for unauthenticated requests",
+				"the app returns 403 to a request without cookies; a Rails app in production does that if it does not know the Host %s", host)
+		}
 		a.inspectTime(took, report)
 		a.inspectSession(ctx, target, header, took, report)
 	default:

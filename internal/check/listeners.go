@@ -67,10 +67,18 @@ func inspectPort(report finding.Report, flag, address, scheme string) {
 	}
 	var listener net.Listener
 	var err error
+	fix := "stop the process that uses the port, or set another address"
 	if path := unixsocket.Path(address); path == "" {
 		listener, err = net.Listen("tcp", address)
 	} else {
+		if stale, _ := unixsocket.IsStale(context.Background(), path); stale { // Listen would remove it
+			report.OK("config-port", "%s is the socket of a process that no longer runs, and the hub replaces it (--%s)", address, flag)
+			return
+		}
 		listener, err = unixsocket.Listen(context.Background(), unixsocket.Address{Path: path, Mode: 0o600})
+		if !errors.Is(err, unixsocket.ErrInUse) {
+			fix = "correct the path of the socket, or what is in the way there"
+		}
 	}
 	switch {
 	case err == nil:
@@ -81,7 +89,7 @@ func inspectPort(report finding.Report, flag, address, scheme string) {
 	case errors.As(err, new(*net.AddrError)), errors.As(err, new(net.UnknownNetworkError)):
 		// an error that inspectConfig has reported
 	default:
-		report.Fail("config-port", "stop the process that uses the port, or set another address", "%v", app.ListenError(flag, address, err))
+		report.Fail("config-port", fix, "%v", app.ListenError(flag, address, err))
 	}
 }
 

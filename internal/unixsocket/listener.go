@@ -30,8 +30,12 @@ func Listen(ctx context.Context, a Address) (*Listener, error) {
 	defer lock(filepath.Dir(a.Path))()
 	l, err := bind(ctx, a)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		if err := removeStale(ctx, a.Path); err != nil {
-			return nil, err
+		stale, failure := IsStale(ctx, a.Path)
+		if stale {
+			failure = os.Remove(a.Path)
+		}
+		if failure != nil {
+			return nil, failure
 		}
 		l, err = bind(ctx, a)
 	}
@@ -70,28 +74,29 @@ func bind(ctx context.Context, a Address) (*Listener, error) {
 	return &Listener{UnixListener: unix, path: a.Path, file: file}, nil
 }
 
-// removeStale removes the socket of a process that no longer listens.
-func removeStale(ctx context.Context, path string) error {
+// IsStale reports whether path is the socket of a process that no longer listens. It returns ErrInUse if a process listens
+// on it, an error for other files, and false without an error if the file does not exist.
+func IsStale(ctx context.Context, path string) (bool, error) {
 	info, err := os.Lstat(path)
 	switch {
-	case errors.Is(err, fs.ErrNotExist): // removed in the meantime
-		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
 	case err != nil:
-		return err
+		return false, err
 	case info.Mode().Type() != fs.ModeSocket:
-		return errors.New("the file exists and is not a socket; remove it, or choose another path")
+		return false, errors.New("the file exists and is not a socket; remove it, or choose another path")
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
 	switch {
 	case err == nil:
 		_ = conn.Close()
-		return ErrInUse
+		return false, ErrInUse
 	case errors.Is(err, syscall.EAGAIN): // its queue of connections is full
-		return ErrInUse
+		return false, ErrInUse
 	case !errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("the socket exists, and whether a process listens on it is unknown: %w", err)
+		return false, fmt.Errorf("the socket exists, and whether a process listens on it is unknown: %w", err)
 	}
-	return os.Remove(path)
+	return true, nil
 }
 
 // Close stops listening and removes the file. Connections stay open.
