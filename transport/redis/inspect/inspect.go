@@ -56,6 +56,9 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	if err == nil {
 		err = in.checkSeveral(ctx)
 	}
+	if err == nil {
+		err = in.checkAnnounced(ctx)
+	}
 	if err == nil && i.StreamKey == "" {
 		err = in.checkEcho(ctx)
 	}
@@ -75,11 +78,12 @@ type inspector struct {
 	report finding.Report
 	token  string // distinguishes its messages from all others
 
-	version    version
-	state      string // of a cluster: "ok", "fail"
-	denied     bool   // CLUSTER INFO is not allowed
-	refused    bool   // a permission is missing
-	noMessages bool   // the subscription to the pattern was refused
+	version     version
+	state       string // of a cluster: "ok", "fail"
+	denied      bool   // CLUSTER INFO is not allowed
+	slotsDenied bool   // CLUSTER SLOTS is not allowed
+	refused     bool   // a permission is missing
+	noMessages  bool   // the subscription to the pattern was refused
 }
 
 // broken reports why Redis cannot be used.
@@ -95,6 +99,10 @@ func (i *inspector) ask(ctx context.Context, to topology.Target, question func(c
 		if i.state = conn.State; conn.Denied != nil && !i.denied {
 			i.denied = true
 			i.missing(Warn, acl.PermissionClusterInfo, conn.Denied)
+		}
+		if conn.SlotsDenied != nil && !i.slotsDenied {
+			i.slotsDenied = true
+			i.missing(Warn, acl.PermissionClusterSlots, conn.SlotsDenied)
 		}
 		return question(ctx, cn)
 	})

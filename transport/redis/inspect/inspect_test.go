@@ -1,10 +1,14 @@
 package inspect
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"io"
 	"iter"
 	"log/slog"
+	"net"
 	"os"
 	"reflect"
 	"slices"
@@ -441,7 +445,62 @@ func TestInspectionRejectsAReplica(t *testing.T) {
 	primary := redistest.Start(t)
 	replica := redistest.StartReplica(t, primary)
 	found := run(t, parse(t, replica.URL(), redis.ServerOptions{}), nil)
-	found.want(t, Fail, "redis-replica", "--redis "+primary.URL())
+	found.want(t, Fail, "redis-replica", "set --redis to "+primary.URL())
+}
+
+// The advice keeps TLS, names a cluster, and does not contain an address that the replica does not report.
+func TestAdviceAboutAReplicaFitsTheURL(t *testing.T) {
+	t.Parallel()
+	primary := redistest.Start(t)
+	target := redistest.StartReplica(t, primary)
+	for _, c := range []struct{ fields, want string }{
+		{"redis_mode:standalone\r\nrole:slave\r\nmaster_host:db.example\r\nmaster_port:6380", "set --redis to rediss://db.example:6380"},
+		{"redis_mode:standalone\r\nrole:slave\r\nmaster_host:::1\r\nmaster_port:6380", "set --redis to rediss://[::1]:6380"},
+		{"role:slave", "set --redis to the address of the primary"},
+		{"redis_mode:cluster\r\nrole:slave\r\nmaster_host:db.example\r\nmaster_port:6380", "set --redis to rediss+cluster://localhost:"},
+	} {
+		relay := redistest.StartDamagingRelay(t, target.Addr(), func(reply []byte) []byte {
+			if !bytes.Contains(reply, []byte("role:")) && !bytes.Contains(reply, []byte("redis_mode:")) {
+				return reply // not that to INFO
+			}
+			return fmt.Appendf(nil, "$%d\r\n%s\r\n", len(c.fields), c.fields)
+		})
+		files := redistest.NewTLSFiles(t)
+		server := parse(t, "rediss://"+startTLS(t, files, relay.Addr()), redis.ServerOptions{TLSCAFile: files.CA})
+		run(t, server, nil).want(t, Fail, "redis-replica", c.want)
+	}
+}
+
+// startTLS forwards connections to target, which does not use TLS, and returns its address.
+func startTLS(t *testing.T, files *redistest.TLSFiles, target string) (addr string) {
+	t.Helper()
+	pair, err := tls.LoadX509KeyPair(files.Cert, files.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := tls.Listen("tcp", "127.0.0.1:0", &tls.Config{Certificates: []tls.Certificate{pair}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			to, err := net.Dial("tcp", target)
+			if err != nil {
+				_ = conn.Close()
+				continue
+			}
+			all.Go(func() { _, _ = io.Copy(to, conn); _ = to.Close() })
+			all.Go(func() { _, _ = io.Copy(conn, to); _ = conn.Close() })
+		}
+	})
+	t.Cleanup(func() { _ = l.Close(); all.Wait() })
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return "localhost:" + port
 }
 
 func TestVersions(t *testing.T) {

@@ -88,7 +88,7 @@ func (i *inspector) checkRole(field func(string) string) {
 	case role == "master":
 		i.report.OK("redis-role", "the server is a primary")
 	default:
-		i.report.Fail("redis-replica", fmt.Sprintf("--redis redis://%s:%s", field("master_host"), field("master_port")),
+		i.report.Fail("redis-replica", i.server.PrimaryAdvice(field("redis_mode"), field("master_host"), field("master_port")),
 			"the server is a replica: messages arrive late, or not at all while replication is down, and control commands published here do not reach other hubs")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -107,6 +108,19 @@ func (s *Server) NewConn(ctx context.Context, to Target, use func(context.Contex
 // Owner returns the address of the primary that owns the slot of a channel, as the node reports it. It returns "" if
 // that is not known, or not a cluster. It must not be called before the first use of the connection has returned.
 func (c *Conn) Owner(channel string) string { return owner(c.slots, slotOf(channel), c.Addr) }
+
+// Announced returns the addresses of all nodes that the node reports, without duplicates. It returns none if they are not
+// known, or if this is not a cluster. It must not be called before the first use of the connection has returned.
+func (c *Conn) Announced() (addrs []string) {
+	for _, r := range c.slots {
+		for _, node := range r.nodes {
+			if addr := node.addr(c.Addr); addr != "" && !slices.Contains(addrs, addr) {
+				addrs = append(addrs, addr)
+			}
+		}
+	}
+	return addrs
+}
 
 // Use makes the connection, which calls NewConn's use, and closes it.
 func (c *Conn) Use() error {

@@ -270,14 +270,11 @@ func (s *Server) advise(f *Fault, err error) {
 
 // sentinelURL returns the URL to use if the servers in the current one are Sentinels.
 func (s *Server) sentinelURL() string {
-	scheme, addrs := "redis+sentinel://", []string{s.addr}
-	if s.tls != nil {
-		scheme = "rediss+sentinel://"
-	}
+	addrs := []string{s.addr}
 	if s.cluster != nil {
 		addrs = s.cluster.seeds
 	}
-	return scheme + strings.Join(addrs, ",") + "/NAME with the name of the primary, which SENTINEL MASTERS lists"
+	return s.scheme() + "+sentinel://" + strings.Join(addrs, ",") + "/NAME with the name of the primary, which SENTINEL MASTERS lists"
 }
 
 // IsTimeout reports whether err is a timeout.

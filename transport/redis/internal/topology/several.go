@@ -2,6 +2,7 @@ package topology
 
 import (
 	"context"
+	"net"
 	"time"
 
 	"usercast/transport/redis/internal/pause"
@@ -76,12 +77,24 @@ const IndependentAdvice = "set --redis, and the Redis URL of the app, to the add
 
 // SeveralAdvice returns which URL to use instead of an address that leads to several servers. found is one of them.
 func (s *Server) SeveralAdvice(found Identity) string {
-	scheme := "redis"
-	if s.tls != nil {
-		scheme = "rediss"
-	}
 	if found.Mode == "cluster" {
-		return "set --redis to " + scheme + "+cluster://" + s.addr
+		return "set --redis to " + s.scheme() + "+cluster://" + s.addr
 	}
-	return "set --redis to the address of the primary, or to " + scheme + "+sentinel:// with the Sentinels that monitor it"
+	return "set --redis to the address of the primary, or to " + s.scheme() + "+sentinel:// with the Sentinels that monitor it"
+}
+
+// PrimaryAdvice returns which URL to use instead of that of a replica, which reports its mode and its primary.
+func (s *Server) PrimaryAdvice(mode, host, port string) string {
+	if host == "" || port == "" || mode == "cluster" {
+		return s.SeveralAdvice(Identity{Mode: mode})
+	}
+	return "set --redis to " + s.scheme() + "://" + net.JoinHostPort(host, port)
+}
+
+// scheme returns the first part of the scheme of the URL.
+func (s *Server) scheme() string {
+	if s.tls != nil {
+		return "rediss"
+	}
+	return "redis"
 }
