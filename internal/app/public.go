@@ -90,6 +90,9 @@ func ListenError(flag, address string, err error) error {
 		why = errno
 	}
 	if !ownText && errors.Is(err, syscall.EADDRINUSE) {
+		if flag == "listen" && systemd.PassesSocket() {
+			return fmt.Errorf("cannot listen on %s: port already in use; the service manager has opened a socket for this process, so set --listen %s", address, systemd.Address)
+		}
 		return fmt.Errorf("cannot listen on %s: port already in use; stop the process that uses it, or choose another port with --%s", address, flag)
 	}
 	return fmt.Errorf("cannot listen on %s (--%s): %w", address, flag, why)

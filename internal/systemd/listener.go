@@ -5,12 +5,16 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/coreos/go-systemd/v22/activation"
 )
 
 // Address, as the address of a listener, means the socket that the service manager has opened.
 const Address = "systemd"
+
+// PassesSocket reports whether the service manager has passed a socket to this process that Listener has not returned yet.
+func PassesSocket() bool { return os.Getenv("LISTEN_PID") == strconv.Itoa(os.Getpid()) }
 
 // Listener returns the socket that the service manager has passed to this process: see sd_listen_fds(3). It can be called
 // only once. The socket stays open in the service manager.
