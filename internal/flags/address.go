@@ -105,13 +105,14 @@ func Dialable(address string) string {
 	return net.JoinHostPort(host, port)
 }
 
-// ReadSecret reads a secret from a file, without the newline that editors add at the end. An empty secret is an error.
+// ReadSecret reads a secret from a file, without the newline at the end and the byte order mark (BOM) at the beginning
+// that editors add. An empty secret is an error.
 func ReadSecret(file string) (string, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return "", err
 	}
-	secret := strings.TrimRight(string(b), "\r\n")
+	secret := strings.TrimRight(strings.TrimPrefix(string(b), "\ufeff"), "\r\n")
 	if secret == "" {
 		return "", errors.New("the file " + file + " is empty")
 	}

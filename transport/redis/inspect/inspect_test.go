@@ -538,6 +538,19 @@ func TestInspectionOfAClusterAndOverSentinels(t *testing.T) {
 	run(t, parse(t, "redis+sentinel://"+sentinel.Addr()+"/main", redis.ServerOptions{}), nil).wantGood(t)
 }
 
+// Errors of the wrong node of a cluster are not reported as missing commands.
+func TestInspectionOfTheWrongNodeOfAClusterFailsOnce(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	slot := nodes[0].Do("cluster", "keyslot", "usercast:log").(int64)
+	wrong := nodes[1-slot*2/16384]
+	found := run(t, parse(t, wrong.URL(), redis.ServerOptions{}), ofStream)
+	found.want(t, Fail, "redis-cluster", "the key is on another node of the cluster")
+	if text := fmt.Sprint(found); strings.Count(text, "MOVED") != 1 {
+		t.Error(text)
+	}
+}
+
 func TestInspectionUsesTheDatabaseOfTheURL(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--databases", "2", "--rename-command", "XREAD", "")

@@ -250,6 +250,9 @@ func (s *Server) advise(f *Fault, err error) {
 	case f.Reason == "closed" && scheme != "":
 		f.Advice = strings.Replace(f.Advice, "rediss://", "rediss"+scheme+"://", 1)
 	}
+	if s.passwordFile && goredis.IsAuthError(err) && !goredis.HasErrorPrefix(err, "NOAUTH") {
+		f.Advice += "; a running hub reads --redis-password-file again after SIGHUP or with --reload-every"
+	}
 	if !errors.As(err, &announced) {
 		return
 	}

@@ -41,6 +41,8 @@ func TestFaultTexts(t *testing.T) {
 		{unix, os.ErrNotExist, "the Redis socket does not exist; check that Redis is running and that unixsocket in its configuration is this path", ""},
 		{named, reply("WRONGPASS invalid username-password pair or user is disabled."),
 			"Redis rejected the user or password; correct them; if the URL of a service contains a user that Redis does not know, remove it, as in redis://:password@host", ""},
+		{parse(t, "redis://host", Options{Password: "secret"}), reply("WRONGPASS invalid username-password pair or user is disabled."),
+			"Redis rejected the user or password; correct the configured user and password, or change them in Redis with ACL SETUSER; a running hub reads --redis-password-file again after SIGHUP or with --reload-every", ""},
 		{named, reply("ERR wrong number of arguments for 'auth' command"),
 			"this server does not support user names; remove the user from the URL, as in redis://:password@host", ""},
 		{tcp, io.EOF, "the connection was closed before Redis replied; check that the port belongs to Redis, not to a proxy without pub/sub; if it expects TLS, use rediss://", ""},

@@ -154,7 +154,7 @@ func (s *sentinels) fault(err error) *Fault {
 	case f.Reason == "password" && s.login.password() == "":
 		f.Advice = "set --redis-sentinel-password-file to the password of the Sentinels"
 	case f.Reason == "password":
-		f.Advice = "correct the password of the Sentinels (--redis-sentinel-password-file) and their user (?sentinel_user= in the URL)"
+		f.Advice = "correct the password of the Sentinels (--redis-sentinel-password-file) and their user (?sentinel_user= in the URL); a running hub reads the file again after SIGHUP or with --reload-every"
 	}
 	f.Problem = "lookup of the primary at a Sentinel failed: " + f.Problem
 	return f

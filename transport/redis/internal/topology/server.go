@@ -22,6 +22,7 @@ type Server struct {
 	// Immutable after Parse.
 	network, addr string
 	login         credentials
+	passwordFile  bool        // the password is from --redis-password-file
 	database      int         // of keys; channels do not belong to a database
 	tls           *encryption // nil: not encrypted
 	dialTimeout   time.Duration
@@ -70,6 +71,7 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 	inURL, _ := u.User.Password()
 	s.login.user = u.User.Username()
 	s.SetPassword(cmp.Or(opts.Password, inURL))
+	s.passwordFile = opts.Password != ""
 	if s.login.user != "" && s.login.password() == "" {
 		return nil, errors.New("the Redis URL has a user but not a password; use redis://user:password@host, or redis://:password@host for the default user")
 	}
