@@ -290,8 +290,8 @@ func TestSentinelErrorsAreExplained(t *testing.T) {
 		"redis+sentinel://" + frozen.Addr() + "/main":               "no Sentinel responds",
 		sentinelURL(down, sentinel) + "x":                           "do not know a primary with this name",
 		"redis+sentinel://" + primary.Addr() + "/main":              "is not a Sentinel",
-		sentinelURL(locked):                                         "lookup of the primary at a Sentinel failed: Redis requires a password",
-		"redis+sentinel://:wrong-secret@" + locked.Addr() + "/main": "lookup of the primary at a Sentinel failed: Redis rejected the user or password",
+		sentinelURL(locked):                                         "lookup of the primary at the Sentinel " + locked.Addr() + " failed: Redis requires a password",
+		"redis+sentinel://:wrong-secret@" + locked.Addr() + "/main": "lookup of the primary at the Sentinel " + locked.Addr() + " failed: Redis rejected the user or password",
 	} {
 		h := start(t, parse(t, url, ServerOptions{AnswerTimeout: 500 * time.Millisecond}), nil)
 		h.log.await(t, "WARN redis subscription failed", want)
@@ -319,7 +319,7 @@ func TestPermissionOfTheSentinelsIsExplained(t *testing.T) {
 			url += "?sentinel_user=" + test.user
 		}
 		h := start(t, parse(t, url, test.opts), nil)
-		h.log.await(t, "WARN redis subscription failed", "reason=right", "user "+test.user+" is not allowed to look up the primary at a Sentinel", "in each Sentinel, ACL SETUSER "+test.user+" "+grant)
+		h.log.await(t, "WARN redis subscription failed", "reason=right", "user "+test.user+" is not allowed to look up the primary at the Sentinel "+sentinel.Addr(), "in each Sentinel, ACL SETUSER "+test.user+" "+grant)
 		sentinel.Do("acl", "setuser", test.user, "+sentinel|get-master-addr-by-name", "+sentinel|master")
 		h.awaitGeneration(t, 1)
 		h.stop()

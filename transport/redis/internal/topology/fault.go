@@ -114,6 +114,8 @@ func replyFault(err error) *Fault {
 		return &Fault{Reason: "password", Problem: "this server does not support user names", Advice: "remove the user from the URL, as in redis://:password@host"}
 	case goredis.IsAuthError(err), has("invalid password"), has("invalid username-password"):
 		return &Fault{Reason: "password", Problem: "Redis rejected the user or password", Advice: "correct the configured user and password, or change them in Redis with ACL SETUSER"}
+	case has("CLUSTERDOWN"):
+		return &Fault{Reason: "cluster", Problem: "the cluster is down, or a slot is not covered", Advice: "check CLUSTER INFO and CLUSTER NODES; retrying"}
 	case has("DENIED"):
 		return &Fault{Reason: "protected", Problem: "Redis is in protected mode and rejects other hosts", Advice: "set a password or a bind address in Redis"}
 	case goredis.IsMaxClientsError(err):
@@ -268,6 +270,11 @@ func (s *Server) advise(f *Fault, err error) {
 	case f.Reason == "name", f.Reason == "unreachable", f.Reason == "refused":
 		f.Problem += ": " + announced.addr + ", which " + source
 		f.Advice = "check that it is up; if this host cannot reach that address, set " + address
+	case errors.Is(err, errTLS):
+		f.Problem += ": " + announced.addr + ", which " + source
+		if IsTimeout(err) && s.sentinels != nil {
+			f.Advice += "; if it does not, use redis+sentinel://"
+		}
 	}
 }
 

@@ -88,8 +88,10 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	var (
 		first, epoch = s.known()
 		stale        []primaryInfo
-		refusal      error // an error reply of a Sentinel
-		timeout      error // the error of a Sentinel that did not reply
+		refusal      error  // an error reply of a Sentinel
+		timeout      error  // the error of a Sentinel that did not reply
+		refused      string // the address of the Sentinel of refusal
+		silent       string // the address of the Sentinel of timeout
 	)
 	for i := range s.addrs {
 		n := (first + i) % len(s.addrs)
@@ -103,9 +105,9 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 		case ctx.Err() != nil:
 			return "", context.Cause(ctx)
 		case acl.IsReply(err):
-			refusal = err
+			refusal, refused = err, s.addrs[n]
 		default:
-			timeout = err
+			timeout, silent = err, s.addrs[n]
 		}
 	}
 	switch {
@@ -117,9 +119,9 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	case errors.Is(refusal, goredis.Nil):
 		return "", faultUnknownPrimary
 	case refusal != nil:
-		return "", s.fault(refusal)
+		return "", s.fault(refusal, refused)
 	case errors.Is(timeout, errTLS):
-		return "", s.fault(timeout)
+		return "", s.fault(timeout, silent)
 	}
 	f := &Fault{Reason: "sentinel", Problem: "no Sentinel responds", Advice: "check that the Sentinels are running and listen on these addresses", Err: timeout}
 	switch {
@@ -132,8 +134,8 @@ func (s *sentinels) locate(ctx context.Context) (addr string, err error) {
 	return "", f
 }
 
-// fault describes why a Sentinel cannot be used.
-func (s *sentinels) fault(err error) *Fault {
+// fault describes why the Sentinel at an address cannot be used.
+func (s *sentinels) fault(err error, addr string) *Fault {
 	f := s.server.Fault(err, false)
 	var plain tls.RecordHeaderError
 	switch {
@@ -143,7 +145,7 @@ func (s *sentinels) fault(err error) *Fault {
 			user = s.server.login.user
 		}
 		user = cmp.Or(user, "default")
-		f.Reason, f.Problem = "right", "user "+user+" is not allowed to look up the primary at a Sentinel"
+		f.Reason, f.Problem = "right", "user "+user+" is not allowed to look up the primary at the Sentinel "+addr
 		f.Advice = "in each Sentinel, ACL SETUSER " + user + " +sentinel|get-master-addr-by-name +sentinel|master"
 		return f
 	case goredis.HasErrorPrefix(err, "unknown command"):
@@ -156,7 +158,7 @@ func (s *sentinels) fault(err error) *Fault {
 	case f.Reason == "password":
 		f.Advice = "correct the password of the Sentinels (--redis-sentinel-password-file) and their user (?sentinel_user= in the URL); a running hub reads the file again after SIGHUP or with --reload-every"
 	}
-	f.Problem = "lookup of the primary at a Sentinel failed: " + f.Problem
+	f.Problem = "lookup of the primary at the Sentinel " + addr + " failed: " + f.Problem
 	return f
 }
 
