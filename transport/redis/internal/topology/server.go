@@ -116,7 +116,7 @@ func (s *Server) checkOptions(opts Options) error {
 		{"--redis-tls-ca", opts.TLSCAFile}, {"--redis-tls-cert", opts.TLSCertFile}, {"--redis-tls-key", opts.TLSKeyFile},
 	} {
 		if file.name != "" && s.tls == nil {
-			return errors.New(file.flag + " requires a URL that begins with rediss:// or rediss+")
+			return errors.New(file.flag + " requires that each --redis URL begins with rediss:// or rediss+")
 		}
 	}
 	if (opts.TLSCertFile == "") != (opts.TLSKeyFile == "") {

@@ -128,7 +128,7 @@ func TestCAFileIsChecked(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ url, file, want string }{
-		{"redis://host", empty, "requires a URL that begins with rediss://"},
+		{"redis://host", empty, "requires that each --redis URL begins with rediss://"},
 		{"rediss://host", empty, "does not contain a PEM certificate"},
 		{"rediss://host", empty + ".absent", "no such file"},
 	} {
