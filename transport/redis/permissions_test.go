@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -124,4 +125,14 @@ func TestEmbeddedRedisOfDevIsEnough(t *testing.T) {
 	eventually(t, "a probe was received", func() bool { return probes(h) > 0 })
 	h.log.once(t, "INFO redis command unavailable", "command=INFO")
 	h.log.warnings(t, 0)
+}
+
+func TestConsequenceOfMissingInfoFitsTheFeed(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--rename-command", "INFO", "")
+	h := start(t, parse(t, server.URL(), ServerOptions{}), nil)
+	h.log.await(t, "INFO redis command unavailable", "command=INFO", "detected only by a lost probe")
+	var log logbook
+	follow(t, parse(t, server.URL(), ServerOptions{}), func(c *StreamConfig) { c.Logger = slog.New(&log) })
+	log.await(t, "INFO redis command unavailable", "command=INFO", "same address is not detected")
 }

@@ -198,5 +198,8 @@ func (s *session) handleControl(payload string, handle func(Control)) {
 }
 
 func (s *session) missing(which acl.Permission, err error) {
+	if s.key != "" {
+		which = which.OfStream()
+	}
 	s.report.missing(which, s.server.UserName(), err)
 }

@@ -232,3 +232,23 @@ func TestMissingClientCertificateIsNamed(t *testing.T) {
 		}
 	}
 }
+
+// A stalled server does not complete the TLS handshake. If it did before, TLS is not the cause.
+func TestStalledServerWithTLSIsNotATLSFault(t *testing.T) {
+	t.Parallel()
+	files := redistest.NewTLSFiles(t)
+	server := redistest.StartCluster(t, 1, append(files.Args(), "--tls-cluster", "yes", "--tls-auth-clients", "no")...)[0]
+	c := NewCommands(parse(t, "rediss://"+server.TLSAddr(), ServerOptions{TLSCAFile: files.CA, AnswerTimeout: 3 * time.Second}))
+	defer c.Close()
+	if _, err := c.Publish(t.Context(), "user-42", "x"); err != nil {
+		t.Fatal(err)
+	}
+	server.Freeze()
+	defer server.Thaw()
+	for _, connection := range []string{"open", "new"} {
+		_, err := c.Publish(t.Context(), "user-42", "x")
+		if err == nil || !strings.Contains(err.Error(), "Redis does not respond") || strings.Contains(err.Error(), "TLS") {
+			t.Errorf("%s connection: %v", connection, err)
+		}
+	}
+}

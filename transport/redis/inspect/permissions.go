@@ -11,6 +11,9 @@ import (
 
 // missing reports a command that was refused, and the consequence.
 func (i *inspector) missing(level Level, r acl.Permission, err error) {
+	if i.StreamKey != "" {
+		r = r.OfStream()
+	}
 	name := "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0])
 	if !goredis.IsPermissionError(err) {
 		if level == Fail {

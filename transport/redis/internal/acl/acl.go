@@ -19,11 +19,19 @@ type Permission struct {
 // Permissions that a hub does not strictly need.
 var (
 	PermissionName         = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
-	PermissionInfo         = Permission{"INFO", "+info", "a failover behind the same address is detected only by the probe channel, which --feed stream does not use"}
+	PermissionInfo         = Permission{"INFO", "+info", "a failover behind the same address is detected only by a lost probe"}
 	PermissionPing         = Permission{"PING", "+ping", "the error reply also shows that the connection works, but Redis may close the subscription at a message over its soft limit"}
 	PermissionClusterSlots = Permission{"CLUSTER SLOTS", "+cluster|slots", "the hub subscribes to any node, not to that of the other hubs"}
 	PermissionClusterInfo  = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe"}
 )
+
+// OfStream returns the permission with its consequence for the stream feed, which does not publish probes.
+func (p Permission) OfStream() Permission {
+	if p == PermissionInfo {
+		p.Consequence = "a failover behind the same address is not detected while the old server keeps its connections"
+	}
+	return p
+}
 
 // PermissionProbeSubscribe is to subscribe to the probe channel of a process.
 func PermissionProbeSubscribe(channel string) Permission {

@@ -56,6 +56,9 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 			rawURL, others = cutHosts(rawURL)
 		}
 	}
+	if !beginsWithScheme(rawURL) {
+		return nil, errScheme
+	}
 	u, err := url.Parse(rawURL)
 	if err != nil || strings.Contains(rawURL, "#") {
 		return nil, errUnreadable
@@ -99,7 +102,14 @@ func Parse(rawURL string, opts Options) (*Server, error) {
 	return s, nil
 }
 
-var errScheme = errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or rediss+cluster://")
+var errScheme = errors.New("the Redis URL must begin with redis://, rediss://, unix://, redis+sentinel://, rediss+sentinel://, redis+cluster:// or rediss+cluster://, without quotes")
+
+// beginsWithScheme reports whether a URL begins with letters and a colon. One in quotes or without a scheme does not, and
+// url.Parse would return an error that is about something else.
+func beginsWithScheme(rawURL string) bool {
+	scheme, _, found := strings.Cut(rawURL, ":")
+	return found && scheme != "" && strings.Trim(strings.ToLower(scheme), "abcdefghijklmnopqrstuvwxyz+") == ""
+}
 
 // checkOptions reads the files of opts, and checks that the options apply to the URL.
 func (s *Server) checkOptions(opts Options) error {

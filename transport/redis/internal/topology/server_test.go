@@ -50,6 +50,10 @@ func TestErrorOfAnInvalidURLIsOneLineWithoutThePassword(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                                         "must begin with",
 		"localhost:6379":                           "must begin with",
+		"127.0.0.1:6379":                           "must begin with",
+		"[::1]:6379":                               "must begin with",
+		`"redis://:hunter2@host"`:                  "without quotes",
+		`'redis+cluster://h1,h2'`:                  "without quotes",
 		"hunter2@host":                             "must begin with",
 		"http://host":                              "must begin with",
 		"redis+sentinel://h1,h2":                   "master name is missing",

@@ -32,6 +32,23 @@ type encryption struct {
 	seen []fs.FileInfo    // state of the files at the last attempt; nil for a missing file
 	cas  *x509.CertPool   // nil: those of the system
 	pair *tls.Certificate // nil: no client certificate
+
+	worked map[string]bool // addresses of servers with which a handshake has succeeded
+}
+
+func (e *encryption) hasWorked(addr string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.worked[addr]
+}
+
+func (e *encryption) setWorked(addr string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.worked == nil {
+		e.worked = make(map[string]bool)
+	}
+	e.worked[addr] = true
 }
 
 // load reads the files. A file that is invalid keeps its previous value.
@@ -177,9 +194,13 @@ func (e *encryption) secure(ctx context.Context, raw net.Conn, addr, name string
 	switch {
 	case err != nil && requested && (isAlert(err) || IsHangUp(err)): // TLS 1.2
 		return nil, fmt.Errorf("%w: %w", errTLS, &errClientCertificate{pair, err})
+	case IsTimeout(err) && e.hasWorked(addr):
+		return nil, err // not a fault of TLS: the server is stalled
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", errTLS, err)
-	case requested:
+	}
+	e.setWorked(addr)
+	if requested {
 		return &certifiedConn{Conn: conn, sent: pair}, nil
 	}
 	return conn, nil
