@@ -212,7 +212,7 @@ func TestPublishAvoidsAnUnresponsiveOwner(t *testing.T) {
 	nodes := redistest.StartCluster(t, 3)
 	from := channelOwner(nodes)
 	other := nodes[(from+1)%3]
-	c := NewCommands(parse(t, clusterURL("", other), ServerOptions{AnswerTimeout: 200 * time.Millisecond}))
+	c := NewCommands(parse(t, clusterURL("", other), ServerOptions{AnswerTimeout: 500 * time.Millisecond}))
 	defer c.Close()
 	c.PublishNearHubs(ControlChannel("user-"))
 	nodes[from].Freeze()
@@ -235,7 +235,7 @@ func TestUnresponsiveSeedIsAskedLast(t *testing.T) {
 	frozen.Freeze()
 	t.Cleanup(frozen.Thaw)
 	relay := redistest.StartRelay(t, nodes[1-from].Addr())
-	server := parse(t, "redis+cluster://"+relay.Addr(), ServerOptions{AnswerTimeout: 200 * time.Millisecond})
+	server := parse(t, "redis+cluster://"+relay.Addr(), ServerOptions{AnswerTimeout: 500 * time.Millisecond})
 	h := start(t, server, nil)
 	h.awaitGeneration(t, 1)
 	relay.SetTarget(frozen.Addr())
@@ -244,9 +244,10 @@ func TestUnresponsiveSeedIsAskedLast(t *testing.T) {
 	subscribedTo(t, nodes, nodes[from], 1)
 	c := NewCommands(server)
 	defer c.Close()
-	if _, err := c.Append(context.Background(), "log", "user-1", "x"); err != nil {
-		t.Error(err)
-	}
+	eventually(t, "another node is asked", func() bool {
+		_, err := c.Append(context.Background(), "log", "user-1", "x")
+		return err == nil
+	})
 }
 
 // The owner does not respond. Its address in the URL is another than the announced one.
@@ -255,7 +256,7 @@ func TestUnresponsiveOwnerIsReplaced(t *testing.T) {
 	nodes := redistest.StartCluster(t, 3)
 	from := channelOwner(nodes)
 	relay := redistest.StartRelay(t, nodes[from].Addr())
-	server := parse(t, "redis+cluster://"+relay.Addr(), ServerOptions{AnswerTimeout: 200 * time.Millisecond})
+	server := parse(t, "redis+cluster://"+relay.Addr(), ServerOptions{AnswerTimeout: 500 * time.Millisecond})
 	h := start(t, server, func(c *PubSubConfig) { c.PingAfter = 100 * time.Millisecond })
 	h.awaitGeneration(t, 1)
 	subscribedTo(t, nodes, nodes[from], 1)
