@@ -26,16 +26,16 @@ func New(t testing.TB, name string) Pair {
 	return issue(t, name, nil, []string{"127.0.0.1"}, time.Now().Add(time.Hour))
 }
 
-// Issue creates a pair that is signed by the pair ca, for host names and IP addresses.
-func (ca Pair) Issue(t testing.TB, name string, hosts ...string) Pair {
+// Issue creates a pair that is signed by the pair p, for host names and IP addresses.
+func (p Pair) Issue(t testing.TB, name string, hosts ...string) Pair {
 	t.Helper()
-	return issue(t, name, &ca, hosts, time.Now().Add(time.Hour))
+	return issue(t, name, &p, hosts, time.Now().Add(time.Hour))
 }
 
 // IssueUntil is like Issue, with the end of the certificate's validity.
-func (ca Pair) IssueUntil(t testing.TB, end time.Time, name string, hosts ...string) Pair {
+func (p Pair) IssueUntil(t testing.TB, end time.Time, name string, hosts ...string) Pair {
 	t.Helper()
-	return issue(t, name, &ca, hosts, end)
+	return issue(t, name, &p, hosts, end)
 }
 
 func issue(t testing.TB, name string, ca *Pair, hosts []string, end time.Time) Pair {
