@@ -1,0 +1,306 @@
+package hub
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"time"
+)
+
+// A ring keeps the newest entries of users without a client, for clients that come from other hubs. It is one sequence
+// of bytes of a fixed size: an entry costs no allocation and no map entry, and the garbage collector has nothing to
+// scan. When the ring is full, the oldest entries are dropped.
+//
+// The entries of a user are found without reading those of all others: a hash of the user selects a chain, and each
+// entry refers to the previous one of its chain. Other users whose hash selects the same chain are skipped.
+//
+// A ring is guarded by its owner. The zero value, and newRing(0), keep nothing.
+type ring struct {
+	segmentSize uint64 // a power of 2
+	segments    []ringSegment
+	current     *ringSegment // that of head
+	chainCount  uint64       // a power of 2
+	chains      []uint64     // by hash: position of the newest entry of the chain, plus 1; 0: none. nil before the first append
+
+	// Positions count bytes since the first entry, and never decrease. Entries whose first byte is in [tail, head) are
+	// stored.
+	tail, head uint64
+
+	lowWater uint64 // all entries with a higher number are stored
+	entries  int    // stored
+	dropped  bool   // an entry was dropped
+}
+
+// A ringSegment is the unit in which entries are dropped. Because of it, appending does not read the entries that it
+// overwrites.
+type ringSegment struct {
+	bytes   []byte        // nil: not used so far
+	began   time.Duration // when the first entry was written
+	newest  uint64        // number of the newest entry that begins in this segment
+	entries int           // that begin in this segment
+}
+
+// A ringEntry is an entry of a ring, without its user.
+type ringEntry struct {
+	number         uint64
+	topic, payload string
+	gap            Gap
+}
+
+const (
+	ringSegments   = 64 // the minimum number of segments: at most this part of the entries is dropped at a time
+	minRingSegment = 128
+	bytesPerChain  = 4 << 10  // of the ring; the chains should fit into the cache of a core
+	maxRing        = 16 << 30 // the distance between two entries is less than 1<<32 times ringAlign
+
+	// The head of an entry: its number (8 bytes), the distance to the previous entry of its chain in units of ringAlign
+	// (4; 0: none), the length of the payload (4), that of the user and the gap (3 and 1), that of the topic (3) and a
+	// spare byte. It lies in one segment; user, topic and payload follow and may lie in several.
+	ringHead  = 24
+	ringAlign = 8
+	// maxRingName is the maximum length of a user and of a topic.
+	maxRingName = 1<<24 - 1
+)
+
+// newRing returns a ring that uses at most limit bytes, or nothing if that is too few for any entry. It allocates them
+// when they are needed.
+func newRing(limit int64) ring {
+	if limit < 2*minRingSegment {
+		return ring{}
+	}
+	space := uint64(min(limit, maxRing))
+	chains := uint64(1) << bits.Len64(space/bytesPerChain)
+	space -= 8 * chains
+	size := uint64(1) << (bits.Len64(max(space/ringSegments, minRingSegment)) - 1)
+	if space/size < 2 {
+		return ring{}
+	}
+	return ring{segmentSize: size, segments: make([]ringSegment, space/size), chainCount: chains}
+}
+
+// bytes returns the memory that the ring uses.
+func (r *ring) bytes() (n int64) {
+	for i := range r.segments {
+		n += int64(len(r.segments[i].bytes))
+	}
+	return n + int64(8*len(r.chains))
+}
+
+// append stores an entry. Its number must be higher than all before; hash is that of the user. now is called rarely.
+func (r *ring) append(hash uint64, user string, e ringEntry, now func() time.Duration) {
+	size := uint64(ringHead+len(user)+len(e.topic)+len(e.payload)+ringAlign-1) &^ (ringAlign - 1)
+	if r.segments == nil || size > r.segmentSize*uint64(len(r.segments)-1) || len(user) > maxRingName || len(e.topic) > maxRingName {
+		r.clear(e.number, now)
+		return
+	}
+	if r.chains == nil {
+		r.chains = make([]uint64, r.chainCount)
+	}
+	offset := r.offset(r.head)
+	if offset+ringHead > r.segmentSize { // the head does not fit into the rest of the segment
+		r.head += r.segmentSize - offset
+		offset = 0
+	}
+	if offset == 0 {
+		r.enter(now)
+	}
+	chain := &r.chains[hash&uint64(len(r.chains)-1)]
+	var back uint64
+	if *chain > r.tail { // otherwise the entry was dropped
+		back = (r.head + 1 - *chain) / ringAlign
+	}
+	*chain = r.head + 1
+	s := r.current
+	b := s.bytes[offset : offset+ringHead : offset+ringHead]
+	binary.LittleEndian.PutUint64(b, e.number)
+	binary.LittleEndian.PutUint32(b[8:], uint32(back))
+	binary.LittleEndian.PutUint32(b[12:], uint32(len(e.payload)))
+	binary.LittleEndian.PutUint32(b[16:], uint32(len(user))<<8|uint32(e.gap))
+	binary.LittleEndian.PutUint32(b[20:], uint32(len(e.topic))<<8)
+	s.newest = e.number
+	s.entries++
+	r.entries++
+	if offset+size <= r.segmentSize { // the common case
+		b := s.bytes[offset+ringHead : offset+size]
+		n := copy(b, user)
+		n += copy(b[n:], e.topic)
+		copy(b[n:], e.payload)
+		r.head += size
+		return
+	}
+	end := r.head + size // in the segment of the last byte: the padding does not reach into another one
+	r.head += ringHead
+	r.write(user, now)
+	r.write(e.topic, now)
+	r.write(e.payload, now)
+	r.head = end
+}
+
+func (r *ring) offset(position uint64) uint64 { return position & (r.segmentSize - 1) }
+
+// segment returns the segment of a position.
+func (r *ring) segment(position uint64) *ringSegment {
+	return &r.segments[position/r.segmentSize%uint64(len(r.segments))]
+}
+
+// enter begins the segment at head, and drops the entries that it had.
+func (r *ring) enter(now func() time.Duration) {
+	s := r.segment(r.head)
+	r.current = s
+	if s.bytes == nil {
+		s.bytes = make([]byte, r.segmentSize)
+	} else {
+		r.tail = max(r.tail, r.head-r.segmentSize*uint64(len(r.segments)-1))
+		r.drop(s)
+	}
+	s.began = now()
+}
+
+func (r *ring) drop(s *ringSegment) {
+	r.lowWater = max(r.lowWater, s.newest)
+	r.dropped = r.dropped || s.entries > 0
+	r.entries -= s.entries
+	s.entries = 0
+}
+
+// clear drops all entries up to a number, which was not stored.
+func (r *ring) clear(number uint64, now func() time.Duration) {
+	for i := range r.segments {
+		r.entries -= r.segments[i].entries
+		r.segments[i].entries = 0
+	}
+	r.tail, r.lowWater, r.dropped = r.head, number, true
+	if r.segments != nil { // for reach: the rest of this segment begins now
+		r.segment(r.head).began = now()
+	}
+}
+
+// write copies a part of an entry. It does not enter a segment before it has something to write there.
+func (r *ring) write(text string, now func() time.Duration) {
+	for len(text) > 0 {
+		if r.offset(r.head) == 0 {
+			r.enter(now)
+		}
+		n := copy(r.current.bytes[r.offset(r.head):], text)
+		r.head += uint64(n)
+		text = text[n:]
+	}
+}
+
+// reach returns since when all entries are stored, as now reported it. all is true if none was dropped.
+func (r *ring) reach() (since time.Duration, all bool) {
+	if !r.dropped {
+		return 0, true
+	}
+	if r.tail == r.head || r.segments == nil {
+		return 1<<63 - 1, false // nothing is stored
+	}
+	return r.segment(r.tail).began, false
+}
+
+// A ringSearch finds the entries of one user that are later than a number. It looks at a limited number of entries per
+// step, so that a long chain does not hold the lock for long. Entries that are appended after the search began are not
+// found.
+//
+// What it finds is complete as long as lowWater of the ring is not higher than the number.
+type ringSearch struct {
+	user      string
+	after     uint64
+	next      uint64   // position of the next entry to look at, plus 1; 0: the search is complete
+	positions []uint64 // of the entries, newest first
+}
+
+// search begins a search, which has not looked at any entry.
+func (r *ring) search(hash uint64, user string, after uint64) ringSearch {
+	if r.chains == nil {
+		return ringSearch{}
+	}
+	return ringSearch{user: user, after: after, next: r.chains[hash&uint64(len(r.chains)-1)]}
+}
+
+// step looks at up to n entries of the chain, and reports whether the search is complete.
+func (r *ring) step(s *ringSearch, n int) bool {
+	for ; s.next != 0 && n > 0; n-- {
+		position := s.next - 1
+		if position < r.tail { // dropped, and so are all before it
+			s.next = 0
+			break
+		}
+		head := r.headAt(position)
+		if binary.LittleEndian.Uint64(head) <= s.after {
+			s.next = 0
+			break
+		}
+		if r.isOf(position, head, s.user) {
+			s.positions = append(s.positions, position)
+		}
+		back := uint64(binary.LittleEndian.Uint32(head[8:])) * ringAlign
+		if s.next -= back; back == 0 {
+			s.next = 0
+		}
+	}
+	return s.next == 0
+}
+
+// oldest returns the oldest entry that a complete search has found and that take has not removed. ok is false after the last
+// one, and if the entry was dropped since the search.
+func (r *ring) oldest(s *ringSearch) (e ringEntry, ok bool) {
+	last := len(s.positions) - 1
+	if last < 0 || s.positions[last] < r.tail {
+		return ringEntry{}, false
+	}
+	return r.read(s.positions[last]), true
+}
+
+// oldestNumber returns the number of the entry of oldest, without copying the entry.
+func (r *ring) oldestNumber(s *ringSearch) (number uint64, ok bool) {
+	last := len(s.positions) - 1
+	if last < 0 || s.positions[last] < r.tail {
+		return 0, false
+	}
+	return binary.LittleEndian.Uint64(r.headAt(s.positions[last])), true
+}
+
+// take removes the oldest entry of a search.
+func (s *ringSearch) take() { s.positions = s.positions[:len(s.positions)-1] }
+
+func (r *ring) headAt(position uint64) []byte {
+	offset := r.offset(position)
+	return r.segment(position).bytes[offset : offset+ringHead]
+}
+
+// isOf reports whether the entry at a position belongs to a user.
+func (r *ring) isOf(position uint64, head []byte, user string) bool {
+	if int(binary.LittleEndian.Uint32(head[16:])>>8) != len(user) {
+		return false
+	}
+	offset := r.offset(position) + ringHead
+	if rest := r.segment(position).bytes[offset:]; len(user) <= len(rest) {
+		return string(rest[:len(user)]) == user
+	}
+	return string(r.copyOf(position+ringHead, len(user))) == user
+}
+
+// read copies the entry at a position.
+func (r *ring) read(position uint64) (e ringEntry) {
+	head := r.headAt(position)
+	e.number = binary.LittleEndian.Uint64(head)
+	payload := int(binary.LittleEndian.Uint32(head[12:]))
+	user := int(binary.LittleEndian.Uint32(head[16:]) >> 8)
+	topic := int(binary.LittleEndian.Uint32(head[20:]) >> 8)
+	e.gap = Gap(head[16])
+	text := string(r.copyOf(position+ringHead+uint64(user), topic+payload))
+	e.topic, e.payload = text[:topic], text[topic:]
+	return e
+}
+
+// copyOf returns n bytes from a position on.
+func (r *ring) copyOf(position uint64, n int) []byte {
+	b := make([]byte, 0, n)
+	for len(b) < n {
+		rest := r.segment(position).bytes[r.offset(position):]
+		rest = rest[:min(len(rest), n-len(b))]
+		b = append(b, rest...)
+		position += uint64(len(rest))
+	}
+	return b
+}
