@@ -21,6 +21,7 @@ func TestSocketActivationSurvivesARestart(t *testing.T) {
 		for _, writer := range []string{"auto", "portable"} {
 			t.Run(network+" "+writer, func(t *testing.T) {
 				t.Parallel()
+				address := address // of this subtest; the writers share the outer one
 				if network == "unix" {
 					address += writer
 				}
