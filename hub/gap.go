@@ -10,11 +10,12 @@ const (
 	GapUnknownID                     // the id was not assigned by this process, or by this log
 	GapTooLarge                      // a message was over the payload limit
 	GapFeedReset                     // the log went backwards: entries that were read may be missing from it
+	GapMissed                        // the hub missed messages although its connection stayed open
 
 	gapCount = iota + 1
 )
 
-var gapWords = [gapCount]string{"", "redis-reconnect", "history-expired", "unknown-id", "too-large", "feed-reset"}
+var gapWords = [gapCount]string{"", "redis-reconnect", "history-expired", "unknown-id", "too-large", "feed-reset", "missed"}
 
 func (g Gap) String() string { return gapWords[g] }
 

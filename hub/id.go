@@ -2,7 +2,6 @@ package hub
 
 import (
 	"cmp"
-	"crypto/rand"
 	"math"
 	"strconv"
 	"strings"
@@ -102,11 +101,6 @@ func parseNumber(s string) (uint64, bool) {
 // newBoot returns a random Boot. It begins with a letter, so that an id cannot be mistaken for one of a Redis stream
 // (<ms>-<seq>).
 func newBoot() (boot Boot) {
-	const alphabet = "abcdefghijklmnopqrstuvwxyz234567"
-	rand.Read(boot[:]) // never fails: crypto/rand ends the process instead
-	for i, v := range boot {
-		boot[i] = alphabet[v%32]
-	}
-	boot[0] = alphabet[boot[0]%26]
+	randomName(boot[:])
 	return boot
 }

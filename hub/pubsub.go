@@ -48,3 +48,43 @@ func (p *PubSub) GapForAll(reason Gap) {
 	p.numbers.number(e)
 	p.addForAll(e)
 }
+
+// The methods below make up one order of events with Publish and GapFor: the goroutine that reads Redis calls them.
+
+// Skip counts a message that is not routed, because the name of its channel is malformed.
+func (p *PubSub) Skip() {}
+
+// Begin begins a generation: ids that count from markers of the previous one end here, and a gap is announced to all
+// clients.
+func (p *PubSub) Begin() { p.GapForAll(GapRedisReconnect) }
+
+// Mark makes later ids count from a marker that was just received in this generation. A name that is known already is
+// ignored.
+func (p *PubSub) Mark(name MarkerName) {}
+
+// Miss records that this hub has missed messages after a marker. Until Announce, and for ids from before it later on,
+// a client whose id lies behind that marker receives the gap missed. An unknown marker stands for the start of the
+// generation.
+func (p *PubSub) Miss(after MarkerName) {}
+
+// Announce announces the gap missed to all clients. It is called right after Mark.
+func (p *PubSub) Announce() {}
+
+// Doubt is Miss for another hub, whose announcement was the newest Mark: clients that resumed here since then receive
+// the gap.
+func (p *PubSub) Doubt(after MarkerName) {}
+
+// AwaitPlaces makes clients wait whose id counts from an unknown marker, or further than this hub has: the hub may only
+// be behind. Without it they receive unknown-id at once. wake is called with the hub's lock held when a client begins
+// to wait.
+func (p *PubSub) AwaitPlaces(wake func()) {}
+
+// Waiting returns a ticket for all clients that wait now, or 0.
+func (p *PubSub) Waiting() (ticket uint64) { return 0 }
+
+// Received says that everything has been received that was published before Waiting returned the ticket. It ends the
+// wait of its clients, except those with an unknown marker, which unknown reports: they wait for Confirmed.
+func (p *PubSub) Received(ticket uint64) (unknown bool) { return false }
+
+// Confirmed says that the subscription is still to the server to which new connections go.
+func (p *PubSub) Confirmed(ticket uint64) {}
