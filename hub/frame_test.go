@@ -72,7 +72,7 @@ func TestReasonsAndGapsMatchTheContract(t *testing.T) {
 	for _, g := range Gaps() {
 		words = append(words, g.String())
 	}
-	if got, want := strings.Join(words, "|"), "redis-reconnect|history-expired|unknown-id|too-large|feed-reset"; got != want {
+	if got, want := strings.Join(words, "|"), "redis-reconnect|history-expired|unknown-id|too-large|feed-reset|missed"; got != want {
 		t.Errorf("gaps %s, want %s", got, want)
 	}
 	h := NewPubSub(Config{})
