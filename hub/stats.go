@@ -1,6 +1,9 @@
 package hub
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"time"
+)
 
 // Stats is a snapshot of a hub. Counters only grow. A message counts as one frame per client
 // that it is enqueued for; gaps are counted separately.
@@ -21,6 +24,11 @@ type Stats struct {
 	HistoryEntries  int               // in the history
 	HistoryBytes    int64             // of the history, estimated, including its overhead
 	QueueBytes      int64             // of frames queued or being written, including gaps, excluding replayed frames; a shared frame counts once
+	Resumes         map[Origin]uint64 // clients that came with an id
+
+	// How far back a replay reaches at present: of users with a client of this hub, and of users without one, who come
+	// from another hub.
+	HistoryHere, HistoryElsewhere time.Duration
 }
 
 // Stats returns a snapshot. Its figures are read one after the other, so they add up only while
@@ -48,6 +56,10 @@ func (h *Hub) Stats() Stats {
 	for _, g := range Gaps() {
 		s.Gaps[g] = n.gaps[g].Load()
 	}
+	s.Resumes = make(map[Origin]uint64, originCount)
+	for _, o := range Origins() {
+		s.Resumes[o] = n.resumes[o].Load()
+	}
 	return s
 }
 
@@ -62,6 +74,7 @@ type counters struct {
 	deliveryBytes atomic.Uint64
 	discards      [reasonCount]atomic.Uint64
 	gaps          [gapCount]atomic.Uint64
+	resumes       [originCount]atomic.Uint64
 	bytes         atomic.Int64 // of all frames with holders, each counted once; without replayed ones
 }
 

@@ -22,12 +22,13 @@ var allowedDeps = map[string]struct {
 	"usercast/internal/finding":        {},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
-	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
-	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/finding", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/finding", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 
 	"usercast/transport/redis/internal/resp":     {},
 	"usercast/transport/redis/internal/pause":    {},
 	"usercast/transport/redis/internal/acl":      {other: true},
+	"usercast/transport/redis/internal/fleet":    {ours: []string{"usercast/hub", "usercast/internal/revocation"}},
 	"usercast/transport/redis/internal/topology": {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp"}, other: true},
 	"usercast/transport/sse/echosse":             {ours: []string{"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/sse"}, other: true},
 	"usercast/transport/sse":                     {ours: []string{"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation"}, other: true},
@@ -46,7 +47,7 @@ var allowedDeps = map[string]struct {
 
 	"usercast/metrics": {ours: []string{
 		"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis", "usercast/transport/sse",
-		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
+		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
 	}, other: true},
 }
 

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"usercast/internal/histogram"
+	"usercast/transport/redis/internal/fleet"
 )
 
 // Stats is a snapshot of a feed. Counters only grow. While the feed is idle,
@@ -27,7 +28,15 @@ type Stats struct {
 	Reconnects uint64 // subscriptions after the first
 
 	Probe Histogram // time from publishing a probe to receiving it; pub/sub only
+
+	// Pub/sub with one Redis only; otherwise hubs write no markers.
+	Hubs       []Hub  // of which a marker was received within 30 s, and this one; sorted by name
+	Marked     bool   // a marker of this hub was received in this generation, or none is expected
+	Mismatches uint64 // times that this hub had missed messages that another hub received
 }
+
+// A Hub is one hub of the fleet, as its newest marker describes it.
+type Hub = fleet.Hub
 
 // Histogram counts durations in buckets.
 type Histogram = histogram.Snapshot
