@@ -132,7 +132,7 @@ func TestCommandsFollowTheSubscription(t *testing.T) {
 	defer c.Close()
 	first := make(chan string, 1)
 	h := new(subscriber)
-	h.onGap = func() {
+	h.onBegin = func() {
 		if h.generations != 1 {
 			return
 		}
@@ -152,7 +152,7 @@ func TestCommandsFollowTheSubscription(t *testing.T) {
 		t.Errorf("an order reached %d subscribers, error %v", n, err)
 	}
 	if got := <-first; got != "1 <nil>" {
-		t.Errorf("the first PUBLISH after the subscription was confirmed: %s, want 1 subscriber", got)
+		t.Errorf("the first PUBLISH after the generation began: %s, want 1 subscriber", got)
 	}
 }
 

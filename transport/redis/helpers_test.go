@@ -61,7 +61,7 @@ type subscriber struct {
 
 	// Set by some tests; called before the event is added.
 	onPublish func(payload string)
-	onGap     func()
+	onBegin   func()
 }
 
 func (h *subscriber) Publish(user, topic, payload string) int {
@@ -81,14 +81,14 @@ func (h *subscriber) GapFor(user, topic string, reason hub.Gap) {
 	}
 }
 
-func (h *subscriber) GapForAll(reason hub.Gap) {
-	if h.onGap != nil {
-		h.onGap()
+func (h *subscriber) Skip() { h.add("skip") }
+
+func (h *subscriber) Begin() {
+	if h.onBegin != nil {
+		h.onBegin()
 	}
-	if reason == hub.GapRedisReconnect {
-		h.generations++
-		h.add(fmt.Sprint("generation ", h.generations))
-	}
+	h.generations++
+	h.add(fmt.Sprint("generation ", h.generations))
 }
 
 func (h *subscriber) Disconnect(user string) int {

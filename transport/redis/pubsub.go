@@ -23,9 +23,11 @@ type PubSubHub interface {
 	Publish(user, topic, payload string) int
 	// GapFor announces that a message for the user was not routed.
 	GapFor(user, topic string, reason hub.Gap)
-	// GapForAll announces that messages may have been missed. It is called for each new
-	// subscription, the first one included, before its first message.
-	GapForAll(reason hub.Gap)
+	// Skip counts a message whose channel does not contain a user. Publish and GapFor count theirs.
+	Skip()
+	// Begin announces that messages may have been missed. It is called for each new subscription, the
+	// first one included, before its first message.
+	Begin()
 	// Disconnect ends the streams of a user.
 	Disconnect(user string) int
 }
@@ -65,6 +67,17 @@ type PubSubConfig struct {
 	// ControlChannel is the channel of control commands, as ValidateControlChannel allows.
 	// Default: ControlChannel(ChannelPrefix).
 	ControlChannel string
+
+	// Name and Version describe this hub to other hubs. Default: none.
+	Name, Version string
+
+	// Load returns the number of open streams and of their users, which other hubs show. Any goroutine
+	// calls it. Default: 0, 0.
+	Load func() (streams, users int)
+
+	// NoMarkers is set if other PubSubs feed the same Hub. Then the feed publishes no markers and ignores
+	// those of other hubs: ids are valid on this hub only.
+	NoMarkers bool
 
 	// Logger receives one line for each change of state. Default: none.
 	Logger *slog.Logger

@@ -27,9 +27,9 @@ type subscription struct {
 	avoiding failedNode // when it was opened
 
 	// Owned by the receiving goroutine.
-	pending   []pendingCommand // commands without a reply so far; Redis replies in order
-	confirmed bool             // the pattern is subscribed to
-	pinged    int64            // bytes received until the last request of a PING against the soft limit
+	pending []pendingCommand // commands without a reply so far; Redis replies in order
+	settled bool             // the control channel is subscribed to, or refused
+	pinged  int64            // bytes received until the last request of a PING against the soft limit
 
 	// Between the receiving goroutine and the prober.
 	echoes atomic.Bool            // the probe channel is subscribed to as well
@@ -65,7 +65,8 @@ func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 	}
 }
 
-// open connects, sends the subscriptions, and reads until Redis has confirmed the pattern.
+// open connects, sends the subscriptions, and reads until Redis has replied to those to the pattern and to the control
+// channel. The generation begins between the two.
 func (s *subscription) open(ctx context.Context) error {
 	// In a cluster, all hubs subscribe to the same node.
 	s.avoiding = s.failed
@@ -86,8 +87,8 @@ func (s *subscription) open(ctx context.Context) error {
 	s.owner = s.link.Owner(s.cfg.ControlChannel)
 	timeout := time.AfterFunc(s.server.AnswerTimeout(), func() { s.end(topology.FaultUnresponsive) })
 	defer timeout.Stop()
-	for err == nil && !s.confirmed {
-		err = s.handle(s.link.Receive())
+	for err == nil && !s.settled {
+		err = s.receiveBatch()
 	}
 	if err != nil {
 		s.failed = s.failed.next(s.link.Addr)
@@ -98,19 +99,19 @@ func (s *subscription) open(ctx context.Context) error {
 
 // subscribe connects and sends the subscriptions.
 func (s *subscription) subscribe() error {
-	// The control channel comes before the pattern: a hub that is connected must receive control commands.
-	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
-		return err
-	}
+	// The pattern comes before the control channel: what other hubs count after a marker must be counted here too (R1).
 	if err := s.link.PSubscribe(s.pattern); err != nil {
 		return err
 	}
-	s.pending = []pendingCommand{subscribeControl, subscribePattern, subscribeProbe}
+	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
+		return err
+	}
+	s.pending = []pendingCommand{subscribePattern, subscribeControl, subscribeProbe}
 	return s.link.Subscribe(s.probeChannel)
 }
 
-// receive is the path of a message: it waits for one, passes it and all others that have arrived
-// to the hub, and lets the streams write before it waits again.
+// receive is the path of a message: it receives one batch after another, and lets the streams write
+// before it waits again.
 func (s *subscription) receive(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -119,21 +120,26 @@ func (s *subscription) receive(ctx context.Context) error {
 	watching.Go(func() { s.watch(ctx) })
 	watching.Go(func() { s.clearSoftLimit(ctx) })
 	for {
-		received, err := s.link.Receive()
-		s.cfg.Streams.Cork()
-		err = s.handle(received, err)
-		for err == nil && s.link.Ready() {
-			err = s.handle(s.link.Receive()) // does not wait: the message has arrived
-		}
-		s.cfg.Streams.Uncork()
-		s.countReceived()
-		if err != nil {
+		if err := s.receiveBatch(); err != nil {
 			if cause := context.Cause(ctx); cause == topology.FaultUnresponsive || cause == topology.FaultNoEcho || topology.IsTimeout(cause) {
 				s.failed = s.failed.next(s.link.Addr)
 			}
 			return err
 		}
 	}
+}
+
+// receiveBatch waits for a message, and passes it and all others that have arrived to the hub.
+func (s *subscription) receiveBatch() error {
+	received, err := s.link.Receive()
+	s.cfg.Streams.Cork()
+	err = s.handle(received, err)
+	for err == nil && s.link.Ready() {
+		err = s.handle(s.link.Receive()) // does not wait: the message has arrived
+	}
+	s.cfg.Streams.Uncork()
+	s.countReceived()
+	return err
 }
 
 // handle processes what was received. An error ends the connection.
@@ -175,6 +181,7 @@ func (p *PubSub) route(channel, payload string) {
 	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, p.cfg.TopicSeparator, channel)
 	switch {
 	case !ok:
+		p.cfg.Hub.Skip()
 		p.count.malformed.Add(1)
 	case len(payload) > p.cfg.MaxPayload, len(channel) > resp.MinKeep:
 		p.cfg.Hub.GapFor(user, topic, hub.GapTooLarge)
@@ -208,7 +215,11 @@ func (s *subscription) subscribed(to *goredis.Subscription) error {
 	}
 	switch command {
 	case subscribePattern:
-		s.confirmed = true
+		// As soon as clients learn of the new generation, the app may publish.
+		s.server.Renew()
+		s.cfg.Hub.Begin() // also the first time: open streams may have missed messages
+	case subscribeControl:
+		s.settled = true
 	case subscribeProbe:
 		s.echoes.Store(true)
 	}
@@ -222,6 +233,7 @@ func (s *subscription) refused(err error) error {
 		// For PSUBSCRIBE, an ACL compares the two patterns literally.
 		return s.server.Denied(err, "subscribe to "+s.pattern, "+psubscribe &"+s.pattern)
 	case subscribeControl:
+		s.settled = true
 		s.missing(acl.PermissionControl(s.cfg.ControlChannel), err)
 	case subscribeProbe:
 		s.missing(acl.PermissionProbeSubscribe(s.probeChannel), err)
@@ -232,14 +244,9 @@ func (s *subscription) refused(err error) error {
 	return nil
 }
 
-// announce announces a gap, even for the first subscription: streams that were opened before the
-// subscription may have missed messages.
-//
-// It returns no role in a cluster, where a replica receives all that a primary receives. The
-// attributes contain the address if it differs from the server's name, and a failing cluster
-// state.
-func (s *subscription) announce() (role string, attrs []any) {
-	s.cfg.Hub.GapForAll(hub.GapRedisReconnect)
+// describe returns no role in a cluster, where a replica receives all that a primary receives. The
+// attributes contain the address if it differs from the server's name, and a failing cluster state.
+func (s *subscription) describe() (role string, attrs []any) {
 	if !s.server.IsCluster() {
 		role = s.primary.Role
 	}

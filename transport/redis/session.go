@@ -16,7 +16,7 @@ import (
 )
 
 // A session keeps a feed connected to Redis until its context ends. Each connection is a
-// generation: it is opened, announced and probed. When it ends, the next one replaces it after a
+// generation: it is opened and probed. When it ends, the next one replaces it after a
 // pause. Both feeds use it.
 type session struct {
 	// Immutable after the feed was made.
@@ -40,9 +40,9 @@ type session struct {
 type connection interface {
 	// open connects and subscribes. It returns when Redis has confirmed the subscription.
 	open(ctx context.Context) error
-	// announce is called once after open. It returns attributes of the server for the log, and its
-	// role, or "" if the role does not matter.
-	announce() (role string, attrs []any)
+	// describe is called after open. It returns attributes of the server for the log, and its role, or
+	// "" if the role does not matter.
+	describe() (role string, attrs []any)
 	// receive passes on what Redis sends until the connection ends, and returns the reason.
 	receive(ctx context.Context) error
 	// addr is the address of the server.
@@ -106,7 +106,7 @@ func (s *session) generation(ctx context.Context, next func(end context.CancelCa
 		since := time.Now()
 		s.server.Renew() // older connections may go to another server
 		s.count.connected.Store(true)
-		role, attrs := c.announce()
+		role, attrs := c.describe()
 		s.report.subscribed(s.count.generation.Add(1), role, attrs...)
 		probing.Go(func() { s.probeLoop(ctx, c, end) })
 		err = c.receive(ctx)

@@ -69,7 +69,7 @@ func (r *reader) receive(ctx context.Context) (err error) {
 	return err
 }
 
-func (r *reader) announce() (role string, attrs []any) { return r.conn.server.Role, nil }
+func (r *reader) describe() (role string, attrs []any) { return r.conn.server.Role, nil }
 
 func (r *reader) urgent() bool { return false }
 

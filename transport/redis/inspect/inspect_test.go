@@ -79,7 +79,8 @@ type testHub struct {
 
 func (h *testHub) Publish(string, string, string) int { return 0 }
 func (h *testHub) GapFor(string, string, hub.Gap)     {}
-func (h *testHub) GapForAll(hub.Gap)                  {}
+func (h *testHub) Skip()                              {}
+func (h *testHub) Begin()                             {}
 func (h *testHub) Disconnect(string) int              { return 0 }
 func (h *testHub) BroadcastUser() string              { return "*" }
 func (h *testHub) Append(string, hub.Entry) int       { return 0 }
