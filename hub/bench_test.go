@@ -19,7 +19,7 @@ func benchHub(b *testing.B) *hub.PubSub {
 	b.Helper()
 	h := hub.NewPubSub(hub.Config{
 		Encode: func(dst []byte, e hub.Entry, _ bool) []byte {
-			dst = e.ID.Append(append(dst, "id: "...))
+			dst = e.AppendID(append(dst, "id: "...))
 			return append(append(append(dst, "\ndata: "...), e.Payload...), "\n\n"...)
 		},
 		BroadcastUser:   "*",

@@ -63,7 +63,7 @@ func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 			t.Fatalf("complete up to %v with nothing taken", id)
 		}
 		wantFrames(t, l, "all")
-		if id, ok := l.Position(); !ok || id.Seq != 1 {
+		if id, ok := l.Position(); !ok || id.Ms != 1 {
 			t.Fatalf("position %v, %v", id, ok)
 		}
 	}

@@ -136,7 +136,7 @@ func (c *Client) State() ClientState {
 	case c.replay != nil:
 		last = c.replay.cursor
 	case len(c.queue.frames) > 0:
-		last = c.queue.frames[0].ID.Previous()
+		last = c.hub.seq.previous(c.queue.frames[0].ID)
 	}
 	return ClientState{QueuedFrames: len(c.queue.frames), QueuedBytes: c.queue.held(), LastID: last}
 }

@@ -51,7 +51,9 @@ func (c *Client) takeReplay() (frames []*Frame, again bool) {
 	if wait {
 		c.sleep()
 	}
-	for _, e := range entries {
+	for i := range entries {
+		e := &entries[i]
+		e.marker = h.seq.markerOf(e.ID)
 		var f *Frame // nil: not encoded yet
 		if e.node != nil {
 			f = e.node.frame(c.variant(e.Entry))

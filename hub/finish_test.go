@@ -93,11 +93,11 @@ func TestFinishLeavesTheQueueToTake(t *testing.T) {
 	if fmt.Sprint(texts) != "[one two]" || reason != hub.ReasonExpired {
 		t.Errorf("took %v, %v", texts, word(reason))
 	}
-	if id, ok := l.Position(); !ok || id.Seq != 2 {
+	if id, ok := l.Position(); !ok || id.Ms != 2 {
 		t.Errorf("position %v, %v", id, ok)
 	}
 	h.Publish("another", "", "")
-	if id, ok := l.Position(); !ok || id.Seq != 2 {
+	if id, ok := l.Position(); !ok || id.Ms != 2 {
 		t.Errorf("position %v, %v: it moved after the end", id, ok)
 	}
 	if l.interrupts.Load() != 0 {

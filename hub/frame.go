@@ -12,7 +12,8 @@ type Entry struct {
 	Payload string
 	Gap     Gap // not zero: the entry is a gap, without payload
 
-	taken time.Time // when the hub received it; zero: not determined yet
+	marker *marker   // that the text of ID counts from; nil with a StreamFeed
+	taken  time.Time // when the hub received it; zero: not determined yet
 }
 
 // time returns when the hub received the entry. It is determined only if needed.
@@ -21,6 +22,14 @@ func (e *Entry) time() time.Time {
 		e.taken = time.Now()
 	}
 	return e.taken
+}
+
+// AppendID appends the text of the entry's id to dst.
+func (e *Entry) AppendID(dst []byte) []byte {
+	if e.marker == nil || e.ID == UnknownID {
+		return e.ID.Append(dst)
+	}
+	return e.marker.append(dst, e.ID)
 }
 
 // An Encoder appends the wire format of e to dst. With named, the event's name contains the topic. It is

@@ -7,7 +7,7 @@ import (
 )
 
 func FuzzIDHasOneSpelling(f *testing.F) {
-	for _, s := range []string{"bootboot-0", "bootboot-18446744073709551615", "boot-0", "b-01", "-1", "b-", "b", "b-+1", "b-1-1", "b-18446744073709551616", ""} {
+	for _, s := range []string{"1-0", "1-18446744073709551615", "boot-0", "1-01", "-1", "1-", "1", "1-+1", "1-1-1", "1-18446744073709551616", "20000000000000000000-0", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -15,29 +15,16 @@ func FuzzIDHasOneSpelling(f *testing.F) {
 		if ok && id.String() != s {
 			t.Errorf("%q is read as %v", s, id)
 		}
-		if !ok && id != (ID{}) {
-			t.Errorf("%q is rejected, but parsed as %v", s, id)
-		}
 	})
 }
 
 func FuzzIDRoundTrip(f *testing.F) {
-	f.Add("bootboot", uint64(0), uint64(0))
-	f.Add("b2345678", uint64(0), ^uint64(0))
-	f.Add("", uint64(1526919030474), uint64(3))
-	f.Fuzz(func(t *testing.T, boot string, ms, seq uint64) {
-		if _, number := parseNumber(boot); number || strings.Contains(boot, "-") {
-			return // not a valid Boot
-		}
+	f.Add(uint64(0), uint64(0))
+	f.Add(uint64(0), ^uint64(0))
+	f.Add(uint64(1526919030474), uint64(3))
+	f.Fuzz(func(t *testing.T, ms, seq uint64) {
 		want := ID{Ms: ms, Seq: seq}
-		switch len(boot) {
-		case 0:
-		case len(want.Boot):
-			want = ID{Boot: Boot([]byte(boot)), Seq: seq}
-		default:
-			return
-		}
-		if got, ok := parseID(want.String()); !ok || got != want {
+		if got, ok := parseID(want.String()); want != UnknownID && (!ok || got != want) {
 			t.Errorf("%v is read as %v, %v", want, got, ok)
 		}
 	})
@@ -47,10 +34,10 @@ func FuzzIDRoundTrip(f *testing.F) {
 // characters that end a line or a query parameter.
 func TestBootDistinguishesProcesses(t *testing.T) {
 	valid := regexp.MustCompile(`^[a-z][a-z2-7]{7}$`)
-	seen := make(map[Boot]bool)
+	seen := make(map[string]bool)
 	for range 10_000 {
 		boot := newBoot()
-		if !valid.MatchString(boot.String()) {
+		if !valid.MatchString(boot) {
 			t.Fatalf("boot %q", boot)
 		}
 		if seen[boot] {

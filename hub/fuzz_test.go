@@ -10,8 +10,8 @@ func FuzzResume(f *testing.F) {
 	})
 	defer h.Close()
 	f.Add("")
-	f.Add(h.seq.newest.String())
-	f.Add(h.seq.newest.Boot.String() + "-18446744073709551615")
+	f.Add(h.Boot() + "-0")
+	f.Add(h.Boot() + "-18446744073709551615")
 	f.Add("-1\x00\r\n")
 	f.Fuzz(func(t *testing.T, id string) {
 		c, err := h.Register(Options{User: "42", Resume: id, Consumer: idleConsumer{}})

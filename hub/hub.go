@@ -60,6 +60,16 @@ func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 
 func (h *Hub) isBroadcast(user string) bool { return user == h.cfg.BroadcastUser && user != "" }
 
+// AppendID appends the text of an id of this hub to dst, "unknown" for UnknownID. Text that a PubSub gave to an id may
+// differ from what it gave before; both denote the same place.
+func (h *Hub) AppendID(dst []byte, id ID) []byte {
+	e := Entry{ID: id}
+	h.mu.Lock()
+	e.marker = h.seq.markerOf(id)
+	h.mu.Unlock()
+	return e.AppendID(dst)
+}
+
 // Register returns a new client. If it resumes, Take first returns what it has missed since its
 // id, and then all later entries. The error is ErrDraining, ErrFull or ErrUserLimit.
 func (h *Hub) Register(o Options) (*Client, error) {

@@ -7,37 +7,27 @@ import (
 	"strings"
 )
 
-// An ID identifies an entry of a hub's sequence, or a position between two entries: <boot>-<seq> with a PubSub,
-// <ms>-<seq> with a StreamFeed. It does not contain pointers, because the history has many ids.
+// An ID identifies an entry of a hub's sequence, or a position between two entries. It does not contain pointers, because the
+// history has many ids. Only its hub knows the text of an id: see Hub.AppendID and Entry.AppendID.
 type ID struct {
-	Boot Boot   // zero with a StreamFeed
-	Ms   uint64 // zero with a PubSub
-	Seq  uint64
+	Ms  uint64 // with a PubSub, the number of messages up to here
+	Seq uint64
 }
-
-// A Boot distinguishes the sequences of processes. It is random and begins with a letter.
-type Boot [8]byte
-
-func (b Boot) String() string { return string(b[:]) }
 
 // UnknownID represents a position that is unknown: the text that a client sent is not an id, or the client does
 // not have a position yet. A stream cannot be resumed from it.
-var UnknownID = ID{Boot: Boot{'u', 'n', 'k', 'n', 'o', 'w', 'n'}}
+var UnknownID = ID{Ms: math.MaxUint64, Seq: math.MaxUint64 - 1}
 
-// Append appends the id's text to dst.
+// Append appends the text of an id of a StreamFeed, <ms>-<seq>, to dst.
 func (id ID) Append(dst []byte) []byte {
 	if id == UnknownID {
 		return append(dst, "unknown"...)
 	}
-	if id.Boot == (Boot{}) {
-		dst = strconv.AppendUint(dst, id.Ms, 10)
-	} else {
-		dst = append(dst, id.Boot[:]...)
-	}
-	dst = append(dst, '-')
+	dst = append(strconv.AppendUint(dst, id.Ms, 10), '-')
 	return strconv.AppendUint(dst, id.Seq, 10)
 }
 
+// String returns the text of an id of a StreamFeed. For one of a PubSub, it is useful only in tests.
 func (id ID) String() string { return string(id.Append(nil)) }
 
 // Compare returns -1 if id is before other in their sequence, 1 if it is after other, and 0 if they are equal. Ids
@@ -50,7 +40,7 @@ func (id ID) before(other ID) bool {
 	return id.Ms < other.Ms || id.Ms == other.Ms && id.Seq < other.Seq
 }
 
-// Previous returns the last position before id, which must not be the first one.
+// Previous returns the last position before an id of a StreamFeed, which must not be the first one.
 func (id ID) Previous() ID {
 	if id.Seq == 0 {
 		id.Ms--
@@ -71,17 +61,14 @@ func later(a, b ID) ID {
 // parseID parses the output of Append. ok is false for anything else, including leading zeros, so that each id has
 // one spelling.
 func parseID(s string) (id ID, ok bool) {
-	boot, digits, found := strings.Cut(s, "-")
-	if id.Seq, ok = parseNumber(digits); !found || boot == "" || !ok {
+	ms, seq, _ := strings.Cut(s, "-")
+	if id.Ms, ok = parseNumber(ms); !ok {
 		return ID{}, false
 	}
-	if id.Ms, ok = parseNumber(boot); !ok {
-		if len(boot) != len(id.Boot) {
-			return ID{}, false
-		}
-		copy(id.Boot[:], boot)
+	if id.Seq, ok = parseNumber(seq); !ok {
+		return ID{}, false
 	}
-	return id, true
+	return id, id != UnknownID
 }
 
 // parseNumber is strconv.ParseUint without signs and leading zeros.
@@ -96,11 +83,4 @@ func parseNumber(s string) (uint64, bool) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	return n, err == nil
-}
-
-// newBoot returns a random Boot. It begins with a letter, so that an id cannot be mistaken for one of a Redis stream
-// (<ms>-<seq>).
-func newBoot() (boot Boot) {
-	randomName(boot[:])
-	return boot
 }

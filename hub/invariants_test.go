@@ -110,7 +110,7 @@ func (r *reader) run() {
 		}
 		r.running.Add(1)
 		for _, f := range frames {
-			r.seqs = append(r.seqs, f.ID.Seq)
+			r.seqs = append(r.seqs, f.ID.Ms)
 			r.texts = append(r.texts, string(f.Wire))
 		}
 		r.Settle(frames, len(frames))

@@ -1,6 +1,9 @@
 package hub
 
-import "crypto/rand"
+import (
+	"crypto/rand"
+	"strconv"
+)
 
 // A MarkerName is the random part of ids: a letter, followed by 12 characters of a–z and 2–7 (64.7 bits). The zero value
 // is not a name.
@@ -27,6 +30,24 @@ func ParseMarkerName(text string) (n MarkerName, ok bool) {
 	}
 	copy(n[:], text)
 	return n, true
+}
+
+// A marker is a point of the sequence that ids count from. It never changes.
+type marker struct {
+	name string
+}
+
+// append appends the text of an id that counts from m to dst.
+func (m *marker) append(dst []byte, id ID) []byte {
+	dst = append(append(dst, m.name...), '-')
+	return strconv.AppendUint(dst, id.Ms, 10)
+}
+
+// newBoot returns the random name of a process.
+func newBoot() string {
+	var name [8]byte
+	randomName(name[:])
+	return string(name[:])
 }
 
 func isLetter(c byte) bool { return 'a' <= c && c <= 'z' }

@@ -5,15 +5,19 @@ package hub
 type PubSub struct {
 	*Hub
 	numbers *sequence // of Hub
+	boot    string
 }
 
 // NewPubSub returns a hub without clients.
 func NewPubSub(cfg Config) *PubSub {
 	h := newHub(cfg)
-	h.seq.newest.Boot = newBoot()
+	h.seq.marker = &marker{name: newBoot()}
 	h.history = newUserHistory(h)
-	return &PubSub{Hub: h, numbers: &h.seq}
+	return &PubSub{Hub: h, numbers: &h.seq, boot: h.seq.marker.name}
 }
+
+// Boot returns the random name of this process in its ids: a letter, followed by 7 characters of a–z and 2–7.
+func (p *PubSub) Boot() string { return p.boot }
 
 // Publish routes one message and returns the number of clients that it was enqueued for. For a broadcast that is
 // distributed in parts (Config.FanOut), it returns 1 if any client receives it. It never waits for a client, and does
@@ -52,7 +56,11 @@ func (p *PubSub) GapForAll(reason Gap) {
 // The methods below make up one order of events with Publish and GapFor: the goroutine that reads Redis calls them.
 
 // Skip counts a message that is not routed, because the name of its channel is malformed.
-func (p *PubSub) Skip() {}
+func (p *PubSub) Skip() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.numbers.newest.Ms++
+}
 
 // Begin begins a generation: ids that count from markers of the previous one end here, and a gap is announced to all
 // clients.

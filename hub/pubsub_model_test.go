@@ -17,7 +17,6 @@ type pubsubRun struct {
 	t       *testing.T
 	random  *rand.Rand
 	hub     *hub.PubSub
-	boot    hub.Boot
 	entries []pubsubEntry // entries[i] has the sequence number i+1
 	clients []*pubsubClient
 	resumes []pubsubResume
@@ -87,25 +86,25 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 			if ok && c.unknown {
 				r.fail("%s: position %v before its gap", c.name, id)
 			}
-			if ok && c.last < id.Seq {
-				if c.concerns(r.entries[id.Seq-1]) {
+			if ok && c.last < id.Ms {
+				if c.concerns(r.entries[id.Ms-1]) {
 					r.fail("%s: position %v without that entry", c.name, id)
 				}
-				r.reach(c, id.Seq, "position")
+				r.reach(c, id.Ms, "position")
 			}
 			return
 		}
 		for _, f := range frames {
-			r.note("%s gets %d %s", c.name, f.ID.Seq, f.Wire)
+			r.note("%s gets %d %s", c.name, f.ID.Ms, f.Wire)
 			switch {
 			case f.Gap != 0 && f.Gap != hub.GapRedisReconnect: // announces what it missed
-				c.last, c.unknown = max(c.last, f.ID.Seq), false
+				c.last, c.unknown = max(c.last, f.ID.Ms), false
 			case c.unknown:
 				r.fail("%s: %s before its gap", c.name, f.Wire)
-			case f.ID.Seq <= c.last:
-				r.fail("%s: %d twice", c.name, f.ID.Seq)
+			case f.ID.Ms <= c.last:
+				r.fail("%s: %d twice", c.name, f.ID.Ms)
 			default:
-				r.reach(c, f.ID.Seq, "entry")
+				r.reach(c, f.ID.Ms, "entry")
 			}
 		}
 		c.inFlight = frames
@@ -124,14 +123,11 @@ func (r *pubsubRun) register(number int) {
 		}
 	}
 	if len(mine) > 0 && r.random.IntN(4) > 0 {
-		o.Resume = fmt.Sprint(r.boot, "-", mine[len(mine)-1-r.random.IntN(min(4, len(mine)))].seq)
+		o.Resume = fmt.Sprint(r.hub.Boot(), "-", mine[len(mine)-1-r.random.IntN(min(4, len(mine)))].seq)
 	}
 	c.listener = register(r.t, r.hub, o)
 	opening := c.Opening()
-	if r.boot == (hub.Boot{}) {
-		r.boot = opening.Boot
-	}
-	c.last, c.unknown = opening.Seq, opening.Boot != r.boot
+	c.last, c.unknown = opening.Ms, opening == hub.UnknownID
 	r.note("%s of user %s, topics %q, resumes %q, opens %v", c.name, c.user, c.topics, o.Resume, opening)
 	r.clients = append(r.clients, c)
 }

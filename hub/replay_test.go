@@ -40,7 +40,7 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 		h.GapFor("42", "b", hub.GapTooLarge)
 		h.Publish("42", "b", "3")
 
-		l := register(t, h, hub.Options{User: "42", Topics: test.topics, Resume: first.Opening().String()})
+		l := register(t, h, hub.Options{User: "42", Topics: test.topics, Resume: text(h.Hub, first.Opening())})
 		if l.Opening() != first.Opening() {
 			t.Errorf("opens with %v, want the client's own %v", l.Opening(), first.Opening())
 		}
@@ -60,7 +60,7 @@ func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 		want = append(want, fmt.Sprint(i))
 		h.Publish("42", "", fmt.Sprint(i))
 	}
-	l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+	l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 	frames, _ := l.Take(nil)
 	if len(frames) == 0 || len(frames) == 1000 {
 		t.Errorf("a replay of 1000 entries arrives as %d frames at once, want parts", len(frames))
@@ -83,7 +83,7 @@ func TestReplayOfDroppedEntriesHasAGap(t *testing.T) {
 	for i := range 100 {
 		h.Publish("42", "", fmt.Sprint(i))
 	}
-	l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+	l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 	frames, _ := l.Take(nil)
 	l.Settle(frames, len(frames))
 	for i := range 80 {
@@ -106,7 +106,7 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 		h.Publish("42", "", "kept")
 		l.drain()
 		l.End(hub.ReasonClosed)
-		id := l.Opening().String()
+		id := text(h.Hub, l.Opening())
 		time.Sleep(119 * time.Second)
 		h.Publish("42", "", "kept for one who was here")
 		back := register(t, h, hub.Options{User: "42", Resume: id})
@@ -168,7 +168,6 @@ func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 // An oracle is a simple model of the history: what was sent to each user, and what is kept.
 type oracle struct {
 	limit  hub.Config
-	boot   hub.Boot
 	seq    uint64
 	all    []oracleEntry // kept, oldest first
 	users  map[string]*oracleUser
@@ -296,13 +295,10 @@ func replayRun(t *testing.T, seed uint64) {
 			if random.IntN(10) == 0 {
 				c.last = o.seq + 1 + random.Uint64N(3)
 			}
-			options.Resume = fmt.Sprint(o.boot, "-", c.last)
+			options.Resume = fmt.Sprint(h.Boot(), "-", c.last)
 			c.want = o.missed(user, c.topics, c.last)
 		}
 		c.listener = register(t, h, options)
-		if o.boot == (hub.Boot{}) {
-			o.boot = c.Opening().Boot
-		}
 		ids[user] = append(ids[user], min(c.last, o.seq))
 		clients = append(clients, c)
 		// Take the replay immediately: later, the history may have dropped entries.
@@ -373,8 +369,8 @@ func (c *replayClient) take(t *testing.T, h *hub.PubSub) {
 			break
 		}
 		for _, f := range frames {
-			got = append(got, fmt.Sprint(f.ID.Seq, " ", string(f.Wire)))
-			c.last = f.ID.Seq
+			got = append(got, fmt.Sprint(f.ID.Ms, " ", string(f.Wire)))
+			c.last = f.ID.Ms
 		}
 		c.Settle(frames, len(frames))
 	}
@@ -400,7 +396,7 @@ func TestReplaysOfManyEndNoClient(t *testing.T) {
 	}
 	var all []*listener
 	for range 20 {
-		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+		l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 		l.Take(nil) // its writer is writing
 		all = append(all, l)
 	}
@@ -451,7 +447,7 @@ func TestReplaysShareTheirFrames(t *testing.T) {
 	first.drain()
 	var plain, named [][]*hub.Frame
 	for i := range 6 {
-		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String(), Named: i%2 == 1})
+		l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening()), Named: i%2 == 1})
 		frames, _ := l.Take(nil)
 		if i%2 == 1 {
 			named = append(named, frames)
@@ -482,7 +478,7 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 			h.Publish("42", "", fmt.Sprint(i))
 			first.drain()
 		}
-		l := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+		l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 		for i := range 30 {
 			h.Publish("42", "", fmt.Sprint(500+i))
 			first.drain()
@@ -497,7 +493,7 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 			t.Errorf("reason %v, the last is %q", word(reason), texts[max(0, len(texts)-1):])
 		}
 
-		stopped := register(t, h, hub.Options{User: "42", Resume: first.Opening().String()})
+		stopped := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 		stopped.Take(nil)
 		for range 30 {
 			h.Publish("42", "", "more")

@@ -14,7 +14,6 @@ type model struct {
 	t       *testing.T
 	random  *rand.Rand
 	hub     *hub.PubSub
-	boot    hub.Boot
 	seq     uint64
 	clients []*modelClient
 }
@@ -35,7 +34,6 @@ func TestInvariant6OneSequenceAndPositions(t *testing.T) {
 		seed := rand.Uint64()
 		m := &model{t: t, random: rand.New(rand.NewPCG(seed, 0)), hub: newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: run % 3})}
 		m.register("")
-		m.boot = m.clients[0].Opening().Boot
 		for range 500 {
 			m.step()
 			m.check()
@@ -57,7 +55,7 @@ func (m *model) step() {
 	switch m.random.IntN(12) {
 	case 0:
 		if len(m.clients) < 10 {
-			m.register([]string{"", fmt.Sprint(m.boot, "-", m.seq), "strange"}[m.random.IntN(3)])
+			m.register([]string{"", fmt.Sprint(m.hub.Boot(), "-", m.seq), "strange"}[m.random.IntN(3)])
 		}
 	case 1:
 		m.hub.GapForAll(hub.GapRedisReconnect)
@@ -112,7 +110,7 @@ func (m *model) register(resume string) {
 	}
 	before := m.seq
 	switch resume {
-	case "", fmt.Sprint(m.boot, "-", m.seq):
+	case "", fmt.Sprint(m.hub.Boot(), "-", m.seq):
 	default:
 		c.strange = true
 		c.waiting = []string{fmt.Sprint(m.seq, " gap unknown-id")}
@@ -121,7 +119,7 @@ func (m *model) register(resume string) {
 	m.clients = append(m.clients, c)
 	want := hub.UnknownID
 	if !c.strange {
-		want = hub.ID{Boot: c.Opening().Boot, Seq: before}
+		want = hub.ID{Ms: before}
 	}
 	if got := c.Opening(); got != want {
 		m.t.Errorf("opening %v, want %v", got, want)
@@ -140,7 +138,7 @@ func (m *model) take(c *modelClient) {
 	c.strange = false
 	var got []string
 	for _, f := range frames {
-		got = append(got, fmt.Sprint(f.ID.Seq, " ", string(f.Wire)))
+		got = append(got, fmt.Sprint(f.ID.Ms, " ", string(f.Wire)))
 	}
 	c.Settle(frames, len(frames))
 	if !slices.Equal(got, c.waiting) {
@@ -175,7 +173,7 @@ func (m *model) checkPosition(c *modelClient) {
 	if ok != (len(c.waiting) == 0 && !c.lost) {
 		m.t.Errorf("position ok is %v with %d frames waiting, lost %v", ok, len(c.waiting), c.lost)
 	}
-	if ok && id != (hub.ID{Boot: m.boot, Seq: want}) {
+	if ok && id != (hub.ID{Ms: want}) {
 		m.t.Errorf("position %v, want %v", id, want)
 	}
 }
@@ -223,20 +221,20 @@ func TestInvariant15PositionIsBeforeQueuedFrames(t *testing.T) {
 		}
 		if id, ok := l.Position(); ok {
 			positions++
-			if newest := id.Seq - id.Seq%every; newest > taken {
-				t.Fatalf("position %d, but %d was taken last: %d is missing", id.Seq, taken, newest)
+			if newest := id.Ms - id.Ms%every; newest > taken {
+				t.Fatalf("position %d, but %d was taken last: %d is missing", id.Ms, taken, newest)
 			}
 		}
 		frames, _ := l.Take(nil)
 		for _, f := range frames {
-			if f.ID.Seq != taken+every {
-				t.Fatalf("took %d after %d", f.ID.Seq, taken)
+			if f.ID.Ms != taken+every {
+				t.Fatalf("took %d after %d", f.ID.Ms, taken)
 			}
-			taken = f.ID.Seq
+			taken = f.ID.Ms
 		}
 		l.Settle(frames, len(frames))
 	}
-	if id, ok := l.Position(); !ok || id.Seq != messages || positions == 0 {
+	if id, ok := l.Position(); !ok || id.Ms != messages || positions == 0 {
 		t.Errorf("position %v, %v at the end, want %d; %d positions seen", id, ok, messages, positions)
 	}
 	l.End(hub.ReasonClosed)

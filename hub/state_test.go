@@ -12,7 +12,7 @@ func TestState(t *testing.T) {
 	l := listen(t, h, hub.Options{User: "42"})
 	want := func(frames, bytes int, seq uint64) {
 		t.Helper()
-		if s := l.State(); s.QueuedFrames != frames || s.QueuedBytes != bytes || s.LastID.Seq != seq {
+		if s := l.State(); s.QueuedFrames != frames || s.QueuedBytes != bytes || s.LastID.Ms != seq {
 			t.Errorf("%+v, want %d frames, %d bytes, id %d", s, frames, bytes, seq)
 		}
 	}
@@ -32,16 +32,16 @@ func TestState(t *testing.T) {
 	want(0, 0, 4)
 
 	// A client that resumes keeps its position until its replay.
-	back := register(t, h, hub.Options{User: "42", Resume: l.State().LastID.String()})
-	if s := back.State(); s.LastID.Seq != 4 {
+	back := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, l.State().LastID)})
+	if s := back.State(); s.LastID.Ms != 4 {
 		t.Errorf("at the newest entry: %+v", s)
 	}
-	behind := register(t, h, hub.Options{User: "42", Resume: frames[0].ID.String()})
-	if s := behind.State(); s.LastID.Seq != 2 {
+	behind := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, frames[0].ID)})
+	if s := behind.State(); s.LastID.Ms != 2 {
 		t.Errorf("before its replay: %+v", s)
 	}
 	wantFrames(t, behind, "two", "three")
-	if s := behind.State(); s.LastID.Seq != 4 {
+	if s := behind.State(); s.LastID.Ms != 4 {
 		t.Errorf("after its replay: %+v", s)
 	}
 	l.End(hub.ReasonClosed)

@@ -88,7 +88,7 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 			bytes := 0
 			for i, e := range entries {
 				bytes += len(e.Payload)
-				if e.ID.Seq != uint64(i+1) {
+				if e.ID.Ms != uint64(i+1) {
 					t.Fatalf("entry %d has id %v", i, e.ID)
 				}
 			}

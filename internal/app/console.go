@@ -96,7 +96,7 @@ type tail struct{ *hub.Tap }
 func (t tail) Take() (messages []admin.Message, skipped uint64) {
 	entries, skipped := t.Tap.Take()
 	for _, e := range entries {
-		m := admin.Message{ID: e.ID.String(), Topic: e.Topic, Data: e.Payload, Broadcast: e.ToAll}
+		m := admin.Message{ID: string(e.AppendID(nil)), Topic: e.Topic, Data: e.Payload, Broadcast: e.ToAll}
 		if e.Gap != 0 {
 			m.Gap = e.Gap.String()
 		}

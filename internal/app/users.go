@@ -37,7 +37,7 @@ func (u users) streams(user string) []admin.Stream {
 		s := c.State()
 		streams = append(streams, admin.Stream{
 			Since: c.Since(), Topics: c.Topics(),
-			QueuedFrames: s.QueuedFrames, QueuedBytes: s.QueuedBytes, LastID: s.LastID.String(),
+			QueuedFrames: s.QueuedFrames, QueuedBytes: s.QueuedBytes, LastID: string(u.hub.AppendID(nil, s.LastID)),
 		})
 	}
 	return streams

@@ -21,15 +21,28 @@ import (
 const benchPayload = `{"kind":"comment","id":7,"text":"a message of a common size, as an app would send it"}`
 
 func BenchmarkEncodeEntry(b *testing.B) {
-	id := hub.ID{Boot: hub.Boot([]byte("benchmrk")), Seq: 1234567}
+	var first hub.Entry // with an id of a PubSub
+	h := hub.NewPubSub(hub.Config{BroadcastUser: "*", Encode: func(dst []byte, e hub.Entry, _ bool) []byte { first = e; return dst }})
+	defer h.Close()
+	client, err := h.Register(hub.Options{User: "42", Consumer: idle{}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.End(hub.ReasonClosed)
+	for range 1234566 {
+		h.Skip()
+	}
+	h.Publish("42", "activity", benchPayload)
+	lines := first
+	lines.Payload = strings.Repeat(benchPayload+"\n", 10)
 	for _, bench := range []struct {
 		name  string
 		entry hub.Entry
 		named bool
 	}{
-		{"OneLine", hub.Entry{ID: id, Topic: "activity", Payload: benchPayload}, false},
-		{"TenLines", hub.Entry{ID: id, Topic: "activity", Payload: strings.Repeat(benchPayload+"\n", 10)}, false},
-		{"Named", hub.Entry{ID: id, Topic: "activity", Payload: benchPayload}, true},
+		{"OneLine", first, false},
+		{"TenLines", lines, false},
+		{"Named", first, true},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			b.ReportAllocs()

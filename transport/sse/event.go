@@ -153,7 +153,7 @@ func EncodeEntry(dst []byte, e hub.Entry, named bool) []byte {
 		data = e.Payload
 	}
 	var room [48]byte
-	id := e.ID.Append(room[:0])
+	id := e.AppendID(room[:0])
 	dst = slices.Grow(dst, len("id: \nevent: \ndata: \n\n")+len(id)+len(name)+len(data))
 	dst = appendField(dst, "event: ", name)
 	dst = appendData(dst, data)

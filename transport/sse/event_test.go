@@ -50,23 +50,23 @@ func TestEventRejectsLineEndsInFields(t *testing.T) {
 }
 
 func TestEntryBytes(t *testing.T) {
-	id := hub.ID{Boot: hub.Boot([]byte("bootboot")), Seq: 7}
+	id := hub.ID{Ms: 7, Seq: 1}
 	tests := []struct {
 		entry hub.Entry
 		named bool
 		want  string
 	}{
-		{hub.Entry{Payload: `{"a":1}`}, false, "data: {\"a\":1}\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "news", Payload: "a"}, false, "data: a\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "news", Payload: "a"}, true, "event: news\ndata: a\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "a:b c", Payload: "a\nb"}, true, "event: a:b c\ndata: a\ndata: b\nid: bootboot-7\n\n"},
-		{hub.Entry{Payload: "no topic"}, true, "data: no topic\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "a\nb", Payload: "a"}, true, "data: a\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "a\r", Payload: "a"}, true, "data: a\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "a\x00", Payload: "a"}, true, "data: a\nid: bootboot-7\n\n"},
-		{hub.Entry{Topic: "Gap", Payload: "a"}, true, "event: Gap\ndata: a\nid: bootboot-7\n\n"},
-		{hub.Entry{Gap: hub.GapRedisReconnect}, false, "event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: bootboot-7\n\n"},
-		{hub.Entry{Gap: hub.GapTooLarge, Topic: "news"}, true, "event: gap\ndata: {\"reason\":\"too-large\"}\nid: bootboot-7\n\n"},
+		{hub.Entry{Payload: `{"a":1}`}, false, "data: {\"a\":1}\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "news", Payload: "a"}, false, "data: a\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "news", Payload: "a"}, true, "event: news\ndata: a\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "a:b c", Payload: "a\nb"}, true, "event: a:b c\ndata: a\ndata: b\nid: 7-1\n\n"},
+		{hub.Entry{Payload: "no topic"}, true, "data: no topic\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "a\nb", Payload: "a"}, true, "data: a\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "a\r", Payload: "a"}, true, "data: a\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "a\x00", Payload: "a"}, true, "data: a\nid: 7-1\n\n"},
+		{hub.Entry{Topic: "Gap", Payload: "a"}, true, "event: Gap\ndata: a\nid: 7-1\n\n"},
+		{hub.Entry{Gap: hub.GapRedisReconnect}, false, "event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: 7-1\n\n"},
+		{hub.Entry{Gap: hub.GapTooLarge, Topic: "news"}, true, "event: gap\ndata: {\"reason\":\"too-large\"}\nid: 7-1\n\n"},
 	}
 	for _, ours := range reserved {
 		test := tests[0]
@@ -88,7 +88,7 @@ var reserved = []string{"open", "error", "message", "gap", "busy", "bye", "ping"
 func TestEncodedEntryIsNotMuchLargerThanItsPayload(t *testing.T) {
 	for _, size := range []int{0, 100, 10_000, 1 << 20} {
 		payload := strings.Repeat("x", size)
-		wire := sse.EncodeEntry(nil, hub.Entry{ID: hub.ID{Boot: hub.Boot([]byte("bootboot")), Seq: 7}, Topic: "news", Payload: payload}, true)
+		wire := sse.EncodeEntry(nil, hub.Entry{ID: hub.ID{Ms: 7, Seq: 1}, Topic: "news", Payload: payload}, true)
 		if limit := size + size/4 + 100; cap(wire) > limit {
 			t.Errorf("%d bytes of payload keep %d bytes", size, cap(wire))
 		}
@@ -112,14 +112,14 @@ func FuzzEvent(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload, topic string, named bool) {
 		var stream []byte
 		for seq := range uint64(2) { // the second event shows whether the first one has changed the state of the parser
-			stream = sse.EncodeEntry(stream, hub.Entry{ID: hub.ID{Boot: hub.Boot([]byte("bootboot")), Seq: seq}, Topic: topic, Payload: payload}, named)
+			stream = sse.EncodeEntry(stream, hub.Entry{ID: hub.ID{Ms: 7, Seq: seq}, Topic: topic, Payload: payload}, named)
 		}
 		eventType := "message"
 		if named && topic != "" && !strings.ContainsAny(topic, "\r\n\x00") && !slices.Contains(reserved, topic) {
 			eventType = decode(topic)
 		}
 		data := decode(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(payload))
-		want := []eventstream.Event{{Type: eventType, Data: data, ID: "bootboot-0"}, {Type: eventType, Data: data, ID: "bootboot-1"}}
+		want := []eventstream.Event{{Type: eventType, Data: data, ID: "7-0"}, {Type: eventType, Data: data, ID: "7-1"}}
 		got, p := eventstream.Parse(string(stream))
 		if fmt.Sprintf("%q", got) != fmt.Sprintf("%q", want) {
 			t.Errorf("payload %q, topic %q, named %v: the page gets %q, want %q", payload, topic, named, got, want)

@@ -500,12 +500,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		}
 		h.testServer = serve(t, c)
 		if !isLog {
-			client, err := h.hub.Register(hub.Options{User: "observer", Consumer: idle{}})
-			if err != nil {
-				t.Fatal(err)
-			}
-			h.boot = client.Opening().Boot.String()
-			client.End(hub.ReasonClosed)
+			h.boot = h.hub.Boot()
 		}
 		r.hubs[i] = h
 	}

@@ -26,7 +26,7 @@ type stream struct {
 	end       time.Duration // when the login expires or the maximum age is reached, by handler.clock; 0: never
 
 	// Owned by the writer.
-	last   mark    // of the last id that was written
+	last   hub.ID  // the last id that was written
 	own    *string // the last id that was written if it is the client's and not from this hub; otherwise nil
 	broken bool    // a write has failed, possibly in the middle of a frame
 	poll   poll
@@ -52,11 +52,6 @@ const (
 	polling                // has not sent a message or gap yet
 	polled                 // has sent one, and ends when the queue is empty
 )
-
-// A mark is the part of an id that differs between ids of one hub.
-type mark struct{ ms, seq uint64 }
-
-func markOf(id hub.ID) mark { return mark{id.Ms, id.Seq} }
 
 // newStream returns a stream that can be registered in the hub before it has a transport.
 // A new client counts as woken, which means that it has a writer: start runs as this writer.
@@ -96,11 +91,11 @@ const maxPollRetry = time.Second
 // from its own id.
 func (s *stream) opening(q query) []byte {
 	id := s.client.Opening()
-	text := id.String()
+	text := s.text(id)
 	if q.resume != "" {
 		text = q.resume
 	}
-	s.last = markOf(id)
+	s.last = id
 	if id == hub.UnknownID {
 		own := strings.Clone(text) // does not keep the whole request in memory
 		s.own = &own
@@ -273,19 +268,21 @@ func (s *stream) writeRest(own *writer, n int64, then func(s *stream, w *writer,
 }
 
 // wrote records that an id of this hub was written.
-func (s *stream) wrote(id hub.ID) { s.last, s.own = markOf(id), nil }
+func (s *stream) wrote(id hub.ID) { s.last, s.own = id, nil }
 
 // isLastID reports whether id is the last one that was written.
-func (s *stream) isLastID(id hub.ID) bool { return s.own == nil && s.last == markOf(id) }
+func (s *stream) isLastID(id hub.ID) bool { return s.own == nil && s.last == id }
 
-// lastID returns the last id that was written. here is any id of this hub.
-func (s *stream) lastID(here hub.ID) string {
+// lastID returns the last id that was written.
+func (s *stream) lastID() string {
 	if s.own != nil {
 		return *s.own
 	}
-	here.Ms, here.Seq = s.last.ms, s.last.seq
-	return here.String()
+	return s.text(s.last)
 }
+
+// text returns the text of an id of this hub.
+func (s *stream) text(id hub.ID) string { return string(s.handler.cfg.Hub.AppendID(nil, id)) }
 
 // ping writes a ping: an event with the current position if that is newer than the last id, so that
 // an idle stream resumes from there, otherwise a comment.
@@ -312,9 +309,9 @@ func (s *stream) pinged(w *writer, _ int64, err error) {
 func (s *stream) pingFrame(w *writer) []byte {
 	switch {
 	case w.moved:
-		return appendPing(nil, w.id.String())
+		return appendPing(nil, s.text(w.id))
 	case s.pingEvents:
-		return appendPing(nil, s.lastID(w.id))
+		return appendPing(nil, s.lastID())
 	}
 	return keepAlive
 }
@@ -342,11 +339,11 @@ func (s *stream) lastBlock(reason hub.Reason) []byte {
 	case name == "" && (!ok || s.isLastID(id)):
 		return nil
 	case name == "":
-		return appendPing(nil, id.String())
+		return appendPing(nil, s.text(id))
 	case ok:
-		return appendBye(nil, s.handler.byeRetry(reason), name, id.String())
+		return appendBye(nil, s.handler.byeRetry(reason), name, s.text(id))
 	}
-	return appendBye(nil, s.handler.byeRetry(reason), name, s.lastID(id))
+	return appendBye(nil, s.handler.byeRetry(reason), name, s.lastID())
 }
 
 // closed ends the stream after the last block, even if writing it has failed.
