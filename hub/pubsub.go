@@ -70,18 +70,6 @@ func (p *PubSub) Begin() { p.GapForAll(GapRedisReconnect) }
 // ignored.
 func (p *PubSub) Mark(name MarkerName) {}
 
-// Miss records that this hub has missed messages after a marker. Until Announce, and for ids from before it later on,
-// a client whose id lies behind that marker receives the gap missed. An unknown marker stands for the start of the
-// generation.
-func (p *PubSub) Miss(after MarkerName) {}
-
-// Announce announces the gap missed to all clients. It is called right after Mark.
-func (p *PubSub) Announce() {}
-
-// Doubt is Miss for another hub, whose announcement was the newest Mark: clients that resumed here since then receive
-// the gap.
-func (p *PubSub) Doubt(after MarkerName) {}
-
 // AwaitPlaces makes clients wait whose id counts from an unknown marker, or further than this hub has: the hub may only
 // be behind. Without it they receive unknown-id at once. wake is called with the hub's lock held when a client begins
 // to wait.
