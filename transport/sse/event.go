@@ -57,8 +57,10 @@ func appendOpening(dst []byte, retry time.Duration, id string) []byte {
 	return mustAppendEvent(append(slices.Grow(dst, blockSize), keepAlive...), Event{Retry: retry, Name: "ping", Data: "{}", ID: id})
 }
 
-func appendPing(dst []byte, id string) []byte {
-	return mustAppendEvent(dst, Event{Name: "ping", Data: "{}", ID: id})
+func appendPing(dst, id []byte) []byte {
+	dst = append(dst, "event: ping\ndata: {}\nid: "...)
+	dst = append(dst, id...)
+	return append(dst, "\n\n"...)
 }
 
 // appendBusy appends the only block of a temporary rejection. The id is the one that the client sent, or "".

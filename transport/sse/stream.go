@@ -26,8 +26,8 @@ type stream struct {
 	end       time.Duration // when the login expires or the maximum age is reached, by handler.clock; 0: never
 
 	// Owned by the writer.
-	last   hub.ID  // the last id that was written
-	own    *string // the last id that was written if it is the client's and not from this hub; otherwise nil
+	last   hub.ID  // the last id that was written, unless own is set
+	own    *string // the client's id, until another one is written; nil if it sent none
 	broken bool    // a write has failed, possibly in the middle of a frame
 	poll   poll
 
@@ -87,19 +87,15 @@ const pollTime = 20 * time.Second
 const maxPollRetry = time.Second
 
 // opening returns the first block of the stream, which must have a client. If the client sent an
-// id, the block contains that id: a gap may follow, and if the connection breaks before it, the client must resume
-// from its own id.
+// id, the block contains that id, byte for byte: a gap may follow, and if the connection breaks before it, the client
+// must resume from its own id (R8).
 func (s *stream) opening(q query) []byte {
-	id := s.client.Opening()
-	text := s.text(id)
+	s.last = s.client.Opening()
 	if q.resume != "" {
-		text = q.resume
-	}
-	s.last = id
-	if id == hub.UnknownID {
-		own := strings.Clone(text) // does not keep the whole request in memory
+		own := strings.Clone(q.resume) // does not keep the whole request in memory
 		s.own = &own
 	}
+	text := string(s.appendLastID(nil))
 	retry := s.handler.cfg.Retry
 	if s.poll != notPolling {
 		retry = min(retry, maxPollRetry*2/3)
@@ -249,7 +245,8 @@ func (s *stream) write(w *writer, then func(s *stream, w *writer, n int64, err e
 	if w.patient {
 		n, err = s.transport.write(&w.bufs)
 	} else if n, err = s.transport.tryWrite(&w.bufs); err == netpoll.ErrWouldBlock {
-		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id, moved: w.moved}
+		own := &writer{patient: true, frames: slices.Clone(w.frames), bufs: slices.Clone(w.bufs), id: w.id, moved: w.moved, ping: w.ping}
+		w.ping = nil // own.bufs refers to it
 		w.forget(all)
 		go s.writeRest(own, n, then)
 		return false
@@ -270,22 +267,29 @@ func (s *stream) writeRest(own *writer, n int64, then func(s *stream, w *writer,
 // wrote records that an id of this hub was written.
 func (s *stream) wrote(id hub.ID) { s.last, s.own = id, nil }
 
-// isLastID reports whether id is the last one that was written.
-func (s *stream) isLastID(id hub.ID) bool { return s.own == nil && s.last == id }
-
-// lastID returns the last id that was written.
-func (s *stream) lastID() string {
-	if s.own != nil {
-		return *s.own
+// isLastID reports whether the text of id is that of the last id that was written. From then on, the stream does not
+// keep the text of the client's id.
+func (s *stream) isLastID(id hub.ID) bool {
+	if s.own != nil && s.text(id) == *s.own {
+		s.wrote(id)
 	}
-	return s.text(s.last)
+	return s.own == nil && s.last == id
+}
+
+// appendLastID appends the last id that was written.
+func (s *stream) appendLastID(dst []byte) []byte {
+	if s.own != nil {
+		return append(dst, *s.own...)
+	}
+	return s.handler.cfg.Hub.AppendID(dst, s.last)
 }
 
 // text returns the text of an id of this hub.
 func (s *stream) text(id hub.ID) string { return string(s.handler.cfg.Hub.AppendID(nil, id)) }
 
-// ping writes a ping: an event with the current position if that is newer than the last id, so that
-// an idle stream resumes from there, otherwise a comment.
+// ping writes a ping (R17). It is an event with the current position if that differs from the last id, so that an idle
+// stream resumes from there, and a comment otherwise. While a message or gap is pending, or the place of the client's id
+// is not known, no position may be written. With ping=event, an event with the last id replaces the comment.
 func (s *stream) ping(w *writer) bool {
 	id, ok := s.client.Position()
 	if !s.isIdle() {
@@ -293,7 +297,16 @@ func (s *stream) ping(w *writer) bool {
 		return true
 	}
 	w.id, w.moved = id, ok && !s.isLastID(id)
-	w.bufs = append(w.bufs, s.pingFrame(w))
+	var room [maxID]byte
+	switch {
+	case w.moved:
+		w.ping = appendPing(w.ping[:0], s.handler.cfg.Hub.AppendID(room[:0], id))
+	case s.pingEvents:
+		w.ping = appendPing(w.ping[:0], s.appendLastID(room[:0]))
+	default:
+		w.ping = append(w.ping[:0], keepAlive...)
+	}
+	w.bufs = append(w.bufs, w.ping)
 	return s.write(w, (*stream).pinged)
 }
 
@@ -304,16 +317,6 @@ func (s *stream) pinged(w *writer, _ int64, err error) {
 		s.wrote(w.id)
 	}
 	s.rearm()
-}
-
-func (s *stream) pingFrame(w *writer) []byte {
-	switch {
-	case w.moved:
-		return appendPing(nil, s.text(w.id))
-	case s.pingEvents:
-		return appendPing(nil, s.lastID())
-	}
-	return keepAlive
 }
 
 // finish writes the last block, if any, and closes the stream. It does not write after a failed
@@ -339,11 +342,11 @@ func (s *stream) lastBlock(reason hub.Reason) []byte {
 	case name == "" && (!ok || s.isLastID(id)):
 		return nil
 	case name == "":
-		return appendPing(nil, s.text(id))
+		return appendPing(nil, []byte(s.text(id)))
 	case ok:
 		return appendBye(nil, s.handler.byeRetry(reason), name, s.text(id))
 	}
-	return appendBye(nil, s.handler.byeRetry(reason), name, s.lastID())
+	return appendBye(nil, s.handler.byeRetry(reason), name, string(s.appendLastID(nil)))
 }
 
 // closed ends the stream after the last block, even if writing it has failed.

@@ -17,8 +17,9 @@ type writer struct {
 	bufs    net.Buffers
 
 	// For the ping that is being written.
+	ping  []byte // the buffer of its block: a ping with an id costs no allocation
 	id    hub.ID // current position
-	moved bool   // id is newer than the last id that was sent
+	moved bool   // the ping contains id, which differs from the last id that was sent
 }
 
 // spareWriters is a pool of writers.
