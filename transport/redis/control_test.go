@@ -1,8 +1,12 @@
 package redis
 
 import (
+	"reflect"
 	"strings"
 	"testing"
+
+	"usercast/hub"
+	"usercast/transport/redis/internal/fleet"
 )
 
 func TestParseControl(t *testing.T) {
@@ -18,6 +22,9 @@ func TestParseControl(t *testing.T) {
 		if again, err := ParseControl(want.String()); err != nil || again != want {
 			t.Errorf("%s is not read back: %+v, %v", want, again, err)
 		}
+		if got, marker, err := parseControlMessage(payload); err != nil || got != want || marker != nil {
+			t.Errorf("%s on the control channel: %+v, %v, %v", payload, got, marker, err)
+		}
 	}
 	for _, payload := range []string{
 		"", "{}", "null", "[]", "42", `"disconnect"`, `{"op":"disconnect"}`, `{"op":"disconnect","user":""}`, `{"op":"disconnect","user":42}`,
@@ -26,6 +33,42 @@ func TestParseControl(t *testing.T) {
 	} {
 		if got, err := ParseControl(payload); err == nil {
 			t.Errorf("%.60q is parsed as %+v", payload, got)
+		}
+		if got, marker, err := parseControlMessage(payload); err == nil {
+			t.Errorf("%.60q on the control channel is parsed as %+v, %v", payload, got, marker)
+		}
+	}
+}
+
+// A marker may be longer than a control command, because it grows with the fleet. Only the control channel carries
+// markers, so the stream feed rejects them.
+func TestParseMarkerOnTheControlChannel(t *testing.T) {
+	t.Parallel()
+	want := fleet.Marker{
+		Name: hub.NewMarkerName(), RunID: "run", Patterns: []string{"user-*"}, From: "abc.1",
+		Hub: fleet.Hub{Name: "a", Version: "1.0", Streams: 3, Users: 2},
+	}
+	for range 1000 {
+		want.Points = append(want.Points, fleet.Point{Name: hub.NewMarkerName(), Count: 1 << 40, Sum: 1 << 31})
+	}
+	payload := string(fleet.AppendMarker(nil, want))
+	if len(payload) < maxControl || len(payload) > maxMarker {
+		t.Fatalf("the marker has %d bytes", len(payload))
+	}
+	command, marker, err := parseControlMessage(payload)
+	if err != nil || command != (Control{}) || marker == nil || !reflect.DeepEqual(*marker, want) {
+		t.Errorf("%+v, %v, %v", command, marker, err)
+	}
+	short := `{"op":"marker","v":1,"id":"` + want.Name.String() + `","from":"abc.1"}`
+	if c, err := ParseControl(short); err == nil {
+		t.Errorf("the stream feed accepts a marker as %+v", c)
+	}
+	for name, payload := range map[string]string{
+		"over the limit": payload + strings.Repeat(" ", maxMarker),
+		"id missing":     `{"op":"marker","v":1,"from":"abc.1","hub":{}}`,
+	} {
+		if command, marker, err := parseControlMessage(payload); err == nil {
+			t.Errorf("%s: parsed as %+v, %+v", name, command, marker)
 		}
 	}
 }

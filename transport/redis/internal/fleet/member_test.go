@@ -92,7 +92,7 @@ func (w *world) send(mk Marker, except ...*testHub) {
 		if slices.Contains(except, h) {
 			continue
 		}
-		received, err := ParseMarker(AppendMarker(nil, mk))
+		received, err := ParseMarker(string(AppendMarker(nil, mk)))
 		if err != nil {
 			w.t.Fatal(err)
 		}

@@ -88,43 +88,38 @@ func AppendMarker(dst []byte, mk Marker) []byte {
 	return append(dst, b...)
 }
 
-// ParseMarker parses the output of AppendMarker, of this version or another one. The error says what is invalid.
-func ParseMarker(payload []byte) (Marker, error) {
-	var head struct {
-		Version int    `json:"v"`
-		From    string `json:"from"`
-		Hub     Hub    `json:"hub"`
+// ParseMarker parses the output of AppendMarker, of this version or another one. The error says what is invalid, and
+// contains nothing of the payload.
+func ParseMarker(payload string) (Marker, error) {
+	var w wireMarker
+	err := json.Unmarshal([]byte(payload), &w)
+	if wrongType := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrongType) && w.Version != wireVersion {
+		err = nil // another version may have fields of another type; json has skipped these only
 	}
-	if err := json.Unmarshal(payload, &head); err != nil {
-		return Marker{}, fmt.Errorf("marker: %w", err)
-	}
-	mk := Marker{From: head.From, Hub: head.Hub}
+	mk := Marker{From: w.From, Hub: w.Hub}
 	switch {
+	case err != nil:
+		return Marker{}, errors.New("marker has fields of the wrong type")
 	case mk.From == "" || len(mk.From) > maxFrom:
 		return Marker{}, fmt.Errorf("marker: from must have 1 to %d bytes", maxFrom)
 	case len(mk.Hub.Name) > maxName || len(mk.Hub.Version) > maxVersion:
-		return Marker{}, fmt.Errorf("marker: a hub's name must have at most %d bytes and its version %d", maxName, maxVersion)
+		return Marker{}, fmt.Errorf("marker: the hub's name must have at most %d bytes and its version %d", maxName, maxVersion)
 	case mk.Hub.Streams < 0 || mk.Hub.Users < 0:
-		return Marker{}, errors.New("marker: a hub cannot have fewer than 0 streams or users")
-	case head.Version != wireVersion:
+		return Marker{}, errors.New("marker: streams and users must not be negative")
+	case w.Version != wireVersion:
 		return mk, nil
-	}
-	var w wireMarker
-	if err := json.Unmarshal(payload, &w); err != nil {
-		return Marker{}, fmt.Errorf("marker: %w", err)
 	}
 	var ok bool
 	if mk.Name, ok = hub.ParseMarkerName(w.Name); !ok {
-		return Marker{}, errors.New("marker: the id is not the name of a marker")
+		return Marker{}, errors.New("marker: id is not the name of a marker")
 	}
 	if w.Missed != "" {
 		if mk.Missed, ok = hub.ParseMarkerName(w.Missed); !ok {
 			return Marker{}, errors.New("marker: missed is not the name of a marker")
 		}
 	}
-	var err error
 	if mk.Points, err = parsePoints(w.Points); err != nil {
-		return Marker{}, fmt.Errorf("marker: %w", err)
+		return Marker{}, err
 	}
 	mk.RunID, mk.Patterns = w.RunID, w.Patterns
 	return mk, nil
@@ -157,15 +152,15 @@ func parsePoints(text string) (points []Point, err error) {
 		var p Point
 		var ok bool
 		if p.Name, ok = hub.ParseMarkerName(name); !ok {
-			return nil, errors.New("a point must begin with the name of a marker")
+			return nil, errors.New("marker: a point must begin with the name of a marker")
 		}
 		n, err := strconv.ParseUint(count, 10, 64)
 		if err != nil || n > math.MaxUint64-last {
-			return nil, errors.New("the count of a point must be a number below 2^64")
+			return nil, errors.New("marker: the count of a point must be a number below 2^64")
 		}
 		b, err := base64.RawURLEncoding.DecodeString(sum)
 		if err != nil || len(b) != 4 {
-			return nil, errors.New("the checksum of a point must be 4 bytes in base64")
+			return nil, errors.New("marker: the checksum of a point must be 4 bytes in base64")
 		}
 		p.Count, p.Sum = last+n, binary.BigEndian.Uint32(b)
 		last = p.Count
