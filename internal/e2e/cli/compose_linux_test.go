@@ -35,7 +35,7 @@ func TestComposeConsoleAcceptsTheToken(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(text), &file); err != nil {
 		t.Fatal(err)
 	}
-	hub, maker := file.Services["hub"], file.Services["admin-token"]
+	hub, maker := file.Services["hub-a"], file.Services["admin-token"]
 
 	// The mount point of the volume, the same in both services.
 	const inside = "/run/usercast"
@@ -109,7 +109,7 @@ func TestComposeConsoleAcceptsTheToken(t *testing.T) {
 		}
 		return resp.StatusCode, string(b)
 	}
-	published := strings.TrimSuffix(hub.Ports[1], ":8081")
+	published := strings.TrimSuffix(hub.Ports[0], ":8081")
 	hubtest.Eventually(t, "the hub is ready", func() bool { code, _ := get("/readyz", published, ""); return code == http.StatusOK })
 	for _, c := range []struct {
 		path, host, token string
@@ -124,7 +124,7 @@ func TestComposeConsoleAcceptsTheToken(t *testing.T) {
 		{"/api/stats", published, "usercast", http.StatusUnauthorized, ""},
 		{"/api/stats", "rebound.example:8081", "", http.StatusUnauthorized, ""},
 		{"/debug/pprof/", published, "", http.StatusUnauthorized, ""},
-		{"/metrics", "hub:8081", "", http.StatusOK, "usercast_clients "}, // Prometheus sends no token
+		{"/metrics", "hub-a:8081", "", http.StatusOK, "usercast_clients "}, // Prometheus sends no token
 	} {
 		if code, body := get(c.path, c.host, c.token); code != c.code || !strings.Contains(body, c.has) {
 			t.Errorf("%s at %s with token %q: %d, %.200s, want %d and %q", c.path, c.host, c.token, code, body, c.code, c.has)
