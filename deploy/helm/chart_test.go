@@ -135,8 +135,11 @@ func TestMinimalValuesRenderASecurePod(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 	d, pod, c := all.pod(t)
-	if u := d.Spec.Strategy.RollingUpdate; u.MaxUnavailable.IntValue() != 0 || u.MaxSurge.IntValue() != 1 {
-		t.Errorf("a pod is stopped before its successor is ready: %+v", u)
+	if u := d.Spec.Strategy.RollingUpdate; *d.Spec.Replicas != 2 || u.MaxUnavailable.IntValue() != 0 || u.MaxSurge.IntValue() != 1 {
+		t.Errorf("%d pods; a pod is stopped before its successor is ready: %+v", *d.Spec.Replicas, u)
+	}
+	if i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "USERCAST_NAME" }); i < 0 || c.Env[i].ValueFrom.FieldRef.FieldPath != "metadata.name" {
+		t.Errorf("the name of the hub is not that of the pod: %+v", c.Env)
 	}
 	if s := pod.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("%+v", s)
@@ -359,9 +362,10 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		"terminationGracePeriodSeconds: 34":                       "terminationGracePeriodSeconds is 34, but a pod needs at least 35: drainDelaySeconds (5) + drainSeconds (15) + writeTimeoutSeconds (10) + 5",
 		"terminationGracePeriodSeconds: 40\ndrainSeconds: 60":     "a pod needs at least 80",
 		"resources: {limits: {memory: 1.5Gi}}":                    `"1.5Gi": set a whole number`,
-		"settings: {drain: 1m}":                                   "settings has drain, but the chart has a separate value",
+		"settings: {drain: 1m}":                                   "settings has drain, which the chart already sets",
 		"settings: {allow-origin: x}":                             "settings has allow-origin",
 		"extraEnv: [{name: USERCAST_DRAIN, value: 1m}]":           "extraEnv has USERCAST_DRAIN, which the chart already sets",
+		"settings: {name: a}":                                     "settings has name, which the chart already sets",
 		"extraEnv: [{name: A, value: 1}]":                         "/extraEnv/0/value",
 		"extraVolumes: [{name: settings}]":                        "extraVolumes has settings, which is a volume of the chart",
 		"extraVolumeMounts: [{mountPath: /a}]":                    "/extraVolumeMounts/0",
@@ -397,9 +401,28 @@ func TestNotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	notes := files["NOTES.txt"]
-	for _, says := range []string{"takes up to 35 seconds", "receives a gap and refetches", "set ingress.enabled"} {
+	for _, says := range []string{"2 pod(s)", "takes up to 35 seconds", "set ingress.enabled"} {
 		if !strings.Contains(notes, says) {
 			t.Errorf("%q is missing in\n%s", says, notes)
+		}
+	}
+	if strings.Contains(notes, "WARNING") {
+		t.Error(notes)
+	}
+	for values, says := range map[string]string{
+		"replicas: 1\n": "a crash of the pod is a gap",
+		`redis: {urls: ["redis://a", "redis://b"]}`: "message ids are valid on one pod only",
+	} {
+		merged, err := merge(minimal, values)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files, err := render(merged)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if notes := files["NOTES.txt"]; !strings.Contains(notes, says) {
+			t.Errorf("%s: %q is missing in\n%s", values, says, notes)
 		}
 	}
 	files, err = render(everything)
