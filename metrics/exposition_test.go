@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -88,12 +89,17 @@ func busy() metrics.Sources {
 		FramesEnqueued: next(), Replayed: next(), HistoryEntries: int(next()), HistoryBytes: int64(next()), FramesQueued: int64(next()), Deliveries: next(), DeliveryBytes: next(),
 		FramesDiscarded: map[hub.Reason]uint64{},
 		Gaps:            map[hub.Gap]uint64{},
+		Resumes:         map[hub.Origin]uint64{},
+		HistoryHere:     90 * time.Second, HistoryElsewhere: 25500 * time.Millisecond,
 	}
 	for _, c := range hub.Reasons() {
 		h.Disconnects[c], h.FramesDiscarded[c] = next(), next()
 	}
 	for _, g := range hub.Gaps() {
 		h.Gaps[g] = next()
+	}
+	for _, o := range hub.Origins() {
+		h.Resumes[o] = 1000 + uint64(o)
 	}
 	streams := sse.Stats{
 		Rejects:  sse.New(sse.Config{Hub: hub.NewPubSub(hub.Config{}).Hub, Authenticate: auth.Insecure}).Stats().Rejects, // for its keys
@@ -113,9 +119,10 @@ func busy() metrics.Sources {
 		ControlReceived: next(), ControlMalformed: next(),
 		Connected: true, Generation: 3, Reconnects: 2,
 		Probe: histogram.Snapshot{Count: 9, SumSeconds: 0.125, Cumulative: map[float64]uint64{0.001: 5, 0.01: 5}},
+		Hubs:  []redis.Hub{{Name: "a", Self: true}, {Name: "b"}, {Name: "c", OtherServer: true}, {Name: "d", OtherPatterns: true}, {Name: "e"}}, Mismatches: 17,
 	}
 	other := feed
-	other.Redis, other.Received, other.Connected = "other.example:6379", next(), false
+	other.Redis, other.Received, other.Connected, other.Hubs, other.Mismatches = "other.example:6379", next(), false, nil, 2
 	checks := auth.ForwardStats{Concurrency: 21, InFlight: 12, Waiting: 340}
 	dropped := next()
 	return metrics.Sources{
@@ -183,7 +190,7 @@ func TestMissingSourcesAreZero(t *testing.T) {
 	if _, err := metrics.NewRegistry(metrics.Sources{}).Gather(); err != nil {
 		t.Error(err)
 	}
-	if got := (metrics.Sources{}).Snapshot(); got.Clients != 0 || got.Feeds != nil {
+	if got := (metrics.Sources{}).Snapshot(); got.Clients != 0 || got.Hubs != 0 || got.Feeds != nil {
 		t.Errorf("a snapshot of no sources is %+v", got)
 	}
 }

@@ -85,8 +85,13 @@ var (
 	delivery      = desc("delivery_seconds", "Time from receiving a message from Redis to writing it to a socket.")
 	gaps          = desc("gaps_total", "Gaps announced, counted once per stream, by reason.", "reason")
 
+	resumes        = desc("resumes_total", "Streams opened with an id, by origin: a user with a stream on this hub within the history age (stream feed: at present), another user, or an unknown id.", "origin")
+	historySeconds = desc("history_seconds", "How far back a replay reaches, for users with (here) and without (elsewhere) a stream on this hub.", "scope")
 	historyEntries = desc("history_entries", "Messages and gaps kept for replay.")
 	historyBytes   = desc("history_bytes", "Memory used by messages and gaps kept for replay, including overhead.")
+
+	hubs       = desc("hubs", "Hubs on the same Redis of which a marker was received within 30 s, including this one.")
+	mismatches = desc("marker_mismatches_total", "Times that this hub missed messages on an open connection, found by comparison with another hub.")
 
 	connected  = desc("redis_connected", "Whether the Redis subscription is active (1) or not (0).", "feed", "redis")
 	reconnects = desc("redis_reconnects_total", "Successful Redis subscriptions after the first one.", "feed", "redis")
@@ -113,12 +118,15 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(authQueue, float64(checks.Waiting))
 	out.hub(read(c.sources.Hub))
 	out.streams(read(c.sources.Streams))
+	feeds := read(c.sources.Feeds)
 	var probes histogram.Snapshot
-	for _, st := range read(c.sources.Feeds) {
+	for _, st := range feeds {
 		out.feed(st)
 		probes.Add(st.Probe)
 	}
 	out.histogram(probe, probes)
+	out.gauge(hubs, float64(countHubs(feeds)))
+	out.counter(mismatches, countMismatches(feeds))
 }
 
 type sink chan<- prometheus.Metric
@@ -133,6 +141,11 @@ func (s sink) hub(st hub.Stats) {
 	}
 	s.counter(enqueued, st.FramesEnqueued)
 	s.counter(replayed, st.Replayed)
+	for _, origin := range hub.Origins() {
+		s.counter(resumes, st.Resumes[origin], origin.String())
+	}
+	s.gauge(historySeconds, st.HistoryHere.Seconds(), scopeHere)
+	s.gauge(historySeconds, st.HistoryElsewhere.Seconds(), scopeElsewhere)
 	s.gauge(historyEntries, float64(st.HistoryEntries))
 	s.gauge(historyBytes, float64(st.HistoryBytes))
 	s.gauge(queued, float64(st.FramesQueued))

@@ -21,6 +21,11 @@ type Snapshot struct {
 
 	Feeds []Feed `json:"feeds"`
 
+	Hubs             int        `json:"hubs"`
+	Fleet            []FleetHub `json:"fleet"`
+	FleetWhy         string     `json:"fleet_why,omitempty"` // why the fleet is not visible
+	MarkerMismatches uint64     `json:"marker_mismatches"`
+
 	FramesEnqueued  uint64            `json:"frames_enqueued"`
 	FramesQueued    int64             `json:"frames_queued"`
 	FramesDiscarded map[string]uint64 `json:"frames_discarded"` // by reason
@@ -28,9 +33,12 @@ type Snapshot struct {
 	Deliveries      uint64            `json:"deliveries"`
 	DeliveryBytes   uint64            `json:"delivery_bytes"`
 	Replayed        uint64            `json:"replayed"`
-	Gaps            map[string]uint64 `json:"gaps"` // by reason
-	HistoryEntries  int               `json:"history_entries"`
-	HistoryBytes    int64             `json:"history_bytes"`
+	Gaps            map[string]uint64 `json:"gaps"`    // by reason
+	Resumes         map[string]uint64 `json:"resumes"` // by origin
+
+	HistoryEntries int                `json:"history_entries"`
+	HistoryBytes   int64              `json:"history_bytes"`
+	HistorySeconds map[string]float64 `json:"history_seconds"` // by scope
 
 	AuthConcurrency int `json:"auth_concurrency"` // the current limit
 	AuthInFlight    int `json:"auth_in_flight"`
@@ -73,29 +81,33 @@ type Bucket struct {
 
 // Snapshot reads the sources. It is safe for concurrent use if they are.
 func (s Sources) Snapshot() Snapshot {
-	h, streams, checks := read(s.Hub), read(s.Streams), read(s.Checks)
+	h, streams, checks, feeds := read(s.Hub), read(s.Streams), read(s.Checks), read(s.Feeds)
 	out := Snapshot{
 		Clients: h.Clients, Users: h.Users, Connects: h.Connects,
-		Disconnects:    byReason(h.Disconnects, hub.Reason.String),
+		Disconnects:    byWord(h.Disconnects, hub.Reason.String),
 		Rejects:        streams.Rejects,
 		RejectsHeld:    streams.Held,
 		FramesEnqueued: h.FramesEnqueued, FramesQueued: h.FramesQueued,
-		FramesDiscarded: byReason(h.FramesDiscarded, hub.Reason.String),
+		FramesDiscarded: byWord(h.FramesDiscarded, hub.Reason.String),
 		QueueBytes:      h.QueueBytes,
 		Deliveries:      h.Deliveries, DeliveryBytes: h.DeliveryBytes, Replayed: h.Replayed,
-		Gaps:           byReason(h.Gaps, hub.Gap.String),
+		Gaps:           byWord(h.Gaps, hub.Gap.String),
+		Resumes:        byWord(h.Resumes, hub.Origin.String),
 		HistoryEntries: h.HistoryEntries, HistoryBytes: h.HistoryBytes,
+		HistorySeconds:  map[string]float64{scopeHere: h.HistoryHere.Seconds(), scopeElsewhere: h.HistoryElsewhere.Seconds()},
 		AuthConcurrency: checks.Concurrency, AuthInFlight: checks.InFlight, AuthWaiting: checks.Waiting,
 		LogDropped:      read(s.LogDropped),
 		DeliverySeconds: asHistogram(streams.Delivery),
 		AuthSeconds:     asHistogram(streams.Auth),
 	}
 	var probes histogram.Snapshot
-	for _, f := range read(s.Feeds) {
+	for _, f := range feeds {
 		out.Feeds = append(out.Feeds, asFeed(f))
 		probes.Add(f.Probe)
 	}
 	out.RedisProbeSeconds = asHistogram(probes)
+	out.Hubs, out.MarkerMismatches = countHubs(feeds), countMismatches(feeds)
+	out.Fleet, out.FleetWhy = fleetOf(feeds)
 	return out
 }
 
@@ -108,10 +120,11 @@ func asFeed(f redis.Stats) Feed {
 	}
 }
 
-func byReason[R comparable](counts map[R]uint64, word func(R) string) map[string]uint64 {
+// byWord replaces the keys of counts by their words.
+func byWord[K comparable](counts map[K]uint64, word func(K) string) map[string]uint64 {
 	out := make(map[string]uint64, len(counts))
-	for reason, n := range counts {
-		out[word(reason)] = n
+	for key, n := range counts {
+		out[word(key)] = n
 	}
 	return out
 }

@@ -7,6 +7,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
+
+	"usercast/metrics"
+	"usercast/transport/redis"
 )
 
 // The exposition and the snapshot contain the same values under the same names.
@@ -62,9 +66,11 @@ func lookUp(s map[string]any, name string, labels map[string]string) (float64, b
 		}
 		return 0, false
 	}
-	if reason := labels["reason"]; reason != "" {
-		byReason, _ := s[name].(map[string]any)
-		return number(byReason[reason])
+	for _, label := range []string{"reason", "origin", "scope"} {
+		if value := labels[label]; value != "" {
+			byValue, _ := s[name].(map[string]any)
+			return number(byValue[value])
+		}
 	}
 	for suffix, field := range map[string]string{"_sum": "sum", "_count": "count"} {
 		if h, ok := s[strings.TrimSuffix(name, suffix)].(map[string]any); ok && strings.HasSuffix(name, suffix) {
@@ -97,4 +103,32 @@ func number(v any) (float64, bool) {
 		return 0, true
 	}
 	return 0, false
+}
+
+func TestSnapshotShowsTheFleet(t *testing.T) {
+	t.Parallel()
+	hubs := []redis.Hub{
+		{Name: "a", Version: "v1.2.3", Streams: 12, Users: 9, Age: 2500 * time.Millisecond, Self: true},
+		{Name: "b", Version: "v1.3.0", OtherPatterns: true},
+	}
+	for name, c := range map[string]struct {
+		feeds      []redis.Stats
+		fleet, why string
+		hubs       int
+	}{
+		"two hubs": {[]redis.Stats{{Feed: "pubsub", Hubs: hubs}},
+			`[{"name":"a","version":"v1.2.3","streams":12,"users":9,"age_seconds":2.5,"self":true,"other_server":false,"other_patterns":false},` +
+				`{"name":"b","version":"v1.3.0","streams":0,"users":0,"age_seconds":0,"self":false,"other_server":false,"other_patterns":true}]`, "", 2},
+		"no marker yet, and a hub on another server": {[]redis.Stats{{Feed: "pubsub", Hubs: []redis.Hub{{Name: "a", Age: -1, Self: true}, {Name: "b", Age: time.Second, OtherServer: true}}}},
+			`[{"name":"a","version":"","streams":0,"users":0,"self":true,"other_server":false,"other_patterns":false},` +
+				`{"name":"b","version":"","streams":0,"users":0,"age_seconds":1,"self":false,"other_server":true,"other_patterns":false}]`, "", 1},
+		"the stream feed": {[]redis.Stats{{Feed: "stream"}}, "[]", "with --feed stream, hubs do not write markers", 1},
+		"several Redis":   {[]redis.Stats{{Feed: "pubsub"}, {Feed: "pubsub"}}, "[]", "with several --redis, hubs do not write markers", 1},
+	} {
+		s := metrics.Sources{Feeds: func() []redis.Stats { return c.feeds }}.Snapshot()
+		fleet, err := json.Marshal(s.Fleet)
+		if err != nil || string(fleet) != c.fleet || s.FleetWhy != c.why || s.Hubs != c.hubs {
+			t.Errorf("%s: %s, %q, %d hubs, %v", name, fleet, s.FleetWhy, s.Hubs, err)
+		}
+	}
 }
