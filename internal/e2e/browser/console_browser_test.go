@@ -107,7 +107,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.tabTo("lookup-user")
 	p.press("a/b" + kb.Enter)
 	p.waitForText("user-count", "1 open stream on this hub")
-	p.waitForText("user-rows", h.Hub().ClientsOf("a/b")[0].State().LastID.String())
+	p.waitForText("user-rows", string(h.Hub().AppendID(nil, h.Hub().ClientsOf("a/b")[0].State().LastID)))
 	p.waitForText("user-rows", "(no topic), activity")
 	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
 		t.Errorf("the fragment of the URL is %s", got)
@@ -200,7 +200,7 @@ func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
 	if p.Text(`document.getElementById("tail-on").hidden`) != "true" {
 		t.Error("the page offers a tail although the hub does not allow it")
 	}
-	p.Until(`document.getElementById("gaps-rows").rows.length == 5`)
+	p.Until(`document.getElementById("gaps-rows").rows.length == 6`)
 	if got := p.Text(`document.documentElement.scrollWidth`); got != "320" {
 		t.Errorf("the page is %s px wide on a screen of 320 px: %s", got,
 			p.Text(`[...document.querySelectorAll("body *")].filter(e => e.getBoundingClientRect().right > 321).map(e => e.tagName + "#" + e.id + "." + e.className).join(" ")`))

@@ -19,7 +19,7 @@ var web embed.FS
 // concatenated into one script and share its scope.
 var modules = []string{
 	"dom.js", "format.js", "histogram.js", "history.js", "hub.js", "charts.js",
-	"banners.js", "overview.js", "tables.js", "tail.js", "user.js", "signin.js", "main.js",
+	"banners.js", "overview.js", "tables.js", "fleet.js", "tail.js", "user.js", "signin.js", "main.js",
 }
 
 // A Page is the document and the policy to serve it with.

@@ -2,6 +2,7 @@
 
 import { Banners } from "./banners.js";
 import { $, announce, setText } from "./dom.js";
+import { showFleet } from "./fleet.js";
 import { History, SPAN } from "./history.js";
 import { follow, Refused } from "./hub.js";
 import { Overview } from "./overview.js";
@@ -97,6 +98,7 @@ function show() {
   overview.show(past, latest);
   showReasons(past, latest);
   showFeeds(latest);
+  showFleet(latest);
 }
 
 function lose() {

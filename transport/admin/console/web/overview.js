@@ -51,7 +51,7 @@ export class Overview {
   }
 
   #figures(stats) {
-    const { limits } = stats;
+    const { limits, resumes } = stats;
     const of = (n, limit, show) => (limit > 0 ? `${show(n)} of ${show(limit)}` : show(n));
     const median = h => {
       const q = quantile(h, 0.5), high = quantile(h, 0.99);
@@ -63,6 +63,8 @@ export class Overview {
       "figure-streams": of(stats.clients, limits.max_clients, count),
       "figure-queued": of(stats.queue_bytes, limits.queue_total_bytes, bytes),
       "figure-history": `${of(stats.history_bytes, limits.history_bytes, bytes)}, ${plural(stats.history_entries, "message")}`,
+      "figure-reach": `${lasting(stats.history_seconds.here)} here, ${lasting(stats.history_seconds.elsewhere)} from other hubs`,
+      "figure-resumes": `${count(resumes.this_hub)} here, ${count(resumes.other_hub)} from other hubs, ${count(resumes.unknown)} unknown`,
       "figure-delivered": `${count(stats.deliveries)}, ${bytes(stats.delivery_bytes)}`,
       "figure-probe": median(stats.redis_probe_seconds),
       "figure-auth": median(stats.auth_seconds),

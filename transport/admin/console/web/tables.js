@@ -11,11 +11,11 @@ const MEANINGS = {
   },
   rejects: {
     "auth-unavailable": "temporary failure", "bad-request": "malformed", "bad-user": "invalid user id",
-    clients: "hub at capacity", draining: "hub shutting down", origin: "not allowed",
+    clients: "hub at capacity", draining: "hub shutting down", expired: "token expired or not valid yet", origin: "not allowed",
     topic: "not allowed", unauthorized: "not authenticated", "unknown-key": "no key for the token", "user-limit": "limit per user reached",
   },
   gaps: {
-    "feed-reset": "Redis stream lost entries", "history-expired": "id too old", "redis-reconnect": "resubscribed to Redis",
+    "feed-reset": "Redis stream lost entries", "history-expired": "id too old", missed: "another hub received more", "redis-reconnect": "resubscribed to Redis",
     "too-large": "over --max-payload", "unknown-id": "not known to this hub",
   },
 };
@@ -59,7 +59,8 @@ export function showFeeds(stats) {
   }
 }
 
-function newRow(body, figures) {
+/** Appends a row with a header cell and cells for figures. */
+export function newRow(body, figures) {
   const row = body.insertRow();
   const head = element("th");
   head.scope = "row";
