@@ -5,8 +5,9 @@ import "time"
 // A hub is a sequence of processes at the same address.
 type hub struct {
 	*sim
-	boot     int  // how often it was restarted
-	up       bool // it accepts connections
+	boot     int           // how often it was restarted
+	up       bool          // it accepts connections
+	since    time.Duration // when its process subscribed, and published its first marker
 	draining bool
 	seen     bool // the load balancer sends pages to it
 	clients  int
@@ -93,7 +94,7 @@ func (h *hub) authenticate(user int, then func(accepted bool)) {
 
 // exit ends the process and closes its connections.
 func (h *hub) exit() {
-	h.up, h.draining = false, false
+	h.draining = false
 	h.boot++
 	h.waiting, h.free = 0, 0
 	clear(h.cached)
@@ -101,10 +102,11 @@ func (h *hub) exit() {
 	h.responses = nil
 	for _, p := range h.sim.pages {
 		if p.open && p.hub == h {
-			p.disconnect()
+			p.disconnect(h.lastPing())
 		}
 	}
 	h.load = 0
+	h.up = false
 }
 
 // open returns the pages that have a stream at this hub, in random order.

@@ -16,6 +16,8 @@ import (
 const (
 	busyFactor = 5
 	spreadStep = 10 * time.Millisecond
+
+	markerInterval = 10 * time.Second // each hub publishes a marker
 )
 
 // params are the values of the flags.
@@ -32,6 +34,9 @@ type params struct {
 	maxClients             int
 	historyAge             time.Duration
 	feed                   string
+	pingInterval           time.Duration
+	markers                bool
+	reach                  time.Duration
 
 	authCache, authTimeout, appTime time.Duration
 	authConcurrency                 int
@@ -48,6 +53,7 @@ type params struct {
 	rate                              float64
 	killed                            int
 	restartTime, proxyDown, redisDown time.Duration
+	restartPause                      time.Duration
 }
 
 // declare adds the flags to fs. Their defaults are those of usercast, if it has the same setting.
@@ -70,6 +76,9 @@ func declare(fs *flag.FlagSet) *params {
 	fs.IntVar(&p.maxClients, "max-clients", 0, "--max-clients; 0 means no limit")
 	fs.DurationVar(&p.historyAge, "history-age", 2*time.Minute, "--history-age")
 	fs.StringVar(&p.feed, "feed", "pubsub", "--feed")
+	fs.DurationVar(&p.pingInterval, "ping-interval", 15*time.Second, "--ping-interval")
+	fs.BoolVar(&p.markers, "markers", true, "any hub can resume any stream; off with several --redis")
+	fs.DurationVar(&p.reach, "reach", 27*time.Second, "how far back the history reaches for pages of other hubs: usercast_history_seconds{scope=\"elsewhere\"}; the default is that of 5,000 messages per second of 200 bytes")
 
 	fs.DurationVar(&p.authCache, "auth-cache", 10*time.Second, "--auth-cache")
 	fs.DurationVar(&p.authTimeout, "auth-timeout", 2*time.Second, "--auth-timeout")
@@ -81,14 +90,15 @@ func declare(fs *flag.FlagSet) *params {
 	fs.IntVar(&p.cores, "cores", 2, "number of CPU cores per hub")
 	fs.IntVar(&p.backlog, "backlog", 4096, "net.core.somaxconn")
 
-	fs.BoolVar(&p.affinity, "affinity", true, "the load balancer sends a page to its previous hub")
+	fs.BoolVar(&p.affinity, "affinity", false, "the load balancer sends a page to its previous hub")
 	fs.DurationVar(&p.checkDown, "check-down", 1200*time.Millisecond, "time until the load balancer detects that a hub is not ready; 0 disables health checks")
-	fs.DurationVar(&p.checkUp, "check-up", 2*time.Second, "time until the load balancer detects that a hub is ready")
+	fs.DurationVar(&p.checkUp, "check-up", 5*time.Second, "time until the load balancer sends pages to a hub that is ready")
 	fs.DurationVar(&p.fallbackRetry, "away-retry", 3*time.Second, "retry in the fallback response of the load balancer when all hubs are down; 0 refuses the connection instead")
 
 	fs.DurationVar(&p.limit, "limit", 10*time.Minute, "maximum simulated time")
 	fs.IntVar(&p.killed, "killed", 0, "number of hubs that kill -9 ends; 0 means all")
-	fs.DurationVar(&p.restartTime, "restart", time.Second, "time from the end of a hub process until the next one listens")
+	fs.DurationVar(&p.restartTime, "restart", time.Second, "time from the start of a hub process until it is subscribed and ready")
+	fs.DurationVar(&p.restartPause, "pause", 0, "time from the end of a hub process until the next one is started")
 	fs.DurationVar(&p.proxyDown, "balancer-away", time.Second, "time during which the load balancer is down")
 	fs.DurationVar(&p.redisDown, "redis-away", 10*time.Second, "duration of the Redis outage")
 	return p

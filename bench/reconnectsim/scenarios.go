@@ -24,13 +24,14 @@ func (s *sim) restart(i int) {
 	}
 	h := s.hubs[i]
 	h.draining = true // SIGTERM
+	s.lastMarker = s.now
 	s.notice(h, false, s.checkDown)
 	s.after(s.drainDelay, func() {
 		open := h.open()
 		for n, p := range open {
 			s.after(s.drain*time.Duration(n+1)/time.Duration(len(open)), func() {
 				p.retry = s.jitter(s.params.retry) // the retry of the bye event
-				p.disconnect()
+				p.disconnect(s.now)
 			})
 		}
 		over := s.drain
@@ -59,8 +60,8 @@ func (s *sim) kill() {
 
 // start restarts a hub, and calls then when the load balancer has detected it.
 func (s *sim) start(h *hub, then func()) {
-	s.after(s.restartTime, func() {
-		h.up = true
+	s.after(s.restartPause+s.restartTime, func() {
+		h.up, h.since = true, s.now
 		s.notice(h, true, s.checkUp)
 		s.after(s.checkUp, then)
 	})
@@ -108,6 +109,6 @@ func (s *sim) outage() {
 func (s *sim) cut() {
 	s.proxyUp = s.proxyDown
 	for _, p := range s.pages {
-		p.disconnect()
+		p.disconnect(s.lastPing())
 	}
 }

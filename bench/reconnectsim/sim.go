@@ -19,6 +19,7 @@ type sim struct {
 
 	proxyUp      time.Duration // connections are refused until then
 	disconnected int           // pages without a stream
+	lastMarker   time.Duration // published by a hub that drains, not one of its regular markers
 	result
 }
 
@@ -54,7 +55,9 @@ func (s *sim) after(d time.Duration, do func()) {
 func newSim(p params) *sim {
 	s := &sim{params: p, rng: rand.New(rand.NewPCG(p.seed, 0))}
 	for range p.hubs {
-		s.hubs = append(s.hubs, &hub{sim: s, up: true, seen: true, cached: map[int]time.Duration{}, pending: map[int][]func(bool){}})
+		h := &hub{sim: s, up: true, seen: true, cached: map[int]time.Duration{}, pending: map[int][]func(bool){}}
+		h.since = -time.Hour - time.Duration(s.rng.Int64N(int64(markerInterval)))
+		s.hubs = append(s.hubs, h)
 	}
 	n := p.hubs * p.perHub
 	for i := range n {
@@ -91,19 +94,40 @@ type page struct {
 	hub   *hub // hub of its stream, or of its last one
 	boot  int  // number of the process that its id is from
 	open  bool
+	id    time.Duration // when the marker of its last id was published
 	retry time.Duration // the last retry that it received
 	ended time.Duration // when its last stream ended
 }
 
-// disconnect ends the stream. The page reconnects after its retry.
-func (p *page) disconnect() {
+// disconnect ends the stream. The page reconnects after its retry, with its last id, which it received at a time.
+func (p *page) disconnect(received time.Duration) {
 	p.open = false
+	p.id = p.newestMarker(received)
 	p.ended = p.now
 	p.hub.clients--
 	p.hub.load--
 	p.disconnected++
 	p.maxDisconnected = max(p.maxDisconnected, p.disconnected)
 	p.after(p.retry, p.connect)
+}
+
+// lastPing returns when a page received the last id, if its stream ends without bye.
+func (s *sim) lastPing() time.Duration {
+	return s.now - time.Duration(s.rng.Int64N(int64(s.pingInterval)))
+}
+
+// newestMarker returns when the newest marker was published, at a time.
+func (s *sim) newestMarker(at time.Duration) time.Duration {
+	newest := time.Duration(-1 << 63)
+	if s.lastMarker <= at {
+		newest = s.lastMarker
+	}
+	for _, h := range s.hubs {
+		if h.up && h.since <= at {
+			newest = max(newest, at-(at-h.since)%markerInterval)
+		}
+	}
+	return newest
 }
 
 func (p *page) connect() { p.connectAgain(time.Second) }
@@ -162,7 +186,8 @@ func (p *page) opened(h *hub) {
 	p.recovered = append(p.recovered, absent)
 	p.disconnected--
 	missed := absent.Seconds() * p.rate
-	if p.feed == "stream" || p.hub == h && p.boot == h.boot && absent < p.historyAge {
+	same := p.hub == h && p.boot == h.boot && absent < p.historyAge
+	if p.feed == "stream" || same || p.markers && p.id >= h.since && absent < p.reach {
 		p.replayed += missed
 	} else {
 		p.lost += missed
