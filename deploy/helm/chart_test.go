@@ -138,8 +138,11 @@ func TestMinimalValuesRenderASecurePod(t *testing.T) {
 	if u := d.Spec.Strategy.RollingUpdate; *d.Spec.Replicas != 2 || u.MaxUnavailable.IntValue() != 0 || u.MaxSurge.IntValue() != 1 {
 		t.Errorf("%d pods; a pod is stopped before its successor is ready: %+v", *d.Spec.Replicas, u)
 	}
-	if i := slices.IndexFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == "USERCAST_NAME" }); i < 0 || c.Env[i].ValueFrom.FieldRef.FieldPath != "metadata.name" {
-		t.Errorf("the name of the hub is not that of the pod: %+v", c.Env)
+	if name, set := env(c)["USERCAST_NAME"]; set || pod.HostNetwork || pod.Hostname != "" {
+		t.Errorf("the name of the hub, %q, is not that of the pod, which is the host name", name)
+	}
+	if p := c.ReadinessProbe; p.InitialDelaySeconds < 5 {
+		t.Error("after a crash, pages return to the pod before it can know their ids")
 	}
 	if s := pod.SecurityContext; !*s.RunAsNonRoot || *s.RunAsUser != 65532 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("%+v", s)
@@ -365,7 +368,6 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		"settings: {drain: 1m}":                                   "settings has drain, which the chart already sets",
 		"settings: {allow-origin: x}":                             "settings has allow-origin",
 		"extraEnv: [{name: USERCAST_DRAIN, value: 1m}]":           "extraEnv has USERCAST_DRAIN, which the chart already sets",
-		"settings: {name: a}":                                     "settings has name, which the chart already sets",
 		"extraEnv: [{name: A, value: 1}]":                         "/extraEnv/0/value",
 		"extraVolumes: [{name: settings}]":                        "extraVolumes has settings, which is a volume of the chart",
 		"extraVolumeMounts: [{mountPath: /a}]":                    "/extraVolumeMounts/0",

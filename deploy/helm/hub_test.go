@@ -149,8 +149,6 @@ func startHub(t *testing.T, hub, dir string, all objects, pod corev1.PodSpec, c 
 	cmd := exec.Command(hub, c.Args...)
 	for _, e := range c.Env {
 		switch {
-		case e.ValueFrom != nil:
-			e.Value = "live-usercast-7" // the name of the pod
 		case e.Name == "USERCAST_LISTEN" || e.Name == "USERCAST_ADMIN_LISTEN":
 			e.Value = "127.0.0.1:0" // only the pod can use fixed ports
 		case strings.HasPrefix(e.Value, "/etc/") || strings.HasPrefix(e.Value, "/run/"):

@@ -103,7 +103,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (eq .mode "insecure") .insecureAnywhere }}{{ $_ := set $env "USERCAST_AUTH_INSECURE_ANYWHERE" "true" }}{{ end }}
 {{- end }}
 {{- with $v.resources.limits }}{{ if .memory }}{{ $_ := set $env "GOMEMLIMIT" (include "usercast.goMemory" .memory) }}{{ end }}{{ end }}
-{{- $own := concat (keys $env) (list "USERCAST_ALLOW_ORIGIN" "USERCAST_LOG_LEVEL" "USERCAST_REDIS" "USERCAST_NAME") }}
+{{- $own := concat (keys $env) (list "USERCAST_ALLOW_ORIGIN" "USERCAST_LOG_LEVEL" "USERCAST_REDIS") }}
 {{- range $flag, $value := $v.settings }}
 {{- $name := printf "USERCAST_%s" ($flag | upper | replace "-" "_") }}
 {{- if has $name $own }}{{ fail (printf "settings has %s, which the chart already sets: remove it from settings, and change the value of the chart, if there is one" $flag) }}{{ end }}
@@ -117,8 +117,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - name: {{ $name }}
   value: {{ get $env $name | quote }}
 {{- end }}
-- name: USERCAST_NAME
-  valueFrom: {fieldRef: {fieldPath: metadata.name}}
 {{- end }}
 
 {{- /* The mounted secrets, by the name of their directory. */}}
