@@ -1,7 +1,10 @@
 package hub_test
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -106,6 +109,35 @@ func BenchmarkPublish(b *testing.B) {
 	}
 }
 
+// A message for one of 100,000 users without a stream, in a hub whose history is full of such messages. The metrics say
+// how far back it reaches then, at a number of messages per second.
+func BenchmarkPublishUnrouted(b *testing.B) {
+	for _, size := range []int{7, 87, 200} {
+		b.Run(fmt.Sprint(size, "Bytes"), func(b *testing.B) {
+			h := benchHub(b)
+			users, payload := make([]string, 100_000), strings.Repeat("x", size)
+			for i := range users {
+				users[i] = fmt.Sprint(10_000_000 + rand.IntN(90_000_000))
+			}
+			n := 0
+			publish := func() {
+				h.Publish(users[n%len(users)], "activity", payload)
+				n++
+			}
+			for range 2_000_000 {
+				publish()
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				publish()
+			}
+			for _, rate := range []float64{1000, 5000, 20_000} {
+				b.ReportMetric(float64(h.Stats().HistoryEntries)/rate, fmt.Sprintf("s@%v/s", rate))
+			}
+		})
+	}
+}
+
 func BenchmarkBroadcastTo10000Clients(b *testing.B) {
 	const clients = 10_000
 	h := benchHub(b)
@@ -163,7 +195,7 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 	h := benchHub(b)
 	var settled sync.WaitGroup
 	benchDrainers(b, h, "42", 1, &settled) // another tab, which stays connected
-	resume := h.ClientsOf("42")[0].Opening().String()
+	resume := text(h.Hub, h.ClientsOf("42")[0].Opening())
 	settled.Add(missed)
 	for range missed {
 		h.Publish("42", "activity", benchPayload)

@@ -30,8 +30,8 @@ type Config struct {
 
 	// The history is for clients that reconnect. If one of these fields is Off, it is disabled.
 	HistoryPerUser int           // entries per user with a client, or with one within HistoryAge; default 256, or Off; not used by StreamFeed
-	HistoryAge     time.Duration // maximum age of entries; default 2 min, or Off; not used by StreamFeed
-	HistoryBytes   int64         // memory of the history, estimated, including its overhead; default 64 MiB, or Off
+	HistoryAge     time.Duration // maximum age of these entries; default 2 min, or Off; not used by StreamFeed
+	HistoryBytes   int64         // memory of the history, estimated, including its overhead; a PubSub uses at most half of it for users without a client; default 64 MiB, or Off
 }
 
 // withDefaults replaces zeros by defaults, and negative numbers by the largest number (NoLimit) or 0 (Off).

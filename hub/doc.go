@@ -21,8 +21,8 @@
 //
 // # What it does not guarantee
 //
-// A PubSub does not keep messages of a user whose last client ended longer ago than the age of the
-// history. The hub does no I/O: the program that registers a client consumes its queue.
+// A PubSub keeps the messages of users without a client in a ring of a fixed number of bytes, not for a
+// time. The hub does no I/O: the program that registers a client consumes its queue.
 //
 // # Invariants
 //
@@ -59,8 +59,8 @@
 //	clients, routing     Hub, under Hub.mu
 //	users, sequence,     their types, under Hub.mu
 //	broadcasts, budget
-//	history              userHistory of a PubSub or window of a StreamFeed, under Hub.mu; chosen
-//	                     by the constructor
+//	history              userHistory of a PubSub, with its ring, or window of a StreamFeed, under
+//	                     Hub.mu; chosen by the constructor
 //	replay               under Hub.mu; each Take of the client's consumer does one step. It is
 //	                     abandoned if its client has ended and only the log has the rest
 //	queue                under Client.mu; it has one consumer

@@ -60,3 +60,9 @@ func StepWallClock(t *testing.T, h *Hub, by time.Duration) {
 	}
 	h.born = stepped
 }
+
+// RingBytes returns the memory of the ring, RingEntries the number of its entries, and RingLowWater the number of the
+// newest message that it has dropped.
+func RingBytes(h *PubSub) int64     { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.bytes }
+func RingEntries(h *PubSub) int     { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.entries }
+func RingLowWater(h *PubSub) uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.lowWater }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"iter"
 	"slices"
 	"time"
 	"weak"
@@ -16,9 +17,9 @@ type history interface {
 	// ready reports whether the history has the next entries of a replay. If not, ready has changed the
 	// state of the replay.
 	ready(r *replay) bool
-	// between returns up to n entries for u and for all users, later than after and up to upTo, in order.
-	// all reports whether these are all entries.
-	between(u *user, after, upTo ID, n int) (list []*entryNode, all bool)
+	// between returns the next entries of a replay that is ready, in order: those for its user and for all users, later
+	// than the cursor and up to upTo.
+	between(r *replay) (entries iter.Seq[replayEntry], upTo ID)
 
 	// owner returns a new user if entries of an unknown user are kept, otherwise nil.
 	owner(name string) *user
@@ -34,14 +35,19 @@ type history interface {
 	left(u *user)
 
 	size() (entries int, bytes int64)
+	// reach returns how far back a replay reaches at present: see Stats.
+	reach() (here, elsewhere time.Duration)
 	close()
 }
 
 // past is the part of a history that belongs to one user.
 type past struct {
-	entries  deque[*entryNode]
-	lowWater ID        // only userHistory: all later entries of the user are stored
-	retained *retained // only userHistory; nil: the user has a client
+	entries deque[*entryNode]
+
+	// Only userHistory. All entries of the user that are later than both since and lowWater are stored here.
+	since    uint64    // number of messages when the first client came; what was before is in the ring
+	lowWater ID        // of the newest entry that was dropped
+	retained *retained // nil: the user has a client
 }
 
 // An entryNode is an entry of a history.
@@ -125,20 +131,25 @@ func (s *entries) charge(u *user) { s.bytes += int64(userOverhead + len(u.name))
 
 func (s *entries) discharge(u *user) { s.bytes -= int64(userOverhead + len(u.name)) }
 
-func (s *entries) between(u *user, after, upTo ID, n int) (list []*entryNode, all bool) {
-	own, common := entriesAfter(u.past.entries.all(), after), entriesAfter(s.broadcasts.past.entries.all(), after)
-	for range n {
-		next := &own
-		if len(own) == 0 || len(common) > 0 && common[0].id.before(own[0].id) {
-			next = &common
+// between iterates over the entries of u and of all users that are later than after and up to upTo, in order.
+func (s *entries) between(u *user, after, upTo ID) iter.Seq[replayEntry] {
+	return func(yield func(replayEntry) bool) {
+		own, common := entriesAfter(u.past.entries.all(), after), entriesAfter(s.broadcasts.past.entries.all(), after)
+		for {
+			next := &own
+			if len(own) == 0 || len(common) > 0 && common[0].id.before(own[0].id) {
+				next = &common
+			}
+			if len(*next) == 0 || upTo.before((*next)[0].id) {
+				return
+			}
+			n := (*next)[0]
+			*next = (*next)[1:]
+			if !yield(replayEntry{Entry{ID: n.id, Topic: n.topic, Payload: n.payload, Gap: n.gap}, n}) {
+				return
+			}
 		}
-		if len(*next) == 0 || upTo.before((*next)[0].id) {
-			return list, true
-		}
-		list = append(list, (*next)[0])
-		*next = (*next)[1:]
 	}
-	return list, false
 }
 
 // entriesAfter returns the part of a list after an id.

@@ -1,12 +1,13 @@
 package hub
 
 import (
+	"iter"
 	"sync"
 	"time"
 )
 
 // A userHistory is the history of a PubSub: the newest entries of each user with a client, or with one within
-// the age.
+// the age; and those of all other users in a ring.
 type userHistory struct {
 	entries
 	seq     *sequence
@@ -18,6 +19,16 @@ type userHistory struct {
 	oldest, newest *entryNode // of all users
 	retained       retainedList
 	sweeper        sweeper
+
+	// ring has the messages of users without a client; Hub.add stores them. It includes those of retained users, because
+	// these may be forgotten before a client comes.
+	ring ring
+	// ageLow is the number of messages when the last user left that was forgotten, and leftAt the time. Users are forgotten
+	// in the order in which they left, so all later messages of users that are not in the table were stored in the ring.
+	ageLow uint64
+	leftAt time.Duration // since born; 0: no user was forgotten
+	// droppedAt is the time of the newest entry that was dropped before its age for lack of bytes, or that was for all users.
+	droppedAt time.Duration // since born; 0: none
 }
 
 func newUserHistory(h *Hub) *userHistory {
@@ -26,7 +37,30 @@ func newUserHistory(h *Hub) *userHistory {
 		perUser: h.cfg.HistoryPerUser, age: h.cfg.HistoryAge, born: time.Now(),
 	}
 	s.sweeper = sweeper{history: s, mu: &h.mu}
+	if !s.isOff() {
+		s.ring = newRing(s.limit/2, s.now, s.trim)
+	}
 	return s
+}
+
+// now returns the time since born.
+func (s *userHistory) now() time.Duration { return time.Since(s.born) }
+
+func (s *userHistory) size() (entries int, bytes int64) {
+	return s.count + s.ring.entries, s.bytes + s.ring.bytes
+}
+
+func (s *userHistory) reach() (here, elsewhere time.Duration) {
+	if s.isOff() {
+		return 0, 0
+	}
+	now := s.now()
+	here = min(s.age, now-s.droppedAt)
+	elsewhere = min(here, now-s.leftAt)
+	if since, all := s.ring.reach(); !all {
+		elsewhere = max(0, min(elsewhere, now-since))
+	}
+	return here, elsewhere
 }
 
 func (s *userHistory) close() { s.sweeper.close() }
@@ -54,16 +88,69 @@ func (s *userHistory) begin(c *Client, resume string) (opening ID) {
 	return id
 }
 
+// ready is called for each part of a replay, so that entries that are dropped meanwhile turn into a gap.
 func (s *userHistory) ready(r *replay) bool {
-	from := later(r.client.user.past.lowWater, s.broadcasts.past.lowWater)
-	if r.isAtEnd() || !r.cursor.before(from) {
+	if r.isAtEnd() {
 		return true
 	}
-	r.fail(from, GapHistoryExpired)
-	return false
+	past := &r.client.user.past
+	from := later(past.lowWater, s.broadcasts.past.lowWater)
+	if low := min(past.since, max(s.ring.lowWater, s.ageLow)); r.cursor.Ms < low {
+		from = later(from, s.seq.messageID(low))
+	}
+	if r.cursor.before(from) {
+		r.fail(from, GapHistoryExpired)
+		return false
+	}
+	return r.cursor.Ms >= past.since || s.search(r)
 }
 
-// owner returns nil: entries of a user without a client within the age are not stored.
+// ringLooks is how many entries of the ring a replay looks at before it releases the lock.
+const ringLooks = 1024
+
+// search does a part of the search for the entries in the ring, and reports whether it is complete.
+func (s *userHistory) search(r *replay) bool {
+	if u := r.client.user; r.absent == nil || r.absent.upTo <= r.cursor.Ms { // not begun, or it had found only a part
+		r.absent = s.ring.search(hashOf(u.name), u.name, r.cursor.Ms, u.past.since)
+	}
+	return s.ring.step(r.absent, ringLooks)
+}
+
+// between merges the entries that were stored for the user and for all users with those of the ring.
+func (s *userHistory) between(r *replay) (entries iter.Seq[replayEntry], upTo ID) {
+	u, after := r.client.user, r.cursor
+	if after.Ms >= u.past.since {
+		return s.entries.between(u, after, r.end), r.end
+	}
+	upTo = r.end
+	if r.absent.upTo < u.past.since {
+		upTo = s.seq.messageID(r.absent.upTo)
+	}
+	return func(yield func(replayEntry) bool) {
+		for n := range s.entries.between(u, after, upTo) {
+			if !s.fromRing(r, after.Ms, n.ID.Ms, yield) || !yield(n) {
+				return
+			}
+		}
+		s.fromRing(r, after.Ms, r.absent.upTo, yield)
+	}, upTo
+}
+
+// fromRing yields the entries that a search has found, with numbers in (after, upTo].
+func (s *userHistory) fromRing(r *replay, after, upTo uint64, yield func(replayEntry) bool) bool {
+	for {
+		e, ok := s.ring.take(r.absent, after, upTo)
+		if !ok {
+			return true
+		}
+		e.ID = s.seq.messageID(e.ID.Ms)
+		if !yield(replayEntry{Entry: e}) {
+			return false
+		}
+	}
+}
+
+// owner returns nil: entries of a user without a client within the age are only in the ring.
 func (s *userHistory) owner(string) *user { return nil }
 
 func (s *userHistory) isTimed() bool { return !s.isOff() }
@@ -86,7 +173,11 @@ func (s *userHistory) keep(owner *user, e Entry, allTopics bool) {
 	}
 	s.newest = n
 	if owner.past.entries.len() > s.perUser {
-		s.drop(owner.past.entries.at(0))
+		oldest := owner.past.entries.at(0)
+		if owner == &s.broadcasts {
+			s.droppedAt = max(s.droppedAt, oldest.since)
+		}
+		s.drop(oldest)
 	}
 	// Remove up to two old entries for each new one, so that the sweep has little to do.
 	for range 2 {
@@ -99,12 +190,14 @@ func (s *userHistory) keep(owner *user, e Entry, allTopics bool) {
 }
 
 // trim removes entries until the history is within its limit: first the oldest entries, then the users that
-// left first.
+// left first. The ring keeps what it has: it uses at most half of the limit.
 func (s *userHistory) trim() {
-	for s.bytes > s.limit && s.oldest != nil {
+	limit := s.limit - s.ring.bytes
+	for s.bytes > limit && s.oldest != nil {
+		s.droppedAt = max(s.droppedAt, s.oldest.since)
 		s.drop(s.oldest)
 	}
-	for s.bytes > s.limit && s.retained.first != nil {
+	for s.bytes > limit && s.retained.first != nil {
 		s.forget(s.retained.first.user)
 	}
 }
@@ -128,28 +221,32 @@ func (s *userHistory) drop(n *entryNode) {
 
 func (s *userHistory) joined(u *user, isNew bool) {
 	if isNew {
-		u.past.lowWater = s.seq.newest
+		u.past.since = s.seq.newest.Ms
 	} else {
 		s.release(u)
 	}
 }
 
 func (s *userHistory) left(u *user) {
-	if s.perUser <= 0 || s.age <= 0 {
-		s.users.remove(u)
+	u.past.retained = s.retained.add(u, s.now())
+	u.past.retained.messages = s.seq.newest.Ms
+	s.charge(u)
+	if s.isOff() {
+		s.forget(u)
 		return
 	}
-	u.past.retained = s.retained.add(u, time.Since(s.born))
-	s.charge(u)
 	s.trim()
 	s.sweeper.schedule()
 }
 
-// forget removes a user without a client, and its entries.
+// forget removes a user without a client, and its entries. What was published since it left is in the ring, but not what
+// was before.
 func (s *userHistory) forget(u *user) {
 	for u.past.entries.len() > 0 {
 		s.drop(u.past.entries.at(0))
 	}
+	left := u.past.retained
+	s.ageLow, s.leftAt = left.messages, left.since
 	s.release(u)
 	s.users.remove(u)
 }
@@ -164,7 +261,8 @@ func (s *userHistory) release(u *user) {
 // A retained is a user without a client whose entries are still stored.
 type retained struct {
 	user           *user
-	since          time.Duration // since userHistory.born
+	since          time.Duration // when it left, since userHistory.born
+	messages       uint64        // the number of messages then
 	earlier, later *retained
 }
 

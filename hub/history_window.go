@@ -1,5 +1,10 @@
 package hub
 
+import (
+	"iter"
+	"time"
+)
+
 // A window is the history of a StreamFeed: the newest entries of a log, of all users. Older entries are in the
 // log.
 type window struct {
@@ -135,6 +140,22 @@ func (w *window) owner(name string) *user {
 	u := w.users.add(name)
 	w.charge(u)
 	return u
+}
+
+func (w *window) between(r *replay) (iter.Seq[replayEntry], ID) {
+	return w.entries.between(r.client.user, r.cursor, r.end), r.end
+}
+
+func (w *window) reach() (here, elsewhere time.Duration) {
+	from := w.lowWater
+	if from == (ID{}) && w.nodes.len() > 0 { // the window has the whole log
+		from = w.nodes.at(0).id
+	}
+	if from == (ID{}) { // nothing was loaded
+		return 0, 0
+	}
+	age := max(time.Since(time.UnixMilli(int64(from.Ms))), 0)
+	return age, age
 }
 
 func (w *window) isTimed() bool { return false }

@@ -39,6 +39,7 @@ type Hub struct {
 	clients    []*Client
 	audience   audience
 	history    history
+	ring       *ring // that of a userHistory, otherwise nil
 	broadcasts broadcasts
 	gaps       gapSpread
 	budget     budget
@@ -92,6 +93,10 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	case u != nil && len(u.clients) >= h.cfg.MaxClientsPerUser:
 		return nil, ErrUserLimit
 	}
+	origin := OriginOtherHub
+	if u != nil && (len(u.clients) > 0 || u.past.retained != nil) {
+		origin = OriginThisHub
+	}
 	if h.users.join(c, o.User) {
 		h.history.joined(c.user, u == nil)
 	}
@@ -100,6 +105,13 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	h.clientCount.Store(int64(len(h.clients)))
 	h.count.connects.Add(1)
 	c.opening = h.history.begin(c, o.Resume)
+	switch {
+	case o.Resume == "":
+	case c.replay == nil:
+		h.count.resumes[origin].Add(1)
+	default:
+		c.replay.origin = origin
+	}
 	if c.isLive() {
 		h.audience.add(c)
 	}
@@ -118,7 +130,8 @@ func (h *Hub) add(name string, e *Entry) (n int) {
 		h.history.addForAll(*e, false)
 		n = h.broadcasts.add(e, false)
 	} else {
-		u := h.users.get(name)
+		hash := hashOf(name)
+		u := h.users.lookup(hash, name)
 		if u == nil {
 			u = h.history.owner(name)
 		}
@@ -128,6 +141,9 @@ func (h *Hub) add(name string, e *Entry) (n int) {
 			}
 			h.history.add(u, *e)
 			n = h.route(u.clients, e)
+		}
+		if h.ring != nil && (u == nil || len(u.clients) == 0) { // or routing has ended the last one
+			h.ring.append(hash, name, e)
 		}
 	}
 	h.seq.advance(e)

@@ -65,15 +65,6 @@ func TestPublishToManyEncodesOnce(t *testing.T) {
 	}
 }
 
-func BenchmarkPublishUnrouted(b *testing.B) {
-	h := newPubSub(b, hub.Config{BroadcastUser: "*"})
-	listen(b, h, hub.Options{User: "42"})
-	b.ReportAllocs()
-	for b.Loop() {
-		h.Publish("unknown", "topic", "payload")
-	}
-}
-
 // The result includes the work of the consumer (Take and Settle).
 func BenchmarkPublishToOne(b *testing.B)     { benchmarkPublish(b, 1, "42") }
 func BenchmarkBroadcastTo10000(b *testing.B) { benchmarkPublish(b, 10_000, "*") }

@@ -12,7 +12,8 @@ type PubSub struct {
 func NewPubSub(cfg Config) *PubSub {
 	h := newHub(cfg)
 	h.seq.marker = &marker{name: newBoot()}
-	h.history = newUserHistory(h)
+	users := newUserHistory(h)
+	h.history, h.ring = users, &users.ring
 	return &PubSub{Hub: h, numbers: &h.seq, boot: h.seq.marker.name}
 }
 

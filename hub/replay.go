@@ -24,6 +24,9 @@ type replay struct {
 	end  ID
 
 	resets uint64 // sequence.resets when the replay began or handled a reset
+	origin Origin // to be counted; 0: it was, or the client did not come with an id
+
+	absent *ringSearch // only with a PubSub: for the entries before past.since; nil: not begun
 
 	// Only with a StreamFeed.
 	query      *Query  // nil: none to send or to wait for
@@ -91,7 +94,7 @@ func (r *replay) abandon() {
 	r.client.abandonReplay()
 }
 
-// A replayEntry is an entry of the history, or of an answer from the log: then node is nil.
+// A replayEntry is an entry of the history, or of an answer from the log or of the ring: then node is nil.
 type replayEntry struct {
 	Entry
 	node *entryNode
@@ -111,6 +114,9 @@ func (r *replay) next() (entries []replayEntry, query *Query, wait bool) {
 		r.abandon()
 		return nil, nil, false
 	}
+	if r.origin != 0 && !r.waitsForLog() {
+		r.countOrigin()
+	}
 	switch r.state {
 	case replayUnloaded, replayWait:
 		return nil, nil, true
@@ -124,6 +130,15 @@ func (r *replay) next() (entries []replayEntry, query *Query, wait bool) {
 		return r.fromAnswer(), nil, false
 	}
 	return r.fromHistory(), nil, false
+}
+
+// countOrigin is called once the hub has found out whether it knows the client's id.
+func (r *replay) countOrigin() {
+	if r.state == replayGap && r.gap == GapUnknownID {
+		r.origin = OriginUnknown
+	}
+	r.client.hub.count.resumes[r.origin].Add(1)
+	r.origin = 0
 }
 
 // fromAnswer returns a batch of the log's answer.
@@ -165,21 +180,19 @@ func (r *replay) fromHistory() (batch []replayEntry) {
 }
 
 func (r *replay) readHistory(h history) (batch []replayEntry) {
-	const look = 16 * replayBatch // entries to check: a topic filter may accept few of them
-	list, all := h.between(r.client.user, r.cursor, r.end, look)
+	look := 16 * replayBatch // entries to check: a topic filter may accept few of them
 	size := 0
-	for _, n := range list {
-		if len(batch) == replayBatch || size >= replayBytes {
+	entries, upTo := h.between(r)
+	for e := range entries {
+		r.cursor = e.ID
+		if e.node != nil && e.node.allTopics || r.client.wants(e.Topic) {
+			batch = append(batch, e)
+		}
+		look--
+		if size += len(e.Payload); look == 0 || len(batch) == replayBatch || size >= replayBytes {
 			return batch
 		}
-		r.cursor = n.id
-		if n.allTopics || r.client.wants(n.topic) {
-			batch = append(batch, replayEntry{Entry{ID: n.id, Topic: n.topic, Payload: n.payload, Gap: n.gap}, n})
-			size += len(n.payload)
-		}
 	}
-	if all {
-		r.cursor = r.end
-	}
+	r.cursor = upTo
 	return batch
 }

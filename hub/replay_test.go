@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -114,14 +115,11 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 		back.End(hub.ReasonClosed)
 
 		time.Sleep(125 * time.Second)
-		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
+		if s := h.Stats(); s.HistoryEntries != hub.RingEntries(h) || s.HistoryBytes != hub.RingBytes(h) || s.Users != 0 {
 			t.Errorf("after the age: %+v", s)
 		}
-		h.Publish("42", "", "unrouted")
-		if s := h.Stats(); s.HistoryEntries != 0 {
-			t.Error("an unrouted message is kept")
-		}
-		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap history-expired")
+		h.Publish("42", "", "later")
+		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap history-expired", "later")
 	})
 }
 
@@ -165,13 +163,18 @@ func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 	}
 }
 
-// An oracle is a simple model of the history: what was sent to each user, and what is kept.
+// An oracle is a simple model of the history: what was sent to each user, and what is kept. It asks the hub only for the
+// size of the ring, and up to where the ring has dropped entries.
 type oracle struct {
+	hub    *hub.PubSub
 	limit  hub.Config
 	seq    uint64
 	all    []oracleEntry // kept, oldest first
+	absent []oracleEntry // sent to users without a client, oldest first
 	users  map[string]*oracleUser
-	common uint64 // low-water mark of broadcasts and gaps for all
+	gone   []string // users without a client, in the order in which they left
+	common uint64   // low-water mark of broadcasts and gaps for all
+	age    uint64   // when the last user left that was forgotten
 }
 
 type oracleEntry struct {
@@ -182,30 +185,49 @@ type oracleEntry struct {
 }
 
 type oracleUser struct {
-	here  int
-	floor uint64
+	here               int
+	since, floor, left uint64
 }
 
 func (o *oracle) add(user, topic, text string, gapForAll bool) {
 	o.seq++
+	e := oracleEntry{o.seq, user, topic, text, gapForAll}
 	u := o.users[user]
-	if user != "*" && u == nil {
-		return
+	if user != "*" && (u == nil || u.here == 0) {
+		o.absent = append(o.absent, e)
 	}
-	o.all = append(o.all, oracleEntry{o.seq, user, topic, text, gapForAll})
-	n, first := 0, -1
-	for i, e := range o.all {
-		if e.user == user {
-			if n++; first < 0 {
-				first = i
-			}
+	if user == "*" || u != nil {
+		o.all = append(o.all, e)
+		if first, n := o.count(user); n > o.limit.HistoryPerUser {
+			o.drop(first)
 		}
 	}
-	if n > o.limit.HistoryPerUser {
-		o.drop(first)
+	o.trim()
+}
+
+// count returns the index of the first entry of a user, and how many there are.
+func (o *oracle) count(user string) (first, n int) {
+	for i, e := range slices.Backward(o.all) {
+		if e.user == user {
+			first = i
+			n++
+		}
 	}
-	for o.bytes() > o.limit.HistoryBytes && len(o.all) > 0 {
-		o.drop(0)
+	return first, n
+}
+
+func (o *oracle) trim() {
+	for limit := o.limit.HistoryBytes - hub.RingBytes(o.hub); o.bytes() > limit; {
+		if len(o.all) > 0 {
+			o.drop(0)
+			continue
+		}
+		if len(o.gone) == 0 {
+			return
+		}
+		o.age = max(o.age, o.users[o.gone[0]].left)
+		delete(o.users, o.gone[0])
+		o.gone = o.gone[1:]
 	}
 }
 
@@ -219,10 +241,8 @@ func (o *oracle) bytes() (n int64) {
 			n += int64(len(e.user))
 		}
 	}
-	for name, u := range o.users {
-		if u.here == 0 {
-			n += int64(256 + len(name))
-		}
+	for _, name := range o.gone {
+		n += int64(256 + len(name))
 	}
 	return n
 }
@@ -237,17 +257,47 @@ func (o *oracle) drop(i int) {
 	}
 }
 
+func (o *oracle) join(user string) {
+	u := o.users[user]
+	if u == nil {
+		u = &oracleUser{since: o.seq}
+		o.users[user] = u
+	}
+	u.here++
+	o.gone = slices.DeleteFunc(o.gone, func(gone string) bool { return gone == user })
+}
+
+func (o *oracle) leave(user string) {
+	u := o.users[user]
+	if u.here--; u.here == 0 {
+		u.left = o.seq
+		o.gone = append(o.gone, user)
+	}
+	o.trim()
+}
+
 // missed returns what a client with a topic filter must receive when it reconnects.
 func (o *oracle) missed(user string, topics []string, id uint64) (texts []string) {
-	floor := max(o.users[user].floor, o.common)
 	if id > o.seq {
 		return []string{fmt.Sprint(o.seq, " gap unknown-id")}
+	}
+	u := o.users[user]
+	floor := max(u.floor, o.common)
+	if id < u.since {
+		floor = max(floor, min(u.since, max(hub.RingLowWater(o.hub), o.age)))
 	}
 	if id < floor {
 		texts = append(texts, fmt.Sprint(floor, " gap history-expired"))
 		id = floor
 	}
-	for _, e := range o.all {
+	list := slices.Clone(o.all)
+	for _, e := range o.absent {
+		if e.seq <= u.since {
+			list = append(list, e)
+		}
+	}
+	slices.SortFunc(list, func(a, b oracleEntry) int { return cmp.Compare(a.seq, b.seq) })
+	for _, e := range list {
 		if e.seq > id && (e.user == user || e.user == "*") && (e.gapForAll || topics == nil || slices.Contains(topics, e.topic)) {
 			texts = append(texts, fmt.Sprint(e.seq, " ", e.text))
 		}
@@ -276,7 +326,7 @@ func replayRun(t *testing.T, seed uint64) {
 		HistoryBytes: int64(1000 + random.IntN(4000)), FanOut: random.IntN(3),
 	}
 	h := newPubSub(t, limits)
-	o := &oracle{limit: limits, users: map[string]*oracleUser{}}
+	o := &oracle{hub: h, limit: limits, users: map[string]*oracleUser{}}
 	var clients []*replayClient
 	ids := map[string][]uint64{} // that clients of the user have received
 	filters := [][]string{nil, {"a"}, {"b", ""}}
@@ -284,10 +334,7 @@ func replayRun(t *testing.T, seed uint64) {
 	connect := func() {
 		user := fmt.Sprint(random.IntN(3))
 		c := &replayClient{user: user, topics: filters[random.IntN(len(filters))]}
-		if o.users[user] == nil {
-			o.users[user] = &oracleUser{floor: o.seq}
-		}
-		o.users[user].here++
+		o.join(user)
 		options := hub.Options{User: user, Topics: c.topics}
 		c.last = o.seq
 		if seen := ids[user]; len(seen) > 0 && random.IntN(4) > 0 {
@@ -321,10 +368,7 @@ func replayRun(t *testing.T, seed uint64) {
 				c.take(t, h)
 				ids[c.user] = append(ids[c.user], c.last)
 				c.End(hub.ReasonClosed)
-				o.users[c.user].here--
-				for o.bytes() > limits.HistoryBytes && len(o.all) > 0 {
-					o.drop(0)
-				}
+				o.leave(c.user)
 				clients = slices.Delete(clients, i, i+1)
 			}
 		case 3:
@@ -348,8 +392,9 @@ func replayRun(t *testing.T, seed uint64) {
 				}
 			}
 		}
-		if s := h.Stats(); s.HistoryBytes != o.bytes() || s.HistoryEntries != len(o.all) {
-			t.Fatalf("history of %d entries, %d bytes; want %d, %d", s.HistoryEntries, s.HistoryBytes, len(o.all), o.bytes())
+		entries, bytes := len(o.all)+hub.RingEntries(h), o.bytes()+hub.RingBytes(h)
+		if s := h.Stats(); s.HistoryEntries != entries || s.HistoryBytes != bytes || bytes > limits.HistoryBytes {
+			t.Fatalf("history of %d entries, %d bytes; want %d, %d", s.HistoryEntries, s.HistoryBytes, entries, bytes)
 		}
 	}
 	for _, c := range clients {

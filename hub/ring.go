@@ -28,6 +28,10 @@ type ring struct {
 	lowWater uint64 // all entries with a higher number are stored
 	entries  int    // stored
 	dropped  bool   // an entry was dropped
+	bytes    int64  // of memory in use
+
+	now   func() time.Duration // is called rarely
+	grown func()               // is called after bytes has grown
 }
 
 // A ringSegment is the unit in which entries are dropped. Because of it, appending does not read the entries that it
@@ -39,16 +43,10 @@ type ringSegment struct {
 	entries int           // that begin in this segment
 }
 
-// A ringEntry is an entry of a ring, without its user.
-type ringEntry struct {
-	number         uint64
-	topic, payload string
-	gap            Gap
-}
-
 const (
 	ringSegments   = 64 // the minimum number of segments: at most this part of the entries is dropped at a time
 	minRingSegment = 128
+	maxRingSegment = 4 << 20  // one is allocated and cleared while a message is published
 	bytesPerChain  = 4 << 10  // of the ring; the chains should fit into the cache of a core
 	maxRing        = 16 << 30 // the distance between two entries is less than 1<<32 times ringAlign
 
@@ -63,37 +61,30 @@ const (
 
 // newRing returns a ring that uses at most limit bytes, or nothing if that is too few for any entry. It allocates them
 // when they are needed.
-func newRing(limit int64) ring {
+func newRing(limit int64, now func() time.Duration, grown func()) ring {
 	if limit < 2*minRingSegment {
 		return ring{}
 	}
 	space := uint64(min(limit, maxRing))
 	chains := uint64(1) << bits.Len64(space/bytesPerChain)
 	space -= 8 * chains
-	size := uint64(1) << (bits.Len64(max(space/ringSegments, minRingSegment)) - 1)
+	size := uint64(1) << (bits.Len64(min(max(space/ringSegments, minRingSegment), maxRingSegment)) - 1)
 	if space/size < 2 {
 		return ring{}
 	}
-	return ring{segmentSize: size, segments: make([]ringSegment, space/size), chainCount: chains}
+	return ring{segmentSize: size, segments: make([]ringSegment, space/size), chainCount: chains, now: now, grown: grown}
 }
 
-// bytes returns the memory that the ring uses.
-func (r *ring) bytes() (n int64) {
-	for i := range r.segments {
-		n += int64(len(r.segments[i].bytes))
-	}
-	return n + int64(8*len(r.chains))
-}
-
-// append stores an entry. Its number must be higher than all before; hash is that of the user. now is called rarely.
-func (r *ring) append(hash uint64, user string, e ringEntry, now func() time.Duration) {
-	size := uint64(ringHead+len(user)+len(e.topic)+len(e.payload)+ringAlign-1) &^ (ringAlign - 1)
-	if r.segments == nil || size > r.segmentSize*uint64(len(r.segments)-1) || len(user) > maxRingName || len(e.topic) > maxRingName {
-		r.clear(e.number, now)
+// append stores a message of a user. Its number must be higher than all before; hash is that of the user.
+func (r *ring) append(hash uint64, user string, e *Entry) {
+	size := uint64(ringHead+len(user)+len(e.Topic)+len(e.Payload)+ringAlign-1) &^ (ringAlign - 1)
+	if r.segments == nil || size > r.segmentSize*uint64(len(r.segments)-1) || len(user) > maxRingName || len(e.Topic) > maxRingName {
+		r.clear(e.ID.Ms)
 		return
 	}
 	if r.chains == nil {
 		r.chains = make([]uint64, r.chainCount)
+		r.bytes += int64(8 * r.chainCount)
 	}
 	offset := r.offset(r.head)
 	if offset+ringHead > r.segmentSize { // the head does not fit into the rest of the segment
@@ -101,7 +92,7 @@ func (r *ring) append(hash uint64, user string, e ringEntry, now func() time.Dur
 		offset = 0
 	}
 	if offset == 0 {
-		r.enter(now)
+		r.enter()
 	}
 	chain := &r.chains[hash&uint64(len(r.chains)-1)]
 	var back uint64
@@ -111,27 +102,27 @@ func (r *ring) append(hash uint64, user string, e ringEntry, now func() time.Dur
 	*chain = r.head + 1
 	s := r.current
 	b := s.bytes[offset : offset+ringHead : offset+ringHead]
-	binary.LittleEndian.PutUint64(b, e.number)
+	binary.LittleEndian.PutUint64(b, e.ID.Ms)
 	binary.LittleEndian.PutUint32(b[8:], uint32(back))
-	binary.LittleEndian.PutUint32(b[12:], uint32(len(e.payload)))
-	binary.LittleEndian.PutUint32(b[16:], uint32(len(user))<<8|uint32(e.gap))
-	binary.LittleEndian.PutUint32(b[20:], uint32(len(e.topic))<<8)
-	s.newest = e.number
+	binary.LittleEndian.PutUint32(b[12:], uint32(len(e.Payload)))
+	binary.LittleEndian.PutUint32(b[16:], uint32(len(user))<<8|uint32(e.Gap))
+	binary.LittleEndian.PutUint32(b[20:], uint32(len(e.Topic))<<8)
+	s.newest = e.ID.Ms
 	s.entries++
 	r.entries++
 	if offset+size <= r.segmentSize { // the common case
 		b := s.bytes[offset+ringHead : offset+size]
 		n := copy(b, user)
-		n += copy(b[n:], e.topic)
-		copy(b[n:], e.payload)
+		n += copy(b[n:], e.Topic)
+		copy(b[n:], e.Payload)
 		r.head += size
 		return
 	}
 	end := r.head + size // in the segment of the last byte: the padding does not reach into another one
 	r.head += ringHead
-	r.write(user, now)
-	r.write(e.topic, now)
-	r.write(e.payload, now)
+	r.write(user)
+	r.write(e.Topic)
+	r.write(e.Payload)
 	r.head = end
 }
 
@@ -143,16 +134,18 @@ func (r *ring) segment(position uint64) *ringSegment {
 }
 
 // enter begins the segment at head, and drops the entries that it had.
-func (r *ring) enter(now func() time.Duration) {
+func (r *ring) enter() {
 	s := r.segment(r.head)
 	r.current = s
 	if s.bytes == nil {
 		s.bytes = make([]byte, r.segmentSize)
+		r.bytes += int64(r.segmentSize)
+		r.grown()
 	} else {
 		r.tail = max(r.tail, r.head-r.segmentSize*uint64(len(r.segments)-1))
 		r.drop(s)
 	}
-	s.began = now()
+	s.began = r.now()
 }
 
 func (r *ring) drop(s *ringSegment) {
@@ -163,22 +156,22 @@ func (r *ring) drop(s *ringSegment) {
 }
 
 // clear drops all entries up to a number, which was not stored.
-func (r *ring) clear(number uint64, now func() time.Duration) {
+func (r *ring) clear(number uint64) {
 	for i := range r.segments {
 		r.entries -= r.segments[i].entries
 		r.segments[i].entries = 0
 	}
 	r.tail, r.lowWater, r.dropped = r.head, number, true
 	if r.segments != nil { // for reach: the rest of this segment begins now
-		r.segment(r.head).began = now()
+		r.segment(r.head).began = r.now()
 	}
 }
 
 // write copies a part of an entry. It does not enter a segment before it has something to write there.
-func (r *ring) write(text string, now func() time.Duration) {
+func (r *ring) write(text string) {
 	for len(text) > 0 {
 		if r.offset(r.head) == 0 {
-			r.enter(now)
+			r.enter()
 		}
 		n := copy(r.current.bytes[r.offset(r.head):], text)
 		r.head += uint64(n)
@@ -197,24 +190,28 @@ func (r *ring) reach() (since time.Duration, all bool) {
 	return r.segment(r.tail).began, false
 }
 
-// A ringSearch finds the entries of one user that are later than a number. It looks at a limited number of entries per
-// step, so that a long chain does not hold the lock for long. Entries that are appended after the search began are not
-// found.
+// A ringSearch finds the entries of one user with numbers in (after, upTo]. It looks at a limited number of entries per
+// step, so that a long chain does not hold the lock for long.
 //
-// What it finds is complete as long as lowWater of the ring is not higher than the number.
+// What it finds is complete as long as lowWater of the ring is not higher than after. If there are more entries than
+// maxFound, the search finds the oldest ones, and reduces upTo.
 type ringSearch struct {
-	user      string
-	after     uint64
-	next      uint64   // position of the next entry to look at, plus 1; 0: the search is complete
-	positions []uint64 // of the entries, newest first
+	user        string
+	after, upTo uint64
+	next        uint64   // position of the next entry to look at, plus 1; 0: the search is complete
+	found       []uint64 // positions, newest first
 }
 
+// maxFound bounds the memory of a search: 256 KiB.
+const maxFound = 32 << 10
+
 // search begins a search, which has not looked at any entry.
-func (r *ring) search(hash uint64, user string, after uint64) ringSearch {
-	if r.chains == nil {
-		return ringSearch{}
+func (r *ring) search(hash uint64, user string, after, upTo uint64) *ringSearch {
+	s := &ringSearch{user: user, after: after, upTo: upTo}
+	if r.chains != nil {
+		s.next = r.chains[hash&uint64(len(r.chains)-1)]
 	}
-	return ringSearch{user: user, after: after, next: r.chains[hash&uint64(len(r.chains)-1)]}
+	return s
 }
 
 // step looks at up to n entries of the chain, and reports whether the search is complete.
@@ -226,12 +223,17 @@ func (r *ring) step(s *ringSearch, n int) bool {
 			break
 		}
 		head := r.headAt(position)
-		if binary.LittleEndian.Uint64(head) <= s.after {
+		number := binary.LittleEndian.Uint64(head)
+		if number <= s.after {
 			s.next = 0
 			break
 		}
-		if r.isOf(position, head, s.user) {
-			s.positions = append(s.positions, position)
+		if number <= s.upTo && r.isOf(position, head, s.user) {
+			if len(s.found) == maxFound {
+				s.found = append(s.found[:0], s.found[maxFound/2:]...)
+				s.upTo = binary.LittleEndian.Uint64(r.headAt(s.found[0]))
+			}
+			s.found = append(s.found, position)
 		}
 		back := uint64(binary.LittleEndian.Uint32(head[8:])) * ringAlign
 		if s.next -= back; back == 0 {
@@ -241,27 +243,25 @@ func (r *ring) step(s *ringSearch, n int) bool {
 	return s.next == 0
 }
 
-// oldest returns the oldest entry that a complete search has found and that take has not removed. ok is false after the last
-// one, and if the entry was dropped since the search.
-func (r *ring) oldest(s *ringSearch) (e ringEntry, ok bool) {
-	last := len(s.positions) - 1
-	if last < 0 || s.positions[last] < r.tail {
-		return ringEntry{}, false
+// take removes and returns the oldest entry that a complete search has found, if its number is at most upTo. It skips
+// entries up to the number after, and those that were dropped since they were found. Its ID has only the number.
+func (r *ring) take(s *ringSearch, after, upTo uint64) (e Entry, ok bool) {
+	for last := len(s.found) - 1; last >= 0; last-- {
+		position := s.found[last]
+		if position >= r.tail {
+			number := binary.LittleEndian.Uint64(r.headAt(position))
+			if number > upTo {
+				return Entry{}, false
+			}
+			if number > after {
+				s.found = s.found[:last]
+				return r.read(position), true
+			}
+		}
+		s.found = s.found[:last]
 	}
-	return r.read(s.positions[last]), true
+	return Entry{}, false
 }
-
-// oldestNumber returns the number of the entry of oldest, without copying the entry.
-func (r *ring) oldestNumber(s *ringSearch) (number uint64, ok bool) {
-	last := len(s.positions) - 1
-	if last < 0 || s.positions[last] < r.tail {
-		return 0, false
-	}
-	return binary.LittleEndian.Uint64(r.headAt(s.positions[last])), true
-}
-
-// take removes the oldest entry of a search.
-func (s *ringSearch) take() { s.positions = s.positions[:len(s.positions)-1] }
 
 func (r *ring) headAt(position uint64) []byte {
 	offset := r.offset(position)
@@ -281,15 +281,15 @@ func (r *ring) isOf(position uint64, head []byte, user string) bool {
 }
 
 // read copies the entry at a position.
-func (r *ring) read(position uint64) (e ringEntry) {
+func (r *ring) read(position uint64) (e Entry) {
 	head := r.headAt(position)
-	e.number = binary.LittleEndian.Uint64(head)
+	e.ID.Ms = binary.LittleEndian.Uint64(head)
 	payload := int(binary.LittleEndian.Uint32(head[12:]))
 	user := int(binary.LittleEndian.Uint32(head[16:]) >> 8)
 	topic := int(binary.LittleEndian.Uint32(head[20:]) >> 8)
-	e.gap = Gap(head[16])
+	e.Gap = Gap(head[16])
 	text := string(r.copyOf(position+ringHead+uint64(user), topic+payload))
-	e.topic, e.payload = text[:topic], text[topic:]
+	e.Topic, e.Payload = text[:topic], text[topic:]
 	return e
 }
 

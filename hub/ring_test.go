@@ -2,7 +2,7 @@ package hub
 
 import (
 	"fmt"
-	"hash/maphash"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-func hashOf(user string) uint64 { return maphash.String(tableSeed, user) }
+func noTime() time.Duration { return 0 }
 
 // A ringRun compares a ring with a list of everything that was appended.
 type ringRun struct {
@@ -25,7 +25,7 @@ type ringRun struct {
 
 type ringRunEntry struct {
 	user string
-	ringEntry
+	Entry
 }
 
 func (r *ringRun) now() time.Duration { return r.clock }
@@ -33,18 +33,18 @@ func (r *ringRun) now() time.Duration { return r.clock }
 // append appends a random entry, or lets a number pass.
 func (r *ringRun) append() {
 	r.clock += time.Duration(r.random.IntN(1000))
-	e := ringRunEntry{ringEntry: ringEntry{number: uint64(len(r.entries) + 1)}}
+	e := ringRunEntry{Entry: Entry{ID: ID{Ms: uint64(len(r.entries) + 1)}}}
 	if r.random.IntN(4) > 0 {
 		e.user = strings.Repeat(fmt.Sprint(r.random.IntN(5)), 1+r.random.IntN(40))
-		e.topic = strings.Repeat("t", r.random.IntN(20))
+		e.Topic = strings.Repeat("t", r.random.IntN(20))
 		n := r.random.IntN(200)
 		if r.random.IntN(20) == 0 {
 			n = r.random.IntN(1 << (6 + r.random.IntN(10)))
 		}
-		if e.payload = randomText(r.random, n); r.random.IntN(10) == 0 {
-			e.payload, e.gap = "", GapTooLarge
+		if e.Payload = randomText(r.random, n); r.random.IntN(10) == 0 {
+			e.Payload, e.Gap = "", GapTooLarge
 		}
-		r.ring.append(hashOf(e.user)&3, e.user, e.ringEntry, r.now) // few chains, so that users share them
+		r.ring.append(hashOf(e.user)&3, e.user, &e.Entry) // few chains, so that users share them
 	}
 	r.entries, r.when = append(r.entries, e), append(r.when, r.clock)
 }
@@ -58,10 +58,10 @@ func randomText(random *rand.Rand, n int) string {
 }
 
 // want returns the entries of a user with numbers in (after, upTo].
-func (r *ringRun) want(user string, after, upTo uint64) (list []ringEntry) {
+func (r *ringRun) want(user string, after, upTo uint64) (list []Entry) {
 	for _, e := range r.entries[:upTo] {
-		if e.user == user && e.number > after {
-			list = append(list, e.ringEntry)
+		if e.user == user && e.ID.Ms > after {
+			list = append(list, e.Entry)
 		}
 	}
 	return list
@@ -76,48 +76,52 @@ func (r *ringRun) resume() {
 		}
 	}
 	after := newest - min(newest, uint64(r.random.IntN(200)))
-	s := r.ring.search(hashOf(user)&3, user, after)
-	for !r.ring.step(&s, 1+r.random.IntN(10)) {
+	upTo := newest - min(newest-after, uint64(r.random.IntN(20)))
+	s := r.ring.search(hashOf(user)&3, user, after, upTo)
+	for !r.ring.step(s, 1+r.random.IntN(10)) {
 		if r.random.IntN(3) == 0 {
 			r.append()
 		}
 	}
-	want := r.want(user, after, newest)
-	for len(s.positions) > 0 {
+	want := r.want(user, after, upTo)
+	for done := false; !done; {
 		if r.random.IntN(10) == 0 {
 			r.append()
 		}
-		e, ok := r.ring.oldest(&s)
-		if !ok { // dropped since the search
-			s.take()
-			continue
+		if r.random.IntN(10) == 0 { // the reader has skipped some
+			after = min(upTo, after+uint64(r.random.IntN(20)))
 		}
-		if number, _ := r.ring.oldestNumber(&s); number != e.number {
-			r.t.Fatalf("entry %d has the number %d", e.number, number)
-		}
-		for len(want) > 0 && want[0].number <= r.ring.lowWater {
+		limit := min(upTo, after+uint64(r.random.IntN(50)))
+		e, ok := r.ring.take(s, after, limit)
+		for len(want) > 0 && want[0].ID.Ms <= max(r.ring.lowWater, after) {
 			want = want[1:]
 		}
-		if len(want) == 0 || e != want[0] {
-			r.t.Fatalf("after %d: got entry %d (%d bytes), want %v", after, e.number, len(e.payload), want)
-		}
-		want = want[1:]
-		s.take()
-	}
-	for _, e := range want {
-		if e.number > r.ring.lowWater {
-			r.t.Fatalf("entry %d of user %s after %d is missing; all after %d are stored", e.number, user, after, r.ring.lowWater)
+		switch {
+		case ok && (len(want) == 0 || e != want[0] || e.ID.Ms > limit):
+			r.t.Fatalf("in (%d, %d]: got entry %d (%d bytes), want %v", after, limit, e.ID.Ms, len(e.Payload), want)
+		case ok:
+			after, want = e.ID.Ms, want[1:]
+		case len(want) > 0 && want[0].ID.Ms <= limit:
+			r.t.Fatalf("entry %d of user %s in (%d, %d] is missing; all after %d are stored", want[0].ID.Ms, user, after, limit, r.ring.lowWater)
+		case limit == upTo:
+			done = true
+		default:
+			after = limit
 		}
 	}
 }
 
 func (r *ringRun) check(limit int64) {
-	if n := r.ring.bytes(); n > limit {
-		r.t.Fatalf("%d bytes, limit %d", n, limit)
+	used := int64(8 * len(r.ring.chains))
+	for _, s := range r.ring.segments {
+		used += int64(len(s.bytes))
+	}
+	if n := r.ring.bytes; n > limit || n != used {
+		r.t.Fatalf("%d bytes, and %d are in use; limit %d", n, used, limit)
 	}
 	stored := 0
 	for _, e := range r.entries {
-		if e.user != "" && e.number > r.ring.lowWater {
+		if e.user != "" && e.ID.Ms > r.ring.lowWater {
 			stored++
 		}
 	}
@@ -126,8 +130,8 @@ func (r *ringRun) check(limit int64) {
 	}
 	since, all := r.ring.reach()
 	for i, e := range r.entries {
-		if e.user != "" && e.number <= r.ring.lowWater && (all || r.when[i] > since) {
-			r.t.Fatalf("entry %d of %d was dropped, but all since %d are stored (all: %v)", e.number, r.when[i], since, all)
+		if e.user != "" && e.ID.Ms <= r.ring.lowWater && (all || r.when[i] > since) {
+			r.t.Fatalf("entry %d of %d was dropped, but all since %d are stored (all: %v)", e.ID.Ms, r.when[i], since, all)
 		}
 	}
 }
@@ -141,7 +145,8 @@ func TestRingHasAllEntriesAfterItsLowWater(t *testing.T) {
 	for seed := range runs {
 		random := rand.New(rand.NewPCG(uint64(seed), 0))
 		limit := int64(random.IntN(1 << (4 + random.IntN(16))))
-		r := &ringRun{t: t, random: random, ring: newRing(limit)}
+		r := &ringRun{t: t, random: random}
+		r.ring = newRing(limit, r.now, func() {})
 		for range 300 {
 			if random.IntN(5) == 0 {
 				r.resume()
@@ -159,12 +164,12 @@ func TestRingHasAllEntriesAfterItsLowWater(t *testing.T) {
 // A ring of the default size drops little at a time, and uses almost all of its bytes.
 func TestRingUsesItsBytes(t *testing.T) {
 	const limit, size = 4 << 20, 24 + 8 + 200
-	r := newRing(limit)
+	r := newRing(limit, noTime, func() {})
 	payload := strings.Repeat("x", 200)
 	least := 1 << 30
 	for n := range 100_000 {
 		user := fmt.Sprintf("%08d", n%5000)
-		r.append(hashOf(user), user, ringEntry{number: uint64(n + 1), payload: payload}, func() time.Duration { return 0 })
+		r.append(hashOf(user), user, &Entry{ID: ID{Ms: uint64(n + 1)}, Payload: payload})
 		if n > 50_000 {
 			least = min(least, r.entries)
 		}
@@ -176,7 +181,7 @@ func TestRingUsesItsBytes(t *testing.T) {
 
 // Invariant 8: an absent user costs only the bytes of his messages.
 func TestInvariant8RingCostsNoObjectPerUser(t *testing.T) {
-	r := newRing(4 << 20)
+	r := newRing(4<<20, noTime, func() {})
 	number := uint64(0)
 	users := make([]string, 100_000)
 	for i := range users {
@@ -185,7 +190,7 @@ func TestInvariant8RingCostsNoObjectPerUser(t *testing.T) {
 	publish := func() {
 		number++
 		user := users[number%uint64(len(users))]
-		r.append(hashOf(user), user, ringEntry{number: number, topic: "news", payload: "a message"}, func() time.Duration { return 0 })
+		r.append(hashOf(user), user, &Entry{ID: ID{Ms: number}, Topic: "news", Payload: "a message"})
 	}
 	for range 200_000 { // all segments are in use
 		publish()
@@ -208,27 +213,27 @@ func TestInvariant8RingCostsNoObjectPerUser(t *testing.T) {
 
 // The search of a user looks at few entries of others.
 func TestRingSearchSkipsOtherUsers(t *testing.T) {
-	r := newRing(4 << 20)
+	r := newRing(4<<20, noTime, func() {})
 	for n := range 50_000 {
 		user := fmt.Sprint("user ", n%5000)
-		r.append(hashOf(user), user, ringEntry{number: uint64(n + 1), payload: strings.Repeat("x", 200)}, func() time.Duration { return 0 })
+		r.append(hashOf(user), user, &Entry{ID: ID{Ms: uint64(n + 1)}, Payload: strings.Repeat("x", 200)})
 	}
-	r.append(0, "alone", ringEntry{number: 50_001}, func() time.Duration { return 0 })
+	r.append(0, "alone", &Entry{ID: ID{Ms: 50_001}})
 	r.chains[0] = 0
-	r.append(0, "alone", ringEntry{number: 50_002}, func() time.Duration { return 0 })
-	if s := r.search(0, "alone", 0); !r.step(&s, 1) {
+	r.append(0, "alone", &Entry{ID: ID{Ms: 50_002}})
+	if s := r.search(0, "alone", 0, math.MaxUint64); !r.step(s, 1) {
 		t.Error("the search of a chain with one entry looks at more")
 	}
 	var looks []int
 	found := 0
 	for i := range 1000 {
 		user := fmt.Sprint("user ", i)
-		s := r.search(hashOf(user), user, r.lowWater)
+		s := r.search(hashOf(user), user, r.lowWater, math.MaxUint64)
 		n := 1
-		for !r.step(&s, 1) {
+		for !r.step(s, 1) {
 			n++
 		}
-		found += len(s.positions)
+		found += len(s.found)
 		looks = append(looks, n)
 	}
 	slices.Sort(looks)
@@ -242,77 +247,22 @@ func TestRingSearchSkipsOtherUsers(t *testing.T) {
 
 // An entry that is larger than the ring leaves it empty, like one after which all earlier ones were dropped.
 func TestRingWithoutRoom(t *testing.T) {
-	now := func() time.Duration { return 0 }
 	for _, limit := range []int64{-1, 0, 100, 1 << 12} {
-		r := newRing(limit)
-		r.append(1, "1", ringEntry{number: 1, payload: "small"}, now)
-		r.append(1, "1", ringEntry{number: 2, payload: strings.Repeat("x", 1<<20)}, now)
-		s := r.search(1, "1", 0)
-		if !r.step(&s, 1) || len(s.positions) > 0 || r.lowWater != 2 {
-			t.Errorf("limit %d: %d entries found, low-water mark %d", limit, len(s.positions), r.lowWater)
+		r := newRing(limit, noTime, func() {})
+		r.append(1, "1", &Entry{ID: ID{Ms: 1}, Payload: "small"})
+		r.append(1, "1", &Entry{ID: ID{Ms: 2}, Payload: strings.Repeat("x", 1<<20)})
+		s := r.search(1, "1", 0, math.MaxUint64)
+		if !r.step(s, 1) || len(s.found) > 0 || r.lowWater != 2 {
+			t.Errorf("limit %d: %d entries found, low-water mark %d", limit, len(s.found), r.lowWater)
 		}
 		if since, all := r.reach(); all || since < time.Hour {
 			t.Errorf("limit %d: reaches back to %v, all: %v", limit, since, all)
 		}
-		r.append(1, "1", ringEntry{number: 3, payload: "small"}, now)
-		s = r.search(1, "1", 2)
-		r.step(&s, 10)
-		if e, ok := r.oldest(&s); ok != (limit == 1<<12) || ok && e.number != 3 {
+		r.append(1, "1", &Entry{ID: ID{Ms: 3}, Payload: "small"})
+		s = r.search(1, "1", 2, math.MaxUint64)
+		r.step(s, 10)
+		if e, ok := r.take(s, 0, math.MaxUint64); ok != (limit == 1<<12) || ok && e.ID.Ms != 3 {
 			t.Errorf("limit %d: %v, %v", limit, e, ok)
 		}
 	}
-}
-
-const ringBench = 32 << 20 // half of the default of Config.HistoryBytes
-
-// One message of 200 bytes for one of 100,000 absent users, including the hash of the user. The metrics say how far back
-// a full ring of 32 MiB reaches at a number of messages per second.
-func BenchmarkRingAppend(b *testing.B) {
-	r, payload := newRing(ringBench), strings.Repeat("x", 200)
-	users := make([]string, 100_000)
-	for i := range users {
-		users[i] = fmt.Sprint(10_000_000 + rand.IntN(100_000_000))
-	}
-	born := time.Now()
-	now := func() time.Duration { return time.Since(born) }
-	number := uint64(0)
-	b.ReportAllocs()
-	for b.Loop() {
-		number++
-		user := users[number%uint64(len(users))]
-		r.append(hashOf(user), user, ringEntry{number: number, topic: "activity", payload: payload}, now)
-	}
-	if r.dropped {
-		stored := float64(number - r.lowWater)
-		b.ReportMetric(stored, "entries")
-		for _, rate := range []float64{1000, 5000, 20_000} {
-			b.ReportMetric(stored/rate, fmt.Sprintf("s@%v/s", rate))
-		}
-	}
-}
-
-// A client of one of 100,000 absent users resumes: search, and read all that a full ring of 32 MiB has.
-func BenchmarkRingResume(b *testing.B) {
-	r, payload := newRing(ringBench), strings.Repeat("x", 200)
-	users := make([]string, 100_000)
-	for i := range users {
-		users[i] = fmt.Sprint(10_000_000 + i)
-	}
-	for n := range 400_000 {
-		user := users[rand.IntN(len(users))]
-		r.append(hashOf(user), user, ringEntry{number: uint64(n + 1), topic: "activity", payload: payload}, func() time.Duration { return 0 })
-	}
-	found := 0
-	b.ReportAllocs()
-	for b.Loop() {
-		user := users[rand.IntN(len(users))]
-		s := r.search(hashOf(user), user, r.lowWater)
-		for !r.step(&s, 1024) {
-		}
-		for ; len(s.positions) > 0; s.take() {
-			r.oldest(&s)
-			found++
-		}
-	}
-	b.ReportMetric(float64(found)/float64(b.N), "entries/op")
 }

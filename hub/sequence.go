@@ -20,6 +20,9 @@ func (s *sequence) number(e *Entry) {
 // advance moves the sequence to an entry.
 func (s *sequence) advance(e *Entry) { s.newest.Ms, s.newest.Seq = e.ID.Ms, e.ID.Seq }
 
+// messageID returns the id of the message with a number. Only for a PubSub.
+func (s *sequence) messageID(number uint64) ID { return ID{Ms: number} }
+
 // previous returns the last position before an entry.
 func (s *sequence) previous(id ID) ID {
 	if s.marker == nil {

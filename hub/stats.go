@@ -37,6 +37,7 @@ func (h *Hub) Stats() Stats {
 	h.mu.Lock()
 	s := Stats{Clients: len(h.clients), Users: h.users.present}
 	s.HistoryEntries, s.HistoryBytes = h.history.size()
+	s.HistoryHere, s.HistoryElsewhere = h.history.reach()
 	h.mu.Unlock()
 	n := &h.count
 	s.Connects = n.connects.Load()

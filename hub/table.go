@@ -18,17 +18,21 @@ const minShrink = 32
 // tableSeed makes the parts of all tables unpredictable.
 var tableSeed = maphash.MakeSeed()
 
-// slot selects the part of a key by a hash of the whole key. User ids may have common prefixes and suffixes, such as
-// e-mail addresses of one domain.
-func (t *table[V]) slot(key string) int {
-	return int(maphash.String(tableSeed, key) % uint64(len(t.parts)))
-}
+// hashOf returns a hash of the whole key. User ids may have common prefixes and suffixes, such as e-mail addresses of
+// one domain.
+func hashOf(key string) uint64 { return maphash.String(tableSeed, key) }
+
+// slot selects the part of a hash.
+func (t *table[V]) slot(hash uint64) int { return int(hash % uint64(len(t.parts))) }
 
 // get returns the zero value for an unknown key. It does not allocate.
-func (t *table[V]) get(key string) V { return t.parts[t.slot(key)].entries[key] }
+func (t *table[V]) get(key string) V { return t.lookup(hashOf(key), key) }
+
+// lookup is get if the caller has the hash of the key.
+func (t *table[V]) lookup(hash uint64, key string) V { return t.parts[t.slot(hash)].entries[key] }
 
 func (t *table[V]) set(key string, v V) {
-	p := &t.parts[t.slot(key)]
+	p := &t.parts[t.slot(hashOf(key))]
 	if p.entries == nil {
 		p.entries = make(map[string]V)
 	}
@@ -37,7 +41,7 @@ func (t *table[V]) set(key string, v V) {
 }
 
 func (t *table[V]) remove(key string) {
-	p := &t.parts[t.slot(key)]
+	p := &t.parts[t.slot(hashOf(key))]
 	delete(p.entries, key)
 	n := len(p.entries)
 	if p.most < minShrink || n > p.most/4 {

@@ -21,6 +21,9 @@ type users struct {
 // get returns nil for an unknown user.
 func (s *users) get(name string) *user { return s.table.get(name) }
 
+// lookup is get if the caller has the hash of the name.
+func (s *users) lookup(hash uint64, name string) *user { return s.table.lookup(hash, name) }
+
 func (s *users) add(name string) *user {
 	u := &user{name: name}
 	s.table.set(name, u)
