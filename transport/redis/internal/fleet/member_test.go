@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -113,28 +114,496 @@ func (w *world) expect(want ...string) {
 	}
 }
 
-// A hub that counted fewer messages than another between two markers, or as many with another checksum, has missed
-// some. It announces this at the next marker, once, also if several hubs received more.
-func TestR10FewerOrOtherSumIsMissed(t *testing.T) {
+// A marker counts only if its publisher is subscribed to the same server process, which both know, with the same
+// patterns.
+func TestR3OtherServerOrPatternsDoNotCount(t *testing.T) {
 	t.Parallel()
-	for name, lose := range map[string]func(w *world, a, b *testHub){
-		"fewer":     func(w *world, a, b *testHub) { w.publish(b) },
-		"other sum": func(w *world, a, b *testHub) { w.publish(a); w.publish(b) },
+	for name, c := range map[string]struct {
+		run      string
+		patterns []string
+		ownRun   string
+		counts   bool
+		want     Hub
+	}{
+		"same":               {run: "run", patterns: []string{"group-*", "user-*"}, ownRun: "run", counts: true},
+		"other server":       {run: "other", patterns: []string{"group-*", "user-*"}, ownRun: "run", want: Hub{OtherServer: true}},
+		"other patterns":     {run: "run", patterns: []string{"user-*"}, ownRun: "run", want: Hub{OtherPatterns: true}},
+		"unknown server":     {patterns: []string{"group-*", "user-*"}, ownRun: "run", want: Hub{OtherServer: true}},
+		"own server unknown": {run: "run", patterns: []string{"group-*", "user-*"}, want: Hub{OtherServer: true}},
+		"both unknown":       {patterns: []string{"group-*", "user-*"}, want: Hub{OtherServer: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			a, b, c := w.start("a"), w.start("b"), w.start("c")
-			w.publish()
-			w.write(a) // m1
-			w.publish()
-			lose(w, a, b)
-			w.publish()
-			w.write(c) // m2
+			a, b := w.start("a"), w.start("b")
+			a.subscribe("run", "user-*")
+			b.subscribe(c.ownRun, "group-*", "user-*")
 			w.expect()
-			w.write(c) // m3 lists m1 and m2
-			w.expect("b: mark m3, miss m1", "c: mark m3")
-			_ = a
+			mk, _ := a.Write(0)
+			mk.RunID, mk.Patterns = c.run, c.patterns
+			w.send(mk, a)
+			if c.counts {
+				w.expect("b: mark m1")
+			} else {
+				w.expect("b: ")
+			}
+			if own, any := b.Marked(); own || any != c.counts {
+				t.Errorf("Marked() = %v, %v", own, any)
+			}
+			if got := b.Hubs(0)[0]; got.OtherServer != c.want.OtherServer || got.OtherPatterns != c.want.OtherPatterns {
+				t.Errorf("b knows %+v", got)
+			}
+			if _, ok := b.Write(0); ok != (c.ownRun != "") {
+				t.Errorf("Write() = %v", ok)
+			}
 		})
+	}
+}
+
+// A marker lists every marker that its publisher received within 35 s in its generation, with the number and the sum of
+// the messages since the generation began.
+func TestR9MarkerListsWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	old := w.write(a)
+	w.now += time.Second
+	w.publish()
+	first := w.write(a)
+	w.publish()
+	w.publish()
+	w.now += 10 * time.Second
+	second := w.write(b)
+	w.now += listAge - 10*time.Second
+	mk := w.write(b)
+	one, two := Point{Name: first.Name, Count: 1, Sum: a.sumOf(1)}, Point{Name: second.Name, Count: 3, Sum: a.sumOf(3)}
+	if want := []Point{one, two}; !slices.Equal(mk.Points, want) {
+		t.Errorf("listed %+v, want %+v", mk.Points, want)
+	}
+	if slices.ContainsFunc(mk.Points, func(p Point) bool { return p.Name == old.Name }) {
+		t.Error("a marker that is older than 35 s is listed")
+	}
+	b.subscribe("run", "user-*")
+	third := w.write(a)
+	w.publish()
+	if got := w.write(b).Points; !slices.Equal(got, []Point{{Name: third.Name}}) {
+		t.Errorf("listed %+v in a new generation", got)
+	}
+	if a.since(); slices.ContainsFunc(a.reports, func(r Report) bool { return r.Mismatch != nil }) {
+		t.Error("generations were compared with each other")
+	}
+}
+
+// sumOf returns the sum of the first n messages.
+func (w *world) sumOf(n int) (total uint32) {
+	for i := range n {
+		total += sum("user-1", fmt.Sprint("message ", i+1))
+	}
+	return total
+}
+
+// A marker lists the newest points only as far as other hubs accept its size.
+func TestListIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	for range maxPoints + 10 {
+		w.publish()
+		mk, _ := b.Write(0)
+		mk.Points = nil
+		a.Receive(mk, w.now)
+	}
+	mk, _ := a.Write(w.now)
+	if n, bytes := len(mk.Points), len(AppendMarker(nil, mk)); n != maxList || bytes > 60<<10 {
+		t.Errorf("%d points in %d bytes", n, bytes)
+	}
+	if last := mk.Points[maxList-1].Count; last != uint64(w.messages) {
+		t.Errorf("the last one has count %d", last)
+	}
+	if n := len(a.points.rows); n != maxPoints || len(a.points.byName) != maxPoints {
+		t.Errorf("%d points and %d names are kept", n, len(a.points.byName))
+	}
+}
+
+// A hub that counted fewer messages than another between two markers, or as many with another checksum, has missed
+// some; one that counted more has not.
+func TestR10FewerOrOtherSumIsMissed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		lose    func(w *world, a, b *testHub)
+		a, b    string
+		missing uint64
+	}{
+		"nothing":   {func(w *world, a, b *testHub) {}, "mark m2, mark m3", "mark m2, mark m3", 0},
+		"fewer":     {func(w *world, a, b *testHub) { w.publish(b); w.publish(b) }, "mark m2, mark m3", "mark m2, mark m3, miss m1", 2},
+		"more":      {func(w *world, a, b *testHub) { w.publish(a) }, "mark m2, mark m3", "mark m2, mark m3", 0},
+		"other sum": {func(w *world, a, b *testHub) { w.publish(a); w.publish(b) }, "mark m2, mark m3", "mark m2, mark m3, miss m1", 0},
+		"markers too": {func(w *world, a, b *testHub) { // the whole end of a segment
+			w.publish(b)
+			w.write(a, b)
+			w.publish(b)
+		}, "mark m2, mark m3, mark m4", "mark m3, mark m4, miss m1", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			a, b := w.start("a"), w.start("b")
+			w.publish(b) // before the first common marker: b may not have been subscribed
+			w.write(a)
+			w.publish()
+			w.expect()
+			c.lose(w, a, b)
+			w.publish()
+			w.write(a)
+			w.write(a)
+			w.expect("a: "+c.a, "b: "+c.b)
+			missed := strings.Contains(c.b, "miss")
+			last := b.reports[len(b.reports)-1].Mismatch
+			if missed && (last == nil || *last != Mismatch{Other: "a", Missing: c.missing}) || !missed && last != nil {
+				t.Errorf("reported %+v", last)
+			}
+			if got := b.Mismatches(); got != 1 && missed || got != 0 && !missed {
+				t.Errorf("%d mismatches", got)
+			}
+		})
+	}
+}
+
+// Two hubs compare from the newest point that both know: a loss is found even if every marker in between was lost too,
+// and nothing is reported where one of them was not subscribed.
+func TestR10ComparesPerGeneration(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	w.write(a)
+	w.publish()
+	a.subscribe("run", "user-*") // its count begins again
+	w.write(a)
+	w.publish()
+	b.subscribe("run", "user-*")
+	w.publish()
+	w.write(a)
+	w.publish()
+	w.write(b)
+	w.write(a)
+	w.write(b)
+	for _, h := range w.hubs {
+		if n := h.Mismatches(); n != 0 {
+			t.Errorf("%s: %d mismatches", h.name, n)
+		}
+	}
+}
+
+// A hub that has missed messages says in its next marker after which one, repeats it until that marker arrives, and
+// announces the gap once: at the next marker of any hub. It compares nothing that lies before.
+func TestR11AnnouncedOnceAtTheNextMarker(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b, c := w.start("a"), w.start("b"), w.start("c")
+	w.write(a)
+	w.publish()
+	w.write(c)
+	w.publish(b)
+	w.write(a)
+	w.expect()
+	w.write(a)
+	w.expect("a: mark m4", "b: mark m4, miss m2")
+	w.write(c) // c also received more, but this is announced here
+	w.expect("b: mark m5, announce", "c: mark m5")
+	lost := w.write(b, b) // its own link loses it
+	w.expect("a: mark m6, doubt m2", "c: mark m6, doubt m2")
+	again := w.write(b)
+	w.expect("b: mark m7, settle")
+	for _, mk := range []Marker{lost, again} {
+		if w.names[mk.Missed] != "m2" {
+			t.Errorf("%s contains missed %q", w.names[mk.Name], w.names[mk.Missed])
+		}
+	}
+	if mk := w.write(b); mk.Missed != (hub.MarkerName{}) {
+		t.Error("announced again after it had arrived")
+	}
+	w.publish()
+	for _, h := range w.hubs {
+		w.write(h)
+	}
+	w.expect("b: mark m8, mark m9, mark m10, mark m11")
+	w.publish(b) // what comes later is found as before
+	w.write(a)
+	w.write(a)
+	w.expect("b: mark m12, mark m13, miss m11")
+	if n := b.Mismatches(); n != 2 {
+		t.Errorf("%d mismatches", n)
+	}
+}
+
+// Messages that are missed after an announcement was written, and before it arrives, need another one.
+func TestR11SecondLossBeforeTheAnnouncementArrives(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	w.write(a)
+	w.publish(b)
+	w.write(a)
+	w.write(a)
+	first, _ := b.Write(w.now)
+	w.write(a)
+	w.expect("b: begin, mark m1, mark m2, mark m3, miss m1, mark m4, announce")
+	w.publish(b)
+	w.write(a)
+	w.write(a)
+	w.expect("b: mark m5, mark m6, miss m4")
+	w.send(first)
+	w.expect("b: mark m7, announce")
+	if mk := w.write(b); w.names[mk.Missed] != "m1" {
+		t.Errorf("the second announcement is after %q, want the earlier point m1", w.names[mk.Missed])
+	}
+	w.expect("b: mark m8, settle")
+}
+
+// A new generation announces a gap itself, but the other hubs must still receive the announcement. If the server is
+// another one, they know no marker of the old one.
+func TestR11NewGeneration(t *testing.T) {
+	t.Parallel()
+	for run, want := range map[string]string{"run": "begin, mark m4, settle", "other": "begin, settle"} {
+		w := newWorld(t)
+		a, b := w.start("a"), w.start("b")
+		w.write(a)
+		w.publish(b)
+		w.write(a)
+		w.write(a)
+		w.expect("b: begin, mark m1, mark m2, mark m3, miss m1")
+		b.subscribe(run, "user-*")
+		mk, _ := b.Write(w.now)
+		if missed := w.names[mk.Missed]; missed != "m1" && run == "run" || missed != "" && run != "run" {
+			t.Errorf("on server %s, a marker contains missed %q", run, missed)
+		}
+		if run == "run" {
+			w.send(mk)
+		}
+		w.expect("b: " + want)
+	}
+}
+
+// A hub honors the announcements of others: one per publisher every 10 s at once, and a later one with that publisher's
+// next marker after this time.
+func TestR12AnnouncementsOfOthersAreHonored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b, c := w.start("a"), w.start("b"), w.start("c")
+	w.write(a)
+	w.expect()
+	announce := func(from *testHub, after hub.MarkerName) {
+		mk, _ := from.Write(w.now)
+		mk.Missed = after
+		w.send(mk)
+	}
+	m1 := a.points.rows[0].Name
+	announce(b, m1)
+	announce(c, m1)
+	w.expect("a: mark m2, doubt m1, mark m3, doubt m1", "b: mark m2, mark m3, doubt m1")
+	unknown := hub.NewMarkerName()
+	w.names[unknown] = "unknown"
+	announce(b, unknown)
+	w.now += 9 * time.Second
+	w.write(b)
+	w.expect("a: mark m5, mark m6")
+	w.now += time.Second
+	w.write(b)
+	w.write(b)
+	w.expect("a: mark m7, doubt unknown, mark m8")
+}
+
+// A hub that is not allowed to publish uses the markers of the others. It does not wait forever for its announcement.
+func TestR22MuteHubUsesMarkersOfOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, mute := w.start("a"), w.start("mute")
+	w.write(a)
+	if own, any := mute.Marked(); own || !any {
+		t.Errorf("Marked() = %v, %v", own, any)
+	}
+	w.publish(mute)
+	w.write(a)
+	w.write(a)
+	w.expect("mute: begin, mark m1, mark m2, mark m3, miss m1")
+	w.now += settleWithin
+	w.write(a)
+	w.expect("mute: mark m4, announce")
+	w.now++
+	w.write(a)
+	w.write(a)
+	w.expect("mute: mark m5, settle, mark m6")
+	if self := mute.Hubs(w.now)[1]; !self.Self || self.Age >= 0 {
+		t.Errorf("mute knows itself as %+v", self)
+	}
+}
+
+// A name that is received again keeps its first place.
+func TestDuplicateMarkerIsIgnored(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	mk := w.write(a)
+	w.publish()
+	w.expect()
+	w.send(mk)
+	w.expect("a: ", "b: ")
+	if got := w.write(b).Points; len(got) != 1 || got[0].Count != 0 {
+		t.Errorf("listed %+v", got)
+	}
+}
+
+// Before the control channel is confirmed, a hub may not receive every marker.
+func TestMarkersCountFromTheControlChannel(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	b.Member.Begin("run", []string{"user-*"})
+	if _, ok := b.Write(0); ok {
+		t.Error("wrote a marker before the control channel was confirmed")
+	}
+	w.publish()
+	w.expect()
+	w.write(a)
+	w.expect("b: ")
+	b.Subscribed()
+	w.write(a)
+	w.expect("b: mark m2")
+	if got := w.write(b).Points; len(got) != 1 || got[0].Count != 1 {
+		t.Errorf("listed %+v, want the message before the confirmation to be counted", got)
+	}
+}
+
+// Hubs are listed for 30 s after their newest marker, sorted by name, with this one.
+func TestHubs(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	b, a, again := w.start("b"), w.start("a"), w.start("a")
+	w.write(a)
+	w.now += 10 * time.Second
+	w.write(b)
+	w.write(again)
+	w.now += 20 * time.Second
+	want := []Hub{
+		{Name: "a", Version: "1.0", Streams: 3, Users: 2, Age: 30 * time.Second},
+		{Name: "a", Version: "1.0", Streams: 3, Users: 2, Age: 20 * time.Second},
+		{Name: "b", Version: "1.0", Streams: 3, Users: 2, Age: 20 * time.Second, Self: true},
+	}
+	got := b.Hubs(w.now)
+	if len(got) == 3 && got[0].Age < got[1].Age {
+		got[0], got[1] = got[1], got[0] // the order of equal names is random
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	w.now++
+	if got := b.Hubs(w.now); len(got) != 2 || !got[1].Self || got[0].Age != 20*time.Second+1 {
+		t.Errorf("after 30 s: %+v", got)
+	}
+	b.subscribe("run", "user-*")
+	if got := b.Hubs(w.now); got[1].Age >= 0 {
+		t.Errorf("before the first marker of a generation: %+v", got)
+	}
+}
+
+// A hub with another version or other patterns is reported once. A marker in a version that this hub does not know
+// counts for nothing else.
+func TestDifferentHubIsReportedOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	w.expect()
+	reported := func() *Hub {
+		w.write(b)
+		return a.reports[len(a.reports)-1].Differs
+	}
+	if h := reported(); h != nil {
+		t.Errorf("an equal hub is reported: %+v", h)
+	}
+	b.subscribe("run", "user-*", "x-*")
+	if h := reported(); h == nil || h.Name != "b" || !h.OtherPatterns {
+		t.Errorf("other patterns are reported as %+v", h)
+	}
+	if h := reported(); h != nil {
+		t.Errorf("reported again: %+v", h)
+	}
+	w.expect()
+	payload := `{"op":"marker","v":2,"id":{"x":1},"points":[1,2],"from":"zzz.1","hub":{"name":"new","version":"2.0"}}`
+	mk, err := ParseMarker(payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := a.Receive(mk, w.now).Differs; h == nil || h.Name != "new" || h.Version != "2.0" {
+		t.Errorf("another version is reported as %+v", h)
+	}
+	w.expect("a: ")
+	if n := len(a.Hubs(w.now)); n != 3 {
+		t.Errorf("a knows %d hubs", n)
+	}
+}
+
+// Forged markers do not make a hub remember an unlimited number of publishers. Those that it knows stay.
+func TestPeersAreBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	w.write(b)
+	forge := func() {
+		for i := range 2 * maxPeers {
+			a.Receive(Marker{From: fmt.Sprintf("forged%d.%d", w.now, i)}, w.now)
+			a.Receive(Marker{From: fmt.Sprintf("forged%d-%d.1", w.now, i)}, w.now)
+		}
+	}
+	forge()
+	if n := len(a.peers); n != maxPeers {
+		t.Errorf("%d peers", n)
+	}
+	w.write(b)
+	w.publish(a)
+	w.write(b)
+	w.write(b)
+	if a.Mismatches() != 1 {
+		t.Error("a hub that was known before is not compared any more")
+	}
+	w.now += peerAge + 1
+	forge()
+	if _, known := a.peers[b.boot]; known || len(a.peers) != maxPeers {
+		t.Errorf("%d peers after the old ones have expired, %v", len(a.peers), known)
+	}
+}
+
+// A Member can be asked while it receives.
+func TestConcurrentUse(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	var group sync.WaitGroup
+	for range 2 {
+		group.Go(func() {
+			for range 200 {
+				a.Write(0)
+				a.Hubs(0)
+				a.Marked()
+				a.Mismatches()
+			}
+		})
+	}
+	for i := range 200 {
+		w.publish()
+		w.write(b)
+		if i%50 == 0 {
+			a.subscribe("run", "user-*")
+		}
+	}
+	group.Wait()
+}
+
+// Counting is part of the path of every message.
+func TestCountDoesNotAllocate(t *testing.T) {
+	w := newWorld(t)
+	a := w.start("a")
+	payload := strings.Repeat("x", 200)
+	if n := testing.AllocsPerRun(100, func() { a.Count("user-10000000:activity", payload) }); n != 0 {
+		t.Errorf("%v allocations per message", n)
 	}
 }

@@ -27,44 +27,42 @@ const (
 	k3 = 0x589965cc75374cc3
 )
 
-// mix combines h with the beginning of s and its length. The multiplications of a string do not depend on each other,
-// so that the processor does them at the same time. Blocks overlap if the length is not a multiple.
+// mix combines h with the beginning of s and its length. The multiplications for one string do not depend on each
+// other, so that the processor does them at the same time. Words overlap if they do not divide the length.
 func mix(h uint64, s string) uint64 {
-	h ^= uint64(min(len(s), sumLength)) * k0
-	if len(s) > sumBytes {
-		s = s[:sumBytes]
-	}
 	n := len(s)
+	h ^= uint64(min(n, sumLength)) * k0
+	n = min(n, sumBytes)
 	switch {
 	case n > 32:
-		return block(s[:16], k0, h) ^ block(s[16:32], k1, h) ^ block(s[n-32:], k2, h) ^ block(s[n-16:], k3, h)
+		return fold(word(s, 0)^k0, word(s, 8)^h) ^ fold(word(s, 16)^k1, word(s, 24)^h) ^
+			fold(word(s, n-32)^k2, word(s, n-24)^h) ^ fold(word(s, n-16)^k3, word(s, n-8)^h)
 	case n > 16:
-		return block(s[:16], k0, h) ^ block(s[n-16:], k1, h)
+		return fold(word(s, 0)^k0, word(s, 8)^h) ^ fold(word(s, n-16)^k1, word(s, n-8)^h)
 	case n >= 8:
-		return fold(load8(s)^k0, load8(s[n-8:])^h)
+		return fold(word(s, 0)^k0, word(s, n-8)^h)
 	case n >= 4:
-		return fold(load4(s)^k0, load4(s[n-4:])^h)
+		return fold(halfWord(s, 0)^k0, halfWord(s, n-4)^h)
 	case n > 0:
 		return fold(uint64(s[0])<<16|uint64(s[n/2])<<8|uint64(s[n-1])^k0, h)
 	}
 	return fold(k0, h)
 }
 
-func block(s string, k, h uint64) uint64 { return fold(load8(s)^k, load8(s[8:])^h) }
-
 func fold(a, b uint64) uint64 {
 	high, low := bits.Mul64(a, b)
 	return high ^ low
 }
 
-// load8 and load4 are little-endian on every machine. The compiler makes one instruction of each.
-func load8(s string) uint64 {
-	_ = s[7]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
-		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
+// word returns the 8 bytes of s at i, halfWord 4 bytes: little-endian on every machine. The compiler makes one
+// instruction of each.
+func word(s string, i int) uint64 {
+	_ = s[i+7]
+	return uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24 |
+		uint64(s[i+4])<<32 | uint64(s[i+5])<<40 | uint64(s[i+6])<<48 | uint64(s[i+7])<<56
 }
 
-func load4(s string) uint64 {
-	_ = s[3]
-	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24
+func halfWord(s string, i int) uint64 {
+	_ = s[i+3]
+	return uint64(s[i]) | uint64(s[i+1])<<8 | uint64(s[i+2])<<16 | uint64(s[i+3])<<24
 }
