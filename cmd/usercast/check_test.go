@@ -157,6 +157,7 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"warn config-queue", with("--max-payload", "2MiB")},
 		{"warn config-unused", with("--stream-key", "app:log")},
 		{"warn config-unused", with("--feed", "stream", "--control-channel", "app:control")},
+		{"warn config-unused", with("--feed", "stream", "--name", "a")},
 		{"warn config-unused", with("--feed", "stream", "--history-per-user", "10")},
 		{"warn config-unused", with("--feed", "stream", "--history-age", "1m")},
 		{"warn config-descriptors", with("--max-clients", "100000000")},

@@ -2,9 +2,12 @@ package app
 
 import (
 	"cmp"
+	"os"
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"usercast/auth"
 	"usercast/internal/flags"
@@ -49,6 +52,7 @@ type Config struct {
 	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
 	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character that separates user and topic in channel names; choose one that no user id contains, such as / for ids with a colon (default: ${default})."`
 	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel for control commands (default: usercast:<prefix>control)."`
+	Name           string     `placeholder:"NAME" help:"With pubsub: name of this hub in the console and for other hubs with the same Redis. Without it, the host name is used."`
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
 	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"Maximum payload size; a larger message is dropped and announced as a gap (default: ${default})."`
 
@@ -83,6 +87,9 @@ type Config struct {
 
 // Check adds all errors of c to errs.
 func (c *Config) Check(errs *flags.Errors) {
+	if len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
+		errs.Add("name", "must be printable text of at most %d bytes", maxName)
+	}
 	if c.Listen != systemd.Address {
 		errs.Listener("listen", c.Listen)
 	}
@@ -137,6 +144,21 @@ func (c *Config) Check(errs *flags.Errors) {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		errs.Add("log-format", "unknown format %q; use text or json", c.LogFormat)
 	}
+}
+
+// maxName is the maximum length of --name in bytes. Each marker contains the name.
+const maxName = 100
+
+// hubName returns the name of this hub.
+func (c *Config) hubName() string {
+	if c.Name != "" {
+		return c.Name
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "unknown"
+	}
+	return host
 }
 
 // ControlChannelName returns the channel on which hubs receive control commands.

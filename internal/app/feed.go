@@ -60,7 +60,14 @@ func (a *App) newPubSub(h *hub.PubSub, server *redis.Server) (*redis.PubSub, err
 		ControlChannel: a.cfg.ControlChannelName(),
 		MaxPayload:     a.cfg.MaxPayload.T,
 		Control:        a.handleControl,
-		Logger:         a.log,
+		Name:           a.cfg.hubName(),
+		Version:        a.parts.Version,
+		Load: func() (streams, users int) {
+			s := a.hub.Stats()
+			return s.Clients, s.Users
+		},
+		NoMarkers: len(a.parts.Redis) > 1,
+		Logger:    a.log,
 	})
 }
 

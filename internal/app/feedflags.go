@@ -42,6 +42,9 @@ func (c *Config) UnusedByFeed() []Unused {
 	if c.Feed != FeedStream {
 		return list
 	}
+	if c.Name != "" {
+		list = append(list, Unused{"--name", "hubs show each other only with --feed pubsub; remove the flag"})
+	}
 	if c.ControlChannel != "" {
 		list = append(list, Unused{"--control-channel", "append control commands to the stream, as entries with the field ctl, or remove the flag"})
 	}
