@@ -59,6 +59,7 @@ func (b *broadcasts) add(e *Entry, allTopics bool) (n int) {
 func (b *broadcasts) addGap(e *Entry, allTopics bool) {
 	h := b.hub
 	f := h.encode(e, false)
+	f.spread = true
 	for i := len(h.clients) - 1; i >= 0; i-- { // backwards: enqueue may remove the client
 		if c := h.clients[i]; c.accepts(e.ID) && (allTopics || c.wants(e.Topic)) {
 			h.enqueue(c, f, true)
@@ -131,6 +132,7 @@ func (b *broadcasts) catchUp(c *Client) (n int) {
 		v := c.variant(p.entry)
 		if p.frames[v] == nil {
 			p.frames[v] = b.hub.encode(&p.entry, v == 1)
+			p.frames[v].spread = p.entry.Gap != 0
 		}
 		n++
 		if !c.enqueue(p.frames[v], p.entry.Gap != 0) { // with a gap, the client is woken later, see remove

@@ -93,9 +93,9 @@ func (c *Client) Since() time.Time {
 }
 
 // Opening returns the position from which the client is complete: Take returns every later entry that
-// concerns the client, or a gap in its place. The position is Options.Resume if that is an id of this
-// hub. If it is another text, or if the hub does not have a position yet, Opening returns UnknownID, and
-// the first frame is a gap.
+// concerns the client, or a gap in its place. The position is that of Options.Resume if the hub knows it.
+// Otherwise Opening returns UnknownID. Until the first frame, which is a gap unless the hub finds the
+// position later, the client is complete only up to its own id.
 func (c *Client) Opening() ID { return c.opening }
 
 // Reason returns why the client ended; zero while it is open.
@@ -257,6 +257,9 @@ func (c *Client) endIfExpired() {
 // stop records the reason. Unless graceful, it also empties the queue. c.hub.mu is held.
 func (c *Client) stop(reason Reason, graceful bool) {
 	abandoned := false
+	if r := c.replay; r != nil && r.state == replayLocate {
+		c.hub.waiting.remove(r)
+	}
 	if r := c.replay; r != nil && graceful {
 		if abandoned = r.waitsForLog() || r.early; !abandoned && !r.live {
 			r.goLive() // the replay continues up to the current end

@@ -13,11 +13,14 @@ func (c *Client) Take(spent []*Frame) (frames []*Frame, reason Reason) {
 	clear(spent)
 	for {
 		c.mu.Lock()
-		replaying := c.replaying
-		if !replaying {
+		replaying, gap := c.replaying, c.queue.endsWithSpread()
+		if !replaying && !gap {
 			frames, reason = c.takeQueue(spent)
 		}
 		c.mu.Unlock()
+		if !replaying && gap {
+			return c.takeSpread(spent)
+		}
 		if !replaying {
 			return frames, reason
 		}
@@ -37,6 +40,24 @@ func (c *Client) takeQueue(spent []*Frame) (frames []*Frame, reason Reason) {
 		c.activity = done
 	}
 	return nil, c.reason
+}
+
+// takeSpread is takeQueue for a queue that ends with a gap that has waited there.
+func (c *Client) takeSpread(spent []*Frame) (frames []*Frame, reason Reason) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	c.catchUp()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at := c.newest(); c.queue.endsWithSpread() && !at.before(c.queueStart) {
+		last := &c.queue.frames[len(c.queue.frames)-1]
+		gap := c.hub.gaps.frame(*last, at)
+		c.queue.bytes += len(gap.Wire) - len((*last).Wire)
+		c.hub.count.released([]*Frame{*last})
+		c.hub.count.enqueued(gap)
+		*last = gap
+	}
+	return c.takeQueue(spent)
 }
 
 // takeReplay is the part of Take for the replay. If again is true, the caller tries again.

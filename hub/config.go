@@ -32,6 +32,10 @@ type Config struct {
 	HistoryPerUser int           // entries per user with a client, or with one within HistoryAge; default 256, or Off; not used by StreamFeed
 	HistoryAge     time.Duration // maximum age of these entries; default 2 min, or Off; not used by StreamFeed
 	HistoryBytes   int64         // memory of the history, estimated, including its overhead; a PubSub uses at most half of it for users without a client; default 64 MiB, or Off
+
+	// MarkerAge is how long clients can resume from ids that count from a marker, which must be longer than HistoryAge; default
+	// 30 s more. An idle stream receives a new id with each ping. Not used by StreamFeed.
+	MarkerAge time.Duration
 }
 
 // withDefaults replaces zeros by defaults, and negative numbers by the largest number (NoLimit) or 0 (Off).
@@ -50,6 +54,7 @@ func (c Config) withDefaults() Config {
 	c.HistoryPerUser = max(0, cmp.Or(c.HistoryPerUser, 256))
 	// 1<<61 ns are 73 years. Adding a time to it does not overflow a Duration.
 	c.HistoryAge = min(max(0, cmp.Or(c.HistoryAge, 2*time.Minute)), 1<<61)
+	c.MarkerAge = cmp.Or(c.MarkerAge, c.HistoryAge+30*time.Second)
 	c.HistoryBytes = max(0, cmp.Or(c.HistoryBytes, 64<<20))
 	return c
 }

@@ -44,5 +44,6 @@ type Frame struct {
 	Replayed bool      // encoded for a client that resumes
 	Taken    time.Time // when the hub received the entry; zero if replayed
 
+	spread  bool         // see gapSpread
 	holders atomic.Int32 // clients that have it in their queue or are writing it
 }

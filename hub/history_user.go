@@ -70,22 +70,21 @@ func (s *userHistory) isOff() bool { return s.limit <= 0 || s.perUser <= 0 || s.
 
 // begin enqueues later entries immediately, because the history is short.
 func (s *userHistory) begin(c *Client, resume string) (opening ID) {
-	id, known := s.seq.parse(resume)
-	if resume == "" || known && id == s.seq.newest {
+	if resume == "" {
 		return s.seq.newest
 	}
-	r := c.startReplay()
-	switch {
-	case !known:
-		id = UnknownID
-		r.fail(s.seq.newest, GapUnknownID)
-	case s.seq.newest.before(id):
-		r.fail(s.seq.newest, GapUnknownID)
-	default:
-		r.cursor = id
+	h := c.hub
+	p, state := h.locate(resume)
+	if state == placeKnown && p.at == s.seq.newest {
+		c.queueStart = p.at // it has resumed: see doubts
+		return p.at
 	}
-	r.goLive()
-	return id
+	r := c.startReplay()
+	if h.waiting.wake != nil && (state == placeUnknownMarker || state == placeAhead) {
+		h.waiting.add(r, resume)
+		return UnknownID
+	}
+	return r.resume(p, state)
 }
 
 // ready is called for each part of a replay, so that entries that are dropped meanwhile turn into a gap.

@@ -26,7 +26,7 @@ func newWindow(h *Hub, query func(*Query)) *window {
 func (w *window) close() {}
 
 func (w *window) begin(c *Client, resume string) (opening ID) {
-	id, known := w.seq.parse(resume)
+	id, known := parseID(resume)
 	switch {
 	case !w.loaded:
 		return w.waitForLoad(c, resume, id, known)

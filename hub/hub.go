@@ -44,6 +44,8 @@ type Hub struct {
 	gaps       gapSpread
 	budget     budget
 	taps       taps
+	waiting    waiting // only with a PubSub
+	doubts     doubts  // only with a PubSub
 }
 
 // newHub returns a hub without a history, which the caller sets.

@@ -1,20 +1,23 @@
 package hub
 
+import "time"
+
 // A PubSub is a hub for messages without ids that are not stored elsewhere: it numbers them and keeps the newest ones
 // of each user. All methods are safe for concurrent use.
 type PubSub struct {
 	*Hub
-	numbers *sequence // of Hub
-	boot    string
+	boot string
 }
 
 // NewPubSub returns a hub without clients.
 func NewPubSub(cfg Config) *PubSub {
 	h := newHub(cfg)
-	h.seq.marker = &marker{name: newBoot()}
+	boot := newBoot()
+	h.seq.markers = newMarkers(boot, h.cfg.MarkerAge)
+	h.seq.marker = h.seq.markers.own
 	users := newUserHistory(h)
 	h.history, h.ring = users, &users.ring
-	return &PubSub{Hub: h, numbers: &h.seq, boot: h.seq.marker.name}
+	return &PubSub{Hub: h, boot: boot}
 }
 
 // Boot returns the random name of this process in its ids: a letter, followed by 7 characters of a–z and 2–7.
@@ -27,8 +30,7 @@ func (p *PubSub) Publish(user, topic, payload string) int {
 	return p.publish(user, &Entry{Topic: topic, Payload: payload})
 }
 
-// GapFor announces a gap to the clients that a message to this user and topic
-// would have reached.
+// GapFor announces a gap in place of a message, to the clients that it would have reached.
 func (p *PubSub) GapFor(user, topic string, reason Gap) {
 	p.publish(user, &Entry{Topic: topic, Gap: reason})
 }
@@ -39,49 +41,52 @@ func (p *PubSub) publish(user string, e *Entry) int {
 	if p.isBroadcast(user) {
 		p.broadcasts.makeRoom() // before the entry is numbered, because others may be published meanwhile
 	}
-	p.numbers.number(e)
+	p.seq.number(e)
 	return p.add(user, e)
 }
 
 // GapForAll announces a gap to every client: before its next message, or within Config.GapSpread if no message
-// arrives. The spread prevents all pages from fetching their state at the same time.
+// arrives. The spread prevents all pages from fetching their state at the same time. Such a gap does not count as a message
+// (R5).
 func (p *PubSub) GapForAll(reason Gap) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.broadcasts.makeRoom()
+	p.addGapForAll(reason)
+}
+
+// addGapForAll adds a gap that only this hub has.
+func (p *PubSub) addGapForAll(reason Gap) {
 	e := &Entry{Gap: reason}
-	p.numbers.number(e)
+	p.seq.numberGap(e)
 	p.addForAll(e)
 }
 
 // The methods below make up one order of events with Publish and GapFor: the goroutine that reads Redis calls them.
 
-// Skip counts a message that is not routed, because the name of its channel is malformed.
+// Skip counts a message that is not routed: hubs count all messages that they receive, so that the nth message after a marker
+// is the same one for all of them (R2).
 func (p *PubSub) Skip() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.numbers.newest.Ms++
+	p.seq.skip()
 }
 
 // Begin begins a generation: ids that count from markers of the previous one end here, and a gap is announced to all
-// clients.
-func (p *PubSub) Begin() { p.GapForAll(GapRedisReconnect) }
+// clients (R4). That also applies to the first generation, because a client can have opened before it.
+func (p *PubSub) Begin() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broadcasts.makeRoom()
+	p.seq.begin()
+	p.addGapForAll(GapRedisReconnect)
+	p.waiting.begin()
+}
 
 // Mark makes later ids count from a marker that was just received in this generation. A name that is known already is
 // ignored.
-func (p *PubSub) Mark(name MarkerName) {}
-
-// AwaitPlaces makes clients wait whose id counts from an unknown marker, or further than this hub has: the hub may only
-// be behind. Without it they receive unknown-id at once. wake is called with the hub's lock held when a client begins
-// to wait.
-func (p *PubSub) AwaitPlaces(wake func()) {}
-
-// Waiting returns a ticket for all clients that wait now, or 0.
-func (p *PubSub) Waiting() (ticket uint64) { return 0 }
-
-// Received says that everything has been received that was published before Waiting returned the ticket. It ends the
-// wait of its clients, except those with an unknown marker, which unknown reports: they wait for Confirmed.
-func (p *PubSub) Received(ticket uint64) (unknown bool) { return false }
-
-// Confirmed says that the subscription is still to the server to which new connections go.
-func (p *PubSub) Confirmed(ticket uint64) {}
+func (p *PubSub) Mark(name MarkerName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seq.mark(name.String(), time.Since(p.born))
+}

@@ -1,6 +1,7 @@
 package hub_test
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -17,7 +18,8 @@ type pubsubRun struct {
 	t       *testing.T
 	random  *rand.Rand
 	hub     *hub.PubSub
-	entries []pubsubEntry // entries[i] has the sequence number i+1
+	entries []pubsubEntry // entries[i] has the number i+1
+	newest  uint64        // place of the newest entry
 	clients []*pubsubClient
 	resumes []pubsubResume
 	trace   []string
@@ -26,6 +28,24 @@ type pubsubRun struct {
 type pubsubEntry struct {
 	user, topic string
 	gap         bool // a new subscription: concerns all clients
+	place       uint64
+}
+
+// number returns the number of the newest entry up to an id.
+func (r *pubsubRun) number(id hub.ID) uint64 {
+	i, found := slices.BinarySearchFunc(r.entries, place(id), func(e pubsubEntry, p uint64) int { return cmp.Compare(e.place, p) })
+	if found {
+		i++
+	}
+	return uint64(i)
+}
+
+// id returns the id of the entry with a number.
+func (r *pubsubRun) id(number uint64) hub.ID {
+	if number == 0 {
+		return hub.ID{}
+	}
+	return idAt(r.entries[number-1].place)
 }
 
 // A pubsubResume is a position that a client of a user had when it ended.
@@ -39,7 +59,7 @@ type pubsubClient struct {
 	name     string
 	user     string
 	topics   []string
-	last     uint64       // newest sequence number up to which it is complete
+	last     uint64       // number of the newest entry up to which it is complete
 	unknown  bool         // its opening cannot be resumed from: it must receive a gap first
 	inFlight []*hub.Frame // taken and not settled
 	stalled  int          // steps for which its consumer does not run
@@ -72,6 +92,17 @@ func (r *pubsubRun) reach(c *pubsubClient, seq uint64, what string) {
 	c.last = seq
 }
 
+// position moves the client to the position of the hub.
+func (r *pubsubRun) position(c *pubsubClient, id hub.ID) {
+	number := r.number(id)
+	if c.last < number && c.concerns(r.entries[number-1]) {
+		r.fail("%s: position %v without that entry", c.name, id)
+	}
+	if c.last < number {
+		r.reach(c, number, "position")
+	}
+}
+
 func (r *pubsubRun) take(c *pubsubClient, times int) {
 	for ; times > 0 && c.stalled == 0 && !c.done; times-- {
 		c.Settle(c.inFlight, len(c.inFlight))
@@ -86,25 +117,26 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 			if ok && c.unknown {
 				r.fail("%s: position %v before its gap", c.name, id)
 			}
-			if ok && c.last < id.Ms {
-				if c.concerns(r.entries[id.Ms-1]) {
-					r.fail("%s: position %v without that entry", c.name, id)
-				}
-				r.reach(c, id.Ms, "position")
+			if ok {
+				r.position(c, id)
 			}
 			return
 		}
 		for _, f := range frames {
-			r.note("%s gets %d %s", c.name, f.ID.Ms, f.Wire)
+			number := r.number(f.ID)
+			r.note("%s gets %d %s", c.name, number, f.Wire)
 			switch {
 			case f.Gap != 0 && f.Gap != hub.GapRedisReconnect: // announces what it missed
-				c.last, c.unknown = max(c.last, f.ID.Ms), false
+				c.last, c.unknown = max(c.last, number), false
 			case c.unknown:
 				r.fail("%s: %s before its gap", c.name, f.Wire)
-			case f.ID.Ms <= c.last:
-				r.fail("%s: %d twice", c.name, f.ID.Ms)
+			case number <= c.last:
+				r.fail("%s: %d twice", c.name, number)
+			case f.Gap != 0 && !f.Replayed: // it may have waited: then its id is the position
+				r.reach(c, c.last+1+uint64(slices.IndexFunc(r.entries[c.last:], func(e pubsubEntry) bool { return e.gap })), "gap")
+				r.position(c, f.ID)
 			default:
-				r.reach(c, f.ID.Ms, "entry")
+				r.reach(c, number, "entry")
 			}
 		}
 		c.inFlight = frames
@@ -123,17 +155,21 @@ func (r *pubsubRun) register(number int) {
 		}
 	}
 	if len(mine) > 0 && r.random.IntN(4) > 0 {
-		o.Resume = fmt.Sprint(r.hub.Boot(), "-", mine[len(mine)-1-r.random.IntN(min(4, len(mine)))].seq)
+		o.Resume = text(r.hub.Hub, r.id(mine[len(mine)-1-r.random.IntN(min(4, len(mine)))].seq))
 	}
 	c.listener = register(r.t, r.hub, o)
 	opening := c.Opening()
-	c.last, c.unknown = opening.Ms, opening == hub.UnknownID
+	c.last, c.unknown = r.number(opening), opening == hub.UnknownID
 	r.note("%s of user %s, topics %q, resumes %q, opens %v", c.name, c.user, c.topics, o.Resume, opening)
 	r.clients = append(r.clients, c)
 }
 
 func (r *pubsubRun) step(number int) {
 	publish := func(e pubsubEntry) {
+		if r.newest++; !e.gap {
+			r.newest = (r.newest>>32 + 1) << 32
+		}
+		e.place = r.newest
 		r.entries = append(r.entries, e)
 		r.note("entry %d: %+v", len(r.entries), e)
 	}

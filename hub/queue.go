@@ -29,6 +29,12 @@ func (q *queue) push(f *Frame) {
 	q.bytes += len(f.Wire)
 }
 
+// endsWithSpread reports whether the last frame is a gap that waits to be spread.
+func (q *queue) endsWithSpread() bool {
+	n := len(q.frames)
+	return n > 0 && q.frames[n-1].spread
+}
+
 // take returns all frames, or nil. The slice spent, if not nil, becomes the backing array of the queue.
 func (q *queue) take(spent []*Frame) (frames []*Frame) {
 	if len(q.frames) == 0 {

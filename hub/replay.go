@@ -4,12 +4,14 @@ package hub
 // at the pace of the client's writer. If the history drops entries before they were read, the client receives a gap.
 // Each Take of the client's consumer moves the replay to the next state:
 //
+//	locate ──▶ history or gap
+//
 //	unloaded ──▶ ask ──▶ wait ──▶ answer ──▶ history ──▶ live (Client.replay is nil)
 //	                       │                  │   ▲
 //	                       └─────▶ gap ◀──────┘   │
 //	                                └─────────────┘
 //
-// With a PubSub, it begins with history or gap. With a StreamFeed, it returns from history to ask if the window has
+// With a PubSub, it begins with locate, history or gap. With a StreamFeed, it returns from history to ask if the window has
 // dropped the next entries meanwhile. All fields are guarded by Hub.mu.
 type replay struct {
 	client *Client
@@ -42,15 +44,16 @@ type replayState uint8
 const (
 	replayHistory  replayState = iota // send the entries of the history
 	replayGap                         // announce a gap, then continue with the history
+	replayLocate                      // wait until the place of the client's id is known: see waiting
 	replayUnloaded                    // wait until the log is loaded
 	replayAsk                         // send the query
 	replayWait                        // wait for its answer
 	replayAnswer                      // send the entries of the answer
 )
 
-// waitsForLog reports whether the next entries must come from the log.
+// waitsForLog reports whether the next entries must come from the log, or are not known.
 func (r *replay) waitsForLog() bool {
-	return r.state == replayUnloaded || r.state == replayAsk || r.state == replayWait
+	return r.state == replayLocate || r.state == replayUnloaded || r.state == replayAsk || r.state == replayWait
 }
 
 // isAtEnd reports whether all remaining entries are in the client's queue.
@@ -78,6 +81,23 @@ func (r *replay) reset() {
 		return
 	}
 	r.client.notify()
+}
+
+// resume begins a replay of a PubSub at the place of the client's id, and returns the opening id of its stream. Nothing lies
+// between the replay and the entries that go into the queue, because the caller holds the lock (R19).
+func (r *replay) resume(p located, state placeState) (opening ID) {
+	newest := r.client.hub.seq.newest
+	r.state, opening = replayHistory, UnknownID
+	switch state {
+	case placeKnown:
+		r.cursor, opening = p.at, p.at
+	case placeDoubtful:
+		r.fail(newest, GapMissed)
+	default:
+		r.fail(newest, GapUnknownID)
+	}
+	r.goLive()
+	return opening
 }
 
 // goLive makes later entries go into the queue.
@@ -118,7 +138,7 @@ func (r *replay) next() (entries []replayEntry, query *Query, wait bool) {
 		r.countOrigin()
 	}
 	switch r.state {
-	case replayUnloaded, replayWait:
+	case replayLocate, replayUnloaded, replayWait:
 		return nil, nil, true
 	case replayAsk:
 		r.state = replayWait

@@ -1,49 +1,85 @@
 package hub
 
-import "strings"
+import (
+	"math"
+	"time"
+)
 
 // A sequence is the order of all entries of a hub. It is guarded by Hub.mu.
 type sequence struct {
-	newest ID      // the newest entry that was routed
-	marker *marker // that ids count from; nil with a StreamFeed
-	resets uint64  // how often the sequence went backwards
+	newest ID     // the newest entry that was routed, or marker that was received
+	resets uint64 // how often the sequence went backwards
 	// early lists clients whose id is later than newest: they were connected to a hub that has read further.
 	early []*Client
+
+	// Only with a PubSub. An id consists of the number of messages (Ms), the number of gaps since that message (the high
+	// half of Seq) and the ordinal of the newest marker (the low half; 0: none).
+	markers *markers
+	marker  *marker // the newest one of this generation, or markers.own
 }
 
-// number assigns the next id to an entry, if the hub numbers entries. number and advance copy an id field by field:
-// loading it as a whole would stall on the preceding store to Ms, which costs 10 ns per message.
+// gapUnit is one gap in ID.Seq.
+const gapUnit = 1 << 32
+
+// number assigns the next id to a message of a PubSub. number and advance copy an id field by field: loading it as a whole
+// would stall on the preceding store to Ms, which costs 10 ns per message.
 func (s *sequence) number(e *Entry) {
-	e.ID.Ms, e.ID.Seq, e.marker = s.newest.Ms+1, 0, s.marker
+	e.ID.Ms, e.ID.Seq, e.marker = s.newest.Ms+1, s.newest.Seq&math.MaxUint32, s.marker
+}
+
+// skip counts a message that is not an entry.
+func (s *sequence) skip() {
+	s.newest.Ms++
+	s.newest.Seq &= math.MaxUint32
+}
+
+// numberGap assigns the next id to a gap that only this hub has, and which therefore does not count as a message (R5).
+func (s *sequence) numberGap(e *Entry) {
+	e.ID.Ms, e.ID.Seq, e.marker = s.newest.Ms, s.newest.Seq&^math.MaxUint32+gapUnit+uint64(s.marker.ordinal), s.marker
+}
+
+// begin begins a generation of a PubSub. The next entry is the gap that announces it (R4).
+func (s *sequence) begin() {
+	s.markers.begin(s.newest.Ms)
+	s.marker = s.markers.own
+}
+
+// mark makes later ids count from a marker.
+func (s *sequence) mark(name string, now time.Duration) {
+	if m := s.markers.add(name, s.newest, now); m != nil {
+		s.marker = m
+		s.newest.Seq = s.newest.Seq&^math.MaxUint32 | uint64(m.ordinal)
+	}
 }
 
 // advance moves the sequence to an entry.
 func (s *sequence) advance(e *Entry) { s.newest.Ms, s.newest.Seq = e.ID.Ms, e.ID.Seq }
 
-// messageID returns the id of the message with a number. Only for a PubSub.
-func (s *sequence) messageID(number uint64) ID { return ID{Ms: number} }
-
 // previous returns the last position before an entry.
 func (s *sequence) previous(id ID) ID {
-	if s.marker == nil {
+	if s.markers == nil {
 		return id.Previous()
 	}
-	id.Ms--
+	if id.Seq >= gapUnit {
+		id.Seq -= gapUnit
+	} else {
+		id.Ms--
+	}
 	return id
 }
 
-// parse parses an id that a client sent. known is false if it is not an id of this sequence.
-func (s *sequence) parse(text string) (id ID, known bool) {
-	if s.marker == nil {
-		return parseID(text)
+// markerOf returns the marker that the text of an id counts from; nil with a StreamFeed.
+func (s *sequence) markerOf(id ID) *marker {
+	if s.markers == nil {
+		return nil
 	}
-	name, count, _ := strings.Cut(text, "-")
-	id.Ms, known = parseNumber(count)
-	return id, known && name == s.marker.name
+	return s.markers.of(id)
 }
 
-// markerOf returns the marker that the text of an id counts from.
-func (s *sequence) markerOf(ID) *marker { return s.marker }
+// messageID returns the id of the message of a PubSub with a number.
+func (s *sequence) messageID(message uint64) ID {
+	return ID{Ms: message, Seq: uint64(s.markers.before(message).ordinal)}
+}
 
 // await records a client that starts at an id later than the newest entry.
 func (s *sequence) await(c *Client) {

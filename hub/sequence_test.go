@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"usercast/hub"
@@ -14,7 +15,7 @@ type model struct {
 	t       *testing.T
 	random  *rand.Rand
 	hub     *hub.PubSub
-	seq     uint64
+	newest  hub.ID
 	clients []*modelClient
 }
 
@@ -22,11 +23,12 @@ type modelClient struct {
 	*listener
 	user    string
 	topics  []string // nil: all
-	waiting []string // "seq text"
+	waiting []string // "place text"
 	reason  hub.Reason
-	final   uint64 // the sequence at the end
+	final   hub.ID // the newest id at the end
 	lost    bool   // something was discarded at the end
 	strange bool   // it must receive a gap before its queue
+	spread  bool   // the last frame of its queue is a gap for many, whose id is that of the moment at which it is taken
 }
 
 func TestInvariant6OneSequenceAndPositions(t *testing.T) {
@@ -55,29 +57,32 @@ func (m *model) step() {
 	switch m.random.IntN(12) {
 	case 0:
 		if len(m.clients) < 10 {
-			m.register([]string{"", fmt.Sprint(m.hub.Boot(), "-", m.seq), "strange"}[m.random.IntN(3)])
+			m.register([]string{"", text(m.hub.Hub, m.newest), "strange"}[m.random.IntN(3)])
 		}
 	case 1:
 		m.hub.GapForAll(hub.GapRedisReconnect)
-		m.entry("gap redis-reconnect", func(*modelClient) bool { return true })
+		m.newest.Seq += 1 << 32 // a gap that only this hub has is not counted as a message
+		m.entry("gap redis-reconnect", true, func(*modelClient) bool { return true })
 	case 2:
 		m.hub.GapFor(user, topic, hub.GapTooLarge)
-		m.entry("gap too-large", func(c *modelClient) bool { return c.concerns(user, topic) })
+		m.newest = hub.ID{Ms: m.newest.Ms + 1}
+		m.entry("gap too-large", user == "*", func(c *modelClient) bool { return c.concerns(user, topic) })
 	case 3:
 		c := m.any()
 		c.Finish(hub.ReasonKicked)
-		c.end(hub.ReasonKicked, m.seq)
+		c.end(hub.ReasonKicked, m.newest)
 	case 4:
 		c := m.any()
 		c.End(hub.ReasonClosed)
-		c.end(hub.ReasonClosed, m.seq)
+		c.end(hub.ReasonClosed, m.newest)
 		c.lost = c.lost || len(c.waiting) > 0
 		c.waiting = nil
 	case 5, 6, 7:
 		m.take(m.any())
 	default:
 		text := fmt.Sprint(m.random.Uint32())
-		want := m.entry(text, func(c *modelClient) bool { return c.concerns(user, topic) })
+		m.newest = hub.ID{Ms: m.newest.Ms + 1}
+		want := m.entry(text, false, func(c *modelClient) bool { return c.concerns(user, topic) })
 		got := m.hub.Publish(user, topic, text)
 		if user == "*" {
 			got, want = min(got, 1), min(want, 1)
@@ -88,12 +93,11 @@ func (m *model) step() {
 	}
 }
 
-// entry advances the sequence by one and returns how many clients the entry concerns.
-func (m *model) entry(text string, concerns func(*modelClient) bool) (n int) {
-	m.seq++
+// entry adds the entry with the newest id and returns how many clients it concerns.
+func (m *model) entry(text string, spread bool, concerns func(*modelClient) bool) (n int) {
 	for _, c := range m.clients {
 		if c.reason == 0 && concerns(c) {
-			c.waiting = append(c.waiting, fmt.Sprint(m.seq, " ", text))
+			c.waiting, c.spread = append(c.waiting, fmt.Sprint(m.newest, " ", text)), spread
 			n++
 		}
 	}
@@ -108,18 +112,17 @@ func (m *model) register(resume string) {
 	case 1:
 		c.topics = []string{"b", ""}
 	}
-	before := m.seq
 	switch resume {
-	case "", fmt.Sprint(m.hub.Boot(), "-", m.seq):
+	case "", text(m.hub.Hub, m.newest):
 	default:
 		c.strange = true
-		c.waiting = []string{fmt.Sprint(m.seq, " gap unknown-id")}
+		c.waiting = []string{fmt.Sprint(m.newest, " gap unknown-id")}
 	}
 	c.listener = register(m.t, m.hub, hub.Options{User: c.user, Topics: c.topics, Resume: resume})
 	m.clients = append(m.clients, c)
 	want := hub.UnknownID
 	if !c.strange {
-		want = hub.ID{Ms: before}
+		want = m.newest
 	}
 	if got := c.Opening(); got != want {
 		m.t.Errorf("opening %v, want %v", got, want)
@@ -136,9 +139,17 @@ func (m *model) take(c *modelClient) {
 		frames = append(frames, queued...)
 	}
 	c.strange = false
+	if last := len(c.waiting) - 1; last >= 0 && c.spread {
+		at := m.newest
+		if c.reason != 0 {
+			at = c.final
+		}
+		_, text, _ := strings.Cut(c.waiting[last], " ")
+		c.waiting[last] = fmt.Sprint(at, " ", text)
+	}
 	var got []string
 	for _, f := range frames {
-		got = append(got, fmt.Sprint(f.ID.Ms, " ", string(f.Wire)))
+		got = append(got, fmt.Sprint(f.ID, " ", string(f.Wire)))
 	}
 	c.Settle(frames, len(frames))
 	if !slices.Equal(got, c.waiting) {
@@ -165,7 +176,7 @@ func (m *model) check() {
 }
 
 func (m *model) checkPosition(c *modelClient) {
-	want := m.seq
+	want := m.newest
 	if c.reason != 0 {
 		want = c.final
 	}
@@ -173,7 +184,7 @@ func (m *model) checkPosition(c *modelClient) {
 	if ok != (len(c.waiting) == 0 && !c.lost) {
 		m.t.Errorf("position ok is %v with %d frames waiting, lost %v", ok, len(c.waiting), c.lost)
 	}
-	if ok && id != (hub.ID{Ms: want}) {
+	if ok && id != want {
 		m.t.Errorf("position %v, want %v", id, want)
 	}
 }
@@ -189,9 +200,9 @@ func (c *modelClient) concerns(user, topic string) bool {
 	return (user == "*" || user == c.user) && (c.topics == nil || slices.Contains(c.topics, topic))
 }
 
-func (c *modelClient) end(reason hub.Reason, seq uint64) {
+func (c *modelClient) end(reason hub.Reason, newest hub.ID) {
 	if c.reason == 0 {
-		c.reason, c.final = reason, seq
+		c.reason, c.final = reason, newest
 	}
 }
 

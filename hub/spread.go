@@ -20,6 +20,8 @@ type gapSpread struct {
 	active bool    // nudges is not done
 	again  bool    // another gap was queued since nudges began
 	closed bool
+
+	waited *Frame // a gap with the position of the moment at which it was taken; nil: none so far
 }
 
 // spread nudges all clients. If it is still active for an earlier gap, it runs again afterwards: frequent gaps must
@@ -40,6 +42,19 @@ func (g *gapSpread) done() {
 	if g.again {
 		g.spread(g.hub.clients)
 	}
+}
+
+// frame returns a gap that waited in a queue and is the last frame of it, with the current position as its id (R17). With its
+// own id, which may count from no marker at all, a client that moves soon afterwards could not resume.
+func (g *gapSpread) frame(gap *Frame, position ID) *Frame {
+	if gap.ID == position {
+		return gap
+	}
+	if f := g.waited; f == nil || f.ID != position || f.Gap != gap.Gap {
+		g.waited = g.hub.encode(&Entry{ID: position, Gap: gap.Gap, marker: g.hub.seq.markerOf(position)}, false)
+		g.waited.spread = true
+	}
+	return g.waited
 }
 
 func (g *gapSpread) close() {

@@ -36,6 +36,8 @@ func (a *App) newHub(limits Limits) (connect func(*redis.Server) (feed, error)) 
 		HistoryAge:        cmp.Or(a.cfg.HistoryAge.T, hub.Off),
 		HistoryBytes:      cmp.Or(int64(a.cfg.HistoryBytes.T), hub.Off),
 	}
+	// R21: an idle stream holds an id that is as old as its last ping, and 15 s are for the way to another hub.
+	cfg.MarkerAge = a.cfg.HistoryAge.T + a.cfg.PingInterval.T + 15*time.Second
 	if a.cfg.Feed != FeedStream {
 		h := hub.NewPubSub(cfg)
 		a.hub = h.Hub

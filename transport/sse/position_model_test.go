@@ -47,6 +47,7 @@ type positionHub struct {
 	listener *pipeListener
 	boot     string
 	entries  []positionEntry // without a log
+	newest   uint64          // without a log: the place of the last entry
 	cursor   uint64          // with a log: the last place that was read
 	loaded   bool
 	queries  chan *hub.Query // from writer goroutines
@@ -113,7 +114,8 @@ func (r *positionRun) reach(p *positionPage, place uint64, inclusive bool, what 
 	p.complete = place
 }
 
-// place returns the place that corresponds to an id of a hub.
+// place returns the place that corresponds to an id of a hub. For a hub without a log, it is the number of messages and, in
+// the lower half, that of gaps since the last message.
 func (r *positionRun) place(p *positionPage, id string) uint64 {
 	boot, digits, _ := strings.Cut(id, "-")
 	if r.isLog {
@@ -124,11 +126,22 @@ func (r *positionRun) place(p *positionPage, id string) uint64 {
 	} else if boot != p.at.boot {
 		r.fail(p, "the id %q is not one of %s", id, p.at.boot)
 	}
+	digits, gap, _ := strings.Cut(digits, ".")
 	n, err := strconv.ParseUint(digits, 10, 64)
 	if err != nil {
 		r.fail(p, "the id %q", id)
 	}
-	return n
+	if r.isLog {
+		return n
+	}
+	var gaps uint64
+	if gap != "" {
+		boot, digits, _ := strings.Cut(gap, ".")
+		if gaps, err = strconv.ParseUint(digits, 10, 32); err != nil || boot != p.at.boot {
+			r.fail(p, "the id %q", id)
+		}
+	}
+	return n<<32 | gaps
 }
 
 // block processes a block of a stream.
@@ -228,6 +241,15 @@ func (r *positionRun) gap(p *positionPage, data, id string) {
 			p.complete, p.awaitGap = place, false
 			return
 		}
+		if !r.isLog { // the gap may have waited: then it has the position at that moment
+			i := slices.IndexFunc(p.at.entries, func(e positionEntry) bool { return e.place > p.complete && p.concerns(e) })
+			if i < 0 || !p.at.entries[i].gap || p.at.entries[i].place > place {
+				r.fail(p, "a gap at %s, and it was complete up to %d", id, p.complete)
+			}
+			p.complete = p.at.entries[i].place
+			r.reach(p, place, true, "the position of a gap")
+			return
+		}
 		r.reach(p, place, false, "a gap")
 	}
 }
@@ -314,13 +336,16 @@ func (r *positionRun) publish() {
 		return
 	}
 	h := r.hubs[r.random.IntN(2)]
-	e.place = uint64(len(h.entries)) + 1
 	switch r.random.IntN(6) {
 	case 0:
 		e.gap, e.forAll = true, true
 	case 1:
 		e.gap = true
 	}
+	if h.newest++; !e.forAll { // otherwise it does not count as a message
+		h.newest = (h.newest>>32 + 1) << 32
+	}
+	e.place = h.newest
 	h.entries = append(h.entries, e)
 	r.note("%s gets %+v", h.boot, e)
 	switch {
@@ -535,7 +560,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		}
 	}
 	for _, p := range r.pages {
-		newest := uint64(len(p.at.entries))
+		newest := p.at.newest
 		if isLog {
 			newest = r.newest
 		}

@@ -75,8 +75,8 @@ func TestStreamBytesOverTCP(t *testing.T) {
 		s.hub.Publish("42", "", "too late")
 		rest, err := io.ReadAll(p.conn)
 		want = "data: a\ndata: b\nid: BOOT-2\n\nevent: news\ndata: {}\nid: BOOT-3\n\ndata: to all\nid: BOOT-5\n\n" +
-			"event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: BOOT-6\n\ndata: last\nid: BOOT-7\n\n" +
-			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-7\n\n"
+			"event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: BOOT-5.BOOT.1\n\ndata: last\nid: BOOT-6\n\n" +
+			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-6\n\n"
 		if got := plain(string(rest)); got != want || err != nil {
 			t.Errorf("got %q, %v; want %q", got, err, want)
 		}

@@ -389,6 +389,7 @@ func (p *peer) size() int {
 
 var (
 	bootOf  = regexp.MustCompile(`\bid: [a-z][a-z2-7]{7}-`)
+	gapOf   = regexp.MustCompile(`(\bid: \S*\.)[a-z][a-z2-7]{7}\.`)
 	retryOf = regexp.MustCompile(`retry: \d+\n`)
 	dateOf  = regexp.MustCompile(`Date: .* GMT\r\n`)
 )
@@ -396,6 +397,7 @@ var (
 // plain replaces parts that differ between runs.
 func plain(text string) string {
 	text = bootOf.ReplaceAllString(text, "id: BOOT-")
+	text = gapOf.ReplaceAllString(text, "${1}BOOT.")
 	text = retryOf.ReplaceAllString(text, "retry: MS\n")
 	return dateOf.ReplaceAllString(text, "Date: NOW\r\n")
 }
