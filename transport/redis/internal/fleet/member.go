@@ -24,9 +24,6 @@ const (
 	// settleWithin is how long a hub waits for its own announcement to arrive. A hub that is not allowed to publish
 	// would otherwise doubt all ids until its generation ends.
 	settleWithin = 60 * time.Second
-	// doubtEvery is the minimum time between two announcements of one publisher that are honored. A later one is honored
-	// with a later marker: then it concerns more ids.
-	doubtEvery = 10 * time.Second
 )
 
 // Places is the part of a hub that a Member advances. *hub.PubSub implements it.
@@ -89,10 +86,6 @@ type peer struct {
 	known        bool
 	ordinal      uint64
 	theirs, ours Point
-
-	doubt   hub.MarkerName // its announcement, not honored so far; zero: none
-	doubted time.Duration  // when one was honored
-	doubts  bool           // one was honored
 }
 
 // NewMember returns a Member without a generation.
@@ -171,7 +164,9 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	}
 	if p != nil {
 		report.Mismatch = m.compare(p, mk.Points, now)
-		m.doubt(p, mk.Missed, now)
+		if mk.Missed != (hub.MarkerName{}) {
+			m.cfg.Places.Doubt(mk.Missed)
+		}
 	}
 	return report
 }
@@ -253,18 +248,6 @@ func (m *Member) miss(after hub.MarkerName, now time.Duration) {
 func (m *Member) settle() {
 	m.missed, m.missedIn = hub.MarkerName{}, hub.MarkerName{}
 	m.cfg.Places.Settle()
-}
-
-// doubt honors the announcement of another hub, if there is one.
-func (m *Member) doubt(p *peer, missed hub.MarkerName, now time.Duration) {
-	if p.doubt == (hub.MarkerName{}) {
-		p.doubt = missed
-	}
-	if p.doubt == (hub.MarkerName{}) || p.doubts && now-p.doubted < doubtEvery {
-		return
-	}
-	m.cfg.Places.Doubt(p.doubt)
-	p.doubt, p.doubted, p.doubts = hub.MarkerName{}, now, true
 }
 
 // Write returns a marker to publish, with a new name. The caller makes one attempt: if it may have failed, it calls
