@@ -78,7 +78,8 @@ func atStart(t *testing.T) metrics.Sources {
 	streams := sse.New(sse.Config{Hub: h.Hub, Authenticate: auth.Insecure})
 	stats := func() hub.Stats {
 		s := h.Stats()
-		s.HistoryElsewhere = s.HistoryElsewhere.Truncate(time.Hour) // it grows with the age of the hub
+		// Both grow with the age of the hub.
+		s.HistoryHere, s.HistoryElsewhere = s.HistoryHere.Truncate(time.Hour), s.HistoryElsewhere.Truncate(time.Hour)
 		return s
 	}
 	return metrics.Sources{Hub: stats, Streams: streams.Stats, Feeds: func() []redis.Stats { return []redis.Stats{feed.Stats()} }, Version: "v0.0.0"}
