@@ -1,23 +1,126 @@
 package hub
 
+import (
+	"math"
+	"slices"
+)
+
+// A hub that has missed messages has sent ids that count too few of them. A client that moves to another hub with such an id
+// would not receive a gap (R12). Since an id does not contain its hub, every hub is in doubt about all ids that this hub can
+// have sent: those by a marker before its announcement that point to the last place at which the hub was right, or beyond.
+// There is no limit to this, because a hub that has also missed markers counts on from an old one.
+
+// doubts are the ids whose place is in doubt. They are guarded by Hub.mu.
+type doubts struct {
+	all []doubt // oldest first
+}
+
+type doubt struct {
+	from, to uint64      // messages; to applies to ids that count from the start of the process
+	gen      *generation // of the markers; nil: of any
+	before   uint32      // ordinal of the announcement; MaxUint32: it has not arrived
+	settled  ID          // clients with an id from here on that has a suffix of this hub have received the gap
+}
+
+// maxDoubts limits the number of doubts. The two oldest become one, which does not concern ids by newer markers. Most
+// markers are dropped earlier, so that only few ids are in doubt without need.
+const maxDoubts = 64
+
+// has reports whether a client that comes with an id, whose place is known, must receive the gap missed.
+func (d *doubts) has(p located) bool {
+	return slices.ContainsFunc(d.all, func(x doubt) bool { return x.has(p) })
+}
+
+func (x *doubt) has(p located) bool {
+	if p.at.Ms < x.from || p.ours && !p.at.before(x.settled) {
+		return false
+	}
+	if p.marker.ordinal == 0 {
+		return p.at.Ms <= x.to
+	}
+	return p.marker.ordinal < x.before && (x.gen == nil || x.gen == p.marker.gen)
+}
+
+func (d *doubts) add(x doubt) {
+	if d.all = append(d.all, x); len(d.all) > maxDoubts {
+		d.all[1] = d.all[0].merge(d.all[1])
+		d.all = slices.Delete(d.all, 0, 1)
+	}
+}
+
+// merge returns a doubt for all ids of two.
+func (x doubt) merge(y doubt) doubt {
+	gen := x.gen
+	if gen != y.gen {
+		gen = nil
+	}
+	return doubt{min(x.from, y.from), max(x.to, y.to), gen, max(x.before, y.before), later(x.settled, y.settled)}
+}
+
 // Miss records that this hub has missed messages after a marker. Until Settle, and for ids from before it later on, a
 // client whose id lies behind that marker receives the gap missed. An unknown marker stands for the start of the
 // generation.
-func (p *PubSub) Miss(after MarkerName) {}
+func (p *PubSub) Miss(after MarkerName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.addDoubt(after, math.MaxUint64, math.MaxUint32)
+}
 
-// Announce announces the gap missed to all clients. It is called right after Mark, with the first marker after Miss.
-func (p *PubSub) Announce() {}
+// Announce announces the gap missed to all clients. It is called right after Mark, with the first marker after Miss. The
+// gap lies before that marker: ids that count from it are right by themselves.
+func (p *PubSub) Announce() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.broadcasts.makeRoom()
+	p.seq.markBehindGap()
+	p.addGapForAll(GapMissed)
+}
 
 // Settle says that the newest Mark was the marker with which this hub has announced to the others what it has missed:
 // ids that count from it, or from later ones, are not in doubt.
-func (p *PubSub) Settle() {}
+func (p *PubSub) Settle() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.doubts.all {
+		if x := &p.doubts.all[i]; x.before == math.MaxUint32 {
+			x.to, x.before = p.seq.newest.Ms, p.seq.announcement()
+		}
+	}
+}
 
 // Doubt is Miss for another hub, whose announcement was the newest Mark: clients that resumed here since then receive
-// the gap.
-func (p *PubSub) Doubt(after MarkerName) {}
+// the gap, because they can have come from that hub.
+func (p *PubSub) Doubt(after MarkerName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	from := p.addDoubt(after, p.seq.newest.Ms, p.seq.announcement())
+	var resumed []*Client
+	for _, c := range p.clients {
+		if (c.queueStart != ID{}) && c.queueStart.Ms >= from {
+			resumed = append(resumed, c)
+		}
+	}
+	if len(resumed) == 0 {
+		return
+	}
+	f := p.encode(&Entry{ID: p.seq.newest, Gap: GapMissed, marker: p.seq.marker}, false)
+	f.spread = true
+	for _, c := range resumed {
+		p.enqueue(c, f, true)
+	}
+	p.shed()
+	p.gaps.spread(resumed)
+}
 
-// doubts are the ids whose place is in doubt. They are guarded by Hub.mu.
-type doubts struct{}
-
-// has reports whether a client that comes with an id, whose place is known, must receive the gap missed.
-func (d *doubts) has(located) bool { return false }
+// addDoubt returns the number of messages before the first one that can be missing. It counts a gap without adding one, so
+// that ids from now on have a suffix: a client that comes with one of these has received the gap missed.
+func (p *PubSub) addDoubt(after MarkerName, to uint64, before uint32) (from uint64) {
+	t := p.seq.markers
+	from = t.gen.start
+	if m := t.byName[after.String()]; m != nil && m.gen == t.gen {
+		from = m.at.Ms
+	}
+	p.seq.newest.Seq += gapUnit
+	p.doubts.add(doubt{from: from, to: to, gen: t.gen, before: before, settled: ID{p.seq.newest.Ms, p.seq.newest.Seq &^ math.MaxUint32}})
+	return from
+}

@@ -66,3 +66,10 @@ func StepWallClock(t *testing.T, h *Hub, by time.Duration) {
 func RingBytes(h *PubSub) int64     { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.bytes }
 func RingEntries(h *PubSub) int     { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.entries }
 func RingLowWater(h *PubSub) uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.lowWater }
+
+// Doubts returns how many doubts a hub keeps.
+func Doubts(p *PubSub) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.doubts.all)
+}

@@ -77,11 +77,13 @@ type marker struct {
 	at      ID     // where it was received
 	gen     *generation
 	heard   time.Duration // since Hub.born
+	missed  bool          // the gap missed was announced at this place, right before the marker
 }
 
 // A generation is the time of one subscription.
 type generation struct {
-	end uint64 // number of messages when it ended; MaxUint64: it has not ended
+	start uint64 // number of messages when it began
+	end   uint64 // number of messages when it ended; MaxUint64: it has not ended
 }
 
 // append appends the text of an id that counts from m to dst: <marker>-<n>, the number of messages after m. If the hub has
@@ -91,6 +93,9 @@ func (m *marker) append(dst []byte, id ID) []byte {
 	n, gaps, before := id.Ms-m.at.Ms, id.Seq>>32, uint64(0)
 	if n == 0 {
 		before = m.at.Seq >> 32
+		if m.missed {
+			before-- // clients that have received the gap show it: see doubts
+		}
 	}
 	dst = append(append(dst, m.name...), '-')
 	dst = strconv.AppendUint(dst, n, 10)
@@ -126,7 +131,7 @@ func newMarkers(boot string, age time.Duration) *markers {
 // are valid up to its end: behind it, other hubs may have received more or less than this one (R4).
 func (t *markers) begin(messages uint64) {
 	t.gen.end = messages
-	t.gen = &generation{end: math.MaxUint64}
+	t.gen = &generation{start: messages, end: math.MaxUint64}
 }
 
 // add adds a marker of the current generation. It returns nil for a name that is known: the first place is right, because
@@ -143,6 +148,15 @@ func (t *markers) add(name string, at ID, now time.Duration) *marker {
 		delete(t.byName, t.rows.popFront().name)
 	}
 	return m
+}
+
+// moveNewest moves the newest marker behind the gap missed, whose place is given.
+func (t *markers) moveNewest(to ID) *marker {
+	last := &t.rows.all()[t.rows.len()-1]
+	m := **last // a copy, because frames are encoded without the lock
+	m.at, m.missed = to, true
+	*last, t.byName[m.name] = &m, &m
+	return &m
 }
 
 // of returns the marker that the text of an id counts from: that of its ordinal, or another one if that was dropped.

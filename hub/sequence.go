@@ -52,6 +52,22 @@ func (s *sequence) mark(name string, now time.Duration) {
 	}
 }
 
+// markBehindGap moves the newest marker, which was just received, behind the gap that is added next: ids that count from the
+// marker include it.
+func (s *sequence) markBehindGap() {
+	if s.marker.ordinal != 0 && s.marker.at.Ms == s.newest.Ms {
+		s.marker = s.markers.moveNewest(ID{s.newest.Ms, s.newest.Seq + gapUnit})
+	}
+}
+
+// announcement returns the ordinal of the newest marker. If this generation does not have one, it is that of the next one.
+func (s *sequence) announcement() uint32 {
+	if s.marker.ordinal == 0 {
+		return s.markers.newest + 1
+	}
+	return s.marker.ordinal
+}
+
 // advance moves the sequence to an entry.
 func (s *sequence) advance(e *Entry) { s.newest.Ms, s.newest.Seq = e.ID.Ms, e.ID.Seq }
 

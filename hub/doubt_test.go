@@ -1,0 +1,259 @@
+package hub_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"usercast/hub"
+)
+
+// A page is a client that remembers its id, as a browser does.
+type page struct {
+	t  *testing.T
+	id string
+	*listener
+}
+
+func encodeWithID(dst []byte, e hub.Entry, named bool) []byte {
+	return e.AppendID(append(encode(dst, e, named), ' '))
+}
+
+// markerName returns the name markerxxxxxxx.
+func markerName(letter string) hub.MarkerName {
+	name, ok := hub.ParseMarkerName("marker" + strings.Repeat(letter, 7))
+	if !ok {
+		panic(letter)
+	}
+	return name
+}
+
+// newMissHub returns a hub in its first generation, after a message and the marker a.
+func newMissHub(t *testing.T) *hub.PubSub {
+	t.Helper()
+	h := newPubSub(t, hub.Config{Encode: encodeWithID, HistoryPerUser: 10000, HistoryBytes: 1 << 20, HistoryAge: time.Hour, MarkerAge: time.Hour})
+	h.Begin()
+	h.Publish("42", "", "before")
+	h.Mark(markerName("a"))
+	return h
+}
+
+// open opens a stream with an id, "" for a new one, and reads what it missed.
+func (p *page) open(h *hub.PubSub) []string {
+	p.t.Helper()
+	p.listener = register(p.t, h, hub.Options{User: "42", Resume: p.id})
+	if p.id == "" {
+		p.id = string(h.AppendID(nil, p.Opening()))
+	}
+	return p.read()
+}
+
+// read reads all frames, and returns them without their ids.
+func (p *page) read() (texts []string) {
+	frames, _ := p.drain()
+	for _, f := range frames {
+		cut := strings.LastIndex(f, " ")
+		texts, p.id = append(texts, f[:cut]), f[cut+1:]
+	}
+	return texts
+}
+
+func (p *page) wants(got []string, want ...string) {
+	p.t.Helper()
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		p.t.Errorf("received %q, want %q", got, want)
+	}
+}
+
+// A hub that has missed messages announces this in front of the next marker. Ids that count from that marker are right,
+// at every hub.
+func TestR11MissedIsAnnouncedBeforeTheNextMarker(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	p := &page{t: t}
+	p.open(h)
+	h.Publish("42", "", "one")
+	p.wants(p.read(), "one")
+	h.Miss(markerName("a"))
+	h.Publish("42", "", "two")
+	p.wants(p.read(), "two")
+	h.Mark(markerName("b"))
+	h.Announce()
+	p.wants(p.read(), "gap missed")
+	if p.id != "markerbbbbbbb-0."+h.Boot()+".1" {
+		t.Errorf("the gap has the id %s", p.id)
+	}
+	h.Mark(markerName("c"))
+	h.Settle()
+	other := &page{t: t, id: "markerccccccc-0"}
+	other.wants(other.open(h))
+	told := &page{t: t, id: p.id}
+	told.wants(told.open(h))
+	h.Publish("42", "", "three")
+	p.wants(p.read(), "three")
+	other.wants(other.read(), "three")
+}
+
+// Until the announcement of a hub arrives, every id of a client that comes to it is in doubt. Afterwards, all ids from
+// before it.
+func TestR12OwnDoubtEndsWithTheAnnouncement(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.Publish("42", "", "one")
+	h.Miss(markerName("a"))
+	h.Mark(markerName("b"))
+	h.Announce()
+	come := func(id string, want ...string) {
+		t.Helper()
+		p := &page{t: t, id: id}
+		p.wants(p.open(h), want...)
+	}
+	come("markeraaaaaaa-1", "gap missed")
+	come("markerbbbbbbb-0", "gap missed") // it can come from this hub by way of another one
+	come(h.Boot()+"-2", "gap missed")
+	come(h.Boot()+"-0", "gap redis-reconnect", "before", "one", "gap missed") // before the place to which this hub was right
+	h.Mark(markerName("c"))
+	h.Settle()
+	come("markeraaaaaaa-1", "gap missed")
+	come("markerbbbbbbb-0", "gap missed")
+	come("markerccccccc-0")
+	h.Publish("42", "", "two")
+	come("markerccccccc-0", "two")
+	come(h.Boot() + "-3")
+}
+
+// A page that left the other hub before that hub found what it had missed is told where it is now, and so is one that
+// comes later with such an id.
+func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	early, fresh := &page{t: t, id: "markeraaaaaaa-0"}, &page{t: t}
+	early.open(h) // before the marker that the announcement names
+	fresh.open(h)
+	h.Publish("42", "", "one")
+	h.Mark(markerName("b"))
+	resumed := &page{t: t, id: "markeraaaaaaa-1"}
+	resumed.open(h)
+	stayed := &page{t: t}
+	stayed.open(h)
+	h.Publish("42", "", "two")
+	for _, p := range []*page{early, fresh, resumed, stayed} {
+		p.read()
+	}
+	h.Mark(markerName("c"))
+	h.Doubt(markerName("b"))
+	resumed.wants(resumed.read(), "gap missed")
+	for _, p := range []*page{early, fresh, stayed} {
+		p.wants(p.read())
+	}
+	come := func(id string, want ...string) {
+		t.Helper()
+		p := &page{t: t, id: id}
+		p.wants(p.open(h), want...)
+	}
+	come("markeraaaaaaa-0", "one", "two") // before the place to which the other hub was right
+	come("markeraaaaaaa-1", "gap missed")
+	come("markerbbbbbbb-0", "gap missed")
+	come("markerbbbbbbb-1", "gap missed")
+	come("markerccccccc-0")
+	come(resumed.id) // has been told: its id has a suffix of this hub
+	h.Publish("42", "", "three")
+	come(resumed.id, "three")
+	resumed.wants(resumed.read(), "three")
+}
+
+// A hub that has also lost markers counts on from an old one: its ids are in doubt however far they point.
+func TestR12IDsFarBeyond(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.Mark(markerName("b"))
+	h.Doubt(markerName("a"))
+	for range 100 {
+		h.Publish("42", "", "more")
+	}
+	p := &page{t: t, id: "markeraaaaaaa-100"}
+	p.wants(p.open(h), "gap missed")
+	p = &page{t: t, id: "markerbbbbbbb-100"}
+	p.wants(p.open(h))
+}
+
+// An announcement after a marker that this hub does not know, or knows from another generation, concerns all ids of the
+// generation. Ids of older generations end with it: they are followed by its gap anyway.
+func TestR12UnknownPointStandsForTheGeneration(t *testing.T) {
+	t.Parallel()
+	for _, point := range []string{"a", "z"} {
+		h := newMissHub(t)
+		h.Publish("42", "", "one")
+		h.Begin()
+		h.Mark(markerName("b"))
+		h.Publish("42", "", "two")
+		h.Mark(markerName("c"))
+		h.Doubt(markerName(point))
+		p := &page{t: t, id: "markerbbbbbbb-0"}
+		p.wants(p.open(h), "gap missed")
+		p = &page{t: t, id: "markeraaaaaaa-1"}
+		p.wants(p.open(h), "gap redis-reconnect", "two")
+	}
+}
+
+// A client for which another gap is still pending receives both, and is not told again when it comes back.
+func TestR12PendingSpreadGap(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.Begin()
+	h.Mark(markerName("b"))
+	p, before := &page{t: t, id: "markerbbbbbbb-0"}, &page{t: t}
+	before.open(h)
+	p.wants(p.open(h))
+	h.GapForAll(hub.GapRedisReconnect) // is spread
+	h.Mark(markerName("c"))
+	h.Doubt(markerName("b"))
+	p.wants(p.read(), "gap redis-reconnect", "gap missed")
+	before.wants(before.read(), "gap redis-reconnect")
+	if !strings.HasPrefix(p.id, "markerccccccc-0.") {
+		t.Errorf("the last gap has the id %s, not that of its moment", p.id)
+	}
+	again := &page{t: t, id: p.id}
+	again.wants(again.open(h))
+}
+
+// A client that waits for its place when the announcement arrives is told once its place is known.
+func TestR12ClientThatWaitsIsTold(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.AwaitPlaces(func() {})
+	p := &page{t: t, id: "markeraaaaaaa-1"}
+	p.wants(p.open(h))
+	h.Mark(markerName("b"))
+	h.Doubt(markerName("a"))
+	p.wants(p.read())
+	h.Publish("42", "", "one")
+	h.Received(h.Waiting())
+	p.wants(p.read(), "gap missed")
+	h.Publish("42", "", "two")
+	p.wants(p.read(), "two")
+}
+
+// Only the newest doubts are kept apart: older ones become one that concerns all of their ids, and no other ones.
+func TestDoubtsAreBounded(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	names := []hub.MarkerName{markerName("a")}
+	for range 1000 {
+		h.Publish("42", "", "more")
+		names = append(names, hub.NewMarkerName())
+		h.Mark(names[len(names)-1])
+		h.Doubt(names[len(names)-2])
+	}
+	if n := hub.Doubts(h); n > 64 {
+		t.Errorf("%d doubts", n)
+	}
+	for i := range len(names) - 1 {
+		p := &page{t: t, id: names[i].String() + "-0"}
+		p.wants(p.open(h), "gap missed")
+		p.End(hub.ReasonClosed)
+	}
+	p := &page{t: t, id: names[1000].String() + "-0"}
+	p.wants(p.open(h))
+}
