@@ -8,7 +8,7 @@ import (
 // A hub that has missed messages has sent ids that count too few of them. A client that moves to another hub with such an id
 // would not receive a gap (R12). Since an id does not contain its hub, every hub is in doubt about all ids that this hub can
 // have sent: those by a marker before its announcement that point to the last place at which the hub was right, or beyond.
-// There is no limit to this, because a hub that has also missed markers counts on from an old one.
+// How far beyond does not matter, because a hub that has also missed markers counts on from an old one.
 
 // doubts are the ids whose place is in doubt. They are guarded by Hub.mu.
 type doubts struct {
