@@ -87,6 +87,7 @@ func TestPrefixThatMatchesInternalChannelsIsRejected(t *testing.T) {
 type noStreams struct{ PubSubHub }
 
 func (noStreams) Publish(string, string, string) int { return 0 }
+func (noStreams) AwaitPlaces(func())                 {}
 
 func TestRoutingDoesNotAllocate(t *testing.T) {
 	p := &PubSub{cfg: PubSubConfig{

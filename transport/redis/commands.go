@@ -17,14 +17,15 @@ import (
 )
 
 const (
-	// maxCommands is the maximum number of connections for commands. A fleet of hubs
-	// shares Redis's maxclients with the app.
-	maxCommands = 4
+	// maxCommands is the maximum number of connections for commands, in addition to that for markers.
+	// A fleet of hubs shares Redis's maxclients with the app.
+	maxCommands = 3
 	// MaxConnections is the number of connections to Redis that a hub may have at the same time:
-	// one for its feed, those for commands, and one for a probe.
-	MaxConnections = maxCommands + 2
-	// MaxStreamConnections is the same with a stream feed, which has one more while it answers queries.
-	MaxStreamConnections = MaxConnections + 1
+	// one for its feed, those for commands, one for markers, and one for a probe or a look-up.
+	MaxConnections = maxCommands + 3
+	// MaxStreamConnections is the same with a stream feed, which writes no markers, but has one more
+	// connection while it answers queries.
+	MaxStreamConnections = maxCommands + 3
 	// commandAge is the maximum age of a connection for commands. A demoted primary keeps its
 	// connections and executes PUBLISH, but the message does not reach any hub. A hub that has not
 	// detected the failover sends commands there for at most this time. The documented bound for
@@ -32,7 +33,7 @@ const (
 	commandAge = 5 * time.Second
 )
 
-// Commands runs commands over at most 4 connections, separate from the subscription. It opens a
+// Commands runs commands over at most 3 connections, separate from the subscription. It opens a
 // connection when needed. It closes a connection after 5 s, or when the feed of the same Server
 // has detected that new connections reach another server. Safe for concurrent use.
 //

@@ -52,6 +52,7 @@ func parse(t *testing.T, url string, opts ServerOptions) *Server {
 // have streams.
 type subscriber struct {
 	*PubSub
+	places
 	log  *logbook
 	stop func() // ends Run and waits for it
 
@@ -94,6 +95,43 @@ func (h *subscriber) Begin() {
 func (h *subscriber) Disconnect(user string) int {
 	h.add("disconnect " + user)
 	return 1
+}
+
+// places records the calls of a feed about ids. Clients do not wait for their places.
+type places struct {
+	mu    sync.Mutex
+	calls []string
+}
+
+func (p *places) record(call string, name hub.MarkerName) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls = append(p.calls, call)
+	if call == "mark" {
+		p.calls[len(p.calls)-1] += " " + name.String()
+	}
+}
+
+func (p *places) Mark(name hub.MarkerName)  { p.record("mark", name) }
+func (p *places) Miss(name hub.MarkerName)  { p.record("miss", name) }
+func (p *places) Announce()                 { p.record("announce", hub.MarkerName{}) }
+func (p *places) Settle()                   { p.record("settle", hub.MarkerName{}) }
+func (p *places) Doubt(name hub.MarkerName) { p.record("doubt", name) }
+func (p *places) AwaitPlaces(func())        {}
+func (p *places) Waiting() uint64           { return 0 }
+func (p *places) Received(uint64) bool      { return false }
+func (p *places) Confirmed(uint64)          {}
+
+// count returns how many calls begin with a word.
+func (p *places) count(word string) (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, call := range p.calls {
+		if strings.HasPrefix(call, word) {
+			n++
+		}
+	}
+	return n
 }
 
 // start runs a PubSub until the test ends. change, if not nil, adjusts the configuration.

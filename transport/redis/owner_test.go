@@ -144,7 +144,7 @@ func TestSlotsAreRequestedOnce(t *testing.T) {
 	from := channelOwner(nodes)
 	calls := func() (n int) { return callsOf(t, nodes[0], "cluster|slots") + callsOf(t, nodes[1], "cluster|slots") }
 	server := parse(t, clusterURL("", nodes[1-from]), ServerOptions{})
-	h := start(t, server, func(c *PubSubConfig) { c.ProbeEvery = time.Hour })
+	h := start(t, server, func(c *PubSubConfig) { c.ProbeEvery, c.NoMarkers = time.Hour, true })
 	h.awaitGeneration(t, 1)
 	if n := calls(); n != 2 {
 		t.Errorf("%d calls for the subscription, want one to the seed and one to the owner", n)

@@ -7,11 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"usercast/hub"
 	"usercast/internal/histogram"
 	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/fleet"
 )
 
 // A PubSubHub receives the messages of a PubSub feed; *hub.PubSub implements it. Its methods are called from
@@ -30,6 +32,17 @@ type PubSubHub interface {
 	Begin()
 	// Disconnect ends the streams of a user.
 	Disconnect(user string) int
+
+	// For ids that other hubs know. See hub.PubSub.
+	Mark(hub.MarkerName)
+	Miss(after hub.MarkerName)
+	Announce()
+	Settle()
+	Doubt(after hub.MarkerName)
+	AwaitPlaces(wake func())
+	Waiting() (ticket uint64)
+	Received(ticket uint64) (unknown bool)
+	Confirmed(ticket uint64)
 }
 
 // A Corker delays writes to streams while a feed publishes a batch of messages, so that a stream
@@ -99,6 +112,9 @@ type PubSubConfig struct {
 	// attempt; up to half of it is subtracted at random. Defaults 100 ms and 1 s: the feed
 	// reconnects within 2 s after Redis is available again.
 	BackoffMin, BackoffMax time.Duration
+
+	// Zero means the default. Tests change them.
+	markEvery, echoWithin, lookUpEvery time.Duration
 }
 
 // PubSub is the pub/sub feed: it keeps one subscription to all users' channels.
@@ -115,6 +131,18 @@ type PubSub struct {
 	failed failedNode // in a cluster, the node that failed last
 
 	probes histogram.Histogram
+
+	member   *fleet.Member        // nil: NoMarkers
+	born     time.Time            // immutable
+	waiting  chan struct{}        // one slot, from the hub to locate: clients wait for their places
+	writeNow chan chan<- struct{} // from WriteMarker to the goroutine that writes markers, which closes what it receives
+
+	// Whether markers are written; see isMarked for how they affect readiness.
+	marking      atomic.Bool  // a goroutine writes markers
+	mute         atomic.Bool  // publishing the last marker was not allowed
+	markless     atomic.Bool  // in the newest generation, markers do not count
+	marked       atomic.Bool  // see isMarked
+	subscribedAt atomic.Int64 // when the feed subscribed first, in ns after born
 }
 
 const (
@@ -136,6 +164,9 @@ func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	cfg.ProbeTimeout = cmp.Or(cfg.ProbeTimeout, 5*time.Second)
 	cfg.BackoffMin = cmp.Or(cfg.BackoffMin, defaultBackoffMin)
 	cfg.BackoffMax = cmp.Or(cfg.BackoffMax, defaultBackoffMax)
+	cfg.markEvery = cmp.Or(cfg.markEvery, defaultMarkEvery)
+	cfg.echoWithin = cmp.Or(cfg.echoWithin, defaultEchoWithin)
+	cfg.lookUpEvery = cmp.Or(cfg.lookUpEvery, defaultLookUpEvery)
 	if cfg.Streams == nil {
 		cfg.Streams = nothingToCork{}
 	}
@@ -146,13 +177,27 @@ func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	if cfg.Control == nil {
 		cfg.Control = func(c Control) { cfg.Hub.Disconnect(c.User) }
 	}
-	return &PubSub{
+	if cfg.Load == nil {
+		cfg.Load = func() (streams, users int) { return 0, 0 }
+	}
+	p := &PubSub{
 		session:      newSession(cfg.Server, "", cfg.Logger, cfg.ProbeEvery, cfg.BackoffMin, cfg.BackoffMax),
 		cfg:          cfg,
 		pattern:      acl.Pattern(cfg.ChannelPrefix),
 		probeChannel: acl.ProbeChannel(cfg.ChannelPrefix, rand.Text()),
-	}, nil
+		born:         time.Now(),
+		waiting:      make(chan struct{}, 1),
+		writeNow:     make(chan chan<- struct{}),
+	}
+	if !cfg.NoMarkers {
+		p.member = fleet.NewMember(fleet.Config{Places: cfg.Hub, Name: cfg.Name, Version: cfg.Version, Load: cfg.Load})
+		cfg.Hub.AwaitPlaces(func() { poke(p.waiting) })
+	}
+	return p, nil
 }
+
+// now returns the time since the feed was made.
+func (p *PubSub) now() time.Duration { return time.Since(p.born) }
 
 // nothingToCork is the default Corker.
 type nothingToCork struct{}
@@ -192,5 +237,9 @@ func (p *PubSub) Run(ctx context.Context) error {
 func (p *PubSub) Stats() Stats {
 	s := p.count.stats()
 	s.Feed, s.Redis, s.Probe = "pubsub", p.server.Name(), p.probes.Snapshot()
+	s.Marked = p.isMarked()
+	if p.member != nil {
+		s.Hubs, s.Mismatches = p.member.Hubs(p.now()), p.member.Mismatches()
+	}
 	return s
 }

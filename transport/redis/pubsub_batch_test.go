@@ -15,8 +15,10 @@ import (
 	"usercast/transport/redis"
 )
 
-// batches records what a feed does with the hub and the streams.
+// batches records what a feed without markers does with the hub and the streams.
 type batches struct {
+	*hub.PubSub // nil
+
 	mu        sync.Mutex
 	corked    bool
 	corks     int
@@ -90,7 +92,7 @@ func subscribed(t *testing.T, b *batches, maxPayload int) net.Conn {
 		t.Fatal(err)
 	}
 	feed, err := redis.NewPubSub(redis.PubSubConfig{
-		Server: server, Hub: b, Streams: b, MaxPayload: maxPayload, PingAfter: time.Hour, ProbeEvery: time.Hour,
+		Server: server, Hub: b, Streams: b, MaxPayload: maxPayload, PingAfter: time.Hour, ProbeEvery: time.Hour, NoMarkers: true,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,7 @@ func TestR1GenerationBeginsAtThePattern(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := orderedHub{events: make(chan string, 10)}
+	h := orderedHub{hub.NewPubSub(hub.Config{}), make(chan string, 10)}
 	feed, err := redis.NewPubSub(redis.PubSubConfig{Server: server, Hub: h, PingAfter: time.Hour, ProbeEvery: time.Hour})
 	if err != nil {
 		t.Fatal(err)

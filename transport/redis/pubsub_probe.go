@@ -53,7 +53,7 @@ func (s *subscription) probeEchoes(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case sent.moved != nil && s.severalServers(ctx, s.primary, sent.found, sent.known):
-			s.oneOfSeveral = true
+			s.oneOfSeveral.Store(true)
 			continue
 		case sent.moved != nil:
 			return sent.moved
@@ -82,6 +82,8 @@ type sentProbe struct {
 // sendProbe makes a new connection, compares the servers, and publishes to this process's probe
 // channel.
 func (s *subscription) sendProbe(ctx context.Context, to topology.Target, token string) (sent sentProbe, err error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	var l *topology.Conn
 	l = s.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) (err error) {
 		sent.found, err = topology.Introduce(ctx, cn, s.missing)
@@ -110,7 +112,7 @@ func (s *subscription) sendProbe(ctx context.Context, to topology.Target, token 
 // subscription and that node has changed: other nodes are expected to differ.
 func (s *subscription) moved(l *topology.Conn, found topology.Identity) *topology.Fault {
 	if !s.server.IsCluster() {
-		if s.oneOfSeveral && s.primary.IsOther(found) {
+		if s.oneOfSeveral.Load() && s.primary.IsOther(found) {
 			return nil
 		}
 		if found.Differs(s.primary) {
@@ -152,7 +154,7 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 	switch {
 	case !echo:
 		late.Reset(0)
-	case s.oneOfSeveral:
+	case s.oneOfSeveral.Load():
 		late.Stop()
 		again = time.After(pause.Jitter(s.probeEvery / redialsPerInterval))
 	}

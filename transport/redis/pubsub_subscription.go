@@ -29,7 +29,9 @@ type subscription struct {
 	// Owned by the receiving goroutine.
 	pending []pendingCommand // commands without a reply so far; Redis replies in order
 	settled bool             // the control channel is subscribed to, or refused
-	pinged  int64            // bytes received until the last request of a PING against the soft limit
+	// knowsMarkers is set if markers count: the control channel is subscribed to, and the run_id of the server is known.
+	knowsMarkers bool
+	pinged       int64 // bytes received until the last request of a PING against the soft limit
 
 	// Between the receiving goroutine and the prober.
 	echoes atomic.Bool            // the probe channel is subscribed to as well
@@ -38,14 +40,26 @@ type subscription struct {
 	pong   chan struct{}          // the PING that was sent after the probe was answered
 	noPing atomic.Bool            // PING is not allowed
 
+	// Between the receiving goroutine and that of locate.
+	askedByPattern atomic.Uint64 // ticket of a question that was sent as a subscription to the pattern
+	answered       atomic.Uint64 // newest ticket of which the answer was received
+
+	// From the receiving goroutine to that of confirm.
+	unknown     atomic.Uint64 // newest ticket after whose answer markers are still unknown
+	unconfirmed chan struct{} // one slot: unknown has changed
+
+	// From the receiving goroutine to that of writeMarkers.
+	due chan struct{} // one slot: a marker is due immediately
+	// inFlight is the name of the newest published marker until it is received.
+	inFlight atomic.Pointer[hub.MarkerName]
+
 	large chan struct{} // from the receiving goroutine to clearSoftLimit; one slot
 
 	// Set while the connection is made, then owned by the prober.
 	owner   string // in a cluster, the primary that owns the slot of the control channel; "": unknown
 	ownName string // another address of the subscribed node, which owns that slot
 
-	// Owned by the prober.
-	oneOfSeveral bool // the address leads to other servers as well
+	oneOfSeveral atomic.Bool // the address leads to other servers as well
 }
 
 // pendingCommand is a command that Redis has not replied to.
@@ -62,6 +76,7 @@ func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 	return &subscription{
 		PubSub: p, end: end,
 		echo: make(chan time.Time, 1), pong: make(chan struct{}, 1), large: make(chan struct{}, 1),
+		unconfirmed: make(chan struct{}, 1), due: make(chan struct{}, 1),
 	}
 }
 
@@ -94,6 +109,13 @@ func (s *subscription) open(ctx context.Context) error {
 		s.failed = s.failed.next(s.link.Addr)
 	}
 	s.since = time.Now()
+	if err == nil && s.member != nil {
+		s.markless.Store(!s.knowsMarkers)
+		s.subscribedAt.CompareAndSwap(0, int64(s.now()))
+		if s.primary.RunID == "" {
+			s.report.runIDUnknown()
+		}
+	}
 	return err
 }
 
@@ -119,6 +141,13 @@ func (s *subscription) receive(ctx context.Context) error {
 	defer stop()
 	watching.Go(func() { s.watch(ctx) })
 	watching.Go(func() { s.clearSoftLimit(ctx) })
+	if s.member != nil {
+		watching.Go(func() { s.locate(ctx) })
+		watching.Go(func() { s.confirm(ctx) })
+		if s.knowsMarkers {
+			watching.Go(func() { s.writeMarkers(ctx) })
+		}
+	}
 	for {
 		if err := s.receiveBatch(); err != nil {
 			if cause := context.Cause(ctx); cause == topology.FaultUnresponsive || cause == topology.FaultNoEcho || topology.IsTimeout(cause) {
@@ -162,14 +191,21 @@ func (s *subscription) handle(received any, err error) error {
 		case m.Channel == s.probeChannel:
 			s.probeEcho(m.Payload)
 		case m.Channel == s.cfg.ControlChannel:
-			s.handleControl(m.Payload, s.cfg.Control)
+			command, marker, err := parseControlMessage(m.Payload)
+			if marker != nil {
+				s.receiveMarker(*marker)
+				return nil
+			}
+			s.handleControl(command, err, s.cfg.Control)
 		default:
 			return topology.BadReply("a message for another channel")
 		}
 	case *goredis.Subscription:
 		return s.subscribed(m)
 	case *goredis.Pong:
-		s.probePong(m.Payload)
+		if !s.placePong(m.Payload) {
+			s.probePong(m.Payload)
+		}
 	}
 	return nil
 }
@@ -178,6 +214,9 @@ func (s *subscription) handle(received any, err error) error {
 // channel over resp.MinKeep have been truncated, see resp.CheckedConn.
 func (p *PubSub) route(channel, payload string) {
 	p.count.received.Add(1)
+	if p.member != nil {
+		p.member.Count(channel, payload)
+	}
 	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, p.cfg.TopicSeparator, channel)
 	switch {
 	case !ok:
@@ -205,6 +244,12 @@ func (s *subscription) replied() (command pendingCommand) {
 // subscribed handles a confirmation.
 func (s *subscription) subscribed(to *goredis.Subscription) error {
 	command := s.replied()
+	if command == noCommand && to.Kind == "psubscribe" && to.Channel == s.pattern {
+		if ticket := s.askedByPattern.Swap(0); ticket != 0 {
+			s.received(ticket)
+			return nil
+		}
+	}
 	want := map[pendingCommand][2]string{
 		subscribePattern: {"psubscribe", s.pattern},
 		subscribeControl: {"subscribe", s.cfg.ControlChannel},
@@ -217,9 +262,18 @@ func (s *subscription) subscribed(to *goredis.Subscription) error {
 	case subscribePattern:
 		// As soon as clients learn of the new generation, the app may publish.
 		s.server.Renew()
-		s.cfg.Hub.Begin() // also the first time: open streams may have missed messages
+		// Also the first time: open streams may have missed messages.
+		if s.member != nil {
+			s.member.Begin(s.primary.RunID, []string{s.pattern})
+		} else {
+			s.cfg.Hub.Begin()
+		}
 	case subscribeControl:
 		s.settled = true
+		if s.member != nil {
+			s.member.Subscribed()
+			s.knowsMarkers = s.primary.RunID != ""
+		}
 	case subscribeProbe:
 		s.echoes.Store(true)
 	}
@@ -239,6 +293,7 @@ func (s *subscription) refused(err error) error {
 		s.missing(acl.PermissionProbeSubscribe(s.probeChannel), err)
 	default:
 		s.noPing.Store(true)
+		poke(s.waiting)
 		s.missing(acl.PermissionPing, err)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/fleet"
 	"usercast/transport/redis/internal/topology"
 )
 
@@ -26,6 +27,7 @@ type reporter struct {
 	link    logLimiter
 	probe   logLimiter
 	scan    logLimiter
+	marker  logLimiter
 	owner   logLimiter
 	several bool            // severalServers was logged
 	refused map[string]bool // commands whose missing permission was logged
@@ -153,6 +155,54 @@ func (r *reporter) scanned() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.scan = logLimiter{}
+}
+
+// markerFailed logs that markers cannot be published, or are not received.
+func (r *reporter) markerFailed(f *topology.Fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.marker.allow(f, time.Now()) {
+		r.log.Warn("redis markers fail, pages that move to another hub may receive a gap", faultAttrs(f)...)
+	}
+}
+
+func (r *reporter) markerReceived() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.marker = logLimiter{}
+}
+
+// messagesMissed logs that another hub has received messages that this one has not.
+func (r *reporter) messagesMissed(m fleet.Mismatch) {
+	attrs := []any{"received_by", m.Other}
+	if m.Missing > 0 {
+		attrs = append(attrs, "messages", m.Missing)
+	}
+	r.log.Warn("redis messages missed on an open connection, announcing a gap",
+		append(attrs, "hint", "check what is between this hub and Redis, such as a proxy")...)
+}
+
+// hubDiffers logs how another hub differs from this one. It is called once for each process of a hub.
+func (r *reporter) hubDiffers(other Hub, version string) {
+	if other.OtherPatterns {
+		r.log.Warn("another hub subscribes to other channels, a page that moves between the two receives a gap",
+			"hub", other.Name, "hint", "set the same --channel-prefix for all hubs of a control channel, in one deploy")
+	}
+	if other.Version != version {
+		r.log.Warn("another hub runs another version", "hub", other.Name, "version", other.Version, "own_version", version)
+	}
+}
+
+// runIDUnknown logs once that the server does not report its run_id, unless it was logged that INFO is not available.
+func (r *reporter) runIDUnknown() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refused[acl.PermissionInfo.Command] {
+		return
+	}
+	r.refused[acl.PermissionInfo.Command] = true
+	r.log.Warn("redis does not report its run_id, ids are valid on this hub only",
+		"hint", "use a server whose INFO contains run_id; a proxy may remove it")
 }
 
 // missing logs that a permission is missing or a command is unknown, and the consequence.

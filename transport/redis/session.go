@@ -31,8 +31,11 @@ type session struct {
 	started atomic.Bool
 	count   counters
 
-	// Owned by run, and by the prober while it runs.
-	servers topology.Servers
+	hurry chan struct{} // one slot; makes the next probe due, except with Sentinels, which are asked every 2 s
+
+	// asking is held while a new connection looks up the server: there is only one at a time.
+	asking  sync.Mutex
+	servers topology.Servers // guarded by asking
 }
 
 // A connection is what a feed does in one generation. All methods but probe are called from the
@@ -60,7 +63,7 @@ func newSession(public *Server, key string, logger *slog.Logger, probeEvery, bac
 	server := public.topology()
 	return session{
 		server: server, key: key, probeEvery: probeEvery, backoffMin: backoffMin, backoffMax: backoffMax,
-		report: newReporter(logger, server), fault: server.Fault,
+		report: newReporter(logger, server), fault: server.Fault, hurry: make(chan struct{}, 1),
 	}
 }
 
@@ -141,7 +144,15 @@ func (s *session) awaitProbe(ctx context.Context, c connection) bool {
 		d = min(d, pause.Jitter(topology.AskEvery))
 	}
 	if !s.server.HasSentinels() {
-		return pause.Sleep(ctx, d)
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return false
+		case <-timer.C:
+		case <-s.hurry:
+		}
+		return true
 	}
 	for end := time.Now().Add(d); ; {
 		left := time.Until(end)
@@ -177,6 +188,8 @@ func (s *session) severalServers(ctx context.Context, primary, found topology.Id
 	if !s.server.Fixed() || !primary.IsOther(found) {
 		return false
 	}
+	s.asking.Lock()
+	defer s.asking.Unlock()
 	if !known && !s.servers.Several(ctx, s.probeEvery, found, s.lookUp) {
 		return false
 	}
@@ -184,11 +197,10 @@ func (s *session) severalServers(ctx context.Context, primary, found topology.Id
 	return true
 }
 
-// handleControl handles a control command. Its sender may be any client that is allowed to publish
-// it, so it may be malformed.
-func (s *session) handleControl(payload string, handle func(Control)) {
+// handleControl handles a control command, or the error of parsing it: its sender may be any client
+// that is allowed to publish it.
+func (s *session) handleControl(command Control, err error, handle func(Control)) {
 	s.count.controlReceived.Add(1)
-	command, err := ParseControl(payload)
 	if err != nil {
 		s.count.controlMalformed.Add(1)
 		s.report.malformedControl(err)

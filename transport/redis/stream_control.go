@@ -134,7 +134,8 @@ func (r *reader) handleSkippedControl() error {
 		}
 		for _, e := range p.entries {
 			if e.command != "" && r.appendedLater(e.ID) {
-				r.handleControl(e.command, r.cfg.Control)
+				command, err := ParseControl(e.command)
+				r.handleControl(command, err, r.cfg.Control)
 				r.trail.add(e)
 			}
 			r.skipped.after = e.ID

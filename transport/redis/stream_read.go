@@ -154,7 +154,8 @@ func (r *reader) next(block time.Duration) error {
 func (f *StreamFeed) deliver(e entry) {
 	switch {
 	case e.command != "":
-		f.handleControl(e.command, f.cfg.Control)
+		command, err := ParseControl(e.command)
+		f.handleControl(command, err, f.cfg.Control)
 		f.cfg.Hub.Append("", hub.Entry{ID: e.ID})
 	case e.user == "":
 		f.count.received.Add(1)

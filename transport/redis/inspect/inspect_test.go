@@ -77,15 +77,11 @@ type testHub struct {
 	loaded atomic.Int64 // entries
 }
 
-func (h *testHub) Publish(string, string, string) int { return 0 }
-func (h *testHub) GapFor(string, string, hub.Gap)     {}
-func (h *testHub) Skip()                              {}
-func (h *testHub) Begin()                             {}
-func (h *testHub) Disconnect(string) int              { return 0 }
-func (h *testHub) BroadcastUser() string              { return "*" }
-func (h *testHub) Append(string, hub.Entry) int       { return 0 }
-func (h *testHub) Lose(hub.ID)                        {}
-func (h *testHub) Reset(hub.ID)                       {}
+func (h *testHub) Disconnect(string) int        { return 0 }
+func (h *testHub) BroadcastUser() string        { return "*" }
+func (h *testHub) Append(string, hub.Entry) int { return 0 }
+func (h *testHub) Lose(hub.ID)                  {}
+func (h *testHub) Reset(hub.ID)                 {}
 func (h *testHub) Load(_, _ hub.ID, entries iter.Seq2[string, hub.Entry]) {
 	for range entries {
 		h.loaded.Add(1)
@@ -108,7 +104,7 @@ func (w failingWriter) Write(line []byte) (int, error) {
 func startFeed(t *testing.T, server *redis.Server) (feed *redis.PubSub, stop func()) {
 	t.Helper()
 	f, err := redis.NewPubSub(redis.PubSubConfig{
-		Server: server, Hub: new(testHub), Logger: warnings(t),
+		Server: server, Hub: hub.NewPubSub(hub.Config{}), Logger: warnings(t),
 		ProbeEvery: 20 * time.Millisecond, PingAfter: 20 * time.Millisecond,
 	})
 	stop = runFeed(t, f, err)

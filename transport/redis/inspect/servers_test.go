@@ -32,7 +32,7 @@ func TestInspectionOfAServerWithoutCommands(t *testing.T) {
 					var want string
 					switch {
 					case c == "INFO" && change == nil:
-						want = "INFO is not available (ERR unknown command 'info'): a failover behind the same address is detected only by a lost probe"
+						want = "INFO is not available (ERR unknown command 'info'): ids are valid on this hub only, and a failover behind the same address is detected only by a lost probe"
 					case c == "INFO":
 						want = "INFO is not available (ERR unknown command 'info'): a failover behind the same address is not detected"
 					case c == "CLIENT":

@@ -19,7 +19,7 @@ type Permission struct {
 // Permissions that a hub does not strictly need.
 var (
 	PermissionName         = Permission{"CLIENT SETNAME", "+client|setname", "connections are unnamed in CLIENT LIST"}
-	PermissionInfo         = Permission{"INFO", "+info", "a failover behind the same address is detected only by a lost probe"}
+	PermissionInfo         = Permission{"INFO", "+info", "ids are valid on this hub only, and a failover behind the same address is detected only by a lost probe"}
 	PermissionPing         = Permission{"PING", "+ping", "the error reply also shows that the connection works, but Redis may close the subscription at a message over its soft limit"}
 	PermissionClusterSlots = Permission{"CLUSTER SLOTS", "+cluster|slots", "the hub subscribes to any node, not to that of the other hubs"}
 	PermissionClusterInfo  = Permission{"CLUSTER INFO", "+cluster|info", "a partitioned node is detected only by the probe"}
@@ -45,7 +45,12 @@ func PermissionProbePublish(channel string) Permission {
 
 // PermissionControl is to subscribe to the control channel.
 func PermissionControl(channel string) Permission {
-	return Permission{"SUBSCRIBE to the control channel", "+subscribe &" + Escape(channel), "control commands such as disconnect do not reach this hub"}
+	return Permission{"SUBSCRIBE to the control channel", "+subscribe &" + Escape(channel), "control commands such as disconnect do not reach this hub, and ids are valid on this hub only"}
+}
+
+// PermissionMarker is to publish markers to the control channel.
+func PermissionMarker(channel string) Permission {
+	return Permission{"PUBLISH to the control channel", "+publish &" + Escape(channel), "this hub writes no markers; if no other hub does, ids are valid on this hub only"}
 }
 
 // PermissionLength is to read the length of a stream.

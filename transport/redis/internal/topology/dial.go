@@ -34,7 +34,7 @@ func (s *Server) NewClient(to Target, wrap func(net.Conn) net.Conn) *goredis.Cli
 			return err
 		}
 		// The feed logs the missing permission, which is not needed here.
-		return acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {})
+		return SetName(ctx, cn, func(acl.Permission, error) {})
 	}
 	client := goredis.NewClient(opt)
 	client.AddHook(catchPanics{})

@@ -38,10 +38,15 @@ func (a Identity) IsOther(b Identity) bool {
 
 // Introduce sets the name of a new connection and returns the identity of the server.
 func Introduce(ctx context.Context, cn *goredis.Conn, missing func(acl.Permission, error)) (Identity, error) {
-	if err := acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, missing); err != nil {
+	if err := SetName(ctx, cn, missing); err != nil {
 		return Identity{}, err
 	}
 	return Identify(func(section string) (string, error) { return Info(ctx, cn, section, missing) })
+}
+
+// SetName sets the name of a new connection.
+func SetName(ctx context.Context, cn *goredis.Conn, missing func(acl.Permission, error)) error {
+	return acl.Optional(cn.ClientSetName(ctx, ClientName).Err(), acl.PermissionName, missing)
 }
 
 // Identify returns the identity of a server. info returns a section of INFO, or "" if INFO is not

@@ -1,0 +1,171 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/topology"
+)
+
+// A client waits if this hub does not know the place of its id: the hub may only be behind. See hub.AwaitPlaces.
+//
+// R6: A PING is sent on the subscription. Its reply arrives behind everything that was published before, so then this hub
+// has what the client has received from another one. Clients that come meanwhile share the next PING.
+//
+// R7: If the marker of the id is still unknown, this hub may be subscribed to a server that the other hubs have left. So a
+// new connection must reach the same server; if it does not, a new generation begins, and a PING is sent again.
+
+const (
+	// placePing begins the payload of a PING of R6. The ticket of the clients follows.
+	placePing = "usercast-place "
+	// defaultLookUpEvery is the minimum time between the starts of two look-ups of R7.
+	defaultLookUpEvery = time.Second
+)
+
+// poke wakes the goroutine that receives from a channel with one slot. It never blocks.
+func poke(wake chan<- struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default: // it is woken already, and has not looked yet
+	}
+}
+
+// locate sends the PINGs of R6, one at a time. Where PING is not allowed, it subscribes to the pattern once more: Redis
+// confirms that again, in order, and changes nothing.
+func (s *subscription) locate(ctx context.Context) {
+	var asked uint64   // the ticket in flight, or 0
+	var byPattern bool // it was sent as a subscription
+	for {
+		next := asked == 0 || s.answered.Load() == asked
+		if next {
+			asked, byPattern = s.cfg.Hub.Waiting(), false
+		}
+		if asked != 0 && (next || s.noPing.Load() && !byPattern) {
+			byPattern = s.noPing.Load()
+			err := s.ask(asked, byPattern)
+			if errors.Is(err, topology.ErrEnded) {
+				return // the connection has just ended, and receive returns why
+			}
+			if err != nil {
+				s.end(err)
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.waiting:
+		}
+	}
+}
+
+func (s *subscription) ask(ticket uint64, byPattern bool) error {
+	if byPattern {
+		s.askedByPattern.Store(ticket)
+		return s.link.PSubscribe(s.pattern)
+	}
+	return s.link.Ping(placePing + strconv.FormatUint(ticket, 10))
+}
+
+// placePong handles the reply to a PING, and reports whether it is one of R6. The receiving goroutine calls it.
+func (s *subscription) placePong(payload string) bool {
+	digits, ok := strings.CutPrefix(payload, placePing)
+	if !ok {
+		return false
+	}
+	if ticket, err := strconv.ParseUint(digits, 10, 64); err == nil {
+		s.received(ticket)
+	}
+	return true
+}
+
+// received says that everything has arrived that was published before the clients of a ticket came. The receiving
+// goroutine calls it.
+func (s *subscription) received(ticket uint64) {
+	if s.cfg.Hub.Received(ticket) {
+		s.unknown.Store(ticket)
+		poke(s.unconfirmed)
+	}
+	s.answered.Store(ticket)
+	poke(s.waiting)
+}
+
+// confirm makes the look-ups of R7, one at a time. While a look-up fails, the clients wait: the prober logs the reason.
+func (s *subscription) confirm(ctx context.Context) {
+	var confirmed uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.unconfirmed:
+		}
+		for ticket := s.unknown.Load(); confirmed != ticket; ticket = s.unknown.Load() {
+			again := time.After(s.cfg.lookUpEvery)
+			same, moved := s.isAtSameServer(ctx)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case moved != nil:
+				s.end(moved)
+				return
+			case same:
+				s.cfg.Hub.Confirmed(ticket)
+				confirmed = ticket
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-again:
+			}
+		}
+	}
+}
+
+// isAtSameServer reports whether the subscription is at the server that other hubs are subscribed to, as far as a new
+// connection can determine that. It returns false if it may be so after another look-up, and a fault if it is not.
+func (s *subscription) isAtSameServer(ctx context.Context) (same bool, moved error) {
+	if s.oneOfSeveral.Load() || s.primary.RunID == "" {
+		return true, nil // then the server cannot be compared
+	}
+	l, found, err := s.lookUpAt(ctx, topology.Target{Not: s.link.Addr})
+	if err != nil {
+		return false, nil
+	}
+	if moved := s.moved(l, found); moved != nil {
+		if s.severalServers(ctx, s.primary, found, false) {
+			s.oneOfSeveral.Store(true)
+			return true, nil
+		}
+		return false, moved
+	}
+	owner := l.Owner(s.cfg.ControlChannel)
+	if owner == "" || owner == s.link.Addr || owner == s.avoiding.avoid() {
+		return true, nil
+	}
+	l, found, err = s.lookUpAt(ctx, topology.Target{Addr: owner})
+	switch {
+	case err != nil && ctx.Err() == nil:
+		return true, nil // while the owner is down, no hub is subscribed to it
+	case err == nil && found.RunID == s.primary.RunID:
+		return true, nil // it has another address
+	case err == nil && l.Owner(s.cfg.ControlChannel) == owner:
+		poke(s.hurry) // the prober moves the subscription, unless the owner is partitioned
+	}
+	return false, nil
+}
+
+// lookUpAt makes a new connection and returns the identity of the server, and the closed connection.
+func (s *subscription) lookUpAt(ctx context.Context, to topology.Target) (l *topology.Conn, found topology.Identity, err error) {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	l = s.server.NewConn(ctx, to, func(ctx context.Context, cn *goredis.Conn) (err error) {
+		found, err = topology.Introduce(ctx, cn, s.missing)
+		return err
+	})
+	return l, found, l.Use()
+}
