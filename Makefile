@@ -1,4 +1,4 @@
-.PHONY: run test fast check chart fuzz vuln soak clients browsers measure million plot bench bench-compare bench-baseline build image
+.PHONY: run test fast check chart fuzz vuln simulate soak clients browsers measure million plot bench bench-compare bench-baseline build image
 
 # Runs the hub with an embedded Redis and a demo page. Needs only Go.
 run:
@@ -40,6 +40,13 @@ fuzz:
 # Checks the dependencies and the standard library for known vulnerabilities. Needs internet access.
 vuln:
 	go run golang.org/x/vuln/cmd/govulncheck@latest ./...
+
+# Simulates a fleet of hubs with random faults, with SEEDS seeds per class from FIRST on; CLASS selects one class.
+# make test does the same with fewer seeds.
+SEEDS ?= 2000
+simulate:
+	SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) SIM_CLASS=$(CLASS) \
+		go test -run '^TestPagesReceiveEachMessageOrAJustifiedGap$$' -count=1 -timeout 0 -v ./transport/redis/internal/fleetsim
 
 # Runs hubs of both feeds with random failures for MINUTES. SEED repeats the failures of a run.
 MINUTES ?= 20

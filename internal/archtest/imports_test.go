@@ -25,6 +25,8 @@ var allowedDeps = map[string]struct {
 	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/finding", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 
+	// The simulation and its oracle share no code with the hub.
+	"usercast/transport/redis/internal/fleetsim": {},
 	"usercast/transport/redis/internal/resp":     {},
 	"usercast/transport/redis/internal/pause":    {},
 	"usercast/transport/redis/internal/acl":      {other: true},
