@@ -1,6 +1,7 @@
 package hubtest
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"testing"
@@ -11,6 +12,7 @@ import (
 // An Instance is a hub of a deployment: a series of processes with the same flags and addresses.
 type Instance struct {
 	Redis         *redistest.Server
+	URL           string // of a relay in front of Redis; "": none
 	Flags         []string
 	Public, Admin string   // host:port
 	Program       *Program // the current or last process; nil before Start
@@ -41,7 +43,7 @@ func FreeAddr(tb testing.TB) string {
 func (i *Instance) Start(tb testing.TB) {
 	tb.Helper()
 	flags := append([]string{"--listen", i.Public, "--admin-listen", i.Admin}, i.Flags...)
-	i.Program = StartProgram(tb, nil, serveArgs(i.Redis.URL(), flags)...)
+	i.Program = StartProgram(tb, nil, serveArgs(cmp.Or(i.URL, i.Redis.URL()), flags)...)
 	AwaitReady(tb, i.Admin)
 }
 

@@ -95,6 +95,16 @@ func (r *Relay) Silence() {
 	}
 }
 
+// Disconnect closes the open connections.
+func (r *Relay) Disconnect() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.pairs {
+		p.close()
+	}
+	r.pairs = nil
+}
+
 func (r *Relay) accept() {
 	for {
 		client, err := r.listener.Accept()
