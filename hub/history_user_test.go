@@ -2,6 +2,7 @@ package hub
 
 import (
 	"math"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -27,6 +28,64 @@ func TestSweepOfALongHistoryAgeIsInTheFuture(t *testing.T) {
 	}
 	if due := s.sweeper.due(); time.Until(due) < 24*time.Hour {
 		t.Errorf("the next sweep is due in %v", time.Until(due))
+	}
+}
+
+// A replay of very many entries of an absent user releases the lock after a small part of the search, and after a small part
+// of the entries. The search uses a bounded amount of memory.
+func TestReplayOfALongChainIsDoneInParts(t *testing.T) {
+	const messages = 2*maxFound + maxFound/4
+	h := NewPubSub(Config{BroadcastUser: "*"})
+	defer h.Close()
+	for n := range messages {
+		user, topic := "bot", "news"
+		if n%10_000 == 9999 {
+			user, topic = "*", "other"
+		}
+		h.Publish(user, topic, strconv.Itoa(n))
+	}
+	for _, test := range []struct {
+		topics []string
+		want   int
+		steps  int // at least
+	}{
+		{nil, messages, 3*messages/ringLooks/2 + messages/replayBatch},
+		{[]string{"other"}, messages / 10_000, 3*messages/ringLooks/2 + messages/(16*replayBatch)},
+	} {
+		c, err := h.Register(Options{User: "bot", Topics: test.topics, Consumer: idle{}, Resume: h.Boot() + "-0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		steps, last, got := 0, -1, 0
+		step := func() (done bool) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			entries, _, _ := c.replay.next()
+			if len(entries) > replayBatch {
+				t.Fatalf("%d entries at once", len(entries))
+			}
+			if c.replay == nil {
+				return true
+			}
+			if s := c.replay.absent; s != nil && cap(s.found) > 2*maxFound {
+				t.Fatalf("the search uses memory for %d positions", cap(s.found))
+			}
+			for _, e := range entries {
+				n, err := strconv.Atoi(e.Payload)
+				if err != nil || n <= last || test.topics == nil && n != last+1 {
+					t.Fatalf("%q after %d", e.Payload, last)
+				}
+				last = n
+				got++
+			}
+			return false
+		}
+		for ; steps < messages && !step(); steps++ {
+		}
+		if got != test.want || steps < test.steps {
+			t.Errorf("topics %q: %d entries in %d steps, want %d in at least %d", test.topics, got, steps, test.want, test.steps)
+		}
+		c.End(ReasonClosed)
 	}
 }
 

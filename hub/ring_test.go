@@ -161,6 +161,16 @@ func TestRingHasAllEntriesAfterItsLowWater(t *testing.T) {
 	}
 }
 
+// A publisher that enters a new segment does not wait long until it is allocated, however large the ring is.
+func TestRingSegmentsAreSmall(t *testing.T) {
+	for limit := int64(1 << 10); limit < 1<<40; limit *= 2 {
+		r := newRing(limit, noTime, func() {})
+		if r.segmentSize > 4<<20 || limit > 16<<10 && int64(r.segmentSize) > limit/ringSegments {
+			t.Errorf("limit %d: segments of %d bytes", limit, r.segmentSize)
+		}
+	}
+}
+
 // A ring of the default size drops little at a time, and uses almost all of its bytes.
 func TestRingUsesItsBytes(t *testing.T) {
 	const limit, size = 4 << 20, 24 + 8 + 200
