@@ -1,6 +1,10 @@
 package main
 
-import "time"
+import (
+	"maps"
+	"slices"
+	"time"
+)
 
 // A hub is a sequence of processes at the same address.
 type hub struct {
@@ -80,7 +84,11 @@ func (h *hub) authenticate(user int, then func(accepted bool)) {
 	} else {
 		response, accepted = h.now+h.authTimeout, false
 	}
+	boot := h.boot
 	h.after(response-h.now, func() {
+		if h.boot != boot { // exit has rejected them
+			return
+		}
 		waiting := h.pending[user]
 		delete(h.pending, user)
 		if accepted {
@@ -98,6 +106,11 @@ func (h *hub) exit() {
 	h.boot++
 	h.waiting, h.free = 0, 0
 	clear(h.cached)
+	for _, user := range slices.Sorted(maps.Keys(h.pending)) {
+		for _, then := range h.pending[user] {
+			then(false)
+		}
+	}
 	clear(h.pending)
 	h.responses = nil
 	for _, p := range h.sim.pages {

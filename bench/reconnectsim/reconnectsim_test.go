@@ -115,6 +115,14 @@ func TestTimeoutThatIncludesTheQueueRejectsAll(t *testing.T) {
 	}
 }
 
+// Pages whose session check is in flight when a hub exits reconnect, like all others.
+func TestExitDuringSessionChecks(t *testing.T) {
+	s := simulate(small(func(p *params) { p.hubs, p.checkDown, p.appTime = 1, 0, time.Second }), (*sim).deploy)
+	if s.disconnected > 0 {
+		t.Errorf("%d pages did not reconnect", s.disconnected)
+	}
+}
+
 func TestFullAcceptQueueDropsConnections(t *testing.T) {
 	s := simulate(small(func(p *params) { p.backlog, p.connectCost = 10, 20*time.Millisecond }), (*sim).cut)
 	if s.dropped == 0 || s.disconnected > 0 {
