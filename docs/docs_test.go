@@ -64,7 +64,7 @@ func TestLinkTargetsExist(t *testing.T) {
 }
 
 // mark matches the valid comments above a block of commands.
-var mark = regexp.MustCompile(`^(run|run: (hub|app|background|exit \d+)|run by: (Test\w+|Example\w*)|not run: \S.*)$`)
+var mark = regexp.MustCompile(`^(run|run: (hub|second hub|app|background|exit \d+)|run by: (Test\w+|Example\w*)|not run: \S.*)$`)
 
 // TestCommandsAreMarked checks that each block of commands has a comment on how it is tested. Decisions are exempt.
 func TestCommandsAreMarked(t *testing.T) {

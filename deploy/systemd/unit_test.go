@@ -71,12 +71,12 @@ func TestUnitIsHardened(t *testing.T) {
 	}
 }
 
-// The template differs from the unit of a single hub only in the flags, the description and the comments for a
-// single hub.
+// The template differs from the unit of a single hub only in the flags, the description, the time until a restart and
+// the comments.
 func TestTemplateIsTheUnitWithOtherFlags(t *testing.T) {
 	lines := func(name string) (all []string) {
 		for line := range strings.Lines(read(t, name)) {
-			if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "Description=") && !strings.HasPrefix(line, "ExecStart=") {
+			if name, _, _ := strings.Cut(line, "="); line[0] != '#' && !slices.Contains([]string{"Description", "ExecStart", "RestartSec"}, name) {
 				all = append(all, line)
 			}
 		}

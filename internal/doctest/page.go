@@ -5,6 +5,7 @@
 //	<!-- run -->                 runs the block to its end, which must succeed
 //	<!-- run: exit 1 -->         the same, with another expected exit status
 //	<!-- run: hub -->            starts the hub, which keeps running, and stops the previous one
+//	<!-- run: second hub -->     the same for another hub, on the ports 8090 and 8091
 //	<!-- run: app -->            the same for the app
 //	<!-- run: background -->     starts a process that keeps running, and waits for its first output
 //	<!-- output -->              the block is not commands but the output of the previous block; … matches any text

@@ -37,6 +37,7 @@ type Session struct {
 	env    []string
 	ports  map[string]string // port in pages → real port
 	hub    *process
+	second *process // another hub
 	app    *process
 	last   *process // whose output is compared
 	others []*process
@@ -44,10 +45,12 @@ type Session struct {
 
 // The ports that pages use.
 const (
-	publicPort = "8080"
-	adminPort  = "8081"
-	redisPort  = "6379"
-	appPort    = "3000"
+	publicPort  = "8080"
+	adminPort   = "8081"
+	secondPort  = "8090" // of the second hub
+	secondAdmin = "8091"
+	redisPort   = "6379"
+	appPort     = "3000"
 )
 
 // NewSession starts a session in dir. Env is NAME=value.
@@ -56,7 +59,7 @@ func NewSession(tb testing.TB, dir string, env ...string) *Session {
 	program := hubtest.Build(tb)
 	s := &Session{tb: tb, dir: dir, Redis: redistest.Start(tb), ports: make(map[string]string)}
 	_, s.ports[redisPort] = s.Redis.HostPort()
-	for _, port := range []string{publicPort, adminPort, appPort} {
+	for _, port := range []string{publicPort, adminPort, secondPort, secondAdmin, appPort} {
 		s.ports[port] = strconv.Itoa(redistest.FreePort(tb))
 	}
 	real := need.Program(tb, "redis-cli")
@@ -83,7 +86,7 @@ func NewSession(tb testing.TB, dir string, env ...string) *Session {
 		"REDIS_URL="+s.Redis.URL(), "PORT="+s.ports[appPort],
 	)
 	tb.Cleanup(func() {
-		for _, p := range append(s.others, s.hub, s.app) {
+		for _, p := range append(s.others, s.hub, s.second, s.app) {
 			p.stop()
 		}
 	})
@@ -111,7 +114,7 @@ func (s *Session) PublicURL() string { return "http://" + s.Addr(publicPort) }
 // AppURL returns the URL of the app.
 func (s *Session) AppURL() string { return "http://" + s.Addr(appPort) }
 
-var portInText = regexp.MustCompile(`(:|-p |PORT=)(8080|8081|6379|3000)\b`)
+var portInText = regexp.MustCompile(`(:|-p |PORT=)(8080|8081|8090|8091|6379|3000)\b`)
 
 // here replaces the ports in a text by the real ones.
 func (s *Session) here(text string) string {
@@ -127,10 +130,9 @@ func (s *Session) Do(b Block) {
 	case "run":
 		s.run(b, 0)
 	case "run: hub":
-		s.hub.stop()
-		s.hub = s.start(b)
-		s.last = s.hub
-		s.await(b, s.hub, func() bool { return answers("http://"+s.Addr(adminPort)+"/readyz", http.StatusOK) })
+		s.hub = s.serve(b, s.hub, adminPort)
+	case "run: second hub":
+		s.second = s.serve(b, s.second, secondAdmin)
 	case "run: app":
 		s.app.stop()
 		s.app = s.start(b)
@@ -153,6 +155,15 @@ func (s *Session) Do(b Block) {
 			s.tb.Errorf("line %d: %q is not a mark", b.Line, b.Mark)
 		}
 	}
+}
+
+// serve replaces a hub by the one that a block starts, and waits until it is ready.
+func (s *Session) serve(b Block, previous *process, admin string) *process {
+	s.tb.Helper()
+	previous.stop()
+	s.last = s.start(b)
+	s.await(b, s.last, func() bool { return answers("http://"+s.Addr(admin)+"/readyz", http.StatusOK) })
+	return s.last
 }
 
 // compare waits until the process has written the output that the block shows.

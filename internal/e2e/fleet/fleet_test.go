@@ -212,7 +212,8 @@ var documentedServer = regexp.MustCompile(`(?m)^( +server (\w+)) \S+ check$`)
 // documentedBackend returns the documented backend for several hubs.
 func documentedBackend(t *testing.T, feed string, addrs map[string]string) string {
 	t.Helper()
-	block := documented(t, "## Several hubs and sticky sessions", "    backend usercast")
+	block := documented(t, "## Several hubs", "    backend usercast")
+	block = strings.Replace(block, "rise 25", "rise 2", 1) // with --retry 200ms, pages reconnect within 0.3 s
 	block = documentedServer.ReplaceAllStringFunc(block, func(line string) string {
 		m := documentedServer.FindStringSubmatch(line)
 		line = m[1] + " " + addrs[m[2]] + " check"
