@@ -194,7 +194,7 @@ func TestCheckNextToARunningHub(t *testing.T) {
 
 	t.Setenv("USERCAST_HEADER", "Cookie: session=42; secret=secret-cookie")
 	stdout, stderr, code := runCheck(t, append(here, "--url", "http://"+h.PublicAddr()+"/events?token=secret-token")...)
-	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "rejects unauthenticated requests", "3 events", "received pings", "the hub noticed the closed stream", "0 failed, 0 warnings"} {
+	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "rejects unauthenticated requests", "3 events", "received pings", "the hub noticed the closed stream", "1 hub publishes markers: ", "0 failed, 0 warnings"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
 		}
@@ -204,6 +204,8 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	}
 	os.Unsetenv("USERCAST_HEADER")
 
+	without := redistest.Start(t).URL() // with a hub, each check would wait for its next marker
+	flags[1], here[1] = without, without
 	for want, args := range map[string][]string{
 		"port already in use":      append(slices.Clone(flags), "--admin-listen", other.Listener.Addr().String(), "--forward-url", app.URL),
 		"session checks to itself": append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", "http://"+h.PublicAddr()+"/session"),

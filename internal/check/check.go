@@ -14,6 +14,7 @@ import (
 	"usercast/internal/check/proxypath"
 	"usercast/internal/flags"
 	"usercast/internal/load"
+	"usercast/transport/redis/inspect"
 )
 
 // Config is the command line of check. It includes the flags of serve, so that check can run in the environment of the
@@ -78,8 +79,9 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	p := newPrinter(out, c.JSON)
 	hub := &c.HubConfig
 	servers := inspectConfig(hub, c.program, p.section("configuration"))
+	var fleet *inspect.Fleet // receives markers while the other checks run
 	for _, server := range servers {
-		inspectRedis(ctx, hub, server, p.section("redis "+server.Name()))
+		fleet = inspectRedis(ctx, hub, server, len(servers) > 1, p.section("redis "+server.Name()))
 	}
 	authn := &authentication{hub, c.Timeout.T}
 	if authn.isRemote() {
@@ -95,6 +97,19 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 			fmt.Fprintf(progress, "  …     observing the stream for about %v\n", (path.Lasts() + time.Second).Round(time.Second))
 		}
 		path.Run(ctx, report)
+	}
+	if fleet != nil && ctx.Err() == nil {
+		select {
+		case <-fleet.Done():
+		default:
+			if progress != nil {
+				fmt.Fprintln(progress, "  …     receiving the markers of hubs for up to 11 s")
+			}
+			<-fleet.Done()
+		}
+		if ctx.Err() == nil {
+			fleet.Report(p.section("fleet"))
+		}
 	}
 	if ctx.Err() != nil {
 		return errors.New("interrupted")

@@ -34,6 +34,9 @@ func inspectConfig(c *app.HubConfig, p Program, report finding.Report) []*redis.
 	for _, u := range c.UnusedByFeed() {
 		report.Warn("config-unused", u.Hint, "%s is ignored with --feed %s", u.Flag, c.Feed)
 	}
+	if c.Feed == app.FeedPubSub && len(servers) > 1 {
+		report.Note("config-fleet", "", "with several --redis, hubs do not publish markers: a page that changes hubs receives a gap")
+	}
 	inspectAuth(c, report)
 	inspectListeners(c, report)
 	inspectTimes(c, report)

@@ -11,9 +11,11 @@ import (
 	"usercast/transport/redis/inspect"
 )
 
-// inspectRedis reports whether a Redis server is suitable for a hub.
-func inspectRedis(ctx context.Context, c *app.HubConfig, server *redis.Server, report finding.Report) {
-	inspection(c, server).Run(ctx, report)
+// inspectRedis reports whether a Redis server is suitable for a hub. It returns the hubs there, or nil.
+func inspectRedis(ctx context.Context, c *app.HubConfig, server *redis.Server, several bool, report finding.Report) *inspect.Fleet {
+	i := inspection(c, server)
+	i.NoMarkers = several
+	return i.Run(ctx, report)
 }
 
 // observe reports what is published to the servers until a time has passed or ctx ends.

@@ -27,7 +27,7 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	user, err := redis.Channel(i.ChannelPrefix, i.TopicSeparator, unknownUser+i.token, "")
+	user, err := i.unknownChannel()
 	if err != nil {
 		return err
 	}
@@ -53,21 +53,26 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 	})
 }
 
+// unknownChannel returns the channel of a user without a stream.
+func (i *inspector) unknownChannel() (string, error) {
+	return redis.Channel(i.ChannelPrefix, i.TopicSeparator, unknownUser+i.token, "")
+}
+
 // subscribe sends the same commands as a hub, in the same order, and reads the replies.
 func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, err error) {
 	users := acl.Pattern(i.ChannelPrefix)
-	if err := conn.Subscribe(i.ControlChannel); err != nil {
+	if err := conn.PSubscribe(users); err != nil {
 		return false, err
 	}
-	if err := conn.PSubscribe(users); err != nil {
+	if err := conn.Subscribe(i.ControlChannel); err != nil {
 		return false, err
 	}
 	if err := conn.Subscribe(probe); err != nil {
 		return false, err
 	}
 	refused := []func(error){
-		func(err error) { i.missing(Fail, acl.PermissionControl(i.ControlChannel), err) },
 		func(err error) { i.noMessages = true; i.missing(Fail, acl.PermissionUsers(users), err) },
+		func(err error) { i.missing(Fail, acl.PermissionControl(i.ControlChannel), err) },
 		func(err error) { probed = false; i.missing(Warn, acl.PermissionProbeSubscribe(probe), err) },
 	}
 	probed = true

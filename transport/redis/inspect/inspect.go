@@ -18,8 +18,8 @@ import (
 // does not store anything, and sets only the names of its connections.
 //
 // It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes briefly to the channels of a hub, and
-// publishes two messages of about 40 bytes: one on its own probe channel, which hubs do not receive,
-// and one to a user with a random name, who does not have a stream.
+// publishes up to three messages of 26 bytes: one on its own probe channel, which hubs do not receive,
+// and the others to a user with a random name, who does not have a stream.
 type Inspection struct {
 	Server         *redis.Server
 	ChannelPrefix  string
@@ -28,6 +28,9 @@ type Inspection struct {
 	ControlChannel string
 	StreamKey      string // of the stream feed; "": pub/sub
 	MaxPayload     int    // bytes
+	NoMarkers      bool   // hubs do not publish markers, because they use several Redis servers
+
+	markerPatience time.Duration // for tests; 0: markersWithin
 }
 
 // A Finding is the result of one check.
@@ -46,12 +49,19 @@ const (
 
 // Run reports each finding as soon as it is made, on the goroutine of the caller. It blocks until
 // all checks are done. If Redis is unavailable, it reports that and returns.
-func (i Inspection) Run(ctx context.Context, report func(Finding)) {
+//
+// It returns the Fleet of the server, or nil if no hub publishes markers there. The Fleet receives markers until ctx
+// ends or 11 s have passed, also if its Report is not called.
+func (i Inspection) Run(ctx context.Context, report func(Finding)) *Fleet {
 	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), report: report, token: rand.Text()}
 	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
 	// A hub uses a node of a failing cluster if all other nodes fail too, so an inspection does the same.
 	for tries := in.server.Hosts(); errors.Is(err, topology.FaultPartitioned) && tries > 0; tries-- {
 		err = in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
+	}
+	var hubs *Fleet
+	if err == nil && i.StreamKey == "" && !i.NoMarkers {
+		hubs, err = in.receiveMarkers(ctx) // the other checks run meanwhile
 	}
 	if err == nil {
 		err = in.checkSeveral(ctx)
@@ -69,6 +79,7 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) {
 	default:
 		in.permissions()
 	}
+	return hubs
 }
 
 // An inspector is one Inspection in progress.
