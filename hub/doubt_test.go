@@ -156,6 +156,8 @@ func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
 	come("markeraaaaaaa-1", "gap missed")
 	come("markerbbbbbbb-0", "gap missed")
 	come("markerbbbbbbb-1", "gap missed")
+	come(h.Boot()+"-1", "one", "two")
+	come(h.Boot()+"-2", "gap missed")
 	come("markerccccccc-0")
 	come(resumed.id) // has been told: its id has a suffix of this hub
 	h.Publish("42", "", "three")
@@ -184,8 +186,11 @@ func TestR12UnknownPointStandsForTheGeneration(t *testing.T) {
 	t.Parallel()
 	for _, point := range []string{"a", "z"} {
 		h := newMissHub(t)
+		resumed, fresh := &page{t: t, id: "markeraaaaaaa-0"}, &page{t: t}
+		resumed.open(h)
 		h.Publish("42", "", "one")
 		h.Begin()
+		fresh.open(h)
 		h.Mark(markerName("b"))
 		h.Publish("42", "", "two")
 		h.Mark(markerName("c"))
@@ -194,6 +199,57 @@ func TestR12UnknownPointStandsForTheGeneration(t *testing.T) {
 		p.wants(p.open(h), "gap missed")
 		p = &page{t: t, id: "markeraaaaaaa-1"}
 		p.wants(p.open(h), "gap redis-reconnect", "two")
+		resumed.wants(resumed.read(), "one", "gap redis-reconnect", "two")
+		fresh.wants(fresh.read(), "two")
+	}
+}
+
+// In the first generation, a point that is not known does not concern streams that began here either.
+func TestR12NewStreamIsNotTold(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	p := &page{t: t}
+	p.open(h)
+	h.Mark(markerName("b"))
+	h.Doubt(markerName("z"))
+	p.wants(p.read())
+}
+
+// An id with the suffix of an older gap is in doubt like others.
+func TestR12SuffixOfAnOlderGap(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	p := &page{t: t}
+	p.open(h)
+	h.GapForAll(hub.GapRedisReconnect)
+	p.wants(p.read(), "gap redis-reconnect")
+	if !strings.HasPrefix(p.id, "markeraaaaaaa-0.") {
+		t.Fatalf("the id %s has no suffix", p.id)
+	}
+	h.Mark(markerName("b"))
+	h.Doubt(markerName("a"))
+	p.wants(p.read())
+	again := &page{t: t, id: p.id}
+	again.wants(again.open(h), "gap missed")
+}
+
+// The announcement of this hub does not prolong its doubt about another one.
+func TestR12EachDoubtEndsWithItsAnnouncement(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.Mark(markerName("b"))
+	h.Doubt(markerName("a"))
+	h.Publish("42", "", "one")
+	h.Mark(markerName("c"))
+	h.Miss(markerName("c"))
+	h.Mark(markerName("d"))
+	h.Announce()
+	h.Settle()
+	for id, want := range map[string][]string{
+		"markeraaaaaaa-0": {"gap missed"}, "markerbbbbbbb-0": {"one", "gap missed"}, "markerccccccc-0": {"gap missed"}, "markerddddddd-0": nil,
+	} {
+		p := &page{t: t, id: id}
+		p.wants(p.open(h), want...)
 	}
 }
 
@@ -209,9 +265,10 @@ func TestR12PendingSpreadGap(t *testing.T) {
 	h.GapForAll(hub.GapRedisReconnect) // is spread
 	h.Mark(markerName("c"))
 	h.Doubt(markerName("b"))
+	h.Mark(markerName("d"))
 	p.wants(p.read(), "gap redis-reconnect", "gap missed")
 	before.wants(before.read(), "gap redis-reconnect")
-	if !strings.HasPrefix(p.id, "markerccccccc-0.") {
+	if p.id != "markerddddddd-0" {
 		t.Errorf("the last gap has the id %s, not that of its moment", p.id)
 	}
 	again := &page{t: t, id: p.id}
