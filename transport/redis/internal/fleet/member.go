@@ -84,7 +84,6 @@ type peer struct {
 
 	// The newest point that both know in this generation, as each of them has counted.
 	known        bool
-	ordinal      uint64
 	theirs, ours Point
 }
 
@@ -218,17 +217,17 @@ func (m *Member) compareAfresh() {
 func (m *Member) compare(p *peer, list []Point, now time.Duration) *Mismatch {
 	for _, theirs := range list {
 		ours, ordinal, ok := m.points.get(theirs.Name)
-		if !ok || ordinal < m.since || p.known && ordinal <= p.ordinal {
+		if !ok || ordinal < m.since {
 			continue
 		}
-		if p.known && theirs.Count >= p.theirs.Count { // otherwise the marker is forged
+		if p.known && theirs.Count >= p.theirs.Count { // otherwise it is an older point, which was compared before
 			they, we := theirs.Count-p.theirs.Count, ours.Count-p.ours.Count
 			if they > we || they == we && theirs.Sum-p.theirs.Sum != ours.Sum-p.ours.Sum {
 				m.miss(p.ours.Name, now)
 				return &Mismatch{Other: p.hub.Name, Missing: they - we}
 			}
 		}
-		p.known, p.ordinal, p.theirs, p.ours = true, ordinal, theirs, ours
+		p.known, p.theirs, p.ours = true, theirs, ours
 	}
 	return nil
 }
