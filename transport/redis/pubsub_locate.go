@@ -40,12 +40,16 @@ func poke(wake chan<- struct{}) {
 func (s *subscription) locate(ctx context.Context) {
 	var asked uint64   // the ticket in flight, or 0
 	var byPattern bool // it was sent as a subscription
-	for {
-		next := asked == 0 || s.answered.Load() == asked
-		if next {
-			asked, byPattern = s.cfg.Hub.Waiting(), false
+	for due := true; ; {
+		if asked != 0 && s.answered.Load() == asked {
+			asked, byPattern = 0, false
 		}
-		if asked != 0 && (next || s.noPing.Load() && !byPattern) {
+		ask := asked != 0 && s.noPing.Load() && !byPattern // the PING is refused
+		if asked == 0 && due {
+			asked, due = s.cfg.Hub.Waiting(), false
+			ask = asked != 0
+		}
+		if ask {
 			byPattern = s.noPing.Load()
 			err := s.ask(asked, byPattern)
 			if errors.Is(err, topology.ErrEnded) {
@@ -60,6 +64,8 @@ func (s *subscription) locate(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.waiting:
+			due = true
+		case <-s.replies:
 		}
 	}
 }
@@ -92,7 +98,7 @@ func (s *subscription) received(ticket uint64) {
 		poke(s.unconfirmed)
 	}
 	s.answered.Store(ticket)
-	poke(s.waiting)
+	poke(s.replies)
 }
 
 // confirm makes the look-ups of R7, one at a time. While a look-up fails, the clients wait: the prober logs the reason.

@@ -43,6 +43,7 @@ type subscription struct {
 	// Between the receiving goroutine and that of locate.
 	askedByPattern atomic.Uint64 // ticket of a question that was sent as a subscription to the pattern
 	answered       atomic.Uint64 // newest ticket of which the answer was received
+	replies        chan struct{} // one slot: answered or noPing has changed
 
 	// From the receiving goroutine to that of confirm.
 	unknown     atomic.Uint64 // newest ticket after whose answer markers are still unknown
@@ -76,7 +77,7 @@ func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 	return &subscription{
 		PubSub: p, end: end,
 		echo: make(chan time.Time, 1), pong: make(chan struct{}, 1), large: make(chan struct{}, 1),
-		unconfirmed: make(chan struct{}, 1), due: make(chan struct{}, 1),
+		replies: make(chan struct{}, 1), unconfirmed: make(chan struct{}, 1), due: make(chan struct{}, 1),
 	}
 }
 
@@ -293,7 +294,7 @@ func (s *subscription) refused(err error) error {
 		s.missing(acl.PermissionProbeSubscribe(s.probeChannel), err)
 	default:
 		s.noPing.Store(true)
-		poke(s.waiting)
+		poke(s.replies)
 		s.missing(acl.PermissionPing, err)
 	}
 	return nil
