@@ -165,6 +165,24 @@ func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
 	resumed.wants(resumed.read(), "three")
 }
 
+// The gap missed never has the id of the client, which would receive it again and again.
+func TestR12GapHasAnIDThatIsNotInDoubt(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.Miss(markerName("a"))
+	h.Mark(markerName("b"))
+	h.Publish("42", "", "one")
+	p := &page{t: t, id: "markerbbbbbbb-1"}
+	p.wants(p.open(h), "gap missed")
+	again := &page{t: t, id: p.id}
+	again.wants(again.open(h))
+	third := &page{t: t, id: "markerbbbbbbb-1"}
+	third.wants(third.open(h), "gap missed")
+	if third.id != p.id {
+		t.Errorf("the position has become %s after %s, without need", third.id, p.id)
+	}
+}
+
 // A hub that has also lost markers counts on from an old one: its ids are in doubt however far they point.
 func TestR12IDsFarBeyond(t *testing.T) {
 	t.Parallel()

@@ -90,20 +90,25 @@ type generation struct {
 // announced gaps since that message, or since m if n is 0, the suffix .<boot>.<k> follows: the number of gaps after the
 // message (R5). Other hubs do not have these gaps, and ignore the suffix.
 func (m *marker) append(dst []byte, id ID) []byte {
-	n, gaps, before := id.Ms-m.at.Ms, id.Seq>>32, uint64(0)
-	if n == 0 {
+	dst = append(append(dst, m.name...), '-')
+	dst = strconv.AppendUint(dst, id.Ms-m.at.Ms, 10)
+	if !m.hasSuffix(id) {
+		return dst
+	}
+	dst = append(append(append(dst, '.'), m.boot...), '.')
+	return strconv.AppendUint(dst, id.Seq>>32, 10)
+}
+
+// hasSuffix reports whether the text of an id that counts from m has a suffix.
+func (m *marker) hasSuffix(id ID) bool {
+	before := uint64(0)
+	if id.Ms == m.at.Ms {
 		before = m.at.Seq >> 32
 		if m.missed {
 			before-- // clients that have received the gap show it: see doubts
 		}
 	}
-	dst = append(append(dst, m.name...), '-')
-	dst = strconv.AppendUint(dst, n, 10)
-	if gaps <= before {
-		return dst
-	}
-	dst = append(append(append(dst, '.'), m.boot...), '.')
-	return strconv.AppendUint(dst, gaps, 10)
+	return id.Seq>>32 > before
 }
 
 // markers are the markers that a PubSub has received, of all generations. They are guarded by Hub.mu.

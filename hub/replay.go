@@ -86,15 +86,16 @@ func (r *replay) reset() {
 // resume begins a replay of a PubSub at the place of the client's id, and returns the opening id of its stream. Nothing lies
 // between the replay and the entries that go into the queue, because the caller holds the lock (R19).
 func (r *replay) resume(p located, state placeState) (opening ID) {
-	newest := r.client.hub.seq.newest
+	seq := &r.client.hub.seq
 	r.state, opening = replayHistory, UnknownID
 	switch state {
 	case placeKnown:
 		r.cursor, opening = p.at, p.at
 	case placeDoubtful:
-		r.fail(newest, GapMissed)
+		seq.addSuffix() // the id would be in doubt again
+		r.fail(seq.newest, GapMissed)
 	default:
-		r.fail(newest, GapUnknownID)
+		r.fail(seq.newest, GapUnknownID)
 	}
 	r.goLive()
 	return opening

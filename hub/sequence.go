@@ -60,6 +60,13 @@ func (s *sequence) markBehindGap() {
 	}
 }
 
+// addSuffix makes the text of the newest id have a suffix, so that it is known to be from this hub.
+func (s *sequence) addSuffix() {
+	if !s.marker.hasSuffix(s.newest) {
+		s.newest.Seq += gapUnit
+	}
+}
+
 // announcement returns the ordinal of the newest marker. If this generation does not have one, it is that of the next one.
 func (s *sequence) announcement() uint32 {
 	if s.marker.ordinal == 0 {
