@@ -277,6 +277,24 @@ func TestResumesAreCountedByOrigin(t *testing.T) {
 		listen(t, h, hub.Options{User: "42"})
 		resume(t, h, 1)
 		check("a user with another client", hub.OriginThisHub)
+
+		h.AwaitPlaces(func() {})
+		name := hub.NewMarkerName()
+		for _, o := range []hub.Origin{hub.OriginUnknown, hub.OriginOtherHub} {
+			l := register(t, h, hub.Options{User: o.String(), Resume: name.String() + "-0"})
+			l.drain()
+			if got := h.Stats().Resumes; fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("a client that waits: %v", got)
+			}
+			if o == hub.OriginOtherHub {
+				h.Mark(name)
+			}
+			ticket := h.Waiting()
+			h.Received(ticket)
+			h.Confirmed(ticket)
+			l.drain()
+			check("a client that has waited", o)
+		}
 	})
 	t.Run("log", func(t *testing.T) {
 		var query *hub.Query
@@ -322,6 +340,11 @@ func TestHistorySeconds(t *testing.T) {
 			}
 		}
 		check("at the start", 0, 0)
+		time.Sleep(time.Second)
+		check("without markers, ids of other hubs are unknown", time.Second, 0)
+		h.Mark(hub.NewMarkerName())
+		time.Sleep(10 * time.Second)
+		check("the first marker", 11*time.Second, 10*time.Second)
 		time.Sleep(200 * time.Second)
 		check("nothing was dropped", 120*time.Second, 120*time.Second)
 
@@ -355,6 +378,7 @@ func TestHistorySeconds(t *testing.T) {
 		check("messages were dropped for lack of bytes", 3*time.Second, 3*time.Second)
 
 		h = withHistory(t, func(c *hub.Config) { c.HistoryPerUser = 100 })
+		h.Mark(hub.NewMarkerName())
 		time.Sleep(50 * time.Second)
 		for range 101 {
 			h.Publish("*", "", "")

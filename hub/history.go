@@ -19,7 +19,7 @@ type history interface {
 	ready(r *replay) bool
 	// between returns the next entries of a replay that is ready, in order: those for its user and for all users, later
 	// than the cursor and up to upTo.
-	between(r *replay) (entries iter.Seq[replayEntry], upTo ID)
+	between(r *replay) (entries iter.Seq[*entryNode], upTo ID)
 
 	// owner returns a new user if entries of an unknown user are kept, otherwise nil.
 	owner(name string) *user
@@ -56,7 +56,7 @@ type entryNode struct {
 	topic, payload string
 	gap            Gap
 	allTopics      bool
-	owner          *user // nil: only the id matters
+	owner          *user // nil: only the id matters, or it is a copy of an entry of the ring
 	// The frames of a replay, plain and named, while they are in use: thousands of clients that reconnect
 	// together share them.
 	frames *[2]weak.Pointer[Frame] // nil: not encoded so far
@@ -132,8 +132,8 @@ func (s *entries) charge(u *user) { s.bytes += int64(userOverhead + len(u.name))
 func (s *entries) discharge(u *user) { s.bytes -= int64(userOverhead + len(u.name)) }
 
 // between iterates over the entries of u and of all users that are later than after and up to upTo, in order.
-func (s *entries) between(u *user, after, upTo ID) iter.Seq[replayEntry] {
-	return func(yield func(replayEntry) bool) {
+func (s *entries) between(u *user, after, upTo ID) iter.Seq[*entryNode] {
+	return func(yield func(*entryNode) bool) {
 		own, common := entriesAfter(u.past.entries.all(), after), entriesAfter(s.broadcasts.past.entries.all(), after)
 		for {
 			next := &own
@@ -144,8 +144,7 @@ func (s *entries) between(u *user, after, upTo ID) iter.Seq[replayEntry] {
 				return
 			}
 			n := (*next)[0]
-			*next = (*next)[1:]
-			if !yield(replayEntry{Entry{ID: n.id, Topic: n.topic, Payload: n.payload, Gap: n.gap}, n}) {
+			if *next = (*next)[1:]; !yield(n) {
 				return
 			}
 		}

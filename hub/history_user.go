@@ -14,7 +14,7 @@ type userHistory struct {
 	users   *users
 	perUser int // entries
 	age     time.Duration
-	born    time.Time
+	born    time.Time // Hub.born
 
 	oldest, newest *entryNode // of all users
 	retained       retainedList
@@ -34,7 +34,7 @@ type userHistory struct {
 func newUserHistory(h *Hub) *userHistory {
 	s := &userHistory{
 		entries: entries{limit: h.cfg.HistoryBytes}, seq: &h.seq, users: &h.users,
-		perUser: h.cfg.HistoryPerUser, age: h.cfg.HistoryAge, born: time.Now(),
+		perUser: h.cfg.HistoryPerUser, age: h.cfg.HistoryAge, born: h.born,
 	}
 	s.sweeper = sweeper{history: s, mu: &h.mu}
 	if !s.isOff() {
@@ -60,7 +60,7 @@ func (s *userHistory) reach() (here, elsewhere time.Duration) {
 	if since, all := s.ring.reach(); !all {
 		elsewhere = max(0, min(elsewhere, now-since))
 	}
-	return here, elsewhere
+	return here, min(elsewhere, now-s.seq.markers.oldest(now)) // ids from other hubs count from markers
 }
 
 func (s *userHistory) close() { s.sweeper.close() }
@@ -116,7 +116,7 @@ func (s *userHistory) search(r *replay) bool {
 }
 
 // between merges the entries that were stored for the user and for all users with those of the ring.
-func (s *userHistory) between(r *replay) (entries iter.Seq[replayEntry], upTo ID) {
+func (s *userHistory) between(r *replay) (entries iter.Seq[*entryNode], upTo ID) {
 	u, after := r.client.user, r.cursor
 	if after.Ms >= u.past.since {
 		return s.entries.between(u, after, r.end), r.end
@@ -125,9 +125,9 @@ func (s *userHistory) between(r *replay) (entries iter.Seq[replayEntry], upTo ID
 	if r.absent.upTo < u.past.since {
 		upTo = s.seq.messageID(r.absent.upTo)
 	}
-	return func(yield func(replayEntry) bool) {
+	return func(yield func(*entryNode) bool) {
 		for n := range s.entries.between(u, after, upTo) {
-			if !s.fromRing(r, after.Ms, n.ID.Ms, yield) || !yield(n) {
+			if !s.fromRing(r, after.Ms, n.id.Ms, yield) || !yield(n) {
 				return
 			}
 		}
@@ -136,14 +136,13 @@ func (s *userHistory) between(r *replay) (entries iter.Seq[replayEntry], upTo ID
 }
 
 // fromRing yields the entries that a search has found, with numbers in (after, upTo].
-func (s *userHistory) fromRing(r *replay, after, upTo uint64, yield func(replayEntry) bool) bool {
+func (s *userHistory) fromRing(r *replay, after, upTo uint64, yield func(*entryNode) bool) bool {
 	for {
 		e, ok := s.ring.take(r.absent, after, upTo)
 		if !ok {
 			return true
 		}
-		e.ID = s.seq.messageID(e.ID.Ms)
-		if !yield(replayEntry{Entry: e}) {
+		if !yield(&entryNode{id: s.seq.messageID(e.ID.Ms), topic: e.Topic, payload: e.Payload, gap: e.Gap}) {
 			return false
 		}
 	}

@@ -142,7 +142,7 @@ func (w *window) owner(name string) *user {
 	return u
 }
 
-func (w *window) between(r *replay) (iter.Seq[replayEntry], ID) {
+func (w *window) between(r *replay) (iter.Seq[*entryNode], ID) {
 	return w.entries.between(r.client.user, r.cursor, r.end), r.end
 }
 

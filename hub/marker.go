@@ -132,6 +132,14 @@ func newMarkers(boot string, age time.Duration) *markers {
 	return &markers{age: age, own: &marker{name: boot, boot: boot, gen: gen}, gen: gen, byName: make(map[string]*marker)}
 }
 
+// oldest returns when the oldest marker was received, since Hub.born; now without any.
+func (t *markers) oldest(now time.Duration) time.Duration {
+	if t.rows.len() == 0 {
+		return now
+	}
+	return t.rows.at(0).heard
+}
+
 // begin ends the current generation after a number of messages, and begins the next one. Ids by the markers of a generation
 // are valid up to its end: behind it, other hubs may have received more or less than this one (R4).
 func (t *markers) begin(messages uint64) {

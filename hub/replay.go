@@ -204,13 +204,17 @@ func (r *replay) readHistory(h history) (batch []replayEntry) {
 	look := 16 * replayBatch // entries to check: a topic filter may accept few of them
 	size := 0
 	entries, upTo := h.between(r)
-	for e := range entries {
-		r.cursor = e.ID
-		if e.node != nil && e.node.allTopics || r.client.wants(e.Topic) {
+	for n := range entries {
+		r.cursor = n.id
+		if n.allTopics || r.client.wants(n.topic) {
+			e := replayEntry{Entry: Entry{ID: n.id, Topic: n.topic, Payload: n.payload, Gap: n.gap}}
+			if n.owner != nil {
+				e.node = n
+			}
 			batch = append(batch, e)
 		}
 		look--
-		if size += len(e.Payload); look == 0 || len(batch) == replayBatch || size >= replayBytes {
+		if size += len(n.payload); look == 0 || len(batch) == replayBatch || size >= replayBytes {
 			return batch
 		}
 	}
