@@ -54,7 +54,7 @@ func (c Config) withDefaults() Config {
 	c.HistoryPerUser = max(0, cmp.Or(c.HistoryPerUser, 256))
 	// 1<<61 ns are 73 years. Adding a time to it does not overflow a Duration.
 	c.HistoryAge = min(max(0, cmp.Or(c.HistoryAge, 2*time.Minute)), 1<<61)
-	c.MarkerAge = cmp.Or(c.MarkerAge, c.HistoryAge+30*time.Second)
+	c.MarkerAge = max(0, cmp.Or(c.MarkerAge, c.HistoryAge+30*time.Second))
 	c.HistoryBytes = max(0, cmp.Or(c.HistoryBytes, 64<<20))
 	return c
 }

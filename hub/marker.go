@@ -157,7 +157,7 @@ func (t *markers) add(name string, at ID, now time.Duration) *marker {
 	m := &marker{name: name, boot: t.own.boot, ordinal: t.newest, at: at, gen: t.gen, heard: now}
 	t.rows.pushBack(m)
 	t.byName[name] = m
-	for t.rows.len() > 1 && (now-t.rows.at(0).heard > t.age || t.rows.len()*markerOverhead > maxMarkers) {
+	for now-t.rows.at(0).heard > t.age || t.rows.len()*markerOverhead > maxMarkers { // does not drop m
 		delete(t.byName, t.rows.popFront().name)
 	}
 	return m
