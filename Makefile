@@ -48,7 +48,8 @@ simulate:
 	SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) SIM_CLASS=$(CLASS) \
 		go test -run '^TestPagesReceiveEachMessageOrAJustifiedGap$$' -count=1 -timeout 0 -v ./transport/redis/internal/fleetsim
 
-# Runs hubs of both feeds with random failures for MINUTES. SEED repeats the failures of a run.
+# Runs hubs of both feeds with random failures for MINUTES, and 2,000 pages that move between hubs. SEED repeats the
+# failures of a run.
 MINUTES ?= 20
 soak:
 	@.ci/setup

@@ -26,8 +26,7 @@ import (
 )
 
 // Runs the rolling restart of docs/reverse-proxies.md: three hubs behind HAProxy are restarted one after the other
-// while messages are published. Each page reconnects. With the stream feed, each page receives every message exactly
-// once and no gap. With pub/sub, each page receives every message, or a gap in place of the missing ones.
+// while messages are published. Each page reconnects to another hub, and receives every message exactly once and no gap.
 func TestRollingRestartLosesNoMessageWithoutGap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of streams, and starts a browser")
@@ -85,7 +84,6 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 		f.restart(h)
 	}
 	rolled := time.Since(start)
-	// With pub/sub, a page that is reconnecting while the last message is sent would not receive it.
 	hubtest.Eventually(t, "all pages have reconnected", func() bool {
 		return f.lost.Load() > 0 || f.here.Load() == fleetPages && f.clients() == fleetPages+fleetTabs
 	})
@@ -102,7 +100,7 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	for i, v := range visitors {
 		err := v.err
 		if f.lost.Load() == 0 { // otherwise other pages may be incomplete
-			err = checkReceived(v.received, app.wanted(v.user), feed)
+			err = checkReceived(v.received, app.wanted(v.user))
 		}
 		if err != nil {
 			if faulty++; faulty <= 10 {
@@ -125,7 +123,7 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 		for _, e := range fired {
 			received = append(received, eventstream.Event{Type: e.Name, Data: e.Data, ID: e.ID})
 		}
-		if err := checkReceived(received, app.wanted(i), feed); err != nil {
+		if err := checkReceived(received, app.wanted(i)); err != nil {
 			t.Errorf("tab %d: %v", i, err)
 		}
 		p.WantAlive()
@@ -166,7 +164,7 @@ func startFleet(t *testing.T, feed string) *fleet {
 	}
 	f.proxy = haproxytest.Start(t, haproxytest.Config{
 		Defaults: documented(t, "## HAProxy", "    defaults"),
-		Backend:  documentedBackend(t, feed, addrs),
+		Backend:  documentedBackend(t, addrs),
 		MaxConn:  fleetPages + 100,
 	})
 	for _, h := range f.hubs {
@@ -210,27 +208,17 @@ func documented(t *testing.T, heading, line string) string {
 var documentedServer = regexp.MustCompile(`(?m)^( +server (\w+)) \S+ check$`)
 
 // documentedBackend returns the documented backend for several hubs.
-func documentedBackend(t *testing.T, feed string, addrs map[string]string) string {
+func documentedBackend(t *testing.T, addrs map[string]string) string {
 	t.Helper()
 	block := documented(t, "## Several hubs", "    backend usercast")
 	block = strings.Replace(block, "rise 25", "rise 2", 1) // with --retry 200ms, pages reconnect within 0.3 s
 	block = documentedServer.ReplaceAllStringFunc(block, func(line string) string {
 		m := documentedServer.FindStringSubmatch(line)
-		line = m[1] + " " + addrs[m[2]] + " check"
-		if feed == app.FeedPubSub {
-			line += " cookie " + m[2]
-		}
-		return line
+		return m[1] + " " + addrs[m[2]] + " check"
 	})
-	if feed == app.FeedPubSub {
-		block += "\n        cookie " + affinity + " insert indirect"
-	}
 	// The error file for unavailable hubs would make a 503 look like a 200.
 	return regexp.MustCompile(`(?m)^ +errorfile .*\n`).ReplaceAllString(block, "")
 }
-
-// affinity is the cookie for session affinity with a hub.
-const affinity = "usercast-hub"
 
 // A visitor is a page that reconnects whenever its stream ends, like a browser. It is not safe for concurrent use.
 type visitor struct {
@@ -241,7 +229,6 @@ type visitor struct {
 	leave  func() // closes it
 	lastID string
 	retry  time.Duration
-	cookie string
 
 	received []eventstream.Event // also "connect", with the hub's name, and "cut"
 	err      error               // of read
@@ -253,9 +240,6 @@ func (v *visitor) open(ctx context.Context, f *fleet) error {
 	if v.lastID != "" {
 		headers = append(headers, "Last-Event-ID: "+v.lastID)
 	}
-	if v.cookie != "" {
-		headers = append(headers, "Cookie: "+v.cookie)
-	}
 	p, err := ssetest.Request(f.proxy.Addr(), fmt.Sprint("user=", v.user), headers...)
 	if err != nil {
 		// A browser would reconnect, but the proxy must not fail in this test.
@@ -265,11 +249,6 @@ func (v *visitor) open(ctx context.Context, f *fleet) error {
 	if p.Response.StatusCode != http.StatusOK {
 		p.Close()
 		return fmt.Errorf("closed permanently: response %s", p.Response.Status)
-	}
-	for _, c := range p.Response.Cookies() {
-		if c.Name == affinity {
-			v.cookie = c.Name + "=" + c.Value
-		}
 	}
 	p.LastID, p.Retry = v.lastID, v.retry
 	unwatch := context.AfterFunc(ctx, p.Close) // interrupts a read at the end of the test
@@ -414,32 +393,25 @@ func (a *traffic) wanted(user int) (data []string) {
 	return data
 }
 
-// checkReceived checks that all messages were received exactly once and in order. With pub/sub, a page that connects to
-// a different hub receives a gap. Directly after a gap, and only there, messages may be missing or duplicated: each hub
-// receives from Redis at its own pace, so the new hub may be behind the previous one.
-func checkReceived(received []eventstream.Event, want []string, feed string) error {
-	due, gap, sentAway := 0, false, false
+// checkReceived checks that all messages were received exactly once and in order, and no gap.
+func checkReceived(received []eventstream.Event, want []string) error {
+	due := 0
 	for _, e := range received {
 		switch e.Type {
-		case "connect":
-		case "bye", "busy", "cut":
-			sentAway = true
+		case "connect", "bye", "busy", "cut":
 		case "gap":
-			if feed == app.FeedStream || !sentAway {
-				return fmt.Errorf("received an unexpected gap, %s, after %d messages", e.Data, due)
-			}
-			gap = true
+			return fmt.Errorf("received a gap, %s, after %d messages", e.Data, due)
 		case "message":
 			at := slices.Index(want, e.Data)
 			switch {
 			case at < 0:
 				return fmt.Errorf("received message %q of another user", e.Data)
-			case at < due && !gap:
-				return fmt.Errorf("received message %q again or out of order, without a gap before", e.Data)
-			case at > due && !gap:
-				return fmt.Errorf("received message %q without the messages before it or a gap; missing: %q", e.Data, want[due:at])
+			case at < due:
+				return fmt.Errorf("received message %q again or out of order", e.Data)
+			case at > due:
+				return fmt.Errorf("received message %q without the messages before it; missing: %q", e.Data, want[due:at])
 			}
-			due, gap = at+1, false
+			due = at + 1
 		default:
 			return fmt.Errorf("received an unexpected event, %+v", e)
 		}

@@ -1,5 +1,5 @@
-// Package fleet tests several hubs behind a proxy: a rolling restart, and, with the tags soak and measure, random
-// failures and resource usage.
+// Package fleet tests several hubs behind a proxy: a rolling restart, pages that move while hubs fail, and, with the tags
+// soak and measure, random failures over a longer time, and resource usage.
 package fleet
 
 import (

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"usercast/internal/app"
 	"usercast/internal/haproxytest"
 	"usercast/internal/hubtest"
 	"usercast/internal/redistest"
@@ -89,7 +88,7 @@ func move(t *testing.T, random *rand.Rand, pages int, length time.Duration) {
 	}
 	w.proxy = haproxytest.Start(t, haproxytest.Config{
 		Defaults: documented(t, "## HAProxy", "    defaults"),
-		Backend:  documentedBackend(t, app.FeedStream, addrs), // without affinity
+		Backend:  documentedBackend(t, addrs),
 		MaxConn:  pages + 100,
 	})
 	for _, h := range w.hubs {

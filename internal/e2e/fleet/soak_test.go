@@ -26,8 +26,8 @@ import (
 )
 
 // TestSoak runs hubs of both feeds with random failures for SOAK_MINUTES (2), and checks that each page receives
-// every message or a gap. SOAK_SEED determines the failures and the behavior of the pages; the test prints it.
-// Run it with make soak.
+// every message or a gap. In addition, 2,000 pages move between three hubs behind HAProxy: see move. SOAK_SEED determines
+// the failures and the behavior of the pages; the test prints it. Run it with make soak.
 func TestSoak(t *testing.T) {
 	minutes, seed := 2.0, rand.Uint64()
 	var err error
@@ -42,12 +42,17 @@ func TestSoak(t *testing.T) {
 		}
 	}
 	t.Logf("SOAK_MINUTES=%v SOAK_SEED=%d", minutes, seed)
+	length := time.Duration(minutes * float64(time.Minute))
 	for i, feed := range []string{app.FeedPubSub, app.FeedStream} {
 		t.Run(feed, func(t *testing.T) {
 			t.Parallel()
-			soak(t, feed, rand.New(rand.NewPCG(seed, uint64(i))), time.Duration(minutes*float64(time.Minute)))
+			soak(t, feed, rand.New(rand.NewPCG(seed, uint64(i))), length)
 		})
 	}
+	t.Run("move", func(t *testing.T) {
+		t.Parallel()
+		move(t, rand.New(rand.NewPCG(seed, 2)), 2000, length)
+	})
 }
 
 const (
