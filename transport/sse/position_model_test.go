@@ -46,9 +46,10 @@ type positionHub struct {
 	*testServer
 	listener *pipeListener
 	boot     string
-	entries  []positionEntry // without a log
-	newest   uint64          // without a log: the place of the last entry
-	cursor   uint64          // with a log: the last place that was read
+	entries  []positionEntry   // without a log
+	newest   uint64            // without a log: the place of the last entry
+	markers  map[string]uint64 // without a log: the places of its markers, and of its name
+	cursor   uint64            // with a log: the last place that was read
 	loaded   bool
 	queries  chan *hub.Query // from writer goroutines
 }
@@ -117,13 +118,14 @@ func (r *positionRun) reach(p *positionPage, place uint64, inclusive bool, what 
 // place returns the place that corresponds to an id of a hub. For a hub without a log, it is the number of messages and, in
 // the lower half, that of gaps since the last message.
 func (r *positionRun) place(p *positionPage, id string) uint64 {
-	boot, digits, _ := strings.Cut(id, "-")
+	name, digits, _ := strings.Cut(id, "-")
+	marker, known := p.at.markers[name]
 	if r.isLog {
 		if digits != "0" && digits != strconv.FormatUint(math.MaxUint64, 10) {
 			r.fail(p, "the id %q", id)
 		}
-		digits = boot
-	} else if boot != p.at.boot {
+		digits = name
+	} else if !known {
 		r.fail(p, "the id %q is not one of %s", id, p.at.boot)
 	}
 	digits, gap, _ := strings.Cut(digits, ".")
@@ -141,7 +143,10 @@ func (r *positionRun) place(p *positionPage, id string) uint64 {
 			r.fail(p, "the id %q", id)
 		}
 	}
-	return n<<32 | gaps
+	if n == 0 {
+		return max(marker, marker>>32<<32|gaps)
+	}
+	return (marker>>32+n)<<32 | gaps
 }
 
 // block processes a block of a stream.
@@ -350,12 +355,20 @@ func (r *positionRun) publish() {
 	r.note("%s gets %+v", h.boot, e)
 	switch {
 	case e.forAll:
-		h.among(100, func() { h.hub.GapForAll(hub.GapRedisReconnect) })
+		h.among(100, h.hub.Begin)
 	case e.gap:
 		h.hub.GapFor(e.user, e.topic, hub.GapTooLarge)
 	default:
 		h.hub.Publish(e.user, e.topic, fmt.Sprint("message ", e.place))
 	}
+}
+
+// mark lets a hub receive a marker.
+func (r *positionRun) mark(h *positionHub) {
+	name := hub.NewMarkerName()
+	h.markers[name.String()] = h.newest
+	r.note("%s gets the marker %s at %d", h.boot, name, h.newest)
+	h.hub.Mark(name)
 }
 
 // among announces a gap while the hub has n additional clients, so that it is spread over a second.
@@ -488,16 +501,18 @@ func (r *positionRun) step() {
 			r.note("%s disconnects user %s", h.boot, p.user)
 			h.hub.Disconnect(p.user)
 		}
-	case step < 18 && r.isLog:
+	case !r.isLog:
+		r.mark(h)
+	case step < 18:
 		if r.random.IntN(3) == 0 && len(r.log) > 0 {
 			n := 1 + r.random.IntN(len(r.log))
 			r.trimmed = r.log[n-1].place
 			r.log = slices.Clone(r.log[n:])
 			r.note("the log is trimmed up to %d", r.trimmed)
 		}
-	case r.isLog && step < 19:
+	case step < 19:
 		r.follow(h, 1+r.random.IntN(5))
-	case r.isLog:
+	default:
 		r.answer(h)
 	}
 }
@@ -526,6 +541,7 @@ func runPositions(t *testing.T, seed uint64, isLog bool) {
 		h.testServer = serve(t, c)
 		if !isLog {
 			h.boot = h.hub.Boot()
+			h.markers = map[string]uint64{h.boot: 0}
 		}
 		r.hubs[i] = h
 	}
