@@ -173,6 +173,7 @@ func (a *App) drain(short bool) {
 		m.Stopping(flags.Sum(delay, over, a.cfg.WriteTimeout.T, 5*time.Second)) // 5 s for pending requests
 	}
 	a.log.Info("stopping", slog.Int("streams", a.hub.Stats().Clients), slog.Duration("drain_delay", delay), slog.Duration("drain", over))
+	stopMarking := a.startMarker()
 	time.Sleep(delay)
 	a.hub.Finish(hub.ReasonDrain, over)
 	a.hub.Close()
@@ -187,5 +188,31 @@ func (a *App) drain(short bool) {
 		shutdown(ctx)
 		cancel()
 	}
+	stopMarking()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	a.writeMarkers(ctx)
 	a.log.Info("stopped")
+}
+
+// startMarker writes a marker in the background. stop waits for it, but not for Redis.
+func (a *App) startMarker() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var writing sync.WaitGroup
+	writing.Go(func() { a.writeMarkers(ctx) })
+	return func() {
+		cancel()
+		writing.Wait()
+	}
+}
+
+// writeMarkers publishes what this hub has received so far. A hub that drains does so twice (R13): first so that its pages
+// take a recent id along, and at the end so that other hubs can find out what they have missed, because this hub may be the
+// only one that knows.
+func (a *App) writeMarkers(ctx context.Context) {
+	for _, f := range a.feeds {
+		if f, ok := f.(*redis.PubSub); ok {
+			f.WriteMarker(ctx)
+		}
+	}
 }

@@ -15,16 +15,20 @@ type health struct {
 
 func (h *health) status() admin.Status {
 	s := admin.Status{Ready: true}
-	subscribed := false
+	subscribed, marked := false, false
 	for _, feed := range h.feeds() {
 		s.Feeds = append(s.Feeds, admin.FeedLink{Feed: feed.Feed, Redis: feed.Redis, Connected: feed.Connected})
-		subscribed = subscribed || feed.Generation > 0
+		if feed.Generation > 0 {
+			subscribed, marked = true, marked || feed.Marked
+		}
 	}
 	switch {
 	case h.draining.Load():
 		s.Ready, s.Why = false, "stopping"
 	case !subscribed:
 		s.Ready, s.Why = false, "not yet connected to Redis"
+	case !marked: // pages that a load balancer moves here would receive a gap (R20)
+		s.Ready, s.Why = false, "waiting for the first marker"
 	}
 	return s
 }

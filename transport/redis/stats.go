@@ -31,7 +31,7 @@ type Stats struct {
 
 	// Pub/sub with one Redis only; otherwise hubs write no markers.
 	Hubs       []Hub  // of which a marker was received within 30 s, and this one; sorted by name
-	Marked     bool   // a marker of this hub was received in this generation, or none is expected
+	Marked     bool   // a marker was received, or none is expected; also true with the stream feed
 	Mismatches uint64 // times that this hub had missed messages that another hub received
 }
 

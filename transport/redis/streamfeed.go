@@ -161,6 +161,6 @@ func (f *StreamFeed) describe(err error, live bool) *topology.Fault {
 // Stats returns a snapshot. Entries that Load or queries read are not counted.
 func (f *StreamFeed) Stats() Stats {
 	s := f.count.stats()
-	s.Feed, s.Redis = "stream", f.server.Name()
+	s.Feed, s.Redis, s.Marked = "stream", f.server.Name(), true
 	return s
 }
