@@ -1,5 +1,7 @@
 package hub
 
+import "runtime"
+
 // These methods are called by the consumer of a client, which takes the replay and then the queue.
 
 // Take moves all queued frames to the caller. For a client that resumes, it first returns the missed
@@ -81,7 +83,11 @@ func (c *Client) takeReplay() (frames []*Frame, again bool) {
 		}
 		frames = append(frames, f)
 	}
+	looking := len(entries) == 0 && !wait && c.replay != nil
 	h.mu.Unlock()
+	if looking { // a replay may look at many entries before it finds one: others that wait for the lock are first
+		runtime.Gosched()
+	}
 	if query != nil {
 		query.window.query(query)
 	}
