@@ -1,10 +1,11 @@
 // Package hub routes each message to the bounded queues of one user's connected
 // clients. It does not depend on Redis, HTTP or Prometheus.
 //
-// A PubSub numbers messages itself and keeps the newest ones of each user. A StreamFeed
-// receives numbered entries from a log, such as a Redis stream, and keeps a window of them.
-// Both embed a Hub, which has the clients and one sequence. A client represents one stream
-// in the hub: its queue, its position in the sequence, and the reason for its end.
+// A PubSub numbers messages itself and keeps the newest ones of each user. Its ids count from
+// markers, points of the sequence that all hubs of a fleet receive, so that a client can resume at
+// any of them. A StreamFeed receives numbered entries from a log, such as a Redis stream, and keeps
+// a window of them. Both embed a Hub, which has the clients and one sequence. A client represents
+// one stream in the hub: its queue, its position in the sequence, and the reason for its end.
 //
 // # What it guarantees
 //
@@ -35,12 +36,13 @@
 //	 4  A full queue ends the client. A stream that stays open has every entry or a gap.
 //	 5  After a client has ended, nothing is enqueued for it. The connection closes within the
 //	    write timeout.
-//	 6  Messages, broadcasts and gaps share one sequence. Each new subscription generation is an
-//	    entry in it, before the first message of the generation.
+//	 6  Messages, broadcasts and gaps share one sequence. Each subscription generation, also the
+//	    first, is an entry in it, before the first message of the generation. A gap that only this
+//	    hub has does not count as a message.
 //	 7  Every open stream writes something within the ping interval. A write that takes longer
 //	    than the write timeout ends it. Deadlines do not depend on a writer being free.
-//	 8  A user whose last stream ended longer ago than the age of the history does not occupy
-//	    memory. A message for such a user does not allocate.
+//	 8  A user whose last stream ended longer ago than the age of the history occupies memory only
+//	    in the ring. A message for such a user does not allocate.
 //	 9  Conservation: enqueued = delivered + discarded + queued.
 //	10  Drain waits for the hub's own count of clients.
 //	11  No goroutine outlives Close.
@@ -58,11 +60,14 @@
 //
 //	clients, routing     Hub, under Hub.mu
 //	users, sequence,     their types, under Hub.mu
-//	broadcasts, budget
+//	markers, waiting,
+//	doubts, broadcasts,
+//	budget
 //	history              userHistory of a PubSub, with its ring, or window of a StreamFeed, under
 //	                     Hub.mu; chosen by the constructor
 //	replay               under Hub.mu; each Take of the client's consumer does one step. It is
-//	                     abandoned if its client has ended and only the log has the rest
+//	                     abandoned if its client has ended and only the log has the rest, or if
+//	                     the place of its id is not known
 //	queue                under Client.mu; it has one consumer
 //	list of a tap        under Tap.mu
 //	frames               immutable, shared by all receivers
