@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"cmp"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -212,8 +211,8 @@ func (m *Member) compareAfresh() {
 	}
 }
 
-// compare compares what p and this hub have counted between the points of a marker. If this hub has missed messages, it
-// compares nothing until the gap is announced, which covers everything up to there.
+// compare compares what p and this hub have counted between the points of a marker. If this hub has missed messages, the
+// rest of the list does not matter: the gap is announced at the next marker, and covers everything up to there.
 func (m *Member) compare(p *peer, list []Point, now time.Duration) *Mismatch {
 	for _, theirs := range list {
 		ours, ordinal, ok := m.points.get(theirs.Name)
@@ -235,7 +234,7 @@ func (m *Member) compare(p *peer, list []Point, now time.Duration) *Mismatch {
 // miss records that this hub has missed messages after a point.
 func (m *Member) miss(after hub.MarkerName, now time.Duration) {
 	m.mismatches.Add(1)
-	m.announce, m.since = true, math.MaxUint64
+	m.announce = true
 	if m.missed == (hub.MarkerName{}) { // otherwise the earlier point stands for both
 		m.missed = after
 	}
