@@ -1,4 +1,4 @@
-.PHONY: run test fast check chart fuzz vuln simulate soak clients browsers measure million plot bench bench-compare bench-baseline build image
+.PHONY: run test fast check chart fuzz vuln simulate mutations soak clients browsers measure million plot bench bench-compare bench-baseline build image
 
 # Runs the hub with an embedded Redis and a demo page. Needs only Go.
 run:
@@ -47,6 +47,10 @@ SEEDS ?= 2000
 simulate:
 	SIM_SEEDS=$(SEEDS) SIM_FIRST=$(FIRST) SIM_CLASS=$(CLASS) \
 		go test -run '^TestPagesReceiveEachMessageOrAJustifiedGap$$' -count=1 -timeout 0 -v ./transport/redis/internal/fleetsim
+
+# Takes one rule after the other out of the code, and checks that a test fails. This takes several minutes.
+mutations:
+	go test -tags mutations -run '^TestMutationsAreFound$$' -count=1 -timeout 0 -v ./internal/mutationtest
 
 # Runs hubs of both feeds with random failures for MINUTES, and 2,000 pages that move between hubs. SEED repeats the
 # failures of a run.

@@ -147,7 +147,7 @@ func (o *oracle) gap(at string, s *Stream, b Block, before string, state snapsho
 	if reason := o.unjustified(s, b, before, state); reason != "" {
 		w.fail("%s: unjustified gap %s for id %s: %s", at, b.Reason, w.readable(before), reason)
 	}
-	if b.ID == "" || b.ID == before && b.Reason != "redis-reconnect" && b.Reason != "missed" {
+	if b.ID == "" || b.ID == before && b.Reason != "redis-reconnect" {
 		w.fail("%s: gap %s with id %q, after id %q", at, b.Reason, w.readable(b.ID), w.readable(before))
 	}
 	if b.Reason == "unknown-id" && s.moved {

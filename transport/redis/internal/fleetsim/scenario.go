@@ -41,7 +41,7 @@ var Classes = []Class{
 func (c *Class) configure(w *World, p *Process) {
 	if c.limited {
 		p.HistoryPerUser = 3 + w.random.IntN(28)
-		p.HistoryBytes = int64(2+w.random.IntN(60)) << 10
+		p.HistoryBytes = int64(1+w.random.IntN(12)) << 10
 		p.HistoryAge = 8*time.Second + 300*time.Microsecond
 	}
 	if c.mixed {
