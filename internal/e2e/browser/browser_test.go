@@ -47,6 +47,7 @@ func TestInChromium(t *testing.T) {
 	// These tests run one after the other, because only one tab has the keyboard focus.
 	run(map[string]func(*testing.T, *browsertest.Browser){
 		"console shows users and disconnects one": consoleShowsUsers,
+		"console shows the hubs of the fleet":     consoleShowsTheFleet,
 		"console fits a phone screen":             consoleFitsAPhone,
 		"console recovers from failures":          consoleRecoversFromFailures,
 		"console prompts for the token":           consolePromptsForTheToken,

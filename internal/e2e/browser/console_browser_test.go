@@ -16,6 +16,7 @@ import (
 	"usercast/internal/browsertest"
 	"usercast/internal/hubtest"
 	"usercast/internal/redistest"
+	"usercast/transport/redis"
 )
 
 // A consoleTab is an operator's tab and the messages in its browser console.
@@ -187,6 +188,49 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.wantQuiet()
 	h.Terminate() // SIGTERM
 	p.waitForText("banners", "The hub is shutting down")
+}
+
+// Two hubs, and markers of two others that differ from them.
+func consoleShowsTheFleet(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	a := hubtest.Start(t, server, "--name", "hub-a")
+	hubtest.Start(t, server, "--name", "hub-b")
+	marker := func(name, run, pattern string) string {
+		return fmt.Sprintf(`{"op":"marker","v":1,"id":"abcdefghijklm","from":"%s.1","run":%q,"patterns":[%q],"hub":{"name":%[1]q,"version":"v9.8.7","streams":12345,"users":678}}`, name, run, pattern)
+	}
+	info, _ := server.Do("info", "server").(string)
+	_, run, _ := strings.Cut(info, "run_id:")
+	run, _, _ = strings.Cut(run, "\r\n")
+	p := openConsole(t, browser, a.AdminURL("/"))
+	p.waitForText("fleet-rows", "hub-b")
+	p.Until(`[...document.getElementById("fleet-rows").rows].every(r => r.cells[4].innerText.endsWith("s ago"))`)
+	p.waitForText("fleet-count", "2 hubs")
+	if got := p.Text(`document.getElementById("fleet-notes").innerText`); got != "" {
+		t.Errorf("notes about two equal hubs: %s", got)
+	}
+	server.Do("publish", redis.ControlChannel("user-"), marker("hub-c", run, "app-*"))
+	server.Do("publish", redis.ControlChannel("user-"), marker("hub-<d>", "another", "user-*"))
+	p.waitForText("fleet-count", "4 hubs")
+	const names = `[...document.getElementById("fleet-rows").rows].map(r => [...r.cells[0].childNodes].map(n => n.textContent).join("|")).join("; ")`
+	if got, want := p.Text(names), "hub-<d>|other version|other Redis server; hub-a|this hub; hub-b; hub-c|other version|other channels"; got != want {
+		t.Errorf("the hubs are %s, want %s", got, want)
+	}
+	p.waitForText("fleet-rows", "12,345")
+	p.waitForText("fleet-notes", "a page that changes between them refetches its state")
+	p.waitForText("fleet-notes", "Hubs of different versions work together")
+	p.Do(chromedp.EmulateViewport(320, 640))
+	if got := p.Text(`document.documentElement.scrollWidth`); got != "320" {
+		t.Errorf("the page is %s px wide on a screen of 320 px", got)
+	}
+	if roles := browsertest.Unnamed(p.Accessible()); roles != nil {
+		t.Errorf("roles without an accessible name: %s", roles)
+	}
+	p.wantQuiet()
+
+	hidden := hubtest.Start(t, server, "--feed", "stream")
+	p = openConsole(t, browser, hidden.AdminURL("/"))
+	p.waitForText("fleet-notes", "The fleet is not visible: with --feed stream, hubs do not write markers.")
+	p.wantQuiet()
 }
 
 func consoleFitsAPhone(t *testing.T, browser *browsertest.Browser) {
