@@ -68,7 +68,7 @@ func (s *userHistory) close() { s.sweeper.close() }
 // isOff reports whether the history is disabled.
 func (s *userHistory) isOff() bool { return s.limit <= 0 || s.perUser <= 0 || s.age <= 0 }
 
-// begin enqueues later entries immediately, because the history is short.
+// begin enqueues later entries immediately, because the whole history is in memory.
 func (s *userHistory) begin(c *Client, resume string) (opening ID) {
 	if resume == "" {
 		return s.seq.newest

@@ -5,7 +5,7 @@ type Origin uint8
 
 // The origins.
 const (
-	OriginThisHub  Origin = iota + 1 // the user had a client of this hub within the history age
+	OriginThisHub  Origin = iota + 1 // the user has a client of this hub or, with a PubSub, had one within the history age
 	OriginOtherHub                   // the user did not, but the id is known
 	OriginUnknown                    // the id is not known
 

@@ -20,8 +20,8 @@ type replay struct {
 	gap    Gap // to announce next, with the cursor as its id
 
 	// Once the replay is live, entries after end go into the client's queue; before, none do. With a PubSub, it is live
-	// from the start, because the history is short. With a StreamFeed, it becomes live at its end, because it may take
-	// long. If more entries arrive during a query than the window holds, it becomes live after the first answer.
+	// from the start, because the whole history is in memory. With a StreamFeed, it becomes live at its end, because it
+	// may take long. If more entries arrive during a query than the window holds, it becomes live after the first answer.
 	live bool
 	end  ID
 
