@@ -12,7 +12,8 @@ import (
 
 // doubts are the ids whose place is in doubt. They are guarded by Hub.mu.
 type doubts struct {
-	all []doubt // oldest first
+	all      []doubt // oldest first
+	announce bool    // this hub has missed messages, and announces it at the next marker
 }
 
 type doubt struct {
@@ -57,23 +58,14 @@ func (x doubt) merge(y doubt) doubt {
 	return doubt{min(x.from, y.from), max(x.to, y.to), gen, max(x.before, y.before), later(x.settled, y.settled)}
 }
 
-// Miss records that this hub has missed messages after a marker. Until Settle, and for ids from before it later on, a
-// client whose id lies behind that marker receives the gap missed. An unknown marker stands for the start of the
-// generation.
+// Miss records that this hub has missed messages after a marker. The next Mark announces the gap missed to all clients. Until
+// Settle, and for ids from before it later on, a client receives it that comes with an id behind the marker. An unknown marker
+// stands for the start of the generation.
 func (p *PubSub) Miss(after MarkerName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.doubts.announce = true
 	p.addDoubt(after, math.MaxUint64, math.MaxUint32)
-}
-
-// Announce announces the gap missed to all clients. It is called right after Mark, with the first marker after Miss. The
-// gap lies before that marker: ids that count from it are right by themselves.
-func (p *PubSub) Announce() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.broadcasts.makeRoom()
-	p.seq.markBehindGap()
-	p.addGapForAll(GapMissed)
 }
 
 // Settle says that the newest Mark was the marker with which this hub has announced to the others what it has missed:

@@ -163,15 +163,6 @@ func (t *markers) add(name string, at ID, now time.Duration) *marker {
 	return m
 }
 
-// moveNewest moves the newest marker behind the gap missed, whose place is given.
-func (t *markers) moveNewest(to ID) *marker {
-	last := &t.rows.all()[t.rows.len()-1]
-	m := **last // a copy, because frames are encoded without the lock
-	m.at, m.missed = to, true
-	*last, t.byName[m.name] = &m, &m
-	return &m
-}
-
 // of returns the marker that the text of an id counts from: that of its ordinal, or another one if that was dropped.
 func (t *markers) of(id ID) *marker {
 	ordinal := uint32(id.Seq)

@@ -79,14 +79,24 @@ func (p *PubSub) Begin() {
 	defer p.mu.Unlock()
 	p.broadcasts.makeRoom()
 	p.seq.begin()
+	p.doubts.announce = false // this gap includes it
 	p.addGapForAll(GapRedisReconnect)
 	p.waiting.begin()
 }
 
 // Mark makes later ids count from a marker that was just received in this generation. A name that is known already is
-// ignored.
+// ignored. After Miss, the gap missed is announced to all clients in front of the marker: ids that count from it are right by
+// themselves (R11).
 func (p *PubSub) Mark(name MarkerName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.seq.mark(name.String(), time.Since(p.born))
+	missed := p.doubts.announce
+	if missed {
+		p.broadcasts.makeRoom()
+	}
+	p.seq.mark(name.String(), time.Since(p.born), missed)
+	if missed {
+		p.doubts.announce = false
+		p.addGapForAll(GapMissed)
+	}
 }

@@ -44,19 +44,16 @@ func (s *sequence) begin() {
 	s.marker = s.markers.own
 }
 
-// mark makes later ids count from a marker.
-func (s *sequence) mark(name string, now time.Duration) {
-	if m := s.markers.add(name, s.newest, now); m != nil {
-		s.marker = m
-		s.newest.Seq = s.newest.Seq&^math.MaxUint32 | uint64(m.ordinal)
+// mark makes later ids count from a marker. With missed, it lies behind the gap that is added next: ids that count from the
+// marker include the gap.
+func (s *sequence) mark(name string, now time.Duration, missed bool) {
+	at := s.newest
+	if missed {
+		at.Seq += gapUnit
 	}
-}
-
-// markBehindGap moves the newest marker, which was just received, behind the gap that is added next: ids that count from the
-// marker include it.
-func (s *sequence) markBehindGap() {
-	if s.marker.ordinal != 0 && s.marker.at.Ms == s.newest.Ms {
-		s.marker = s.markers.moveNewest(ID{s.newest.Ms, s.newest.Seq + gapUnit})
+	if m := s.markers.add(name, at, now); m != nil {
+		m.missed, s.marker = missed, m
+		s.newest.Seq = s.newest.Seq&^math.MaxUint32 | uint64(m.ordinal)
 	}
 }
 

@@ -114,7 +114,6 @@ func (p *places) record(call string, name hub.MarkerName) {
 
 func (p *places) Mark(name hub.MarkerName)  { p.record("mark", name) }
 func (p *places) Miss(name hub.MarkerName)  { p.record("miss", name) }
-func (p *places) Announce()                 { p.record("announce", hub.MarkerName{}) }
 func (p *places) Settle()                   { p.record("settle", hub.MarkerName{}) }
 func (p *places) Doubt(name hub.MarkerName) { p.record("doubt", name) }
 func (p *places) AwaitPlaces(func())        {}

@@ -36,7 +36,6 @@ type PubSubHub interface {
 	// For ids that other hubs know. See hub.PubSub.
 	Mark(hub.MarkerName)
 	Miss(after hub.MarkerName)
-	Announce()
 	Settle()
 	Doubt(after hub.MarkerName)
 	AwaitPlaces(wake func())

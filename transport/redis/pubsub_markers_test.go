@@ -359,15 +359,15 @@ func TestMissedMessagesAreFoundByOtherHubs(t *testing.T) {
 			server.Do("publish", "user-1", fmt.Sprint("received ", i, n))
 			server.Do("publish", "user-1", fmt.Sprint("to be cut out ", i, n))
 		}
-		eventually(t, "the loss was announced", func() bool { return short.places.count("announce") == i+1 })
+		eventually(t, "the loss was announced", func() bool { return short.places.count("miss") == i+1 })
 		short.awaitEvent(t, fmt.Sprint("1//received ", i, i%2))
 	}
 	w.await(t, 12)
-	if s := short.Stats(); s.Mismatches != rounds || s.Generation != 1 || short.places.count("announce") != rounds || short.places.count("miss") != rounds {
-		t.Errorf("stats %+v, %d announced", s, short.places.count("announce"))
+	if s := short.Stats(); s.Mismatches != rounds || s.Generation != 1 || short.places.count("miss") != rounds {
+		t.Errorf("stats %+v, %d times missed", s, short.places.count("miss"))
 	}
 	for _, h := range hubs {
-		if s := h.Stats(); s.Mismatches != 0 || h.places.count("announce") != 0 {
+		if s := h.Stats(); s.Mismatches != 0 || h.places.count("miss") != 0 {
 			t.Errorf("stats %+v of a hub that missed nothing", s)
 		}
 		eventually(t, "other hubs doubt ids", func() bool { return h.places.count("doubt") >= rounds })
@@ -394,7 +394,7 @@ func TestExchangedMessageIsMissed(t *testing.T) {
 	}
 	watchMarkers(t, server).await(t, 6)
 	server.Do("publish", "user-1", "this one")
-	eventually(t, "both announced a gap", func() bool { return short.places.count("announce") == 1 && other.places.count("announce") == 1 })
+	eventually(t, "both have found it", func() bool { return short.places.count("miss") == 1 && other.places.count("miss") == 1 })
 }
 
 // A marker of another version of the protocol, or with fields that this version does not know, is no malformed command.

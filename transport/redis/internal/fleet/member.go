@@ -30,7 +30,6 @@ type Places interface {
 	Begin()
 	Mark(name hub.MarkerName)
 	Miss(after hub.MarkerName)
-	Announce()
 	Settle()
 	Doubt(after hub.MarkerName)
 }
@@ -152,7 +151,6 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	if m.announce {
 		m.announce, m.since = false, m.points.end()-1
 		m.compareAfresh()
-		m.cfg.Places.Announce()
 	}
 	if m.missed != (hub.MarkerName{}) && (mk.Name == m.missedIn || now-m.missedAt > settleWithin) {
 		m.settle()

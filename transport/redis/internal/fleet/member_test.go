@@ -50,7 +50,6 @@ func (h *testHub) record(call string, name hub.MarkerName) {
 }
 
 func (h *testHub) Begin()                    { h.calls = append(h.calls, "begin") }
-func (h *testHub) Announce()                 { h.calls = append(h.calls, "announce") }
 func (h *testHub) Settle()                   { h.calls = append(h.calls, "settle") }
 func (h *testHub) Mark(name hub.MarkerName)  { h.record("mark", name) }
 func (h *testHub) Miss(name hub.MarkerName)  { h.record("miss", name) }
@@ -316,7 +315,7 @@ func TestR11AnnouncedOnceAtTheNextMarker(t *testing.T) {
 	w.write(a)
 	w.expect("a: mark m4", "b: mark m4, miss m2")
 	w.write(c) // c also received more, but this is announced here
-	w.expect("b: mark m5, announce", "c: mark m5")
+	w.expect("b: mark m5", "c: mark m5")
 	lost := w.write(b, b) // its own link loses it
 	w.expect("a: mark m6, doubt m2", "c: mark m6, doubt m2")
 	again := w.write(b)
@@ -354,13 +353,13 @@ func TestR11SecondLossBeforeTheAnnouncementArrives(t *testing.T) {
 	w.write(a)
 	first, _ := b.Write(w.now)
 	w.write(a)
-	w.expect("b: begin, mark m1, mark m2, mark m3, miss m1, mark m4, announce")
+	w.expect("b: begin, mark m1, mark m2, mark m3, miss m1, mark m4")
 	w.publish(b)
 	w.write(a)
 	w.write(a)
 	w.expect("b: mark m5, mark m6, miss m4")
 	w.send(first)
-	w.expect("b: mark m7, announce")
+	w.expect("b: mark m7")
 	if mk := w.write(b); w.names[mk.Missed] != "m1" {
 		t.Errorf("the second announcement is after %q, want the earlier point m1", w.names[mk.Missed])
 	}
@@ -421,7 +420,7 @@ func TestR22MuteHubUsesMarkersOfOthers(t *testing.T) {
 	w.expect("mute: begin, mark m1, mark m2, mark m3, miss m1")
 	w.now += settleWithin
 	w.write(a)
-	w.expect("mute: mark m4, announce")
+	w.expect("mute: mark m4")
 	w.now++
 	w.write(a)
 	w.write(a)

@@ -42,7 +42,7 @@ func startNode(p *fleetsim.Process) fleetsim.Node {
 	})
 	if !p.Old && p.Feeds() == 1 {
 		n.member = fleet.NewMember(fleet.Config{
-			Places: places{n.hub, p}, Name: p.Name, Version: "1", Load: func() (streams, users int) { return len(n.streams), 0 },
+			Places: &places{PubSub: n.hub, process: p}, Name: p.Name, Version: "1", Load: func() (streams, users int) { return len(n.streams), 0 },
 		})
 		n.hub.AwaitPlaces(func() { p.After(0, func() { n.locate(p.Feed()) }) })
 	}
@@ -53,21 +53,31 @@ func startNode(p *fleetsim.Process) fleetsim.Node {
 type places struct {
 	*hub.PubSub
 	process *fleetsim.Process
+	missed  bool // the next marker announces it
 }
 
-func (p places) Miss(after hub.MarkerName) {
+func (p *places) Begin() {
+	p.missed = false
+	p.PubSub.Begin()
+}
+
+func (p *places) Miss(after hub.MarkerName) {
 	p.process.Say("has missed messages after %s", p.process.Readable(after.String()))
 	p.process.NoticeLoss()
+	p.missed = true
 	p.PubSub.Miss(after)
 }
 
-func (p places) Announce() {
-	p.process.Say("announces missed")
-	p.process.CountMissed()
-	p.PubSub.Announce()
+func (p *places) Mark(name hub.MarkerName) {
+	if p.missed {
+		p.missed = false
+		p.process.Say("announces missed")
+		p.process.CountMissed()
+	}
+	p.PubSub.Mark(name)
 }
 
-func (p places) Doubt(after hub.MarkerName) {
+func (p *places) Doubt(after hub.MarkerName) {
 	p.process.Say("doubts ids after %s", p.process.Readable(after.String()))
 	p.process.CountMissed()
 	p.PubSub.Doubt(after)
