@@ -46,6 +46,9 @@ func Serve(ctx context.Context, c *HubConfig, p Process) error {
 	if hint := c.untrustedListener(c.Listen); hint != "" {
 		log.Warn("flag is ignored with this listener", slog.String("flag", "--trusted-proxy"), slog.String("listen", c.Listen), slog.String("hint", hint))
 	}
+	if c.Feed != FeedStream && len(c.Redis) > 1 {
+		log.Warn("several redis servers, ids are valid on this hub only", slog.String("hint", "route each page to the same hub (session affinity), or use one Redis"))
+	}
 	authn, err := c.Open(log)
 	if err != nil {
 		return err
