@@ -12,13 +12,14 @@ import "strings"
 type waiting struct {
 	wake    func() // nil: clients do not wait
 	tickets uint64 // number of tickets that were drawn
+	first   uint64 // ticket of this generation
 	clients map[*replay]waiter
 }
 
 // A waiter is a client that waits: its replay has the state replayLocate.
 type waiter struct {
 	resume string // its id
-	ticket uint64 // the first one that was drawn after the client arrived, or after the generation began
+	ticket uint64 // the first one that was drawn after the client arrived
 }
 
 func (w *waiting) add(r *replay, resume string) {
@@ -39,10 +40,7 @@ func (w *waiting) remove(r *replay) {
 
 // begin makes all clients wait for a ticket of the new generation.
 func (w *waiting) begin() {
-	for r, x := range w.clients {
-		x.ticket = w.tickets + 1
-		w.clients[r] = x
-	}
+	w.first = w.tickets + 1
 	if len(w.clients) > 0 {
 		w.wake()
 	}
@@ -56,6 +54,9 @@ const waitBatch = 256
 func (h *Hub) locateUpTo(ticket uint64, confirmed bool) (unknown bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if ticket < h.waiting.first {
+		return false
+	}
 	n := 0
 	for r, x := range h.waiting.clients {
 		if x.ticket > ticket {
