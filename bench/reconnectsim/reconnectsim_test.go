@@ -187,6 +187,9 @@ func TestDefaultsMatch(t *testing.T) {
 		}
 		var text []byte
 		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") { // tests change some
+				continue
+			}
 			content, err := os.ReadFile(file)
 			if err != nil {
 				t.Fatal(err)
