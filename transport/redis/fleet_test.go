@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -73,7 +72,8 @@ type visitor struct {
 
 	mu     sync.Mutex
 	frames []string // "payload" or "gap reason"
-	id     string   // of the newest frame, or that of the page
+	ids    []string // of the frames
+	id     string   // of the newest frame, or with which the stream was opened
 }
 
 func (p *visitor) Wake()      { poke(p.wake) }
@@ -97,7 +97,7 @@ func (h *fleetHub) open(t *testing.T, user, id string) *visitor {
 			for _, f := range frames {
 				p.mu.Lock()
 				text, id, _ := strings.Cut(string(f.Wire), " id ")
-				p.frames, p.id = append(p.frames, text), id
+				p.frames, p.ids, p.id = append(p.frames, text), append(p.ids, id), id
 				p.mu.Unlock()
 			}
 			p.client.Settle(frames, len(frames))
@@ -355,5 +355,3 @@ func TestR7NoLookUpAtAnAddressOfSeveralServers(t *testing.T) {
 		t.Errorf("%d calls of INFO", n)
 	}
 }
-
-var _ = bytes.Contains

@@ -29,7 +29,8 @@ type cluster struct {
 	// Guarded by mu.
 	mu      sync.Mutex
 	next    int               // index of the seed to try next
-	learned []string          // nodes that the cluster reports, without the seeds
+	known   []string          // all nodes that the cluster reports, sorted
+	learned []string          // those that are not seeds
 	names   map[string]string // address of a node → its host name with the port, if it announces both
 	silent  string            // the node that was last asked for an owner and did not reply, or is partitioned
 	failing int               // consecutive nodes that reported cluster_state:fail
@@ -75,7 +76,9 @@ func (c *cluster) dial(ctx context.Context, to Target) (far socket, err error) {
 				return socket{}, err
 			}
 		}
-		nodes = c.candidates(to.Not, to.lookup || to.Prefer != "")
+		if nodes = c.candidates(to.Not, to.lookup || to.Prefer != ""); to.Prefer != "" {
+			nodes = c.sameOrder(nodes, to.Not)
+		}
 		if owner != "" && owner != to.Not {
 			nodes = append([]string{owner}, slices.DeleteFunc(nodes, func(node string) bool { return node == owner })...)
 		}
@@ -306,10 +309,29 @@ func (c *cluster) candidates(not string, avoidSilent bool) []string {
 	return nodes
 }
 
+// sameOrder returns nodes in the order in which every hub tries them if the owner of a channel does not work: the hubs
+// meet at another node, so that ids stay valid on all of them. Nodes that the cluster does not report come last, and those
+// that this hub avoids. After each node that reports a failing cluster, another one is the first.
+func (c *cluster) sameOrder(nodes []string, not string) []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.known) == 0 {
+		return nodes
+	}
+	first := c.failing % len(c.known)
+	order := slices.Concat(c.known[first:], c.known[:first])
+	for _, node := range nodes {
+		if avoided := node == not || node == c.silent; avoided || !slices.Contains(order, node) {
+			order = append(slices.DeleteFunc(order, func(other string) bool { return other == node }), node)
+		}
+	}
+	return order
+}
+
 // addNodes records the nodes that the cluster reports. They are tried after the seeds, because their
 // addresses might be unreachable from this host.
 func (c *cluster) addNodes(slots []slotRange, from string) {
-	var nodes []string
+	var known, nodes []string
 	names := make(map[string]string)
 	for _, r := range slots {
 		for _, node := range r.nodes {
@@ -317,14 +339,19 @@ func (c *cluster) addNodes(slots []slotRange, from string) {
 			if node.name != "" {
 				names[addr] = net.JoinHostPort(node.name, node.port)
 			}
-			if addr != "" && !slices.Contains(nodes, addr) && !slices.Contains(c.seeds, addr) {
+			if addr == "" || slices.Contains(known, addr) {
+				continue
+			}
+			known = append(known, addr)
+			if !slices.Contains(c.seeds, addr) {
 				nodes = append(nodes, addr)
 			}
 		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.learned, c.names = nodes, names
+	slices.Sort(known)
+	c.known, c.learned, c.names = known, nodes, names
 }
 
 // refuses counts consecutive nodes that report a failing cluster, and reports whether to try another one.
