@@ -15,10 +15,11 @@
 // # Files and packages
 //
 //	session.go           what both feeds share: one connection after another, probes, backoff
-//	pubsub*.go           the pub/sub feed: subscription, watchdog, probe
+//	pubsub*.go           the pub/sub feed: subscription, watchdog, probe, markers, places
 //	stream*.go           the stream feed: reading, checking for losses and resets, queries
 //	commands, append, pipeline   publishing
 //	inspect              checks whether a Redis is suitable for a hub; public
+//	internal/fleet       the hubs of one Redis: what markers contain, and what follows from them
 //	internal/topology    the server: URL, connections, Sentinels, cluster, errors
 //	internal/resp        the protocol, with bounded memory
 //	internal/acl         the permissions that a hub needs
@@ -31,13 +32,17 @@
 //     to streams (Corker), but never waits for a client.
 //   - Each subscription is a generation with a number, announced as a gap before its first message.
 //     Messages that were published between two generations are lost, because pub/sub keeps
-//     nothing. Within one generation no message is skipped.
+//     nothing. Within one generation no message is skipped, and each is counted (R1, R2 of
+//     docs/decisions/0051-markers.md).
 //   - The connection recovers automatically: it is replaced after a jittered pause. This happens
 //     when Redis closes it, does not respond in time (watchdog), or sends an invalid reply. It also
 //     happens when a new connection reaches another primary or a probe does not arrive (probe).
 //   - Each error is logged once, with what to do about it. Logs and errors never contain a password.
 //   - A missing permission is logged once, and the feed works without it. It cannot work without
 //     the permission to subscribe or to read.
+//   - A message has the same id at all hubs whose markers count for each other. A client whose id a
+//     hub does not know waits until the hub is certain that it is not behind (R6, R7).
+//   - Messages that another hub received and this one did not are announced as a gap (R10, R11).
 //   - Received = Routed + Unrouted + Malformed + TooLarge in Stats, while the feed is idle.
 //   - Control commands arrive over the same connection. Every connected hub receives them.
 //
@@ -64,15 +69,17 @@
 //     2 s to detect a failover.
 //   - A cluster: every node forwards published messages to all others. All hubs subscribe to the
 //     primary that owns the slot of the control channel, because only there do they receive all
-//     messages in the same order. Probes follow that primary. While it is unavailable, a feed
-//     subscribes to another node. For a command on a key, each new connection looks up the key's owner.
+//     messages in the same order. Probes follow that primary. While it is unavailable, all hubs try
+//     the other nodes in the same order. For a command on a key, each new connection looks up the
+//     key's owner.
 //
 // # Not covered
 //
 // A feed cannot know about messages that Redis did not send, such as those published while no
 // generation was connected. A PUBLISH is not retried, because a second try could publish twice.
 // Redis forwards messages between the nodes of a cluster without any guarantee: a probe finds a
-// node that receives nothing, but not a short interruption.
+// node that receives nothing, but not a short interruption. All hubs are at the same node, so they do
+// not find it by comparing what they have received.
 //
 // # How go-redis is used
 //
@@ -91,18 +98,25 @@
 //	socket of a subscription    topology.Conn; closed when the generation's context ends
 //	socket of a probe           topology.Conn; closed before the prober waits for the echo
 //	goredis.Client and PubSub   topology.Conn; only the receiving goroutine calls Receive
+//	socket for markers          markerWriter; a topology.Conn
 //	socket for a lookup         topology.Conn; to a Sentinel, or to a node that knows
 //	                            a key's owner; closed before its reply is used
 //	socket of the scanner       the scanner; closed when idle
-//	sockets for commands        Commands: at most 4, lent to one caller at a time
-//	receiving goroutine         the caller of Run; it alone calls the hub, except that the
-//	                            scanner calls hub.Query.Answer
+//	sockets for commands        Commands: at most 3, lent to one caller at a time
+//	receiving goroutine         the caller of Run; it alone calls the hub, except that locate calls
+//	                            Waiting, confirm calls Confirmed, and the scanner Query.Answer
 //	prober                      started by session.generation, which waits for it
-//	watchdog, and the sender    started by subscription.receive, which waits for both
-//	of PINGs (soft limit)
+//	watchdog, sender of PINGs   started by subscription.receive, which waits for all of them
+//	(soft limit), locate,
+//	confirm, writeMarkers
 //	scanner                     started by StreamFeed.Run, which waits for it
 //	echo channel (1 slot)       the receiving goroutine sends, the prober receives; with the
 //	                            slot, sending does not block
+//	fleet.Member                the receiving goroutine counts and receives markers; writeMarkers
+//	                            composes them; it has a separate lock
+//	channels waiting, replies,  wake locate, confirm and writeMarkers; sending does not block
+//	unconfirmed, due (1 slot)
+//	channel writeNow            any goroutine sends, writeMarkers receives and answers
 //	channel large (1 slot)      the receiving goroutine sends, the sender of PINGs receives
 //	TLS files                   topology.Server; read again by the goroutine that connects
 //	message counters            written by the receiving goroutine alone

@@ -17,8 +17,8 @@ import (
 )
 
 // A PubSubHub receives the messages of a PubSub feed; *hub.PubSub implements it. Its methods are called from
-// the goroutine that reads Redis, and must not block: Redis disconnects a subscriber that does not
-// read.
+// the goroutine that reads Redis, except Waiting and Confirmed, and must not block: Redis disconnects a
+// subscriber that does not read.
 type PubSubHub interface {
 	// Publish routes a message and returns the number of streams that receive it. The user "*"
 	// means a broadcast, the topic "" no topic. The strings may be invalid UTF-8; Publish may keep them.
@@ -33,7 +33,8 @@ type PubSubHub interface {
 	// Disconnect ends the streams of a user.
 	Disconnect(user string) int
 
-	// For ids that other hubs know. See hub.PubSub.
+	// The other methods are for ids that are valid at several hubs. See hub.PubSub. Without markers, the
+	// feed does not call them.
 	Mark(hub.MarkerName)
 	Miss(after hub.MarkerName)
 	Settle()

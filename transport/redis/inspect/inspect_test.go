@@ -256,7 +256,10 @@ func TestDocumentedPermissionsAreSufficient(t *testing.T) {
 	setUser(server, lines[0]...)
 	run(t, target, nil).wantGood(t)
 	h, stop := startFeed(t, target)
-	eventually(t, "a probe was received", func() bool { return h.Stats().Probe.Count > 0 })
+	eventually(t, "a probe and its own marker were received", func() bool {
+		s := h.Stats()
+		return s.Probe.Count > 0 && s.Hubs[0].Age >= 0
+	})
 	stop()
 
 	setUser(server, lines[1]...)
