@@ -75,7 +75,7 @@ export function toggleMore(button) {
 const expandable = new WeakMap(); // button → the contents that it shows and hides
 
 function idOf(id) {
-  // <boot>-<seq>: only the end changes from row to row.
+  // <marker>-<n>: only the end changes from row to row, until the next marker.
   const cut = id.lastIndexOf("-") + 1;
   const node = element("code", "id");
   node.append(element("span", "boot", id.slice(0, cut)), id.slice(cut));
