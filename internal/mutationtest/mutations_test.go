@@ -41,6 +41,72 @@ var mutations = []mutation{
 		"return c.end.newest", "return c.hub.seq.newest"),
 	simulated("limits", "R16: a replay ignores what the ring has dropped", "hub/ring.go",
 		"\tr.lowWater = max(r.lowWater, s.newest)\n", ""),
+	simulated("limits", "R15: the messages of a forgotten user count as stored", "hub/history_user.go",
+		"s.ageLow, s.leftAt = left.messages, left.since", "s.leftAt = left.since"),
+	simulated("limits", "R14: messages of a user who is remembered are not in the ring", "hub/hub.go",
+		"h.ring != nil && (u == nil || len(u.clients) == 0)", "h.ring != nil && u == nil"),
+	simulated("lossy", "R9: a marker lists only the newest marker", "transport/redis/internal/fleet/points.go",
+		"now-rows[0].at > listAge", "len(rows) > 1"),
+	simulated("lossy", "R10: hubs are not compared", "transport/redis/internal/fleet/member.go",
+		"if they > we || they == we", "if they > we+1<<60 || they == we"),
+	simulated("lossy", "R12: other hubs do not doubt ids", "transport/redis/internal/fleet/member.go",
+		"\t\t\tm.cfg.Places.Doubt(mk.Missed)\n", ""),
+	simulated("quiet", "R21: markers are dropped after 20 s", "hub/marker.go",
+		"now-t.rows.at(0).heard > t.age", "now-t.rows.at(0).heard > 20*time.Second"),
+
+	{"R1: the control channel comes before the pattern", "transport/redis/pubsub_subscription.go",
+		`s.link.PSubscribe(s.pattern); err != nil {
+		return err
+	}
+	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
+		return err
+	}
+	s.pending = []pendingCommand{subscribePattern, subscribeControl,`,
+		`s.link.Subscribe(s.cfg.ControlChannel); err != nil {
+		return err
+	}
+	if err := s.link.PSubscribe(s.pattern); err != nil {
+		return err
+	}
+	s.pending = []pendingCommand{subscribeControl, subscribePattern,`,
+		"transport/redis", "TestR1GenerationBeginsAtThePattern", ""},
+	{"R2: malformed messages are not counted", "transport/redis/pubsub_subscription.go",
+		"\t\tp.cfg.Hub.Skip()\n", "", "transport/redis", "TestR2EveryMatchedMessageCounts", ""},
+	{"R4: the first generation is not a gap", "hub/pubsub.go",
+		"\tp.addGapForAll(GapRedisReconnect)\n", "\tif p.seq.markers.newest > 0 {\n\t\tp.addGapForAll(GapRedisReconnect)\n\t}\n",
+		"hub", "TestR4FirstGenerationIsAGap", ""},
+	{"R5: a gap takes a number", "hub/sequence.go",
+		"e.ID.Ms, e.ID.Seq, e.marker = s.newest.Ms, s.newest.Seq&^math.MaxUint32+gapUnit+uint64(s.marker.ordinal), s.marker",
+		"s.number(e)", "hub", "TestR5GapTakesNoNumber", ""},
+	{"R5: a suffix of another hub is honored", "hub/place.go",
+		"if p.ours = boot == t.own.name; p.ours {", "if p.ours = boot != \"\"; p.ours {", "hub", "TestR5SuffixIsOursOnly", ""},
+	{"R6: a huge count is added", "hub/place.go",
+		"if n > end-p.marker.at.Ms {", "if n+p.marker.at.Ms > end {", "hub", "TestR6HugeCountIsUnknown", ""},
+	{"R7: an unknown marker is not looked up", "transport/redis/pubsub_locate.go",
+		"if s.oneOfSeveral.Load() || s.primary.RunID == \"\" {", "if true {", "transport/redis", "TestR7OtherPrimaryIsANewGeneration", ""},
+	{"R8: the opening block has the position of the hub", "transport/sse/stream.go",
+		"\t\ts.own = &own\n", "\t\t_ = own\n", "transport/sse", "TestR8OpeningRepeatsTheClientsID", ""},
+	{"R11: a loss is not announced", "transport/redis/internal/fleet/member.go",
+		"\tm.announce = true\n", "", "transport/redis/internal/fleet", "TestR11AnnouncedOnceAtTheNextMarker", ""},
+	{"R13: a draining hub writes no last marker", "internal/app/app.go",
+		"\ta.writeMarkers(ctx)\n", "", "internal/e2e/stream", "TestR13DrainingHubTestifies", ""},
+	{"R16: a replay is complete since the user came", "hub/history_user.go",
+		"if low := min(past.since, max(s.ring.lowWater, s.ageLow)); r.cursor.Ms < low {", "if low := uint64(0); r.cursor.Ms < low {",
+		"hub", "TestR16Complete", ""},
+	{"R17: a ping has an id although the place is unknown", "transport/sse/stream.go",
+		"w.id, w.moved = id, ok && !s.isLastID(id)", "w.id, w.moved = id, !s.isLastID(id)",
+		"transport/sse", "TestR17NoOtherIDWhileThePlaceIsUnknown", ""},
+	{"R19: entries between the replay and the queue are lost", "hub/replay.go",
+		"r.live, r.end = true, later(seq.newest, r.cursor)", "r.live, r.end = true, r.cursor",
+		"hub", "TestR19NothingBetweenReplayAndLive", ""},
+	{"R20: a hub is ready before its first marker", "transport/redis/pubsub_markers.go",
+		"if p.member == nil || p.marked.Load() {", "if true {", "internal/e2e/stream", "TestR20ReadyAfterItsOwnMarker", ""},
+	{"R22: a hub that is not allowed to publish ignores markers", "transport/redis/pubsub_markers.go",
+		"own || anyHub && p.mute.Load() ||", "own || anyHub && false ||", "transport/redis", "TestR22MuteHubUsesMarkersOfOthers", ""},
+	{"R23: a poll ends with its first message", "transport/sse/stream.go",
+		"s.client.FinishIfServed(hub.ReasonPoll)", "s.client.Finish(hub.ReasonPoll)", "transport/sse", "TestR23PollSendsItsWholeReplay", ""},
+	{"R24: the control channel may match the pattern", "transport/redis/channel.go",
+		"if strings.HasPrefix(channel, prefix) {", "if channel == prefix {", "transport/redis", "TestR24ControlChannelThatThePatternMatchesIsRejected", ""},
 }
 
 const root = "../.."

@@ -131,7 +131,7 @@ func TestMissingPermissionForTheControlChannelIsLogged(t *testing.T) {
 	awaitControl(t, controls, Control{OpDisconnect, "42"})
 }
 
-func TestControlChannelThatThePatternMatchesIsRejected(t *testing.T) {
+func TestR24ControlChannelThatThePatternMatchesIsRejected(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "user-", "user-control", "user-*"} {
 		if ValidateControlChannel("user-", bad) == nil {
