@@ -30,6 +30,11 @@ func TestR8OpeningRepeatsTheClientsID(t *testing.T) {
 			defer s.hub.Publish("42", "", "dropped")
 			return s.position("42")
 		}, `gap {"reason":"history-expired"}`},
+		"by an older marker": {func(s *testServer) string {
+			s.hub.Mark(hub.NewMarkerName())
+			defer s.hub.Mark(hub.NewMarkerName())
+			return s.position("42")
+		}, "message missed"},
 		"of another hub":     {func(*testServer) string { return "abcdefghijklm-7" }, `gap {"reason":"unknown-id"}`},
 		"with a foreign gap": {func(*testServer) string { return "abcdefghijklm-7.nopqrstu.1" }, `gap {"reason":"unknown-id"}`},
 		"too far":            {func(s *testServer) string { return s.hub.Boot() + "-18446744073709551615" }, `gap {"reason":"unknown-id"}`},
