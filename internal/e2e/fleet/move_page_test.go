@@ -44,7 +44,6 @@ type moveGap struct {
 	reason, hub string
 	id          string // with which the stream was opened
 	opened, at  time.Time
-	history     string
 }
 
 func newMovePage(w *moveWorld, i int, random *rand.Rand) *movePage {

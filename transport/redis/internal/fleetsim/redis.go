@@ -98,6 +98,7 @@ type link struct {
 	subscribed int           // order of the server when the control channel was subscribed to; MaxInt: not confirmed so far
 	began      time.Duration // when the process received the confirmation of the patterns; 0: not yet
 	dropped    int           // messages and markers that were lost
+	marked     bool          // a marker was sent
 }
 
 func newLink(f *Feed, s *server) *link {
@@ -122,13 +123,14 @@ func (l *link) push(it item) {
 		}
 		if it.message != nil {
 			what = fmt.Sprint("message ", it.message.number)
-			if w.lostAt == 0 && !w.ending {
+			if w.lostAt == 0 && !w.ending && l.marked { // before the first marker, other hubs cannot check it
 				w.lostAt = w.Now()
 			}
 		}
 		w.say("the link of %s loses %s", l.feed.process.Name, what)
 		return
 	}
+	l.marked = l.marked || it.marker != nil
 	it.at = max(l.last, w.Now()+unit+w.between(0, l.lag))
 	l.last = it.at
 	l.items = append(l.items, it)

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"usercast/transport/redis/internal/fleetsim"
 )
@@ -19,7 +20,11 @@ import (
 // SIM_CLASS the name of the only class. A failing run is repeated to print its story. See make simulate.
 func TestPagesReceiveEachMessageOrAJustifiedGap(t *testing.T) {
 	t.Parallel()
-	seeds, first := number(t, "SIM_SEEDS", 40), number(t, "SIM_FIRST", 1)
+	most := 30
+	if testing.Short() {
+		most = 4
+	}
+	seeds, first := number(t, "SIM_SEEDS", most), number(t, "SIM_FIRST", 1)
 	for _, class := range fleetsim.Classes {
 		if name := os.Getenv("SIM_CLASS"); name == "" || name == class.Name {
 			t.Run(class.Name, func(t *testing.T) {
@@ -78,6 +83,9 @@ func runClass(t *testing.T, class fleetsim.Class, first uint64, seeds int) {
 		seeds, first, sum.Messages, sum.Resumes, sum.Moves, sum.Unknown, sum.Gaps, sum.Unnoticed)
 	if class.Name == "clean" && sum.Unknown*5 > sum.Moves {
 		t.Error("most pages should resume at another hub")
+	}
+	if sum.Unnoticed > 45*time.Second {
+		t.Error("a loss must be noticed within 45 s")
 	}
 	if len(failures) == 0 {
 		return
