@@ -137,9 +137,9 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	boot, _, _ := strings.Cut(mk.From, ".")
-	var p *peer // nil: this hub, or too many peers
+	var p *peer // nil: this hub
 	if boot != m.boot {
-		if p = m.peer(boot, mk, now); p != nil && p.differs(m.cfg.Version) && !p.reported {
+		if p = m.peer(boot, mk, now); p.differs(m.cfg.Version) && !p.reported {
 			p.reported = true
 			report.Differs = new(p.hub)
 		}
@@ -175,7 +175,8 @@ func (m *Member) counts(mk Marker) bool {
 
 func (m *Member) isSameServer(mk Marker) bool { return mk.RunID == m.runID && m.runID != "" }
 
-// peer returns the publisher of a marker, or nil if there are too many.
+// peer returns the publisher of a marker. If there are too many, it is not remembered: its markers are compared, each by
+// itself, and it is not reported.
 func (m *Member) peer(boot string, mk Marker, now time.Duration) *peer {
 	p := m.peers[boot]
 	if p == nil {
@@ -184,11 +185,11 @@ func (m *Member) peer(boot string, mk Marker, now time.Duration) *peer {
 				delete(m.peers, boot)
 			}
 		}
-		if len(m.peers) >= maxPeers {
-			return nil
+		if p = new(peer); len(m.peers) < maxPeers {
+			m.peers[boot] = p
+		} else {
+			p.reported = true
 		}
-		p = &peer{}
-		m.peers[boot] = p
 	}
 	if p.from != mk.From {
 		p.from, p.known = mk.From, false
@@ -284,7 +285,7 @@ func (m *Member) Hubs(now time.Duration) []Hub {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.own >= 0 {
-		self.Age = now - m.own
+		self.Age = max(0, now-m.own) // it may be newer than now
 	}
 	type named struct {
 		boot string
@@ -294,7 +295,7 @@ func (m *Member) Hubs(now time.Duration) []Hub {
 	for boot, p := range m.peers {
 		if age := now - p.newest; age <= visible {
 			h := p.hub
-			h.Age = max(age, 0)
+			h.Age = max(0, age)
 			all = append(all, named{boot, h})
 		}
 	}

@@ -488,6 +488,12 @@ func TestHubs(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
+	w.write(b)
+	for _, h := range b.Hubs(w.now - 1) { // a marker is received between the reading of the clock and the call
+		if h.Age < 0 {
+			t.Errorf("without a marker: %+v", h)
+		}
+	}
 	w.now++
 	if got := b.Hubs(w.now); len(got) != 2 || !got[1].Self || got[0].Age != 20*time.Second+1 {
 		t.Errorf("after 30 s: %+v", got)
@@ -561,6 +567,32 @@ func TestPeersAreBounded(t *testing.T) {
 	forge()
 	if _, known := a.peers[b.boot]; known || len(a.peers) != maxPeers {
 		t.Errorf("%d peers after the old ones have expired, %v", len(a.peers), known)
+	}
+}
+
+// Forged markers do not hide what a hub says that is not remembered because of them. What it has received is compared
+// within each of its lists.
+func TestForgedMarkersHideNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a, b := w.start("a"), w.start("b")
+	for i := range maxPeers {
+		a.Receive(Marker{From: fmt.Sprintf("forged%d.1", i)}, w.now)
+	}
+	w.write(b)
+	mk, _ := b.Write(w.now)
+	mk.Missed, mk.Hub.Version = mk.Points[0].Name, "2.0"
+	w.send(mk, b)
+	w.expect("a: begin, mark m1, mark m2, doubt m1")
+	if a.reports[len(a.reports)-1].Differs != nil {
+		t.Error("a hub that is not remembered is reported at each marker")
+	}
+	w.publish(a)
+	w.write(b)
+	w.write(b)
+	w.expect("a: mark m3, mark m4, miss m1") // b has not received m2
+	if len(a.peers) != maxPeers {
+		t.Errorf("%d peers", len(a.peers))
 	}
 }
 
