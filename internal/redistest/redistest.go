@@ -191,6 +191,7 @@ func (s *Server) launch() error {
 		s.tb.Fatal(err)
 	}
 	defer log.Close()
+	before := s.timesReady()
 	cmd := exec.Command("redis-server", s.args(s)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
@@ -205,7 +206,8 @@ func (s *Server) launch() error {
 
 	deadline := time.Now().Add(patience)
 	for {
-		if _, err = s.Try("ping"); err == nil {
+		// A reply alone does not suffice: it may come from another process that has taken the port.
+		if _, err = s.Try("ping"); err == nil && s.timesReady() > before {
 			return nil
 		}
 		select {
@@ -218,6 +220,12 @@ func (s *Server) launch() error {
 			s.tb.Fatalf("redis-server on port %d does not respond: %v", s.port, err)
 		}
 	}
+}
+
+// timesReady returns how often a process of this server has logged that it listens.
+func (s *Server) timesReady() int {
+	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+	return strings.Count(string(log), "Ready to accept connections")
 }
 
 // FreePort returns an unused loopback TCP port below the range of the kernel for outgoing connections. Otherwise such a

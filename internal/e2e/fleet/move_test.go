@@ -108,7 +108,8 @@ func move(t *testing.T, random *rand.Rand, pages int, length time.Duration) {
 	stop := make(chan struct{})
 	client := newRedisClient(w.redis.Addr())
 	defer client.Close()
-	publishing.Go(func() { w.publish(client, rand.New(rand.NewPCG(random.Uint64(), 0)), stop) })
+	ofApp := rand.New(rand.NewPCG(random.Uint64(), 0))
+	publishing.Go(func() { w.publish(client, ofApp, stop) })
 
 	for end := time.Now().Add(length); time.Now().Before(end) && !w.failed(); {
 		w.fault()
