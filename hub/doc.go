@@ -78,6 +78,6 @@
 //
 // Locks are taken in the order Hub.mu, nudges.mu, Client.mu; or Hub.mu, Tap.mu. None is held
 // during I/O. Work that grows with the number of clients or users is done in parts, with Hub.mu
-// released between them. The exceptions are Reset, Load, Close, the search for the fullest
+// released between them. The exceptions are Reset, Load, Close, Doubt, the search for the fullest
 // queues, and copies of the list of clients.
 package hub

@@ -80,13 +80,14 @@ func (p *PubSub) Settle() {
 	}
 }
 
-// Doubt is Miss for another hub, whose announcement was the newest Mark: clients that resumed here since then receive
-// the gap, because they can have come from that hub.
+// Doubt is Miss for another hub, whose announcement is the next Mark: clients that resumed here since the point receive
+// the gap, because they can have come from that hub. After Mark, it would be too late: a client could have a position that
+// counts from the announcement, which is not in doubt, before the gap is queued for it.
 func (p *PubSub) Doubt(after MarkerName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	from := p.addDoubt(after, p.seq.newest.Ms, p.seq.announcement())
-	var resumed []*Client
+	from := p.addDoubt(after, p.seq.newest.Ms, p.seq.markers.newest+1)
+	var resumed []*Client // all at once: a client must not have a position from now on before it has the gap
 	for _, c := range p.clients {
 		if (c.queueStart != ID{}) && c.queueStart.Ms >= from {
 			resumed = append(resumed, c)

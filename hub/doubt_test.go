@@ -152,8 +152,8 @@ func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
 	for _, p := range []*page{early, fresh, resumed, stayed} {
 		p.read()
 	}
-	h.Mark(markerName("c"))
 	h.Doubt(markerName("b"))
+	h.Mark(markerName("c"))
 	resumed.wants(resumed.read(), "gap missed")
 	for _, p := range []*page{early, fresh, stayed} {
 		p.wants(p.read())
@@ -198,8 +198,8 @@ func TestR12GapHasAnIDThatIsNotInDoubt(t *testing.T) {
 func TestR12IDsFarBeyond(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)
-	h.Mark(markerName("b"))
 	h.Doubt(markerName("a"))
+	h.Mark(markerName("b"))
 	for range 100 {
 		h.Publish("42", "", "more")
 	}
@@ -222,8 +222,8 @@ func TestR12UnknownPointStandsForTheGeneration(t *testing.T) {
 		fresh.open(h)
 		h.Mark(markerName("b"))
 		h.Publish("42", "", "two")
-		h.Mark(markerName("c"))
 		h.Doubt(markerName(point))
+		h.Mark(markerName("c"))
 		p := &page{t: t, id: "markerbbbbbbb-0"}
 		p.wants(p.open(h), "gap missed")
 		p = &page{t: t, id: "markeraaaaaaa-1"}
@@ -239,8 +239,8 @@ func TestR12NewStreamIsNotTold(t *testing.T) {
 	h := newMissHub(t)
 	p := &page{t: t}
 	p.open(h)
-	h.Mark(markerName("b"))
 	h.Doubt(markerName("z"))
+	h.Mark(markerName("b"))
 	p.wants(p.read())
 }
 
@@ -255,8 +255,8 @@ func TestR12SuffixOfAnOlderGap(t *testing.T) {
 	if !strings.HasPrefix(p.id, "markeraaaaaaa-0.") {
 		t.Fatalf("the id %s has no suffix", p.id)
 	}
-	h.Mark(markerName("b"))
 	h.Doubt(markerName("a"))
+	h.Mark(markerName("b"))
 	p.wants(p.read())
 	again := &page{t: t, id: p.id}
 	again.wants(again.open(h), "gap missed")
@@ -266,8 +266,8 @@ func TestR12SuffixOfAnOlderGap(t *testing.T) {
 func TestR12EachDoubtEndsWithItsAnnouncement(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)
-	h.Mark(markerName("b"))
 	h.Doubt(markerName("a"))
+	h.Mark(markerName("b"))
 	h.Publish("42", "", "one")
 	h.Mark(markerName("c"))
 	h.Miss(markerName("c"))
@@ -291,8 +291,8 @@ func TestR12PendingSpreadGap(t *testing.T) {
 	before.open(h)
 	p.wants(p.open(h))
 	h.GapForAll(hub.GapRedisReconnect) // is spread
-	h.Mark(markerName("c"))
 	h.Doubt(markerName("b"))
+	h.Mark(markerName("c"))
 	h.Mark(markerName("d"))
 	p.wants(p.read(), "gap redis-reconnect", "gap missed")
 	before.wants(before.read(), "gap redis-reconnect")
@@ -310,8 +310,8 @@ func TestR12ClientThatWaitsIsTold(t *testing.T) {
 	h.AwaitPlaces(func() {})
 	p := &page{t: t, id: "markeraaaaaaa-1"}
 	p.wants(p.open(h))
-	h.Mark(markerName("b"))
 	h.Doubt(markerName("a"))
+	h.Mark(markerName("b"))
 	p.wants(p.read())
 	h.Publish("42", "", "one")
 	h.Received(h.Waiting())
@@ -328,8 +328,8 @@ func TestDoubtsAreBounded(t *testing.T) {
 	for range 1000 {
 		h.Publish("42", "", "more")
 		names = append(names, hub.NewMarkerName())
-		h.Mark(names[len(names)-1])
 		h.Doubt(names[len(names)-2])
+		h.Mark(names[len(names)-1])
 	}
 	if n := hub.Doubts(h); n > 64 {
 		t.Errorf("%d doubts", n)

@@ -50,7 +50,7 @@ var mutations = []mutation{
 	simulated("lossy", "R10: hubs are not compared", "transport/redis/internal/fleet/member.go",
 		"if they > we || they == we", "if they > we+1<<60 || they == we"),
 	simulated("lossy", "R12: other hubs do not doubt ids", "transport/redis/internal/fleet/member.go",
-		"\t\t\tm.cfg.Places.Doubt(mk.Missed)\n", ""),
+		"\t\tm.cfg.Places.Doubt(mk.Missed)\n", ""),
 	simulated("quiet", "R21: markers are dropped after 20 s", "hub/marker.go",
 		"now-t.rows.at(0).heard > t.age", "now-t.rows.at(0).heard > 20*time.Second"),
 

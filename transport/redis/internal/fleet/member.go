@@ -147,6 +147,9 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	if !m.counts(mk) || !m.points.add(Point{mk.Name, m.counted.Count, m.counted.Sum}, now) {
 		return report
 	}
+	if p != nil && mk.Missed != (hub.MarkerName{}) {
+		m.cfg.Places.Doubt(mk.Missed)
+	}
 	m.cfg.Places.Mark(mk.Name)
 	if m.announce {
 		m.announce, m.since = false, m.points.end()-1
@@ -160,9 +163,6 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	}
 	if p != nil {
 		report.Mismatch = m.compare(p, mk.Points, now)
-		if mk.Missed != (hub.MarkerName{}) {
-			m.cfg.Places.Doubt(mk.Missed)
-		}
 	}
 	return report
 }

@@ -222,3 +222,42 @@ func TestR11EachLossIsAnnouncedOnce(t *testing.T) {
 		}
 	}
 }
+
+// A hubAtMark is a hub in which a page reads its position as soon as a marker is received.
+type hubAtMark struct {
+	*hub.PubSub
+	after func()
+}
+
+func (h *hubAtMark) Mark(name hub.MarkerName) {
+	h.PubSub.Mark(name)
+	h.after()
+}
+
+// A page that must be told what another hub has missed has no id by the announcement before the gap: with such an id, it
+// would not be told when it comes back.
+func TestR12GapComesBeforeIDsByTheAnnouncement(t *testing.T) {
+	t.Parallel()
+	f, hubs := newFleet(t, "a", "b")
+	a, b := hubs[0], hubs[1]
+	page := &visitor{f: f}
+	page.move(b)
+	f.publish("lost", b)
+	f.publish("one")
+	page.read()
+	page.move(a)
+	a.cfg.Places = &hubAtMark{f.places[a], func() {
+		if id, ok := page.Position(); ok {
+			page.id = string(f.places[a].AppendID(nil, id))
+		}
+	}}
+	f.write(a)
+	f.write(a)
+	f.write(b)
+	if b.Mismatches() != 1 {
+		t.Fatalf("%d mismatches", b.Mismatches())
+	}
+	if got := page.move(a); !strings.HasSuffix(got, "gap missed") {
+		t.Errorf("received %q at %s, want the gap missed", got, page.id)
+	}
+}
