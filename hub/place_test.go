@@ -141,25 +141,26 @@ func TestR5SuffixIsOursOnly(t *testing.T) {
 	h.GapForAll(hub.GapFeedReset)
 	const first, second, third = "gap redis-reconnect", "gap missed", "gap feed-reset"
 	for id, want := range map[string][]string{
-		b + "-0":                  {"1", first, second, "2", third},
-		b + "-1":                  {first, second, "2", third},
-		b + "-1." + b + ".1":      {second, "2", third},
-		m + "-0":                  {second, "2", third}, // the first gap is before the marker
-		m + "-0." + b + ".1":      {second, "2", third},
-		m + "-0." + b + ".2":      {"2", third},
-		m + "-0.abcdefgh.2":       {second, "2", third},
-		m + "-1":                  {third},
-		m + "-1.abcdefgh.1":       {third},
-		m + "-1.abcdefgh":         {third},
-		m + "-1." + b + ".1":      nil,
-		m + "-1." + b + ".99":     nil,
-		m + "-1." + b + ".x":      {"gap unknown-id"},
-		m + "-1." + b:             {"gap unknown-id"},
-		m + "-1." + b + ".01":     {"gap unknown-id"},
-		m + "-01":                 {"gap unknown-id"},
-		m + "-2." + b + ".1":      {"gap unknown-id"},
-		"abcdefghijklm-1":         {"gap unknown-id"},
-		strings.ToUpper(m) + "-1": {"gap unknown-id"},
+		b + "-0":                      {"1", first, second, "2", third},
+		b + "-1":                      {first, second, "2", third},
+		b + "-1." + b + ".1":          {second, "2", third},
+		m + "-0":                      {second, "2", third}, // the first gap is before the marker
+		m + "-0." + b + ".1":          {second, "2", third},
+		m + "-0." + b + ".2":          {"2", third},
+		m + "-0.abcdefgh.2":           {second, "2", third},
+		m + "-1":                      {third},
+		m + "-1.abcdefgh.1":           {third},
+		m + "-1.abcdefgh":             {third},
+		m + "-1." + b + ".1":          nil,
+		m + "-1." + b + ".99":         nil,
+		m + "-1." + b + ".x":          {"gap unknown-id"},
+		m + "-1." + b:                 {"gap unknown-id"},
+		m + "-1." + b + ".01":         {"gap unknown-id"},
+		m + "-1." + b + ".4294967296": {"gap unknown-id"},
+		m + "-01":                     {"gap unknown-id"},
+		m + "-2." + b + ".1":          {"gap unknown-id"},
+		"abcdefghijklm-1":             {"gap unknown-id"},
+		strings.ToUpper(m) + "-1":     {"gap unknown-id"},
 	} {
 		if got, _ := register(t, h, hub.Options{User: "42", Resume: id}).drain(); !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q", id, got, want)
@@ -274,6 +275,39 @@ func TestR6WaitEnds(t *testing.T) {
 	// A client with an id that no hub can have given does not wait.
 	for _, id := range []string{"strange", "1526919030474-0", "kq3abcde", h.Boot() + "-99", m + "-18446744073709551616", m + "-"} {
 		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap unknown-id")
+	}
+}
+
+// R6: a generation that begins while clients are located makes the others wait again: what lies between the two generations
+// is not known. Many clients are located in parts, with the lock released in between.
+func TestR6GenerationBeginsWhileClientsAreLocated(t *testing.T) {
+	t.Parallel()
+	h := withHistory(t, func(c *hub.Config) { c.MaxClientsPerUser = hub.NoLimit })
+	h.AwaitPlaces(func() {})
+	h.Begin()
+	id := hub.NewMarkerName().String() + "-1"
+	var begin sync.Once
+	var began sync.WaitGroup
+	var all []*listener
+	for range 5000 {
+		l := &listener{onWake: func() { begin.Do(func() { began.Go(h.Begin) }) }}
+		c, err := h.Register(hub.Options{User: "42", Resume: id, Consumer: l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Client = c
+		l.Take(nil) // nothing so far
+		all = append(all, l)
+	}
+	ticket := h.Waiting()
+	h.Received(ticket)
+	h.Confirmed(ticket)
+	began.Wait()
+	hub.AwaitBroadcasts(h.Hub)
+	for _, l := range all {
+		if got, _ := l.drain(); got != nil && !slices.Equal(got, []string{"gap unknown-id", "gap redis-reconnect"}) {
+			t.Fatalf("got %q in the new generation", got)
+		}
 	}
 }
 

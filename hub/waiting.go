@@ -46,7 +46,7 @@ func (w *waiting) begin() {
 	}
 }
 
-// waitBatch is how many clients are located before the lock is released.
+// waitBatch is how many clients are looked at before the lock is released.
 const waitBatch = 256
 
 // locateUpTo locates the clients of a ticket again. With confirmed, an unknown marker does not make them wait. unknown reports
@@ -54,27 +54,31 @@ const waitBatch = 256
 func (h *Hub) locateUpTo(ticket uint64, confirmed bool) (unknown bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if ticket < h.waiting.first {
-		return false
-	}
 	n := 0
 	for r, x := range h.waiting.clients {
-		if x.ticket > ticket {
-			continue
+		if ticket < h.waiting.first { // a generation has begun, also while the lock was released
+			return false
 		}
-		p, state := h.locate(x.resume)
-		if state == placeUnknownMarker && !confirmed {
+		if x.ticket <= ticket && !h.locateAgain(r, x.resume, confirmed) {
 			unknown = true
-			continue
 		}
-		h.waiting.remove(r)
-		r.resume(p, state)
-		r.client.notify()
 		if n++; n%waitBatch == 0 {
 			yield(&h.mu)
 		}
 	}
 	return unknown
+}
+
+// locateAgain returns false if the client still waits.
+func (h *Hub) locateAgain(r *replay, resume string, confirmed bool) bool {
+	p, state := h.locate(resume)
+	if state == placeUnknownMarker && !confirmed {
+		return false
+	}
+	h.waiting.remove(r)
+	r.resume(p, state)
+	r.client.notify()
+	return true
 }
 
 // AwaitPlaces makes clients wait whose id counts from an unknown marker, or further than this hub has: the hub may only
