@@ -85,13 +85,13 @@ var (
 	delivery      = desc("delivery_seconds", "Time from receiving a message from Redis to writing it to a socket.")
 	gaps          = desc("gaps_total", "Gaps announced, counted once per stream, by reason.", "reason")
 
-	resumes        = desc("resumes_total", "Streams opened with an id, by origin: a user with a stream on this hub within the history age (stream feed: at present), another user, or an unknown id.", "origin")
+	resumes        = desc("resumes_total", "Streams opened with an id, by origin. this_hub: the user has had a stream on this hub within the history age (stream feed: has one now). other_hub: the user has not. unknown: the hub does not know the id.", "origin")
 	historySeconds = desc("history_seconds", "How far back a replay reaches, for users with (here) and without (elsewhere) a stream on this hub.", "scope")
 	historyEntries = desc("history_entries", "Messages and gaps kept for replay.")
 	historyBytes   = desc("history_bytes", "Memory used by messages and gaps kept for replay, including overhead.")
 
-	hubs       = desc("hubs", "Hubs on the same Redis of which a marker was received within 30 s, including this one.")
-	mismatches = desc("marker_mismatches_total", "Times that this hub missed messages on an open connection, found by comparison with another hub.")
+	hubs       = desc("hubs", "Hubs whose marker was received within 30 s, including this one.")
+	mismatches = desc("marker_mismatches_total", "Times that this hub missed messages that another hub received, although its connection to Redis stayed open.")
 
 	connected  = desc("redis_connected", "Whether the Redis subscription is active (1) or not (0).", "feed", "redis")
 	reconnects = desc("redis_reconnects_total", "Successful Redis subscriptions after the first one.", "feed", "redis")

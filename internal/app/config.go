@@ -52,7 +52,7 @@ type Config struct {
 	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
 	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character that separates user and topic in channel names; choose one that no user id contains, such as / for ids with a colon (default: ${default})."`
 	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel for control commands (default: usercast:<prefix>control)."`
-	Name           string     `placeholder:"NAME" help:"With pubsub: name of this hub in the console and for other hubs with the same Redis. Without it, the host name is used."`
+	Name           string     `placeholder:"NAME" help:"With pubsub: name of this hub in the consoles and logs of all hubs with the same Redis. Without it, the host name is used."`
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
 	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"Maximum payload size; a larger message is dropped and announced as a gap (default: ${default})."`
 

@@ -152,7 +152,7 @@ func TestR2MarkerIsSentOnce(t *testing.T) {
 		}
 		seen[mk.Name.String()] = true
 	}
-	h.log.once(t, "WARN redis markers fail", "reason=silent")
+	h.log.once(t, "WARN redis markers not published or not received", "reason=silent")
 }
 
 // A demoted primary executes PUBLISH, but the message reaches no hub.
@@ -168,7 +168,7 @@ func TestMarkerConnectionIsReplacedIfMarkersDoNotArrive(t *testing.T) {
 	})
 	h.awaitGeneration(t, 1)
 	atB.await(t, 3)
-	h.log.await(t, "WARN redis markers fail", "reason=lost")
+	h.log.await(t, "WARN redis markers not published or not received", "reason=lost")
 	if h.Stats().Marked || len(atA.markers(t)) > 0 {
 		t.Error("markers of b count at a")
 	}
@@ -186,7 +186,7 @@ func TestMarkerConnectionIsReplacedIfMarkersDoNotArrive(t *testing.T) {
 	if n := len(atA.markers(t)) + len(atB.markers(t)); len(names) != n {
 		t.Errorf("%d names for %d markers", len(names), n)
 	}
-	h.log.once(t, "WARN redis markers fail")
+	h.log.once(t, "WARN redis markers not published or not received")
 	h.log.warnings(t, 1)
 }
 
@@ -218,7 +218,7 @@ func TestR22MuteHubUsesMarkersOfOthers(t *testing.T) {
 	began := time.Now()
 	mute := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) { c.Name = "mute" })
 	mute.awaitGeneration(t, 1)
-	mute.log.await(t, "WARN redis permission missing", "command=PUBLISH to the control channel", "hint=ACL SETUSER app +publish &usercast:user-control", "this hub writes no markers")
+	mute.log.await(t, "WARN redis permission missing", "command=PUBLISH to the control channel", "hint=ACL SETUSER app +publish &usercast:user-control", "this hub does not publish markers")
 	if mute.Stats().Marked && time.Since(began) < markedWithin {
 		t.Error("the hub knows no marker, but is ready")
 	}

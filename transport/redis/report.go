@@ -162,7 +162,7 @@ func (r *reporter) markerFailed(f *topology.Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.marker.allow(f, time.Now()) {
-		r.log.Warn("redis markers fail, pages that move to another hub may receive a gap", faultAttrs(f)...)
+		r.log.Warn("redis markers not published or not received, pages that move to another hub may receive a gap", faultAttrs(f)...)
 	}
 }
 
@@ -186,7 +186,7 @@ func (r *reporter) messagesMissed(m fleet.Mismatch) {
 func (r *reporter) hubDiffers(other Hub, version string) {
 	if other.OtherPatterns {
 		r.log.Warn("another hub subscribes to other channels, a page that moves between the two receives a gap",
-			"hub", other.Name, "hint", "set the same --channel-prefix for all hubs of a control channel, in one deploy")
+			"hub", other.Name, "hint", "set the same --channel-prefix for all hubs that use this control channel")
 	}
 	if other.Version != version {
 		r.log.Warn("another hub runs another version", "hub", other.Name, "version", other.Version, "own_version", version)

@@ -216,7 +216,7 @@ func consoleShowsTheFleet(t *testing.T, browser *browsertest.Browser) {
 		t.Errorf("the hubs are %s, want %s", got, want)
 	}
 	p.waitForText("fleet-rows", "12,345")
-	p.waitForText("fleet-notes", "a page that changes between them refetches its state")
+	p.waitForText("fleet-notes", "a page that moves between them refetches its state")
 	p.waitForText("fleet-notes", "Hubs of different versions work together")
 	p.Do(chromedp.EmulateViewport(320, 640))
 	if got := p.Text(`document.documentElement.scrollWidth`); got != "320" {

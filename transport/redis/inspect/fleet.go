@@ -166,7 +166,7 @@ func (f *Fleet) reportSilent(i *inspector, hubs int) {
 		i.report.Note("fleet-hubs", "", "no hub published a marker within %v", f.patience)
 	case hubs < f.subscribers:
 		i.report.Warn("fleet-markers", "replace hubs of older versions, and grant hubs the permissions that their log names as missing; ignore this if other programs are subscribed",
-			"%d of %d subscribers of %s did not publish a marker within %v: a page that changes to or from such a hub receives a gap", f.subscribers-hubs, f.subscribers, f.channel, f.patience)
+			"%d of %d subscribers of %s did not publish a marker within %v: a page that moves to or from such a hub may receive a gap", f.subscribers-hubs, f.subscribers, f.channel, f.patience)
 	}
 }
 
@@ -190,7 +190,7 @@ func reportChannels(i *inspector, markers []fleet.Marker) {
 	for _, mk := range markers {
 		if isUnderstood(mk) && !slices.Equal(mk.Patterns, []string{own}) {
 			i.report.Warn("fleet-channels", "use the same --channel-prefix for all hubs of a fleet, and another --control-channel for each fleet",
-				"hub %s is subscribed to %s instead of %s: a page that changes to or from this hub receives a gap", finding.Name(mk.Hub.Name), finding.Name(strings.Join(mk.Patterns, " ")), own)
+				"hub %s is subscribed to %s instead of %s: a page that moves to or from this hub receives a gap", finding.Name(mk.Hub.Name), finding.Name(strings.Join(mk.Patterns, " ")), own)
 			return
 		}
 	}
@@ -205,7 +205,7 @@ func reportServers(i *inspector, markers []fleet.Marker) {
 	}
 	if len(servers) > 1 {
 		i.report.Warn("fleet-servers", "use the same --redis for all hubs of a fleet: the address of one primary, or of its Sentinels or cluster nodes",
-			"the hubs are subscribed to %d different Redis servers: a page that changes between them receives a gap", len(servers))
+			"the hubs are subscribed to %d different Redis servers: a page that moves between them receives a gap", len(servers))
 	}
 }
 

@@ -49,11 +49,11 @@ function notesOf({ fleet, fleet_why: why, marker_mismatches: missed, version }) 
   const notes = [];
   if (missed > 0) notes.push([`This hub missed messages ${plural(missed, "time")} although it was connected to Redis. Another hub received them. Pages received the gap missed.`, "bad"]);
   if (fleet.some(hub => hub.other_patterns || hub.other_server)) {
-    notes.push(["Hubs with other channels or another Redis server do not know the ids of this hub: a page that changes between them refetches its state.", ""]);
+    notes.push(["Hubs with other channels or another Redis server do not know the ids of this hub: a page that moves between them refetches its state.", ""]);
   }
   if (fleet.some(hub => hub.version !== version)) notes.push(["Hubs of different versions work together. After a deploy, all should run the same version.", ""]);
   if (!fleet.some(hub => hub.self && hub.age_seconds !== undefined)) {
-    notes.push(["This hub has not received its own marker. Until then, only this hub knows the ids that it sends.", ""]);
+    notes.push(["This hub has not received its own marker. If it does not receive markers of other hubs either, its ids are valid on this hub only.", ""]);
   }
   return notes;
 }

@@ -50,7 +50,7 @@ func PermissionControl(channel string) Permission {
 
 // PermissionMarker is to publish markers to the control channel.
 func PermissionMarker(channel string) Permission {
-	return Permission{"PUBLISH to the control channel", "+publish &" + Escape(channel), "this hub writes no markers; if no other hub does, ids are valid on this hub only"}
+	return Permission{"PUBLISH to the control channel", "+publish &" + Escape(channel), "this hub does not publish markers; if no other hub does, ids are valid on this hub only"}
 }
 
 // PermissionLength is to read the length of a stream.
