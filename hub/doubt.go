@@ -42,6 +42,14 @@ func (x *doubt) has(p located) bool {
 	return p.marker.ordinal < x.before && (x.gen == nil || x.gen == p.marker.gen)
 }
 
+// begin is called when a generation begins: its gap includes what is not announced yet, and its ids are right.
+func (d *doubts) begin(messages uint64) {
+	d.announce = false
+	for i := range d.all {
+		d.all[i].to = min(d.all[i].to, messages)
+	}
+}
+
 func (d *doubts) add(x doubt) {
 	if d.all = append(d.all, x); len(d.all) > maxDoubts {
 		d.all[1] = d.all[0].merge(d.all[1])
@@ -75,7 +83,7 @@ func (p *PubSub) Settle() {
 	defer p.mu.Unlock()
 	for i := range p.doubts.all {
 		if x := &p.doubts.all[i]; x.before == math.MaxUint32 {
-			x.to, x.before = p.seq.newest.Ms, p.seq.announcement()
+			x.to, x.before = min(x.to, p.seq.newest.Ms), p.seq.announcement()
 		}
 	}
 }

@@ -103,8 +103,17 @@ func TestR11GenerationIsAnnouncementEnough(t *testing.T) {
 	p.open(h)
 	h.Miss(markerName("a"))
 	h.Begin()
+	h.Publish("42", "", "one")
+	p.wants(p.read(), "gap redis-reconnect", "one")
+	again := &page{t: t, id: h.Boot() + "-2"} // its id counts from no marker, but it is of this generation
+	again.wants(again.open(h))
+	before := &page{t: t, id: h.Boot() + "-1"}
+	before.wants(before.open(h), "gap missed")
 	h.Mark(markerName("b"))
-	p.wants(p.read(), "gap redis-reconnect")
+	p.wants(p.read())
+	h.Settle()
+	again.wants(again.open(h))
+	p.wants(p.read())
 }
 
 // Until the announcement of a hub arrives, every id of a client that comes to it is in doubt. Afterwards, all ids from

@@ -79,7 +79,7 @@ func (p *PubSub) Begin() {
 	defer p.mu.Unlock()
 	p.broadcasts.makeRoom()
 	p.seq.begin()
-	p.doubts.announce = false // this gap includes it
+	p.doubts.begin(p.seq.newest.Ms)
 	p.addGapForAll(GapRedisReconnect)
 	p.waiting.begin()
 }
