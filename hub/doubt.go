@@ -28,11 +28,11 @@ type doubt struct {
 const maxDoubts = 64
 
 // has reports whether a client that comes with an id, whose place is known, must receive the gap missed.
-func (d *doubts) has(p located) bool {
+func (d *doubts) has(p place) bool {
 	return slices.ContainsFunc(d.all, func(x doubt) bool { return x.has(p) })
 }
 
-func (x *doubt) has(p located) bool {
+func (x *doubt) has(p place) bool {
 	if p.at.Ms < x.from || p.ours && !p.at.before(x.settled) {
 		return false
 	}

@@ -71,13 +71,13 @@ func randomName(name []byte) {
 
 // A marker is a point of the sequence that ids count from. It never changes.
 type marker struct {
-	name    string
-	boot    string // of this process
-	ordinal uint32 // of the markers of this process; 0: see markers.own
-	at      ID     // where it was received
-	gen     *generation
-	heard   time.Duration // since Hub.born
-	missed  bool          // the gap missed was announced at this place, right before the marker
+	name       string
+	boot       string // of this process
+	ordinal    uint32 // of the markers of this process; 0: see markers.own
+	at         ID     // where it was received
+	gen        *generation
+	receivedAt time.Duration // since Hub.born
+	missed     bool          // the gap missed was announced at this place, right before the marker
 }
 
 // A generation is the time of one subscription.
@@ -137,7 +137,7 @@ func (t *markers) oldest(now time.Duration) time.Duration {
 	if t.rows.len() == 0 {
 		return now
 	}
-	return t.rows.at(0).heard
+	return t.rows.at(0).receivedAt
 }
 
 // begin ends the current generation after a number of messages, and begins the next one. Ids by the markers of a generation
@@ -154,10 +154,10 @@ func (t *markers) add(name string, at ID, now time.Duration) *marker {
 		return nil
 	}
 	t.newest++
-	m := &marker{name: name, boot: t.own.boot, ordinal: t.newest, at: at, gen: t.gen, heard: now}
+	m := &marker{name: name, boot: t.own.boot, ordinal: t.newest, at: at, gen: t.gen, receivedAt: now}
 	t.rows.pushBack(m)
 	t.byName[name] = m
-	for now-t.rows.at(0).heard > t.age || t.rows.len()*markerOverhead > maxMarkers { // does not drop m
+	for now-t.rows.at(0).receivedAt > t.age || t.rows.len()*markerOverhead > maxMarkers { // does not drop m
 		delete(t.byName, t.rows.popFront().name)
 	}
 	return m

@@ -16,8 +16,8 @@ const (
 	placeInvalid                         // not an id
 )
 
-// A located is the place of an id in the sequence of this hub.
-type located struct {
+// A place is the position of an id in the sequence of this hub.
+type place struct {
 	at     ID      // not later than the newest id
 	marker *marker // that the id counts from
 	ours   bool    // the id has a suffix of this hub
@@ -26,35 +26,35 @@ type located struct {
 // locate returns the place of an id that a client sent, <marker>-<n> with or without a suffix: n messages after the marker. For n
 // > 0 the gaps of this hub after that message are still to come, for n = 0 those after the marker. If the id has a suffix of
 // this hub, only the gaps after that one (R5). h.mu is held.
-func (h *Hub) locate(text string) (p located, state placeState) {
+func (h *Hub) locate(text string) (p place, state placeState) {
 	t := h.seq.markers
 	id, suffix, _ := strings.Cut(text, ".")
 	name, digits, _ := strings.Cut(id, "-")
 	n, ok := parseNumber(digits)
 	if !ok || !isName(name) {
-		return located{}, placeInvalid
+		return place{}, placeInvalid
 	}
 	var gaps uint64
 	boot, digits, _ := strings.Cut(suffix, ".")
 	if p.ours = boot == t.own.name; p.ours { // other hubs do not have the gap
 		if gaps, ok = parseNumber(digits); !ok || gaps > math.MaxUint32 {
-			return located{}, placeInvalid
+			return place{}, placeInvalid
 		}
 	}
 	end := h.seq.newest.Ms
 	if name == t.own.name {
 		p.marker = t.own
 		if n > end {
-			return located{}, placeInvalid // this process has not counted so far
+			return place{}, placeInvalid // this process has not counted so far
 		}
 	} else if p.marker = t.byName[name]; p.marker == nil {
-		return located{}, placeUnknownMarker
+		return place{}, placeUnknownMarker
 	}
 	if m := p.marker; m != t.own {
 		end = min(end, m.gen.end)
 	}
 	if n > end-p.marker.at.Ms { // not an addition, because n can be huge (R6)
-		return located{}, placeAhead
+		return place{}, placeAhead
 	}
 	if n == 0 {
 		gaps = max(gaps, p.marker.at.Seq>>32)

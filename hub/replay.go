@@ -85,7 +85,7 @@ func (r *replay) reset() {
 
 // resume begins a replay of a PubSub at the place of the client's id, and returns the opening id of its stream. Nothing lies
 // between the replay and the entries that go into the queue, because the caller holds the lock (R19).
-func (r *replay) resume(p located, state placeState) (opening ID) {
+func (r *replay) resume(p place, state placeState) (opening ID) {
 	seq := &r.client.hub.seq
 	r.state, opening = replayHistory, UnknownID
 	switch state {

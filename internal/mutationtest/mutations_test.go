@@ -52,7 +52,7 @@ var mutations = []mutation{
 	simulated("lossy", "R12: other hubs do not doubt ids", "transport/redis/internal/fleet/member.go",
 		"\t\tm.cfg.Places.Doubt(mk.Missed)\n", ""),
 	simulated("quiet", "R21: markers are dropped after 20 s", "hub/marker.go",
-		"now-t.rows.at(0).heard > t.age", "now-t.rows.at(0).heard > 20*time.Second"),
+		"now-t.rows.at(0).receivedAt > t.age", "now-t.rows.at(0).receivedAt > 20*time.Second"),
 
 	{"R1: the control channel comes before the pattern", "transport/redis/pubsub_subscription.go",
 		`s.link.PSubscribe(s.pattern); err != nil {

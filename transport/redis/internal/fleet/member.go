@@ -52,9 +52,9 @@ type Member struct {
 	mismatches atomic.Uint64
 
 	// Owned by the goroutine that reads Redis.
-	counted  Point  // messages since the generation began; without a name
-	since    uint64 // ordinal of the first point to compare
-	announce bool   // messages are missing, and the next marker announces it
+	counted     Point  // messages since the generation began; without a name
+	compareFrom uint64 // ordinal of the first point to compare
+	announce    bool   // messages are missing, and the next marker announces it
 
 	// Guarded by mu, which is held while Places is called.
 	mu         sync.Mutex
@@ -102,7 +102,7 @@ func (m *Member) Begin(runID string, patterns []string) {
 	m.generation++
 	m.from = m.boot + "." + strconv.FormatUint(m.generation, 10)
 	m.runID, m.patterns, m.subscribed = runID, slices.Clone(patterns), false
-	m.counted, m.since, m.announce, m.own = Point{}, 0, false, -1
+	m.counted, m.compareFrom, m.announce, m.own = Point{}, 0, false, -1
 	m.points = newPoints()
 	m.compareAfresh()
 }
@@ -152,7 +152,7 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	}
 	m.cfg.Places.Mark(mk.Name)
 	if m.announce {
-		m.announce, m.since = false, m.points.end()-1
+		m.announce, m.compareFrom = false, m.points.end()-1
 		m.compareAfresh()
 	}
 	if m.missed != (hub.MarkerName{}) && (mk.Name == m.missedIn || now-m.missedAt > settleWithin) {
@@ -215,7 +215,7 @@ func (m *Member) compareAfresh() {
 func (m *Member) compare(p *peer, list []Point, now time.Duration) *Mismatch {
 	for _, theirs := range list {
 		ours, ordinal, ok := m.points.get(theirs.Name)
-		if !ok || ordinal < m.since {
+		if !ok || ordinal < m.compareFrom {
 			continue
 		}
 		if p.known && theirs.Count >= p.theirs.Count { // otherwise it is an older point, which was compared before
