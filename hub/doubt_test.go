@@ -116,6 +116,21 @@ func TestR11GenerationIsAnnouncementEnough(t *testing.T) {
 	p.wants(p.read())
 }
 
+// At another server, the announcement cannot arrive. All ids of the generation that missed messages stay in doubt.
+func TestR12NewServerSettlesTheDoubt(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	h.Publish("42", "", "one")
+	h.Miss(markerName("a"))
+	h.Begin()
+	h.Settle()
+	p := &page{t: t, id: "markeraaaaaaa-1"}
+	p.wants(p.open(h), "gap missed")
+	h.Mark(markerName("b"))
+	p = &page{t: t, id: "markerbbbbbbb-0"}
+	p.wants(p.open(h))
+}
+
 // Until the announcement of a hub arrives, every id of a client that comes to it is in doubt. Afterwards, all ids from
 // before it.
 func TestR12OwnDoubtEndsWithTheAnnouncement(t *testing.T) {
