@@ -327,6 +327,24 @@ func TestR12PendingSpreadGap(t *testing.T) {
 	again.wants(again.open(h))
 }
 
+// A client that receives nothing else is woken for the gap.
+func TestR12IdleClientIsWoken(t *testing.T) {
+	t.Parallel()
+	h := newMissHub(t)
+	woken := make(chan struct{}, 1)
+	l := &listener{onWake: func() { woken <- struct{}{} }}
+	c, err := h.Register(hub.Options{User: "42", Resume: "markeraaaaaaa-0", Consumer: l})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Client = c
+	l.Take(nil) // sleeps
+	h.Doubt(markerName("a"))
+	<-woken
+	p := &page{t: t, listener: l}
+	p.wants(p.read(), "gap missed")
+}
+
 // A client that waits for its place when the announcement arrives is told once its place is known.
 func TestR12ClientThatWaitsIsTold(t *testing.T) {
 	t.Parallel()
