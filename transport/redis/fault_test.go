@@ -19,6 +19,7 @@ func TestRepliesOfOtherServersAreExplained(t *testing.T) {
 	}{
 		"protected mode": {"-DENIED Redis is running in protected mode because …", true, []string{"reason=protected", "bind address"}},
 		"full":           {"-ERR max number of clients reached", true, []string{"reason=full", "maxclients"}},
+		"busy":           {"-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", false, []string{"reason=busy", "SCRIPT KILL"}},
 		"loading":        {"-LOADING Redis is loading the dataset in memory", false, []string{"reason=loading"}},
 		// Redis 5 replies to HELLO with its arguments.
 		"echo of the password": {"-ERR unknown command `HELLO`, with args beginning with: `2`, `auth`, `app`, `secret`", false, []string{"reason=error", "error=Redis returned an error: failed to authenticate: ERR unknown command `HELLO`"}},

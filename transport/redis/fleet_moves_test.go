@@ -30,6 +30,7 @@ var travelers atomic.Int64
 func wander(t *testing.T, hubs []*fleetHub, publish func(channel, payload string) bool, done func() bool) *journey {
 	t.Helper()
 	user := fmt.Sprint("traveler", travelers.Add(1))
+	id := hubs[len(hubs)-1].open(t, user, "").leave() // before the first message
 	var published atomic.Int64
 	var over atomic.Bool
 	var publishing sync.WaitGroup
@@ -46,7 +47,6 @@ func wander(t *testing.T, hubs []*fleetHub, publish func(channel, payload string
 	defer stop()
 
 	j := &journey{}
-	id := ""
 	deadline := time.Now().Add(2 * patience)
 	for moves := 0; moves < 20 || !done(); moves++ {
 		if time.Now().After(deadline) {
@@ -160,7 +160,7 @@ func TestPagesMoveWhileTheSlotMoves(t *testing.T) {
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
 	var hubs []*fleetHub
-	for i, every := range []time.Duration{200 * time.Millisecond, 20 * time.Second} {
+	for i, every := range []time.Duration{200 * time.Millisecond, time.Hour} { // the second hub makes no probes by itself
 		hubs = append(hubs, startHub(t, parse(t, clusterURL("", nodes...), ServerOptions{}), func(c *PubSubConfig) {
 			c.Name, c.ProbeEvery = fmt.Sprint(i), every
 		}))
@@ -168,7 +168,6 @@ func TestPagesMoveWhileTheSlotMoves(t *testing.T) {
 	from := channelOwner(nodes)
 	to := (from + 1) % 3
 	subscribedTo(t, nodes, nodes[from], 2)
-	began := time.Now()
 	move := sync.OnceFunc(func() {
 		redistest.MoveSlot(nodes, nodes[0].Do("cluster", "keyslot", ControlChannel("user-")), nodes[to])
 	})
@@ -185,9 +184,6 @@ func TestPagesMoveWhileTheSlotMoves(t *testing.T) {
 	}
 	subscribedTo(t, nodes, nodes[to], 2)
 	// The second hub has followed because of a page whose marker it did not know (R7).
-	if took := time.Since(began); took > 18*time.Second {
-		t.Errorf("it took %v", took)
-	}
 	for _, h := range hubs {
 		h.log.once(t, "WARN redis subscription lost", "reason=moved", "owns the slot of the control channel")
 	}

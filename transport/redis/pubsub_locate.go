@@ -3,12 +3,11 @@ package redis
 import (
 	"context"
 	"errors"
-	"strconv"
-	"strings"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"usercast/transport/redis/internal/pause"
 	"usercast/transport/redis/internal/topology"
 )
 
@@ -20,12 +19,9 @@ import (
 // R7: If the marker of the id is still unknown, this hub may be subscribed to a server that the other hubs have left. So a
 // new connection must reach the same server; if it does not, a new generation begins, and a PING is sent again.
 
-const (
-	// placePing begins the payload of a PING of R6. The ticket of the clients follows.
-	placePing = "usercast-place "
-	// defaultLookUpEvery is the minimum time between the starts of two look-ups of R7.
-	defaultLookUpEvery = time.Second
-)
+// defaultLookUpEvery is the minimum time between the starts of two look-ups of R7. It is also the pause after Redis has
+// refused a question of R6.
+const defaultLookUpEvery = time.Second
 
 // poke wakes the goroutine that receives from a channel with one slot. It never blocks.
 func poke(wake chan<- struct{}) {
@@ -35,22 +31,22 @@ func poke(wake chan<- struct{}) {
 	}
 }
 
-// locate sends the PINGs of R6, one at a time. Where PING is not allowed, it subscribes to the pattern once more: Redis
-// confirms that again, in order, and changes nothing.
+// locate sends the PINGs of R6, one at a time. Where Redis refuses it, locate subscribes to the pattern once more: Redis
+// confirms that again, in order, and changes nothing. If that is refused as well, Redis is busy, and locate asks again later.
 func (s *subscription) locate(ctx context.Context) {
-	var asked uint64   // the ticket in flight, or 0
-	var byPattern bool // it was sent as a subscription
-	for due := true; ; {
+	var asked uint64 // the ticket in flight, or 0
+	var byPattern bool
+	due, again := true, false
+	for {
 		if asked != 0 && s.answered.Load() == asked {
-			asked, byPattern = 0, false
+			asked = 0
 		}
-		ask := asked != 0 && s.noPing.Load() && !byPattern // the PING is refused
 		if asked == 0 && due {
 			asked, due = s.cfg.Hub.Waiting(), false
-			ask = asked != 0
+			again, byPattern = asked != 0, s.noPing.Load()
 		}
-		if ask {
-			byPattern = s.noPing.Load()
+		if again {
+			again = false
 			err := s.ask(asked, byPattern)
 			if errors.Is(err, topology.ErrEnded) {
 				return // the connection has just ended, and receive returns why
@@ -66,28 +62,20 @@ func (s *subscription) locate(ctx context.Context) {
 		case <-s.waiting:
 			due = true
 		case <-s.replies:
+		case <-s.refusals:
+			if byPattern && !pause.Sleep(ctx, s.cfg.lookUpEvery) {
+				return
+			}
+			again, byPattern = true, !byPattern || s.noPing.Load()
 		}
 	}
 }
 
 func (s *subscription) ask(ticket uint64, byPattern bool) error {
 	if byPattern {
-		s.askedByPattern.Store(ticket)
-		return s.link.PSubscribe(s.pattern)
+		return s.send(pendingCommand{kind: askByPattern, ticket: ticket}, func() error { return s.link.PSubscribe(s.pattern) })
 	}
-	return s.link.Ping(placePing + strconv.FormatUint(ticket, 10))
-}
-
-// placePong handles the reply to a PING, and reports whether it is one of R6. The receiving goroutine calls it.
-func (s *subscription) placePong(payload string) bool {
-	digits, ok := strings.CutPrefix(payload, placePing)
-	if !ok {
-		return false
-	}
-	if ticket, err := strconv.ParseUint(digits, 10, 64); err == nil {
-		s.received(ticket)
-	}
-	return true
+	return s.ping(pendingCommand{kind: askByPing, ticket: ticket})
 }
 
 // received says that everything has arrived that was published before the clients of a ticket came. The receiving

@@ -153,8 +153,7 @@ func (m *markerWriter) write(ctx context.Context) error {
 	if err == nil && reply.Kind != ':' {
 		err = m.r.Bad("not a number")
 	}
-	m.mute.Store(acl.IsReply(err))
-	if m.mute.Load() {
+	if m.mute.Store(acl.IsReply(err) && !acl.IsTemporary(err)); m.mute.Load() {
 		m.inFlight.Store(nil) // it will not arrive
 	}
 	return acl.Optional(err, acl.PermissionMarker(m.cfg.ControlChannel), m.missing)

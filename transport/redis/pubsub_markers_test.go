@@ -155,6 +155,26 @@ func TestR2MarkerIsSentOnce(t *testing.T) {
 	h.log.once(t, "WARN redis markers not published or not received", "reason=silent")
 }
 
+// While Redis runs a long script, it refuses PUBLISH. That is no missing permission: the hub retries, and says what is wrong.
+func TestBusyRedisIsNoMissingPermission(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--busy-reply-threshold", "1")
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) {
+		c.markEvery, c.ProbeEvery = 20*time.Millisecond, time.Hour
+	})
+	eventually(t, "its marker was received", func() bool { return h.Stats().Marked })
+	var running sync.WaitGroup
+	running.Go(func() { _, _ = server.Try("eval", "while true do end", "0") })
+	h.log.await(t, "WARN redis markers not published or not received", "reason=busy", "SCRIPT KILL")
+	server.Do("script", "kill")
+	running.Wait()
+	before := h.places.count("mark ")
+	eventually(t, "another marker was received", func() bool { return h.places.count("mark ") > before+1 })
+	if n := h.log.count("consequence="); n > 0 {
+		t.Errorf("%d permissions are said to be missing", n)
+	}
+}
+
 // A demoted primary executes PUBLISH, but the message reaches no hub.
 func TestMarkerConnectionIsReplacedIfMarkersDoNotArrive(t *testing.T) {
 	t.Parallel()
@@ -174,20 +194,29 @@ func TestMarkerConnectionIsReplacedIfMarkersDoNotArrive(t *testing.T) {
 	}
 	relay.SetTarget(a.Addr())
 	eventually(t, "its own marker was received", func() bool { return h.Stats().Marked })
-	made := relay.Accepted()
 	atA.await(t, 3)
-	if n := relay.Accepted(); n != made {
-		t.Errorf("%d connections were made although markers arrive", n-made)
-	}
 	names := map[string]bool{}
-	for _, mk := range append(atA.markers(t), atB.markers(t)...) {
+	all := append(atA.markers(t), atB.markers(t)...)
+	for _, mk := range all {
 		names[mk.Name.String()] = true
 	}
-	if n := len(atA.markers(t)) + len(atB.markers(t)); len(names) != n {
+	if n := len(all); len(names) != n {
 		t.Errorf("%d names for %d markers", len(names), n)
 	}
-	h.log.once(t, "WARN redis markers not published or not received")
-	h.log.warnings(t, 1)
+}
+
+func TestMarkerConnectionIsKept(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	relay := redistest.StartRelay(t, server.Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{AnswerTimeout: patience}), func(c *PubSubConfig) {
+		c.markEvery, c.echoWithin, c.ProbeEvery = 10*time.Millisecond, patience, time.Hour
+	})
+	eventually(t, "markers were received", func() bool { return h.places.count("mark ") >= 10 })
+	if n := relay.Accepted(); n != 2 {
+		t.Errorf("%d connections were made, want one for the subscription and one for markers", n)
+	}
+	h.log.warnings(t, 0)
 }
 
 // R3, on the wire: a replica forwards the markers of hubs at its primary, but messages may be lost in between.
@@ -315,14 +344,15 @@ func TestR2EveryMatchedMessageCounts(t *testing.T) {
 			w.await(t, 1)
 		}
 	}
-	w.await(t, 9)
+	for _, h := range hubs {
+		eventually(t, "all messages were received", func() bool { return h.Stats().Received >= uint64(5*len(messages)) })
+		marks := h.places.count("mark ")
+		eventually(t, "each hub has compared itself with the others", func() bool { return h.places.count("mark ") >= marks+9 })
+	}
 	for _, h := range hubs {
 		h.stop()
 		if s := h.conserved(t); s.Received != uint64(5*len(messages)) || s.Mismatches != 0 {
 			t.Errorf("stats %+v", s)
-		}
-		if n := h.places.count("mark "); n < 15 {
-			t.Errorf("%d markers count", n)
 		}
 		events := slices.DeleteFunc(h.seen(), func(e string) bool { return e != "skip" })
 		if len(events) != 15 {
@@ -355,10 +385,12 @@ func TestMissedMessagesAreFoundByOtherHubs(t *testing.T) {
 	const rounds = 5
 	for i := range rounds {
 		w.await(t, 9) // the comparisons begin afresh after each announcement
+		var payloads []any
 		for n := range i%2 + 1 {
-			server.Do("publish", "user-1", fmt.Sprint("received ", i, n))
-			server.Do("publish", "user-1", fmt.Sprint("to be cut out ", i, n))
+			payloads = append(payloads, fmt.Sprint("received ", i, n), fmt.Sprint("to be cut out ", i, n))
 		}
+		// In one step, because a marker between two losses would announce the first one separately.
+		server.Do(append([]any{"eval", "for _, payload in ipairs(ARGV) do redis.call('publish', 'user-1', payload) end return 1", 0}, payloads...)...)
 		eventually(t, "the loss was announced", func() bool { return short.places.count("miss") == i+1 })
 		short.awaitEvent(t, fmt.Sprint("1//received ", i, i%2))
 	}

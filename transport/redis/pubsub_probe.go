@@ -138,10 +138,10 @@ func (s *subscription) moved(l *topology.Conn, found topology.Identity) *topolog
 const probeIntervals = 2
 
 // awaitEcho waits until the subscription receives the probe. If the probe cannot be published, it
-// waits for the reply to a PING with the same payload instead.
+// waits for the reply to a PING instead. An error reply is one, too.
 //
 // A probe behind a backlog is late, but not lost. So when ProbeTimeout has passed, a PING is sent on
-// the subscription: Redis replies in order, and if the PONG arrives before the probe, the probe
+// the subscription: Redis replies in order, and if its reply arrives before the probe, the probe
 // is lost.
 //
 // If the address leads to several servers, a lost probe proves nothing, because some of them do not
@@ -166,10 +166,7 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 			s.probes.Observe(back.Sub(start))
 			return true, nil
 		case <-late.C:
-			if !echo && s.noPing.Load() {
-				return true, nil // neither the probe nor PING is allowed
-			}
-			err := s.link.Ping(token)
+			err := s.ping(pendingCommand{kind: pingProbe, token: token}, token)
 			if errors.Is(err, topology.ErrEnded) {
 				return true, nil // the connection has just ended, and receive returns why
 			}
@@ -181,7 +178,7 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 				return true, nil
 			}
 			select {
-			case back := <-s.echo: // it arrived just before the PONG
+			case back := <-s.echo: // it arrived just before the reply
 				s.probes.Observe(back.Sub(start))
 				return true, nil
 			default:
@@ -190,21 +187,17 @@ func (s *subscription) awaitEcho(ctx context.Context, token string, echo bool, s
 		case <-again:
 			return false, nil
 		case <-deadline:
-			switch {
-			case echo:
+			if echo {
 				return false, topology.FaultNoEcho
-			case s.noPing.Load():
-				return true, nil
 			}
 			return false, topology.FaultUnresponsive
 		}
 	}
 }
 
-// probePong handles the reply to a PING that was sent after a probe. The receiving goroutine
-// calls it.
-func (s *subscription) probePong(payload string) {
-	if token := s.token.Load(); token == nil || payload != *token {
+// probePong handles the reply to the PING that was sent after a probe. The receiving goroutine calls it.
+func (s *subscription) probePong(token string) {
+	if newest := s.token.Load(); newest == nil || token != *newest {
 		return
 	}
 	select {

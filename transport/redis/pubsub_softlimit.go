@@ -58,7 +58,7 @@ func (s *subscription) clearSoftLimit(ctx context.Context) {
 		if s.noPing.Load() {
 			return
 		}
-		err := s.link.Ping(payload)
+		err := s.ping(pendingCommand{kind: pingOnly}, payload)
 		if errors.Is(err, topology.ErrEnded) {
 			return // the connection has just ended, and receive returns why
 		}

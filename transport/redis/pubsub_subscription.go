@@ -27,23 +27,29 @@ type subscription struct {
 	avoiding failedNode // when it was opened
 
 	// Owned by the receiving goroutine.
-	pending []pendingCommand // commands without a reply so far; Redis replies in order
-	settled bool             // the control channel is subscribed to, or refused
+	settled bool // the control channel is subscribed to, or refused
 	// knowsMarkers is set if markers count: the control channel is subscribed to, and the run_id of the server is known.
 	knowsMarkers bool
 	pinged       int64 // bytes received until the last request of a PING against the soft limit
+
+	// sending is held while a command is written, so that commands are sent in the order of pending.
+	sending sync.Mutex
+
+	// Guarded by mu.
+	mu      sync.Mutex
+	pending []pendingCommand // commands without a reply so far; Redis replies in order
 
 	// Between the receiving goroutine and the prober.
 	echoes atomic.Bool            // the probe channel is subscribed to as well
 	token  atomic.Pointer[string] // payload of the probe in flight
 	echo   chan time.Time         // when the probe was received
-	pong   chan struct{}          // the PING that was sent after the probe was answered
+	pong   chan struct{}          // Redis has replied to the PING that was sent after the probe
 	noPing atomic.Bool            // PING is not allowed
 
 	// Between the receiving goroutine and that of locate.
-	askedByPattern atomic.Uint64 // ticket of a question that was sent as a subscription to the pattern
-	answered       atomic.Uint64 // newest ticket of which the answer was received
-	replies        chan struct{} // one slot: answered or noPing has changed
+	answered atomic.Uint64 // newest ticket of which the answer was received
+	replies  chan struct{} // one slot: answered has changed
+	refusals chan struct{} // one slot: the question in flight was refused
 
 	// From the receiving goroutine to that of confirm.
 	unknown     atomic.Uint64 // newest ticket after whose answer markers are still unknown
@@ -63,21 +69,31 @@ type subscription struct {
 	oneOfSeveral atomic.Bool // the address leads to other servers as well
 }
 
-// pendingCommand is a command that Redis has not replied to.
-type pendingCommand int
+// A pendingCommand is a command that Redis has not replied to.
+type pendingCommand struct {
+	kind   commandKind
+	ticket uint64 // of askByPing and askByPattern
+	token  string // of pingProbe: the payload of the probe that was sent before
+}
+
+type commandKind int
 
 const (
-	noCommand pendingCommand = iota
+	noCommand commandKind = iota
 	subscribePattern
 	subscribeControl
 	subscribeProbe
+	pingOnly     // the reply shows that the connection works, or makes Redis check the soft limit
+	pingProbe    // see awaitEcho
+	askByPing    // see locate
+	askByPattern // another subscription to the pattern in place of a PING
 )
 
 func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 	return &subscription{
 		PubSub: p, end: end,
 		echo: make(chan time.Time, 1), pong: make(chan struct{}, 1), large: make(chan struct{}, 1),
-		replies: make(chan struct{}, 1), unconfirmed: make(chan struct{}, 1), due: make(chan struct{}, 1),
+		replies: make(chan struct{}, 1), refusals: make(chan struct{}, 1), unconfirmed: make(chan struct{}, 1), due: make(chan struct{}, 1),
 	}
 }
 
@@ -123,14 +139,29 @@ func (s *subscription) open(ctx context.Context) error {
 // subscribe connects and sends the subscriptions.
 func (s *subscription) subscribe() error {
 	// The pattern comes before the control channel: what other hubs count after a marker must be counted here too (R1).
-	if err := s.link.PSubscribe(s.pattern); err != nil {
+	if err := s.send(pendingCommand{kind: subscribePattern}, func() error { return s.link.PSubscribe(s.pattern) }); err != nil {
 		return err
 	}
-	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
+	if err := s.send(pendingCommand{kind: subscribeControl}, func() error { return s.link.Subscribe(s.cfg.ControlChannel) }); err != nil {
 		return err
 	}
-	s.pending = []pendingCommand{subscribePattern, subscribeControl, subscribeProbe}
-	return s.link.Subscribe(s.probeChannel)
+	return s.send(pendingCommand{kind: subscribeProbe}, func() error { return s.link.Subscribe(s.probeChannel) })
+}
+
+// send sends a command, and records it for its reply. Any goroutine may call it, except the receiving one after open: it
+// must not wait for a write.
+func (s *subscription) send(c pendingCommand, write func() error) error {
+	s.sending.Lock()
+	defer s.sending.Unlock()
+	s.mu.Lock()
+	s.pending = append(s.pending, c)
+	s.mu.Unlock()
+	return write()
+}
+
+// ping sends a PING.
+func (s *subscription) ping(c pendingCommand, payload ...string) error {
+	return s.send(c, func() error { return s.link.Ping(payload...) })
 }
 
 // receive is the path of a message: it receives one batch after another, and lets the streams write
@@ -204,8 +235,14 @@ func (s *subscription) handle(received any, err error) error {
 	case *goredis.Subscription:
 		return s.subscribed(m)
 	case *goredis.Pong:
-		if !s.placePong(m.Payload) {
-			s.probePong(m.Payload)
+		switch c := s.replied(); c.kind {
+		case pingOnly:
+		case pingProbe:
+			s.probePong(c.token)
+		case askByPing:
+			s.received(c.ticket)
+		default:
+			return topology.BadReply("a reply to a PING that was not sent")
 		}
 	}
 	return nil
@@ -233,33 +270,29 @@ func (p *PubSub) route(channel, payload string) {
 	}
 }
 
-// replied returns the command that a confirmation or an error replies to, or noCommand if no
-// command is pending.
-func (s *subscription) replied() (command pendingCommand) {
+// replied returns the command that was replied to, or noCommand if no command is pending.
+func (s *subscription) replied() (c pendingCommand) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if len(s.pending) > 0 {
-		command, s.pending = s.pending[0], s.pending[1:]
+		c, s.pending = s.pending[0], s.pending[1:]
 	}
-	return command
+	return c
 }
 
 // subscribed handles a confirmation.
 func (s *subscription) subscribed(to *goredis.Subscription) error {
 	command := s.replied()
-	if command == noCommand && to.Kind == "psubscribe" && to.Channel == s.pattern {
-		if ticket := s.askedByPattern.Swap(0); ticket != 0 {
-			s.received(ticket)
-			return nil
-		}
-	}
-	want := map[pendingCommand][2]string{
+	want := map[commandKind][2]string{
 		subscribePattern: {"psubscribe", s.pattern},
+		askByPattern:     {"psubscribe", s.pattern},
 		subscribeControl: {"subscribe", s.cfg.ControlChannel},
 		subscribeProbe:   {"subscribe", s.probeChannel},
 	}
-	if want[command] != [2]string{to.Kind, to.Channel} {
+	if want[command.kind] != [2]string{to.Kind, to.Channel} {
 		return topology.BadReply("a confirmation of a subscription that was not requested")
 	}
-	switch command {
+	switch command.kind {
 	case subscribePattern:
 		// As soon as clients learn of the new generation, the app may publish.
 		s.server.Renew()
@@ -277,13 +310,18 @@ func (s *subscription) subscribed(to *goredis.Subscription) error {
 		}
 	case subscribeProbe:
 		s.echoes.Store(true)
+	case askByPattern:
+		s.received(command.ticket)
 	}
 	return nil
 }
 
 // refused handles an error reply. It returns an error if the subscription needs the command.
 func (s *subscription) refused(err error) error {
-	switch s.replied() {
+	command := s.replied()
+	switch command.kind {
+	case noCommand:
+		return err
 	case subscribePattern:
 		// For PSUBSCRIBE, an ACL compares the two patterns literally.
 		return s.server.Denied(err, "subscribe to "+s.pattern, "+psubscribe &"+s.pattern)
@@ -292,10 +330,19 @@ func (s *subscription) refused(err error) error {
 		s.missing(acl.PermissionControl(s.cfg.ControlChannel), err)
 	case subscribeProbe:
 		s.missing(acl.PermissionProbeSubscribe(s.probeChannel), err)
-	default:
-		s.noPing.Store(true)
-		poke(s.replies)
-		s.missing(acl.PermissionPing, err)
+	case askByPattern:
+		poke(s.refusals)
+	default: // a PING
+		if !acl.IsTemporary(err) {
+			s.noPing.Store(true)
+			s.missing(acl.PermissionPing, err)
+		}
+		switch command.kind {
+		case pingProbe:
+			s.probePong(command.token) // an error reply is in order, too
+		case askByPing:
+			poke(s.refusals)
+		}
 	}
 	return nil
 }

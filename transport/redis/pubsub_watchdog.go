@@ -18,7 +18,7 @@ func (s *subscription) watch(ctx context.Context) {
 		}
 		before := activity.Last()
 		// The write is bounded by the client's WriteTimeout.
-		err := s.link.Ping()
+		err := s.ping(pendingCommand{kind: pingOnly})
 		if errors.Is(err, topology.ErrEnded) {
 			return // the connection has just ended, and receive returns why
 		}

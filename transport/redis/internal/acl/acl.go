@@ -87,10 +87,10 @@ func probeChannels(channel string) string {
 }
 
 // Optional is for a command that a hub does not strictly need: if Redis refuses it, Optional calls
-// missing and returns nil. It returns other errors, and those of a connection that is not
+// missing and returns nil. It returns other errors, and those of a server that is busy, of a connection that is not
 // authenticated, or of a node of a cluster that does not have the key.
 func Optional(err error, r Permission, missing func(Permission, error)) error {
-	if err != nil && IsReply(err) && !goredis.IsAuthError(err) && !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
+	if err != nil && IsReply(err) && !IsTemporary(err) && !goredis.IsAuthError(err) && !goredis.HasErrorPrefix(err, "MOVED ") && !goredis.HasErrorPrefix(err, "ASK ") {
 		missing(r, err)
 		return nil
 	}
@@ -102,6 +102,17 @@ func Optional(err error, r Permission, missing func(Permission, error)) error {
 func IsReply(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply)
+}
+
+// IsTemporary reports whether err is an error reply of a server that cannot execute the command at present: it runs a
+// long script, or loads its data. The reply says nothing about permissions.
+func IsTemporary(err error) bool {
+	for _, prefix := range []string{"BUSY ", "LOADING ", "MASTERDOWN "} {
+		if goredis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // OwnChannels is the prefix of usercast's internal channels.

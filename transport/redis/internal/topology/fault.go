@@ -128,6 +128,8 @@ func replyFault(err error) *Fault {
 		return &Fault{Reason: "command", Problem: "this server does not support the command " + reply.Command, Advice: "use Redis 6.2 or later, or Valkey, and check that rename-command does not disable the command"}
 	case has("READONLY"):
 		return &Fault{Reason: "error", Problem: "this server is a replica and rejects writes", Advice: "use the address of the primary"}
+	case has("BUSY "):
+		return &Fault{Reason: "busy", Problem: "Redis is running a long script", Advice: "wait until it ends, or stop it with SCRIPT KILL; retrying"}
 	case goredis.IsLoadingError(err):
 		return &Fault{Reason: "loading", Problem: "Redis is loading its dataset", Advice: "no action needed, retrying until it has finished"}
 	}
