@@ -83,6 +83,9 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	for _, server := range servers {
 		fleet = inspectRedis(ctx, hub, server, len(servers) > 1, p.section("redis "+server.Name()))
 	}
+	if fleet != nil {
+		defer func() { <-fleet.Done() }() // soon after an interrupt
+	}
 	authn := &authentication{hub, c.Timeout.T}
 	if authn.isRemote() {
 		authn.inspect(ctx, c.target, c.header, p.section("authentication"))

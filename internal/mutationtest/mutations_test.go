@@ -55,20 +55,14 @@ var mutations = []mutation{
 		"now-t.rows.at(0).receivedAt > t.age", "now-t.rows.at(0).receivedAt > 20*time.Second"),
 
 	{"R1: the control channel comes before the pattern", "transport/redis/pubsub_subscription.go",
-		`s.link.PSubscribe(s.pattern); err != nil {
+		`s.send(pendingCommand{kind: subscribePattern}, func() error { return s.link.PSubscribe(s.pattern) }); err != nil {
 		return err
 	}
-	if err := s.link.Subscribe(s.cfg.ControlChannel); err != nil {
+	if err := s.send(pendingCommand{kind: subscribeControl}, func() error { return s.link.Subscribe(s.cfg.ControlChannel) });`,
+		`s.send(pendingCommand{kind: subscribeControl}, func() error { return s.link.Subscribe(s.cfg.ControlChannel) }); err != nil {
 		return err
 	}
-	s.pending = []pendingCommand{subscribePattern, subscribeControl,`,
-		`s.link.Subscribe(s.cfg.ControlChannel); err != nil {
-		return err
-	}
-	if err := s.link.PSubscribe(s.pattern); err != nil {
-		return err
-	}
-	s.pending = []pendingCommand{subscribeControl, subscribePattern,`,
+	if err := s.send(pendingCommand{kind: subscribePattern}, func() error { return s.link.PSubscribe(s.pattern) });`,
 		"transport/redis", "TestR1GenerationBeginsAtThePattern", ""},
 	{"R2: malformed messages are not counted", "transport/redis/pubsub_subscription.go",
 		"\t\tp.cfg.Hub.Skip()\n", "", "transport/redis", "TestR2EveryMatchedMessageCounts", ""},

@@ -105,6 +105,8 @@ func (s *subscription) open(ctx context.Context) error {
 	s.link = s.server.NewConn(ctx, topology.Target{Prefer: s.cfg.ControlChannel, Not: s.avoiding.avoid()}, func(ctx context.Context, cn *goredis.Conn) error {
 		var err error
 		s.primary, err = topology.Introduce(ctx, cn, s.missing)
+		s.asking.Lock()
+		defer s.asking.Unlock()
 		s.servers.Saw(s.primary, s.probeEvery)
 		return err
 	})
