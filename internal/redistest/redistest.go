@@ -225,7 +225,7 @@ func (s *Server) launch() error {
 // timesReady returns how often a process of this server has logged that it listens.
 func (s *Server) timesReady() int {
 	log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-	return strings.Count(string(log), "Ready to accept connections")
+	return strings.Count(string(log), "Ready to accept connections") + strings.Count(string(log), "Sentinel ID is")
 }
 
 // FreePort returns an unused loopback TCP port below the range of the kernel for outgoing connections. Otherwise such a
