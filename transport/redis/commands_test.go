@@ -16,7 +16,7 @@ func TestCommandsUseThreeConnectionsAndCloseThem(t *testing.T) {
 	server := redistest.Start(t)
 	relay := redistest.StartRelay(t, server.Addr())
 	c := NewCommands(parse(t, relay.URL(), ServerOptions{}))
-	c.age = time.Second
+	c.age = 4 * time.Second // longer than a stall of the machine
 	defer c.Close()
 
 	server.Freeze() // so that all of them wait for a reply at the same time
