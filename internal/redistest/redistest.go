@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -228,12 +229,18 @@ func (s *Server) timesReady() int {
 	return strings.Count(string(log), "Ready to accept connections") + strings.Count(string(log), "Sentinel ID is")
 }
 
+var triedPorts sync.Map // by FreePort
+
 // FreePort returns an unused loopback TCP port below the range of the kernel for outgoing connections. Otherwise such a
-// connection could use the port of a server that is briefly down, or a dial to the port could connect to itself.
+// connection could use the port of a server that is briefly down, or a dial to the port could connect to itself. It returns
+// no port twice: a hub that still dials a server that was killed must not reach that of another test.
 func FreePort(tb testing.TB) int {
 	tb.Helper()
 	for range 100 {
 		port := 10000 + rand.IntN(22000)
+		if _, tried := triedPorts.LoadOrStore(port, true); tried {
+			continue
+		}
 		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
 			_ = l.Close()
