@@ -151,8 +151,8 @@ const maxName = 100
 
 // hubName returns the name of this hub.
 func (c *Config) hubName() string {
-	if c.Name != "" {
-		return c.Name
+	if name := strings.TrimSpace(c.Name); name != "" {
+		return name
 	}
 	host, err := os.Hostname()
 	if err != nil {

@@ -176,7 +176,7 @@ func (r *reporter) markerReceived() {
 func (r *reporter) messagesMissed(m fleet.Mismatch) {
 	attrs := []any{"received_by", m.Other}
 	if m.Missing > 0 {
-		attrs = append(attrs, "messages", m.Missing)
+		attrs = append(attrs, "at_least", m.Missing) // it counts only up to a marker that the other hub has received too
 	}
 	r.log.Warn("redis messages missed on an open connection, announcing a gap",
 		append(attrs, "hint", "check what is between this hub and Redis, such as a proxy")...)

@@ -37,6 +37,7 @@ type Fleet struct {
 	// Set before it begins.
 	subscribers int    // clients that may be hubs; negative: unknown
 	channel     string // that they are subscribed to
+	runID       string // of the server process where they are; "": unknown
 
 	// Set at its end.
 	newest map[string]fleet.Marker // by the process of the hub
@@ -58,15 +59,31 @@ func (i *inspector) receiveMarkers(ctx context.Context) (*Fleet, error) {
 }
 
 // countSubscribers counts the clients that may be hubs: the subscribers of the control channel, or, if the user is not
-// allowed to run PUBSUB, those of the users' channels, which PUBLISH counts.
+// allowed to run PUBSUB, those of the users' channels, which PUBLISH counts. In a failing cluster, hubs may use any node,
+// so their number is unknown.
 func (f *Fleet) countSubscribers(ctx context.Context) error {
 	i := f.in
 	user, err := i.unknownChannel()
 	if err != nil {
 		return err
 	}
+	return i.tryNodes(func() error { return i.server.NewConn(ctx, i.nearHubs(), f.countAt(user)).Use() })
+}
+
+// countAt returns a question that counts the subscribers of one node. user is the channel of a user without a stream.
+func (f *Fleet) countAt(user string) func(context.Context, *goredis.Conn) error {
+	i := f.in
 	ignore := func(acl.Permission, error) {}
-	return i.server.NewConn(ctx, i.nearHubs(), func(ctx context.Context, cn *goredis.Conn) error {
+	return func(ctx context.Context, cn *goredis.Conn) error {
+		info, err := topology.Info(ctx, cn, "server", ignore)
+		if err != nil {
+			return err
+		}
+		f.runID = topology.InfoField(info, "run_id")
+		if i.state == "fail" {
+			f.subscribers = -1
+			return nil
+		}
 		counts, err := cn.PubSubNumSub(ctx, i.ControlChannel).Result()
 		if f.subscribers, f.channel = int(counts[i.ControlChannel]), i.ControlChannel; err == nil {
 			return nil
@@ -80,7 +97,7 @@ func (f *Fleet) countSubscribers(ctx context.Context) error {
 		}
 		f.subscribers = -1
 		return acl.Optional(err, acl.PermissionPublish(f.channel), ignore)
-	}).Use()
+	}
 }
 
 // nearHubs is the server to which hubs subscribe.
@@ -94,7 +111,7 @@ func (f *Fleet) receive(ctx context.Context) {
 		return acl.Optional(cn.ClientSetName(ctx, topology.ClientName).Err(), acl.PermissionName, func(acl.Permission, error) {})
 	})
 	defer conn.Close()
-	err := conn.Subscribe(f.in.ControlChannel)
+	err := f.in.tryNodes(func() error { return conn.Subscribe(f.in.ControlChannel) })
 	for err == nil && !f.complete() {
 		var received any
 		if received, err = conn.Receive(); err == nil {
@@ -112,7 +129,18 @@ func (f *Fleet) receive(ctx context.Context) {
 	}
 }
 
-func (f *Fleet) complete() bool { return f.subscribers >= 0 && len(f.newest) >= f.subscribers }
+func (f *Fleet) complete() bool { return f.subscribers >= 0 && f.hubsHere() >= f.subscribers }
+
+// hubsHere returns how many hubs have published a marker that may be subscribed to the server where subscribers were
+// counted. A replica also forwards the markers of hubs at its primary.
+func (f *Fleet) hubsHere() (n int) {
+	for _, mk := range f.newest {
+		if !isUnderstood(mk) || f.runID == "" || mk.RunID == f.runID {
+			n++
+		}
+	}
+	return n
+}
 
 // add adds a marker, and ignores control commands.
 func (f *Fleet) add(payload string) {
@@ -146,10 +174,11 @@ func (f *Fleet) Report(report func(Finding)) {
 	if len(markers) > 0 {
 		i.report.OK("fleet-hubs", "%s: %s", hubsPublish(len(markers)), namesOf(markers))
 	}
-	f.reportSilent(&i, len(markers))
+	f.reportSilent(&i)
+	reportNames(&i, markers)
 	reportVersions(&i, markers)
 	reportChannels(&i, markers)
-	reportServers(&i, markers)
+	f.reportServers(&i, markers)
 }
 
 func hubsPublish(n int) string {
@@ -160,9 +189,10 @@ func hubsPublish(n int) string {
 }
 
 // reportSilent reports subscribers of the control channel that have not published a marker.
-func (f *Fleet) reportSilent(i *inspector, hubs int) {
+func (f *Fleet) reportSilent(i *inspector) {
+	hubs := f.hubsHere()
 	switch {
-	case f.subscribers < 0 && hubs == 0:
+	case f.subscribers < 0 && len(f.newest) == 0:
 		i.report.Note("fleet-hubs", "", "no hub published a marker within %v", f.patience)
 	case hubs < f.subscribers:
 		i.report.Warn("fleet-markers", "replace hubs of older versions, and grant hubs the permissions that their log names as missing; ignore this if other programs are subscribed",
@@ -170,44 +200,87 @@ func (f *Fleet) reportSilent(i *inspector, hubs int) {
 	}
 }
 
-func reportVersions(i *inspector, markers []fleet.Marker) {
-	versions := make(map[string][]fleet.Marker)
+func reportNames(i *inspector, markers []fleet.Marker) {
+	hubs := make(map[string]int)
 	for _, mk := range markers {
-		versions[mk.Hub.Version] = append(versions[mk.Hub.Version], mk)
-	}
-	if len(versions) < 2 {
-		return
+		if mk.Hub.Name != "" {
+			hubs[mk.Hub.Name]++
+		}
 	}
 	var parts []string
-	for _, version := range slices.Sorted(maps.Keys(versions)) {
-		parts = append(parts, finding.Name(version)+" ("+namesOf(versions[version])+")")
+	for _, name := range slices.Sorted(maps.Keys(hubs)) {
+		if n := hubs[name]; n > 1 {
+			parts = append(parts, fmt.Sprintf("%s (%d hubs)", finding.Name(name), n))
+		}
 	}
-	i.report.Warn("fleet-versions", "after a deploy, check that all hubs were replaced", "hubs run different versions: %s", strings.Join(parts[:min(len(parts), maxShownHubs)], ", "))
+	if len(parts) > 0 {
+		i.report.Note("fleet-names", "use another --name for each hub; ignore this if a hub was just restarted",
+			"several hubs have the same name: %s", listed(parts))
+	}
+}
+
+func reportVersions(i *inspector, markers []fleet.Marker) {
+	versions := grouped(markers, func(mk fleet.Marker) string { return mk.Hub.Version })
+	if len(versions) > 1 {
+		i.report.Warn("fleet-versions", "after a deploy, check that all hubs were replaced", "hubs run different versions: %s", listed(versions))
+	}
 }
 
 func reportChannels(i *inspector, markers []fleet.Marker) {
 	own := acl.Pattern(i.ChannelPrefix)
-	for _, mk := range markers {
-		if isUnderstood(mk) && !slices.Equal(mk.Patterns, []string{own}) {
-			i.report.Warn("fleet-channels", "use the same --channel-prefix for all hubs of a fleet, and another --control-channel for each fleet",
-				"hub %s is subscribed to %s instead of %s: a page that moves to or from this hub receives a gap", finding.Name(mk.Hub.Name), finding.Name(strings.Join(mk.Patterns, " ")), own)
-			return
-		}
+	others := slices.DeleteFunc(slices.Clone(markers), func(mk fleet.Marker) bool {
+		return !isUnderstood(mk) || slices.Equal(mk.Patterns, []string{own})
+	})
+	if len(others) > 0 {
+		i.report.Warn("fleet-channels", "use the same --channel-prefix for all hubs of a fleet, and another --control-channel for each fleet",
+			"hubs are subscribed to other channels than %s: %s: a page that moves between hubs with different channels receives a gap",
+			own, listed(grouped(others, func(mk fleet.Marker) string { return strings.Join(mk.Patterns, " ") })))
 	}
 }
 
-func reportServers(i *inspector, markers []fleet.Marker) {
-	servers := make(map[string]bool)
+// reportServers reports hubs that are subscribed to different servers. The first one is that of check, if it is known.
+func (f *Fleet) reportServers(i *inspector, markers []fleet.Marker) {
+	servers := make(map[string][]fleet.Marker) // by run_id
 	for _, mk := range markers {
 		if isUnderstood(mk) {
-			servers[mk.RunID] = true
+			servers[mk.RunID] = append(servers[mk.RunID], mk)
 		}
 	}
-	if len(servers) > 1 {
-		i.report.Warn("fleet-servers", "use the same --redis for all hubs of a fleet: the address of one primary, or of its Sentinels or cluster nodes",
-			"the hubs are subscribed to %d different Redis servers: a page that moves between them receives a gap", len(servers))
+	var parts []string
+	if here := servers[f.runID]; len(here) > 0 {
+		parts = append(parts, "this one ("+namesOf(here)+")")
+		delete(servers, f.runID)
+	}
+	for _, run := range slices.Sorted(maps.Keys(servers)) {
+		which := "another one"
+		if len(parts) == 0 && f.runID == "" {
+			which = "one"
+		}
+		parts = append(parts, which+" ("+namesOf(servers[run])+")")
+	}
+	const advice = "use the same --redis for all hubs of a fleet: the address of one primary, or of its Sentinels or cluster nodes"
+	switch {
+	case len(parts) > 1:
+		i.report.Warn("fleet-servers", advice, "hubs are subscribed to different Redis servers: %s: a page that moves between them receives a gap", listed(parts))
+	case len(servers) > 0 && f.runID != "":
+		i.report.Warn("fleet-servers", advice, "hubs are subscribed to another Redis server than this one: %s", namesOf(markers))
 	}
 }
+
+// grouped returns the names of the hubs with each key, sorted by key.
+func grouped(markers []fleet.Marker, key func(fleet.Marker) string) (groups []string) {
+	hubs := make(map[string][]fleet.Marker)
+	for _, mk := range markers {
+		hubs[key(mk)] = append(hubs[key(mk)], mk)
+	}
+	for _, k := range slices.Sorted(maps.Keys(hubs)) {
+		groups = append(groups, finding.Name(k)+" ("+namesOf(hubs[k])+")")
+	}
+	return groups
+}
+
+// listed joins the first parts of a list with commas.
+func listed(parts []string) string { return strings.Join(parts[:min(len(parts), maxShownHubs)], ", ") }
 
 // isUnderstood reports whether a marker has a version that this program knows.
 func isUnderstood(mk fleet.Marker) bool { return mk.RunID != "" }

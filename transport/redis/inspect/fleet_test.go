@@ -32,6 +32,9 @@ func TestFleetReportsHowHubsDiffer(t *testing.T) {
 	future.Name, future.RunID, future.Patterns = hub.MarkerName{}, "", nil // as ParseMarker returns it
 	elsewhere.RunID = "other"
 	others.Patterns = []string{"other-*"}
+	likewise, third, twin := others, others, testMarker("b", "v1.0.0")
+	likewise.Hub.Name, third.Hub.Name, third.Patterns = "d", "e", []string{"x-*", "y-*"}
+	twin.From = "twin.1"
 	for name, c := range map[string]struct {
 		subscribers int
 		markers     []fleet.Marker
@@ -46,8 +49,10 @@ func TestFleetReportsHowHubsDiffer(t *testing.T) {
 		"unknown, one":         {-1, []fleet.Marker{testMarker("a", "v1.0.0")}, OK, "fleet-hubs", "1 hub publishes markers: a"},
 		"two silent ones":      {3, []fleet.Marker{testMarker("a", "v1.0.0")}, Warn, "fleet-markers", "2 of 3 subscribers of usercast:user-control did not publish a marker within 11s"},
 		"another version":      {2, []fleet.Marker{testMarker("a", "v1.0.0"), testMarker("b", "v1.1.0\n")}, Warn, "fleet-versions", `v1.0.0 (a), "v1.1.0\n" (b)`},
-		"another server":       {2, []fleet.Marker{testMarker("a", "v1.0.0"), elsewhere}, Warn, "fleet-servers", "2 different Redis servers"},
-		"other channels":       {2, []fleet.Marker{testMarker("a", "v1.0.0"), others}, Warn, "fleet-channels", "hub c is subscribed to other-* instead of user-*"},
+		"another server":       {2, []fleet.Marker{testMarker("a", "v1.0.0"), elsewhere}, Warn, "fleet-servers", "hubs are subscribed to different Redis servers: one (c), another one (a)"},
+		"other channels":       {2, []fleet.Marker{testMarker("a", "v1.0.0"), others}, Warn, "fleet-channels", "hubs are subscribed to other channels than user-*: other-* (c):"},
+		"several other ones":   {4, []fleet.Marker{testMarker("a", "v1.0.0"), others, third, likewise}, Warn, "fleet-channels", "other-* (c, d), x-* y-* (e):"},
+		"equal names":          {3, []fleet.Marker{testMarker("b", "v1.0.0"), testMarker("a", "v1.0.0"), twin}, Note, "fleet-names", "several hubs have the same name: b (2 hubs)"},
 		"more than are listed": {30, slices.Repeat([]fleet.Marker{testMarker("a", "v1.0.0")}, 30), OK, "fleet-hubs", "a, 10 more"},
 	} {
 		f := &Fleet{
@@ -78,6 +83,17 @@ func subscribe(t *testing.T, server *redistest.Server, clients int, subscribe fu
 			t.Fatal(err)
 		}
 	}
+}
+
+// runOf returns the run_id of a server.
+func runOf(server *redistest.Server) string {
+	return topology.InfoField(server.Do("info", "server").(string), "run_id")
+}
+
+// at returns the payload of a marker of a hub that is subscribed to server.
+func at(server *redistest.Server, mk fleet.Marker) string {
+	mk.RunID = runOf(server)
+	return string(fleet.AppendMarker(nil, mk))
 }
 
 func toControl(c *goredis.Client) *goredis.PubSub {
@@ -126,7 +142,7 @@ func TestFleetEndsWhenEachSubscriberHasPublishedAMarker(t *testing.T) {
 	again.From, again.Hub.Streams = "a7.2", 4 // the next generation of the same hub
 	var published []string
 	for _, mk := range []fleet.Marker{a, again, b} {
-		published = append(published, string(fleet.AppendMarker(nil, mk)))
+		published = append(published, at(server, mk))
 	}
 	published = slices.Insert(published, 1, `{"op":"disconnect","user":"42"}`, "not JSON", `{"op":"marker","v":9}`)
 	found, _ := runFleet(t, server.URL(), server, forever, published...)
@@ -171,7 +187,7 @@ func TestFleetCountsHubsWithoutPubSub(t *testing.T) {
 		t.Errorf("no hub runs: %v", found)
 	}
 	subscribe(t, server, 1, toUsers)
-	found, _ := runFleet(t, url, server, forever, string(fleet.AppendMarker(nil, testMarker("a", "v1.0.0"))))
+	found, _ := runFleet(t, url, server, forever, at(server, testMarker("a", "v1.0.0")))
 	found.want(t, OK, "fleet-hubs", "1 hub publishes markers: a")
 
 	setUser(server, "resetchannels", "&user-*", "&usercast:user-probe:*")
@@ -209,9 +225,43 @@ func TestFleetOfACluster(t *testing.T) {
 	slot := nodes[0].Do("cluster", "keyslot", redis.ControlChannel("user-")).(int64)
 	owner, other := nodes[slot*2/16384], nodes[1-slot*2/16384]
 	subscribe(t, owner, 1, toControl)
-	found, present := runFleet(t, "redis+cluster://"+other.Addr(), other, forever, string(fleet.AppendMarker(nil, testMarker("a", "v1.0.0"))))
+	found, present := runFleet(t, "redis+cluster://"+other.Addr(), other, forever, at(owner, testMarker("a", "v1.0.0")))
 	if !present {
 		t.Fatal("the subscriber was not found")
 	}
 	found.want(t, OK, "fleet-hubs", "1 hub publishes markers: a")
+}
+
+// If some slots of a cluster are not covered, hubs may use any node.
+func TestFleetOfAFailingCluster(t *testing.T) {
+	t.Parallel()
+	nodes := redistest.StartCluster(t, 2)
+	slot := nodes[0].Do("cluster", "keyslot", redis.ControlChannel("user-")).(int64)
+	owner, other := nodes[slot*2/16384], nodes[1-slot*2/16384]
+	for _, n := range []*redistest.Server{owner, other} {
+		free := (slot + 1) % 16384
+		n.Do("cluster", "delslots", free)
+		n.Await("it reports a failure", func() bool { return strings.Contains(n.Do("cluster", "info").(string), "cluster_state:fail") })
+	}
+	subscribe(t, other, 1, toControl)
+	found, present := runFleet(t, "redis+cluster://"+owner.Addr(), owner, time.Second, at(other, testMarker("a", "v1.0.0")))
+	if !present {
+		t.Fatal("nothing is said about hubs")
+	}
+	found.want(t, OK, "fleet-hubs", "1 hub publishes markers: a")
+}
+
+// A replica forwards the markers of hubs at its primary. They do not stand for its own subscribers.
+func TestFleetTellsHubsOfAnotherServerFromItsSubscribers(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	subscribe(t, server, 1, toControl)
+	near, far := testMarker("near", "v1.0.0"), testMarker("far", "v1.0.0")
+	published := []string{string(fleet.AppendMarker(nil, far))}
+	for range 100 { // most of them arrive before that of the hub here
+		published = append(published, published[0])
+	}
+	found, _ := runFleet(t, server.URL(), server, forever, append(published, at(server, near))...)
+	found.want(t, OK, "fleet-hubs", "2 hubs publish markers: far, near")
+	found.want(t, Warn, "fleet-servers", "hubs are subscribed to different Redis servers: this one (near), another one (far)")
 }

@@ -54,11 +54,7 @@ const (
 // ends or 11 s have passed, also if its Report is not called.
 func (i Inspection) Run(ctx context.Context, report func(Finding)) *Fleet {
 	in := &inspector{Inspection: i, server: (*topology.Server)(i.Server), report: report, token: rand.Text()}
-	err := in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
-	// A hub uses a node of a failing cluster if all other nodes fail too, so an inspection does the same.
-	for tries := in.server.Hosts(); errors.Is(err, topology.FaultPartitioned) && tries > 0; tries-- {
-		err = in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll)
-	}
+	err := in.tryNodes(func() error { return in.ask(ctx, topology.Target{Key: i.StreamKey}, in.askAll) })
 	var hubs *Fleet
 	if err == nil && i.StreamKey == "" && !i.NoMarkers {
 		hubs, err = in.receiveMarkers(ctx) // the other checks run meanwhile
@@ -95,6 +91,16 @@ type inspector struct {
 	slotsDenied bool   // CLUSTER SLOTS is not allowed
 	refused     bool   // a permission is missing
 	noMessages  bool   // the subscription to the pattern was refused
+}
+
+// tryNodes repeats a use of a failing cluster with other nodes. A hub uses a node if all other nodes fail too, so an
+// inspection does the same.
+func (i *inspector) tryNodes(use func() error) error {
+	err := use()
+	for tries := i.server.Hosts(); errors.Is(err, topology.FaultPartitioned) && tries > 0; tries-- {
+		err = use()
+	}
+	return err
 }
 
 // broken reports why Redis cannot be used.

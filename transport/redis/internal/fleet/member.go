@@ -201,7 +201,11 @@ func (m *Member) peer(boot string, mk Marker, now time.Duration) *peer {
 	return p
 }
 
-func (p *peer) differs(version string) bool { return p.hub.Version != version || p.hub.OtherPatterns }
+// differs reports whether p runs another version or has other patterns. Markers without a name or version are not from a
+// hub that an operator could find.
+func (p *peer) differs(version string) bool {
+	return p.hub.Name != "" && p.hub.Version != "" && (p.hub.Version != version || p.hub.OtherPatterns)
+}
 
 // compareAfresh forgets the points that were compared: what lies before is announced, or is another generation.
 func (m *Member) compareAfresh() {

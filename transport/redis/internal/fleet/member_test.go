@@ -535,7 +535,18 @@ func TestDifferentHubIsReportedOnce(t *testing.T) {
 		t.Errorf("another version is reported as %+v", h)
 	}
 	w.expect("a: ")
-	if n := len(a.Hubs(w.now)); n != 3 {
+	for _, payload := range []string{
+		`{"op":"marker","v":2,"from":"yyy.1","hub":null}`, `{"op":"marker","v":2,"from":"xxx.1"}`, `{"op":"marker","v":2,"from":"vvv.1","hub":{"name":"odd"}}`,
+	} {
+		mk, err := ParseMarker(payload)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h := a.Receive(mk, w.now).Differs; h != nil {
+			t.Errorf("%s is reported as another version", payload)
+		}
+	}
+	if n := len(a.Hubs(w.now)); n != 6 {
 		t.Errorf("a knows %d hubs", n)
 	}
 }
