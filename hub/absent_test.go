@@ -81,8 +81,8 @@ func TestR14RingHasTheMessageThatEndsTheLastClient(t *testing.T) {
 	})
 }
 
-// Rule R15: when a user is forgotten, what it received while it had a client is nowhere any more. Whoever missed that
-// receives a gap.
+// Rule R15: when a user is forgotten, the messages that it received while it had a client are no longer stored. A page
+// that missed them receives a gap.
 func TestR15AgeLowWater(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := withHistory(t, nil)

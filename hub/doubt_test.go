@@ -158,8 +158,8 @@ func TestR12OwnDoubtEndsWithTheAnnouncement(t *testing.T) {
 	come(h.Boot() + "-3")
 }
 
-// A page that left the other hub before that hub found what it had missed is told where it is now, and so is one that
-// comes later with such an id.
+// A page that left the other hub before that hub found what it had missed receives the gap at its current hub, and so
+// does one that comes later with such an id.
 func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)
@@ -305,7 +305,7 @@ func TestR12EachDoubtEndsWithItsAnnouncement(t *testing.T) {
 	}
 }
 
-// A client for which another gap is still pending receives both, and is not told again when it comes back.
+// A client for which another gap is still pending receives both, and does not receive them again when it comes back.
 func TestR12PendingSpreadGap(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)
@@ -345,7 +345,7 @@ func TestR12IdleClientIsWoken(t *testing.T) {
 	p.wants(p.read(), "gap missed")
 }
 
-// A client that waits for its place when the announcement arrives is told once its place is known.
+// A client that waits for its place when the announcement arrives receives the gap once its place is known.
 func TestR12ClientThatWaitsIsTold(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)

@@ -372,7 +372,7 @@ func TestEmbeddedRedisHasIDsOfOneHub(t *testing.T) {
 }
 
 // A relay cuts single messages out of the connection of one hub. Each is announced there as missed, once. Pages that come
-// from it later are told too, unless they know.
+// from it later receive the gap too, unless they have received it already.
 func TestMissedMessagesAreAnnouncedToPages(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

@@ -17,7 +17,7 @@ import (
 var ruleHistory = hub.Config{HistoryPerUser: 1000, HistoryAge: time.Hour, HistoryBytes: 1 << 20}
 
 // The opening block repeats the client's id, whatever follows. A page whose connection breaks after it resumes from
-// its own id, and is told about everything that it has missed.
+// its own id, and receives everything that it has missed, or a gap.
 func TestR8OpeningRepeatsTheClientsID(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {

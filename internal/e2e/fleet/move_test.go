@@ -166,7 +166,7 @@ func (w *moveWorld) count(event string) {
 	w.events[event]++
 }
 
-// size returns the number of the next message, and whether there is none.
+// size returns the number of the next message. done reports whether all messages were sent.
 func (w *moveWorld) size() (next int, done bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

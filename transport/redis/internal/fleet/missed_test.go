@@ -104,7 +104,7 @@ func (v *visitor) expect(got, want string) {
 	}
 }
 
-// A page whose hub has missed a message, and which moves before this is found, is told at each hub that it can have
+// A page whose hub has missed a message, and which moves before this is found, receives the gap at each hub that it can have
 // reached: by way of others, and back at the hub itself.
 func TestR12PageThatMovesBeforeALossIsFound(t *testing.T) {
 	t.Parallel()
@@ -235,7 +235,7 @@ func (h *hubAtMark) Mark(name hub.MarkerName) {
 }
 
 // A page that must be told what another hub has missed has no id by the announcement before the gap: with such an id, it
-// would not be told when it comes back.
+// would not receive the gap when it comes back.
 func TestR12GapComesBeforeIDsByTheAnnouncement(t *testing.T) {
 	t.Parallel()
 	f, hubs := newFleet(t, "a", "b")
