@@ -110,7 +110,7 @@ func (c *socketConn) note(err error) {
 // isUnresponsive reports whether an acknowledgement of the peer is overdue: see reasonOf. It returns
 // false if the peer has only stalled one of several streams.
 func (c *socketConn) isUnresponsive() bool {
-	return isOverdue(c.socket) && !acknowledges(c.socket, ackAge(c.writeTimeout))
+	return !acknowledges(c.socket, ackAge(c.writeTimeout))
 }
 
 func (c *socketConn) inner() net.Conn { return c.socket }

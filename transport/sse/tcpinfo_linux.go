@@ -31,32 +31,18 @@ func setOptions(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 	return nil
 }
 
-// acknowledges reports whether the peer has acknowledged anything within d, including a probe of its
-// closed window. The interval between probes doubles, so a peer that has acknowledged everything
-// has twice that time.
+// acknowledges reports whether the peer acknowledges what it is sent. It returns false if data, or a probe of its closed
+// window, was sent again without an answer, and the last acknowledgement is at least d old.
+//
+// Its age alone would say little: a peer whose window is closed is probed at intervals that double, and this process may
+// notice the timeout late. The kernel keeps both numbers when it closes the connection.
 func acknowledges(conn net.Conn, d time.Duration) bool {
 	info := tcpInfo(conn)
 	return info == nil || hasAcknowledged(info, d) // nil: not TCP, such as a Unix socket
 }
 
 func hasAcknowledged(info *unix.TCPInfo, d time.Duration) bool {
-	if info.Last_ack_recv <= info.Last_data_sent {
-		d *= 2
-	}
-	return time.Duration(info.Last_ack_recv)*time.Millisecond < d
-}
-
-// isOverdue reports whether the peer has not acknowledged retransmitted data, or whether the kernel has
-// closed the connection.
-func isOverdue(conn net.Conn) bool {
-	info := tcpInfo(conn)
-	return info != nil && hasRetransmitted(info)
-}
-
-// hasRetransmitted reports whether data or a probe was retransmitted and is still unacknowledged. Data that was
-// sent only once does not count: after an idle time, the last acknowledgement is old and the next one may be in flight.
-func hasRetransmitted(info *unix.TCPInfo) bool {
-	return info.State == unix.BPF_TCP_CLOSE || (info.Unacked > 0 || info.Notsent_bytes > 0) && (info.Retransmits > 0 || info.Probes > 0)
+	return info.Retransmits == 0 && info.Probes == 0 || time.Duration(info.Last_ack_recv)*time.Millisecond < d
 }
 
 // hasFailed reports whether the kernel has closed the connection after an error. A FIN of the peer does not

@@ -14,8 +14,5 @@ func setOptions(uintptr, int, time.Duration) error { return nil }
 // hasFailed needs TCP_INFO of Linux.
 func hasFailed(net.Conn) bool { return false }
 
-// isOverdue needs TCP_INFO of Linux.
-func isOverdue(net.Conn) bool { return false }
-
 // acknowledges needs TCP_INFO of Linux.
 func acknowledges(net.Conn, time.Duration) bool { return true }

@@ -95,9 +95,7 @@ const maxPeerBytes = 64 << 10
 // distinguish a slow reader from a peer that dropped off without a FIN.
 //
 // Both end with a timeout, because TCP_USER_TIMEOUT also counts the time in which the window is closed. A slow
-// reader still acknowledges window probes. The interval between probes doubles, so the last
-// acknowledgement is at most about half the timeout old. From a dead peer, the last
-// acknowledgement is nearly as old as the timeout.
+// reader still acknowledges window probes.
 func reasonOf(err error, acknowledges func() bool) hub.Reason {
 	switch {
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
@@ -111,8 +109,8 @@ func reasonOf(err error, acknowledges func() bool) hub.Reason {
 	return hub.ReasonFailed
 }
 
-// ackAge returns the maximum age of the last acknowledgement of a slow reader after a timeout: see
-// reasonOf.
+// ackAge is the age of the last acknowledgement from which a peer that does not answer is dead after a timeout. It is less
+// than the timeout, so that the peer may have acknowledged the first part of what was sent.
 func ackAge(timeout time.Duration) time.Duration { return timeout * 3 / 4 }
 
 // isTimeout reports whether the kernel did not receive an acknowledgement in time. The error depends on
