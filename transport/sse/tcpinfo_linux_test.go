@@ -214,7 +214,7 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 			_, err := w.write(&bufs)
 			took := time.Since(start)
 			w.connSettings = &connSettings{writeTimeout: timeout}
-			time.Sleep(timeout) // the process notices the timeout late
+			time.Sleep(2 * timeout) // the process notices the timeout late
 			if cause := w.reason(err); cause != hub.ReasonSlow {
 				t.Errorf("%v: %v after %v", err, cause, took)
 			}
