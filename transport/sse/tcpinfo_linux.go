@@ -31,18 +31,23 @@ func setOptions(fd uintptr, sendBuffer int, writeTimeout time.Duration) error {
 	return nil
 }
 
-// acknowledges reports whether the peer acknowledges what it is sent. It returns false if data, or a probe of its closed
-// window, was sent again without an answer, and the last acknowledgement is at least d old.
+// acknowledges reports whether the peer acknowledges what it is sent. It returns false if data was sent again, or its
+// closed window was probed, more than once without an answer, and the last acknowledgement is at least d old.
 //
-// Its age alone would say little: a peer whose window is closed is probed at intervals that double, and this process may
-// notice the timeout late. The kernel keeps both numbers when it closes the connection.
+// That age alone would say little: a peer whose buffer is full is sent something at intervals that double, and this
+// process may notice the timeout late. The kernel keeps all numbers when it closes the connection.
 func acknowledges(conn net.Conn, d time.Duration) bool {
 	info := tcpInfo(conn)
 	return info == nil || hasAcknowledged(info, d) // nil: not TCP, such as a Unix socket
 }
 
+// hasAcknowledged does not count the first attempt: Linux answers a probe of a closed window at most every 500 ms
+// (tcp_invalid_ratelimit), and the second probe may come earlier.
 func hasAcknowledged(info *unix.TCPInfo, d time.Duration) bool {
-	return info.Retransmits == 0 && info.Probes == 0 || time.Duration(info.Last_ack_recv)*time.Millisecond < d
+	// A peer that has no room for data drops it, and acknowledges what it has: retransmissions are counted until it
+	// acknowledges more. Last_data_sent does not include probes.
+	unanswered := info.Probes > 1 || info.Retransmits > 1 && info.Last_ack_recv > info.Last_data_sent
+	return !unanswered || time.Duration(info.Last_ack_recv)*time.Millisecond < d
 }
 
 // hasFailed reports whether the kernel has closed the connection after an error. A FIN of the peer does not

@@ -233,9 +233,9 @@ func TestStalledReaderIsSlowNotDead(t *testing.T) {
 	}
 }
 
-// A peer is dead only if it has not answered for a while to what was sent again. Without that, an old acknowledgement
-// proves nothing: the next probe of a closed window may be due later, an answer may be in flight, or this process may have
-// noticed the timeout late.
+// A peer is dead only if it has not answered to what was sent again. Without that, an old acknowledgement proves nothing: the
+// next probe of a closed window may be due later, an answer may be in flight, or this process may have noticed the timeout
+// late.
 func TestOnlyUnansweredDataMakesAPeerDead(t *testing.T) {
 	const d = time.Minute
 	for _, test := range []struct {
@@ -244,11 +244,14 @@ func TestOnlyUnansweredDataMakesAPeerDead(t *testing.T) {
 	}{
 		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED}, true},
 		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Last_ack_recv: 60_000}, true},
-		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 1, Last_ack_recv: 59_999}, true},
-		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 1, Last_ack_recv: 60_000}, false},
-		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Notsent_bytes: 1, Probes: 1, Last_ack_recv: 60_000}, false},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 1, Last_ack_recv: 60_000, Last_data_sent: 20_000}, true},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 2, Last_ack_recv: 59_999, Last_data_sent: 20_000}, true},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 2, Last_ack_recv: 60_000, Last_data_sent: 20_000}, false},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Unacked: 1, Retransmits: 2, Last_ack_recv: 60_000, Last_data_sent: 60_000}, true},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Notsent_bytes: 1, Probes: 1, Last_ack_recv: 60_000}, true},
+		{unix.TCPInfo{State: unix.BPF_TCP_ESTABLISHED, Notsent_bytes: 1, Probes: 2, Last_ack_recv: 60_000}, false},
 		{unix.TCPInfo{State: unix.BPF_TCP_CLOSE, Last_ack_recv: 60_000}, true},
-		{unix.TCPInfo{State: unix.BPF_TCP_CLOSE, Retransmits: 3, Last_ack_recv: 60_000}, false},
+		{unix.TCPInfo{State: unix.BPF_TCP_CLOSE, Retransmits: 3, Last_ack_recv: 60_000, Last_data_sent: 20_000}, false},
 	} {
 		if got := hasAcknowledged(&test.info, d); got != test.want {
 			t.Errorf("%+v: %v", test.info, got)
