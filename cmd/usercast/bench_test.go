@@ -355,7 +355,7 @@ func TestBenchReportsFailuresDuringARun(t *testing.T) {
 func TestBenchReportsTheWrongRedis(t *testing.T) {
 	t.Parallel()
 	h := hubtest.Start(t, redistest.Start(t))
-	code, stdout, stderr := runBench(h, redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "100ms")
+	code, stdout, stderr := runBench(h, redistest.Start(t), "--streams", "5", "--messages", "5", "--patience", "2s")
 	if code != exitFailure || !strings.Contains(stderr, "5 messages were lost without a gap") || !strings.Contains(stdout, "check that the hub uses the same --redis") {
 		t.Errorf("exit code %d, %q\n%s", code, stderr, stdout)
 	}

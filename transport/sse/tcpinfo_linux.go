@@ -44,7 +44,7 @@ func acknowledges(conn net.Conn, d time.Duration) bool {
 // hasAcknowledged does not count the first attempt: Linux answers a probe of a closed window at most every 500 ms
 // (tcp_invalid_ratelimit), and the second probe may come earlier.
 func hasAcknowledged(info *unix.TCPInfo, d time.Duration) bool {
-	// A peer that has no room for data drops it, and acknowledges what it has: retransmissions are counted until it
+	// A peer whose buffer is full may drop data and acknowledge what it has: retransmissions are counted until it
 	// acknowledges more. Last_data_sent does not include probes.
 	unanswered := info.Probes > 1 || info.Retransmits > 1 && info.Last_ack_recv > info.Last_data_sent
 	return !unanswered || time.Duration(info.Last_ack_recv)*time.Millisecond < d
