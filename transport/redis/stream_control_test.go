@@ -16,6 +16,10 @@ func disconnect(server *redistest.Server, id, user string) string {
 	return server.Do("XADD", "log", id, "ctl", Control{Op: OpDisconnect, User: user}.String()).(string)
 }
 
+// beforeTheStart returns an id for an entry from before a feed was started. A feed knows the time of its start by Redis's
+// clock only as precisely as Redis replies, and handles commands that may be later.
+func beforeTheStart() string { return strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10) }
+
 // After the promotion of a replica, entries later than the common ones are a gap for pages. But the control commands
 // among them are handled once, if they were not handled before.
 func TestControlCommandsBehindAResetAreHandled(t *testing.T) {
@@ -102,7 +106,7 @@ func TestControlCommandBeforeTheFirstLoadIsHandled(t *testing.T) {
 			return fmt.Appendf(nil, "server_time_usec:%d", us+late.Microseconds())
 		})
 	})
-	disconnect(server, strconv.FormatInt(time.Now().Add(-time.Minute).UnixMilli(), 10), "before the start")
+	disconnect(server, beforeTheStart(), "before the start")
 	f := followLater(t, parse(t, relay.URL(), ServerOptions{}), func(c *StreamConfig) { c.WindowBytes = 1 })
 	f.await(t, "a failed try", func() bool {
 		f.report.mu.Lock()

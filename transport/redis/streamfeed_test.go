@@ -178,7 +178,7 @@ func durable(t *testing.T) *redistest.Server {
 func TestStreamFeedDeliversEntries(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	server.Do("XADD", "log", "*", "ctl", `{"op":"disconnect","user":"old"}`) // before the start: must not disconnect the user
+	disconnect(server, beforeTheStart(), "old") // must not disconnect the user
 	xadd(server, "user-42", "before")
 	f := follow(t, parse(t, server.URL(), ServerOptions{}), nil)
 	f.want(t, "old ", "old before")
