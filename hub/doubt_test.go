@@ -305,7 +305,7 @@ func TestR12EachDoubtEndsWithItsAnnouncement(t *testing.T) {
 	}
 }
 
-// A client for which another gap is still pending receives both, and does not receive them again when it comes back.
+// A client for which another gap is still pending receives both, and does not receive them again when it reconnects.
 func TestR12PendingSpreadGap(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)

@@ -555,7 +555,7 @@ func TestR21MarkersOutliveTheHistory(t *testing.T) {
 	})
 }
 
-// R21: whoever may publish on the control channel can send any number of markers.
+// R21: a client that is allowed to publish on the control channel can send any number of markers.
 func TestR21MarkersAreBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	h := withHistory(t, nil)

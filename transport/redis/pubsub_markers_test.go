@@ -356,7 +356,7 @@ func TestR2EveryMatchedMessageCounts(t *testing.T) {
 		}
 		events := slices.DeleteFunc(h.seen(), func(e string) bool { return e != "skip" })
 		if len(events) != 15 {
-			t.Errorf("the hub was told to count %d malformed messages, want 15", len(events))
+			t.Errorf("the hub counts %d malformed messages, want 15", len(events))
 		}
 		h.log.warnings(t, 0)
 	}

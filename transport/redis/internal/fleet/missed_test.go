@@ -235,7 +235,7 @@ func (h *hubAtMark) Mark(name hub.MarkerName) {
 }
 
 // A page that must be told what another hub has missed has no id by the announcement before the gap: with such an id, it
-// would not receive the gap when it comes back.
+// would not receive the gap when it reconnects.
 func TestR12GapComesBeforeIDsByTheAnnouncement(t *testing.T) {
 	t.Parallel()
 	f, hubs := newFleet(t, "a", "b")
