@@ -21,7 +21,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("before the first subscription: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
 	}
 	server.Restart()
-	h.AwaitSubscription(t, 1)
+	h.AwaitReady(t)
 	code, stdout, stderr = health()
 	if code != 0 || stderr != "" || stdout != "ready\n" {
 		t.Errorf("ready: exit code %d, stdout %q, stderr %q", code, stdout, stderr)

@@ -37,11 +37,11 @@ func EachWriter(t *testing.T, test func(t *testing.T, writer string)) {
 	}
 }
 
-// Start starts a hub with the flags of serve, and waits for its subscription.
+// Start starts a hub with the flags of serve, and waits until it is ready.
 func Start(tb testing.TB, server *redistest.Server, args ...string) *Hub {
 	tb.Helper()
 	h := Run(tb, New(tb, server.URL(), args...))
-	h.AwaitSubscription(tb, 1)
+	h.AwaitReady(tb)
 	return h
 }
 
@@ -137,6 +137,16 @@ func (h *Hub) AwaitSubscription(tb testing.TB, n uint64) {
 	Eventually(tb, "the hub has subscribed to Redis", func() bool {
 		s := h.FeedStats()[0]
 		return s.Connected && s.Generation >= n
+	})
+}
+
+// AwaitReady waits until the hub is subscribed to Redis and ready: until it has received its first marker, if it will
+// receive one.
+func (h *Hub) AwaitReady(tb testing.TB) {
+	tb.Helper()
+	Eventually(tb, "the hub is ready", func() bool {
+		s := h.FeedStats()[0]
+		return s.Connected && s.Marked
 	})
 }
 

@@ -40,7 +40,7 @@ func TestStatsReportTheStateOfTheHub(t *testing.T) {
 		t.Errorf("limits: %+v", l)
 	}
 	server.Restart()
-	h.AwaitSubscription(t, 1)
+	h.AwaitReady(t)
 	p := h.Open(t, "user=42")
 	hubtest.NewPublisher(t, server.Addr()).Publish(t, "user-42:secret-topic", "secret-payload")
 	p.Want(t, "secret-payload")
