@@ -35,14 +35,14 @@ func wantTexts(t *testing.T, what string, got []string, want ...string) {
 func TestR14RingWhileRetained(t *testing.T) {
 	publish := func(t *testing.T) *hub.PubSub {
 		h := withHistory(t, nil)
-		h.Publish("42", "", "1, before the first client")
-		h.Publish("7", "", "2, of another")
+		h.Publish(hub.User("42"), "", "1, before the first client")
+		h.Publish(hub.User("7"), "", "2, of another")
 		l := listen(t, h, hub.Options{User: "42"})
-		h.Publish("42", "", "3, to a client")
+		h.Publish(hub.User("42"), "", "3, to a client")
 		l.End(hub.ReasonClosed)
-		h.Publish("42", "", "4, to a retained user")
-		h.Publish("*", "", "5, to all")
-		h.GapFor("42", "", hub.GapTooLarge) // 6
+		h.Publish(hub.User("42"), "", "4, to a retained user")
+		h.Publish(hub.User("*"), "", "5, to all")
+		h.GapFor(hub.User("42"), "", hub.GapTooLarge) // 6
 		return h
 	}
 	t.Run("retained", func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestR14RingWhileRetained(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := publish(t)
 			time.Sleep(125 * time.Second)
-			h.Publish("*", "", "7, to all")
+			h.Publish(hub.User("*"), "", "7, to all")
 			if n := h.Stats().HistoryEntries - hub.RingEntries(h); n != 1 {
 				t.Fatalf("%d entries outside of the ring", n)
 			}
@@ -69,8 +69,8 @@ func TestR14RingHasTheMessageThatEndsTheLastClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := withHistory(t, func(c *hub.Config) { c.QueueFrames = 1 })
 		slow := listen(t, h, hub.Options{User: "42"})
-		h.Publish("42", "", "1")
-		h.Publish("42", "", "2") // does not fit into the queue
+		h.Publish(hub.User("42"), "", "1")
+		h.Publish(hub.User("42"), "", "2") // does not fit into the queue
 		wantReason(t, slow, hub.ReasonSlow)
 		time.Sleep(125 * time.Second)
 		if n := h.Stats().HistoryEntries; n != 1 {
@@ -88,12 +88,12 @@ func TestR15AgeLowWater(t *testing.T) {
 		h := withHistory(t, nil)
 		for n, user := range []string{"42", "7"} {
 			l := listen(t, h, hub.Options{User: user})
-			h.Publish(user, "", fmt.Sprint(n+1, ", to a client"))
+			h.Publish(hub.User(user), "", fmt.Sprint(n+1, ", to a client"))
 			l.End(hub.ReasonClosed)
 		}
-		h.Publish("42", "", "3, to a retained user")
+		h.Publish(hub.User("42"), "", "3, to a retained user")
 		time.Sleep(125 * time.Second)
-		h.Publish("42", "", "4, to nobody")
+		h.Publish(hub.User("42"), "", "4, to nobody")
 		wantTexts(t, "after 0", resume(t, h, 0), "gap history-expired", "3, to a retained user", "4, to nobody")
 		// The hub does not know whose message the second one was: user 7 left after it.
 		wantTexts(t, "after 1", resume(t, h, 1), "gap history-expired", "3, to a retained user", "4, to nobody")
@@ -107,14 +107,14 @@ func TestR15AgeLowWater(t *testing.T) {
 		} {
 			h := withHistory(t, off)
 			l := listen(t, h, hub.Options{User: "42"})
-			h.Publish("42", "", "1, to a client")
+			h.Publish(hub.User("42"), "", "1, to a client")
 			l.End(hub.ReasonClosed)
 			if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryHere != 0 || s.HistoryElsewhere != 0 {
 				t.Errorf("%d bytes of history, which reaches back %v and %v", s.HistoryBytes, s.HistoryHere, s.HistoryElsewhere)
 			}
 			wantTexts(t, "after 0", resume(t, h, 0), "gap history-expired")
 			wantTexts(t, "after 1", resume(t, h, 1))
-			h.Publish("42", "", "2, to nobody")
+			h.Publish(hub.User("42"), "", "2, to nobody")
 			wantTexts(t, "after 1, with a message", resume(t, h, 1), "gap history-expired")
 		}
 	})
@@ -134,67 +134,67 @@ func TestR16Complete(t *testing.T) {
 	}{
 		{"broadcasts", hub.Config{HistoryPerUser: 2}, func(h *hub.PubSub, client func() *listener) {
 			client()
-			h.Publish("*", "", "1")
-			h.Publish("*", "", "2")
-			h.Publish("*", "", "3")
+			h.Publish(hub.User("*"), "", "1")
+			h.Publish(hub.User("*"), "", "2")
+			h.Publish(hub.User("*"), "", "3")
 		}, 0, []string{expired, "2", "3"}},
 		{"broadcasts, of an absent user", hub.Config{HistoryPerUser: 2}, func(h *hub.PubSub, client func() *listener) {
-			h.Publish("42", "", "1")
-			h.Publish("*", "", "2")
-			h.Publish("*", "", "3")
-			h.Publish("*", "", "4")
+			h.Publish(hub.User("42"), "", "1")
+			h.Publish(hub.User("*"), "", "2")
+			h.Publish(hub.User("*"), "", "3")
+			h.Publish(hub.User("*"), "", "4")
 		}, 0, []string{expired, "3", "4"}},
 		{"user", hub.Config{HistoryPerUser: 2}, func(h *hub.PubSub, client func() *listener) {
 			client()
-			h.Publish("42", "", "1")
-			h.Publish("42", "", "2")
-			h.Publish("42", "", "3")
+			h.Publish(hub.User("42"), "", "1")
+			h.Publish(hub.User("42"), "", "2")
+			h.Publish(hub.User("42"), "", "3")
 		}, 0, []string{expired, "2", "3"}},
 		{"user, and the ring has the rest", hub.Config{HistoryPerUser: 2}, func(h *hub.PubSub, client func() *listener) {
-			h.Publish("42", "", "1")
+			h.Publish(hub.User("42"), "", "1")
 			client()
-			h.Publish("42", "", "2")
-			h.Publish("42", "", "3")
-			h.Publish("42", "", "4")
+			h.Publish(hub.User("42"), "", "2")
+			h.Publish(hub.User("42"), "", "3")
+			h.Publish(hub.User("42"), "", "4")
 		}, 0, []string{expired, "3", "4"}},
 		{"ring", hub.Config{HistoryBytes: 4096}, func(h *hub.PubSub, client func() *listener) {
-			h.Publish("42", "", "1")
+			h.Publish(hub.User("42"), "", "1")
 			for range 50 {
-				h.Publish("7", "", filler)
+				h.Publish(hub.User("7"), "", filler)
 			}
-			h.Publish("42", "", "52")
+			h.Publish(hub.User("42"), "", "52")
 		}, 0, []string{expired, "52"}},
 		{"ring, before the first client", hub.Config{HistoryBytes: 4096}, func(h *hub.PubSub, client func() *listener) {
-			h.Publish("42", "", "1")
+			h.Publish(hub.User("42"), "", "1")
 			client()
 			for range 50 {
-				h.Publish("7", "", filler)
+				h.Publish(hub.User("7"), "", filler)
 			}
-			h.Publish("42", "", "52")
+			h.Publish(hub.User("42"), "", "52")
 		}, 0, []string{expired, "52"}},
 		{"first client, without the ring", hub.Config{HistoryBytes: 4096}, func(h *hub.PubSub, client func() *listener) {
-			h.Publish("42", "", "1")
+			h.Publish(hub.User("42"), "", "1")
 			client()
 			for range 50 {
-				h.Publish("7", "", filler)
+				h.Publish(hub.User("7"), "", filler)
 			}
-			h.Publish("42", "", "52")
+			h.Publish(hub.User("42"), "", "52")
 		}, 1, []string{"52"}},
 		{"forgotten", hub.Config{HistoryBytes: 2000}, func(h *hub.PubSub, client func() *listener) {
 			l := client()
-			h.Publish("42", "", "1")
+			h.Publish(hub.User("42"), "", "1")
 			l.End(hub.ReasonClosed)
-			h.Publish("42", "", "2")
+			h.Publish(hub.User("42"), "", "2")
 			for i := range 6 {
 				listen(t, h, hub.Options{User: strings.Repeat("x", 200*i+1)}).End(hub.ReasonClosed)
 			}
 		}, 0, []string{expired}},
 		{"nothing", hub.Config{}, func(h *hub.PubSub, client func() *listener) {
-			h.Publish("42", "", "1")
-			h.Publish("*", "", "2")
+			h.Publish(hub.User("42"), "", "1")
+			h.Publish(hub.User("*"), "", "2")
 			client()
-			h.Publish("42", "", "3")
-			h.Publish("*", "", "4")
+			h.Publish(hub.User("42"), "", "3")
+			h.Publish(hub.User("*"), "", "4")
 		}, 0, []string{"1", "2", "3", "4"}},
 	}
 	for _, test := range tests {
@@ -217,7 +217,7 @@ func TestR16Complete(t *testing.T) {
 func TestReplayFromTheRingHasNoHole(t *testing.T) {
 	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 64 << 10 })
 	for n := range 300 {
-		h.Publish("42", "", fmt.Sprint(n+1))
+		h.Publish(hub.User("42"), "", fmt.Sprint(n+1))
 	}
 	l := register(t, h, hub.Options{User: "42", Resume: after(h, 0)})
 	last, gaps := 0, 0
@@ -239,7 +239,7 @@ func TestReplayFromTheRingHasNoHole(t *testing.T) {
 		}
 		l.Settle(frames, len(frames))
 		for range 150 * (round % 2) {
-			h.Publish("7", "", strings.Repeat("x", 200))
+			h.Publish(hub.User("7"), "", strings.Repeat("x", 200))
 		}
 	}
 	if last != 300 || gaps == 0 {
@@ -261,7 +261,7 @@ func TestResumesAreCountedByOrigin(t *testing.T) {
 		}
 		resume(t, h, 0)
 		check("a user who was not here, and missed nothing", hub.OriginOtherHub)
-		h.Publish("42", "", "1")
+		h.Publish(hub.User("42"), "", "1")
 		resume(t, h, 0)
 		check("a retained user", hub.OriginThisHub)
 		resume(t, h, 1)
@@ -269,7 +269,7 @@ func TestResumesAreCountedByOrigin(t *testing.T) {
 		resume(t, h, 2)
 		check("an id that is ahead", hub.OriginUnknown)
 		time.Sleep(5 * time.Minute)
-		h.Publish("42", "", "2")
+		h.Publish(hub.User("42"), "", "2")
 		resume(t, h, 0)
 		check("a user who was forgotten", hub.OriginOtherHub)
 		register(t, h, hub.Options{User: "42", Resume: "strange"}).drain()
@@ -299,8 +299,8 @@ func TestResumesAreCountedByOrigin(t *testing.T) {
 	t.Run("log", func(t *testing.T) {
 		var query *hub.Query
 		h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20}, func(q *hub.Query) { query = q })
-		h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(string, hub.Entry) bool) {})
-		h.Append("42", hub.Entry{ID: hub.ID{Ms: 6}, Payload: "6"})
+		h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(hub.Recipient, hub.Entry) bool) {})
+		h.Append(hub.User("42"), hub.Entry{ID: hub.ID{Ms: 6}, Payload: "6"})
 		counts := func() string {
 			r := h.Stats().Resumes
 			return fmt.Sprint(r[hub.OriginThisHub], r[hub.OriginOtherHub], r[hub.OriginUnknown])
@@ -349,7 +349,7 @@ func TestHistorySeconds(t *testing.T) {
 		check("nothing was dropped", 120*time.Second, 120*time.Second)
 
 		for range 200 { // more than the ring has
-			h.Publish("7", "", strings.Repeat("x", 200))
+			h.Publish(hub.User("7"), "", strings.Repeat("x", 200))
 		}
 		if hub.RingLowWater(h) == 0 {
 			t.Fatal("the ring has dropped nothing")
@@ -359,7 +359,7 @@ func TestHistorySeconds(t *testing.T) {
 
 		l := listen(t, h, hub.Options{User: "42"})
 		for range 101 { // HistoryPerUser concerns one user
-			h.Publish("42", "", "")
+			h.Publish(hub.User("42"), "", "")
 		}
 		l.drain()
 		check("the history of one user", 120*time.Second, 30*time.Second)
@@ -371,7 +371,7 @@ func TestHistorySeconds(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		check("10 s later", 120*time.Second, 10*time.Second)
 		for range 90 { // the ring uses half of the bytes
-			h.Publish("42", "", strings.Repeat("x", 200))
+			h.Publish(hub.User("42"), "", strings.Repeat("x", 200))
 			l.drain()
 		}
 		time.Sleep(3 * time.Second)
@@ -381,7 +381,7 @@ func TestHistorySeconds(t *testing.T) {
 		h.Mark(hub.NewMarkerName())
 		time.Sleep(50 * time.Second)
 		for range 101 {
-			h.Publish("*", "", "")
+			h.Publish(hub.User("*"), "", "")
 		}
 		check("a broadcast was dropped", 0, 0)
 		time.Sleep(7 * time.Second)
@@ -398,17 +398,17 @@ func TestHistorySeconds(t *testing.T) {
 			at := func(ago time.Duration) hub.ID { return hub.ID{Ms: uint64(time.Now().Add(-ago).UnixMilli())} }
 			h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1000}, func(*hub.Query) {})
 			check(h, 0)
-			h.Load(at(50*time.Second), at(10*time.Second), func(func(string, hub.Entry) bool) {})
+			h.Load(at(50*time.Second), at(10*time.Second), func(func(hub.Recipient, hub.Entry) bool) {})
 			check(h, 50*time.Second)
 			for range 10 {
-				h.Append("42", hub.Entry{ID: at(0), Payload: strings.Repeat("x", 200)})
+				h.Append(hub.User("42"), hub.Entry{ID: at(0), Payload: strings.Repeat("x", 200)})
 				time.Sleep(time.Second)
 			}
 			check(h, 3*time.Second) // entries of 362 bytes, and one user
 			whole := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1000}, func(*hub.Query) {})
-			whole.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
+			whole.Load(hub.ID{}, hub.ID{}, func(func(hub.Recipient, hub.Entry) bool) {})
 			check(whole, 0)
-			whole.Append("42", hub.Entry{ID: at(0)})
+			whole.Append(hub.User("42"), hub.Entry{ID: at(0)})
 			time.Sleep(5 * time.Second)
 			check(whole, 5*time.Second)
 		})

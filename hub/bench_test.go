@@ -102,7 +102,7 @@ func BenchmarkPublish(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				settled.Add(bench.clients)
-				h.Publish(bench.user, "activity", benchPayload)
+				h.Publish(hub.User(bench.user), "activity", benchPayload)
 				settled.Wait()
 			}
 		})
@@ -121,7 +121,7 @@ func BenchmarkPublishUnrouted(b *testing.B) {
 			}
 			n := 0
 			publish := func() {
-				h.Publish(users[n%len(users)], "activity", payload)
+				h.Publish(hub.User(users[n%len(users)]), "activity", payload)
 				n++
 			}
 			for range 1_000_000 { // until all bytes are in use
@@ -148,7 +148,7 @@ func BenchmarkBroadcastTo10000Clients(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		settled.Add(clients)
-		h.Publish("*", "activity", benchPayload)
+		h.Publish(hub.User("*"), "activity", benchPayload)
 		settled.Wait()
 	}
 }
@@ -195,10 +195,10 @@ func BenchmarkReplayOf64Entries(b *testing.B) {
 	h := benchHub(b)
 	var settled sync.WaitGroup
 	benchDrainers(b, h, "42", 1, &settled) // another tab, which stays connected
-	resume := text(h.Hub, h.ClientsOf("42")[0].Opening())
+	resume := text(h.Hub, h.ClientsOf(hub.User("42"))[0].Opening())
 	settled.Add(missed)
 	for range missed {
-		h.Publish("42", "activity", benchPayload)
+		h.Publish(hub.User("42"), "activity", benchPayload)
 	}
 	settled.Wait()
 

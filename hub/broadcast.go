@@ -1,53 +1,69 @@
 package hub
 
+import "slices"
+
 // The goroutine that publishes a broadcast does not enqueue it for thousands of clients, because other
 // messages would wait meanwhile. Another goroutine distributes it in parts. Every client receives a
 // broadcast before any later entry: before the hub does anything with a client, it enqueues the
 // client's pending broadcasts. A gap that concerns all clients is a broadcast, too.
 
-// broadcasts are the broadcasts that have not been enqueued for all clients. All fields are guarded by Hub.mu.
+// A message to a large group is distributed in the same way, to the clients of its members.
+
+// broadcasts are the broadcasts that have not been enqueued for all their clients. All fields are guarded by Hub.mu.
 type broadcasts struct {
 	hub       *Hub
 	pending   []*broadcast
-	newest    uint32 // number of the newest broadcast; wraps around to 0
-	round     uint32 // number of the newest broadcast of the current round
-	unvisited int    // how many clients, the first ones, this round has not visited
-	running   bool   // run is active
+	newest    uint64   // number of the newest broadcast
+	round     uint64   // number of the newest broadcast of the current round
+	visiting  []*owner // the groups that this round has not visited completely; nil stands for all clients
+	unvisited int      // how many clients, the first ones, of the last of these were not visited
+	running   bool     // run is active
 	closed    bool
 }
 
 type broadcast struct {
-	number    uint32
+	number    uint64
 	entry     Entry
+	group     *owner // nil: for all clients
 	allTopics bool
 	frames    [2]*Frame // plain and named; nil: not encoded yet
+}
+
+// concerns reports whether a client receives the broadcast.
+func (p *broadcast) concerns(c *Client) bool {
+	return (p.group == nil || c.isMember(p.group)) && (p.allTopics || c.wants(p.entry.Topic)) && c.accepts(p.entry.ID)
 }
 
 // maxBroadcasts is the maximum number of pending broadcasts. A publisher that exceeds it distributes
 // some itself: see makeRoom.
 const maxBroadcasts = 64
 
-// isLater compares the numbers of two broadcasts. They are close to each other, so wrapping is harmless.
-func isLater(a, b uint32) bool { return int32(a-b) > 0 }
+// clientsOf returns the clients of a group, or all clients for nil.
+func (b *broadcasts) clientsOf(group *owner) []*Client {
+	if group == nil {
+		return b.hub.clients
+	}
+	return group.clients
+}
 
-// add enqueues e for all clients whose topic filter accepts it, or for all with allTopics, immediately or
-// in parts. For a message, n is the number of these clients; if it is distributed in parts, n is 1 for
-// any number.
-func (b *broadcasts) add(e *Entry, allTopics bool) (n int) {
+// add enqueues e for all clients, or for those of a large group, whose topic filter accepts it, or for all of these with
+// allTopics, immediately or in parts. For a message, n is the number of these clients; if it is distributed in parts, n
+// is 1 for any number.
+func (b *broadcasts) add(e *Entry, group *owner, allTopics bool) (n int) {
 	h := b.hub
-	if b.closed || len(h.clients) <= h.cfg.FanOut && len(b.pending) == 0 {
-		if e.Gap != 0 {
+	if b.closed || len(b.clientsOf(group)) <= h.cfg.FanOut && len(b.pending) == 0 {
+		if e.Gap != 0 && group == nil {
 			b.addGap(e, allTopics)
 			return 0
 		}
-		return h.route(h.clients, e)
+		return h.route(b.clientsOf(group), e)
 	}
 	if !allTopics && !h.audience.has(e.Topic) {
 		return 0
 	}
 	e.time()
 	b.newest++
-	b.pending = append(b.pending, &broadcast{number: b.newest, entry: *e, allTopics: allTopics})
+	b.pending = append(b.pending, &broadcast{number: b.newest, entry: *e, group: group, allTopics: allTopics})
 	if !b.running {
 		b.running = true
 		h.goroutines.Go(b.run)
@@ -98,21 +114,43 @@ func (b *broadcasts) makeRoom() {
 // are pending.
 func (b *broadcasts) distributePart() {
 	h := b.hub
-	// Backwards: new clients are appended, and a client that ends is replaced by the last one. These have
-	// already received the broadcasts.
-	if b.unvisited == 0 {
-		b.round, b.unvisited = b.newest, len(h.clients)
+	if len(b.visiting) == 0 {
+		b.round, b.visiting = b.newest, b.groups()
+		b.unvisited = len(b.clientsOf(b.visiting[len(b.visiting)-1]))
 	}
-	for frames := h.cfg.FanOut; frames > 0 && b.unvisited > 0; {
+	for frames := h.cfg.FanOut; frames > 0 && len(b.visiting) > 0; {
+		last := len(b.visiting) - 1
+		if b.unvisited == 0 {
+			if b.visiting = b.visiting[:last]; last > 0 {
+				b.unvisited = len(b.clientsOf(b.visiting[last-1]))
+			}
+			continue
+		}
 		frames--
-		if b.unvisited--; b.unvisited < len(h.clients) {
-			frames -= b.catchUp(h.clients[b.unvisited])
+		// Backwards: new clients are appended, and a client that ends is replaced by the last one. These have
+		// already received the broadcasts.
+		clients := b.clientsOf(b.visiting[last])
+		if b.unvisited--; b.unvisited < len(clients) {
+			frames -= b.catchUp(clients[b.unvisited])
 		}
 	}
 	h.shed()
-	if b.unvisited == 0 {
+	if len(b.visiting) == 0 {
 		b.remove(b.round)
 	}
+}
+
+// groups returns the groups of the pending broadcasts, each once, or only nil if one is for all clients.
+func (b *broadcasts) groups() (groups []*owner) {
+	for _, p := range b.pending {
+		if p.group == nil {
+			return []*owner{nil}
+		}
+		if !slices.Contains(groups, p.group) {
+			groups = append(groups, p.group)
+		}
+	}
+	return groups
 }
 
 // isBehind reports whether a client has not received all broadcasts.
@@ -121,12 +159,10 @@ func (b *broadcasts) isBehind(c *Client) bool { return c.lastBroadcast != b.newe
 // catchUp enqueues the pending broadcasts for a client, and returns the number of frames. It may end the
 // client.
 func (b *broadcasts) catchUp(c *Client) (n int) {
+	last := c.lastBroadcast
+	c.lastBroadcast = b.newest // before end is called, which calls catchUp
 	for _, p := range b.pending {
-		if !isLater(p.number, c.lastBroadcast) {
-			continue
-		}
-		c.lastBroadcast = p.number
-		if !p.allTopics && !c.wants(p.entry.Topic) || !c.accepts(p.entry.ID) {
+		if p.number <= last || !p.concerns(c) {
 			continue
 		}
 		v := c.variant(p.entry)
@@ -136,7 +172,6 @@ func (b *broadcasts) catchUp(c *Client) (n int) {
 		}
 		n++
 		if !c.enqueue(p.frames[v], p.entry.Gap != 0) { // with a gap, the client is woken later, see remove
-			c.lastBroadcast = b.newest // so that end, which calls catchUp, does nothing here
 			b.hub.end(c, ReasonSlow, false)
 			break
 		}
@@ -144,10 +179,10 @@ func (b *broadcasts) catchUp(c *Client) (n int) {
 	return n
 }
 
-// remove removes the broadcasts up to a number, which all clients have received.
-func (b *broadcasts) remove(upTo uint32) {
+// remove removes the broadcasts up to a number, which all their clients have received.
+func (b *broadcasts) remove(upTo uint64) {
 	n, gap := 0, false
-	for n < len(b.pending) && !isLater(b.pending[n].number, upTo) {
+	for n < len(b.pending) && b.pending[n].number <= upTo {
 		gap = gap || b.pending[n].entry.Gap != 0
 		n++
 	}
@@ -163,5 +198,5 @@ func (b *broadcasts) close() {
 		b.catchUp(b.hub.clients[i])
 	}
 	b.remove(b.newest)
-	b.closed = true
+	b.visiting, b.closed = nil, true
 }

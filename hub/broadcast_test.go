@@ -16,7 +16,7 @@ import (
 func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 	for name, then := range map[string]func(*hub.PubSub, *listener) []string{
 		"message": func(h *hub.PubSub, l *listener) []string {
-			h.Publish(l.User(), "", "mine")
+			h.Publish(hub.User(l.User()), "", "mine")
 			return []string{"all", "mine"}
 		},
 		"gap": func(h *hub.PubSub, _ *listener) []string {
@@ -32,7 +32,7 @@ func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 			for i := range all {
 				all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i)})
 			}
-			if n := h.Publish("*", "", "all"); n != 1 {
+			if n := h.Publish(hub.User("*"), "", "all"); n != 1 {
 				t.Errorf("reaches %d", n)
 			}
 			for _, l := range all {
@@ -57,7 +57,7 @@ func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
 	for range 1000 {
 		all = append(all, register(t, h, hub.Options{User: "42"}))
 	}
-	h.Publish("*", "", "all")
+	h.Publish(hub.User("*"), "", "all")
 	for _, l := range all {
 		if id, ok := l.Position(); ok {
 			t.Fatalf("complete up to %v with nothing taken", id)
@@ -99,7 +99,7 @@ func TestBroadcastWhileClientsComeAndGo(t *testing.T) {
 	var want []string
 	for i := range broadcasts {
 		text := fmt.Sprint(i)
-		h.Publish("*", "", text)
+		h.Publish(hub.User("*"), "", text)
 		want = append(want, text)
 	}
 	close(done)
@@ -117,9 +117,9 @@ func TestCloseDistributesBroadcasts(t *testing.T) {
 	for range 1000 {
 		all = append(all, listen(t, h, hub.Options{User: "42"}))
 	}
-	h.Publish("*", "", "before")
+	h.Publish(hub.User("*"), "", "before")
 	h.Close()
-	h.Publish("*", "", "after")
+	h.Publish(hub.User("*"), "", "after")
 	for _, l := range all {
 		wantFrames(t, l, "before", "after")
 	}
@@ -130,10 +130,10 @@ func TestCloseDistributesBroadcasts(t *testing.T) {
 func TestBroadcastDoesNotDelayOthers(t *testing.T) {
 	const clients = 5_000
 	for name, publish := range map[string]func(*hub.PubSub){
-		"message":                  func(h *hub.PubSub) { h.Publish("*", "a", "all") },
-		"message without a client": func(h *hub.PubSub) { h.Publish("*", "b", "all") },
+		"message":                  func(h *hub.PubSub) { h.Publish(hub.User("*"), "a", "all") },
+		"message without a client": func(h *hub.PubSub) { h.Publish(hub.User("*"), "b", "all") },
 		"gap for all":              func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect) },
-		"gap of a broadcast":       func(h *hub.PubSub) { h.GapFor("*", "a", hub.GapTooLarge) },
+		"gap of a broadcast":       func(h *hub.PubSub) { h.GapFor(hub.User("*"), "a", hub.GapTooLarge) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			took := func(fanOut int) (quickest time.Duration) {
@@ -173,7 +173,7 @@ func TestPendingGapReachesAll(t *testing.T) {
 		all := listenToGaps(t, h, 1000)
 		h.GapForAll(hub.GapRedisReconnect)
 		for i := range 100 {
-			h.Publish(fmt.Sprint(10*i), "", "hello")
+			h.Publish(hub.User(fmt.Sprint(10*i)), "", "hello")
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -199,7 +199,7 @@ func TestPendingBroadcastsAreBounded(t *testing.T) {
 	}
 	payload := strings.Repeat("x", 1000)
 	for range 1_000 {
-		h.Publish("*", "", payload)
+		h.Publish(hub.User("*"), "", payload)
 		if n := hub.PendingBroadcasts(h.Hub); n > 64 {
 			t.Fatalf("%d pending broadcasts", n)
 		}

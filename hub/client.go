@@ -21,6 +21,7 @@ type Consumer interface {
 // Options select what a client receives.
 type Options struct {
 	User     string
+	Groups   []string // groups of which the user is a member while the client is open
 	Topics   []string // accepted topics; nil: all; "" selects messages without a topic
 	Named    bool     // the event's name contains the topic
 	Resume   string   // the last id that the browser received; "" for a new stream
@@ -35,19 +36,20 @@ type Options struct {
 type Client struct {
 	// Immutable after Register.
 	hub      *Hub
-	user     *user
+	user     *owner
+	groups   *groupSet // nil: none
 	topics   *topicSet // nil: all
 	consumer Consumer
 	opening  ID
 	since    time.Duration // since Hub.born
-	named    bool
+	named    bool          // shares a word with the next two fields
 
 	// Guarded by hub.mu.
 	counted       bool    // in hub.audience
 	index         int32   // in hub.clients; -1 once the client has ended
 	replay        *replay // is sent before the queue; nil: nothing
 	queueStart    ID      // only later entries are enqueued; the client already has the others, or they are replayed
-	lastBroadcast uint32  // number of the newest broadcast that it has received: see broadcasts
+	lastBroadcast uint64  // number of the newest broadcast that it has received: see broadcasts
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -75,7 +77,24 @@ type end struct {
 }
 
 // User returns the user that the client belongs to.
-func (c *Client) User() string { return c.user.name }
+func (c *Client) User() string { return c.user.Name }
+
+// Groups returns the groups of which the user is a member, in the order of Options.Groups, without duplicates.
+func (c *Client) Groups() (names []string) {
+	c.hub.mu.Lock()
+	defer c.hub.mu.Unlock()
+	return c.groupNames()
+}
+
+// groupNames is Groups with c.hub.mu held.
+func (c *Client) groupNames() (names []string) {
+	if c.groups != nil {
+		for _, m := range *c.groups {
+			names = append(names, m.group.Name)
+		}
+	}
+	return names
+}
 
 // Topics returns the topics of the client, sorted and without duplicates; nil: all.
 func (c *Client) Topics() []string {

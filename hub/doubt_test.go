@@ -34,7 +34,7 @@ func newMissHub(t *testing.T) *hub.PubSub {
 	t.Helper()
 	h := newPubSub(t, hub.Config{Encode: encodeWithID, HistoryPerUser: 10000, HistoryBytes: 1 << 20, HistoryAge: time.Hour, MarkerAge: time.Hour})
 	h.Begin()
-	h.Publish("42", "", "before")
+	h.Publish(hub.User("42"), "", "before")
 	h.Mark(markerName("a"))
 	return h
 }
@@ -73,10 +73,10 @@ func TestR11MissedIsAnnouncedBeforeTheNextMarker(t *testing.T) {
 	h := newMissHub(t)
 	p := &page{t: t}
 	p.open(h)
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	p.wants(p.read(), "one")
 	h.Miss(markerName("a"))
-	h.Publish("42", "", "two")
+	h.Publish(hub.User("42"), "", "two")
 	p.wants(p.read(), "two")
 	h.Mark(markerName("b"))
 	p.wants(p.read(), "gap missed")
@@ -90,7 +90,7 @@ func TestR11MissedIsAnnouncedBeforeTheNextMarker(t *testing.T) {
 	other.wants(other.open(h))
 	told := &page{t: t, id: p.id}
 	told.wants(told.open(h))
-	h.Publish("42", "", "three")
+	h.Publish(hub.User("42"), "", "three")
 	p.wants(p.read(), "three")
 	other.wants(other.read(), "three")
 }
@@ -103,7 +103,7 @@ func TestR11GenerationIsAnnouncementEnough(t *testing.T) {
 	p.open(h)
 	h.Miss(markerName("a"))
 	h.Begin()
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	p.wants(p.read(), "gap redis-reconnect", "one")
 	again := &page{t: t, id: h.Boot() + "-2"} // its id counts from no marker, but it is of this generation
 	again.wants(again.open(h))
@@ -120,7 +120,7 @@ func TestR11GenerationIsAnnouncementEnough(t *testing.T) {
 func TestR12NewServerSettlesTheDoubt(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	h.Miss(markerName("a"))
 	h.Begin()
 	h.Settle()
@@ -136,7 +136,7 @@ func TestR12NewServerSettlesTheDoubt(t *testing.T) {
 func TestR12OwnDoubtEndsWithTheAnnouncement(t *testing.T) {
 	t.Parallel()
 	h := newMissHub(t)
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	h.Miss(markerName("a"))
 	h.Mark(markerName("b"))
 	come := func(id string, want ...string) {
@@ -153,7 +153,7 @@ func TestR12OwnDoubtEndsWithTheAnnouncement(t *testing.T) {
 	come("markeraaaaaaa-1", "gap missed")
 	come("markerbbbbbbb-0", "gap missed")
 	come("markerccccccc-0")
-	h.Publish("42", "", "two")
+	h.Publish(hub.User("42"), "", "two")
 	come("markerccccccc-0", "two")
 	come(h.Boot() + "-3")
 }
@@ -166,13 +166,13 @@ func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
 	early, fresh := &page{t: t, id: "markeraaaaaaa-0"}, &page{t: t}
 	early.open(h) // before the marker that the announcement names
 	fresh.open(h)
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	h.Mark(markerName("b"))
 	resumed := &page{t: t, id: "markeraaaaaaa-1"}
 	resumed.open(h)
 	stayed := &page{t: t}
 	stayed.open(h)
-	h.Publish("42", "", "two")
+	h.Publish(hub.User("42"), "", "two")
 	for _, p := range []*page{early, fresh, resumed, stayed} {
 		p.read()
 	}
@@ -195,7 +195,7 @@ func TestR12PageThatLeftEarlierIsTold(t *testing.T) {
 	come(h.Boot()+"-2", "gap missed")
 	come("markerccccccc-0")
 	come(resumed.id) // has been told: its id has a suffix of this hub
-	h.Publish("42", "", "three")
+	h.Publish(hub.User("42"), "", "three")
 	come(resumed.id, "three")
 	resumed.wants(resumed.read(), "three")
 }
@@ -206,7 +206,7 @@ func TestR12GapHasAnIDThatIsNotInDoubt(t *testing.T) {
 	h := newMissHub(t)
 	h.Miss(markerName("a"))
 	h.Mark(markerName("b"))
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	p := &page{t: t, id: "markerbbbbbbb-1"}
 	p.wants(p.open(h), "gap missed")
 	again := &page{t: t, id: p.id}
@@ -225,7 +225,7 @@ func TestR12IDsFarBeyond(t *testing.T) {
 	h.Doubt(markerName("a"))
 	h.Mark(markerName("b"))
 	for range 100 {
-		h.Publish("42", "", "more")
+		h.Publish(hub.User("42"), "", "more")
 	}
 	p := &page{t: t, id: "markeraaaaaaa-100"}
 	p.wants(p.open(h), "gap missed")
@@ -241,11 +241,11 @@ func TestR12UnknownPointStandsForTheGeneration(t *testing.T) {
 		h := newMissHub(t)
 		resumed, fresh := &page{t: t, id: "markeraaaaaaa-0"}, &page{t: t}
 		resumed.open(h)
-		h.Publish("42", "", "one")
+		h.Publish(hub.User("42"), "", "one")
 		h.Begin()
 		fresh.open(h)
 		h.Mark(markerName("b"))
-		h.Publish("42", "", "two")
+		h.Publish(hub.User("42"), "", "two")
 		h.Doubt(markerName(point))
 		h.Mark(markerName("c"))
 		p := &page{t: t, id: "markerbbbbbbb-0"}
@@ -292,7 +292,7 @@ func TestR12EachDoubtEndsWithItsAnnouncement(t *testing.T) {
 	h := newMissHub(t)
 	h.Doubt(markerName("a"))
 	h.Mark(markerName("b"))
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	h.Mark(markerName("c"))
 	h.Miss(markerName("c"))
 	h.Mark(markerName("d"))
@@ -355,10 +355,10 @@ func TestR12ClientThatWaitsIsTold(t *testing.T) {
 	h.Doubt(markerName("a"))
 	h.Mark(markerName("b"))
 	p.wants(p.read())
-	h.Publish("42", "", "one")
+	h.Publish(hub.User("42"), "", "one")
 	h.Received(h.Waiting())
 	p.wants(p.read(), "gap missed")
-	h.Publish("42", "", "two")
+	h.Publish(hub.User("42"), "", "two")
 	p.wants(p.read(), "two")
 }
 
@@ -368,7 +368,7 @@ func TestDoubtsAreBounded(t *testing.T) {
 	h := newMissHub(t)
 	names := []hub.MarkerName{markerName("a")}
 	for range 1000 {
-		h.Publish("42", "", "more")
+		h.Publish(hub.User("42"), "", "more")
 		names = append(names, hub.NewMarkerName())
 		h.Doubt(names[len(names)-2])
 		h.Mark(names[len(names)-1])

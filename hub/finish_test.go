@@ -85,8 +85,8 @@ func TestInvariant10FinishReturnsWhenNoClientIsLeft(t *testing.T) {
 func TestFinishLeavesTheQueueToTake(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	l := listen(t, h, hub.Options{User: "42"})
-	h.Publish("42", "", "one")
-	h.Publish("42", "", "two")
+	h.Publish(hub.User("42"), "", "one")
+	h.Publish(hub.User("42"), "", "two")
 	l.Finish(hub.ReasonExpired)
 	l.Finish(hub.ReasonDrain) // the first reason counts
 	texts, reason := l.drain()
@@ -96,7 +96,7 @@ func TestFinishLeavesTheQueueToTake(t *testing.T) {
 	if id, ok := l.Position(); !ok || id.Ms != 2 {
 		t.Errorf("position %v, %v", id, ok)
 	}
-	h.Publish("another", "", "")
+	h.Publish(hub.User("another"), "", "")
 	if id, ok := l.Position(); !ok || id.Ms != 2 {
 		t.Errorf("position %v, %v: it moved after the end", id, ok)
 	}

@@ -19,7 +19,7 @@ func FuzzResume(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer c.End(ReasonClosed)
-		h.Publish("42", "", "after")
+		h.Publish(User("42"), "", "after")
 		last := ""
 		for {
 			frames, reason := c.Take(nil)

@@ -15,11 +15,11 @@ func TestGapComesBeforeTheNextMessage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newPubSub(t, hub.Config{GapSpread: time.Second})
 		l := listen(t, h, hub.Options{User: "42"})
-		h.Publish("42", "", "before")
+		h.Publish(hub.User("42"), "", "before")
 		wantFrames(t, l, "before")
 		h.GapForAll(hub.GapRedisReconnect)
 		wakes := l.wakes.Load()
-		h.Publish("42", "", "after")
+		h.Publish(hub.User("42"), "", "after")
 		if l.wakes.Load() != wakes+1 {
 			t.Error("the message waits for the spread gap")
 		}
@@ -41,7 +41,7 @@ func TestGapIsSpread(t *testing.T) {
 	}
 	gaps := map[string]func(*hub.PubSub){
 		"of all":         func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect) },
-		"of a broadcast": func(h *hub.PubSub) { h.GapFor("*", "", hub.GapTooLarge) },
+		"of a broadcast": func(h *hub.PubSub) { h.GapFor(hub.User("*"), "", hub.GapTooLarge) },
 	}
 	for i := range 2 * len(tests) {
 		test, name := tests[i/2], []string{"of all", "of a broadcast"}[i%2]
@@ -106,14 +106,14 @@ func TestGapForOneUser(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one := listen(t, h, hub.Options{User: "1", Topics: []string{"a"}, Named: true})
 	two := listen(t, h, hub.Options{User: "2"})
-	h.GapFor("1", "a", hub.GapTooLarge)
-	h.GapFor("1", "b", hub.GapTooLarge)
+	h.GapFor(hub.User("1"), "a", hub.GapTooLarge)
+	h.GapFor(hub.User("1"), "b", hub.GapTooLarge)
 	if one.wakes.Load() != 1 || two.wakes.Load() != 0 {
 		t.Errorf("woken %d and %d times", one.wakes.Load(), two.wakes.Load())
 	}
 	wantFrames(t, one, "gap too-large")
 	wantFrames(t, two)
-	h.GapFor("*", "b", hub.GapTooLarge)
+	h.GapFor(hub.User("*"), "b", hub.GapTooLarge)
 	wantFrames(t, one)
 	wantFrames(t, two, "gap too-large")
 }

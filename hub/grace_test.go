@@ -17,7 +17,7 @@ func TestBurstThatIsTakenInTimeEndsNoClient(t *testing.T) {
 		c := listen(t, h, hub.Options{User: "42"})
 		for round := range 20 { // longer than the grace in total
 			for range 1000 {
-				if n := h.Publish("42", "", "x"); n != 1 {
+				if n := h.Publish(hub.User("42"), "", "x"); n != 1 {
 					t.Fatalf("round %d: not taken", round)
 				}
 			}
@@ -37,7 +37,7 @@ func TestQueueThatExceedsItsBoundForTheGraceEndsItsClient(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
 		for range 11 {
-			h.Publish("42", "", "x")
+			h.Publish(hub.User("42"), "", "x")
 		}
 		time.Sleep(grace - time.Millisecond)
 		if reason := c.Reason(); reason != 0 {
@@ -60,7 +60,7 @@ func TestEachExcessOfAQueueHasItsOwnGrace(t *testing.T) {
 		c := listen(t, h, hub.Options{User: "42"})
 		burst := func() {
 			for range 20 {
-				h.Publish("42", "", "x")
+				h.Publish(hub.User("42"), "", "x")
 			}
 		}
 		burst()
@@ -79,7 +79,7 @@ func TestFullQueueOfAFinishedClientIsStillTaken(t *testing.T) {
 		h := newPubSub(t, hub.Config{QueueFrames: 10, QueueGrace: grace})
 		c := listen(t, h, hub.Options{User: "42"})
 		for range 20 {
-			h.Publish("42", "", "x")
+			h.Publish(hub.User("42"), "", "x")
 		}
 		c.Finish(hub.ReasonKicked)
 		time.Sleep(2 * grace)

@@ -17,22 +17,24 @@ type history interface {
 	// ready reports whether the history has the next entries of a replay. If not, ready has changed the
 	// state of the replay.
 	ready(r *replay) bool
-	// between returns the next entries of a replay that is ready, in order: those for its user and for all users, later
-	// than the cursor and up to upTo.
+	// between returns the next entries of a replay that is ready, in order: those for its user, its groups and all users,
+	// later than the cursor and up to upTo.
 	between(r *replay) (entries iter.Seq[*entryNode], upTo ID)
 
-	// owner returns a new user if entries of an unknown user are kept, otherwise nil.
-	owner(name string) *user
-	// add stores an entry of one user, before it is routed: routing can end the last client of u, and then a
-	// user without entries is removed. An Entry is passed by value, because a pointer would escape. If the
+	// owner returns a new owner if entries of an unknown recipient are kept, otherwise nil.
+	owner(to Recipient) *owner
+	// add stores an entry of one owner, before it is routed: routing can end the last client of o, and then an
+	// owner without entries is removed. An Entry is passed by value, because a pointer would escape. If the
 	// history isTimed, the caller has called Entry.time.
-	add(u *user, e Entry)
+	add(o *owner, e Entry)
 	isTimed() bool
 	// addForAll stores an entry for all users. With allTopics, topic filters do not apply.
 	addForAll(e Entry, allTopics bool)
-	// joined is called after the first client of u has registered, left after its last one has ended.
-	joined(u *user, isNew bool)
-	left(u *user)
+	// joined is called after the first client of o has registered, left after its last one has ended.
+	joined(o *owner, isNew bool)
+	left(o *owner)
+	// hold keeps the later entries of a user as if its last client had just ended. It returns the ok of Hub.Position.
+	hold(user Recipient) (ok bool)
 
 	size() (entries int, bytes int64)
 	// reach returns how far back a replay reaches at present: see Stats.
@@ -40,14 +42,14 @@ type history interface {
 	close()
 }
 
-// past is the part of a history that belongs to one user.
+// past is the part of a history that belongs to one owner.
 type past struct {
 	entries deque[*entryNode]
 
-	// Only userHistory. All entries of the user that are later than both since and lowWater are stored here.
+	// Only userHistory. All entries of the owner that are later than both since and lowWater are stored here.
 	since    uint64    // number of messages when the first client came; what was before is in the ring
 	lowWater ID        // of the newest entry that was dropped
-	retained *retained // nil: the user has a client
+	retained *retained // nil: the owner has a client
 }
 
 // An entryNode is an entry of a history.
@@ -56,7 +58,7 @@ type entryNode struct {
 	topic, payload string
 	gap            Gap
 	allTopics      bool
-	owner          *user // nil: only the id matters, or it is a copy of an entry of the ring
+	owner          *owner // nil: only the id matters, or it is a copy of an entry of the ring
 	// The frames of a replay, plain and named, while they are in use: thousands of clients that reconnect
 	// together share them.
 	frames *[2]weak.Pointer[Frame] // nil: not encoded so far
@@ -72,7 +74,7 @@ const entryOverhead = 160
 func (n *entryNode) bytes() int64 {
 	bytes := entryOverhead + len(n.topic) + len(n.payload)
 	if n.owner != nil {
-		bytes += len(n.owner.name)
+		bytes += len(n.owner.Name)
 	}
 	return int64(bytes)
 }
@@ -97,13 +99,13 @@ type entries struct {
 	limit      int64 // of bytes
 	bytes      int64
 	count      int
-	broadcasts user // owns the entries of all users
+	broadcasts owner // owns the entries for all users
 }
 
 func (s *entries) size() (entries int, bytes int64) { return s.count, s.bytes }
 
 // push adds an entry. owner is nil if only the id matters.
-func (s *entries) push(owner *user, e Entry, allTopics bool) *entryNode {
+func (s *entries) push(owner *owner, e Entry, allTopics bool) *entryNode {
 	n := &entryNode{id: e.ID, topic: e.Topic, payload: e.Payload, gap: e.Gap, allTopics: allTopics, owner: owner}
 	if owner != nil {
 		owner.past.entries.pushBack(n)
@@ -122,25 +124,31 @@ func (s *entries) pop(n *entryNode) {
 	s.bytes -= n.bytes()
 }
 
-// userOverhead is the approximate memory of a user without entries and name, in bytes: user, retained and the
+// ownerOverhead is the approximate memory of an owner without entries and name, in bytes: owner, retained and the
 // table entry.
-const userOverhead = 256
+const ownerOverhead = 256
 
-// charge adds a user to the bytes of the history, which include users without a client.
-func (s *entries) charge(u *user) { s.bytes += int64(userOverhead + len(u.name)) }
+// charge adds an owner to the bytes of the history, which include owners without a client.
+func (s *entries) charge(o *owner) { s.bytes += int64(ownerOverhead + len(o.Name)) }
 
-func (s *entries) discharge(u *user) { s.bytes -= int64(userOverhead + len(u.name)) }
+func (s *entries) discharge(o *owner) { s.bytes -= int64(ownerOverhead + len(o.Name)) }
 
-// between iterates over the entries of u and of all users that are later than after and up to upTo, in order.
-func (s *entries) between(u *user, after, upTo ID) iter.Seq[*entryNode] {
+// between iterates over the entries of the user and groups of c, and of all users, that are later than after and up to
+// upTo, in order.
+func (s *entries) between(c *Client, after, upTo ID) iter.Seq[*entryNode] {
 	return func(yield func(*entryNode) bool) {
-		own, common := entriesAfter(u.past.entries.all(), after), entriesAfter(s.broadcasts.past.entries.all(), after)
+		lists := [][]*entryNode{entriesAfter(s.broadcasts.past.entries.all(), after)}
+		for o := range c.owners() {
+			lists = append(lists, entriesAfter(o.past.entries.all(), after))
+		}
 		for {
-			next := &own
-			if len(own) == 0 || len(common) > 0 && common[0].id.before(own[0].id) {
-				next = &common
+			var next *[]*entryNode
+			for i := range lists {
+				if list := &lists[i]; len(*list) > 0 && (next == nil || (*list)[0].id.before((*next)[0].id)) {
+					next = list
+				}
 			}
-			if len(*next) == 0 || upTo.before((*next)[0].id) {
+			if next == nil || upTo.before((*next)[0].id) {
 				return
 			}
 			n := (*next)[0]

@@ -2,38 +2,40 @@ package hub
 
 import (
 	"iter"
+	"math"
+	"strings"
 	"sync"
 	"time"
 )
 
-// A userHistory is the history of a PubSub: the newest entries of each user with a client, or with one within
-// the age; and those of all other users in a ring.
+// A userHistory is the history of a PubSub: the newest entries of each user and group with a client, or with one within
+// the age; and those of all others in a ring.
 type userHistory struct {
 	entries
 	seq     *sequence
-	users   *users
+	owners  *owners
 	perUser int // entries
 	age     time.Duration
 	born    time.Time // Hub.born
 
-	oldest, newest *entryNode // of all users
+	oldest, newest *entryNode // of all owners
 	retained       retainedList
 	sweeper        sweeper
 
-	// ring has the messages of users without a client; Hub.add stores them. It includes those of retained users, because
+	// ring has the messages of owners without a client; Hub.add stores them. It includes those of retained owners, because
 	// these may be forgotten before a client comes.
 	ring ring
-	// ageLow is the number of messages when the last user left that was forgotten, and leftAt the time. Users are forgotten
-	// in the order in which they left, so all later messages of users that are not in the table were stored in the ring.
+	// ageLow is the number of messages when the last owner left that was forgotten, and leftAt the time. Owners are forgotten
+	// in the order in which they left, so all later messages of owners that are not in the table were stored in the ring.
 	ageLow uint64
-	leftAt time.Duration // since born; 0: no user was forgotten
+	leftAt time.Duration // since born; 0: no owner was forgotten
 	// droppedAt is the time of the newest entry that was dropped before its age for lack of bytes, or that was for all users.
 	droppedAt time.Duration // since born; 0: none
 }
 
 func newUserHistory(h *Hub) *userHistory {
 	s := &userHistory{
-		entries: entries{limit: h.cfg.HistoryBytes}, seq: &h.seq, users: &h.users,
+		entries: entries{limit: h.cfg.HistoryBytes}, seq: &h.seq, owners: &h.owners,
 		perUser: h.cfg.HistoryPerUser, age: h.cfg.HistoryAge, born: h.born,
 	}
 	s.sweeper = sweeper{history: s, mu: &h.mu}
@@ -87,77 +89,106 @@ func (s *userHistory) begin(c *Client, resume string) (opening ID) {
 	return r.resume(p, state)
 }
 
-// ready is called for each part of a replay, so that entries that are dropped meanwhile turn into a gap.
+// ready is called for each part of a replay, so that entries that are dropped meanwhile turn into a gap. For the user and
+// for each group, either all entries since the place of the client are stored here, or they are in the ring (R16).
 func (s *userHistory) ready(r *replay) bool {
 	if r.isAtEnd() {
 		return true
 	}
-	past := &r.client.user.past
-	from := later(past.lowWater, s.broadcasts.past.lowWater)
-	if low := min(past.since, max(s.ring.lowWater, s.ageLow)); r.cursor.Ms < low {
-		from = later(from, s.seq.messageID(low))
+	from, lowest := s.broadcasts.past.lowWater, max(s.ring.lowWater, s.ageLow)
+	for o := range r.client.owners() {
+		from = later(from, o.past.lowWater)
+		if low := min(o.past.since, lowest); r.cursor.Ms < low {
+			from = later(from, s.seq.messageID(low))
+		}
 	}
 	if r.cursor.before(from) {
 		r.fail(from, GapHistoryExpired)
 		return false
 	}
-	return r.cursor.Ms >= past.since || s.search(r)
+	return s.search(r)
 }
 
 // ringLooks is how many entries of the ring a replay looks at before it releases the lock.
 const ringLooks = 1024
 
-// search does a part of the search for the entries in the ring, and reports whether it is complete.
+// search does a part of the search for the entries in the ring, and reports whether it is complete. Several owners share
+// the memory of one search.
 func (s *userHistory) search(r *replay) bool {
-	if u := r.client.user; r.absent == nil || r.absent.upTo <= r.cursor.Ms { // not begun, or it had found only a part
-		r.absent = s.ring.search(hashOf(u.name), u.name, r.cursor.Ms, u.past.since)
+	if r.absent == nil || r.absentUpTo <= r.cursor.Ms { // not begun, or it had found only a part
+		r.absent, r.absentUpTo = nil, math.MaxUint64
+		for o := range r.client.owners() {
+			if r.cursor.Ms < o.past.since {
+				r.absent = append(r.absent, s.ring.search(hashOf(o.Name), o.Recipient, r.cursor.Ms, o.past.since))
+			}
+		}
+		for _, search := range r.absent {
+			search.maxFound = max(maxFound/len(r.absent), minFound)
+		}
 	}
-	return s.ring.step(r.absent, ringLooks)
+	for _, search := range r.absent {
+		if !s.ring.step(search, ringLooks) {
+			return false
+		}
+	}
+	for _, search := range r.absent {
+		if search.isPart {
+			r.absentUpTo = min(r.absentUpTo, search.upTo)
+		}
+	}
+	return true
 }
 
-// between merges the entries that were stored for the user and for all users with those of the ring.
+// between merges the entries that were stored for the owners and for all users with those of the ring.
 func (s *userHistory) between(r *replay) (entries iter.Seq[*entryNode], upTo ID) {
-	u, after := r.client.user, r.cursor
-	if after.Ms >= u.past.since {
-		return s.entries.between(u, after, r.end), r.end
+	c, after := r.client, r.cursor
+	if len(r.absent) == 0 {
+		return s.entries.between(c, after, r.end), r.end
 	}
 	upTo = r.end
-	if r.absent.upTo < u.past.since {
-		upTo = s.seq.messageID(r.absent.upTo)
+	if r.absentUpTo < upTo.Ms {
+		upTo = s.seq.messageID(r.absentUpTo)
 	}
 	return func(yield func(*entryNode) bool) {
-		for n := range s.entries.between(u, after, upTo) {
+		for n := range s.entries.between(c, after, upTo) {
 			if !s.fromRing(r, after.Ms, n.id.Ms, yield) || !yield(n) {
 				return
 			}
 		}
-		s.fromRing(r, after.Ms, r.absent.upTo, yield)
+		s.fromRing(r, after.Ms, min(r.absentUpTo, upTo.Ms), yield)
 	}, upTo
 }
 
-// fromRing yields the entries that a search has found, with numbers in (after, upTo].
+// fromRing yields the entries that the searches have found, with numbers in (after, upTo], in order.
 func (s *userHistory) fromRing(r *replay, after, upTo uint64, yield func(*entryNode) bool) bool {
 	for {
-		e, ok := s.ring.take(r.absent, after, upTo)
-		if !ok {
+		var next *ringSearch
+		first := upTo
+		for _, search := range r.absent {
+			if number, ok := s.ring.peek(search, after); ok && number <= first {
+				next, first = search, number
+			}
+		}
+		if next == nil {
 			return true
 		}
+		e := s.ring.take(next)
 		if !yield(&entryNode{id: s.seq.messageID(e.ID.Ms), topic: e.Topic, payload: e.Payload, gap: e.Gap}) {
 			return false
 		}
 	}
 }
 
-// owner returns nil: entries of a user without a client within the age are only in the ring.
-func (s *userHistory) owner(string) *user { return nil }
+// owner returns nil: entries of an owner without a client within the age are only in the ring.
+func (s *userHistory) owner(Recipient) *owner { return nil }
 
 func (s *userHistory) isTimed() bool { return !s.isOff() }
 
-func (s *userHistory) add(u *user, e Entry) { s.keep(u, e, false) }
+func (s *userHistory) add(o *owner, e Entry) { s.keep(o, e, false) }
 
 func (s *userHistory) addForAll(e Entry, allTopics bool) { s.keep(&s.broadcasts, e, allTopics) }
 
-func (s *userHistory) keep(owner *user, e Entry, allTopics bool) {
+func (s *userHistory) keep(owner *owner, e Entry, allTopics bool) {
 	if s.isOff() {
 		owner.past.lowWater = e.ID
 		return
@@ -187,7 +218,7 @@ func (s *userHistory) keep(owner *user, e Entry, allTopics bool) {
 	s.sweeper.schedule()
 }
 
-// trim removes entries until the history is within its limit: first the oldest entries, then the users that
+// trim removes entries until the history is within its limit: first the oldest entries, then the owners that
 // left first. The ring keeps what it has: it uses at most half of the limit.
 func (s *userHistory) trim() {
 	limit := s.limit - s.ring.bytes
@@ -196,7 +227,7 @@ func (s *userHistory) trim() {
 		s.drop(s.oldest)
 	}
 	for s.bytes > limit && s.retained.first != nil {
-		s.forget(s.retained.first.user)
+		s.forget(s.retained.first.owner)
 	}
 }
 
@@ -217,58 +248,73 @@ func (s *userHistory) drop(n *entryNode) {
 	n.owner.past.lowWater = n.id
 }
 
-func (s *userHistory) joined(u *user, isNew bool) {
+func (s *userHistory) joined(o *owner, isNew bool) {
 	if isNew {
-		u.past.since = s.seq.newest.Ms
+		o.past.since = s.seq.newest.Ms
 	} else {
-		s.release(u)
+		s.release(o)
 	}
 }
 
-func (s *userHistory) left(u *user) {
-	u.past.retained = s.retained.add(u, s.now())
-	u.past.retained.messages = s.seq.newest.Ms
-	s.charge(u)
+func (s *userHistory) left(o *owner) {
+	o.past.retained = s.retained.add(o, s.now())
+	o.past.retained.messages = s.seq.newest.Ms
+	s.charge(o)
 	if s.isOff() {
-		s.forget(u)
+		s.forget(o)
 		return
 	}
 	s.trim()
 	s.sweeper.schedule()
 }
 
-// forget removes a user without a client, and its entries. What was published since it left is in the ring, but not what
-// was before.
-func (s *userHistory) forget(u *user) {
-	for u.past.entries.len() > 0 {
-		s.drop(u.past.entries.at(0))
+// hold does not change anything if the user has a client (R25).
+func (s *userHistory) hold(user Recipient) (ok bool) {
+	o := s.owners.get(user)
+	isNew := o == nil
+	if isNew {
+		user.Name = strings.Clone(user.Name)
+		o = s.owners.add(user)
 	}
-	left := u.past.retained
+	if isNew || o.past.retained != nil {
+		s.joined(o, isNew)
+		s.left(o)
+	}
+	return s.seq.marker != s.seq.markers.own
+}
+
+// forget removes an owner without a client, and its entries. What was published since it left is in the ring, but not what
+// was before.
+func (s *userHistory) forget(o *owner) {
+	for o.past.entries.len() > 0 {
+		s.drop(o.past.entries.at(0))
+	}
+	left := o.past.retained
 	s.ageLow, s.leftAt = left.messages, left.since
-	s.release(u)
-	s.users.remove(u)
+	s.release(o)
+	s.owners.remove(o)
 }
 
-// release removes a user from the list of users without a client.
-func (s *userHistory) release(u *user) {
-	s.retained.remove(u.past.retained)
-	u.past.retained = nil
-	s.discharge(u)
+// release removes an owner from the list of owners without a client.
+func (s *userHistory) release(o *owner) {
+	s.retained.remove(o.past.retained)
+	o.past.retained = nil
+	s.discharge(o)
 }
 
-// A retained is a user without a client whose entries are still stored.
+// A retained is an owner without a client whose entries are still stored.
 type retained struct {
-	user           *user
+	owner          *owner
 	since          time.Duration // when it left, since userHistory.born
 	messages       uint64        // the number of messages then
 	earlier, later *retained
 }
 
-// A retainedList lists users in the order in which they left.
+// A retainedList lists owners in the order in which they left.
 type retainedList struct{ first, last *retained }
 
-func (l *retainedList) add(u *user, since time.Duration) *retained {
-	r := &retained{user: u, since: since, earlier: l.last}
+func (l *retainedList) add(o *owner, since time.Duration) *retained {
+	r := &retained{owner: o, since: since, earlier: l.last}
 	if l.last == nil {
 		l.first = r
 	} else {
@@ -291,7 +337,7 @@ func (l *retainedList) remove(r *retained) {
 	}
 }
 
-// A sweeper removes old entries and users while the hub is idle. It runs a little later than necessary, by a
+// A sweeper removes old entries and owners while the hub is idle. It runs a little later than necessary, by a
 // fraction of the age (1/sweepPart), so that it can remove several at once.
 type sweeper struct {
 	history *userHistory
@@ -307,7 +353,7 @@ const (
 	sweepPart = 64
 	minSweep  = 10 * time.Millisecond
 	maxSweep  = time.Second
-	sweepMost = 256 // entries and users that are removed before the lock is released
+	sweepMost = 256 // entries and owners that are removed before the lock is released
 )
 
 // schedule sets the timer, if there is anything to remove later. mu is held.
@@ -328,7 +374,7 @@ func (s *sweeper) schedule() {
 	}
 }
 
-// due returns when the oldest entry or user must be removed; zero otherwise.
+// due returns when the oldest entry or owner must be removed; zero otherwise.
 func (s *sweeper) due() (due time.Time) {
 	h := s.history
 	if h.oldest != nil {
@@ -351,7 +397,7 @@ func (s *sweeper) run() {
 		if e, r := h.oldest, h.retained.first; e != nil && e.since <= tooOld {
 			h.drop(e)
 		} else if r != nil && r.since <= tooOld {
-			h.forget(r.user)
+			h.forget(r.owner)
 		} else {
 			break
 		}

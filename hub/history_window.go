@@ -9,9 +9,9 @@ import (
 // log.
 type window struct {
 	entries
-	seq   *sequence
-	users *users
-	query func(*Query)
+	seq    *sequence
+	owners *owners
+	query  func(*Query)
 
 	loaded   bool
 	nodes    deque[*entryNode] // of all users
@@ -20,7 +20,7 @@ type window struct {
 }
 
 func newWindow(h *Hub, query func(*Query)) *window {
-	return &window{entries: entries{limit: h.cfg.HistoryBytes}, seq: &h.seq, users: &h.users, query: query}
+	return &window{entries: entries{limit: h.cfg.HistoryBytes}, seq: &h.seq, owners: &h.owners, query: query}
 }
 
 func (w *window) close() {}
@@ -108,7 +108,7 @@ func (w *window) ask(r *replay) {
 		upTo = r.end
 	}
 	r.state, r.answered, r.early = replayAsk, false, w.seq.newest.before(r.cursor)
-	r.query = &Query{User: r.client.user.name, After: r.cursor, UpTo: upTo, replay: r, window: w}
+	r.query = &Query{User: r.client.user.Name, Groups: r.client.groupNames(), After: r.cursor, UpTo: upTo, replay: r, window: w}
 }
 
 func (w *window) ready(r *replay) bool {
@@ -135,15 +135,15 @@ func (w *window) ready(r *replay) bool {
 	return true
 }
 
-// owner returns a new user: a client may register later.
-func (w *window) owner(name string) *user {
-	u := w.users.add(name)
-	w.charge(u)
-	return u
+// owner returns a new owner: a client may register later.
+func (w *window) owner(to Recipient) *owner {
+	o := w.owners.add(to)
+	w.charge(o)
+	return o
 }
 
 func (w *window) between(r *replay) (iter.Seq[*entryNode], ID) {
-	return w.entries.between(r.client.user, r.cursor, r.end), r.end
+	return w.entries.between(r.client, r.cursor, r.end), r.end
 }
 
 func (w *window) reach() (here, elsewhere time.Duration) {
@@ -160,14 +160,14 @@ func (w *window) reach() (here, elsewhere time.Duration) {
 
 func (w *window) isTimed() bool { return false }
 
-func (w *window) add(u *user, e Entry) { w.keep(u, e, false) }
+func (w *window) add(o *owner, e Entry) { w.keep(o, e, false) }
 
 func (w *window) addForAll(e Entry, allTopics bool) { w.keep(&w.broadcasts, e, allTopics) }
 
 // skip adds an entry of which only the id matters.
 func (w *window) skip(e Entry) { w.keep(nil, e, false) }
 
-func (w *window) keep(owner *user, e Entry, allTopics bool) {
+func (w *window) keep(owner *owner, e Entry, allTopics bool) {
 	w.nodes.pushBack(w.push(owner, e, allTopics))
 	w.trim()
 }
@@ -196,23 +196,26 @@ func (w *window) clear(newest ID) {
 	w.lowWater, w.reset = newest, &newest
 }
 
-func (w *window) joined(u *user, isNew bool) {
+func (w *window) joined(o *owner, isNew bool) {
 	if !isNew {
-		w.discharge(u)
+		w.discharge(o)
 	}
 }
 
-func (w *window) left(u *user) {
-	w.charge(u)
-	w.forgetIfEmpty(u)
+func (w *window) left(o *owner) {
+	w.charge(o)
+	w.forgetIfEmpty(o)
 	w.trim()
 }
 
-// forgetIfEmpty removes a user without clients and entries. This loses no information, because all users share one
+// hold keeps nothing, because the window has the entries of all users.
+func (w *window) hold(Recipient) (ok bool) { return w.loaded }
+
+// forgetIfEmpty removes an owner without clients and entries. This loses no information, because all owners share one
 // low-water mark.
-func (w *window) forgetIfEmpty(u *user) {
-	if len(u.clients) == 0 && u.past.entries.len() == 0 {
-		w.discharge(u)
-		w.users.remove(u)
+func (w *window) forgetIfEmpty(o *owner) {
+	if len(o.clients) == 0 && o.past.entries.len() == 0 {
+		w.discharge(o)
+		w.owners.remove(o)
 	}
 }

@@ -35,7 +35,7 @@ type Hub struct {
 	// Guarded by mu. Each type says what it owns.
 	mu         sync.Mutex
 	seq        sequence
-	users      users
+	owners     owners
 	clients    []*Client
 	audience   audience
 	history    history
@@ -61,7 +61,9 @@ func newHub(cfg Config) *Hub {
 // BroadcastUser returns the user whose messages reach all clients; "" if broadcasts are disabled.
 func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 
-func (h *Hub) isBroadcast(user string) bool { return user == h.cfg.BroadcastUser && user != "" }
+func (h *Hub) isBroadcast(to Recipient) bool {
+	return !to.Group && to.Name == h.cfg.BroadcastUser && to.Name != ""
+}
 
 // AppendID appends the text of an id of this hub to dst, "unknown" for UnknownID. Text that a PubSub gave to an id may
 // differ from what it gave before; both denote the same place.
@@ -71,6 +73,20 @@ func (h *Hub) AppendID(dst []byte, id ID) []byte {
 	e.marker = h.seq.markerOf(id)
 	h.mu.Unlock()
 	return e.AppendID(dst)
+}
+
+// Position returns the id of the current position. From now on, the entries of the user are kept as if a client of the
+// user had just ended: a page that the app renders can resume from the id, and misses nothing that is published after the
+// call. Entries of groups are covered as far as they are kept.
+//
+// ok is false if the id has no meaning for other hubs: a PubSub has not received a marker in this generation, or a
+// StreamFeed has not been loaded. Then the id of a PubSub is valid at this hub only, and that of a StreamFeed is invalid.
+func (h *Hub) Position(user string) (id string, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ok = h.history.hold(User(user))
+	e := Entry{ID: h.seq.newest, marker: h.seq.markerOf(h.seq.newest)}
+	return string(e.AppendID(nil)), ok
 }
 
 // Register returns a new client. If it resumes, Take first returns what it has missed since its
@@ -86,7 +102,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	u := h.users.get(o.User)
+	u := h.owners.get(User(o.User))
 	switch {
 	case h.refusing.Load():
 		return nil, ErrDraining
@@ -99,9 +115,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 	if u != nil && (len(u.clients) > 0 || u.past.retained != nil) {
 		origin = OriginThisHub
 	}
-	if h.users.join(c, o.User) {
-		h.history.joined(c.user, u == nil)
-	}
+	h.join(c, o.User, o.Groups)
 	c.index, c.lastBroadcast = int32(len(h.clients)), h.broadcasts.newest
 	h.clients = append(h.clients, c)
 	h.clientCount.Store(int64(len(h.clients)))
@@ -122,42 +136,61 @@ func (h *Hub) Register(o Options) (*Client, error) {
 
 // add stores the next entry of the sequence in the history, routes it, and advances the sequence. h.mu is
 // held.
-func (h *Hub) add(name string, e *Entry) (n int) {
-	toAll := h.isBroadcast(name)
+func (h *Hub) add(to Recipient, e *Entry) (n int) {
+	toAll := h.isBroadcast(to)
 	if len(h.taps) > 0 {
-		h.taps.add(name, toAll, e)
+		h.taps.add(to, toAll, e)
 	}
 	if toAll {
 		e.time()
 		h.history.addForAll(*e, false)
-		n = h.broadcasts.add(e, false)
+		n = h.broadcasts.add(e, nil, false)
 	} else {
-		hash := hashOf(name)
-		u := h.users.lookup(hash, name)
-		if u == nil {
-			u = h.history.owner(name)
+		hash := hashOf(to.Name)
+		o := h.owners.lookup(hash, to)
+		if o == nil {
+			o = h.history.owner(to)
 		}
-		if u != nil {
+		if o != nil {
 			if h.history.isTimed() {
 				e.time()
 			}
-			h.history.add(u, *e)
-			n = h.route(u.clients, e)
+			h.history.add(o, *e)
+			if h.isLarge(o) {
+				n = h.broadcasts.add(e, o, false)
+			} else {
+				n = h.route(o.clients, e)
+			}
 		}
-		if h.ring != nil && (u == nil || len(u.clients) == 0) { // or routing has ended the last one
-			h.ring.append(hash, name, e)
+		if h.ring != nil && (o == nil || len(o.clients) == 0) { // or routing has ended the last one
+			h.ring.append(hash, to, e)
 		}
 	}
 	h.seq.advance(e)
 	return n
 }
 
+// isLarge reports whether messages to an owner are distributed in parts.
+func (h *Hub) isLarge(o *owner) bool { return o.Group && len(o.clients) > h.cfg.FanOut }
+
+// makeRoom is called before a message is numbered: see broadcasts.makeRoom.
+func (h *Hub) makeRoom(to Recipient) {
+	if to.Group {
+		if o := h.owners.get(to); o == nil || !h.isLarge(o) {
+			return
+		}
+	} else if !h.isBroadcast(to) {
+		return
+	}
+	h.broadcasts.makeRoom()
+}
+
 // addForAll is add for a gap that concerns all clients, whatever their topics.
 func (h *Hub) addForAll(e *Entry) {
-	h.taps.add("", true, e)
+	h.taps.add(Recipient{}, true, e)
 	e.time()
 	h.history.addForAll(*e, true)
-	h.broadcasts.add(e, true)
+	h.broadcasts.add(e, nil, true)
 	h.seq.advance(e)
 }
 
@@ -235,9 +268,7 @@ func (h *Hub) remove(c *Client) {
 	h.clientCount.Store(int64(last))
 	c.index = -1
 	h.audience.remove(c)
-	if h.users.leave(c) {
-		h.history.left(c.user)
-	}
+	h.leave(c)
 }
 
 // yield releases a lock for goroutines that wait for it, and locks it again.
@@ -247,12 +278,12 @@ func yield(mu *sync.Mutex) {
 	mu.Lock()
 }
 
-// ClientsOf returns the clients of a user.
-func (h *Hub) ClientsOf(user string) []*Client {
+// ClientsOf returns the clients that receive messages to a recipient, except broadcasts.
+func (h *Hub) ClientsOf(to Recipient) []*Client {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if u := h.users.get(user); u != nil {
-		return slices.Clone(u.clients)
+	if o := h.owners.get(to); o != nil {
+		return slices.Clone(o.clients)
 	}
 	return nil
 }
@@ -262,7 +293,7 @@ func (h *Hub) Disconnect(user string) int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.disconnected.Add(user) // before the clients end: a client that registers afterwards must see it
-	u := h.users.get(user)
+	u := h.owners.get(User(user))
 	if u == nil {
 		return 0
 	}

@@ -22,7 +22,7 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	stuck := register(t, h, hub.Options{User: "42"})
 	writing := make(chan struct{})
 	finished := make(chan struct{})
-	h.Publish("42", "", "first")
+	h.Publish(hub.User("42"), "", "first")
 	go func() { // the consumer: a write that blocks until the end of this test
 		defer close(finished)
 		frames, _ := stuck.Take(nil)
@@ -35,16 +35,16 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 
 	well := listen(t, h, hub.Options{User: "42"})
 	for i := range 10 {
-		if n := h.Publish("42", "", fmt.Sprint(i)); n != 2 {
+		if n := h.Publish(hub.User("42"), "", fmt.Sprint(i)); n != 2 {
 			t.Fatalf("message %d reached %d clients, want 2", i, n)
 		}
 	}
 	well.drain()
-	if n := h.Publish("*", "", "over the bound of one"); n != 1 {
+	if n := h.Publish(hub.User("*"), "", "over the bound of one"); n != 1 {
 		t.Fatalf("reached %d clients, want 1", n)
 	}
 	h.GapForAll(hub.GapRedisReconnect)
-	h.GapFor("42", "", hub.GapTooLarge)
+	h.GapFor(hub.User("42"), "", hub.GapTooLarge)
 	h.Stats()
 	wantReason(t, stuck, hub.ReasonSlow)
 	well.End(hub.ReasonClosed)
@@ -66,11 +66,11 @@ func TestInvariant1NoLockIsHeldDuringIO(t *testing.T) {
 		group.Go(func() {
 			h.Stats()
 			l.drain()
-			h.Publish("another", "", "")
+			h.Publish(hub.User("another"), "", "")
 		})
 	}
 	for range 1000 {
-		h.Publish("42", "", "hello")
+		h.Publish(hub.User("42"), "", "hello")
 	}
 	group.Wait()
 	if s := h.Stats(); s.Deliveries != 1000 {
@@ -140,7 +140,7 @@ func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 				if i%10 == 0 {
 					user = "*"
 				}
-				h.Publish(user, "", fmt.Sprint(p, ":", i))
+				h.Publish(hub.User(user), "", fmt.Sprint(p, ":", i))
 			}
 		})
 	}
@@ -192,17 +192,17 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 	for i := range 20 {
 		listeners = append(listeners, listen(t, h, hub.Options{User: "42", Named: i%2 == 0}))
 	}
-	h.Publish("unknown", "topic", "payload")
+	h.Publish(hub.User("unknown"), "topic", "payload")
 	if calls != [2]int{} {
 		t.Errorf("an unrouted message was encoded %v times", calls)
 	}
-	h.Publish("42", "topic", "payload")
-	h.Publish("*", "topic", "to all")
+	h.Publish(hub.User("42"), "topic", "payload")
+	h.Publish(hub.User("*"), "topic", "to all")
 	if calls != [2]int{2, 2} {
 		t.Errorf("two messages in two variants: encoded %v times", calls)
 	}
 	calls = [2]int{}
-	h.GapFor("42", "", hub.GapTooLarge)
+	h.GapFor(hub.User("42"), "", hub.GapTooLarge)
 	h.GapForAll(hub.GapRedisReconnect)
 	if calls[0]+calls[1] != 2 {
 		t.Errorf("two gaps, which have one variant, were encoded %v times", calls)
@@ -231,7 +231,7 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 		{"payload", "to all", "gap too-large", "gap redis-reconnect"},
 	}
 	for range 100 { // later messages must not overwrite the frames
-		h.Publish("42", "another", "message")
+		h.Publish(hub.User("42"), "another", "message")
 	}
 	for variant := range want {
 		for i, f := range first[variant] {
@@ -246,12 +246,12 @@ func TestInvariant4FullQueueEndsTheClient(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueFrames: 3})
 	full, well := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
 	for i := range 3 {
-		if n := h.Publish("42", "", fmt.Sprint(i)); n != 2 {
+		if n := h.Publish(hub.User("42"), "", fmt.Sprint(i)); n != 2 {
 			t.Fatalf("message %d reached %d clients", i, n)
 		}
 	}
 	wantFrames(t, well, "0", "1", "2")
-	if n := h.Publish("42", "", "3"); n != 1 {
+	if n := h.Publish(hub.User("42"), "", "3"); n != 1 {
 		t.Errorf("the message that found one queue full reached %d clients, want 1", n)
 	}
 	wantReason(t, full, hub.ReasonSlow)
@@ -283,7 +283,7 @@ func TestInvariant4NothingIsSkippedUnannounced(t *testing.T) {
 		if len(clients) < 12 {
 			clients = append(clients, &pace{listener: listen(t, h, hub.Options{User: "42"}), one: 1 + random.IntN(20), next: message})
 		}
-		h.Publish("42", "", fmt.Sprint(message))
+		h.Publish(hub.User("42"), "", fmt.Sprint(message))
 		message++
 		clients = slices.DeleteFunc(clients, func(c *pace) bool {
 			if random.IntN(c.one) > 0 {
@@ -317,15 +317,15 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 			l := listen(t, h, hub.Options{User: "42"})
-			h.Publish("42", "", "before")
+			h.Publish(hub.User("42"), "", "before")
 			end(h, l.Client)
 			before := h.Stats()
 
-			if n := h.Publish("42", "", "after") + h.Publish("*", "", "after"); n != 0 {
+			if n := h.Publish(hub.User("42"), "", "after") + h.Publish(hub.User("*"), "", "after"); n != 0 {
 				t.Errorf("reached %d clients", n)
 			}
 			h.GapForAll(hub.GapFeedReset)
-			h.GapFor("42", "", hub.GapTooLarge)
+			h.GapFor(hub.User("42"), "", hub.GapTooLarge)
 			after := h.Stats()
 			if after.FramesEnqueued != before.FramesEnqueued || after.QueueBytes != before.QueueBytes {
 				t.Errorf("enqueued %d more frames, %d more bytes",
@@ -361,20 +361,20 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 func TestConsumerIsWokenOnceUntilItStops(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	l := register(t, h, hub.Options{User: "42"})
-	h.Publish("42", "", "while the head is written")
+	h.Publish(hub.User("42"), "", "while the head is written")
 	if got := l.wakes.Load(); got != 0 {
 		t.Fatalf("a new client was woken %d times: its owner calls Take first", got)
 	}
 	l.drain()
 	for range 3 {
-		h.Publish("42", "", "hello")
+		h.Publish(hub.User("42"), "", "hello")
 		l.Nudge()
 	}
 	if got := l.wakes.Load(); got != 1 {
 		t.Errorf("woken %d times for one burst", got)
 	}
 	frames, _ := l.Take(nil)
-	h.Publish("42", "", "meanwhile")
+	h.Publish(hub.User("42"), "", "meanwhile")
 	l.Settle(frames, len(frames))
 	if got := l.wakes.Load(); got != 1 {
 		t.Errorf("woken %d times while awake", got)
@@ -406,7 +406,7 @@ func TestInvariant9Conservation(t *testing.T) {
 	// Whether one of them was too slow is random.
 	stalled := register(t, h, hub.Options{User: "stalled"})
 	for stalled.Reason() == 0 {
-		h.Publish("stalled", "", strings.Repeat("x", 60))
+		h.Publish(hub.User("stalled"), "", strings.Repeat("x", 60))
 	}
 	stalled.drain()
 
@@ -469,11 +469,11 @@ func publishAnything(h *hub.PubSub, random *rand.Rand) {
 	case 0:
 		h.GapForAll(hub.GapRedisReconnect)
 	case 1:
-		h.GapFor("user1", "", hub.GapTooLarge)
+		h.GapFor(hub.User("user1"), "", hub.GapTooLarge)
 	case 2:
-		h.Publish("*", "", payload)
+		h.Publish(hub.User("*"), "", payload)
 	default:
-		h.Publish(fmt.Sprint("user", random.IntN(4)), "", payload)
+		h.Publish(hub.User(fmt.Sprint("user", random.IntN(4))), "", payload)
 	}
 }
 

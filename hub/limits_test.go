@@ -14,10 +14,10 @@ import (
 func TestInvariant14QueueIsBoundedInBytes(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueBytes: 10})
 	l := listen(t, h, hub.Options{User: "42"})
-	h.Publish("42", "", "12345")
-	h.Publish("42", "", "67890")
+	h.Publish(hub.User("42"), "", "12345")
+	h.Publish(hub.User("42"), "", "67890")
 	wantReason(t, l, 0)
-	h.Publish("42", "", "x")
+	h.Publish(hub.User("42"), "", "x")
 	wantReason(t, l, hub.ReasonSlow)
 	wantFrames(t, l)
 }
@@ -27,11 +27,11 @@ func TestInvariant14QueueIsBoundedInBytes(t *testing.T) {
 func TestQueueIsFreeAgainOnceTaken(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueFrames: 2, QueueBytes: 10})
 	l := listen(t, h, hub.Options{User: "42"})
-	h.Publish("42", "", "12345")
-	h.Publish("42", "", "67890")
+	h.Publish(hub.User("42"), "", "12345")
+	h.Publish(hub.User("42"), "", "67890")
 	frames, _ := l.Take(nil)
-	h.Publish("42", "", "12345")
-	h.Publish("42", "", "67890")
+	h.Publish(hub.User("42"), "", "12345")
+	h.Publish(hub.User("42"), "", "67890")
 	wantReason(t, l, 0)
 	l.Settle(frames, len(frames))
 	wantFrames(t, l, "12345", "67890")
@@ -41,14 +41,14 @@ func TestFrameLargerThanTheBoundIsAdmittedAlone(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueBytes: 10})
 	large := strings.Repeat("x", 100)
 	alone := listen(t, h, hub.Options{User: "42"})
-	if n := h.Publish("42", "", large); n != 1 {
+	if n := h.Publish(hub.User("42"), "", large); n != 1 {
 		t.Fatalf("reached %d clients", n)
 	}
 	wantReason(t, alone, 0)
 	wantFrames(t, alone, large)
 
-	h.Publish("42", "", "small")
-	h.Publish("42", "", large)
+	h.Publish(hub.User("42"), "", "small")
+	h.Publish(hub.User("42"), "", large)
 	wantReason(t, alone, hub.ReasonSlow)
 }
 
@@ -59,7 +59,7 @@ func TestNoLimit(t *testing.T) {
 		defer wantReason(t, l, 0)
 	}
 	for range 3000 {
-		h.Publish("42", "", strings.Repeat("x", 1000))
+		h.Publish(hub.User("42"), "", strings.Repeat("x", 1000))
 	}
 	if s := h.Stats(); s.FramesQueued != 300_000 || s.QueueBytes != 3_000_000 {
 		t.Errorf("%d frames of %d bytes queued", s.FramesQueued, s.QueueBytes)
@@ -74,17 +74,17 @@ func testFullestQueues(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueTotalBytes: 100})
 	fill := func(user string, bytes int) *listener {
 		l := listen(t, h, hub.Options{User: user})
-		h.Publish(user, "", strings.Repeat("x", bytes))
+		h.Publish(hub.User(user), "", strings.Repeat("x", bytes))
 		return l
 	}
 	small, large, larger := fill("small", 10), fill("large", 40), fill("larger", 45)
 	idle := listen(t, h, hub.Options{User: "idle"})
 
-	h.Publish("small", "", "12345") // 100: not over the limit
+	h.Publish(hub.User("small"), "", "12345") // 100: not over the limit
 	for _, l := range []*listener{small, large, larger} {
 		wantReason(t, l, 0)
 	}
-	h.Publish("small", "", "6") // 101: ending the client with the fullest queue is enough
+	h.Publish(hub.User("small"), "", "6") // 101: ending the client with the fullest queue is enough
 	wantReason(t, larger, hub.ReasonSlow)
 	wantReason(t, large, 0)
 	wantReason(t, small, 0)
@@ -93,10 +93,10 @@ func testFullestQueues(t *testing.T) {
 		t.Errorf("%d bytes queued, %d frames discarded; want 56, 1", s.QueueBytes, s.FramesDiscarded[hub.ReasonSlow])
 	}
 
-	h.Publish("small", "", strings.Repeat("x", 45)) // over the limit again, but the ended client may still release memory
+	h.Publish(hub.User("small"), "", strings.Repeat("x", 45)) // over the limit again, but the ended client may still release memory
 	wantReason(t, small, 0)
 	time.Sleep(time.Second)
-	h.Publish("small", "", strings.Repeat("x", 15)) // either two clients must end, or the one with 76 bytes
+	h.Publish(hub.User("small"), "", strings.Repeat("x", 15)) // either two clients must end, or the one with 76 bytes
 	wantReason(t, small, hub.ReasonSlow)
 	wantReason(t, large, 0)
 }
@@ -105,9 +105,9 @@ func testFullestQueues(t *testing.T) {
 func TestTotalCountsWhatIsInFlight(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueTotalBytes: 100})
 	l := listen(t, h, hub.Options{User: "42"})
-	h.Publish("42", "", strings.Repeat("x", 80))
+	h.Publish(hub.User("42"), "", strings.Repeat("x", 80))
 	frames, _ := l.Take(nil)
-	h.Publish("42", "", strings.Repeat("x", 30))
+	h.Publish(hub.User("42"), "", strings.Repeat("x", 30))
 	wantReason(t, l, hub.ReasonSlow)
 	if l.interrupts.Load() != 1 {
 		t.Error("the write was not interrupted")
@@ -125,11 +125,11 @@ func TestTotalCountsWhatIsInFlight(t *testing.T) {
 func TestIdleClientsAreNotShed(t *testing.T) {
 	h := newPubSub(t, hub.Config{QueueTotalBytes: 10})
 	leaving := register(t, h, hub.Options{User: "leaving"})
-	h.Publish("leaving", "", "12345678")
+	h.Publish(hub.User("leaving"), "", "12345678")
 	leaving.Finish(hub.ReasonKicked)
 
 	idle, hit := listen(t, h, hub.Options{User: "idle"}), listen(t, h, hub.Options{User: "hit"})
-	h.Publish("hit", "", "xyz")
+	h.Publish(hub.User("hit"), "", "xyz")
 	wantReason(t, idle, 0)
 	wantReason(t, hit, hub.ReasonSlow) // the only remaining client that holds memory
 	wantFrames(t, leaving, "12345678")
@@ -191,7 +191,7 @@ func TestSharedFrameCountsOnce(t *testing.T) {
 	for range 100 {
 		clients = append(clients, listen(t, h, hub.Options{User: "42"}))
 	}
-	if n := h.Publish("*", "", strings.Repeat("x", 900)); n != 100 {
+	if n := h.Publish(hub.User("*"), "", strings.Repeat("x", 900)); n != 100 {
 		t.Fatalf("%d clients received it", n)
 	}
 	if s := h.Stats(); s.Clients != 100 || s.QueueBytes != 900 {

@@ -51,7 +51,7 @@ func TestR4FirstGenerationIsAGap(t *testing.T) {
 	id := position(t, h, left)
 	left.End(hub.ReasonClosed)
 	h.Begin()
-	h.Publish("42", "", "first")
+	h.Publish(hub.User("42"), "", "first")
 	wantFrames(t, open, "gap redis-reconnect", "first")
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap redis-reconnect", "first")
 }
@@ -64,12 +64,12 @@ func TestR4OldIDsEndWithTheirGeneration(t *testing.T) {
 	h.Begin()
 	m := mark(h)
 	for i := range 3 {
-		h.Publish("42", "", fmt.Sprint(i+1))
+		h.Publish(hub.User("42"), "", fmt.Sprint(i+1))
 	}
 	h.Begin()
-	h.Publish("42", "", "4")
+	h.Publish(hub.User("42"), "", "4")
 	n := mark(h)
-	h.Publish("42", "", "5")
+	h.Publish(hub.User("42"), "", "5")
 	for id, want := range map[string][]string{
 		m + "-2": {"3", "gap redis-reconnect", "4", "5"},
 		m + "-3": {"gap redis-reconnect", "4", "5"}, // the end
@@ -97,21 +97,21 @@ func TestR5GapTakesNoNumber(t *testing.T) {
 	take()
 	first := mark(h)
 	at := []string{position(t, h, l)} // the gap is before the marker
-	h.Publish("42", "", "1")
+	h.Publish(hub.User("42"), "", "1")
 	take()
 	m := mark(h)
 	at = append(at, position(t, h, l))
 	h.GapForAll(hub.GapMissed)
 	take()
-	h.Publish("7", "", "of another")
+	h.Publish(hub.User("7"), "", "of another")
 	h.GapForAll(hub.GapMissed)
 	take()
 	at = append(at, position(t, h, l))
 	h.Skip()
 	at = append(at, position(t, h, l))
-	h.GapFor("42", "", hub.GapTooLarge)
+	h.GapFor(hub.User("42"), "", hub.GapTooLarge)
 	take()
-	h.Publish("42", "", "2")
+	h.Publish(hub.User("42"), "", "2")
 	take()
 	want := []string{
 		"gap redis-reconnect@" + b + "-0." + b + ".1", "1@" + first + "-1", "gap missed@" + m + "-0." + b + ".1",
@@ -133,11 +133,11 @@ func TestR5SuffixIsOursOnly(t *testing.T) {
 	h := withHistory(t, nil)
 	listen(t, h, hub.Options{User: "42"})
 	b := h.Boot()
-	h.Publish("42", "", "1")
+	h.Publish(hub.User("42"), "", "1")
 	h.GapForAll(hub.GapRedisReconnect)
 	m := mark(h)
 	h.GapForAll(hub.GapMissed)
-	h.Publish("42", "", "2")
+	h.Publish(hub.User("42"), "", "2")
 	h.GapForAll(hub.GapFeedReset)
 	const first, second, third = "gap redis-reconnect", "gap missed", "gap feed-reset"
 	for id, want := range map[string][]string{
@@ -174,10 +174,10 @@ func TestR6HugeCountIsUnknown(t *testing.T) {
 	h := withHistory(t, nil)
 	listen(t, h, hub.Options{User: "42"})
 	for range 5 {
-		h.Publish("42", "", "")
+		h.Publish(hub.User("42"), "", "")
 	}
 	m := mark(h)
-	h.Publish("42", "", "")
+	h.Publish(hub.User("42"), "", "")
 	for _, digits := range []string{"2", "18446744073709551611", "18446744073709551612", "18446744073709551615", "18446744073709551616"} {
 		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: m + "-" + digits}), "gap unknown-id")
 	}
@@ -219,10 +219,10 @@ func TestR6ClientWaitsUntilTheHubHasCaughtUp(t *testing.T) {
 			}
 			waits(l)
 			h.Mark(m) // no effect if it is known
-			h.Publish("42", "", "1")
-			h.Publish("42", "", "2")
+			h.Publish(hub.User("42"), "", "1")
+			h.Publish(hub.User("42"), "", "2")
 			h.GapForAll(hub.GapMissed)
-			h.Publish("42", "", "3")
+			h.Publish(hub.User("42"), "", "3")
 			waits(l)
 			waits(late)
 			other.Finish(hub.ReasonDrain)
@@ -238,7 +238,7 @@ func TestR6ClientWaitsUntilTheHubHasCaughtUp(t *testing.T) {
 			if l.wakes.Load() != 1 {
 				t.Errorf("woken %d times", l.wakes.Load())
 			}
-			h.Publish("42", "", "4")
+			h.Publish(hub.User("42"), "", "4")
 			wantFrames(t, l, "gap missed", "3", "4")
 			waits(late)
 			h.Received(h.Waiting())
@@ -258,7 +258,7 @@ func TestR6WaitEnds(t *testing.T) {
 	h.AwaitPlaces(func() { wakes++ })
 	h.Begin()
 	m := mark(h)
-	h.Publish("42", "", "1")
+	h.Publish(hub.User("42"), "", "1")
 	ahead := register(t, h, hub.Options{User: "42", Resume: m + "-2"})
 	first := h.Waiting()
 	h.Begin()
@@ -318,7 +318,7 @@ func TestR7UnknownMarkerWaitsForConfirmed(t *testing.T) {
 	h.AwaitPlaces(func() {})
 	h.Begin()
 	known := mark(h)
-	h.Publish("42", "", "1")
+	h.Publish(hub.User("42"), "", "1")
 	m := hub.NewMarkerName()
 	l := register(t, h, hub.Options{User: "42", Resume: m.String() + "-1"})
 	foreign := register(t, h, hub.Options{User: "42", Resume: "abcdefgh-1"}) // by a hub that does not know a marker
@@ -332,7 +332,7 @@ func TestR7UnknownMarkerWaitsForConfirmed(t *testing.T) {
 	for _, l := range []*listener{l, foreign, late} {
 		wantFrames(t, l)
 	}
-	h.Publish("42", "", "2")
+	h.Publish(hub.User("42"), "", "2")
 	h.Confirmed(ticket)
 	for _, l := range []*listener{l, foreign} {
 		if got, want := takeIDs(h, l), []string{"gap unknown-id@" + known + "-2"}; !slices.Equal(got, want) {
@@ -340,7 +340,7 @@ func TestR7UnknownMarkerWaitsForConfirmed(t *testing.T) {
 		}
 	}
 	wantFrames(t, late)
-	h.Publish("42", "", "3")
+	h.Publish(hub.User("42"), "", "3")
 	for _, l := range []*listener{l, foreign} {
 		wantFrames(t, l, "3")
 	}
@@ -361,7 +361,7 @@ func TestR17WaitingGapHasTheIDOfItsMoment(t *testing.T) {
 		h.Begin()
 		left.Finish(hub.ReasonDrain)
 		m, b := mark(h), h.Boot()
-		h.Publish("7", "", "1")
+		h.Publish(hub.User("7"), "", "1")
 		h.Skip()
 		own := "gap redis-reconnect@" + b + "-0." + b + ".1"
 		hub.AwaitBroadcasts(h.Hub)
@@ -388,13 +388,13 @@ func TestR18ByeIsWhereTheStreamLeft(t *testing.T) {
 	quiet, pending := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
 	h.GapForAll(hub.GapMissed)
 	quiet.drain()
-	h.Publish("7", "", "of another")
+	h.Publish(hub.User("7"), "", "of another")
 	for _, l := range []*listener{quiet, pending} {
 		l.Finish(hub.ReasonDrain)
 	}
-	h.Publish("42", "", "after")
+	h.Publish(hub.User("42"), "", "after")
 	mark(h)
-	h.Publish("7", "", "of another")
+	h.Publish(hub.User("7"), "", "of another")
 	for _, l := range []*listener{quiet, pending} {
 		l.drain()
 		if got := position(t, h, l); got != m+"-1" {
@@ -526,7 +526,7 @@ func TestR19NothingBetweenReplayAndLive(t *testing.T) {
 			name := hub.NewMarkerName()
 			s.publish(func(h *hub.PubSub) { h.Mark(name) })
 		}
-		s.publish(func(h *hub.PubSub) { h.Publish("42", "", strconv.Itoa(i)) })
+		s.publish(func(h *hub.PubSub) { h.Publish(hub.User("42"), "", strconv.Itoa(i)) })
 	}
 	group.Wait()
 }
@@ -560,12 +560,12 @@ func TestR21MarkersAreBoundedInBytes(t *testing.T) {
 	t.Parallel()
 	h := withHistory(t, nil)
 	listen(t, h, hub.Options{User: "42"})
-	h.Publish("42", "", "1")
+	h.Publish(hub.User("42"), "", "1")
 	names := make([]string, 10_000)
 	for i := range names {
 		names[i] = mark(h)
 	}
-	h.Publish("42", "", "2")
+	h.Publish(hub.User("42"), "", "2")
 	known := 0
 	for i, name := range slices.Backward(names) {
 		l := register(t, h, hub.Options{User: "42", Resume: name + "-0"})

@@ -14,11 +14,11 @@ func TestInvariant8UnroutedMessageAllocatesNothing(t *testing.T) {
 		listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
 	}
 	for name, publish := range map[string]func(){
-		"no such user":         func() { h.Publish("unknown", "a", "payload") },
-		"no such topic":        func() { h.Publish("42", "b", "payload") },
-		"broadcast":            func() { h.Publish("*", "b", "payload") },
-		"gap without a client": func() { h.GapFor("unknown", "a", hub.GapTooLarge) },
-		"the hub is empty":     func() { empty.Publish("42", "a", "payload") },
+		"no such user":         func() { h.Publish(hub.User("unknown"), "a", "payload") },
+		"no such topic":        func() { h.Publish(hub.User("42"), "b", "payload") },
+		"broadcast":            func() { h.Publish(hub.User("*"), "b", "payload") },
+		"gap without a client": func() { h.GapFor(hub.User("unknown"), "a", hub.GapTooLarge) },
+		"the hub is empty":     func() { empty.Publish(hub.User("42"), "a", "payload") },
 	} {
 		if n := testing.AllocsPerRun(1000, publish); n != 0 {
 			t.Errorf("%s: %v allocations", name, n)
@@ -44,7 +44,7 @@ func TestPublishToManyEncodesOnce(t *testing.T) {
 			listeners[i] = register(t, h, hub.Options{User: "42"})
 		}
 		publish := func() {
-			h.Publish("42", "topic", "payload")
+			h.Publish(hub.User("42"), "topic", "payload")
 			for i, l := range listeners {
 				frames, _ := l.Take(spent[i])
 				l.Settle(frames, len(frames))
@@ -77,7 +77,7 @@ func benchmarkPublish(b *testing.B, clients int, user string) {
 	}
 	b.ReportAllocs()
 	for b.Loop() {
-		h.Publish(user, "topic", `{"kind":"comment","id":7}`)
+		h.Publish(hub.User(user), "topic", `{"kind":"comment","id":7}`)
 		for i, l := range listeners {
 			frames, _ := l.Take(spent[i])
 			l.Settle(frames, len(frames))

@@ -23,26 +23,24 @@ func NewPubSub(cfg Config) *PubSub {
 // Boot returns the random name of this process in its ids: a letter, followed by 7 characters of a–z and 2–7.
 func (p *PubSub) Boot() string { return p.boot }
 
-// Publish routes one message and returns the number of clients that it was enqueued for. For a broadcast that is
-// distributed in parts (Config.FanOut), it returns 1 if any client receives it. It never waits for a client, and does
-// not allocate for a user without clients and history.
-func (p *PubSub) Publish(user, topic, payload string) int {
-	return p.publish(user, &Entry{Topic: topic, Payload: payload})
+// Publish routes one message and returns the number of clients that it was enqueued for. For a broadcast, or a message
+// to a group, that is distributed in parts (Config.FanOut), it returns 1 if any client may receive it. It never waits for
+// a client, and does not allocate for a recipient without clients and history.
+func (p *PubSub) Publish(to Recipient, topic, payload string) int {
+	return p.publish(to, &Entry{Topic: topic, Payload: payload})
 }
 
 // GapFor announces a gap in place of a message, to the clients that it would have reached.
-func (p *PubSub) GapFor(user, topic string, reason Gap) {
-	p.publish(user, &Entry{Topic: topic, Gap: reason})
+func (p *PubSub) GapFor(to Recipient, topic string, reason Gap) {
+	p.publish(to, &Entry{Topic: topic, Gap: reason})
 }
 
-func (p *PubSub) publish(user string, e *Entry) int {
+func (p *PubSub) publish(to Recipient, e *Entry) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.isBroadcast(user) {
-		p.broadcasts.makeRoom() // before the entry is numbered, because others may be published meanwhile
-	}
+	p.makeRoom(to) // before the entry is numbered, because others may be published meanwhile
 	p.seq.number(e)
-	return p.add(user, e)
+	return p.add(to, e)
 }
 
 // GapForAll announces a gap to every client: before its next message, or within Config.GapSpread if no message

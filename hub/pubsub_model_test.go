@@ -26,9 +26,10 @@ type pubsubRun struct {
 }
 
 type pubsubEntry struct {
-	user, topic string
-	gap         bool // a new subscription: concerns all clients
-	place       uint64
+	to    hub.Recipient
+	topic string
+	gap   bool // a new subscription: concerns all clients
+	place uint64
 }
 
 // number returns the number of the newest entry up to an id.
@@ -58,6 +59,7 @@ type pubsubClient struct {
 	*listener
 	name     string
 	user     string
+	groups   []string
 	topics   []string
 	last     uint64       // number of the newest entry up to which it is complete
 	unknown  bool         // its opening cannot be resumed from: it must receive a gap first
@@ -76,7 +78,7 @@ func (r *pubsubRun) fail(format string, args ...any) {
 }
 
 func (c *pubsubClient) concerns(e pubsubEntry) bool {
-	return e.gap || (e.user == c.user || e.user == "*") && (c.topics == nil || slices.Contains(c.topics, e.topic))
+	return e.gap || (e.to == hub.User(c.user) || e.to == hub.User("*") || e.to.Group && slices.Contains(c.groups, e.to.Name)) && (c.topics == nil || slices.Contains(c.topics, e.topic))
 }
 
 // reach moves the client to a position. Up to there, no entry that concerns the client may be missing.
@@ -145,9 +147,9 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 
 func (r *pubsubRun) register(number int) {
 	c := &pubsubClient{
-		name: fmt.Sprint("client ", number), user: oneOf(r.random, "1", "2", "3"), topics: oneOf(r.random, nil, []string{"a"}),
+		name: fmt.Sprint("client ", number), user: oneOf(r.random, "1", "2", "3"), groups: someOf(r.random, "1", "g", "*"), topics: oneOf(r.random, nil, []string{"a"}),
 	}
-	o := hub.Options{User: c.user, Topics: c.topics}
+	o := hub.Options{User: c.user, Groups: c.groups, Topics: c.topics}
 	var mine []pubsubResume
 	for _, s := range r.resumes {
 		if s.user == c.user {
@@ -160,7 +162,7 @@ func (r *pubsubRun) register(number int) {
 	c.listener = register(r.t, r.hub, o)
 	opening := c.Opening()
 	c.last, c.unknown = r.number(opening), opening == hub.UnknownID
-	r.note("%s of user %s, topics %q, resumes %q, opens %v", c.name, c.user, c.topics, o.Resume, opening)
+	r.note("%s of user %s, groups %q, topics %q, resumes %q, opens %v", c.name, c.user, c.groups, c.topics, o.Resume, opening)
 	r.clients = append(r.clients, c)
 }
 
@@ -175,9 +177,12 @@ func (r *pubsubRun) step(number int) {
 	}
 	switch step := r.random.IntN(14); {
 	case step < 5:
-		e := pubsubEntry{user: oneOf(r.random, "1", "2", "3", "*"), topic: oneOf(r.random, "", "a")}
+		e := pubsubEntry{to: hub.User(oneOf(r.random, "1", "2", "3", "*")), topic: oneOf(r.random, "", "a")}
+		if r.random.IntN(2) == 0 {
+			e.to = hub.Group(oneOf(r.random, "1", "g", "*"))
+		}
 		publish(e)
-		r.hub.Publish(e.user, e.topic, fmt.Sprint("message ", len(r.entries)))
+		r.hub.Publish(e.to, e.topic, fmt.Sprint("message ", len(r.entries)))
 	case step < 6:
 		publish(pubsubEntry{gap: true})
 		r.hub.GapForAll(hub.GapRedisReconnect)

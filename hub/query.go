@@ -1,9 +1,10 @@
 package hub
 
-// A Query requests entries from the log that the hub does not have: those of User and those for all users, later than
+// A Query requests entries from the log that the hub does not have: those of User, of Groups and for all users, later than
 // After and up to UpTo. If After is later than UpTo, it only checks whether After is a position of the log.
 type Query struct {
 	User        string
+	Groups      []string
 	After, UpTo ID
 
 	replay *replay

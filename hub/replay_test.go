@@ -34,19 +34,19 @@ func TestReplayMergesMessagesBroadcastsAndGapsInOrder(t *testing.T) {
 		h := withHistory(t, nil)
 		first := listen(t, h, hub.Options{User: "42"})
 		first.End(hub.ReasonClosed)
-		h.Publish("42", "a", "1")
-		h.Publish("*", "b", "2")
-		h.Publish("7", "a", "of another")
+		h.Publish(hub.User("42"), "a", "1")
+		h.Publish(hub.User("*"), "b", "2")
+		h.Publish(hub.User("7"), "a", "of another")
 		h.GapForAll(hub.GapRedisReconnect)
-		h.GapFor("42", "b", hub.GapTooLarge)
-		h.Publish("42", "b", "3")
+		h.GapFor(hub.User("42"), "b", hub.GapTooLarge)
+		h.Publish(hub.User("42"), "b", "3")
 
 		l := register(t, h, hub.Options{User: "42", Topics: test.topics, Resume: text(h.Hub, first.Opening())})
 		if got, want := text(h.Hub, l.Opening()), text(h.Hub, first.Opening()); got != want {
 			t.Errorf("opens with %v, want the client's own %v", got, want)
 		}
-		h.Publish("42", "", "later")
-		h.Publish("42", "a", "later a")
+		h.Publish(hub.User("42"), "", "later")
+		h.Publish(hub.User("42"), "a", "later a")
 		wantFrames(t, l, test.want...)
 	}
 }
@@ -59,7 +59,7 @@ func TestReplayDoesNotPassThroughTheQueue(t *testing.T) {
 	var want []string
 	for i := range 1000 {
 		want = append(want, fmt.Sprint(i))
-		h.Publish("42", "", fmt.Sprint(i))
+		h.Publish(hub.User("42"), "", fmt.Sprint(i))
 	}
 	l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 	frames, _ := l.Take(nil)
@@ -82,13 +82,13 @@ func TestReplayOfDroppedEntriesHasAGap(t *testing.T) {
 	first := listen(t, h, hub.Options{User: "42"})
 	first.End(hub.ReasonClosed)
 	for i := range 100 {
-		h.Publish("42", "", fmt.Sprint(i))
+		h.Publish(hub.User("42"), "", fmt.Sprint(i))
 	}
 	l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 	frames, _ := l.Take(nil)
 	l.Settle(frames, len(frames))
 	for i := range 80 {
-		h.Publish("42", "", fmt.Sprint(100+i))
+		h.Publish(hub.User("42"), "", fmt.Sprint(100+i))
 	}
 	want := []string{"gap history-expired"}
 	for i := 80; i < 180; i++ { // 80 to 99 from the history, the others from the queue
@@ -104,12 +104,12 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := withHistory(t, nil)
 		l := listen(t, h, hub.Options{User: "42"})
-		h.Publish("42", "", "kept")
+		h.Publish(hub.User("42"), "", "kept")
 		l.drain()
 		l.End(hub.ReasonClosed)
 		id := text(h.Hub, l.Opening())
 		time.Sleep(119 * time.Second)
-		h.Publish("42", "", "kept for one who was here")
+		h.Publish(hub.User("42"), "", "kept for one who was here")
 		back := register(t, h, hub.Options{User: "42", Resume: id})
 		wantFrames(t, back, "kept", "kept for one who was here")
 		back.End(hub.ReasonClosed)
@@ -118,7 +118,7 @@ func TestUserIsForgottenAfterTheAge(t *testing.T) {
 		if s := h.Stats(); s.HistoryEntries != hub.RingEntries(h) || s.HistoryBytes != hub.RingBytes(h) || s.Users != 0 {
 			t.Errorf("after the age: %+v", s)
 		}
-		h.Publish("42", "", "later")
+		h.Publish(hub.User("42"), "", "later")
 		wantFrames(t, register(t, h, hub.Options{User: "42", Resume: id}), "gap history-expired", "later")
 	})
 }
@@ -131,7 +131,7 @@ func TestInvariant14HistoryIsBoundedInBytes(t *testing.T) {
 	for i := range 12_500 {
 		name := fmt.Sprint("user", i)
 		l := register(t, h, hub.Options{User: name})
-		h.Publish(name, "", payload)
+		h.Publish(hub.User(name), "", payload)
 		l.drain()
 		if i%2 > 0 { // the other clients stay open, and their history is bounded as well
 			l.End(hub.ReasonClosed)
@@ -148,7 +148,7 @@ func TestInvariant14HistoryIsBoundedInBytes(t *testing.T) {
 func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 	h := withHistory(t, nil)
 	a, b, other := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "7"})
-	h.Publish("42", "", "before")
+	h.Publish(hub.User("42"), "", "before")
 	if n := h.Disconnect("42"); n != 2 {
 		t.Errorf("%d were disconnected, want 2", n)
 	}
@@ -391,7 +391,7 @@ func replayRun(t *testing.T, seed uint64) {
 			}
 		default:
 			text := strings.Repeat("x", random.IntN(300))
-			h.Publish(user, topic, text)
+			h.Publish(hub.User(user), topic, text)
 			o.add(user, topic, text, false)
 			for _, c := range clients {
 				if concerns(c, user, topic) {
@@ -447,7 +447,7 @@ func TestReplaysOfManyEndNoClient(t *testing.T) {
 	first := listen(t, h, hub.Options{User: "42"})
 	payload := strings.Repeat("x", 4096)
 	for range 64 {
-		h.Publish("*", "", payload) // 256 KiB of history
+		h.Publish(hub.User("*"), "", payload) // 256 KiB of history
 		first.drain()
 	}
 	var all []*listener
@@ -457,7 +457,7 @@ func TestReplaysOfManyEndNoClient(t *testing.T) {
 		all = append(all, l)
 	}
 	listen(t, h, hub.Options{User: "7"})
-	h.Publish("7", "", "x")
+	h.Publish(hub.User("7"), "", "x")
 	n := 0
 	for _, l := range all {
 		if l.Reason() != 0 {
@@ -485,7 +485,7 @@ func TestUserIsForgottenOnce(t *testing.T) {
 		back := listen(t, h, hub.Options{User: "42"})
 		leave("8")
 		leave("9") // and the second one
-		h.Publish("42", "", "hello")
+		h.Publish(hub.User("42"), "", "hello")
 		wantFrames(t, back, "hello")
 		back.End(hub.ReasonClosed)
 		time.Sleep(5 * time.Minute)
@@ -498,8 +498,8 @@ func TestUserIsForgottenOnce(t *testing.T) {
 func TestReplaysShareTheirFrames(t *testing.T) {
 	h := withHistory(t, nil)
 	first := listen(t, h, hub.Options{User: "42"})
-	h.Publish("42", "a", "one")
-	h.Publish("*", "", "two")
+	h.Publish(hub.User("42"), "a", "one")
+	h.Publish(hub.User("*"), "", "two")
 	first.drain()
 	var plain, named [][]*hub.Frame
 	for i := range 6 {
@@ -531,12 +531,12 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 		})
 		first := listen(t, h, hub.Options{User: "42"})
 		for i := range 500 {
-			h.Publish("42", "", fmt.Sprint(i))
+			h.Publish(hub.User("42"), "", fmt.Sprint(i))
 			first.drain()
 		}
 		l := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 		for i := range 30 {
-			h.Publish("42", "", fmt.Sprint(500+i))
+			h.Publish(hub.User("42"), "", fmt.Sprint(500+i))
 			first.drain()
 		}
 		for range 500 / 64 {
@@ -552,7 +552,7 @@ func TestQueueWaitsForTheReplay(t *testing.T) {
 		stopped := register(t, h, hub.Options{User: "42", Resume: text(h.Hub, first.Opening())})
 		stopped.Take(nil)
 		for range 30 {
-			h.Publish("42", "", "more")
+			h.Publish(hub.User("42"), "", "more")
 			first.drain()
 		}
 		time.Sleep(2 * grace)

@@ -12,7 +12,7 @@ import (
 func TestResume(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	for range 10 {
-		h.Publish("unknown", "", "")
+		h.Publish(hub.User("unknown"), "", "")
 	}
 	id, other := h.Boot(), newPubSub(t, hub.Config{}).Boot()
 	if id == other {
@@ -72,7 +72,7 @@ func TestResume(t *testing.T) {
 // the gap then. A browser that has received the gap must not receive it again.
 func TestGapIsSentUntilItIsReceived(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
-	h.Publish("42", "", "missed")
+	h.Publish(hub.User("42"), "", "missed")
 	for _, resume := range []string{"strange", h.Boot() + "-0"} {
 		l := register(t, h, hub.Options{User: "42", Resume: resume})
 		again := register(t, h, hub.Options{User: "42", Resume: resume})

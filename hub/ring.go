@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// A ring keeps the newest entries of users without a client, for clients that come from other hubs. It is one sequence
+// A ring keeps the newest entries of owners without a client, for clients that come from other hubs. It is one sequence
 // of bytes of a fixed size: an entry costs no allocation and no map entry, and the garbage collector has nothing to
 // scan. When the ring is full, the oldest entries are dropped.
 //
-// The entries of a user are found without reading those of all others: a hash of the user selects a chain, and each
-// entry refers to the previous one of its chain. Other users whose hash selects the same chain are skipped.
+// The entries of an owner are found without reading those of all others: a hash of its name selects a chain, and each
+// entry refers to the previous one of its chain. Other owners whose hash selects the same chain are skipped.
 //
 // A ring is guarded by its owner. The zero value, and newRing(0), keep nothing.
 type ring struct {
@@ -51,11 +51,11 @@ const (
 	maxRing        = 16 << 30 // the distance between two entries is less than 1<<32 times ringAlign
 
 	// The head of an entry: its number (8 bytes), the distance to the previous entry of its chain in units of ringAlign
-	// (4; 0: none), the length of the payload (4), that of the user and the gap (3 and 1), that of the topic (3) and a
-	// spare byte. It lies in one segment; user, topic and payload follow and may lie in several.
+	// (4; 0: none), the length of the payload (4), that of the owner's name and the gap (3 and 1), that of the topic and
+	// whether the owner is a group (3 and 1). It lies in one segment; name, topic and payload follow and may lie in several.
 	ringHead  = 24
 	ringAlign = 8
-	// maxRingName is the maximum length of a user and of a topic.
+	// maxRingName is the maximum length of a name and of a topic.
 	maxRingName = 1<<24 - 1
 )
 
@@ -75,10 +75,11 @@ func newRing(limit int64, now func() time.Duration, grown func()) ring {
 	return ring{segmentSize: size, segments: make([]ringSegment, space/size), chainCount: chains, now: now, grown: grown}
 }
 
-// append stores a message of a user. Its number must be higher than all before; hash is that of the user.
-func (r *ring) append(hash uint64, user string, e *Entry) {
-	size := uint64(ringHead+len(user)+len(e.Topic)+len(e.Payload)+ringAlign-1) &^ (ringAlign - 1)
-	if r.segments == nil || size > r.segmentSize*uint64(len(r.segments)-1) || len(user) > maxRingName || len(e.Topic) > maxRingName {
+// append stores a message to a recipient. Its number must be higher than all before; hash is that of the name.
+func (r *ring) append(hash uint64, to Recipient, e *Entry) {
+	name := to.Name
+	size := uint64(ringHead+len(name)+len(e.Topic)+len(e.Payload)+ringAlign-1) &^ (ringAlign - 1)
+	if r.segments == nil || size > r.segmentSize*uint64(len(r.segments)-1) || len(name) > maxRingName || len(e.Topic) > maxRingName {
 		r.clear(e.ID.Ms)
 		return
 	}
@@ -105,14 +106,14 @@ func (r *ring) append(hash uint64, user string, e *Entry) {
 	binary.LittleEndian.PutUint64(b, e.ID.Ms)
 	binary.LittleEndian.PutUint32(b[8:], uint32(back))
 	binary.LittleEndian.PutUint32(b[12:], uint32(len(e.Payload)))
-	binary.LittleEndian.PutUint32(b[16:], uint32(len(user))<<8|uint32(e.Gap))
-	binary.LittleEndian.PutUint32(b[20:], uint32(len(e.Topic))<<8)
+	binary.LittleEndian.PutUint32(b[16:], uint32(len(name))<<8|uint32(e.Gap))
+	binary.LittleEndian.PutUint32(b[20:], uint32(len(e.Topic))<<8|kindOf(to))
 	s.newest = e.ID.Ms
 	s.entries++
 	r.entries++
 	if offset+size <= r.segmentSize { // the common case
 		b := s.bytes[offset+ringHead : offset+size]
-		n := copy(b, user)
+		n := copy(b, name)
 		n += copy(b[n:], e.Topic)
 		copy(b[n:], e.Payload)
 		r.head += size
@@ -120,7 +121,7 @@ func (r *ring) append(hash uint64, user string, e *Entry) {
 	}
 	end := r.head + size // in the segment of the last byte: the padding does not reach into another one
 	r.head += ringHead
-	r.write(user)
+	r.write(name)
 	r.write(e.Topic)
 	r.write(e.Payload)
 	r.head = end
@@ -190,24 +191,28 @@ func (r *ring) reach() (since time.Duration, all bool) {
 	return r.segment(r.tail).began, false
 }
 
-// A ringSearch finds the entries of one user with numbers in (after, upTo]. It looks at a limited number of entries per
+// A ringSearch finds the entries of one owner with numbers in (after, upTo]. It looks at a limited number of entries per
 // step, so that a long chain does not hold the lock for long.
 //
 // What it finds is complete as long as lowWater of the ring is not higher than after. If there are more entries than
 // maxFound, the search finds the oldest ones, and reduces upTo.
 type ringSearch struct {
-	user        string
+	of          Recipient
 	after, upTo uint64
+	isPart      bool     // upTo was reduced
+	maxFound    int      // at least 2
 	next        uint64   // position of the next entry to look at, plus 1; 0: the search is complete
 	found       []uint64 // positions, newest first
 }
 
-// maxFound bounds the memory of a search: 256 KiB.
-const maxFound = 32 << 10
+const (
+	maxFound = 32 << 10 // bounds the memory of a search: 256 KiB
+	minFound = 512      // of each search, if a client has many owners
+)
 
 // search begins a search, which has not looked at any entry.
-func (r *ring) search(hash uint64, user string, after, upTo uint64) *ringSearch {
-	s := &ringSearch{user: user, after: after, upTo: upTo}
+func (r *ring) search(hash uint64, of Recipient, after, upTo uint64) *ringSearch {
+	s := &ringSearch{of: of, after: after, upTo: upTo, maxFound: maxFound}
 	if r.chains != nil {
 		s.next = r.chains[hash&uint64(len(r.chains)-1)]
 	}
@@ -228,9 +233,10 @@ func (r *ring) step(s *ringSearch, n int) bool {
 			s.next = 0
 			break
 		}
-		if number <= s.upTo && r.isOf(position, head, s.user) {
-			if len(s.found) == maxFound {
-				s.found = append(s.found[:0], s.found[maxFound/2:]...)
+		if number <= s.upTo && r.isOf(position, head, s.of) {
+			if len(s.found) == s.maxFound {
+				s.found = append(s.found[:0], s.found[s.maxFound/2:]...)
+				s.isPart = true
 				s.upTo = binary.LittleEndian.Uint64(r.headAt(s.found[0]))
 			}
 			s.found = append(s.found, position)
@@ -243,24 +249,26 @@ func (r *ring) step(s *ringSearch, n int) bool {
 	return s.next == 0
 }
 
-// take removes and returns the oldest entry that a complete search has found, if its number is at most upTo. It skips
-// entries up to the number after, and those that were dropped since they were found. Its ID has only the number.
-func (r *ring) take(s *ringSearch, after, upTo uint64) (e Entry, ok bool) {
+// peek returns the number of the oldest entry that a complete search has found. It forgets entries up to the number
+// after, and those that were dropped since they were found.
+func (r *ring) peek(s *ringSearch, after uint64) (number uint64, ok bool) {
 	for last := len(s.found) - 1; last >= 0; last-- {
-		position := s.found[last]
-		if position >= r.tail {
-			number := binary.LittleEndian.Uint64(r.headAt(position))
-			if number > upTo {
-				return Entry{}, false
-			}
-			if number > after {
-				s.found = s.found[:last]
-				return r.read(position), true
+		if position := s.found[last]; position >= r.tail {
+			if number = binary.LittleEndian.Uint64(r.headAt(position)); number > after {
+				return number, true
 			}
 		}
 		s.found = s.found[:last]
 	}
-	return Entry{}, false
+	return 0, false
+}
+
+// take removes and returns the entry of a successful peek. Its ID has only the number.
+func (r *ring) take(s *ringSearch) Entry {
+	last := len(s.found) - 1
+	position := s.found[last]
+	s.found = s.found[:last]
+	return r.read(position)
 }
 
 func (r *ring) headAt(position uint64) []byte {
@@ -268,16 +276,25 @@ func (r *ring) headAt(position uint64) []byte {
 	return r.segment(position).bytes[offset : offset+ringHead]
 }
 
-// isOf reports whether the entry at a position belongs to a user.
-func (r *ring) isOf(position uint64, head []byte, user string) bool {
-	if int(binary.LittleEndian.Uint32(head[16:])>>8) != len(user) {
+// kindOf returns the last byte of the head of an entry.
+func kindOf(to Recipient) uint32 {
+	if to.Group {
+		return 1
+	}
+	return 0
+}
+
+// isOf reports whether the entry at a position belongs to an owner.
+func (r *ring) isOf(position uint64, head []byte, to Recipient) bool {
+	name := to.Name
+	if int(binary.LittleEndian.Uint32(head[16:])>>8) != len(name) || uint32(head[20]) != kindOf(to) {
 		return false
 	}
 	offset := r.offset(position) + ringHead
-	if rest := r.segment(position).bytes[offset:]; len(user) <= len(rest) {
-		return string(rest[:len(user)]) == user
+	if rest := r.segment(position).bytes[offset:]; len(name) <= len(rest) {
+		return string(rest[:len(name)]) == name
 	}
-	return string(r.copyOf(position+ringHead, len(user))) == user
+	return string(r.copyOf(position+ringHead, len(name))) == name
 }
 
 // read copies the entry at a position.
@@ -285,10 +302,10 @@ func (r *ring) read(position uint64) (e Entry) {
 	head := r.headAt(position)
 	e.ID.Ms = binary.LittleEndian.Uint64(head)
 	payload := int(binary.LittleEndian.Uint32(head[12:]))
-	user := int(binary.LittleEndian.Uint32(head[16:]) >> 8)
+	name := int(binary.LittleEndian.Uint32(head[16:]) >> 8)
 	topic := int(binary.LittleEndian.Uint32(head[20:]) >> 8)
 	e.Gap = Gap(head[16])
-	text := string(r.copyOf(position+ringHead+uint64(user), topic+payload))
+	text := string(r.copyOf(position+ringHead+uint64(name), topic+payload))
 	e.Topic, e.Payload = text[:topic], text[topic:]
 	return e
 }

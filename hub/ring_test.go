@@ -18,13 +18,13 @@ type ringRun struct {
 	t       *testing.T
 	random  *rand.Rand
 	ring    ring
-	entries []ringRunEntry // entries[i] has the number i+1, unless its user is ""
+	entries []ringRunEntry // entries[i] has the number i+1, unless its recipient is zero
 	clock   time.Duration
 	when    []time.Duration // of entries
 }
 
 type ringRunEntry struct {
-	user string
+	to Recipient
 	Entry
 }
 
@@ -35,7 +35,7 @@ func (r *ringRun) append() {
 	r.clock += time.Duration(r.random.IntN(1000))
 	e := ringRunEntry{Entry: Entry{ID: ID{Ms: uint64(len(r.entries) + 1)}}}
 	if r.random.IntN(4) > 0 {
-		e.user = strings.Repeat(fmt.Sprint(r.random.IntN(5)), 1+r.random.IntN(40))
+		e.to = Recipient{strings.Repeat(fmt.Sprint(r.random.IntN(4)), 1+r.random.IntN(40)), r.random.IntN(2) == 0}
 		e.Topic = strings.Repeat("t", r.random.IntN(20))
 		n := r.random.IntN(200)
 		if r.random.IntN(20) == 0 {
@@ -44,7 +44,7 @@ func (r *ringRun) append() {
 		if e.Payload = randomText(r.random, n); r.random.IntN(10) == 0 {
 			e.Payload, e.Gap = "", GapTooLarge
 		}
-		r.ring.append(hashOf(e.user)&3, e.user, &e.Entry) // few chains, so that users share them
+		r.ring.append(hashOf(e.to.Name)&3, e.to, &e.Entry) // few chains, so that owners share them
 	}
 	r.entries, r.when = append(r.entries, e), append(r.when, r.clock)
 }
@@ -57,33 +57,33 @@ func randomText(random *rand.Rand, n int) string {
 	return string(b)
 }
 
-// want returns the entries of a user with numbers in (after, upTo].
-func (r *ringRun) want(user string, after, upTo uint64) (list []Entry) {
+// want returns the entries of an owner with numbers in (after, upTo].
+func (r *ringRun) want(to Recipient, after, upTo uint64) (list []Entry) {
 	for _, e := range r.entries[:upTo] {
-		if e.user == user && e.ID.Ms > after {
+		if e.to == to && e.ID.Ms > after {
 			list = append(list, e.Entry)
 		}
 	}
 	return list
 }
 
-// resume searches for the entries of a user in steps, between which others are appended.
+// resume searches for the entries of an owner in steps, between which others are appended.
 func (r *ringRun) resume() {
-	user, newest := "1", uint64(len(r.entries))
+	of, newest := User("1"), uint64(len(r.entries))
 	if newest > 0 {
-		if some := r.entries[r.random.IntN(len(r.entries))].user; some != "" {
-			user = some
+		if some := r.entries[r.random.IntN(len(r.entries))].to; some.Name != "" {
+			of = some
 		}
 	}
 	after := newest - min(newest, uint64(r.random.IntN(200)))
 	upTo := newest - min(newest-after, uint64(r.random.IntN(20)))
-	s := r.ring.search(hashOf(user)&3, user, after, upTo)
+	s := r.ring.search(hashOf(of.Name)&3, of, after, upTo)
 	for !r.ring.step(s, 1+r.random.IntN(10)) {
 		if r.random.IntN(3) == 0 {
 			r.append()
 		}
 	}
-	want := r.want(user, after, upTo)
+	want := r.want(of, after, upTo)
 	for done := false; !done; {
 		if r.random.IntN(10) == 0 {
 			r.append()
@@ -92,7 +92,11 @@ func (r *ringRun) resume() {
 			after = min(upTo, after+uint64(r.random.IntN(20)))
 		}
 		limit := min(upTo, after+uint64(r.random.IntN(50)))
-		e, ok := r.ring.take(s, after, limit)
+		number, ok := r.ring.peek(s, after)
+		var e Entry
+		if ok = ok && number <= limit; ok {
+			e = r.ring.take(s)
+		}
 		for len(want) > 0 && want[0].ID.Ms <= max(r.ring.lowWater, after) {
 			want = want[1:]
 		}
@@ -102,7 +106,7 @@ func (r *ringRun) resume() {
 		case ok:
 			after, want = e.ID.Ms, want[1:]
 		case len(want) > 0 && want[0].ID.Ms <= limit:
-			r.t.Fatalf("entry %d of user %s in (%d, %d] is missing; all after %d are stored", want[0].ID.Ms, user, after, limit, r.ring.lowWater)
+			r.t.Fatalf("entry %d of %v in (%d, %d] is missing; all after %d are stored", want[0].ID.Ms, of, after, limit, r.ring.lowWater)
 		case limit == upTo:
 			done = true
 		default:
@@ -121,7 +125,7 @@ func (r *ringRun) check(limit int64) {
 	}
 	stored := 0
 	for _, e := range r.entries {
-		if e.user != "" && e.ID.Ms > r.ring.lowWater {
+		if e.to != (Recipient{}) && e.ID.Ms > r.ring.lowWater {
 			stored++
 		}
 	}
@@ -130,7 +134,7 @@ func (r *ringRun) check(limit int64) {
 	}
 	since, all := r.ring.reach()
 	for i, e := range r.entries {
-		if e.user != "" && e.ID.Ms <= r.ring.lowWater && (all || r.when[i] > since) {
+		if e.to != (Recipient{}) && e.ID.Ms <= r.ring.lowWater && (all || r.when[i] > since) {
 			r.t.Fatalf("entry %d of %d was dropped, but all since %d are stored (all: %v)", e.ID.Ms, r.when[i], since, all)
 		}
 	}
@@ -179,7 +183,7 @@ func TestRingUsesItsBytes(t *testing.T) {
 	least := 1 << 30
 	for n := range 100_000 {
 		user := fmt.Sprintf("%08d", n%5000)
-		r.append(hashOf(user), user, &Entry{ID: ID{Ms: uint64(n + 1)}, Payload: payload})
+		r.append(hashOf(user), User(user), &Entry{ID: ID{Ms: uint64(n + 1)}, Payload: payload})
 		if n > 50_000 {
 			least = min(least, r.entries)
 		}
@@ -200,7 +204,7 @@ func TestInvariant8RingCostsNoObjectPerUser(t *testing.T) {
 	publish := func() {
 		number++
 		user := users[number%uint64(len(users))]
-		r.append(hashOf(user), user, &Entry{ID: ID{Ms: number}, Topic: "news", Payload: "a message"})
+		r.append(hashOf(user), User(user), &Entry{ID: ID{Ms: number}, Topic: "news", Payload: "a message"})
 	}
 	for range 200_000 { // all segments are in use
 		publish()
@@ -226,19 +230,19 @@ func TestRingSearchSkipsOtherUsers(t *testing.T) {
 	r := newRing(4<<20, noTime, func() {})
 	for n := range 50_000 {
 		user := fmt.Sprint("user ", n%5000)
-		r.append(hashOf(user), user, &Entry{ID: ID{Ms: uint64(n + 1)}, Payload: strings.Repeat("x", 200)})
+		r.append(hashOf(user), User(user), &Entry{ID: ID{Ms: uint64(n + 1)}, Payload: strings.Repeat("x", 200)})
 	}
-	r.append(0, "alone", &Entry{ID: ID{Ms: 50_001}})
+	r.append(0, User("alone"), &Entry{ID: ID{Ms: 50_001}})
 	r.chains[0] = 0
-	r.append(0, "alone", &Entry{ID: ID{Ms: 50_002}})
-	if s := r.search(0, "alone", 0, math.MaxUint64); !r.step(s, 1) {
+	r.append(0, User("alone"), &Entry{ID: ID{Ms: 50_002}})
+	if s := r.search(0, User("alone"), 0, math.MaxUint64); !r.step(s, 1) {
 		t.Error("the search of a chain with one entry looks at more")
 	}
 	var looks []int
 	found := 0
 	for i := range 1000 {
 		user := fmt.Sprint("user ", i)
-		s := r.search(hashOf(user), user, r.lowWater, math.MaxUint64)
+		s := r.search(hashOf(user), User(user), r.lowWater, math.MaxUint64)
 		n := 1
 		for !r.step(s, 1) {
 			n++
@@ -259,20 +263,20 @@ func TestRingSearchSkipsOtherUsers(t *testing.T) {
 func TestRingWithoutRoom(t *testing.T) {
 	for _, limit := range []int64{-1, 0, 100, 1 << 12} {
 		r := newRing(limit, noTime, func() {})
-		r.append(1, "1", &Entry{ID: ID{Ms: 1}, Payload: "small"})
-		r.append(1, "1", &Entry{ID: ID{Ms: 2}, Payload: strings.Repeat("x", 1<<20)})
-		s := r.search(1, "1", 0, math.MaxUint64)
+		r.append(1, User("1"), &Entry{ID: ID{Ms: 1}, Payload: "small"})
+		r.append(1, User("1"), &Entry{ID: ID{Ms: 2}, Payload: strings.Repeat("x", 1<<20)})
+		s := r.search(1, User("1"), 0, math.MaxUint64)
 		if !r.step(s, 1) || len(s.found) > 0 || r.lowWater != 2 {
 			t.Errorf("limit %d: %d entries found, low-water mark %d", limit, len(s.found), r.lowWater)
 		}
 		if since, all := r.reach(); all || since < time.Hour {
 			t.Errorf("limit %d: reaches back to %v, all: %v", limit, since, all)
 		}
-		r.append(1, "1", &Entry{ID: ID{Ms: 3}, Payload: "small"})
-		s = r.search(1, "1", 2, math.MaxUint64)
+		r.append(1, User("1"), &Entry{ID: ID{Ms: 3}, Payload: "small"})
+		s = r.search(1, User("1"), 2, math.MaxUint64)
 		r.step(s, 10)
-		if e, ok := r.take(s, 0, math.MaxUint64); ok != (limit == 1<<12) || ok && e.ID.Ms != 3 {
-			t.Errorf("limit %d: %v, %v", limit, e, ok)
+		if number, ok := r.peek(s, 0); ok != (limit == 1<<12) || ok && number != 3 {
+			t.Errorf("limit %d: %d, %v", limit, number, ok)
 		}
 	}
 }

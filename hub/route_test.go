@@ -11,11 +11,11 @@ import (
 func TestMessageReachesItsUserOnly(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one, two, other := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "4"})
-	if n := h.Publish("42", "topic", "hello"); n != 2 {
+	if n := h.Publish(hub.User("42"), "topic", "hello"); n != 2 {
 		t.Errorf("reached %d clients", n)
 	}
 	for _, user := range []string{"", "unknown", "42 ", "4*", "\xff"} {
-		if n := h.Publish(user, "", "lost"); n != 0 {
+		if n := h.Publish(hub.User(user), "", "lost"); n != 0 {
 			t.Errorf("a message to %q reached %d clients", user, n)
 		}
 	}
@@ -48,7 +48,7 @@ func TestTopicFilter(t *testing.T) {
 					want = 1
 					twice = append(twice, topic, "all "+topic)
 				}
-				if n := h.Publish("42", topic, topic) + h.Publish("*", topic, "all "+topic); n != 2*want {
+				if n := h.Publish(hub.User("42"), topic, topic) + h.Publish(hub.User("*"), topic, "all "+topic); n != 2*want {
 					t.Errorf("topic %q got through %d times", topic, n)
 				}
 			}
@@ -60,11 +60,11 @@ func TestTopicFilter(t *testing.T) {
 func TestBroadcastReachesAllInOrder(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	one, two := listen(t, h, hub.Options{User: "1"}), listen(t, h, hub.Options{User: "2"})
-	h.Publish("1", "", "a")
-	if n := h.Publish("*", "", "b"); n != 2 {
+	h.Publish(hub.User("1"), "", "a")
+	if n := h.Publish(hub.User("*"), "", "b"); n != 2 {
 		t.Errorf("reached %d clients", n)
 	}
-	h.Publish("1", "", "c")
+	h.Publish(hub.User("1"), "", "c")
 	wantFrames(t, one, "a", "b", "c")
 	wantFrames(t, two, "b")
 }
@@ -73,10 +73,10 @@ func TestBroadcastCanBeTurnedOff(t *testing.T) {
 	h := newPubSub(t, hub.Config{})
 	l := listen(t, h, hub.Options{User: "42"})
 	star := listen(t, h, hub.Options{User: "*"}) // then it is a normal user
-	if n := h.Publish("", "", "to the empty user"); n != 0 {
+	if n := h.Publish(hub.User(""), "", "to the empty user"); n != 0 {
 		t.Errorf("the empty user is %d clients", n)
 	}
-	if n := h.Publish("*", "", "hello"); n != 1 {
+	if n := h.Publish(hub.User("*"), "", "hello"); n != 1 {
 		t.Errorf("reached %d clients", n)
 	}
 	wantFrames(t, l)
@@ -99,11 +99,11 @@ func TestEndsWhileRoutingSkipNoClient(t *testing.T) {
 				well = append(well, l)
 			}
 		}
-		h.Publish("42", "", "one")
+		h.Publish(hub.User("42"), "", "one")
 		for _, l := range well {
 			wantFrames(t, l, "one")
 		}
-		if n := h.Publish(user, "", "two"); n != len(well) {
+		if n := h.Publish(hub.User(user), "", "two"); n != len(well) {
 			t.Errorf("reached %d clients, want %d", n, len(well))
 		}
 		for _, l := range full {

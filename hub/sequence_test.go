@@ -64,7 +64,7 @@ func (m *model) step() {
 		m.newest.Seq += 1 << 32 // a gap that only this hub has is not counted as a message
 		m.entry("gap redis-reconnect", true, func(*modelClient) bool { return true })
 	case 2:
-		m.hub.GapFor(user, topic, hub.GapTooLarge)
+		m.hub.GapFor(hub.User(user), topic, hub.GapTooLarge)
 		m.newest = hub.ID{Ms: m.newest.Ms + 1}
 		m.entry("gap too-large", user == "*", func(c *modelClient) bool { return c.concerns(user, topic) })
 	case 3:
@@ -83,7 +83,7 @@ func (m *model) step() {
 		text := fmt.Sprint(m.random.Uint32())
 		m.newest = hub.ID{Ms: m.newest.Ms + 1}
 		want := m.entry(text, false, func(c *modelClient) bool { return c.concerns(user, topic) })
-		got := m.hub.Publish(user, topic, text)
+		got := m.hub.Publish(hub.User(user), topic, text)
 		if user == "*" {
 			got, want = min(got, 1), min(want, 1)
 		}
@@ -219,7 +219,7 @@ func TestInvariant15PositionIsBeforeQueuedFrames(t *testing.T) {
 			if seq%every == 0 {
 				user = "42"
 			}
-			h.Publish(user, "", "")
+			h.Publish(hub.User(user), "", "")
 		}
 	}()
 
@@ -257,7 +257,7 @@ func TestInvariant15NoPositionAfterADiscard(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newPubSub(t, hub.Config{})
 			l := listen(t, h, hub.Options{User: "42"})
-			h.Publish("42", "", "never written")
+			h.Publish(hub.User("42"), "", "never written")
 			l.Finish(hub.ReasonKicked)
 			var frames []*hub.Frame
 			if takeFirst {

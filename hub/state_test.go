@@ -17,14 +17,14 @@ func TestState(t *testing.T) {
 		}
 	}
 	want(0, 0, 0)
-	h.Publish("7", "", "not for it") // 1
+	h.Publish(hub.User("7"), "", "not for it") // 1
 	want(0, 0, 1)
-	h.Publish("42", "", "one") // 2
-	h.Publish("42", "", "two") // 3
+	h.Publish(hub.User("42"), "", "one") // 2
+	h.Publish(hub.User("42"), "", "two") // 3
 	want(2, 6, 1)
 	frames, _ := l.Take(nil)
 	want(0, 6, 3)
-	h.Publish("*", "", "three") // 4
+	h.Publish(hub.User("*"), "", "three") // 4
 	want(1, 11, 3)
 	l.Settle(frames, 2)
 	want(1, 5, 3)
@@ -45,6 +45,6 @@ func TestState(t *testing.T) {
 		t.Errorf("after its replay: %+v", s)
 	}
 	l.End(hub.ReasonClosed)
-	h.Publish("42", "", "later")
+	h.Publish(hub.User("42"), "", "later")
 	want(0, 0, 4)
 }

@@ -11,7 +11,8 @@ import (
 // While the hub is idle, FramesEnqueued = Deliveries + the sum of FramesDiscarded + FramesQueued.
 type Stats struct {
 	Clients         int
-	Users           int
+	Users           int // with a client
+	Groups          int // with a client
 	Connects        uint64
 	Disconnects     map[Reason]uint64
 	FramesEnqueued  uint64
@@ -35,7 +36,7 @@ type Stats struct {
 // the hub is idle.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	s := Stats{Clients: len(h.clients), Users: h.users.present}
+	s := Stats{Clients: len(h.clients), Users: h.owners.presentUsers, Groups: h.owners.presentGroups}
 	s.HistoryEntries, s.HistoryBytes = h.history.size()
 	s.HistoryHere, s.HistoryElsewhere = h.history.reach()
 	h.mu.Unlock()

@@ -21,24 +21,24 @@ func NewStreamFeed(cfg Config, query func(*Query)) *StreamFeed {
 }
 
 // Load fills the window with the newest entries of the log, oldest first: all that are later than after, up
-// to newest. Each has a user; "" means that the entry has only an id. Call Load once, before the first
+// to newest. Each has a recipient; the zero value means that the entry has only an id. Call Load once, before the first
 // Append. Clients that registered before Load wait for it.
-func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
+func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[Recipient, Entry]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.window.load(after)
-	for name, e := range entries {
+	for to, e := range entries {
 		switch {
-		case name == "":
+		case to == (Recipient{}):
 			f.window.skip(e)
-		case f.isBroadcast(name):
+		case f.isBroadcast(to):
 			f.window.addForAll(e, false)
 		default:
-			u := f.users.get(name)
-			if u == nil {
-				u = f.window.owner(name)
+			o := f.owners.get(to)
+			if o == nil {
+				o = f.window.owner(to)
 			}
-			f.window.add(u, e)
+			f.window.add(o, e)
 		}
 	}
 	f.seq.newest = newest
@@ -50,21 +50,19 @@ func (f *StreamFeed) Load(after, newest ID, entries iter.Seq2[string, Entry]) {
 }
 
 // Append routes the next entry of the log, a message or a gap in its place. It returns the number of clients that
-// the entry was enqueued for. If user is "", the entry has only an id.
-func (f *StreamFeed) Append(user string, e Entry) int {
+// the entry was enqueued for, as PubSub.Publish does. With the zero Recipient, the entry has only an id.
+func (f *StreamFeed) Append(to Recipient, e Entry) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if user == "" {
+	if to == (Recipient{}) {
 		f.reach(e.ID, false)
 		f.window.skip(e)
 		f.seq.newest = e.ID
 		return 0
 	}
-	if f.isBroadcast(user) {
-		f.broadcasts.makeRoom()
-	}
+	f.makeRoom(to)
 	f.reach(e.ID, false)
-	return f.add(user, &e)
+	return f.add(to, &e)
 }
 
 // Lose announces to all clients that the log has dropped entries, up to an id, before they were read.
@@ -91,8 +89,8 @@ func (f *StreamFeed) Reset(newest ID) {
 		}
 	}
 	e := &Entry{ID: newest, Gap: GapFeedReset}
-	f.taps.add("", true, e)
-	f.broadcasts.add(e, true)
+	f.taps.add(Recipient{}, true, e)
+	f.broadcasts.add(e, nil, true)
 }
 
 // reach is called before the sequence advances to id. It handles clients that resumed from an id which the hub

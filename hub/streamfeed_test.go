@@ -13,8 +13,8 @@ import (
 func loadedFeed(t *testing.T) (h *hub.StreamFeed, queries *[]*hub.Query) {
 	queries = new([]*hub.Query)
 	h = newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 20}, func(q *hub.Query) { *queries = append(*queries, q) })
-	h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 9}, func(yield func(string, hub.Entry) bool) {
-		for ms := uint64(6); ms <= 9 && yield("42", numbered(ms)); ms++ {
+	h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 9}, func(yield func(hub.Recipient, hub.Entry) bool) {
+		for ms := uint64(6); ms <= 9 && yield(hub.User("42"), numbered(ms)); ms++ {
 		}
 	})
 	return h, queries
@@ -55,14 +55,14 @@ func TestStreamFeedQueriesOlderEntries(t *testing.T) {
 	if q.User != "42" || q.After != (hub.ID{Ms: 2}) || q.UpTo != (hub.ID{Ms: 5}) {
 		t.Errorf("query %+v", q)
 	}
-	h.Append("42", numbered(10))
+	h.Append(hub.User("42"), numbered(10))
 	wantFrames(t, l)                                     // not before the older entries
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 3}, 0) // a part
 	wantFrames(t, l, "3")                                // and sends another query
 	(*queries)[0].Answer([]hub.Entry{numbered(4)}, hub.ID{Ms: 5}, 0)
-	h.Append("42", numbered(11))
+	h.Append(hub.User("42"), numbered(11))
 	wantFrames(t, l, "4", "6", "7", "8", "9", "10", "11")
-	h.Append("42", numbered(12))
+	h.Append(hub.User("42"), numbered(12))
 	wantFrames(t, l, "12")
 }
 
@@ -78,12 +78,12 @@ func TestStreamFeedQueryIsAnsweredWithAGap(t *testing.T) {
 			t.Errorf("woken %d times by the answer", l.wakes.Load())
 		}
 		if gap == hub.GapHistoryExpired {
-			h.Append("42", numbered(10))
+			h.Append(hub.User("42"), numbered(10))
 			wantFrames(t, l, want...)
 			continue
 		}
 		wantFrames(t, l, want[0])
-		h.Append("42", numbered(10))
+		h.Append(hub.User("42"), numbered(10))
 		wantFrames(t, l, want[1])
 	}
 }
@@ -101,7 +101,7 @@ func TestStreamFeedEarlyClient(t *testing.T) {
 		t.Errorf("last id %v, want the client's own", last)
 	}
 	for ms := uint64(10); ms <= 12; ms++ {
-		h.Append("42", numbered(ms))
+		h.Append(hub.User("42"), numbered(ms))
 	}
 	wantFrames(t, l, "12")
 }
@@ -132,7 +132,7 @@ func TestStreamFeedResetDuringAQuery(t *testing.T) {
 	reading, current := register(t, h, hub.Options{User: "42", Resume: "7-0"}), listen(t, h, hub.Options{User: "42"})
 	h.Reset(hub.ID{Ms: 4})
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // of the log before the reset
-	h.Append("42", numbered(5))
+	h.Append(hub.User("42"), numbered(5))
 	for _, l := range []*listener{waiting, reading, current} {
 		wantFrames(t, l, "gap feed-reset", "5")
 	}
@@ -144,7 +144,7 @@ func TestStreamFeedLosesEntries(t *testing.T) {
 	h, _ := loadedFeed(t)
 	l := listen(t, h, hub.Options{User: "42"})
 	h.Lose(hub.ID{Ms: 20})
-	h.Append("42", numbered(21))
+	h.Append(hub.User("42"), numbered(21))
 	wantFrames(t, l, "gap history-expired", "21")
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "9-0"}), "gap history-expired", "21")
 	wantFrames(t, register(t, h, hub.Options{User: "42", Resume: "20-0"}), "21")
@@ -154,8 +154,8 @@ func TestStreamFeedLosesEntries(t *testing.T) {
 func TestStreamFeedWithoutAWindowLosesNothing(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
-	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
-	h.Append("42", numbered(10)) // this user does not have a client
+	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(hub.Recipient, hub.Entry) bool) {})
+	h.Append(hub.User("42"), numbered(10)) // this user does not have a client
 	l := register(t, h, hub.Options{User: "42", Resume: "9-0"})
 	got, _ := l.drain()
 	if len(queries) == 0 && len(got) == 0 {
@@ -168,7 +168,7 @@ func TestStreamFeedWithoutAWindowLosesNothing(t *testing.T) {
 func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*"}, func(q *hub.Query) { queries = append(queries, q) })
-	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
+	h.Load(hub.ID{Ms: 9}, hub.ID{Ms: 9}, func(func(hub.Recipient, hub.Entry) bool) {})
 	l := register(t, h, hub.Options{User: "42", Resume: "2-0"})
 	l.drain()
 	listen(t, h, hub.Options{User: "7"})
@@ -178,7 +178,7 @@ func TestStreamFeedReplayWithoutAWindowEnds(t *testing.T) {
 		q := queries[0]
 		queries = queries[1:]
 		ms++
-		h.Append("7", numbered(ms)) // to another user, one during each query
+		h.Append(hub.User("7"), numbered(ms)) // to another user, one during each query
 		q.Answer(nil, q.UpTo, 0)
 		l.drain()
 	}
@@ -207,8 +207,8 @@ func TestStreamFeedEarlyClientReceivesAGapIfTheLogLostItsTail(t *testing.T) {
 	l, q := ask(t, h, queries, "13-0")
 	q.Answer(nil, q.After, 0) // the old primary still had 13-0
 	wantFrames(t, l)
-	h.Append("42", numbered(12)) // the new one: 12-0 was appended after the failover
-	h.Append("42", numbered(14)) // and 13-0 never arrives
+	h.Append(hub.User("42"), numbered(12)) // the new one: 12-0 was appended after the failover
+	h.Append(hub.User("42"), numbered(14)) // and 13-0 never arrives
 	got, _ := l.drain()
 	if len(got) == 1 {
 		id, ok := l.Position()
@@ -227,11 +227,11 @@ func TestStreamFeedEarlyClientOfATrimmedLogDoesNotGoBack(t *testing.T) {
 	}{
 		"the hub still gets all of it": {func(h *hub.StreamFeed) {
 			for ms := uint64(10); ms <= 12; ms++ {
-				h.Append("42", numbered(ms))
+				h.Append(hub.User("42"), numbered(ms))
 			}
 		}, []string{"12"}, hub.ID{Ms: 12}},
 		"the hub finds it gone": {func(h *hub.StreamFeed) {
-			h.Append("42", numbered(10))
+			h.Append(hub.User("42"), numbered(10))
 			h.Lose(hub.ID{Ms: 14})
 		}, []string{"gap history-expired"}, hub.ID{Ms: 14}},
 		"only what the client has is gone": {func(h *hub.StreamFeed) { h.Lose(hub.ID{Ms: 11}) }, nil, hub.ID{Ms: 11}},
@@ -256,9 +256,9 @@ func TestInvariant14WindowIsBoundedInBytes(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 8 << 20}, func(q *hub.Query) {})
-	h.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
+	h.Load(hub.ID{}, hub.ID{}, func(func(hub.Recipient, hub.Entry) bool) {})
 	for i := range 50_000 {
-		h.Append(fmt.Sprint("user", i), hub.Entry{ID: hub.ID{Ms: uint64(i + 1)}, Payload: fmt.Sprint("p", i)})
+		h.Append(hub.User(fmt.Sprint("user", i)), hub.Entry{ID: hub.ID{Ms: uint64(i + 1)}, Payload: fmt.Sprint("p", i)})
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
@@ -280,16 +280,16 @@ func TestStreamFeedKeepsTheEntryThatEndsTheLastClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			limit.BroadcastUser, limit.HistoryBytes = "*", 1<<20
 			h := newStreamFeed(t, limit, func(q *hub.Query) { t.Errorf("query for entries of the window: %+v", q) })
-			h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(string, hub.Entry) bool) {})
+			h.Load(hub.ID{Ms: 5}, hub.ID{Ms: 5}, func(func(hub.Recipient, hub.Entry) bool) {})
 			l := listen(t, h, hub.Options{User: "42"})
-			h.Append("*", hub.Entry{ID: hub.ID{Ms: 6}, Payload: "six"})
-			h.Append("42", hub.Entry{ID: hub.ID{Ms: 7}, Payload: "seven, which ends it"})
+			h.Append(hub.User("*"), hub.Entry{ID: hub.ID{Ms: 6}, Payload: "six"})
+			h.Append(hub.User("42"), hub.Entry{ID: hub.ID{Ms: 7}, Payload: "seven, which ends it"})
 			wantReason(t, l, hub.ReasonSlow)
-			h.Append("42", hub.Entry{ID: hub.ID{Ms: 8}, Payload: "eight"})
+			h.Append(hub.User("42"), hub.Entry{ID: hub.ID{Ms: 8}, Payload: "eight"})
 
 			back := register(t, h, hub.Options{User: "42", Resume: l.Opening().String()})
 			wantFrames(t, back, "six", "seven, which ends it", "eight")
-			h.Append("42", numbered(9))
+			h.Append(hub.User("42"), numbered(9))
 			wantFrames(t, back, "9")
 		})
 	}
@@ -307,8 +307,8 @@ func TestInvariant12EndedClientAcceptsNoAnswer(t *testing.T) {
 		t.Error("the query of a client that has ended is still open")
 	}
 	q.Answer([]hub.Entry{numbered(3)}, hub.ID{Ms: 5}, 0) // before the consumer runs
-	h.Append("7", numbered(10))
-	h.Append("*", numbered(11))
+	h.Append(hub.User("7"), numbered(10))
+	h.Append(hub.User("*"), numbered(11))
 	if got, reason := l.drain(); got != nil || reason != hub.ReasonDrain {
 		t.Errorf("got %q, reason %v; want nothing, drain", got, word(reason))
 	}
@@ -323,7 +323,7 @@ func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h, _ := loadedFeed(t)
 			for ms := uint64(10); ms < 110; ms++ {
-				h.Append("42", numbered(ms))
+				h.Append(hub.User("42"), numbered(ms))
 			}
 			l := register(t, h, hub.Options{User: "42", Resume: "5-0"})
 			last := hub.ID{Ms: 5}
@@ -334,8 +334,8 @@ func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 			}
 			l.Finish(hub.ReasonDrain)
 			h.Reset(hub.ID{Ms: 4})
-			h.Append("42", numbered(50))
-			h.Append("42", numbered(200))
+			h.Append(hub.User("42"), numbered(50))
+			h.Append(hub.User("42"), numbered(200))
 			if got, reason := l.drain(); got != nil || reason != hub.ReasonDrain {
 				t.Errorf("got %q, reason %v; want nothing, drain", got, word(reason))
 			}
@@ -354,13 +354,13 @@ func TestInvariant12ResetDuringTheReplayOfAnEndedClient(t *testing.T) {
 func TestStreamFeedEarlyClientEndsWithoutAGap(t *testing.T) {
 	var queries []*hub.Query
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 500}, func(q *hub.Query) { queries = append(queries, q) })
-	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
+	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(hub.Recipient, hub.Entry) bool) {})
 	l := register(t, h, hub.Options{User: "42", Resume: "13-0"})
 	wantFrames(t, l)
 	queries[0].Answer(nil, queries[0].After, 0) // 13-0 is an entry of the log
 	l.Finish(hub.ReasonDrain)
 	for ms := uint64(13); ms < 22; ms++ {
-		h.Append("7", numbered(ms))
+		h.Append(hub.User("7"), numbered(ms))
 	}
 	wantFrames(t, l)
 	wantReason(t, l, hub.ReasonDrain)
@@ -374,7 +374,7 @@ func TestStreamFeedReadsTheEntryBeforeTheAnswer(t *testing.T) {
 		h, queries := loadedFeed(t)
 		l, q := ask(t, h, queries, "11-0")
 		for at := uint64(10); at <= ms; at++ {
-			h.Append("42", numbered(at))
+			h.Append(hub.User("42"), numbered(at))
 		}
 		q.Answer(nil, hub.ID{}, hub.GapUnknownID)
 		wantFrames(t, l, want...)
@@ -389,7 +389,7 @@ func TestStreamFeedReadsTheEntryBeforeTheAnswer(t *testing.T) {
 func TestInvariant12IDOfAResetIsFromBeforeIt(t *testing.T) {
 	h, _ := loadedFeed(t)
 	before := listen(t, h, hub.Options{User: "42"}).Opening().String()
-	h.Append("42", numbered(10))
+	h.Append(hub.User("42"), numbered(10))
 	h.Reset(hub.ID{Ms: 9})
 	if before != "9-0" {
 		t.Fatalf("opening %s", before)
@@ -402,13 +402,13 @@ func TestInvariant12IDOfAResetIsFromBeforeIt(t *testing.T) {
 func TestInvariant12EndedClientSendsNoQuery(t *testing.T) {
 	queries := 0
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1000}, func(*hub.Query) { queries++ })
-	h.Load(hub.ID{}, hub.ID{Ms: 2}, func(yield func(string, hub.Entry) bool) {
-		_ = yield("42", numbered(1)) && yield("42", numbered(2))
+	h.Load(hub.ID{}, hub.ID{Ms: 2}, func(yield func(hub.Recipient, hub.Entry) bool) {
+		_ = yield(hub.User("42"), numbered(1)) && yield(hub.User("42"), numbered(2))
 	})
 	l := register(t, h, hub.Options{User: "42", Resume: "0-0"})
 	l.Finish(hub.ReasonDrain)
 	for ms := uint64(3); ms < 20; ms++ {
-		h.Append("7", numbered(ms))
+		h.Append(hub.User("7"), numbered(ms))
 	}
 	wantFrames(t, l)
 	if id, ok := l.Position(); ok || queries != 0 {

@@ -5,15 +5,15 @@ import (
 	"sync"
 )
 
-// A Tap receives all entries for one user, as a stream of the user without a topic filter would, including broadcasts
-// and gaps. It is not a client: its entries do not count as deliveries, and the hub does not wait for it. Its list is
+// A Tap receives all entries for one recipient, as a stream of the user without groups and topic filter would, including
+// broadcasts and gaps. It is not a client: its entries do not count as deliveries, and the hub does not wait for it. Its list is
 // bounded: entries that arrive while it is full are skipped and counted.
 //
-// A Tap also works for a user without a stream.
+// A Tap also works for a recipient without a stream.
 type Tap struct {
 	// Immutable after Hub.Tap.
 	hub   *Hub
-	user  string
+	to    Recipient
 	ready chan struct{} // one slot, filled when Take has something to return
 
 	// Guarded by mu.
@@ -26,7 +26,7 @@ type Tap struct {
 // A TapEntry is an entry that a tap received.
 type TapEntry struct {
 	Entry
-	ToAll bool // for all users, not only for this one
+	ToAll bool // for all users, not only for this recipient
 }
 
 // Bounds of a tap's list: large enough for a burst, small enough to be negligible compared to the queues.
@@ -35,9 +35,9 @@ const (
 	tapBytes   = 1 << 20
 )
 
-// Tap returns a new tap of a user. The caller must close it.
-func (h *Hub) Tap(user string) *Tap {
-	t := &Tap{hub: h, user: user, ready: make(chan struct{}, 1)}
+// Tap returns a new tap of a recipient. The caller must close it.
+func (h *Hub) Tap(to Recipient) *Tap {
+	t := &Tap{hub: h, to: to, ready: make(chan struct{}, 1)}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.taps = append(h.taps, t)
@@ -67,11 +67,11 @@ func (t *Tap) Take() (entries []TapEntry, skipped uint64) {
 // taps lists all taps, usually none. It is guarded by Hub.mu.
 type taps []*Tap
 
-// add adds an entry to the taps of its user, or to all taps. On the hot path, the caller first checks whether the list
+// add adds an entry to the taps of its recipient, or to all taps. On the hot path, the caller first checks whether the list
 // is empty.
-func (s taps) add(user string, toAll bool, e *Entry) {
+func (s taps) add(to Recipient, toAll bool, e *Entry) {
 	for _, t := range s {
-		if toAll || t.user == user {
+		if toAll || t.to == to {
 			t.add(TapEntry{Entry: *e, ToAll: toAll})
 		}
 	}

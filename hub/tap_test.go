@@ -42,16 +42,16 @@ func isReady(tap *hub.Tap) bool {
 
 func TestTapReceivesWhatItsUserWould(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
-	tap, other := h.Tap("42"), h.Tap("7")
+	tap, other := h.Tap(hub.User("42")), h.Tap(hub.User("7"))
 	if isReady(tap) {
 		t.Error("a new tap is ready")
 	}
-	h.Publish("42", "a", "one") // the user does not have a client
+	h.Publish(hub.User("42"), "a", "one") // the user does not have a client
 	listen(t, h, hub.Options{User: "42", Topics: []string{"b"}})
-	h.Publish("42", "a", "two") // the client's topic filter rejects it
-	h.Publish("7", "", "not for 42")
-	h.Publish("*", "news", "to all")
-	h.GapFor("42", "a", hub.GapTooLarge)
+	h.Publish(hub.User("42"), "a", "two") // the client's topic filter rejects it
+	h.Publish(hub.User("7"), "", "not for 42")
+	h.Publish(hub.User("*"), "news", "to all")
+	h.GapFor(hub.User("42"), "a", hub.GapTooLarge)
 	h.GapForAll(hub.GapRedisReconnect)
 	if !isReady(tap) || isReady(tap) {
 		t.Error("a tap must be ready once for all that it holds")
@@ -63,11 +63,11 @@ func TestTapReceivesWhatItsUserWould(t *testing.T) {
 		t.Errorf("the other received %q, want %q", got, want)
 	}
 	tap.Close()
-	h.Publish("42", "a", "later")
+	h.Publish(hub.User("42"), "a", "later")
 	if got := received(t, tap); got != "" {
 		t.Errorf("a closed tap received %q", got)
 	}
-	h.Publish("7", "a", "later")
+	h.Publish(hub.User("7"), "a", "later")
 	if got := received(t, other); got != "a/later" {
 		t.Errorf("the other received %q", got)
 	}
@@ -79,10 +79,10 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 	for name, payload := range map[string]string{"many": "x", "large": strings.Repeat("x", 300<<10)} {
 		t.Run(name, func(t *testing.T) {
 			h := newPubSub(t, hub.Config{})
-			tap := h.Tap("42")
+			tap := h.Tap(hub.User("42"))
 			const published = 1000
 			for range published {
-				h.Publish("42", "", payload)
+				h.Publish(hub.User("42"), "", payload)
 			}
 			entries, skipped := tap.Take()
 			bytes := 0
@@ -95,15 +95,15 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 			if len(entries) > 256 || bytes > 1<<20 || len(entries)+int(skipped) != published {
 				t.Errorf("%d entries of %d bytes held, %d skipped", len(entries), bytes, skipped)
 			}
-			h.Publish("42", "", "next")
+			h.Publish(hub.User("42"), "", "next")
 			if got := received(t, tap); got != "/next" {
 				t.Errorf("then received %q", got)
 			}
 		})
 	}
 	h := newPubSub(t, hub.Config{})
-	tap := h.Tap("42")
-	h.Publish("42", "", strings.Repeat("x", 2<<20)) // a single larger entry fits
+	tap := h.Tap(hub.User("42"))
+	h.Publish(hub.User("42"), "", strings.Repeat("x", 2<<20)) // a single larger entry fits
 	if entries, skipped := tap.Take(); len(entries) != 1 || skipped != 0 {
 		t.Errorf("a large message: %d entries, %d skipped", len(entries), skipped)
 	}
@@ -112,11 +112,11 @@ func TestInvariant14TapIsBoundedInBytes(t *testing.T) {
 // A tap does not affect clients and counters.
 func TestTapIsNotAStream(t *testing.T) {
 	plain, tapped := newPubSub(t, hub.Config{BroadcastUser: "*"}), newPubSub(t, hub.Config{BroadcastUser: "*"})
-	tapped.Tap("42")
-	tapped.Tap("unknown")
+	tapped.Tap(hub.User("42"))
+	tapped.Tap(hub.User("unknown"))
 	for _, h := range []*hub.PubSub{plain, tapped} {
 		l := listen(t, h, hub.Options{User: "42"})
-		if n := h.Publish("42", "a", "one") + h.Publish("unknown", "a", "two") + h.Publish("*", "", "three"); n != 2 {
+		if n := h.Publish(hub.User("42"), "a", "one") + h.Publish(hub.User("unknown"), "a", "two") + h.Publish(hub.User("*"), "", "three"); n != 2 {
 			t.Errorf("published to %d clients, want 2", n)
 		}
 		wantFrames(t, l, "one", "three")
@@ -132,7 +132,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 	for range 8 {
 		taps.Go(func() {
 			for range 50 {
-				tap := h.Tap("42")
+				tap := h.Tap(hub.User("42"))
 				<-tap.Ready()
 				if entries, _ := tap.Take(); len(entries) == 0 {
 					t.Error("ready without entries")
@@ -148,7 +148,7 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 		case <-done:
 			return
 		default:
-			h.Publish("42", "", "x")
+			h.Publish(hub.User("42"), "", "x")
 		}
 	}
 }
@@ -156,12 +156,12 @@ func TestTapsComeAndGoWhileMessagesFlow(t *testing.T) {
 // A tap receives appended entries, but not loaded ones.
 func TestTapOfAStreamFeed(t *testing.T) {
 	h := newStreamFeed(t, hub.Config{HistoryBytes: 1 << 20}, func(*hub.Query) {})
-	tap := h.Tap("42")
-	h.Load(hub.ID{Ms: 1}, hub.ID{Ms: 2}, func(yield func(string, hub.Entry) bool) {
-		yield("42", hub.Entry{ID: hub.ID{Ms: 2}, Payload: "old"})
+	tap := h.Tap(hub.User("42"))
+	h.Load(hub.ID{Ms: 1}, hub.ID{Ms: 2}, func(yield func(hub.Recipient, hub.Entry) bool) {
+		yield(hub.User("42"), hub.Entry{ID: hub.ID{Ms: 2}, Payload: "old"})
 	})
-	h.Append("42", hub.Entry{ID: hub.ID{Ms: 3}, Topic: "a", Payload: "live"})
-	h.Append("", hub.Entry{ID: hub.ID{Ms: 4}})
+	h.Append(hub.User("42"), hub.Entry{ID: hub.ID{Ms: 3}, Topic: "a", Payload: "live"})
+	h.Append(hub.User(""), hub.Entry{ID: hub.ID{Ms: 4}})
 	h.Reset(hub.ID{Ms: 2})
 	if got, want := received(t, tap), "a/live, all gap feed-reset"; got != want {
 		t.Errorf("received %q, want %q", got, want)

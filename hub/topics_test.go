@@ -17,8 +17,8 @@ func TestTopicsAreASet(t *testing.T) {
 		t.Errorf("topics %q, want %q", got, want)
 	}
 	for _, topic := range []string{"", "a", "a:1", "b", "a:", "c", "B"} {
-		h.Publish("42", topic, "to "+topic)
-		h.Publish("*", topic, "all "+topic)
+		h.Publish(hub.User("42"), topic, "to "+topic)
+		h.Publish(hub.User("*"), topic, "all "+topic)
 	}
 	wantFrames(t, l, "to ", "all ", "to a", "all a", "to a:1", "all a:1", "to b", "all b")
 	var many []string
@@ -27,13 +27,13 @@ func TestTopicsAreASet(t *testing.T) {
 	}
 	wide := listen(t, h, hub.Options{User: "wide", Topics: many})
 	for i := range 52 {
-		h.Publish("wide", fmt.Sprint(i), fmt.Sprint(i))
+		h.Publish(hub.User("wide"), fmt.Sprint(i), fmt.Sprint(i))
 	}
 	if got, _ := wide.drain(); len(got) != 50 || got[0] != "0" || got[49] != "49" {
 		t.Errorf("a filter of 50 topics let %q through", got)
 	}
 	none := listen(t, h, hub.Options{User: "42", Topics: []string{}})
-	h.Publish("42", "", "for no filter without a topic")
+	h.Publish(hub.User("42"), "", "for no filter without a topic")
 	wantFrames(t, none)
 
 	before := heap()
@@ -50,12 +50,12 @@ func TestTopicsAreASet(t *testing.T) {
 // registered, ended and resumed.
 func TestBroadcastCountsItsAudience(t *testing.T) {
 	h := newStreamFeed(t, hub.Config{BroadcastUser: "*", FanOut: 1, HistoryBytes: 1 << 20}, func(*hub.Query) {})
-	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(string, hub.Entry) bool) {})
+	h.Load(hub.ID{}, hub.ID{Ms: 9}, func(func(hub.Recipient, hub.Entry) bool) {})
 	ms := uint64(9)
 	reached := func(topic string) int {
 		ms++
 		defer hub.AwaitBroadcasts(h.Hub)
-		return h.Append("*", hub.Entry{ID: hub.ID{Ms: ms}, Topic: topic})
+		return h.Append(hub.User("*"), hub.Entry{ID: hub.ID{Ms: ms}, Topic: topic})
 	}
 	want := func(a, b int) {
 		t.Helper()
@@ -103,7 +103,7 @@ func BenchmarkPublishToFilters(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				h.Publish("42", "another", "payload")
+				h.Publish(hub.User("42"), "another", "payload")
 			}
 		})
 	}

@@ -68,7 +68,7 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 			t.Errorf("%d bytes and %d entries of history, %d users", s.HistoryBytes, s.HistoryEntries, s.Users)
 		}
 		for i := range users {
-			h.Publish(name(i), "", "for a user without a stream")
+			h.Publish(hub.User(name(i)), "", "for a user without a stream")
 		}
 		// The messages are in the ring, which has a fixed number of bytes for all users.
 		if stay := heap() - before - h.Stats().HistoryBytes; stay > (peak-before)/50 {
@@ -79,18 +79,18 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	t.Run("pub/sub", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = time.Minute })
-			before, peak := comeAndLeave(t, h, func(user string) { h.Publish(user, "", "kept for a while") })
+			before, peak := comeAndLeave(t, h, func(user string) { h.Publish(hub.User(user), "", "kept for a while") })
 			time.Sleep(2 * time.Minute)
 			check(t, h, before, peak)
 		})
 	})
 	t.Run("log", func(t *testing.T) {
 		h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 30}, func(*hub.Query) {})
-		h.Load(hub.ID{}, hub.ID{}, func(func(string, hub.Entry) bool) {})
+		h.Load(hub.ID{}, hub.ID{}, func(func(hub.Recipient, hub.Entry) bool) {})
 		id := hub.ID{}
 		before, peak := comeAndLeave(t, h, func(user string) {
 			id.Ms++
-			h.Append(user, hub.Entry{ID: id, Payload: "in the window"})
+			h.Append(hub.User(user), hub.Entry{ID: id, Payload: "in the window"})
 		})
 		h.Reset(id) // the window is empty
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 {
