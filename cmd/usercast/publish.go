@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize/english"
+	"usercast/hub"
 	"usercast/internal/app"
 	"usercast/internal/finding"
 	"usercast/internal/flags"
@@ -17,11 +18,12 @@ import (
 
 type publishCmd struct {
 	app.RedisConfig
-	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
-	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character between user and topic, in the argument and in channel names (default: ${default})."`
+	app.ChannelConfig
 
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"Feed that the hubs use: pubsub or stream (default: ${default})."`
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
+
+	Group bool `help:"The recipient is a group; requires --group-prefix."`
 
 	To   string `arg:"" name:"user[:topic]" help:"Recipient, with an optional topic; '*' broadcasts to all users."`
 	Data string `arg:"" optional:"" default:"-" help:"Payload of the message; if omitted or -, it is read from standard input."`
@@ -32,9 +34,10 @@ type publishCmd struct {
 func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) error {
 	var errs flags.Errors
 	server := c.Server(&errs)
-	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix, c.TopicSeparator)
-	user, topic, _ := redis.SplitChannel("", c.TopicSeparator.T, c.To)
-	channel, err := redis.Channel(c.ChannelPrefix, c.TopicSeparator.T, user, topic)
+	app.CheckFeed(&errs, c.Feed, c.StreamKey)
+	c.Check(&errs)
+	name, topic, _ := strings.Cut(c.To, string(rune(c.TopicSeparator.T)))
+	channel, err := c.Channels().Name(hub.Recipient{Name: name, Group: c.Group}, topic)
 	if err != nil {
 		errs.AddError(fmt.Errorf("%q: %w", c.To, err))
 	}

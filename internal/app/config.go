@@ -49,8 +49,7 @@ type Config struct {
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"Message source. pubsub: the app publishes to channels; stream: the app appends to a Redis stream, and no message is lost across outages and restarts (default: ${default})."`
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
 
-	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
-	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character that separates user and topic in channel names; choose one that no user id contains, such as / for ids with a colon (default: ${default})."`
+	ChannelConfig
 	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel for control commands (default: usercast:<prefix>control)."`
 	Name           string     `placeholder:"NAME" help:"With pubsub: name of this hub in the consoles and logs of all hubs with the same Redis. Without it, the host name is used."`
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
@@ -111,9 +110,10 @@ func (c *Config) Check(errs *flags.Errors) {
 			errs.Add("allow-origin", "%q %w", origin, err)
 		}
 	}
-	CheckFeed(errs, c.Feed, c.StreamKey, c.ChannelPrefix, c.TopicSeparator)
+	CheckFeed(errs, c.Feed, c.StreamKey)
+	c.ChannelConfig.Check(errs)
 	if c.ControlChannel != "" {
-		if err := redis.ValidateControlChannel(c.ChannelPrefix, c.ControlChannel); err != nil {
+		if err := c.Channels().ValidateControlChannel(c.ControlChannel); err != nil {
 			errs.Add("control-channel", "%w; use another name, such as %s", err, redis.ControlChannel(c.ChannelPrefix))
 		}
 	}

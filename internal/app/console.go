@@ -72,7 +72,7 @@ func (c console) stats() Stats {
 // openTail opens a live tail of a user's messages, and logs it.
 func (c console) openTail(user, remote string) admin.Tail {
 	c.log.Info("tail opened", slog.String("user", fmt.Sprintf("%.100s", user)), slog.String("remote", remote))
-	return tail{c.hub.Tap(user)}
+	return tail{c.hub.Tap(hub.User(user))}
 }
 
 // limitsOf returns the limits of a hub. The argument streams is the number of streams for which the process has file

@@ -57,8 +57,7 @@ func (a *App) newPubSub(h *hub.PubSub, server *redis.Server) (*redis.PubSub, err
 		Server:         server,
 		Hub:            h,
 		Streams:        a.streams,
-		ChannelPrefix:  a.cfg.ChannelPrefix,
-		TopicSeparator: a.cfg.TopicSeparator.T,
+		Channels:       a.cfg.Channels(),
 		ControlChannel: a.cfg.ControlChannelName(),
 		MaxPayload:     a.cfg.MaxPayload.T,
 		Control:        a.handleControl,
@@ -75,15 +74,14 @@ func (a *App) newPubSub(h *hub.PubSub, server *redis.Server) (*redis.PubSub, err
 
 func (a *App) newStreamFeed(h *hub.StreamFeed, server *redis.Server) (*redis.StreamFeed, error) {
 	return redis.NewStreamFeed(redis.StreamConfig{
-		Server:         server,
-		Hub:            h,
-		Streams:        a.streams,
-		Key:            a.cfg.StreamKey,
-		ChannelPrefix:  a.cfg.ChannelPrefix,
-		TopicSeparator: a.cfg.TopicSeparator.T,
-		MaxPayload:     a.cfg.MaxPayload.T,
-		WindowBytes:    cmp.Or(int64(a.cfg.HistoryBytes.T), hub.Off),
-		Control:        a.handleControl,
-		Logger:         a.log,
+		Server:      server,
+		Hub:         h,
+		Streams:     a.streams,
+		Key:         a.cfg.StreamKey,
+		Channels:    a.cfg.Channels(),
+		MaxPayload:  a.cfg.MaxPayload.T,
+		WindowBytes: cmp.Or(int64(a.cfg.HistoryBytes.T), hub.Off),
+		Control:     a.handleControl,
+		Logger:      a.log,
 	})
 }

@@ -65,14 +65,10 @@ func WarnUnused(w io.Writer, list []Unused) {
 	}
 }
 
-// CheckFeed adds the errors of --feed, --stream-key, --channel-prefix and --topic-separator.
-func CheckFeed(errs *flags.Errors, feed, key, prefix string, separator flags.Char) {
+// CheckFeed adds the errors of --feed and --stream-key.
+func CheckFeed(errs *flags.Errors, feed, key string) {
 	if feed != FeedPubSub && feed != FeedStream {
 		errs.Add("feed", "unknown feed %q; use pubsub or stream", feed)
 	}
 	errs.Check("stream-key", redis.ValidateKey(key))
-	errs.Check("channel-prefix", redis.ValidatePrefix(prefix))
-	if errs.Check("topic-separator", separator.Err()) {
-		errs.Check("topic-separator", redis.ValidateSeparator(separator.T))
-	}
 }

@@ -33,7 +33,7 @@ func (u users) api() admin.Users {
 
 func (u users) streams(user string) []admin.Stream {
 	streams := []admin.Stream{}
-	for _, c := range u.hub.ClientsOf(user) {
+	for _, c := range u.hub.ClientsOf(hub.User(user)) {
 		s := c.State()
 		streams = append(streams, admin.Stream{
 			Since: c.Since(), Topics: c.Topics(),
@@ -54,7 +54,7 @@ func (u users) disconnect(ctx context.Context, user string) (admin.Receipt, erro
 }
 
 func (u users) publish(ctx context.Context, user, topic, payload string) (admin.Receipt, error) {
-	channel, err := redis.Channel(u.cfg.ChannelPrefix, u.cfg.TopicSeparator.T, user, topic)
+	channel, err := u.cfg.Channels().Name(hub.User(user), topic)
 	if err != nil {
 		return admin.Receipt{}, err
 	}

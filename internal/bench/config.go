@@ -105,9 +105,15 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	if c.Rate.T == flags.Auto {
 		cfg.Rate = c.autoRate(cfg)
 	}
-	app.CheckFeed(&errs, c.Feed, c.StreamKey, c.ChannelPrefix, c.TopicSeparator)
+	app.CheckFeed(&errs, c.Feed, c.StreamKey)
+	c.channels().Check(&errs)
 	c.checkRoom(&errs, &cfg)
 	return cfg, server, errs.Err()
+}
+
+// channels returns the flags for the names of channels. A run has no groups.
+func (c *Config) channels() *app.ChannelConfig {
+	return &app.ChannelConfig{ChannelPrefix: c.ChannelPrefix, TopicSeparator: c.TopicSeparator}
 }
 
 // autoRate returns the rate for about 5,000 deliveries per second. All hosts can reach it, and it is sufficient for

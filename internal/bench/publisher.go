@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"usercast/hub"
 	"usercast/internal/app"
 	"usercast/internal/load"
 	"usercast/transport/redis"
@@ -36,7 +37,7 @@ func (p publisher) Publish(user string, payload []byte) error {
 	channel, ok := p.channels[user]
 	if !ok {
 		var err error
-		if channel, err = redis.Channel(p.config.ChannelPrefix, p.config.TopicSeparator.T, user, topic); err != nil {
+		if channel, err = p.config.channels().Channels().Name(hub.User(user), topic); err != nil {
 			return err
 		}
 		p.channels[user] = channel

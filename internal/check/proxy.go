@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"usercast/auth"
+	"usercast/hub"
 	"usercast/internal/app"
 	"usercast/internal/check/proxypath"
 	"usercast/internal/flags"
@@ -50,7 +51,7 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 		if len(who.Topics) > 0 && !slices.Contains(who.Topics, topic) {
 			topic = who.Topics[0] // the user does not receive other topics
 		}
-		channel, err := redis.Channel(c.ChannelPrefix, c.TopicSeparator.T, who.User, topic)
+		channel, err := c.Channels().Name(hub.User(who.User), topic)
 		if err != nil {
 			return 0, err
 		}

@@ -32,7 +32,7 @@ func observe(ctx context.Context, c *app.HubConfig, servers []*redis.Server, d t
 }
 
 func inspection(c *app.HubConfig, server *redis.Server) inspect.Inspection {
-	i := inspect.Inspection{Server: server, ChannelPrefix: c.ChannelPrefix, TopicSeparator: c.TopicSeparator.T, BroadcastUser: c.BroadcastUser, ControlChannel: c.ControlChannelName(), MaxPayload: c.MaxPayload.T}
+	i := inspect.Inspection{Server: server, Channels: c.Channels(), BroadcastUser: c.BroadcastUser, ControlChannel: c.ControlChannelName(), MaxPayload: c.MaxPayload.T}
 	if c.Feed == app.FeedStream {
 		i.StreamKey = c.StreamKey
 	}

@@ -82,8 +82,8 @@ type meteredHub struct {
 	meter *meter
 }
 
-func (h meteredHub) Publish(user, topic, payload string) int {
-	n := h.PubSub.Publish(user, topic, payload)
+func (h meteredHub) Publish(to hub.Recipient, topic, payload string) int {
+	n := h.PubSub.Publish(to, topic, payload)
 	h.meter.count()
 	return n
 }

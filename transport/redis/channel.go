@@ -1,10 +1,13 @@
 package redis
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
+	"usercast/hub"
 	"usercast/transport/redis/internal/acl"
 )
 
@@ -18,19 +21,6 @@ func ValidatePrefix(prefix string) error {
 	// An internal name is longer than the prefix it contains, so its end does not matter.
 	if strings.HasPrefix(acl.OwnChannels+prefix, prefix) {
 		return errors.New("the channel prefix also matches usercast's internal channels, such as usercast:<prefix>control; choose another prefix")
-	}
-	return nil
-}
-
-// ValidateControlChannel returns why a control channel cannot be used together with a channel
-// prefix, or nil. It rejects a channel that begins with the prefix: the pattern would also deliver
-// each command as a user's message.
-func ValidateControlChannel(prefix, channel string) error {
-	if channel == "" {
-		return errors.New("the control channel must not be empty")
-	}
-	if strings.HasPrefix(channel, prefix) {
-		return errors.New("the control channel must not start with the channel prefix: its commands would be treated as user messages")
 	}
 	return nil
 }
@@ -52,31 +42,94 @@ func ValidateSeparator(separator byte) error {
 	return nil
 }
 
-// Channel returns the name of the channel for a user's messages: prefix+user, or
-// prefix+user+separator+topic if topic is not empty. The user "*" means a broadcast. A user that is empty or
-// contains the separator is an error.
-func Channel(prefix string, separator byte, user, topic string) (string, error) {
-	switch {
-	case user == "":
-		return "", errors.New("the user id must not be empty")
-	case strings.IndexByte(user, separator) >= 0:
-		return "", fmt.Errorf("the user id must not contain %q, which separates user and topic (--topic-separator)", separator)
-	case topic == "":
-		return prefix + user, nil
-	}
-	return prefix + user + string(rune(separator)) + topic, nil
+// Channels are the names of the channels of users and groups.
+type Channels struct {
+	Users     string // prefix of users' channels, as ValidatePrefix allows; default "user-"
+	Groups    string // prefix of groups' channels, as ValidatePrefix allows; "" disables groups
+	Separator byte   // between recipient and topic, as ValidateSeparator allows; default DefaultSeparator
 }
 
-// SplitChannel reverses Channel: the user is the text between prefix and the first separator, the topic
-// is the text after it. ok is false if the channel does not begin with the prefix, or if the user
-// is empty. SplitChannel does not allocate.
-func SplitChannel(prefix string, separator byte, channel string) (user, topic string, ok bool) {
-	user, ok = strings.CutPrefix(channel, prefix)
+func (c Channels) withDefaults() Channels {
+	c.Users = cmp.Or(c.Users, defaultPrefix)
+	c.Separator = cmp.Or(c.Separator, DefaultSeparator)
+	return c
+}
+
+// Validate returns why the names cannot be used together with a control channel, or nil. A pattern that matches the control
+// channel would deliver each command as a message.
+func (c Channels) Validate(controlChannel string) error {
+	return errors.Join(ValidatePrefix(c.Users), c.ValidateGroups(), ValidateSeparator(c.Separator), c.ValidateControlChannel(controlChannel))
+}
+
+// ValidateGroups returns why the prefix of groups' channels cannot be used, or nil.
+func (c Channels) ValidateGroups() error {
+	switch {
+	case c.Groups == "":
+		return nil
+	case strings.HasPrefix(c.Groups, c.Users), strings.HasPrefix(c.Users, c.Groups):
+		return errors.New("the channel prefixes of users and groups must not start with each other: a message would be for both")
+	}
+	return ValidatePrefix(c.Groups)
+}
+
+// ValidateControlChannel returns why a control channel cannot be used, or nil. It rejects a channel that begins with a prefix.
+func (c Channels) ValidateControlChannel(channel string) error {
+	switch {
+	case channel == "":
+		return errors.New("the control channel must not be empty")
+	case strings.HasPrefix(channel, c.Users):
+		return errors.New("the control channel must not start with the channel prefix: its commands would be treated as user messages")
+	case c.Groups != "" && strings.HasPrefix(channel, c.Groups):
+		return errors.New("the control channel must not start with the group prefix: its commands would be treated as group messages")
+	}
+	return nil
+}
+
+// patterns returns the patterns for PSUBSCRIBE, sorted.
+func (c Channels) patterns() []string {
+	patterns := []string{acl.Pattern(c.Users)}
+	if c.Groups != "" {
+		patterns = append(patterns, acl.Pattern(c.Groups))
+	}
+	slices.Sort(patterns)
+	return patterns
+}
+
+// Name returns the name of the channel for messages to a recipient: prefix+name, or prefix+name+separator+topic if topic
+// is not empty. The user "*" means a broadcast. A name that is empty or contains the separator is an error, and so is a
+// group without a prefix.
+func (c Channels) Name(to hub.Recipient, topic string) (string, error) {
+	prefix, kind := c.Users, "user id"
+	if to.Group {
+		prefix, kind = c.Groups, "group name"
+	}
+	switch {
+	case to.Group && prefix == "":
+		return "", errors.New("groups are disabled; set --group-prefix, such as group-")
+	case to.Name == "":
+		return "", fmt.Errorf("the %s must not be empty", kind)
+	case strings.IndexByte(to.Name, c.Separator) >= 0:
+		return "", fmt.Errorf("the %s must not contain %q, which separates it from the topic (--topic-separator)", kind, c.Separator)
+	case topic == "":
+		return prefix + to.Name, nil
+	}
+	return prefix + to.Name + string(rune(c.Separator)) + topic, nil
+}
+
+// Split reverses Name: the name is the text between the prefix and the first separator, the topic the text after it. ok is
+// false if the channel does not begin with a prefix, or if the name is empty. Split does not allocate.
+func (c Channels) Split(channel string) (to hub.Recipient, topic string, ok bool) {
+	name, ok := strings.CutPrefix(channel, c.Users)
+	if !ok && c.Groups != "" {
+		name, ok = strings.CutPrefix(channel, c.Groups)
+		to.Group = ok
+	}
 	if !ok {
-		return "", "", false
+		return hub.Recipient{}, "", false
 	}
-	if at := strings.IndexByte(user, separator); at >= 0 {
-		user, topic = user[:at], user[at+1:]
+	if at := strings.IndexByte(name, c.Separator); at >= 0 {
+		name, topic = name[:at], name[at+1:]
 	}
-	return user, topic, user != ""
+	to.Name = name
+	return to, topic, name != ""
 }

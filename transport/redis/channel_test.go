@@ -3,12 +3,15 @@ package redis
 import (
 	"strings"
 	"testing"
+
+	"usercast/hub"
 )
 
-func TestChannelNamesUserAndTopic(t *testing.T) {
+func TestChannelNamesRecipientAndTopic(t *testing.T) {
 	t.Parallel()
+	channels := Channels{Users: "user-", Groups: "group-", Separator: ':'}
 	for _, c := range []struct {
-		channel, user, topic string
+		channel, name, topic string
 		ok                   bool
 	}{
 		{"user-42", "42", "", true},
@@ -23,10 +26,41 @@ func TestChannelNamesUserAndTopic(t *testing.T) {
 		{"other-42", "", "", false},
 		{"", "", "", false},
 	} {
-		user, topic, ok := SplitChannel("user-", ':', c.channel)
-		if user != c.user || topic != c.topic || ok != c.ok {
-			t.Errorf("SplitChannel(%q) = %q, %q, %v; want %q, %q, %v", c.channel, user, topic, ok, c.user, c.topic, c.ok)
+		to, topic, ok := channels.Split(c.channel)
+		if to != hub.User(c.name) || topic != c.topic || ok != c.ok {
+			t.Errorf("Split(%q) = %v, %q, %v; want %q, %q, %v", c.channel, to, topic, ok, c.name, c.topic, c.ok)
 		}
+		if !c.ok {
+			continue
+		}
+		channel := "group-" + strings.TrimPrefix(c.channel, "user-")
+		if to, topic, ok := channels.Split(channel); to != hub.Group(c.name) || topic != c.topic || !ok {
+			t.Errorf("Split(%q) = %v, %q, %v", channel, to, topic, ok)
+		}
+		if name, err := channels.Name(to, topic); err != nil || name != strings.TrimSuffix(c.channel, ":") && name != c.channel {
+			t.Errorf("Name(%v, %q) = %q, %v; want %q", to, topic, name, err, c.channel)
+		}
+	}
+	if to, _, ok := (Channels{Users: "user-", Separator: ':'}).Split("group-42"); ok {
+		t.Errorf("without groups: %v", to)
+	}
+	if name, err := (Channels{Users: "user-", Separator: ':'}).Name(hub.Group("42"), ""); err == nil || !strings.Contains(err.Error(), "--group-prefix") {
+		t.Errorf("without groups: %q, %v", name, err)
+	}
+}
+
+func TestPrefixesMustNotStartWithEachOther(t *testing.T) {
+	t.Parallel()
+	for groups, ok := range map[string]bool{
+		"": true, "group-": true, "users-": true, "User-": true, "user:": true,
+		"user-": false, "user": false, "user-group-": false, "u": false, "usercast:": false, "usercast:user-": false,
+	} {
+		if err := (Channels{Users: "user-", Groups: groups}).ValidateGroups(); (err == nil) != ok {
+			t.Errorf("prefix of groups %q: %v", groups, err)
+		}
+	}
+	if (Channels{Users: "user-", Groups: "group-"}).ValidateControlChannel("group-control") == nil {
+		t.Error("a control channel that is a group's channel is accepted")
 	}
 }
 
@@ -38,15 +72,16 @@ func TestAnotherSeparatorAllowsColonsInUserIDs(t *testing.T) {
 		{"a:", "b:c/d", "user-a:/b:c/d"},
 		{"*", "news", "user-*/news"},
 	} {
-		if channel, err := Channel("user-", '/', c.user, c.topic); err != nil || channel != c.channel {
-			t.Errorf("Channel(%q, %q) = %q, %v; want %q", c.user, c.topic, channel, err, c.channel)
+		channels := Channels{Users: "user-", Separator: '/'}
+		if channel, err := channels.Name(hub.User(c.user), c.topic); err != nil || channel != c.channel {
+			t.Errorf("Name(%q, %q) = %q, %v; want %q", c.user, c.topic, channel, err, c.channel)
 		}
-		if user, topic, ok := SplitChannel("user-", '/', c.channel); user != c.user || topic != c.topic || !ok {
-			t.Errorf("SplitChannel(%q) = %q, %q, %v; want %q, %q", c.channel, user, topic, ok, c.user, c.topic)
+		if to, topic, ok := channels.Split(c.channel); to != hub.User(c.user) || topic != c.topic || !ok {
+			t.Errorf("Split(%q) = %v, %q, %v; want %q, %q", c.channel, to, topic, ok, c.user, c.topic)
 		}
 	}
-	if name, err := Channel("user-", '/', "a/b", ""); err == nil || !strings.Contains(err.Error(), "--topic-separator") {
-		t.Errorf("Channel accepts a user with the separator: %q, %v", name, err)
+	if name, err := (Channels{Users: "user-", Separator: '/'}).Name(hub.User("a/b"), ""); err == nil || !strings.Contains(err.Error(), "--topic-separator") {
+		t.Errorf("Name accepts a user with the separator: %q, %v", name, err)
 	}
 }
 
@@ -60,11 +95,11 @@ func TestSeparatorIsAPunctuationMarkWithoutMeaningInPatterns(t *testing.T) {
 	}
 }
 
-func TestChannelRejectsWhatSplitChannelCannotReverse(t *testing.T) {
+func TestNameRejectsWhatSplitCannotReverse(t *testing.T) {
 	t.Parallel()
 	for _, user := range []string{"", "4:2", ":"} {
-		if name, err := Channel("user-", ':', user, "x"); err == nil {
-			t.Errorf("Channel accepts user %q: %q, want an error", user, name)
+		if name, err := (Channels{Users: "user-", Separator: ':'}).Name(hub.User(user), "x"); err == nil {
+			t.Errorf("Name accepts user %q: %q, want an error", user, name)
 		}
 	}
 }
@@ -86,20 +121,22 @@ func TestPrefixThatMatchesInternalChannelsIsRejected(t *testing.T) {
 // noStreams is a hub without streams.
 type noStreams struct{ PubSubHub }
 
-func (noStreams) Publish(string, string, string) int { return 0 }
-func (noStreams) AwaitPlaces(func())                 {}
+func (noStreams) Publish(hub.Recipient, string, string) int { return 0 }
+func (noStreams) AwaitPlaces(func())                        {}
 
 func TestRoutingDoesNotAllocate(t *testing.T) {
 	p := &PubSub{cfg: PubSubConfig{
-		ChannelPrefix: "user-", TopicSeparator: ':', MaxPayload: 10, Hub: noStreams{},
+		Channels: Channels{Users: "user-", Groups: "group-", Separator: ':'}, MaxPayload: 10, Hub: noStreams{},
 	}}
-	if n := testing.AllocsPerRun(100, func() { p.route("user-42:activity", "payload") }); n != 0 {
-		t.Errorf("%v allocations per message, want 0", n)
+	for _, channel := range []string{"user-42:activity", "group-42:activity"} {
+		if n := testing.AllocsPerRun(100, func() { p.route(channel, "payload") }); n != 0 {
+			t.Errorf("%s: %v allocations per message, want 0", channel, n)
+		}
 	}
 }
 
-// FuzzSplitChannel compares SplitChannel with a separate implementation of the contract.
-func FuzzSplitChannel(f *testing.F) {
+// FuzzChannels compares Channels.Split with a separate implementation of the contract.
+func FuzzChannels(f *testing.F) {
 	f.Add("user-", byte(':'), "user-42:activity:x")
 	f.Add("user-", byte(':'), "user-:")
 	f.Add("a*:", byte('/'), "a*:b/c/d")
@@ -123,19 +160,20 @@ func FuzzSplitChannel(f *testing.F) {
 				user = append(user, channel[i])
 			}
 		}
-		gotUser, gotTopic, ok := SplitChannel(prefix, separator, channel)
+		channels := Channels{Users: prefix, Separator: separator}
+		to, gotTopic, ok := channels.Split(channel)
 		if ok != (begins && len(user) > 0) {
-			t.Fatalf("SplitChannel(%q, %q, %q): ok = %v", prefix, separator, channel, ok)
+			t.Fatalf("%+v.Split(%q): ok = %v", channels, channel, ok)
 		}
 		if !ok {
 			return
 		}
-		if gotUser != string(user) || gotTopic != string(topic) {
-			t.Fatalf("SplitChannel(%q, %q, %q) = %q, %q; want %q, %q", prefix, separator, channel, gotUser, gotTopic, user, topic)
+		if to != hub.User(string(user)) || gotTopic != string(topic) {
+			t.Fatalf("%+v.Split(%q) = %v, %q; want %q, %q", channels, channel, to, gotTopic, user, topic)
 		}
-		name, err := Channel(prefix, separator, gotUser, gotTopic)
+		name, err := channels.Name(to, gotTopic)
 		if err != nil || name != channel && name+string(rune(separator)) != channel {
-			t.Fatalf("Channel(%q, %q, %q, %q) = %q, %v; want %q", prefix, separator, gotUser, gotTopic, name, err, channel)
+			t.Fatalf("%+v.Name(%v, %q) = %q, %v; want %q", channels, to, gotTopic, name, err, channel)
 		}
 	})
 }

@@ -26,7 +26,7 @@ func TestMaximumNumberOfConnections(t *testing.T) {
 			f := follow(t, s, func(c *StreamConfig) { c.ProbeEvery = 20 * time.Millisecond })
 			return func() {
 				for range 10 {
-					f.add(query{"42", hub.ID{}, hub.ID{Ms: 1}, func([]hub.Entry, hub.ID, hub.Gap) {}, alive})
+					f.add(query{[]hub.Recipient{hub.User("42")}, hub.ID{}, hub.ID{Ms: 1}, func([]hub.Entry, hub.ID, hub.Gap) {}, alive})
 				}
 			}
 		}},

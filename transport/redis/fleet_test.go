@@ -271,7 +271,7 @@ func newestID(h *fleetHub) string {
 
 // waitingClients returns how many clients of a hub wait for their places.
 func waitingClients(h *fleetHub) (n int) {
-	for _, c := range h.ClientsOf("42") {
+	for _, c := range h.ClientsOf(hub.User("42")) {
 		if _, ok := c.Position(); !ok {
 			n++
 		}

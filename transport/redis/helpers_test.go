@@ -65,7 +65,8 @@ type subscriber struct {
 	onBegin   func()
 }
 
-func (h *subscriber) Publish(user, topic, payload string) int {
+func (h *subscriber) Publish(to hub.Recipient, topic, payload string) int {
+	user := nameOf(to)
 	if h.onPublish != nil {
 		h.onPublish(payload)
 	}
@@ -76,10 +77,18 @@ func (h *subscriber) Publish(user, topic, payload string) int {
 	return 1
 }
 
-func (h *subscriber) GapFor(user, topic string, reason hub.Gap) {
+func (h *subscriber) GapFor(to hub.Recipient, topic string, reason hub.Gap) {
 	if reason == hub.GapTooLarge {
-		h.add("too large " + user + "/" + topic)
+		h.add("too large " + nameOf(to) + "/" + topic)
 	}
+}
+
+// nameOf returns the name of a recipient, with a word before that of a group.
+func nameOf(to hub.Recipient) string {
+	if to.Group {
+		return "group " + to.Name
+	}
+	return to.Name
 }
 
 func (h *subscriber) Skip() { h.add("skip") }

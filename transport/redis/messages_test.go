@@ -87,7 +87,7 @@ func TestPrefixIsMatchedLiterally(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, prefix := range []string{"*", "u?er-", `a\b[c-e]^*:`, "[", "\xff "} {
-		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ChannelPrefix = prefix })
+		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.Channels.Users = prefix })
 		h.awaitGeneration(t, 1)
 		for _, other := range []string{"user-1", "uxer-1", `a\bc^x:1`, "abd^:1", "c1"} {
 			if n := server.Do("publish", other, "x"); n != int64(0) {

@@ -22,10 +22,10 @@ import (
 type PubSubHub interface {
 	// Publish routes a message and returns the number of streams that receive it. The user "*"
 	// means a broadcast, the topic "" no topic. The strings may be invalid UTF-8; Publish may keep them.
-	Publish(user, topic, payload string) int
-	// GapFor announces that a message for the user was not routed.
-	GapFor(user, topic string, reason hub.Gap)
-	// Skip counts a message whose channel does not contain a user. Publish and GapFor count theirs.
+	Publish(to hub.Recipient, topic, payload string) int
+	// GapFor announces that a message was not routed.
+	GapFor(to hub.Recipient, topic string, reason hub.Gap)
+	// Skip counts a message whose channel does not contain a recipient. Publish and GapFor count theirs.
 	Skip()
 	// Begin announces that messages may have been missed. It is called for each new subscription, the
 	// first one included, before its first message.
@@ -61,13 +61,8 @@ type PubSubConfig struct {
 	// Streams is corked during each batch of messages. Default: none.
 	Streams Corker
 
-	// ChannelPrefix is the prefix of the names of the users' channels, as ValidatePrefix
-	// allows. Default "user-".
-	ChannelPrefix string
-
-	// TopicSeparator separates user and topic in the names of channels, as ValidateSeparator
-	// allows. Default DefaultSeparator.
-	TopicSeparator byte
+	// Channels are the names of the channels that the feed subscribes to, as Channels.Validate allows.
+	Channels Channels
 
 	// MaxPayload is the maximum size of a payload in bytes. Default 1 MiB. It cannot be
 	// unlimited.
@@ -77,8 +72,8 @@ type PubSubConfig struct {
 	// default, Hub.Disconnect is called for the user.
 	Control func(Control)
 
-	// ControlChannel is the channel of control commands, as ValidateControlChannel allows.
-	// Default: ControlChannel(ChannelPrefix).
+	// ControlChannel is the channel of control commands, as Channels.ValidateControlChannel allows.
+	// Default: ControlChannel(Channels.Users).
 	ControlChannel string
 
 	// Name and Version describe this hub to other hubs. Default: none.
@@ -117,14 +112,14 @@ type PubSubConfig struct {
 	markEvery, echoWithin, lookUpEvery time.Duration
 }
 
-// PubSub is the pub/sub feed: it keeps one subscription to all users' channels.
+// PubSub is the pub/sub feed: it keeps one subscription to all channels of users and groups.
 // Call Run once; Stats may be called at any time.
 type PubSub struct {
 	session // owner of the connections
 
 	// Immutable after NewPubSub.
 	cfg          PubSubConfig
-	pattern      string
+	patterns     []string // sorted
 	probeChannel string
 
 	// Owned by Run.
@@ -155,9 +150,8 @@ const (
 
 // NewPubSub validates cfg and reports all errors at once. It does not connect: Run does.
 func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
-	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
-	cfg.TopicSeparator = cmp.Or(cfg.TopicSeparator, DefaultSeparator)
-	cfg.ControlChannel = cmp.Or(cfg.ControlChannel, ControlChannel(cfg.ChannelPrefix))
+	cfg.Channels = cfg.Channels.withDefaults()
+	cfg.ControlChannel = cmp.Or(cfg.ControlChannel, ControlChannel(cfg.Channels.Users))
 	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, defaultMaxPayload)
 	cfg.PingAfter = cmp.Or(cfg.PingAfter, 3*time.Second)
 	cfg.ProbeEvery = cmp.Or(cfg.ProbeEvery, defaultProbeEvery)
@@ -183,8 +177,8 @@ func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	p := &PubSub{
 		session:      newSession(cfg.Server, "", cfg.Logger, cfg.ProbeEvery, cfg.BackoffMin, cfg.BackoffMax),
 		cfg:          cfg,
-		pattern:      acl.Pattern(cfg.ChannelPrefix),
-		probeChannel: acl.ProbeChannel(cfg.ChannelPrefix, rand.Text()),
+		patterns:     cfg.Channels.patterns(),
+		probeChannel: acl.ProbeChannel(cfg.Channels.Users, rand.Text()),
 		born:         time.Now(),
 		waiting:      make(chan struct{}, 1),
 		writeNow:     make(chan chan<- struct{}),
@@ -206,7 +200,7 @@ func (nothingToCork) Cork()   {}
 func (nothingToCork) Uncork() {}
 
 func (c *PubSubConfig) validate() error {
-	errs := []error{cmp.Or(ValidatePrefix(c.ChannelPrefix), ValidateControlChannel(c.ChannelPrefix, c.ControlChannel)), ValidateSeparator(c.TopicSeparator)}
+	errs := []error{c.Channels.Validate(c.ControlChannel)}
 	if c.Server == nil {
 		errs = append(errs, errors.New("PubSubConfig.Server is required"))
 	}

@@ -47,7 +47,7 @@ func (b *batches) Uncork() {
 	b.corked = false
 }
 
-func (b *batches) Publish(user, topic, payload string) int {
+func (b *batches) Publish(_ hub.Recipient, _, payload string) int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.check(b.corked, "published uncorked")
@@ -55,10 +55,10 @@ func (b *batches) Publish(user, topic, payload string) int {
 	return 1
 }
 
-func (b *batches) GapFor(string, string, hub.Gap) {}
-func (b *batches) Skip()                          {}
-func (b *batches) Begin()                         {}
-func (b *batches) Disconnect(string) int          { return 0 }
+func (b *batches) GapFor(hub.Recipient, string, hub.Gap) {}
+func (b *batches) Skip()                                 {}
+func (b *batches) Begin()                                {}
+func (b *batches) Disconnect(string) int                 { return 0 }
 
 // await waits until n messages were published and the streams are not corked, and returns the number of batches so far.
 func (b *batches) await(t *testing.T, n int) (corks int) {

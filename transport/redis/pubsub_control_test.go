@@ -134,17 +134,17 @@ func TestMissingPermissionForTheControlChannelIsLogged(t *testing.T) {
 func TestR24ControlChannelThatThePatternMatchesIsRejected(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "user-", "user-control", "user-*"} {
-		if ValidateControlChannel("user-", bad) == nil {
+		if (Channels{Users: "user-"}).ValidateControlChannel(bad) == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
 	for _, good := range []string{"user", "orders", "usercast:user-control", "*", "User-x"} {
-		if err := ValidateControlChannel("user-", good); err != nil {
+		if err := (Channels{Users: "user-"}).ValidateControlChannel(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
 	_, err := NewPubSub(PubSubConfig{
-		Server: parse(t, "redis://127.0.0.1:1", ServerOptions{}), ChannelPrefix: "user-", ControlChannel: "user-control",
+		Server: parse(t, "redis://127.0.0.1:1", ServerOptions{}), Channels: Channels{Users: "user-"}, ControlChannel: "user-control",
 		Hub: noStreams{},
 	})
 	if err == nil || !strings.Contains(err.Error(), "control channel") {
@@ -152,7 +152,7 @@ func TestR24ControlChannelThatThePatternMatchesIsRejected(t *testing.T) {
 	}
 	// The default depends on the prefix, and never matches it.
 	for _, prefix := range []string{"*", "usercast-", "usercast:x", "a"} {
-		if err := ValidateControlChannel(prefix, ControlChannel(prefix)); err != nil {
+		if err := (Channels{Users: prefix}).ValidateControlChannel(ControlChannel(prefix)); err != nil {
 			t.Errorf("prefix %q: %v", prefix, err)
 		}
 	}

@@ -19,8 +19,8 @@ type orderedHub struct {
 	events chan string
 }
 
-func (h orderedHub) Publish(_, _, payload string) int { h.events <- payload; return 1 }
-func (h orderedHub) Begin()                           { h.events <- "begin" }
+func (h orderedHub) Publish(_ hub.Recipient, _, payload string) int { h.events <- payload; return 1 }
+func (h orderedHub) Begin()                                         { h.events <- "begin" }
 
 func (h orderedHub) await(t *testing.T, want string) {
 	t.Helper()

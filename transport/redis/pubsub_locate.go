@@ -31,7 +31,7 @@ func poke(wake chan<- struct{}) {
 	}
 }
 
-// locate sends the PINGs of R6, one at a time. Where Redis refuses it, locate subscribes to the pattern once more: Redis
+// locate sends the PINGs of R6, one at a time. Where Redis refuses it, locate subscribes to one pattern once more: Redis
 // confirms that again, in order, and changes nothing. If that is refused as well, Redis is busy, and locate asks again later.
 func (s *subscription) locate(ctx context.Context) {
 	var asked uint64 // the ticket in flight, or 0
@@ -73,7 +73,8 @@ func (s *subscription) locate(ctx context.Context) {
 
 func (s *subscription) ask(ticket uint64, byPattern bool) error {
 	if byPattern {
-		return s.send(pendingCommand{kind: askByPattern, ticket: ticket}, func() error { return s.link.PSubscribe(s.pattern) })
+		ask := pendingCommand{kind: askByPattern, ticket: ticket, pattern: s.patterns[0]}
+		return s.send(func() error { return s.link.PSubscribe(ask.pattern) }, ask)
 	}
 	return s.ping(pendingCommand{kind: askByPing, ticket: ticket})
 }

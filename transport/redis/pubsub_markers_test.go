@@ -86,7 +86,7 @@ func TestMarkerDescribesItsHub(t *testing.T) {
 	w := watchMarkers(t, server)
 	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) {
 		c.Name, c.Version, c.Load = "hub-a", "1.2", func() (int, int) { return 3, 2 }
-		c.ChannelPrefix, c.ControlChannel = "user-", ControlChannel("user-")
+		c.Channels.Users, c.ControlChannel = "user-", ControlChannel("user-")
 		seldom(c)
 	})
 	first := w.nth(t, 1)
@@ -303,7 +303,7 @@ func TestHubsThatDifferAreNamedOnce(t *testing.T) {
 	a := start(t, redis, func(c *PubSubConfig) { c.Name, c.Version = "a", "1"; often(c) })
 	b := start(t, redis, func(c *PubSubConfig) { c.Name, c.Version = "b", "2"; often(c) })
 	other := start(t, redis, func(c *PubSubConfig) {
-		c.Name, c.Version, c.ChannelPrefix, c.ControlChannel = "c", "1", "team-", ControlChannel("user-")
+		c.Name, c.Version, c.Channels.Users, c.ControlChannel = "c", "1", "team-", ControlChannel("user-")
 		often(c)
 	})
 	a.log.await(t, "WARN another hub runs another version", "hub=b", "version=2", "own_version=1")

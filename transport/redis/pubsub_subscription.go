@@ -2,6 +2,8 @@ package redis
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -71,9 +73,10 @@ type subscription struct {
 
 // A pendingCommand is a command that Redis has not replied to.
 type pendingCommand struct {
-	kind   commandKind
-	ticket uint64 // of askByPing and askByPattern
-	token  string // of pingProbe: the payload of the probe that was sent before
+	kind    commandKind
+	ticket  uint64 // of askByPing and askByPattern
+	token   string // of pingProbe: the payload of the probe that was sent before
+	pattern string // of subscribePattern and askByPattern
 }
 
 type commandKind int
@@ -86,7 +89,7 @@ const (
 	pingOnly     // the reply shows that the connection works, or makes Redis check the soft limit
 	pingProbe    // see awaitEcho
 	askByPing    // see locate
-	askByPattern // another subscription to the pattern in place of a PING
+	askByPattern // another subscription to a pattern in place of a PING
 )
 
 func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
@@ -97,8 +100,8 @@ func newSubscription(p *PubSub, end context.CancelCauseFunc) *subscription {
 	}
 }
 
-// open connects, sends the subscriptions, and reads until Redis has replied to those to the pattern and to the control
-// channel. The generation begins between the two.
+// open connects, sends the subscriptions, and reads until Redis has replied to those to the patterns and to the control
+// channel. The generation begins with the first of these replies.
 func (s *subscription) open(ctx context.Context) error {
 	// In a cluster, all hubs subscribe to the same node.
 	s.avoiding = s.failed
@@ -140,30 +143,35 @@ func (s *subscription) open(ctx context.Context) error {
 
 // subscribe connects and sends the subscriptions.
 func (s *subscription) subscribe() error {
-	// The pattern comes before the control channel: what other hubs count after a marker must be counted here too (R1).
-	if err := s.send(pendingCommand{kind: subscribePattern}, func() error { return s.link.PSubscribe(s.pattern) }); err != nil {
+	// The patterns come before the control channel: what other hubs count after a marker must be counted here too (R1). They
+	// are in one command, so that no message is published between two of them (R3).
+	var patterns []pendingCommand
+	for _, pattern := range s.patterns {
+		patterns = append(patterns, pendingCommand{kind: subscribePattern, pattern: pattern})
+	}
+	if err := s.send(func() error { return s.link.PSubscribe(s.patterns...) }, patterns...); err != nil {
 		return err
 	}
-	if err := s.send(pendingCommand{kind: subscribeControl}, func() error { return s.link.Subscribe(s.cfg.ControlChannel) }); err != nil {
+	if err := s.send(func() error { return s.link.Subscribe(s.cfg.ControlChannel) }, pendingCommand{kind: subscribeControl}); err != nil {
 		return err
 	}
-	return s.send(pendingCommand{kind: subscribeProbe}, func() error { return s.link.Subscribe(s.probeChannel) })
+	return s.send(func() error { return s.link.Subscribe(s.probeChannel) }, pendingCommand{kind: subscribeProbe})
 }
 
-// send sends a command, and records it for its reply. Any goroutine may call it, except the receiving one after open: it
-// must not wait for a write.
-func (s *subscription) send(c pendingCommand, write func() error) error {
+// send sends a command, and records the replies that it will have. Any goroutine may call it, except the receiving one after
+// open: it must not wait for a write.
+func (s *subscription) send(write func() error, replies ...pendingCommand) error {
 	s.sending.Lock()
 	defer s.sending.Unlock()
 	s.mu.Lock()
-	s.pending = append(s.pending, c)
+	s.pending = append(s.pending, replies...)
 	s.mu.Unlock()
 	return write()
 }
 
 // ping sends a PING.
 func (s *subscription) ping(c pendingCommand, payload ...string) error {
-	return s.send(c, func() error { return s.link.Ping(payload...) })
+	return s.send(func() error { return s.link.Ping(payload...) }, c)
 }
 
 // receive is the path of a message: it receives one batch after another, and lets the streams write
@@ -218,10 +226,11 @@ func (s *subscription) handle(received any, err error) error {
 	case *goredis.Message:
 		// Pattern is empty if the message matches a subscribed channel instead of a pattern.
 		switch {
-		case m.Pattern == s.pattern:
-			s.route(m.Channel, m.Payload)
 		case m.Pattern != "":
-			return topology.BadReply("a message for another pattern")
+			if !slices.Contains(s.patterns, m.Pattern) {
+				return topology.BadReply("a message for another pattern")
+			}
+			s.route(m.Channel, m.Payload)
 		case m.Channel == s.probeChannel:
 			s.probeEcho(m.Payload)
 		case m.Channel == s.cfg.ControlChannel:
@@ -257,15 +266,15 @@ func (p *PubSub) route(channel, payload string) {
 	if p.member != nil {
 		p.member.Count(channel, payload)
 	}
-	user, topic, ok := SplitChannel(p.cfg.ChannelPrefix, p.cfg.TopicSeparator, channel)
+	to, topic, ok := p.cfg.Channels.Split(channel)
 	switch {
 	case !ok:
 		p.cfg.Hub.Skip()
 		p.count.malformed.Add(1)
 	case len(payload) > p.cfg.MaxPayload, len(channel) > resp.MinKeep:
-		p.cfg.Hub.GapFor(user, topic, hub.GapTooLarge)
+		p.cfg.Hub.GapFor(to, topic, hub.GapTooLarge)
 		p.count.tooLarge.Add(1)
-	case p.cfg.Hub.Publish(user, topic, payload) > 0:
+	case p.cfg.Hub.Publish(to, topic, payload) > 0:
 		p.count.routed.Add(1)
 	default:
 		p.count.unrouted.Add(1)
@@ -286,8 +295,8 @@ func (s *subscription) replied() (c pendingCommand) {
 func (s *subscription) subscribed(to *goredis.Subscription) error {
 	command := s.replied()
 	want := map[commandKind][2]string{
-		subscribePattern: {"psubscribe", s.pattern},
-		askByPattern:     {"psubscribe", s.pattern},
+		subscribePattern: {"psubscribe", command.pattern},
+		askByPattern:     {"psubscribe", command.pattern},
 		subscribeControl: {"subscribe", s.cfg.ControlChannel},
 		subscribeProbe:   {"subscribe", s.probeChannel},
 	}
@@ -296,11 +305,14 @@ func (s *subscription) subscribed(to *goredis.Subscription) error {
 	}
 	switch command.kind {
 	case subscribePattern:
+		if command.pattern != s.patterns[0] {
+			return nil // the generation has begun
+		}
 		// As soon as clients learn of the new generation, the app may publish.
 		s.server.Renew()
 		// Also the first time: open streams may have missed messages.
 		if s.member != nil {
-			s.member.Begin(s.primary.RunID, []string{s.pattern})
+			s.member.Begin(s.primary.RunID, s.patterns)
 		} else {
 			s.cfg.Hub.Begin()
 		}
@@ -326,7 +338,7 @@ func (s *subscription) refused(err error) error {
 		return err
 	case subscribePattern:
 		// For PSUBSCRIBE, an ACL compares the two patterns literally.
-		return s.server.Denied(err, "subscribe to "+s.pattern, "+psubscribe &"+s.pattern)
+		return s.server.Denied(err, "subscribe to "+strings.Join(s.patterns, " and "), "+psubscribe &"+strings.Join(s.patterns, " &"))
 	case subscribeControl:
 		s.settled = true
 		s.missing(acl.PermissionControl(s.cfg.ControlChannel), err)

@@ -7,7 +7,7 @@ import (
 
 func TestConfigReportsAllErrorsAtOnce(t *testing.T) {
 	t.Parallel()
-	_, err := NewPubSub(PubSubConfig{ChannelPrefix: "user", MaxPayload: -1, PingAfter: -1})
+	_, err := NewPubSub(PubSubConfig{Channels: Channels{Users: "user"}, MaxPayload: -1, PingAfter: -1})
 	if err == nil {
 		t.Fatal("accepted")
 	}

@@ -90,7 +90,7 @@ func checkFeeds(t *testing.T, server *redistest.Server, url, line string, named 
 	}
 	f.want(t, "42: x")
 	answered := make(chan hub.Gap, 1)
-	f.add(query{"42", hub.ID{}, id, func(_ []hub.Entry, _ hub.ID, gap hub.Gap) { answered <- gap }, alive})
+	f.add(query{[]hub.Recipient{hub.User("42")}, hub.ID{}, id, func(_ []hub.Entry, _ hub.ID, gap hub.Gap) { answered <- gap }, alive})
 	if gap := <-answered; gap != 0 {
 		t.Errorf("a query was answered with %v", gap)
 	}

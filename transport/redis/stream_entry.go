@@ -9,10 +9,10 @@ import (
 
 // An entry is one entry of the Redis stream.
 type entry struct {
-	hub.Entry          // Gap is GapTooLarge if the payload was over MaxPayload and is omitted
-	user        string // "": not a message; only the id matters
-	command     string // the text of a control command, or ""
-	fingerprint uint64 // distinguishes it from another entry with the same id
+	hub.Entry                 // Gap is GapTooLarge if the payload was over MaxPayload and is omitted
+	to          hub.Recipient // zero: not a message; only the id matters
+	command     string        // the text of a control command, or ""
+	fingerprint uint64        // distinguishes it from another entry with the same id
 }
 
 // entryCost is the estimated overhead of an entry in memory, in bytes.
@@ -20,7 +20,7 @@ const entryCost = 192
 
 // size returns the estimated memory of an entry in bytes.
 func (e *entry) size() int64 {
-	return int64(len(e.user) + len(e.Topic) + len(e.Payload) + len(e.command) + entryCost)
+	return int64(len(e.to.Name) + len(e.Topic) + len(e.Payload) + len(e.command) + entryCost)
 }
 
 // fingerprintSeed is the seed of all fingerprints, which are used only within this process. A fingerprint is a sum of
@@ -81,11 +81,11 @@ func (f *StreamFeed) fill(e *entry, s *fields) {
 		}
 		return
 	}
-	user, topic, ok := SplitChannel(f.cfg.ChannelPrefix, f.cfg.TopicSeparator, s.ch)
+	to, topic, ok := f.cfg.Channels.Split(s.ch)
 	if !s.hasCh || !s.hasData || !ok {
 		return
 	}
-	e.user, e.Topic, e.Payload = user, topic, s.data
+	e.to, e.Topic, e.Payload = to, topic, s.data
 	if s.dataSize > int64(f.cfg.MaxPayload) {
 		e.Gap = hub.GapTooLarge
 	}

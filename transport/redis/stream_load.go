@@ -50,9 +50,9 @@ func (r *reader) load() error {
 		}
 	}
 	// Nothing below can fail, so Load is called only once.
-	r.cfg.Hub.Load(after, info.last, func(yield func(string, hub.Entry) bool) {
+	r.cfg.Hub.Load(after, info.last, func(yield func(hub.Recipient, hub.Entry) bool) {
 		for _, e := range window {
-			if !yield(e.user, e.Entry) {
+			if !yield(e.to, e.Entry) {
 				return
 			}
 		}

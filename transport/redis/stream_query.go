@@ -13,7 +13,7 @@ import (
 
 // A query requests older entries: see hub.Query.
 type query struct {
-	user        string
+	to          []hub.Recipient // a user and its groups
 	after, upTo hub.ID
 	answer      func(entries []hub.Entry, covered hub.ID, gap hub.Gap)
 	gone        func() bool
@@ -32,7 +32,11 @@ type queries struct {
 // Redis is unavailable, the query waits; after Run has ended, it is never answered. Safe for
 // concurrent use.
 func (f *StreamFeed) Query(q *hub.Query) {
-	f.add(query{q.User, q.After, q.UpTo, q.Answer, q.Gone})
+	to := []hub.Recipient{hub.User(q.User)}
+	for _, group := range q.Groups {
+		to = append(to, hub.Group(group))
+	}
+	f.add(query{to, q.After, q.UpTo, q.Answer, q.Gone})
 }
 
 func (f *StreamFeed) add(q query) {

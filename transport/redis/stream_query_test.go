@@ -100,7 +100,7 @@ func TestQueriesAreAnsweredInTurn(t *testing.T) {
 	var stop atomic.Bool
 	var again func()
 	again = func() { // for each pass, another query with the oldest id is added
-		f.add(query{"42", begin, end, func([]hub.Entry, hub.ID, hub.Gap) {
+		f.add(query{[]hub.Recipient{hub.User("42")}, begin, end, func([]hub.Entry, hub.ID, hub.Gap) {
 			if others.Add(1); !stop.Load() {
 				again()
 			}
@@ -127,7 +127,7 @@ func TestQueryOfAClientThatIsGoneIsDropped(t *testing.T) {
 	var gone atomic.Int32
 	var wg sync.WaitGroup
 	for i := range 3 * scanQueries {
-		q := query{user: "7", after: hub.ID{Ms: uint64(1 + i)}, upTo: hub.ID{Ms: 1000}}
+		q := query{to: []hub.Recipient{hub.User("7")}, after: hub.ID{Ms: uint64(1 + i)}, upTo: hub.ID{Ms: 1000}}
 		if i%2 == 0 {
 			q.gone = func() bool { return true }
 			q.answer = func([]hub.Entry, hub.ID, hub.Gap) { gone.Add(1) }
@@ -166,7 +166,7 @@ func TestErrorOfAScanIsLoggedOnce(t *testing.T) {
 		server.Do("ACL", "SETUSER", "app", "-xrange")
 		refused := callsOf(t, server, "xrange") + 3
 		c := make(chan hub.Gap, 1)
-		f.add(query{"42", id, id, func(_ []hub.Entry, _ hub.ID, gap hub.Gap) { c <- gap }, alive})
+		f.add(query{[]hub.Recipient{hub.User("42")}, id, id, func(_ []hub.Entry, _ hub.ID, gap hub.Gap) { c <- gap }, alive})
 		f.await(t, "three tries", func() bool { return callsOf(t, server, "xrange") >= refused })
 		log.once(t, "WARN redis stream read failed, resuming clients wait", "reason=right", "user app is not allowed to read log", "+xrange")
 		server.Do("ACL", "SETUSER", "app", "+xrange")
@@ -178,7 +178,7 @@ func TestErrorOfAScanIsLoggedOnce(t *testing.T) {
 		log.mu.Unlock()
 	}
 	server.Do("SET", "log", "text")
-	f.add(query{"42", id, id, func([]hub.Entry, hub.ID, hub.Gap) {}, alive})
+	f.add(query{[]hub.Recipient{hub.User("42")}, id, id, func([]hub.Entry, hub.ID, hub.Gap) {}, alive})
 	log.await(t, "WARN redis stream read failed, resuming clients wait", "reason=type", "log is not a stream")
 	log.await(t, "WARN redis subscription lost", "reason=type", "log is not a stream")
 }

@@ -156,18 +156,18 @@ func (f *StreamFeed) deliver(e entry) {
 	case e.command != "":
 		command, err := ParseControl(e.command)
 		f.handleControl(command, err, f.cfg.Control)
-		f.cfg.Hub.Append("", hub.Entry{ID: e.ID})
-	case e.user == "":
+		f.cfg.Hub.Append(hub.Recipient{}, hub.Entry{ID: e.ID})
+	case e.to == hub.Recipient{}:
 		f.count.received.Add(1)
-		f.cfg.Hub.Append("", e.Entry)
+		f.cfg.Hub.Append(hub.Recipient{}, e.Entry)
 		f.count.malformed.Add(1)
 	case e.Gap != 0:
 		f.count.received.Add(1)
-		f.cfg.Hub.Append(e.user, e.Entry)
+		f.cfg.Hub.Append(e.to, e.Entry)
 		f.count.tooLarge.Add(1)
 	default:
 		f.count.received.Add(1)
-		if f.cfg.Hub.Append(e.user, e.Entry) > 0 {
+		if f.cfg.Hub.Append(e.to, e.Entry) > 0 {
 			f.count.routed.Add(1)
 		} else {
 			f.count.unrouted.Add(1)

@@ -111,15 +111,17 @@ func (i streamInfo) verdict(id, next hub.ID) hub.Gap {
 func (p *scanPass) read(c *streamConn, info streamInfo) error {
 	searches := p.searches
 	slices.SortFunc(searches, func(a, b *search) int { return a.after.Compare(b.after) })
-	byUser := make(map[string][]*search)
+	byRecipient := make(map[hub.Recipient][]*search)
 	end := searches[0].upTo
 	for _, s := range searches {
-		byUser[s.user] = append(byUser[s.user], s)
+		for _, to := range s.to {
+			byRecipient[to] = append(byRecipient[to], s)
+		}
 		if end.Compare(s.upTo) < 0 {
 			end = s.upTo
 		}
 	}
-	broadcast := p.feed.cfg.Hub.BroadcastUser()
+	broadcast := hub.User(p.feed.cfg.Hub.BroadcastUser())
 	at := searches[0].after
 	scanned, weight := 0, int64(0)
 	for first := true; ; first = false {
@@ -140,12 +142,12 @@ func (p *scanPass) read(c *streamConn, info streamInfo) error {
 		}
 		for _, e := range entries {
 			at = e.ID
-			switch e.user {
-			case "":
+			switch e.to {
+			case hub.Recipient{}:
 			case broadcast:
 				offer(searches, e)
 			default:
-				offer(byUser[e.user], e)
+				offer(byRecipient[e.to], e)
 			}
 		}
 		scanned += page.count

@@ -23,12 +23,12 @@ type StreamHub interface {
 	// BroadcastUser returns the user whose entries are for all streams; "" if broadcasts are disabled.
 	BroadcastUser() string
 	// Load is called once, before Append, with the newest entries, oldest first: all that are
-	// later than after and up to newest, each with its user; "" means that the entry has only an id.
-	Load(after, newest hub.ID, entries iter.Seq2[string, hub.Entry])
+	// later than after and up to newest, each with its recipient; the zero value means that the entry has only an id.
+	Load(after, newest hub.ID, entries iter.Seq2[hub.Recipient, hub.Entry])
 	// Append is called with each later entry, in order, and returns the number of streams that
-	// receive it. With user "", the entry has only an id. A payload over MaxPayload is omitted, and
+	// receive it. With the zero Recipient, the entry has only an id. A payload over MaxPayload is omitted, and
 	// Gap is hub.GapTooLarge.
-	Append(user string, e hub.Entry) int
+	Append(to hub.Recipient, e hub.Entry) int
 	// Lose announces that entries up to an id were trimmed before they were read.
 	Lose(upTo hub.ID)
 	// Reset announces that the Redis stream went backwards: its key was replaced, or a primary
@@ -46,10 +46,9 @@ type StreamConfig struct {
 	// Streams is corked during each batch of entries. Default: none.
 	Streams Corker
 
-	Key            string // of the Redis stream; default "usercast:log"
-	ChannelPrefix  string // as in PubSubConfig
-	TopicSeparator byte   // as in PubSubConfig
-	MaxPayload     int    // as in PubSubConfig
+	Key        string   // of the Redis stream; default "usercast:log"
+	Channels   Channels // as in PubSubConfig
+	MaxPayload int      // as in PubSubConfig
 
 	// WindowBytes limits the entries that Hub.Load receives: names, payload and 192 bytes per entry.
 	// Default 64 MiB; hub.Off loads nothing.
@@ -79,8 +78,7 @@ type StreamFeed struct {
 // NewStreamFeed validates cfg. It does not connect: Run does.
 func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 	cfg.Key = cmp.Or(cfg.Key, "usercast:log")
-	cfg.ChannelPrefix = cmp.Or(cfg.ChannelPrefix, defaultPrefix)
-	cfg.TopicSeparator = cmp.Or(cfg.TopicSeparator, DefaultSeparator)
+	cfg.Channels = cfg.Channels.withDefaults()
 	cfg.MaxPayload = cmp.Or(cfg.MaxPayload, defaultMaxPayload)
 	cfg.WindowBytes = cmp.Or(cfg.WindowBytes, 64<<20)
 	cfg.Block = cmp.Or(cfg.Block, 2*time.Second)
@@ -107,7 +105,7 @@ func NewStreamFeed(cfg StreamConfig) (*StreamFeed, error) {
 }
 
 func (c *StreamConfig) validate() error {
-	errs := []error{ValidatePrefix(c.ChannelPrefix), ValidateSeparator(c.TopicSeparator)}
+	errs := []error{c.Channels.Validate(ControlChannel(c.Channels.Users))}
 	if c.Server == nil {
 		errs = append(errs, errors.New("StreamConfig.Server is required"))
 	}

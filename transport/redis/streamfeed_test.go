@@ -36,7 +36,7 @@ func (f *follower) note(format string, args ...any) {
 
 func (f *follower) BroadcastUser() string { return "*" }
 
-func (f *follower) Load(floor, newest hub.ID, entries iter.Seq2[string, hub.Entry]) {
+func (f *follower) Load(floor, newest hub.ID, entries iter.Seq2[hub.Recipient, hub.Entry]) {
 	f.mu.Lock()
 	f.floor, f.newest = floor, newest
 	f.mu.Unlock()
@@ -45,7 +45,8 @@ func (f *follower) Load(floor, newest hub.ID, entries iter.Seq2[string, hub.Entr
 	}
 }
 
-func (f *follower) Append(user string, e hub.Entry) int {
+func (f *follower) Append(to hub.Recipient, e hub.Entry) int {
+	user := nameOf(to)
 	switch {
 	case user == "":
 		f.note("skip")
@@ -74,14 +75,14 @@ type countingHub struct {
 
 func (h *countingHub) BroadcastUser() string { return "*" }
 
-func (h *countingHub) Load(_, _ hub.ID, entries iter.Seq2[string, hub.Entry]) {
+func (h *countingHub) Load(_, _ hub.ID, entries iter.Seq2[hub.Recipient, hub.Entry]) {
 	for range entries {
 		h.loaded.Add(1)
 	}
 }
 
-func (h *countingHub) Append(user string, e hub.Entry) int {
-	if user == "" || e.Gap != 0 {
+func (h *countingHub) Append(to hub.Recipient, e hub.Entry) int {
+	if to == (hub.Recipient{}) || e.Gap != 0 {
 		return 0
 	}
 	return 1
@@ -369,7 +370,7 @@ func TestLossIsAnnouncedWhereItWas(t *testing.T) {
 			}
 			batch := func(ids ...uint64) (entries []entry) {
 				for _, n := range ids {
-					entries = append(entries, entry{Entry: hub.Entry{ID: id(n)}, user: "42"})
+					entries = append(entries, entry{Entry: hub.Entry{ID: id(n)}, to: hub.User("42")})
 				}
 				return entries
 			}
@@ -606,7 +607,7 @@ type reply struct {
 
 func (f *follower) askFor(user string, after, upTo hub.ID) reply {
 	c := make(chan reply, 1)
-	f.add(query{user, after, upTo, func(entries []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{entries, covered, gap} }, alive})
+	f.add(query{[]hub.Recipient{hub.User(user)}, after, upTo, func(entries []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{entries, covered, gap} }, alive})
 	return <-c
 }
 
@@ -680,7 +681,7 @@ func TestQueriesAreAnswered(t *testing.T) {
 	// While Redis is down, the query waits.
 	c := make(chan reply, 1)
 	server.Kill()
-	f.add(query{"1", last, last, func(_ []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{nil, covered, gap} }, alive})
+	f.add(query{[]hub.Recipient{hub.User("1")}, last, last, func(_ []hub.Entry, covered hub.ID, gap hub.Gap) { c <- reply{nil, covered, gap} }, alive})
 	server.Restart() // without persistence: a new stream
 	if r := <-c; r.gap != hub.GapUnknownID {
 		t.Errorf("answer of the new log: %+v", r)

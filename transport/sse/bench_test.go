@@ -32,7 +32,7 @@ func BenchmarkEncodeEntry(b *testing.B) {
 	for range 1234566 {
 		h.Skip()
 	}
-	h.Publish("42", "activity", benchPayload)
+	h.Publish(hub.User("42"), "activity", benchPayload)
 	lines := first
 	lines.Payload = strings.Repeat(benchPayload+"\n", 10)
 	for _, bench := range []struct {
@@ -122,7 +122,7 @@ func BenchmarkDelivery(b *testing.B) {
 	defer r.conn.Close()
 	b.ReportAllocs()
 	for b.Loop() {
-		h.Publish("42", "activity", benchPayload)
+		h.Publish(hub.User("42"), "activity", benchPayload)
 		r.block(b)
 	}
 }
@@ -136,7 +136,7 @@ func BenchmarkDeliveryOf64Messages(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for range messages {
-			h.Publish("42", "activity", benchPayload)
+			h.Publish(hub.User("42"), "activity", benchPayload)
 		}
 		for range messages {
 			r.block(b)

@@ -25,9 +25,9 @@ func TestInvariant13Bytes(t *testing.T) {
 		want      string
 	}{
 		"a new stream": {live: func(s *testServer) {
-			s.hub.Publish("42", "", "a\nb")
-			s.hub.Publish("7", "", "not for this user")
-			s.hub.Publish("42", "news", "{}")
+			s.hub.Publish(hub.User("42"), "", "a\nb")
+			s.hub.Publish(hub.User("7"), "", "not for this user")
+			s.hub.Publish(hub.User("42"), "news", "{}")
 			s.hub.GapForAll(hub.GapRedisReconnect)
 			s.hub.Disconnect("42")
 		}, query: "&event=topic", want: opening + "BOOT-0\n\ndata: a\ndata: b\nid: BOOT-1\n\nevent: news\ndata: {}\nid: BOOT-3\n\n" +
@@ -41,7 +41,7 @@ func TestInvariant13Bytes(t *testing.T) {
 			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-0\n\n"},
 		"an id that is too long": {id: strings.Repeat("x", 129), want: opening + "unknown\n\nevent: gap\ndata: {\"reason\":\"unknown-id\"}\nid: BOOT-0\n\n" +
 			"retry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-0\n\n"},
-		"a long poll": {query: "&poll=1", live: func(s *testServer) { s.hub.Publish("42", "", "a") }, want: opening + "BOOT-0\n\ndata: a\nid: BOOT-1\n\n"},
+		"a long poll": {query: "&poll=1", live: func(s *testServer) { s.hub.Publish(hub.User("42"), "", "a") }, want: opening + "BOOT-0\n\ndata: a\nid: BOOT-1\n\n"},
 		"a long poll that resumes": {query: "&poll=1", published: []string{"old", "b", "c"}, id: "HERE-1", live: func(*testServer) {},
 			want: opening + "BOOT-1\n\ndata: b\nid: BOOT-2\n\ndata: c\nid: BOOT-3\n\n"},
 		"a long poll with a gap": {query: "&poll=1", id: "x-1", live: func(*testServer) {},
@@ -58,7 +58,7 @@ func TestInvariant13Bytes(t *testing.T) {
 				}
 				first.End(hub.ReasonClosed)
 				for _, text := range test.published {
-					s.hub.Publish("42", "", text)
+					s.hub.Publish(hub.User("42"), "", text)
 				}
 				tr.query = test.query
 				var headers []string
@@ -106,7 +106,7 @@ func TestInvariant13BytesOfPings(t *testing.T) {
 					}
 					got += line + "\n"
 					if strings.HasPrefix(want, got) && (got == ":\n" || got == plain(event+"BOOT-0\n\n")) && i < 4 {
-						s.hub.Publish("7", "", "for another user")
+						s.hub.Publish(hub.User("7"), "", "for another user")
 					}
 					got = plain(got)
 				}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"usercast/auth"
+	"usercast/hub"
 	"usercast/transport/sse"
 )
 
@@ -27,7 +28,7 @@ func TestLongDurationsDoNotOverflow(t *testing.T) {
 			p := open(t, l.dial(), request("user=42"))
 			n := p.size()
 			time.Sleep(time.Hour)
-			s.hub.Publish("42", "", "still here")
+			s.hub.Publish(hub.User("42"), "", "still here")
 			if got := p.since(n); !strings.Contains(got, "data: still here\n") || strings.Contains(got, "event: bye") {
 				t.Errorf("an hour after the start of a stream with a maximum age of %v: %.300q", long, got)
 			}

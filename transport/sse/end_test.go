@@ -30,11 +30,11 @@ func TestByeEvent(t *testing.T) {
 				p := ask(t, l.dial(), request("user=42"))
 				p.head()
 				for i := range 3 { // the first one is being written
-					s.hub.Publish("42", "", fmt.Sprint(i))
+					s.hub.Publish(hub.User("42"), "", fmt.Sprint(i))
 					synctest.Wait()
 				}
 				s.hub.Finish(cause, 0)
-				s.hub.Publish("42", "", "too late")
+				s.hub.Publish(hub.User("42"), "", "too late")
 				all, err := io.ReadAll(p.conn)
 				want := "data: 0\nid: BOOT-1\n\ndata: 1\nid: BOOT-2\n\ndata: 2\nid: BOOT-3\n\n" +
 					fmt.Sprintf("retry: MS\nevent: bye\ndata: {\"reason\":%q}\nid: BOOT-3\n\n", reason)
@@ -59,9 +59,9 @@ func TestByeCarriesTheNewPosition(t *testing.T) {
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := open(t, l.dial(), request("user=42"))
 		n := p.size()
-		s.hub.Publish("another", "", "")
+		s.hub.Publish(hub.User("another"), "", "")
 		s.hub.Finish(hub.ReasonDrain, 0)
-		s.hub.Publish("another", "", "after the end")
+		s.hub.Publish(hub.User("another"), "", "after the end")
 		if got, want := p.since(n), "retry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -94,12 +94,12 @@ func TestLoginEndsWhileTheHeadIsWritten(t *testing.T) {
 	bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		synctest.Wait()
-		s.hub.Publish("42", "", "in time")
+		s.hub.Publish(hub.User("42"), "", "in time")
 		time.Sleep(2 * life)
-		if n := len(s.hub.ClientsOf("42")); n != 0 {
+		if n := len(s.hub.ClientsOf(hub.User("42"))); n != 0 {
 			t.Errorf("%d clients after the end of the login", n)
 		}
-		s.hub.Publish("42", "", "too late")
+		s.hub.Publish(hub.User("42"), "", "too late")
 		all, err := io.ReadAll(p.conn)
 		_, body, _ := strings.Cut(plain(string(all)), "\r\n\r\n")
 		want := ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\ndata: in time\nid: BOOT-1\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"expired\"}\nid: BOOT-1\n\n"
@@ -178,7 +178,7 @@ func TestClosedStreamIsCountedImmediately(t *testing.T) {
 		},
 		"FIN of a half, in the middle of a write": func(t *testing.T, s *testServer) func() {
 			conn := dial(t, s)
-			s.hub.Publish("42", "", strings.Repeat("x", 16<<20))
+			s.hub.Publish(hub.User("42"), "", strings.Repeat("x", 16<<20))
 			return func() { conn.(*net.TCPConn).CloseWrite() }
 		},
 		"RST": func(t *testing.T, s *testServer) func() {
@@ -216,7 +216,7 @@ func TestHTTP2StreamsEndAlone(t *testing.T) {
 	one, two := browse(t, client, s.url("user=1")), browse(t, client, s.url("user=2"))
 	one.cancel()
 	s.wantEnd(hub.ReasonClosed)
-	s.hub.Publish("2", "", "hello")
+	s.hub.Publish(hub.User("2"), "", "hello")
 	two.want("message", "hello")
 }
 
@@ -231,7 +231,7 @@ func TestPeerThatKeepsSending(t *testing.T) {
 	p := ask(t, conn, request("user=42")+"additional bytes")
 	p.head()
 	io.WriteString(conn, strings.Repeat("x", 1000))
-	s.hub.Publish("42", "", "hello")
+	s.hub.Publish(hub.User("42"), "", "hello")
 	want := "data: hello\nid: BOOT-1\n\n"
 	if got := plain(p.read(len(want) + 4)); got != want {
 		t.Errorf("got %q, want %q", got, want)

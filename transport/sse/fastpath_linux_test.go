@@ -291,7 +291,7 @@ func TestFastPathBehindMiddleware(t *testing.T) {
 	p := dial(t, s, request("user=42"))
 	p.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 	p.head()
-	s.hub.Publish("42", "", "hello")
+	s.hub.Publish(hub.User("42"), "", "hello")
 	if got, want := plain(p.read(len("data: hello\nid: abcdefgh-1\n\n"))), "data: hello\nid: BOOT-1\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

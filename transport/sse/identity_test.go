@@ -56,9 +56,9 @@ func TestIdentityLimitsTopics(t *testing.T) {
 			}
 			publish := func() {
 				for _, user := range []string{"42", "*"} {
-					s.hub.Publish(user, "", "none")
-					s.hub.Publish(user, "a", "a")
-					s.hub.Publish(user, "b", "b")
+					s.hub.Publish(hub.User(user), "", "none")
+					s.hub.Publish(hub.User(user), "a", "a")
+					s.hub.Publish(hub.User(user), "b", "b")
 				}
 				s.hub.GapForAll(hub.GapRedisReconnect) // which concerns them all
 			}
@@ -135,7 +135,7 @@ func TestLoginWithoutExpiry(t *testing.T) {
 	bubble(t, config, func(t *testing.T, s *testServer, l *pipeListener) {
 		time.Sleep(time.Minute) // handler.clock begins with the handler
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
-		time.AfterFunc(24*time.Hour, func() { s.hub.Publish("42", "", "hello") })
+		time.AfterFunc(24*time.Hour, func() { s.hub.Publish(hub.User("42"), "", "hello") })
 		b.want("message", "hello")
 	})
 }
@@ -164,6 +164,6 @@ func TestDisconnectDuringAuthentication(t *testing.T) {
 	<-called
 	answer <- true
 	b = <-opened
-	s.hub.Publish("42", "", "hello")
+	s.hub.Publish(hub.User("42"), "", "hello")
 	b.want("message", "hello")
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+
+	"usercast/hub"
 )
 
 // An idle stream in the poller does not have a goroutine, and needs less memory than the smallest stack,
@@ -20,7 +22,7 @@ func TestIdlePollStreamHasNoGoroutine(t *testing.T) {
 				peers = append(peers, p)
 			}
 			hello := func() {
-				s.hub.Publish("*", "", "hello")
+				s.hub.Publish(hub.User("*"), "", "hello")
 				for _, p := range peers {
 					p.read(len("data: hello\nid: abcdefgh-1\n\n"))
 				}

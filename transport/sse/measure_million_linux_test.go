@@ -229,7 +229,7 @@ func (c *memoryStreams) anybody() uint32 { return rand.Uint32N(uint32(len(c.conn
 func (c *memoryStreams) publish(user, item uint32) {
 	c.sent[user]++
 	c.messages++
-	if c.hub.Publish(strconv.Itoa(int(user)), "activity", stamp{user, c.sent[user], item}.payload(millionPayload)) == 0 {
+	if c.hub.Publish(hub.User(strconv.Itoa(int(user))), "activity", stamp{user, c.sent[user], item}.payload(millionPayload)) == 0 {
 		c.unrouted++
 	}
 }
@@ -283,7 +283,7 @@ func (c *memoryStreams) broadcast(f *figures) {
 	for range broadcasts {
 		clock := time.Now()
 		c.sentToAll++
-		c.hub.Publish("*", "news", stamp{allUsers, c.sentToAll, untimed}.payload(millionPayload))
+		c.hub.Publish(hub.User("*"), "news", stamp{allUsers, c.sentToAll, untimed}.payload(millionPayload))
 		c.settle()
 		last = append(last, time.Since(clock))
 	}

@@ -31,7 +31,7 @@ func TestPingsDoNotAllocate(t *testing.T) {
 			}
 			ping := func() {
 				if moves {
-					h.Publish("7", "", "")
+					h.Publish(hub.User("7"), "", "")
 				}
 				s.written.Store(-int64(time.Hour)) // a ping is due
 				s.ping(w)

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"usercast/hub"
 	"usercast/transport/sse"
 )
 
@@ -47,7 +48,7 @@ func TestPingsOnlyWhenIdle(t *testing.T) {
 		n := p.size()
 		for range 50 { // each message is sent before a ping is due
 			time.Sleep(ping*9/10 - time.Millisecond)
-			s.hub.Publish("42", "", "x")
+			s.hub.Publish(hub.User("42"), "", "x")
 		}
 		if got := p.since(n); strings.Contains(got, ":\n") || strings.Count(got, "data: x") != 50 {
 			t.Errorf("got %q", got)
@@ -66,7 +67,7 @@ func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping, WriteTimeout: 5 * ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
-		s.hub.Publish("42", "", "x")
+		s.hub.Publish(hub.User("42"), "", "x")
 		time.Sleep(2 * ping)
 		go p.readAll()
 		if got, want := p.since(0), "data: x\nid: BOOT-1\n\n"; got != want {
@@ -83,7 +84,7 @@ func TestNoPingRightAfterAWriteThatTookLong(t *testing.T) {
 // history.
 func TestPingCarriesAPositionThatMoved(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
-		s.hub.Publish("before", "", "")
+		s.hub.Publish(hub.User("before"), "", "")
 		p := open(t, l.dial(), request("user=42&topic=a"))
 		n := p.size()
 		for _, step := range []struct {
@@ -96,7 +97,7 @@ func TestPingCarriesAPositionThatMoved(t *testing.T) {
 			{"42", "a", "data: x\nid: BOOT-4\n\n:\n"},
 		} {
 			if step.user != "" {
-				s.hub.Publish(step.user, step.topic, "x")
+				s.hub.Publish(hub.User(step.user), step.topic, "x")
 			}
 			synctest.Wait()
 			time.Sleep(ping)
@@ -113,7 +114,7 @@ func TestPingsAsEvents(t *testing.T) {
 		p := open(t, l.dial(), request("user=42&ping=event"))
 		n := p.size()
 		time.Sleep(ping)
-		s.hub.Publish("another", "", "")
+		s.hub.Publish(hub.User("another"), "", "")
 		time.Sleep(ping)
 		if got, want := p.since(n), "event: ping\ndata: {}\nid: BOOT-0\n\nevent: ping\ndata: {}\nid: BOOT-1\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)

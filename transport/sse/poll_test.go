@@ -37,10 +37,10 @@ func TestPollEndsAfterItsTime(t *testing.T) {
 				switch test.publish {
 				case "late":
 					time.Sleep(19 * time.Second)
-					s.hub.Publish("7", "", "x")
+					s.hub.Publish(hub.User("7"), "", "x")
 				case "":
 				default:
-					s.hub.Publish(test.publish, "", "x")
+					s.hub.Publish(hub.User(test.publish), "", "x")
 				}
 				s.wantEnd(hub.ReasonPoll)
 				if took := time.Since(begun); took < test.wait || took > test.wait+time.Second {
@@ -63,11 +63,11 @@ func TestPollEndsWithItsWholeReplay(t *testing.T) {
 		var query *hub.Query
 		l := newPipeListener()
 		s := serve(t, config{listener: l, hub: hub.Config{HistoryBytes: 1 << 20}, query: func(q *hub.Query) { query = q }})
-		s.feed.Load(hub.ID{Ms: 4}, hub.ID{Ms: 4}, func(func(string, hub.Entry) bool) {})
+		s.feed.Load(hub.ID{Ms: 4}, hub.ID{Ms: 4}, func(func(hub.Recipient, hub.Entry) bool) {})
 		entry := func(ms uint64) hub.Entry { return hub.Entry{ID: hub.ID{Ms: ms}, Payload: "x"} }
 		p := open(t, l.dial(), request("user=42&poll=1&last-event-id=1-0"))
 		n := p.size()
-		s.feed.Append("42", entry(5))
+		s.feed.Append(hub.User("42"), entry(5))
 		query.Answer([]hub.Entry{entry(2)}, hub.ID{Ms: 2}, 0) // the first part
 		if got, want := p.since(n), "data: x\nid: 2-0\n\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)

@@ -357,9 +357,9 @@ func (r *positionRun) publish() {
 	case e.forAll:
 		h.among(100, h.hub.Begin)
 	case e.gap:
-		h.hub.GapFor(e.user, e.topic, hub.GapTooLarge)
+		h.hub.GapFor(hub.User(e.user), e.topic, hub.GapTooLarge)
 	default:
-		h.hub.Publish(e.user, e.topic, fmt.Sprint("message ", e.place))
+		h.hub.Publish(hub.User(e.user), e.topic, fmt.Sprint("message ", e.place))
 	}
 }
 
@@ -411,7 +411,7 @@ func (r *positionRun) follow(h *positionHub, n int) {
 			n--
 			h.cursor = e.place
 			r.note("%s reads %d", h.boot, e.place)
-			h.feed.Append(e.user, r.entry(e))
+			h.feed.Append(hub.User(e.user), r.entry(e))
 		}
 	}
 }
@@ -424,9 +424,9 @@ func (r *positionRun) load(h *positionHub) {
 	}
 	r.note("%s loads what is later than %v", h.boot, floor)
 	h.loaded, h.cursor = true, r.newest
-	h.feed.Load(floor, hub.ID{Ms: r.newest}, func(yield func(string, hub.Entry) bool) {
+	h.feed.Load(floor, hub.ID{Ms: r.newest}, func(yield func(hub.Recipient, hub.Entry) bool) {
 		for _, e := range window {
-			if !yield(e.user, r.entry(e)) {
+			if !yield(hub.User(e.user), r.entry(e)) {
 				return
 			}
 		}

@@ -70,7 +70,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 					t.Errorf("checked %d times, want once", n)
 				}
 				if !test.kicked {
-					s.hub.Publish("42", "", "hello")
+					s.hub.Publish(hub.User("42"), "", "hello")
 					b.want("message", "hello")
 				}
 			})
@@ -83,7 +83,7 @@ func TestStreamIsNotRecheckedWithoutADisconnect(t *testing.T) {
 	bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 		b := browse(t, newClient(t, false, l.dial), s.url(""))
 		time.Sleep(10 * time.Minute)
-		s.hub.Publish("42", "", "hello")
+		s.hub.Publish(hub.User("42"), "", "hello")
 		b.want("message", "hello")
 		if n := app.rechecks.Load(); n != 0 {
 			t.Errorf("checked %d times", n)
@@ -163,7 +163,7 @@ func TestInvariant14RechecksAreBounded(t *testing.T) {
 		s.wantEnd(hub.ReasonKicked)
 		time.Sleep(16 * time.Second)
 		b = browse(t, client, s.url(""))
-		s.hub.Publish("42", "", "hello")
+		s.hub.Publish(hub.User("42"), "", "hello")
 		b.want("message", "hello")
 	})
 }

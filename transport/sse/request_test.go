@@ -40,7 +40,7 @@ func TestInvalidLastEventID(t *testing.T) {
 func TestLastEventIDHeaderWins(t *testing.T) {
 	s := newTestServer(t, config{})
 	for range 3 {
-		s.hub.Publish("nobody", "", "")
+		s.hub.Publish(hub.User("nobody"), "", "")
 	}
 	_, p := eventstream.Parse(openAndClose(s, "user=42").Body.String())
 	newest, old := p.LastID, strings.TrimSuffix(p.LastID, "3")+"1"
@@ -60,7 +60,7 @@ func TestLastEventIDHeaderWins(t *testing.T) {
 		// A gap is a separate entry, so each test begins with a new hub.
 		s := newTestServer(t, config{})
 		for range 3 {
-			s.hub.Publish("nobody", "", "")
+			s.hub.Publish(hub.User("nobody"), "", "")
 		}
 		_, p := eventstream.Parse(openAndClose(s, "user=42").Body.String())
 		here := strings.NewReplacer(strings.TrimSuffix(newest, "3"), strings.TrimSuffix(p.LastID, "3"))
@@ -92,9 +92,9 @@ func TestTopicsOfTheQuery(t *testing.T) {
 		s := newTestServer(t, config{})
 		r := httptest.NewRequest(http.MethodGet, "/events?user=42&"+test.query, nil)
 		text := readUntilGone(t, s, r, func() {
-			s.hub.Publish("42", "", "none")
-			s.hub.Publish("42", "a", "a")
-			s.hub.Publish("42", "b:c", "b:c")
+			s.hub.Publish(hub.User("42"), "", "none")
+			s.hub.Publish(hub.User("42"), "a", "a")
+			s.hub.Publish(hub.User("42"), "b:c", "b:c")
 		})
 		got := ""
 		events := parseStream(t, text)
@@ -155,7 +155,7 @@ func TestStreamKeepsTheDifferentTopicsOnly(t *testing.T) {
 	s := newTestServer(t, config{})
 	r := httptest.NewRequest(http.MethodGet, "/events?user=42&topic=b&topic=a&topic=b&topic=", nil)
 	readUntilGone(t, s, r, func() {
-		if got := s.hub.ClientsOf("42")[0].Topics(); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"", "a", "b"}) {
+		if got := s.hub.ClientsOf(hub.User("42"))[0].Topics(); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"", "a", "b"}) {
 			t.Errorf("topics %q", got)
 		}
 	})

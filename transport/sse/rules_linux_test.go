@@ -27,7 +27,7 @@ func TestR8OpeningRepeatsTheClientsID(t *testing.T) {
 		"of this hub": {func(s *testServer) string { return s.position("42") }, "message missed"},
 		"of a gap":    {func(s *testServer) string { s.hub.GapForAll(hub.GapRedisReconnect); return s.position("42") }, "message missed"},
 		"older than the history": {func(s *testServer) string {
-			defer s.hub.Publish("42", "", "dropped")
+			defer s.hub.Publish(hub.User("42"), "", "dropped")
 			return s.position("42")
 		}, `gap {"reason":"history-expired"}`},
 		"by an older marker": {func(s *testServer) string {
@@ -49,7 +49,7 @@ func TestR8OpeningRepeatsTheClientsID(t *testing.T) {
 			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				id := test.id(s)
 				s.position("42") // begins the history
-				s.hub.Publish("42", "", "missed")
+				s.hub.Publish(hub.User("42"), "", "missed")
 				want := strings.Replace(id, "a b", "unknown", 1)
 				for range 2 { // as if the connection had broken after the first opening block
 					v := tr.visit(t, s, "Last-Event-ID: "+id)
@@ -107,10 +107,10 @@ func TestR17NewMarkerIsAPing(t *testing.T) {
 				id = names[1].String() + "-0"
 				want(id, true)
 				want(id, false)
-				s.hub.Publish("7", "", "")
+				s.hub.Publish(hub.User("7"), "", "")
 				id = names[1].String() + "-1"
 				want(id, true)
-				s.hub.Publish("7", "", "")
+				s.hub.Publish(hub.User("7"), "", "")
 				s.hub.Mark(names[2])
 				id = names[2].String() + "-0"
 				want(id, true)
@@ -126,7 +126,7 @@ func TestR17SameTextIsNoNewPosition(t *testing.T) {
 	bubble(t, config{hub: ruleHistory, sse: sse.Config{PingInterval: ping}}, func(t *testing.T, s *testServer, l *pipeListener) {
 		older, newer := hub.NewMarkerName(), hub.NewMarkerName()
 		s.hub.Mark(older)
-		s.hub.Publish("7", "", "")
+		s.hub.Publish(hub.User("7"), "", "")
 		s.hub.Mark(newer)
 		for id, want := range map[string]string{
 			newer.String() + "-0": ":\n",
@@ -160,7 +160,7 @@ func TestR17NoOtherIDWhileThePlaceIsUnknown(t *testing.T) {
 				p := open(t, l.dial(), request("user=42"+query, "Last-Event-ID: "+own))
 				n := p.size()
 				for range 2 {
-					s.hub.Publish("42", "", "before")
+					s.hub.Publish(hub.User("42"), "", "before")
 					time.Sleep(ping)
 				}
 				if got, want := p.since(n), strings.Repeat(strings.Replace(want, "OWN", own, 1), 2); got != want {
@@ -168,8 +168,8 @@ func TestR17NoOtherIDWhileThePlaceIsUnknown(t *testing.T) {
 				}
 				n = p.size()
 				s.hub.Mark(marker)
-				s.hub.Publish("42", "", "has it")
-				s.hub.Publish("42", "", "next")
+				s.hub.Publish(hub.User("42"), "", "has it")
+				s.hub.Publish(hub.User("42"), "", "next")
 				if ticket := s.hub.Waiting(); ticket != 0 {
 					s.hub.Received(ticket)
 				}
@@ -206,7 +206,7 @@ func TestR17WaitingGapHasTheIDOfItsMoment(t *testing.T) {
 				gap := "event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: "
 				own, moved := gap+marker.String()+"-0.BOOT.", gap+newer.String()+"-0\n\n"
 				for range test.after {
-					s.hub.Publish("nobody", "", "")
+					s.hub.Publish(hub.User("nobody"), "", "")
 				}
 				if test.after > 0 {
 					s.hub.Mark(newer)
@@ -215,7 +215,7 @@ func TestR17WaitingGapHasTheIDOfItsMoment(t *testing.T) {
 				}
 				if test.message {
 					for i := range pages {
-						s.hub.Publish(fmt.Sprint(i), "", "x")
+						s.hub.Publish(hub.User(fmt.Sprint(i)), "", "x")
 					}
 					moved = own
 				}
@@ -241,11 +241,11 @@ func TestR18ByeIsWhereTheStreamLeft(t *testing.T) {
 		want   func(h *hub.PubSub) string
 	}{
 		"quiet": {before: func(*hub.PubSub) {}, want: func(*hub.PubSub) string { return bye + marker.String() + "-1\n\n" }},
-		"queued": {before: func(h *hub.PubSub) { h.Publish("42", "", "queued"); h.Publish("7", "", "") }, want: func(*hub.PubSub) string {
+		"queued": {before: func(h *hub.PubSub) { h.Publish(hub.User("42"), "", "queued"); h.Publish(hub.User("7"), "", "") }, want: func(*hub.PubSub) string {
 			return "data: queued\nid: " + marker.String() + "-2\n\n" + bye + marker.String() + "-3\n\n"
 		}},
-		"newest marker": {before: func(h *hub.PubSub) { h.Publish("7", "", ""); h.Mark(late) }, want: func(*hub.PubSub) string { return bye + late.String() + "-0\n\n" }},
-		"gap that waits": {before: func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect); h.Publish("7", "", "") }, want: func(h *hub.PubSub) string {
+		"newest marker": {before: func(h *hub.PubSub) { h.Publish(hub.User("7"), "", ""); h.Mark(late) }, want: func(*hub.PubSub) string { return bye + late.String() + "-0\n\n" }},
+		"gap that waits": {before: func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect); h.Publish(hub.User("7"), "", "") }, want: func(h *hub.PubSub) string {
 			return "event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: " + marker.String() + "-2\n\n" + bye + marker.String() + "-2\n\n"
 		}},
 		"unknown place": {own: late.String() + "-3", before: func(*hub.PubSub) {}, want: func(*hub.PubSub) string { return bye + late.String() + "-3\n\n" }},
@@ -264,12 +264,12 @@ func TestR18ByeIsWhereTheStreamLeft(t *testing.T) {
 				p := ask(t, l.dial(), request("user=42", headers...))
 				p.head()
 				synctest.Wait()
-				s.hub.Publish("42", "", "first") // nobody reads: the writer waits
+				s.hub.Publish(hub.User("42"), "", "first") // nobody reads: the writer waits
 				synctest.Wait()
 				test.before(s.hub)
 				s.hub.Finish(hub.ReasonDrain, 0)
-				s.hub.Publish("7", "", "later")
-				s.hub.Publish("42", "", "later")
+				s.hub.Publish(hub.User("7"), "", "later")
+				s.hub.Publish(hub.User("42"), "", "later")
 				s.hub.Mark(hub.NewMarkerName())
 				s.hub.GapForAll(hub.GapMissed)
 				want := test.want(s.hub)
@@ -293,13 +293,13 @@ func TestR23PollSendsItsWholeReplay(t *testing.T) {
 	bubble(t, config{hub: ruleHistory}, func(t *testing.T, s *testServer, l *pipeListener) {
 		id := s.position("42")
 		for i := range missed {
-			s.hub.Publish("42", "", fmt.Sprint(i))
+			s.hub.Publish(hub.User("42"), "", fmt.Sprint(i))
 		}
 		p := ask(t, l.dial(), request("user=42&poll=1", "Last-Event-ID: "+id))
 		p.head()
 		synctest.Wait() // the writer waits with the first part
 		for i := range queued {
-			s.hub.Publish("42", "", fmt.Sprint(missed+i))
+			s.hub.Publish(hub.User("42"), "", fmt.Sprint(missed+i))
 		}
 		go p.readAll()
 		text := p.since(0)

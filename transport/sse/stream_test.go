@@ -31,7 +31,7 @@ const http11Head = "HTTP/1.1 200 OK\r\n" +
 // TestStreamBytes compares all bytes of a stream over HTTP/1.1, which has neither chunks nor a length.
 func TestStreamBytes(t *testing.T) {
 	bubble(t, config{sse: sse.Config{PingInterval: 10 * time.Second}}, func(t *testing.T, s *testServer, l *pipeListener) {
-		s.hub.Publish("another", "", "")
+		s.hub.Publish(hub.User("another"), "", "")
 		p := open(t, l.dial(), request("user=42&event=topic"))
 		n := 0
 		want := func(text string) {
@@ -42,23 +42,23 @@ func TestStreamBytes(t *testing.T) {
 			n = p.size()
 		}
 		want(http11Head + ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-1\n\n")
-		s.hub.Publish("42", "", "a\nb")
+		s.hub.Publish(hub.User("42"), "", "a\nb")
 		want("data: a\ndata: b\nid: BOOT-2\n\n")
-		s.hub.Publish("42", "news", "{}")
+		s.hub.Publish(hub.User("42"), "news", "{}")
 		want("event: news\ndata: {}\nid: BOOT-3\n\n")
-		s.hub.Publish("*", "gap", "to all")
+		s.hub.Publish(hub.User("*"), "gap", "to all")
 		want("data: to all\nid: BOOT-4\n\n")
 		s.hub.GapForAll(hub.GapRedisReconnect)
 		time.Sleep(time.Second)
 		want("event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: BOOT-4.BOOT.1\n\n")
 		time.Sleep(10 * time.Second)
 		want(":\n")
-		s.hub.Publish("another", "", "")
+		s.hub.Publish(hub.User("another"), "", "")
 		time.Sleep(10 * time.Second)
 		want("event: ping\ndata: {}\nid: BOOT-5\n\n")
 		time.Sleep(10 * time.Second)
 		want(":\n")
-		s.hub.Publish("42", "", "last")
+		s.hub.Publish(hub.User("42"), "", "last")
 		s.hub.Finish(hub.ReasonDrain, 0)
 		want("data: last\nid: BOOT-6\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"draining\"}\nid: BOOT-6\n\n")
 		if _, eof := p.text(); !eof {
@@ -79,7 +79,7 @@ func TestStreamForHTTP10(t *testing.T) {
 	if got, want := plain(p.head()), http11Head+":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-0\n\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	s.hub.Publish("42", "", "hello")
+	s.hub.Publish(hub.User("42"), "", "hello")
 	s.hub.Finish(hub.ReasonKicked, 0)
 	rest, err := io.ReadAll(conn)
 	if want := "data: hello\nid: BOOT-1\n\nretry: MS\nevent: bye\ndata: {\"reason\":\"kicked\"}\nid: BOOT-1\n\n"; plain(string(rest)) != want || err != nil {
@@ -101,10 +101,10 @@ func TestStreamOverEachProtocol(t *testing.T) {
 		if !strings.HasSuffix(b.LastID, "-0") || b.Retry == 0 {
 			t.Errorf("opening id %q, retry %v", b.LastID, b.Retry)
 		}
-		s.hub.Publish("42", "b", "filtered")
-		s.hub.Publish("42", "a", "one\r\ntwo")
-		s.hub.Publish("4", "a", "another's")
-		s.hub.Publish("42", "", strings.Repeat("large ", 50_000))
+		s.hub.Publish(hub.User("42"), "b", "filtered")
+		s.hub.Publish(hub.User("42"), "a", "one\r\ntwo")
+		s.hub.Publish(hub.User("4"), "a", "another's")
+		s.hub.Publish(hub.User("42"), "", strings.Repeat("large ", 50_000))
 		b.want("a", "one\ntwo")
 		b.want("message", strings.Repeat("large ", 50_000))
 		if !strings.HasSuffix(b.LastID, "-4") {
@@ -134,7 +134,7 @@ func TestStreamOverTLS(t *testing.T) {
 		}
 		wantStreamHead(t, b.head.StatusCode, b.head.Header)
 		large := strings.Repeat("large ", 50_000)
-		s.hub.Publish("42", "", large)
+		s.hub.Publish(hub.User("42"), "", large)
 		b.want("message", large)
 		s.hub.Finish(hub.ReasonMaxAge, 0)
 		b.want("bye", `{"reason":"max_age"}`)
@@ -174,7 +174,7 @@ func TestIdleStreamIsOneGoroutine(t *testing.T) {
 			p.head()
 			peers = append(peers, p)
 		}
-		s.hub.Publish("42", "", "hello") // starts writers, which end afterwards
+		s.hub.Publish(hub.User("42"), "", "hello") // starts writers, which end afterwards
 		for _, p := range peers {
 			p.read(len("data: hello\nid: abcdefgh-1\n\n"))
 		}
@@ -197,7 +197,7 @@ func TestStreamThroughAResponseWriter(t *testing.T) {
 		recorder := httptest.NewRecorder()
 		go s.handler.ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		synctest.Wait()
-		s.hub.Publish("42", "", "hello")
+		s.hub.Publish(hub.User("42"), "", "hello")
 		s.hub.Finish(hub.ReasonExpired, 0)
 		s.wantEnd(hub.ReasonExpired)
 		synctest.Wait()
@@ -274,11 +274,11 @@ func TestBurstGoesOutInOneWrite(t *testing.T) {
 	bubble(t, config{}, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
 		head := p.head()
-		s.hub.Publish("42", "", "the first is being written")
+		s.hub.Publish(hub.User("42"), "", "the first is being written")
 		synctest.Wait()
 		before := l.writes.Load()
 		for i := range 100 {
-			s.hub.Publish("42", "", fmt.Sprint(i))
+			s.hub.Publish(hub.User("42"), "", fmt.Sprint(i))
 		}
 		go p.readAll()
 		synctest.Wait()

@@ -59,20 +59,20 @@ func descriptors() int {
 // TestStreamBytesOverTCP compares all bytes of a stream.
 func TestStreamBytesOverTCP(t *testing.T) {
 	eachHTTP1Transport(t, config{}, func(t *testing.T, s *testServer) {
-		s.hub.Publish("another", "", "")
+		s.hub.Publish(hub.User("another"), "", "")
 		p := dial(t, s, request("user=42&event=topic"))
 		want := http11Head + ":\nretry: MS\nevent: ping\ndata: {}\nid: BOOT-1\n\n"
 		if got := plain(p.head()); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
-		s.hub.Publish("42", "", "a\nb")
-		s.hub.Publish("42", "news", "{}")
-		s.hub.Publish("43", "", "another's")
-		s.hub.Publish("*", "gap", "to all")
+		s.hub.Publish(hub.User("42"), "", "a\nb")
+		s.hub.Publish(hub.User("42"), "news", "{}")
+		s.hub.Publish(hub.User("43"), "", "another's")
+		s.hub.Publish(hub.User("*"), "gap", "to all")
 		s.hub.GapForAll(hub.GapRedisReconnect)
-		s.hub.Publish("42", "", "last")
+		s.hub.Publish(hub.User("42"), "", "last")
 		s.hub.Disconnect("42")
-		s.hub.Publish("42", "", "too late")
+		s.hub.Publish(hub.User("42"), "", "too late")
 		rest, err := io.ReadAll(p.conn)
 		want = "data: a\ndata: b\nid: BOOT-2\n\nevent: news\ndata: {}\nid: BOOT-3\n\ndata: to all\nid: BOOT-5\n\n" +
 			"event: gap\ndata: {\"reason\":\"redis-reconnect\"}\nid: BOOT-5.BOOT.1\n\ndata: last\nid: BOOT-6\n\n" +
@@ -111,10 +111,10 @@ func TestCorkedStreams(t *testing.T) {
 		s.handler.Cork() // of another feed, which is slow
 		want := ""
 		for i := range 100 {
-			s.hub.Publish("42", "", fmt.Sprint(i))
+			s.hub.Publish(hub.User("42"), "", fmt.Sprint(i))
 			want += fmt.Sprintf("data: %d\nid: BOOT-%d\n\n", i, i+1)
 		}
-		s.hub.Publish("44", "", "not read")
+		s.hub.Publish(hub.User("44"), "", "not read")
 		left.conn.Close()
 		s.hub.Disconnect("43")
 		s.handler.Uncork()
@@ -161,11 +161,11 @@ func TestStalledReaderOverTCP(t *testing.T) {
 		p := dial(t, s, request("user=42"))
 		p.conn.(*net.TCPConn).SetReadBuffer(4096)
 		p.head()
-		s.hub.Publish("42", "", "taken")
+		s.hub.Publish(hub.User("42"), "", "taken")
 		p.read(len("data: taken\nid: abcdefgh-1\n\n"))
 		start := time.Now()
-		s.hub.Publish("42", "", strings.Repeat("x", 1<<20))
-		s.hub.Publish("42", "", "queued")
+		s.hub.Publish(hub.User("42"), "", strings.Repeat("x", 1<<20))
+		s.hub.Publish(hub.User("42"), "", "queued")
 		s.wantEnd(hub.ReasonSlow)
 		if took := time.Since(start); took < timeout*8/10 || took > 3*timeout {
 			t.Errorf("ended after %v", took)
@@ -189,9 +189,9 @@ func TestInvariant1SlowReaderDelaysNoOtherStream(t *testing.T) {
 		p.head()
 		other.head()
 		const large, bit = 8 << 20, 512 << 10 // large exceeds the buffers of the kernel
-		s.hub.Publish("42", "", strings.Repeat("x", large))
-		s.hub.Publish("42", "", "queued")
-		s.hub.Publish("7", "", "hello")
+		s.hub.Publish(hub.User("42"), "", strings.Repeat("x", large))
+		s.hub.Publish(hub.User("42"), "", "queued")
+		s.hub.Publish(hub.User("7"), "", "hello")
 		if want, got := "data: hello\nid: BOOT-3\n\n", plain(other.read(len("data: hello\nid: abcdefgh-3\n\n"))); got != want {
 			t.Errorf("the other stream received %q", got)
 		}
@@ -268,9 +268,9 @@ func TestManyConcurrentStreams(t *testing.T) {
 					}
 					s.handler.Cork()
 					for user := range guests {
-						s.hub.Publish(fmt.Sprint(user), "", fmt.Sprint(n))
+						s.hub.Publish(hub.User(fmt.Sprint(user)), "", fmt.Sprint(n))
 					}
-					if s.hub.Publish("*", "", "to all"); n%50 == i {
+					if s.hub.Publish(hub.User("*"), "", "to all"); n%50 == i {
 						s.hub.Disconnect(fmt.Sprint(n % guests))
 					}
 					s.handler.Uncork()
@@ -349,7 +349,7 @@ func TestInvariant2OneOrderOnAllTransports(t *testing.T) {
 		s.handler.Cork()
 		const messages = 100
 		for i := range messages {
-			s.hub.Publish([]string{"42", "*"}[i%2], "", fmt.Sprint(i))
+			s.hub.Publish(hub.User([]string{"42", "*"}[i%2]), "", fmt.Sprint(i))
 		}
 		for _, b := range left {
 			b.cancel()
@@ -372,7 +372,7 @@ func TestInvariant2OneOrderOnAllTransports(t *testing.T) {
 		if slices.Sort(ends); fmt.Sprint(ends) != "[closed closed kicked kicked]" {
 			t.Errorf("they ended as %q", ends)
 		}
-		s.hub.Publish("*", "", "last")
+		s.hub.Publish(hub.User("*"), "", "last")
 		for _, b := range stay {
 			b.want("message", "last")
 		}

@@ -325,7 +325,7 @@ func TestInvariant13LeavingAStream(t *testing.T) {
 					v := tr.visit(t, s)
 					p := eventstream.NewReader(v.body())
 					p.Block()
-					s.hub.Publish("42", "", "hello")
+					s.hub.Publish(hub.User("42"), "", "hello")
 					if e, err := p.Next(); e.Data != "hello" {
 						t.Errorf("got %q, %v", e, err)
 					}
@@ -433,8 +433,8 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 			}
 			eachTransport(t, c, func(t *testing.T, s *testServer, tr transport) {
 				v := tr.visit(t, s)
-				v.eventually("the stream is open", func() bool { return len(s.hub.ClientsOf("42")) > 0 })
-				s.hub.Publish("42", "", strings.Repeat("x", large)) // at once: its life has begun
+				v.eventually("the stream is open", func() bool { return len(s.hub.ClientsOf(hub.User("42"))) > 0 })
+				s.hub.Publish(hub.User("42"), "", strings.Repeat("x", large)) // at once: its life has begun
 				opened, body, read := time.Now(), v.body(), 0
 				trickle := func() error {
 					time.Sleep(50 * time.Millisecond)
@@ -442,7 +442,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 					read += n
 					return err
 				}
-				for len(s.hub.ClientsOf("42")) > 0 {
+				for len(s.hub.ClientsOf(hub.User("42"))) > 0 {
 					if err := trickle(); err != nil {
 						t.Fatalf("%v after %d bytes", err, read)
 					}
@@ -451,7 +451,7 @@ func TestInvariant7EndDuringASlowWrite(t *testing.T) {
 				if took := time.Since(opened); took > 8*time.Second {
 					t.Errorf("the client ended after %v", took)
 				}
-				s.hub.Publish("42", "", "published after the end")
+				s.hub.Publish(hub.User("42"), "", "published after the end")
 				if test.readsOn {
 					rest, err := io.ReadAll(body)
 					text := string(rest)

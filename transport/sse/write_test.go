@@ -33,8 +33,8 @@ func TestStalledReaderIsSlow(t *testing.T) {
 			bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 				p := ask(t, l.dial(), request("user=42"))
 				p.head()
-				s.hub.Publish("42", "", strings.Repeat("x", 100_000))
-				s.hub.Publish("42", "", "queued")
+				s.hub.Publish(hub.User("42"), "", strings.Repeat("x", 100_000))
+				s.hub.Publish(hub.User("42"), "", "queued")
 				p.read(takes)
 				start := time.Now()
 				time.Sleep(patience * 8 / 10)
@@ -63,8 +63,8 @@ func TestSlowReaderStaysConnected(t *testing.T) {
 		p := ask(t, l.dial(), request("user=42"))
 		p.head()
 		large := strings.Repeat("x", 50_000)
-		s.hub.Publish("42", "", large)
-		s.hub.Publish("42", "", "queued")
+		s.hub.Publish(hub.User("42"), "", large)
+		s.hub.Publish(hub.User("42"), "", "queued")
 		want := "data: " + large + "\nid: BOOT-1\n\ndata: queued\nid: BOOT-2\n\n"
 		got := ""
 		for size := len(want) + 2*len("ghij"); len(got) < size; { // the real boot id is twice as long as BOOT
@@ -86,8 +86,8 @@ func TestReadersOverHTTP2(t *testing.T) {
 	t.Run("slow reader", func(t *testing.T) {
 		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
-			s.hub.Publish("42", "", large)
-			s.hub.Publish("42", "", "queued")
+			s.hub.Publish(hub.User("42"), "", large)
+			s.hub.Publish(hub.User("42"), "", "queued")
 			slow := eventstream.NewReader(bufio.NewReaderSize(slowly{b.head.Body, patience / 2}, 64<<10))
 			slow.Continue(b.Reader)
 			b.Reader = slow
@@ -102,7 +102,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 		bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, true, l.dial), s.url("user=42"))
 			start := time.Now()
-			s.hub.Publish("42", "", large)
+			s.hub.Publish(hub.User("42"), "", large)
 			s.wantEnd(hub.ReasonSlow)
 			if took := time.Since(start); took > patience || took < patience*8/10 {
 				t.Errorf("ended after %v, want %v", took, patience)
@@ -118,7 +118,7 @@ func TestReadersOverHTTP2(t *testing.T) {
 			b := browse(t, newClient(t, true, func() net.Conn { return conn }), s.url("user=42"))
 			close(conn.halted)
 			start := time.Now()
-			s.hub.Publish("42", "", large)
+			s.hub.Publish(hub.User("42"), "", large)
 			s.wantEnd(hub.ReasonSlow)
 			// The server's timeout for the connection restarts once, when the kernel (here: the
 			// pipe) has accepted a part.
@@ -179,7 +179,7 @@ func TestInvariant5ConnectionClosesWithinTheWriteTimeout(t *testing.T) {
 	// More is queued than the reader accepts in that time.
 	fill := func(s *testServer) {
 		for range 100 {
-			s.hub.Publish("42", "", strings.Repeat("x", 10_000))
+			s.hub.Publish(hub.User("42"), "", strings.Repeat("x", 10_000))
 		}
 	}
 	t.Run("HTTP/1.1", func(t *testing.T) {
@@ -220,11 +220,11 @@ func TestOverflowInterruptsAWrite(t *testing.T) {
 		c.hub.QueueFrames = 5
 		bubble(t, c, func(t *testing.T, s *testServer, l *pipeListener) {
 			b := browse(t, newClient(t, http2, l.dial), s.url("user=42"))
-			s.hub.Publish("42", "", strings.Repeat("x", 1<<20)) // blocks the writer
+			s.hub.Publish(hub.User("42"), "", strings.Repeat("x", 1<<20)) // blocks the writer
 			synctest.Wait()
 			start := time.Now()
 			for range 6 {
-				s.hub.Publish("42", "", "x")
+				s.hub.Publish(hub.User("42"), "", "x")
 			}
 			s.wantEnd(hub.ReasonSlow)
 			if took := time.Since(start); took > 0 {
@@ -246,7 +246,7 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 		p := ask(t, l.dial(), request("user=42"))
 		synctest.Wait()
 		for range 6 {
-			s.hub.Publish("42", "", "x")
+			s.hub.Publish(hub.User("42"), "", "x")
 		}
 		if n := s.hub.Stats().Disconnects[hub.ReasonSlow]; n != 1 {
 			t.Fatalf("%d clients ended", n)
@@ -263,7 +263,7 @@ func TestOverflowBeforeTheHeadIsOut(t *testing.T) {
 func TestStalledReaderOfTheHead(t *testing.T) {
 	bubble(t, patient, func(t *testing.T, s *testServer, l *pipeListener) {
 		p := ask(t, l.dial(), request("user=42"))
-		s.hub.Publish("42", "", "x")
+		s.hub.Publish(hub.User("42"), "", "x")
 		time.Sleep(patience + time.Millisecond)
 		if n := s.hub.Stats().Clients; n != 0 {
 			t.Errorf("%d clients left", n)
@@ -284,7 +284,7 @@ func TestNothingIsWrittenAfterATruncatedFrame(t *testing.T) {
 		p := open(t, l.dial(), request("user=42"))
 		synctest.Wait()
 		cut.cuts.Store(true)
-		s.hub.Publish("42", "", "x")
+		s.hub.Publish(hub.User("42"), "", "x")
 		time.Sleep(patience / 2)
 		s.hub.Finish(hub.ReasonKicked, 0)
 		s.wantEnd(hub.ReasonKicked)
@@ -335,7 +335,7 @@ func TestFailedFlushIsNotADelivery(t *testing.T) {
 		go app.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/events?user=42", nil))
 		synctest.Wait()
 		w.broken.Store(true)
-		s.hub.Publish("42", "", "x")
+		s.hub.Publish(hub.User("42"), "", "x")
 		<-s.ends
 		if n := s.hub.Stats(); n.Deliveries != 0 {
 			t.Errorf("%d frames delivered into nothing", n.Deliveries)

@@ -108,12 +108,12 @@ func (s *site) inspect(t *testing.T, rawURL string, change func(*proxypath.Targe
 		// Long enough for a ping to arrive.
 		Watch: s.ping + 200*time.Millisecond,
 		Publish: func(_ context.Context, topic, payload string) (int64, error) {
-			s.hub.Publish("42", topic, payload)
+			s.hub.Publish(hub.User("42"), topic, payload)
 			return 1, nil
 		},
 	}
 	if s.hub != nil {
-		u.Streams = func(context.Context) (int, error) { return len(s.hub.ClientsOf("42")), nil }
+		u.Streams = func(context.Context) (int, error) { return len(s.hub.ClientsOf(hub.User("42"))), nil }
 	}
 	if change != nil {
 		change(&u)

@@ -13,6 +13,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"usercast/hub"
 	"usercast/internal/browsertest"
 	"usercast/internal/hubtest"
 	"usercast/internal/redistest"
@@ -108,7 +109,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.tabTo("lookup-user")
 	p.press("a/b" + kb.Enter)
 	p.waitForText("user-count", "1 open stream on this hub")
-	p.waitForText("user-rows", string(h.Hub().AppendID(nil, h.Hub().ClientsOf("a/b")[0].State().LastID)))
+	p.waitForText("user-rows", string(h.Hub().AppendID(nil, h.Hub().ClientsOf(hub.User("a/b"))[0].State().LastID)))
 	p.waitForText("user-rows", "(no topic), activity")
 	if got := p.Text("location.hash"); got != "#user=a%2Fb" {
 		t.Errorf("the fragment of the URL is %s", got)

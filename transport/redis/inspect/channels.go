@@ -105,7 +105,7 @@ type candidate struct {
 // reportTally reports the channels of a tally, which are called names.
 func (h *Observation) reportTally(t *tally, messages, names string) {
 	i := h.in
-	prefix, separator := i.ChannelPrefix, i.TopicSeparator
+	prefix, separator := i.Channels.Users, i.Channels.Separator
 	if t.total == 0 {
 		publish := "usercast publish "
 		if i.StreamKey != "" {
@@ -131,7 +131,7 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 		add := func(c *candidate) { c.messages += n; c.channels = append(c.channels, channel) }
 		if strings.HasPrefix(channel, prefix) {
 			rest := channel[len(prefix):]
-			if user, _, ok := redis.SplitChannel(prefix, separator, channel); !ok || user == "" {
+			if _, _, ok := (redis.Channels{Users: prefix, Separator: separator}).Split(channel); !ok {
 				add(&malformed)
 			} else {
 				add(&fits)
@@ -200,24 +200,24 @@ func (h *Observation) reportFits(t *tally, fits *candidate, messages, names stri
 	if fits.messages == 0 {
 		return
 	}
-	i.report.OK("published", "%[1]s to %[3]s that begin with %[4]s in %[2]s: the hub receives them", count(fits.messages, messages), h.lasted.Round(100*time.Millisecond), count(int64(len(fits.channels)), names), i.ChannelPrefix)
+	i.report.OK("published", "%[1]s to %[3]s that begin with %[4]s in %[2]s: the hub receives them", count(fits.messages, messages), h.lasted.Round(100*time.Millisecond), count(int64(len(fits.channels)), names), i.Channels.Users)
 	slices.SortStableFunc(fits.channels, func(a, b string) int { return cmp.Compare(t.count[b], t.count[a]) })
 	for n, channel := range fits.channels {
 		if n == maxShownChannels {
 			i.report.Note("published-channel", "", "%s more", count(int64(len(fits.channels)-n), names))
 			break
 		}
-		i.report.Note("published-channel", "", "%s: %s (%s)", finding.Name(channel), i.reading(i.ChannelPrefix, i.TopicSeparator, channel), count(t.count[channel], messages))
+		i.report.Note("published-channel", "", "%s: %s (%s)", finding.Name(channel), i.reading(i.Channels.Users, i.Channels.Separator, channel), count(t.count[channel], messages))
 	}
 	if s := fits.separator; s != 0 {
 		example := fits.channels[slices.IndexFunc(fits.channels, func(c string) bool {
-			return otherSeparator(c[len(i.ChannelPrefix):], i.TopicSeparator) == s
+			return otherSeparator(c[len(i.Channels.Users):], i.Channels.Separator) == s
 		})]
 		use := "use --topic-separator " + finding.ShellQuoted(string(rune(s)))
-		what, do := fmt.Sprintf("%s does not contain %q between user and topic", finding.Name(example), i.TopicSeparator), use+": then it is "+i.reading(i.ChannelPrefix, s, example)
-		if colonID.MatchString(example[len(i.ChannelPrefix):]) {
+		what, do := fmt.Sprintf("%s does not contain %q between user and topic", finding.Name(example), i.Channels.Separator), use+": then it is "+i.reading(i.Channels.Users, s, example)
+		if colonID.MatchString(example[len(i.Channels.Users):]) {
 			what = fmt.Sprintf("the user id in %s contains the topic separator", finding.Name(example))
-			do = fmt.Sprintf("%s, and publish to %s<user>%c<topic>", use, i.ChannelPrefix, s)
+			do = fmt.Sprintf("%s, and publish to %s<user>%c<topic>", use, i.Channels.Users, s)
 		}
 		i.report.Warn("published-separator", do, "%s", what)
 	}
@@ -239,7 +239,7 @@ func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, me
 			return
 		}
 		f := Finding{Name: "published-prefix", Level: Warn,
-			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.channels[0]), i.ChannelPrefix)}
+			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.channels[0]), i.Channels.Users)}
 		if f.Do = i.remedy(c); !c.certain {
 			f.Do = "if the text after the prefix is a user id: " + f.Do
 		} else if fits {
@@ -255,31 +255,32 @@ func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, me
 // remedy returns the flags for a candidate.
 func (i *inspector) remedy(c *candidate) string {
 	if c.prefix == "" {
-		return fmt.Sprintf("publish to %s: a hub needs a prefix before the user id", finding.Name(i.ChannelPrefix+c.channels[0]))
+		return fmt.Sprintf("publish to %s: a hub needs a prefix before the user id", finding.Name(i.Channels.Users+c.channels[0]))
 	}
 	if err := redis.ValidatePrefix(c.prefix); err != nil || !finding.IsPrintable(c.prefix) {
-		return fmt.Sprintf("publish to %s<user>%c<topic>: %q cannot be used as a prefix", i.ChannelPrefix, i.TopicSeparator, c.prefix)
+		return fmt.Sprintf("publish to %s<user>%c<topic>: %q cannot be used as a prefix", i.Channels.Users, i.Channels.Separator, c.prefix)
 	}
-	flags, separator := "use --channel-prefix "+finding.ShellQuoted(c.prefix), cmp.Or(c.separator, i.TopicSeparator)
-	if separator != i.TopicSeparator {
+	flags, separator := "use --channel-prefix "+finding.ShellQuoted(c.prefix), cmp.Or(c.separator, i.Channels.Separator)
+	if separator != i.Channels.Separator {
 		flags += " --topic-separator " + finding.ShellQuoted(string(rune(separator)))
 	}
 	do := fmt.Sprintf("%s: then %s is %s", flags, finding.Name(c.channels[0]), i.reading(c.prefix, separator, c.channels[0]))
-	before, ok := strings.CutSuffix(c.prefix, i.ChannelPrefix)
+	before, ok := strings.CutSuffix(c.prefix, i.Channels.Users)
 	switch {
 	case !ok || i.StreamKey != "":
 	case strings.HasSuffix(before, "private-"): // Laravel broadcasting adds it, but not to control commands
 		do += "\nadd --control-channel " + finding.ShellQuoted(i.ControlChannel) + " if the app publishes control commands without a prefix"
 	default:
 		do += fmt.Sprintf("\nif the app sends control commands over the same connection, add --control-channel %s; or remove the prefix %q from the app's Redis connection",
-			finding.ShellQuoted(before+redis.ControlChannel(i.ChannelPrefix)), before)
+			finding.ShellQuoted(before+redis.ControlChannel(i.Channels.Users)), before)
 	}
 	return do
 }
 
 // reading describes how a hub reads a channel.
 func (i *inspector) reading(prefix string, separator byte, channel string) string {
-	user, topic, _ := redis.SplitChannel(prefix, separator, channel)
+	to, topic, _ := redis.Channels{Users: prefix, Separator: separator}.Split(channel)
+	user := to.Name
 	who := fmt.Sprintf("user %q", user)
 	switch {
 	case user == i.BroadcastUser:

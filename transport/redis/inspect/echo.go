@@ -6,7 +6,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"usercast/transport/redis"
+	"usercast/hub"
 	"usercast/transport/redis/internal/acl"
 	"usercast/transport/redis/internal/topology"
 )
@@ -22,7 +22,7 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 	})
 	conn.Patience = i.server.AnswerTimeout()
 	defer conn.Close()
-	probe := acl.ProbeChannel(i.ChannelPrefix, i.token)
+	probe := acl.ProbeChannel(i.Channels.Users, i.token)
 	probed, err := i.subscribe(conn, probe)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 			awaited[probe] = true
 		}
 		receivers, err := cn.Publish(ctx, user, i.token).Result()
-		if err := i.try(acl.PermissionPublish(acl.Pattern(i.ChannelPrefix)), err); err != nil {
+		if err := i.try(acl.PermissionPublish(acl.Pattern(i.Channels.Users)), err); err != nil {
 			return err
 		}
 		if err == nil && !i.noMessages {
@@ -55,12 +55,12 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 
 // unknownChannel returns the channel of a user without a stream.
 func (i *inspector) unknownChannel() (string, error) {
-	return redis.Channel(i.ChannelPrefix, i.TopicSeparator, unknownUser+i.token, "")
+	return i.Channels.Name(hub.User(unknownUser+i.token), "")
 }
 
 // subscribe sends the same commands as a hub, in the same order, and reads the replies.
 func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, err error) {
-	users := acl.Pattern(i.ChannelPrefix)
+	users := acl.Pattern(i.Channels.Users)
 	if err := conn.PSubscribe(users); err != nil {
 		return false, err
 	}
@@ -118,11 +118,11 @@ func (i *inspector) await(conn *topology.Conn, awaited map[string]bool, start ti
 	switch {
 	case !counted, i.server.IsCluster(): // PUBLISH counts only the subscribers of one node
 	case receivers <= 0:
-		i.report.Note("redis-hubs", "", "no other client is subscribed to %s: no hub uses this Redis yet", acl.Pattern(i.ChannelPrefix))
+		i.report.Note("redis-hubs", "", "no other client is subscribed to %s: no hub uses this Redis yet", acl.Pattern(i.Channels.Users))
 	case receivers == 1:
-		i.report.OK("redis-hubs", "one other client is subscribed to %s: a hub or part of the app", acl.Pattern(i.ChannelPrefix))
+		i.report.OK("redis-hubs", "one other client is subscribed to %s: a hub or part of the app", acl.Pattern(i.Channels.Users))
 	default:
-		i.report.OK("redis-hubs", "%d other clients are subscribed to %s: hubs or parts of the app", receivers, acl.Pattern(i.ChannelPrefix))
+		i.report.OK("redis-hubs", "%d other clients are subscribed to %s: hubs or parts of the app", receivers, acl.Pattern(i.Channels.Users))
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (f *Fleet) countAt(user string) func(context.Context, *goredis.Conn) error 
 			return err
 		}
 		receivers, err := cn.Publish(ctx, user, i.token).Result()
-		if f.subscribers, f.channel = int(receivers), acl.Pattern(i.ChannelPrefix); err == nil {
+		if f.subscribers, f.channel = int(receivers), acl.Pattern(i.Channels.Users); err == nil {
 			return nil
 		}
 		f.subscribers = -1
@@ -227,7 +227,7 @@ func reportVersions(i *inspector, markers []fleet.Marker) {
 }
 
 func reportChannels(i *inspector, markers []fleet.Marker) {
-	own := acl.Pattern(i.ChannelPrefix)
+	own := acl.Pattern(i.Channels.Users)
 	others := slices.DeleteFunc(slices.Clone(markers), func(mk fleet.Marker) bool {
 		return !isUnderstood(mk) || slices.Equal(mk.Patterns, []string{own})
 	})

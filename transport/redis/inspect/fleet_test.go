@@ -56,7 +56,7 @@ func TestFleetReportsHowHubsDiffer(t *testing.T) {
 		"more than are listed": {30, slices.Repeat([]fleet.Marker{testMarker("a", "v1.0.0")}, 30), OK, "fleet-hubs", "a, 10 more"},
 	} {
 		f := &Fleet{
-			in:       &inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "user-", ControlChannel: "usercast:user-control"}},
+			in:       &inspector{server: new(topology.Server), Inspection: Inspection{Channels: redis.Channels{Users: "user-"}, ControlChannel: "usercast:user-control"}},
 			patience: markersWithin, subscribers: c.subscribers, channel: "usercast:user-control", done: make(chan struct{}), newest: make(map[string]fleet.Marker),
 		}
 		close(f.done)
@@ -109,7 +109,7 @@ func runFleet(t *testing.T, url string, server *redistest.Server, patience time.
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	i := Inspection{
-		Server: parse(t, url, redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-"), MaxPayload: 1 << 20,
+		Server: parse(t, url, redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, ControlChannel: redis.ControlChannel("user-"), MaxPayload: 1 << 20,
 		markerPatience: patience,
 	}
 	f := i.Run(ctx, func(Finding) {})
@@ -161,7 +161,7 @@ func TestFleetIsNotAwaitedWhereNoHubRuns(t *testing.T) {
 	}
 	subscribe(t, server, 1, toControl)
 	for name, change := range map[string]func(*Inspection){"stream feed": ofStream, "several Redis": func(i *Inspection) { i.NoMarkers = true }} {
-		i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-"), markerPatience: forever}
+		i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, ControlChannel: redis.ControlChannel("user-"), markerPatience: forever}
 		change(&i)
 		if f := i.Run(t.Context(), func(Finding) {}); f != nil {
 			t.Errorf("%s: markers are awaited", name)
@@ -205,7 +205,7 @@ func TestFleetReportsALostConnection(t *testing.T) {
 	subscribe(t, server, 1, toControl)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-"), markerPatience: forever}
+	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, ControlChannel: redis.ControlChannel("user-"), markerPatience: forever}
 	f := i.Run(ctx, func(Finding) {})
 	if f == nil {
 		t.Fatal("no markers are awaited")

@@ -22,8 +22,7 @@ import (
 // and the others to a user with a random name, who does not have a stream.
 type Inspection struct {
 	Server         *redis.Server
-	ChannelPrefix  string
-	TopicSeparator byte
+	Channels       redis.Channels
 	BroadcastUser  string // "": broadcasts are disabled
 	ControlChannel string
 	StreamKey      string // of the stream feed; "": pub/sub

@@ -31,7 +31,7 @@ type inspected []Finding
 
 func run(t *testing.T, server *redis.Server, change func(*Inspection)) (found inspected) {
 	t.Helper()
-	i := Inspection{Server: server, ChannelPrefix: "user-", ControlChannel: redis.ControlChannel("user-"), MaxPayload: 1 << 20}
+	i := Inspection{Server: server, Channels: redis.Channels{Users: "user-"}, ControlChannel: redis.ControlChannel("user-"), MaxPayload: 1 << 20}
 	if change != nil {
 		change(&i)
 	}
@@ -77,12 +77,12 @@ type testHub struct {
 	loaded atomic.Int64 // entries
 }
 
-func (h *testHub) Disconnect(string) int        { return 0 }
-func (h *testHub) BroadcastUser() string        { return "*" }
-func (h *testHub) Append(string, hub.Entry) int { return 0 }
-func (h *testHub) Lose(hub.ID)                  {}
-func (h *testHub) Reset(hub.ID)                 {}
-func (h *testHub) Load(_, _ hub.ID, entries iter.Seq2[string, hub.Entry]) {
+func (h *testHub) Disconnect(string) int               { return 0 }
+func (h *testHub) BroadcastUser() string               { return "*" }
+func (h *testHub) Append(hub.Recipient, hub.Entry) int { return 0 }
+func (h *testHub) Lose(hub.ID)                         {}
+func (h *testHub) Reset(hub.ID)                        {}
+func (h *testHub) Load(_, _ hub.ID, entries iter.Seq2[hub.Recipient, hub.Entry]) {
 	for range entries {
 		h.loaded.Add(1)
 	}
@@ -510,10 +510,10 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%q below 6.2: %t", text, got)
 		}
 	}
-	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "u?-", ControlChannel: "orders"}, version: version{6, 0}}).grants(); strings.Contains(line, "&") {
+	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{Channels: redis.Channels{Users: "u?-"}, ControlChannel: "orders"}, version: version{6, 0}}).grants(); strings.Contains(line, "&") {
 		t.Errorf("rules for channels, which Redis 6.0 does not support: %s", line)
 	}
-	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{ChannelPrefix: "u?-", ControlChannel: "orders"}}).grants(); !strings.Contains(line, ` &u\?-* &usercast:u\?-* &orders `) {
+	if line := (&inspector{server: new(topology.Server), Inspection: Inspection{Channels: redis.Channels{Users: "u?-"}, ControlChannel: "orders"}}).grants(); !strings.Contains(line, ` &u\?-* &usercast:u\?-* &orders `) {
 		t.Error(line)
 	}
 }

@@ -147,15 +147,15 @@ func (i *inspector) checkSubscriptions(ctx context.Context, cn *goredis.Conn) er
 	if n, err := strconv.Atoi(topology.InfoField(stats, "pubsub_channels")); err != nil || n > manyChannels {
 		return nil
 	}
-	channels, err := cn.PubSubChannels(ctx, "?*"+acl.Pattern(i.ChannelPrefix)).Result()
+	channels, err := cn.PubSubChannels(ctx, "?*"+acl.Pattern(i.Channels.Users)).Result()
 	if err := acl.Optional(err, acl.PermissionPubSub, ignore); err != nil {
 		return err
 	}
 	for _, channel := range channels {
-		if before, _, _ := strings.Cut(channel, i.ChannelPrefix); before != "" && !strings.HasPrefix(channel, acl.OwnChannels) {
+		if before, _, _ := strings.Cut(channel, i.Channels.Users); before != "" && !strings.HasPrefix(channel, acl.OwnChannels) {
 			// The app's connection also prepends its prefix to the control channel.
 			i.report.Note("redis-prefix", fmt.Sprintf("if the app also publishes with this prefix, set --channel-prefix '%[1]s%[2]s' --control-channel '%[1]s%[3]s', or remove the prefix from the app's Redis settings",
-				before, i.ChannelPrefix, redis.ControlChannel(i.ChannelPrefix)),
+				before, i.Channels.Users, redis.ControlChannel(i.Channels.Users)),
 				"a client is subscribed to %q, perhaps an app that prefixes all channels with %q, as Laravel does; the hub would not receive its messages", channel, before)
 			break
 		}

@@ -13,7 +13,6 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"usercast/internal/finding"
-	"usercast/transport/redis"
 	"usercast/transport/redis/internal/acl"
 	"usercast/transport/redis/internal/topology"
 )
@@ -86,7 +85,7 @@ func (h *Observation) run(ctx context.Context, d time.Duration) {
 	if h.denied != nil && err == nil && ctx.Err() == nil {
 		all := h.denied
 		h.denied = nil
-		err = h.observeChannels(ctx, acl.Pattern(h.in.ChannelPrefix))
+		err = h.observeChannels(ctx, acl.Pattern(h.in.Channels.Users))
 		h.own, h.denied = h.denied == nil, all
 	}
 	if entriesErr := <-entries; err == nil {
@@ -118,7 +117,7 @@ func (h *Observation) observeChannels(ctx context.Context, pattern string) error
 		case *goredis.Subscription:
 			h.started = true
 		case *goredis.Message:
-			if strings.HasPrefix(m.Channel, h.in.ChannelPrefix) || !isInternal(m.Channel) {
+			if strings.HasPrefix(m.Channel, h.in.Channels.Users) || !isInternal(m.Channel) {
 				h.channels.add(m.Channel)
 			}
 			h.received.Add(1)
@@ -210,7 +209,7 @@ func (h *Observation) Report(report func(Finding)) {
 		}
 		consequence := "no channel could be observed"
 		if h.own {
-			consequence = "only channels that begin with " + i.ChannelPrefix + " were observed"
+			consequence = "only channels that begin with " + i.Channels.Users + " were observed"
 		}
 		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so %s (%s)", user, consequence, topology.Shown(i.server.Redact(h.denied)))
 	}
@@ -229,7 +228,7 @@ func (h *Observation) Report(report func(Finding)) {
 	}
 	h.reportTally(&h.entries, "entries", "values of the field ch in "+i.StreamKey)
 	for channel := range h.channels.count {
-		if _, _, ok := redis.SplitChannel(i.ChannelPrefix, i.TopicSeparator, channel); ok {
+		if _, _, ok := i.Channels.Split(channel); ok {
 			i.report.Warn("published-feed", "append to the stream with XADD, or use --feed pubsub", "messages are published to channels such as %s, but --feed stream reads only the stream %s", finding.Name(channel), i.StreamKey)
 			break
 		}

@@ -16,7 +16,7 @@ import (
 // observe publishes to channels while an Observation is in progress, and returns its findings.
 func observe(t *testing.T, server *redistest.Server, url string, change func(*Inspection), channels ...string) (found inspected) {
 	t.Helper()
-	i := Inspection{Server: parse(t, url, redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', BroadcastUser: "*", ControlChannel: redis.ControlChannel("user-")}
+	i := Inspection{Server: parse(t, url, redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, BroadcastUser: "*", ControlChannel: redis.ControlChannel("user-")}
 	if change != nil {
 		change(&i)
 	}
@@ -149,7 +149,7 @@ func TestObservationNamesTheMissingPermission(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	setUser(server, "on", ">secret", "resetchannels", "&user-*", "+@all")
-	i := Inspection{Server: parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
+	i := Inspection{Server: parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}}
 	found := listen(t, server, i, func() int {
 		server.Do("publish", "user-42:x", "secret-payload")
 		server.Do("publish", "other", "secret-payload") // is not delivered
@@ -169,7 +169,7 @@ func TestObservationNamesTheMissingPermission(t *testing.T) {
 	}
 	server.Do("acl", "setuser", "app", "&*")
 	observe(t, server, "redis://app:secret@"+server.Addr(), nil, "other").want(t, Warn, "published-unknown", "other") // the command is sufficient
-	closed := Inspection{Server: parse(t, fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
+	closed := Inspection{Server: parse(t, fmt.Sprintf("redis://127.0.0.1:%d", redistest.FreePort(t)), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}}
 	found = nil
 	closed.Observe(t.Context(), time.Hour).Report(report)
 	if len(found) != 1 || found[0].Level != Fail {
@@ -199,7 +199,7 @@ func TestObservationReadsBroadcastsAsTheHub(t *testing.T) {
 func TestObservationNamesTheWrongFieldsOfEntries(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', StreamKey: "usercast:log"}
+	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, StreamKey: "usercast:log"}
 	observeEntries := func(entries ...[]any) inspected {
 		return listen(t, server, i, func() int {
 			server.Await("the stream is read", func() bool {
@@ -230,7 +230,7 @@ func TestObservationNamesTheWrongFieldsOfEntries(t *testing.T) {
 func TestObservationThatEndsEarlyReportsWhatWasReceived(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h, ended := newObservation(Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', ControlChannel: redis.ControlChannel("user-")}), make(chan struct{})
+	h, ended := newObservation(Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, ControlChannel: redis.ControlChannel("user-")}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		h.run(context.Background(), time.Hour)
@@ -252,7 +252,7 @@ func TestObservationOfAStream(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("xadd", "usercast:log", "*", "ch", "user-old", "data", "x") // before the observation
-	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':', StreamKey: "usercast:log"}
+	i := Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}, StreamKey: "usercast:log"}
 	found := listen(t, server, i, func() int {
 		server.Await("the stream is read", func() bool {
 			clients, _ := server.Do("client", "list").(string)
@@ -276,7 +276,7 @@ func TestObservationOfACluster(t *testing.T) {
 	}
 	t.Parallel()
 	nodes := redistest.StartCluster(t, 3)
-	i := Inspection{Server: parse(t, "redis+cluster://"+nodes[0].Addr(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}
+	i := Inspection{Server: parse(t, "redis+cluster://"+nodes[0].Addr(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}}
 	found := listen(t, nodes[0], i, func() int {
 		for n, node := range nodes {
 			node.Do("publish", fmt.Sprintf("user-%d", n), "x")
@@ -293,7 +293,7 @@ func TestObservationIncludesUnreadMessages(t *testing.T) {
 	server := redistest.Start(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	h, ended := newObservation(Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), ChannelPrefix: "user-", TopicSeparator: ':'}), make(chan struct{})
+	h, ended := newObservation(Inspection{Server: parse(t, server.URL(), redis.ServerOptions{}), Channels: redis.Channels{Users: "user-", Separator: ':'}}), make(chan struct{})
 	go func() {
 		defer close(ended)
 		h.run(ctx, time.Hour)
@@ -313,7 +313,7 @@ func TestTallyIsBounded(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	h := &Observation{in: &inspector{Inspection: Inspection{ChannelPrefix: "user-", TopicSeparator: ':'}}, lasted: time.Second}
+	h := &Observation{in: &inspector{Inspection: Inspection{Channels: redis.Channels{Users: "user-", Separator: ':'}}}, lasted: time.Second}
 	long := strings.Repeat("x", 1000)
 	for n := range 10 * maxObservedChannels {
 		h.channels.add(fmt.Sprintf("user-%d:%s", n, long))

@@ -84,9 +84,9 @@ func (i *inspector) grants() string {
 		line += " ~" + acl.Escape(i.StreamKey)
 	}
 	if i.StreamKey == "" && !i.version.below(6, 2) { // before 6.2, ACLs do not cover channels
-		users := acl.Pattern(i.ChannelPrefix)
+		users := acl.Pattern(i.Channels.Users)
 		line += " resetchannels &" + users + " &" + acl.OwnChannels + users
-		if !strings.HasPrefix(i.ControlChannel, acl.OwnChannels+i.ChannelPrefix) {
+		if !strings.HasPrefix(i.ControlChannel, acl.OwnChannels+i.Channels.Users) {
 			line += " &" + acl.Escape(i.ControlChannel)
 		}
 	}

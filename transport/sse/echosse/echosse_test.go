@@ -59,7 +59,7 @@ func TestHandlerInAnEchoApp(t *testing.T) {
 			if got := s.Response.Header.Get("X-App"); got != "mine" {
 				t.Errorf("X-App: %q", got)
 			}
-			users.Publish("42", "", "hello")
+			users.Publish(hub.User("42"), "", "hello")
 			s.Want(t, "hello")
 			users.Disconnect("42")
 			s.WantEvent(t, "bye", `{"reason":"kicked"}`)

@@ -49,7 +49,7 @@ func (f *fleet) publish(payload string, except ...*testHub) {
 		}
 		if !lost {
 			h.Count("user-1", payload)
-			f.places[h].Publish("1", "", payload)
+			f.places[h].Publish(hub.User("1"), "", payload)
 		}
 	}
 }

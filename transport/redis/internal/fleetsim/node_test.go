@@ -155,9 +155,9 @@ func (n *node) Message(_ *fleetsim.Feed, channel, payload string) {
 	case !isUser || user == "":
 		n.hub.Skip()
 	case len(payload) > n.process.MaxPayload:
-		n.hub.GapFor(user, topic, hub.GapTooLarge)
+		n.hub.GapFor(hub.User(user), topic, hub.GapTooLarge)
 	default:
-		n.hub.Publish(user, topic, payload)
+		n.hub.Publish(hub.User(user), topic, payload)
 	}
 	n.settle()
 }

@@ -134,9 +134,9 @@ func (c *Conn) Subscribe(channels ...string) error {
 	return c.why(c.pubsub.Subscribe(context.Background(), channels...))
 }
 
-// PSubscribe subscribes to a pattern.
-func (c *Conn) PSubscribe(pattern string) error {
-	return c.why(c.pubsub.PSubscribe(context.Background(), pattern))
+// PSubscribe subscribes to patterns, with one command.
+func (c *Conn) PSubscribe(patterns ...string) error {
+	return c.why(c.pubsub.PSubscribe(context.Background(), patterns...))
 }
 
 // Ping sends a PING. It may be called while another goroutine is in Receive.
