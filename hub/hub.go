@@ -79,7 +79,7 @@ func (h *Hub) AppendID(dst []byte, id ID) []byte {
 // user had just ended: a page that the app renders can resume from the id, and misses nothing that is published after the
 // call. Entries of groups are covered as far as they are kept.
 //
-// ok is false if the id has no meaning for other hubs: a PubSub has not received a marker in this generation, or a
+// ok is false if other hubs do not know the id: a PubSub has not received a marker in this generation, or a
 // StreamFeed has not been loaded. Then the id of a PubSub is valid at this hub only, and that of a StreamFeed is invalid.
 func (h *Hub) Position(user string) (id string, ok bool) {
 	h.mu.Lock()

@@ -8,7 +8,7 @@ import (
 // A ChannelConfig holds the flags for the names of channels.
 type ChannelConfig struct {
 	ChannelPrefix  string     `default:"${prefix_default}" placeholder:"PREFIX" help:"Prefix of channel names, which are <prefix><user>[:<topic>] (default: ${default})."`
-	GroupPrefix    string     `placeholder:"PREFIX" help:"Prefix of the channel names of groups, which are <prefix><group>[:<topic>], such as group-. Without it, there are no groups."`
+	GroupPrefix    string     `placeholder:"PREFIX" help:"Prefix of the channel names of groups, which are <prefix><group>[:<topic>], such as group-. Without it, groups are disabled."`
 	TopicSeparator flags.Char `default:"${separator_default}" placeholder:"CHAR" help:"Character that separates user and topic in channel names; choose one that no user id contains, such as / for ids with a colon (default: ${default})."`
 }
 

@@ -111,7 +111,7 @@ func (c *Config) load(ctx context.Context) (cfg load.Config, server *redis.Serve
 	return cfg, server, errs.Err()
 }
 
-// channels returns the flags for the names of channels. A run has no groups.
+// channels returns the flags for the names of channels, without groups.
 func (c *Config) channels() *app.ChannelConfig {
 	return &app.ChannelConfig{ChannelPrefix: c.ChannelPrefix, TopicSeparator: c.TopicSeparator}
 }

@@ -20,10 +20,12 @@ func ValidatePrefix(prefix string) error {
 	}
 	// An internal name is longer than the prefix it contains, so its end does not matter.
 	if strings.HasPrefix(acl.OwnChannels+prefix, prefix) {
-		return errors.New("the channel prefix also matches usercast's internal channels, such as usercast:<prefix>control; choose another prefix")
+		return errInternalChannels
 	}
 	return nil
 }
+
+var errInternalChannels = errors.New("the channel prefix also matches usercast's internal channels, such as usercast:<prefix>control; choose another prefix")
 
 // ControlChannel is the default control channel of hubs with this prefix.
 func ControlChannel(prefix string) string { return acl.OwnChannels + prefix + "control" }
@@ -66,11 +68,15 @@ func (c Channels) ValidateGroups() error {
 	switch {
 	case c.Groups == "":
 		return nil
-	case strings.HasPrefix(c.Groups, c.Users), strings.HasPrefix(c.Users, c.Groups):
+	case startsWithTheOther(c.Users, c.Groups):
 		return errors.New("the channel prefixes of users and groups must not start with each other: a message would be for both")
+	case startsWithTheOther(acl.OwnChannels+c.Users, c.Groups):
+		return errInternalChannels
 	}
 	return ValidatePrefix(c.Groups)
 }
+
+func startsWithTheOther(a, b string) bool { return strings.HasPrefix(a, b) || strings.HasPrefix(b, a) }
 
 // ValidateControlChannel returns why a control channel cannot be used, or nil. It rejects a channel that begins with a prefix.
 func (c Channels) ValidateControlChannel(channel string) error {
