@@ -11,7 +11,8 @@
 //
 //   - Each message for the page is received once and in order, or a gap is received after its publication and before
 //     the page's next message.
-//   - No message of another user or topic is received.
+//   - No message of another user or topic is received. Messages of groups are received if the user was a member at the
+//     newest connect; those of a group that it has joined meanwhile from the page's id on.
 //   - No gap is received twice.
 //   - Each gap is justified: unknown-id, for example, only if the marker of the id is older than the hub's
 //     subscription.

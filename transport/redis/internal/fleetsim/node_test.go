@@ -150,14 +150,18 @@ func (n *node) Message(_ *fleetsim.Feed, channel, payload string) {
 		n.member.Count(channel, payload)
 	}
 	name, isUser := strings.CutPrefix(channel, strings.TrimSuffix(fleetsim.UserPattern, "*"))
-	user, topic, _ := strings.Cut(name, fleetsim.TopicSeparator)
+	name, isGroup := strings.CutPrefix(name, strings.TrimSuffix(fleetsim.GroupPattern, "*"))
+	name, topic, _ := strings.Cut(name, fleetsim.TopicSeparator)
+	to := hub.Recipient{Name: name, Group: isGroup}
 	switch {
-	case !isUser || user == "":
+	case isUser == isGroup:
+		n.process.Fail("a message to %s", channel)
+	case name == "":
 		n.hub.Skip()
 	case len(payload) > n.process.MaxPayload:
-		n.hub.GapFor(hub.User(user), topic, hub.GapTooLarge)
+		n.hub.GapFor(to, topic, hub.GapTooLarge)
 	default:
-		n.hub.Publish(hub.User(user), topic, payload)
+		n.hub.Publish(to, topic, payload)
 	}
 	n.settle()
 }

@@ -9,19 +9,67 @@ import (
 )
 
 // An oracle knows what a page must receive. It knows the messages, the processes and their connections, but nothing of
-// how a hub counts. It reads from an id only the name of its marker.
+// how a hub counts. It reads an id as docs/protocol.md defines it: the nth message after a marker.
 type oracle struct {
 	page *page
 
 	complete bool       // the page has an id: it must receive all messages from now on
 	due      []*Message // not received so far, in the order of their publication
+	groups   []string   // of which its user was a member at the newest connect
+	from     position   // that of the id with which the newest stream was opened, until a gap
+	refetch  int        // number of messages that had been published when the page fetched its state
 	seen     map[int]bool
 	repeated int              // messages up to this one may be received again
 	newest   map[int]int      // number of the newest message that was received, by --redis
 	gaps     map[gapCount]int // received so far
 	expired  int              // gaps history-expired since the last message
-	large    int              // messages to the page that are too large for some hub
+	large    map[int]bool     // numbers of messages to the page that are too large for some hub
 	tooLarge int              // gaps too-large received so far
+}
+
+// A position is a place in the order of a server: behind so many messages and markers.
+type position struct {
+	server *server // nil: unknown
+	order  int
+}
+
+// position returns the place of an id: the nth message that matches the patterns after a marker. It is unknown if the
+// marker counts for one hub only.
+func (w *World) position(id string) position {
+	place, _, _ := strings.Cut(id, ".")
+	name, number, _ := strings.Cut(place, "-")
+	m, n := w.markers[name], 0
+	if m == nil || m.server == nil {
+		return position{}
+	}
+	if _, err := fmt.Sscan(number, &n); err != nil {
+		w.fail("malformed id %q", id)
+		return position{}
+	}
+	p := position{m.server, m.order}
+	patterns := strings.Split(m.patterns, " ")
+	for _, l := range m.server.log {
+		if n == 0 {
+			break
+		}
+		if l.order > m.order && matches(patterns, l.message.channel) {
+			p.order = l.order
+			n--
+		}
+	}
+	if n > 0 && !w.class.loses {
+		w.fail("id %s is the place of a message that does not exist", w.readable(id))
+	}
+	return p
+}
+
+// passed reports whether a message is known to be before p, or at it. ok is false if that is unknown.
+func (p position) passed(m *Message) (passed, ok bool) {
+	if p.server == nil {
+		return false, false
+	}
+	i := slices.IndexFunc(p.server.log, func(l logged) bool { return l.message == m })
+	return i >= 0 && p.server.log[i].order <= p.order, i >= 0
 }
 
 // A gapCount identifies gaps that a page may receive several times.
@@ -31,7 +79,7 @@ type gapCount struct {
 }
 
 func newOracle(p *page) oracle {
-	return oracle{page: p, seen: make(map[int]bool), newest: make(map[int]int), gaps: make(map[gapCount]int)}
+	return oracle{page: p, seen: make(map[int]bool), newest: make(map[int]int), gaps: make(map[gapCount]int), large: make(map[int]bool)}
 }
 
 // A snapshot is the state of a process at one moment.
@@ -42,43 +90,70 @@ type snapshot struct {
 	dropped     int
 	generations int
 	missed      int
+	published   int // how many messages
 }
 
 func (p *Process) snapshot() snapshot {
-	s := snapshot{link: p.link, generations: p.generations, missed: p.missed}
+	s := snapshot{link: p.link, generations: p.generations, missed: p.missed, published: len(p.world.messages)}
 	if l := p.link; l != nil {
 		s.began, s.subscribed, s.dropped = l.began, l.subscribed, l.dropped
 	}
 	return s
 }
 
-// wants reports whether a message is for the page.
+// wants reports whether a message is for the page, with the groups of its newest connect.
 func (p *page) wants(m *Message) bool {
-	return (m.user == p.user || m.user == BroadcastUser) && (p.topics == nil || slices.Contains(p.topics, m.topic))
+	to := m.user == p.user || m.user == BroadcastUser || m.group != "" && slices.Contains(p.oracle.groups, m.group)
+	return to && (p.topics == nil || slices.Contains(p.topics, m.topic))
 }
 
 // opens is called when the page opens a stream. Without an id, it fetches its state afterwards.
 func (o *oracle) opens(s *Stream) {
+	before := o.groups
+	o.groups, o.from = s.Groups, position{}
+	for _, m := range o.page.world.messages {
+		o.countLarge(m) // the hub may be behind
+	}
 	if s.LastID == "" {
 		o.complete, o.due = true, nil
 		return
 	}
+	o.from = o.page.world.position(s.LastID)
+	o.regroup(before)
 	o.page.world.result.Resumes++
 	if s.moved = o.page.giver != s.process; s.moved {
 		o.page.world.result.Moves++
 	}
 }
 
+// regroup adds the messages of groups that the page has joined since the newest connect, as far as they are after its
+// id, and removes those of groups that it has left.
+func (o *oracle) regroup(before []string) {
+	w := o.page.world
+	o.due = slices.DeleteFunc(o.due, func(m *Message) bool { return !o.page.wants(m) })
+	for _, m := range w.messages[o.refetch:] {
+		if m.group == "" || slices.Contains(before, m.group) || o.seen[m.number] || !o.page.wants(m) {
+			continue
+		}
+		if passed, known := o.from.passed(m); known && !passed || !known && m.number > o.page.idSince {
+			o.due = append(o.due, m)
+			w.result.Joined++
+		}
+	}
+	slices.SortFunc(o.due, func(a, b *Message) int { return a.number - b.number })
+}
+
 // published is called before a message reaches any hub.
 func (o *oracle) published(m *Message) {
-	if !o.page.wants(m) {
-		return
-	}
-	if o.complete {
+	if o.complete && o.page.wants(m) {
 		o.due = append(o.due, m)
 	}
-	if len(m.payload) > smallMaxPayload {
-		o.large++
+	o.countLarge(m)
+}
+
+func (o *oracle) countLarge(m *Message) {
+	if len(m.payload) > smallMaxPayload && o.page.wants(m) {
+		o.large[m.number] = true
 	}
 }
 
@@ -123,6 +198,12 @@ func (o *oracle) message(at string, b Block) {
 	}
 	if !o.page.wants(m) {
 		w.fail("%s: message %d to %s", at, number, m.channel)
+	}
+	if passed, _ := o.from.passed(m); passed && !w.class.loses && number > o.repeated {
+		w.fail("%s: message %d is before the id with which the stream was opened", at, number)
+	}
+	if m.group != "" {
+		w.result.GroupMessages++
 	}
 	o.seen[number] = true
 	o.newest[m.feed] = max(o.newest[m.feed], number)
@@ -169,7 +250,7 @@ func (o *oracle) gap(at string, s *Stream, b Block, before string, state snapsho
 	if most, ok := limit[b.Reason]; ok && o.gaps[key] > most {
 		w.fail("%s: gap %s was received %d times, want at most %d", at, b.Reason, o.gaps[key], most)
 	}
-	o.due = nil
+	o.due, o.from, o.refetch = nil, position{}, len(w.messages)
 }
 
 // unjustified returns why a gap is not justified, or "".
@@ -215,8 +296,8 @@ func (o *oracle) unjustified(s *Stream, b Block, before string, state snapshot) 
 			return "no message was lost"
 		}
 	case "too-large":
-		if o.tooLarge++; o.tooLarge > o.large && w.lossy == nil && o.repeated == 0 {
-			return fmt.Sprintf("only %d messages were too large", o.large)
+		if o.tooLarge++; o.tooLarge > len(o.large) && w.lossy == nil && o.repeated == 0 {
+			return fmt.Sprintf("only %d messages were too large", len(o.large))
 		}
 	default:
 		return "unknown reason"

@@ -13,12 +13,14 @@ type page struct {
 	name   string
 	user   string
 	topics []string // nil: all
+	groups []string // of which its user is a member at the next connect
 	poll   bool
 	pings  bool // ping=event
 	accept bool // it accepts text/event-stream
 	slow   bool // it stops reading now and then
 
 	id           string   // of the newest block
+	idSince      int      // number of messages that had been published when that id was written first
 	giver        *Process // of id
 	stream       *Stream  // nil: not connected
 	disconnected time.Duration
@@ -45,6 +47,7 @@ type Stream struct {
 	// Immutable: the request.
 	User          string
 	Topics        []string
+	Groups        []string // empty if the process does not subscribe to groups
 	LastID        string
 	Poll          bool
 	PingEvents    bool
@@ -164,8 +167,22 @@ func (w *World) newPage(number int) *page {
 	if w.oneIn(3) {
 		p.topics = pick(w.random, [][]string{{""}, {"a"}, {"a", "b"}, {"", "b"}})
 	}
+	p.join()
 	p.oracle = newOracle(p)
 	return p
+}
+
+// groups are those that have members.
+var groups = []string{"g0", "g1", "g2", "u1"} // the last one has the name of a user
+
+// join makes the user of the page a member of random groups, and only of these.
+func (p *page) join() {
+	p.groups = nil
+	for _, g := range groups {
+		if p.world.oneIn(3) {
+			p.groups = append(p.groups, g)
+		}
+	}
 }
 
 // connect opens a stream at a random hub.
@@ -182,14 +199,20 @@ func (p *page) connect() {
 		w.after(500*unit, p.connect)
 		return
 	}
+	if w.oneIn(4) {
+		p.join()
+	}
 	w.streams++
 	s := &Stream{
 		process: h, page: p, number: w.streams, random: rand.New(rand.NewPCG(w.random.Uint64(), 0)), opened: w.Now(),
 		User: p.user, Topics: p.topics, LastID: p.id, Poll: p.poll, PingEvents: p.pings, AcceptsEvents: p.accept,
 	}
+	if h.HasGroups() {
+		s.Groups = p.groups
+	}
 	p.stream = s
+	w.say("%s connects to %s with id %q, groups %q", p.name, h.Name, w.readable(p.id), s.Groups)
 	p.opens(s)
-	w.say("%s connects to %s with id %q", p.name, h.Name, w.readable(p.id))
 	h.streams = append(h.streams, s)
 	h.node.Open(s)
 }
@@ -232,6 +255,9 @@ func (s *Stream) receive(b Block, state snapshot) {
 	}
 	s.received++
 	before := p.id
+	if b.ID != "" && b.ID != p.id {
+		p.idSince = state.published
+	}
 	if b.ID != "" {
 		p.id, p.giver = b.ID, s.process
 	}

@@ -149,6 +149,9 @@ func (p *Process) Every(d time.Duration, f func()) {
 // Between returns a random duration.
 func (p *Process) Between(low, high time.Duration) time.Duration { return p.world.between(low, high) }
 
+// HasGroups reports whether the process subscribes to the channels of groups.
+func (p *Process) HasGroups() bool { return slices.Contains(p.Patterns, GroupPattern) }
+
 // Feeds returns the number of subscriptions, Feed the first one.
 func (p *Process) Feeds() int { return len(p.feeds) }
 

@@ -11,7 +11,7 @@ import (
 // Channels of the app and of the hubs.
 const (
 	UserPattern    = "user-*"
-	GroupPattern   = "group-*" // no page receives these messages, but hubs with this pattern count them
+	GroupPattern   = "group-*"
 	ControlChannel = "control"
 	BroadcastUser  = "*"
 	TopicSeparator = ":"
@@ -21,7 +21,8 @@ const (
 type Message struct {
 	number  int
 	channel string
-	user    string // "": malformed, or of no user
+	user    string // "": to a group, or malformed
+	group   string // "": to a user, or malformed
 	topic   string
 	payload string
 	feed    int // number of the --redis
@@ -42,8 +43,15 @@ type server struct {
 	name    string // stands for the run_id
 	up      bool
 	order   int
+	log     []logged
 	links   []*link
 	replica *server // a former primary that now follows this server, and has subscribers
+}
+
+// A logged is a message with its place in the order of a server.
+type logged struct {
+	order   int
+	message *Message
 }
 
 func (w *World) newServer(up bool) *server {
@@ -68,6 +76,9 @@ func (s *server) publish(it item) bool {
 		return false
 	}
 	s.order++
+	if it.message != nil {
+		s.log = append(s.log, logged{s.order, it.message})
+	}
 	if m := it.marker; m != nil && m.runID == s.name {
 		m.server, m.order = s, s.order
 	}
@@ -105,8 +116,11 @@ func newLink(f *Feed, s *server) *link {
 	return &link{feed: f, server: s, lag: f.process.world.between(1*unit, 40*unit), subscribed: math.MaxInt}
 }
 
-func (l *link) receives(channel string) bool {
-	return slices.ContainsFunc(l.patterns, func(p string) bool { return strings.HasPrefix(channel, strings.TrimSuffix(p, "*")) })
+func (l *link) receives(channel string) bool { return matches(l.patterns, channel) }
+
+// matches reports whether one of the patterns matches a channel.
+func matches(patterns []string, channel string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool { return strings.HasPrefix(channel, strings.TrimSuffix(p, "*")) })
 }
 
 func (l *link) push(it item) {

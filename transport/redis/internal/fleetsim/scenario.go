@@ -56,24 +56,28 @@ func (c *Class) configure(w *World, p *Process) {
 
 // newMessage publishes a message.
 func (w *World) newMessage() {
-	m := &Message{number: len(w.messages) + 1, channel: "user-", feed: w.random.IntN(len(w.primaries))}
+	m := &Message{number: len(w.messages) + 1, feed: w.random.IntN(len(w.primaries))}
 	size := 10
 	if w.oneIn(50) {
 		size = 1000
 	}
-	switch r := w.random.IntN(20); {
-	case r == 0: // malformed: no user
+	pattern := UserPattern
+	switch r := w.random.IntN(24); {
+	case r == 0: // malformed
+		pattern = pick(w.random, []string{UserPattern, GroupPattern})
 	case r < 3:
 		m.user = BroadcastUser
-	case r < 5:
-		m.channel = fmt.Sprint("group-g", w.random.IntN(2))
-	case r < 8:
+	case r < 6:
 		m.user = fmt.Sprint("absent", w.random.IntN(9))
+	case r == 6:
+		pattern, m.group = GroupPattern, pick(w.random, []string{"absent0", "absent1", "u0", BroadcastUser}) // without members
+	case r < 13:
+		pattern, m.group = GroupPattern, pick(w.random, groups)
 	default:
 		m.user = fmt.Sprint("u", w.random.IntN(3))
 	}
-	m.channel += m.user
-	if m.user != "" && w.oneIn(2) {
+	m.channel = strings.TrimSuffix(pattern, "*") + m.user + m.group
+	if w.oneIn(2) {
 		m.topic = pick(w.random, []string{"a", "b"})
 		m.channel += TopicSeparator + m.topic
 	}

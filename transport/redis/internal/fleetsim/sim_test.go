@@ -67,6 +67,8 @@ func runClass(t *testing.T, class fleetsim.Class, first uint64, seeds int) {
 					sum.Resumes += r.Resumes
 					sum.Moves += r.Moves
 					sum.Unknown += r.Unknown
+					sum.GroupMessages += r.GroupMessages
+					sum.Joined += r.Joined
 					sum.Unnoticed = max(sum.Unnoticed, r.Unnoticed)
 					for reason, n := range r.Gaps {
 						sum.Gaps[reason] += n
@@ -79,8 +81,8 @@ func runClass(t *testing.T, class fleetsim.Class, first uint64, seeds int) {
 			})
 		}
 	})
-	t.Logf("%d seeds from %d: %d messages, %d resumes, %d of them at another hub, %d of those unknown; gaps %v; a loss was noticed after %v at most",
-		seeds, first, sum.Messages, sum.Resumes, sum.Moves, sum.Unknown, sum.Gaps, sum.Unnoticed)
+	t.Logf("%d seeds from %d: %d messages, %d resumes, %d of them at another hub, %d of those unknown; %d messages of groups received, %d due from before their page joined; gaps %v; a loss was noticed after %v at most",
+		seeds, first, sum.Messages, sum.Resumes, sum.Moves, sum.Unknown, sum.GroupMessages, sum.Joined, sum.Gaps, sum.Unnoticed)
 	if class.Name == "clean" && sum.Unknown*5 > sum.Moves {
 		t.Error("most pages should resume at another hub")
 	}

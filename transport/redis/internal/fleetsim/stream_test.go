@@ -26,7 +26,7 @@ type stream struct {
 
 func openStream(n *node, c *fleetsim.Stream) {
 	s := &stream{node: n, conn: c}
-	client, err := n.hub.Register(hub.Options{User: c.User, Topics: c.Topics, Resume: c.LastID, Consumer: s})
+	client, err := n.hub.Register(hub.Options{User: c.User, Groups: c.Groups, Topics: c.Topics, Resume: c.LastID, Consumer: s})
 	switch {
 	case err != nil && c.AcceptsEvents:
 		c.Write(fleetsim.Block{Event: "busy", ID: c.LastID})

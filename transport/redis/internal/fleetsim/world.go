@@ -49,7 +49,10 @@ type Result struct {
 	Resumes  int // streams that were opened with an id
 	Moves    int // of them, with an id from another process
 	Unknown  int // of them, that received unknown-id
-	Gaps     map[string]int
+	// GroupMessages is how many messages of groups pages received, Joined how many from before their user joined they
+	// had to receive.
+	GroupMessages, Joined int
+	Gaps                  map[string]int
 	// Unnoticed is the longest time after which a lost message was noticed.
 	Unnoticed time.Duration
 }
