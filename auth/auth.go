@@ -15,7 +15,7 @@ import (
 var (
 	ErrUnauthorized = errors.New("not authenticated")
 	ErrForbidden    = errors.New("this user is not allowed to open a stream")
-	ErrBadUser      = errors.New("invalid user id")
+	ErrBadUser      = errors.New("invalid user id") // also of a group that cannot be used
 	ErrMalformed    = errors.New("malformed request")
 )
 
@@ -23,6 +23,7 @@ var (
 type Identity struct {
 	User    string
 	Topics  []string  // topics that the user is allowed to receive, "" for messages without a topic; nil: all
+	Groups  []string  // groups of which the user is a member, without duplicates
 	Expires time.Time // when the stream must end; zero: never
 
 	// Cached means that the decision was made before the request arrived. A permanent rejection, of a
@@ -72,14 +73,20 @@ func CheckUser(id, broadcast string, separator byte) error {
 		return WithHint(fmt.Errorf("%w: it stands for all users (--broadcast-user)", ErrBadUser), "set --broadcast-user to an id that no user has")
 	case strings.IndexByte(id, separator) >= 0:
 		err := fmt.Errorf("%w: it contains %q, which separates user and topic (--topic-separator)", ErrBadUser, separator)
-		for _, other := range "/|;,~!#:" {
-			if !strings.ContainsRune(id, other) {
-				return WithHint(err, fmt.Sprintf("set --topic-separator to a character that no user id contains, such as %c, and publish to <prefix><user>%[1]c<topic>", other))
-			}
-		}
-		return WithHint(err, "set --topic-separator to a character that no user id contains, and publish to <prefix><user><separator><topic>")
+		return WithHint(err, separatorHint(id, "user"))
 	}
 	return nil
+}
+
+// separatorHint returns the hint for the name of a user or a group that contains the separator.
+func separatorHint(name, kind string) string {
+	noun := map[string]string{"user": "user id", "group": "group name"}[kind]
+	for _, other := range "/|;,~!#:" {
+		if !strings.ContainsRune(name, other) {
+			return fmt.Sprintf("set --topic-separator to a character that no %s contains, such as %c, and publish to <prefix><%s>%[2]c<topic>", noun, other, kind)
+		}
+	}
+	return fmt.Sprintf("set --topic-separator to a character that no %s contains, and publish to <prefix><%s><separator><topic>", noun, kind)
 }
 
 // emptyUser returns an error that wraps ErrBadUser, with a hint.

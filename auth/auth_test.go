@@ -108,7 +108,7 @@ func TestHintForAnEmptyUser(t *testing.T) {
 		want, not string
 	}{
 		"insecure": {auth.Insecure, httptest.NewRequest("GET", "/events?user=", nil), "?user=<id>", "--"},
-		"header":   {auth.Header("", auth.Proxies{netip.MustParsePrefix("192.0.2.1/32")}), proxied, "--user-header", "--jwt-claim"},
+		"header":   {auth.Header("", auth.Proxies{netip.MustParsePrefix("192.0.2.1/32")}, false), proxied, "--user-header", "--jwt-claim"},
 		"jwt":      {newJWT(t, auth.JWTConfig{Secret: secret}).Authenticate, bearer(token), "--jwt-claim", "--user-header"},
 	} {
 		_, err := test.ask(test.request)

@@ -56,8 +56,10 @@ func (c *cache) get(key cacheKey, now time.Time) (id Identity, valid bool) {
 func (c *cache) put(key cacheKey, id Identity, now, until time.Time) {
 	c.delete(key)
 	size := entryBytes + len(id.User)
-	for _, topic := range id.Topics {
-		size += 16 + len(topic)
+	for _, list := range [][]string{id.Topics, id.Groups} {
+		for _, name := range list {
+			size += 16 + len(name)
+		}
 	}
 	for e := c.inOrder.Front(); e != nil && !now.Before(e.Value.(*entry).until); e = c.inOrder.Front() {
 		c.remove(e)

@@ -60,7 +60,7 @@ func TestForwardHints(t *testing.T) {
 		}, auth.ErrUnauthorized, true, "return 401 for visitors", ""},
 		"no user": {respond(200, ""), nil, false, "set X-User-ID, or set --user-header", ""},
 		"a user of Node": {func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-User-ID", "M\xfcller") }, auth.ErrBadUser, true,
-			"send ids and topics in UTF-8", `Buffer.from(id).toString("latin1")`},
+			"send ids, topics and groups in UTF-8", `Buffer.from(id).toString("latin1")`},
 		"HTTPS":              {redirect("https://HOST/session?from=hub"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
 		"HTTPS, other host":  {redirect("https://FORWARDED/session"), auth.ErrForcesHTTPS, true, "set --trusted-proxy", ""},
 		"slash":              {redirect("/session/"), auth.ErrRedirected, true, "set the path of --forward-url to /session/", ""},

@@ -31,6 +31,7 @@ type ForwardConfig struct {
 	Host        string        // Host header of a call; default: the host of URL. TLS verifies the host of URL in any case
 	Headers     []string      // names of further request headers that a call contains, if the browser sends them; default: none
 	UserHeader  string        // response header with the user; default: the constant UserHeader
+	Groups      bool          // read GroupsHeader of the response
 	Timeout     time.Duration // maximum time of a call; default 2 s
 	Cache       time.Duration // validity of an accepted call, from when it was sent; default 10 s; negative disables the cache
 	Concurrency int           // maximum number of calls in flight, which is lower if the app is slow; default 32
@@ -410,7 +411,7 @@ func (f *Forward) parse(resp *http.Response, header http.Header, unix bool, page
 	}
 	switch code := resp.StatusCode; {
 	case code == http.StatusOK:
-		id, found, err := identity(resp.Header, f.cfg.UserHeader, onlyUTF8)
+		id, found, err := identity(resp.Header, f.cfg.UserHeader, f.cfg.Groups, onlyUTF8)
 		if err != nil {
 			return Identity{}, fmt.Errorf("session check response: %w", err)
 		}

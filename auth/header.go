@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -17,7 +16,10 @@ const UserHeader = "X-User-ID"
 
 // Header returns an Authenticator for a proxy that authenticates users. The proxy sets the header with the given name, or
 // UserHeader if name is "", and optionally TopicsHeader. Requests from other addresses than proxies are rejected.
-func Header(name string, proxies Proxies) Authenticator {
+//
+// If groups is true, GroupsHeader is read, too. The proxy must then set it or remove it in every request: otherwise a
+// browser can choose its groups.
+func Header(name string, proxies Proxies, groups bool) Authenticator {
 	name = cmp.Or(name, UserHeader)
 	return func(r *http.Request) (Identity, error) {
 		if !proxies.Sent(r) {
@@ -27,8 +29,11 @@ func Header(name string, proxies Proxies) Authenticator {
 			}
 			return Identity{}, WithHint(fmt.Errorf("%w: the request did not come through a trusted proxy", ErrUnauthorized), hint)
 		}
-		id, found, err := identity(r.Header, name, decodeHeader)
+		id, found, err := identity(r.Header, name, groups, decodeHeader)
 		switch {
+		case err == nil && groups && len(r.Header.Values(GroupsHeader)) > 1: // one of them may have been sent by the browser
+			return Identity{}, WithHint(fmt.Errorf("%w: more than one %s header", ErrUnauthorized, GroupsHeader),
+				"let the proxy replace the header, and set it only once")
 		case errors.Is(err, ErrBadUser):
 			return Identity{}, err
 		case err != nil:
@@ -43,9 +48,9 @@ func Header(name string, proxies Proxies) Authenticator {
 	}
 }
 
-// identity returns the user and topics that a proxy or an app has set in headers, as decode reads them. More than one user
-// is an error, because one of them may have been sent by the browser.
-func identity(h http.Header, user string, decode func(string) (string, error)) (id Identity, found bool, err error) {
+// identity returns the user, topics and, if groups is true, groups that a proxy or an app has set in headers, as decode
+// reads them. More than one user is an error, because one of them may have been sent by the browser.
+func identity(h http.Header, user string, groups bool, decode func(string) (string, error)) (id Identity, found bool, err error) {
 	users := h.Values(user)
 	switch len(users) {
 	case 0:
@@ -58,14 +63,13 @@ func identity(h http.Header, user string, decode func(string) (string, error)) (
 	if err != nil { // JSON cannot represent it: no control command could name this user
 		return Identity{}, true, fmt.Errorf("%w: %s %w", ErrBadUser, user, err)
 	}
-	lines := slices.Clone(h.Values(TopicsHeader))
-	for n := range lines {
-		if lines[n], err = decode(lines[n]); err != nil {
-			return Identity{}, false, fmt.Errorf("%s %w", TopicsHeader, err)
-		}
-	}
-	if id.Topics, err = parseTopics(lines); err != nil {
+	if id.Topics, err = topicsIn(h, decode); err != nil {
 		return Identity{}, false, err
+	}
+	if groups {
+		if id.Groups, err = groupsIn(h, decode); err != nil {
+			return Identity{}, false, err
+		}
 	}
 	return id, true, nil
 }
@@ -75,7 +79,7 @@ func identity(h http.Header, user string, decode func(string) (string, error)) (
 func onlyUTF8(value string) (string, error) {
 	if !utf8.ValidString(value) {
 		return "", WithHint(errors.New("is not valid UTF-8"),
-			`send ids and topics in UTF-8, or use ASCII ids; Node needs Buffer.from(id).toString("latin1") for this`)
+			`send ids, topics and groups in UTF-8, or use ASCII ids; Node needs Buffer.from(id).toString("latin1") for this`)
 	}
 	return value, nil
 }

@@ -11,7 +11,7 @@ import (
 )
 
 func TestHeaderTrustsOnlyProxies(t *testing.T) {
-	ask := auth.Header("X-User-ID", auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")})
+	ask := auth.Header("X-User-ID", auth.Proxies{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}, false)
 	tests := []struct {
 		remote string
 		users  []string
@@ -60,10 +60,10 @@ func TestZeroPrefixTrustsNoUnixSocket(t *testing.T) {
 	r := httptest.NewRequest("GET", "/events", nil)
 	r.RemoteAddr = "unix:"
 	r.Header.Set("X-User-ID", "42")
-	if _, err := auth.Header("", auth.Proxies{{}})(r); !errors.Is(err, auth.ErrUnauthorized) {
+	if _, err := auth.Header("", auth.Proxies{{}}, false)(r); !errors.Is(err, auth.ErrUnauthorized) {
 		t.Errorf("a zero Prefix: %v", err)
 	}
-	if id, err := auth.Header("", auth.Proxies{auth.UnixSocket})(r); err != nil || id.User != "42" {
+	if id, err := auth.Header("", auth.Proxies{auth.UnixSocket}, false)(r); err != nil || id.User != "42" {
 		t.Errorf("UnixSocket: %+v, %v", id, err)
 	}
 	if auth.UnixSocket.IsValid() {

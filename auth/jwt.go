@@ -38,6 +38,7 @@ type JWTConfig struct {
 	Audiences         []string      // the aud claim must contain one of them; default: not checked
 	AuthorizedParties []string      // the azp claim, or client_id without one, must be one of them; default: not checked
 	UserClaim         string        // claim with the user, a string or an integer; a.b names b in the object a; default "sub"
+	GroupsClaim       string        // claim with the groups, a list of strings and integers, named as UserClaim; default: groups are not read
 	Header            string        // header with the token, with or without "Bearer"; default: only Authorization
 	Cookie            string        // cookie with the token; default "usercast"
 	Query             bool          // accept the token in the query, as ?token=
@@ -306,6 +307,11 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	if id.Topics, err = texts(claims, "topics"); err != nil {
 		return Identity{}, err
 	}
+	if j.cfg.GroupsClaim != "" {
+		if id.Groups, err = groups(claims, j.cfg.GroupsClaim); err != nil {
+			return Identity{}, err
+		}
+	}
 	// The times come last: a token that is rejected temporarily because of them must be valid otherwise. iat is not
 	// checked, because it is informative (RFC 7519, section 4.1.6).
 	switch {
@@ -404,26 +410,59 @@ func date(claims jwt.MapClaims, name string) (time.Time, bool, error) {
 	return time.Unix(int64(whole), int64(part*1e9)), true, nil
 }
 
-// user returns a claim that is a string or an integer. An integer keeps its digits: a float64 could change them.
+// user returns a claim that is a string or an integer.
 func user(claims jwt.MapClaims, name string) (string, error) {
-	switch v := lookup(claims, name).(type) {
-	case string:
-		if v == "" {
-			return "", emptyUser("set --jwt-claim (now " + name + ") to the claim with the user id")
-		}
-		if !isText(v) {
-			return "", fmt.Errorf("%w: it contains control characters or is not valid UTF-8", ErrBadUser)
-		}
-		return v, nil
-	case json.Number:
-		if !strings.ContainsAny(string(v), ".eE") && v != "-0" {
-			return string(v), nil
-		}
-	case nil:
+	claim := lookup(claims, name)
+	switch id, ok := text(claim); {
+	case claim == nil:
 		return "", WithHint(unauthorized("the token does not have a %s claim", name), "set --jwt-claim to the claim with the user id; a.b names the member b of the claim a")
+	case !ok:
+		return "", unauthorized("the token's %s claim is neither a string nor an integer", name)
+	case id == "":
+		return "", emptyUser("set --jwt-claim (now " + name + ") to the claim with the user id")
+	case !isText(id):
+		return "", fmt.Errorf("%w: %s", ErrBadUser, notText)
+	default:
+		return id, nil
 	}
-	return "", unauthorized("the token's %s claim is neither a string nor an integer", name)
 }
+
+// groups returns a claim that is a list of strings and integers, without duplicates. It returns nil if the claim is absent.
+func groups(claims jwt.MapClaims, name string) ([]string, error) {
+	claim := lookup(claims, name)
+	if claim == nil {
+		return nil, nil
+	}
+	list, ok := claim.([]any)
+	all := make([]string, len(list))
+	for i, v := range list {
+		if all[i], ok = text(v); !ok {
+			break
+		}
+		if !isText(all[i]) {
+			return nil, badGroup(all[i], notText, "list only names without control characters, in UTF-8")
+		}
+	}
+	if !ok {
+		return nil, WithHint(unauthorized("the token's %s claim is not a list of strings and integers", name),
+			"set --jwt-groups-claim to a claim with a list of group names; a.b names the member b of the claim a")
+	}
+	return distinct(all), nil
+}
+
+// text returns a string or an integer of a claim as text. An integer keeps its digits: a float64 could change them.
+func text(v any) (s string, ok bool) {
+	switch v := v.(type) {
+	case string:
+		return v, true
+	case json.Number:
+		return string(v), !strings.ContainsAny(string(v), ".eE") && v != "-0"
+	}
+	return "", false
+}
+
+// notText is the reason why a name is rejected for which isText returns false.
+const notText = "it contains control characters or is not valid UTF-8"
 
 // isText reports whether s contains neither control characters nor U+FFFD, which replaces bytes that are not UTF-8.
 func isText(s string) bool {

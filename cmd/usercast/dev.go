@@ -14,7 +14,6 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/labstack/echo/v4"
 
-	"usercast/auth"
 	"usercast/internal/app"
 	"usercast/internal/flags"
 	"usercast/internal/logqueue"
@@ -66,7 +65,7 @@ func (c *devCmd) Run(ctx context.Context, stdout io.Writer, queue *logqueue.Writ
 	defer app.RedirectLog(log)()
 	hub, err := app.New(c.Config, app.Parts{
 		Redis:        []*redis.Server{server},
-		Auth:         app.Authn{Authenticate: auth.Insecure},
+		Auth:         app.Authn{Authenticate: c.Insecure()},
 		Navigate:     true,
 		LoopbackHost: true,
 		Mount: func(e *echo.Echo) {

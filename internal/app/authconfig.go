@@ -13,10 +13,11 @@ import (
 	"usercast/internal/unixsocket"
 )
 
-// Defaults of --jwt-claim and --jwt-cookie.
+// Defaults of --jwt-claim, --jwt-groups-claim and --jwt-cookie.
 const (
-	defaultClaim  = "sub"
-	defaultCookie = "usercast"
+	defaultClaim       = "sub"
+	defaultGroupsClaim = "groups"
+	defaultCookie      = "usercast"
 )
 
 // The modes of --auth.
@@ -48,6 +49,7 @@ type AuthConfig struct {
 	JWTAudience        []string       `name:"jwt-audience" placeholder:"AUD" help:"With jwt: value that the aud claim must contain; repeatable: one must match."`
 	JWTAuthorizedParty []string       `name:"jwt-authorized-party" placeholder:"AZP" help:"With jwt: required value of the azp claim, or of client_id if the token does not have azp; repeatable: one must match."`
 	JWTClaim           string         `name:"jwt-claim" default:"${jwt_claim_default}" placeholder:"CLAIM" help:"With jwt: name of the claim with the user id; a.b names the member b of the claim a (default: ${default})."`
+	JWTGroupsClaim     string         `name:"jwt-groups-claim" default:"${jwt_groups_claim_default}" placeholder:"CLAIM" help:"With jwt and --group-prefix: name of the claim with the list of the user's groups; a.b names the member b of the claim a (default: ${default})."`
 	JWTHeader          string         `name:"jwt-header" placeholder:"NAME" help:"With jwt: header in which a proxy passes the token, such as Cf-Access-Jwt-Assertion; it takes precedence over Authorization and the cookie."`
 	JWTCookie          string         `name:"jwt-cookie" default:"${jwt_cookie_default}" placeholder:"NAME" help:"With jwt: name of the cookie with the token (default: ${default})."`
 	JWTQuery           bool           `name:"jwt-query" help:"With jwt: also accept the token in ?token=. Proxies write it to their logs."`
@@ -124,6 +126,9 @@ func (c *AuthConfig) checkJWT(errs *flags.Errors) {
 	if c.JWTClaim == "" {
 		errs.Add("jwt-claim", "must not be empty")
 	}
+	if c.JWTGroupsClaim == "" {
+		errs.Add("jwt-groups-claim", "must not be empty")
+	}
 	if !isToken(c.JWTCookie) {
 		errs.Add("jwt-cookie", "%q is not a valid cookie name", c.JWTCookie)
 	}
@@ -191,6 +196,7 @@ func (c *AuthConfig) checkUnused(errs *flags.Errors) {
 		{"jwt-audience", len(c.JWTAudience) > 0, []string{AuthJWT}},
 		{"jwt-authorized-party", len(c.JWTAuthorizedParty) > 0, []string{AuthJWT}},
 		{"jwt-claim", c.JWTClaim != defaultClaim, []string{AuthJWT}},
+		{"jwt-groups-claim", c.JWTGroupsClaim != defaultGroupsClaim, []string{AuthJWT}},
 		{"jwt-header", c.JWTHeader != "", []string{AuthJWT}},
 		{"jwt-cookie", c.JWTCookie != defaultCookie, []string{AuthJWT}},
 		{"jwt-query", c.JWTQuery, []string{AuthJWT}},

@@ -22,8 +22,9 @@ type Authn struct {
 }
 
 // Open returns the authenticator. The config must have passed Check.
-func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
+func (c *HubConfig) Open(log *slog.Logger) (Authn, error) {
 	var a Authn
+	groups := c.GroupPrefix != "" // otherwise groups are not read
 	switch c.Auth {
 	case AuthJWT:
 		cfg := auth.JWTConfig{
@@ -43,6 +44,9 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 			Timeout:           c.AuthTimeout.T,
 			Logger:            log,
 		}
+		if groups {
+			cfg.GroupsClaim = c.JWTGroupsClaim
+		}
 		j, err := auth.NewJWT(cfg)
 		if err != nil {
 			return a, flags.UsageError{Err: fmt.Errorf("--auth jwt: %w", err)}
@@ -54,6 +58,7 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 			Host:        c.ForwardHost,
 			Headers:     c.ForwardHeader,
 			UserHeader:  c.UserHeader,
+			Groups:      groups,
 			Timeout:     c.AuthTimeout.T,
 			Cache:       cmp.Or(c.AuthCache.T, hub.Off),
 			Concurrency: c.AuthConcurrency.T,
@@ -62,11 +67,19 @@ func (c *AuthConfig) Open(log *slog.Logger) (Authn, error) {
 		})
 		a.Authenticate, a.Forget, a.Close, a.Stats = f.Authenticate, f.Forget, f.Close, f.Stats
 	case AuthHeader:
-		a.Authenticate = auth.Header(c.UserHeader, c.proxies)
+		a.Authenticate = auth.Header(c.UserHeader, c.proxies, groups)
 	case AuthInsecure:
-		a.Authenticate = auth.Insecure
+		a.Authenticate = c.Insecure()
 	}
 	return a, nil
+}
+
+// Insecure returns the authenticator of --auth insecure, which also serves dev.
+func (c *Config) Insecure() auth.Authenticator {
+	if c.GroupPrefix != "" {
+		return auth.InsecureGroups
+	}
+	return auth.Insecure
 }
 
 // readKeys reads the secrets or the public keys, unless --jwt-jwks-url is set.

@@ -40,7 +40,7 @@ func parseNetwork(s string) (netip.Prefix, bool) {
 var reservedHeaders = []string{
 	"Accept", "Authorization", "Cache-Control", "Connection", "Content-Length", "Content-Type", "Cookie", "Date", "Host",
 	"Last-Event-Id", "Origin", "Proxy-Authorization", "Referer", "Server", "Set-Cookie", "Transfer-Encoding", "User-Agent",
-	http.CanonicalHeaderKey(auth.TopicsHeader),
+	auth.TopicsHeader, auth.GroupsHeader,
 }
 
 // isToken reports whether s is a token as defined in RFC 9110, section 5.6.2. Names of headers and cookies are tokens.

@@ -32,7 +32,7 @@ const (
 var FlagDefaults = map[string]string{
 	"redis_default": defaultRedis, "prefix_default": DefaultPrefix, "separator_default": string(redis.DefaultSeparator),
 	"stream_key_default": DefaultStreamKey, "writer_default": WriterAuto,
-	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_cookie_default": defaultCookie,
+	"user_header_default": auth.UserHeader, "jwt_claim_default": defaultClaim, "jwt_groups_claim_default": defaultGroupsClaim, "jwt_cookie_default": defaultCookie,
 }
 
 // A Config configures an App. It holds the flags that serve and dev share. docs/reference.md is generated from its tags.
@@ -77,6 +77,8 @@ type Config struct {
 
 	MaxClients        flags.AutoCount `default:"auto" placeholder:"N" help:"Maximum number of concurrent streams. auto: the file descriptor limit minus a reserve; 0 means no limit (default: ${default})."`
 	MaxClientsPerUser flags.Count     `default:"32" placeholder:"N" help:"Maximum number of concurrent streams per user; 0 means no limit (default: ${default})."`
+
+	MaxGroups flags.Count `default:"64" placeholder:"N" help:"With --group-prefix: maximum number of groups of a user; a stream of a user with more is rejected; 0 means no limit (default: ${default})."`
 
 	Writer string `default:"${writer_default}" placeholder:"KIND" help:"How idle streams are handled. auto: on Linux, idle HTTP/1.1 streams are parked in one epoll instance; portable: one goroutine per stream, as on other platforms (default: ${default})."`
 
@@ -136,6 +138,7 @@ func (c *Config) Check(errs *flags.Errors) {
 	errs.AtLeast("history-bytes", c.HistoryBytes, 0)
 	errs.Check("max-clients", c.MaxClients.Err())
 	errs.AtLeast("max-clients-per-user", c.MaxClientsPerUser, 0)
+	errs.AtLeast("max-groups", c.MaxGroups, 0)
 	if c.Writer != WriterAuto && c.Writer != WriterPortable {
 		errs.Add("writer", "unknown writer %q; use auto or portable", c.Writer)
 	}

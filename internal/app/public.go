@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -24,6 +25,7 @@ func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler 
 		Hub:            h,
 		Authenticate:   parts.Auth.Authenticate,
 		TopicSeparator: cfg.TopicSeparator.T,
+		MaxGroups:      cmp.Or(cfg.MaxGroups.T, hub.Off),
 		Origins:        sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
 		PingInterval:   cfg.PingInterval.T,
 		WriteTimeout:   cfg.WriteTimeout.T,

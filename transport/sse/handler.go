@@ -21,7 +21,8 @@ import (
 type Config struct {
 	Hub            *hub.Hub           // required; its Encode is normally EncodeEntry
 	Authenticate   auth.Authenticator // required
-	TopicSeparator byte               // character that a user id must not contain; default ':'
+	TopicSeparator byte               // character that a user id and the name of a group must not contain; default ':'
+	MaxGroups      int                // maximum number of groups of a user; default 64; negative means no limit
 	Origins        Origins            // AllowOrigins replaces its list
 	PingInterval   time.Duration      // maximum time without a write; default 15 s
 	WriteTimeout   time.Duration      // a write that waits longer ends its stream; default 10 s
@@ -82,6 +83,7 @@ func New(cfg Config) *Handler {
 	fill(&cfg.Retry, 3*time.Second)
 	fill(&cfg.MaxAge, 0)
 	cfg.TopicSeparator = cmp.Or(cfg.TopicSeparator, ':')
+	cfg.MaxGroups = cmp.Or(cfg.MaxGroups, 64)
 	h := &Handler{cfg: cfg, log: cfg.Logger, began: time.Now(), rejects: make(map[string]*atomic.Uint64), rejected: newRejectLog(), held: newHeldRejects(cfg.MaxHeld)}
 	h.origins.Store(&cfg.Origins)
 	h.none = sync.NewCond(&h.mu)
@@ -195,7 +197,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 
 	h.count(+1)
 	s := newStream(h, r, q, id.Expires)
-	s.client, err = h.cfg.Hub.Register(q.options(id.User, s))
+	s.client, err = h.cfg.Hub.Register(q.options(id.User, id.Groups, s))
 	if err != nil {
 		h.count(-1)
 		h.rejectTemporarily(w, r, q, id.User, hubRejectReason(err))
@@ -230,12 +232,17 @@ func (h *Handler) Cork() { h.writers.cork() }
 // goroutines. It never waits for a reader.
 func (h *Handler) Uncork() { h.writers.uncork() }
 
-// authenticate returns the identity of a request and checks that its user id is valid. It does not reject a request
+// authenticate returns the identity of a request and checks that its user id and its groups are valid. It does not reject a request
 // because of a cached identity, which may be outdated: it authenticates the request again first.
 func (h *Handler) authenticate(r *http.Request, topics []string) (auth.Identity, error) {
 	start := time.Now()
 	id, err := h.cfg.Authenticate(r)
-	check := func() error { return auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser(), h.cfg.TopicSeparator) }
+	check := func() error {
+		if err := auth.CheckUser(id.User, h.cfg.Hub.BroadcastUser(), h.cfg.TopicSeparator); err != nil {
+			return err
+		}
+		return auth.CheckGroups(id.Groups, h.cfg.MaxGroups, h.cfg.TopicSeparator)
+	}
 	if again := id.Recheck; err == nil && id.Cached && again != nil {
 		if _, denied := visible(topics, id.Topics); denied != nil || check() != nil {
 			id, err = again.Ask(r.Context())

@@ -209,7 +209,7 @@ func (c *memoryStreams) open(i int) {
 	s := newStream(h, &http.Request{RemoteAddr: remote.String()}, query{}, time.Time{})
 	h.count(+1)
 	var err error
-	if s.client, err = c.hub.Register(query{}.options(strconv.Itoa(i), s)); err != nil {
+	if s.client, err = c.hub.Register(query{}.options(strconv.Itoa(i), nil, s)); err != nil {
 		c.t.Fatal(err)
 	}
 	w := &memoryConn{peers: c.peers, user: uint32(i)}

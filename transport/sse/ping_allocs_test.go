@@ -19,7 +19,7 @@ func TestPingsDoNotAllocate(t *testing.T) {
 			handler := New(Config{Hub: h.Hub, Authenticate: auth.Insecure})
 			s := newStream(handler, new(http.Request), query, time.Time{})
 			var err error
-			if s.client, err = h.Register(query.options("42", s)); err != nil {
+			if s.client, err = h.Register(query.options("42", nil, s)); err != nil {
 				t.Fatal(err)
 			}
 			s.opening(query)

@@ -145,6 +145,6 @@ func acceptsStream(r *http.Request) bool {
 	return false
 }
 
-func (q query) options(user string, c hub.Consumer) hub.Options {
-	return hub.Options{User: user, Topics: q.topics, Named: q.named, Resume: q.resume, Consumer: c}
+func (q query) options(user string, groups []string, c hub.Consumer) hub.Options {
+	return hub.Options{User: user, Groups: groups, Topics: q.topics, Named: q.named, Resume: q.resume, Consumer: c}
 }
