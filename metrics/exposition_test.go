@@ -90,7 +90,7 @@ func busy() metrics.Sources {
 	n := 100
 	next := func() uint64 { n++; return uint64(n) }
 	h := hub.Stats{
-		Clients: 1, Users: 2, Connects: next(),
+		Clients: 1, Users: 2, Groups: 5, Connects: next(),
 		Disconnects:    map[hub.Reason]uint64{},
 		FramesEnqueued: next(), Replayed: next(), HistoryEntries: int(next()), HistoryBytes: int64(next()), FramesQueued: int64(next()), Deliveries: next(), DeliveryBytes: next(),
 		FramesDiscarded: map[hub.Reason]uint64{},

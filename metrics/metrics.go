@@ -62,6 +62,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	clients     = desc("clients", "Open streams.")
 	users       = desc("users", "Users with an open stream.")
+	groups      = desc("groups", "Groups with an open stream of a member.")
 	connects    = desc("connects_total", "Streams opened.")
 	disconnects = desc("disconnects_total", "Streams ended, by reason.", "reason")
 	rejects     = desc("rejects_total", "Stream requests rejected, by reason.", "reason")
@@ -134,6 +135,7 @@ type sink chan<- prometheus.Metric
 func (s sink) hub(st hub.Stats) {
 	s.gauge(clients, float64(st.Clients))
 	s.gauge(users, float64(st.Users))
+	s.gauge(groups, float64(st.Groups))
 	s.counter(connects, st.Connects)
 	for _, reason := range hub.Reasons() {
 		s.counter(disconnects, st.Disconnects[reason], reason.String())

@@ -14,6 +14,7 @@ import (
 type Snapshot struct {
 	Clients     int               `json:"clients"`
 	Users       int               `json:"users"`
+	Groups      int               `json:"groups"`
 	Connects    uint64            `json:"connects"`
 	Disconnects map[string]uint64 `json:"disconnects"` // by reason
 	Rejects     map[string]uint64 `json:"rejects"`     // by reason
@@ -83,7 +84,7 @@ type Bucket struct {
 func (s Sources) Snapshot() Snapshot {
 	h, streams, checks, feeds := read(s.Hub), read(s.Streams), read(s.Checks), read(s.Feeds)
 	out := Snapshot{
-		Clients: h.Clients, Users: h.Users, Connects: h.Connects,
+		Clients: h.Clients, Users: h.Users, Groups: h.Groups, Connects: h.Connects,
 		Disconnects:    byWord(h.Disconnects, hub.Reason.String),
 		Rejects:        streams.Rejects,
 		RejectsHeld:    streams.Held,
