@@ -42,14 +42,14 @@ type Client struct {
 	consumer Consumer
 	opening  ID
 	since    time.Duration // since Hub.born
-	named    bool          // shares a word with the next two fields
+	named    bool
 
 	// Guarded by hub.mu.
 	counted       bool    // in hub.audience
 	index         int32   // in hub.clients; -1 once the client has ended
 	replay        *replay // is sent before the queue; nil: nothing
 	queueStart    ID      // only later entries are enqueued; the client already has the others, or they are replayed
-	lastBroadcast uint64  // number of the newest broadcast that it has received: see broadcasts
+	lastBroadcast uint32  // number of the newest broadcast that it has received: see broadcasts
 
 	// Guarded by mu.
 	mu        sync.Mutex
@@ -58,7 +58,6 @@ type Client struct {
 	replaying bool // replay is not nil
 	lost      bool // a frame was discarded
 	queue     queue
-	end       *end // nil: the client is open
 }
 
 // activity is the state of a client's consumer.
@@ -70,28 +69,14 @@ const (
 	done            // Take has returned the reason and is not called again
 )
 
-// end is the state of a client that has ended.
-type end struct {
-	newest ID // entry at that time
-	at     time.Time
-}
-
 // User returns the user that the client belongs to.
-func (c *Client) User() string { return c.user.Name }
+func (c *Client) User() string { return c.user.name }
 
 // Groups returns the groups of which the user is a member, in the order of Options.Groups, without duplicates.
 func (c *Client) Groups() (names []string) {
-	c.hub.mu.Lock()
-	defer c.hub.mu.Unlock()
-	return c.groupNames()
-}
-
-// groupNames is Groups with c.hub.mu held.
-func (c *Client) groupNames() (names []string) {
-	if c.groups != nil {
-		for _, m := range *c.groups {
-			names = append(names, m.group.Name)
-		}
+	set := c.memberships()
+	for i := range set { // does not read the rest of a membership, because the lock is not held
+		names = append(names, set[i].group.name)
 	}
 	return names
 }
@@ -107,8 +92,7 @@ func (c *Client) Topics() []string {
 // Since returns when the client was registered. It is computed from the client's age and the current wall
 // clock: it changes if that clock is set, but time.Since of it is always the age.
 func (c *Client) Since() time.Time {
-	now := time.Now()
-	return now.Add(c.since - now.Sub(c.hub.born))
+	return c.hub.timeOf(c.since)
 }
 
 // Opening returns the position from which the client is complete: Take returns every later entry that
@@ -128,10 +112,10 @@ func (c *Client) Reason() Reason {
 func (c *Client) Ended() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.end == nil {
+	if c.reason == 0 {
 		return time.Time{}
 	}
-	return c.end.at
+	return c.hub.timeOf(c.queue.rare.endedAt)
 }
 
 // A ClientState describes a client at one moment.
@@ -230,6 +214,15 @@ func (c *Client) wake() {
 	}
 }
 
+// wakeForGap notifies the consumer if a gap waits to be spread.
+func (c *Client) wakeForGap() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.queue.endsWithSpread() {
+		c.wake()
+	}
+}
+
 // notify locks c.mu and calls wake.
 func (c *Client) notify() {
 	c.mu.Lock()
@@ -249,7 +242,7 @@ func (c *Client) sleep() {
 func (c *Client) enqueue(f *Frame, noWake bool) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.queue.fits(f, &c.hub.cfg) && !c.queue.mayExceed(c.hub.cfg.QueueGrace, c.endIfExpired) {
+	if !c.queue.fits(f, &c.hub.cfg) && !c.queue.mayExceed(c.hub.now(), c.hub.cfg.QueueGrace, c.endIfExpired) {
 		c.lost = true // f is lost; set now because Take may empty the queue before the client ends
 		return false
 	}
@@ -266,7 +259,7 @@ func (c *Client) endIfExpired() {
 	c.hub.mu.Lock()
 	defer c.hub.mu.Unlock()
 	c.mu.Lock()
-	expired := c.queue.isExpired(c.hub.cfg.QueueGrace, c.endIfExpired)
+	expired := c.queue.isExpired(c.hub.now(), c.hub.cfg.QueueGrace, c.endIfExpired)
 	c.mu.Unlock()
 	if expired {
 		c.hub.end(c, ReasonSlow, false)
@@ -287,8 +280,8 @@ func (c *Client) stop(reason Reason, graceful bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.reason == 0 {
-		c.reason, c.end = reason, &end{c.hub.seq.newest, time.Now()}
-		c.queue.stop()
+		c.reason = reason
+		c.queue.stop(c.hub.now(), c.hub.seq.newest)
 	}
 	if abandoned {
 		c.abandonReplay()

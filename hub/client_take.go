@@ -127,7 +127,7 @@ func (c *Client) countReplayed(frames []*Frame) bool {
 	for _, f := range frames {
 		c.hub.count.enqueued(f)
 	}
-	c.queue.extendExcess() // the queue waits for the replay: a client that reads the replay is not slow
+	c.queue.extendExcess(c.hub.now()) // the queue waits for the replay: a client that reads the replay is not slow
 	return true
 }
 
@@ -174,8 +174,8 @@ func (c *Client) Position() (id ID, ok bool) {
 // newest returns the newest id of the hub; after the client has ended, that at its end. c.hub.mu and c.mu are
 // held.
 func (c *Client) newest() ID {
-	if c.end != nil {
-		return c.end.newest
+	if c.reason != 0 {
+		return c.queue.rare.newest
 	}
 	return c.hub.seq.newest
 }

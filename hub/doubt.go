@@ -94,23 +94,10 @@ func (p *PubSub) Settle() {
 func (p *PubSub) Doubt(after MarkerName) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.broadcasts.makeRoom()
 	from := p.addDoubt(after, p.seq.newest.Ms, p.seq.markers.newest+1)
-	var resumed []*Client // all at once: a client must not have a position from now on before it has the gap
-	for _, c := range p.clients {
-		if (c.queueStart != ID{}) && c.queueStart.Ms >= from {
-			resumed = append(resumed, c)
-		}
-	}
-	if len(resumed) == 0 {
-		return
-	}
-	f := p.encode(&Entry{ID: p.seq.newest, Gap: GapMissed, marker: p.seq.marker}, false)
-	f.spread = true
-	for _, c := range resumed {
-		p.enqueue(c, f, true)
-	}
-	p.shed()
-	p.gaps.spread(resumed)
+	e := &Entry{ID: p.seq.newest, Gap: GapMissed, marker: p.seq.marker}
+	p.broadcasts.add(e, scope{allTopics: true, resumed: true, since: from})
 }
 
 // addDoubt returns the number of messages before the first one that can be missing. It counts a gap without adding one, so

@@ -74,7 +74,7 @@ const entryOverhead = 160
 func (n *entryNode) bytes() int64 {
 	bytes := entryOverhead + len(n.topic) + len(n.payload)
 	if n.owner != nil {
-		bytes += len(n.owner.Name)
+		bytes += len(n.owner.name)
 	}
 	return int64(bytes)
 }
@@ -129,9 +129,9 @@ func (s *entries) pop(n *entryNode) {
 const ownerOverhead = 256
 
 // charge adds an owner to the bytes of the history, which include owners without a client.
-func (s *entries) charge(o *owner) { s.bytes += int64(ownerOverhead + len(o.Name)) }
+func (s *entries) charge(o *owner) { s.bytes += int64(ownerOverhead + len(o.name)) }
 
-func (s *entries) discharge(o *owner) { s.bytes -= int64(ownerOverhead + len(o.Name)) }
+func (s *entries) discharge(o *owner) { s.bytes -= int64(ownerOverhead + len(o.name)) }
 
 // between iterates over the entries of the user and groups of c, and of all users, that are later than after and up to
 // upTo, in order.

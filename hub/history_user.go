@@ -119,7 +119,7 @@ func (s *userHistory) search(r *replay) bool {
 		r.absent, r.absentUpTo = nil, math.MaxUint64
 		for o := range r.client.owners() {
 			if r.cursor.Ms < o.past.since {
-				r.absent = append(r.absent, s.ring.search(hashOf(o.Name), o.Recipient, r.cursor.Ms, o.past.since))
+				r.absent = append(r.absent, s.ring.search(hashOf(o.name), Recipient{o.name, o != r.client.user}, r.cursor.Ms, o.past.since))
 			}
 		}
 		for _, search := range r.absent {

@@ -108,7 +108,7 @@ func (w *window) ask(r *replay) {
 		upTo = r.end
 	}
 	r.state, r.answered, r.early = replayAsk, false, w.seq.newest.before(r.cursor)
-	r.query = &Query{User: r.client.user.Name, Groups: r.client.groupNames(), After: r.cursor, UpTo: upTo, replay: r, window: w}
+	r.query = &Query{User: r.client.user.name, Groups: r.client.Groups(), After: r.cursor, UpTo: upTo, replay: r, window: w}
 }
 
 func (w *window) ready(r *replay) bool {

@@ -58,6 +58,15 @@ func newHub(cfg Config) *Hub {
 	return h
 }
 
+// now returns the time since born.
+func (h *Hub) now() time.Duration { return time.Since(h.born) }
+
+// timeOf is the opposite of now. It uses the current wall clock: it changes if that clock is set, but time.Since of it does not.
+func (h *Hub) timeOf(sinceBorn time.Duration) time.Time {
+	now := time.Now()
+	return now.Add(sinceBorn - now.Sub(h.born))
+}
+
 // BroadcastUser returns the user whose messages reach all clients; "" if broadcasts are disabled.
 func (h *Hub) BroadcastUser() string { return h.cfg.BroadcastUser }
 
@@ -97,7 +106,7 @@ func (h *Hub) Register(o Options) (*Client, error) {
 		named:    o.Named,
 		consumer: o.Consumer,
 		topics:   newTopicSet(o.Topics),
-		since:    time.Since(h.born),
+		since:    h.now(),
 		activity: awake,
 	}
 	h.mu.Lock()
@@ -144,7 +153,7 @@ func (h *Hub) add(to Recipient, e *Entry) (n int) {
 	if toAll {
 		e.time()
 		h.history.addForAll(*e, false)
-		n = h.broadcasts.add(e, nil, false)
+		n = h.broadcasts.add(e, scope{})
 	} else {
 		hash := hashOf(to.Name)
 		o := h.owners.lookup(hash, to)
@@ -156,8 +165,8 @@ func (h *Hub) add(to Recipient, e *Entry) (n int) {
 				e.time()
 			}
 			h.history.add(o, *e)
-			if h.isLarge(o) {
-				n = h.broadcasts.add(e, o, false)
+			if to.Group && h.isLarge(o) {
+				n = h.broadcasts.add(e, scope{group: o})
 			} else {
 				n = h.route(o.clients, e)
 			}
@@ -170,19 +179,19 @@ func (h *Hub) add(to Recipient, e *Entry) (n int) {
 	return n
 }
 
-// isLarge reports whether messages to an owner are distributed in parts.
-func (h *Hub) isLarge(o *owner) bool { return o.Group && len(o.clients) > h.cfg.FanOut }
+// isLarge reports whether entries for a group are distributed in parts.
+func (h *Hub) isLarge(group *owner) bool { return len(group.clients) > h.cfg.FanOut }
 
-// makeRoom is called before a message is numbered: see broadcasts.makeRoom.
+// makeRoom is called before a message is numbered: see broadcasts.makeRoom. Only publishers of broadcasts, and of messages
+// to large groups, wait.
 func (h *Hub) makeRoom(to Recipient) {
-	if to.Group {
-		if o := h.owners.get(to); o == nil || !h.isLarge(o) {
-			return
-		}
-	} else if !h.isBroadcast(to) {
+	if !h.broadcasts.isFull() {
 		return
 	}
-	h.broadcasts.makeRoom()
+	o := h.owners.get(to)
+	if to.Group && o != nil && h.isLarge(o) || h.isBroadcast(to) {
+		h.broadcasts.makeRoom()
+	}
 }
 
 // addForAll is add for a gap that concerns all clients, whatever their topics.
@@ -190,7 +199,7 @@ func (h *Hub) addForAll(e *Entry) {
 	h.taps.add(Recipient{}, true, e)
 	e.time()
 	h.history.addForAll(*e, true)
-	h.broadcasts.add(e, nil, true)
+	h.broadcasts.add(e, scope{allTopics: true})
 	h.seq.advance(e)
 }
 
@@ -261,14 +270,19 @@ func (h *Hub) remove(c *Client) {
 	h.clients[c.index] = h.clients[last]
 	h.clients[c.index].index = c.index
 	h.clients[last] = nil
-	h.clients = h.clients[:last]
-	if cap(h.clients) >= 1024 && last < cap(h.clients)/4 { // shrink: the number of clients has dropped sharply
-		h.clients = append(make([]*Client, 0, 2*last), h.clients...)
-	}
+	h.clients = shrink(h.clients[:last])
 	h.clientCount.Store(int64(last))
 	c.index = -1
 	h.audience.remove(c)
 	h.leave(c)
+}
+
+// shrink releases memory after the number of clients has dropped sharply.
+func shrink(clients []*Client) []*Client {
+	if n := len(clients); cap(clients) >= 1024 && n < cap(clients)/4 {
+		return append(make([]*Client, 0, 2*n), clients...)
+	}
+	return clients
 }
 
 // yield releases a lock for goroutines that wait for it, and locks it again.

@@ -9,13 +9,18 @@ type queue struct {
 	single   [1]*Frame // backing array of frames while there is at most one
 	bytes    int       // of frames
 	inFlight int       // bytes that were taken and are not settled yet
-	excess   *excess   // nil: the queue has never exceeded its bounds
+	rare     *rare     // nil: the client is open, and the queue has never exceeded its bounds
 }
 
-// excess is the state of a queue that has exceeded its bounds.
-type excess struct {
-	since time.Time   // zero: the queue is within its bounds again
-	timer *time.Timer // nil: not set
+// rare is the state of a queue that has exceeded its bounds, or whose client has ended. The other clients do not need
+// memory for it.
+type rare struct {
+	exceeds bool          // the queue exceeds its bounds
+	since   time.Duration // when that began, since Hub.born
+	timer   *time.Timer   // nil: not set
+
+	endedAt time.Duration // since Hub.born
+	newest  ID            // of the hub when the client ended
 }
 
 // held returns the bytes that the queue keeps in memory.
@@ -68,54 +73,60 @@ func (q *queue) fits(f *Frame, cfg *Config) bool {
 // mayExceed reports whether the queue may exceed its bounds for the grace period, and calls expired after it. A burst
 // can reach a million messages per second, which is faster than the scheduler runs the consumer. So a full queue alone
 // does not mean that the reader is slow.
-func (q *queue) mayExceed(grace time.Duration, expired func()) bool {
+//
+// now is the time since Hub.born, here and below.
+func (q *queue) mayExceed(now, grace time.Duration, expired func()) bool {
 	if grace <= 0 {
 		return false
 	}
-	if q.excess == nil {
-		q.excess = new(excess)
+	if q.rare == nil {
+		q.rare = new(rare)
 	}
-	if q.excess.since.IsZero() {
-		q.excess.since = time.Now()
+	if !q.rare.exceeds {
+		q.rare.exceeds, q.rare.since = true, now
 	}
-	if q.excess.timer == nil {
-		q.excess.timer = time.AfterFunc(grace, expired)
+	if q.rare.timer == nil {
+		q.rare.timer = time.AfterFunc(grace, expired)
 	}
 	return true
 }
 
 // isExpired is called by the function expired of mayExceed. It reports whether the queue has exceeded its bounds for
 // the whole grace period. If the queue was emptied meanwhile and is full again, it schedules another call.
-func (q *queue) isExpired(grace time.Duration, expired func()) bool {
-	q.excess.timer = nil
-	if q.excess.since.IsZero() {
+func (q *queue) isExpired(now, grace time.Duration, expired func()) bool {
+	q.rare.timer = nil
+	if !q.rare.exceeds {
 		return false
 	}
-	rest := grace - time.Since(q.excess.since)
+	rest := grace - (now - q.rare.since)
 	if rest > 0 {
-		q.excess.timer = time.AfterFunc(rest, expired)
+		q.rare.timer = time.AfterFunc(rest, expired)
 	}
 	return rest <= 0
 }
 
 // endExcess is called after frames were taken.
 func (q *queue) endExcess() {
-	if q.excess != nil {
-		q.excess.since = time.Time{}
+	if q.rare != nil {
+		q.rare.exceeds = false
 	}
 }
 
 // extendExcess restarts the grace period of a queue that exceeds its bounds.
-func (q *queue) extendExcess() {
-	if q.excess != nil && !q.excess.since.IsZero() {
-		q.excess.since = time.Now()
+func (q *queue) extendExcess(now time.Duration) {
+	if q.rare != nil {
+		q.rare.since = now
 	}
 }
 
-// stop is called when no more frames will be pushed.
-func (q *queue) stop() {
-	q.endExcess()
-	if q.excess != nil && q.excess.timer != nil {
-		q.excess.timer.Stop()
+// stop is called when the client ends: no more frames will be pushed. newest is the newest entry of the hub.
+func (q *queue) stop(now time.Duration, newest ID) {
+	if q.rare == nil {
+		q.rare = new(rare)
 	}
+	q.endExcess()
+	if q.rare.timer != nil {
+		q.rare.timer.Stop()
+	}
+	q.rare.endedAt, q.rare.newest = now, newest
 }

@@ -24,15 +24,18 @@ type gapSpread struct {
 	waited *Frame // a gap with the position of the moment at which it was taken; nil: none so far
 }
 
-// spread nudges all clients. If it is still active for an earlier gap, it runs again afterwards: frequent gaps must
-// not postpone each other.
+// spread nudges clients that have a gap queued, and owns the list. If it is still active for an earlier gap, it visits all
+// clients afterwards: frequent gaps must not postpone each other.
 func (g *gapSpread) spread(clients []*Client) {
-	if g.again = g.active; g.again || g.closed || len(clients) == 0 {
+	if g.closed || len(clients) == 0 {
+		return
+	}
+	if g.again = g.active; g.again {
 		return
 	}
 	g.active = true
 	over := min(g.max, time.Duration(len(clients))*time.Second/gapRate)
-	g.nudges = startNudges(slices.Clone(clients), over, g.done)
+	g.nudges = startNudges(clients, over, g.done)
 }
 
 func (g *gapSpread) done() {
@@ -40,7 +43,7 @@ func (g *gapSpread) done() {
 	defer g.hub.mu.Unlock()
 	g.active = false
 	if g.again {
-		g.spread(g.hub.clients)
+		g.spread(slices.Clone(g.hub.clients))
 	}
 }
 
@@ -116,7 +119,7 @@ func (n *nudges) nudge() bool {
 	for i := n.nudged; i < upTo; i++ { // shuffle incrementally: shuffling all at once would take long
 		j := i + rand.IntN(len(n.clients)-i)
 		n.clients[i], n.clients[j] = n.clients[j], n.clients[i]
-		n.clients[i].Nudge()
+		n.clients[i].wakeForGap()
 	}
 	if n.nudged = upTo; upTo == len(n.clients) {
 		n.clients, n.timer = nil, nil

@@ -36,7 +36,7 @@ type Stats struct {
 // the hub is idle.
 func (h *Hub) Stats() Stats {
 	h.mu.Lock()
-	s := Stats{Clients: len(h.clients), Users: h.owners.presentUsers, Groups: h.owners.presentGroups}
+	s := Stats{Clients: len(h.clients), Users: h.owners.users.present, Groups: h.owners.groups.present}
 	s.HistoryEntries, s.HistoryBytes = h.history.size()
 	s.HistoryHere, s.HistoryElsewhere = h.history.reach()
 	h.mu.Unlock()

@@ -90,7 +90,7 @@ func (f *StreamFeed) Reset(newest ID) {
 	}
 	e := &Entry{ID: newest, Gap: GapFeedReset}
 	f.taps.add(Recipient{}, true, e)
-	f.broadcasts.add(e, nil, true)
+	f.broadcasts.add(e, scope{allTopics: true})
 }
 
 // reach is called before the sequence advances to id. It handles clients that resumed from an id which the hub
