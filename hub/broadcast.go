@@ -181,7 +181,7 @@ func (b *broadcasts) visit(groups []*owner) {
 	}
 }
 
-// isBehind reports whether a client may not have received all broadcasts.
+// isBehind reports whether a client has possibly not received all broadcasts.
 func (b *broadcasts) isBehind(c *Client) bool { return c.lastBroadcast != b.newest }
 
 // catchUp enqueues the pending broadcasts for a client, and returns the number of frames. It may end the
