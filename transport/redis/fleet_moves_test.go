@@ -26,18 +26,20 @@ type journey struct {
 // travelers numbers the users of wander.
 var travelers atomic.Int64
 
-// wander lets a page move between hubs at random, while publish is called with its channel and 1, 2, … until it succeeds for
-// each. It ends after at least 20 moves, when done returns true and everything has arrived.
+// wander lets a page move between hubs at random, while publish is called with the channels of its user and of its group in
+// turn, and with 1, 2, … until it succeeds for each. It ends after at least 20 moves, when done returns true and everything has arrived.
 func wander(t *testing.T, hubs []*fleetHub, publish func(channel, payload string) bool, done func() bool) *journey {
 	t.Helper()
 	user := fmt.Sprint("traveler", travelers.Add(1))
-	id := hubs[len(hubs)-1].open(t, user, "").leave() // before the first message
+	group := "of " + user
+	channel := func(n int64) string { return []string{"user-" + user, "group-" + group}[n%2] }
+	id := hubs[len(hubs)-1].open(t, user, "", group).leave() // before the first message
 	var published atomic.Int64
 	var over atomic.Bool
 	var publishing sync.WaitGroup
 	publishing.Go(func() {
 		for n := int64(1); !over.Load(); n++ {
-			for !publish("user-"+user, fmt.Sprint(n)) && !over.Load() {
+			for !publish(channel(n), fmt.Sprint(n)) && !over.Load() {
 				time.Sleep(5 * time.Millisecond)
 			}
 			published.Store(n)
@@ -53,7 +55,7 @@ func wander(t *testing.T, hubs []*fleetHub, publish func(channel, payload string
 		if time.Now().After(deadline) {
 			t.Fatal("timed out while a page moved")
 		}
-		p := hubs[rand.IntN(len(hubs))].open(t, user, id)
+		p := hubs[rand.IntN(len(hubs))].open(t, user, id, group)
 		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
 		if moves%5 == 4 { // also on a busy machine, the page must sometimes stay until the reply to a PING
 			time.Sleep(300 * time.Millisecond)
@@ -63,7 +65,7 @@ func wander(t *testing.T, hubs []*fleetHub, publish func(channel, payload string
 	}
 	stop()
 	// One more message arrives, unless it is announced as a gap: then one after it does.
-	p := hubs[rand.IntN(len(hubs))].open(t, user, id)
+	p := hubs[rand.IntN(len(hubs))].open(t, user, id, group)
 	arrived := func() bool {
 		all := p.seen()
 		return len(all) > 0 && all[len(all)-1] == fmt.Sprint(j.published)
@@ -72,7 +74,7 @@ func wander(t *testing.T, hubs []*fleetHub, publish func(channel, payload string
 		if time.Now().After(deadline) {
 			t.Fatalf("message %d was not received after %q", j.published, p.seen())
 		}
-		if publish("user-"+user, fmt.Sprint(j.published+1)) {
+		if publish(channel(int64(j.published+1)), fmt.Sprint(j.published+1)) {
 			j.published++
 			time.Sleep(50 * time.Millisecond)
 		}
@@ -301,7 +303,7 @@ func TestIDsWithoutMarkersAreOfOneHub(t *testing.T) {
 		named       string
 	}{
 		"run_id is unknown":                           {[]any{"-info"}, false, "command=INFO"},
-		"no hub may subscribe to the control channel": {[]any{"resetchannels", "&user-*", "&usercast:user-probe:*"}, false, "command=SUBSCRIBE to the control channel"},
+		"no hub may subscribe to the control channel": {[]any{"resetchannels", "&user-*", "&group-*", "&usercast:user-probe:*"}, false, "command=SUBSCRIBE to the control channel"},
 		"no hub may publish":                          {[]any{"-publish"}, false, "command=PUBLISH to the control channel"},
 		"several Redis":                               {nil, true, ""},
 	} {

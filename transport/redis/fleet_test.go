@@ -25,7 +25,7 @@ type fleetHub struct {
 }
 
 // startHub runs a hub until the test ends, and waits until it has received its first marker, unless change makes it write
-// none. Unless change sets them, it makes no probes, and writes markers often.
+// none. Unless change sets them, it makes no probes, and writes markers often. It subscribes to users and groups.
 func startHub(t *testing.T, server *Server, change func(*PubSubConfig)) *fleetHub {
 	t.Helper()
 	h := &fleetHub{log: &logbook{}}
@@ -41,7 +41,7 @@ func startHub(t *testing.T, server *Server, change func(*PubSubConfig)) *fleetHu
 		},
 	})
 	cfg := PubSubConfig{
-		Server: server, Hub: h.PubSub, Logger: slog.New(h.log), BackoffMax: 200 * time.Millisecond,
+		Server: server, Hub: h.PubSub, Channels: Channels{Groups: "group-"}, Logger: slog.New(h.log), BackoffMax: 200 * time.Millisecond,
 		ProbeEvery: time.Hour, PingAfter: time.Hour, markEvery: 100 * time.Millisecond,
 	}
 	if change != nil {
@@ -82,11 +82,11 @@ func (p *visitor) Wake()      { poke(p.wake) }
 func (p *visitor) Interrupt() {}
 
 // open opens a stream, which ends with the test or with leave. A page with an id resumes.
-func (h *fleetHub) open(t *testing.T, user, id string) *visitor {
+func (h *fleetHub) open(t *testing.T, user, id string, groups ...string) *visitor {
 	t.Helper()
 	p := &visitor{wake: make(chan struct{}, 1), ended: make(chan struct{}), id: id}
 	var err error
-	if p.client, err = h.Register(hub.Options{User: user, Resume: id, Consumer: p}); err != nil {
+	if p.client, err = h.Register(hub.Options{User: user, Groups: groups, Resume: id, Consumer: p}); err != nil {
 		t.Fatal(err)
 	}
 	if id == "" {

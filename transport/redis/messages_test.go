@@ -52,7 +52,7 @@ func TestPipelinedMessagesArriveInOrderWithoutLoss(t *testing.T) {
 func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.MaxPayload = 100 })
+	h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.MaxPayload, c.Channels.Groups = 100, "group-" })
 	h.awaitGeneration(t, 1)
 	huge := strings.Repeat("u", 1<<20)
 	for _, m := range []struct{ channel, payload, event string }{
@@ -67,6 +67,13 @@ func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 		{"user-42", "", "42//"},
 		{"user-*:news", "broadcast", "*/news/broadcast"},
 		{"user-nobody:t", "unheard", ""},
+		{"group-", "no group", ""},
+		{"group-:topic", strings.Repeat("x", 101), ""},
+		{"group-42:big", strings.Repeat("x", 101), "too large group 42/big"},
+		{"group-42:full", strings.Repeat("x", 100), "group 42/full/" + strings.Repeat("x", 100)},
+		{"group-" + huge + ":t", "p", "group " + huge + "/t/p"},
+		{"group-[a]*?\\:^", "glob", "group [a]*?\\/^/glob"},
+		{"group-*:news", "no broadcast", "group */news/no broadcast"},
 		{"user-42:last", "x", "42/last/x"},
 	} {
 		server.Do("publish", m.channel, m.payload)
@@ -75,7 +82,7 @@ func TestEachMessageIsCountedByItsOutcome(t *testing.T) {
 		}
 	}
 	s := h.conserved(t)
-	if s.Received != 12 || s.Malformed != 3 || s.TooLarge != 1 || s.Unrouted != 1 || s.Routed != 7 {
+	if s.Received != 19 || s.Malformed != 5 || s.TooLarge != 2 || s.Unrouted != 1 || s.Routed != 11 {
 		t.Errorf("stats %+v", s)
 	}
 	if s.Feed != "pubsub" || s.Redis != server.Addr() || s.Generation != 1 {
@@ -87,9 +94,9 @@ func TestPrefixIsMatchedLiterally(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	for _, prefix := range []string{"*", "u?er-", `a\b[c-e]^*:`, "[", "\xff "} {
-		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.Channels.Users = prefix })
+		h := start(t, parse(t, server.URL(), ServerOptions{}), func(c *PubSubConfig) { c.Channels = Channels{Users: prefix, Groups: "g" + prefix} })
 		h.awaitGeneration(t, 1)
-		for _, other := range []string{"user-1", "uxer-1", `a\bc^x:1`, "abd^:1", "c1"} {
+		for _, other := range []string{"user-1", "uxer-1", `a\bc^x:1`, "abd^:1", "c1", "guser-1", "guxer-1", `ga\bc^x:1`, "gc1"} {
 			if n := server.Do("publish", other, "x"); n != int64(0) {
 				t.Errorf("prefix %q also receives %q", prefix, other)
 			}
@@ -98,6 +105,10 @@ func TestPrefixIsMatchedLiterally(t *testing.T) {
 			t.Errorf("prefix %q does not receive its own messages", prefix)
 		}
 		h.awaitEvent(t, "42/t/x")
+		if n := server.Do("publish", "g"+prefix+"42:t", "x"); n != int64(1) {
+			t.Errorf("prefix %q does not receive messages to groups", "g"+prefix)
+		}
+		h.awaitEvent(t, "group 42/t/x")
 		h.stop()
 	}
 }

@@ -70,6 +70,36 @@ func TestNoPermissionToSubscribeThenGranted(t *testing.T) {
 	eventually(t, "it was logged again", func() bool { return h.log.count("WARN", "reason=right") == 2 })
 }
 
+// The subscription to the patterns is one command, so Redis refuses it as a whole (R3). Without the users' or the groups'
+// channels the hub has no subscription, instead of one that misses messages.
+func TestPermissionForOneOfTwoPatternsIsNotEnough(t *testing.T) {
+	t.Parallel()
+	for _, allowed := range []string{"&user-*", "&group-*"} {
+		t.Run(allowed, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			server.Do("acl", "setuser", "app", "on", ">secret", "+@all", "resetchannels", "&usercast:*", allowed)
+			h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) { c.Channels.Groups = "group-" })
+			h.log.await(t, "reason=right")
+			attempts := callsOf(t, server, "psubscribe")
+			eventually(t, "two more attempts were made", func() bool { return callsOf(t, server, "psubscribe") >= attempts+2 })
+			if s := h.Stats(); s.Generation != 0 || s.Connected {
+				t.Errorf("stats %+v of a hub that is not allowed to subscribe", s)
+			}
+			if n := server.Do("pubsub", "numpat"); n != int64(0) {
+				t.Errorf("%v patterns are subscribed to", n)
+			}
+			h.log.once(t, "WARN redis subscription failed", "user app is not allowed to subscribe to group-* and user-*", "hint=ACL SETUSER app +psubscribe &group-* &user-*")
+			h.log.warnings(t, 1)
+			server.Do("acl", "setuser", "app", "+psubscribe", "&group-*", "&user-*") // the command in the log
+			h.awaitGeneration(t, 1)
+			server.Do("publish", "group-7:t", "granted")
+			h.awaitEvent(t, "group 7/t/granted")
+			h.awaitDelivery(t, server, "granted")
+		})
+	}
+}
+
 func TestMissingPermissionsAreLoggedOnceAndOptional(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)

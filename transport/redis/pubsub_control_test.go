@@ -150,6 +150,13 @@ func TestR24ControlChannelThatThePatternMatchesIsRejected(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "control channel") {
 		t.Errorf("%v", err)
 	}
+	_, err = NewPubSub(PubSubConfig{
+		Server: parse(t, "redis://127.0.0.1:1", ServerOptions{}), Channels: Channels{Groups: "group-"}, ControlChannel: "group-control",
+		Hub: noStreams{},
+	})
+	if err == nil || !strings.Contains(err.Error(), "the control channel must not start with the group prefix") {
+		t.Errorf("%v", err)
+	}
 	// The default depends on the prefix, and never matches it.
 	for _, prefix := range []string{"*", "usercast-", "usercast:x", "a"} {
 		if err := (Channels{Users: prefix}).ValidateControlChannel(ControlChannel(prefix)); err != nil {

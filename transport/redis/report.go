@@ -3,6 +3,8 @@ package redis
 import (
 	"context"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -182,11 +184,16 @@ func (r *reporter) messagesMissed(m fleet.Mismatch) {
 		append(attrs, "hint", "check what is between this hub and Redis, such as a proxy")...)
 }
 
-// hubDiffers logs how another hub differs from this one. It is called once for each process of a hub.
-func (r *reporter) hubDiffers(other Hub, version string) {
+// hubDiffers logs how another hub differs from this one: in its patterns, of which users is the one of this hub, or in its
+// version. It is called once for each process of a hub.
+func (r *reporter) hubDiffers(other Hub, patterns []string, users, version string) {
 	if other.OtherPatterns {
-		r.log.Warn("another hub subscribes to other channels, a page that moves between the two receives a gap",
-			"hub", other.Name, "hint", "set the same --channel-prefix for all hubs that use this control channel")
+		message, flag := "another hub subscribes to other channels", "--channel-prefix"
+		if slices.Contains(patterns, users) {
+			message, flag = "another hub subscribes to the channels of other groups", "--group-prefix"
+		}
+		r.log.Warn(message+", a page that moves between the two receives a gap",
+			"hub", other.Name, "channels", strings.Join(patterns, " "), "hint", "set the same "+flag+" for all hubs that use this control channel")
 	}
 	if other.Version != version {
 		r.log.Warn("another hub runs another version", "hub", other.Name, "version", other.Version, "own_version", version)

@@ -124,6 +124,7 @@ func (m *Member) Count(channel, payload string) {
 type Report struct {
 	Mismatch *Mismatch // not nil: this hub has missed messages. The caller publishes a marker immediately
 	Differs  *Hub      // a hub with another version or other patterns; not nil once per hub
+	Patterns []string  // of Differs
 }
 
 // A Mismatch says which messages a hub has missed.
@@ -141,7 +142,7 @@ func (m *Member) Receive(mk Marker, now time.Duration) (report Report) {
 	if boot != m.boot {
 		if p = m.peer(boot, mk, now); p.differs(m.cfg.Version) && !p.reported {
 			p.reported = true
-			report.Differs = new(p.hub)
+			report.Differs, report.Patterns = new(p.hub), mk.Patterns
 		}
 	}
 	if !m.counts(mk) || !m.points.add(Point{mk.Name, m.counted.Count, m.counted.Sum}, now) {
