@@ -73,3 +73,5 @@ func Doubts(p *PubSub) int {
 	defer p.mu.Unlock()
 	return len(p.doubts.all)
 }
+
+const MaxArrivals = maxArrivals

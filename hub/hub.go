@@ -44,6 +44,7 @@ type Hub struct {
 	gaps       gapSpread
 	budget     budget
 	taps       taps
+	arrivals   arrivals
 	waiting    waiting // only with a PubSub
 	doubts     doubts  // only with a PubSub
 }

@@ -85,7 +85,9 @@ func (c *Client) owners() iter.Seq[*owner] {
 
 // join adds a client to its user and its groups. h.mu is held.
 func (h *Hub) join(c *Client, user string, groups []string) {
-	c.user, _ = h.joinOwner(c, User(user))
+	if c.user, _ = h.joinOwner(c, User(user)); len(c.user.clients) == 1 {
+		h.arrivals.add(c.user.name)
+	}
 	if len(groups) == 0 {
 		return
 	}

@@ -6,7 +6,7 @@ import "hash/maphash"
 // table consists of parts, so that shrinking copies only one part while Hub.mu is held. The zero value is empty. A
 // table is guarded by its owner.
 type table[V any] struct {
-	parts [64]struct {
+	parts [UserParts]struct {
 		entries map[string]V
 		most    int // maximum number of entries since the last copy
 	}

@@ -137,6 +137,7 @@ func busy() metrics.Sources {
 		Hub:        func() hub.Stats { return h },
 		Streams:    func() sse.Stats { return streams },
 		Feeds:      func() []redis.Stats { return []redis.Stats{feed, other} },
+		Online:     func() int { return 31 },
 		Version:    "v1.2.3",
 	}
 }

@@ -22,6 +22,7 @@ type Sources struct {
 	Feeds      func() []redis.Stats     // one element per Redis
 	Checks     func() auth.ForwardStats // calls of auth.Forward
 	LogDropped func() uint64            // log lines that were dropped
+	Online     func() int               // users who are online on any hub; nil: not recorded, and the metric is omitted
 	Version    string                   // label of usercast_build_info
 }
 
@@ -63,6 +64,7 @@ var (
 	clients     = desc("clients", "Open streams.")
 	users       = desc("users", "Users with an open stream.")
 	groups      = desc("groups", "Groups with an open stream of a member.")
+	online      = desc("online_users", "Users who are online on any hub, as of the newest count within about 5 s; only with --presence.")
 	connects    = desc("connects_total", "Streams opened.")
 	disconnects = desc("disconnects_total", "Streams ended, by reason.", "reason")
 	rejects     = desc("rejects_total", "Stream requests rejected, by reason.", "reason")
@@ -118,6 +120,9 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(authOpen, float64(checks.InFlight))
 	out.gauge(authQueue, float64(checks.Waiting))
 	out.hub(read(c.sources.Hub))
+	if c.sources.Online != nil {
+		out.gauge(online, float64(c.sources.Online()))
+	}
 	out.streams(read(c.sources.Streams))
 	feeds := read(c.sources.Feeds)
 	var probes histogram.Snapshot

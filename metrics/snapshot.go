@@ -15,6 +15,7 @@ type Snapshot struct {
 	Clients     int               `json:"clients"`
 	Users       int               `json:"users"`
 	Groups      int               `json:"groups"`
+	OnlineUsers *int              `json:"online_users,omitempty"` // on any hub; nil without --presence
 	Connects    uint64            `json:"connects"`
 	Disconnects map[string]uint64 `json:"disconnects"` // by reason
 	Rejects     map[string]uint64 `json:"rejects"`     // by reason
@@ -100,6 +101,10 @@ func (s Sources) Snapshot() Snapshot {
 		LogDropped:      read(s.LogDropped),
 		DeliverySeconds: asHistogram(streams.Delivery),
 		AuthSeconds:     asHistogram(streams.Auth),
+	}
+	if s.Online != nil {
+		n := s.Online()
+		out.OnlineUsers = &n
 	}
 	var probes histogram.Snapshot
 	for _, f := range feeds {

@@ -26,7 +26,7 @@ type adminServer struct {
 }
 
 // newAdminServer opens the listener.
-func newAdminServer(cfg *Config, c console, u users) (*adminServer, error) {
+func newAdminServer(cfg *Config, c console, u users, online admin.Presence) (*adminServer, error) {
 	s := &adminServer{stopped: make(chan struct{})}
 	token := ""
 	if cfg.AdminTokenFile != "" {
@@ -44,6 +44,7 @@ func newAdminServer(cfg *Config, c console, u users) (*adminServer, error) {
 	e := admin.NewEcho()
 	admin.Mount(e, c.health.status, promhttp.HandlerFor(metrics.NewRegistry(c.sources), promhttp.HandlerOpts{}), s.currentToken)
 	admin.MountUsers(e, u.api(), s.currentToken)
+	admin.MountOnline(e, online, s.currentToken)
 	admin.MountConsole(e, c.page(s.stopped), s.currentToken)
 	// WriteTimeout is not set, because it would end the streams of the console.
 	s.http = &http.Server{

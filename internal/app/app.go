@@ -15,6 +15,7 @@ import (
 	"usercast/internal/flags"
 	"usercast/internal/systemd"
 	"usercast/metrics"
+	"usercast/transport/admin"
 	"usercast/transport/redis"
 	"usercast/transport/sse"
 )
@@ -45,6 +46,7 @@ type App struct {
 	streams  *sse.Handler
 	feeds    []feed          // one per Redis URL
 	commands *redis.Commands // sent to the first Redis
+	presence *redis.Presence // nil without --presence
 	health   health
 
 	public      *sse.Server
@@ -70,6 +72,12 @@ func New(cfg Config, parts Parts) (*App, error) {
 	}
 	a.commands = redis.NewCommands(parts.Redis[0])
 	a.commands.PublishNearHubs(a.cfg.ControlChannelName())
+	if cfg.Presence {
+		var err error
+		if a.presence, err = redis.NewPresence(redis.PresenceConfig{Commands: a.commands, Hub: a.hub, Prefix: cfg.ChannelPrefix, Logger: a.log}); err != nil {
+			return nil, err
+		}
+	}
 	if err := a.listen(limits, conns); err != nil {
 		return nil, err
 	}
@@ -87,8 +95,13 @@ func (a *App) listen(limits Limits, maxConns int) (err error) {
 		return ListenError("listen", a.cfg.Listen, err)
 	}
 	sources := metrics.Sources{Hub: a.hub.Stats, Streams: a.streams.Stats, Feeds: a.FeedStats, Checks: a.parts.Auth.Stats, LogDropped: a.parts.LogDropped, Version: a.parts.Version}
+	online := admin.Presence{Redis: a.parts.Redis[0].Name()}
+	if a.presence != nil {
+		sources.Online = a.presence.Users
+		online.Online, online.Count = a.presence.Online, a.presence.Count
+	}
 	c := console{hub: a.hub, health: &a.health, sources: sources, limits: limits, started: time.Now(), tail: a.cfg.ConsoleTail, separator: a.cfg.TopicSeparator.T, log: a.log}
-	if a.admin, err = newAdminServer(&a.cfg, c, users{&a.cfg, a.hub, a.commands, a.parts.Redis[0].Name()}); err != nil {
+	if a.admin, err = newAdminServer(&a.cfg, c, users{&a.cfg, a.hub, a.commands, a.parts.Redis[0].Name()}, online); err != nil {
 		a.public.Close()
 		return err
 	}
@@ -132,6 +145,9 @@ func (a *App) Run(ctx context.Context) error {
 	defer a.commands.Close()
 	for _, feed := range a.feeds {
 		running.Go(func() { feed.Run(feedCtx) })
+	}
+	if a.presence != nil {
+		running.Go(func() { a.presence.Run(feedCtx) })
 	}
 	running.Go(func() { manageMemory(feedCtx, &a.cfg, a.hub) })
 	if m := a.parts.Manager; m != nil {

@@ -52,6 +52,7 @@ type Config struct {
 	ChannelConfig
 	ControlChannel string     `placeholder:"NAME" help:"With pubsub: channel for control commands (default: usercast:<prefix>control)."`
 	Name           string     `placeholder:"NAME" help:"With pubsub: name of this hub in the consoles and logs of all hubs with the same Redis. Without it, the host name is used."`
+	Presence       bool       `help:"Keep the set of users who are online on any hub in the Redis key usercast:<prefix>online, and publish each change on the channel usercast:<prefix>presence."`
 	BroadcastUser  string     `default:"*" placeholder:"USER" help:"User id for broadcasts: messages to it go to all users; empty disables broadcasts (default: ${default})."`
 	MaxPayload     flags.Size `default:"1MiB" placeholder:"SIZE" help:"Maximum payload size; a larger message is dropped and announced as a gap (default: ${default})."`
 
@@ -119,6 +120,9 @@ func (c *Config) Check(errs *flags.Errors) {
 			errs.Add("control-channel", "%w; use another name, such as %s", err, redis.ControlChannel(c.ChannelPrefix))
 		}
 	}
+	if c.Presence {
+		c.checkPresence(errs)
+	}
 	if redis.ValidateSeparator(c.TopicSeparator.T) == nil && strings.IndexByte(c.BroadcastUser, c.TopicSeparator.T) >= 0 {
 		errs.Add("broadcast-user", "a user id must not contain %q; choose another id or another --topic-separator", c.TopicSeparator.T)
 	}
@@ -162,6 +166,17 @@ func (c *Config) hubName() string {
 		return "unknown"
 	}
 	return host
+}
+
+// checkPresence adds the errors of --presence, whose names must differ from those that the hub uses for something else.
+func (c *Config) checkPresence(errs *flags.Errors) {
+	errs.Check("presence", redis.ValidatePresence(c.ChannelPrefix))
+	if channel := redis.PresenceChannel(c.ChannelPrefix); c.ControlChannel == channel {
+		errs.Add("control-channel", "must differ from %s, the channel of --presence", channel)
+	}
+	if key := redis.PresenceKey(c.ChannelPrefix); c.Feed == FeedStream && c.StreamKey == key {
+		errs.Add("stream-key", "must differ from %s, the key of --presence", key)
+	}
 }
 
 // ControlChannelName returns the channel on which hubs receive control commands.

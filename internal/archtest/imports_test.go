@@ -22,8 +22,8 @@ var allowedDeps = map[string]struct {
 	"usercast/internal/finding":        {},
 	"usercast/internal/eventstream":    {},
 	"usercast/internal/load":           {other: true},
-	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
-	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/finding", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis":         {ours: []string{"usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/lease", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
+	"usercast/transport/redis/inspect": {ours: []string{"usercast/internal/finding", "usercast/transport/redis", "usercast/hub", "usercast/internal/histogram", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/lease", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 
 	// The simulation and its oracle share no code with the hub.
 	"usercast/transport/redis/internal/fleetsim": {},
@@ -31,6 +31,7 @@ var allowedDeps = map[string]struct {
 	"usercast/transport/redis/internal/pause":    {},
 	"usercast/transport/redis/internal/acl":      {other: true},
 	"usercast/transport/redis/internal/fleet":    {ours: []string{"usercast/hub", "usercast/internal/revocation"}},
+	"usercast/transport/redis/internal/lease":    {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology"}, other: true},
 	"usercast/transport/redis/internal/topology": {ours: []string{"usercast/internal/netpoll", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp"}, other: true},
 	"usercast/transport/sse/echosse":             {ours: []string{"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/sse"}, other: true},
 	"usercast/transport/sse":                     {ours: []string{"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation"}, other: true},
@@ -49,13 +50,13 @@ var allowedDeps = map[string]struct {
 
 	"usercast/metrics": {ours: []string{
 		"usercast/internal/unixsocket", "usercast/hub", "usercast/auth", "usercast/internal/histogram", "usercast/internal/loopback", "usercast/internal/netpoll", "usercast/internal/revocation", "usercast/transport/redis", "usercast/transport/sse",
-		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
+		"usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/fleet", "usercast/transport/redis/internal/lease", "usercast/transport/redis/internal/pause", "usercast/transport/redis/internal/resp", "usercast/transport/redis/internal/topology",
 	}, other: true},
 }
 
 // importers lists the packages of this module that may import a library directly.
 var importers = map[string][]string{
-	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/baseline", "usercast/examples/go"},
+	"github.com/redis/go-redis/":      {"usercast/transport/redis", "usercast/transport/redis/inspect", "usercast/transport/redis/internal/acl", "usercast/transport/redis/internal/lease", "usercast/transport/redis/internal/topology", "usercast/internal/redistest", "usercast/bench/baseline", "usercast/examples/go"},
 	"github.com/prometheus/":          {"usercast/metrics", "usercast/internal/app", "usercast/bench/baseline", "usercast/bench/lowerbound"},
 	"github.com/alecthomas/kong":      {"usercast/cmd/usercast", "usercast/internal/flags", "usercast/internal/hubtest"},
 	"github.com/coreos/go-systemd/":   {"usercast/internal/systemd"},

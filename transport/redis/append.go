@@ -26,8 +26,17 @@ func (c *Commands) add(ctx context.Context, key string, fields ...string) (id st
 		id, err = client.XAdd(ctx, &goredis.XAddArgs{Stream: key, Values: fields}).Result()
 		return err
 	}
-	err = c.do(ctx, topology.Target{Key: key}, func(client *goredis.Client) error { return xadd(client) })
-	// A node that redirects a command has not executed it.
+	err = c.doKey(ctx, key, xadd)
+	if err == nil || errors.Is(err, context.Canceled) {
+		return id, err
+	}
+	return "", c.server.Denied(err, "append to "+key, "+xadd ~"+acl.Escape(key))
+}
+
+// doKey is do for commands on a key, and follows redirections in a cluster. It calls run again only after a node has not
+// executed the command.
+func (c *Commands) doKey(ctx context.Context, key string, run func(goredis.Cmdable) error) error {
+	err := c.do(ctx, topology.Target{Key: key}, func(client *goredis.Client) error { return run(client) })
 	addr := ""
 	for range maxRedirections {
 		to, ok := c.server.Redirection(err, key, addr)
@@ -35,10 +44,7 @@ func (c *Commands) add(ctx context.Context, key string, fields ...string) (id st
 			break
 		}
 		addr = to.Addr
-		err = c.server.AskNode(ctx, to, xadd)
+		err = c.server.AskNode(ctx, to, run)
 	}
-	if err == nil || errors.Is(err, context.Canceled) {
-		return id, err
-	}
-	return "", c.server.Denied(err, "append to "+key, "+xadd ~"+acl.Escape(key))
+	return err
 }

@@ -18,8 +18,10 @@
 //	pubsub*.go           the pub/sub feed: subscription, watchdog, probe, markers, places
 //	stream*.go           the stream feed: reading, checking for losses and resets, queries
 //	commands, append, pipeline   publishing
+//	presence.go          the users that are online; independent of the feeds
 //	inspect              checks whether a Redis is suitable for a hub; public
 //	internal/fleet       the hubs of one Redis: what markers contain, and what follows from them
+//	internal/lease       the set of these users in Redis
 //	internal/topology    the server: URL, connections, Sentinels, cluster, errors
 //	internal/resp        the protocol, with bounded memory
 //	internal/acl         the permissions that a hub needs
@@ -109,6 +111,7 @@
 //	watchdog, sender of PINGs   started by subscription.receive, which waits for all of them
 //	(soft limit), locate,
 //	confirm, writeMarkers
+//	presence                    the caller of Presence.Run
 //	scanner                     started by StreamFeed.Run, which waits for it
 //	echo channel (1 slot)       the receiving goroutine sends, the prober receives; with the
 //	                            slot, sending does not block

@@ -162,6 +162,9 @@ func slotOf(name string) int {
 	return int(crc % clusterSlotCount)
 }
 
+// SameSlot reports whether two keys always have the same slot.
+func SameSlot(a, b string) bool { return slotOf(a) == slotOf(b) }
+
 // A slotRange is an element of the reply to CLUSTER SLOTS. Its first node is the primary.
 type slotRange struct {
 	first, last int

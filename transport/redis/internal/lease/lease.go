@@ -1,0 +1,166 @@
+package lease
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/topology"
+)
+
+// Batch is the maximum number of users per script, which delays all other clients of Redis while it runs.
+const Batch = 500
+
+// Keys are the names of what a Set uses in Redis. In a cluster, both keys have the same slot.
+type Keys struct {
+	Users   string // the sorted set
+	Swept   string // the time of the last removal
+	Channel string // where transitions are published
+}
+
+// KeysOf returns the names for hubs with a channel prefix.
+func KeysOf(prefix string) Keys {
+	users := acl.OwnChannels + prefix + "online"
+	swept := users + ":swept" // if the prefix has a hash tag
+	if !topology.SameSlot(users, swept) {
+		swept = "{" + users + "}:swept"
+	}
+	return Keys{Users: users, Swept: swept, Channel: acl.OwnChannels + prefix + "presence"}
+}
+
+// Validate returns why the keys cannot be used in a cluster, or nil.
+func (k Keys) Validate() error {
+	if !topology.SameSlot(k.Users, k.Swept) {
+		return errors.New("with presence, the channel prefix must not contain }, except after a hash tag such as {app}")
+	}
+	return nil
+}
+
+// A Set runs the scripts. Its fields are immutable.
+type Set struct {
+	Keys
+	Length time.Duration // of a lease, in whole seconds
+	Pause  time.Duration // maximum time between two sweeps of hubs that reach Redis, in whole seconds
+}
+
+// Refused is how many messages Redis refused to publish, and why.
+type Refused struct {
+	Messages int
+	Err      error // an error reply; nil: none was refused
+}
+
+//go:embed extend.lua
+var extendSource string
+
+//go:embed sweep.lua
+var sweepSource string
+
+var extend, sweep = goredis.NewScript(extendSource), goredis.NewScript(sweepSource)
+
+// Extend extends the leases of at most Batch users, without duplicates, and publishes those who were not online. Errors are
+// those of go-redis.
+func (s Set) Extend(ctx context.Context, redis goredis.Cmdable, users []string) (Refused, error) {
+	args := make([]any, 0, 2+len(users))
+	args = append(args, s.Channel, seconds(s.Length))
+	for _, user := range users {
+		args = append(args, user)
+	}
+	reply, err := extend.Run(ctx, redis, []string{s.Users}, args...).Slice()
+	if err != nil {
+		return Refused{}, err
+	}
+	refused, ok := refusedIn(reply)
+	if !ok || len(reply) != 2 {
+		return Refused{}, badReply("lease script", reply)
+	}
+	return refused, nil
+}
+
+// A Sweep is the result of Set.Sweep.
+type Sweep struct {
+	Online  int  // users whose lease has not ended
+	More    bool // there may be more users to remove
+	Refused Refused
+}
+
+// Sweep removes at most Batch users whose lease has ended, and publishes them.
+func (s Set) Sweep(ctx context.Context, redis goredis.Cmdable) (Sweep, error) {
+	reply, err := sweep.Run(ctx, redis, []string{s.Users, s.Swept}, s.Channel, seconds(s.Length), seconds(s.Pause), Batch).Slice()
+	if err != nil {
+		return Sweep{}, err
+	}
+	if len(reply) == 4 {
+		online, ok1 := reply[0].(int64)
+		removed, ok2 := reply[1].(int64)
+		refused, ok3 := refusedIn(reply[2:])
+		if ok1 && ok2 && ok3 {
+			return Sweep{Online: int(online), More: removed >= Batch, Refused: refused}, nil
+		}
+	}
+	return Sweep{}, badReply("sweep script", reply)
+}
+
+// Online returns which of the users are online, in the same order.
+func (s Set) Online(ctx context.Context, redis goredis.Cmdable, users []string) (online []string, err error) {
+	var now *goredis.TimeCmd
+	var scores *goredis.FloatSliceCmd
+	if _, err = redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
+		now, scores = p.Time(ctx), p.ZMScore(ctx, s.Users, users...)
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	if len(scores.Val()) != len(users) {
+		return nil, badReply("ZMSCORE", scores.Val())
+	}
+	online = []string{}
+	for i, score := range scores.Val() {
+		if score >= float64(now.Val().Unix()) {
+			online = append(online, users[i])
+		}
+	}
+	return online, nil
+}
+
+// Count returns how many users are online.
+func (s Set) Count(ctx context.Context, redis goredis.Cmdable) (int, error) {
+	now, err := redis.Time(ctx).Result()
+	if err != nil {
+		return 0, err
+	}
+	n, err := redis.ZCount(ctx, s.Users, fmt.Sprint(now.Unix()), "+inf").Result()
+	return int(n), err
+}
+
+func refusedIn(reply []any) (r Refused, ok bool) {
+	if len(reply) != 2 {
+		return r, false
+	}
+	n, ok1 := reply[0].(int64)
+	why, ok2 := reply[1].(string)
+	if n > 0 {
+		if !strings.Contains(why, "nknown") { // the wording depends on the version, and does not always begin with NOPERM
+			why = "NOPERM " + why
+		}
+		r = Refused{Messages: int(n), Err: replyError(why)}
+	}
+	return r, ok1 && ok2
+}
+
+// A replyError is an error reply that a script has received.
+type replyError string
+
+func (e replyError) Error() string { return string(e) }
+func (replyError) RedisError()     {}
+
+func badReply(command string, reply any) error {
+	return fmt.Errorf("%s returned %T of an unexpected length or type", command, reply)
+}
+
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
