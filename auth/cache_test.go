@@ -44,9 +44,15 @@ func TestCacheIsBounded(t *testing.T) {
 	if _, newest := c.get(keyFor(49_999), now); !newest {
 		t.Error("the newest entry is missing")
 	}
-	c.put(keyFor(-1), Identity{User: "42", Topics: []string{strings.Repeat("x", 1<<20)}}, now, later)
-	if c.bytes > maxCacheBytes {
-		t.Errorf("%d bytes with a large entry", c.bytes)
+	for name, large := range map[string]Identity{
+		"topics": {User: "42", Topics: []string{strings.Repeat("x", 1<<20)}},
+		"groups": {User: "42", Groups: []string{strings.Repeat("x", 1<<20)}},
+		"names":  {User: "42", Topics: make([]string, 1<<10), Groups: make([]string, 1<<10)},
+	} {
+		c.put(keyFor(-1), large, now, later)
+		if _, valid := c.get(keyFor(-1), now); valid || c.bytes > maxCacheBytes {
+			t.Errorf("%d bytes with an entry with large %s; it is present: %v", c.bytes, name, valid)
+		}
 	}
 
 	// A user with many cookies does not evict the entries of others.

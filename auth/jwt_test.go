@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -478,11 +479,11 @@ func FuzzJWT(f *testing.F) {
 // FuzzJWTClaims compares each accepted payload with an independent reading.
 func FuzzJWTClaims(f *testing.F) {
 	for _, seed := range []string{
-		`{"sub":"a","exp":9e9}`, `{"sub":42,"exp":1e400}`, `{"sub":-0,"exp":9e99,"topics":["x",""]}`, `{"exp":null}`, `{"sub":"a","exp":9e9,"topics":null}`, `[]`, `{"sub":"a","exp":9e9} {}`,
+		`{"sub":"a","exp":9e9}`, `{"sub":42,"exp":1e400}`, `{"sub":-0,"exp":9e99,"topics":["x",""]}`, `{"exp":null}`, `{"sub":"a","exp":9e9,"topics":null}`, `{"sub":"a","exp":9e9,"groups":["x",7,"7","",1.0]}`, `[]`, `{"sub":"a","exp":9e9} {}`,
 	} {
 		f.Add([]byte(seed))
 	}
-	j := newJWT(f, auth.JWTConfig{Secret: secret})
+	j := newJWT(f, auth.JWTConfig{Secret: secret, GroupsClaim: "groups"})
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		id, err := j.Authenticate(bearer(sign(t, jwt.SigningMethodHS256, secret, "", string(payload))))
 		if err != nil {
@@ -512,6 +513,26 @@ func FuzzJWTClaims(f *testing.F) {
 		}
 		if topics, ok := claims["topics"]; (ok && string(topics) != "null") != (id.Topics != nil) {
 			t.Errorf("%q: topics %v", payload, id.Topics)
+		}
+		var groups []json.RawMessage
+		if json.Unmarshal(claims["groups"], &groups) != nil && claims["groups"] != nil {
+			t.Errorf("%q is accepted with groups that are not a list", payload)
+		}
+		want := make(map[string]bool)
+		for _, group := range groups {
+			name := string(group)
+			if group[0] == '"' {
+				json.Unmarshal(group, &name)
+			} else if _, err := strconv.ParseInt(name, 10, 64); err != nil && !errors.Is(err, strconv.ErrRange) {
+				t.Errorf("%q: the group %s is neither a string nor an integer", payload, group)
+			}
+			want[name] = true
+		}
+		for _, name := range id.Groups {
+			delete(want, name)
+		}
+		if len(want) > 0 {
+			t.Errorf("%q: groups %q, without %v", payload, id.Groups, want)
 		}
 	})
 }

@@ -167,3 +167,53 @@ func TestDisconnectDuringAuthentication(t *testing.T) {
 	s.hub.Publish(hub.User("42"), "", "hello")
 	b.want("message", "hello")
 }
+
+// A stream receives the messages of the groups of its identity, and no others.
+func TestIdentityHasGroups(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		groups []string
+		limit  int
+		text   string // of the rejection; "": accepted
+	}{
+		{[]string{"a", "b"}, 2, ""},
+		{[]string{"a", "b", "c"}, 2, "a member of 3 groups, and at most 2 are allowed"},
+		{names(64), 0, ""},
+		{names(65), 0, "at most 64"},
+		{names(100), hub.NoLimit, ""},
+		{[]string{"a", "b/c"}, 0, `invalid group \"b/c\": it contains '/'`},
+		{[]string{"a", "b:c"}, 0, ""}, // : is not the separator
+	} {
+		config := config{sse: sse.Config{Authenticate: answersAs(auth.Identity{User: "42", Groups: test.groups}), MaxGroups: test.limit, TopicSeparator: '/'}}
+		s := serve(t, config)
+		if test.text != "" {
+			resp, err := newClient(t, false, nil).Get(s.url(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusForbidden || !strings.Contains(string(body), test.text) || s.handler.Stats().Rejects["bad-user"] != 1 {
+				t.Errorf("%.50q: %s, %s, rejects %v", test.groups, resp.Status, body, s.handler.Stats().Rejects)
+			}
+			continue
+		}
+		b := browse(t, newClient(t, false, nil), s.url(""))
+		for _, group := range append([]string{"other", "42"}, test.groups...) {
+			s.hub.Publish(hub.Group(group), "", group)
+		}
+		s.hub.Publish(hub.User("42"), "", "end")
+		for _, group := range test.groups {
+			b.want("message", group)
+		}
+		b.want("message", "end")
+	}
+}
+
+func names(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprint("team-", i)
+	}
+	return all
+}

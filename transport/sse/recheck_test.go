@@ -194,3 +194,32 @@ func TestTopicRejectionDoesNotUseTheCache(t *testing.T) {
 		}
 	}
 }
+
+// The same holds for groups: the app may have removed the user from those that are too many, or cannot be used.
+func TestGroupRejectionDoesNotUseTheCache(t *testing.T) {
+	t.Parallel()
+	for _, cached := range [][]string{{"a", "b", "c"}, {"a", "b:c"}} {
+		for _, removed := range []bool{true, false} {
+			rechecks := 0
+			authenticate := func(*http.Request) (auth.Identity, error) {
+				id := auth.Identity{User: "42", Groups: cached, Cached: true}
+				id.Recheck = &auth.Recheck{Ask: func(context.Context) (auth.Identity, error) {
+					rechecks++
+					if removed {
+						return auth.Identity{User: "42", Groups: []string{"a", "b"}}, nil
+					}
+					return auth.Identity{User: "42", Groups: cached}, nil
+				}}
+				return id, nil
+			}
+			s := newTestServer(t, config{sse: sse.Config{Authenticate: authenticate, MaxGroups: 2}})
+			w := openAndClose(s, "")
+			if want := map[bool]int{true: 200, false: 403}[removed]; w.Code != want || rechecks != 1 {
+				t.Errorf("groups %q, removed %v: %d, want %d; %d rechecks, want 1", cached, removed, w.Code, want, rechecks)
+			}
+			if n := s.handler.Stats().Rejects["bad-user"]; n != map[bool]uint64{true: 0, false: 1}[removed] {
+				t.Errorf("groups %q, removed %v: %d rejections", cached, removed, n)
+			}
+		}
+	}
+}
