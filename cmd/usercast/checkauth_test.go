@@ -15,6 +15,7 @@ import (
 	"usercast/internal/app"
 	"usercast/internal/certtest"
 	"usercast/internal/hubtest"
+	"usercast/internal/proxytest"
 	"usercast/internal/redistest"
 )
 
@@ -210,5 +211,85 @@ func TestCheckPublishesToAnAllowedTopic(t *testing.T) {
 		if code != 0 || !strings.Contains(stdout, want) || !strings.Contains(stdout, "received pings") {
 			t.Errorf("topics %q: exit code %d, no %q in\n%s", list, code, want, stdout)
 		}
+	}
+}
+
+// check shows the groups of the user whose stream it opens.
+func TestCheckShowsGroups(t *testing.T) {
+	t.Parallel()
+	secret := strings.Repeat("secret", 8)
+	server := redistest.Start(t)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-User-ID", "42")
+		w.Header().Set("X-User-Groups", r.Header.Get("Authorization"))
+	}))
+	t.Cleanup(app.Close)
+	token := func(groups ...string) string {
+		return "Cookie: usercast=" + hubtest.Token(t, secret, map[string]any{"sub": "42", "exp": 9e9, "groups": groups})
+	}
+	jwt, forward := []string{"--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, secret)}, []string{"--auth", "forward", "--forward-url", app.URL}
+	// With the stream feed, check does not wait for markers.
+	without := func(flags []string) []string {
+		return append([]string{"--feed", "stream", "--ping-interval", "50ms"}, flags...)
+	}
+	with := func(flags []string) []string { return append(without(flags), "--group-prefix", "group-") }
+	for name, c := range map[string]struct {
+		hub    []string
+		query  string
+		header string
+		want   string // "": nothing about groups
+		code   int
+	}{
+		"insecure":       {with(nil), "?user=42&group=b&group=a", "", `ok    the user of this stream is a member of 2 groups: "b", "a"`, 0},
+		"jwt":            {with(jwt), "", token("a, b"), `ok    the user of this stream is a member of 1 group: "a, b"`, 0},
+		"forward":        {with(forward), "", "Authorization: 1,2,3,4,5,6", `of this stream is a member of 6 groups: "1", "2", "3", "4", "5", …` + "\n", 1}, // accepts everyone
+		"no groups":      {with(jwt), "", token(), "note  the user of this stream is not a member of any group\n        → if the user should be a member of a group, set --jwt-groups-claim", 0},
+		"an unusable":    {with(jwt), "", token("a:b"), `the hub returned 403 Forbidden: invalid group "a:b": it contains ':'`, 1},
+		"too many":       {with(append(jwt, "--max-groups", "1")), "", token("a", "b"), "the hub returned 403 Forbidden: this user is a member of 2 groups, and at most 1 are allowed", 1},
+		"without groups": {without(jwt), "", token("a"), "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := hubtest.Start(t, server, c.hub...)
+			flags := append([]string{"--auth", "insecure"}, c.hub...)
+			flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "200ms", "--url", "http://"+h.PublicAddr()+"/events"+c.query)
+			if c.header != "" {
+				flags = append(flags, "--header", c.header)
+			}
+			stdout, _, code := runCheck(t, flags...)
+			if code != c.code || !strings.Contains(stdout, c.want) || !strings.Contains(c.want, "of this stream") && strings.Contains(stdout, "of this stream is a") {
+				t.Errorf("exit code %d, no %q in\n%s", code, c.want, stdout)
+			}
+		})
+	}
+}
+
+// With --auth header, check finds out whether a browser can choose its groups.
+func TestCheckFindsAProxyThatPassesOnGroups(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	flags := []string{"--feed", "stream", "--auth", "header", "--trusted-proxy", "127.0.0.1", "--group-prefix", "group-", "--ping-interval", "50ms"}
+	h := hubtest.Start(t, server, flags...)
+	const passes, safe = "fail  the proxy passes on X-User-Groups of the browser", "ok    the proxy does not pass on X-User-Groups of the browser"
+	for name, c := range map[string]struct{ location, header, want string }{
+		"passes on":      {"proxy_set_header X-User-ID 42;", "", passes},
+		"adds":           {"proxy_set_header X-User-ID 42; proxy_set_header X-User-Groups \"$http_x_user_groups, team-7\";", "", passes},
+		"removes":        {`proxy_set_header X-User-ID 42; proxy_set_header X-User-Groups "";`, "", safe},
+		"sets":           {"proxy_set_header X-User-ID 42; proxy_set_header X-User-Groups team-7;", "", safe},
+		"sets no user":   {"", "", ""},
+		"is not a proxy": {"", "X-User-ID: 42", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := proxytest.Nginx(t, "server { listen "+proxytest.Listen+"; location / { proxy_pass http://"+h.PublicAddr()+"; proxy_set_header Host $http_host; "+c.location+" } }")
+			more := []string{"--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "200ms", "--url", "http://" + proxy + "/events"}
+			if c.header != "" {
+				more = append(more, "--header", c.header)
+			}
+			stdout, _, _ := runCheck(t, slices.Concat(flags, more)...)
+			if !strings.Contains(stdout, c.want) || c.want == "" && (strings.Contains(stdout, passes) || strings.Contains(stdout, safe)) {
+				t.Errorf("no %q in\n%s", c.want, stdout)
+			}
+		})
 	}
 }

@@ -33,7 +33,7 @@ func (c *HubConfig) Check(errs *flags.Errors) []*redis.Server {
 	errs.NotNegative("drain", c.Drain)
 	errs.NotNegative("reload-every", c.ReloadEvery)
 	c.AuthConfig.Check(errs, c.Listen)
-	if c.JWTGroupsClaim != defaultGroupsClaim && c.GroupPrefix == "" {
+	if c.Auth == AuthJWT && c.JWTGroupsClaim != defaultGroupsClaim && c.GroupPrefix == "" {
 		errs.Add("jwt-groups-claim", "requires --group-prefix, because groups are disabled without it")
 	}
 	return servers

@@ -25,7 +25,7 @@ func newStreams(cfg *Config, parts Parts, h *hub.Hub, reserve int) *sse.Handler 
 		Hub:            h,
 		Authenticate:   parts.Auth.Authenticate,
 		TopicSeparator: cfg.TopicSeparator.T,
-		MaxGroups:      cmp.Or(cfg.MaxGroups.T, hub.Off),
+		MaxGroups:      cmp.Or(cfg.MaxGroups.T, hub.NoLimit),
 		Origins:        sse.Origins{Allow: cfg.AllowOrigin, Navigate: parts.Navigate, LoopbackHost: parts.LoopbackHost},
 		PingInterval:   cfg.PingInterval.T,
 		WriteTimeout:   cfg.WriteTimeout.T,

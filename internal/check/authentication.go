@@ -198,6 +198,9 @@ func (a *authentication) userOf(ctx context.Context, target *url.URL, header htt
 	if err == nil {
 		err = auth.CheckUser(who.User, a.hub.BroadcastUser, a.hub.TopicSeparator.T)
 	}
+	if err == nil {
+		err = auth.CheckGroups(who.Groups, a.hub.MaxGroups.T, a.hub.TopicSeparator.T)
+	}
 	if err != nil {
 		return auth.Identity{}, "the user of this stream could not be determined (" + err.Error() + ")"
 	}

@@ -94,8 +94,9 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 		p.section("url").Note("url-absent", "use --url https://app.example/events", "the proxy path was not checked")
 	} else if ctx.Err() == nil {
 		report := p.section("url " + proxypath.Shown(c.target))
-		path, closePath := c.path(ctx, authn, servers)
+		path, who, closePath := c.path(ctx, authn, servers)
 		defer closePath()
+		c.inspectGroups(ctx, who, report)
 		if progress != nil {
 			fmt.Fprintf(progress, "  …     observing the stream for about %v\n", (path.Lasts() + time.Second).Round(time.Second))
 		}

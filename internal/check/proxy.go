@@ -18,14 +18,15 @@ import (
 	"usercast/transport/redis"
 )
 
-// path returns the target of the inspection. Call closePath after it. Events are published to the first Redis server:
-// every hub subscribes to all of them.
-func (c *Check) path(ctx context.Context, authn *authentication, servers []*redis.Server) (path proxypath.Target, closePath func()) {
+// path returns the target of the inspection, and the identity of the stream's user as far as it is known. Call closePath
+// after the inspection. Events are published to the first Redis server: every hub subscribes to all of them.
+func (c *Check) path(ctx context.Context, authn *authentication, servers []*redis.Server) (path proxypath.Target, who auth.Identity, closePath func()) {
 	path = proxypath.Target{
 		URL: c.target, Header: c.header, Path: c.Path, PingInterval: c.PingInterval.T,
 		Watch: c.Watch.T, Timeout: c.Timeout.T, AuthHint: authn.hint(),
 	}
-	who, unknown := auth.Identity{User: c.User}, ""
+	who = auth.Identity{User: c.User}
+	var unknown string
 	switch {
 	case c.User == "":
 		who, unknown = authn.userOf(ctx, c.target, c.header)
@@ -37,11 +38,11 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 	path.User = c.User
 	if unknown != "" {
 		path.Unknown = unknown
-		return path, func() {}
+		return path, auth.Identity{}, func() {}
 	}
 	path.Streams = func(ctx context.Context) (int, error) { return streamsOf(ctx, &c.HubConfig, who.User) }
 	if len(servers) == 0 {
-		return path, func() {}
+		return path, who, func() {}
 	}
 	commands := redis.NewCommands(servers[0])
 	commands.PublishNearHubs(c.ControlChannelName())
@@ -61,7 +62,7 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 		}
 		return commands.Publish(ctx, channel, payload)
 	}
-	return path, commands.Close
+	return path, who, commands.Close
 }
 
 // streamsOf returns how many streams a user has at the hub, according to its admin listener.
