@@ -63,7 +63,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	clients     = desc("clients", "Open streams.")
 	users       = desc("users", "Users with an open stream.")
-	groups      = desc("groups", "Groups with an open stream of a member.")
+	groups      = desc("groups", "Groups of which a user with an open stream is a member.")
 	online      = desc("online_users", "Users who are online on any hub, as of the newest count within about 5 s; only with --presence.")
 	connects    = desc("connects_total", "Streams opened.")
 	disconnects = desc("disconnects_total", "Streams ended, by reason.", "reason")

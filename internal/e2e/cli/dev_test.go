@@ -97,6 +97,44 @@ func TestDevPrintsURLsAndCommands(t *testing.T) {
 	}
 }
 
+// Groups are off unless --group-prefix is set, here in the environment.
+func TestDevServesGroups(t *testing.T) {
+	t.Parallel()
+	for _, env := range [][]string{{"USERCAST_GROUP_PREFIX=team-", "USERCAST_MAX_GROUPS=2"}, nil} {
+		p := hubtest.StartProgram(t, env, "dev", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+		var url, try []string
+		hubtest.Eventually(t, "dev prints what to do", func() bool {
+			url, try = devURL.FindStringSubmatch(p.Stdout.String()), devLine.FindStringSubmatch(p.Stdout.String())
+			return url != nil && try != nil
+		})
+		hubtest.Eventually(t, "dev is ready", func() bool { return hubtest.Request(t, "GET", url[1]+"readyz").Status == 200 })
+		redis := "127.0.0.1:" + shellWords(t, try[1])[2]
+		const three = "events?user=42&group=a&group=b&group=c"
+		query, groups := "user=42&group=a&group=b", len(env) > 0
+		if !groups {
+			query = strings.TrimPrefix(three, "events?")
+		} else if a := hubtest.Request(t, "GET", url[1]+three); a.Status != 403 || !strings.Contains(a.Body, "3 groups, and at most 2") {
+			t.Errorf("three groups: %d %s", a.Status, a.Body)
+		}
+		stream, err := ssetest.Open(strings.TrimSuffix(strings.TrimPrefix(url[1], "http://"), "/"), query)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer stream.Close()
+		if groups {
+			code, stdout, stderr := hubtest.RunCommand(t, "publish", "--redis", "redis://"+redis, "--group-prefix", "team-", "--group", "b:news", "for b")
+			if code != 0 || !strings.Contains(stdout, "published to team-b:news, received by 1 subscriber") {
+				t.Errorf("publish: exit code %d, %s%s", code, stdout, stderr)
+			}
+			stream.Want(t, "for b")
+		} else if n := hubtest.NewPublisher(t, redis).Publish(t, "team-b", "for b"); n != 0 {
+			t.Errorf("%d hubs received a message for a group", n)
+		}
+		hubtest.NewPublisher(t, redis).Publish(t, "user-42", "for 42")
+		stream.Want(t, "for 42")
+	}
+}
+
 // The publish command that dev prints works in the same shell, whichever way usercast was started.
 func TestDevPrintsWorkingPublishCommand(t *testing.T) {
 	t.Parallel()
