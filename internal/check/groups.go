@@ -16,8 +16,9 @@ import (
 	"usercast/internal/finding"
 )
 
-// inspectGroups reports the groups of the stream at --url, if groups are enabled. who is its user as far as it is known.
-func (c *Check) inspectGroups(ctx context.Context, who auth.Identity, report finding.Report) {
+// inspectGroups reports the groups of the stream at --url, if groups are enabled. id is the identity of its
+// user, or the zero value if the user is not known.
+func (c *Check) inspectGroups(ctx context.Context, id auth.Identity, report finding.Report) {
 	const name = "url-groups"
 	switch {
 	case c.GroupPrefix == "":
@@ -28,8 +29,8 @@ func (c *Check) inspectGroups(ctx context.Context, who auth.Identity, report fin
 		case no:
 			report.OK(name, "the proxy does not pass on %s of the browser", auth.GroupsHeader)
 		}
-	case who.User == "" || c.User != "": // not known
-	case len(who.Groups) == 0:
+	case id.User == "" || c.User != "": // not known
+	case len(id.Groups) == 0:
 		source := map[string]string{
 			app.AuthForward:  "let the session check set " + auth.GroupsHeader,
 			app.AuthJWT:      "set --jwt-groups-claim to the claim with the groups",
@@ -37,7 +38,7 @@ func (c *Check) inspectGroups(ctx context.Context, who auth.Identity, report fin
 		}[c.Auth]
 		report.Note(name, "if the user should be a member of a group, "+source, "the user of this stream is not a member of any group")
 	default:
-		report.OK(name, "the user of this stream is a member of %s: %s", english.Plural(len(who.Groups), "group", ""), listed(who.Groups))
+		report.OK(name, "the user of this stream is a member of %s: %s", english.Plural(len(id.Groups), "group", ""), listed(id.Groups))
 	}
 }
 
