@@ -21,31 +21,43 @@ import (
 type adminServer struct {
 	http     *http.Server
 	listener net.Listener
-	token    atomic.Pointer[string] // can be replaced at any time; "" means that no token is configured
-	stopped  chan struct{}          // closed by endStreams
+	token    secret        // of --admin-token-file
+	apiToken secret        // of --api-token-file
+	stopped  chan struct{} // closed by endStreams
+}
+
+// A secret can be replaced at any time. "" means that it is not configured.
+type secret struct{ text atomic.Pointer[string] }
+
+func (s *secret) get() string     { return *s.text.Load() }
+func (s *secret) set(text string) { s.text.Store(&text) }
+
+// read sets the content of a file, or "" if its name is empty.
+func (s *secret) read(file string) (err error) {
+	text := ""
+	if file != "" {
+		text, err = flags.ReadSecret(file)
+	}
+	s.set(text)
+	return err
 }
 
 // newAdminServer opens the listener.
-func newAdminServer(cfg *Config, c console, u users, online admin.Presence) (*adminServer, error) {
+func newAdminServer(cfg *Config, c console, api api, online admin.Presence) (*adminServer, error) {
 	s := &adminServer{stopped: make(chan struct{})}
-	token := ""
-	if cfg.AdminTokenFile != "" {
-		var err error
-		if token, err = flags.ReadSecret(cfg.AdminTokenFile); err != nil {
-			return nil, err
-		}
+	if err := errors.Join(s.token.read(cfg.AdminTokenFile), s.apiToken.read(cfg.APITokenFile)); err != nil {
+		return nil, err
 	}
-	s.token.Store(&token)
 	// The write timeout also detects admin clients that drop off without a FIN. Their streams occupy few slots.
 	var err error
 	if s.listener, err = sse.Listen(context.Background(), cfg.AdminListen, cfg.SendBuffer.T, cfg.WriteTimeout.T); err != nil {
 		return nil, ListenError("admin-listen", cfg.AdminListen, err)
 	}
-	e := admin.NewEcho()
-	admin.Mount(e, c.health.status, promhttp.HandlerFor(metrics.NewRegistry(c.sources), promhttp.HandlerOpts{}), s.currentToken)
-	admin.MountUsers(e, u.api(), s.currentToken)
-	admin.MountOnline(e, online, s.currentToken)
-	admin.MountConsole(e, c.page(s.stopped), s.currentToken)
+	e, tokens := admin.NewEcho(), admin.Tokens{Admin: s.token.get, API: s.apiToken.get}
+	admin.Mount(e, c.health.status, promhttp.HandlerFor(metrics.NewRegistry(c.sources), promhttp.HandlerOpts{}), tokens)
+	admin.MountAPI(e, api.admin(), tokens)
+	admin.MountOnline(e, online, tokens)
+	admin.MountConsole(e, c.page(s.stopped), tokens)
 	// WriteTimeout is not set, because it would end the streams of the console.
 	s.http = &http.Server{
 		Handler: e,
@@ -58,8 +70,6 @@ func newAdminServer(cfg *Config, c console, u users, online admin.Presence) (*ad
 	}
 	return s, nil
 }
-
-func (s *adminServer) currentToken() string { return *s.token.Load() }
 
 // serve returns nil after shutdown.
 func (s *adminServer) serve() error {

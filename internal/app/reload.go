@@ -44,7 +44,7 @@ type reloadItem struct {
 // newReloader returns a reloader for an app that was started with c.
 func newReloader(c *HubConfig, reread func() (*HubConfig, error), a *App, items ...reloadItem) *reloader {
 	r := &reloader{reread: reread, started: c, settings: c, items: items, interval: c.ReloadEvery.T, manager: a.parts.Manager, log: a.log}
-	for _, file := range append([]string{c.EnvFile, c.AdminTokenFile, c.JWTKeyFile, c.RedisPasswordFile, c.RedisSentinelPasswordFile,
+	for _, file := range append([]string{c.EnvFile, c.AdminTokenFile, c.APITokenFile, c.JWTKeyFile, c.RedisPasswordFile, c.RedisSentinelPasswordFile,
 		c.RedisTLSCA, c.RedisTLSCert, c.RedisTLSKey, c.TLSCert, c.TLSKey}, c.JWTSecretFile...) {
 		if file != "" {
 			r.files = append(r.files, file)

@@ -25,7 +25,10 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 		items = append(items, reloadItem{name: "certificate", reload: func(context.Context, *HubConfig) (bool, error) { return a.certificate.reload() }})
 	}
 	if c.AdminTokenFile != "" {
-		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(c.AdminTokenFile, a.admin.currentToken(), func(secret string) { a.admin.token.Store(&secret) })})
+		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(c.AdminTokenFile, a.admin.token.get(), a.admin.token.set)})
+	}
+	if c.APITokenFile != "" {
+		items = append(items, reloadItem{name: "api token", reload: reloadSecret(c.APITokenFile, a.admin.apiToken.get(), a.admin.apiToken.set)})
 	}
 	switch {
 	case tokens == nil:

@@ -41,7 +41,7 @@ var allowedDeps = map[string]struct {
 	"usercast/internal/flags":                    {ours: []string{"usercast/internal/unixsocket", "usercast/internal/envfile"}, other: true},
 	"usercast/internal/systemd":                  {other: true},
 	"usercast/internal/revocation":               {},
-	"usercast/transport/admin":                   {ours: []string{"usercast/internal/unixsocket", "usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
+	"usercast/transport/admin":                   {ours: []string{"usercast/hub", "usercast/internal/revocation", "usercast/internal/unixsocket", "usercast/internal/loopback", "usercast/transport/admin/console"}, other: true},
 	"usercast/transport/admin/console":           {},
 	"usercast/bench/plot":                        {},
 	"usercast/bench/internal/process":            {},

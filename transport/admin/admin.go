@@ -33,22 +33,27 @@ func NewEcho() *echo.Echo {
 		}
 		c.Response().Header().Set("Cache-Control", "no-store")
 		c.Response().Header().Set("X-Content-Type-Options", "nosniff") // the body is not escaped for HTML
-		c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
-		c.Response().WriteHeader(code)
-		body := json.NewEncoder(c.Response())
-		body.SetEscapeHTML(false) // keeps commands with & or < ready to paste
-		body.Encode(map[string]string{"error": sentence})
+		respond(c, code, map[string]string{"error": sentence})
 	}
 	return e
 }
 
+// respond sends JSON that may contain an error.
+func respond(c echo.Context, code int, value any) error {
+	c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	c.Response().WriteHeader(code)
+	body := json.NewEncoder(c.Response())
+	body.SetEscapeHTML(false) // keeps commands with & or < ready to paste
+	return body.Encode(value)
+}
+
 // Mount adds the routes of the admin listener: health, metrics, and profiles behind a Guard. The functions must be safe for
 // concurrent use.
-func Mount(e *echo.Echo, status func() Status, metrics http.Handler, token func() string) {
+func Mount(e *echo.Echo, status func() Status, metrics http.Handler, tokens Tokens) {
 	MountHealth(e, status, true)
 	e.Match([]string{http.MethodGet, http.MethodHead}, "/metrics", echo.WrapHandler(metrics))
 
-	profiles := e.Group("/debug/pprof", Guard(token))
+	profiles := e.Group("/debug/pprof", tokens.Guard())
 	profiles.GET("/cmdline", cmdline)
 	profiles.GET("/profile", echo.WrapHandler(http.HandlerFunc(pprof.Profile)))
 	profiles.GET("/symbol", echo.WrapHandler(http.HandlerFunc(pprof.Symbol)))

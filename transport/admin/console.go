@@ -22,24 +22,24 @@ type Console struct {
 }
 
 // MountConsole adds the console at /, and the routes that it requests behind a Guard: /api/stats and the tails.
-func MountConsole(e *echo.Echo, c Console, token func() string) {
+func MountConsole(e *echo.Echo, c Console, tokens Tokens) {
 	both := []string{http.MethodGet, http.MethodHead}
-	e.Match(both, "/", page(http.StatusOK), signIn(token))
+	e.Match(both, "/", page(http.StatusOK), signIn(tokens))
 	s := &stats{take: c.Stats, done: c.Done, slots: make(slots, maxStatsStreams)}
-	e.GET("/api/stats", s.get, Guard(token), noStore)
+	e.GET("/api/stats", s.get, tokens.Guard(), noStore)
 	t := &tails{open: c.Tail, separator: cmp.Or(c.TopicSeparator, ':'), done: c.Done, slots: make(slots, maxTails)}
-	e.GET("/api/users/:user/messages", t.get, Guard(token), noStore)
+	e.GET("/api/users/:name/messages", t.get, tokens.Guard(), noStore)
 }
 
 // signIn is the Guard of the page itself. A browser cannot send a token when a user opens the address. A client without
 // a token therefore receives the page with status 401, and the page asks for the token. The page does not contain data
 // of the hub.
-func signIn(token func() string) echo.MiddlewareFunc {
-	guard := Guard(token)
+func signIn(tokens Tokens) echo.MiddlewareFunc {
+	guard := tokens.Guard()
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		guarded := guard(next)
 		return func(c echo.Context) error {
-			if token() != "" && c.Request().Header.Get("Authorization") == "" {
+			if tokens.Admin() != "" && c.Request().Header.Get("Authorization") == "" {
 				c.Response().Header().Set("WWW-Authenticate", "Bearer")
 				return page(http.StatusUnauthorized)(c)
 			}

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"usercast/hub"
 	"usercast/transport/admin"
 	"usercast/transport/admin/console"
 )
@@ -60,7 +61,7 @@ func (t *tail) say(m []admin.Message, skipped uint64) {
 func startConsole(t *testing.T, s *source, token string) *httptest.Server {
 	t.Helper()
 	e := admin.NewEcho()
-	admin.MountConsole(e, s.console(), func() string { return token })
+	admin.MountConsole(e, s.console(), tokens(token, ""))
 	server := httptest.NewUnstartedServer(e)
 	server.Config.ReadTimeout = 100 * time.Millisecond
 	server.Start()
@@ -225,7 +226,7 @@ func TestTailsAreBounded(t *testing.T) {
 
 func TestDisabledTailNamesTheFlag(t *testing.T) {
 	e := mounted("")
-	admin.MountConsole(e, admin.Console{}, noToken)
+	admin.MountConsole(e, admin.Console{}, tokens("", ""))
 	answer := ask(e, "GET", "/api/users/42/messages", nil)
 	if answer.Code != 404 || !strings.Contains(answer.Body.String(), "--console-tail") {
 		t.Errorf("%d %s", answer.Code, answer.Body)
@@ -254,7 +255,7 @@ func TestConsolePage(t *testing.T) {
 		{"a wrong token", token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }, 401, false},
 	} {
 		e := admin.NewEcho()
-		admin.MountConsole(e, admin.Console{}, func() string { return test.token })
+		admin.MountConsole(e, admin.Console{}, tokens(test.token, apiToken))
 		answer := ask(e, "GET", "/", test.change)
 		if isPage := bytes.Equal(answer.Body.Bytes(), console.Get().Body); answer.Code != test.code || isPage != test.page {
 			t.Errorf("%s: %d, the page: %v; want %d, %v", test.name, answer.Code, isPage, test.code, test.page)
@@ -286,10 +287,10 @@ func FuzzUserPath(f *testing.F) {
 		r.RemoteAddr = "127.0.0.1:40000"
 		var users []string
 		e := admin.NewEcho()
-		admin.MountUsers(e, admin.Users{Streams: func(user string) []admin.Stream {
-			users = append(users, user)
-			return nil
-		}}, noToken)
+		admin.MountAPI(e, admin.API{Streams: func(of hub.Recipient, _ int) ([]admin.Stream, int) {
+			users = append(users, of.Name)
+			return nil, 0
+		}}, tokens("", ""))
 		answer := httptest.NewRecorder()
 		e.ServeHTTP(answer, r)
 		var response struct{ User, Error string }
@@ -337,7 +338,7 @@ func TestStreamsHaveOnlyWriteDeadlines(t *testing.T) {
 	s := &source{done: make(chan struct{})}
 	close(s.done) // after the first snapshot
 	e := admin.NewEcho()
-	admin.MountConsole(e, s.console(), noToken)
+	admin.MountConsole(e, s.console(), tokens("", ""))
 	r := httptest.NewRequest("GET", "http://127.0.0.1:8081/api/stats", nil)
 	r.RemoteAddr = "127.0.0.1:40000"
 	r.Header.Set("Accept", "text/event-stream")
@@ -357,7 +358,7 @@ func TestIdleTailEndsCleanly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{done: make(chan struct{}), tails: make(chan *tail, 1)}
 		e := admin.NewEcho()
-		admin.MountConsole(e, s.console(), noToken)
+		admin.MountConsole(e, s.console(), tokens("", ""))
 		operator, conn := net.Pipe()
 		l := &onceListener{conns: make(chan net.Conn, 1)}
 		l.conns <- loopbackConn{conn}
@@ -402,6 +403,3 @@ type loopbackConn struct{ net.Conn }
 func (loopbackConn) RemoteAddr() net.Addr {
 	return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 40000}
 }
-
-// noToken is the token function of a hub without a token.
-func noToken() string { return "" }

@@ -13,23 +13,45 @@ import (
 	"usercast/internal/unixsocket"
 )
 
-// Guard returns middleware that requires the bearer token. With an empty token, it accepts only requests from loopback or a Unix socket
+// Tokens are the bearer tokens of the admin listener. An empty one is not configured and admits nothing. The functions are called
+// for each request, because tokens can change; they must be safe for concurrent use.
+type Tokens struct {
+	Admin func() string // admits to everything
+	API   func() string // admits to what an app needs: publishing, position and presence
+}
+
+// Guard returns middleware that requires the admin token. Without one, it accepts only requests from loopback or a Unix socket
 // that were not forwarded by a proxy and whose Host is loopback: with DNS rebinding, a page of another site can reach a
-// loopback listener under its own host name. It calls current for each request, because the token can change.
-func Guard(current func() string) echo.MiddlewareFunc {
+// loopback listener under its own host name.
+func (t Tokens) Guard() echo.MiddlewareFunc {
+	return guard("admin token", "--admin-token-file", t.Admin)
+}
+
+// GuardApp is Guard for what an app needs: it requires the admin token or the API token.
+func (t Tokens) GuardApp() echo.MiddlewareFunc {
+	return guard("token", "--api-token-file or --admin-token-file", t.Admin, t.API)
+}
+
+// guard requires one of the tokens that are configured.
+func guard(name, flag string, current ...func() string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
-			r, token := c.Request(), current()
+			r, tokens := c.Request(), make([]string, 0, len(current))
+			for _, token := range current {
+				if token := token(); token != "" {
+					tokens = append(tokens, token)
+				}
+			}
 			switch {
 			case isCrossSite(r):
 				// A page of another site cannot read the response, but could cause load, for example with an image that
 				// requests a profile.
 				return echo.NewHTTPError(http.StatusForbidden, "cross-site requests are not allowed")
-			case token == "" && !((loopback.IsHost(r.RemoteAddr) || r.RemoteAddr == unixsocket.Peer) && loopback.IsHost(r.Host) && !forwarded(r)):
-				return echo.NewHTTPError(http.StatusForbidden, "only requests from this machine to a loopback address are allowed; set --admin-token-file to allow others")
-			case token != "" && !hasBearer(r, token):
+			case len(tokens) == 0 && !((loopback.IsHost(r.RemoteAddr) || r.RemoteAddr == unixsocket.Peer) && loopback.IsHost(r.Host) && !forwarded(r)):
+				return echo.NewHTTPError(http.StatusForbidden, "only requests from this machine to a loopback address are allowed; set "+flag+" to allow others")
+			case len(tokens) > 0 && !hasBearer(r, tokens):
 				c.Response().Header().Set("WWW-Authenticate", "Bearer")
-				return echo.NewHTTPError(http.StatusUnauthorized, "missing or invalid admin token")
+				return echo.NewHTTPError(http.StatusUnauthorized, "missing or invalid "+name)
 			}
 			return next(c)
 		}
@@ -61,13 +83,18 @@ func isCrossSite(r *http.Request) bool {
 	return true
 }
 
-// hasBearer compares hashes in constant time, so that timing reveals neither the token nor its length.
-func hasBearer(r *http.Request, token string) bool {
+// hasBearer reports whether the request has one of the tokens. It compares hashes in constant time, and with all tokens, so
+// that timing reveals neither a token nor its length.
+func hasBearer(r *http.Request, tokens []string) bool {
 	headers := r.Header.Values("Authorization")
 	if len(headers) != 1 {
 		return false
 	}
 	scheme, given, _ := strings.Cut(headers[0], " ")
-	want, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(given))
-	return subtle.ConstantTimeCompare(got[:], want[:]) == 1 && strings.EqualFold(scheme, "Bearer")
+	got, equal := sha256.Sum256([]byte(given)), 0
+	for _, token := range tokens {
+		want := sha256.Sum256([]byte(token))
+		equal |= subtle.ConstantTimeCompare(got[:], want[:])
+	}
+	return equal == 1 && strings.EqualFold(scheme, "Bearer")
 }

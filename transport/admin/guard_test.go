@@ -1,23 +1,36 @@
 package admin_test
 
 import (
+	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/labstack/echo/v4"
 
+	"usercast/hub"
 	"usercast/transport/admin"
 	"usercast/transport/admin/console"
 )
 
-const token = "correct-horse"
+const (
+	token    = "correct-horse"
+	apiToken = "battery-staple"
+)
 
-func mounted(token string) *echo.Echo {
+// tokens returns fixed tokens; "" is not configured.
+func tokens(adminToken, apiToken string) admin.Tokens {
+	return admin.Tokens{Admin: func() string { return adminToken }, API: func() string { return apiToken }}
+}
+
+func mounted(token string) *echo.Echo { return mountedWith(tokens(token, "")) }
+
+func mountedWith(tokens admin.Tokens) *echo.Echo {
 	e := admin.NewEcho()
 	metrics := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "usercast_clients 0\n") })
-	admin.Mount(e, func() admin.Status { return ready }, metrics, func() string { return token })
+	admin.Mount(e, func() admin.Status { return ready }, metrics, tokens)
 	return e
 }
 
@@ -126,54 +139,152 @@ func TestMetricsAndHealthAreOpen(t *testing.T) {
 	}
 }
 
-// All other routes are guarded, in every spelling.
+// stubAPI returns an API whose operations succeed.
+func stubAPI() admin.API {
+	return admin.API{
+		Streams:    func(hub.Recipient, int) ([]admin.Stream, int) { return []admin.Stream{}, 0 },
+		Disconnect: func(context.Context, string) (admin.Receipt, error) { return admin.Receipt{}, nil },
+		Publish:    func(context.Context, admin.Publication) (admin.Receipt, error) { return admin.Receipt{}, nil },
+		PublishAll: func(_ context.Context, m []admin.Publication) (int, error) { return len(m), nil },
+		Position:   func(context.Context, string) (string, error) { return "m-1", nil },
+		Groups:     true, MaxPayload: 100,
+	}
+}
+
+// everything mounts all routes.
+func everything(tokens admin.Tokens) *echo.Echo {
+	e := mountedWith(tokens)
+	admin.MountAPI(e, stubAPI(), tokens)
+	admin.MountOnline(e, admin.Presence{
+		Online: func(context.Context, []string) ([]string, error) { return nil, nil },
+		Count:  func(context.Context) (int, error) { return 0, nil },
+	}, tokens)
+	done := make(chan struct{})
+	close(done) // streams end immediately
+	admin.MountConsole(e, admin.Console{Stats: func() any { return 0 }, Done: done}, tokens)
+	return e
+}
+
+// open lists what every client may request, and forApps what the API token allows.
+var (
+	open    = []string{"GET /metrics", "GET /livez", "GET /readyz", "HEAD /metrics", "HEAD /livez", "HEAD /readyz"}
+	forApps = []string{"POST /api/users/42/messages", "POST /api/groups/42/messages", "POST /api/messages", "GET /api/users/42/position", "GET /api/online"}
+)
+
+// routes returns all routes as method and path, with a name in the place of each parameter. A CPU profile would take 30 s.
+func routes(e *echo.Echo) (list []string) {
+	for _, route := range e.Routes() {
+		path := strings.NewReplacer(":name", "42", "*", "heap").Replace(route.Path)
+		if route.Path != "/debug/pprof/profile" && route.Path != "/debug/pprof/trace" {
+			list = append(list, route.Method+" "+path)
+		}
+	}
+	return list
+}
+
+// The table of every route, for each pair of configured tokens, each presented token and each peer.
+func TestEachTokenOpensOnlyItsRoutes(t *testing.T) {
+	t.Parallel()
+	for _, configured := range []struct{ admin, api string }{{"", ""}, {token, ""}, {"", apiToken}, {token, apiToken}} {
+		e := everything(tokens(configured.admin, configured.api))
+		list, found := routes(e), 0
+		for _, route := range list {
+			isForApps := slices.Contains(forApps, route)
+			if isForApps {
+				found++
+			}
+			required := []string{configured.admin}
+			if isForApps {
+				required = append(required, configured.api)
+			}
+			required = slices.DeleteFunc(required, func(token string) bool { return token == "" })
+			for _, presented := range []string{"", "wrong", token, apiToken} {
+				for _, local := range []bool{true, false} {
+					method, path, _ := strings.Cut(route, " ")
+					answer := ask(e, method, path, func(r *http.Request) {
+						if r.RemoteAddr, r.Host = "127.0.0.1:40000", "127.0.0.1:8081"; !local {
+							r.RemoteAddr, r.Host = "10.0.0.9:40000", "usercast.example:8081"
+						}
+						if presented != "" {
+							r.Header.Set("Authorization", "Bearer "+presented)
+						}
+					})
+					want := 200
+					switch {
+					case slices.Contains(open, route):
+					case len(required) > 0 && !slices.Contains(required, presented):
+						want = 401
+					case len(required) == 0 && !local:
+						want = 403
+					case method == echo.RouteNotFound || route == "GET /api/users/42/messages": // tails are disabled
+						want = 404
+					}
+					if answer.Code != want {
+						t.Errorf("with tokens %+v, %s with token %q, on this machine %v: %d, want %d", configured, route, presented, local, answer.Code, want)
+					}
+					if want == 403 && !strings.Contains(answer.Body.String(), "--admin-token-file") || want == 403 && isForApps && !strings.Contains(answer.Body.String(), "--api-token-file") {
+						t.Errorf("%s: %s does not say what to do", route, answer.Body)
+					}
+				}
+			}
+		}
+		if found != len(forApps) || len(list) < 20 {
+			t.Errorf("%d routes for apps among %d, want %d", found, len(list), len(forApps))
+		}
+	}
+}
+
+// All routes are guarded against other clients, in every spelling.
 func TestEverythingElseIsGuarded(t *testing.T) {
-	open := map[string]bool{"/metrics": true, "/livez": true, "/readyz": true}
+	t.Parallel()
 	loopback := func(r *http.Request) { r.RemoteAddr, r.Host = "127.0.0.1:40000", "127.0.0.1:8081" }
 	clients := map[string]struct {
-		token  string
-		change func(*http.Request)
+		admin, api string
+		change     func(*http.Request)
 	}{
-		"another machine":    {"", func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" }},
-		"another name":       {"", func(r *http.Request) { r.Host = "rebound.example:8081" }},
-		"a proxy":            {"", func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }},
-		"another site":       {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }},
-		"a same-site origin": {"", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }},
-		"another origin":     {"", func(r *http.Request) { r.Header.Set("Origin", "http://localhost:3000") }},
-		"a sandbox":          {"", func(r *http.Request) { r.Header.Set("Origin", "null") }},
-		"no token":           {token, func(*http.Request) {}},
-		"a wrong token":      {token, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }},
-		"two tokens":         {token, func(r *http.Request) { r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + token} }},
-		"a site, with the token": {token, func(r *http.Request) {
+		"another machine":    {"", "", func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" }},
+		"another name":       {"", "", func(r *http.Request) { r.Host = "rebound.example:8081" }},
+		"a proxy":            {"", "", func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }},
+		"another site":       {"", "", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") }},
+		"a same-site origin": {"", "", func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "same-site") }},
+		"another origin":     {"", "", func(r *http.Request) { r.Header.Set("Origin", "http://localhost:3000") }},
+		"a sandbox":          {"", "", func(r *http.Request) { r.Header.Set("Origin", "null") }},
+		"no token":           {token, apiToken, func(*http.Request) {}},
+		"a wrong token":      {token, apiToken, func(r *http.Request) { r.Header.Set("Authorization", "Bearer wrong") }},
+		"the empty token":    {token, apiToken, func(r *http.Request) { r.Header.Set("Authorization", "Bearer ") }},
+		"both tokens":        {token, apiToken, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token+apiToken) }},
+		"two tokens": {token, apiToken, func(r *http.Request) {
+			r.Header["Authorization"] = []string{"Bearer " + token, "Bearer " + apiToken}
+		}},
+		"a site, with the token": {token, "", func(r *http.Request) {
 			r.Header.Set("Authorization", "Bearer "+token)
 			r.Header.Set("Sec-Fetch-Site", "cross-site")
 		}},
+		"a site, with the API token": {token, apiToken, func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer "+apiToken)
+			r.Header.Set("Sec-Fetch-Site", "cross-site")
+		}},
+		"another name, with the API token only": {"", apiToken, func(r *http.Request) { r.Host = "rebound.example:8081" }},
+		"a proxy, with the API token only":      {"", apiToken, func(r *http.Request) { r.Header.Set("Via", "1.1 proxy") }},
 	}
 	for name, client := range clients {
-		e := mounted(client.token)
-		token := func() string { return client.token }
-		admin.MountUsers(e, admin.Users{}, token)
-		admin.MountConsole(e, admin.Console{}, token)
-		guarded := 0
-		for _, route := range e.Routes() {
-			path := strings.NewReplacer(":user", "42", "*", "heap").Replace(route.Path)
-			if open[path] {
+		e := everything(tokens(client.admin, client.api))
+		for _, route := range routes(e) {
+			if slices.Contains(open, route) {
 				continue
 			}
-			guarded++
-			answer := ask(e, route.Method, path, func(r *http.Request) { loopback(r); client.change(r) })
+			method, path, _ := strings.Cut(route, " ")
+			answer := ask(e, method, path, func(r *http.Request) { loopback(r); client.change(r) })
 			if answer.Code != 401 && answer.Code != 403 {
-				t.Errorf("%s: %s %s is answered with %d", name, route.Method, path, answer.Code)
+				t.Errorf("%s: %s is answered with %d", name, route, answer.Code)
 			}
 			// The only other response to unauthenticated clients is the page that asks for a token.
 			if body := answer.Body.String(); !strings.HasPrefix(body, `{"error":"`) && (path != "/" || body != string(console.Get().Body)) {
-				t.Errorf("%s: %s %s responds with %.100q", name, route.Method, path, body)
+				t.Errorf("%s: %s responds with %.100q", name, route, body)
 			}
 		}
-		if guarded < 14 {
-			t.Errorf("only %d routes were requested", guarded)
-		}
-		for _, path := range []string{"//api/users/42", "//", "/index.html", "//api/stats", "/API/stats", "/api/stats/", "/api/users/42/messages/", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42"} {
+		for _, path := range []string{"//api/users/42", "//", "/index.html", "//api/stats", "/API/stats", "/api/stats/", "/api/users/42/messages/", "/api//users/42", "/metrics/../api/users/42", "/api/users/42/", "/API/users/42", "/api/users/%34%32", "/%61pi/users/42", "/debug/pprof", "/debug//pprof/heap", "/debug/pprof/../../api/users/42",
+			"/api", "/api/", "/api/messages/", "//api/messages", "/api/groups/", "/api/groups/42/", "/api/groups/42/messages/", "/api/users/42/position/", "/api/users/42/position/../../43", "/api/users/position"} {
 			for _, method := range []string{"GET", "HEAD", "DELETE", "POST", "OPTIONS", "TRACE"} {
 				if answer := ask(e, method, path, func(r *http.Request) { loopback(r); client.change(r) }); answer.Code/100 == 2 || answer.Code >= 500 {
 					t.Errorf("%s: %s %s is answered with %d", name, method, path, answer.Code)

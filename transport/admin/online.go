@@ -22,9 +22,9 @@ type Presence struct {
 	Redis string // address of the Redis that both read, for errors
 }
 
-// MountOnline adds /api/online behind a Guard.
-func MountOnline(e *echo.Echo, p Presence, token func() string) {
-	e.GET("/api/online", p.get, Guard(token), noStore)
+// MountOnline adds /api/online.
+func MountOnline(e *echo.Echo, p Presence, tokens Tokens) {
+	e.GET("/api/online", p.get, tokens.GuardApp(), noStore)
 }
 
 func (p Presence) get(c echo.Context) error {

@@ -3,9 +3,6 @@ package admin_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +13,7 @@ import (
 )
 
 // online serves GET /api/online for users who are online.
-func online(token string, err error, users ...string) *echo.Echo {
+func online(err error, users ...string) *echo.Echo {
 	e := admin.NewEcho()
 	admin.MountOnline(e, admin.Presence{
 		Online: func(_ context.Context, asked []string) ([]string, error) {
@@ -30,13 +27,13 @@ func online(token string, err error, users ...string) *echo.Echo {
 		},
 		Count: func(context.Context) (int, error) { return len(users), err },
 		Redis: "redis.example:6379",
-	}, func() string { return token })
+	}, tokens("", ""))
 	return e
 }
 
 func TestOnlineUsers(t *testing.T) {
 	t.Parallel()
-	e := online("", nil, "42", "a&b", "ü")
+	e := online(nil, "42", "a&b", "ü")
 	tooMany := "/api/online?" + strings.Repeat("user=42&", 1001)
 	for _, test := range []struct {
 		target string
@@ -65,7 +62,7 @@ func TestOnlineUsers(t *testing.T) {
 
 func TestOnlineWithoutRedis(t *testing.T) {
 	t.Parallel()
-	e := online("", errors.New("connection refused"))
+	e := online(errors.New("connection refused"))
 	for _, target := range []string{"/api/online", "/api/online?user=42"} {
 		answer := ask(e, "GET", target, nil)
 		if want := "reading from redis.example:6379 failed: connection refused"; answer.Code != 502 || !strings.Contains(answer.Body.String(), want) {
@@ -77,24 +74,9 @@ func TestOnlineWithoutRedis(t *testing.T) {
 func TestOnlineWithoutPresence(t *testing.T) {
 	t.Parallel()
 	e := admin.NewEcho()
-	admin.MountOnline(e, admin.Presence{}, func() string { return "" })
+	admin.MountOnline(e, admin.Presence{}, tokens("", ""))
 	answer := ask(e, "GET", "/api/online?user=42", nil)
 	if answer.Code != 404 || !strings.Contains(answer.Body.String(), "set --presence") {
 		t.Errorf("%d %s", answer.Code, answer.Body)
-	}
-}
-
-func TestOnlineIsGuarded(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]struct {
-		e      *echo.Echo
-		change func(*http.Request)
-	}{
-		"without a token, another host": {online("", nil, "42"), func(r *http.Request) { r.RemoteAddr = "10.0.0.9:40000" }},
-		"with a token, this machine":    {online(token, nil, "42"), nil},
-	} {
-		if answer := ask(test.e, "GET", "/api/online?"+url.Values{"user": {"42"}}.Encode(), test.change); answer.Code/100 != 4 {
-			t.Errorf("%s: %s", name, fmt.Sprint(answer.Code, answer.Body))
-		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"usercast/hub"
 )
 
 // maxTails bounds the number of tails, because each filters every message.
@@ -38,7 +40,7 @@ type tails struct {
 }
 
 func (t *tails) get(c echo.Context) error {
-	id, err := userOf(c, t.separator)
+	user, err := recipientOf(c, hub.User, t.separator)
 	if err != nil {
 		return err
 	}
@@ -49,7 +51,7 @@ func (t *tails) get(c echo.Context) error {
 		return err
 	}
 	defer t.slots.leave()
-	tail := t.open(id, c.Request().RemoteAddr) // before the head: messages that arrive after it must not be missed
+	tail := t.open(user.Name, c.Request().RemoteAddr) // before the head: messages that arrive after it must not be missed
 	defer tail.Close()
 	out, err := openEvents(c, 3*time.Second)
 	if err != nil {

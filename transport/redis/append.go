@@ -13,8 +13,11 @@ import (
 // Append adds a message for a channel to a Redis stream and returns the entry's id. It does not trim
 // the stream: the app decides how long entries stay. Like Publish, it makes one attempt.
 func (c *Commands) Append(ctx context.Context, key, channel, payload string) (id string, err error) {
-	return c.add(ctx, key, "ch", channel, "data", payload)
+	return c.add(ctx, key, entryOf(channel, payload)...)
 }
+
+// entryOf returns the fields of a message's entry.
+func entryOf(channel, payload string) []string { return []string{"ch", channel, "data", payload} }
 
 // AppendControl adds a control command for every hub that reads the Redis stream.
 func (c *Commands) AppendControl(ctx context.Context, key string, command Control) (id string, err error) {
@@ -30,7 +33,11 @@ func (c *Commands) add(ctx context.Context, key string, fields ...string) (id st
 	if err == nil || errors.Is(err, context.Canceled) {
 		return id, err
 	}
-	return "", c.server.Denied(err, "append to "+key, "+xadd ~"+acl.Escape(key))
+	return "", c.appendFault(err, key)
+}
+
+func (c *Commands) appendFault(err error, key string) error {
+	return c.server.Denied(err, "append to "+key, "+xadd ~"+acl.Escape(key))
 }
 
 // doKey is do for commands on a key, and follows redirections in a cluster. It calls run again only after a node has not

@@ -85,8 +85,11 @@ func (c *Commands) PublishNearHubs(controlChannel string) { c.hubs = controlChan
 // could not be made. The text of an error says what is wrong and what to do. In a cluster, only
 // the subscribers of one node are counted, although all receive the message: see PublishNearHubs.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
-	return c.publish(ctx, c.hubs, channel, payload, "+publish and a channel pattern such as &user-*")
+	return c.publish(ctx, c.hubs, channel, payload, grantPublish)
 }
+
+// grantPublish is the permission that messages require.
+const grantPublish = "+publish and a channel pattern such as &user-*"
 
 // PublishControl is Publish for a control command: it reaches every hub that is currently
 // subscribed to the control channel.
@@ -97,27 +100,31 @@ func (c *Commands) PublishControl(ctx context.Context, channel string, command C
 // publish goes through any node for a minute after the one near the hubs has failed: any node forwards the message to
 // the others, and the hubs leave a node that does not work.
 func (c *Commands) publish(ctx context.Context, hubs, channel, payload, grant string) (receivers int64, err error) {
+	err = c.nearHubs(ctx, hubs, grant, func(client *goredis.Client) (err error) {
+		receivers, err = client.Publish(ctx, channel, payload).Result()
+		return err
+	})
+	return receivers, err
+}
+
+// nearHubs calls run with a connection for PUBLISH.
+func (c *Commands) nearHubs(ctx context.Context, hubs, grant string, run func(*goredis.Client) error) error {
 	to := topology.Target{Prefer: hubs}
 	c.mu.Lock()
 	if !c.missed.IsZero() && time.Since(c.missed) < avoidFor {
 		to.Prefer = ""
 	}
 	c.mu.Unlock()
-	err = c.do(ctx, to, func(client *goredis.Client) error {
-		receivers, err = client.Publish(ctx, channel, payload).Result()
-		return err
-	})
+	err := c.do(ctx, to, run)
 	switch {
-	case err == nil:
-		return receivers, nil
-	case errors.Is(err, context.Canceled):
-		return 0, err
+	case err == nil || errors.Is(err, context.Canceled):
+		return err
 	case to.Prefer != "" && !acl.IsReply(err):
 		c.mu.Lock()
 		c.missed = time.Now()
 		c.mu.Unlock()
 	}
-	return 0, c.server.Denied(err, "publish", grant)
+	return c.server.Denied(err, "publish", grant)
 }
 
 // IsReplica reports whether commands go to a replica, where messages reach only the subscribers of that replica. It
