@@ -137,9 +137,15 @@ func (s *entries) discharge(o *owner) { s.bytes -= int64(ownerOverhead + len(o.n
 // upTo, in order.
 func (s *entries) between(c *Client, after, upTo ID) iter.Seq[*entryNode] {
 	return func(yield func(*entryNode) bool) {
-		lists := [][]*entryNode{entriesAfter(s.broadcasts.past.entries.all(), after)}
+		lists := make([][]*entryNode, 0, 8) // on the stack, unless more of the client's groups have entries
+		add := func(o *owner) {
+			if list := entriesAfter(o.past.entries.all(), after); len(list) > 0 {
+				lists = append(lists, list)
+			}
+		}
+		add(&s.broadcasts)
 		for o := range c.owners() {
-			lists = append(lists, entriesAfter(o.past.entries.all(), after))
+			add(o)
 		}
 		for {
 			var next *[]*entryNode

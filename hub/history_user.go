@@ -2,7 +2,6 @@ package hub
 
 import (
 	"iter"
-	"math"
 	"strings"
 	"sync"
 	"time"
@@ -112,67 +111,51 @@ func (s *userHistory) ready(r *replay) bool {
 // ringLooks is how many entries of the ring a replay looks at before it releases the lock.
 const ringLooks = 1024
 
-// search does a part of the search for the entries in the ring, and reports whether it is complete. Several owners share
-// the memory of one search.
+// search does a part of the search for the entries in the ring, and reports whether it is complete.
 func (s *userHistory) search(r *replay) bool {
-	if r.absent == nil || r.absentUpTo <= r.cursor.Ms { // not begun, or it had found only a part
-		r.absent, r.absentUpTo = nil, math.MaxUint64
+	if r.absent == nil || r.absent.upTo <= r.cursor.Ms { // not begun, or it had found only a part
+		var owners []ringOwner
 		for o := range r.client.owners() {
 			if r.cursor.Ms < o.past.since {
-				r.absent = append(r.absent, s.ring.search(hashOf(o.name), Recipient{o.name, o != r.client.user}, r.cursor.Ms, o.past.since))
+				owners = append(owners, s.ring.owner(hashOf(o.name), Recipient{o.name, o != r.client.user}, o.past.since))
 			}
 		}
-		for _, search := range r.absent {
-			search.maxFound = max(maxFound/len(r.absent), minFound)
+		if owners == nil {
+			r.absent = nil
+			return true
 		}
+		r.absent = s.ring.search(r.cursor.Ms, owners)
 	}
-	for _, search := range r.absent {
-		if !s.ring.step(search, ringLooks) {
-			return false
-		}
-	}
-	for _, search := range r.absent {
-		if search.isPart {
-			r.absentUpTo = min(r.absentUpTo, search.upTo)
-		}
-	}
-	return true
+	return s.ring.step(r.absent, ringLooks)
 }
 
 // between merges the entries that were stored for the owners and for all users with those of the ring.
 func (s *userHistory) between(r *replay) (entries iter.Seq[*entryNode], upTo ID) {
-	c, after := r.client, r.cursor
-	if len(r.absent) == 0 {
-		return s.entries.between(c, after, r.end), r.end
+	c, after, end := r.client, r.cursor, r.end
+	if r.absent == nil {
+		return s.entries.between(c, after, end), end
 	}
-	upTo = r.end
-	if r.absentUpTo < upTo.Ms {
-		upTo = s.seq.messageID(r.absentUpTo)
+	if r.absent.upTo < end.Ms {
+		end = s.seq.messageID(r.absent.upTo)
 	}
 	return func(yield func(*entryNode) bool) {
-		for n := range s.entries.between(c, after, upTo) {
-			if !s.fromRing(r, after.Ms, n.id.Ms, yield) || !yield(n) {
+		for n := range s.entries.between(c, after, end) {
+			if !s.fromRing(r.absent, after.Ms, n.id.Ms, yield) || !yield(n) {
 				return
 			}
 		}
-		s.fromRing(r, after.Ms, min(r.absentUpTo, upTo.Ms), yield)
-	}, upTo
+		s.fromRing(r.absent, after.Ms, end.Ms, yield)
+	}, end
 }
 
-// fromRing yields the entries that the searches have found, with numbers in (after, upTo], in order.
-func (s *userHistory) fromRing(r *replay, after, upTo uint64, yield func(*entryNode) bool) bool {
+// fromRing yields the entries that a search has found, with numbers in (after, upTo].
+func (s *userHistory) fromRing(search *ringSearch, after, upTo uint64, yield func(*entryNode) bool) bool {
 	for {
-		var next *ringSearch
-		first := upTo
-		for _, search := range r.absent {
-			if number, ok := s.ring.peek(search, after); ok && number <= first {
-				next, first = search, number
-			}
-		}
-		if next == nil {
+		number, ok := s.ring.peek(search, after)
+		if !ok || number > upTo {
 			return true
 		}
-		e := s.ring.take(next)
+		e := s.ring.take(search)
 		if !yield(&entryNode{id: s.seq.messageID(e.ID.Ms), topic: e.Topic, payload: e.Payload, gap: e.Gap}) {
 			return false
 		}

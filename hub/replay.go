@@ -28,9 +28,8 @@ type replay struct {
 	resets uint64 // sequence.resets when the replay began or handled a reset
 	origin Origin // to be counted; 0: it was, or the client did not come with an id
 
-	// Only with a PubSub: the searches for entries in the ring, of the owners whose past.since is later than the cursor.
-	absent     []*ringSearch
-	absentUpTo uint64 // number up to which all find everything
+	// Only with a PubSub: the search for entries in the ring, of the owners whose past.since is later than the cursor.
+	absent *ringSearch // nil: none
 
 	// Only with a StreamFeed.
 	query      *Query  // nil: none to send or to wait for

@@ -1,8 +1,11 @@
 package hub
 
 import (
+	"cmp"
 	"encoding/binary"
+	"math"
 	"math/bits"
+	"slices"
 	"time"
 )
 
@@ -191,62 +194,95 @@ func (r *ring) reach() (since time.Duration, all bool) {
 	return r.segment(r.tail).began, false
 }
 
-// A ringSearch finds the entries of one owner with numbers in (after, upTo]. It looks at a limited number of entries per
-// step, so that a long chain does not hold the lock for long.
+// A ringSearch finds the entries of several owners, newest first. It looks at a limited number of entries per step, so that
+// long chains do not hold the lock for long.
 //
 // What it finds is complete as long as lowWater of the ring is not higher than after. If there are more entries than
 // maxFound, the search finds the oldest ones, and reduces upTo.
 type ringSearch struct {
-	of          Recipient
-	after, upTo uint64
-	isPart      bool     // upTo was reduced
-	maxFound    int      // at least 2
-	next        uint64   // position of the next entry to look at, plus 1; 0: the search is complete
-	found       []uint64 // positions, newest first
+	after, upTo uint64      // it finds entries with numbers in (after, upTo]
+	owners      []ringOwner // that are not searched completely: a heap, whose first one has the newest entry to look at
+	found       []uint64    // positions, newest first
+	maxFound    int         // at least 2
 }
 
-const (
-	maxFound = 32 << 10 // bounds the memory of a search: 256 KiB
-	minFound = 512      // of each search, if a client has many owners
-)
+// A ringOwner is an owner in a search.
+type ringOwner struct {
+	Recipient
+	upTo uint64 // number up to which its entries are searched
+	next uint64 // position of the next entry of its chain to look at, plus 1; 0: none
+}
 
-// search begins a search, which has not looked at any entry.
-func (r *ring) search(hash uint64, of Recipient, after, upTo uint64) *ringSearch {
-	s := &ringSearch{of: of, after: after, upTo: upTo, maxFound: maxFound}
+// maxFound bounds the memory of a search, whatever the number of owners: 256 KiB.
+const maxFound = 32 << 10
+
+// owner returns an owner for a search of its entries up to a number; hash is that of its name.
+func (r *ring) owner(hash uint64, of Recipient, upTo uint64) ringOwner {
+	o := ringOwner{Recipient: of, upTo: upTo}
 	if r.chains != nil {
-		s.next = r.chains[hash&uint64(len(r.chains)-1)]
+		o.next = r.chains[hash&uint64(len(r.chains)-1)]
 	}
-	return s
+	return o
 }
 
-// step looks at up to n entries of the chain, and reports whether the search is complete.
+// search begins a search of entries later than a number. It has not looked at any entry.
+func (r *ring) search(after uint64, owners []ringOwner) *ringSearch {
+	owners = slices.DeleteFunc(owners, func(o ringOwner) bool { return o.next == 0 })
+	slices.SortFunc(owners, func(a, b ringOwner) int { return cmp.Compare(b.next, a.next) })
+	return &ringSearch{after: after, upTo: math.MaxUint64, owners: owners, maxFound: maxFound}
+}
+
+// step looks at up to n entries, and reports whether the search is complete.
 func (r *ring) step(s *ringSearch, n int) bool {
-	for ; s.next != 0 && n > 0; n-- {
-		position := s.next - 1
-		if position < r.tail { // dropped, and so are all before it
-			s.next = 0
+	for ; len(s.owners) > 0 && n > 0; n-- {
+		o := &s.owners[0]
+		position := o.next - 1
+		if position < r.tail { // dropped, and so are all others
+			s.owners = nil
 			break
 		}
 		head := r.headAt(position)
 		number := binary.LittleEndian.Uint64(head)
 		if number <= s.after {
-			s.next = 0
+			s.owners = nil
 			break
 		}
-		if number <= s.upTo && r.isOf(position, head, s.of) {
+		if number <= min(o.upTo, s.upTo) && r.isOf(position, head, o.Recipient) {
 			if len(s.found) == s.maxFound {
 				s.found = append(s.found[:0], s.found[s.maxFound/2:]...)
-				s.isPart = true
 				s.upTo = binary.LittleEndian.Uint64(r.headAt(s.found[0]))
 			}
 			s.found = append(s.found, position)
 		}
-		back := uint64(binary.LittleEndian.Uint32(head[8:])) * ringAlign
-		if s.next -= back; back == 0 {
-			s.next = 0
-		}
+		s.advance(uint64(binary.LittleEndian.Uint32(head[8:])) * ringAlign)
 	}
-	return s.next == 0
+	return len(s.owners) == 0
+}
+
+// advance moves the first owner back in its chain by a distance, 0 for the end of the chain, and restores the heap.
+func (s *ringSearch) advance(back uint64) {
+	owners := s.owners
+	owners[0].next -= back
+	if back == 0 {
+		last := len(owners) - 1
+		owners[0] = owners[last]
+		owners = owners[:last]
+		s.owners = owners
+	}
+	for i := 0; ; {
+		newest := 2*i + 1
+		if newest >= len(owners) {
+			return
+		}
+		if other := newest + 1; other < len(owners) && owners[other].next > owners[newest].next {
+			newest = other
+		}
+		if owners[i].next >= owners[newest].next {
+			return
+		}
+		owners[i], owners[newest] = owners[newest], owners[i]
+		i = newest
+	}
 }
 
 // peek returns the number of the oldest entry that a complete search has found. It forgets entries up to the number

@@ -57,41 +57,67 @@ func randomText(random *rand.Rand, n int) string {
 	return string(b)
 }
 
-// want returns the entries of an owner with numbers in (after, upTo].
-func (r *ringRun) want(to Recipient, after, upTo uint64) (list []Entry) {
-	for _, e := range r.entries[:upTo] {
-		if e.to == to && e.ID.Ms > after {
+// want returns the entries of the owners of a search, with numbers later than after.
+func (r *ringRun) want(owners map[Recipient]uint64, after uint64) (list []Entry) {
+	for _, e := range r.entries {
+		if e.ID.Ms > after && e.ID.Ms <= owners[e.to] {
 			list = append(list, e.Entry)
 		}
 	}
 	return list
 }
 
-// resume searches for the entries of an owner in steps, between which others are appended.
+// owners returns some recipients, and a number up to which the entries of each are searched.
+func (r *ringRun) owners(after uint64) map[Recipient]uint64 {
+	owners := make(map[Recipient]uint64)
+	for range r.random.IntN(6) {
+		of := Recipient{"1", r.random.IntN(2) == 0}
+		if len(r.entries) > 0 {
+			if some := r.entries[r.random.IntN(len(r.entries))].to; some.Name != "" {
+				of = some
+			}
+		}
+		owners[of] = after + uint64(r.random.IntN(len(r.entries)-int(after)+1))
+	}
+	return owners
+}
+
+// resume searches for the entries of some owners in steps, between which others are appended. A search that finds only a part
+// is repeated.
 func (r *ringRun) resume() {
-	of, newest := User("1"), uint64(len(r.entries))
-	if newest > 0 {
-		if some := r.entries[r.random.IntN(len(r.entries))].to; some.Name != "" {
-			of = some
-		}
-	}
+	newest := uint64(len(r.entries))
 	after := newest - min(newest, uint64(r.random.IntN(200)))
-	upTo := newest - min(newest-after, uint64(r.random.IntN(20)))
-	s := r.ring.search(hashOf(of.Name)&3, of, after, upTo)
-	for !r.ring.step(s, 1+r.random.IntN(10)) {
-		if r.random.IntN(3) == 0 {
-			r.append()
+	owners := r.owners(after)
+	want := r.want(owners, after)
+	begin := func() *ringSearch {
+		var list []ringOwner
+		for of, upTo := range owners {
+			list = append(list, r.ring.owner(hashOf(of.Name)&3, of, upTo))
 		}
+		s := r.ring.search(after, list)
+		s.maxFound = 2 + r.random.IntN(40)
+		for !r.ring.step(s, 1+r.random.IntN(10)) {
+			if len(s.found) > s.maxFound {
+				r.t.Fatalf("a search for at most %d entries has found %d", s.maxFound, len(s.found))
+			}
+			if r.random.IntN(3) == 0 {
+				r.append()
+			}
+		}
+		return s
 	}
-	want := r.want(of, after, upTo)
+	s := begin()
 	for done := false; !done; {
+		if s.upTo <= after {
+			s = begin()
+		}
 		if r.random.IntN(10) == 0 {
 			r.append()
 		}
 		if r.random.IntN(10) == 0 { // the reader has skipped some
-			after = min(upTo, after+uint64(r.random.IntN(20)))
+			after = min(newest, s.upTo, after+uint64(r.random.IntN(20)))
 		}
-		limit := min(upTo, after+uint64(r.random.IntN(50)))
+		limit := min(newest, s.upTo, after+uint64(r.random.IntN(50)))
 		number, ok := r.ring.peek(s, after)
 		var e Entry
 		if ok = ok && number <= limit; ok {
@@ -101,13 +127,13 @@ func (r *ringRun) resume() {
 			want = want[1:]
 		}
 		switch {
-		case ok && (len(want) == 0 || e != want[0] || e.ID.Ms > limit):
+		case ok && (len(want) == 0 || e != want[0]):
 			r.t.Fatalf("in (%d, %d]: got entry %d (%d bytes), want %v", after, limit, e.ID.Ms, len(e.Payload), want)
 		case ok:
 			after, want = e.ID.Ms, want[1:]
 		case len(want) > 0 && want[0].ID.Ms <= limit:
-			r.t.Fatalf("entry %d of %v in (%d, %d] is missing; all after %d are stored", want[0].ID.Ms, of, after, limit, r.ring.lowWater)
-		case limit == upTo:
+			r.t.Fatalf("entry %d of %v in (%d, %d] is missing; all after %d are stored", want[0].ID.Ms, owners, after, limit, r.ring.lowWater)
+		case limit == newest:
 			done = true
 		default:
 			after = limit
@@ -235,14 +261,14 @@ func TestRingSearchSkipsOtherUsers(t *testing.T) {
 	r.append(0, User("alone"), &Entry{ID: ID{Ms: 50_001}})
 	r.chains[0] = 0
 	r.append(0, User("alone"), &Entry{ID: ID{Ms: 50_002}})
-	if s := r.search(0, User("alone"), 0, math.MaxUint64); !r.step(s, 1) {
+	if s := r.search(0, []ringOwner{r.owner(0, User("alone"), math.MaxUint64)}); !r.step(s, 1) {
 		t.Error("the search of a chain with one entry looks at more")
 	}
 	var looks []int
 	found := 0
 	for i := range 1000 {
 		user := fmt.Sprint("user ", i)
-		s := r.search(hashOf(user), User(user), r.lowWater, math.MaxUint64)
+		s := r.search(r.lowWater, []ringOwner{r.owner(hashOf(user), User(user), math.MaxUint64)})
 		n := 1
 		for !r.step(s, 1) {
 			n++
@@ -265,7 +291,7 @@ func TestRingWithoutRoom(t *testing.T) {
 		r := newRing(limit, noTime, func() {})
 		r.append(1, User("1"), &Entry{ID: ID{Ms: 1}, Payload: "small"})
 		r.append(1, User("1"), &Entry{ID: ID{Ms: 2}, Payload: strings.Repeat("x", 1<<20)})
-		s := r.search(1, User("1"), 0, math.MaxUint64)
+		s := r.search(0, []ringOwner{r.owner(1, User("1"), math.MaxUint64)})
 		if !r.step(s, 1) || len(s.found) > 0 || r.lowWater != 2 {
 			t.Errorf("limit %d: %d entries found, low-water mark %d", limit, len(s.found), r.lowWater)
 		}
@@ -273,7 +299,7 @@ func TestRingWithoutRoom(t *testing.T) {
 			t.Errorf("limit %d: reaches back to %v, all: %v", limit, since, all)
 		}
 		r.append(1, User("1"), &Entry{ID: ID{Ms: 3}, Payload: "small"})
-		s = r.search(1, User("1"), 2, math.MaxUint64)
+		s = r.search(2, []ringOwner{r.owner(1, User("1"), math.MaxUint64)})
 		r.step(s, 10)
 		if number, ok := r.peek(s, 0); ok != (limit == 1<<12) || ok && number != 3 {
 			t.Errorf("limit %d: %d, %v", limit, number, ok)
