@@ -24,10 +24,9 @@ type userHistory struct {
 	// ring has the messages of owners without a client; Hub.add stores them. It includes those of retained owners, because
 	// these may be forgotten before a client comes.
 	ring ring
-	// ageLow is the number of messages when the last owner left that was forgotten, and leftAt the time. Owners are forgotten
-	// in the order in which they left, so all later messages of owners that are not in the table were stored in the ring.
-	ageLow uint64
-	leftAt time.Duration // since born; 0: no owner was forgotten
+	// ageLow is the latest departure of an owner that was forgotten. All later messages of owners that are not in the table
+	// were stored in the ring.
+	ageLow departure
 	// droppedAt is the time of the newest entry that was dropped before its age for lack of bytes, or that was for all users.
 	droppedAt time.Duration // since born; 0: none
 }
@@ -57,7 +56,7 @@ func (s *userHistory) reach() (here, elsewhere time.Duration) {
 	}
 	now := s.now()
 	here = min(s.age, now-s.droppedAt)
-	elsewhere = min(here, now-s.leftAt)
+	elsewhere = min(here, now-s.ageLow.at)
 	if since, all := s.ring.reach(); !all {
 		elsewhere = max(0, min(elsewhere, now-since))
 	}
@@ -94,7 +93,7 @@ func (s *userHistory) ready(r *replay) bool {
 	if r.isAtEnd() {
 		return true
 	}
-	from, lowest := s.broadcasts.past.lowWater, max(s.ring.lowWater, s.ageLow)
+	from, lowest := s.broadcasts.past.lowWater, max(s.ring.lowWater, s.ageLow.messages)
 	for o := range r.client.owners() {
 		from = later(from, o.past.lowWater)
 		if low := min(o.past.since, lowest); r.cursor.Ms < low {
@@ -240,8 +239,13 @@ func (s *userHistory) joined(o *owner, isNew bool) {
 }
 
 func (s *userHistory) left(o *owner) {
-	o.past.retained = s.retained.add(o, s.now())
-	o.past.retained.messages = s.seq.newest.Ms
+	now := s.now()
+	s.retain(o, now, departure{s.seq.newest.Ms, now})
+}
+
+// retain adds an owner without a client to the list of these.
+func (s *userHistory) retain(o *owner, now time.Duration, last departure) {
+	o.past.retained = s.retained.add(o, now, last)
 	s.charge(o)
 	if s.isOff() {
 		s.forget(o)
@@ -251,29 +255,32 @@ func (s *userHistory) left(o *owner) {
 	s.sweeper.schedule()
 }
 
-// hold does not change anything if the user has a client (R25).
+// hold does not change anything if the user has a client (R25). All messages of a user who never had one are also in the ring:
+// no client misses them if the user is forgotten.
 func (s *userHistory) hold(user Recipient) (ok bool) {
-	o := s.owners.get(user)
-	isNew := o == nil
-	if isNew {
-		user.Name = strings.Clone(user.Name)
-		o = s.owners.add(user)
-	}
-	if isNew || o.past.retained != nil {
-		s.joined(o, isNew)
-		s.left(o)
+	if !s.isOff() {
+		switch o := s.owners.get(user); {
+		case o == nil:
+			user.Name = strings.Clone(user.Name)
+			o = s.owners.add(user)
+			s.joined(o, true)
+			s.retain(o, s.now(), departure{})
+		case o.past.retained != nil:
+			last := o.past.retained.last
+			s.release(o)
+			s.retain(o, s.now(), last)
+		}
 	}
 	return s.seq.marker != s.seq.markers.own
 }
 
-// forget removes an owner without a client, and its entries. What was published since it left is in the ring, but not what
-// was before.
+// forget removes an owner without a client, and its entries. What was published since its last client left is in the ring, but
+// not what was before (R15).
 func (s *userHistory) forget(o *owner) {
 	for o.past.entries.len() > 0 {
 		s.drop(o.past.entries.at(0))
 	}
-	left := o.past.retained
-	s.ageLow, s.leftAt = left.messages, left.since
+	s.ageLow = s.ageLow.later(o.past.retained.last)
 	s.release(o)
 	s.owners.remove(o)
 }
@@ -285,19 +292,29 @@ func (s *userHistory) release(o *owner) {
 	s.discharge(o)
 }
 
+// A departure is the moment at which the last client of an owner left; zero if there was none.
+type departure struct {
+	messages uint64        // number
+	at       time.Duration // since userHistory.born
+}
+
+func (d departure) later(e departure) departure {
+	return departure{max(d.messages, e.messages), max(d.at, e.at)}
+}
+
 // A retained is an owner without a client whose entries are still stored.
 type retained struct {
 	owner          *owner
-	since          time.Duration // when it left, since userHistory.born
-	messages       uint64        // the number of messages then
+	since          time.Duration // when it was added to the list, since userHistory.born
+	last           departure
 	earlier, later *retained
 }
 
-// A retainedList lists owners in the order in which they left.
+// A retainedList lists owners in the order in which they left, or were held.
 type retainedList struct{ first, last *retained }
 
-func (l *retainedList) add(o *owner, since time.Duration) *retained {
-	r := &retained{owner: o, since: since, earlier: l.last}
+func (l *retainedList) add(o *owner, since time.Duration, last departure) *retained {
+	r := &retained{owner: o, since: since, last: last, earlier: l.last}
 	if l.last == nil {
 		l.first = r
 	} else {

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"fmt"
 	"math"
 	"strconv"
 	"testing"
@@ -86,6 +87,61 @@ func TestReplayOfALongChainIsDoneInParts(t *testing.T) {
 			t.Errorf("topics %q: %d entries in %d steps, want %d in at least %d", test.topics, got, steps, test.want, test.steps)
 		}
 		c.End(ReasonClosed)
+	}
+}
+
+// A client with many groups does not hold the lock longer, and its search does not use more memory, than one without.
+func TestReplayOfManyGroupsIsDoneInParts(t *testing.T) {
+	t.Parallel()
+	const messages, groups = 2*maxFound + maxFound/4, 64
+	h := NewPubSub(Config{BroadcastUser: "*", HistoryBytes: 64 << 20})
+	defer h.Close()
+	o := Options{User: "bot", Consumer: idle{}, Resume: h.Boot() + "-0"}
+	for i := range groups {
+		o.Groups = append(o.Groups, fmt.Sprint("group ", i))
+	}
+	for n := range messages { // half of them to one group
+		switch to := o.Groups[n%groups]; {
+		case n%1000 == 0:
+			h.Publish(User("*"), "", strconv.Itoa(n))
+		case n%3 == 0:
+			h.Publish(User("bot"), "", strconv.Itoa(n))
+		case n%2 == 0:
+			h.Publish(Group(o.Groups[0]), "", strconv.Itoa(n))
+		default:
+			h.Publish(Group(to), "", strconv.Itoa(n))
+		}
+	}
+	c, err := h.Register(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, steps := -1, 0
+	step := func() (done bool) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		entries, _, _ := c.replay.next()
+		if c.replay == nil {
+			return true
+		}
+		s := c.replay.absent
+		if cap(s.found) > 2*maxFound || len(s.owners) > groups+1 {
+			t.Fatalf("the search uses memory for %d positions and %d owners", cap(s.found), len(s.owners))
+		}
+		if len(entries) > replayBatch {
+			t.Fatalf("%d entries at once", len(entries))
+		}
+		for _, e := range entries {
+			if last++; e.Payload != strconv.Itoa(last) {
+				t.Fatalf("%q, want %d", e.Payload, last)
+			}
+		}
+		return false
+	}
+	for ; steps < messages && !step(); steps++ {
+	}
+	if last != messages-1 || steps < 3*messages/ringLooks/2+messages/replayBatch { // each step looks at few entries
+		t.Errorf("up to %d of %d in %d steps", last, messages, steps)
 	}
 }
 
