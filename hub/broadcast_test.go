@@ -14,10 +14,20 @@ import (
 // A client receives a pending broadcast before anything later: a message to its user, a gap, its end, a
 // position.
 func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
+	for _, to := range []hub.Recipient{hub.User("*"), hub.Group("g")} {
+		t.Run(describe(to), func(t *testing.T) { testPendingComesFirst(t, to) })
+	}
+}
+
+func testPendingComesFirst(t *testing.T, to hub.Recipient) {
 	for name, then := range map[string]func(*hub.PubSub, *listener) []string{
 		"message": func(h *hub.PubSub, l *listener) []string {
 			h.Publish(hub.User(l.User()), "", "mine")
 			return []string{"all", "mine"}
+		},
+		"message to a small group": func(h *hub.PubSub, l *listener) []string {
+			h.Publish(hub.Group(l.User()), "", "ours")
+			return []string{"all", "ours"}
 		},
 		"gap": func(h *hub.PubSub, _ *listener) []string {
 			h.GapForAll(hub.GapRedisReconnect)
@@ -30,9 +40,9 @@ func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 			h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 			all := make([]*listener, 1000)
 			for i := range all {
-				all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i)})
+				all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i), Groups: []string{fmt.Sprint(i), "g"}})
 			}
-			if n := h.Publish(hub.User("*"), "", "all"); n != 1 {
+			if n := h.Publish(to, "", "all"); n != 1 {
 				t.Errorf("reaches %d", n)
 			}
 			for _, l := range all {
@@ -52,20 +62,24 @@ func TestInvariant6PendingBroadcastComesFirst(t *testing.T) {
 
 // A client's position is before its pending broadcasts.
 func TestInvariant15PositionIsBeforePendingBroadcasts(t *testing.T) {
-	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
-	var all []*listener
-	for range 1000 {
-		all = append(all, register(t, h, hub.Options{User: "42"}))
-	}
-	h.Publish(hub.User("*"), "", "all")
-	for _, l := range all {
-		if id, ok := l.Position(); ok {
-			t.Fatalf("complete up to %v with nothing taken", id)
-		}
-		wantFrames(t, l, "all")
-		if id, ok := l.Position(); !ok || id.Ms != 1 {
-			t.Fatalf("position %v, %v", id, ok)
-		}
+	for _, to := range []hub.Recipient{hub.User("*"), hub.Group("g")} {
+		t.Run(describe(to), func(t *testing.T) {
+			h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+			var all []*listener
+			for range 1000 {
+				all = append(all, register(t, h, hub.Options{User: "42", Groups: []string{"g"}}))
+			}
+			h.Publish(to, "", "all")
+			for _, l := range all {
+				if id, ok := l.Position(); ok {
+					t.Fatalf("complete up to %v with nothing taken", id)
+				}
+				wantFrames(t, l, "all")
+				if id, ok := l.Position(); !ok || id.Ms != 1 {
+					t.Fatalf("position %v, %v", id, ok)
+				}
+			}
+		})
 	}
 }
 
@@ -115,13 +129,15 @@ func TestCloseDistributesBroadcasts(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
 	var all []*listener
 	for range 1000 {
-		all = append(all, listen(t, h, hub.Options{User: "42"}))
+		all = append(all, listen(t, h, hub.Options{User: "42", Groups: []string{"g"}}))
 	}
 	h.Publish(hub.User("*"), "", "before")
+	h.Publish(hub.Group("g"), "", "before, group")
 	h.Close()
 	h.Publish(hub.User("*"), "", "after")
+	h.Publish(hub.Group("g"), "", "after, group")
 	for _, l := range all {
-		wantFrames(t, l, "before", "after")
+		wantFrames(t, l, "before", "before, group", "after", "after, group")
 	}
 }
 
@@ -134,16 +150,24 @@ func TestBroadcastDoesNotDelayOthers(t *testing.T) {
 		"message without a client": func(h *hub.PubSub) { h.Publish(hub.User("*"), "b", "all") },
 		"gap for all":              func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect) },
 		"gap of a broadcast":       func(h *hub.PubSub) { h.GapFor(hub.User("*"), "a", hub.GapTooLarge) },
+		"group":                    func(h *hub.PubSub) { h.Publish(hub.Group("g"), "a", "all") },
+		"group without a client":   func(h *hub.PubSub) { h.Publish(hub.Group("g"), "b", "all") },
+		"gap of a group":           func(h *hub.PubSub) { h.GapFor(hub.Group("g"), "a", hub.GapTooLarge) },
+		"gap of those that resumed": func(h *hub.PubSub) {
+			h.Doubt(markerName("b")) // not known: the start of the generation
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			took := func(fanOut int) (quickest time.Duration) {
+			took := func(fanOut, attempts int, enough time.Duration) (quickest time.Duration) {
 				h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut})
+				h.Begin()
+				resume := text(h.Hub, register(t, h, hub.Options{User: "first"}).Opening())
 				all := make([]*listener, clients)
 				for i := range all {
-					all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
+					all[i] = listen(t, h, hub.Options{User: fmt.Sprint(i), Groups: []string{"g"}, Topics: []string{"a"}, Resume: resume})
 				}
 				quickest = time.Hour
-				for range 5 { // some attempts may be delayed by other processes
+				for ; attempts > 0 && quickest > enough; attempts-- {
 					start := time.Now()
 					publish(h)
 					quickest = min(quickest, time.Since(start))
@@ -157,8 +181,8 @@ func TestBroadcastDoesNotDelayOthers(t *testing.T) {
 				}
 				return quickest
 			}
-			at, inParts := took(0), took(64)
-			if inParts > at/4 {
+			at := took(hub.NoLimit, 5, 0)
+			if inParts := took(64, 200, at/4); inParts > at/4 { // most attempts may be delayed by other processes
 				t.Errorf("the publisher waits for %v in parts, and for %v in one part", inParts, at)
 			}
 		})
@@ -192,22 +216,35 @@ func TestPendingGapReachesAll(t *testing.T) {
 // A publisher that is faster than the distribution of broadcasts distributes them itself, so that their number
 // is bounded.
 func TestPendingBroadcastsAreBounded(t *testing.T) {
-	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
-	all := make([]*listener, 100)
-	for i := range all {
-		all[i] = register(t, h, hub.Options{User: fmt.Sprint(i)})
-	}
 	payload := strings.Repeat("x", 1000)
-	for range 1_000 {
-		h.Publish(hub.User("*"), "", payload)
-		if n := hub.PendingBroadcasts(h.Hub); n > 64 {
-			t.Fatalf("%d pending broadcasts", n)
-		}
-	}
-	hub.AwaitBroadcasts(h.Hub)
-	for _, l := range all {
-		if got, _ := l.drain(); len(got) != 1_000 {
-			t.Fatalf("%d frames", len(got))
-		}
+	for name, test := range map[string]struct {
+		publish func(*hub.PubSub)
+		frames  int // per client
+	}{
+		"message":                   {func(h *hub.PubSub) { h.Publish(hub.User("*"), "", payload) }, 1000},
+		"message to a group":        {func(h *hub.PubSub) { h.Publish(hub.Group("g"), "", payload) }, 1000},
+		"gap for all":               {func(h *hub.PubSub) { h.GapForAll(hub.GapRedisReconnect) }, 1000},
+		"gap of a group":            {func(h *hub.PubSub) { h.GapFor(hub.Group("g"), "", hub.GapTooLarge) }, 1000},
+		"gap of those that resumed": {func(h *hub.PubSub) { h.Doubt(markerName("b")) }, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 1})
+			all := make([]*listener, 100)
+			for i := range all {
+				all[i] = register(t, h, hub.Options{User: fmt.Sprint(i), Groups: []string{"g"}})
+			}
+			for range 1000 {
+				test.publish(h)
+				if n := hub.PendingBroadcasts(h.Hub); n > 64 {
+					t.Fatalf("%d pending broadcasts", n)
+				}
+			}
+			hub.AwaitBroadcasts(h.Hub)
+			for _, l := range all {
+				if got, _ := l.drain(); len(got) != test.frames {
+					t.Fatalf("%d frames", len(got))
+				}
+			}
+		})
 	}
 }

@@ -345,6 +345,50 @@ func TestR12IdleClientIsWoken(t *testing.T) {
 	p.wants(p.read(), "gap missed")
 }
 
+// With very many clients, the gap is distributed in parts. A client does not have a position, and does not receive a message,
+// before it has the gap.
+func TestR12GapInPartsComesFirst(t *testing.T) {
+	t.Parallel()
+	h := newPubSub(t, hub.Config{Encode: encodeWithID, FanOut: 1, HistoryPerUser: 100, HistoryBytes: 1 << 20, HistoryAge: time.Hour, MarkerAge: time.Hour})
+	h.AwaitPlaces(func() {})
+	h.Begin()
+	h.Mark(markerName("a"))
+	var resumed, fresh, waiting []*page
+	for range 400 {
+		for list, id := range map[*[]*page]string{&resumed: "markeraaaaaaa-0", &fresh: "", &waiting: "markeraaaaaaa-1"} {
+			p := &page{t: t, id: id}
+			p.wants(p.open(h))
+			*list = append(*list, p)
+		}
+	}
+	h.Doubt(markerName("a"))
+	pending := hub.PendingBroadcasts(h.Hub)
+	h.Received(h.Waiting()) // clients that resume now receive a gap of their own
+	h.Mark(markerName("b"))
+	for i, p := range resumed {
+		if id, ok := p.Position(); ok {
+			t.Fatalf("client %d has the position %s before the gap", i, text(h.Hub, id))
+		}
+		if i%2 == 0 {
+			p.wants(p.read(), "gap missed")
+		}
+	}
+	h.Publish(hub.User("42"), "", "one")
+	for i, p := range resumed {
+		p.wants(p.read(), [][]string{{"one"}, {"gap missed", "one"}}[i%2]...)
+	}
+	for _, p := range fresh {
+		p.wants(p.read(), "one")
+	}
+	hub.AwaitBroadcasts(h.Hub)
+	for _, p := range waiting {
+		p.wants(p.read(), "gap unknown-id", "one")
+	}
+	if pending == 0 {
+		t.Error("the gap was not distributed in parts")
+	}
+}
+
 // A client that waits for its place when the announcement arrives receives the gap once its place is known.
 func TestR12ClientThatWaitsIsTold(t *testing.T) {
 	t.Parallel()

@@ -75,3 +75,20 @@ func Doubts(p *PubSub) int {
 }
 
 const MaxArrivals = maxArrivals
+
+// CapacityFor returns for how many clients of a recipient there is memory.
+func CapacityFor(h *Hub, to Recipient) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return cap(h.owners.get(to).clients)
+}
+
+// SkipBroadcasts simulates that n broadcasts for clients that do not exist any more were distributed.
+func SkipBroadcasts(h *Hub, n uint32) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.broadcasts.pending) > 0 {
+		panic("broadcasts are pending")
+	}
+	h.broadcasts.newest += n
+}

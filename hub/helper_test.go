@@ -149,6 +149,14 @@ func wantReason(t testing.TB, l *listener, want hub.Reason) {
 	}
 }
 
+// describe names a recipient in the name of a test.
+func describe(to hub.Recipient) string {
+	if to.Group {
+		return "group " + to.Name
+	}
+	return "user " + to.Name
+}
+
 func word(c hub.Reason) string {
 	if c == 0 {
 		return "open"

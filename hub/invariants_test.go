@@ -17,12 +17,18 @@ import (
 
 // A client whose consumer is blocked in a write does not delay the next message, other clients, or Stats.
 func TestInvariant1PublishNeverWaits(t *testing.T) {
+	for _, to := range []hub.Recipient{hub.User("42"), hub.Group("g")} {
+		t.Run(describe(to), func(t *testing.T) { testPublishNeverWaits(t, to) })
+	}
+}
+
+func testPublishNeverWaits(t *testing.T, to hub.Recipient) {
 	h := newPubSub(t, hub.Config{QueueFrames: 10, BroadcastUser: "*"})
 	release := make(chan struct{})
-	stuck := register(t, h, hub.Options{User: "42"})
+	stuck := register(t, h, hub.Options{User: "42", Groups: []string{"g"}})
 	writing := make(chan struct{})
 	finished := make(chan struct{})
-	h.Publish(hub.User("42"), "", "first")
+	h.Publish(to, "", "first")
 	go func() { // the consumer: a write that blocks until the end of this test
 		defer close(finished)
 		frames, _ := stuck.Take(nil)
@@ -33,9 +39,9 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 	}()
 	<-writing
 
-	well := listen(t, h, hub.Options{User: "42"})
+	well := listen(t, h, hub.Options{User: "42", Groups: []string{"g"}})
 	for i := range 10 {
-		if n := h.Publish(hub.User("42"), "", fmt.Sprint(i)); n != 2 {
+		if n := h.Publish(to, "", fmt.Sprint(i)); n != 2 {
 			t.Fatalf("message %d reached %d clients, want 2", i, n)
 		}
 	}
@@ -44,7 +50,7 @@ func TestInvariant1PublishNeverWaits(t *testing.T) {
 		t.Fatalf("reached %d clients, want 1", n)
 	}
 	h.GapForAll(hub.GapRedisReconnect)
-	h.GapFor(hub.User("42"), "", hub.GapTooLarge)
+	h.GapFor(to, "", hub.GapTooLarge)
 	h.Stats()
 	wantReason(t, stuck, hub.ReasonSlow)
 	well.End(hub.ReasonClosed)
@@ -119,13 +125,13 @@ func (r *reader) run() {
 
 func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 	const publishers, messages = 4, 500
-	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: 3}) // a group has 4 clients
 	var group sync.WaitGroup
 	readers := make([]*reader, 12)
 	for i := range readers {
 		r := &reader{group: &group}
 		var err error
-		r.Client, err = h.Register(hub.Options{User: fmt.Sprint("user", i%3), Consumer: r})
+		r.Client, err = h.Register(hub.Options{User: fmt.Sprint("user", i%3), Groups: []string{fmt.Sprint("group", i%3)}, Consumer: r})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,15 +142,19 @@ func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 	for p := range publishers {
 		publishing.Go(func() {
 			for i := range messages {
-				user := fmt.Sprint("user", i%3)
-				if i%10 == 0 {
-					user = "*"
+				to := hub.User(fmt.Sprint("user", i%3))
+				switch i % 10 {
+				case 0:
+					to = hub.User("*")
+				case 3, 4, 5:
+					to = hub.Group(fmt.Sprint("group", i%3))
 				}
-				h.Publish(hub.User(user), "", fmt.Sprint(p, ":", i))
+				h.Publish(to, "", fmt.Sprint(p, ":", i))
 			}
 		})
 	}
 	publishing.Wait()
+	hub.AwaitBroadcasts(h.Hub)
 	group.Wait()
 
 	for i, r := range readers {
@@ -179,8 +189,14 @@ func TestInvariant2OneConsumerInTheOrderOfPublish(t *testing.T) {
 }
 
 func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
+	for _, fanOut := range []int{hub.NoLimit, 5} { // at once, and in parts
+		t.Run(fmt.Sprint(fanOut), func(t *testing.T) { testOneEncoding(t, fanOut) })
+	}
+}
+
+func testOneEncoding(t *testing.T, fanOut int) {
 	var calls [2]int
-	h := newPubSub(t, hub.Config{BroadcastUser: "*", Encode: func(dst []byte, e hub.Entry, named bool) []byte {
+	h := newPubSub(t, hub.Config{BroadcastUser: "*", FanOut: fanOut, Encode: func(dst []byte, e hub.Entry, named bool) []byte {
 		if named {
 			calls[1]++
 		} else {
@@ -190,28 +206,33 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 	}})
 	var listeners []*listener
 	for i := range 20 {
-		listeners = append(listeners, listen(t, h, hub.Options{User: "42", Named: i%2 == 0}))
+		listeners = append(listeners, listen(t, h, hub.Options{User: "42", Groups: []string{"g"}, Named: i%2 == 0}))
 	}
 	h.Publish(hub.User("unknown"), "topic", "payload")
+	h.Publish(hub.Group("unknown"), "topic", "payload")
 	if calls != [2]int{} {
 		t.Errorf("an unrouted message was encoded %v times", calls)
 	}
 	h.Publish(hub.User("42"), "topic", "payload")
+	h.Publish(hub.Group("g"), "topic", "to a group")
 	h.Publish(hub.User("*"), "topic", "to all")
-	if calls != [2]int{2, 2} {
-		t.Errorf("two messages in two variants: encoded %v times", calls)
+	hub.AwaitBroadcasts(h.Hub)
+	if calls != [2]int{3, 3} {
+		t.Errorf("three messages in two variants: encoded %v times", calls)
 	}
 	calls = [2]int{}
 	h.GapFor(hub.User("42"), "", hub.GapTooLarge)
+	h.GapFor(hub.Group("g"), "", hub.GapTooLarge)
 	h.GapForAll(hub.GapRedisReconnect)
-	if calls[0]+calls[1] != 2 {
-		t.Errorf("two gaps, which have one variant, were encoded %v times", calls)
+	hub.AwaitBroadcasts(h.Hub)
+	if calls[0]+calls[1] != 3 {
+		t.Errorf("three gaps, which have one variant, were encoded %v times", calls)
 	}
 
 	first := [2][]*hub.Frame{}
 	for i, l := range listeners {
 		frames, _ := l.Take(nil)
-		if len(frames) != 4 {
+		if len(frames) != 6 {
 			t.Fatalf("%d frames", len(frames))
 		}
 		variant := i % 2
@@ -227,8 +248,8 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 		clear(frames[:0:len(frames)])
 	}
 	want := [2][]string{
-		{"topic/payload", "topic/to all", "gap too-large", "gap redis-reconnect"},
-		{"payload", "to all", "gap too-large", "gap redis-reconnect"},
+		{"topic/payload", "topic/to a group", "topic/to all", "gap too-large", "gap too-large", "gap redis-reconnect"},
+		{"payload", "to a group", "to all", "gap too-large", "gap too-large", "gap redis-reconnect"},
 	}
 	for range 100 { // later messages must not overwrite the frames
 		h.Publish(hub.User("42"), "another", "message")
@@ -243,25 +264,42 @@ func TestInvariant3OneEncodingPerVariantNeverChanged(t *testing.T) {
 }
 
 func TestInvariant4FullQueueEndsTheClient(t *testing.T) {
-	h := newPubSub(t, hub.Config{QueueFrames: 3})
-	full, well := listen(t, h, hub.Options{User: "42"}), listen(t, h, hub.Options{User: "42"})
+	for _, to := range []hub.Recipient{hub.User("42"), hub.Group("g"), hub.User("*")} {
+		for _, fanOut := range []int{hub.NoLimit, 1} {
+			t.Run(fmt.Sprint(describe(to), fanOut), func(t *testing.T) { testFullQueue(t, to, fanOut) })
+		}
+	}
+}
+
+func testFullQueue(t *testing.T, to hub.Recipient, fanOut int) {
+	h := newPubSub(t, hub.Config{QueueFrames: 3, BroadcastUser: "*", FanOut: fanOut})
+	member := hub.Options{User: "42", Groups: []string{"another", "g"}}
+	full, well := listen(t, h, member), listen(t, h, member)
+	reach := func(n int) int {
+		if fanOut == 1 && to != hub.User("42") {
+			return 1 // in parts
+		}
+		return n
+	}
 	for i := range 3 {
-		if n := h.Publish(hub.User("42"), "", fmt.Sprint(i)); n != 2 {
+		if n := h.Publish(to, "", fmt.Sprint(i)); n != reach(2) {
 			t.Fatalf("message %d reached %d clients", i, n)
 		}
 	}
+	hub.AwaitBroadcasts(h.Hub)
 	wantFrames(t, well, "0", "1", "2")
-	if n := h.Publish(hub.User("42"), "", "3"); n != 1 {
+	if n := h.Publish(to, "", "3"); n != reach(1) {
 		t.Errorf("the message that found one queue full reached %d clients, want 1", n)
 	}
+	hub.AwaitBroadcasts(h.Hub)
 	wantReason(t, full, hub.ReasonSlow)
 	wantFrames(t, full)
 	wantReason(t, well, 0)
 	wantFrames(t, well, "3")
 	s := h.Stats()
-	if s.FramesDiscarded[hub.ReasonSlow] != 3 || s.Disconnects[hub.ReasonSlow] != 1 || s.Clients != 1 {
-		t.Errorf("discarded %d, disconnects %d, clients %d; want 3, 1, 1",
-			s.FramesDiscarded[hub.ReasonSlow], s.Disconnects[hub.ReasonSlow], s.Clients)
+	if s.FramesDiscarded[hub.ReasonSlow] != 3 || s.Disconnects[hub.ReasonSlow] != 1 || s.Clients != 1 || s.Groups != 2 {
+		t.Errorf("discarded %d, disconnects %d, clients %d, groups %d; want 3, 1, 1, 2",
+			s.FramesDiscarded[hub.ReasonSlow], s.Disconnects[hub.ReasonSlow], s.Clients, s.Groups)
 	}
 }
 
@@ -316,23 +354,24 @@ func TestInvariant5NothingIsEnqueuedAfterTheEnd(t *testing.T) {
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
 			h := newPubSub(t, hub.Config{BroadcastUser: "*"})
-			l := listen(t, h, hub.Options{User: "42"})
+			l := listen(t, h, hub.Options{User: "42", Groups: []string{"g"}})
 			h.Publish(hub.User("42"), "", "before")
 			end(h, l.Client)
 			before := h.Stats()
 
-			if n := h.Publish(hub.User("42"), "", "after") + h.Publish(hub.User("*"), "", "after"); n != 0 {
+			if n := h.Publish(hub.User("42"), "", "after") + h.Publish(hub.Group("g"), "", "after") + h.Publish(hub.User("*"), "", "after"); n != 0 {
 				t.Errorf("reached %d clients", n)
 			}
 			h.GapForAll(hub.GapFeedReset)
 			h.GapFor(hub.User("42"), "", hub.GapTooLarge)
+			h.GapFor(hub.Group("g"), "", hub.GapTooLarge)
 			after := h.Stats()
 			if after.FramesEnqueued != before.FramesEnqueued || after.QueueBytes != before.QueueBytes {
 				t.Errorf("enqueued %d more frames, %d more bytes",
 					after.FramesEnqueued-before.FramesEnqueued, after.QueueBytes-before.QueueBytes)
 			}
-			if after.Clients != 0 || after.Users != 0 || after.Disconnects[hub.ReasonKicked] != 1 {
-				t.Errorf("clients %d, users %d, kicked %d", after.Clients, after.Users, after.Disconnects[hub.ReasonKicked])
+			if after.Clients != 0 || after.Users != 0 || after.Groups != 0 || after.Disconnects[hub.ReasonKicked] != 1 {
+				t.Errorf("clients %d, users %d, groups %d, kicked %d", after.Clients, after.Users, after.Groups, after.Disconnects[hub.ReasonKicked])
 			}
 
 			if name == "End" {
@@ -391,7 +430,7 @@ func TestInvariant9Conservation(t *testing.T) {
 	t.Logf("seed %d", seed)
 	h := newPubSub(t, hub.Config{
 		BroadcastUser: "*", QueueFrames: 20, QueueBytes: 300, QueueTotalBytes: 2000,
-		GapSpread: time.Millisecond,
+		GapSpread: time.Millisecond, FanOut: 2,
 	})
 	var clients sync.WaitGroup
 	for i := range 8 {
@@ -422,7 +461,7 @@ func TestInvariant9Conservation(t *testing.T) {
 // liveAndDie simulates a client: it takes frames, delivers all or some of them, and ends in one of all possible
 // ways, perhaps during a write.
 func liveAndDie(t *testing.T, h *hub.PubSub, random *rand.Rand) {
-	l := register(t, h, hub.Options{User: fmt.Sprint("user", random.IntN(3))})
+	l := register(t, h, hub.Options{User: fmt.Sprint("user", random.IntN(3)), Groups: []string{"g", fmt.Sprint("user", random.IntN(3))}})
 	for range 1 + random.IntN(10) {
 		for range random.IntN(5) {
 			publishAnything(h, random)
@@ -472,6 +511,10 @@ func publishAnything(h *hub.PubSub, random *rand.Rand) {
 		h.GapFor(hub.User("user1"), "", hub.GapTooLarge)
 	case 2:
 		h.Publish(hub.User("*"), "", payload)
+	case 3:
+		h.GapFor(hub.Group("g"), "", hub.GapTooLarge)
+	case 4, 5, 6:
+		h.Publish(hub.Group(oneOf(random, "g", "user1", "user2")), "", payload)
 	default:
 		h.Publish(hub.User(fmt.Sprint("user", random.IntN(4))), "", payload)
 	}

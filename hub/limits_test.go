@@ -2,6 +2,7 @@ package hub_test
 
 import (
 	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -165,9 +166,11 @@ func TestClientDoesNotPinTheRequest(t *testing.T) {
 	const size, streams = 1 << 20, 50
 	h := newPubSub(t, hub.Config{})
 	before := heap()
-	for range streams {
-		request := strings.Repeat("x", size)
-		listen(t, h, hub.Options{User: request[:2], Topics: []string{request[2:4], request[4:5]}, Resume: request[5:10]}).drain()
+	for i := range streams {
+		request := fmt.Sprintf("%03d%s", i, strings.Repeat("x", size))
+		listen(t, h, hub.Options{
+			User: request[:3], Groups: []string{request[:4], request[:5]}, Topics: []string{request[2:4], request[4:5]}, Resume: request[5:10],
+		}).drain()
 	}
 	if grown := heap() - before; grown > size*streams/10 {
 		t.Errorf("%d streams hold %d KiB", streams, grown>>10)

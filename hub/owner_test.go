@@ -39,16 +39,16 @@ func TestNamesOfRetainedUsersCount(t *testing.T) {
 	runtime.KeepAlive(h)
 }
 
-// Invariant 8: a user without a stream, after the age of the history, does not occupy memory, and neither does a message
-// for it. With a StreamFeed, this holds as soon as the window has no entries of the user.
+// Invariant 8: a user without a stream, or a group without a member, does not occupy memory after the age of the history, and
+// neither does a message for it. With a StreamFeed, this holds as soon as the window has no entries of it.
 func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	const users = 50_000
 	name := func(i int) string { return fmt.Sprint("user-", i) }
-	comeAndLeave := func(t *testing.T, h registry, use func(user string)) (before, peak int64) {
+	comeAndLeave := func(t *testing.T, h registry, use func(name string)) (before, peak int64) {
 		before = heap()
 		all := make([]*hub.Client, users)
 		for i := range all {
-			c, err := h.Register(hub.Options{User: name(i), Topics: []string{name(i)}, Consumer: idleConsumer{}})
+			c, err := h.Register(hub.Options{User: name(i), Groups: []string{name(i)}, Topics: []string{name(i)}, Consumer: idleConsumer{}})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,11 +64,12 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	}
 	check := func(t *testing.T, h *hub.PubSub, before, peak int64) {
 		t.Helper()
-		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 {
-			t.Errorf("%d bytes and %d entries of history, %d users", s.HistoryBytes, s.HistoryEntries, s.Users)
+		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Users != 0 || s.Groups != 0 {
+			t.Errorf("%d bytes and %d entries of history, %d users, %d groups", s.HistoryBytes, s.HistoryEntries, s.Users, s.Groups)
 		}
 		for i := range users {
 			h.Publish(hub.User(name(i)), "", "for a user without a stream")
+			h.Publish(hub.Group(name(i)), "", "for a group without a member")
 		}
 		// The messages are in the ring, which has a fixed number of bytes for all users.
 		if stay := heap() - before - h.Stats().HistoryBytes; stay > (peak-before)/50 {
@@ -79,7 +80,10 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 	t.Run("pub/sub", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 1 << 30; c.HistoryAge = time.Minute })
-			before, peak := comeAndLeave(t, h, func(user string) { h.Publish(hub.User(user), "", "kept for a while") })
+			before, peak := comeAndLeave(t, h, func(name string) {
+				h.Publish(hub.User(name), "", "kept for a while")
+				h.Publish(hub.Group(name), "", "kept for a while")
+			})
 			time.Sleep(2 * time.Minute)
 			check(t, h, before, peak)
 		})
@@ -88,9 +92,11 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 		h := newStreamFeed(t, hub.Config{BroadcastUser: "*", HistoryBytes: 1 << 30}, func(*hub.Query) {})
 		h.Load(hub.ID{}, hub.ID{}, func(func(hub.Recipient, hub.Entry) bool) {})
 		id := hub.ID{}
-		before, peak := comeAndLeave(t, h, func(user string) {
-			id.Ms++
-			h.Append(hub.User(user), hub.Entry{ID: id, Payload: "in the window"})
+		before, peak := comeAndLeave(t, h, func(name string) {
+			for _, to := range []hub.Recipient{hub.User(name), hub.Group(name)} {
+				id.Ms++
+				h.Append(to, hub.Entry{ID: id, Payload: "in the window"})
+			}
 		})
 		h.Reset(id) // the window is empty
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 {
@@ -101,6 +107,22 @@ func TestInvariant8UserPastTheAgeOccupiesNoMemory(t *testing.T) {
 		}
 		runtime.KeepAlive(h)
 	})
+}
+
+// A group whose number of clients has dropped sharply does not keep memory for all of them.
+func TestGroupThatShrinksReleasesMemory(t *testing.T) {
+	t.Parallel()
+	h := newPubSub(t, hub.Config{})
+	var all []*listener
+	for range 10_000 {
+		all = append(all, register(t, h, hub.Options{User: "42", Groups: []string{"g"}}))
+	}
+	for _, l := range all[1:] {
+		l.End(hub.ReasonClosed)
+	}
+	if n := hub.CapacityFor(h.Hub, hub.Group("g")); n > 1024 {
+		t.Errorf("a group with one client has memory for %d", n)
+	}
 }
 
 // A message does not wait until very many old users have been removed.

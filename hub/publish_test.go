@@ -11,13 +11,16 @@ import (
 func TestInvariant8UnroutedMessageAllocatesNothing(t *testing.T) {
 	h := newPubSub(t, hub.Config{BroadcastUser: "*"})
 	for i := range 100 {
-		listen(t, h, hub.Options{User: fmt.Sprint(i), Topics: []string{"a"}})
+		listen(t, h, hub.Options{User: fmt.Sprint(i), Groups: []string{"g"}, Topics: []string{"a"}})
 	}
 	for name, publish := range map[string]func(){
 		"no such user":         func() { h.Publish(hub.User("unknown"), "a", "payload") },
+		"no such group":        func() { h.Publish(hub.Group("42"), "a", "payload") },
 		"no such topic":        func() { h.Publish(hub.User("42"), "b", "payload") },
+		"no such topic, group": func() { h.Publish(hub.Group("g"), "b", "payload") },
 		"broadcast":            func() { h.Publish(hub.User("*"), "b", "payload") },
 		"gap without a client": func() { h.GapFor(hub.User("unknown"), "a", hub.GapTooLarge) },
+		"gap without a member": func() { h.GapFor(hub.Group("unknown"), "a", hub.GapTooLarge) },
 		"the hub is empty":     func() { empty.Publish(hub.User("42"), "a", "payload") },
 	} {
 		if n := testing.AllocsPerRun(1000, publish); n != 0 {
