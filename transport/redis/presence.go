@@ -61,6 +61,7 @@ type Presence struct {
 	commands *Commands
 	set      lease.Set
 	report   *reporter
+	wake     chan struct{} // one slot, from the hub to Run: users have arrived
 
 	online atomic.Int64 // see Users
 }
@@ -75,7 +76,7 @@ func PresenceChannel(prefix string) string { return lease.KeysOf(prefix).Channel
 // ValidatePresence returns why hubs with a prefix cannot use a Presence, or nil.
 func ValidatePresence(prefix string) error { return lease.KeysOf(prefix).Validate() }
 
-// NewPresence does not connect: Run does.
+// NewPresence returns a Presence that has not connected: Run does. From now on, the hub records arrivals.
 func NewPresence(cfg PresenceConfig) (*Presence, error) {
 	cfg.Prefix = cmp.Or(cfg.Prefix, defaultPrefix)
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
@@ -93,29 +94,26 @@ func NewPresence(cfg PresenceConfig) (*Presence, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	return &Presence{
+	p := &Presence{
 		cfg:      cfg,
 		commands: cfg.Commands,
 		set:      lease.Set{Keys: lease.KeysOf(cfg.Prefix), Length: cfg.lease, Pause: 2 * cfg.sweepEvery},
 		report:   &reporter{log: cfg.Logger.With("redis", cfg.Commands.server.Name()), refused: make(map[string]bool)},
-	}, nil
+		wake:     make(chan struct{}, 1),
+	}
+	cfg.Hub.NotifyArrivals(func() { poke(p.wake) })
+	return p, nil
 }
 
 // Online returns which of the users are online, in the same order.
 func (p *Presence) Online(ctx context.Context, users []string) (online []string, err error) {
-	err = p.do(ctx, func(redis goredis.Cmdable) error {
-		online, err = p.set.Online(ctx, redis, users)
-		return err
-	})
+	online, err = p.set.Online(ctx, p.do(ctx), users)
 	return online, p.denied(err, "+time +zmscore ~")
 }
 
 // Count returns how many users are online.
 func (p *Presence) Count(ctx context.Context) (n int, err error) {
-	err = p.do(ctx, func(redis goredis.Cmdable) error {
-		n, err = p.set.Count(ctx, redis)
-		return err
-	})
+	n, err = p.set.Count(ctx, p.do(ctx))
 	return n, p.denied(err, "+time +zcount ~")
 }
 
@@ -129,181 +127,196 @@ func (p *Presence) denied(err error, grant string) error {
 // Users returns how many users were online at the newest sweep of this hub, 0 before.
 func (p *Presence) Users() int { return int(p.online.Load()) }
 
-func (p *Presence) do(ctx context.Context, run func(goredis.Cmdable) error) error {
-	return p.commands.doKey(ctx, p.set.Users, run)
+// do returns how scripts and commands are run.
+func (p *Presence) do(ctx context.Context) lease.Do {
+	return func(run func(goredis.Cmdable) error) error { return p.commands.doKey(ctx, p.set.Users, run) }
 }
 
 // Run extends the leases of the hub's users and removes those that have ended until ctx ends. An unavailable Redis is not an
 // error. At the end it does not remove the hub's users: they may have reconnected to another hub.
 func (p *Presence) Run(ctx context.Context) {
-	wake := make(chan struct{}, 1)
-	p.cfg.Hub.NotifyArrivals(func() { poke(wake) })
 	now := time.Now()
-	e := extender{Presence: p, next: now, backoff: pause.Backoff{Min: defaultBackoffMin, Max: defaultBackoffMax}}
-	sweepAt, sweepLog := now, logLimiter{}
+	r := presenceRun{Presence: p, nextPart: now, nextSweep: now, backoff: pause.Backoff{Min: defaultBackoffMin, Max: defaultBackoffMax}}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-wake:
-			e.arrived()
+		case <-p.wake:
+			r.arrived()
 		case <-timer.C:
-			e.step(ctx)
-			if !time.Now().Before(sweepAt) {
-				sweepAt = time.Now().Add(p.sweep(ctx, &sweepLog))
-			}
+			r.step(ctx)
 		}
-		timer.Reset(time.Until(earlier(e.due(), sweepAt)))
+		timer.Reset(time.Until(r.due()))
 	}
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// sweep removes users whose lease has ended. It returns the time until the next sweep.
-func (p *Presence) sweep(ctx context.Context, log *logLimiter) time.Duration {
-	var result lease.Sweep
-	err := p.do(ctx, func(redis goredis.Cmdable) (err error) {
-		result, err = p.set.Sweep(ctx, redis)
-		return err
-	})
-	if p.failed(ctx, log, err, result.Refused) {
-		return pause.Jitter(p.cfg.sweepEvery)
-	}
-	p.online.Store(int64(result.Online))
-	if result.More {
-		return 0
-	}
-	return pause.Jitter(p.cfg.sweepEvery)
-}
-
-// failed logs the error of a script. It reports whether there was one; messages that Redis refuses to publish do not count.
-func (p *Presence) failed(ctx context.Context, log *logLimiter, err error, refused lease.Refused) bool {
-	switch {
-	case err == nil:
-		if refused.Messages > 0 {
-			p.missing(p.set.PermissionPublish(), refused.Err)
-		}
-		*log = logLimiter{}
-		return false
-	case ctx.Err() != nil:
-		return true
-	case isRefusal(err):
-		denied := false
-		if p.do(ctx, func(redis goredis.Cmdable) error {
-			return p.set.Check(ctx, redis, func(which acl.Permission, err error) {
-				denied = true
-				p.missing(which, err)
-			})
-		}); denied {
-			return true
-		}
-	}
-	if f := p.commands.server.Fault(err, false); log.allow(f, time.Now()) {
-		p.report.log.Warn("presence update failed, retrying", faultAttrs(f)...)
-	}
-	return true
-}
-
-// isRefusal reports whether an error reply will not change soon.
-func isRefusal(err error) bool { return acl.IsReply(err) && !acl.IsTemporary(err) && !isElsewhere(err) }
-
-func (p *Presence) missing(which acl.Permission, err error) {
-	p.report.missing(which, p.commands.server.UserName(), err)
-}
-
-// An extender extends the leases of the hub's users: of all in turn within extendEvery, and of those who arrive. It belongs to
-// Run.
-type extender struct {
+// A presenceRun is the state of Run. It belongs to the goroutine of Run.
+type presenceRun struct {
 	*Presence
 	backoff pause.Backoff
+	failing [2]bool // whether the last attempt of each script failed
 	log     logLimiter
 
-	part     int       // the next part of the hub's users
-	next     time.Time // when it is due
-	hurry    bool      // the other parts of this pass are due immediately, because leases may end soon
-	arrivals time.Time // when the recorded arrivals are due; zero: none are recorded
+	// The leases of all users are extended in turn, one part of the hub's users after another.
+	part     int
+	nextPart time.Time // when it is due
+	hurry    int       // so many parts are due immediately, because leases may end soon
+
+	arrivals  time.Time // when the recorded arrivals are due; zero: none are recorded
+	nextSweep time.Time
 }
 
+// The indexes of presenceRun.failing.
+const (
+	scriptExtend = iota
+	scriptSweep
+)
+
 // due returns when step has something to do.
-func (e *extender) due() time.Time {
-	if e.arrivals.IsZero() {
-		return e.next
+func (r *presenceRun) due() time.Time {
+	due := r.nextPart
+	if r.nextSweep.Before(due) {
+		due = r.nextSweep
 	}
-	return earlier(e.arrivals, e.next)
+	if !r.arrivals.IsZero() && r.arrivals.Before(due) {
+		due = r.arrivals
+	}
+	return due
 }
 
 // arrived is called when the hub has recorded an arrival.
-func (e *extender) arrived() {
-	if e.arrivals.IsZero() {
-		e.arrivals = time.Now().Add(e.cfg.gather)
+func (r *presenceRun) arrived() {
+	if r.arrivals.IsZero() {
+		r.arrivals = time.Now().Add(r.cfg.gather)
 	}
 }
 
-// step does what is due.
-func (e *extender) step(ctx context.Context) {
-	now := time.Now()
-	if !e.arrivals.IsZero() && !now.Before(e.arrivals) {
-		e.arrivals = time.Time{}
-		users, all := e.cfg.Hub.Arrivals()
-		slices.Sort(users)
-		if !e.extend(ctx, slices.Compact(users)) {
-			return
-		}
-		if all {
-			e.part, e.next, e.hurry = 0, now, true
-		}
+// step does what is due. Each of its parts runs few scripts, so that a pass over many users does not delay arrivals.
+func (r *presenceRun) step(ctx context.Context) {
+	if isDue(r.arrivals) && !r.arrivals.IsZero() {
+		r.extendArrivals(ctx)
 	}
-	if now.Before(e.next) {
-		return
+	if isDue(r.nextPart) {
+		r.extendPart(ctx)
 	}
-	// With few users, all parts are in one batch.
-	var users []string
-	parts := 0
-	for len(users) < lease.Batch && e.part+parts < hub.UserParts {
-		users = append(users, e.cfg.Hub.Users(e.part+parts)...)
+	if isDue(r.nextSweep) {
+		r.sweep(ctx)
+	}
+}
+
+func isDue(t time.Time) bool { return !time.Now().Before(t) }
+
+func (r *presenceRun) extendArrivals(ctx context.Context) {
+	r.arrivals = time.Time{}
+	users, all := r.cfg.Hub.Arrivals()
+	slices.Sort(users)
+	if r.extend(ctx, slices.Compact(users)) && all {
+		r.hurry, r.nextPart = hub.UserParts, time.Now()
+	}
+}
+
+// extendPart extends the leases of the users of one part, or of as many parts as fit into one script.
+func (r *presenceRun) extendPart(ctx context.Context) {
+	if time.Since(r.nextPart) > r.cfg.extendEvery { // this process was stopped, or Redis is slow
+		r.hurry, r.nextPart = hub.UserParts, time.Now()
+	}
+	users := r.cfg.Hub.Users(r.part)
+	parts := 1
+	for r.part+parts < hub.UserParts && len(users) < lease.Batch {
+		more := r.cfg.Hub.Users(r.part + parts)
+		if len(users)+len(more) > lease.Batch {
+			break
+		}
+		users = append(users, more...)
 		parts++
 	}
-	if !e.extend(ctx, users) {
+	if !r.extend(ctx, users) {
 		return
 	}
-	if !e.hurry {
-		e.next = e.next.Add(pause.Jitter(e.cfg.extendEvery * time.Duration(parts) / hub.UserParts))
+	r.part = (r.part + parts) % hub.UserParts
+	if r.hurry > 0 {
+		r.hurry, r.nextPart = max(0, r.hurry-parts), time.Now()
 	}
-	if e.part += parts; e.part == hub.UserParts {
-		e.part = 0
-		if e.hurry {
-			e.hurry, e.next = false, time.Now().Add(pause.Jitter(e.cfg.extendEvery/hub.UserParts))
+	if r.hurry > 0 {
+		return
+	}
+	r.nextPart = r.nextPart.Add(pause.Jitter(r.cfg.extendEvery * time.Duration(parts) / hub.UserParts))
+}
+
+// extend extends the leases of users. If that fails, it returns false, and after a pause the leases of all users are extended.
+func (r *presenceRun) extend(ctx context.Context, users []string) bool {
+	for batch := range slices.Chunk(users, lease.Batch) {
+		refused, err := r.set.Extend(ctx, r.do(ctx), batch)
+		if r.succeeded(ctx, scriptExtend, err, refused) {
+			r.backoff.Reset()
+			continue
 		}
+		wait := r.backoff.Next()
+		if isRefusal(err) {
+			wait = pause.Jitter(r.cfg.extendEvery)
+		}
+		r.hurry, r.nextPart = hub.UserParts, time.Now().Add(wait)
+		if !r.arrivals.IsZero() {
+			r.arrivals = r.nextPart
+		}
+		return false
+	}
+	return true
+}
+
+// sweep removes users whose lease has ended, and counts the others.
+func (r *presenceRun) sweep(ctx context.Context) {
+	result, err := r.set.Sweep(ctx, r.do(ctx))
+	r.nextSweep = time.Now().Add(pause.Jitter(r.cfg.sweepEvery))
+	if !r.succeeded(ctx, scriptSweep, err, result.Refused) {
+		return
+	}
+	r.online.Store(int64(result.Online))
+	if result.More {
+		r.nextSweep = time.Now()
 	}
 }
 
-// extend extends the leases of users. If that fails, it returns false, and a new pass begins after a pause.
-func (e *extender) extend(ctx context.Context, users []string) bool {
-	for batch := range slices.Chunk(users, lease.Batch) {
-		var refused lease.Refused
-		err := e.do(ctx, func(redis goredis.Cmdable) (err error) {
-			refused, err = e.set.Extend(ctx, redis, batch)
-			return err
-		})
-		if e.failed(ctx, &e.log, err, refused) {
-			wait := e.backoff.Next()
-			if isRefusal(err) {
-				wait = pause.Jitter(e.cfg.extendEvery)
-			}
-			e.part, e.next, e.hurry = 0, time.Now().Add(wait), true
-			if !e.arrivals.IsZero() {
-				e.arrivals = e.next
-			}
-			return false
-		}
-		e.backoff.Reset()
+// succeeded reports whether a script succeeded, and logs why not. Messages that Redis refuses to publish do not matter.
+func (r *presenceRun) succeeded(ctx context.Context, script int, err error, refused lease.Refused) bool {
+	if ctx.Err() != nil {
+		return err == nil
 	}
-	return true
+	r.failing[script] = err != nil
+	if refused.Messages > 0 {
+		r.missing(r.set.PermissionPublish(), refused.Err)
+	}
+	if err == nil {
+		if r.failing == [2]bool{} {
+			r.log = logLimiter{}
+		}
+		return true
+	}
+	if isRefusal(err) && r.reportMissing(ctx) {
+		return false
+	}
+	if f := r.commands.server.Fault(err, false); r.log.allow(f, time.Now()) {
+		r.report.log.Warn("presence update failed, retrying", faultAttrs(f)...)
+	}
+	return false
+}
+
+// isRefusal reports whether an error reply will not change soon.
+func isRefusal(err error) bool {
+	return acl.IsReply(err) && !acl.IsTemporary(err) && !isElsewhere(err) && !goredis.HasErrorPrefix(err, "TRYAGAIN")
+}
+
+// reportMissing logs the permissions that are missing, each once per process, and reports whether any is.
+func (r *presenceRun) reportMissing(ctx context.Context) (missing bool) {
+	err := r.set.Check(ctx, r.do(ctx), func(which acl.Permission, err error) {
+		missing = true
+		r.missing(which, err)
+	})
+	return missing && err == nil
+}
+
+func (p *Presence) missing(which acl.Permission, err error) {
+	p.report.missing(which, p.commands.server.UserName(), err)
 }

@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -63,15 +64,18 @@ var sweepSource string
 
 var extend, sweep = goredis.NewScript(extendSource), goredis.NewScript(sweepSource)
 
+// A Do runs commands on a connection to the node that has the keys. In a cluster, a node may redirect the first command only.
+type Do func(run func(goredis.Cmdable) error) error
+
 // Extend extends the leases of at most Batch users, without duplicates, and publishes those who were not online. Errors are
-// those of go-redis.
-func (s Set) Extend(ctx context.Context, redis goredis.Cmdable, users []string) (Refused, error) {
+// those of Do.
+func (s Set) Extend(ctx context.Context, do Do, users []string) (Refused, error) {
 	args := make([]any, 0, 2+len(users))
 	args = append(args, s.Channel, seconds(s.Length))
 	for _, user := range users {
 		args = append(args, user)
 	}
-	reply, err := extend.Run(ctx, redis, []string{s.Users}, args...).Slice()
+	reply, err := run(ctx, do, extend, []string{s.Users}, args)
 	if err != nil {
 		return Refused{}, err
 	}
@@ -90,8 +94,8 @@ type Sweep struct {
 }
 
 // Sweep removes at most Batch users whose lease has ended, and publishes them.
-func (s Set) Sweep(ctx context.Context, redis goredis.Cmdable) (Sweep, error) {
-	reply, err := sweep.Run(ctx, redis, []string{s.Users, s.Swept}, s.Channel, seconds(s.Length), seconds(s.Pause), Batch).Slice()
+func (s Set) Sweep(ctx context.Context, do Do) (Sweep, error) {
+	reply, err := run(ctx, do, sweep, []string{s.Users, s.Swept}, []any{s.Channel, seconds(s.Length), seconds(s.Pause), Batch})
 	if err != nil {
 		return Sweep{}, err
 	}
@@ -106,13 +110,31 @@ func (s Set) Sweep(ctx context.Context, redis goredis.Cmdable) (Sweep, error) {
 	return Sweep{}, badReply("sweep script", reply)
 }
 
+// run runs a script, which it sends only if Redis does not have it.
+func run(ctx context.Context, do Do, script *goredis.Script, keys []string, args []any) (reply []any, err error) {
+	err = do(func(redis goredis.Cmdable) error {
+		reply, err = script.EvalSha(ctx, redis, keys, args...).Slice()
+		return err
+	})
+	if goredis.HasErrorPrefix(err, "NOSCRIPT") {
+		err = do(func(redis goredis.Cmdable) error {
+			reply, err = script.Eval(ctx, redis, keys, args...).Slice()
+			return err
+		})
+	}
+	return reply, err
+}
+
 // Online returns which of the users are online, in the same order.
-func (s Set) Online(ctx context.Context, redis goredis.Cmdable, users []string) (online []string, err error) {
-	var now *goredis.TimeCmd
+func (s Set) Online(ctx context.Context, do Do, users []string) (online []string, err error) {
 	var scores *goredis.FloatSliceCmd
-	if _, err = redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		now, scores = p.Time(ctx), p.ZMScore(ctx, s.Users, users...)
-		return nil
+	var now *goredis.TimeCmd
+	if err = do(func(redis goredis.Cmdable) error {
+		_, err := redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			scores, now = p.ZMScore(ctx, s.Users, users...), p.Time(ctx)
+			return nil
+		})
+		return err
 	}); err != nil {
 		return nil, err
 	}
@@ -129,12 +151,20 @@ func (s Set) Online(ctx context.Context, redis goredis.Cmdable, users []string) 
 }
 
 // Count returns how many users are online.
-func (s Set) Count(ctx context.Context, redis goredis.Cmdable) (int, error) {
-	now, err := redis.Time(ctx).Result()
+func (s Set) Count(ctx context.Context, do Do) (int, error) {
+	var now time.Time
+	err := do(func(redis goredis.Cmdable) (err error) {
+		now, err = redis.Time(ctx).Result()
+		return err
+	})
 	if err != nil {
 		return 0, err
 	}
-	n, err := redis.ZCount(ctx, s.Users, fmt.Sprint(now.Unix()), "+inf").Result()
+	var n int64
+	err = do(func(redis goredis.Cmdable) (err error) {
+		n, err = redis.ZCount(ctx, s.Users, strconv.FormatInt(now.Unix(), 10), "+inf").Result()
+		return err
+	})
 	return int(n), err
 }
 

@@ -14,6 +14,11 @@ const (
 	notOffline = "this hub does not remove users that have left, and does not count online users"
 )
 
+// empty is a script that does nothing.
+const emptySource = "return 1"
+
+var empty = goredis.NewScript(emptySource)
+
 // PermissionPublish is to publish transitions.
 func (k Keys) PermissionPublish() acl.Permission {
 	return acl.Permission{
@@ -24,14 +29,14 @@ func (k Keys) PermissionPublish() acl.Permission {
 
 // Check runs all commands of the scripts, except PUBLISH, in a way that changes nothing, and calls missing for each that is not
 // allowed or not available. It returns the first other error. The reply to a script without the permission for a command does not name it.
-func (k Keys) Check(ctx context.Context, redis goredis.Cmdable, missing func(acl.Permission, error)) error {
+func (k Keys) Check(ctx context.Context, do Do, missing func(acl.Permission, error)) error {
 	users, swept := " ~"+acl.Escape(k.Users), " ~"+acl.Escape(k.Swept)
 	commands := []struct {
 		grant, consequence string
 		args               []any
 	}{
-		{"+eval", notOnline, []any{"EVAL", "return 1", 0}},
-		{"+evalsha", notOnline, []any{"EVALSHA", extend.Hash(), 0}},
+		{"+eval", notOnline, []any{"EVAL", emptySource, 0}},
+		{"+evalsha", notOnline, []any{"EVALSHA", empty.Hash(), 0}},
 		{"+time", notOnline, []any{"TIME"}},
 		// The empty string is not a user.
 		{"+zmscore" + users, notOnline, []any{"ZMSCORE", k.Users, ""}},
@@ -42,11 +47,15 @@ func (k Keys) Check(ctx context.Context, redis goredis.Cmdable, missing func(acl
 		{"+get" + swept, notOffline, []any{"GET", k.Swept}},
 		{"+set" + swept, notOffline, []any{"SET", k.Swept, "", "EX", 0}}, // invalid
 	}
-	replies, err := redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
-		for _, c := range commands {
-			p.Do(ctx, c.args...)
-		}
-		return nil
+	var replies []goredis.Cmder
+	err := do(func(redis goredis.Cmdable) (err error) {
+		replies, err = redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			for _, c := range commands {
+				p.Do(ctx, c.args...)
+			}
+			return nil
+		})
+		return err
 	})
 	if len(replies) != len(commands) {
 		return err
