@@ -22,6 +22,7 @@ settings.configure(
     SECRET_KEY="of a test", ALLOWED_HOSTS=["127.0.0.1"], ROOT_URLCONF="urls",
     INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django.contrib.sessions"],
     MIDDLEWARE=["middleware.SessionMiddleware", "django.middleware.common.CommonMiddleware", "django.contrib.auth.middleware.AuthenticationMiddleware"],
+    TEMPLATES=[{"BACKEND": "django.template.backends.django.DjangoTemplates", "DIRS": ["templates"]}],
     DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "state/db"}}, SESSION_SAVE_EVERY_REQUEST=True,
     DEFAULT_AUTO_FIELD="django.db.models.AutoField",
 )
@@ -69,6 +70,10 @@ def comments(request):
         cursor.execute("select count(*) from comment")
         return HttpResponse(str(cursor.fetchone()[0]))
 
+def recent_messages(user):
+    publish(f"user-{user.pk}:activity", "late")
+    return [{"id": 1, "text": "first"}]
+
 def log_out(request):
     logout(request)
     return HttpResponse()
@@ -90,13 +95,17 @@ def audit(**_):
 func tryDjango(t *testing.T) {
 	files := filesOf(t, authPage, "python")
 	urls, views := shown(t, files, "urls.py"), shown(t, files, "views.py")+shown(t, filesOf(t, logoutPage, "python"), "views.py")
+	rendered := filesOf(t, renderPage, "python")
+	views += shown(t, rendered, "views.py, inbox")
 	dir := t.TempDir()
 	s := doctest.NewSession(t, dir)
 	files["app.py"] = djangoApp
-	files["usercast.py"] = strings.ReplaceAll(shown(t, filesOf(t, publishPage, "python"), "usercast.py"), "redis://127.0.0.1:6379", s.Redis.URL())
+	files["usercast.py"] = strings.ReplaceAll(shown(t, filesOf(t, publishPage, "python"), "usercast.py"), "redis://127.0.0.1:6379", s.Redis.URL()) +
+		shown(t, rendered, "usercast.py, position")
+	files["templates/inbox.html"] = shown(t, filesOf(t, renderPage, "html"), "templates/inbox.html")
 	files["views.py"] = djangoViews + views + djangoSlowReceiver
 	files["urls.py"] = "from django.urls import path\nimport views\nurlpatterns = [\n" + urls +
-		`path("", views.home), path("login", views.log_in), path("comment", views.comment), path("comments", views.comments), path("logout", views.log_out)]`
+		`path("", views.home), path("login", views.log_in), path("comment", views.comment), path("comments", views.comments), path("inbox", views.inbox), path("logout", views.log_out)]`
 	write(t, dir, files)
 	s.Do(doctest.Block{Mark: "run: app", Text: "/usr/bin/python3 app.py"})
 	s.Do(hubBlock)
@@ -111,5 +120,6 @@ func tryDjango(t *testing.T) {
 	ada.wantLogout(stream)
 
 	ada.post("/login")
+	ada.wantRendered(hubBlock)
 	ada.wantWithoutRedis("/comment", func() int { return ada.number("/comments") })
 }

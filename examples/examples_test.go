@@ -56,28 +56,36 @@ func needLanguage(t *testing.T, name string) {
 }
 
 func TestExamples(t *testing.T) {
+	runExamples(t, "*/README.md", 5, func(t *testing.T, s *doctest.Session) {
+		tryApp(t, s)
+		tryWithoutRedis(t, s)
+	})
+}
+
+// runExamples runs the commands of each README that matches a pattern, and then try.
+func runExamples(t *testing.T, pattern string, least int, try func(*testing.T, *doctest.Session)) {
 	need.Program(t, "redis-server")
-	pages, err := filepath.Glob("*/README.md")
-	if err != nil || len(pages) < 5 {
+	pages, err := filepath.Glob(pattern)
+	if err != nil || len(pages) < least {
 		t.Fatalf("the examples are %q, %v", pages, err)
 	}
 	for _, file := range pages {
 		dir := filepath.Dir(file)
-		t.Run(dir, func(t *testing.T) {
+		language := filepath.Base(dir)
+		t.Run(language, func(t *testing.T) {
 			t.Parallel()
-			needLanguage(t, dir)
+			needLanguage(t, language)
 			here := dir
-			if dir == "laravel" { // writes into its own directory
+			if language == "laravel" { // writes into its own directory
 				here = copyOf(t, dir)
 			}
-			s := doctest.NewSession(t, here, environment[dir]...)
+			s := doctest.NewSession(t, here, environment[language]...)
 			for _, b := range doctest.Read(t, file).Blocks {
 				if b.IsCommands() {
 					s.Do(b)
 				}
 			}
-			tryApp(t, s)
-			tryWithoutRedis(t, s)
+			try(t, s)
 		})
 	}
 }
@@ -188,7 +196,7 @@ func (b *browser) request(method, url string, form url.Values) *http.Response {
 	if form != nil {
 		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
-	if url == b.hub+"/events" {
+	if strings.HasPrefix(url, b.hub+"/events") {
 		r.Header.Set("Accept", "text/event-stream")
 	}
 	r.Header.Set("Origin", b.s.AppURL())
@@ -261,7 +269,13 @@ type stream struct {
 // open opens a stream and reads its opening block.
 func (b *browser) open() stream {
 	b.t.Helper()
-	answer := b.request("GET", b.hub+"/events", nil)
+	return b.openWith("")
+}
+
+// openWith is open with a query.
+func (b *browser) openWith(query string) stream {
+	b.t.Helper()
+	answer := b.request("GET", b.hub+"/events"+query, nil)
 	if answer.StatusCode != 200 || b.hub != b.s.AppURL() && answer.Header.Get("Access-Control-Allow-Origin") != b.s.AppURL() {
 		b.t.Fatalf("a stream: %s, %v", answer.Status, answer.Header)
 	}
@@ -303,20 +317,19 @@ func (s stream) wantGap() {
 
 // Users copy an app with its page, so each app has the same page.
 func TestExamplesHaveTheSamePage(t *testing.T) {
-	files, err := filepath.Glob("*/page.html")
-	if err != nil || len(files) < 5 {
+	wantSame(t, "*/page.html", 5)
+	wantSame(t, "team/*/page.html", 2)
+}
+
+// wantSame checks that the files that match a pattern are equal.
+func wantSame(t *testing.T, pattern string, least int) {
+	t.Helper()
+	files, err := filepath.Glob(pattern)
+	if err != nil || len(files) < least {
 		t.Fatal(files, err)
 	}
-	var first string
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if first == "" {
-			first = string(text)
-		}
-		if string(text) != first {
+	for _, file := range files[1:] {
+		if textOf(t, file) != textOf(t, files[0]) {
 			t.Errorf("%s differs from %s", file, files[0])
 		}
 	}

@@ -24,6 +24,12 @@ class Files extends session.MemoryStore { // MemoryStore keeps sessions as JSON
 app.use(session({ secret: "of a test", store: new Files(), resave: RESAVE, saveUninitialized: RESAVE, rolling: true, cookie: { maxAge: 1800_000 } }));
 app.get("/", (req, res) => res.send("home"));
 app.post("/login", (req, res) => { req.session.userId = 42; res.end(); });
+app.set("views", ".").set("view engine", "html").engine("html", (file, page, done) => done(null,
+  '<ul id="inbox" data-position="' + page.position + '">' + page.messages.map(m => "<li>" + m.text + "</li>") + "</ul>"));
+async function recentMessages(userId) {
+  publish("user-" + userId + ":activity", "late");
+  return [{ id: 1, text: "first" }];
+}
 app.get("/comments", (req, res) => res.send(String(comments)));
 app.post("/comment", (req, res) => {
   const userId = req.session.userId;
@@ -36,7 +42,9 @@ app.post("/comment", (req, res) => {
 // tryExpress runs the code of the pages with each Redis client, with settings of express-session that save sessions often.
 func tryExpress(t *testing.T) {
 	publishing := filesOf(t, publishPage, "js")
-	code := shown(t, filesOf(t, authPage, "js"), "app.js") + shown(t, filesOf(t, logoutPage, "js"), "app.js")
+	rendered := filesOf(t, renderPage, "js")
+	code := shown(t, filesOf(t, authPage, "js"), "app.js") + shown(t, filesOf(t, logoutPage, "js"), "app.js") +
+		shown(t, rendered, "position.js") + shown(t, rendered, "inbox.js")
 	modules, err := filepath.Abs("testdata/node_modules")
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +59,7 @@ func tryExpress(t *testing.T) {
 			dir := t.TempDir()
 			s := doctest.NewSession(t, dir, "NODE_PATH="+test.path+":"+modules)
 			write(t, dir, map[string]string{
+				"inbox.html": "", // the engine of the test does not read it
 				"app.js": "const RESAVE = " + test.resave + ";" + shown(t, publishing, test.client) +
 					strings.Replace(expressApp, "COMMENT", shown(t, publishing, "comment.js"), 1) + code + `app.listen(process.env.PORT, "127.0.0.1");`,
 			})
@@ -64,6 +73,7 @@ func tryExpress(t *testing.T) {
 			stream.want(`{"kind":"comment","id":7}`)
 			user.wantLogout(stream)
 			user.post("/login")
+			user.wantRendered(hubBlock)
 			user.wantWithoutRedis("/comment", func() int { return user.number("/comments") })
 		})
 	}

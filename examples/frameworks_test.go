@@ -32,6 +32,7 @@ const (
 	authPage    = "../docs/authentication.md"
 	logoutPage  = "../docs/logout.md"
 	publishPage = "../docs/publishing.md"
+	renderPage  = "../docs/rendered-pages.md"
 )
 
 // TestFrameworks runs what these pages show for each framework in the framework itself: login, message, session checks,
@@ -190,7 +191,7 @@ func wantHostAdvice(t *testing.T, s *doctest.Session) {
 	}
 }
 
-var fileHeader = regexp.MustCompile(`(?m)^(?:#|//) ([\w/-]+\.(?:rb|py|php|js)\b.*)\n`)
+var fileHeader = regexp.MustCompile(`(?m)^(?:#|//|<%#|\{#|\{\{--) ([\w./-]+\.(?:rb|py|php|js|erb|html)\b.*?)(?: %>| #\}| --\}\})?\n`)
 
 // filesOf returns the files in a page's blocks of a language. Each begins with a comment that contains its name.
 func filesOf(t *testing.T, page, lang string) map[string]string {

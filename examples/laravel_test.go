@@ -28,6 +28,7 @@ use App\Events\OrderShipped;
 use Illuminate\Auth\Events\Login;
 use Illuminate\Support\Facades\{Event, Hash, Redis};
 
+app('router')->aliasMiddleware('auth', Illuminate\Auth\Middleware\Authenticate::class);
 Event::listen(Login::class, fn () => file_put_contents(database_path('logins'), request()->path()."\n", FILE_APPEND));
 
 Route::post('/others', function () {
@@ -68,6 +69,17 @@ class Notice extends \Illuminate\Notifications\Notification
     public function toArray($user) { return ['text' => 'notified']; }
 }
 `,
+	"app/Models/Message.php": `<?php
+namespace App\Models;
+class Message
+{
+    public static function recent($user)
+    {
+        \App\Providers\UsercastServiceProvider::publish('user-'.$user->name, 'late');
+        return [(object) ['id' => 1, 'text' => 'first']];
+    }
+}
+`,
 	// Publishes as the app does, and prints the duration in seconds.
 	"publish.php": `<?php
 $app = require __DIR__.'/bootstrap/app.php';
@@ -94,8 +106,18 @@ func tryLaravel(t *testing.T) {
 
 	dir := copyOf(t, "laravel")
 	write(t, dir, laravelFiles)
+	rendered := filesOf(t, renderPage, "php")
+	write(t, dir, map[string]string{
+		"app/Usercast.php":    "<?php\n" + shown(t, rendered, "app/Usercast.php"),
+		"config/services.php": "<?php\n" + shown(t, rendered, "config/services.php"),
+	})
+	write(t, dir, filesOf(t, renderPage, "blade"))
+	edit(t, dir+"/config/view.php", func(text string) string {
+		return strings.Replace(text, "'paths' => []", "'paths' => [resource_path('views')]", 1)
+	})
 	edit(t, dir+"/routes/web.php", func(text string) string {
-		return strings.Replace(text, "Auth::logout();", "Auth::logout(); usleep(300000);", 1) + laravelRoutes
+		return strings.Replace(text, "Auth::logout();", "Auth::logout(); usleep(300000);", 1) + laravelRoutes +
+			shown(t, rendered, "routes/inbox.php")
 	})
 	edit(t, dir+"/app/Models/User.php", func(text string) string {
 		return strings.Replace(text, "{", "{ use \\Illuminate\\Notifications\\Notifiable;\n"+
@@ -145,6 +167,10 @@ func tryLaravel(t *testing.T) {
 		stream.want(`{"reason":"kicked"}`)
 		wantUnchanged(t, state, "session checks of a logged-out device", func() { other.wantChecks(401) })
 		bob.wantChecks(200)
+	})
+	step("rendered page", func(t *testing.T, ada *browser) {
+		ada.post("/login", "name", "ada")
+		ada.wantRendered(doctest.Block{Mark: "run: hub", Text: "usercast serve " + forward + "--auth-cache 0s"})
 	})
 	step("Redis connection", func(t *testing.T, ada *browser) {
 		ada.post("/login", "name", "ada")
@@ -342,7 +368,7 @@ php_admin_value[opcache.revalidate_freq] = 0
 `, dir, account.Username),
 	})
 	s.Do(doctest.Block{Mark: "run", Text: "touch database/database.sqlite && php artisan migrate --force"})
-	startFPM(t, fpm[0], dir, "BROADCAST_DRIVER=redis", "REDIS_URL="+s.Redis.URL())
+	startFPM(t, fpm[0], dir, "BROADCAST_DRIVER=redis", "REDIS_URL="+s.Redis.URL(), "USERCAST_ADMIN=http://"+s.Addr("8081"))
 	s.Do(doctest.Block{Mark: "run: app", Text: fmt.Sprintf("exec %s -p %s -e stderr -c %s/nginx.conf", nginx, dir, dir)})
 	return forHub
 }

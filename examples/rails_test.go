@@ -21,6 +21,7 @@ require "redis"
 require "rails"
 require "active_record/railtie"
 require "action_controller/railtie"
+require "action_view/railtie"
 require "devise"
 require "rack/handler/webrick"
 
@@ -70,8 +71,17 @@ Rails.application.routes.draw do
   post "/plain_login", to: "home#plain_login"
   post "/comment", to: "home#comment"
   get "/comments", to: "home#comments"
+  get "/inbox", to: "inbox#show"
   get "/plain/session", to: "plain#show"
   ROUTES
+end
+`,
+	"app/models/message.rb": `
+class Message
+  def self.recent(user)
+    Usercast.publish("user-#{user.id}:activity", "late")
+    [OpenStruct.new(id: 1, text: "first")]
+  end
 end
 `,
 	"app/models/user.rb": `
@@ -124,6 +134,10 @@ func tryRailsWith(t *testing.T, store string) {
 	maps.Copy(files, logout)
 	maps.Copy(files, publishing)
 	maps.Copy(files, railsFiles)
+	rendered := filesOf(t, renderPage, "ruby")
+	files["app/lib/usercast.rb"] = inModule(t, files["app/lib/usercast.rb"], shown(t, rendered, "app/lib/usercast.rb, position"))
+	files["app/controllers/inbox_controller.rb"] = shown(t, rendered, "app/controllers/inbox_controller.rb")
+	maps.Copy(files, filesOf(t, renderPage, "erb"))
 	files["app/models/comment.rb"] = "class Comment < ActiveRecord::Base\n" + shown(t, publishing, "app/models/comment.rb") + "end\n"
 	files["config/routes.rb"] = strings.Replace(railsFiles["config/routes.rb"], "ROUTES", routes, 1)
 	without := regexp.MustCompile("replace the line `([^`]+)` with\\s+`([^`]+)`, and `([^`]+)` in `show` with\\s+`([^`]+)`").FindStringSubmatch(textOf(t, authPage))
@@ -147,8 +161,9 @@ func tryRailsWith(t *testing.T, store string) {
 	stream.want(`{"kind":"comment","id":1}`)
 	wantRedirectWithoutAccept(t, s)
 	wantHostAdvice(t, s)
-	ada.wantWithoutRedis("/comment", func() int { return ada.number("/comments") })
 	stream.Close()
+	ada.wantRendered(hubBlock)
+	ada.wantWithoutRedis("/comment", func() int { return ada.number("/comments") })
 	stream = ada.open()
 	wantCheckOnlyReads(t, state, "_app_session", ada)
 
@@ -202,4 +217,14 @@ func wantRedirectWithoutAccept(t *testing.T, s *doctest.Session) {
 		}
 	}
 	t.Error("docs/quickstart.md does not show a session check with curl")
+}
+
+// inModule inserts code before the last end of a Ruby file.
+func inModule(t *testing.T, text, code string) string {
+	t.Helper()
+	at := strings.LastIndex(text, "end\n")
+	if at < 0 {
+		t.Fatalf("the file is not a module:\n%s", text)
+	}
+	return text[:at] + code + text[at:]
 }

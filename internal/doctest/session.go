@@ -111,6 +111,26 @@ func (s *Session) ServeApp(app http.HandlerFunc) {
 // PublicURL returns the URL of the hub.
 func (s *Session) PublicURL() string { return "http://" + s.Addr(publicPort) }
 
+// FreezeHub stops the hub's process without ending it.
+func (s *Session) FreezeHub() {
+	s.tb.Helper()
+	if err := syscall.Kill(-s.hub.cmd.Process.Pid, syscall.SIGSTOP); err != nil {
+		s.tb.Fatal(err)
+	}
+}
+
+// KillHub kills the hub, which may be frozen. A later block can start another one.
+func (s *Session) KillHub() { s.hub.stop() }
+
+// AwaitApp waits until the app has printed a line with this text.
+func (s *Session) AwaitApp(text string) {
+	s.tb.Helper()
+	s.await(Block{Text: text}, s.app, func() bool { return strings.Contains(s.app.text(), text) })
+}
+
+// AppOutput returns what the app has printed.
+func (s *Session) AppOutput() string { return s.app.text() }
+
 // AppURL returns the URL of the app.
 func (s *Session) AppURL() string { return "http://" + s.Addr(appPort) }
 
