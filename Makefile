@@ -57,7 +57,7 @@ mutations:
 MINUTES ?= 20
 soak:
 	@.ci/setup
-	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -tags soak -run '^TestSoak$$' -count=1 -timeout 0 -v ./internal/e2e/fleet
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) go test -run '^TestSoak$$' -count=1 -timeout 0 -v ./internal/e2e/fleet
 
 # Tests client libraries with the real hub in all situations, and prints a table. This takes about four minutes.
 # make test runs a smoke test of each library.

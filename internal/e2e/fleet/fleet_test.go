@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -26,7 +27,8 @@ import (
 )
 
 // Runs the rolling restart of docs/reverse-proxies.md: three hubs behind HAProxy are restarted one after the other
-// while messages are published. Each page reconnects to another hub, and receives every message exactly once and no gap.
+// while messages are published to users and groups. Each page reconnects to another hub, and receives every message
+// exactly once and no gap.
 func TestRollingRestartLosesNoMessageWithoutGap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens thousands of streams, and starts a browser")
@@ -41,10 +43,16 @@ func TestRollingRestartLosesNoMessageWithoutGap(t *testing.T) {
 }
 
 const (
-	fleetUsers = 100
-	fleetPages = 600
-	fleetTabs  = 3 // a browser opens at most six connections per origin
+	fleetUsers  = 100
+	fleetGroups = 20 // each user is a member of two
+	fleetPages  = 600
+	fleetTabs   = 3 // a browser opens at most six connections per origin
 )
+
+// fleetAudience returns the audience of the pages of a user.
+func fleetAudience(user int) audience {
+	return audience{user: strconv.Itoa(user), groups: []string{strconv.Itoa(user % fleetGroups), strconv.Itoa((user + 7) % fleetGroups)}}
+}
 
 func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	start := time.Now()
@@ -52,14 +60,14 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	// Tabs first, because each takes several steps to open.
 	tabs := make([]browsertest.EventSource, fleetTabs)
 	for i := range tabs {
-		tabs[i] = browsertest.OpenEventSource(t, browser, "http://"+f.proxy.Addr(), fmt.Sprintf("/events?user=%d", i))
+		tabs[i] = browsertest.OpenEventSource(t, browser, "http://"+f.proxy.Addr(), "/events?"+fleetAudience(i).query())
 		tabs[i].Until("es.readyState == 1")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	visitors := make([]*visitor, fleetPages)
 	hubtest.Each(t, fleetPages, func(i int) error {
-		visitors[i] = &visitor{user: i % fleetUsers, leaves: i%10 == 0}
+		visitors[i] = &visitor{audience: fleetAudience(i % fleetUsers), leaves: i%10 == 0}
 		return visitors[i].open(ctx, f)
 	})
 	read := make(chan struct{}, fleetPages)
@@ -100,11 +108,11 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 	for i, v := range visitors {
 		err := v.err
 		if f.lost.Load() == 0 { // otherwise other pages may be incomplete
-			err = checkReceived(v.received, app.wanted(v.user))
+			err = checkReceived(v.received, app.wanted(v.audience))
 		}
 		if err != nil {
 			if faulty++; faulty <= 10 {
-				t.Errorf("page %d of user %d: %v\nreceived: %s", i, v.user, err, v.history())
+				t.Errorf("page %d of %+v: %v\nreceived: %s", i, v.audience, err, v.history())
 			}
 		}
 		sum.add(v.received)
@@ -123,7 +131,7 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 		for _, e := range fired {
 			received = append(received, eventstream.Event{Type: e.Name, Data: e.Data, ID: e.ID})
 		}
-		if err := checkReceived(received, app.wanted(i)); err != nil {
+		if err := checkReceived(received, app.wanted(fleetAudience(i))); err != nil {
 			t.Errorf("tab %d: %v", i, err)
 		}
 		p.WantAlive()
@@ -132,7 +140,7 @@ func deploy(t *testing.T, browser *browsertest.Browser, feed string) {
 		t.Errorf("%d streams were ended by a restart, want at least one per page", sum["bye"])
 	}
 	t.Logf("opened in %.1f s, %d restarts in %.1f s; %d messages sent, of them %d to all; the pages reconnected %d times and received %v",
-		opened.Seconds(), len(f.hubs), rolled.Seconds(), len(app.sent), len(app.wanted(-1)), sum["connect"]-fleetPages, sum)
+		opened.Seconds(), len(f.hubs), rolled.Seconds(), len(app.sent), len(app.wanted(audience{})), sum["connect"]-fleetPages, sum)
 }
 
 // A fleet is three hub processes with one Redis, behind a proxy.
@@ -155,7 +163,7 @@ type fleetHub struct {
 func startFleet(t *testing.T, feed string) *fleet {
 	t.Helper()
 	f := &fleet{t: t, server: redistest.Start(t)}
-	flags := []string{"--feed", feed, "--retry", "200ms", "--drain-delay", "1500ms", "--drain", "1s"}
+	flags := []string{"--feed", feed, "--retry", "200ms", "--drain-delay", "1500ms", "--drain", "1s", "--group-prefix", "group-"}
 	addrs := make(map[string]string)
 	for _, name := range []string{"a", "b", "c"} {
 		h := &fleetHub{name, hubtest.StartInstance(t, f.server, flags...)}
@@ -222,7 +230,7 @@ func documentedBackend(t *testing.T, addrs map[string]string) string {
 
 // A visitor is a page that reconnects whenever its stream ends, like a browser. It is not safe for concurrent use.
 type visitor struct {
-	user   int
+	audience
 	leaves bool // it disconnects once while messages are published
 
 	stream *ssetest.Stream
@@ -240,7 +248,7 @@ func (v *visitor) open(ctx context.Context, f *fleet) error {
 	if v.lastID != "" {
 		headers = append(headers, "Last-Event-ID: "+v.lastID)
 	}
-	p, err := ssetest.Request(f.proxy.Addr(), fmt.Sprint("user=", v.user), headers...)
+	p, err := ssetest.Request(f.proxy.Addr(), v.query(), headers...)
 	if err != nil {
 		// A browser would reconnect, but the proxy must not fail in this test.
 		return fmt.Errorf("no response from the proxy: %w", err)
@@ -328,8 +336,8 @@ func (v *visitor) history() string {
 // last is the final message.
 const last = "last"
 
-// A traffic is the app: it publishes numbered messages at a constant rate, mostly to one user after the
-// other, and sometimes to all.
+// A traffic is the app: it publishes numbered messages at a constant rate, mostly to one user or group after the other, and
+// sometimes to all.
 type traffic struct {
 	*hubtest.Publisher
 	feed  string
@@ -340,7 +348,7 @@ type traffic struct {
 }
 
 type sentMessage struct {
-	user int // -1: all
+	message
 	data string
 }
 
@@ -348,14 +356,17 @@ func (a *traffic) run() error {
 	pace := time.NewTicker(10 * time.Millisecond)
 	defer pace.Stop()
 	for n := 0; ; n++ {
-		m := sentMessage{user: n % fleetUsers, data: fmt.Sprint(n)}
-		if n%50 == 0 {
-			m.user = -1
+		m := sentMessage{message{user: strconv.Itoa(n % fleetUsers)}, fmt.Sprint(n)}
+		switch {
+		case n%50 == 0:
+			m.user = "*"
+		case n%5 == 0:
+			m.message = message{group: strconv.Itoa(n / 5 % fleetGroups)}
 		}
 		select {
 		case <-pace.C:
 		case <-a.stop:
-			return a.send(sentMessage{user: -1, data: last})
+			return a.send(sentMessage{message{user: "*"}, last})
 		}
 		if err := a.send(m); err != nil {
 			return err
@@ -364,13 +375,9 @@ func (a *traffic) run() error {
 }
 
 func (a *traffic) send(m sentMessage) error {
-	channel := "user-*"
-	if m.user >= 0 {
-		channel = fmt.Sprint("user-", m.user)
-	}
-	words := []string{"PUBLISH", channel, m.data}
+	words := []string{"PUBLISH", m.channel(), m.data}
 	if a.feed == app.FeedStream {
-		words = []string{"XADD", app.DefaultStreamKey, "*", "ch", channel, "data", m.data}
+		words = []string{"XADD", app.DefaultStreamKey, "*", "ch", m.channel(), "data", m.data}
 	}
 	a.Conn.SetDeadline(time.Now().Add(hubtest.Patience))
 	if _, err := io.WriteString(a.Conn, hubtest.RedisCommand(words...)); err != nil {
@@ -383,10 +390,10 @@ func (a *traffic) send(m sentMessage) error {
 	return nil
 }
 
-// wanted returns the messages that were sent to a user.
-func (a *traffic) wanted(user int) (data []string) {
+// wanted returns the messages that were sent to an audience.
+func (a *traffic) wanted(to audience) (data []string) {
 	for _, m := range a.sent {
-		if m.user == user || m.user == -1 {
+		if to.includes(m.message) {
 			data = append(data, m.data)
 		}
 	}

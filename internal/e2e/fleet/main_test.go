@@ -1,5 +1,5 @@
-// Package fleet tests several hubs behind a proxy: a rolling restart, pages that move while hubs fail, and, with the tags
-// soak and measure, random failures over a longer time, and resource usage.
+// Package fleet tests several hubs: a rolling restart behind a proxy, pages that move while hubs fail, random failures of
+// everything, and, with the tag measure, resource usage.
 package fleet
 
 import (

@@ -24,14 +24,21 @@ func newRedisClient(addr string) *goredis.Client {
 // publish publishes numbered messages until stop is closed, and then a last one to all pages.
 func (w *moveWorld) publish(client *goredis.Client, random *rand.Rand, stop <-chan struct{}) {
 	for {
-		m := moveMessage{user: random.IntN(w.users), topic: []string{"", "", "a", "b"}[random.IntN(4)]}
-		if random.IntN(100) == 0 {
-			m.user = -1
+		m := message{user: w.users[random.IntN(len(w.users))], topic: []string{"", "", "a", "b"}[random.IntN(4)]}
+		switch random.IntN(100) {
+		case 0:
+			m.user = "*"
+		case 1:
+			m.user, m.group = "", everyone
+		default:
+			if random.IntN(3) == 0 {
+				m.user, m.group = "", randomGroup(random, w.groups)
+			}
 		}
 		select {
 		case <-stop:
 			// No topic filter of a page excludes the topic "".
-			if err := w.send(client, moveMessage{user: -1}, true); err != nil {
+			if err := w.send(client, message{user: "*"}, true); err != nil {
 				w.violation("publish: %v", err)
 			}
 			return
@@ -44,20 +51,13 @@ func (w *moveWorld) publish(client *goredis.Client, random *rand.Rand, stop <-ch
 	}
 }
 
-func (w *moveWorld) send(client *goredis.Client, m moveMessage, last bool) error {
+func (w *moveWorld) send(client *goredis.Client, m message, last bool) error {
 	w.mu.Lock()
 	number := len(w.sent)
 	w.sent = append(w.sent, m)
 	w.done = last
 	w.mu.Unlock()
-	channel := fmt.Sprint("user-", m.user)
-	if m.user < 0 {
-		channel = "user-*"
-	}
-	if m.topic != "" {
-		channel += ":" + m.topic
-	}
-	return client.Publish(w.ctx, channel, fmt.Sprint(number, " ", strings.Repeat("x", number%300))).Err()
+	return client.Publish(w.ctx, m.channel(), fmt.Sprint(number, " ", strings.Repeat("x", number%300))).Err()
 }
 
 // An observer is subscribed to the control channel, to know the order of all markers. It does not use the code of the

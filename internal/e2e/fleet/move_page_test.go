@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -26,16 +25,16 @@ type movePage struct {
 	name   string
 
 	// Immutable.
-	user   int
-	topics []string // nil: all
+	lone   bool // no other page has its user, and it sometimes stays away for a long time
 	poll   bool
 	accept string
 	slow   bool
 
 	// Owned by run.
-	id       string
-	due      int // all messages from this number on must be received; -1: it has not had an id so far
-	received int // the newest message
+	audience        // the groups change between two visits
+	duty            // what it must receive
+	id       string // "": none
+	counted  bool   // it is among moveWorld.complete
 	gaps     []moveGap
 }
 
@@ -48,8 +47,8 @@ type moveGap struct {
 
 func newMovePage(w *moveWorld, i int, random *rand.Rand) *movePage {
 	p := &movePage{
-		world: w, random: random, name: fmt.Sprint("page ", i), user: i % w.users, due: -1, received: -1,
-		poll: i%5 == 0, slow: i%7 == 0, accept: "text/event-stream",
+		world: w, random: random, name: fmt.Sprint("page ", i), audience: audience{user: w.users[i]}, duty: newDuty(),
+		lone: isLone(i), poll: i%5 == 0, slow: i%7 == 0, accept: "text/event-stream",
 	}
 	if i%2 == 0 {
 		p.accept = "*/*"
@@ -60,10 +59,17 @@ func newMovePage(w *moveWorld, i int, random *rand.Rand) *movePage {
 	return p
 }
 
+// isLone reports whether no other page has the user of page i.
+func isLone(i int) bool { return i%10 == 9 }
+
 // run visits hubs until the page is complete.
 func (p *movePage) run() {
+	p.openTab()
 	for p.world.ctx.Err() == nil && !p.isComplete() {
 		pause := p.visit()
+		if p.lone && p.counted && p.random.IntN(4) == 0 {
+			p.stayAway()
+		}
 		select {
 		case <-p.world.ctx.Done():
 		case <-time.After(pause):
@@ -71,16 +77,58 @@ func (p *movePage) run() {
 	}
 }
 
+// stayAway waits for longer than the lease of a user, which is shorter than the history. Afterwards, the page reconnects,
+// or it is opened again.
+func (p *movePage) stayAway() {
+	p.world.count("absences")
+	select {
+	case <-p.world.ctx.Done():
+	case <-p.world.ended:
+	case <-time.After(time.Duration(p.random.IntN(90)) * time.Second):
+		if p.random.IntN(2) == 0 {
+			p.openTab()
+		}
+	}
+}
+
+// openTab makes it a new page, which sometimes begins with a position that the app has requested from any hub. Then it
+// must receive everything from there on.
+func (p *movePage) openTab() {
+	p.id, p.duty = "", newDuty()
+	if p.random.IntN(2) == 0 {
+		return
+	}
+	w := p.world
+	id, ok := requestPosition(w.ctx, w.hubs[p.random.IntN(len(w.hubs))].Admin, p.user, w.violation)
+	if !ok {
+		w.count("no position")
+		return
+	}
+	w.count("positions")
+	p.id = id
+	p.newest()
+	p.complete(p.audience, p.position)
+}
+
+// newest records that the page has the newest position.
+func (p *movePage) newest() { p.position, _ = p.world.size() }
+
 // isComplete reports whether the page has received everything up to the last message.
 func (p *movePage) isComplete() bool {
 	next, done := p.world.size()
-	return done && (p.received == next-1 || p.due == next)
+	return done && (p.received == next-1 || p.from != nil && p.begin() == next)
 }
 
 // visit opens a stream and reads it to its end. It returns how long to wait before the next one.
 func (p *movePage) visit() (pause time.Duration) {
 	w := p.world
 	pause = time.Duration(p.random.IntN(400)) * time.Millisecond
+	if p.random.IntN(3) == 0 {
+		p.groups = randomGroups(p.random, w.groups)
+	}
+	p.open(p.audience)
+	visit := w.presence.ask(p.user)
+	defer w.presence.left(visit)
 	conn, err := net.Dial("tcp", w.proxy.Addr())
 	if err != nil {
 		w.violation("%s: %v", p.name, err)
@@ -130,9 +178,13 @@ func (p *movePage) visit() (pause time.Duration) {
 			return pause
 		}
 		if blocks++; blocks == 1 {
-			p.opened(hub, e, stream.LastID)
+			p.checkOpening(hub, e, stream.LastID)
+		}
+		if e.Type != "busy" {
+			w.presence.saw(visit)
 		}
 		p.id = stream.LastID
+		p.newest()
 		switch e.Type {
 		case "bye", "busy":
 			w.count(e.Type)
@@ -142,8 +194,11 @@ func (p *movePage) visit() (pause time.Duration) {
 		case "message":
 			p.message(hub, e)
 		}
-		if p.due < 0 {
-			p.due, _ = w.size()
+		if p.from == nil {
+			p.complete(p.audience, p.position)
+		}
+		if !p.counted {
+			p.counted = true
 			w.complete.Add(1)
 		}
 	}
@@ -152,10 +207,7 @@ func (p *movePage) visit() (pause time.Duration) {
 
 // request opens a stream. It returns nil if the hub has no room now.
 func (p *movePage) request(conn net.Conn) (stream *eventstream.Reader, hub string, err error) {
-	query := fmt.Sprint("user=", p.user)
-	for _, topic := range p.topics {
-		query += "&topic=" + url.QueryEscape(topic)
-	}
+	query := p.query()
 	if p.poll {
 		query += "&poll=1"
 	}
@@ -188,8 +240,8 @@ func (p *movePage) request(conn net.Conn) (stream *eventstream.Reader, hub strin
 	return nil, hub, nil
 }
 
-// opened checks the first block of a stream.
-func (p *movePage) opened(hub string, e eventstream.Event, id string) {
+// checkOpening checks the first block of a stream.
+func (p *movePage) checkOpening(hub string, e eventstream.Event, id string) {
 	switch {
 	case e.Type != "ping" && e.Type != "busy":
 		p.world.violation("%s@%s: a stream begins with %+v", p.name, hub, e)
@@ -207,27 +259,16 @@ func (p *movePage) message(hub string, e eventstream.Event) {
 	case err != nil || !ok:
 		w.violation("%s@%s: message %q", p.name, hub, e.Data)
 		return
-	case !m.reaches(p.user, p.topics):
-		w.violation("%s of user %d, topics %q, @%s: message %d is to %+v", p.name, p.user, p.topics, hub, number, m)
+	case !p.includes(m):
+		w.violation("%s of %+v @%s: message %d is to %+v", p.name, p.audience, hub, number, m)
 	case number <= p.received:
 		w.violation("%s@%s: message %d after %d, id %s", p.name, hub, number, p.received, e.ID)
 	}
-	if p.due >= 0 {
-		p.missing(number, fmt.Sprintf("%s@%s: message %d, id %s,", p.name, hub, number, e.ID))
-		p.due = max(p.due, number+1)
+	if missing, ok := p.missing(p.audience, w.between(p.begin(), number)); ok {
+		w.violation("%s of %+v @%s: message %d, id %s, without %d, after %d", p.name, p.audience, hub, number, e.ID, missing, p.received)
 	}
-	p.received = number
+	p.receive(number)
 	w.count("messages")
-}
-
-// missing reports a message before a number that the page has not received.
-func (p *movePage) missing(before int, what string) {
-	for i, m := range p.world.between(p.due, before) {
-		if m.reaches(p.user, p.topics) {
-			p.world.violation("%s without %d, after %d", what, p.due+i, p.received)
-			return
-		}
-	}
 }
 
 // gap records a gap. The page fetches its state: it has everything that was published before.
@@ -235,7 +276,7 @@ func (p *movePage) gap(g moveGap) {
 	w := p.world
 	w.count("gap " + g.reason)
 	p.gaps = append(p.gaps, g)
-	p.due, _ = w.size()
+	p.complete(p.audience, p.position)
 }
 
 // finish checks the page at the end.
@@ -243,7 +284,7 @@ func (p *movePage) finish() {
 	w := p.world
 	if !p.isComplete() {
 		next, _ := w.size()
-		w.violation("%s: incomplete at the end: received up to %d, due %d of %d, id %s", p.name, p.received, p.due, next, p.id)
+		w.violation("%s: incomplete at the end: received up to %d, due %d of %d, id %s", p.name, p.received, p.begin(), next, p.id)
 	}
 	told := make(map[string]int)
 	for _, g := range p.gaps {

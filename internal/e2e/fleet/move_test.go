@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,8 +19,9 @@ import (
 )
 
 // Three hubs run behind HAProxy, without session affinity, with plain PUBLISH. Hubs are killed, drained, frozen and
-// started, their connections to Redis are cut, and pages move between the hubs: each page receives every message once
-// and in order, or a gap that is justified.
+// started, their connections to Redis are cut, and pages move between the hubs, with other groups each time: each page
+// receives every message once and in order, or a gap that is justified. A page that begins with a position of another hub
+// is complete from then on. Presence in Redis agrees with the pages.
 func TestPagesMoveBetweenHubsWithoutLossOrGap(t *testing.T) {
 	if testing.Short() {
 		t.Skip("opens hundreds of streams")
@@ -40,14 +42,16 @@ type moveWorld struct {
 	observer *observer
 	ctx      context.Context // ends with the test
 	complete atomic.Int32    // pages that have an id
-	users    int
+	presence *presenceWatch
+	users    []string      // of the pages
+	groups   int           // besides everyone
+	ended    chan struct{} // closed when pages do not move any more
 
 	mu     sync.Mutex
-	sent   []moveMessage  // guarded by mu: the number of a message is its index
+	sent   []message      // guarded by mu: the number of a message is its index
 	faults map[string]int // guarded by mu
 	events map[string]int // guarded by mu: of pages
 	wrong  []string       // guarded by mu
-	ending bool           // guarded by mu: pages do not move any more
 	done   bool           // guarded by mu: all messages were sent
 }
 
@@ -58,29 +62,28 @@ type moveHub struct {
 	*hubtest.Instance
 }
 
-// A moveMessage is a message of the app.
-type moveMessage struct {
-	user  int // -1: all
-	topic string
-}
-
-func (m moveMessage) reaches(user int, topics []string) bool {
-	return (m.user == user || m.user < 0) && (topics == nil || slices.Contains(topics, m.topic))
-}
-
 // move runs the pages and causes faults for a time. Afterwards, every page must be complete.
 func move(t *testing.T, random *rand.Rand, pages int, length time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &moveWorld{
-		t: t, random: random, redis: redistest.Start(t), ctx: ctx, users: pages / 4,
+		t: t, random: random, redis: redistest.Start(t), ctx: ctx, ended: make(chan struct{}), groups: pages / 8,
 		faults: make(map[string]int), events: make(map[string]int),
 	}
+	for i := range pages {
+		user := strconv.Itoa(i % (pages / 4))
+		if isLone(i) {
+			user = fmt.Sprint("lone-", i)
+		}
+		w.users = append(w.users, user)
+	}
 	w.observer = observe(t, w.redis.Addr())
+	w.presence = watchPresence(t, w.redis.Addr(), w.violation)
 	addrs := make(map[string]string)
 	for _, name := range []string{"a", "b", "c"} {
 		h := &moveHub{name: name, relay: redistest.StartRelay(t, w.redis.Addr())}
 		h.Instance = hubtest.NewInstance(t, w.redis, "--name", name, "--retry", "200ms", "--ping-interval", "5s", "--drain-delay", "1s", "--drain", "1s",
-			"--history-per-user", "100000", "--history-bytes", "256MiB", "--queue", "64", "--send-buffer", "16KiB", "--log-level", "error")
+			"--history-per-user", "100000", "--history-bytes", "256MiB", "--queue", "64", "--send-buffer", "16KiB", "--log-level", "error",
+			"--group-prefix", "group-", "--presence")
 		h.URL = h.relay.URL()
 		h.Start(t)
 		w.hubs = append(w.hubs, h)
@@ -115,7 +118,7 @@ func move(t *testing.T, random *rand.Rand, pages int, length time.Duration) {
 		w.fault()
 		time.Sleep(time.Duration(random.IntN(1500)) * time.Millisecond)
 	}
-	w.end()
+	close(w.ended)
 	for _, h := range w.hubs {
 		w.proxy.AwaitUp(h.name)
 	}
@@ -132,20 +135,21 @@ func move(t *testing.T, random *rand.Rand, pages int, length time.Duration) {
 	for _, p := range all {
 		p.finish()
 	}
+	if length > time.Minute { // otherwise the test would mostly wait
+		w.presence.awaitOffline(t)
+	}
+	t.Log(w.presence.finish())
 	w.report()
 }
 
-// isEnding reports whether pages do not move any more; done, whether the last message was sent.
+// isEnding reports whether pages do not move any more.
 func (w *moveWorld) isEnding() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.ending
-}
-
-func (w *moveWorld) end() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ending = true
+	select {
+	case <-w.ended:
+		return true
+	default:
+		return false
+	}
 }
 
 func (w *moveWorld) failed() bool {
@@ -174,17 +178,17 @@ func (w *moveWorld) size() (next int, done bool) {
 }
 
 // message returns a message that was sent.
-func (w *moveWorld) message(number int) (moveMessage, bool) {
+func (w *moveWorld) message(number int) (message, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if number < 0 || number >= len(w.sent) {
-		return moveMessage{}, false
+		return message{}, false
 	}
 	return w.sent[number], true
 }
 
 // between returns the messages with numbers from first to before last.
-func (w *moveWorld) between(first, last int) []moveMessage {
+func (w *moveWorld) between(first, last int) []message {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.sent[first:max(first, last)] // messages are only appended

@@ -1,5 +1,3 @@
-//go:build soak
-
 package fleet
 
 import (
@@ -18,20 +16,6 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// A soakMessage is a message that the app published. Its number is its index in the app's log.
-type soakMessage struct {
-	user  string // "*": all users
-	topic string
-	large bool // over the hubs' size limit: pages receive a gap instead
-	// uncertain: Redis did not confirm the message, so it is unknown whether it was published.
-	uncertain bool
-}
-
-// reaches reports whether a page of a user with these topics must receive the message.
-func (m soakMessage) reaches(user string, topics []string) bool {
-	return (m.user == user || m.user == "*") && (topics == nil || slices.Contains(topics, m.topic))
-}
-
 // A soakApp is the app that publishes to the pages.
 type soakApp struct {
 	world  *soakWorld
@@ -39,7 +23,7 @@ type soakApp struct {
 	rng    *rand.Rand // owned by run
 
 	mu  sync.Mutex
-	log []soakMessage // guarded by mu
+	log []message // guarded by mu
 
 	// With the stream feed, at the end of the test: all entries of the stream, in order.
 	entries []soakEntry
@@ -48,7 +32,7 @@ type soakApp struct {
 type soakEntry struct {
 	id     string
 	number int
-	soakMessage
+	message
 }
 
 var soakTopics = []string{"", "a", "b", "chat:7"}
@@ -60,30 +44,41 @@ func (a *soakApp) run(stop <-chan struct{}) {
 			return
 		case <-time.After(time.Duration(a.rng.IntN(20)) * time.Millisecond):
 		}
-		n, user := 1, ""
+		n, next := 1, a.recipient
 		switch a.rng.IntN(400) {
-		case 0, 1: // more than fits into a queue or the history of a user
-			n, user = 300+a.rng.IntN(500), strconv.Itoa(a.rng.IntN(soakUsers))
+		case 0, 1: // more than fits into a queue or the history of a user or a group
+			to := a.recipient()
+			n, next = 300+a.rng.IntN(500), func() message { return to }
 		case 2:
-			n, user = 100, "*"
+			n, next = 100, func() message { return message{user: "*"} }
 		}
-		messages := make([]soakMessage, n)
+		messages := make([]message, n)
 		for i := range messages {
-			m := soakMessage{user: user, topic: soakTopics[a.rng.IntN(len(soakTopics))], large: a.rng.IntN(300) == 0}
-			if user == "" {
-				m.user = strconv.Itoa(a.rng.IntN(soakUsers))
-				if a.rng.IntN(20) == 0 {
-					m.user = "*"
-				}
-			}
+			m := next()
+			m.topic, m.large = soakTopics[a.rng.IntN(len(soakTopics))], a.rng.IntN(300) == 0
 			messages[i] = m
 		}
 		a.publish(messages)
 	}
 }
 
+// recipient returns a message for a random recipient.
+func (a *soakApp) recipient() message {
+	switch n := a.rng.IntN(100); {
+	case n < 5:
+		return message{user: "*"}
+	case n < 10:
+		return message{group: everyone}
+	case n < 40:
+		return message{group: randomGroup(a.rng, soakGroups)}
+	case n < 45:
+		return message{user: soakUser(a.rng.IntN(soakLone))}
+	}
+	return message{user: soakUser(soakLone + a.rng.IntN(soakUsers))}
+}
+
 // publish publishes or appends the messages in one pipeline, and returns the number of the first.
-func (a *soakApp) publish(messages []soakMessage) (first int, err error) {
+func (a *soakApp) publish(messages []message) (first int, err error) {
 	a.mu.Lock()
 	first = len(a.log)
 	a.log = append(a.log, messages...)
@@ -92,10 +87,7 @@ func (a *soakApp) publish(messages []soakMessage) (first int, err error) {
 	defer cancel()
 	pipe := a.client.Pipeline()
 	for i, m := range messages {
-		channel := "user-" + m.user
-		if m.topic != "" {
-			channel += ":" + m.topic
-		}
+		channel := m.channel()
 		text := fmt.Sprintf("%d %s", first+i, strings.Repeat("x", a.rng.IntN(400)))
 		if m.large {
 			text = fmt.Sprintf("%d %s", first+i, strings.Repeat("x", 17<<10))
@@ -121,7 +113,7 @@ func (a *soakApp) publish(messages []soakMessage) (first int, err error) {
 // publishLast publishes a message to all users, and retries until Redis confirms it.
 func (a *soakApp) publishLast() (number int) {
 	for {
-		if n, err := a.publish([]soakMessage{{user: "*"}}); err == nil {
+		if n, err := a.publish([]message{{user: "*"}}); err == nil {
 			return n
 		}
 	}
@@ -134,21 +126,18 @@ func (a *soakApp) size() int {
 	return len(a.log)
 }
 
-// between returns the messages after one number and before another.
-func (a *soakApp) between(after, before int) []soakMessage {
+// between returns the messages from one number to before another.
+func (a *soakApp) between(from, before int) []message {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if after+1 >= before {
-		return nil
-	}
-	return slices.Clone(a.log[after+1 : before])
+	return slices.Clone(a.log[from:max(from, before)])
 }
 
-func (a *soakApp) message(number int) (soakMessage, bool) {
+func (a *soakApp) message(number int) (message, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if number < 0 || number >= len(a.log) {
-		return soakMessage{}, false
+		return message{}, false
 	}
 	return a.log[number], true
 }

@@ -1,5 +1,3 @@
-//go:build soak
-
 package fleet
 
 import (
@@ -8,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"os"
 	"slices"
 	"strconv"
@@ -28,20 +25,15 @@ type soakPage struct {
 	world *soakWorld
 	rng   *rand.Rand // owned by run
 	name  string
-	user  string
+	lone  bool // no other page has its user, and it sometimes stays away
 
 	// Owned by run.
-	topics   []string // nil: all topics
-	position string   // Last-Event-ID; "": none yet
-	home     int      // the hub to which it mostly reconnects
+	audience        // it changes between two visits; with pub/sub, the topics do not change
+	id       string // Last-Event-ID; "": none yet
+	home     int    // the hub to which it mostly reconnects
 
-	// With pub/sub: the last message received, and whether a gap was received since.
-	received int
-	since    int // number of the newest message when it first opened a stream; -1: not yet
-	excused  bool
-
-	// With the stream feed: all its visits.
-	visits []soakVisit
+	duty               // with pub/sub: what it must receive
+	visits []soakVisit // with the stream feed: all its visits
 
 	mu   sync.Mutex
 	conn *net.TCPConn // guarded by mu; nil: not connected
@@ -50,7 +42,7 @@ type soakPage struct {
 // A soakVisit is one connection with the stream feed: the events received after one ID and up to another.
 type soakVisit struct {
 	from, to string
-	topics   []string
+	audience audience
 	items    []soakItem
 }
 
@@ -61,9 +53,20 @@ type soakItem struct {
 }
 
 func newSoakPage(w *soakWorld, i int, rng *rand.Rand) *soakPage {
-	p := &soakPage{world: w, rng: rng, name: fmt.Sprint("page ", i), user: strconv.Itoa(i % soakUsers), home: i % soakHubs, received: -1, since: -1}
+	p := &soakPage{
+		world: w, rng: rng, name: fmt.Sprint("page ", i), lone: i < soakLone, home: i % soakHubs,
+		audience: audience{user: soakUser(i)}, duty: newDuty(),
+	}
 	p.chooseTopics()
 	return p
+}
+
+// soakUser returns the user of page i.
+func soakUser(i int) string {
+	if i < soakLone {
+		return fmt.Sprint("lone-", i)
+	}
+	return strconv.Itoa(i % soakUsers)
 }
 
 func (p *soakPage) chooseTopics() {
@@ -94,10 +97,45 @@ func (p *soakPage) hold(conn *net.TCPConn) {
 
 // run visits hubs until it has received the last message.
 func (p *soakPage) run() {
+	p.openTab()
 	for !p.isDone() {
 		p.visit()
-		time.Sleep(time.Duration(p.rng.IntN(400)) * time.Millisecond)
+		switch time.Sleep(time.Duration(p.rng.IntN(400)) * time.Millisecond); {
+		case p.world.ending():
+		case p.lone && p.rng.IntN(4) == 0:
+			p.stayAway()
+		case p.rng.IntN(20) == 0:
+			p.openTab()
+		}
 	}
+}
+
+// stayAway waits, sometimes for longer than the lease of a user. Afterwards, it is a new page.
+func (p *soakPage) stayAway() {
+	p.world.count("absences")
+	select {
+	case <-p.world.ended:
+	case <-time.After(time.Duration(p.rng.IntN(90)) * time.Second):
+	}
+	p.openTab()
+}
+
+// openTab makes it a new page, which sometimes begins with a position that the app has requested from any hub. Then it
+// must receive everything from there on.
+func (p *soakPage) openTab() {
+	p.id, p.duty = "", newDuty()
+	if p.rng.IntN(2) == 0 {
+		return
+	}
+	hub := p.world.hubs[p.rng.IntN(soakHubs)]
+	id, ok := requestPosition(p.world.t.Context(), hub.Admin, p.user, p.world.report)
+	if !ok {
+		p.world.count("no position")
+		return
+	}
+	p.world.count("positions")
+	p.id, p.position = id, p.world.app.size()
+	p.complete(p.audience, p.position)
 }
 
 // isDone reports whether the page has received the last message, or a gap instead, or has
@@ -106,10 +144,10 @@ func (p *soakPage) isDone() bool {
 	switch last := int(p.world.last.Load()); {
 	case last == 0:
 		return false
-	case p.received == last, p.excused && p.world.feed == app.FeedPubSub:
+	case p.received == last, p.world.feed == app.FeedPubSub && p.from != nil && p.begin() > last:
 		return true
 	case time.Since(p.world.rested) > hubtest.Patience:
-		p.world.report("%s did not receive the last message, number %d; the previous one was %d, the position is %s", p.name, last, p.received, p.position)
+		p.world.report("%s did not receive the last message, number %d; the previous one was %d, the position is %s", p.name, last, p.received, p.id)
 		return true
 	}
 	return false
@@ -119,20 +157,23 @@ func (p *soakPage) visit() {
 	if p.rng.IntN(3) == 0 {
 		p.home = p.rng.IntN(soakHubs)
 	}
-	if p.world.feed == app.FeedStream && p.rng.IntN(3) == 0 && !p.world.ending.Load() {
+	if p.world.feed == app.FeedStream && p.rng.IntN(3) == 0 && !p.world.ending() {
 		p.chooseTopics()
 	}
-	query, headers := "user="+p.user, []string(nil)
-	for _, topic := range p.topics {
-		query += "&topic=" + url.QueryEscape(topic)
+	if p.rng.IntN(3) == 0 {
+		p.groups = randomGroups(p.rng, soakGroups)
 	}
+	p.open(p.audience)
+	query, headers := p.query(), []string(nil)
 	switch {
-	case p.position == "":
+	case p.id == "":
 	case p.rng.IntN(2) == 0:
-		query += "&last-event-id=" + p.position
+		query += "&last-event-id=" + p.id
 	default:
-		headers = []string{"Last-Event-ID: " + p.position}
+		headers = []string{"Last-Event-ID: " + p.id}
 	}
+	visit := p.world.presence.ask(p.user)
+	defer p.world.presence.left(visit)
 	s, err := ssetest.Request(p.world.hubs[p.home].Public, query, headers...)
 	if err != nil {
 		p.world.count("connection failed")
@@ -145,27 +186,27 @@ func (p *soakPage) visit() {
 	}
 	p.hold(s.Conn.(*net.TCPConn))
 	defer p.hold(nil)
-	if !p.world.ending.Load() && p.rng.IntN(2) == 0 {
+	if !p.world.ending() && p.rng.IntN(2) == 0 {
 		reset := p.rng.IntN(2) == 0
 		defer time.AfterFunc(time.Duration(p.rng.IntN(15000))*time.Millisecond, func() { p.leave(reset) }).Stop()
 	}
 	p.world.count("visits")
-	p.read(s)
+	p.read(s, visit)
 }
 
 // read reads a stream until it ends.
-func (p *soakPage) read(s *ssetest.Stream) {
-	known := p.position != ""
-	v := soakVisit{from: p.position, topics: p.topics}
+func (p *soakPage) read(s *ssetest.Stream, visit *presenceVisit) {
+	known := p.id != ""
+	v := soakVisit{from: p.id, audience: p.audience}
 	opened := false
 	defer func() {
 		if opened {
-			v.to = p.position
+			v.to = p.id
 			p.visits = append(p.visits, v)
 		}
 	}()
 	for !p.isDone() {
-		if opened && !p.world.ending.Load() && p.rng.IntN(300) == 0 {
+		if opened && !p.world.ending() && p.rng.IntN(300) == 0 {
 			p.world.count("stalls")
 			time.Sleep(time.Duration(p.rng.IntN(5000)) * time.Millisecond)
 		}
@@ -188,17 +229,19 @@ func (p *soakPage) read(s *ssetest.Stream) {
 				p.world.report("%s: a stream begins with %+v, id %q", p.name, e, s.LastID)
 				return
 			}
-			if p.since < 0 {
-				p.since = p.world.app.size() - 1
-			}
 			if !known {
 				v.from = s.LastID
 			}
 		}
+		p.world.presence.saw(visit)
+		p.position = p.world.app.size()
+		if p.from == nil {
+			p.complete(p.audience, p.position)
+		}
 		if fires {
 			p.handle(e, &v)
 		}
-		p.position = s.LastID
+		p.id = s.LastID
 	}
 }
 
@@ -208,9 +251,9 @@ func (p *soakPage) handle(e eventstream.Event, v *soakVisit) {
 		p.world.count("bye " + e.Data)
 	case "gap":
 		p.world.count("gap " + e.Data)
-		p.excused = true
-		if e.ID == p.position {
-			p.world.report("%s: a gap without a new ID, at %s", p.name, p.position)
+		p.complete(p.audience, p.position)
+		if e.ID == p.id {
+			p.world.report("%s: a gap without a new ID, at %s", p.name, p.id)
 		}
 		if strings.ContainsAny(v.from, "abcdefghijklmnopqrstuvwxyz") && p.world.feed == app.FeedStream {
 			// Nothing was guaranteed before: the stream cannot be resumed from this ID.
@@ -229,7 +272,7 @@ func (p *soakPage) handle(e eventstream.Event, v *soakVisit) {
 		if p.world.feed == app.FeedPubSub {
 			p.compareWithLog(number)
 		}
-		p.received = number
+		p.receive(number)
 	default:
 		p.world.report("%s receives %+v", p.name, e)
 	}
@@ -238,20 +281,15 @@ func (p *soakPage) handle(e eventstream.Event, v *soakVisit) {
 // compareWithLog checks that the page received every message since the last one, or a gap.
 func (p *soakPage) compareWithLog(number int) {
 	app := p.world.app
-	if m, ok := app.message(number); !ok || !m.reaches(p.user, p.topics) {
-		p.world.report("%s of user %s, topics %q receives message %d: %+v", p.name, p.user, p.topics, number, m)
+	if m, ok := app.message(number); !ok || !p.includes(m) {
+		p.world.report("%s of %+v receives message %d: %+v", p.name, p.audience, number, m)
 	}
 	if number <= p.received {
 		p.world.report("%s receives message %d after %d", p.name, number, p.received)
 	}
-	after := max(p.received, p.since)
-	for i, m := range app.between(after, number) {
-		if m.reaches(p.user, p.topics) && !m.uncertain && !p.excused {
-			p.world.report("%s receives message %d after %d, without number %d or a gap", p.name, number, p.received, after+1+i)
-			break
-		}
+	if missing, ok := p.missing(p.audience, app.between(p.begin(), number)); ok {
+		p.world.report("%s of %+v receives message %d after %d, without number %d or a gap", p.name, p.audience, number, p.received, missing)
 	}
-	p.excused = false
 }
 
 // compareWithStream checks that each visit received exactly the entries of the stream between its first and last
@@ -275,7 +313,7 @@ func (p *soakPage) compareWithStream() {
 			if slices.Compare(at, to) > 0 {
 				break
 			}
-			if slices.Compare(at, from) > 0 && e.reaches(p.user, v.topics) {
+			if slices.Compare(at, from) > 0 && v.audience.includes(e.message) {
 				number := e.number
 				if e.large {
 					number, forAll[len(want)] = -1, e.user == "*"
@@ -296,8 +334,8 @@ func (p *soakPage) compareWithStream() {
 			n++
 		}
 		if n < max(len(want), len(v.items)) {
-			p.world.report("%s of user %s, topics %q, visit %d from %s to %s: %d events, want %d; after %d equal ones %v, want %v",
-				p.name, p.user, v.topics, i, v.from, v.to, len(v.items), len(want), n, v.items[n:min(n+3, len(v.items))], want[n:min(n+3, len(want))])
+			p.world.report("%s of %+v, visit %d from %s to %s: %d events, want %d; after %d equal ones %v, want %v",
+				p.name, v.audience, i, v.from, v.to, len(v.items), len(want), n, v.items[n:min(n+3, len(v.items))], want[n:min(n+3, len(want))])
 		}
 	}
 }
