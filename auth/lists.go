@@ -44,7 +44,6 @@ func parseList(header string, lines []string) ([]string, error) {
 	if len(lines) == 0 {
 		return nil, nil
 	}
-	malformed := fmt.Errorf("%s is not a list such as: activity, \"with, comma\"", header)
 	list := []string{}
 	for _, rest := range lines {
 		for more := true; more; {
@@ -53,19 +52,19 @@ func parseList(header string, lines []string) ([]string, error) {
 			if strings.HasPrefix(rest, `"`) {
 				var ok bool
 				if element, rest, ok = quoted(rest[1:]); !ok {
-					return nil, malformed
+					return nil, notList(header)
 				}
 				list = append(list, element)
 				var behind string
 				if behind, rest, more = strings.Cut(rest, ","); strings.Trim(behind, " \t") != "" {
-					return nil, malformed
+					return nil, notList(header)
 				}
 				continue
 			}
 			element, rest, more = strings.Cut(rest, ",")
 			element = strings.TrimRight(element, " \t")
 			if strings.Contains(element, `"`) {
-				return nil, malformed
+				return nil, notList(header)
 			}
 			if element != "" {
 				list = append(list, element)
@@ -73,6 +72,10 @@ func parseList(header string, lines []string) ([]string, error) {
 		}
 	}
 	return distinct(list), nil
+}
+
+func notList(header string) error {
+	return fmt.Errorf("%s is not a list such as: activity, \"with, comma\"", header)
 }
 
 // distinct removes duplicates in place, because each costs memory and time while the stream is open. The number of

@@ -167,7 +167,7 @@ func (h *Hub) checkConservation(tb testing.TB) {
 	if out.FramesEnqueued != out.Deliveries+discarded || out.FramesQueued != 0 || out.QueueBytes != 0 {
 		tb.Errorf("frames do not add up: %+v", out)
 	}
-	if out.Connects != ended || out.Clients != 0 || out.Users != 0 {
+	if out.Connects != ended || out.Clients != 0 || out.Users != 0 || out.Groups != 0 {
 		tb.Errorf("streams do not add up: %+v", out)
 	}
 }

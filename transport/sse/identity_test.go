@@ -210,6 +210,18 @@ func TestIdentityHasGroups(t *testing.T) {
 	}
 }
 
+// The topics of an identity also limit the messages of its groups.
+func TestTopicsLimitGroups(t *testing.T) {
+	t.Parallel()
+	config := config{sse: sse.Config{Authenticate: answersAs(auth.Identity{User: "42", Topics: []string{"a"}, Groups: []string{"g"}})}}
+	s := serve(t, config)
+	b := browse(t, newClient(t, false, nil), s.url(""))
+	for _, topic := range []string{"b", "", "a"} {
+		s.hub.Publish(hub.Group("g"), topic, "about "+topic)
+	}
+	b.want("message", "about a")
+}
+
 func names(n int) []string {
 	all := make([]string, n)
 	for i := range all {

@@ -261,6 +261,11 @@ func TestOrderOfUserGroupAndBroadcast(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		polled := h.Open(t, "user=42&group=a&group=b&poll=1&last-event-id="+first)
+		if err := polled.ExpectNumbers(messages); err != nil {
+			t.Error(err)
+		}
+		polled.WantEnd(t)
 		filtered := h.Open(t, "user=42&group=a&group=b&topic=x&last-event-id="+first)
 		for i := range messages {
 			if strings.HasSuffix(channels[i%len(channels)], ":x") {
