@@ -100,7 +100,7 @@ func (a *App) listen(limits Limits, maxConns int) (err error) {
 		sources.Online = a.presence.Users
 		online.Online, online.Count = a.presence.Online, a.presence.Count
 	}
-	c := console{hub: a.hub, health: &a.health, sources: sources, limits: limits, started: time.Now(), tail: a.cfg.ConsoleTail, separator: a.cfg.TopicSeparator.T, log: a.log}
+	c := console{hub: a.hub, health: &a.health, sources: sources, limits: limits, started: time.Now(), tail: a.cfg.ConsoleTail, groups: a.cfg.GroupPrefix != "", separator: a.cfg.TopicSeparator.T, log: a.log}
 	if a.admin, err = newAdminServer(&a.cfg, c, api{cfg: &a.cfg, hub: a.hub, commands: a.commands, redis: a.parts.Redis[0].Name(), position: &position{hub: a.hub, feeds: a.FeedStats}}, online); err != nil {
 		a.public.Close()
 		return err

@@ -21,6 +21,7 @@ type Stats struct {
 	Why           string    `json:"why,omitempty"` // why the hub is not ready
 	Draining      bool      `json:"draining"`
 	ConsoleTail   bool      `json:"console_tail"`
+	GroupsEnabled bool      `json:"groups_enabled"`
 	Limits        Limits    `json:"limits"`
 	metrics.Snapshot
 }
@@ -46,13 +47,14 @@ type console struct {
 	limits    Limits
 	started   time.Time
 	tail      bool // --console-tail
+	groups    bool // --group-prefix is set
 	separator byte // --topic-separator
 	log       *slog.Logger
 }
 
 // page returns the console for package admin. It ends its open requests when done is closed.
 func (c console) page(done <-chan struct{}) admin.Console {
-	page := admin.Console{Done: done, TopicSeparator: c.separator, Stats: func() any { return c.stats() }}
+	page := admin.Console{Done: done, Groups: c.groups, TopicSeparator: c.separator, Stats: func() any { return c.stats() }}
 	if c.tail {
 		page.Tail = c.openTail
 	}
@@ -63,16 +65,20 @@ func (c console) stats() Stats {
 	status, now := c.health.status(), time.Now()
 	return Stats{
 		Version: c.sources.Version, Time: now.UTC(), Started: c.started.UTC(), UptimeSeconds: now.Sub(c.started).Seconds(),
-		Ready: status.Ready, Why: status.Why, Draining: c.health.draining.Load(), ConsoleTail: c.tail,
+		Ready: status.Ready, Why: status.Why, Draining: c.health.draining.Load(), ConsoleTail: c.tail, GroupsEnabled: c.groups,
 		Limits:   c.limits,
 		Snapshot: c.sources.Snapshot(),
 	}
 }
 
-// openTail opens a live tail of a user's messages, and logs it.
-func (c console) openTail(user, remote string) admin.Tail {
-	c.log.Info("tail opened", slog.String("user", fmt.Sprintf("%.100s", user)), slog.String("remote", remote))
-	return tail{c.hub.Tap(hub.User(user))}
+// openTail opens a live tail of the messages of a user or group, and logs it.
+func (c console) openTail(of hub.Recipient, remote string) admin.Tail {
+	kind := "user"
+	if of.Group {
+		kind = "group"
+	}
+	c.log.Info("tail opened", slog.String(kind, fmt.Sprintf("%.100s", of.Name)), slog.String("remote", remote))
+	return tail{c.hub.Tap(of)}
 }
 
 // limitsOf returns the limits of a hub. The argument streams is the number of streams for which the process has file

@@ -64,8 +64,8 @@ const (
 )
 
 // MountAPI adds /api/users, /api/groups and /api/messages.
-func MountAPI(e *echo.Echo, a API, tokens Tokens) {
-	a.TopicSeparator = cmp.Or(a.TopicSeparator, ':')
+func MountAPI(e *echo.Echo, o API, tokens Tokens) {
+	a := api{o, names{o.Groups, cmp.Or(o.TopicSeparator, ':')}}
 	g := e.Group("/api", tokens.Guard(), noStore)
 	g.GET("/users/:name", a.user)
 	g.DELETE("/users/:name", a.disconnect)
@@ -77,9 +77,23 @@ func MountAPI(e *echo.Echo, a API, tokens Tokens) {
 	e.POST("/api/messages", a.publishAll, app, noStore)
 }
 
-// recipientOf reads the path's user id or group name.
-func recipientOf(c echo.Context, kind func(name string) hub.Recipient, separator byte) (hub.Recipient, error) {
+type api struct {
+	API
+	names names
+}
+
+// names are the rules for user ids and group names.
+type names struct {
+	groups    bool // whether groups are enabled
+	separator byte
+}
+
+// recipient reads the path's user id or group name.
+func (n names) recipient(c echo.Context, kind func(name string) hub.Recipient) (hub.Recipient, error) {
 	to := kind(c.Param("name"))
+	if to.Group && !n.groups {
+		return to, echo.NewHTTPError(http.StatusNotFound, groupsDisabled)
+	}
 	if c.Request().URL.RawPath != "" { // echo does not unescape in this case
 		name, err := url.PathUnescape(to.Name)
 		if err != nil {
@@ -87,20 +101,20 @@ func recipientOf(c echo.Context, kind func(name string) hub.Recipient, separator
 		}
 		to.Name = name
 	}
-	if why := unusable(to, separator); why != "" {
+	if why := n.unusable(to); why != "" {
 		return to, echo.NewHTTPError(http.StatusBadRequest, why)
 	}
 	return to, nil
 }
 
 // unusable returns why a name cannot be part of a channel name, or "".
-func unusable(to hub.Recipient, separator byte) string {
+func (n names) unusable(to hub.Recipient) string {
 	switch {
 	case !utf8.ValidString(to.Name):
 		return "the " + nounOf(to) + " is not valid UTF-8"
-	case to.Name == "" || strings.IndexByte(to.Name, separator) >= 0:
+	case to.Name == "" || strings.IndexByte(to.Name, n.separator) >= 0:
 		kind, _, _ := strings.Cut(nounOf(to), " ")
-		return fmt.Sprintf("the %s must not be empty or contain %q, which separates %s and topic (--topic-separator)", nounOf(to), separator, kind)
+		return fmt.Sprintf("the %s must not be empty or contain %q, which separates %s and topic (--topic-separator)", nounOf(to), n.separator, kind)
 	case to == hub.Group("*"):
 		return "the group name * is reserved, so a stream cannot be a member of it"
 	}
@@ -117,15 +131,8 @@ func nounOf(to hub.Recipient) string {
 // groupsDisabled is the error of requests for groups without --group-prefix.
 const groupsDisabled = "groups are disabled; start the hub with --group-prefix, such as group-, to enable them"
 
-func (a API) recipient(c echo.Context, kind func(name string) hub.Recipient) (hub.Recipient, error) {
-	if kind("").Group && !a.Groups {
-		return hub.Recipient{}, echo.NewHTTPError(http.StatusNotFound, groupsDisabled)
-	}
-	return recipientOf(c, kind, a.TopicSeparator)
-}
-
-func (a API) user(c echo.Context) error {
-	user, err := a.recipient(c, hub.User)
+func (a api) user(c echo.Context) error {
+	user, err := a.names.recipient(c, hub.User)
 	if err != nil {
 		return err
 	}
@@ -133,8 +140,8 @@ func (a API) user(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]any{"user": user.Name, "streams": streams})
 }
 
-func (a API) group(c echo.Context) error {
-	group, err := a.recipient(c, hub.Group)
+func (a api) group(c echo.Context) error {
+	group, err := a.names.recipient(c, hub.Group)
 	if err != nil {
 		return err
 	}
@@ -142,8 +149,8 @@ func (a API) group(c echo.Context) error {
 	return c.JSON(http.StatusOK, map[string]any{"group": group.Name, "total": total, "streams": streams})
 }
 
-func (a API) disconnect(c echo.Context) error {
-	user, err := a.recipient(c, hub.User)
+func (a api) disconnect(c echo.Context) error {
+	user, err := a.names.recipient(c, hub.User)
 	if err != nil {
 		return err
 	}
@@ -157,8 +164,8 @@ func (a API) disconnect(c echo.Context) error {
 	return c.JSON(http.StatusOK, receipt)
 }
 
-func (a API) position(c echo.Context) error {
-	user, err := a.recipient(c, hub.User)
+func (a api) position(c echo.Context) error {
+	user, err := a.names.recipient(c, hub.User)
 	if err != nil {
 		return err
 	}

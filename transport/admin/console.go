@@ -6,6 +6,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"usercast/hub"
 	"usercast/transport/admin/console"
 )
 
@@ -13,9 +14,10 @@ import (
 type Console struct {
 	// Stats returns a snapshot, which is encoded as JSON.
 	Stats func() any
-	// Tail opens a tail of a user for a client at a remote address. nil disables tails, which show payloads.
-	Tail func(user, remote string) Tail
-	// TopicSeparator is a character that a user id must not contain. Default ':'.
+	// Tail opens a tail of a user or group for a client at a remote address. nil disables tails, which show payloads.
+	Tail   func(of hub.Recipient, remote string) Tail
+	Groups bool // whether groups are enabled
+	// TopicSeparator is a character that a user id and a group name must not contain. Default ':'.
 	TopicSeparator byte
 	// Done is closed when the process stops. Streams then end, so that they do not delay the shutdown.
 	Done <-chan struct{}
@@ -27,8 +29,9 @@ func MountConsole(e *echo.Echo, c Console, tokens Tokens) {
 	e.Match(both, "/", page(http.StatusOK), signIn(tokens))
 	s := &stats{take: c.Stats, done: c.Done, slots: make(slots, maxStatsStreams)}
 	e.GET("/api/stats", s.get, tokens.Guard(), noStore)
-	t := &tails{open: c.Tail, separator: cmp.Or(c.TopicSeparator, ':'), done: c.Done, slots: make(slots, maxTails)}
-	e.GET("/api/users/:name/messages", t.get, tokens.Guard(), noStore)
+	t := &tails{open: c.Tail, names: names{c.Groups, cmp.Or(c.TopicSeparator, ':')}, done: c.Done, slots: make(slots, maxTails)}
+	e.GET("/api/users/:name/messages", t.get(hub.User), tokens.Guard(), noStore)
+	e.GET("/api/groups/:name/messages", t.get(hub.Group), tokens.Guard(), noStore)
 }
 
 // signIn is the Guard of the page itself. A browser cannot send a token when a user opens the address. A client without

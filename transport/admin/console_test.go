@@ -29,10 +29,10 @@ type source struct {
 }
 
 func (s *source) console() admin.Console {
-	c := admin.Console{Done: s.done, Stats: func() any { return map[string]int64{"calls": s.calls.Add(1)} }}
+	c := admin.Console{Done: s.done, Groups: true, Stats: func() any { return map[string]int64{"calls": s.calls.Add(1)} }}
 	if s.tails != nil {
-		c.Tail = func(user, remote string) admin.Tail {
-			t := &tail{user: user, remote: remote, ready: make(chan struct{}, 1), closed: make(chan struct{})}
+		c.Tail = func(of hub.Recipient, remote string) admin.Tail {
+			t := &tail{of: of, remote: remote, ready: make(chan struct{}, 1), closed: make(chan struct{})}
 			s.tails <- t
 			return t
 		}
@@ -42,11 +42,12 @@ func (s *source) console() admin.Console {
 
 // A tail returns messages that a test adds.
 type tail struct {
-	user, remote string
-	ready        chan struct{}
-	messages     []admin.Message
-	skipped      uint64
-	closed       chan struct{}
+	of       hub.Recipient
+	remote   string
+	ready    chan struct{}
+	messages []admin.Message
+	skipped  uint64
+	closed   chan struct{}
 }
 
 func (t *tail) Ready() <-chan struct{}          { return t.ready }
@@ -190,8 +191,8 @@ func TestTailSendsMessages(t *testing.T) {
 	server := startConsole(t, s, "")
 	r := listen(t, server, "/api/users/a%2Fb/messages")
 	opened := <-s.tails
-	if host, _, _ := net.SplitHostPort(opened.remote); opened.user != "a/b" || host != "127.0.0.1" {
-		t.Errorf("opened for %q from %q", opened.user, opened.remote)
+	if host, _, _ := net.SplitHostPort(opened.remote); opened.of != hub.User("a/b") || host != "127.0.0.1" {
+		t.Errorf("opened for %v from %q", opened.of, opened.remote)
 	}
 	opened.say([]admin.Message{
 		{ID: "b-1", Topic: "activity", Data: "one\ntwo\xff</script>"}, {ID: "b-2", Broadcast: true}, {ID: "b-3", Gap: "too-large"},
@@ -205,8 +206,10 @@ func TestTailSendsMessages(t *testing.T) {
 	r.answer.Body.Close()
 	<-opened.closed // the client has disconnected
 
-	r = listen(t, server, "/api/users/42/messages")
-	opened = <-s.tails
+	r = listen(t, server, "/api/groups/team-7/messages")
+	if opened = <-s.tails; opened.of != hub.Group("team-7") {
+		t.Errorf("opened for %v", opened.of)
+	}
 	close(s.done)
 	r.wantEnd()
 	<-opened.closed
@@ -230,6 +233,9 @@ func TestDisabledTailNamesTheFlag(t *testing.T) {
 	answer := ask(e, "GET", "/api/users/42/messages", nil)
 	if answer.Code != 404 || !strings.Contains(answer.Body.String(), "--console-tail") {
 		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	if answer := ask(e, "GET", "/api/groups/team-7/messages", nil); answer.Code != 404 || !strings.Contains(answer.Body.String(), "--group-prefix") {
+		t.Errorf("a group: %d %s", answer.Code, answer.Body)
 	}
 	if answer := ask(e, "GET", "/api/users/4:2/messages", nil); answer.Code != 400 {
 		t.Errorf("an invalid user id: %d", answer.Code)

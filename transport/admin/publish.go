@@ -54,9 +54,9 @@ func body(c echo.Context, limit int64, tooLarge string) ([]byte, error) {
 }
 
 // publish returns the handler for the messages of a user or a group.
-func (a API) publish(kind func(name string) hub.Recipient) echo.HandlerFunc {
+func (a api) publish(kind func(name string) hub.Recipient) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		to, err := a.recipient(c, kind)
+		to, err := a.names.recipient(c, kind)
 		if err != nil {
 			return err
 		}
@@ -82,7 +82,7 @@ func (a API) publish(kind func(name string) hub.Recipient) echo.HandlerFunc {
 }
 
 // publishAll publishes the messages of a body with one JSON object per line. It publishes none if a line is invalid.
-func (a API) publishAll(c echo.Context) error {
+func (a api) publishAll(c echo.Context) error {
 	lines, err := body(c, maxBatchBytes, fmt.Sprintf("the request body is larger than %d MiB", maxBatchBytes>>20))
 	if err != nil {
 		return err
@@ -117,7 +117,7 @@ func (a API) publishAll(c echo.Context) error {
 }
 
 // parse returns the message on a line, or a status and what is wrong with it.
-func (a API) parse(line []byte) (m Publication, status int, why string) {
+func (a api) parse(line []byte) (m Publication, status int, why string) {
 	var object struct {
 		User  *string         `json:"user"`
 		Group *string         `json:"group"`
@@ -140,12 +140,12 @@ func (a API) parse(line []byte) (m Publication, status int, why string) {
 		return m, http.StatusBadRequest, "a message is either for a user or for a group"
 	case object.User != nil:
 		m.To = hub.User(*object.User)
-	case !a.Groups:
+	case !a.names.groups:
 		return m, http.StatusNotFound, groupsDisabled
 	default:
 		m.To = hub.Group(*object.Group)
 	}
-	if why := unusable(m.To, a.TopicSeparator); why != "" {
+	if why := a.names.unusable(m.To); why != "" {
 		return m, http.StatusBadRequest, why
 	}
 	switch {

@@ -12,7 +12,7 @@ import (
 // maxTails bounds the number of tails, because each filters every message.
 const maxTails = 8
 
-// A Tail receives the messages of one user. Only one goroutine may use it.
+// A Tail receives the messages of one user or group. Only one goroutine may use it.
 type Tail interface {
 	// Ready returns a channel that receives a value when Take has something to return.
 	Ready() <-chan struct{}
@@ -31,19 +31,25 @@ type Message struct {
 	Gap       string // reason of a gap; "" for a message
 }
 
-// tails serves GET /api/users/<id>/messages.
+// tails serves GET /api/users/<id>/messages and GET /api/groups/<id>/messages.
 type tails struct {
-	open      func(user, remote string) Tail // nil: disabled
-	separator byte
-	done      <-chan struct{}
-	slots     slots
+	open  func(of hub.Recipient, remote string) Tail // nil: disabled
+	names names
+	done  <-chan struct{}
+	slots slots
 }
 
-func (t *tails) get(c echo.Context) error {
-	user, err := recipientOf(c, hub.User, t.separator)
-	if err != nil {
-		return err
+func (t *tails) get(kind func(name string) hub.Recipient) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		of, err := t.names.recipient(c, kind)
+		if err != nil {
+			return err
+		}
+		return t.follow(c, of)
 	}
+}
+
+func (t *tails) follow(c echo.Context, of hub.Recipient) error {
 	if t.open == nil {
 		return echo.NewHTTPError(http.StatusNotFound, "live tail is disabled; start the hub with --console-tail to enable it")
 	}
@@ -51,7 +57,7 @@ func (t *tails) get(c echo.Context) error {
 		return err
 	}
 	defer t.slots.leave()
-	tail := t.open(user.Name, c.Request().RemoteAddr) // before the head: messages that arrive after it must not be missed
+	tail := t.open(of, c.Request().RemoteAddr) // before the head: messages that arrive after it must not be missed
 	defer tail.Close()
 	out, err := openEvents(c, 3*time.Second)
 	if err != nil {

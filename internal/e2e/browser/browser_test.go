@@ -40,6 +40,7 @@ func TestInChromium(t *testing.T) {
 		"page reconnects after bye":                       pageReconnectsAfterBye,
 		"page resumes from the position of a ping":        pageResumesFromPing,
 		"page reconnects to the next hub":                 pageReconnectsToNextHub,
+		"page continues where it was rendered":            pageContinuesWhereItWasRendered,
 		"error status closes the EventSource permanently": errorStatusClosesEventSource,
 		"page of another origin needs --allow-origin":     pageOfAnotherOrigin,
 		"page of another site cannot use the cookie":      pageOfAnotherSite,
@@ -47,6 +48,7 @@ func TestInChromium(t *testing.T) {
 	// These tests run one after the other, because only one tab has the keyboard focus.
 	run(map[string]func(*testing.T, *browsertest.Browser){
 		"console shows users and disconnects one": consoleShowsUsers,
+		"console shows groups and online users":   consoleShowsGroups,
 		"console shows the hubs of the fleet":     consoleShowsTheFleet,
 		"console fits a phone screen":             consoleFitsAPhone,
 		"console recovers from failures":          consoleRecoversFromFailures,

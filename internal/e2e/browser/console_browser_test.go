@@ -106,6 +106,10 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.waitForText("chart-latency", "µs")
 	p.Until(`document.querySelector("#chart-streams canvas").width > 200`)
 
+	if p.Text(`document.getElementById("lookup-kind").hidden`) != "true" {
+		t.Error("the page offers groups, which are disabled")
+	}
+	p.waitForText("figure-groups", "disabled")
 	p.tabTo("lookup-user")
 	p.press("a/b" + kb.Enter)
 	p.waitForText("user-count", "1 open stream on this hub")
@@ -189,6 +193,74 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 	p.wantQuiet()
 	h.Terminate() // SIGTERM
 	p.waitForText("banners", "The hub is shutting down")
+}
+
+// Looks up a group, and follows the links between its streams and those of a user.
+func consoleShowsGroups(t *testing.T, browser *browsertest.Browser) {
+	server := redistest.Start(t)
+	h := hubtest.Start(t, server, "--console-tail", "--group-prefix", "group-", "--presence")
+	h.Open(t, "user=42&group=b%2F7&group=a&topic=news")
+	h.Open(t, "user=%3Cb%3E&group=b%2F7")
+	h.Open(t, "user=7")
+	p := openConsole(t, browser, h.AdminURL("/"))
+	p.waitForText("figure-groups", "2")
+	p.waitForText("fleet-count", "1 hub, 3 users online")
+
+	p.tabTo("lookup-kind")
+	p.press("g" + kb.Tab + "b/7" + kb.Enter)
+	p.waitForText("user-title", "Group b/7")
+	p.waitForText("user-count", "2 open streams on this hub")
+	if got := p.Text("location.hash"); got != "#group=b%2F7" {
+		t.Errorf("the fragment of the URL is %s", got)
+	}
+	const cells = `[...document.getElementById("user-rows").rows].map(r => [...r.cells].map(c => c.dataset.label + "=" + c.innerText).filter(c => !/^(Age|Last id)=/.test(c)).join(" ")).join("; ")`
+	if got, want := p.Text(cells), "User=42 Topics=news Groups=b/7, a Queue=empty; User=<b> Topics=all Groups=b/7 Queue=empty"; got != want {
+		t.Errorf("the streams are %s, want %s", got, want)
+	}
+	if got, want := p.Text(`document.getElementById("user-head").innerText.replaceAll("\t", " ")`), "User Age Topics Groups Queue Last id"; got != want {
+		t.Errorf("the columns are %s, want %s", got, want)
+	}
+	if p.Text(`document.getElementById("user-buttons").hidden`) != "true" {
+		t.Error("the page offers to disconnect a group")
+	}
+	p.Run(`document.getElementById("tail-start").click()`)
+	p.waitForText("tail-state", "following")
+	app := hubtest.NewPublisher(t, server.Addr())
+	app.Publish(t, "group-a", "for another group")
+	app.Publish(t, "user-42", "for a member only")
+	app.Publish(t, "group-b/7:news", "for the group")
+	p.waitForText("tail-count", "1 message")
+	p.waitForText("tail-rows", "for the group")
+	if n := len(h.Log.Lines("tail opened", "group=b/7")); n != 1 {
+		t.Errorf("%d log lines about an opened tail, want 1", n)
+	}
+	if roles := browsertest.Unnamed(p.Accessible()); roles != nil {
+		t.Errorf("roles without an accessible name: %s", roles)
+	}
+	// The table is updated while a link has the focus.
+	p.Run(`[...document.querySelectorAll("#user-rows a")].find(a => a.innerText == "42").focus()`)
+	h.Open(t, "user=8&group=b%2F7")
+	p.waitForText("user-count", "3 open streams on this hub")
+	if got := p.Text(`document.activeElement.innerText`); got != "42" {
+		t.Errorf("the focus is on %q", got)
+	}
+	p.press(kb.Enter)
+	p.waitForText("user-title", "User 42")
+	p.waitForText("user-count", "1 open stream on this hub")
+	if got, want := p.Text(cells), "Topics=news Groups=b/7, a Queue=empty"; got != want {
+		t.Errorf("the streams of the user are %s, want %s", got, want)
+	}
+	if got := p.Text(`document.getElementById("lookup-kind").value`); got != "user" {
+		t.Errorf("the look-up is for a %s", got)
+	}
+	p.Run(`[...document.querySelectorAll("#user-rows a")].find(a => a.innerText == "a").click()`)
+	p.waitForText("user-title", "Group a")
+	p.waitForText("user-count", "1 open stream on this hub")
+	p.Do(chromedp.EmulateViewport(320, 640))
+	if got := p.Text(`document.documentElement.scrollWidth`); got != "320" {
+		t.Errorf("the page is %s px wide on a screen of 320 px", got)
+	}
+	p.wantQuiet()
 }
 
 // Two hubs, and markers of two others that differ from them.

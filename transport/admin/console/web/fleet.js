@@ -21,7 +21,10 @@ export function showFleet(stats) {
     row.cells[4].classList.toggle("late", !(hub.age_seconds < LATE));
   }
   $("fleet-table").hidden = fleet.length === 0;
-  setText($("fleet-count"), fleet.length ? plural(fleet.length, "hub") : "");
+  setText($("fleet-count"), [
+    ...(fleet.length ? [plural(fleet.length, "hub")] : []),
+    ...(stats.online_users === undefined ? [] : [`${plural(stats.online_users, "user")} online`]),
+  ].join(", "));
   showNotes(notesOf(stats));
 }
 

@@ -93,8 +93,8 @@ export async function follow(path, signal, on, opened = () => {}) {
   }
 }
 
-/** The API path of a user, or null if a browser cannot request it. */
-export function userPath(user) {
+/** The API path of a user or group, or null if a browser cannot request it. */
+export function pathOf(kind, name) {
   // Browsers resolve "." and ".." as relative path segments, even if they are percent-encoded.
-  return user === "." || user === ".." ? null : `api/users/${encodeURIComponent(user)}`;
+  return name === "." || name === ".." ? null : `api/${kind}s/${encodeURIComponent(name)}`;
 }

@@ -90,6 +90,7 @@ function receive(stats) {
   setState("live");
   showBanners();
   user.allowTail(stats.console_tail);
+  user.allowGroups(stats.groups_enabled);
   if (!paused) show();
 }
 

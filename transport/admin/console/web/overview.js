@@ -61,6 +61,7 @@ export class Overview {
       "hub-version": stats.version,
       "hub-uptime": lasting(stats.uptime_seconds),
       "figure-streams": of(stats.clients, limits.max_clients, count),
+      "figure-groups": stats.groups_enabled ? count(stats.groups) : "disabled",
       "figure-queued": of(stats.queue_bytes, limits.queue_total_bytes, bytes),
       "figure-history": `${of(stats.history_bytes, limits.history_bytes, bytes)}, ${plural(stats.history_entries, "message")}`,
       "figure-reach": `${lasting(stats.history_seconds.here)} here, ${lasting(stats.history_seconds.elsewhere)} from other hubs`,

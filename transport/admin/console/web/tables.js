@@ -10,7 +10,7 @@ const MEANINGS = {
     poll: "long poll completed", slow: "client read too slowly",
   },
   rejects: {
-    "auth-unavailable": "temporary failure", "bad-request": "malformed", "bad-user": "invalid user id",
+    "auth-unavailable": "temporary failure", "bad-request": "malformed", "bad-user": "invalid user id or groups",
     clients: "hub at capacity", draining: "hub shutting down", expired: "token expired or not valid yet", origin: "not allowed",
     topic: "not allowed", unauthorized: "not authenticated", "unknown-key": "no key for the token", "user-limit": "limit per user reached",
   },

@@ -1,4 +1,4 @@
-// The live tail: the messages of one user as they arrive.
+// The live tail: the messages of one user or group as they arrive.
 
 import { $, announce, element, setText } from "./dom.js";
 import { count, plural, secondOf } from "./format.js";
@@ -20,10 +20,11 @@ export class Tail {
     $("tail-clear").addEventListener("click", () => this.#clear());
   }
 
-  /** Switches to the user with an API path. */
-  switchTo(path) {
+  /** Switches to the user or group with an API path. */
+  switchTo(path, kind) {
     this.stop();
     this.#path = path;
+    setText($("tail-empty"), `New messages for this ${kind} appear here, even if the ${kind} does not have open streams.`);
     this.#clear();
   }
 
@@ -74,10 +75,10 @@ export class Tail {
         this.#add(messageRow(data));
         break;
       case "gap":
-        this.#add(element("li", "sign", `Gap: ${data.reason}. The user's streams receive this gap, because messages may be missing.`));
+        this.#add(element("li", "sign", `Gap: ${data.reason}. Its streams receive this gap, because messages may be missing.`));
         break;
       case "skipped":
-        this.#note(`${plural(data.messages, "message")} skipped here, because this page was too slow. The user's streams are not affected.`);
+        this.#note(`${plural(data.messages, "message")} skipped here, because this page was too slow. Streams are not affected.`);
         break;
     }
   }

@@ -1,15 +1,17 @@
-// The panel of one user: the open streams on this hub, and the button that closes them.
+// The panel of one user or group: the open streams on this hub, and for a user the button that closes them.
 
 import { $, announce, element, setText } from "./dom.js";
 import { bytes, count, lasting, plural } from "./format.js";
-import { askJSON, Refused, userPath } from "./hub.js";
+import { askJSON, pathOf, Refused } from "./hub.js";
 import { Tail } from "./tail.js";
 
 const EVERY = 2000; // ms between requests
 
 export class UserPanel {
-  #user = null;
+  #kind = "user"; // or "group"
+  #name = null;
   #path = "";
+  #groups = false; // whether the hub has groups
   #timer = 0;
   #tail = new Tail();
   #signedOut; // called when the token is rejected
@@ -18,14 +20,14 @@ export class UserPanel {
     this.#signedOut = signedOut;
     $("lookup").addEventListener("submit", e => {
       e.preventDefault();
-      this.#ask($("lookup-user").value);
+      this.#ask($("lookup-kind").value, $("lookup-user").value);
     });
     $("user-close").addEventListener("click", () => {
       this.close();
       $("lookup-user").focus();
     });
     $("user-disconnect").addEventListener("click", () => {
-      setText($("confirm-user"), this.#user);
+      setText($("confirm-user"), this.#name);
       $("confirm").showModal();
     });
     $("confirm").addEventListener("close", () => {
@@ -37,43 +39,46 @@ export class UserPanel {
     addEventListener("hashchange", () => this.openFromAddress());
   }
 
-  /** Opens the user in the fragment of the URL, so that a lookup can be bookmarked and shared. */
+  /** Opens the user or group in the fragment of the URL, so that a lookup can be bookmarked and shared. */
   openFromAddress() {
-    const [, user] = location.hash.match(/^#user=(.*)$/s) ?? [];
-    if (user === undefined) return;
+    const [, kind, name] = location.hash.match(/^#(user|group)=(.*)$/s) ?? [];
+    if (name === undefined) return;
     try {
-      this.open(decodeURIComponent(user));
+      this.open(kind, decodeURIComponent(name));
     } catch { /* invalid percent-encoding */ }
   }
 
-  #ask(user) {
-    const hash = `#user=${encodeURIComponent(user)}`;
-    if (location.hash === hash) this.open(user);
+  #ask(kind, name) {
+    const hash = hashOf(kind, name);
+    if (location.hash === hash) this.open(kind, name);
     else location.hash = hash; // the hashchange listener opens it
   }
 
-  async open(user) {
+  async open(kind, name) {
     clearTimeout(this.#timer);
-    this.#user = user;
-    this.#path = userPath(user);
-    $("lookup-user").value = user;
-    setText($("user-name"), user);
+    this.#kind = kind;
+    this.#name = name;
+    this.#path = pathOf(kind, name);
+    $("lookup-kind").value = kind;
+    $("lookup-user").value = name;
+    setText($("user-kind"), kind === "group" ? "Group" : "User");
+    setText($("user-name"), name);
     setText($("user-result"), "");
     $("user").hidden = false;
     $("user-rows").replaceChildren();
     setText($("user-count"), "");
-    this.#tail.switchTo(this.#path);
+    this.#tail.switchTo(this.#path, kind);
     if (this.#path === null) {
-      this.#fail("Browsers cannot request this user id, because they treat it as a relative path. Use curl --path-as-is.");
+      this.#fail("Browsers cannot request this name, because they treat it as a relative path. Use curl --path-as-is.");
       return;
     }
-    if (await this.#look()) announce(`User ${user}: ${$("user-count").textContent}.`);
+    if (await this.#look()) announce(`${kind === "group" ? "Group" : "User"} ${name}: ${$("user-count").textContent}.`);
   }
 
   close() {
     clearTimeout(this.#timer);
     this.#tail.stop();
-    this.#user = null;
+    this.#name = null;
     $("user").hidden = true;
     window.history.replaceState(null, "", location.pathname + location.search);
   }
@@ -82,7 +87,7 @@ export class UserPanel {
   forget() {
     this.close();
     $("user-rows").replaceChildren();
-    this.#tail.switchTo("");
+    this.#tail.switchTo("", "user");
     $("lookup-user").value = "";
   }
 
@@ -91,16 +96,24 @@ export class UserPanel {
     this.#tail.allow(allowed);
   }
 
+  /** Shows whether the hub has groups. */
+  allowGroups(allowed) {
+    this.#groups = allowed;
+    $("lookup-kind").hidden = !allowed;
+    setText($("lookup-label"), allowed ? "Look up a" : "Look up a user");
+    $("lookup-user").placeholder = allowed ? "user id or group name" : "user id";
+  }
+
   async #look() {
-    const user = this.#user;
+    const path = this.#path;
     try {
-      const { streams } = await askJSON(this.#path);
-      if (user !== this.#user) return false;
-      this.#show(streams);
+      const { streams, total } = await askJSON(path);
+      if (path !== this.#path) return false;
+      this.#show(streams, total ?? streams.length);
       this.#timer = setTimeout(() => this.#look(), EVERY);
       return true;
     } catch (err) {
-      if (user !== this.#user) return false;
+      if (path !== this.#path) return false;
       if (err instanceof Refused) {
         if (err.status === 401) this.#signedOut();
         else this.#fail(`Rejected by the hub: ${err.message}.`);
@@ -112,12 +125,19 @@ export class UserPanel {
     }
   }
 
-  #show(streams) {
-    $("user-buttons").hidden = false;
+  #show(streams, total) {
+    $("user-buttons").hidden = this.#kind === "group";
     $("user-tail").hidden = false;
     $("user-table").hidden = streams.length === 0;
-    setText($("user-count"), streams.length ? `${plural(streams.length, "open stream")} on this hub` : "no open streams on this hub");
-    $("user-rows").replaceChildren(...streams.toSorted((a, b) => a.since < b.since ? -1 : 1).map(streamRow));
+    const listed = total > streams.length ? `, of which ${count(streams.length)} are listed` : "";
+    setText($("user-count"), total ? `${plural(total, "open stream")} on this hub${listed}` : "no open streams on this hub");
+    const columns = COLUMNS.filter(({ only }) => !only || (only === "group" ? this.#kind === "group" : this.#groups));
+    $("user-head").replaceChildren(...columns.map(({ label }) => {
+      const head = element("th", "", label);
+      head.scope = "col";
+      return head;
+    }));
+    showRows($("user-rows"), streams.toSorted((a, b) => a.since < b.since ? -1 : 1), columns);
   }
 
   #fail(sentence) {
@@ -141,18 +161,42 @@ export class UserPanel {
   }
 }
 
-function streamRow(stream) {
-  const row = element("tr");
-  const age = (Date.now() - Date.parse(stream.since)) / 1000;
-  const topics = stream.topics ? stream.topics.map(t => t || "(no topic)").join(", ") : "all";
-  const queue = stream.queued_frames || stream.queued_bytes ? `${count(stream.queued_frames)}, ${bytes(stream.queued_bytes)}` : "empty";
-  for (const [label, text, kind] of [
-    ["Age", lasting(age)], ["Topics", topics], ["Queue", queue], ["Last id", stream.last_id, "code"],
-  ]) {
-    const cell = element("td");
-    cell.dataset.label = label;
-    cell.append(kind ? element(kind, "", text) : text);
-    row.append(cell);
+// What the table shows of a stream: text, or names of users and groups to look up. The first column is for groups only, the
+// one with groups for hubs that have them.
+const COLUMNS = [
+  { label: "User", only: "group", of: s => [["user", s.user]] },
+  { label: "Age", of: s => lasting((Date.now() - Date.parse(s.since)) / 1000) },
+  { label: "Topics", of: s => (s.topics ? s.topics.map(t => t || "(no topic)").join(", ") : "all") },
+  { label: "Groups", only: "groups", of: s => s.groups?.map(name => ["group", name]) ?? "none" },
+  { label: "Queue", of: s => (s.queued_frames || s.queued_bytes ? `${count(s.queued_frames)}, ${bytes(s.queued_bytes)}` : "empty") },
+  { label: "Last id", of: s => s.last_id, kind: "code" },
+];
+
+// Only cells that have changed are replaced, because a link could have the focus.
+function showRows(body, streams, columns) {
+  if (body.rows[0]?.cells.length !== columns.length) body.replaceChildren();
+  while (body.rows.length > streams.length) body.rows[body.rows.length - 1].remove();
+  for (const [i, stream] of streams.entries()) {
+    const row = body.rows[i] ?? body.insertRow();
+    for (const [j, { label, of, kind = "span" }] of columns.entries()) {
+      const cell = row.cells[j] ?? row.insertCell();
+      const value = of(stream), key = JSON.stringify(value);
+      if (cell.dataset.key === key) continue;
+      cell.dataset.key = key;
+      cell.dataset.label = label;
+      cell.replaceChildren(typeof value === "string" ? element(kind, "", value) : linksTo(value));
+    }
   }
-  return row;
+}
+
+const hashOf = (kind, name) => `#${kind}=${encodeURIComponent(name)}`;
+
+function linksTo(recipients) {
+  const list = element("span");
+  for (const [i, [kind, name]] of recipients.entries()) {
+    const link = element("a", "", name);
+    link.href = hashOf(kind, name);
+    list.append(i ? ", " : "", link);
+  }
+  return list;
 }
