@@ -31,14 +31,7 @@ func startHub(t *testing.T, server *Server, change func(*PubSubConfig)) *fleetHu
 	h := &fleetHub{log: &logbook{}}
 	h.PubSub = hub.NewPubSub(hub.Config{
 		MaxClients: hub.NoLimit, MaxClientsPerUser: hub.NoLimit, BroadcastUser: "*", HistoryPerUser: 1000, HistoryAge: time.Minute, HistoryBytes: 16 << 20, GapSpread: 10 * time.Millisecond,
-		Encode: func(dst []byte, e hub.Entry, _ bool) []byte {
-			if e.Gap != 0 {
-				dst = fmt.Append(dst, "gap ", e.Gap)
-			} else {
-				dst = append(dst, e.Payload...)
-			}
-			return e.AppendID(append(dst, " id "...))
-		},
+		Encode: encodeText,
 	})
 	cfg := PubSubConfig{
 		Server: server, Hub: h.PubSub, Channels: Channels{Groups: "group-"}, Logger: slog.New(h.log), BackoffMax: 200 * time.Millisecond,
@@ -66,6 +59,16 @@ func startHub(t *testing.T, server *Server, change func(*PubSubConfig)) *fleetHu
 	return h
 }
 
+// encodeText encodes an entry as "payload id <id>" or "gap reason id <id>".
+func encodeText(dst []byte, e hub.Entry, _ bool) []byte {
+	if e.Gap != 0 {
+		dst = fmt.Append(dst, "gap ", e.Gap)
+	} else {
+		dst = append(dst, e.Payload...)
+	}
+	return e.AppendID(append(dst, " id "...))
+}
+
 // A visitor is an open stream of a hub.
 type visitor struct {
 	client *hub.Client
@@ -84,12 +87,18 @@ func (p *visitor) Interrupt() {}
 // open opens a stream, which ends with the test or with leave. A page with an id resumes.
 func (h *fleetHub) open(t *testing.T, user, id string, groups ...string) *visitor {
 	t.Helper()
-	p := &visitor{wake: make(chan struct{}, 1), ended: make(chan struct{}), id: id}
+	return openVisitor(t, h.Hub, hub.Options{User: user, Groups: groups, Resume: id})
+}
+
+func openVisitor(t *testing.T, h *hub.Hub, o hub.Options) *visitor {
+	t.Helper()
+	p := &visitor{wake: make(chan struct{}, 1), ended: make(chan struct{}), id: o.Resume}
+	o.Consumer = p
 	var err error
-	if p.client, err = h.Register(hub.Options{User: user, Groups: groups, Resume: id, Consumer: p}); err != nil {
+	if p.client, err = h.Register(o); err != nil {
 		t.Fatal(err)
 	}
-	if id == "" {
+	if o.Resume == "" {
 		p.id = string(h.AppendID(nil, p.client.Opening()))
 	}
 	go func() {

@@ -1,9 +1,13 @@
 package redis
 
 import (
+	"context"
+	"fmt"
 	"slices"
+	"sync"
 	"testing"
 
+	"usercast/hub"
 	"usercast/internal/redistest"
 )
 
@@ -86,5 +90,65 @@ func TestR3AddingAGroupPrefixCostsEachPageOneGap(t *testing.T) {
 		if s := h.feed.Stats(); s.Mismatches != 0 {
 			t.Errorf("stats %+v", s)
 		}
+	}
+}
+
+// A page that resumes receives the entries of its user, its groups and for all users in order: those before the window
+// of the hub are read from the stream, the others are in the window, and the newest ones arrive while it is open.
+func TestStreamFeedResumesGroupsBeforeItsWindow(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	channels := []string{"user-42", "group-team-7:t", "user-*", "group-team-9", "user-team-7", "group-42"}
+	const entries = 300
+	want := func(end int, groups ...string) (payloads []string) {
+		for n := 1; n < end; n++ {
+			if c := n % len(channels); c == 0 || c == 2 || c == 1 && slices.Contains(groups, "team-7") || c == 3 && slices.Contains(groups, "team-9") {
+				payloads = append(payloads, fmt.Sprint(n))
+			}
+		}
+		return payloads
+	}
+	first := ""
+	add := func(n int) {
+		if id := xadd(server, channels[n%len(channels)], fmt.Sprint(n)); first == "" {
+			first = id
+		}
+	}
+	for n := range entries {
+		add(n)
+	}
+	var feed *StreamFeed
+	h := hub.NewStreamFeed(hub.Config{
+		MaxClients: hub.NoLimit, MaxClientsPerUser: hub.NoLimit, BroadcastUser: "*", HistoryBytes: 8 << 10, Encode: encodeText,
+	}, func(q *hub.Query) { feed.Query(q) })
+	defer h.Close()
+	feed, err := NewStreamFeed(StreamConfig{
+		Server: parse(t, server.URL(), ServerOptions{}), Hub: h, Key: "log", Channels: Channels{Groups: "group-"}, WindowBytes: 4 << 10,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { _ = feed.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+
+	pages := map[string]*visitor{}
+	memberships := map[string][]string{"none": nil, "one": {"team-7"}, "both": {"team-9", "none", "team-7"}}
+	for name, groups := range memberships {
+		pages[name] = openVisitor(t, h.Hub, hub.Options{User: "42", Groups: groups, Resume: first})
+	}
+	for name, groups := range memberships {
+		pages[name].await(t, want(entries, groups...)...)
+	}
+	for n := range len(channels) {
+		add(entries + n)
+	}
+	for name, groups := range memberships {
+		pages[name].await(t, want(entries+len(channels), groups...)...)
+	}
+	if n := callsOf(t, server, "xrange"); n == 0 {
+		t.Error("nothing was read before the window")
 	}
 }
