@@ -91,8 +91,8 @@ func (c Channels) ValidateControlChannel(channel string) error {
 	return nil
 }
 
-// patterns returns the patterns for PSUBSCRIBE, sorted.
-func (c Channels) patterns() []string {
+// Patterns returns the patterns for PSUBSCRIBE, sorted.
+func (c Channels) Patterns() []string {
 	patterns := []string{acl.Pattern(c.Users)}
 	if c.Groups != "" {
 		patterns = append(patterns, acl.Pattern(c.Groups))

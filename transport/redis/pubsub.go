@@ -177,7 +177,7 @@ func NewPubSub(cfg PubSubConfig) (*PubSub, error) {
 	p := &PubSub{
 		session:      newSession(cfg.Server, "", cfg.Logger, cfg.ProbeEvery, cfg.BackoffMin, cfg.BackoffMax),
 		cfg:          cfg,
-		patterns:     cfg.Channels.patterns(),
+		patterns:     cfg.Channels.Patterns(),
 		probeChannel: acl.ProbeChannel(cfg.Channels.Users, rand.Text()),
 		born:         time.Now(),
 		waiting:      make(chan struct{}, 1),

@@ -337,8 +337,7 @@ func (s *subscription) refused(err error) error {
 	case noCommand:
 		return err
 	case subscribePattern:
-		// For PSUBSCRIBE, an ACL compares the two patterns literally.
-		return s.server.Denied(err, "subscribe to "+strings.Join(s.patterns, " and "), "+psubscribe &"+strings.Join(s.patterns, " &"))
+		return s.server.Denied(err, "subscribe to "+strings.Join(s.patterns, " and "), acl.PermissionPatterns(s.patterns).Grant)
 	case subscribeControl:
 		s.settled = true
 		s.missing(acl.PermissionControl(s.cfg.ControlChannel), err)

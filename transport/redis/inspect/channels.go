@@ -27,12 +27,14 @@ func isInternal(channel string) bool {
 	return strings.HasPrefix(channel, acl.OwnChannels) || strings.HasPrefix(channel, "__")
 }
 
-// others are channels of known libraries whose messages a hub cannot route, with the advice to their users.
-var others = []struct {
+// An otherLibrary is a known library whose messages a hub cannot route.
+type otherLibrary struct {
 	channel *regexp.Regexp
 	library string
-	advice  string
-}{
+	advice  string // to its users
+}
+
+var others = []otherLibrary{
 	{regexp.MustCompile(`(^|[^a-z])_action_cable_internal|(^|[_:])action_cable/|[:_]Z2lkOi8v[A-Za-z0-9+/_=-]*$`), "Action Cable",
 		"publish to %s with the Redis client of the app: these channels do not contain a user id"},
 	{regexp.MustCompile(`^socket\.io(-request|-response)?#`), "the Redis adapter of Socket.IO",
@@ -54,25 +56,48 @@ var (
 	afterUser = regexp.MustCompile(`^(.*?(?i:users?|members?|accounts?)[^A-Za-z0-9])(.+)$`)
 	// beforeID matches a name up to the first id.
 	beforeID = regexp.MustCompile(`^(|.*?[^A-Za-z0-9])(` + idToken + `(?:[^A-Za-z0-9].*)?)$`)
+	// afterGroup matches a name that begins with a word for a group of users and a punctuation mark, such as team- or tenants:.
+	afterGroup = regexp.MustCompile(`^((?i:groups?|teams?|rooms?|tenants?|organi[sz]ations?|workspaces?)[^A-Za-z0-9]).`)
 	// leadingID matches an id, and what follows it.
 	leadingID = regexp.MustCompile(`^` + idToken + `([^A-Za-z0-9])(.+)$`)
 	// colonID matches ids of identity providers that contain a colon: Keycloak's, Google's and those of Amazon Cognito.
 	colonID = regexp.MustCompile(`^f:` + uuid + `:|^accounts\.google\.com:|^[a-z]{2}(?:-[a-z]+)+-\d:` + uuid)
 )
 
-// guessPrefix returns the prefix with which a hub would read a channel; ok is false if the channel does not fit any. It is certain if the
-// channel contains known, the current prefix, before which a library may have put its own, or a word for a user.
-func guessPrefix(channel, known string) (prefix string, certain, ok bool) {
-	if at := strings.Index(channel, known); at > 0 && at+len(known) < len(channel) {
-		return channel[:at+len(known)], true, true
+// guessPrefix returns a candidate with the prefix with which a hub would read a channel, or nil if the channel does not fit
+// any. It is certain if the channel contains the current prefix of users, before which a library may have put its own, or a
+// word for a user or, while groups are disabled, for a group.
+func (i *inspector) guessPrefix(channel string) *candidate {
+	if at := strings.Index(channel, i.Channels.Users); at > 0 && at+len(i.Channels.Users) < len(channel) {
+		return &candidate{prefix: channel[:at+len(i.Channels.Users)], certain: true}
 	}
 	if m := afterUser.FindStringSubmatch(channel); m != nil {
-		return m[1], true, true
+		return &candidate{prefix: m[1], certain: true}
+	}
+	if m := afterGroup.FindStringSubmatch(channel); m != nil && i.Channels.Groups == "" {
+		return &candidate{prefix: m[1], certain: true, group: true}
 	}
 	if m := beforeID.FindStringSubmatch(channel); m != nil {
-		return m[1], false, true
+		return &candidate{prefix: m[1]}
 	}
-	return "", false, false
+	return nil
+}
+
+// cutPrefix returns a channel without the prefix of users or groups; ok is false if it begins with neither.
+func (i *inspector) cutPrefix(channel string) (rest string, group, ok bool) {
+	if rest, ok = strings.CutPrefix(channel, i.Channels.Users); !ok && i.Channels.Groups != "" {
+		rest, ok = strings.CutPrefix(channel, i.Channels.Groups)
+		group = ok
+	}
+	return rest, group, ok
+}
+
+// prefixes returns the prefixes of the hub for a text.
+func (i *inspector) prefixes() string {
+	if i.Channels.Groups == "" {
+		return i.Channels.Users
+	}
+	return i.Channels.Users + " or " + i.Channels.Groups
 }
 
 // otherSeparator returns the character between user and topic if it is certainly another than the current one, or 0.
@@ -98,6 +123,7 @@ type candidate struct {
 	prefix    string
 	separator byte
 	certain   bool // see guessPrefix
+	group     bool // it is a prefix of groups
 	messages  int64
 	channels  []string
 }
@@ -124,14 +150,14 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 		i.report.Note("published-sample", "", "only the first %s different %s are evaluated; %s of %s %s went to others", humanize.Comma(maxObservedChannels), names, humanize.Comma(t.more), humanize.Comma(t.total), messages)
 	}
 	fits, malformed := candidate{}, candidate{}
-	guesses, libraries := make(map[string]*candidate), make(map[string]*candidate)
+	guesses, libraries := make(map[string]*candidate), make(map[int]*candidate)
 	unknown := candidate{}
 	for _, channel := range slices.Sorted(maps.Keys(t.count)) {
 		n := t.count[channel]
 		add := func(c *candidate) { c.messages += n; c.channels = append(c.channels, channel) }
-		if strings.HasPrefix(channel, prefix) {
-			rest := channel[len(prefix):]
-			if _, _, ok := (redis.Channels{Users: prefix, Separator: separator}).Split(channel); !ok {
+		if rest, group, ok := i.cutPrefix(channel); ok {
+			if _, _, ok := i.Channels.Split(channel); !ok {
+				malformed.group = group
 				add(&malformed)
 			} else {
 				add(&fits)
@@ -139,8 +165,6 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 			}
 			continue
 		}
-		group := guesses
-		key, certain, ok := guessPrefix(channel, prefix)
 		if i.StreamKey == "" && strings.HasSuffix(channel, i.ControlChannel) {
 			do := "remove the prefix from the app's Redis connection"
 			if finding.IsPrintable(channel) {
@@ -149,33 +173,36 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 			i.report.Warn("published-control", do, "control commands are published to %s, but the hub subscribes to %s", finding.Name(channel), i.ControlChannel)
 			continue
 		}
-		for n, o := range others {
-			if o.channel.MatchString(channel) {
-				group, key, ok = libraries, fmt.Sprint(n), true
-				break
+		if n := slices.IndexFunc(others, func(o otherLibrary) bool { return o.channel.MatchString(channel) }); n >= 0 {
+			if libraries[n] == nil {
+				libraries[n] = new(candidate)
 			}
+			add(libraries[n])
+			continue
 		}
-		if !ok {
+		guess := i.guessPrefix(channel)
+		if guess == nil {
 			add(&unknown)
 			continue
 		}
-		c := group[key]
-		if c == nil {
-			c = &candidate{prefix: key, certain: certain}
-			group[key] = c
+		if guesses[guess.prefix] == nil {
+			guesses[guess.prefix] = guess
 		}
+		c := guesses[guess.prefix]
 		add(c)
-		if group := guesses[key]; group == c {
-			c.separator = cmp.Or(c.separator, otherSeparator(channel[len(key):], separator))
-		}
+		c.separator = cmp.Or(c.separator, otherSeparator(channel[len(c.prefix):], separator))
 	}
 	h.reportFits(t, &fits, messages, names)
 	if malformed.messages > 0 {
-		i.report.Warn("published-malformed", fmt.Sprintf("publish to %s<user>%c<topic>", prefix, separator), "%s went to %q, which does not contain a user id", count(malformed.messages, messages), malformed.channels[0])
+		do, what := fmt.Sprintf("publish to %s<user>%c<topic>", prefix, separator), "a user id"
+		if malformed.group {
+			do, what = fmt.Sprintf("publish to %s<group>%c<topic>", i.Channels.Groups, separator), "the name of a group"
+		}
+		i.report.Warn("published-malformed", do, "%s went to %q, which does not contain %s", count(malformed.messages, messages), malformed.channels[0], what)
 	}
 	h.reportGuesses(guesses, fits.messages > 0, messages, names)
 	for n, o := range others {
-		if c := libraries[fmt.Sprint(n)]; c != nil {
+		if c := libraries[n]; c != nil {
 			advice := ""
 			if o.advice != "" {
 				advice = fmt.Sprintf(o.advice, fmt.Sprintf("%s<user>%c<topic>", prefix, separator))
@@ -200,24 +227,26 @@ func (h *Observation) reportFits(t *tally, fits *candidate, messages, names stri
 	if fits.messages == 0 {
 		return
 	}
-	i.report.OK("published", "%[1]s to %[3]s that begin with %[4]s in %[2]s: the hub receives them", count(fits.messages, messages), h.lasted.Round(100*time.Millisecond), count(int64(len(fits.channels)), names), i.Channels.Users)
+	i.report.OK("published", "%[1]s to %[3]s that begin with %[4]s in %[2]s: the hub receives them", count(fits.messages, messages), h.lasted.Round(100*time.Millisecond), count(int64(len(fits.channels)), names), i.prefixes())
 	slices.SortStableFunc(fits.channels, func(a, b string) int { return cmp.Compare(t.count[b], t.count[a]) })
 	for n, channel := range fits.channels {
 		if n == maxShownChannels {
 			i.report.Note("published-channel", "", "%s more", count(int64(len(fits.channels)-n), names))
 			break
 		}
-		i.report.Note("published-channel", "", "%s: %s (%s)", finding.Name(channel), i.reading(i.Channels.Users, i.Channels.Separator, channel), count(t.count[channel], messages))
+		i.report.Note("published-channel", "", "%s: %s (%s)", finding.Name(channel), i.reading(i.Channels, channel), count(t.count[channel], messages))
 	}
 	if s := fits.separator; s != 0 {
-		example := fits.channels[slices.IndexFunc(fits.channels, func(c string) bool {
-			return otherSeparator(c[len(i.Channels.Users):], i.Channels.Separator) == s
-		})]
+		rest := func(channel string) string { rest, _, _ := i.cutPrefix(channel); return rest }
+		example := fits.channels[slices.IndexFunc(fits.channels, func(c string) bool { return otherSeparator(rest(c), i.Channels.Separator) == s })]
+		prefix := strings.TrimSuffix(example, rest(example))
+		channels := i.Channels
+		channels.Separator = s
 		use := "use --topic-separator " + finding.ShellQuoted(string(rune(s)))
-		what, do := fmt.Sprintf("%s does not contain %q between user and topic", finding.Name(example), i.Channels.Separator), use+": then it is "+i.reading(i.Channels.Users, s, example)
-		if colonID.MatchString(example[len(i.Channels.Users):]) {
+		what, do := fmt.Sprintf("%s does not contain %q between user and topic", finding.Name(example), i.Channels.Separator), use+": then it is "+i.reading(channels, example)
+		if colonID.MatchString(rest(example)) {
 			what = fmt.Sprintf("the user id in %s contains the topic separator", finding.Name(example))
-			do = fmt.Sprintf("%s, and publish to %s<user>%c<topic>", use, i.Channels.Users, s)
+			do = fmt.Sprintf("%s, and publish to %s<user>%c<topic>", use, prefix, s)
 		}
 		i.report.Warn("published-separator", do, "%s", what)
 	}
@@ -239,11 +268,15 @@ func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, me
 			return
 		}
 		f := Finding{Name: "published-prefix", Level: Warn,
-			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.channels[0]), i.Channels.Users)}
+			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.channels[0]), i.prefixes())}
+		id, meant := "a user id", "users"
+		if c.group {
+			id, meant = "the name of a group of users", "groups of users"
+		}
 		if f.Do = i.remedy(c); !c.certain {
-			f.Do = "if the text after the prefix is a user id: " + f.Do
+			f.Do = "if the text after the prefix is " + id + ": " + f.Do
 		} else if fits {
-			f.Do = "if they are meant for users: " + f.Do
+			f.Do = "if they are meant for " + meant + ": " + f.Do
 		}
 		if fits || !c.certain && byMessages[0].certain {
 			f.Level = Note
@@ -257,14 +290,20 @@ func (i *inspector) remedy(c *candidate) string {
 	if c.prefix == "" {
 		return fmt.Sprintf("publish to %s: a hub needs a prefix before the user id", finding.Name(i.Channels.Users+c.channels[0]))
 	}
-	if err := redis.ValidatePrefix(c.prefix); err != nil || !finding.IsPrintable(c.prefix) {
+	flag, channels := "--channel-prefix", redis.Channels{Users: c.prefix, Separator: cmp.Or(c.separator, i.Channels.Separator)}
+	err := redis.ValidatePrefix(c.prefix)
+	if c.group {
+		flag, channels.Users, channels.Groups = "--group-prefix", i.Channels.Users, c.prefix
+		err = channels.ValidateGroups()
+	}
+	if err != nil || !finding.IsPrintable(c.prefix) {
 		return fmt.Sprintf("publish to %s<user>%c<topic>: %q cannot be used as a prefix", i.Channels.Users, i.Channels.Separator, c.prefix)
 	}
-	flags, separator := "use --channel-prefix "+finding.ShellQuoted(c.prefix), cmp.Or(c.separator, i.Channels.Separator)
-	if separator != i.Channels.Separator {
-		flags += " --topic-separator " + finding.ShellQuoted(string(rune(separator)))
+	flags := "use " + flag + " " + finding.ShellQuoted(c.prefix)
+	if channels.Separator != i.Channels.Separator {
+		flags += " --topic-separator " + finding.ShellQuoted(string(rune(channels.Separator)))
 	}
-	do := fmt.Sprintf("%s: then %s is %s", flags, finding.Name(c.channels[0]), i.reading(c.prefix, separator, c.channels[0]))
+	do := fmt.Sprintf("%s: then %s is %s", flags, finding.Name(c.channels[0]), i.reading(channels, c.channels[0]))
 	before, ok := strings.CutSuffix(c.prefix, i.Channels.Users)
 	switch {
 	case !ok || i.StreamKey != "":
@@ -277,12 +316,14 @@ func (i *inspector) remedy(c *candidate) string {
 	return do
 }
 
-// reading describes how a hub reads a channel.
-func (i *inspector) reading(prefix string, separator byte, channel string) string {
-	to, topic, _ := redis.Channels{Users: prefix, Separator: separator}.Split(channel)
+// reading describes how a hub with these channels reads a channel.
+func (i *inspector) reading(channels redis.Channels, channel string) string {
+	to, topic, _ := channels.Split(channel)
 	user := to.Name
 	who := fmt.Sprintf("user %q", user)
 	switch {
+	case to.Group:
+		who = fmt.Sprintf("group %q", user)
 	case user == i.BroadcastUser:
 		who = "all users"
 	case user == "*" && i.BroadcastUser == "":

@@ -11,9 +11,9 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// unknownUser is the prefix of the user to whom an inspection publishes. The rest of the name is
-// random, so no stream has this user, and hubs count the message as unrouted.
-const unknownUser = "usercastcheck"
+// unknown is the prefix of the user and the group to which an inspection publishes. The rest of the name is random, so no
+// stream has this user or group, and hubs count the message as unrouted.
+const unknown = "usercastcheck"
 
 // checkEcho subscribes as a hub does, publishes over another connection, and waits for the messages.
 func (i *inspector) checkEcho(ctx context.Context) error {
@@ -27,10 +27,6 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	user, err := i.unknownChannel()
-	if err != nil {
-		return err
-	}
 	return i.ask(ctx, topology.Target{Not: conn.Addr}, func(ctx context.Context, cn *goredis.Conn) error {
 		start := time.Now()
 		err := cn.Publish(ctx, probe, i.token).Err()
@@ -41,27 +37,33 @@ func (i *inspector) checkEcho(ctx context.Context) error {
 		if err == nil && probed {
 			awaited[probe] = true
 		}
-		receivers, err := cn.Publish(ctx, user, i.token).Result()
-		if err := i.try(acl.PermissionPublish(acl.Pattern(i.Channels.Users)), err); err != nil {
+		publish := func(to hub.Recipient, prefix string) (receivers int64, ok bool, err error) {
+			channel, err := i.Channels.Name(to, "")
+			if err != nil {
+				return 0, false, err
+			}
+			receivers, err = cn.Publish(ctx, channel, i.token).Result()
+			if ok = err == nil; ok && !i.noMessages {
+				awaited[channel] = true
+				receivers-- // without this inspection
+			}
+			return receivers, ok, i.try(acl.PermissionPublish(acl.Pattern(prefix), to.Group), err)
+		}
+		receivers, counted, err := publish(hub.User(unknown+i.token), i.Channels.Users)
+		if err == nil && i.Channels.Groups != "" {
+			_, _, err = publish(hub.Group(unknown+i.token), i.Channels.Groups)
+		}
+		if err != nil {
 			return err
 		}
-		if err == nil && !i.noMessages {
-			awaited[user] = true
-			receivers-- // without this inspection
-		}
-		return i.await(conn, awaited, start, err == nil, receivers)
+		return i.await(conn, awaited, start, counted, receivers)
 	})
-}
-
-// unknownChannel returns the channel of a user without a stream.
-func (i *inspector) unknownChannel() (string, error) {
-	return i.Channels.Name(hub.User(unknownUser+i.token), "")
 }
 
 // subscribe sends the same commands as a hub, in the same order, and reads the replies.
 func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, err error) {
-	users := acl.Pattern(i.Channels.Users)
-	if err := conn.PSubscribe(users); err != nil {
+	patterns := i.Channels.Patterns()
+	if err := conn.PSubscribe(patterns...); err != nil {
 		return false, err
 	}
 	if err := conn.Subscribe(i.ControlChannel); err != nil {
@@ -70,25 +72,32 @@ func (i *inspector) subscribe(conn *topology.Conn, probe string) (probed bool, e
 	if err := conn.Subscribe(probe); err != nil {
 		return false, err
 	}
-	refused := []func(error){
-		func(err error) { i.noMessages = true; i.missing(Fail, acl.PermissionUsers(users), err) },
-		func(err error) { i.missing(Fail, acl.PermissionControl(i.ControlChannel), err) },
-		func(err error) { probed = false; i.missing(Warn, acl.PermissionProbeSubscribe(probe), err) },
+	type command struct {
+		confirmations int // the error that replaces all of them is one reply
+		refused       func(error)
+	}
+	commands := []command{
+		{len(patterns), func(err error) { i.noMessages = true; i.missing(Fail, acl.PermissionPatterns(patterns), err) }},
+		{1, func(err error) { i.missing(Fail, acl.PermissionControl(i.ControlChannel), err) }},
+		{1, func(err error) { probed = false; i.missing(Warn, acl.PermissionProbeSubscribe(probe), err) }},
 	}
 	probed = true
-	for deadline := time.Now().Add(i.server.AnswerTimeout()); len(refused) > 0; {
+	for deadline := time.Now().Add(i.server.AnswerTimeout()); len(commands) > 0; {
 		received, err := conn.Receive()
 		switch {
 		case err != nil && (!acl.IsReply(err) || goredis.IsAuthError(err)):
 			return false, err
 		case err != nil:
-			refused[0](err)
-			refused = refused[1:]
+			commands[0].refused(err)
+			commands = commands[1:]
 		case time.Now().After(deadline):
 			return false, topology.FaultUnresponsive
 		default:
-			if _, ok := received.(*goredis.Subscription); ok {
-				refused = refused[1:]
+			if _, ok := received.(*goredis.Subscription); !ok {
+				continue
+			}
+			if commands[0].confirmations--; commands[0].confirmations == 0 {
+				commands = commands[1:]
 			}
 		}
 	}

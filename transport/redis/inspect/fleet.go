@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"usercast/hub"
 	"usercast/internal/finding"
 	"usercast/transport/redis/internal/acl"
 	"usercast/transport/redis/internal/fleet"
@@ -63,7 +64,7 @@ func (i *inspector) receiveMarkers(ctx context.Context) (*Fleet, error) {
 // so their number is unknown.
 func (f *Fleet) countSubscribers(ctx context.Context) error {
 	i := f.in
-	user, err := i.unknownChannel()
+	user, err := i.Channels.Name(hub.User(unknown+i.token), "")
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func (f *Fleet) countAt(user string) func(context.Context, *goredis.Conn) error 
 			return nil
 		}
 		f.subscribers = -1
-		return acl.Optional(err, acl.PermissionPublish(f.channel), ignore)
+		return acl.Optional(err, acl.PermissionPublish(f.channel, false), ignore)
 	}
 }
 
@@ -227,15 +228,20 @@ func reportVersions(i *inspector, markers []fleet.Marker) {
 }
 
 func reportChannels(i *inspector, markers []fleet.Marker) {
-	own := acl.Pattern(i.Channels.Users)
+	own := i.Channels.Patterns()
 	others := slices.DeleteFunc(slices.Clone(markers), func(mk fleet.Marker) bool {
-		return !isUnderstood(mk) || slices.Equal(mk.Patterns, []string{own})
+		return !isUnderstood(mk) || slices.Equal(mk.Patterns, own)
 	})
-	if len(others) > 0 {
-		i.report.Warn("fleet-channels", "use the same --channel-prefix for all hubs of a fleet, and another --control-channel for each fleet",
-			"hubs are subscribed to other channels than %s: %s: a page that moves between hubs with different channels receives a gap",
-			own, listed(grouped(others, func(mk fleet.Marker) string { return strings.Join(mk.Patterns, " ") })))
+	if len(others) == 0 {
+		return
 	}
+	do := "use the same --group-prefix for all hubs of a fleet, and for this command"
+	users := acl.Pattern(i.Channels.Users)
+	if slices.ContainsFunc(others, func(mk fleet.Marker) bool { return !slices.Contains(mk.Patterns, users) }) {
+		do = "use the same --channel-prefix and --group-prefix for all hubs of a fleet, and another --control-channel for each fleet"
+	}
+	i.report.Warn("fleet-channels", do, "hubs are subscribed to other channels than %s: %s: a page that moves between hubs with different channels receives a gap",
+		strings.Join(own, " "), listed(grouped(others, func(mk fleet.Marker) string { return strings.Join(mk.Patterns, " ") })))
 }
 
 // reportServers reports hubs that are subscribed to different servers. The first one is that of check, if it is known.

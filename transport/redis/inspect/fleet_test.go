@@ -33,6 +33,8 @@ func TestFleetReportsHowHubsDiffer(t *testing.T) {
 	elsewhere.RunID = "other"
 	others.Patterns = []string{"other-*"}
 	likewise, third, twin := others, others, testMarker("b", "v1.0.0")
+	grouped := others
+	grouped.Patterns = []string{"group-*", "user-*"}
 	likewise.Hub.Name, third.Hub.Name, third.Patterns = "d", "e", []string{"x-*", "y-*"}
 	twin.From = "twin.1"
 	for name, c := range map[string]struct {
@@ -51,6 +53,7 @@ func TestFleetReportsHowHubsDiffer(t *testing.T) {
 		"another version":      {2, []fleet.Marker{testMarker("a", "v1.0.0"), testMarker("b", "v1.1.0\n")}, Warn, "fleet-versions", `v1.0.0 (a), "v1.1.0\n" (b)`},
 		"another server":       {2, []fleet.Marker{testMarker("a", "v1.0.0"), elsewhere}, Warn, "fleet-servers", "hubs are subscribed to different Redis servers: one (c), another one (a)"},
 		"other channels":       {2, []fleet.Marker{testMarker("a", "v1.0.0"), others}, Warn, "fleet-channels", "hubs are subscribed to other channels than user-*: other-* (c):"},
+		"other groups":         {2, []fleet.Marker{testMarker("a", "v1.0.0"), grouped}, Warn, "fleet-channels", "hubs are subscribed to other channels than user-*: group-* user-* (c):"},
 		"several other ones":   {4, []fleet.Marker{testMarker("a", "v1.0.0"), others, third, likewise}, Warn, "fleet-channels", "other-* (c, d), x-* y-* (e):"},
 		"equal names":          {3, []fleet.Marker{testMarker("b", "v1.0.0"), testMarker("a", "v1.0.0"), twin}, Note, "fleet-names", "several hubs have the same name: b (2 hubs)"},
 		"more than are listed": {30, slices.Repeat([]fleet.Marker{testMarker("a", "v1.0.0")}, 30), OK, "fleet-hubs", "a, 10 more"},

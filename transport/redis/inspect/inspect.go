@@ -18,8 +18,8 @@ import (
 // does not store anything, and sets only the names of its connections.
 //
 // It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes briefly to the channels of a hub, and
-// publishes up to three messages of 26 bytes: one on its own probe channel, which hubs do not receive,
-// and the others to a user with a random name, who does not have a stream.
+// publishes up to four messages of 26 bytes: one on its own probe channel, which hubs do not receive,
+// and the others to a user and a group with a random name, which do not have a stream.
 type Inspection struct {
 	Server         *redis.Server
 	Channels       redis.Channels
@@ -89,7 +89,7 @@ type inspector struct {
 	denied      bool   // CLUSTER INFO is not allowed
 	slotsDenied bool   // CLUSTER SLOTS is not allowed
 	refused     bool   // a permission is missing
-	noMessages  bool   // the subscription to the pattern was refused
+	noMessages  bool   // the subscription to the patterns was refused
 }
 
 // tryNodes repeats a use of a failing cluster with other nodes. A hub uses a node if all other nodes fail too, so an

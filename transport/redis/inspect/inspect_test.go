@@ -342,6 +342,84 @@ func TestInspectionReportsMissingPermissions(t *testing.T) {
 	}
 }
 
+// A hub with groups needs the same permissions for the channels of groups.
+func TestInspectionReportsMissingPermissionsForGroups(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	target := parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{})
+	withGroups := func(i *Inspection) { i.Channels.Groups = "group-" }
+	const commands = "-@all +psubscribe +subscribe +publish +ping +info +client|setname"
+	users := "resetkeys resetchannels &user-* &usercast:user-* " + commands
+	both := "resetkeys resetchannels &group-* &user-* &usercast:user-* " + commands
+	set := func(permissions string) {
+		var args []any
+		for permission := range strings.FieldsSeq(permissions) {
+			args = append(args, permission)
+		}
+		setUser(server, args...)
+	}
+	set(both)
+	found := run(t, target, withGroups)
+	found.wantGood(t)
+	found.want(t, OK, "redis-echo", "was received")
+	for _, permissions := range []string{users, strings.Replace(both, "&user-* ", "", 1)} {
+		set(permissions)
+		found = run(t, target, withGroups)
+		found.want(t, Fail, "redis-right-psubscribe", "app &group-* &user-*")
+		found.want(t, Warn, "redis-right-publish", "ACL SETUSER app &")
+		found.want(t, Note, "redis-acl", "ACL SETUSER app "+both)
+		for _, f := range found {
+			if strings.Contains(f.What, "/messages") && strings.Contains(f.What, "/api/groups/") != strings.Contains(f.Do, "&group-*") {
+				t.Errorf("%+v", f)
+			}
+			if f.Name == "redis-right-subscribe" {
+				t.Errorf("one reply was read as two: %+v", f)
+			}
+		}
+		if n := server.Do("pubsub", "numpat"); n != int64(0) {
+			t.Errorf("%v patterns", n)
+		}
+	}
+	set(users)
+	run(t, target, nil).wantGood(t)
+}
+
+// The hub receives one unrouted message to a user and one to a group, in a fleet with this group prefix.
+func TestInspectionOfAFleetWithGroups(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	target := parse(t, server.URL(), redis.ServerOptions{})
+	feed, err := redis.NewPubSub(redis.PubSubConfig{
+		Server: target, Hub: hub.NewPubSub(hub.Config{}), Logger: warnings(t), Channels: redis.Channels{Groups: "group-"}, Name: "a", Version: "1",
+	})
+	defer runFeed(t, feed, err)()
+	eventually(t, "it was subscribed", func() bool { return feed.Stats().Connected })
+	for groups, want := range map[string]struct {
+		warning  string
+		unrouted uint64
+	}{
+		"group-": {"", 2},
+		"":       {"use the same --group-prefix", 1},
+		"team-":  {"use the same --group-prefix", 1},
+	} {
+		before := feed.Stats().Unrouted
+		var found inspected
+		i := Inspection{Server: target, Channels: redis.Channels{Users: "user-", Groups: groups, Separator: ':'}, ControlChannel: redis.ControlChannel("user-"), MaxPayload: 1 << 20}
+		fleet := i.Run(t.Context(), func(f Finding) { found = append(found, f) })
+		found.wantGood(t)
+		fleet.Report(func(f Finding) { found = append(found, f) })
+		if want.warning == "" {
+			found.wantGood(t)
+		} else {
+			found.want(t, Warn, "fleet-channels", want.warning)
+		}
+		eventually(t, "the hub has received them", func() bool { return feed.Stats().Unrouted == before+want.unrouted })
+		if s := feed.Stats(); s.Malformed+s.ControlMalformed != 0 {
+			t.Errorf("stats %+v", s)
+		}
+	}
+}
+
 func TestInspectionReportsWhyRedisCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	closed := redistest.Start(t, "--requirepass", "secret")

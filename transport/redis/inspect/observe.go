@@ -32,7 +32,7 @@ type Observation struct {
 	lasted   time.Duration
 	err      error // why it ended early
 	denied   error // the reply to PSUBSCRIBE *
-	own      bool  // only channels with the prefix of the hub are observed, because of denied
+	own      bool  // only channels with the prefixes of the hub are observed, because of denied
 	started  bool  // Redis has confirmed the subscription
 	channels tally
 	received atomic.Int64 // messages and entries, while it runs
@@ -81,11 +81,11 @@ func (h *Observation) run(ctx context.Context, d time.Duration) {
 	start := time.Now()
 	entries := make(chan error, 1)
 	go func() { entries <- h.observeEntries(ctx) }()
-	err := h.observeChannels(ctx, "*")
+	err := h.observeChannels(ctx, []string{"*"})
 	if h.denied != nil && err == nil && ctx.Err() == nil {
 		all := h.denied
 		h.denied = nil
-		err = h.observeChannels(ctx, acl.Pattern(h.in.Channels.Users))
+		err = h.observeChannels(ctx, h.in.Channels.Patterns())
 		h.own, h.denied = h.denied == nil, all
 	}
 	if entriesErr := <-entries; err == nil {
@@ -94,9 +94,9 @@ func (h *Observation) run(ctx context.Context, d time.Duration) {
 	h.err, h.lasted = err, time.Since(start)
 }
 
-// observeChannels counts messages to the channels of a pattern until ctx ends, including those that were published before its end and have not been
-// received yet: the reply to a PING comes behind them. It returns nil then.
-func (h *Observation) observeChannels(ctx context.Context, pattern string) error {
+// observeChannels counts messages to the channels of patterns until ctx ends, including those that were published before
+// its end and have not been received yet: the reply to a PING comes behind them. It returns nil then.
+func (h *Observation) observeChannels(ctx context.Context, patterns []string) error {
 	connCtx, closeConn := context.WithCancel(context.WithoutCancel(ctx))
 	defer closeConn()
 	conn := h.in.server.NewConn(connCtx, topology.Target{}, func(ctx context.Context, cn *goredis.Conn) error {
@@ -107,7 +107,7 @@ func (h *Observation) observeChannels(ctx context.Context, pattern string) error
 		time.AfterFunc(h.in.server.AnswerTimeout(), closeConn)
 		_ = conn.Ping() // after an error, Receive returns one too
 	})()
-	err := conn.PSubscribe(pattern)
+	err := conn.PSubscribe(patterns...)
 	var received any
 	for err == nil {
 		if received, err = conn.Receive(); err != nil {
@@ -117,7 +117,7 @@ func (h *Observation) observeChannels(ctx context.Context, pattern string) error
 		case *goredis.Subscription:
 			h.started = true
 		case *goredis.Message:
-			if strings.HasPrefix(m.Channel, h.in.Channels.Users) || !isInternal(m.Channel) {
+			if _, _, ok := h.in.cutPrefix(m.Channel); ok || !isInternal(m.Channel) {
 				h.channels.add(m.Channel)
 			}
 			h.received.Add(1)
@@ -209,7 +209,7 @@ func (h *Observation) Report(report func(Finding)) {
 		}
 		consequence := "no channel could be observed"
 		if h.own {
-			consequence = "only channels that begin with " + i.Channels.Users + " were observed"
+			consequence = "only channels that begin with " + i.prefixes() + " were observed"
 		}
 		i.report.Warn("published-denied", do, "user %s is not allowed to run PSUBSCRIBE *, so %s (%s)", user, consequence, topology.Shown(i.server.Redact(h.denied)))
 	}

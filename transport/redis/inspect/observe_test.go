@@ -40,7 +40,7 @@ func listen(t *testing.T, server *redistest.Server, i Inspection, publish func()
 		defer close(ended)
 		h.run(ctx, time.Hour)
 	}()
-	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") != int64(0) })
 	n := publish()
 	eventually(t, "everything is received", func() bool { return h.received.Load() == int64(n) })
 	cancel()
@@ -88,6 +88,12 @@ func TestObservationNamesThePrefixThatFits(t *testing.T) {
 		{"user-f:6b0c2b1e-8f0a-4c55-9a55-0c8f6f5d9f11:alice:x", Warn, "published-separator", "contains the topic separator", "use --topic-separator '/'"},
 		{"user-accounts.google.com:1234", Warn, "published-separator", "", "publish to user-<user>/<topic>"},
 		{"42:activity", Warn, "published-prefix", "", "publish to user-42:activity"},
+		{"group-team-7:news", Warn, "published-prefix", "does not begin with user-", `use --group-prefix 'group-': then group-team-7:news is group "team-7", topic "news"`},
+		{"team.7.news", Warn, "published-prefix", "", `use --group-prefix 'team.' --topic-separator '.': then team.7.news is group "7", topic "news"`},
+		{"Tenants:acme", Warn, "published-prefix", "", `use --group-prefix 'Tenants:': then Tenants:acme is group "acme", no topic`},
+		{"group-user-42:x", Warn, "published-prefix", "", "use --channel-prefix 'group-user-'"},
+		{"grouping-x", Warn, "published-unknown", "", ""},
+		{"team-", Warn, "published-unknown", "", ""},
 		{"_action_cable_internal", Note, "published-library", "Action Cable", "publish to user-<user>:<topic>"},
 		{"notifications:Z2lkOi8vYXBwL1VzZXIvMQ", Note, "published-library", "Action Cable", ""},
 		{"socket.io#/#room#", Note, "published-library", "Socket.IO", "user-<user>"},
@@ -160,8 +166,18 @@ func TestObservationNamesTheMissingPermission(t *testing.T) {
 	if text := fmt.Sprint(found); !strings.Contains(text, "only channels that begin with user- were observed") {
 		t.Error(text)
 	}
+	setUser(server, "&group-*")
+	i.Channels.Groups = "group-"
+	found = listen(t, server, i, func() int {
+		server.Do("publish", "group-7:x", "secret-payload")
+		server.Do("publish", "user-7:x", "secret-payload")
+		return 2
+	})
+	if text := fmt.Sprint(found); !strings.Contains(text, "only channels that begin with user- or group- were observed") {
+		t.Error(text)
+	}
 	setUser(server, "on", ">secret", "resetchannels", "+@all")
-	found = nil
+	i.Channels.Groups, found = "", nil
 	report := func(f Finding) { found = append(found, f) }
 	i.Observe(t.Context(), time.Hour).Report(report) // returns immediately
 	if len(found) != 1 || !strings.Contains(found[0].What, "no channel could be observed") {
@@ -175,6 +191,33 @@ func TestObservationNamesTheMissingPermission(t *testing.T) {
 	if len(found) != 1 || found[0].Level != Fail {
 		t.Errorf("Redis is down: %+v", found)
 	}
+}
+
+// With a group prefix, messages to groups are named as such, and no other prefix is recommended for them.
+func TestObservationReadsGroupsAsTheHub(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	withGroups := func(i *Inspection) { i.Channels.Groups = "usercast:g-" } // its channels look like internal ones
+	found := observe(t, server, server.URL(), withGroups, "user-42", "usercast:g-team-7:news", "usercast:g-*", "usercast:g-8.x", "usercast:g-:x", "usercast:user-x")
+	found.want(t, OK, "published", "")
+	found.want(t, Warn, "published-malformed", "publish to usercast:g-<group>:<topic>")
+	found.want(t, Warn, "published-separator", `use --topic-separator '.': then it is group "8", topic "x"`)
+	text := fmt.Sprint(found)
+	for _, want := range []string{
+		`4 messages to 4 channels that begin with user- or usercast:g-`, `usercast:g-team-7:news: group "team-7", topic "news"`, `usercast:g-*: group "*", no topic`,
+		`which does not contain the name of a group`,
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in %s", want, text)
+		}
+	}
+	if strings.Contains(text, "usercast:user-x") {
+		t.Errorf("an internal channel is shown: %s", text)
+	}
+	found = observe(t, server, server.URL(), withGroups, "user-42", "team-7:x")
+	found.want(t, Note, "published-prefix", "if the text after the prefix is a user id: use --channel-prefix")
+	found = observe(t, server, server.URL(), nil, "user-42", "team-7:x")
+	found.want(t, Note, "published-prefix", "if they are meant for groups of users: use --group-prefix 'team-'")
 }
 
 // The hub reads the user * as broadcasts only if it is the value of --broadcast-user.
@@ -235,7 +278,7 @@ func TestObservationThatEndsEarlyReportsWhatWasReceived(t *testing.T) {
 		defer close(ended)
 		h.run(context.Background(), time.Hour)
 	}()
-	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") != int64(0) })
 	server.Do("publish", "app_user-42:x", "m")
 	eventually(t, "everything is received", func() bool { return h.received.Load() == 1 })
 	server.Kill()
@@ -298,7 +341,7 @@ func TestObservationIncludesUnreadMessages(t *testing.T) {
 		defer close(ended)
 		h.run(ctx, time.Hour)
 	}()
-	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") == int64(1) })
+	server.Await("it is subscribed", func() bool { return server.Do("pubsub", "numpat") != int64(0) })
 	const n = 30_000 // takes longer to read than the reply of EVAL
 	server.Do("EVAL", `for i = 1, ARGV[1] do redis.call("PUBLISH", "user-42", "x") end return 1`, 0, n)
 	cancel()

@@ -84,8 +84,7 @@ func (i *inspector) grants() string {
 		line += " ~" + acl.Escape(i.StreamKey)
 	}
 	if i.StreamKey == "" && !i.version.below(6, 2) { // before 6.2, ACLs do not cover channels
-		users := acl.Pattern(i.Channels.Users)
-		line += " resetchannels &" + users + " &" + acl.OwnChannels + users
+		line += " resetchannels &" + strings.Join(i.Channels.Patterns(), " &") + " &" + acl.OwnChannels + acl.Pattern(i.Channels.Users)
 		if !strings.HasPrefix(i.ControlChannel, acl.OwnChannels+i.Channels.Users) {
 			line += " &" + acl.Escape(i.ControlChannel)
 		}

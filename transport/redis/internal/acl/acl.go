@@ -61,14 +61,19 @@ func PermissionLength(key string) Permission {
 // PermissionPubSub is to list the subscriptions of other clients, for an inspection.
 var PermissionPubSub = Permission{"PUBSUB", "+pubsub", ""}
 
-// PermissionUsers is to subscribe to the users' channels.
-func PermissionUsers(pattern string) Permission {
-	return Permission{"PSUBSCRIBE to " + pattern, "+psubscribe &" + pattern, "the hub receives no messages"}
+// PermissionPatterns is to subscribe to the channels of users and groups, with one command. An ACL compares each pattern
+// literally.
+func PermissionPatterns(patterns []string) Permission {
+	return Permission{"PSUBSCRIBE to " + strings.Join(patterns, " and "), "+psubscribe &" + strings.Join(patterns, " &"), "the hub receives no messages"}
 }
 
-// PermissionPublish is to publish to the users' channels.
-func PermissionPublish(pattern string) Permission {
-	return Permission{"PUBLISH to " + pattern, "+publish &" + pattern, "POST /api/users/<id>/messages on the admin listener fails"}
+// PermissionPublish is to publish to the channels of users or groups.
+func PermissionPublish(pattern string, group bool) Permission {
+	kind := "users"
+	if group {
+		kind = "groups"
+	}
+	return Permission{"PUBLISH to " + pattern, "+publish &" + pattern, "POST /api/" + kind + "/<id>/messages on the admin listener fails"}
 }
 
 // PermissionRead is to read a stream with a command.
