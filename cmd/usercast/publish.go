@@ -38,8 +38,11 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	c.Check(&errs)
 	name, topic, _ := strings.Cut(c.To, string(rune(c.TopicSeparator.T)))
 	channel, err := c.Channels().Name(hub.Recipient{Name: name, Group: c.Group}, topic)
-	if err != nil {
+	switch {
+	case err != nil:
 		errs.AddError(fmt.Errorf("%q: %w", c.To, err))
+	case c.Group && name == "*":
+		errs.AddError(fmt.Errorf("%q: * does not stand for all groups, and no user can be a member of it; omit --group to broadcast to all users", c.To))
 	}
 	if err := errs.Err(); err != nil {
 		return err
@@ -76,7 +79,11 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	case commands.IsReplica(ctx):
 		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; %s is a replica, so use the address of the primary\n", server.Name())
 	default:
-		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; check that a hub is running with the same --redis (%s) and --channel-prefix (%s)\n", server.Name(), finding.Name(c.ChannelPrefix))
+		flag, prefix := "--channel-prefix", c.ChannelPrefix
+		if c.Group {
+			flag, prefix = "--group-prefix", c.GroupPrefix
+		}
+		fmt.Fprintf(stderr, "usercast: hint: no hub received the message; check that a hub is running with the same --redis (%s) and %s (%s)\n", server.Name(), flag, finding.Name(prefix))
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,6 +52,67 @@ func TestPublish(t *testing.T) {
 	code, stdout, stderr := runCommand("", "publish", "--redis", server.URL(), "42", "x")
 	if code != 1 || stdout != "" || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, server.Addr()) {
 		t.Errorf("unreachable Redis: exit code %d, stdout %q, stderr %q", code, stdout, stderr)
+	}
+}
+
+func TestPublishToAGroup(t *testing.T) {
+	t.Parallel()
+	for _, feed := range []string{"pubsub", "stream"} {
+		t.Run(feed, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t)
+			h := hubtest.Start(t, server, "--feed", feed, "--group-prefix", "group-")
+			member, other := h.Open(t, "user=42&group=team-7&event=topic"), h.Open(t, "user=team-7")
+			flags := []string{"publish", "--redis", server.URL(), "--feed", feed, "--group-prefix", "group-", "--group"}
+			for _, test := range []struct {
+				args                       []string
+				stdin, channel, name, data string
+			}{
+				{[]string{"team-7:news", `{"id":7}`}, "", "group-team-7:news", "news", `{"id":7}`},
+				{[]string{"team-7"}, "from stdin", "group-team-7", "message", "from stdin"},
+				{[]string{"team-7:a:b", "x"}, "", "group-team-7:a:b", "a:b", "x"},
+			} {
+				want := "published to " + test.channel + ", received by 1 subscriber\n"
+				if feed == "stream" {
+					want = "appended to usercast:log for " + test.channel + ", entry id "
+				}
+				code, stdout, stderr := runCommand(test.stdin, append(flags, test.args...)...)
+				if code != 0 || !strings.HasPrefix(stdout, want) || stderr != "" {
+					t.Errorf("%q: exit code %d, stdout %q, stderr %q", test.args, code, stdout, stderr)
+				}
+				member.WantEvent(t, test.name, test.data)
+			}
+			if code, _, stderr := runCommand("", append(slices.Delete(slices.Clone(flags), len(flags)-1, len(flags)), "team-7", "to the user")...); code != 0 || stderr != "" {
+				t.Errorf("exit code %d, stderr %q", code, stderr)
+			}
+			other.Want(t, "to the user") // and not what the group has received
+		})
+	}
+}
+
+func TestPublishToAGroupExplainsErrors(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	hubtest.Start(t, server) // without groups
+	for _, test := range []struct {
+		args   []string
+		code   int
+		stderr string
+	}{
+		{[]string{"--group", "team-7", "x"}, 2, `"team-7": groups are disabled; set --group-prefix, such as group-`},
+		{[]string{"--group", "--group-prefix", "group-", ":news", "x"}, 2, `":news": the group name must not be empty`},
+		{[]string{"--group", "--group-prefix", "group-", "*:news", "x"}, 2, `"*:news": * does not stand for all groups, and no user can be a member of it; omit --group`},
+		{[]string{"--group", "--group-prefix", "user-", "team-7", "x"}, 2, "--group-prefix: the channel prefixes of users and groups must not start with each other"},
+		{[]string{"--group", "--group-prefix", "user-group-", "team-7", "x"}, 2, "--group-prefix: the channel prefixes of users and groups must not start with each other"},
+		{[]string{"--group", "--group-prefix", "user", "team-7", "x"}, 2, "--group-prefix: the channel prefixes of users and groups must not start with each other"},
+		{[]string{"--group", "--group-prefix", "usercast:", "team-7", "x"}, 2, "--group-prefix: the channel prefix also matches usercast's internal channels"},
+		{[]string{"--group", "--group-prefix", "group-", "team-7", "x"}, 0, "hint: no hub received the message; check that a hub is running with the same --redis (" + server.Addr() + ") and --group-prefix (group-)"},
+		{[]string{"--group-prefix", "*[", "--group", "team-7", "x"}, 0, "--group-prefix (*[)"},
+	} {
+		code, _, stderr := runCommand("", append([]string{"publish", "--redis", server.URL()}, test.args...)...)
+		if code != test.code || !strings.Contains(stderr, test.stderr) || strings.Count(stderr, "\n") != 1 {
+			t.Errorf("%q: exit code %d, stderr %q; want %d, %q", test.args, code, stderr, test.code, test.stderr)
+		}
 	}
 }
 
