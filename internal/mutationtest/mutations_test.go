@@ -38,13 +38,23 @@ var mutations = []mutation{
 	simulated("faults", "R4: ids are valid beyond the end of their generation", "hub/marker.go",
 		"\tt.gen.end = messages\n", ""),
 	simulated("clean", "R18: bye has the position at which it is written", "hub/client_take.go",
-		"return c.end.newest", "return c.hub.seq.newest"),
+		"return c.queue.rare.newest", "return c.hub.seq.newest"),
 	simulated("limits", "R16: a replay ignores what the ring has dropped", "hub/ring.go",
 		"\tr.lowWater = max(r.lowWater, s.newest)\n", ""),
 	simulated("limits", "R15: the messages of a forgotten user count as stored", "hub/history_user.go",
 		"\ts.ageLow = s.ageLow.later(o.past.retained.last)\n", ""),
 	simulated("limits", "R14: messages of a user who is remembered are not in the ring", "hub/hub.go",
 		"h.ring != nil && (o == nil || len(o.clients) == 0)", "h.ring != nil && o == nil"),
+	simulated("clean", "R14: messages of groups are not in the ring", "hub/hub.go",
+		"h.ring != nil && (o == nil || len(o.clients) == 0)", "h.ring != nil && !to.Group && (o == nil || len(o.clients) == 0)"),
+	simulated("clean", "R14: a replay does not contain what was stored for groups", "hub/history.go",
+		"\t\tfor o := range c.owners() {\n\t\t\tadd(o)\n\t\t}\n", "\t\tadd(c.user)\n"),
+	simulated("clean", "R14: the ring does not distinguish groups from users", "hub/ring.go",
+		"|| uint32(head[20]) != kindOf(to) {", "{"),
+	simulated("limits", "R16: a replay ignores what was dropped of groups", "hub/history_user.go",
+		"\t\tfrom = later(from, o.past.lowWater)\n", "\t\tif o == r.client.user {\n\t\t\tfrom = later(from, o.past.lowWater)\n\t\t}\n"),
+	simulated("clean", "a large group is not handed out in parts", "hub/broadcast.go",
+		"\tc.lastBroadcast = b.newest // before", "\tif len(b.visiting) > 0 && b.visiting[0] != nil {\n\t\treturn 0\n\t}\n\tc.lastBroadcast = b.newest // before"),
 	simulated("lossy", "R9: a marker lists only the newest marker", "transport/redis/internal/fleet/points.go",
 		"now-rows[0].at > listAge", "len(rows) > 1"),
 	simulated("lossy", "R10: hubs are not compared", "transport/redis/internal/fleet/member.go",
@@ -55,17 +65,28 @@ var mutations = []mutation{
 		"now-t.rows.at(0).receivedAt > t.age", "now-t.rows.at(0).receivedAt > 20*time.Second"),
 
 	{"R1: the control channel comes before the pattern", "transport/redis/pubsub_subscription.go",
-		`s.send(pendingCommand{kind: subscribePattern}, func() error { return s.link.PSubscribe(s.pattern) }); err != nil {
+		`s.send(func() error { return s.link.PSubscribe(s.patterns...) }, patterns...); err != nil {
 		return err
 	}
-	if err := s.send(pendingCommand{kind: subscribeControl}, func() error { return s.link.Subscribe(s.cfg.ControlChannel) });`,
-		`s.send(pendingCommand{kind: subscribeControl}, func() error { return s.link.Subscribe(s.cfg.ControlChannel) }); err != nil {
+	if err := s.send(func() error { return s.link.Subscribe(s.cfg.ControlChannel) }, pendingCommand{kind: subscribeControl}); err != nil {`,
+		`s.send(func() error { return s.link.Subscribe(s.cfg.ControlChannel) }, pendingCommand{kind: subscribeControl}); err != nil {
 		return err
 	}
-	if err := s.send(pendingCommand{kind: subscribePattern}, func() error { return s.link.PSubscribe(s.pattern) });`,
+	if err := s.send(func() error { return s.link.PSubscribe(s.patterns...) }, patterns...); err != nil {`,
 		"transport/redis", "TestR1GenerationBeginsAtThePattern", ""},
 	{"R2: malformed messages are not counted", "transport/redis/pubsub_subscription.go",
 		"\t\tp.cfg.Hub.Skip()\n", "", "transport/redis", "TestR2EveryMatchedMessageCounts", ""},
+	{"R3: patterns are subscribed to one after the other", "transport/redis/pubsub_subscription.go",
+		"func() error { return s.link.PSubscribe(s.patterns...) }",
+		`func() error {
+		for _, pattern := range s.patterns {
+			if err := s.link.PSubscribe(pattern); err != nil {
+				return err
+			}
+		}
+		return nil
+	}`,
+		"transport/redis", "TestR3GenerationBeginsAtTheFirstPattern", ""},
 	{"R4: the first generation is not a gap", "hub/pubsub.go",
 		"\tp.addGapForAll(GapRedisReconnect)\n", "\tif p.seq.markers.newest > 0 {\n\t\tp.addGapForAll(GapRedisReconnect)\n\t}\n",
 		"hub", "TestR4FirstGenerationIsAGap", ""},
@@ -101,7 +122,9 @@ var mutations = []mutation{
 		"\t\tif !s.send(w) {\n\t\t\treturn\n\t\t}\n", "\t\tif !s.send(w) {\n\t\t\treturn\n\t\t}\n\t\tif s.poll == polled {\n\t\t\ts.client.End(hub.ReasonPoll)\n\t\t}\n",
 		"transport/sse", "TestR23PollSendsItsWholeReplay", ""},
 	{"R24: the control channel may match the pattern", "transport/redis/channel.go",
-		"if strings.HasPrefix(channel, prefix) {", "if channel == prefix {", "transport/redis", "TestR24ControlChannelThatThePatternMatchesIsRejected", ""},
+		"case strings.HasPrefix(channel, c.Users):", "case channel == c.Users:", "transport/redis", "TestR24ControlChannelThatThePatternMatchesIsRejected", ""},
+	{"R25: a position does not keep the user's messages", "hub/hub.go",
+		"ok = h.history.hold(User(user))", "ok = h.seq.marker != h.seq.markers.own", "hub", "TestR25Position", ""},
 }
 
 const root = "../.."
