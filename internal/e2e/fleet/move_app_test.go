@@ -31,7 +31,7 @@ func (w *moveWorld) publish(client *goredis.Client, random *rand.Rand, stop <-ch
 		case 1:
 			m.user, m.group = "", everyone
 		default:
-			if random.IntN(3) == 0 {
+			if random.IntN(2) == 0 {
 				m.user, m.group = "", randomGroup(random, w.groups)
 			}
 		}

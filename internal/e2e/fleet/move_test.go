@@ -66,7 +66,7 @@ type moveHub struct {
 func move(t *testing.T, random *rand.Rand, pages int, length time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &moveWorld{
-		t: t, random: random, redis: redistest.Start(t), ctx: ctx, ended: make(chan struct{}), groups: pages / 8,
+		t: t, random: random, redis: redistest.Start(t), ctx: ctx, ended: make(chan struct{}), groups: pages / 2,
 		faults: make(map[string]int), events: make(map[string]int),
 	}
 	for i := range pages {

@@ -67,13 +67,14 @@ const (
 	soakHubs   = 3
 	soakUsers  = 40 // of the pages that are not lone
 	soakLone   = 10 // pages with an own user, which sometimes stay away for a long time
-	soakGroups = 30 // besides everyone
+	soakGroups = 60 // besides everyone
 )
 
 // A soakWorld is one Redis, several hubs, the app and the pages of its users.
 type soakWorld struct {
 	t    *testing.T
 	feed string
+	long bool // there is time for users to go offline
 	// Chooses the faults; used only by the goroutine of the test.
 	rng      *rand.Rand
 	redis    *redistest.Server
@@ -116,7 +117,7 @@ func (w *soakWorld) count(what string) {
 }
 
 func soak(t *testing.T, feed string, rng *rand.Rand, pageCount int, length time.Duration) {
-	w := &soakWorld{t: t, feed: feed, rng: rng, ended: make(chan struct{}), faults: make(map[string]int), counts: make(map[string]int)}
+	w := &soakWorld{t: t, feed: feed, long: length > time.Minute, rng: rng, ended: make(chan struct{}), faults: make(map[string]int), counts: make(map[string]int)}
 	w.redis = redistest.Start(t)
 	if feed == app.FeedStream {
 		w.redis = hubtest.DurableRedis(t)
@@ -182,7 +183,7 @@ func soak(t *testing.T, feed string, rng *rand.Rand, pageCount int, length time.
 			p.compareWithStream()
 		}
 	}
-	if length > time.Minute { // otherwise the test would mostly wait
+	if w.long { // otherwise the test would mostly wait
 		w.presence.awaitOffline(t)
 	}
 	t.Log(w.presence.finish())
@@ -206,8 +207,12 @@ func (w *soakWorld) fault() {
 		},
 		"redis frozen": func() {
 			w.presence.outage(func() {
+				frozen := time.Duration(500+w.rng.IntN(9000)) * time.Millisecond
+				if w.long && w.rng.IntN(4) == 0 {
+					frozen = 35 * time.Second // longer than the lease of a user
+				}
 				w.redis.Freeze()
-				time.Sleep(time.Duration(500+w.rng.IntN(9000)) * time.Millisecond)
+				time.Sleep(frozen)
 				w.redis.Thaw()
 			})
 		},
