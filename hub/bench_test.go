@@ -3,6 +3,7 @@ package hub_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,12 +66,12 @@ func (d *drainer) drain() {
 	}
 }
 
-// benchDrainers registers clients of a user. Each frame that they settle is counted down.
-func benchDrainers(b *testing.B, h *hub.PubSub, user string, n int, settled *sync.WaitGroup) {
+// benchDrainers registers clients of a user, in groups. Each frame that they settle is counted down.
+func benchDrainers(b *testing.B, h *hub.PubSub, user string, n int, settled *sync.WaitGroup, groups ...string) {
 	b.Helper()
 	for range n {
 		d := &drainer{settled: settled}
-		benchRegister(b, h, d, hub.Options{User: user, Consumer: d})
+		benchRegister(b, h, d, hub.Options{User: user, Groups: groups, Consumer: d})
 	}
 }
 
@@ -87,41 +88,93 @@ func benchRegister(b *testing.B, h *hub.PubSub, d *drainer, o hub.Options) {
 
 func BenchmarkPublish(b *testing.B) {
 	for _, bench := range []struct {
-		name, user string
-		clients    int // of user 42
+		name    string
+		to      hub.Recipient
+		clients int // of user 42, which is a member of the group 42
 	}{
-		{"ToNobody", "unknown", 0},
-		{"ToOneClient", "42", 1},
-		{"ToThreeClients", "42", 3},
+		{"ToNobody", hub.User("unknown"), 0},
+		{"ToOneClient", hub.User("42"), 1},
+		{"ToThreeClients", hub.User("42"), 3},
+		{"ToGroupOfNobody", hub.Group("unknown"), 0},
+		{"ToGroupOfOneClient", hub.Group("42"), 1},
+		{"ToGroupOf100Clients", hub.Group("42"), 100},
+		{"ToGroupOf10000Clients", hub.Group("42"), 10_000},
 	} {
 		b.Run(bench.name, func(b *testing.B) {
 			h := benchHub(b)
 			var settled sync.WaitGroup
-			benchDrainers(b, h, "42", bench.clients, &settled)
+			if bench.to.Group {
+				for i := range bench.clients {
+					benchDrainers(b, h, strconv.Itoa(i), 1, &settled, bench.to.Name)
+				}
+			} else {
+				benchDrainers(b, h, "42", bench.clients, &settled)
+			}
 			benchDrainers(b, h, "another", 10, &settled)
 			b.ReportAllocs()
 			for b.Loop() {
 				settled.Add(bench.clients)
-				h.Publish(hub.User(bench.user), "activity", benchPayload)
+				h.Publish(bench.to, "activity", benchPayload)
 				settled.Wait()
 			}
 		})
 	}
 }
 
-// A message for one of 100,000 users without a stream, in a hub whose history is full of such messages. The metrics say
+// How long the publisher of a message for 10,000 of 20,000 clients waits, and that of the next message, for a user.
+func BenchmarkPublishToMany(b *testing.B) {
+	for _, to := range []hub.Recipient{hub.User("*"), hub.Group("g")} {
+		b.Run(describe(to), func(b *testing.B) {
+			const clients = 10_000
+			h := benchHub(b)
+			var settled sync.WaitGroup
+			for i := range clients {
+				benchDrainers(b, h, strconv.Itoa(i), 1, &settled, "g")
+				if to.Group { // not members
+					benchDrainers(b, h, strconv.Itoa(i), 1, &settled)
+				}
+			}
+			benchDrainers(b, h, "alone", 1, &settled)
+			var first, next []time.Duration
+			for b.Loop() {
+				settled.Add(clients + 1)
+				if !to.Group {
+					settled.Add(1)
+				}
+				start := time.Now()
+				h.Publish(to, "activity", benchPayload)
+				first = append(first, time.Since(start))
+				start = time.Now()
+				h.Publish(hub.User("alone"), "activity", benchPayload)
+				next = append(next, time.Since(start))
+				settled.Wait()
+			}
+			for name, times := range map[string][]time.Duration{"first": first, "next": next} {
+				slices.Sort(times)
+				b.ReportMetric(float64(times[len(times)/2]), "ns-"+name+"-p50")
+				b.ReportMetric(float64(times[len(times)*99/100]), "ns-"+name+"-p99")
+			}
+		})
+	}
+}
+
+// A message for one of 100,000 users or groups without a stream, in a hub whose history is full of such messages. The metrics say
 // how far back it reaches then, at a number of messages per second.
 func BenchmarkPublishUnrouted(b *testing.B) {
-	for _, size := range []int{7, 87, 200} {
-		b.Run(fmt.Sprint(size, "Bytes"), func(b *testing.B) {
+	for _, bench := range []struct {
+		name  string
+		size  int
+		group bool
+	}{{"7Bytes", 7, false}, {"87Bytes", 87, false}, {"200Bytes", 200, false}, {"Group/87Bytes", 87, true}} {
+		b.Run(bench.name, func(b *testing.B) {
 			h := benchHub(b)
-			users, payload := make([]string, 100_000), strings.Repeat("x", size)
-			for i := range users {
-				users[i] = fmt.Sprint(10_000_000 + rand.IntN(90_000_000))
+			all, payload := make([]hub.Recipient, 100_000), strings.Repeat("x", bench.size)
+			for i := range all {
+				all[i] = hub.Recipient{Name: fmt.Sprint(10_000_000 + rand.IntN(90_000_000)), Group: bench.group}
 			}
 			n := 0
 			publish := func() {
-				h.Publish(hub.User(users[n%len(users)]), "activity", payload)
+				h.Publish(all[n%len(all)], "activity", payload)
 				n++
 			}
 			for range 1_000_000 { // until all bytes are in use
@@ -153,19 +206,64 @@ func BenchmarkBroadcastTo10000Clients(b *testing.B) {
 	}
 }
 
-// One of 10,000 pages connects and disconnects.
+// One of 10,000 pages connects and disconnects. All are in the same groups.
 func BenchmarkRegisterAndEnd(b *testing.B) {
-	h := benchHub(b)
-	var settled sync.WaitGroup
-	for i := range 10_000 {
-		benchDrainers(b, h, strconv.Itoa(i), 1, &settled)
+	for _, groups := range []int{0, 1, 64} {
+		b.Run(fmt.Sprint(groups, "Groups"), func(b *testing.B) {
+			h := benchHub(b)
+			var settled sync.WaitGroup
+			names := benchGroups(groups)
+			for i := range 10_000 {
+				benchDrainers(b, h, strconv.Itoa(i), 1, &settled, names...)
+			}
+			d := &drainer{settled: &settled}
+			b.ReportAllocs()
+			for b.Loop() {
+				benchRegister(b, h, d, hub.Options{User: "42", Groups: names, Consumer: idleConsumer{}})
+				d.client.End(hub.ReasonClosed)
+				d.client.Take(nil) // returns the reason
+			}
+		})
 	}
-	d := &drainer{settled: &settled}
-	b.ReportAllocs()
-	for b.Loop() {
-		benchRegister(b, h, d, hub.Options{User: "42", Consumer: idleConsumer{}})
-		d.client.End(hub.ReasonClosed)
-		d.client.Take(nil) // returns the reason
+}
+
+func benchGroups(n int) (names []string) {
+	for i := range n {
+		names = append(names, fmt.Sprint("group ", i))
+	}
+	return names
+}
+
+// 10,000 pages of the same groups disconnect, oldest first. The memory is that of one page while it is idle.
+func BenchmarkEndAll(b *testing.B) {
+	const clients = 10_000
+	for _, groups := range []int{0, 1, 64} {
+		b.Run(fmt.Sprint(groups, "Groups"), func(b *testing.B) {
+			names := benchGroups(groups)
+			all := make([]*hub.Client, clients)
+			var took time.Duration
+			var bytes int64
+			for b.Loop() {
+				h := benchHub(b)
+				before := heap()
+				for i := range all {
+					var err error
+					if all[i], err = h.Register(hub.Options{User: strconv.Itoa(i), Groups: names, Consumer: idleConsumer{}}); err != nil {
+						b.Fatal(err)
+					}
+					all[i].Take(nil)
+				}
+				bytes = heap() - before
+				start := time.Now()
+				for _, c := range all {
+					c.End(hub.ReasonClosed)
+				}
+				took += time.Since(start)
+				clear(all)
+			}
+			b.ReportMetric(float64(took.Nanoseconds())/clients/float64(b.N), "ns/client")
+			b.ReportMetric(float64(bytes)/clients, "B/client")
+		})
 	}
 }
 

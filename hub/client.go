@@ -72,7 +72,7 @@ const (
 // User returns the user that the client belongs to.
 func (c *Client) User() string { return c.user.name }
 
-// Groups returns the groups of which the user is a member, in the order of Options.Groups, without duplicates.
+// Groups returns the groups of which the user is a member, sorted and without duplicates; nil: none.
 func (c *Client) Groups() (names []string) {
 	set := c.memberships()
 	for i := range set { // does not read the rest of a membership, because the lock is not held

@@ -18,7 +18,7 @@ func TestMessageToAGroupReachesEachMemberOnce(t *testing.T) {
 	t.Parallel()
 	h := newPubSub(t, hub.Config{})
 	tabs := []*listener{
-		listen(t, h, hub.Options{User: "1", Groups: []string{"g", "other", "g"}}), // a name twice
+		listen(t, h, hub.Options{User: "1", Groups: []string{"other", "g", "other", "g"}}), // each name twice
 		listen(t, h, hub.Options{User: "1", Groups: []string{"g"}, Topics: []string{"a"}}),
 		listen(t, h, hub.Options{User: "1"}), // membership belongs to a stream
 		listen(t, h, hub.Options{User: "2", Groups: []string{"other", "g"}, Named: true}),
@@ -63,6 +63,64 @@ func TestMessageToAGroupReachesEachMemberOnce(t *testing.T) {
 	wantStats(1, 0)
 	if got := tabs[0].Groups(); !slices.Equal(got, []string{"g", "other"}) {
 		t.Errorf("after its end, the client was a member of %q", got)
+	}
+}
+
+// Clients with many groups leave each of them, and receive the messages of each, small or large.
+func TestClientsOfManyGroups(t *testing.T) {
+	t.Parallel()
+	const groups, clients = 500, 20
+	h := newPubSub(t, hub.Config{FanOut: clients / 2})
+	random := rand.New(rand.NewPCG(1, 2))
+	members := make([]map[string]*listener, groups) // by user
+	all := make(map[string]*listener)
+	for c := range clients {
+		o := hub.Options{User: fmt.Sprint(c)}
+		var mine []int
+		for g := range groups {
+			if random.IntN(clients) >= c { // few groups, and many
+				mine = append(mine, g)
+			}
+		}
+		random.Shuffle(len(mine), func(i, j int) { mine[i], mine[j] = mine[j], mine[i] })
+		for _, g := range mine {
+			o.Groups = append(o.Groups, fmt.Sprint(g))
+		}
+		l := listen(t, h, o)
+		if got := l.Groups(); !slices.Equal(got, slices.Sorted(slices.Values(o.Groups))) {
+			t.Fatalf("a client of %q is a member of %q", o.Groups, got)
+		}
+		all[o.User] = l
+		for _, g := range mine {
+			if members[g] == nil {
+				members[g] = make(map[string]*listener)
+			}
+			members[g][o.User] = l
+		}
+	}
+	for len(all) > 0 {
+		want := make(map[string][]string)
+		for g := range members {
+			h.Publish(hub.Group(fmt.Sprint(g)), "", fmt.Sprint(g))
+			for user := range members[g] {
+				want[user] = append(want[user], fmt.Sprint(g))
+			}
+		}
+		hub.AwaitBroadcasts(h.Hub)
+		for user, l := range all {
+			wantFrames(t, l, want[user]...)
+		}
+		for user, l := range all { // one of them
+			l.End(hub.ReasonClosed)
+			delete(all, user)
+			for g := range members {
+				delete(members[g], user)
+			}
+			break
+		}
+	}
+	if n := h.Stats().Groups; n != 0 {
+		t.Errorf("%d groups have a client", n)
 	}
 }
 

@@ -45,8 +45,11 @@ func (s *owners) add(to Recipient) *owner {
 
 func (s *owners) remove(o *owner) { s.table(s.users.get(o.name) != o).remove(o.name) }
 
-// groupSet contains the groups of a client: those of which its user was a member when it registered.
+// groupSet contains the groups of a client, sorted by name: those of which its user was a member when it registered.
 type groupSet []membership
+
+// fewGroups is the number of groups up to which a linear search is faster than a binary search.
+const fewGroups = 8
 
 // A membership has the index of the client in the list of the group, so that a client leaves a group of many clients
 // without a search.
@@ -65,6 +68,10 @@ func (c *Client) memberships() groupSet {
 // membership returns nil if the client is not a member of the group.
 func (c *Client) membership(group *owner) *membership {
 	set := c.memberships()
+	if len(set) > fewGroups {
+		i, _ := slices.BinarySearchFunc(set, group.name, compareMembership)
+		set = set[i:min(i+1, len(set))]
+	}
 	for i := range set {
 		if set[i].group == group {
 			return &set[i]
@@ -72,6 +79,8 @@ func (c *Client) membership(group *owner) *membership {
 	}
 	return nil
 }
+
+func compareMembership(m membership, name string) int { return strings.Compare(m.group.name, name) }
 
 // owners returns the client's user and its groups.
 func (c *Client) owners() iter.Seq[*owner] {
@@ -97,6 +106,7 @@ func (h *Hub) join(c *Client, user string, groups []string) {
 			set = append(set, membership{g, len(g.clients) - 1})
 		}
 	}
+	slices.SortFunc(set, func(a, b membership) int { return compareMembership(a, b.group.name) })
 	c.groups = &set
 }
 
