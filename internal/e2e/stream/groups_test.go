@@ -184,9 +184,12 @@ func TestGroupsThatAreRejected(t *testing.T) {
 			if lines := h.Log.Lines("stream rejected"); len(lines) != 3 {
 				t.Errorf("rejections are logged in %d lines, want 3: %q", len(lines), lines)
 			}
+			// The app has removed the user from that group: a cached session check must not be the reason of a rejection.
+			query, headers = m.request("43", "a")
+			h.Open(t, query, headers...)
 			h.WantMetrics(t, map[string]float64{
 				"usercast_rejects_total" + hubtest.Reason("bad-user"): float64(rejected),
-				"usercast_groups": 64, "usercast_clients": 1,
+				"usercast_groups": 65, "usercast_clients": 2,
 			})
 		})
 	}
