@@ -25,13 +25,13 @@ type Config struct {
 	MaxClients        int // concurrent clients; default NoLimit, because the hub does not know the limit of file descriptors
 	MaxClientsPerUser int // concurrent clients per user; default 32, or NoLimit
 
-	FanOut    int           // clients that receive a part of a broadcast before other messages are routed; default 512, or NoLimit
-	GapSpread time.Duration // maximum time over which a gap for all is spread across clients that receive nothing else; default 3 s, or Off
+	FanOut    int           // clients that receive a part of a broadcast, or of a message to a group, before other messages are routed; default 512, or NoLimit
+	GapSpread time.Duration // maximum time over which a gap for all, or for a large group, is spread across clients that receive nothing else; default 3 s, or Off
 
 	// The history is for clients that reconnect. If one of these fields is Off, it is disabled.
-	HistoryPerUser int           // entries per user with a client, or with one within HistoryAge; default 256, or Off; not used by StreamFeed
+	HistoryPerUser int           // entries per user or group with a client, or with one within HistoryAge; default 256, or Off; not used by StreamFeed
 	HistoryAge     time.Duration // maximum age of these entries; default 2 min, or Off; not used by StreamFeed
-	HistoryBytes   int64         // memory of the history, estimated, including its overhead; a PubSub uses at most half of it for users without a client; default 64 MiB, or Off
+	HistoryBytes   int64         // memory of the history, estimated, including its overhead; a PubSub uses at most half of it for users and groups without a client; default 64 MiB, or Off
 
 	// MarkerAge is how long clients can resume from ids that count from a marker, which must be longer than HistoryAge; default
 	// 30 s more. An idle stream receives a new id with each ping. Not used by StreamFeed.
