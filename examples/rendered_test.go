@@ -1,12 +1,15 @@
 package examples
 
 import (
+	"context"
 	"io"
+	"net/http"
 	"regexp"
 	"strings"
 	"time"
 
 	"usercast/internal/doctest"
+	"usercast/internal/hubtest"
 )
 
 var positionInPage = regexp.MustCompile(`<ul id="inbox" data-position="([^"]*)">`)
@@ -45,8 +48,17 @@ func (b *browser) wantRendered(block doctest.Block) {
 // inbox requests the page and returns its position.
 func (b *browser) inbox() string {
 	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.t.Context(), hubtest.Patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, "GET", b.s.AppURL()+"/inbox", nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	start := time.Now()
-	answer := b.request("GET", b.s.AppURL()+"/inbox", nil)
+	answer, err := b.client.Do(r)
+	if err != nil {
+		b.t.Fatal(err)
+	}
 	defer answer.Body.Close()
 	text, err := io.ReadAll(answer.Body)
 	found := positionInPage.FindStringSubmatch(string(text))
