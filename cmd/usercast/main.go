@@ -20,7 +20,7 @@ import (
 type commands struct {
 	Serve   serveCmd   `cmd:"" help:"Run the hub next to your app and its Redis."`
 	Dev     devCmd     `cmd:"" help:"Run the hub with an embedded Redis and a demo page, for local development."`
-	Publish publishCmd `cmd:"" help:"Publish one message to a user or to all users."`
+	Publish publishCmd `cmd:"" help:"Publish one message to a user, a group or all users."`
 	Check   checkCmd   `cmd:"" help:"Check the configuration, Redis and the proxy path, and report what to fix."`
 	Bench   benchCmd   `cmd:"" help:"Load-test a hub: open streams, publish messages, and report delivery, latency and resource usage."`
 	Health  healthCmd  `cmd:"" help:"Check whether a running hub is ready; for container images without a shell."`
