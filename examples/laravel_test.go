@@ -37,6 +37,7 @@ Route::post('/others', function () {
     return 'ok';
 });
 Route::post('/broadcast', function () { broadcast(new OrderShipped(5)); return 'ok'; });
+Route::post('/team', function () { broadcast(new App\Events\TeamWon()); return 'ok'; });
 Route::post('/notify', function () { Auth::user()->notify(new App\Notifications\Notice); return 'ok'; });
 Route::post('/token', function () {
     $part = fn ($data) => rtrim(strtr(base64_encode($data), '+/', '-_'), '=');
@@ -59,6 +60,13 @@ class OrderShipped implements \Illuminate\Contracts\Broadcasting\ShouldBroadcast
 {
     public function __construct(public int $order) {}
     public function broadcastOn() { return new \Illuminate\Broadcasting\PrivateChannel('user-ada'); }
+}
+`,
+	"app/Events/TeamWon.php": `<?php
+namespace App\Events;
+class TeamWon implements \Illuminate\Contracts\Broadcasting\ShouldBroadcast
+{
+    public function broadcastOn() { return new \Illuminate\Broadcasting\PrivateChannel('team-7'); }
 }
 `,
 	"app/Notifications/Notice.php": `<?php
@@ -234,6 +242,14 @@ func tryLaravel(t *testing.T) {
 			stream.want(`{"reason":"kicked"}`)
 		}
 		setPrefix(t, dir, "laravel_database_")
+		groups := regexp.MustCompile("`(--group-prefix laravel_database_\\S+)`").FindStringSubmatch(textOf(t, publishPage))
+		if groups == nil {
+			t.Fatal("docs/publishing.md does not show the prefix of groups")
+		}
+		hub("--auth insecure " + channelFlags(t, publishPage) + " " + groups[1])
+		stream := ada.openWith("?user=ada&group=7")
+		ada.post("/team")
+		stream.want(`{"event":"App\\Events\\TeamWon","data":[],"socket":null}`)
 	})
 	step("default connection, with its prefix", func(t *testing.T, ada *browser) {
 		hub(forward + channelFlags(t, logoutPage))
