@@ -80,8 +80,8 @@ func (c *Check) Run(ctx context.Context, out, progress io.Writer) error {
 	hub := &c.HubConfig
 	servers := inspectConfig(hub, c.program, p.section("configuration"))
 	var fleet *inspect.Fleet // receives markers while the other checks run
-	for _, server := range servers {
-		fleet = inspectRedis(ctx, hub, server, len(servers) > 1, p.section("redis "+server.Name()))
+	for n, server := range servers {
+		fleet = inspectRedis(ctx, hub, server, len(servers) > 1, n == 0, p.section("redis "+server.Name()))
 	}
 	if fleet != nil {
 		defer func() { <-fleet.Done() }() // soon after an interrupt

@@ -12,9 +12,9 @@ import (
 )
 
 // inspectRedis reports whether a Redis server is suitable for a hub. It returns the hubs there, or nil.
-func inspectRedis(ctx context.Context, c *app.HubConfig, server *redis.Server, several bool, report finding.Report) *inspect.Fleet {
+func inspectRedis(ctx context.Context, c *app.HubConfig, server *redis.Server, several, first bool, report finding.Report) *inspect.Fleet {
 	i := inspection(c, server)
-	i.NoMarkers = several
+	i.NoMarkers, i.Presence = several, first && c.Presence
 	return i.Run(ctx, report)
 }
 

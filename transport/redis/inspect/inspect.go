@@ -19,7 +19,8 @@ import (
 //
 // It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes briefly to the channels of a hub, and
 // publishes up to four messages of 26 bytes: one on its own probe channel, which hubs do not receive,
-// and the others to a user and a group with a random name, which do not have a stream.
+// and the others to a user and a group with a random name, which do not have a stream. With Presence, it also
+// publishes that a user with a random name is offline.
 type Inspection struct {
 	Server         *redis.Server
 	Channels       redis.Channels
@@ -28,6 +29,7 @@ type Inspection struct {
 	StreamKey      string // of the stream feed; "": pub/sub
 	MaxPayload     int    // bytes
 	NoMarkers      bool   // hubs do not publish markers, because they use several Redis servers
+	Presence       bool   // hubs keep the set of users that are online on this server
 
 	markerPatience time.Duration // for tests; 0: markersWithin
 }
@@ -66,6 +68,9 @@ func (i Inspection) Run(ctx context.Context, report func(Finding)) *Fleet {
 	}
 	if err == nil && i.StreamKey == "" {
 		err = in.checkEcho(ctx)
+	}
+	if err == nil && i.Presence {
+		err = in.checkPresence(ctx)
 	}
 	switch {
 	case ctx.Err() != nil:

@@ -127,6 +127,47 @@ func runFeed(t *testing.T, f interface{ Run(context.Context) error }, err error)
 
 func ofStream(i *Inspection) { i.StreamKey = "usercast:log" }
 
+// withPresence adds presence to a change.
+func withPresence(change func(*Inspection)) func(*Inspection) {
+	return func(i *Inspection) {
+		i.Presence = true
+		if change != nil {
+			change(i)
+		}
+	}
+}
+
+// startPresence runs a Presence without permissions missing, until a user is online.
+func startPresence(t *testing.T, server *redis.Server, user string) {
+	t.Helper()
+	commands := redis.NewCommands(server)
+	defer commands.Close()
+	h := hub.NewPubSub(hub.Config{})
+	defer h.Close()
+	p, err := redis.NewPresence(redis.PresenceConfig{Commands: commands, Hub: h.Hub, Logger: warnings(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { p.Run(ctx) })
+	defer running.Wait()
+	defer cancel()
+	if _, err := h.Register(hub.Options{User: user, Consumer: idleConsumer{}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, user+" is online and was counted", func() bool {
+		online, err := p.Online(ctx, []string{user})
+		n, countErr := p.Count(ctx)
+		return err == nil && countErr == nil && len(online) == 1 && n > 0 && p.Users() > 0
+	})
+}
+
+type idleConsumer struct{}
+
+func (idleConsumer) Wake()      {}
+func (idleConsumer) Interrupt() {}
+
 func (f inspected) String() string {
 	var b strings.Builder
 	for _, one := range f {
@@ -275,6 +316,19 @@ func TestDocumentedPermissionsAreSufficient(t *testing.T) {
 	eventually(t, "the entry was loaded", func() bool { return followed.loaded.Load() == 1 })
 	stop()
 
+	// With presence, it prints a longer line, with which presence works.
+	for i, change := range []func(*Inspection){withPresence(nil), withPresence(ofStream)} {
+		setUser(server, "reset", "on", ">secret")
+		var args []any
+		for _, word := range strings.Fields(run(t, target, change).find(t, "redis-acl").Do) {
+			args = append(args, word)
+		}
+		setUser(server, "reset", "on", ">secret")
+		server.Do(args...)
+		run(t, target, change).wantGood(t)
+		startPresence(t, target, fmt.Sprint("user ", i))
+	}
+
 	// The inspection prints the same line.
 	for i, change := range []func(*Inspection){nil, ofStream} {
 		setUser(server, "reset", "on", ">secret")
@@ -418,6 +472,53 @@ func TestInspectionOfAFleetWithGroups(t *testing.T) {
 			t.Errorf("stats %+v", s)
 		}
 	}
+}
+
+// With presence, each missing permission is reported, with the command that grants it, and the set is not changed.
+func TestInspectionReportsMissingPermissionsForPresence(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	target := parse(t, "redis://app:secret@"+server.Addr(), redis.ServerOptions{})
+	inspectPresence := withPresence(nil)
+	lines := append(documentedPermissions(t)[0], "~usercast:user-online", "~{usercast:user-online}:swept",
+		"+eval", "+evalsha", "+time", "+zmscore", "+zadd", "+zrangebyscore", "+zrem", "+zcount", "+get", "+set")
+	server.Do("zadd", "usercast:user-online", 1, "42")
+	for _, c := range []struct {
+		without  []any
+		name, do string
+	}{
+		{[]any{"-eval"}, "redis-right-eval", "app +eval"},
+		{[]any{"-evalsha"}, "redis-right-evalsha", "app +evalsha"},
+		{[]any{"-time"}, "redis-right-time", "app +time"},
+		{[]any{"-zmscore"}, "redis-right-zmscore", "app +zmscore"},
+		{[]any{"-zadd"}, "redis-right-zadd", "app +zadd"},
+		{[]any{"-zrangebyscore"}, "redis-right-zrangebyscore", "app +zrangebyscore"},
+		{[]any{"-zrem"}, "redis-right-zrem", "app +zrem"},
+		{[]any{"-zcount"}, "redis-right-zcount", "app +zcount"},
+		{[]any{"-get"}, "redis-right-get", "app +get"},
+		{[]any{"-set"}, "redis-right-set", "app +set"},
+		{[]any{"resetkeys", "~{usercast:user-online}:swept"}, "redis-right-commands", "app ~usercast:user-online"},
+		{[]any{"resetkeys", "~usercast:user-online"}, "redis-right-commands", "app ~{usercast:user-online}:swept"},
+		{[]any{"resetchannels", "&user-*", "&usercast:user-control", "&usercast:user-probe:*"}, "redis-right-publish", "app &usercast:user-presence"},
+	} {
+		setUser(server, slices.Concat(lines, c.without)...)
+		found := run(t, target, inspectPresence)
+		found.want(t, Warn, c.name, c.do)
+		if n := len(found.bad()); n != 1 {
+			t.Errorf("%v: %d findings: %v", c.without, n, found)
+		}
+	}
+	setUser(server, lines...)
+	run(t, target, inspectPresence).wantGood(t)
+	if keys := server.Do("keys", "*"); !reflect.DeepEqual(keys, []any{"usercast:user-online"}) {
+		t.Errorf("Redis has the keys %v", keys)
+	}
+	if score := server.Do("zscore", "usercast:user-online", "42"); score != "1" {
+		t.Errorf("the lease ends at %v", score)
+	}
+	server.Do("del", "usercast:user-online")
+	server.Do("set", "usercast:user-online", "x")
+	run(t, target, inspectPresence).want(t, Fail, "redis-presence", "delete the key")
 }
 
 func TestInspectionReportsWhyRedisCannotBeUsed(t *testing.T) {

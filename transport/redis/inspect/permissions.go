@@ -6,6 +6,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"usercast/transport/redis/internal/acl"
+	"usercast/transport/redis/internal/lease"
 	"usercast/transport/redis/internal/topology"
 )
 
@@ -75,6 +76,14 @@ func (i *inspector) grants() string {
 			commands += " +select"
 		}
 	}
+	presence := lease.KeysOf(i.Channels.Users)
+	forPresence, keys := presence.Grants()
+	if i.Presence {
+		commands += " " + forPresence
+		if i.server.Database() != 0 && i.StreamKey == "" {
+			commands += " +select"
+		}
+	}
 	commands += " +ping +info +client|setname"
 	if i.server.IsCluster() {
 		commands += " +cluster|info +cluster|slots"
@@ -82,6 +91,12 @@ func (i *inspector) grants() string {
 	line := "ACL SETUSER " + user + " resetkeys"
 	if i.StreamKey != "" {
 		line += " ~" + acl.Escape(i.StreamKey)
+	}
+	if i.Presence {
+		line += " " + keys
+		if i.StreamKey != "" && !i.version.below(6, 2) {
+			line += " resetchannels &" + acl.Escape(presence.Channel)
+		}
 	}
 	if i.StreamKey == "" && !i.version.below(6, 2) { // before 6.2, ACLs do not cover channels
 		line += " resetchannels &" + strings.Join(i.Channels.Patterns(), " &") + " &" + acl.OwnChannels + acl.Pattern(i.Channels.Users)

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"context"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -27,25 +28,26 @@ func (k Keys) PermissionPublish() acl.Permission {
 	}
 }
 
-// Check runs all commands of the scripts, except PUBLISH, in a way that changes nothing, and calls missing for each that is not
-// allowed or not available. It returns the first other error. The reply to a script without the permission for a command does not name it.
+// Check runs all commands of the scripts, except PUBLISH, in a way that changes nothing. It calls missing for each command that
+// is not allowed or not available, and once for a key that is not allowed. It returns the first other error. The reply to a
+// script without a permission does not name the command.
 func (k Keys) Check(ctx context.Context, do Do, missing func(acl.Permission, error)) error {
-	users, swept := " ~"+acl.Escape(k.Users), " ~"+acl.Escape(k.Swept)
 	commands := []struct {
-		grant, consequence string
-		args               []any
+		consequence string
+		key         string // "": none
+		args        []any
 	}{
-		{"+eval", notOnline, []any{"EVAL", emptySource, 0}},
-		{"+evalsha", notOnline, []any{"EVALSHA", empty.Hash(), 0}},
-		{"+time", notOnline, []any{"TIME"}},
+		{notOnline, "", []any{"EVAL", emptySource, 0}},
+		{notOnline, "", []any{"EVALSHA", empty.Hash(), 0}},
+		{notOnline, "", []any{"TIME"}},
 		// The empty string is not a user.
-		{"+zmscore" + users, notOnline, []any{"ZMSCORE", k.Users, ""}},
-		{"+zadd" + users, notOnline, []any{"ZADD", k.Users, "XX", 0, ""}},
-		{"+zrangebyscore" + users, notOffline, []any{"ZRANGEBYSCORE", k.Users, 1, 0}},
-		{"+zrem" + users, notOffline, []any{"ZREM", k.Users, ""}},
-		{"+zcount" + users, notOffline, []any{"ZCOUNT", k.Users, 1, 0}},
-		{"+get" + swept, notOffline, []any{"GET", k.Swept}},
-		{"+set" + swept, notOffline, []any{"SET", k.Swept, "", "EX", 0}}, // invalid
+		{notOnline, k.Users, []any{"ZMSCORE", k.Users, ""}},
+		{notOnline, k.Users, []any{"ZADD", k.Users, "XX", 0, ""}},
+		{notOffline, k.Users, []any{"ZRANGEBYSCORE", k.Users, 1, 0}},
+		{notOffline, k.Users, []any{"ZREM", k.Users, ""}},
+		{notOffline, k.Users, []any{"ZCOUNT", k.Users, 1, 0}},
+		{notOffline, k.Swept, []any{"GET", k.Swept}},
+		{notOffline, k.Swept, []any{"SET", k.Swept, "", "EX", 0}}, // invalid
 	}
 	var replies []goredis.Cmder
 	err := do(func(redis goredis.Cmdable) (err error) {
@@ -60,15 +62,26 @@ func (k Keys) Check(ctx context.Context, do Do, missing func(acl.Permission, err
 	if len(replies) != len(commands) {
 		return err
 	}
+	refusedKey := ""
 	for i, c := range commands {
-		err := replies[i].Err()
+		err, name := replies[i].Err(), c.args[0].(string)
 		switch {
+		case goredis.IsPermissionError(err) && strings.Contains(err.Error(), " key"):
+			if refusedKey != c.key {
+				missing(acl.Permission{Command: "commands on " + c.key, Grant: "~" + acl.Escape(c.key), Consequence: c.consequence}, err)
+			}
+			refusedKey = c.key
 		case goredis.IsPermissionError(err), goredis.HasErrorPrefix(err, "unknown command"):
-			missing(acl.Permission{Command: c.args[0].(string) + " for presence", Grant: c.grant, Consequence: c.consequence}, err)
+			missing(acl.Permission{Command: name + " for presence", Grant: "+" + strings.ToLower(name), Consequence: c.consequence}, err)
 		case err == nil, err == goredis.Nil, goredis.HasErrorPrefix(err, "NOSCRIPT"), goredis.HasErrorPrefix(err, "invalid expire time"):
 		default:
 			return err
 		}
 	}
 	return nil
+}
+
+// Grants returns the permissions for the scripts, except for the channel: commands, and keys.
+func (k Keys) Grants() (commands, keys string) {
+	return "+eval +evalsha +time +zmscore +zadd +zrangebyscore +zrem +zcount +get +set +publish", "~" + acl.Escape(k.Users) + " ~" + acl.Escape(k.Swept)
 }
