@@ -6,7 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	"usercast/internal/browsertest"
 	"usercast/internal/doctest"
+	"usercast/internal/need"
 )
 
 // TestTeamExamples runs the apps with groups and presence. They send a message to a team, show which of its members are
@@ -105,6 +107,50 @@ func tryTeam(t *testing.T, s *doctest.Session) {
 	s.AwaitApp("push to bob: ada: Redis is down\n")
 	s.Redis.Restart()
 	adas.wantGap()
+}
+
+// TestTeamPageInChromium uses the page of the team chat as a user does.
+func TestTeamPageInChromium(t *testing.T) {
+	t.Parallel()
+	need.Program(t, "redis-server")
+	needLanguage(t, "python")
+	dir := copyOf(t, "team/python")
+	s := doctest.NewSession(t, dir, environment["python"]...)
+	edit(t, dir+"/page.html", func(text string) string {
+		return strings.Replace(text, ":8080", strings.TrimPrefix(s.PublicURL(), "http://127.0.0.1"), 1)
+	})
+	for _, b := range doctest.Read(t, "team/python/README.md").Blocks {
+		if b.Mark == "run: app" || b.Mark == "run: hub" {
+			s.Do(b)
+		}
+	}
+	eve := newBrowser(t, s)
+	eve.post("/login", "name", "eve", "team", "red")
+
+	ada := browsertest.Start(t).Open(t, s.AppURL()+"/")
+	ada.Until(`!document.getElementById("login").hidden`)
+	ada.Run(`
+		const login = document.getElementById("login");
+		login.elements.name.value = "ada";
+		login.elements.team.value = "red";
+		login.requestSubmit();`)
+	const members = `[...document.querySelectorAll("#members li")].map(li => li.textContent + " " + li.title).join()`
+	ada.Until(members + ` === "ada online,eve offline"`)
+	if unnamed := browsertest.Unnamed(ada.Accessible()); len(unnamed) > 0 {
+		t.Errorf("without a name for screen readers: %q", unnamed)
+	}
+
+	eves := eve.openWith("?event=topic")
+	ada.Until(members + ` === "ada online,eve online"`)
+	ada.Run(`
+		document.querySelector("#send [name=text]").value = "<b>hello</b>";
+		document.getElementById("send").requestSubmit();`)
+	const messages = `document.getElementById("messages").textContent`
+	ada.Until(messages + ` === "ada: <b>hello</b>"`)
+	wantPresence(eves, "eve", true)
+	eves.want(`"ada"`, `"<b>hello</b>"`)
+	eve.post("/messages", "text", "hi")
+	ada.Until(messages + ` === "eve: hiada: <b>hello</b>"`)
 }
 
 // wantPresence checks that the next event of a stream, apart from requests to load the team, is a change of presence.
