@@ -31,7 +31,7 @@ func TestAllInvalidFlagsAreReported(t *testing.T) {
 		"--channel-prefix", "", "--broadcast-user", "a:b", "--max-payload", "much", "--ping-interval", "15", "--write-timeout", "0s",
 		"--retry=-1s", "--max-age=-1s", "--queue", "0", "--queue-bytes", "x", "--queue-total-bytes", "0", "--send-buffer", "1",
 		"--max-clients=-1", "--max-clients-per-user", "many", "--drain-delay", "soon", "--drain=-1s",
-		"--log-level", "loud", "--log-format", "xml", "--name", "a\nb", "--redis", "localhost:6379", "--admin-token-file", empty)
+		"--log-level", "loud", "--log-format", "xml", "--name", "a\nb", "--redis", "localhost:6379", "--admin-token-file", empty, "--api-token-file", empty)
 	if code != 2 || stdout != "" {
 		t.Errorf("exit code %d, want 2; stdout %q", code, stdout)
 	}
@@ -39,7 +39,7 @@ func TestAllInvalidFlagsAreReported(t *testing.T) {
 	for _, flag := range []string{
 		"listen", "admin-listen", "path", "allow-origin", "channel-prefix", "broadcast-user", "max-payload", "ping-interval", "write-timeout",
 		"retry", "max-age", "queue", "queue-bytes", "queue-total-bytes", "send-buffer", "max-clients", "max-clients-per-user",
-		"drain-delay", "drain", "log-level", "log-format", "name", "redis", "admin-token-file", "auth",
+		"drain-delay", "drain", "log-level", "log-format", "name", "redis", "admin-token-file", "api-token-file", "auth",
 	} {
 		n := 0
 		for _, line := range lines {
@@ -51,8 +51,8 @@ func TestAllInvalidFlagsAreReported(t *testing.T) {
 			t.Errorf("%d lines about --%s, want 1", n, flag)
 		}
 	}
-	if len(lines) != 25 {
-		t.Errorf("%d lines, want 25", len(lines))
+	if len(lines) != 26 {
+		t.Errorf("%d lines, want 26", len(lines))
 	}
 	if t.Failed() {
 		t.Log(stderr)

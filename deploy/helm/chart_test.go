@@ -242,7 +242,7 @@ logLevel: warn
 settings: {max-age: 50m, jwt-query: true}
 extraEnv: [{name: USERCAST_CONTROL_CHANNEL, valueFrom: {secretKeyRef: {name: s, key: k}}}]
 tls: {existingSecret: cert}
-admin: {existingSecret: admin-token}
+admin: {existingSecret: admin-token, apiTokenKey: api}
 service: {type: LoadBalancer, port: 443, annotations: {a: b}}
 ingress: {enabled: true, className: nginx, host: app.example, path: /stream, tlsSecret: app-cert, annotations: {c: d}}
 networkPolicy: {enabled: true, adminFrom: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}
@@ -267,6 +267,7 @@ func TestAllValues(t *testing.T) {
 		"USERCAST_REDIS_TLS_KEY":                "/run/usercast/redis-tls/tls.key",
 		"USERCAST_REDIS_SENTINEL_PASSWORD_FILE": "/run/usercast/redis/sentinel",
 		"USERCAST_ADMIN_TOKEN_FILE":             "/run/usercast/admin/token",
+		"USERCAST_API_TOKEN_FILE":               "/run/usercast/admin/api",
 		"USERCAST_TLS_CERT":                     "/run/usercast/tls/tls.crt",
 		"USERCAST_TLS_KEY":                      "/run/usercast/tls/tls.key",
 		"USERCAST_STREAM_KEY":                   "usercast:log",

@@ -97,10 +97,10 @@ func (c *Config) Check(errs *flags.Errors) {
 		errs.Listener("listen", c.Listen)
 	}
 	errs.Listener("admin-listen", c.AdminListen)
-	for flag, file := range map[string]string{"admin-token-file": c.AdminTokenFile, "api-token-file": c.APITokenFile} {
-		if file != "" {
-			_, err := flags.ReadSecret(file)
-			errs.Check(flag, err)
+	for _, token := range []struct{ flag, file string }{{"admin-token-file", c.AdminTokenFile}, {"api-token-file", c.APITokenFile}} {
+		if token.file != "" {
+			_, err := flags.ReadSecret(token.file)
+			errs.Check(token.flag, err)
 		}
 	}
 	if !strings.HasPrefix(c.Path, "/") || strings.ContainsAny(c.Path, "?#:*% ") || slices.Contains([]string{"/", "/livez", "/readyz"}, c.Path) {

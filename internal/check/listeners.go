@@ -29,8 +29,12 @@ func inspectListeners(c *app.HubConfig, report finding.Report) {
 			"for pages of another origin (--allow-origin), Firefox closes an EventSource permanently if a reconnect is refused, for example during a restart of the hub")
 	}
 	if c.AdminTokenFile == "" && !flags.IsLoopback(c.AdminListen) {
+		access := "they can read metrics, but without a token they cannot use the API"
+		if c.APITokenFile != "" {
+			access = "they can read metrics, but not use the console, and of the API only what --api-token-file allows"
+		}
 		report.Note("config-admin", "set --admin-token-file, and block access from the internet",
-			"%s (--admin-listen) is reachable from other hosts: they can read metrics, but without a token they cannot use the API", c.AdminListen)
+			"%s (--admin-listen) is reachable from other hosts: %s", c.AdminListen, access)
 	}
 	inspectCertificate("tls-cert", c.TLSCert, c.TLSKey, report)
 	inspectCertificate("redis-tls-cert", c.RedisTLSCert, c.RedisTLSKey, report)

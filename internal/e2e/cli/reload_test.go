@@ -89,10 +89,11 @@ func TestSIGHUPReloadsWithoutEndingStreams(t *testing.T) {
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALLOW_ORIGIN=https://old.example,https://both.example\n")
 	files.write("jwt", oldSecret+"\n")
 	files.write("admin", "old-token\n")
+	files.write("api", "old-api-token\n")
 	files.write("redis", "old-password\n")
 	p := hubtest.StartProgram(t, nil, "serve", "--env-file", files.path("usercast.env"), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
 		"--redis", server.URL(), "--redis-password-file", files.path("redis"), "--jwt-secret-file", files.path("jwt"),
-		"--admin-token-file", files.path("admin"), "--drain-delay", "1h")
+		"--admin-token-file", files.path("admin"), "--api-token-file", files.path("api"), "--drain-delay", "1h")
 	public, private := p.Addresses(t)
 	hubtest.Eventually(t, "the program is ready", func() bool { return hubtest.Request(t, "GET", "http://"+public+"/readyz").Status == 200 })
 	publisher := hubtest.NewPublisher(t, server.Addr())
@@ -123,13 +124,20 @@ func TestSIGHUPReloadsWithoutEndingStreams(t *testing.T) {
 		if a := hubtest.Request(t, "GET", "http://"+private+"/api/users/42", "Authorization: Bearer "+token); a.Status != admin {
 			t.Errorf("%s: status with admin token %s: %d, want %d", name, token, a.Status, admin)
 		}
+		apiToken := strings.Replace(token, "-token", "-api-token", 1)
+		for path, want := range map[string]int{"/api/users/42/position": admin, "/api/users/42": 401} {
+			if a := hubtest.Request(t, "GET", "http://"+private+path, "Authorization: Bearer "+apiToken); a.Status != want {
+				t.Errorf("%s: status of %s with API token %s: %d, want %d", name, path, apiToken, a.Status, want)
+			}
+		}
 	}
-	all := "origins, log level, admin token, jwt keys, redis password"
+	all := "origins, log level, admin token, api token, jwt keys, redis password"
 	wantReload(t, hangUp(t, p), "", all, "")
 
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALLOW_ORIGIN=https://both.example,https://new.example\nUSERCAST_LOG_LEVEL=debug\nUSERCAST_RETRY=9s\n")
 	files.write("jwt", newSecret+"\n")
 	files.write("admin", "new-token\n")
+	files.write("api", "new-api-token\n")
 	files.write("redis", "new-password\n")
 	wantReload(t, hangUp(t, p), all, "", "")
 	check := func(name string) {
@@ -152,13 +160,14 @@ func TestSIGHUPReloadsWithoutEndingStreams(t *testing.T) {
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALLOW_ORIGIN=https://both.example,https://New.example/\nUSERCAST_LOG_LEVEL=loud\n")
 	files.write("jwt", "-----BEGIN PUBLIC KEY-----\nAA==\n-----END PUBLIC KEY-----\n")
 	files.write("admin", "\n")
+	files.write("api", "\n")
 	if err := os.Remove(files.path("redis")); err != nil {
 		t.Fatal(err)
 	}
 	wantReload(t, hangUp(t, p), "", "", all)
 	for item, why := range map[string]string{
 		"origins": "write https://new.example", "log level": "use debug, info, warn or error", "jwt keys": "the secret is a PEM key",
-		"admin token": "is empty", "redis password": "no such file",
+		"admin token": "is empty", "api token": "is empty", "redis password": "no such file",
 	} {
 		if n := len(p.Stderr.Lines("level=WARN", "reload failed, keeping previous value", item, why)); n != 1 {
 			t.Errorf("%d warnings about %s", n, item)
@@ -167,7 +176,7 @@ func TestSIGHUPReloadsWithoutEndingStreams(t *testing.T) {
 	check("after a failed reload")
 	files.write("usercast.env", "USERCAST_AUTH=jwt\nUSERCAST_ALOW_ORIGIN=https://evil.example\n")
 	files.write("admin", "newest-token\n")
-	wantReload(t, hangUp(t, p), "admin token", "", "env file, jwt keys, redis password")
+	wantReload(t, hangUp(t, p), "admin token", "", "env file, api token, jwt keys, redis password")
 	if len(p.Stderr.Lines("level=WARN", "unknown setting USERCAST_ALOW_ORIGIN")) != 1 {
 		t.Error("no warning about the unknown setting")
 	}

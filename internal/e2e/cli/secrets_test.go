@@ -21,6 +21,7 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 	const (
 		redisPassword = "secret-redis-password"
 		adminToken    = "secret-admin-token"
+		apiToken      = "secret-api-token"
 		hubPassword   = "secret-hub-password" // with which the hub authenticates to the app
 		cookie        = "secret-cookie"
 		bearer        = "secret-bearer"
@@ -28,7 +29,7 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 		payload       = "secret-payload"
 		lastID        = "secret-last-id"
 	)
-	secrets := []string{redisPassword, adminToken, hubPassword, cookie, bearer, queryToken, payload, lastID}
+	secrets := []string{redisPassword, adminToken, apiToken, hubPassword, cookie, bearer, queryToken, payload, lastID}
 	sessions := hubtest.StartSessionApp(t)
 	inURL, _ := url.Parse(sessions.URL)
 	inURL.User = url.UserPassword("hub", hubPassword)
@@ -40,7 +41,7 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 			var output strings.Builder // the program's output and responses
 			p := hubtest.StartProgram(t, []string{"USERCAST_FORWARD_URL=" + inURL.String()}, "serve", "--auth", "forward", "--auth-cache", "0", "--auth-timeout", "1s",
 				"--feed", feed, "--redis", server.URL(), "--redis-password-file", hubtest.SecretFile(t, redisPassword),
-				"--admin-token-file", hubtest.SecretFile(t, adminToken), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug", "--retry", "10ms")
+				"--admin-token-file", hubtest.SecretFile(t, adminToken), "--api-token-file", hubtest.SecretFile(t, apiToken), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--log-level", "debug", "--retry", "10ms")
 			public, private := p.Addresses(t)
 			hubtest.Eventually(t, "the program is ready", func() bool { return hubtest.Request(t, "GET", "http://"+public+"/readyz").Status == 200 })
 			send := func(topic string) {
@@ -78,8 +79,8 @@ func TestNoSecretLeavesTheProgram(t *testing.T) {
 			output.WriteString(hubtest.Request(t, "GET", "http://"+public+"/"+queryToken, headers...).Body)
 			sessions.CloseClientConnections()
 			sessions.Status.Store(0)
-			for _, authorization := range []string{"Bearer " + adminToken, "Bearer " + bearer} {
-				for _, path := range []string{"/metrics", "/readyz", "/api/stats", "/api/users/42", "/debug/pprof/", "/debug/pprof/cmdline",
+			for _, authorization := range []string{"Bearer " + adminToken, "Bearer " + apiToken, "Bearer " + bearer} {
+				for _, path := range []string{"/metrics", "/readyz", "/api/stats", "/api/users/42", "/api/users/42/position", "/debug/pprof/", "/debug/pprof/cmdline",
 					"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/allocs?debug=1"} {
 					output.WriteString(hubtest.Request(t, "GET", "http://"+private+path, "Authorization: "+authorization).Body)
 				}

@@ -88,6 +88,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- if $v.tls.existingSecret }}{{ $_ := set $env "USERCAST_TLS_CERT" "/run/usercast/tls/tls.crt" }}{{ $_ := set $env "USERCAST_TLS_KEY" "/run/usercast/tls/tls.key" }}{{ end }}
 {{- if $v.admin.existingSecret }}{{ $_ := set $env "USERCAST_ADMIN_TOKEN_FILE" (printf "/run/usercast/admin/%s" $v.admin.tokenKey) }}{{ end }}
+{{- if and $v.admin.existingSecret $v.admin.apiTokenKey }}{{ $_ := set $env "USERCAST_API_TOKEN_FILE" (printf "/run/usercast/admin/%s" $v.admin.apiTokenKey) }}{{ end }}
 {{- with $v.auth }}
 {{- if eq .mode "jwt" }}
 {{- $files := list }}
