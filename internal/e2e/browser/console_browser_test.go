@@ -199,7 +199,7 @@ func consoleShowsUsers(t *testing.T, browser *browsertest.Browser) {
 func consoleShowsGroups(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--console-tail", "--group-prefix", "group-", "--presence")
-	h.Open(t, "user=42&group=b%2F7&group=a&topic=news")
+	h.Open(t, "user=42&group=a&group=b%2F7&topic=news")
 	h.Open(t, "user=%3Cb%3E&group=b%2F7")
 	h.Open(t, "user=7")
 	p := openConsole(t, browser, h.AdminURL("/"))
@@ -214,7 +214,7 @@ func consoleShowsGroups(t *testing.T, browser *browsertest.Browser) {
 		t.Errorf("the fragment of the URL is %s", got)
 	}
 	const cells = `[...document.getElementById("user-rows").rows].map(r => [...r.cells].map(c => c.dataset.label + "=" + c.innerText).filter(c => !/^(Age|Last id)=/.test(c)).join(" ")).join("; ")`
-	if got, want := p.Text(cells), "User=42 Topics=news Groups=b/7, a Queue=empty; User=<b> Topics=all Groups=b/7 Queue=empty"; got != want {
+	if got, want := p.Text(cells), "User=42 Topics=news Groups=a, b/7 Queue=empty; User=<b> Topics=all Groups=b/7 Queue=empty"; got != want {
 		t.Errorf("the streams are %s, want %s", got, want)
 	}
 	if got, want := p.Text(`document.getElementById("user-head").innerText.replaceAll("\t", " ")`), "User Age Topics Groups Queue Last id"; got != want {
@@ -247,7 +247,7 @@ func consoleShowsGroups(t *testing.T, browser *browsertest.Browser) {
 	p.press(kb.Enter)
 	p.waitForText("user-title", "User 42")
 	p.waitForText("user-count", "1 open stream on this hub")
-	if got, want := p.Text(cells), "Topics=news Groups=b/7, a Queue=empty"; got != want {
+	if got, want := p.Text(cells), "Topics=news Groups=a, b/7 Queue=empty"; got != want {
 		t.Errorf("the streams of the user are %s, want %s", got, want)
 	}
 	if got := p.Text(`document.getElementById("lookup-kind").value`); got != "user" {
