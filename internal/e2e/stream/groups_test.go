@@ -39,7 +39,8 @@ var groupModes = map[string]func(t *testing.T) groupMode{
 		const secret = "a secret of at least thirty-two bytes"
 		flags := []string{"--auth", "jwt", "--jwt-secret-file", hubtest.SecretFile(t, secret), "--jwt-groups-claim", "app.teams"}
 		return groupMode{flags, func(user string, groups ...string) (string, []string) {
-			claims := map[string]any{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "app": map[string]any{"teams": groups}}
+			// The default claim would be rejected.
+			claims := map[string]any{"sub": user, "exp": time.Now().Add(time.Hour).Unix(), "app": map[string]any{"teams": groups}, "groups": "*"}
 			return "", []string{"Authorization: Bearer " + hubtest.Token(t, secret, claims)}
 		}}
 	},
