@@ -165,6 +165,13 @@ func FuzzChannels(f *testing.F) {
 		if ok != (begins && len(user) > 0) {
 			t.Fatalf("%+v.Split(%q): ok = %v", channels, channel, ok)
 		}
+		// With the prefix of groups, the same channel is one of a group.
+		if asGroup := (Channels{Users: "x" + prefix, Groups: prefix, Separator: separator}); prefix != "" && !strings.HasPrefix(channel, asGroup.Users) {
+			group, groupTopic, groupOK := asGroup.Split(channel)
+			if groupOK != ok || ok && group != hub.Group(to.Name) || groupTopic != gotTopic {
+				t.Fatalf("%+v.Split(%q) = %v, %q, %v; without groups %v, %q, %v", asGroup, channel, group, groupTopic, groupOK, to, gotTopic, ok)
+			}
+		}
 		if !ok {
 			return
 		}
