@@ -157,6 +157,24 @@ func TestPositionWaitsForTheFirstMarker(t *testing.T) {
 	})
 }
 
+// With several Redis URLs there are no markers to wait for, and a position is valid at this hub.
+func TestPositionWithSeveralRedis(t *testing.T) {
+	t.Parallel()
+	one, two := redistest.Start(t), redistest.Start(t)
+	h := hubtest.Start(t, one, "--redis", two.URL())
+	hubtest.Eventually(t, "the hub has subscribed to both", func() bool { return h.FeedStats()[0].Connected && h.FeedStats()[1].Connected })
+	began := time.Now()
+	id := ""
+	for range 15 { // they would wait for 15 s
+		id = positionOf(t, h, "42")
+	}
+	if waited := time.Since(began); waited > 14*time.Second {
+		t.Errorf("15 positions came after %v", waited)
+	}
+	hubtest.NewPublisher(t, two.Addr()).Publish(t, "user-42", "hello")
+	h.Open(t, "user=42&last-event-id="+id).Want(t, "hello")
+}
+
 func TestGroupsAPI(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -180,6 +198,23 @@ func TestGroupsAPI(t *testing.T) {
 	h.WantMetrics(t, map[string]float64{"usercast_messages_received_total": 2, "usercast_messages_unrouted_total": 2})
 	if a := hubtest.Request(t, "GET", h.AdminURL("/api/groups/team-7")); a.Status != 200 || a.Body != `{"group":"team-7","streams":[],"total":0}`+"\n" {
 		t.Errorf("a group without streams: status %d %s", a.Status, a.Body)
+	}
+
+	page := h.Open(t, "user=42&group=team-7&group=b&topic=news")
+	if code, answer := post(t, h, "/api/groups/team-7/messages?topic=news", "to the team"); code != 200 {
+		t.Errorf("status %d %s", code, answer)
+	}
+	page.Want(t, "to the team")
+	for path, parts := range map[string][]string{
+		"/api/groups/team-7": {`{"group":"team-7","streams":[{"user":"42","since":"`, `"topics":["news"],"groups":["b","team-7"]`, `],"total":1}`},
+		"/api/users/42":      {`{"streams":[{"since":"`, `"topics":["news"],"groups":["b","team-7"]`, `],"user":"42"}`},
+	} {
+		a := hubtest.Request(t, "GET", h.AdminURL(path))
+		for _, part := range parts {
+			if a.Status != 200 || !strings.Contains(a.Body, part) {
+				t.Errorf("%s: status %d %s, want %s", path, a.Status, a.Body, part)
+			}
+		}
 	}
 
 	off := hubtest.Start(t, server)
