@@ -48,6 +48,9 @@ func (a *soakApp) run(stop <-chan struct{}) {
 		switch a.rng.IntN(400) {
 		case 0, 1: // more than fits into a queue or the history of a user or a group
 			to := a.recipient()
+			if a.rng.IntN(2) == 0 {
+				to = message{group: everyone}
+			}
 			n, next = 300+a.rng.IntN(500), func() message { return to }
 		case 2:
 			n, next = 100, func() message { return message{user: "*"} }
