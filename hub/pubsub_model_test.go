@@ -22,6 +22,7 @@ type pubsubRun struct {
 	newest  uint64        // place of the newest entry
 	clients []*pubsubClient
 	resumes []pubsubResume
+	roomy   bool // the history keeps everything: a client does not miss anything
 	trace   []string
 }
 
@@ -49,10 +50,11 @@ func (r *pubsubRun) id(number uint64) hub.ID {
 	return idAt(r.entries[number-1].place)
 }
 
-// A pubsubResume is a position that a client of a user had when it ended.
+// A pubsubResume is a position that a client of a user had when it ended, or that a page of the user was rendered with.
 type pubsubResume struct {
 	user string
 	seq  uint64
+	text string // of a page
 }
 
 type pubsubClient struct {
@@ -129,6 +131,9 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 			r.note("%s gets %d %s", c.name, number, f.Wire)
 			switch {
 			case f.Gap != 0 && f.Gap != hub.GapRedisReconnect: // announces what it missed
+				if r.roomy {
+					r.fail("%s: a gap although everything is kept", c.name)
+				}
 				c.last, c.unknown = max(c.last, number), false
 			case c.unknown:
 				r.fail("%s: %s before its gap", c.name, f.Wire)
@@ -138,6 +143,10 @@ func (r *pubsubRun) take(c *pubsubClient, times int) {
 				r.reach(c, c.last+1+uint64(slices.IndexFunc(r.entries[c.last:], func(e pubsubEntry) bool { return e.gap })), "gap")
 				r.position(c, f.ID)
 			default:
+				e := r.entries[number-1]
+				if want := fmt.Sprint("message ", number); !c.concerns(e) || !e.gap && string(f.Wire) != want {
+					r.fail("%s: %s, which is not for it, or %d is another entry", c.name, f.Wire, number)
+				}
 				r.reach(c, number, "entry")
 			}
 		}
@@ -157,11 +166,17 @@ func (r *pubsubRun) register(number int) {
 		}
 	}
 	if len(mine) > 0 && r.random.IntN(4) > 0 {
-		o.Resume = text(r.hub.Hub, r.id(mine[len(mine)-1-r.random.IntN(min(4, len(mine)))].seq))
+		from := mine[len(mine)-1-r.random.IntN(min(4, len(mine)))]
+		if o.Resume = from.text; o.Resume == "" {
+			o.Resume = text(r.hub.Hub, r.id(from.seq))
+		}
 	}
 	c.listener = register(r.t, r.hub, o)
 	opening := c.Opening()
 	c.last, c.unknown = r.number(opening), opening == hub.UnknownID
+	if o.Resume != "" && c.unknown {
+		r.fail("%s: %q is unknown", c.name, o.Resume)
+	}
 	r.note("%s of user %s, groups %q, topics %q, resumes %q, opens %v", c.name, c.user, c.groups, c.topics, o.Resume, opening)
 	r.clients = append(r.clients, c)
 }
@@ -175,7 +190,7 @@ func (r *pubsubRun) step(number int) {
 		r.entries = append(r.entries, e)
 		r.note("entry %d: %+v", len(r.entries), e)
 	}
-	switch step := r.random.IntN(14); {
+	switch step := r.random.IntN(15); {
 	case step < 5:
 		e := pubsubEntry{to: hub.User(oneOf(r.random, "1", "2", "3", "*")), topic: oneOf(r.random, "", "a")}
 		if r.random.IntN(2) == 0 {
@@ -192,8 +207,13 @@ func (r *pubsubRun) step(number int) {
 		}
 	case step < 10:
 		time.Sleep(time.Duration(r.random.IntN(1500)) * time.Millisecond)
-	case len(r.clients) == 0:
 	case step < 11:
+		user := oneOf(r.random, "1", "2", "3")
+		id, _ := r.hub.Position(user)
+		r.note("position of user %s: %s", user, id)
+		r.resumes = append(r.resumes, pubsubResume{user, uint64(len(r.entries)), id})
+	case len(r.clients) == 0:
+	case step < 12:
 		c := r.clients[r.random.IntN(len(r.clients))]
 		if r.random.IntN(2) == 0 {
 			r.note("%s ends gracefully", c.name)
@@ -209,7 +229,7 @@ func (r *pubsubRun) step(number int) {
 	r.clients = slices.DeleteFunc(r.clients, func(c *pubsubClient) bool {
 		c.stalled = max(c.stalled-1, 0)
 		if c.done && !c.unknown {
-			r.resumes = append(r.resumes, pubsubResume{c.user, c.last})
+			r.resumes = append(r.resumes, pubsubResume{c.user, c.last, ""})
 		}
 		return c.done
 	})
@@ -217,7 +237,7 @@ func (r *pubsubRun) step(number int) {
 
 func runPubSub(t *testing.T, seed uint64) {
 	random := rand.New(rand.NewPCG(seed, 0))
-	r := &pubsubRun{t: t, random: random, hub: newPubSub(t, hub.Config{
+	cfg := hub.Config{
 		BroadcastUser:   "*",
 		HistoryPerUser:  1 + random.IntN(6),
 		HistoryAge:      oneOf(random, time.Hour, 3*time.Second),
@@ -227,7 +247,12 @@ func runPubSub(t *testing.T, seed uint64) {
 		QueueGrace:      oneOf(random, 0, 0, time.Second),
 		FanOut:          random.IntN(3),
 		GapSpread:       oneOf(random, 0, 2*time.Second),
-	})}
+	}
+	r := &pubsubRun{t: t, random: random, roomy: random.IntN(4) == 0}
+	if r.roomy {
+		cfg.HistoryPerUser, cfg.HistoryAge, cfg.HistoryBytes = 1000, time.Hour, 1<<20
+	}
+	r.hub = newPubSub(t, cfg)
 	for number := range 150 {
 		r.step(number)
 	}
@@ -247,7 +272,8 @@ func runPubSub(t *testing.T, seed uint64) {
 }
 
 // Invariants 4, 6 and 12 of a PubSub, in random runs with all limits: each entry that concerns a client is received
-// once and in order, replayed after the client has reconnected, or announced as a gap.
+// once and in order, replayed after the client has reconnected, or announced as a gap. A client receives nothing else, and no
+// gap if everything is kept.
 func TestInvariant12ResumeFromPubSubWithLimits(t *testing.T) {
 	runSeeds(t, 500, runPubSub)
 }

@@ -163,18 +163,18 @@ func TestDisconnectEndsAllStreamsOfAUser(t *testing.T) {
 	}
 }
 
-// An oracle is a simple model of the history: what was sent to each user, and what is kept. It asks the hub only for the
-// size of the ring, and up to where the ring has dropped entries.
+// An oracle is a simple model of the history: what was sent to each user and group, and what is kept. It asks the hub only for
+// the size of the ring, and up to where the ring has dropped entries.
 type oracle struct {
 	hub    *hub.PubSub
 	limit  hub.Config
 	seq    uint64        // place of the newest entry
 	all    []oracleEntry // kept, oldest first
-	absent []oracleEntry // sent to users without a client, oldest first
-	users  map[string]*oracleUser
-	gone   []string // users without a client, in the order in which they left
-	common uint64   // low-water mark of broadcasts and gaps for all
-	age    uint64   // when the last user left that was forgotten
+	absent []oracleEntry // sent to owners without a client, oldest first
+	owners map[hub.Recipient]*oracleOwner
+	gone   []hub.Recipient // owners without a client, in the order in which they left or were held
+	common uint64          // low-water mark of broadcasts and gaps for all
+	age    uint64          // when the last client of an owner left that was forgotten
 }
 
 // A place is the number of messages up to an entry and, in the lower half, that of gaps since the last message.
@@ -182,40 +182,44 @@ func place(id hub.ID) uint64 { return id.Ms<<32 | id.Seq>>32 }
 
 func idAt(place uint64) hub.ID { return hub.ID{Ms: place >> 32, Seq: place << 32} }
 
+// all is the recipient of broadcasts and of gaps for all.
+var all = hub.User("*")
+
 type oracleEntry struct {
-	seq         uint64
-	user, topic string // user "*": for all
-	text        string
-	gapForAll   bool
+	seq       uint64
+	to        hub.Recipient
+	topic     string
+	text      string
+	gapForAll bool
 }
 
-type oracleUser struct {
+type oracleOwner struct {
 	here               int
 	since, floor, left uint64
 }
 
-func (o *oracle) add(user, topic, text string, gapForAll bool) {
+func (o *oracle) add(to hub.Recipient, topic, text string, gapForAll bool) {
 	if o.seq++; !gapForAll {
 		o.seq = (o.seq>>32 + 1) << 32
 	}
-	e := oracleEntry{o.seq, user, topic, text, gapForAll}
-	u := o.users[user]
-	if user != "*" && (u == nil || u.here == 0) {
+	e := oracleEntry{o.seq, to, topic, text, gapForAll}
+	u := o.owners[to]
+	if to != all && (u == nil || u.here == 0) {
 		o.absent = append(o.absent, e)
 	}
-	if user == "*" || u != nil {
+	if to == all || u != nil {
 		o.all = append(o.all, e)
-		if first, n := o.count(user); n > o.limit.HistoryPerUser {
+		if first, n := o.count(to); n > o.limit.HistoryPerUser {
 			o.drop(first)
 		}
 	}
 	o.trim()
 }
 
-// count returns the index of the first entry of a user, and how many there are.
-func (o *oracle) count(user string) (first, n int) {
+// count returns the index of the first entry of an owner, and how many there are.
+func (o *oracle) count(to hub.Recipient) (first, n int) {
 	for i, e := range slices.Backward(o.all) {
-		if e.user == user {
+		if e.to == to {
 			first = i
 			n++
 		}
@@ -232,8 +236,8 @@ func (o *oracle) trim() {
 		if len(o.gone) == 0 {
 			return
 		}
-		o.age = max(o.age, o.users[o.gone[0]].left)
-		delete(o.users, o.gone[0])
+		o.age = max(o.age, o.owners[o.gone[0]].left)
+		delete(o.owners, o.gone[0])
 		o.gone = o.gone[1:]
 	}
 }
@@ -244,12 +248,12 @@ func (o *oracle) bytes() (n int64) {
 		if !strings.HasPrefix(e.text, "gap ") {
 			n += int64(len(e.text))
 		}
-		if e.user != "*" {
-			n += int64(len(e.user))
+		if e.to != all {
+			n += int64(len(e.to.Name))
 		}
 	}
-	for _, name := range o.gone {
-		n += int64(256 + len(name))
+	for _, to := range o.gone {
+		n += int64(256 + len(to.Name))
 	}
 	return n
 }
@@ -257,70 +261,92 @@ func (o *oracle) bytes() (n int64) {
 func (o *oracle) drop(i int) {
 	e := o.all[i]
 	o.all = slices.Delete(o.all, i, i+1)
-	if e.user == "*" {
+	if e.to == all {
 		o.common = e.seq
 	} else {
-		o.users[e.user].floor = e.seq
+		o.owners[e.to].floor = e.seq
 	}
 }
 
-func (o *oracle) join(user string) {
-	u := o.users[user]
-	if u == nil {
-		u = &oracleUser{since: o.seq >> 32 << 32}
-		o.users[user] = u
+func (o *oracle) join(list []hub.Recipient) {
+	for _, to := range list {
+		u := o.owners[to]
+		if u == nil {
+			u = &oracleOwner{since: o.seq >> 32 << 32}
+			o.owners[to] = u
+		}
+		u.here++
+		o.gone = slices.DeleteFunc(o.gone, func(gone hub.Recipient) bool { return gone == to })
 	}
-	u.here++
-	o.gone = slices.DeleteFunc(o.gone, func(gone string) bool { return gone == user })
 }
 
-func (o *oracle) leave(user string) {
-	u := o.users[user]
-	if u.here--; u.here == 0 {
-		u.left = o.seq >> 32 << 32
-		o.gone = append(o.gone, user)
+func (o *oracle) leave(list []hub.Recipient) {
+	for _, to := range list {
+		u := o.owners[to]
+		if u.here--; u.here == 0 {
+			u.left = o.seq >> 32 << 32
+			o.gone = append(o.gone, to)
+		}
+		o.trim()
 	}
+}
+
+// hold is what a call of Position does.
+func (o *oracle) hold(user hub.Recipient) {
+	if u := o.owners[user]; u == nil {
+		o.owners[user] = &oracleOwner{since: o.seq >> 32 << 32}
+	} else if u.here > 0 {
+		return
+	}
+	o.gone = append(slices.DeleteFunc(o.gone, func(gone hub.Recipient) bool { return gone == user }), user)
 	o.trim()
 }
 
 // missed returns what a client with a topic filter must receive when it reconnects.
-func (o *oracle) missed(user string, topics []string, id uint64) (texts []string) {
+func (o *oracle) missed(owners []hub.Recipient, topics []string, id uint64) (texts []string) {
 	if id>>32 > o.seq>>32 {
 		return []string{fmt.Sprint(o.seq, " gap unknown-id")}
 	}
-	u := o.users[user]
-	floor := max(u.floor, o.common)
-	if id < u.since {
-		floor = max(floor, min(u.since, max(hub.RingLowWater(o.hub)<<32, o.age)))
+	floor := o.common
+	for _, to := range owners {
+		u := o.owners[to]
+		if floor = max(floor, u.floor); id < u.since {
+			floor = max(floor, min(u.since, max(hub.RingLowWater(o.hub)<<32, o.age)))
+		}
 	}
 	if id < floor {
 		texts = append(texts, fmt.Sprint(floor, " gap history-expired"))
 		id = floor
 	}
-	list := slices.Clone(o.all)
+	var list []oracleEntry
+	for _, e := range o.all {
+		if e.to == all || slices.Contains(owners, e.to) {
+			list = append(list, e)
+		}
+	}
 	for _, e := range o.absent {
-		if e.seq <= u.since {
+		if slices.Contains(owners, e.to) && e.seq <= o.owners[e.to].since {
 			list = append(list, e)
 		}
 	}
 	slices.SortFunc(list, func(a, b oracleEntry) int { return cmp.Compare(a.seq, b.seq) })
 	for _, e := range list {
-		if e.seq > id && (e.user == user || e.user == "*") && (e.gapForAll || topics == nil || slices.Contains(topics, e.topic)) {
+		if e.seq > id && (e.gapForAll || topics == nil || slices.Contains(topics, e.topic)) {
 			texts = append(texts, fmt.Sprint(e.seq, " ", e.text))
 		}
 	}
 	return texts
 }
 
-// Random runs are compared with the oracle. They connect, disconnect and publish, exceed each bound, change filters
-// and announce gaps.
+// Random runs are compared with the oracle. They connect, disconnect, request positions and publish, exceed each bound, change
+// filters and groups, and announce gaps. So nothing is lost or received twice, and no gap is announced without a reason.
 func TestInvariant12ResumeWithoutLossOrDuplicate(t *testing.T) {
 	runSeeds(t, 400, replayRun)
 }
 
 type replayClient struct {
 	*listener
-	user   string
+	owners []hub.Recipient // its user, then its groups
 	topics []string
 	want   []string // not received yet
 	last   uint64   // newest id that it has received
@@ -333,37 +359,47 @@ func replayRun(t *testing.T, seed uint64) {
 		HistoryBytes: int64(1000 + random.IntN(4000)), FanOut: random.IntN(3),
 	}
 	h := newPubSub(t, limits)
-	o := &oracle{hub: h, limit: limits, users: map[string]*oracleUser{}}
+	o := &oracle{hub: h, limit: limits, owners: map[hub.Recipient]*oracleOwner{}}
 	var clients []*replayClient
-	ids := map[string][]uint64{} // that clients of the user have received
+	type position struct {
+		place uint64
+		text  string // empty: any text of the place
+	}
+	positions := map[string][]position{} // of pages of the user
 	filters := [][]string{nil, {"a"}, {"b", ""}}
 
 	connect := func() {
-		user := fmt.Sprint(random.IntN(3))
-		c := &replayClient{user: user, topics: filters[random.IntN(len(filters))]}
-		o.join(user)
-		options := hub.Options{User: user, Topics: c.topics}
-		c.last = o.seq
-		if seen := ids[user]; len(seen) > 0 && random.IntN(4) > 0 {
-			c.last = seen[random.IntN(len(seen))]
-			if random.IntN(10) == 0 {
-				c.last = o.seq + (1+random.Uint64N(3))<<32
+		options := hub.Options{User: fmt.Sprint(random.IntN(3)), Groups: someOf(random, "0", "g", "h"), Topics: filters[random.IntN(len(filters))]}
+		user := options.User
+		c := &replayClient{owners: []hub.Recipient{hub.User(user)}, topics: options.Topics, last: o.seq}
+		for _, name := range options.Groups {
+			if group := hub.Group(name); !slices.Contains(c.owners, group) {
+				c.owners = append(c.owners, group)
 			}
-			options.Resume = text(h.Hub, idAt(c.last))
-			c.want = o.missed(user, c.topics, c.last)
+		}
+		o.join(c.owners)
+		if seen := positions[user]; len(seen) > 0 && random.IntN(4) > 0 {
+			at := seen[random.IntN(len(seen))]
+			if c.last = at.place; random.IntN(10) == 0 {
+				c.last, at.text = o.seq+(1+random.Uint64N(3))<<32, ""
+			}
+			if options.Resume = at.text; at.text == "" {
+				options.Resume = text(h.Hub, idAt(c.last))
+			}
+			c.want = o.missed(c.owners, c.topics, c.last)
 		}
 		c.listener = register(t, h, options)
-		ids[user] = append(ids[user], min(c.last, o.seq))
+		positions[user] = append(positions[user], position{place: min(c.last, o.seq)})
 		clients = append(clients, c)
 		// Take the replay immediately: later, the history may have dropped entries.
 		c.take(t, h)
 	}
-	concerns := func(c *replayClient, user, topic string) bool {
-		return (user == "*" || user == c.user) && (c.topics == nil || slices.Contains(c.topics, topic))
+	concerns := func(c *replayClient, to hub.Recipient, topic string) bool {
+		return (to == all || slices.Contains(c.owners, to)) && (c.topics == nil || slices.Contains(c.topics, topic))
 	}
 	for range 60 {
-		user, topic := []string{"0", "1", "2", "*"}[random.IntN(4)], []string{"", "a", "b"}[random.IntN(3)]
-		switch random.IntN(8) {
+		user, topic := oneOf(random, "0", "1", "2", "*"), oneOf(random, "", "a", "b")
+		switch random.IntN(9) {
 		case 0, 1:
 			if len(clients) < 8 {
 				connect()
@@ -373,14 +409,14 @@ func replayRun(t *testing.T, seed uint64) {
 				i := random.IntN(len(clients))
 				c := clients[i]
 				c.take(t, h)
-				ids[c.user] = append(ids[c.user], c.last)
+				positions[c.User()] = append(positions[c.User()], position{place: c.last})
 				c.End(hub.ReasonClosed)
-				o.leave(c.user)
+				o.leave(c.owners)
 				clients = slices.Delete(clients, i, i+1)
 			}
 		case 3:
 			h.GapForAll(hub.GapRedisReconnect)
-			o.add("*", "", "gap redis-reconnect", true)
+			o.add(all, "", "gap redis-reconnect", true)
 			for _, c := range clients {
 				c.want = append(c.want, fmt.Sprint(o.seq, " gap redis-reconnect"))
 			}
@@ -389,12 +425,26 @@ func replayRun(t *testing.T, seed uint64) {
 			if len(c) > 0 {
 				c[random.IntN(len(c))].take(t, h)
 			}
+		case 5:
+			if random.IntN(2) == 0 && user != "*" {
+				id, _ := h.Position(user)
+				o.hold(hub.User(user))
+				positions[user] = append(positions[user], position{o.seq, id})
+			}
 		default:
-			text := strings.Repeat("x", random.IntN(300))
-			h.Publish(hub.User(user), topic, text)
-			o.add(user, topic, text, false)
+			to, text := hub.User(user), strings.Repeat("x", random.IntN(300))
+			if random.IntN(2) == 0 {
+				to = hub.Group(oneOf(random, "0", "g", "h", "*"))
+			}
+			if random.IntN(10) == 0 && to != all {
+				text = "gap too-large"
+				h.GapFor(to, topic, hub.GapTooLarge)
+			} else {
+				h.Publish(to, topic, text)
+			}
+			o.add(to, topic, text, false)
 			for _, c := range clients {
-				if concerns(c, user, topic) {
+				if concerns(c, to, topic) {
 					c.want = append(c.want, fmt.Sprint(o.seq, " ", text))
 				}
 			}
@@ -432,11 +482,14 @@ func (c *replayClient) take(t *testing.T, h *hub.PubSub) {
 	if !ok {
 		t.Fatal("no position although the queue is empty")
 	}
-	if last != nil && last.Gap == hub.GapRedisReconnect && !last.Replayed { // it has waited: its id is the position
-		c.want[len(c.want)-1] = fmt.Sprint(place(id), " gap redis-reconnect")
+	if n := len(c.want); n > 0 && last != nil && last.Gap != 0 && !last.Replayed {
+		// A gap for all, or for a large group, has waited: its id is the position.
+		if _, text, _ := strings.Cut(c.want[n-1], " "); text == "gap redis-reconnect" || place(last.ID) == place(id) {
+			c.want[n-1] = fmt.Sprint(place(id), " ", text)
+		}
 	}
 	if !slices.Equal(got, c.want) {
-		t.Fatalf("user %s, topics %q: got %q, want %q", c.user, c.topics, got, c.want)
+		t.Fatalf("%v, topics %q: got %q, want %q", c.owners, c.topics, got, c.want)
 	}
 	c.want, c.last = nil, place(id)
 }
