@@ -67,6 +67,9 @@ func RingBytes(h *PubSub) int64     { h.mu.Lock(); defer h.mu.Unlock(); return h
 func RingEntries(h *PubSub) int     { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.entries }
 func RingLowWater(h *PubSub) uint64 { h.mu.Lock(); defer h.mu.Unlock(); return h.ring.lowWater }
 
+// LimitRingSearch sets how many entries a search of the ring finds at most.
+func LimitRingSearch(h *PubSub, n int) { h.mu.Lock(); defer h.mu.Unlock(); h.ring.maxFound = n }
+
 // Doubts returns how many doubts a hub keeps.
 func Doubts(p *PubSub) int {
 	p.mu.Lock()

@@ -253,6 +253,7 @@ func runPubSub(t *testing.T, seed uint64) {
 		cfg.HistoryPerUser, cfg.HistoryAge, cfg.HistoryBytes = 1000, time.Hour, 1<<20
 	}
 	r.hub = newPubSub(t, cfg)
+	hub.LimitRingSearch(r.hub, 2+random.IntN(10))
 	for number := range 150 {
 		r.step(number)
 	}

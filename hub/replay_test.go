@@ -359,6 +359,8 @@ func replayRun(t *testing.T, seed uint64) {
 		HistoryBytes: int64(1000 + random.IntN(4000)), FanOut: random.IntN(3),
 	}
 	h := newPubSub(t, limits)
+	hub.LimitRingSearch(h, 2+random.IntN(10))
+	maxPayload := oneOf(random, 10, 300)
 	o := &oracle{hub: h, limit: limits, owners: map[hub.Recipient]*oracleOwner{}}
 	var clients []*replayClient
 	type position struct {
@@ -426,13 +428,12 @@ func replayRun(t *testing.T, seed uint64) {
 				c[random.IntN(len(c))].take(t, h)
 			}
 		case 5:
-			if random.IntN(2) == 0 && user != "*" {
-				id, _ := h.Position(user)
-				o.hold(hub.User(user))
-				positions[user] = append(positions[user], position{o.seq, id})
-			}
+			user := fmt.Sprint(random.IntN(oneOf(random, 3, 10))) // most do not open their page
+			id, _ := h.Position(user)
+			o.hold(hub.User(user))
+			positions[user] = append(positions[user], position{o.seq, id})
 		default:
-			to, text := hub.User(user), strings.Repeat("x", random.IntN(300))
+			to, text := hub.User(user), strings.Repeat("x", random.IntN(maxPayload))
 			if random.IntN(2) == 0 {
 				to = hub.Group(oneOf(random, "0", "g", "h", "*"))
 			}

@@ -35,6 +35,8 @@ type ring struct {
 
 	now   func() time.Duration // is called rarely
 	grown func()               // is called after bytes has grown
+
+	maxFound int // of a search; at least 2
 }
 
 // A ringSegment is the unit in which entries are dropped. Because of it, appending does not read the entries that it
@@ -75,7 +77,9 @@ func newRing(limit int64, now func() time.Duration, grown func()) ring {
 	if space/size < 2 {
 		return ring{}
 	}
-	return ring{segmentSize: size, segments: make([]ringSegment, space/size), chainCount: chains, now: now, grown: grown}
+	return ring{
+		segmentSize: size, segments: make([]ringSegment, space/size), chainCount: chains, now: now, grown: grown, maxFound: maxFound,
+	}
 }
 
 // append stores a message to a recipient. Its number must be higher than all before; hash is that of the name.
@@ -198,12 +202,11 @@ func (r *ring) reach() (since time.Duration, all bool) {
 // long chains do not hold the lock for long.
 //
 // What it finds is complete as long as lowWater of the ring is not higher than after. If there are more entries than
-// maxFound, the search finds the oldest ones, and reduces upTo.
+// ring.maxFound, the search finds the oldest ones, and reduces upTo.
 type ringSearch struct {
 	after, upTo uint64      // it finds entries with numbers in (after, upTo]
 	owners      []ringOwner // that are not searched completely: a heap, whose first one has the newest entry to look at
 	found       []uint64    // positions, newest first
-	maxFound    int         // at least 2
 }
 
 // A ringOwner is an owner in a search.
@@ -229,7 +232,7 @@ func (r *ring) owner(hash uint64, of Recipient, upTo uint64) ringOwner {
 func (r *ring) search(after uint64, owners []ringOwner) *ringSearch {
 	owners = slices.DeleteFunc(owners, func(o ringOwner) bool { return o.next == 0 })
 	slices.SortFunc(owners, func(a, b ringOwner) int { return cmp.Compare(b.next, a.next) })
-	return &ringSearch{after: after, upTo: math.MaxUint64, owners: owners, maxFound: maxFound}
+	return &ringSearch{after: after, upTo: math.MaxUint64, owners: owners}
 }
 
 // step looks at up to n entries, and reports whether the search is complete.
@@ -248,8 +251,8 @@ func (r *ring) step(s *ringSearch, n int) bool {
 			break
 		}
 		if number <= min(o.upTo, s.upTo) && r.isOf(position, head, o.Recipient) {
-			if len(s.found) == s.maxFound {
-				s.found = append(s.found[:0], s.found[s.maxFound/2:]...)
+			if len(s.found) == r.maxFound {
+				s.found = append(s.found[:0], s.found[r.maxFound/2:]...)
 				s.upTo = binary.LittleEndian.Uint64(r.headAt(s.found[0]))
 			}
 			s.found = append(s.found, position)

@@ -95,10 +95,10 @@ func (r *ringRun) resume() {
 			list = append(list, r.ring.owner(hashOf(of.Name)&3, of, upTo))
 		}
 		s := r.ring.search(after, list)
-		s.maxFound = 2 + r.random.IntN(40)
+		r.ring.maxFound = 2 + r.random.IntN(40)
 		for !r.ring.step(s, 1+r.random.IntN(10)) {
-			if len(s.found) > s.maxFound {
-				r.t.Fatalf("a search for at most %d entries has found %d", s.maxFound, len(s.found))
+			if len(s.found) > r.ring.maxFound {
+				r.t.Fatalf("a search for at most %d entries has found %d", r.ring.maxFound, len(s.found))
 			}
 			if r.random.IntN(3) == 0 {
 				r.append()
