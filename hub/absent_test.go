@@ -247,6 +247,42 @@ func TestReplayFromTheRingHasNoHole(t *testing.T) {
 	}
 }
 
+// If the ring drops all the rest of a replay that was found in parts, the replay ends with one gap. It does not go back to
+// the end of the part.
+func TestReplayOfAPartThatTheRingDropsEnds(t *testing.T) {
+	t.Parallel()
+	h := withHistory(t, func(c *hub.Config) { c.HistoryBytes = 64 << 10 })
+	hub.LimitRingSearch(h, 4)
+	for n := range 20 {
+		h.Publish(hub.User("42"), "", fmt.Sprint(n+1))
+	}
+	l := register(t, h, hub.Options{User: "42", Resume: after(h, 0)})
+	frames, _ := l.Take(nil)
+	l.Settle(frames, len(frames))
+	if len(frames) == 0 || len(frames) > 4 {
+		t.Fatalf("%d entries of a search for at most 4", len(frames))
+	}
+	for range 1000 {
+		h.Publish(hub.User("7"), "", strings.Repeat("x", 200))
+	}
+	for _, want := range []string{"gap history-expired", ""} {
+		frames, _ := l.Take(nil)
+		if got := strings.Join(wires(frames), " "); got != want {
+			t.Fatalf("got %q, want %q", got, want)
+		}
+		l.Settle(frames, len(frames))
+	}
+	h.Publish(hub.User("42"), "", "live")
+	wantFrames(t, l, "live")
+}
+
+func wires(frames []*hub.Frame) (texts []string) {
+	for _, f := range frames {
+		texts = append(texts, string(f.Wire))
+	}
+	return texts
+}
+
 // A resume is counted by where the client was before.
 func TestResumesAreCountedByOrigin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -131,7 +131,7 @@ func (s *userHistory) search(r *replay) bool {
 // between merges the entries that were stored for the owners and for all users with those of the ring.
 func (s *userHistory) between(r *replay) (entries iter.Seq[*entryNode], upTo ID) {
 	c, after, end := r.client, r.cursor, r.end
-	if r.absent == nil {
+	if r.absent == nil || r.isAtEnd() { // at the end, a search of which only a part was read is not repeated
 		return s.entries.between(c, after, end), end
 	}
 	if r.absent.upTo < end.Ms {

@@ -100,7 +100,7 @@ func (r *ringRun) resume() {
 			if len(s.found) > r.ring.maxFound {
 				r.t.Fatalf("a search for at most %d entries has found %d", r.ring.maxFound, len(s.found))
 			}
-			if r.random.IntN(3) == 0 {
+			for range r.random.IntN(1<<r.random.IntN(7)) / 8 {
 				r.append()
 			}
 		}
