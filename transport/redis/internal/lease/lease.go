@@ -39,7 +39,7 @@ func KeysOf(prefix string) Keys {
 // Validate returns why the keys cannot be used in a cluster, or nil.
 func (k Keys) Validate() error {
 	if !topology.SameSlot(k.Users, k.Swept) {
-		return errors.New("with presence, the channel prefix must not contain }, except after a hash tag such as {app}")
+		return errors.New("the channel prefix must not contain }, except after a hash tag such as {app}")
 	}
 	return nil
 }
