@@ -137,15 +137,12 @@ func (s *entries) discharge(o *owner) { s.bytes -= int64(ownerOverhead + len(o.n
 // upTo, in order.
 func (s *entries) between(c *Client, after, upTo ID) iter.Seq[*entryNode] {
 	return func(yield func(*entryNode) bool) {
-		lists := make([][]*entryNode, 0, 8) // on the stack, unless more of the client's groups have entries
-		add := func(o *owner) {
+		lists := make([][]*entryNode, 1, 8) // on the stack, unless many of the client's groups have entries
+		lists[0] = entriesAfter(s.broadcasts.past.entries.all(), after)
+		for i, o := 0, c.user; o != nil; i, o = i+1, c.group(i) {
 			if list := entriesAfter(o.past.entries.all(), after); len(list) > 0 {
 				lists = append(lists, list)
 			}
-		}
-		add(&s.broadcasts)
-		for o := range c.owners() {
-			add(o)
 		}
 		for {
 			var next *[]*entryNode

@@ -94,7 +94,7 @@ func (s *userHistory) ready(r *replay) bool {
 		return true
 	}
 	from, lowest := s.broadcasts.past.lowWater, max(s.ring.lowWater, s.ageLow.messages)
-	for o := range r.client.owners() {
+	for i, o := 0, r.client.user; o != nil; i, o = i+1, r.client.group(i) {
 		from = later(from, o.past.lowWater)
 		if low := min(o.past.since, lowest); r.cursor.Ms < low {
 			from = later(from, s.seq.messageID(low))
@@ -114,7 +114,7 @@ const ringLooks = 1024
 func (s *userHistory) search(r *replay) bool {
 	if r.absent == nil || r.absent.upTo <= r.cursor.Ms { // not begun, or it had found only a part
 		var owners []ringOwner
-		for o := range r.client.owners() {
+		for i, o := 0, r.client.user; o != nil; i, o = i+1, r.client.group(i) {
 			if r.cursor.Ms < o.past.since {
 				owners = append(owners, s.ring.owner(hashOf(o.name), Recipient{o.name, o != r.client.user}, o.past.since))
 			}

@@ -1,7 +1,6 @@
 package hub
 
 import (
-	"iter"
 	"slices"
 	"strings"
 )
@@ -82,14 +81,14 @@ func (c *Client) membership(group *owner) *membership {
 
 func compareMembership(m membership, name string) int { return strings.Compare(m.group.name, name) }
 
-// owners returns the client's user and its groups.
-func (c *Client) owners() iter.Seq[*owner] {
-	return func(yield func(*owner) bool) {
-		set := c.memberships()
-		for i, more := 0, yield(c.user); more && i < len(set); i++ {
-			more = yield(set[i].group)
-		}
+// group returns the group with an index, or nil after the last one. With the user first, a loop over all owners is
+//
+//	for i, o := 0, c.user; o != nil; i, o = i+1, c.group(i)
+func (c *Client) group(i int) *owner {
+	if set := c.memberships(); i < len(set) {
+		return set[i].group
 	}
+	return nil
 }
 
 // join adds a client to its user and its groups. h.mu is held.
