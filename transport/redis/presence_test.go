@@ -216,6 +216,25 @@ func TestReloadIsNotATransition(t *testing.T) {
 	seen.await(t, "42", "online offline")
 }
 
+// A user who arrives several times within one script is published once.
+func TestUserWhoArrivesTwiceInOneScript(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	seen := recordTransitions(t, server.Addr())
+	h := startPresence(t, server.URL(), func(c *PresenceConfig) { c.gather, c.extendEvery = 500*time.Millisecond, time.Minute })
+	h.open(t, "before")
+	seen.await(t, "before", "online")
+	for range 5 {
+		h.open(t, "42")()
+	}
+	h.open(t, "42")
+	h.open(t, "7")
+	seen.await(t, "7", "online")
+	if got := seen.of("42"); got != "online" {
+		t.Errorf("user 42 was published as %q", got)
+	}
+}
+
 func TestUserIDsWithAnyCharacters(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
