@@ -23,9 +23,9 @@ type publishCmd struct {
 	Feed      string `default:"pubsub" placeholder:"FEED" help:"Feed that the hubs use: pubsub or stream (default: ${default})."`
 	StreamKey string `default:"${stream_key_default}" placeholder:"KEY" help:"With stream: key of the Redis stream (default: ${default})."`
 
-	Group bool `help:"The recipient is a group; requires --group-prefix."`
+	Group bool `help:"The recipient is a group, such as team-7:news for the topic news; requires --group-prefix."`
 
-	To   string `arg:"" name:"user[:topic]" help:"Recipient, with an optional topic; '*' broadcasts to all users."`
+	To   string `arg:"" name:"user[:topic]" help:"User, or with --group the group, and optionally a topic; '*' broadcasts to all users."`
 	Data string `arg:"" optional:"" default:"-" help:"Payload of the message; if omitted or -, it is read from standard input."`
 }
 

@@ -40,7 +40,7 @@ type Config struct {
 	Listen         string   `default:"127.0.0.1:8080" placeholder:"ADDRESS" help:"Address of the public listener, which serves the event stream, /livez and /readyz: host:port, or unix:PATH or unix:PATH?mode=660 for a Unix socket, or systemd for the socket of a systemd unit (default: ${default})."`
 	AdminListen    string   `default:"127.0.0.1:8081" placeholder:"ADDRESS" help:"Address of the admin listener, which serves the console at /, /metrics, /livez, /readyz, /api and /debug/pprof/: host:port, or unix:PATH (default: ${default})."`
 	AdminTokenFile string   `placeholder:"FILE" help:"File with the bearer token required for the console, /api and /debug/pprof/. Without it, they respond to requests from this host only."`
-	APITokenFile   string   `name:"api-token-file" placeholder:"FILE" help:"File with a second bearer token, for apps: it allows only to publish, and to read positions and which users are online. --admin-token-file allows that, too."`
+	APITokenFile   string   `name:"api-token-file" placeholder:"FILE" help:"File with a bearer token for apps. It allows publishing, and reading positions and which users are online, but nothing else. The token of --admin-token-file allows these, too."`
 	ConsoleTail    bool     `help:"Allow the console to show a user's messages live, including their payloads."`
 	Path           string   `default:"/events" placeholder:"PATH" help:"URL path of the event stream (default: ${default})."`
 	TLSCert        string   `name:"tls-cert" placeholder:"FILE" help:"PEM file with the TLS certificate and its chain, for the public listener; reloaded when it changes."`
