@@ -33,6 +33,18 @@ func TestAllMetricsAreExportedFromTheStart(t *testing.T) {
 	golden(t, "start.prom", atStart(t))
 }
 
+// As long as the number of users who are online is not known, no number is shown.
+func TestUnknownNumberOfOnlineUsersIsOmitted(t *testing.T) {
+	sources := busy()
+	sources.Online = func() (int, bool) { return 0, false }
+	if text := scrape(t, metrics.NewRegistry(sources)); strings.Contains(text, "online_users") {
+		t.Errorf("a scrape contains online_users:\n%s", text)
+	}
+	if n := sources.Snapshot().OnlineUsers; n != nil {
+		t.Errorf("the snapshot contains %d", *n)
+	}
+}
+
 // Each statistic has a different value, so that a swapped pair would be noticed.
 func TestEachMetricHasItsOwnValue(t *testing.T) {
 	golden(t, "busy.prom", busy())
@@ -137,7 +149,7 @@ func busy() metrics.Sources {
 		Hub:        func() hub.Stats { return h },
 		Streams:    func() sse.Stats { return streams },
 		Feeds:      func() []redis.Stats { return []redis.Stats{feed, other} },
-		Online:     func() int { return 31 },
+		Online:     func() (int, bool) { return 31, true },
 		Version:    "v1.2.3",
 	}
 }

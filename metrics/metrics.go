@@ -22,7 +22,7 @@ type Sources struct {
 	Feeds      func() []redis.Stats     // one element per Redis
 	Checks     func() auth.ForwardStats // calls of auth.Forward
 	LogDropped func() uint64            // log lines that were dropped
-	Online     func() int               // users who are online on any hub; nil: not recorded, and the metric is omitted
+	Online     func() (n int, ok bool)  // users who are online on any hub; nil or not ok: not known, and the metric is omitted
 	Version    string                   // label of usercast_build_info
 }
 
@@ -54,6 +54,14 @@ func read[T any](source func() T) (value T) {
 		value = source()
 	}
 	return value
+}
+
+// online returns Sources.Online, or false if it is nil.
+func (s Sources) online() (n int, ok bool) {
+	if s.Online == nil {
+		return 0, false
+	}
+	return s.Online()
 }
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -120,8 +128,8 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	out.gauge(authOpen, float64(checks.InFlight))
 	out.gauge(authQueue, float64(checks.Waiting))
 	out.hub(read(c.sources.Hub))
-	if c.sources.Online != nil {
-		out.gauge(online, float64(c.sources.Online()))
+	if n, ok := c.sources.online(); ok {
+		out.gauge(online, float64(n))
 	}
 	out.streams(read(c.sources.Streams))
 	feeds := read(c.sources.Feeds)

@@ -15,7 +15,7 @@ type Snapshot struct {
 	Clients     int               `json:"clients"`
 	Users       int               `json:"users"`
 	Groups      int               `json:"groups"`
-	OnlineUsers *int              `json:"online_users,omitempty"` // on any hub; nil without --presence
+	OnlineUsers *int              `json:"online_users,omitempty"` // on any hub; nil without --presence, and as long as the number is not known
 	Connects    uint64            `json:"connects"`
 	Disconnects map[string]uint64 `json:"disconnects"` // by reason
 	Rejects     map[string]uint64 `json:"rejects"`     // by reason
@@ -102,8 +102,7 @@ func (s Sources) Snapshot() Snapshot {
 		DeliverySeconds: asHistogram(streams.Delivery),
 		AuthSeconds:     asHistogram(streams.Auth),
 	}
-	if s.Online != nil {
-		n := s.Online()
+	if n, ok := s.online(); ok {
 		out.OnlineUsers = &n
 	}
 	var probes histogram.Snapshot

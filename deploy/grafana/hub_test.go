@@ -50,7 +50,7 @@ func startHub(t *testing.T) *testHub {
 		t.Fatal(err)
 	}
 	registry := metrics.NewRegistry(metrics.Sources{
-		Hub: users.Stats, Streams: streams.Stats, Feeds: func() []redis.Stats { return []redis.Stats{feed.Stats()} }, Online: func() int { return 1 }, Version: "v0.0.0",
+		Hub: users.Stats, Streams: streams.Stats, Feeds: func() []redis.Stats { return []redis.Stats{feed.Stats()} }, Online: func() (int, bool) { return 1, true }, Version: "v0.0.0",
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/events", streams)

@@ -63,7 +63,7 @@ type Presence struct {
 	report   *reporter
 	wake     chan struct{} // one slot, from the hub to Run: users have arrived
 
-	online atomic.Int64 // see Users
+	online atomic.Int64 // see Users; negative: not known
 }
 
 // PresenceKey is the key of the sorted set for hubs with a prefix. A member is a user, its score the Unix time in seconds up to
@@ -101,6 +101,7 @@ func NewPresence(cfg PresenceConfig) (*Presence, error) {
 		report:   &reporter{log: cfg.Logger.With("redis", cfg.Commands.server.Name()), refused: make(map[string]bool)},
 		wake:     make(chan struct{}, 1),
 	}
+	p.online.Store(-1)
 	cfg.Hub.NotifyArrivals(func() { poke(p.wake) })
 	return p, nil
 }
@@ -124,8 +125,11 @@ func (p *Presence) denied(err error, grant string) error {
 	return p.commands.server.Denied(err, "read "+p.set.Users, grant+acl.Escape(p.set.Users))
 }
 
-// Users returns how many users were online at the newest sweep of this hub, 0 before.
-func (p *Presence) Users() int { return int(p.online.Load()) }
+// Users returns how many users were online at the newest sweep of this hub. ok is false if there was none, or if it failed.
+func (p *Presence) Users() (n int, ok bool) {
+	n = int(p.online.Load())
+	return max(n, 0), n >= 0
+}
 
 // do returns how scripts and commands are run.
 func (p *Presence) do(ctx context.Context) lease.Do {
@@ -271,6 +275,7 @@ func (r *presenceRun) sweep(ctx context.Context) {
 	result, err := r.set.Sweep(ctx, r.do(ctx))
 	r.nextSweep = time.Now().Add(pause.Jitter(r.cfg.sweepEvery))
 	if !r.succeeded(ctx, scriptSweep, err, result.Refused) {
+		r.online.Store(-1)
 		return
 	}
 	r.online.Store(int64(result.Online))

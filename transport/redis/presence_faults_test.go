@@ -172,6 +172,22 @@ func testOutage(t *testing.T, interrupt func(*redistest.Server), args ...string)
 	return seen
 }
 
+// The number of users who are online is not known before the first sweep, nor in an outage.
+func TestOnlineUsersAreUnknownWithoutASweep(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Kill()
+	h := startPresence(t, server.URL(), nil)
+	if n, ok := h.Users(); ok {
+		t.Errorf("%d users are online, without Redis", n)
+	}
+	server.Restart()
+	h.open(t, "42")
+	eventually(t, "one user was counted", func() bool { return h.count() == 1 })
+	server.Kill()
+	eventually(t, "the number is unknown", func() bool { return h.count() == -1 })
+}
+
 func TestPresenceAfterRedisWasFrozen(t *testing.T) {
 	t.Parallel()
 	seen := testOutage(t, func(server *redistest.Server) {

@@ -159,7 +159,8 @@ func startPresence(t *testing.T, server *redis.Server, user string) {
 	eventually(t, user+" is online and was counted", func() bool {
 		online, err := p.Online(ctx, []string{user})
 		n, countErr := p.Count(ctx)
-		return err == nil && countErr == nil && len(online) == 1 && n > 0 && p.Users() > 0
+		swept, _ := p.Users()
+		return err == nil && countErr == nil && len(online) == 1 && n > 0 && swept > 0
 	})
 }
 
