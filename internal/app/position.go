@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"sync/atomic"
@@ -32,38 +33,39 @@ var (
 // get returns the user's position. It waits for the first marker of the subscription, because other hubs do not know an
 // earlier position. Hubs with several Redis URLs write no markers.
 func (p *position) get(ctx context.Context, user string) (id string, err error) {
-	feeds := p.feeds()
-	generation, connected := uint64(0), false
-	for _, f := range feeds {
-		generation, connected = generation+f.Generation, connected || f.Connected
-	}
-	if !connected {
-		return "", errNotSubscribed
-	}
-	id, known := p.hub.Position(user)
-	switch {
-	case known:
-		return id, nil
-	case feeds[0].Feed == FeedStream:
-		return "", errNotLoaded
-	case len(feeds) > 1 || p.unmarked.Load() >= generation:
-		return id, nil
-	}
 	timeout := time.NewTimer(markerTimeout)
 	defer timeout.Stop()
 	poll := time.NewTicker(markerPoll)
 	defer poll.Stop()
-	for {
+	first := uint64(0) // generation in which the wait began
+	for waited := false; ; {
+		feeds := p.feeds()
+		generation, connected := uint64(0), false
+		for _, f := range feeds {
+			generation, connected = generation+f.Generation, connected || f.Connected
+		}
+		if !connected { // or no longer
+			return "", errNotSubscribed
+		}
+		first = cmp.Or(first, generation)
+		id, known := p.hub.Position(user)
+		switch {
+		case known:
+			return id, nil
+		case feeds[0].Feed == FeedStream:
+			return "", errNotLoaded
+		case waited:
+			p.unmarked.Store(first)
+			return id, nil
+		case len(feeds) > 1 || generation > 0 && p.unmarked.Load() >= generation: // 0: the first one is being opened
+			return id, nil
+		}
 		select {
 		case <-ctx.Done():
 			return "", ctx.Err()
 		case <-timeout.C:
-			p.unmarked.Store(generation)
-			return id, nil
+			waited = true
 		case <-poll.C:
-		}
-		if id, known = p.hub.Position(user); known {
-			return id, nil
 		}
 	}
 }
