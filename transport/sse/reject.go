@@ -159,6 +159,7 @@ func (l *rejectLog) due(key rejection, now time.Time) (suppressed int, due bool)
 func writeError(w http.ResponseWriter, status int, sentence string) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff") // the body is not escaped for HTML, and can name a group of the request
 	w.WriteHeader(status)
 	body := json.NewEncoder(w)
 	body.SetEscapeHTML(false) // keeps ?user=<id> readable

@@ -92,6 +92,9 @@ func wantError(t *testing.T, r *httptest.ResponseRecorder, status int) {
 	if got := r.Header().Get("Cache-Control"); got != "no-store" {
 		t.Errorf("Cache-Control: %q", got)
 	}
+	if got := r.Header().Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("X-Content-Type-Options: %q", got)
+	}
 	var body map[string]string
 	if err := json.Unmarshal(r.Body.Bytes(), &body); err != nil || len(body) != 1 || !strings.Contains(body["error"], " ") {
 		t.Errorf("body %q, %v", r.Body, err)
