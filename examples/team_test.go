@@ -35,6 +35,9 @@ func tryTeam(t *testing.T, s *doctest.Session) {
 	if answer := ada.post("/login", "name", "ada", "team", "red:x"); answer.StatusCode != 400 {
 		t.Errorf("an invalid team: %s, want 400", answer.Status)
 	}
+	if answer := ada.post("/login", "team", "red"); answer.StatusCode != 400 {
+		t.Errorf("no name: %s, want 400", answer.Status)
+	}
 	for b, name := range map[*browser]string{ada: "ada", eve: "eve", zoe: "zoe"} {
 		b.post("/login", "name", name, "team", "red")
 	}

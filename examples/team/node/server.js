@@ -67,7 +67,7 @@ const routes = {
   },
 
   "POST /login": async (request, answer) => {
-    const { name, team } = await form(request); // a real app checks a password here
+    const { name = "", team = "" } = await form(request); // a real app checks a password here
     if (!valid.test(name) || !valid.test(team)) return answer.writeHead(400).end();
     const moved = teams.has(name) && teams.get(name) !== team;
     teams.set(name, team);
@@ -89,7 +89,7 @@ const routes = {
 
   // One PUBLISH reaches the team. Members that are offline get a push.
   "POST /messages": async (request, answer, user) => {
-    const { text } = await form(request);
+    const { text = "" } = await form(request);
     if (!user) return answer.writeHead(401).end();
     const published = await publish(`group-team-${teams.get(user)}:chat`, { from: user, text });
     const others = members(teams.get(user)).filter(name => name !== user);
