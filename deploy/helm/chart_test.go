@@ -361,6 +361,7 @@ func TestInvalidValuesAreRejected(t *testing.T) {
 		"auth: {mode: insecure}":                                  "auth.mode insecure lets any client",
 		"auth: {mode: jwt}":                                       "auth.jwt needs exactly one of",
 		"auth: {mode: jwt, jwt: {secretKeys: [a]}}":               "auth.jwt.existingSecret is empty",
+		"admin: {apiTokenKey: api}":                               "admin.existingSecret is empty",
 		"auth: {mode: forward, forward: {url: ''}}":               "auth.forward.url is empty",
 		"auth: {mode: header}":                                    "auth.trustedProxies is empty",
 		"terminationGracePeriodSeconds: 34":                       "terminationGracePeriodSeconds is 34, but a pod needs at least 35: drainDelaySeconds (5) + drainSeconds (15) + writeTimeoutSeconds (10) + 5",

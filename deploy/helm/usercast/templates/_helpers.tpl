@@ -57,6 +57,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and (eq .auth.mode "forward") (not .auth.forward.url) }}{{ fail "auth.forward.url is empty: set it to the session endpoint of the app, such as http://app/usercast/session" }}{{ end }}
 {{- if and (eq .auth.mode "header") (not .auth.trustedProxies) }}{{ fail "auth.trustedProxies is empty, but auth.mode header trusts a proxy: set its address or network" }}{{ end }}
 {{- if and (eq .auth.mode "insecure") (not .auth.insecureAnywhere) }}{{ fail "auth.mode insecure lets any client that can connect to the service read the messages of any user: set another mode, or set auth.insecureAnywhere" }}{{ end }}
+{{- if and .admin.apiTokenKey (not .admin.existingSecret) }}{{ fail "admin.existingSecret is empty, but admin.apiTokenKey is set: set it to the name of the secret with both tokens" }}{{ end }}
 {{- range .extraVolumes }}{{ if has .name (list "settings" "redis" "redis-tls" "tls" "admin" "jwt") }}{{ fail (printf "extraVolumes has %s, which is a volume of the chart: choose another name" .name) }}{{ end }}{{ end }}
 {{- if and .ingress.enabled (not .ingress.host) }}{{ fail "ingress.host is empty: set it to the host of the app, so that browsers send its cookies" }}{{ end }}
 {{- end }}
