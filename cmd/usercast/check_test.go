@@ -166,6 +166,8 @@ func TestCheckNamesRisks(t *testing.T) {
 		{"warn config-descriptors", with("--max-clients", "100000000")},
 		{"warn config-memory", with("--history-bytes", "900GiB")},
 		{"note config-admin", with("--admin-listen", "0.0.0.0:0")},
+		{"", with("--admin-token-file", long, "--api-token-file", hubtest.SecretFile(t, "other"))},
+		{"warn config-tokens", with("--admin-token-file", long, "--api-token-file", long)},
 		{"fail config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/0"}},
 		{"warn config-trusted-proxy", []string{"--auth", "header", "--trusted-proxy", "0.0.0.0/1", "--listen", "0.0.0.0:0"}},
 		{"", []string{"--auth", "header", "--trusted-proxy", "unix:", "--listen", socket}},

@@ -36,6 +36,14 @@ func inspectListeners(c *app.HubConfig, report finding.Report) {
 		report.Note("config-admin", "set --admin-token-file, and block access from the internet",
 			"%s (--admin-listen) is reachable from other hosts: %s", c.AdminListen, access)
 	}
+	if c.AdminTokenFile != "" && c.APITokenFile != "" {
+		all, _ := flags.ReadSecret(c.AdminTokenFile) // Config.Check reports errors
+		apps, err := flags.ReadSecret(c.APITokenFile)
+		if err == nil && apps == all {
+			report.Warn("config-tokens", "put another token into the file of --api-token-file",
+				"--api-token-file and --admin-token-file contain the same token: apps can use the whole admin listener")
+		}
+	}
 	inspectCertificate("tls-cert", c.TLSCert, c.TLSKey, report)
 	inspectCertificate("redis-tls-cert", c.RedisTLSCert, c.RedisTLSKey, report)
 }
