@@ -49,6 +49,7 @@ func TestInChromium(t *testing.T) {
 	run(map[string]func(*testing.T, *browsertest.Browser){
 		"console shows users and disconnects one": consoleShowsUsers,
 		"console shows groups and online users":   consoleShowsGroups,
+		"console requests each lookup once":       consoleRequestsEachLookupOnce,
 		"console shows the hubs of the fleet":     consoleShowsTheFleet,
 		"console fits a phone screen":             consoleFitsAPhone,
 		"console recovers from failures":          consoleRecoversFromFailures,

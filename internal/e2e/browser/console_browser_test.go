@@ -263,6 +263,53 @@ func consoleShowsGroups(t *testing.T, browser *browsertest.Browser) {
 	p.wantQuiet()
 }
 
+// The response of a closed panel is ignored, and a panel that is opened twice is updated only once.
+func consoleRequestsEachLookupOnce(t *testing.T, browser *browsertest.Browser) {
+	h := hubtest.Start(t, redistest.Start(t))
+	h.Open(t, "user=42")
+	p := openConsole(t, browser, h.AdminURL("/"))
+	p.Run(`
+		const ask = fetch, start = setTimeout, cancel = clearTimeout;
+		window.held = []; // requests about users
+		window.settled = 0; // responses that the page has handled
+		window.updates = new Set(); // timers for the next request
+		window.fetch = (path, ...rest) => !path.startsWith("api/users/") ? ask(path, ...rest) : new Promise(done => {
+			held.push(async () => {
+				const answer = await ask(path, ...rest), json = answer.json.bind(answer);
+				answer.json = () => json().finally(() => start(() => settled++, 0));
+				done(answer);
+			});
+		});
+		window.setTimeout = (f, ms, ...rest) => {
+			const id = start(() => { updates.delete(id); f(...rest); }, ms);
+			if (ms === 2000) updates.add(id);
+			return id;
+		};
+		window.clearTimeout = id => { updates.delete(id); cancel(id); };
+		window.lookUp = () => {
+			document.getElementById("lookup-user").value = "42";
+			document.getElementById("lookup").requestSubmit();
+		};`)
+	p.Run(`lookUp()`)
+	p.Until(`held.length === 1`)
+	p.Run(`document.getElementById("user-close").click(); held.pop()()`)
+	p.Until(`settled === 1`)
+	if got := p.Text("`${updates.size} ${document.getElementById(\"user-rows\").rows.length}`"); got != "0 0" {
+		t.Errorf("after the panel was closed, it has updates and rows: %s", got)
+	}
+	p.Run(`lookUp()`)
+	p.Until(`held.length === 1`)
+	p.Run(`lookUp()`)
+	p.Until(`held.length === 2`)
+	p.Run(`held.pop()(); held.pop()()`)
+	p.Until(`settled === 3`)
+	p.waitForText("user-count", "1 open stream on this hub")
+	if got := p.Text(`updates.size + held.length`); got != "1" {
+		t.Errorf("a panel that was opened twice has %s updates", got)
+	}
+	p.wantQuiet()
+}
+
 // Two hubs, and markers of two others that differ from them.
 func consoleShowsTheFleet(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)

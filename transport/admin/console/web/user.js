@@ -9,10 +9,11 @@ const EVERY = 2000; // ms between requests
 
 export class UserPanel {
   #kind = "user"; // or "group"
-  #name = null;
+  #name = "";
   #path = "";
+  #opened = 0; // changes when the panel is opened or closed; responses to earlier requests are ignored
   #groups = false; // whether the hub has groups
-  #timer = 0;
+  #timer = 0; // of the next request
   #tail = new Tail();
   #signedOut; // called when the token is rejected
 
@@ -56,6 +57,7 @@ export class UserPanel {
 
   async open(kind, name) {
     clearTimeout(this.#timer);
+    this.#opened++;
     this.#kind = kind;
     this.#name = name;
     this.#path = pathOf(kind, name);
@@ -77,8 +79,8 @@ export class UserPanel {
 
   close() {
     clearTimeout(this.#timer);
+    this.#opened++;
     this.#tail.stop();
-    this.#name = null;
     $("user").hidden = true;
     window.history.replaceState(null, "", location.pathname + location.search);
   }
@@ -105,15 +107,15 @@ export class UserPanel {
   }
 
   async #look() {
-    const path = this.#path;
+    const opened = this.#opened;
     try {
-      const { streams, total } = await askJSON(path);
-      if (path !== this.#path) return false;
+      const { streams, total } = await askJSON(this.#path);
+      if (opened !== this.#opened) return false;
       this.#show(streams, total ?? streams.length);
       this.#timer = setTimeout(() => this.#look(), EVERY);
       return true;
     } catch (err) {
-      if (path !== this.#path) return false;
+      if (opened !== this.#opened) return false;
       if (err instanceof Refused) {
         if (err.status === 401) this.#signedOut();
         else this.#fail(`Rejected by the hub: ${err.message}.`);
