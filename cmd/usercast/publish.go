@@ -60,6 +60,7 @@ func (c *publishCmd) Run(stdin io.Reader, stdout io.Writer, stderr errorOutput) 
 	defer cancel()
 	commands := redis.NewCommands(server)
 	commands.PublishNearHubs(redis.ControlChannel(c.ChannelPrefix))
+	commands.UseChannels(c.Channels())
 	defer commands.Close()
 	if c.Feed == app.FeedStream {
 		id, err := commands.Append(ctx, c.StreamKey, channel, payload)

@@ -72,6 +72,7 @@ func New(cfg Config, parts Parts) (*App, error) {
 	}
 	a.commands = redis.NewCommands(parts.Redis[0])
 	a.commands.PublishNearHubs(a.cfg.ControlChannelName())
+	a.commands.UseChannels(a.cfg.Channels())
 	if cfg.Presence {
 		var err error
 		if a.presence, err = redis.NewPresence(redis.PresenceConfig{Commands: a.commands, Hub: a.hub, Prefix: cfg.ChannelPrefix, Logger: a.log}); err != nil {

@@ -24,7 +24,12 @@ const (
 // an error, any of the others may have been published as well: Redis rejects a message without those that follow it, and
 // the connection can fail before the replies arrive. Like Publish, it makes one attempt.
 func (c *Commands) PublishAll(ctx context.Context, messages []Message) (published int, err error) {
-	err = c.nearHubs(ctx, c.hubs, grantPublish, func(client *goredis.Client) error {
+	if len(messages) == 0 {
+		return 0, nil
+	}
+	// Redis replies to all messages of a part, so the first one that was not published is the one that was refused.
+	grant := func(err error) string { return c.grantPublish(messages[published].Channel, err) }
+	err = c.nearHubs(ctx, c.hubs, grant, func(client *goredis.Client) error {
 		for part := range parts(messages) {
 			replies, err := client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 				for _, m := range part {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,7 +47,8 @@ type Commands struct {
 	wrap   func(net.Conn) net.Conn // applied to each new connection
 	keep   int                     // bytes of a string that are not truncated; see resp.CheckedConn
 
-	hubs string // see PublishNearHubs
+	hubs     string   // see PublishNearHubs
+	channels Channels // see UseChannels
 
 	// Guarded by mu.
 	mu     sync.Mutex
@@ -80,26 +82,41 @@ func NewCommands(server *Server) *Commands {
 // before other methods.
 func (c *Commands) PublishNearHubs(controlChannel string) { c.hubs = controlChannel }
 
+// UseChannels sets the channels of users and groups, which the errors of Publish name. It must be called before other methods.
+func (c *Commands) UseChannels(channels Channels) { c.channels = channels }
+
 // Publish sends a payload to a channel and returns how many subscribers of that Redis received it.
 // It makes one attempt. After an error, the message may have been published, unless the connection
 // could not be made. The text of an error says what is wrong and what to do. In a cluster, only
 // the subscribers of one node are counted, although all receive the message: see PublishNearHubs.
 func (c *Commands) Publish(ctx context.Context, channel, payload string) (receivers int64, err error) {
-	return c.publish(ctx, c.hubs, channel, payload, grantPublish)
+	return c.publish(ctx, c.hubs, channel, payload, func(err error) string { return c.grantPublish(channel, err) })
 }
 
-// grantPublish is the permission that messages require.
-const grantPublish = "+publish and a channel pattern such as &user-*"
+// grantPublish returns the permission that is missing to publish to a channel. A user with access to all channels cannot be
+// granted another one, so a pattern is only an example until Redis has refused the channel.
+func (c *Commands) grantPublish(channel string, refusal error) string {
+	pattern := acl.Escape(channel)
+	for _, prefix := range []string{c.channels.Users, c.channels.Groups} {
+		if prefix != "" && strings.HasPrefix(channel, prefix) {
+			pattern = acl.Pattern(prefix)
+		}
+	}
+	if strings.Contains(refusal.Error(), " channel") {
+		return "&" + pattern
+	}
+	return "+publish and a channel pattern such as &" + pattern
+}
 
 // PublishControl is Publish for a control command: it reaches every hub that is currently
 // subscribed to the control channel.
 func (c *Commands) PublishControl(ctx context.Context, channel string, command Control) (receivers int64, err error) {
-	return c.publish(ctx, channel, channel, command.String(), "+publish &"+acl.Escape(channel))
+	return c.publish(ctx, channel, channel, command.String(), func(error) string { return "+publish &" + acl.Escape(channel) })
 }
 
 // publish goes through any node for a minute after the one near the hubs has failed: any node forwards the message to
 // the others, and the hubs leave a node that does not work.
-func (c *Commands) publish(ctx context.Context, hubs, channel, payload, grant string) (receivers int64, err error) {
+func (c *Commands) publish(ctx context.Context, hubs, channel, payload string, grant func(error) string) (receivers int64, err error) {
 	err = c.nearHubs(ctx, hubs, grant, func(client *goredis.Client) (err error) {
 		receivers, err = client.Publish(ctx, channel, payload).Result()
 		return err
@@ -107,8 +124,8 @@ func (c *Commands) publish(ctx context.Context, hubs, channel, payload, grant st
 	return receivers, err
 }
 
-// nearHubs calls run with a connection for PUBLISH.
-func (c *Commands) nearHubs(ctx context.Context, hubs, grant string, run func(*goredis.Client) error) error {
+// nearHubs calls run with a connection for PUBLISH. grant returns which permission is missing if Redis refuses the command.
+func (c *Commands) nearHubs(ctx context.Context, hubs string, grant func(error) string, run func(*goredis.Client) error) error {
 	to := topology.Target{Prefer: hubs}
 	c.mu.Lock()
 	if !c.missed.IsZero() && time.Since(c.missed) < avoidFor {
@@ -124,7 +141,7 @@ func (c *Commands) nearHubs(ctx context.Context, hubs, grant string, run func(*g
 		c.missed = time.Now()
 		c.mu.Unlock()
 	}
-	return c.server.Denied(err, "publish", grant)
+	return c.server.Denied(err, "publish", grant(err))
 }
 
 // IsReplica reports whether commands go to a replica, where messages reach only the subscribers of that replica. It

@@ -120,6 +120,34 @@ func TestCommandWithoutPermissionSaysWhatToGrant(t *testing.T) {
 	}
 }
 
+// The advice names what Redis has refused: a user who may already publish to users needs the channels of groups.
+func TestCommandWithoutPermissionNamesTheChannelThatWasRefused(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("acl", "setuser", "app", "on", ">secret", "resetchannels", "&user-*", "+@all")
+	c := NewCommands(parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}))
+	defer c.Close()
+	c.UseChannels(Channels{Users: "user-", Groups: "group[1]-"})
+	const want = "user app is not allowed to publish; ACL SETUSER app "
+	if _, err := c.Publish(t.Context(), "group[1]-a:t", "x"); err == nil || err.Error() != want+`&group\[1]-*` {
+		t.Errorf("publish to a group: %v", err)
+	}
+	if _, err := c.PublishAll(t.Context(), []Message{{"user-42", "x"}, {"group[1]-a", "x"}, {"user-43", "x"}}); err == nil || err.Error() != want+`&group\[1]-*` {
+		t.Errorf("publish several messages: %v", err)
+	}
+	if _, err := c.Publish(t.Context(), "other*", "x"); err == nil || err.Error() != want+`&other\*` {
+		t.Errorf("publish to another channel: %v", err)
+	}
+	server.Do("acl", "setuser", "app", "-publish")
+	if _, err := c.Publish(t.Context(), "group[1]-a", "x"); err == nil || err.Error() != want+`+publish and a channel pattern such as &group\[1]-*` {
+		t.Errorf("without the command: %v", err)
+	}
+	server.Do("acl", "setuser", "app", "+publish", `&group\[1]-*`)
+	if _, err := c.Publish(t.Context(), "group[1]-a:t", "x"); err != nil {
+		t.Errorf("after the grant: %v", err)
+	}
+}
+
 // A demoted primary still executes PUBLISH. As soon as the subscription is at the new primary, messages of the API must
 // reach it again, however often the API is used.
 func TestCommandsFollowTheSubscription(t *testing.T) {
