@@ -50,6 +50,7 @@ func TestInChromium(t *testing.T) {
 		"console shows users and disconnects one": consoleShowsUsers,
 		"console shows groups and online users":   consoleShowsGroups,
 		"console requests each lookup once":       consoleRequestsEachLookupOnce,
+		"console looks up users without groups":   consoleLooksUpUsersWithoutGroups,
 		"console shows the hubs of the fleet":     consoleShowsTheFleet,
 		"console fits a phone screen":             consoleFitsAPhone,
 		"console recovers from failures":          consoleRecoversFromFailures,

@@ -310,6 +310,20 @@ func consoleRequestsEachLookupOnce(t *testing.T, browser *browsertest.Browser) {
 	p.wantQuiet()
 }
 
+// A link to a group, at a hub without groups, does not make the next lookup one of a group: the choice is hidden.
+func consoleLooksUpUsersWithoutGroups(t *testing.T, browser *browsertest.Browser) {
+	h := hubtest.Start(t, redistest.Start(t))
+	h.Open(t, "user=42")
+	p := openConsole(t, browser, h.AdminURL("/#group=team-7"))
+	p.waitForText("user-count", "Rejected by the hub: groups are disabled")
+	p.waitForText("figure-groups", "disabled")
+	p.tabTo("lookup-user")
+	p.Run(`document.getElementById("lookup-user").value = ""`)
+	p.press("42" + kb.Enter)
+	p.waitForText("user-title", "User 42")
+	p.waitForText("user-count", "1 open stream on this hub")
+}
+
 // Two hubs, and markers of two others that differ from them.
 func consoleShowsTheFleet(t *testing.T, browser *browsertest.Browser) {
 	server := redistest.Start(t)

@@ -21,7 +21,7 @@ export class UserPanel {
     this.#signedOut = signedOut;
     $("lookup").addEventListener("submit", e => {
       e.preventDefault();
-      this.#ask($("lookup-kind").value, $("lookup-user").value);
+      this.#ask(this.#groups ? $("lookup-kind").value : "user", $("lookup-user").value);
     });
     $("user-close").addEventListener("click", () => {
       this.close();
