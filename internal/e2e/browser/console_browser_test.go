@@ -307,6 +307,15 @@ func consoleRequestsEachLookupOnce(t *testing.T, browser *browsertest.Browser) {
 	if got := p.Text(`updates.size + held.length`); got != "1" {
 		t.Errorf("a panel that was opened twice has %s updates", got)
 	}
+
+	// A confirmation is for the user that it names. The address can change meanwhile: the Back button is not blocked.
+	p.Run(`document.getElementById("user-disconnect").click()`)
+	p.Until(`document.getElementById("confirm").open`)
+	p.Run(`location.hash = "user=7"`)
+	p.waitForText("user-title", "User 7")
+	if p.Text(`document.getElementById("confirm").open`) != "false" {
+		t.Error("the confirmation for another user is open")
+	}
 	p.wantQuiet()
 }
 

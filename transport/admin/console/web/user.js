@@ -61,6 +61,7 @@ export class UserPanel {
     this.#kind = kind;
     this.#name = name;
     this.#path = pathOf(kind, name);
+    $("confirm").close(); // it is for the previous user
     $("lookup-kind").value = kind;
     $("lookup-user").value = name;
     setText($("user-kind"), kind === "group" ? "Group" : "User");
