@@ -46,6 +46,7 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 	}
 	commands := redis.NewCommands(servers[0])
 	commands.PublishNearHubs(c.ControlChannelName())
+	commands.UseChannels(c.Channels())
 	path.Publish = func(ctx context.Context, topic, payload string) (int64, error) {
 		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()

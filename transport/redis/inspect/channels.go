@@ -66,7 +66,7 @@ var (
 
 // guessPrefix returns a candidate with the prefix with which a hub would read a channel, or nil if the channel does not fit
 // any. It is certain if the channel contains the current prefix of users, before which a library may have put its own, or a
-// word for a user or, while groups are disabled, for a group.
+// word for a user or a group.
 func (i *inspector) guessPrefix(channel string) *candidate {
 	if at := strings.Index(channel, i.Channels.Users); at > 0 && at+len(i.Channels.Users) < len(channel) {
 		return &candidate{prefix: channel[:at+len(i.Channels.Users)], certain: true}
@@ -74,7 +74,7 @@ func (i *inspector) guessPrefix(channel string) *candidate {
 	if m := afterUser.FindStringSubmatch(channel); m != nil {
 		return &candidate{prefix: m[1], certain: true}
 	}
-	if m := afterGroup.FindStringSubmatch(channel); m != nil && i.Channels.Groups == "" {
+	if m := afterGroup.FindStringSubmatch(channel); m != nil {
 		return &candidate{prefix: m[1], certain: true, group: true}
 	}
 	if m := beforeID.FindStringSubmatch(channel); m != nil {
@@ -128,6 +128,14 @@ type candidate struct {
 	channels  []string
 }
 
+// example returns the channel to show: if possible, not one for a group that cannot exist.
+func (c *candidate) example() string {
+	if n := slices.IndexFunc(c.channels, func(channel string) bool { return !c.group || !strings.HasPrefix(channel, c.prefix+"*") }); n >= 0 {
+		return c.channels[n]
+	}
+	return c.channels[0]
+}
+
 // reportTally reports the channels of a tally, which are called names.
 func (h *Observation) reportTally(t *tally, messages, names string) {
 	i := h.in
@@ -149,19 +157,24 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 	if t.more > 0 {
 		i.report.Note("published-sample", "", "only the first %s different %s are evaluated; %s of %s %s went to others", humanize.Comma(maxObservedChannels), names, humanize.Comma(t.more), humanize.Comma(t.total), messages)
 	}
-	fits, malformed := candidate{}, candidate{}
+	fits, malformed, allGroups := candidate{}, candidate{}, candidate{}
+	fitsGroup := false
 	guesses, libraries := make(map[string]*candidate), make(map[int]*candidate)
 	unknown := candidate{}
 	for _, channel := range slices.Sorted(maps.Keys(t.count)) {
 		n := t.count[channel]
 		add := func(c *candidate) { c.messages += n; c.channels = append(c.channels, channel) }
 		if rest, group, ok := i.cutPrefix(channel); ok {
-			if _, _, ok := i.Channels.Split(channel); !ok {
+			switch to, _, ok := i.Channels.Split(channel); {
+			case !ok:
 				malformed.group = group
 				add(&malformed)
-			} else {
+			case group && to.Name == "*":
+				add(&allGroups)
+			default:
 				add(&fits)
 				fits.separator = cmp.Or(fits.separator, otherSeparator(rest, separator))
+				fitsGroup = fitsGroup || group
 			}
 			continue
 		}
@@ -200,7 +213,15 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 		}
 		i.report.Warn("published-malformed", do, "%s went to %q, which does not contain %s", count(malformed.messages, messages), malformed.channels[0], what)
 	}
-	h.reportGuesses(guesses, fits.messages > 0, messages, names)
+	if allGroups.messages > 0 {
+		do := "set --broadcast-user, and publish to the channel of that user"
+		if i.BroadcastUser != "" {
+			do = "publish to " + prefix + i.BroadcastUser
+		}
+		i.report.Warn("published-groups", "if they are meant for all users: "+do,
+			"%s went to %s, which does not address all groups: no user can be a member of the group *", count(allGroups.messages, messages), finding.Name(allGroups.channels[0]))
+	}
+	h.reportGuesses(guesses, fits.messages > 0, fitsGroup, messages, names)
 	for n, o := range others {
 		if c := libraries[n]; c != nil {
 			advice := ""
@@ -216,9 +237,18 @@ func (h *Observation) reportTally(t *tally, messages, names string) {
 			level = Warn
 		}
 		i.report(Finding{Name: "published-unknown", Level: level,
-			What: fmt.Sprintf("%s to %s without %s and without a user id that can be recognized, for example to %s", count(unknown.messages, messages), count(int64(len(unknown.channels)), names), prefix, finding.Name(unknown.channels[0])),
-			Do:   fmt.Sprintf("if they are meant for users, publish to %s<user>%c<topic>, or set --channel-prefix to the text before the user id", prefix, separator)})
+			What: fmt.Sprintf("%s to %s without %s and without a user id that can be recognized, for example to %s", count(unknown.messages, messages), count(int64(len(unknown.channels)), names), i.prefixes(), finding.Name(unknown.channels[0])),
+			Do: fmt.Sprintf("if they are meant for users, publish to %s<user>%c<topic>, or set --channel-prefix to the text before the user id", prefix, separator) +
+				"\nif they are meant for groups of users, " + i.publishToGroup("publish to %s, or ") + "set --group-prefix to the text before the name of the group"})
 	}
+}
+
+// publishToGroup formats the form of a channel of a group, or returns "" if groups are disabled.
+func (i *inspector) publishToGroup(format string) string {
+	if i.Channels.Groups == "" {
+		return ""
+	}
+	return fmt.Sprintf(format, fmt.Sprintf("%s<group>%c<topic>", i.Channels.Groups, i.Channels.Separator))
 }
 
 // reportFits reports the channels that a hub reads.
@@ -253,8 +283,8 @@ func (h *Observation) reportFits(t *tally, fits *candidate, messages, names stri
 }
 
 // reportGuesses reports prefixes that fit channels which the hub does not receive. They are notes if it receives others,
-// because these may belong to another program.
-func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, messages, names string) {
+// because these may belong to another program. For groups with a prefix, that means others of groups (fitsGroup).
+func (h *Observation) reportGuesses(guesses map[string]*candidate, fits, fitsGroup bool, messages, names string) {
 	i := h.in
 	byMessages := slices.SortedFunc(maps.Values(guesses), func(a, b *candidate) int {
 		if a.certain != b.certain {
@@ -268,10 +298,11 @@ func (h *Observation) reportGuesses(guesses map[string]*candidate, fits bool, me
 			return
 		}
 		f := Finding{Name: "published-prefix", Level: Warn,
-			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.channels[0]), i.prefixes())}
-		id, meant := "a user id", "users"
+			What: fmt.Sprintf("%s to %s that the hub does not receive: %s does not begin with %s", count(c.messages, messages), count(int64(len(c.channels)), names), finding.Name(c.example()), i.prefixes())}
+		fits, id, meant := fits, "a user id", "users"
 		if c.group {
 			id, meant = "the name of a group of users", "groups of users"
+			fits = fitsGroup || fits && i.Channels.Groups == ""
 		}
 		if f.Do = i.remedy(c); !c.certain {
 			f.Do = "if the text after the prefix is " + id + ": " + f.Do
@@ -296,6 +327,9 @@ func (i *inspector) remedy(c *candidate) string {
 		flag, channels.Users, channels.Groups = "--group-prefix", i.Channels.Users, c.prefix
 		err = channels.ValidateGroups()
 	}
+	if c.group && (err != nil || !finding.IsPrintable(c.prefix)) && i.Channels.Groups != "" {
+		return i.publishToGroup("publish to %s") + fmt.Sprintf(": %q cannot be used as a prefix", c.prefix)
+	}
 	if err != nil || !finding.IsPrintable(c.prefix) {
 		return fmt.Sprintf("publish to %s<user>%c<topic>: %q cannot be used as a prefix", i.Channels.Users, i.Channels.Separator, c.prefix)
 	}
@@ -303,7 +337,10 @@ func (i *inspector) remedy(c *candidate) string {
 	if channels.Separator != i.Channels.Separator {
 		flags += " --topic-separator " + finding.ShellQuoted(string(rune(channels.Separator)))
 	}
-	do := fmt.Sprintf("%s: then %s is %s", flags, finding.Name(c.channels[0]), i.reading(channels, c.channels[0]))
+	do := fmt.Sprintf("%s: then %s is %s", flags, finding.Name(c.example()), i.reading(channels, c.example()))
+	if c.group {
+		return do + i.publishToGroup("\nor publish to %s, because a hub has one prefix for groups")
+	}
 	before, ok := strings.CutSuffix(c.prefix, i.Channels.Users)
 	switch {
 	case !ok || i.StreamKey != "":
@@ -322,6 +359,8 @@ func (i *inspector) reading(channels redis.Channels, channel string) string {
 	user := to.Name
 	who := fmt.Sprintf("user %q", user)
 	switch {
+	case to.Group && user == "*":
+		who = `group "*", of which no user can be a member`
 	case to.Group:
 		who = fmt.Sprintf("group %q", user)
 	case user == i.BroadcastUser:

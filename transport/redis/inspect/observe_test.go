@@ -198,13 +198,13 @@ func TestObservationReadsGroupsAsTheHub(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	withGroups := func(i *Inspection) { i.Channels.Groups = "usercast:g-" } // its channels look like internal ones
-	found := observe(t, server, server.URL(), withGroups, "user-42", "usercast:g-team-7:news", "usercast:g-*", "usercast:g-8.x", "usercast:g-:x", "usercast:user-x")
+	found := observe(t, server, server.URL(), withGroups, "user-42", "usercast:g-team-7:news", "usercast:g-8.x", "usercast:g-:x", "usercast:user-x")
 	found.want(t, OK, "published", "")
 	found.want(t, Warn, "published-malformed", "publish to usercast:g-<group>:<topic>")
 	found.want(t, Warn, "published-separator", `use --topic-separator '.': then it is group "8", topic "x"`)
 	text := fmt.Sprint(found)
 	for _, want := range []string{
-		`4 messages to 4 channels that begin with user- or usercast:g-`, `usercast:g-team-7:news: group "team-7", topic "news"`, `usercast:g-*: group "*", no topic`,
+		`3 messages to 3 channels that begin with user- or usercast:g-`, `usercast:g-team-7:news: group "team-7", topic "news"`,
 		`which does not contain the name of a group`,
 	} {
 		if !strings.Contains(text, want) {
@@ -214,10 +214,49 @@ func TestObservationReadsGroupsAsTheHub(t *testing.T) {
 	if strings.Contains(text, "usercast:user-x") {
 		t.Errorf("an internal channel is shown: %s", text)
 	}
-	found = observe(t, server, server.URL(), withGroups, "user-42", "team-7:x")
-	found.want(t, Note, "published-prefix", "if the text after the prefix is a user id: use --channel-prefix")
 	found = observe(t, server, server.URL(), nil, "user-42", "team-7:x")
 	found.want(t, Note, "published-prefix", "if they are meant for groups of users: use --group-prefix 'team-'")
+}
+
+// Nothing that the hub receives is for a group: then the prefix of groups is wrong, even if the hub receives messages to users.
+func TestObservationNamesThePrefixOfGroupsThatFits(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	withGroups := func(i *Inspection) { i.Channels.Groups = "groups-" }
+	for _, channels := range [][]string{{"group-a:t", "group-*"}, {"user-42", "group-a:t", "group-*"}} {
+		found := observe(t, server, server.URL(), withGroups, channels...)
+		found.want(t, Warn, "published-prefix", `use --group-prefix 'group-': then group-a:t is group "a", topic "t"`)
+		found.want(t, Warn, "published-prefix", "or publish to groups-<group>:<topic>")
+	}
+	found := observe(t, server, server.URL(), withGroups, "groups-a", "team-b")
+	found.want(t, Note, "published-prefix", "if they are meant for groups of users: use --group-prefix 'team-'")
+	found.want(t, Note, "published-prefix", "or publish to groups-<group>:<topic>")
+	found = observe(t, server, server.URL(), withGroups, "gruppe-a")
+	found.want(t, Warn, "published-unknown", "if they are meant for groups of users, publish to groups-<group>:<topic>, or set --group-prefix")
+	if text := fmt.Sprint(found); !strings.Contains(text, "without user- or groups- and without") {
+		t.Error(text)
+	}
+	observe(t, server, server.URL(), withGroups, "team\x1b7").want(t, Warn, "published-prefix", `publish to groups-<group>:<topic>: "team\x1b" cannot be used`)
+	observe(t, server, server.URL(), nil, "group-a:t", "group-*").want(t, Warn, "published-prefix", `then group-a:t is group "a", topic "t"`)
+	observe(t, server, server.URL(), nil, "group-*").want(t, Warn, "published-prefix", `then group-* is group "*", of which no user can be a member`)
+	found = observe(t, server, server.URL(), nil, "gruppe-a")
+	found.want(t, Warn, "published-unknown", "if they are meant for groups of users, set --group-prefix to the text before the name of the group")
+}
+
+// All groups have no channel: a message to the group * reaches no stream.
+func TestObservationOfAMessageToAllGroupsIsAWarning(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	for broadcast, want := range map[string]string{"*": "publish to user-*", "all": "publish to user-all", "": "set --broadcast-user"} {
+		found := observe(t, server, server.URL(), func(i *Inspection) { i.Channels.Groups, i.BroadcastUser = "group-", broadcast }, "group-*", "group-*:news", "group-a")
+		found.want(t, Warn, "published-groups", "if they are meant for all users: "+want)
+		text := fmt.Sprint(found)
+		for _, want := range []string{"1 message to 1 channel that begin", "2 messages went to group-*, which does not"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("no %q in %s", want, text)
+			}
+		}
+	}
 }
 
 // The hub reads the user * as broadcasts only if it is the value of --broadcast-user.
