@@ -190,9 +190,12 @@ func (r *presenceRun) due() time.Time {
 	return due
 }
 
-// arrived is called when the hub has recorded an arrival.
+// arrived is called when the hub has recorded an arrival. After a failure, arrivals wait for the next attempt.
 func (r *presenceRun) arrived() {
-	if r.arrivals.IsZero() {
+	switch {
+	case r.failing[scriptExtend]:
+		r.arrivals = r.nextPart
+	case r.arrivals.IsZero():
 		r.arrivals = time.Now().Add(r.cfg.gather)
 	}
 }

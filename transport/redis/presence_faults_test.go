@@ -40,8 +40,9 @@ func TestUsersOfAHubThatDies(t *testing.T) {
 	a.open(t, "both")
 	b.open(t, "both")
 	seen.await(t, "both", "online")
-	seen.await(t, "a1199", "online")
+	eventually(t, "all users are online", func() bool { return len(seen.all()) == 1201 })
 	a.stop()
+	eventually(t, "all users of the hub are offline", func() bool { return len(seen.all()) == 2401 })
 	for i := range 1200 {
 		seen.await(t, fmt.Sprint("a", i), "online offline")
 	}
@@ -148,9 +149,7 @@ func testOutage(t *testing.T, interrupt func(*redistest.Server), args ...string)
 		b.open(t, fmt.Sprint("b", i))
 	}
 	leaves := a.open(t, "leaves")
-	for _, user := range []string{"a599", "b599", "leaves"} {
-		seen.await(t, user, "online")
-	}
+	eventually(t, "all users are online", func() bool { return len(seen.all()) == 1201 })
 	leaves()
 	interrupt(server)
 	eventually(t, "both hubs count their users again", func() bool {
@@ -258,13 +257,12 @@ func TestClockOfRedisIsSetForward(t *testing.T) {
 	server := redistest.Start(t)
 	seen := recordTransitions(t, server.Addr())
 	// The pass over all users takes longer than until the next sweep.
-	h := startPresence(t, server.URL(), func(c *PresenceConfig) { c.extendEvery, c.sweepEvery = 4*time.Second, 500*time.Millisecond })
+	h := startPresence(t, server.URL(), func(c *PresenceConfig) { c.extendEvery, c.sweepEvery = 3*time.Second, 500*time.Millisecond })
 	for i := range 1200 {
 		h.open(t, fmt.Sprint(i))
 	}
 	h.open(t, "left")()
-	seen.await(t, "left", "online")
-	seen.await(t, "1199", "online")
+	eventually(t, "all users are online", func() bool { return len(seen.all()) == 1201 })
 	past := time.Now().Add(-time.Hour).Unix()
 	server.Do("eval", `for _, user in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do redis.call('ZADD', KEYS[1], ARGV[1], user) end
 		redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[1])
@@ -398,6 +396,41 @@ func TestPresenceThatHangsDoesNotDelayStreams(t *testing.T) {
 	}
 	h.log.await(t, "WARN presence update failed, retrying", "reason=silent")
 	h.log.warnings(t, 1)
+}
+
+// While a script fails, users who arrive do not cause attempts in addition to those after each pause: an outage is when many
+// streams are opened.
+func TestArrivalsDoNotShortenThePauseAfterAFailure(t *testing.T) {
+	t.Parallel()
+	var extensions, sweeps atomic.Int32
+	addr := redistest.StartFake(t, func(command ...string) string {
+		switch strings.ToLower(command[0]) {
+		case "hello":
+			return "-ERR unknown command 'hello'"
+		case "eval", "evalsha":
+			switch command[2] { // number of keys
+			case "1":
+				extensions.Add(1)
+			case "2":
+				sweeps.Add(1)
+			}
+			return "-NOPERM no permissions"
+		}
+		return "+OK"
+	}, false)
+	h := startPresence(t, "redis://"+addr, func(c *PresenceConfig) {
+		c.extendEvery, c.sweepEvery, c.gather = time.Hour, 20*time.Millisecond, time.Millisecond
+	})
+	h.open(t, "first")
+	eventually(t, "it is tried", func() bool { return extensions.Load() > 0 })
+	for i := range 10 {
+		h.open(t, fmt.Sprint(i))
+		before := sweeps.Load()
+		eventually(t, "the time to gather arrivals has passed", func() bool { return sweeps.Load() >= before+2 })
+	}
+	if n := extensions.Load(); n != 1 {
+		t.Errorf("%d attempts within the pause after the first one", n)
+	}
 }
 
 // Each permission that is missing is named once, with what to grant; then it works without a restart.
