@@ -5,8 +5,8 @@ import "slices"
 // The goroutine that publishes a broadcast does not enqueue it for thousands of clients, because other
 // messages would wait meanwhile. Another goroutine distributes it in parts. Every client receives a
 // broadcast before any later entry: before the hub does anything with a client, it enqueues the
-// client's pending broadcasts. A gap that concerns all clients is a broadcast, too, and so is each entry
-// for a large group.
+// client's pending broadcasts. A gap that concerns all clients is a broadcast, too, and so are each entry
+// for a large group and a gap for any group.
 
 // broadcasts are the broadcasts that have not been enqueued for all their clients. All fields are guarded by Hub.mu.
 //

@@ -26,7 +26,7 @@ type Config struct {
 	MaxClientsPerUser int // concurrent clients per user; default 32, or NoLimit
 
 	FanOut    int           // clients that receive a part of a broadcast, or of a message to a group, before other messages are routed; default 512, or NoLimit
-	GapSpread time.Duration // maximum time over which a gap for all, or for a large group, is spread across clients that receive nothing else; default 3 s, or Off
+	GapSpread time.Duration // maximum time over which a gap for all, or for a group, is spread across clients that receive nothing else; default 3 s, or Off
 
 	// The history is for clients that reconnect. If one of these fields is Off, it is disabled.
 	HistoryPerUser int           // entries per user or group with a client, or with one within HistoryAge; default 256, or Off; not used by StreamFeed

@@ -203,16 +203,17 @@ func TestGroupsAndUsersAreSeparate(t *testing.T) {
 	}
 }
 
-// A gap in place of a message to a group is announced to its members only. The members of a large one receive it spread
-// over a time, like a gap for all, and the consumers of other clients are not woken.
+// A gap in place of a message to a group is announced to its members only. They receive it spread over a time, like a gap
+// for all, and the consumers of other clients are not woken.
 func TestGapForAGroup(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		fanOut int
 		spread time.Duration
 	}{
-		"small": {1000, 0},
-		"large": {10, 2 * time.Second},
+		"small":      {1000, 2 * time.Second},
+		"large":      {10, 2 * time.Second},
+		"not spread": {1000, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -166,7 +166,7 @@ func (h *Hub) add(to Recipient, e *Entry) (n int) {
 				e.time()
 			}
 			h.history.add(o, *e)
-			if to.Group && h.isLarge(o) {
+			if to.Group && h.inParts(o, e) {
 				n = h.broadcasts.add(e, scope{group: o})
 			} else {
 				n = h.route(o.clients, e)
@@ -180,17 +180,20 @@ func (h *Hub) add(to Recipient, e *Entry) (n int) {
 	return n
 }
 
-// isLarge reports whether entries for a group are distributed in parts.
-func (h *Hub) isLarge(group *owner) bool { return len(group.clients) > h.cfg.FanOut }
+// inParts reports whether an entry for a group is distributed like a broadcast: if the group is large, and also if the entry
+// is a gap, so that the pages of the members do not all fetch their state at the same time.
+func (h *Hub) inParts(group *owner, e *Entry) bool {
+	return len(group.clients) > h.cfg.FanOut || e.Gap != 0
+}
 
-// makeRoom is called before a message is numbered: see broadcasts.makeRoom. Only publishers of broadcasts, and of messages
-// to large groups, wait.
-func (h *Hub) makeRoom(to Recipient) {
+// makeRoom is called before an entry is numbered: see broadcasts.makeRoom. Only publishers of broadcasts, and of entries
+// for groups that are distributed like these, wait.
+func (h *Hub) makeRoom(to Recipient, e *Entry) {
 	if !h.broadcasts.isFull() {
 		return
 	}
 	o := h.owners.get(to)
-	if to.Group && o != nil && h.isLarge(o) || h.isBroadcast(to) {
+	if to.Group && o != nil && h.inParts(o, e) || h.isBroadcast(to) {
 		h.broadcasts.makeRoom()
 	}
 }

@@ -38,7 +38,7 @@ func (p *PubSub) GapFor(to Recipient, topic string, reason Gap) {
 func (p *PubSub) publish(to Recipient, e *Entry) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.makeRoom(to) // before the entry is numbered, because others may be published meanwhile
+	p.makeRoom(to, e) // before the entry is numbered, because others may be published meanwhile
 	p.seq.number(e)
 	return p.add(to, e)
 }

@@ -60,7 +60,7 @@ func (f *StreamFeed) Append(to Recipient, e Entry) int {
 		f.seq.newest = e.ID
 		return 0
 	}
-	f.makeRoom(to)
+	f.makeRoom(to, &e)
 	f.reach(e.ID, false)
 	return f.add(to, &e)
 }
