@@ -139,8 +139,7 @@ func (p *Presence) do(ctx context.Context) lease.Do {
 // Run extends the leases of the hub's users and removes those that have ended until ctx ends. An unavailable Redis is not an
 // error. At the end it does not remove the hub's users: they may have reconnected to another hub.
 func (p *Presence) Run(ctx context.Context) {
-	now := time.Now()
-	r := presenceRun{Presence: p, nextPart: now, nextSweep: now, backoff: pause.Backoff{Min: defaultBackoffMin, Max: defaultBackoffMax}}
+	r := p.start()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -156,6 +155,16 @@ func (p *Presence) Run(ctx context.Context) {
 	}
 }
 
+// start returns the state of a Run that begins.
+func (p *Presence) start() *presenceRun {
+	now := time.Now()
+	r := &presenceRun{Presence: p, nextPart: now, nextSweep: now, backoff: pause.Backoff{Min: defaultBackoffMin, Max: defaultBackoffMax}}
+	for part := range r.extended {
+		r.extended[part] = now
+	}
+	return r
+}
+
 // A presenceRun is the state of Run. It belongs to the goroutine of Run.
 type presenceRun struct {
 	*Presence
@@ -165,8 +174,9 @@ type presenceRun struct {
 
 	// The leases of all users are extended in turn, one part of the hub's users after another.
 	part     int
-	nextPart time.Time // when it is due
-	hurry    int       // so many parts are due immediately, because leases may end soon
+	nextPart time.Time                // when it is due
+	hurry    int                      // so many parts are due immediately, because leases may end soon
+	extended [hub.UserParts]time.Time // when each part was last extended; at first, when Run began
 
 	arrivals  time.Time // when the recorded arrivals are due; zero: none are recorded
 	nextSweep time.Time
@@ -229,6 +239,7 @@ func (r *presenceRun) extendPart(ctx context.Context) {
 	if time.Since(r.nextPart) > r.cfg.extendEvery { // this process was stopped, or Redis is slow
 		r.hurry, r.nextPart = hub.UserParts, time.Now()
 	}
+	start := time.Now()
 	users := r.cfg.Hub.Users(r.part)
 	parts := 1
 	for r.part+parts < hub.UserParts && len(users) < lease.Batch {
@@ -242,6 +253,9 @@ func (r *presenceRun) extendPart(ctx context.Context) {
 	if !r.extend(ctx, users) {
 		return
 	}
+	for part := r.part; part < r.part+parts; part++ {
+		r.extended[part] = start
+	}
 	r.part = (r.part + parts) % hub.UserParts
 	if r.hurry > 0 {
 		r.hurry, r.nextPart = max(0, r.hurry-parts), time.Now()
@@ -250,6 +264,10 @@ func (r *presenceRun) extendPart(ctx context.Context) {
 		return
 	}
 	r.nextPart = r.nextPart.Add(pause.Jitter(r.cfg.extendEvery * time.Duration(parts) / hub.UserParts))
+	// In the pass before, this part may have been in a script with earlier ones, because the hub had fewer users.
+	if latest := r.extended[r.part].Add(r.cfg.extendEvery + r.cfg.extendEvery/10); latest.Before(r.nextPart) {
+		r.nextPart = latest
+	}
 }
 
 // extend extends the leases of users. If that fails, it returns false, and after a pause the leases of all users are extended.

@@ -15,6 +15,7 @@ import (
 
 	"usercast/hub"
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/lease"
 )
 
 // A presenceHub is a hub with clients, and its Presence, whose times are shorter than in production. A lease is as long as five
@@ -282,5 +283,46 @@ func TestPayloadOfTransitions(t *testing.T) {
 			t.Errorf("published %s, want %s", m.Payload, want)
 		}
 		end()
+	}
+}
+
+// growingHub has users in all parts once they are there.
+type growingHub struct{ users int }
+
+func (*growingHub) NotifyArrivals(func())      {}
+func (*growingHub) Arrivals() ([]string, bool) { return nil, false }
+func (h *growingHub) Users(part int) (users []string) {
+	for i := range h.users {
+		users = append(users, fmt.Sprint(part, "-", i))
+	}
+	return users
+}
+
+// While a hub has few users, one script extends the leases of all. If many arrive afterwards, so that a pass takes as long as
+// the pause between two passes, the last ones do not wait for twice that time.
+func TestLeasesAreExtendedInTimeAfterManyArrivals(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	h := &growingHub{}
+	cfg := PresenceConfig{Hub: h, Commands: NewCommands(parse(t, server.URL(), ServerOptions{})), extendEvery: time.Hour}
+	defer cfg.Commands.Close()
+	p, err := NewPresence(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := p.start()
+	r.extendPart(t.Context())
+	if r.part != 0 || time.Until(r.nextPart) < cfg.extendEvery/2 {
+		t.Fatalf("the next part without users is %d, in %v", r.part, time.Until(r.nextPart))
+	}
+	h.users = lease.Batch
+	for i := range hub.UserParts {
+		if wait := time.Until(r.nextPart); r.part != i || wait > cfg.extendEvery*11/10 {
+			t.Fatalf("part %d is next, after %v, want part %d in time", r.part, wait, i)
+		}
+		r.extendPart(t.Context())
+	}
+	if wait := time.Until(r.nextPart); wait <= 0 || wait > cfg.extendEvery*11/10 {
+		t.Errorf("the next pass begins after %v", wait)
 	}
 }
