@@ -106,23 +106,25 @@ func NewPresence(cfg PresenceConfig) (*Presence, error) {
 	return p, nil
 }
 
-// Online returns which of the users are online, in the same order.
+// Online returns which of the users are online, in the same order. After an outage, users whose lease has ended are online until
+// hubs have had the time to extend it.
 func (p *Presence) Online(ctx context.Context, users []string) (online []string, err error) {
 	online, err = p.set.Online(ctx, p.do(ctx), users)
-	return online, p.denied(err, "+time +zmscore ~")
+	return online, p.denied(err, "+time +zmscore +get")
 }
 
 // Count returns how many users are online.
 func (p *Presence) Count(ctx context.Context) (n int, err error) {
 	n, err = p.set.Count(ctx, p.do(ctx))
-	return n, p.denied(err, "+time +zcount ~")
+	return n, p.denied(err, "+time +zcount +get")
 }
 
-func (p *Presence) denied(err error, grant string) error {
+func (p *Presence) denied(err error, commands string) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
-	return p.commands.server.Denied(err, "read "+p.set.Users, grant+acl.Escape(p.set.Users))
+	_, keys := p.set.Grants()
+	return p.commands.server.Denied(err, "read "+p.set.Users, commands+" "+keys)
 }
 
 // Users returns how many users were online at the newest sweep of this hub. ok is false if there was none, or if it failed.

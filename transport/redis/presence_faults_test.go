@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -169,6 +170,84 @@ func testOutage(t *testing.T, interrupt func(*redistest.Server), args ...string)
 		}
 	}
 	return seen
+}
+
+// A user whose lease has ended is online until hubs that work would have removed the user, whatever the hub that is asked.
+func TestLapsedLeasesWhileNoUserIsRemoved(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	commands := NewCommands(parse(t, server.URL(), ServerOptions{}))
+	t.Cleanup(commands.Close)
+	set := lease.Set{Keys: presenceKeys, Length: 30 * time.Second, Pause: 10 * time.Second}
+	do := (&Presence{commands: commands, set: set}).do(t.Context())
+	now := time.Now().Unix()
+	server.Do("zadd", presenceKeys.Users, now-5, "lapsed", now+25, "leased")
+	for _, test := range []struct {
+		why, swept string
+		lapsed     bool
+	}{
+		{"no hub has removed users yet", "", true},
+		{"the last removal is long ago", fmt.Sprint(now-11, " ", now-100), true},
+		{"removal is suspended", fmt.Sprint(now-1, " ", now+20), true},
+		{"the clock was set back", fmt.Sprint(now+100, " ", now-100), true},
+		{"hubs remove users", fmt.Sprint(now-1, " ", now-100), false},
+		{"removal has just begun again", fmt.Sprint(now-1, " ", now-1), false},
+	} {
+		if test.swept != "" {
+			server.Do("set", presenceKeys.Swept, test.swept)
+		}
+		want := []string{"leased"}
+		if test.lapsed {
+			want = []string{"lapsed", "leased"}
+		}
+		online, err := set.Online(t.Context(), do, []string{"lapsed", "absent", "leased"})
+		if err != nil || !slices.Equal(online, want) {
+			t.Errorf("%s: online are %q, %v", test.why, online, err)
+		}
+		if n, err := set.Count(t.Context(), do); err != nil || n != len(want) {
+			t.Errorf("%s: counted %d, %v", test.why, n, err)
+		}
+	}
+}
+
+// The only hub is cut off from Redis for longer than a lease. Its users stay online for whoever asks.
+func TestUsersOfTheOnlyHubThatIsCutOff(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	seen := recordTransitions(t, server.Addr())
+	relay := redistest.StartRelay(t, server.Addr())
+	h := startPresence(t, relay.URL(), nil)
+	h.open(t, "42")
+	h.open(t, "7")
+	seen.await(t, "42", "online")
+	h.awaitOnline(t, "42", "7")
+	commands := NewCommands(parse(t, server.URL(), ServerOptions{}))
+	t.Cleanup(commands.Close)
+	do := (&Presence{commands: commands, set: h.set}).do(t.Context())
+	check := func() {
+		t.Helper()
+		online, err := h.set.Online(t.Context(), do, []string{"42", "7"})
+		n, countErr := h.set.Count(t.Context(), do)
+		if err != nil || countErr != nil || len(online) != 2 || n != 2 {
+			t.Fatalf("online are %q, %v; counted %d, %v", online, err, n, countErr)
+		}
+	}
+	relay.SetTarget("127.0.0.1:1") // refuses connections
+	relay.Disconnect()
+	for begin := time.Now(); time.Since(begin) < outage+time.Second; time.Sleep(20 * time.Millisecond) {
+		check()
+	}
+	relay.SetTarget(server.Addr())
+	eventually(t, "the leases are extended", func() bool {
+		check()
+		if n := h.count(); n >= 0 && n != 2 {
+			t.Errorf("the hub counted %d users", n)
+		}
+		return server.Do("zcount", presenceKeys.Users, time.Now().Unix()+2, "+inf") == int64(2)
+	})
+	if got := strings.Join(seen.all(), ", "); strings.Contains(got, "offline") {
+		t.Errorf("published %s", got)
+	}
 }
 
 // The number of users who are online is not known before the first sweep, nor in an outage.

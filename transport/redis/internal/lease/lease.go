@@ -128,23 +128,24 @@ func run(ctx context.Context, do Do, script *goredis.Script, keys []string, args
 
 // Online returns which of the users are online, in the same order.
 func (s Set) Online(ctx context.Context, do Do, users []string) (online []string, err error) {
-	var scores *goredis.FloatSliceCmd
-	var now *goredis.TimeCmd
-	if err = do(func(redis goredis.Cmdable) error {
-		_, err := redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
-			scores, now = p.ZMScore(ctx, s.Users, users...), p.Time(ctx)
-			return nil
-		})
+	var scores []float64 // 0: not in the set
+	if err = do(func(redis goredis.Cmdable) (err error) {
+		scores, err = redis.ZMScore(ctx, s.Users, users...).Result()
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	if len(scores.Val()) != len(users) {
-		return nil, badReply("ZMSCORE", scores.Val())
+	if len(scores) != len(users) {
+		return nil, badReply("ZMSCORE", scores)
+	}
+	// Afterwards: a user whom a hub removes from now on is offline at its next request.
+	least, err := s.leastScore(ctx, do)
+	if err != nil {
+		return nil, err
 	}
 	online = []string{}
-	for i, score := range scores.Val() {
-		if score >= float64(now.Val().Unix()) {
+	for i, score := range scores {
+		if score >= float64(least) {
 			online = append(online, users[i])
 		}
 	}
@@ -153,20 +154,41 @@ func (s Set) Online(ctx context.Context, do Do, users []string) (online []string
 
 // Count returns how many users are online.
 func (s Set) Count(ctx context.Context, do Do) (int, error) {
-	var now time.Time
-	err := do(func(redis goredis.Cmdable) (err error) {
-		now, err = redis.Time(ctx).Result()
-		return err
-	})
+	least, err := s.leastScore(ctx, do)
 	if err != nil {
 		return 0, err
 	}
 	var n int64
 	err = do(func(redis goredis.Cmdable) (err error) {
-		n, err = redis.ZCount(ctx, s.Users, strconv.FormatInt(now.Unix(), 10), "+inf").Result()
+		n, err = redis.ZCount(ctx, s.Users, strconv.FormatInt(least, 10), "+inf").Result()
 		return err
 	})
 	return int(n), err
+}
+
+// leastScore returns the score from which a user is online: the time, or 1 while leases may have ended because hubs could not
+// extend them. It decides as the script that removes users does.
+func (s Set) leastScore(ctx context.Context, do Do) (int64, error) {
+	var swept *goredis.StringCmd
+	var clock *goredis.TimeCmd
+	if err := do(func(redis goredis.Cmdable) error {
+		_, err := redis.Pipelined(ctx, func(p goredis.Pipeliner) error {
+			swept, clock = p.Get(ctx, s.Swept), p.Time(ctx) // in this order, so that the last sweep is not after the time
+			return nil
+		})
+		if err == goredis.Nil {
+			err = clock.Err()
+		}
+		return err
+	}); err != nil {
+		return 0, err
+	}
+	now := clock.Val().Unix()
+	var last, from int64
+	if n, _ := fmt.Sscanf(swept.Val(), "%d %d", &last, &from); n < 2 || now < last || now-last > seconds(s.Pause) || now < from {
+		return 1, nil
+	}
+	return now, nil
 }
 
 func refusedIn(reply []any) (r Refused, ok bool) {
