@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"usercast/internal/browsertest"
 	"usercast/internal/doctest"
@@ -154,6 +155,28 @@ func TestTeamPageInChromium(t *testing.T) {
 	eves.want(`"ada"`, `"<b>hello</b>"`)
 	eve.post("/messages", "text", "hi")
 	ada.Until(messages + ` === "eve: hiada: <b>hello</b>"`)
+
+	// After an outage of Redis, the page loads the list while the leases have ended. That they are extended is not published.
+	lapse := func(score string) { s.Redis.Do("zadd", "usercast:user-online", score, "ada", score, "eve") }
+	stop := make(chan struct{})
+	lapsing := make(chan struct{})
+	go func() {
+		defer close(lapsing)
+		for { // the hub extends the leases meanwhile
+			select {
+			case <-stop:
+				return
+			case <-time.After(time.Millisecond):
+				lapse("1")
+			}
+		}
+	}()
+	s.Redis.Do("publish", "group-team-red:presence", `{"reload":true}`)
+	ada.Until(members + ` === "ada offline,eve offline"`)
+	close(stop)
+	<-lapsing
+	lapse("9999999999")
+	ada.Until(members + ` === "ada online,eve online"`)
 }
 
 // wantPresence checks that the next event of a stream, apart from requests to load the team, is a change of presence.
