@@ -90,6 +90,52 @@ func TestReplayOfALongChainIsDoneInParts(t *testing.T) {
 	}
 }
 
+// Entries that are dropped while a replay has not sent any entry after its gap do not cause another gap: here while the ring
+// is searched for the user, who came from another hub, or for nothing.
+func TestReplayHasOneGapForOneLoss(t *testing.T) {
+	t.Parallel()
+	for messages, atLeast := range map[int]int{0: 2, 5 * ringLooks: 6} { // steps
+		h := NewPubSub(Config{BroadcastUser: "*", HistoryPerUser: 100})
+		defer h.Close()
+		broadcasts := 0
+		broadcast := func() {
+			h.Publish(User("*"), "", "to all")
+			broadcasts++
+		}
+		for range 150 {
+			broadcast()
+		}
+		for range messages {
+			h.Publish(User("42"), "", "to the user")
+		}
+		c, err := h.Register(Options{User: "42", Consumer: idle{}, Resume: h.Boot() + "-0"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all []replayEntry
+		steps := 0
+		for ; len(all) < 100 && c.replay != nil; steps++ {
+			broadcast()
+			h.mu.Lock()
+			entries, _, _ := c.replay.next()
+			h.mu.Unlock()
+			all = append(all, entries...)
+		}
+		if dropped := uint64(broadcasts - 100); all[0].Gap != GapHistoryExpired || all[0].ID.Ms < 50 || all[0].ID.Ms > dropped || all[1].ID.Ms != all[0].ID.Ms+1 {
+			t.Errorf("%d messages: begins with %v at %v and %v, %d were dropped", messages, all[0].Gap, all[0].ID, all[1].ID, dropped)
+		}
+		for n, e := range all[1:] {
+			if e.Gap != 0 && all[n].Gap != 0 {
+				t.Errorf("%d messages: gap at %v after one at %v", messages, e.ID, all[n].ID)
+			}
+		}
+		if steps < atLeast {
+			t.Errorf("%d messages: %d steps, want at least %d", messages, steps, atLeast)
+		}
+		c.End(ReasonClosed)
+	}
+}
+
 // A client with many groups does not hold the lock longer, and its search does not use more memory, than one without.
 func TestReplayOfManyGroupsIsDoneInParts(t *testing.T) {
 	t.Parallel()

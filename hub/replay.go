@@ -44,7 +44,7 @@ type replayState uint8
 
 const (
 	replayHistory  replayState = iota // send the entries of the history
-	replayGap                         // announce a gap, then continue with the history
+	replayGap                         // announce a gap, and continue with the history
 	replayLocate                      // wait until the place of the client's id is known: see waiting
 	replayUnloaded                    // wait until the log is loaded
 	replayAsk                         // send the query
@@ -145,9 +145,6 @@ func (r *replay) next() (entries []replayEntry, query *Query, wait bool) {
 	case replayAsk:
 		r.state = replayWait
 		return nil, r.query, false
-	case replayGap:
-		r.state = replayHistory
-		return []replayEntry{{Entry: Entry{ID: r.cursor, Gap: r.gap}}}, nil, false
 	case replayAnswer:
 		return r.fromAnswer(), nil, false
 	}
@@ -179,16 +176,33 @@ func (r *replay) fromAnswer() (batch []replayEntry) {
 	return batch
 }
 
-// fromHistory returns a batch of the history. After the last one, it ends the replay.
+// fromHistory returns a batch of the history, with the gap before it, if any. After the last one, it ends the replay.
+//
+// A gap and the entries after it are returned by the same call. Otherwise, more of these entries could be dropped in between,
+// and the client would receive another gap for the same loss.
 func (r *replay) fromHistory() (batch []replayEntry) {
 	h := r.client.hub
-	if !h.history.ready(r) {
+	gap := r.state == replayGap
+	r.state = replayHistory
+	ready := h.history.ready(r)
+	if r.state == replayGap { // now the history has everything after the cursor
+		gap, r.state = true, replayHistory
+		ready = h.history.ready(r)
+	}
+	if gap && !ready && r.state == replayHistory { // the ring is still being searched
+		r.state = replayGap
 		return nil
+	}
+	if gap {
+		batch = []replayEntry{{Entry: Entry{ID: r.cursor, Gap: r.gap}}}
+	}
+	if !ready {
+		return batch
 	}
 	if !r.live {
 		r.end = later(h.seq.newest, r.cursor)
 	}
-	batch = r.readHistory(h.history)
+	batch = r.readHistory(h.history, batch)
 	if r.cursor != r.end {
 		return batch
 	}
@@ -201,7 +215,8 @@ func (r *replay) fromHistory() (batch []replayEntry) {
 	return batch
 }
 
-func (r *replay) readHistory(h history) (batch []replayEntry) {
+// readHistory adds entries to a batch.
+func (r *replay) readHistory(h history, batch []replayEntry) []replayEntry {
 	look := 16 * replayBatch // entries to check: a topic filter may accept few of them
 	size := 0
 	entries, upTo := h.between(r)

@@ -100,6 +100,31 @@ func TestReplayOfDroppedEntriesHasAGap(t *testing.T) {
 	wantFrames(t, l, want...)
 }
 
+// A page that was away for long receives one gap, also if more entries are dropped while it connects.
+func TestReplayOfExpiredEntriesHasOneGap(t *testing.T) {
+	for _, groups := range [][]string{nil, {"g"}} {
+		h := withHistory(t, nil)
+		id, _ := h.Position("42")
+		for i := range 300 {
+			h.Publish(hub.User("42"), "", fmt.Sprint(i))
+		}
+		l := register(t, h, hub.Options{User: "42", Groups: groups, Resume: id})
+		frames, _ := l.Take(nil)
+		l.Settle(frames, len(frames))
+		want := []string{"gap history-expired"}
+		for i := 44; i < 301; i++ { // the newest 256, and one that is dropped after it was taken
+			want = append(want, fmt.Sprint(i))
+		}
+		h.Publish(hub.User("42"), "", "300")
+		var texts []string
+		for _, f := range frames {
+			texts = append(texts, string(f.Wire))
+		}
+		rest, _ := l.drain()
+		wantTexts(t, fmt.Sprint("groups ", groups), append(texts, rest...), want...)
+	}
+}
+
 func TestUserIsForgottenAfterTheAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := withHistory(t, nil)
