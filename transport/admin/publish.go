@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -116,34 +117,84 @@ func (a api) publishAll(c echo.Context) error {
 	return respond(c, status, result)
 }
 
-// parse returns the message on a line, or a status and what is wrong with it.
-func (a api) parse(line []byte) (m Publication, status int, why string) {
-	var object struct {
-		User  *string         `json:"user"`
-		Group *string         `json:"group"`
-		Topic string          `json:"topic"`
-		Data  json.RawMessage `json:"data"`
+// A batchLine is a line of a batch.
+type batchLine struct {
+	User  name            `json:"user"`
+	Group name            `json:"group"`
+	Topic json.RawMessage `json:"topic"`
+	Data  json.RawMessage `json:"data"`
+}
+
+// A name is the user or the group of a line: a string or an integer, as in a token.
+type name struct{ text *string } // nil: absent or null
+
+var errName = errors.New("neither a string nor an integer")
+
+func (n *name) UnmarshalJSON(b []byte) error {
+	var v any
+	decoder := json.NewDecoder(bytes.NewReader(b))
+	decoder.UseNumber() // a float64 could change digits
+	if err := decoder.Decode(&v); err != nil {
+		return err
 	}
+	switch v := v.(type) {
+	case nil:
+		n.text = nil
+	case string:
+		n.text = &v
+	case json.Number:
+		text := v.String()
+		if strings.ContainsAny(text, ".eE") {
+			return errName
+		}
+		n.text = &text
+	default:
+		return errName
+	}
+	return nil
+}
+
+// decode returns the object on a line, or what is wrong with it.
+func decode(line []byte) (object batchLine, why string) {
 	if !utf8.Valid(line) { // package json would replace the bytes, also in names
-		return m, http.StatusBadRequest, "the text is not valid UTF-8"
+		return object, "the text is not valid UTF-8"
+	}
+	if line[0] != '{' {
+		return object, "not a JSON object; send one JSON object per line, without an array around them"
 	}
 	decoder := json.NewDecoder(bytes.NewReader(line))
 	decoder.DisallowUnknownFields() // a misspelled topic must not be lost
-	if err := decoder.Decode(&object); err != nil {
-		return m, http.StatusBadRequest, "not a JSON object with the fields user or group, topic and data: " + err.Error()
+	switch err := decoder.Decode(&object); {
+	case errors.Is(err, errName):
+		return object, "user and group must be strings or integers"
+	case err != nil && strings.HasPrefix(err.Error(), unknownField):
+		return object, "unknown field " + strings.TrimPrefix(err.Error(), unknownField) + "; the fields are user or group, topic and data"
+	case err != nil:
+		return object, "not a complete JSON object on one line"
+	case decoder.InputOffset() != int64(len(line)):
+		return object, "text after the JSON object; send one JSON object per line"
 	}
-	if decoder.InputOffset() != int64(len(line)) {
-		return m, http.StatusBadRequest, "more than one JSON object"
+	return object, ""
+}
+
+// unknownField is how package json begins this error, which does not have a type.
+const unknownField = "json: unknown field "
+
+// parse returns the message on a line, or a status and what is wrong with it.
+func (a api) parse(line []byte) (m Publication, status int, why string) {
+	object, why := decode(line)
+	if why != "" {
+		return m, http.StatusBadRequest, why
 	}
-	switch {
-	case (object.User == nil) == (object.Group == nil):
+	switch user, group := object.User.text, object.Group.text; {
+	case (user == nil) == (group == nil):
 		return m, http.StatusBadRequest, "a message is either for a user or for a group"
-	case object.User != nil:
-		m.To = hub.User(*object.User)
+	case user != nil:
+		m.To = hub.User(*user)
 	case !a.names.groups:
 		return m, http.StatusNotFound, groupsDisabled
 	default:
-		m.To = hub.Group(*object.Group)
+		m.To = hub.Group(*group)
 	}
 	if why := a.names.unusable(m.To); why != "" {
 		return m, http.StatusBadRequest, why
@@ -153,7 +204,7 @@ func (a api) parse(line []byte) (m Publication, status int, why string) {
 		return m, http.StatusBadRequest, "data is missing; it is a string or any other JSON value"
 	case object.Data[0] == '"':
 		if err := json.Unmarshal(object.Data, &m.Payload); err != nil {
-			return m, http.StatusBadRequest, err.Error()
+			return m, http.StatusBadRequest, "data is not a valid string"
 		}
 	default:
 		m.Payload = string(object.Data)
@@ -161,6 +212,8 @@ func (a api) parse(line []byte) (m Publication, status int, why string) {
 	if int64(len(m.Payload)) > a.MaxPayload {
 		return m, http.StatusRequestEntityTooLarge, "the message is larger than --max-payload"
 	}
-	m.Topic = object.Topic
+	if object.Topic != nil && json.Unmarshal(object.Topic, &m.Topic) != nil { // null is the same as absent
+		return m, http.StatusBadRequest, "topic must be a string"
+	}
 	return m, 0, ""
 }

@@ -238,14 +238,15 @@ func TestBatchIsPublishedInOrder(t *testing.T) {
 		code, answer := post(t, h, "/api/messages", strings.Join([]string{
 			`{"user":"42","data":"one\ntwo"}`, "", "\t", `  {"data":{"kind": "comment" , "id":7},"topic":"news","user":"42"}  ` + "\r",
 			`{"user":"*","topic":"a:b","data":""}`, `{"user":"4/3","data":null}`, `{"user":"42","data":12.0}`, `{"group":"team-7","data":[]}`, `{"user":"42","topic":null,"data":"\u00fc</b>"}`,
+			`{"user":42,"data":"an integer"}`, `{"group":7,"data":"x"}`,
 		}, "\n"))
-		if code != 200 || answer != `{"published":7}` {
+		if code != 200 || answer != `{"published":9}` {
 			t.Fatalf("status %d %s", code, answer)
 		}
 		page.Want(t, "one\ntwo")
 		page.WantEvent(t, "news", `{"kind": "comment" , "id":7}`)
 		page.WantEvent(t, "a:b", "")
-		page.Want(t, "12.0", "ü</b>")
+		page.Want(t, "12.0", "ü</b>", "an integer")
 		other.Want(t, "", "null")
 
 		// More than one part of a pipeline, by number and by size.
@@ -282,14 +283,18 @@ func TestBatchIsCheckedFirst(t *testing.T) {
 		code       int
 		want       string
 	}{
-		{"not JSON", "x", 400, "not a JSON object"},
-		{"not an object", `["42"]`, 400, "not a JSON object"},
-		{"cut", `{"user":"42"`, 400, "not a JSON object"},
-		{"two objects", `{"user":"42","data":"x"}{"user":"42","data":"x"}`, 400, "more than one JSON object"},
+		{"not JSON", "x", 400, "one JSON object per line"},
+		{"an array", `[{"user":"42","data":"x"}]`, 400, "one JSON object per line"},
+		{"a string", `"42"`, 400, "one JSON object per line"},
+		{"cut", `{"user":"42"`, 400, "not a complete JSON object on one line"},
+		{"two objects", `{"user":"42","data":"x"}{"user":"42","data":"x"}`, 400, "one JSON object per line"},
 		{"no recipient", `{"data":"x"}`, 400, "either for a user or for a group"},
 		{"two recipients", `{"user":"42","group":"team-7","data":"x"}`, 400, "either for a user or for a group"},
 		{"null", `{"user":null,"data":"x"}`, 400, "either for a user or for a group"},
-		{"a number", `{"user":42,"data":"x"}`, 400, "user"},
+		{"a fraction", `{"user":42.0,"data":"x"}`, 400, "user and group must be strings or integers"},
+		{"an exponent", `{"group":1e3,"data":"x"}`, 400, "user and group must be strings or integers"},
+		{"a list of users", `{"user":["42"],"data":"x"}`, 400, "user and group must be strings or integers"},
+		{"a topic that is a number", `{"user":42,"topic":5,"data":"x"}`, 400, "topic must be a string"},
 		{"a misspelled field", `{"user":"42","tpoic":"news","data":"x"}`, 400, "tpoic"},
 		{"no data", `{"user":"42"}`, 400, "data is missing"},
 		{"an empty user", `{"user":"","data":"x"}`, 400, "empty"},
@@ -299,7 +304,7 @@ func TestBatchIsCheckedFirst(t *testing.T) {
 		{"too large, an object", `{"user":"42","data":{"a":12345}}`, 413, "--max-payload"},
 	} {
 		code, answer := post(t, h, "/api/messages", valid+"\n"+test.line+"\n"+valid)
-		if code != test.code || !strings.Contains(answer, "line 3: ") || !strings.Contains(answer, test.want) || !json.Valid([]byte(answer)) {
+		if code != test.code || !strings.Contains(answer, "line 3: ") || !strings.Contains(answer, test.want) || strings.Contains(answer, "json:") || !json.Valid([]byte(answer)) {
 			t.Errorf("%s: status %d %s, want %d and %s", test.name, code, answer, test.code, test.want)
 		}
 	}
