@@ -39,9 +39,15 @@ func (p Presence) get(c echo.Context) error {
 	if len(users) > maxOnlineUsers {
 		return echo.NewHTTPError(http.StatusBadRequest, "at most 1000 users are allowed in one request")
 	}
+	distinct := make([]string, 0, len(users))
+	seen := make(map[string]bool, len(users))
 	for _, user := range users {
 		if !utf8.ValidString(user) {
 			return echo.NewHTTPError(http.StatusBadRequest, "a user id is not valid UTF-8")
+		}
+		if !seen[user] {
+			seen[user] = true
+			distinct = append(distinct, user)
 		}
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), redisTimeout)
@@ -53,7 +59,7 @@ func (p Presence) get(c echo.Context) error {
 		}
 		return c.JSON(http.StatusOK, map[string]int{"users": n})
 	}
-	online, err := p.Online(ctx, users)
+	online, err := p.Online(ctx, distinct)
 	if err != nil {
 		return p.failed(err)
 	}

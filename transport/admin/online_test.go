@@ -44,9 +44,10 @@ func TestOnlineUsers(t *testing.T) {
 		{"/api/online?user=42&user=43", 200, `{"online":["42"]}`},
 		{"/api/online?user=43", 200, `{"online":[]}`},
 		{"/api/online?user=%C3%BC&user=a%26b&user=42", 200, `{"online":["ü","a\u0026b","42"]}`},
+		{"/api/online?user=42&user=%C3%BC&user=42&user=43&user=%C3%BC", 200, `{"online":["42","ü"]}`},
 		{"/api/online?user=", 200, `{"online":[]}`},
 		{tooMany, 400, `{"error":"at most 1000 users are allowed in one request"}`},
-		{strings.Replace(tooMany, "user=42&", "", 1), 200, `{"online":[` + strings.TrimSuffix(strings.Repeat(`"42",`, 1000), ",") + `]}`},
+		{strings.Replace(tooMany, "user=42&", "", 1), 200, `{"online":["42"]}`},
 		{"/api/online?user=%ff", 400, `{"error":"a user id is not valid UTF-8"}`},
 		{"/api/online?user=%zz", 400, `{"error":"the query string is malformed"}`},
 	} {
