@@ -81,7 +81,7 @@ var (
 	received  = desc("messages_received_total", "Messages received from Redis.", "feed", "redis")
 	routed    = desc("messages_routed_total", "Messages routed live to at least one stream.", "feed", "redis")
 	unrouted  = desc("messages_unrouted_total", "Messages that were not routed live to any stream.", "feed", "redis")
-	malformed = desc("messages_malformed_total", "Messages whose channel name contains no user.", "feed", "redis")
+	malformed = desc("messages_malformed_total", "Messages whose channel name does not contain a user or a group.", "feed", "redis")
 	tooLarge  = desc("messages_too_large_total", "Messages over the payload limit, announced as gaps.", "feed", "redis")
 
 	control          = desc("control_received_total", "Control commands received, including malformed ones.", "feed", "redis")
