@@ -484,6 +484,13 @@ func TestInspectionReportsMissingPermissionsForPresence(t *testing.T) {
 	lines := append(documentedPermissions(t)[0], "~usercast:user-online", "~{usercast:user-online}:swept",
 		"+eval", "+evalsha", "+time", "+zmscore", "+zadd", "+zrangebyscore", "+zrem", "+zcount", "+get", "+set")
 	server.Do("zadd", "usercast:user-online", 1, "42")
+	client := goredis.NewClient(&goredis.Options{Addr: server.Addr()})
+	defer client.Close()
+	changes := client.Subscribe(t.Context(), "usercast:user-presence")
+	defer changes.Close()
+	if _, err := changes.Receive(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		without  []any
 		name, do string
@@ -511,6 +518,10 @@ func TestInspectionReportsMissingPermissionsForPresence(t *testing.T) {
 	}
 	setUser(server, lines...)
 	run(t, target, inspectPresence).wantGood(t)
+	server.Do("publish", "usercast:user-presence", "the first one")
+	if m, err := changes.ReceiveMessage(t.Context()); err != nil || m.Payload != "the first one" {
+		t.Errorf("subscribers of presence received %v, %v", m, err)
+	}
 	if keys := server.Do("keys", "*"); !reflect.DeepEqual(keys, []any{"usercast:user-online"}) {
 		t.Errorf("Redis has the keys %v", keys)
 	}

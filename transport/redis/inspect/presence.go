@@ -3,6 +3,7 @@ package inspect
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
 
@@ -28,7 +29,20 @@ func (i *inspector) checkPresence(ctx context.Context) error {
 			}
 			return err
 		}
-		err := cn.Publish(ctx, keys.Channel, fmt.Sprintf(`{"user":"%s%s","online":false}`, unknown, i.token)).Err()
-		return i.try(keys.PermissionPublish(), err)
+		message := fmt.Sprintf(`{"user":"%s%s","online":false}`, unknown, i.token)
+		switch err := cn.Eval(ctx, tryPublish, nil, keys.Channel, message).Err(); {
+		case err == nil: // it was published
+			return nil
+		case strings.Contains(err.Error(), "read-only"): // and not that it is not allowed, which Redis checks first
+			return nil
+		case goredis.IsPermissionError(err) && strings.Contains(err.Error(), "'eval'"): // reported above
+			return nil
+		}
+		// Either it is not allowed, and this error names the permission, or Redis is older than 7.0.
+		return i.try(keys.PermissionPublish(), cn.Publish(ctx, keys.Channel, message).Err())
 	})
 }
+
+// tryPublish publishes in a script that must not, so that Redis 7.0 and later only check the permission. Subscribers of the
+// app must not receive a change of a user who does not exist.
+const tryPublish = "#!lua flags=no-writes\nreturn redis.call('PUBLISH', ARGV[1], ARGV[2])"
