@@ -144,7 +144,7 @@ func (n *name) UnmarshalJSON(b []byte) error {
 		n.text = &v
 	case json.Number:
 		text := v.String()
-		if strings.ContainsAny(text, ".eE") {
+		if strings.ContainsAny(text, ".eE") || text == "-0" {
 			return errName
 		}
 		n.text = &text

@@ -293,6 +293,7 @@ func TestBatchIsCheckedFirst(t *testing.T) {
 		{"null", `{"user":null,"data":"x"}`, 400, "either for a user or for a group"},
 		{"a fraction", `{"user":42.0,"data":"x"}`, 400, "user and group must be strings or integers"},
 		{"an exponent", `{"group":1e3,"data":"x"}`, 400, "user and group must be strings or integers"},
+		{"a negative zero", `{"user":-0,"data":"x"}`, 400, "user and group must be strings or integers"},
 		{"a list of users", `{"user":["42"],"data":"x"}`, 400, "user and group must be strings or integers"},
 		{"a topic that is a number", `{"user":42,"topic":5,"data":"x"}`, 400, "topic must be a string"},
 		{"a misspelled field", `{"user":"42","tpoic":"news","data":"x"}`, 400, "tpoic"},
