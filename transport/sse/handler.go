@@ -169,7 +169,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.rejectPermanently(w, r, http.StatusForbidden, "unauthorized", err)
 		return
 	case errors.Is(err, auth.ErrBadUser):
-		h.rejectPermanently(w, r, http.StatusForbidden, "bad-user", err)
+		h.rejectUser(w, r, id.User, http.StatusForbidden, "bad-user", err)
 		return
 	case errors.Is(err, auth.ErrMalformed):
 		h.rejectPermanently(w, r, http.StatusBadRequest, "bad-request", err)
@@ -179,7 +179,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.busy(w, r, q, "", "auth-unavailable")
 		return
 	case errors.Is(err, auth.ErrExpired):
-		h.rejected.note(h.log, r, "expired", err)
+		h.rejected.note(h.log, r, "", "expired", err)
 		h.rejectTemporarily(w, r, q, "", "expired")
 		return
 	case err != nil && r.Context().Err() != nil: // the client has disconnected: not counted as a rejection
@@ -191,7 +191,7 @@ func (h *Handler) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if q.topics, err = visible(q.topics, id.Topics); err != nil {
-		h.rejectPermanently(w, r, http.StatusForbidden, "topic", err)
+		h.rejectUser(w, r, id.User, http.StatusForbidden, "topic", err)
 		return
 	}
 

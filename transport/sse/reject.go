@@ -78,8 +78,13 @@ func (h *Handler) busy(w http.ResponseWriter, r *http.Request, q query, user, re
 
 // rejectPermanently rejects a client, which receives the text of err.
 func (h *Handler) rejectPermanently(w http.ResponseWriter, r *http.Request, status int, reason string, err error) {
+	h.rejectUser(w, r, "", status, reason, err)
+}
+
+// rejectUser is rejectPermanently for a user, whom only the log names; "": not known.
+func (h *Handler) rejectUser(w http.ResponseWriter, r *http.Request, user string, status int, reason string, err error) {
 	h.rejects[reason].Add(1)
-	h.rejected.note(h.log, r, reason, err)
+	h.rejected.note(h.log, r, user, reason, err)
 	writeError(w, status, err.Error())
 }
 
@@ -116,13 +121,16 @@ func newRejectLog() *rejectLog {
 	return l
 }
 
-func (l *rejectLog) note(log *slog.Logger, r *http.Request, reason string, err error) {
+func (l *rejectLog) note(log *slog.Logger, r *http.Request, user, reason string, err error) {
 	key := rejection{clip(originOf(r)), reason, err.Error()}
 	suppressed, due := l.due(key, time.Now())
 	if !due {
 		return
 	}
 	attrs := []any{slog.String("reason", reason), slog.String("origin", key.origin), slog.String("host", clip(r.Host)), slog.String("remote", r.RemoteAddr)}
+	if user != "" {
+		attrs = append([]any{slog.String("user", clip(user))}, attrs...)
+	}
 	if hint := auth.Hint(err); hint != "" {
 		attrs = append(attrs, slog.String("hint", hint))
 	}

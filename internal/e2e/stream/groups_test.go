@@ -173,13 +173,13 @@ func TestGroupsThatAreRejected(t *testing.T) {
 			} {
 				for range 2 {
 					query, headers := m.request("43", test.groups...)
-					if a := hubtest.Request(t, "GET", h.PublicURL("/events?"+query), headers...); a.Status != 403 || !strings.Contains(a.Body, test.text) {
+					if a := hubtest.Request(t, "GET", h.PublicURL("/events?"+query), headers...); a.Status != 403 || !strings.Contains(a.Body, test.text) || strings.Contains(a.Body, "43") {
 						t.Errorf("%.80q: %d %s", test.groups, a.Status, a.Body)
 					}
 					rejected++
 				}
 				hubtest.Eventually(t, "the rejection is logged", func() bool {
-					return len(h.Log.Lines("stream rejected", "reason=bad-user", test.text, test.hint)) == 1
+					return len(h.Log.Lines("stream rejected", "user=43", "reason=bad-user", test.text, test.hint)) == 1
 				})
 			}
 			if lines := h.Log.Lines("stream rejected"); len(lines) != 3 {
