@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"usercast/transport/redis/internal/acl"
 	"usercast/transport/redis/internal/lease"
 	"usercast/transport/redis/internal/pause"
+	"usercast/transport/redis/internal/topology"
 )
 
 const (
@@ -123,8 +125,23 @@ func (p *Presence) denied(err error, commands string) error {
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
+	if f := p.wrongType(err); f != nil {
+		return f
+	}
 	_, keys := p.set.Grants()
 	return p.commands.server.Denied(err, "read "+p.set.Users, commands+" "+keys)
+}
+
+// wrongType returns the fault of a key that another program uses, or nil for other errors. Redis 6 quotes the reply to a command
+// of a script within another one.
+func (p *Presence) wrongType(err error) *topology.Fault {
+	if !acl.IsReply(err) || !strings.Contains(err.Error(), "WRONGTYPE") {
+		return nil
+	}
+	return &topology.Fault{
+		Reason: "type", Problem: "the key " + p.set.Users + " or " + p.set.Swept + " has another type than hubs use",
+		Advice: "delete that key, or use another --channel-prefix", Err: err,
+	}
 }
 
 // Users returns how many users were online at the newest sweep of this hub. ok is false if there was none, or if it failed.
@@ -172,6 +189,7 @@ type presenceRun struct {
 	*Presence
 	backoff pause.Backoff
 	failing [2]bool // whether the last attempt of each script failed
+	failed  bool    // one has failed, and the recovery was not logged
 	log     logLimiter
 
 	// The leases of all users are extended in turn, one part of the hub's users after another.
@@ -258,6 +276,9 @@ func (r *presenceRun) extendPart(ctx context.Context) {
 	for part := r.part; part < r.part+parts; part++ {
 		r.extended[part] = start
 	}
+	if len(users) == 0 && parts == hub.UserParts {
+		r.failing[scriptExtend] = false // there is nothing to extend
+	}
 	r.part = (r.part + parts) % hub.UserParts
 	if r.hurry > 0 {
 		r.hurry, r.nextPart = max(0, r.hurry-parts), time.Now()
@@ -318,15 +339,23 @@ func (r *presenceRun) succeeded(ctx context.Context, script int, err error, refu
 	}
 	if err == nil {
 		if r.failing == [2]bool{} {
-			r.log = logLimiter{}
+			if r.failed {
+				r.report.log.Info("presence update recovered")
+			}
+			r.failed, r.log = false, logLimiter{}
 		}
 		return true
 	}
+	r.failed = true
 	if isRefusal(err) && r.reportMissing(ctx) {
 		return false
 	}
-	if f := r.commands.server.Fault(err, false); r.log.allow(f, time.Now()) {
-		r.report.log.Warn("presence update failed, retrying", faultAttrs(f)...)
+	f := r.wrongType(err)
+	if f == nil {
+		f = r.commands.server.Fault(err, false)
+	}
+	if r.log.allow(f, time.Now()) {
+		r.report.log.Warn("presence update failed, retrying", append([]any{"key", r.set.Users}, faultAttrs(f)...)...)
 	}
 	return false
 }

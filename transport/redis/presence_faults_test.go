@@ -578,8 +578,8 @@ func TestPresenceKeyOfAnotherType(t *testing.T) {
 	server.Do("set", presenceKeys.Users, "x")
 	h := startPresence(t, server.URL(), nil)
 	h.open(t, "42")
-	h.log.await(t, "WARN presence update failed, retrying", "WRONGTYPE")
-	if _, err := h.Count(t.Context()); err == nil || !strings.Contains(err.Error(), "WRONGTYPE") {
+	h.log.await(t, "WARN presence update failed, retrying", "key="+presenceKeys.Users, "hint=delete that key, or use another --channel-prefix", "WRONGTYPE")
+	if _, err := h.Count(t.Context()); err == nil || !strings.Contains(err.Error(), "has another type than hubs use; delete that key") {
 		t.Errorf("counted: %v", err)
 	}
 	calls := callsOf(t, server, "evalsha")
@@ -587,6 +587,20 @@ func TestPresenceKeyOfAnotherType(t *testing.T) {
 	h.log.warnings(t, 1)
 	server.Do("del", presenceKeys.Users)
 	h.awaitOnline(t, "42")
+	h.log.await(t, "INFO presence update recovered")
+	h.log.once(t, "INFO presence update recovered")
+}
+
+func TestPresenceWithoutMemory(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	server.Do("config", "set", "maxmemory", "1")
+	h := startPresence(t, server.URL(), nil)
+	end := h.open(t, "42")
+	h.log.await(t, "WARN presence update failed, retrying", "key="+presenceKeys.Users, "reason=memory", "hint=raise maxmemory in Redis")
+	end() // then there is nothing to extend
+	server.Do("config", "set", "maxmemory", "0")
+	h.log.await(t, "INFO presence update recovered")
 }
 
 // The set is in the database of the URL.

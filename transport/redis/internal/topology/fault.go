@@ -130,6 +130,8 @@ func replyFault(err error) *Fault {
 		return &Fault{Reason: "error", Problem: "this server is a replica and rejects writes", Advice: "use the address of the primary"}
 	case has("BUSY "):
 		return &Fault{Reason: "busy", Problem: "Redis is running a long script", Advice: "wait until it ends, or stop it with SCRIPT KILL; retrying"}
+	case has("OOM "), strings.Contains(err.Error(), "OOM command not allowed"): // the latter in a script
+		return &Fault{Reason: "memory", Problem: "Redis has reached maxmemory and rejects writes", Advice: "raise maxmemory in Redis, or remove other data; retrying"}
 	case goredis.IsLoadingError(err):
 		return &Fault{Reason: "loading", Problem: "Redis is loading its dataset", Advice: "no action needed, retrying until it has finished"}
 	}
