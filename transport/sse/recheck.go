@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -97,10 +98,10 @@ func (p *rechecks) run(r *recheck) {
 	id, err := r.ask.Ask(r.ctx)
 	switch {
 	case r.ctx.Err() != nil: // the stream has ended
-	case err == nil && id.User == r.stream.client.User():
+	case err == nil && id.User == r.stream.client.User() && allows(id, r.stream.client):
 		p.drop(r.stream)
 	case err == nil || auth.IsPermanent(err):
-		h.log.Debug("login has ended, closing stream", slog.String("user", clip(r.stream.client.User())), slog.Any("error", err))
+		h.log.Debug("login has ended or changed, closing stream", slog.String("user", clip(r.stream.client.User())), slog.Any("error", err))
 		p.drop(r.stream)
 		r.stream.client.Finish(hub.ReasonKicked)
 	default:
@@ -111,4 +112,13 @@ func (p *rechecks) run(r *recheck) {
 			r.timer.Reset(max(next-time.Since(start), 0))
 		}
 	}
+}
+
+// allows reports whether a stream of the identity would receive the same messages as the client.
+func allows(id auth.Identity, c *hub.Client) bool {
+	groups := slices.Clone(id.Groups)
+	slices.Sort(groups)
+	current := c.Topics()
+	topics, err := visible(current, id.Topics)
+	return err == nil && (topics == nil) == (current == nil) && slices.Equal(slices.Compact(groups), c.Groups())
 }

@@ -19,11 +19,13 @@ type loginApp struct {
 	rechecks atomic.Int64 // number of rechecks
 	recent   atomic.Bool  // the user was disconnected a moment ago
 	bytes    int
+	first    auth.Identity                                             // of each request, besides the user
 	answer   func(ctx context.Context, n int64) (auth.Identity, error) // result of the n-th recheck, from 1
 }
 
 func (a *loginApp) authenticate(*http.Request) (auth.Identity, error) {
-	id := auth.Identity{User: "42"}
+	id := a.first
+	id.User = "42"
 	id.Recheck = &auth.Recheck{Due: a.recent.Load(), Bytes: a.bytes, Ask: func(ctx context.Context) (auth.Identity, error) {
 		return a.answer(ctx, a.rechecks.Add(1))
 	}}
@@ -37,18 +39,25 @@ func (a *loginApp) config() config {
 // A stream that is opened shortly after a disconnect is rechecked 15 s later: the first session check may have
 // happened before the app had destroyed the session.
 func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
+	type identity = auth.Identity
 	for name, test := range map[string]struct {
-		answer auth.Identity
-		err    error
-		kicked bool
+		first, answer identity
+		err           error
+		kicked        bool
 	}{
-		"still logged in": {auth.Identity{User: "42"}, nil, false},
-		"logged out":      {auth.Identity{}, auth.ErrUnauthorized, true},
-		"forbidden":       {auth.Identity{}, auth.ErrForbidden, true},
-		"another user":    {auth.Identity{User: "43"}, nil, true},
+		"still logged in":  {identity{}, identity{User: "42"}, nil, false},
+		"logged out":       {identity{}, identity{}, auth.ErrUnauthorized, true},
+		"forbidden":        {identity{}, identity{}, auth.ErrForbidden, true},
+		"another user":     {identity{}, identity{User: "43"}, nil, true},
+		"same groups":      {identity{Groups: []string{"b", "a"}}, identity{User: "42", Groups: []string{"a", "b", "a"}}, nil, false},
+		"left a group":     {identity{Groups: []string{"a", "b"}}, identity{User: "42", Groups: []string{"b"}}, nil, true},
+		"joined a group":   {identity{}, identity{User: "42", Groups: []string{"a"}}, nil, true},
+		"same topics":      {identity{Topics: []string{"x", "y"}}, identity{User: "42", Topics: []string{"y", "x"}}, nil, false},
+		"topic withdrawn":  {identity{Topics: []string{"x", "y"}}, identity{User: "42", Topics: []string{"x"}}, nil, true},
+		"topics withdrawn": {identity{}, identity{User: "42", Topics: []string{"x"}}, nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			app := &loginApp{answer: func(context.Context, int64) (auth.Identity, error) { return test.answer, test.err }}
+			app := &loginApp{first: test.first, answer: func(context.Context, int64) (auth.Identity, error) { return test.answer, test.err }}
 			app.recent.Store(true)
 			bubble(t, app.config(), func(t *testing.T, s *testServer, l *pipeListener) {
 				b := browse(t, newClient(t, false, l.dial), s.url(""))
@@ -70,7 +79,7 @@ func TestStreamIsRecheckedAfterADisconnect(t *testing.T) {
 					t.Errorf("checked %d times, want once", n)
 				}
 				if !test.kicked {
-					s.hub.Publish(hub.User("42"), "", "hello")
+					s.hub.Publish(hub.User("42"), "x", "hello")
 					b.want("message", "hello")
 				}
 			})
