@@ -66,7 +66,7 @@ func TestR14GroupMessagesAreMergedByPlace(t *testing.T) {
 			for _, groups := range [][]string{{"g", "absent", "forgotten", "left"}, {"left", "g"}, {"absent"}, {"forgotten"}, nil} {
 				var want []string
 				if from == 0 {
-					want = append(want, expired) // of the first message, nothing is known but that somebody received it
+					want = append(want, expired) // the first message was received at this hub, but perhaps not by this page
 				}
 				for n, text := range all {
 					to := recipient(text)

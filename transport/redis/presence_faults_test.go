@@ -140,8 +140,8 @@ func TestUsersOfAHubThatDrains(t *testing.T) {
 	seen.await(t, "leaves", "online offline")
 }
 
-// While Redis is down, leases end. Nobody is published as offline afterwards who still has a stream, but a user who left
-// meanwhile is.
+// Leases end while Redis is down. Afterwards, a user who still has a stream must not be published as offline, but one
+// who left meanwhile must.
 func testOutage(t *testing.T, interrupt func(*redistest.Server), args ...string) (seen *transitionLog) {
 	server := redistest.Start(t, args...)
 	seen = recordTransitions(t, server.Addr())
@@ -211,7 +211,7 @@ func TestLapsedLeasesWhileNoUserIsRemoved(t *testing.T) {
 	}
 }
 
-// The only hub is cut off from Redis for longer than a lease. Its users stay online for whoever asks.
+// The only hub is cut off from Redis for longer than a lease. Online and Count still return its users.
 func TestUsersOfTheOnlyHubThatIsCutOff(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
