@@ -50,7 +50,7 @@ type PresenceConfig struct {
 	// Logger receives one line for each change of state. Default: none.
 	Logger *slog.Logger
 
-	// Zero means the default. Tests change them. The scores are whole seconds, and so are lease and twice sweepEvery.
+	// Zero means the default. Tests change them. The scores are whole seconds, and so is lease.
 	lease, extendEvery, sweepEvery, gather time.Duration
 }
 
@@ -66,6 +66,7 @@ type Presence struct {
 	wake     chan struct{} // one slot, from the hub to Run: users have arrived
 
 	online atomic.Int64 // see Users; negative: not known
+	lapsed atomic.Int64 // when the leases of this hub's users end, in Unix ns, if the newest update failed; zero: it succeeded
 }
 
 // PresenceKey is the key of the sorted set for hubs with a prefix. A member is a user, its score the Unix time in seconds up to
@@ -99,7 +100,7 @@ func NewPresence(cfg PresenceConfig) (*Presence, error) {
 	p := &Presence{
 		cfg:      cfg,
 		commands: cfg.Commands,
-		set:      lease.Set{Keys: lease.KeysOf(cfg.Prefix), Length: cfg.lease, Pause: 2 * cfg.sweepEvery},
+		set:      lease.Set{Keys: lease.KeysOf(cfg.Prefix), Length: cfg.lease, Pause: cfg.sweepEvery * 5 / 2},
 		report:   &reporter{log: cfg.Logger.With("redis", cfg.Commands.server.Name()), refused: make(map[string]bool)},
 		wake:     make(chan struct{}, 1),
 	}
@@ -108,20 +109,28 @@ func NewPresence(cfg PresenceConfig) (*Presence, error) {
 	return p, nil
 }
 
+// errNotRecorded is returned instead of users who may be missing.
+var errNotRecorded = errors.New("this hub cannot record its own users; its log says why")
+
 // Online returns which of the users are online, in the same order. After an outage, users whose lease has ended are online until
-// hubs have had the time to extend it.
+// hubs have had the time to extend it. It fails if Redis does not reply, and if this hub has not recorded its own users for
+// longer than a lease.
 func (p *Presence) Online(ctx context.Context, users []string) (online []string, err error) {
 	online, err = p.set.Online(ctx, p.do(ctx), users)
-	return online, p.denied(err, "+time +zmscore +get")
+	return online, p.readError(err, "+time +zmscore +get")
 }
 
-// Count returns how many users are online.
+// Count returns how many users are online. It fails as Online does.
 func (p *Presence) Count(ctx context.Context) (n int, err error) {
 	n, err = p.set.Count(ctx, p.do(ctx))
-	return n, p.denied(err, "+time +zcount +get")
+	return n, p.readError(err, "+time +zcount +get")
 }
 
-func (p *Presence) denied(err error, commands string) error {
+// readError returns why what was read is not used, or nil. commands are those that reading needs.
+func (p *Presence) readError(err error, commands string) error {
+	if lapsed := p.lapsed.Load(); err == nil && lapsed != 0 && time.Now().UnixNano() > lapsed {
+		return errNotRecorded
+	}
 	if err == nil || errors.Is(err, context.Canceled) {
 		return err
 	}
@@ -177,7 +186,7 @@ func (p *Presence) Run(ctx context.Context) {
 // start returns the state of a Run that begins.
 func (p *Presence) start() *presenceRun {
 	now := time.Now()
-	r := &presenceRun{Presence: p, nextPart: now, nextSweep: now, backoff: pause.Backoff{Min: defaultBackoffMin, Max: defaultBackoffMax}}
+	r := &presenceRun{Presence: p, nextPart: now, nextSweep: now, recorded: now.Add(-p.cfg.lease), backoff: pause.Backoff{Min: defaultBackoffMin, Max: defaultBackoffMax}}
 	for part := range r.extended {
 		r.extended[part] = now
 	}
@@ -191,6 +200,9 @@ type presenceRun struct {
 	failing [2]bool // whether the last attempt of each script failed
 	failed  bool    // one has failed, and the recovery was not logged
 	log     logLimiter
+
+	recorded time.Time // when leases were last extended, or there were none; at first, a lease before the run
+	from     int64     // see lease.Sweep.From; zero: this run has not removed users yet
 
 	// The leases of all users are extended in turn, one part of the hub's users after another.
 	part     int
@@ -276,8 +288,9 @@ func (r *presenceRun) extendPart(ctx context.Context) {
 	for part := r.part; part < r.part+parts; part++ {
 		r.extended[part] = start
 	}
-	if len(users) == 0 && parts == hub.UserParts {
-		r.failing[scriptExtend] = false // there is nothing to extend
+	if len(users) == 0 && parts == hub.UserParts { // there is nothing to extend
+		r.failing[scriptExtend] = false
+		r.setRecorded(true)
 	}
 	r.part = (r.part + parts) % hub.UserParts
 	if r.hurry > 0 {
@@ -326,6 +339,10 @@ func (r *presenceRun) sweep(ctx context.Context) {
 	if result.More {
 		r.nextSweep = time.Now()
 	}
+	if r.from != 0 && r.from != result.From && !r.failing[scriptExtend] { // Redis was down, or has lost the set
+		r.hurry, r.nextPart = hub.UserParts, time.Now()
+	}
+	r.from = result.From
 }
 
 // succeeded reports whether a script succeeded, and logs why not. Messages that Redis refuses to publish do not matter.
@@ -334,6 +351,9 @@ func (r *presenceRun) succeeded(ctx context.Context, script int, err error, refu
 		return err == nil
 	}
 	r.failing[script] = err != nil
+	if script == scriptExtend {
+		r.setRecorded(err == nil)
+	}
 	if refused.Messages > 0 {
 		r.missing(r.set.PermissionPublish(), refused.Err)
 	}
@@ -360,6 +380,16 @@ func (r *presenceRun) succeeded(ctx context.Context, script int, err error, refu
 	return false
 }
 
+// setRecorded stores whether leases could be extended, for readError.
+func (r *presenceRun) setRecorded(ok bool) {
+	if !ok {
+		r.lapsed.Store(r.recorded.Add(r.cfg.lease).UnixNano())
+		return
+	}
+	r.recorded = time.Now()
+	r.lapsed.Store(0)
+}
+
 // isRefusal reports whether an error reply will not change soon.
 func isRefusal(err error) bool {
 	return acl.IsReply(err) && !acl.IsTemporary(err) && !isElsewhere(err) && !goredis.HasErrorPrefix(err, "TRYAGAIN")
@@ -375,5 +405,5 @@ func (r *presenceRun) reportMissing(ctx context.Context) (missing bool) {
 }
 
 func (p *Presence) missing(which acl.Permission, err error) {
-	p.report.missing(which, p.commands.server.UserName(), err)
+	p.report.missing(which, p.commands.server.UserName(), err, slog.LevelWarn)
 }

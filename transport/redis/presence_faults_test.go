@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -543,7 +544,7 @@ func TestMissingPermissionsForPresence(t *testing.T) {
 			server := redistest.Start(t)
 			server.Do(append([]any{"acl", "setuser", "app", "on", ">secret", "resetkeys", "resetchannels", "-@all", "+client|setname", "+ping",
 				"~usercast:user-online", "~{usercast:user-online}:swept", "&usercast:user-presence"}, commands(missing)...)...)
-			h := startPresence(t, "redis://app:secret@"+server.Addr(), nil)
+			h := startPresence(t, "redis://app:secret@"+server.Addr(), shortLease)
 			h.open(t, "42")
 			h.open(t, "left")() // it must be removed
 			h.log.await(t, "WARN redis permission missing", "command="+missing, "hint=ACL SETUSER app "+grant)
@@ -565,7 +566,7 @@ func TestMissingPermissionsForPresence(t *testing.T) {
 		t.Parallel()
 		server := redistest.Start(t)
 		server.Do(append([]any{"acl", "setuser", "app", "on", ">secret", "resetkeys", "resetchannels", "-@all", "+client|setname", "+ping"}, commands("")...)...)
-		h := startPresence(t, "redis://app:secret@"+server.Addr(), nil)
+		h := startPresence(t, "redis://app:secret@"+server.Addr(), shortLease)
 		end := h.open(t, "42")
 		for _, key := range []string{"usercast:user-online", "{usercast:user-online}:swept"} {
 			h.log.await(t, "WARN redis permission missing", "command=commands on "+key, "hint=ACL SETUSER app ~"+key)
@@ -577,6 +578,11 @@ func TestMissingPermissionsForPresence(t *testing.T) {
 		eventually(t, "the user is removed", func() bool { return server.Do("exists", presenceKeys.Users) == int64(0) })
 		named(t, h.log, 3)
 	})
+}
+
+// shortLease is for tests of one hub, in which users may go offline if this machine stalls.
+func shortLease(c *PresenceConfig) {
+	c.lease, c.extendEvery, c.sweepEvery = time.Second, 300*time.Millisecond, 800*time.Millisecond
 }
 
 // The key of another program is not touched, and the reason is logged once per script.
@@ -599,16 +605,80 @@ func TestPresenceKeyOfAnotherType(t *testing.T) {
 	h.log.once(t, "INFO presence update recovered")
 }
 
+// While Redis refuses to write, reading does not return fewer users than are online.
 func TestPresenceWithoutMemory(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	h := startPresence(t, server.URL(), nil)
+	end := h.open(t, "42")
+	h.awaitOnline(t, "42")
+	server.Do("config", "set", "maxmemory", "1")
+	h.log.await(t, "WARN presence update failed, retrying", "key="+presenceKeys.Users, "reason=memory", "hint=raise maxmemory in Redis")
+	h.open(t, "7")
+	eventually(t, "the users that are online are not known", func() bool {
+		online, err := h.Online(t.Context(), []string{"42", "7"})
+		if err == nil && !slices.Equal(online, []string{"42"}) {
+			t.Fatalf("online are %q", online)
+		}
+		n, errCount := h.Count(t.Context())
+		if errCount == nil && n != 1 {
+			t.Fatalf("counted %d", n)
+		}
+		return errors.Is(err, errNotRecorded) && errors.Is(errCount, errNotRecorded)
+	})
+	late := startPresence(t, server.URL(), nil)
+	late.open(t, "late")
+	late.log.await(t, "WARN presence update failed, retrying", "reason=memory")
+	if _, err := late.Count(t.Context()); !errors.Is(err, errNotRecorded) {
+		t.Errorf("a hub that has never recorded its users counted them: %v", err)
+	}
+	end() // one hub has a user less to extend
+	server.Do("config", "set", "maxmemory", "0")
+	h.awaitOnline(t, "7")
+	h.log.await(t, "INFO presence update recovered")
+	late.awaitOnline(t, "7", "late")
+}
+
+// A hub that has nothing to extend recovers, too.
+func TestPresenceWithoutMemoryAndWithoutUsers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	server.Do("config", "set", "maxmemory", "1")
 	h := startPresence(t, server.URL(), nil)
 	end := h.open(t, "42")
-	h.log.await(t, "WARN presence update failed, retrying", "key="+presenceKeys.Users, "reason=memory", "hint=raise maxmemory in Redis")
-	end() // then there is nothing to extend
+	h.log.await(t, "WARN presence update failed, retrying", "reason=memory")
+	end()
 	server.Do("config", "set", "maxmemory", "0")
 	h.log.await(t, "INFO presence update recovered")
+	if _, err := h.Count(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A user may turn presence on with a Redis that does not have the commands, so this is not only a note in the log.
+func TestPresenceWithoutACommand(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t, "--rename-command", "EVALSHA", "")
+	h := startPresence(t, server.URL(), nil)
+	h.open(t, "42")
+	h.log.await(t, "WARN redis command unavailable", "command=EVALSHA for presence", "consequence="+"users of this hub are not shown as online")
+	if _, err := h.Online(t.Context(), []string{"42"}); !errors.Is(err, errNotRecorded) {
+		t.Errorf("reading returned %v", err)
+	}
+}
+
+// Redis loses the set while no hub notices an outage: each hub records its users again at its next sweep.
+func TestUsersAreRecordedAgainAfterALossOfData(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	change := func(c *PresenceConfig) { c.lease, c.extendEvery = 2*time.Hour, time.Hour }
+	a, b := startPresence(t, server.URL(), change), startPresence(t, server.URL(), change)
+	a.open(t, "1")
+	b.open(t, "2")
+	a.awaitOnline(t, "1", "2")
+	eventually(t, "both have swept", func() bool { return a.count() == 2 && b.count() == 2 })
+	server.Do("flushall")
+	a.awaitOnline(t, "1", "2")
 }
 
 // The set is in the database of the URL.

@@ -212,8 +212,8 @@ func (r *reporter) runIDUnknown() {
 		"hint", "use a server whose INFO contains run_id; a proxy may remove it")
 }
 
-// missing logs that a permission is missing or a command is unknown, and the consequence.
-func (r *reporter) missing(which acl.Permission, user string, err error) {
+// missing logs that a permission is missing or a command is unknown, and the consequence. unknown is the level of the latter.
+func (r *reporter) missing(which acl.Permission, user string, err error, unknown slog.Level) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refused[which.Command] {
@@ -225,7 +225,7 @@ func (r *reporter) missing(which acl.Permission, user string, err error) {
 			"consequence", which.Consequence, "hint", "ACL SETUSER "+user+" "+which.Grant)
 		return
 	}
-	r.log.Info("redis command unavailable", "command", which.Command,
+	r.log.Log(context.Background(), unknown, "redis command unavailable", "command", which.Command,
 		"consequence", which.Consequence, "error", topology.Shown(err))
 }
 

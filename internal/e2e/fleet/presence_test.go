@@ -207,6 +207,22 @@ func (w *presenceWatch) isDisturbed(from, to time.Time) bool {
 	return slices.ContainsFunc(w.outages, func(o outage) bool { return o.begin.Before(to) && o.end.After(from) })
 }
 
+// before returns the time that is d before at, where outages do not count. w.mu is held.
+func (w *presenceWatch) before(at time.Time, d time.Duration) time.Time {
+	for _, o := range slices.Backward(w.outages) {
+		if o.begin.After(at) {
+			continue
+		}
+		since := max(0, at.Sub(o.end))
+		if since >= d {
+			break
+		}
+		d -= since
+		at = o.begin
+	}
+	return at.Add(-d)
+}
+
 // wasOpen reports whether one stream of a user was opened before a time and was read after another. w.mu is held.
 func (w *presenceWatch) wasOpen(user string, opened, read time.Time) bool {
 	return slices.ContainsFunc(w.visits[user], func(v *presenceVisit) bool {
@@ -303,7 +319,7 @@ func (w *presenceWatch) checkEvents(user string) (online, offline int) {
 			continue
 		}
 		offline++
-		if w.wasOpen(user, e.at.Add(-presenceArrival), e.at.Add(-presenceReload)) {
+		if w.wasOpen(user, w.before(e.at, presenceArrival), e.at.Add(-presenceReload)) {
 			w.report("presence: user %s with a stream is published as offline at %v", user, e.at)
 		}
 	}

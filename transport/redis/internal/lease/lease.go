@@ -89,8 +89,10 @@ func (s Set) Extend(ctx context.Context, do Do, users []string) (Refused, error)
 
 // A Sweep is the result of Set.Sweep.
 type Sweep struct {
-	Online  int  // users whose lease has not ended
-	More    bool // there may be more users to remove
+	Online int  // users whose lease has not ended
+	More   bool // there may be more users to remove
+	// From is the Unix time before which no user is removed. It changes after an outage, and if Redis has lost the keys.
+	From    int64
 	Refused Refused
 }
 
@@ -100,12 +102,13 @@ func (s Set) Sweep(ctx context.Context, do Do) (Sweep, error) {
 	if err != nil {
 		return Sweep{}, err
 	}
-	if len(reply) == 4 {
+	if len(reply) == 5 {
 		online, ok1 := reply[0].(int64)
 		removed, ok2 := reply[1].(int64)
-		refused, ok3 := refusedIn(reply[2:])
-		if ok1 && ok2 && ok3 {
-			return Sweep{Online: int(online), More: removed >= Batch, Refused: refused}, nil
+		from, ok3 := reply[2].(int64)
+		refused, ok4 := refusedIn(reply[3:])
+		if ok1 && ok2 && ok3 && ok4 {
+			return Sweep{Online: int(online), More: removed >= Batch, From: from, Refused: refused}, nil
 		}
 	}
 	return Sweep{}, badReply("sweep script", reply)

@@ -2,8 +2,8 @@
 -- Redis may not have extended their leases: for the length of a lease after a time without sweeps.
 -- KEYS: the set; a string with the time of the last sweep, and the time before which no user is removed.
 -- ARGV: the channel, the length of a lease and the maximum time between two sweeps in seconds, the maximum number of users.
--- Returns how many users are online (all in the set while none is removed), how many were removed, how many messages Redis
--- refused to publish, and why it refused the last one.
+-- Returns how many users are online (all in the set while none is removed), how many were removed, the time before which no user
+-- is removed, how many messages Redis refused to publish, and why it refused the last one.
 local now, length = tonumber(redis.call('TIME')[1]), tonumber(ARGV[2])
 local last, from = string.match(redis.call('GET', KEYS[2]) or '', '^(%d+) (%d+)$')
 last, from = tonumber(last), tonumber(from)
@@ -31,4 +31,4 @@ if #gone > 0 then
     end
   end
 end
-return {redis.call('ZCOUNT', KEYS[1], now < from and 1 or now, '+inf'), #gone, refused, why}
+return {redis.call('ZCOUNT', KEYS[1], now < from and 1 or now, '+inf'), #gone, from, refused, why}
