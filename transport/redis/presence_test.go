@@ -169,6 +169,21 @@ func (h *presenceHub) awaitOnline(t *testing.T, want ...string) {
 	})
 }
 
+var presenceKeys = lease.KeysOf("user-")
+
+// awaitSweeps waits until users whose lease had ended before this call are removed: it opens and closes a tab of a new user, at
+// a hub that works, and waits until that user is published as offline.
+func (l *transitionLog) awaitSweeps(t *testing.T, h *presenceHub, user string) {
+	t.Helper()
+	h.open(t, user)()
+	l.await(t, user, "online offline")
+}
+
+// shortLease is for tests of one hub, in which users may go offline if this machine stalls.
+func shortLease(c *PresenceConfig) {
+	c.lease, c.extendEvery, c.sweepEvery = time.Second, 300*time.Millisecond, 800*time.Millisecond
+}
+
 func TestTransitionsArePublishedOnceByThreeHubs(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
