@@ -32,7 +32,6 @@ func NewEcho() *echo.Echo {
 			sentence = "not found"
 		}
 		c.Response().Header().Set("Cache-Control", "no-store")
-		c.Response().Header().Set("X-Content-Type-Options", "nosniff") // the body is not escaped for HTML
 		respond(c, code, map[string]string{"error": sentence})
 	}
 	return e
@@ -41,6 +40,7 @@ func NewEcho() *echo.Echo {
 // respond sends JSON that may contain an error.
 func respond(c echo.Context, code int, value any) error {
 	c.Response().Header().Set(echo.HeaderContentType, echo.MIMEApplicationJSON)
+	c.Response().Header().Set(echo.HeaderXContentTypeOptions, "nosniff") // the body is not escaped for HTML
 	c.Response().WriteHeader(code)
 	body := json.NewEncoder(c.Response())
 	body.SetEscapeHTML(false) // keeps commands with & or < ready to paste

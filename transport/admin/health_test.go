@@ -1,8 +1,11 @@
 package admin_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -113,5 +116,21 @@ func TestErrorsAreNotEscapedForHTML(t *testing.T) {
 	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 	if got := strings.TrimSpace(w.Body.String()); w.Code != 502 || got != `{"error":"ACL SETUSER hub &user-*"}` || w.Header().Get("X-Content-Type-Options") != "nosniff" {
 		t.Errorf("%d %s", w.Code, got)
+	}
+}
+
+// A batch that failed names the error of Redis, which is not escaped for HTML.
+func TestResponsesToBatchesAreNotHTML(t *testing.T) {
+	for want, err := range map[int]error{200: nil, 502: errors.New("ACL SETUSER hub &user-*")} {
+		e, api := admin.NewEcho(), stubAPI()
+		api.PublishAll = func(context.Context, []admin.Publication) (int, error) { return 1, err }
+		admin.MountAPI(e, api, tokens("", ""))
+		r := httptest.NewRequest(http.MethodPost, "http://127.0.0.1/api/messages", strings.NewReader(`{"user":"42","data":"x"}`))
+		r.RemoteAddr = "127.0.0.1:1"
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, r)
+		if got := w.Header().Values("X-Content-Type-Options"); w.Code != want || !slices.Equal(got, []string{"nosniff"}) {
+			t.Errorf("%d %q %s", w.Code, got, w.Body)
+		}
 	}
 }
