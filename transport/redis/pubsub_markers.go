@@ -193,7 +193,7 @@ func (s *subscription) receiveMarker(marker fleet.Marker) {
 		poke(s.due)
 	}
 	if report.Differs != nil {
-		s.report.hubDiffers(*report.Differs, report.Patterns, acl.Pattern(s.cfg.Channels.Users), s.cfg.Version)
+		s.report.hubDiffers(*report.Differs, report.Patterns, s.cfg.Channels, s.cfg.Version)
 	}
 	if name := s.inFlight.Load(); name != nil && *name == marker.Name {
 		s.inFlight.CompareAndSwap(name, nil)

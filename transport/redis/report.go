@@ -184,13 +184,19 @@ func (r *reporter) messagesMissed(m fleet.Mismatch) {
 		append(attrs, "hint", "check what is between this hub and Redis, such as a proxy")...)
 }
 
-// hubDiffers logs how another hub differs from this one: in its patterns, of which users is the one of this hub, or in its
-// version. It is called once for each process of a hub.
-func (r *reporter) hubDiffers(other Hub, patterns []string, users, version string) {
+// hubDiffers logs how another hub, with these patterns, differs from this one, with these channels and this version. It is
+// called once for each process of a hub.
+func (r *reporter) hubDiffers(other Hub, patterns []string, own Channels, version string) {
 	if other.OtherPatterns {
 		message, flag := "another hub subscribes to other channels", "--channel-prefix"
-		if slices.Contains(patterns, users) {
+		if slices.Contains(patterns, acl.Pattern(own.Users)) {
 			message, flag = "another hub subscribes to the channels of other groups", "--group-prefix"
+			switch {
+			case len(patterns) == 1:
+				message = "another hub does not subscribe to the channels of groups"
+			case own.Groups == "":
+				message = "another hub subscribes to the channels of groups"
+			}
 		}
 		r.log.Warn(message+", a page that moves between the two receives a gap",
 			"hub", other.Name, "channels", strings.Join(patterns, " "), "hint", "set the same "+flag+" for all hubs that use this control channel")
