@@ -533,6 +533,41 @@ func TestInspectionReportsMissingPermissionsForPresence(t *testing.T) {
 	run(t, target, inspectPresence).want(t, Fail, "redis-presence", "delete the key")
 }
 
+// Presence needs each of its commands: a server without one is not suitable, unlike a server without those that a hub does not
+// strictly need.
+func TestInspectionReportsCommandsThatPresenceDoesNotHave(t *testing.T) {
+	t.Parallel()
+	for command, consequence := range map[string]string{
+		"EVAL": "users of this hub are not shown as online", "EVALSHA": "users of this hub are not shown as online",
+		"ZMSCORE": "users of this hub are not shown as online", "ZADD": "users of this hub are not shown as online",
+		"ZCOUNT": "this hub does not remove users that have left, and does not count online users",
+		"SET":    "this hub does not remove users that have left, and does not count online users",
+	} {
+		t.Run(command, func(t *testing.T) {
+			t.Parallel()
+			server := redistest.Start(t, "--rename-command", command, "")
+			client := goredis.NewClient(&goredis.Options{Addr: server.Addr()})
+			defer client.Close()
+			changes := client.Subscribe(t.Context(), "usercast:user-presence")
+			defer changes.Close()
+			if _, err := changes.Receive(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			found := run(t, parse(t, server.URL(), redis.ServerOptions{}), withPresence(nil))
+			found.want(t, Warn, "redis-unavailable", command+" for presence is not available (ERR unknown command")
+			found.want(t, Warn, "redis-unavailable", consequence)
+			found.want(t, Warn, "redis-unavailable", "use a server that has it")
+			if bad := found.bad(); len(bad) != 1 {
+				t.Errorf("%d findings: %v", len(bad), found)
+			}
+			server.Do("publish", "usercast:user-presence", "the first one")
+			if m, err := changes.ReceiveMessage(t.Context()); err != nil || m.Payload != "the first one" {
+				t.Errorf("subscribers of presence received %v, %v", m, err)
+			}
+		})
+	}
+}
+
 func TestInspectionReportsWhyRedisCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	closed := redistest.Start(t, "--requirepass", "secret")

@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"fmt"
 	"strings"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -10,27 +11,37 @@ import (
 	"usercast/transport/redis/internal/topology"
 )
 
-// missing reports a command that was refused, and the consequence.
+// missing reports a command that was refused, and the consequence. A server may lack commands that a hub does not strictly
+// need: this is a note.
 func (i *inspector) missing(level Level, r acl.Permission, err error) {
 	if i.StreamKey != "" {
 		r = r.OfStream()
 	}
-	name := "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0])
 	if !goredis.IsPermissionError(err) {
-		if level == Fail {
-			i.report.Fail("redis-unavailable", "use a server that has it, and check that rename-command or a proxy does not remove it",
-				"%s is not available (%v): %s", r.Command, topology.Shown(i.server.Redact(err)), r.Consequence)
-			return
+		if level < Fail {
+			level = Note
 		}
-		i.report.Note("redis-unavailable", "", "%s is not available (%v): %s", r.Command, topology.Shown(i.server.Redact(err)), r.Consequence)
+		i.unavailable(level, r, err)
 		return
 	}
 	i.refused = true
 	user := i.server.UserName()
 	i.report(Finding{
-		Name: name, Level: level,
+		Name: "redis-right-" + strings.ToLower(strings.Fields(r.Command)[0]), Level: level,
 		What: "user " + user + " is not allowed to run " + r.Command + ": " + r.Consequence,
 		Do:   "ACL SETUSER " + user + " " + missingPart(r.Grant, err),
+	})
+}
+
+// unavailable reports a command that the server does not have, and the consequence.
+func (i *inspector) unavailable(level Level, r acl.Permission, err error) {
+	do := ""
+	if level > Note {
+		do = "use a server that has it, and check that rename-command or a proxy does not remove it"
+	}
+	i.report(Finding{
+		Name: "redis-unavailable", Level: level, Do: do,
+		What: fmt.Sprintf("%s is not available (%v): %s", r.Command, topology.Shown(i.server.Redact(err)), r.Consequence),
 	})
 }
 

@@ -20,7 +20,15 @@ func (i *inspector) checkPresence(ctx context.Context) error {
 		to.Key = keys.Users
 	}
 	return i.ask(ctx, to, func(ctx context.Context, cn *goredis.Conn) error {
-		warn := func(which acl.Permission, err error) { i.missing(Warn, which, err) }
+		noScripts := false
+		warn := func(which acl.Permission, err error) {
+			noScripts = noScripts || strings.HasPrefix(which.Command, "EVAL ")
+			if goredis.IsPermissionError(err) {
+				i.missing(Warn, which, err)
+			} else {
+				i.unavailable(Warn, which, err) // not only a note, because this inspection is for hubs that need it
+			}
+		}
 		do := func(run func(goredis.Cmdable) error) error { return run(cn) }
 		if err := keys.Check(ctx, do, warn); err != nil {
 			if goredis.HasErrorPrefix(err, "WRONGTYPE") {
@@ -29,17 +37,18 @@ func (i *inspector) checkPresence(ctx context.Context) error {
 			}
 			return err
 		}
+		if noScripts { // which publish; the channel could be tested only with a message
+			return nil
+		}
 		message := fmt.Sprintf(`{"user":"%s%s","online":false}`, unknown, i.token)
 		switch err := cn.Eval(ctx, tryPublish, nil, keys.Channel, message).Err(); {
 		case err == nil: // it was published
 			return nil
 		case strings.Contains(err.Error(), "read-only"): // and not that it is not allowed, which Redis checks first
 			return nil
-		case goredis.IsPermissionError(err) && strings.Contains(err.Error(), "'eval'"): // reported above
-			return nil
 		}
 		// Either it is not allowed, and this error names the permission, or Redis is older than 7.0.
-		return i.try(keys.PermissionPublish(), cn.Publish(ctx, keys.Channel, message).Err())
+		return acl.Optional(cn.Publish(ctx, keys.Channel, message).Err(), keys.PermissionPublish(), warn)
 	})
 }
 
