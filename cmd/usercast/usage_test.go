@@ -60,6 +60,7 @@ func TestAllInvalidFlagsAreReported(t *testing.T) {
 }
 
 func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
+	twoLines := hubtest.SecretFile(t, "token\nother")
 	for _, test := range []struct {
 		want string
 		args []string
@@ -114,6 +115,8 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		{"--redis", []string{"publish", "--redis", "http://127.0.0.1", "42", "x"}},
 		{"--redis: exactly one URL", []string{"publish", "--redis", "redis://127.0.0.1", "--redis", "redis://127.0.0.2", "42", "x"}},
 		{"--admin-listen: must differ", []string{"serve", "--auth", "insecure", "--listen", "127.0.0.1:8080", "--admin-listen", "127.0.0.1:8080"}},
+		{"--admin-token-file: the token in " + twoLines + " has a line break", []string{"serve", "--auth", "insecure", "--admin-token-file", twoLines}},
+		{"--api-token-file: the token in " + twoLines + " has a line break", []string{"dev", "--api-token-file", twoLines}},
 		{"--retry: must be between", []string{"serve", "--auth", "insecure", "--retry", "100us"}},
 		{"--redis-password-file", []string{"publish", "--redis-password-file", "/nonexistent", "42", "x"}},
 		{"unexpected argument", []string{"version", "now"}},

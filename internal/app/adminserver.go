@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync/atomic"
@@ -32,11 +33,11 @@ type secret struct{ text atomic.Pointer[string] }
 func (s *secret) get() string     { return *s.text.Load() }
 func (s *secret) set(text string) { s.text.Store(&text) }
 
-// read sets the content of a file, or "" if its name is empty.
+// read sets the token in a file, or "" if its name is empty.
 func (s *secret) read(file string) (err error) {
 	text := ""
 	if file != "" {
-		text, err = flags.ReadSecret(file)
+		text, err = flags.ReadToken(file)
 	}
 	s.set(text)
 	return err
@@ -48,6 +49,7 @@ func newAdminServer(cfg *Config, c console, api api, online admin.Presence) (*ad
 	if err := errors.Join(s.token.read(cfg.AdminTokenFile), s.apiToken.read(cfg.APITokenFile)); err != nil {
 		return nil, err
 	}
+	s.checkTokens(c.log)
 	// The write timeout also detects admin clients that drop off without a FIN. Their streams occupy few slots.
 	var err error
 	if s.listener, err = sse.Listen(context.Background(), cfg.AdminListen, cfg.SendBuffer.T, cfg.WriteTimeout.T); err != nil {
@@ -77,6 +79,14 @@ func (s *adminServer) serve() error {
 		return err
 	}
 	return nil
+}
+
+// checkTokens logs that apps have the token of the administrator.
+func (s *adminServer) checkTokens(log *slog.Logger) {
+	if token := s.token.get(); token != "" && token == s.apiToken.get() {
+		log.Warn("api token is the admin token, apps can use the whole admin listener",
+			slog.String("hint", "put another token into the file of --api-token-file"))
+	}
 }
 
 // endStreams ends the streams of the console. Otherwise shutdown would wait for them.

@@ -99,7 +99,7 @@ func (c *Config) Check(errs *flags.Errors) {
 	errs.Listener("admin-listen", c.AdminListen)
 	for _, token := range []struct{ flag, file string }{{"admin-token-file", c.AdminTokenFile}, {"api-token-file", c.APITokenFile}} {
 		if token.file != "" {
-			_, err := flags.ReadSecret(token.file)
+			_, err := flags.ReadToken(token.file)
 			errs.Check(token.flag, err)
 		}
 	}

@@ -20,6 +20,7 @@ type reloader struct {
 	reread   func() (*HubConfig, error) // parses the command line again
 	started  *HubConfig                 // the config at start
 	items    []reloadItem
+	check    func()   // logs risks of the new values
 	files    []string // all files that are reloaded
 	interval time.Duration
 	manager  *systemd.Manager
@@ -44,6 +45,7 @@ type reloadItem struct {
 // newReloader returns a reloader for an app that was started with c.
 func newReloader(c *HubConfig, reread func() (*HubConfig, error), a *App, items ...reloadItem) *reloader {
 	r := &reloader{reread: reread, started: c, settings: c, items: items, interval: c.ReloadEvery.T, manager: a.parts.Manager, log: a.log}
+	r.check = func() { a.admin.checkTokens(a.log) }
 	for _, file := range append([]string{c.EnvFile, c.AdminTokenFile, c.APITokenFile, c.JWTKeyFile, c.RedisPasswordFile, c.RedisSentinelPasswordFile,
 		c.RedisTLSCA, c.RedisTLSCert, c.RedisTLSKey, c.TLSCert, c.TLSKey}, c.JWTSecretFile...) {
 		if file != "" {
@@ -111,6 +113,7 @@ func (r *reloader) reload(ctx context.Context, signaled bool) {
 			unchanged = append(unchanged, item.name)
 		}
 	}
+	r.check()
 	result := "configuration reloaded"
 	if len(changed) == 0 && len(failed) > 0 {
 		result = "configuration not reloaded"

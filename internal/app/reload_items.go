@@ -25,10 +25,10 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 		items = append(items, reloadItem{name: "certificate", reload: func(context.Context, *HubConfig) (bool, error) { return a.certificate.reload() }})
 	}
 	if c.AdminTokenFile != "" {
-		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(c.AdminTokenFile, a.admin.token.get(), a.admin.token.set)})
+		items = append(items, reloadItem{name: "admin token", reload: reloadSecret(flags.ReadToken, c.AdminTokenFile, a.admin.token.get(), a.admin.token.set)})
 	}
 	if c.APITokenFile != "" {
-		items = append(items, reloadItem{name: "api token", reload: reloadSecret(c.APITokenFile, a.admin.apiToken.get(), a.admin.apiToken.set)})
+		items = append(items, reloadItem{name: "api token", reload: reloadSecret(flags.ReadToken, c.APITokenFile, a.admin.apiToken.get(), a.admin.apiToken.set)})
 	}
 	switch {
 	case tokens == nil:
@@ -38,14 +38,14 @@ func reloadItems(c *HubConfig, a *App, level *slog.LevelVar, servers []*redis.Se
 		items = append(items, reloadItem{name: "jwt keys", reload: reloadKeys(c, tokens)})
 	}
 	if c.RedisPasswordFile != "" {
-		items = append(items, reloadItem{name: "redis password", reload: reloadSecret(c.RedisPasswordFile, c.password, func(secret string) {
+		items = append(items, reloadItem{name: "redis password", reload: reloadSecret(flags.ReadSecret, c.RedisPasswordFile, c.password, func(secret string) {
 			for _, s := range servers {
 				s.SetPassword(secret)
 			}
 		})})
 	}
 	if c.RedisSentinelPasswordFile != "" {
-		items = append(items, reloadItem{name: "redis sentinel password", reload: reloadSecret(c.RedisSentinelPasswordFile, c.sentinelPassword, func(secret string) {
+		items = append(items, reloadItem{name: "redis sentinel password", reload: reloadSecret(flags.ReadSecret, c.RedisSentinelPasswordFile, c.sentinelPassword, func(secret string) {
 			for _, s := range servers {
 				s.SetSentinelPassword(secret)
 			}
@@ -97,10 +97,10 @@ func reloadLevel(level *slog.LevelVar) func(context.Context, *HubConfig) (bool, 
 	}
 }
 
-// reloadSecret returns the reload function of a file that contains one secret.
-func reloadSecret(file, current string, use func(secret string)) func(context.Context, *HubConfig) (bool, error) {
+// reloadSecret returns the reload function of a file with one secret, which read returns.
+func reloadSecret(read func(file string) (string, error), file, current string, use func(secret string)) func(context.Context, *HubConfig) (bool, error) {
 	return func(context.Context, *HubConfig) (bool, error) {
-		secret, err := flags.ReadSecret(file)
+		secret, err := read(file)
 		if err != nil || secret == current {
 			return false, err
 		}

@@ -37,8 +37,8 @@ func inspectListeners(c *app.HubConfig, report finding.Report) {
 			"%s (--admin-listen) is reachable from other hosts: %s", c.AdminListen, access)
 	}
 	if c.AdminTokenFile != "" && c.APITokenFile != "" {
-		all, _ := flags.ReadSecret(c.AdminTokenFile) // Config.Check reports errors
-		apps, err := flags.ReadSecret(c.APITokenFile)
+		all, _ := flags.ReadToken(c.AdminTokenFile) // Config.Check reports errors
+		apps, err := flags.ReadToken(c.APITokenFile)
 		if err == nil && apps == all {
 			report.Warn("config-tokens", "put another token into the file of --api-token-file",
 				"--api-token-file and --admin-token-file contain the same token: apps can use the whole admin listener")

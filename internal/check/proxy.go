@@ -76,7 +76,7 @@ func streamsOf(ctx context.Context, c *app.HubConfig, user string) (int, error) 
 		return 0, err
 	}
 	if c.AdminTokenFile != "" {
-		token, err := flags.ReadSecret(c.AdminTokenFile)
+		token, err := flags.ReadToken(c.AdminTokenFile)
 		if err != nil {
 			return 0, err
 		}

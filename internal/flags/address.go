@@ -118,3 +118,20 @@ func ReadSecret(file string) (string, error) {
 	}
 	return secret, nil
 }
+
+// ReadToken is ReadSecret for a bearer token, which clients send in a header. A token with a control character cannot be sent,
+// and servers remove spaces at the end of a header.
+func ReadToken(file string) (string, error) {
+	token, err := ReadSecret(file)
+	switch {
+	case err != nil:
+		return "", err
+	case strings.ContainsAny(token, "\r\n"):
+		return "", errors.New("the token in " + file + " has a line break, so no request can contain it; write the token on one line")
+	case strings.ContainsFunc(token, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }):
+		return "", errors.New("the token in " + file + " has a control character, so no request can contain it; use printable characters")
+	case strings.HasSuffix(token, " "), strings.HasSuffix(token, "\t"):
+		return "", errors.New("the token in " + file + " ends with a space, so no request can contain it; remove the space")
+	}
+	return token, nil
+}

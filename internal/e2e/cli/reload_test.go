@@ -271,3 +271,58 @@ func TestChangedFilesAreReloadedWithoutASignal(t *testing.T) {
 	files.write("usercast.env", "USERCAST_ALLOW_ORIGIN=https://new.example\n")
 	hubtest.Eventually(t, "the origins were reloaded", func() bool { return len(p.Stderr.Lines("configuration reloaded", "changed=origins")) > 0 })
 }
+
+// A hub whose apps have the token of the administrator logs this. A token that no client can send replaces no other.
+func TestReloadChecksTheTokens(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a program")
+	}
+	t.Parallel()
+	server := redistest.Start(t)
+	files := settingsDir{t, t.TempDir()}
+	files.write("admin", "admin-token\n")
+	files.write("api", "admin-token")
+	p := hubtest.StartProgram(t, nil, "serve", "--auth", "insecure", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0",
+		"--redis", server.URL(), "--admin-token-file", files.path("admin"), "--api-token-file", files.path("api"))
+	_, private := p.Addresses(t)
+	same := func(want int) {
+		t.Helper()
+		if lines := p.Stderr.Lines("level=WARN", "api token is the admin token", "hint=", "--api-token-file"); len(lines) != want {
+			t.Errorf("%d lines about the same token, want %d: %v", len(lines), want, lines)
+		}
+	}
+	status := func(token string, want int) {
+		t.Helper()
+		if a := hubtest.Request(t, "GET", "http://"+private+"/api/users/42", "Authorization: Bearer "+token); a.Status != want {
+			t.Errorf("status %d with %s, want %d", a.Status, token, want)
+		}
+	}
+	same(1)
+	files.write("api", "api-token\n")
+	wantReload(t, hangUp(t, p), "api token", "admin token", "")
+	same(1)
+	status("api-token", 401)
+	files.write("admin", "api-token")
+	wantReload(t, hangUp(t, p), "admin token", "api token", "")
+	same(2)
+	files.write("admin", "new-admin\nanother\n")
+	files.write("api", "new-api\nanother\n")
+	wantReload(t, hangUp(t, p), "", "", "admin token, api token")
+	status("api-token", 200) // the previous one
+	for _, item := range []string{"admin", "api"} {
+		if lines := p.Stderr.Lines("level=WARN", "reload failed, keeping previous value", `item="`+item+` token"`, files.path(item)+" has a line break"); len(lines) != 1 {
+			t.Errorf("%d lines about the %s token: %s", len(lines), item, p.Stderr.String())
+		}
+	}
+	files.write("admin", "b") // the two exchange their tokens: the admin token is that of the apps until both are read
+	files.write("api", "a")
+	hangUp(t, p)
+	lines := len(p.Stderr.Lines("api token is the admin token"))
+	files.write("admin", "a")
+	files.write("api", "b")
+	wantReload(t, hangUp(t, p), "admin token, api token", "", "")
+	same(lines)
+	if strings.Contains(p.Stderr.String(), "new-admin") || strings.Contains(p.Stderr.String(), "new-api") {
+		t.Error("the log contains a token")
+	}
+}
