@@ -245,6 +245,7 @@ func TestCheckShowsGroups(t *testing.T) {
 		"forward":        {with(forward), "", "Authorization: 1,2,3,4,5,6", `of this stream is a member of 6 groups: "1", "2", "3", "4", "5", …` + "\n", 1}, // accepts everyone
 		"no groups":      {with(jwt), "", token(), "note  the user of this stream is not a member of any group\n        → if the user should be a member of a group, set --jwt-groups-claim", 0},
 		"an unusable":    {with(jwt), "", token("a:b"), `the hub returned 403 Forbidden: invalid group "a:b": it contains ':'`, 1},
+		"not a list":     {with(append(jwt, "--jwt-groups-claim", "sub")), "", token("a"), "401 Unauthorized: not authenticated: the token's sub claim is not a list of strings and integers", 1},
 		"too many":       {with(append(jwt, "--max-groups", "1")), "", token("a", "b"), "the hub returned 403 Forbidden: this user is a member of 2 groups, and at most 1 are allowed", 1},
 		"without groups": {without(jwt), "", token("a"), "", 0},
 	} {
@@ -259,6 +260,9 @@ func TestCheckShowsGroups(t *testing.T) {
 			stdout, _, code := runCheck(t, flags...)
 			if code != c.code || !strings.Contains(stdout, c.want) || !strings.Contains(c.want, "of this stream") && strings.Contains(stdout, "of this stream is a") {
 				t.Errorf("exit code %d, no %q in\n%s", code, c.want, stdout)
+			}
+			if strings.Contains(c.want, " 40") && !strings.Contains(stdout, "→ change what authentication returns for this user") {
+				t.Errorf("no advice about groups in\n%s", stdout)
 			}
 		})
 	}

@@ -152,6 +152,12 @@ func hubError(resp *http.Response) string {
 	return body.Error
 }
 
+// isAboutGroups reports whether the hub has rejected the groups of a user: their number, a name, or how they are listed.
+func isAboutGroups(message string) bool {
+	return strings.Contains(message, "--max-groups") || strings.Contains(message, "invalid group") ||
+		strings.Contains(message, "X-User-Groups") || strings.Contains(message, "is not a list of strings and integers")
+}
+
 // reportStatus reports a status other than 200. An EventSource closes permanently on such a status.
 func (i *inspection) reportStatus(resp *http.Response) {
 	status, message := resp.Status, hubError(resp)
@@ -163,6 +169,8 @@ func (i *inspection) reportStatus(resp *http.Response) {
 	switch code := resp.StatusCode; {
 	case code >= 300 && code < 400:
 		i.reportRedirect(resp)
+	case (code == http.StatusUnauthorized || code == http.StatusForbidden) && isAboutGroups(message):
+		i.report.Fail("url-groups", "change what authentication returns for this user; the log of the hub has a hint", "%s returned %s", sender, status)
 	case code == http.StatusUnauthorized:
 		i.report.Fail("url-unauthorized", i.AuthHint, "%s returned %s", sender, status)
 	case code == http.StatusForbidden && message == loopback.HostError:
