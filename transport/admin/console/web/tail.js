@@ -75,7 +75,7 @@ export class Tail {
         this.#add(messageRow(data));
         break;
       case "gap":
-        this.#add(element("li", "sign", `Gap: ${data.reason}. Its streams receive this gap, because messages may be missing.`));
+        this.#add(element("li", "sign", `Gap: ${data.reason}. Streams receive this gap, because messages may be missing.`));
         break;
       case "skipped":
         this.#note(`${plural(data.messages, "message")} skipped here, because this page was too slow. Streams are not affected.`);
