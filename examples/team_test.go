@@ -68,6 +68,9 @@ func tryTeam(t *testing.T, s *doctest.Session) {
 	if strings.Contains(s.AppOutput(), "push to ada") || strings.Contains(s.AppOutput(), "push to bob") {
 		t.Errorf("a user that is online received a push:\n%s", s.AppOutput())
 	}
+	if strings.Contains(s.AppOutput(), "usercast:") { // the only member of a team has sent a message
+		t.Errorf("the app has logged an error:\n%s", s.AppOutput())
+	}
 
 	// A user moves to another team while a stream is open.
 	bob.post("/login", "name", "bob", "team", "red")
@@ -159,6 +162,13 @@ func TestTeamPageInChromium(t *testing.T) {
 	eves.want(`"ada"`, `"<b>hello</b>"`)
 	eve.post("/messages", "text", "hi")
 	ada.Until(messages + ` === "eve: hiada: <b>hello</b>"`)
+
+	// Another page of the user moves to another team. This page reconnects, and shows that team.
+	newBrowser(t, s).post("/login", "name", "ada", "team", "blue")
+	const state = `document.getElementById("state").textContent`
+	ada.Until(state + ` === "connected, team blue" && ` + members + ` === "ada online"`)
+	newBrowser(t, s).post("/login", "name", "ada", "team", "red")
+	ada.Until(state + ` === "connected, team red" && ` + members + ` === "ada online,eve online"`)
 
 	// After an outage of Redis, the page loads the list while the leases have ended. That they are extended is not published.
 	lapse := func(score string) { s.Redis.Do("zadd", "usercast:user-online", score, "ada", score, "eve") }

@@ -26,6 +26,7 @@ const publish = (channel, message) => withTimeout(redis.publish(channel, JSON.st
 
 // online resolves to the names that are online. If Redis is unavailable, the result is empty.
 async function online(names) {
+  if (names.length === 0) return []; // Redis would return an error
   const until = await withTimeout(redis.zmScore("usercast:user-online", names), []); // needs Redis 6.2
   const now = Date.now() / 1000;
   return names.filter((_, i) => until[i] >= now);
