@@ -5,11 +5,13 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"usercast/internal/app"
 	"usercast/internal/hubtest"
 	"usercast/internal/redistest"
 	"usercast/internal/ssetest"
@@ -71,26 +73,19 @@ type groupHub struct {
 	publish func(channel, payload string)
 }
 
-// eachFeed runs a test in parallel with each feed.
-func eachFeed(t *testing.T, test func(t *testing.T, start func(mode groupMode, flags ...string) groupHub)) {
-	for _, feed := range []string{"pubsub", "stream"} {
-		t.Run(feed, func(t *testing.T) {
-			t.Parallel()
-			server := redistest.Start(t)
-			test(t, func(mode groupMode, flags ...string) groupHub {
-				h := hubtest.Start(t, server, append(append([]string{"--feed", feed}, mode.flags...), flags...)...)
-				app := hubtest.NewPublisher(t, server.Addr())
-				publish := func(channel, payload string) {
-					if feed == "stream" {
-						app.Append(t, channel, payload)
-					} else {
-						app.Publish(t, channel, payload)
-					}
-				}
-				return groupHub{h, mode, publish}
-			})
-		})
+// startGroupHub starts a hub with groups.
+func startGroupHub(t *testing.T, server *redistest.Server, feed string, mode groupMode, flags ...string) groupHub {
+	t.Helper()
+	h := hubtest.Start(t, server, slices.Concat([]string{"--feed", feed, "--group-prefix", "group-"}, mode.flags, flags)...)
+	publisher := hubtest.NewPublisher(t, server.Addr())
+	publish := func(channel, payload string) {
+		if feed == app.FeedStream {
+			publisher.Append(t, channel, payload)
+		} else {
+			publisher.Publish(t, channel, payload)
+		}
 	}
+	return groupHub{h, mode, publish}
 }
 
 // open opens a stream, with a resume id if it is not empty.
@@ -110,8 +105,8 @@ func TestGroupsInEachMode(t *testing.T) {
 	for name, mode := range groupModes {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			eachFeed(t, func(t *testing.T, start func(mode groupMode, flags ...string) groupHub) {
-				h := start(mode(t), "--group-prefix", "group-")
+			forEachFeed(t, func(t *testing.T, server *redistest.Server, feed string) {
+				h := startGroupHub(t, server, feed, mode(t))
 				both, one, none := h.open(t, "", "42", "team-7", "b", "team-7"), h.open(t, "", "43", "team-7"), h.open(t, "", "44")
 				h.WantMetrics(t, map[string]float64{"usercast_clients": 3, "usercast_users": 3, "usercast_groups": 2})
 				for _, message := range []string{
@@ -250,8 +245,8 @@ func TestGroupsAreNotReadWithoutPrefix(t *testing.T) {
 func TestOrderOfUserGroupAndBroadcast(t *testing.T) {
 	t.Parallel()
 	const messages = 1200
-	eachFeed(t, func(t *testing.T, start func(mode groupMode, flags ...string) groupHub) {
-		h := start(groupModes["insecure"](t), "--group-prefix", "group-", "--queue", "5000", "--history-per-user", "5000")
+	forEachFeed(t, func(t *testing.T, server *redistest.Server, feed string) {
+		h := startGroupHub(t, server, feed, groupModes["insecure"](t), "--queue", "5000", "--history-per-user", "5000")
 		p, topic := h.open(t, "", "42", "a", "b"), h.open(t, "", "42", "a", "b")
 		first := topic.LastID
 		topic.Close()

@@ -1,7 +1,6 @@
 package stream
 
 import (
-	"net/http"
 	"strings"
 	"testing"
 
@@ -61,25 +60,6 @@ func TestUsersAPI(t *testing.T) {
 	server := redistest.Start(t)
 	h := hubtest.Start(t, server, "--max-payload", "100")
 	p, odd := h.Open(t, "user=42&topic=a&topic="), h.Open(t, "user=a%2Fb%25")
-	post := func(path, body string, headers ...string) (int, string) {
-		t.Helper()
-		r, err := http.NewRequest("POST", h.AdminURL(path), strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, h := range headers {
-			name, value, _ := strings.Cut(h, ": ")
-			r.Header.Set(name, value)
-		}
-		resp, err := hubtest.Client.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b := make([]byte, 1000)
-		n, _ := resp.Body.Read(b)
-		return resp.StatusCode, string(b[:n])
-	}
 	for _, test := range []struct {
 		path, body string
 		code       int
@@ -96,14 +76,14 @@ func TestUsersAPI(t *testing.T) {
 		{"/api/users/42/messages?topic=a&topic=b", "x", 400, "one topic"},
 		{"/api/users/42/messages", strings.Repeat("x", 101), 413, "--max-payload"},
 	} {
-		if code, answer := post(test.path, test.body); code != test.code || !strings.Contains(answer, test.answer) {
+		if code, answer := post(t, h, test.path, test.body); code != test.code || !strings.Contains(answer, test.answer) {
 			t.Errorf("%s: %d %s, want %d %s", test.path, code, answer, test.code, test.answer)
 		}
 	}
 	p.Want(t, "hello\nworld", "", "to all")
 	odd.Want(t, "odd", "to all")
 	// A form on another site's page can send such a request to this host.
-	if code, _ := post("/api/users/42/messages", "x", "Origin: https://evil.example"); code != 403 {
+	if code, _ := post(t, h, "/api/users/42/messages", "x", "Origin: https://evil.example"); code != 403 {
 		t.Errorf("a publish request of another site: status %d", code)
 	}
 	if a := hubtest.Request(t, "GET", h.AdminURL("/api/users/42")); a.Status != 200 || !strings.Contains(a.Body, `"topics":["","a"]`) || strings.Count(a.Body, `"since"`) != 1 {
