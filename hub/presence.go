@@ -26,16 +26,16 @@ func (a *arrivals) add(user string) {
 	}
 }
 
-// NotifyArrivals makes the hub record users who did not have a client and whose client has registered. It calls wake when
-// there is something new for Arrivals. wake must not block, nor call the hub.
+// NotifyArrivals makes the hub record each user who had no client when a client registered. It calls wake when there is
+// something new for Arrivals. wake must not block, nor call the hub.
 func (h *Hub) NotifyArrivals(wake func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.arrivals = arrivals{wake: wake}
 }
 
-// Arrivals returns the users who were recorded since the previous call, those who left and arrived again more than once. all
-// means that there were too many to record all of them.
+// Arrivals returns the users who were recorded since the previous call. A user who left and arrived again is in the list more
+// than once. all means that there were too many users to record all of them.
 func (h *Hub) Arrivals() (users []string, all bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -25,7 +25,7 @@ type publishCmd struct {
 
 	Group bool `help:"The recipient is a group, such as team-7:news for the topic news; requires --group-prefix."`
 
-	To   string `arg:"" name:"user[:topic]" help:"User, or with --group the group, and optionally a topic; '*' broadcasts to all users."`
+	To   string `arg:"" name:"user[:topic]" help:"User, or with --group the group, and optionally the separator and a topic; '*' broadcasts to all users."`
 	Data string `arg:"" optional:"" default:"-" help:"Payload of the message; if omitted or -, it is read from standard input."`
 }
 

@@ -19,8 +19,8 @@ import (
 //
 // It reads (INFO, CONFIG GET, PUBSUB, XINFO), subscribes briefly to the channels of a hub, and
 // publishes up to four messages of 26 bytes: one on its own probe channel, which hubs do not receive,
-// and the others to a user and a group with a random name, which do not have a stream. With Presence, it also
-// publishes that a user with a random name is offline.
+// and the others to a user and a group with a random name, which do not have a stream. With Presence
+// and Redis before 7.0, it also publishes that a user with a random name is offline.
 type Inspection struct {
 	Server         *redis.Server
 	Channels       redis.Channels
