@@ -293,8 +293,8 @@ func (p *soakPage) compareWithLog(number int) {
 }
 
 // compareWithStream checks that each visit received exactly the entries of the stream between its first and last
-// IDs, once and in order. A gap for all pages is spread over a few seconds, and has the position of the moment at which it is
-// written, which is before the next entry for the page.
+// IDs, once and in order. A gap for all pages or for a group is spread over a few seconds, and has the position of the moment at
+// which it is written, which is before the next entry for the page.
 func (p *soakPage) compareWithStream() {
 	entries := p.world.app.entries
 	for i, v := range p.visits {
@@ -307,7 +307,7 @@ func (p *soakPage) compareWithStream() {
 		}
 		begin, _ := slices.BinarySearchFunc(entries, from, func(e soakEntry, id []uint64) int { return slices.Compare(soakID(e.id), id) })
 		var want []soakItem
-		forAll := make(map[int]bool) // indexes in want
+		spread := make(map[int]bool) // indexes in want
 		for _, e := range entries[begin:] {
 			at := soakID(e.id)
 			if slices.Compare(at, to) > 0 {
@@ -316,14 +316,14 @@ func (p *soakPage) compareWithStream() {
 			if slices.Compare(at, from) > 0 && v.audience.includes(e.message) {
 				number := e.number
 				if e.large {
-					number, forAll[len(want)] = -1, e.user == "*"
+					number, spread[len(want)] = -1, e.user == "*" || e.group != ""
 				}
 				want = append(want, soakItem{e.id, number})
 			}
 		}
 		equal := func(n int) bool {
 			got := v.items[n]
-			if got == want[n] || !forAll[n] || got.number != -1 {
+			if got == want[n] || !spread[n] || got.number != -1 {
 				return got == want[n]
 			}
 			at := soakID(got.id)
