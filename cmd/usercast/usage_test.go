@@ -97,6 +97,8 @@ func TestInvalidUsageIsReportedInOneLine(t *testing.T) {
 		{"--user-header: x-user-groups is reserved", []string{"serve", "--auth", "forward", "--forward-url", "http://127.0.0.1/", "--user-header", "x-user-groups"}},
 		{"--max-groups: must be at least 0", []string{"serve", "--auth", "insecure", "--max-groups=-1"}},
 		{"--max-groups: ", []string{"dev", "--max-groups", "many"}},
+		{"--max-groups: requires --group-prefix", []string{"dev", "--max-groups", "3"}},
+		{"--max-groups: requires --group-prefix", []string{"serve", "--auth", "insecure", "--max-groups", "0"}},
 		{"--group-prefix: the channel prefixes of users and groups must not start with each other", []string{"serve", "--auth", "insecure", "--group-prefix", "user-group-"}},
 		{"--group-prefix: the channel prefix also matches usercast's internal channels", []string{"dev", "--group-prefix", "usercast:"}},
 		{"--trusted-proxy: required with --auth header", []string{"serve", "--auth", "header"}},

@@ -88,6 +88,12 @@ type Config struct {
 	LogFormat string `default:"text" placeholder:"FORMAT" help:"Log format: text or json (default: ${default})."`
 }
 
+// defaultMaxGroups is the default of --max-groups.
+const defaultMaxGroups = 64
+
+// needsGroups is the error of a flag that applies only to groups.
+const needsGroups = "requires --group-prefix, because groups are disabled without it"
+
 // Check adds all errors of c to errs.
 func (c *Config) Check(errs *flags.Errors) {
 	if len(c.Name) > maxName || strings.ContainsFunc(c.Name, func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }) {
@@ -145,7 +151,9 @@ func (c *Config) Check(errs *flags.Errors) {
 	errs.AtLeast("history-bytes", c.HistoryBytes, 0)
 	errs.Check("max-clients", c.MaxClients.Err())
 	errs.AtLeast("max-clients-per-user", c.MaxClientsPerUser, 0)
-	errs.AtLeast("max-groups", c.MaxGroups, 0)
+	if errs.AtLeast("max-groups", c.MaxGroups, 0) && c.MaxGroups.T != defaultMaxGroups && c.GroupPrefix == "" {
+		errs.Add("max-groups", needsGroups)
+	}
 	if c.Writer != WriterAuto && c.Writer != WriterPortable {
 		errs.Add("writer", "unknown writer %q; use auto or portable", c.Writer)
 	}

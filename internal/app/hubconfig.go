@@ -34,7 +34,7 @@ func (c *HubConfig) Check(errs *flags.Errors) []*redis.Server {
 	errs.NotNegative("reload-every", c.ReloadEvery)
 	c.AuthConfig.Check(errs, c.Listen)
 	if c.Auth == AuthJWT && c.JWTGroupsClaim != defaultGroupsClaim && c.GroupPrefix == "" {
-		errs.Add("jwt-groups-claim", "requires --group-prefix, because groups are disabled without it")
+		errs.Add("jwt-groups-claim", needsGroups)
 	}
 	return servers
 }

@@ -27,9 +27,6 @@ func inspectAuth(c *app.HubConfig, report finding.Report) {
 	if c.Auth != app.AuthForward && (c.AuthCache.T != 10*time.Second || c.AuthConcurrency.T != 32) {
 		report.Note("config-unused", "remove them", "--auth-cache and --auth-concurrency are ignored with --auth %s", c.Auth)
 	}
-	if c.MaxGroups.T != 64 && c.GroupPrefix == "" {
-		report.Note("config-unused", "remove it, or set --group-prefix", "--max-groups is ignored without --group-prefix")
-	}
 	if c.Auth == app.AuthHeader && c.GroupPrefix != "" {
 		report.Note("config-groups-header", "let the proxy remove "+auth.GroupsHeader+" from requests, or set it in each request",
 			"groups are enabled, so the proxy must not pass on %s of a browser: the browser could choose its groups", auth.GroupsHeader)

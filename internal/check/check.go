@@ -25,7 +25,7 @@ type Config struct {
 	URL     string         `placeholder:"URL" help:"Public URL of the stream, through your own proxy, e.g. https://app.example/events. Publishes three small messages to that user. If omitted, the proxy path is not checked."`
 	Header  []string       `sep:"none" placeholder:"'NAME: VALUE'" help:"Request header for --url, e.g. 'Cookie: session=…' of a test user; repeatable."`
 	User    string         `placeholder:"USER" help:"User of the stream at --url; by default, the user that --auth determines."`
-	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to observe the idle stream; 0 means slightly longer than --ping-interval (default: ${default})."`
+	Watch   flags.Duration `default:"0" placeholder:"DURATION" help:"How long to observe the idle stream at --url; 0 means slightly longer than --ping-interval (default: ${default})."`
 	Timeout flags.Duration `default:"10s" placeholder:"DURATION" help:"Timeout for a response from --url (default: ${default})."`
 	Hear    flags.Duration `default:"0" placeholder:"DURATION" help:"How long to receive everything that is published to Redis, to find the channel prefix of the app; 0 skips this (default: ${default})."`
 	JSON    bool           `name:"json" help:"Print one JSON object instead of a report."`
@@ -53,8 +53,8 @@ func New(c Config, p Program) (*Check, error) {
 	var errs flags.Errors
 	if c.URL != "" {
 		check.target = errs.URL("url", c.URL, "https://app.example/events")
-	} else if len(c.Header) > 0 || c.User != "" {
-		errs.Add("url", "required with --header and --user, for example https://app.example/events")
+	} else if len(c.Header) > 0 || c.User != "" || c.Watch.T > 0 {
+		errs.Add("url", "required with --header, --user and --watch, for example https://app.example/events")
 	}
 	for _, line := range c.Header {
 		h, err := load.ParseHeader(line)

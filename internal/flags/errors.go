@@ -69,11 +69,16 @@ func (e *Errors) Positive(flag string, value Duration) {
 // A whole is a Size, Count or AutoCount.
 type whole interface{ parsed() (int, error) }
 
-// AtLeast adds an error for a number less than least.
-func (e *Errors) AtLeast(flag string, value whole, least int) {
-	if n, err := value.parsed(); e.Check(flag, err) && n < least {
+// AtLeast adds an error for a number less than least, and reports whether there was none.
+func (e *Errors) AtLeast(flag string, value whole, least int) bool {
+	n, err := value.parsed()
+	if !e.Check(flag, err) {
+		return false
+	}
+	if n < least {
 		e.Add(flag, "must be at least %d", least)
 	}
+	return n >= least
 }
 
 // Within adds an error unless the number is between least and most, inclusive.

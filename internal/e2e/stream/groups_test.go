@@ -224,9 +224,9 @@ func TestGroupsAreNotReadWithoutPrefix(t *testing.T) {
 			m := mode(t)
 			flags := m.flags
 			if name == "jwt" {
-				flags = flags[:4] // --jwt-groups-claim would be an error
+				flags = flags[:4] // --jwt-groups-claim would be an error, as --max-groups
 			}
-			h := hubtest.Start(t, server, append([]string{"--max-groups", "1"}, flags...)...)
+			h := hubtest.Start(t, server, flags...)
 			query, headers := m.request("42", "*", "a:b", "c", `"`)
 			p := h.Open(t, query, headers...)
 			app := hubtest.NewPublisher(t, server.Addr())
