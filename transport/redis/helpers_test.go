@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	DisableClientLog()
 	// Most tests spend their time waiting for Redis. A flag on the command line takes precedence.
-	_ = flag.Set("test.parallel", strconv.Itoa(4*runtime.GOMAXPROCS(0)))
+	_ = flag.Set("test.parallel", strconv.Itoa(8*runtime.GOMAXPROCS(0)))
 	goleak.VerifyTestMain(m)
 }
 
