@@ -47,7 +47,6 @@ func TestCheckExitCodes(t *testing.T) {
 		{2, "", "--watch: must not be negative\nusercast: --timeout: invalid duration \"3\"", anywhere(server.URL(), "--watch=-1s", "--timeout", "3")},
 		{2, "", "--hear: must not be negative", anywhere(server.URL(), "--hear=-1s")},
 		{2, "", "--url: required with --header", anywhere(server.URL(), "--user", "42")},
-		{2, "", "--url: required with --header, --user and --watch", anywhere(server.URL(), "--watch", "30s")},
 		{2, "", "--user: \"*\" is an invalid user id", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--user", "*")},
 		{2, "", "--header: a header must have the form", anywhere(server.URL(), "--url", "http://127.0.0.1:1/events", "--header", "Cookie")},
 		{2, "", "unknown flag --nonsense", []string{"--nonsense"}},

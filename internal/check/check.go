@@ -53,8 +53,8 @@ func New(c Config, p Program) (*Check, error) {
 	var errs flags.Errors
 	if c.URL != "" {
 		check.target = errs.URL("url", c.URL, "https://app.example/events")
-	} else if len(c.Header) > 0 || c.User != "" || c.Watch.T > 0 {
-		errs.Add("url", "required with --header, --user and --watch, for example https://app.example/events")
+	} else if len(c.Header) > 0 || c.User != "" {
+		errs.Add("url", "required with --header and --user, for example https://app.example/events")
 	}
 	for _, line := range c.Header {
 		h, err := load.ParseHeader(line)
