@@ -194,13 +194,7 @@ func (a *authentication) userOf(ctx context.Context, target *url.URL, header htt
 	default:
 		return who, "the user of this stream is unknown without --auth"
 	}
-	who, err := a.authenticate(ctx, asBrowser(target, header))
-	if err == nil {
-		err = auth.CheckUser(who.User, a.hub.BroadcastUser, a.hub.TopicSeparator.T)
-	}
-	if err == nil {
-		err = auth.CheckGroups(who.Groups, a.hub.MaxGroups.T, a.hub.TopicSeparator.T)
-	}
+	who, err := a.identify(ctx, target, header)
 	if err != nil {
 		return auth.Identity{}, "the user of this stream could not be determined (" + err.Error() + ")"
 	}
@@ -208,6 +202,34 @@ func (a *authentication) userOf(ctx context.Context, target *url.URL, header htt
 		return auth.Identity{}, "this user is not allowed to see any topic"
 	}
 	return who, ""
+}
+
+// identify authenticates a request with these headers, and checks the user and the groups as the hub does.
+func (a *authentication) identify(ctx context.Context, target *url.URL, header http.Header) (auth.Identity, error) {
+	who, err := a.authenticate(ctx, asBrowser(target, header))
+	if err == nil {
+		err = auth.CheckUser(who.User, a.hub.BroadcastUser, a.hub.TopicSeparator.T)
+	}
+	if err == nil {
+		err = auth.CheckGroups(who.Groups, a.hub.MaxGroups.T, a.hub.TopicSeparator.T)
+	}
+	return who, err
+}
+
+// rejectHint returns the hint in the log of the hub for a request with these headers, which the hub rejected with this error
+// message. It returns "" if the reason is not known, or if the request may only lack credentials.
+func (a *authentication) rejectHint(ctx context.Context, target *url.URL, header http.Header, message string) string {
+	switch a.hub.Auth {
+	case app.AuthJWT, app.AuthForward, app.AuthInsecure:
+	default: // only the proxy knows the user
+		return ""
+	}
+	_, err := a.identify(ctx, target, header)
+	hasToken := a.hub.Auth == app.AuthJWT && (len(header) > 0 || target.Query().Has("token"))
+	if err == nil || err.Error() != message || !hasToken && !errors.Is(err, auth.ErrBadUser) {
+		return ""
+	}
+	return auth.Hint(err)
 }
 
 // hint returns the flags that authenticate a request in each mode.

@@ -24,6 +24,9 @@ func (c *Check) path(ctx context.Context, authn *authentication, servers []*redi
 	path = proxypath.Target{
 		URL: c.target, Header: c.header, Path: c.Path, PingInterval: c.PingInterval.T,
 		Watch: c.Watch.T, Timeout: c.Timeout.T, AuthHint: authn.hint(),
+		RejectHint: func(ctx context.Context, message string) string {
+			return authn.rejectHint(ctx, c.target, c.header, message)
+		},
 	}
 	who = auth.Identity{User: c.User}
 	var unknown string

@@ -88,7 +88,7 @@ func (i *inspection) connect(ctx context.Context) *stream {
 	}
 	s := &stream{resp: resp, took: time.Since(start), cancel: func() { cancel(nil) }}
 	if resp.StatusCode != http.StatusOK {
-		i.reportStatus(resp)
+		i.reportStatus(ctx, resp)
 		s.close()
 		return nil
 	}
@@ -159,18 +159,29 @@ func isAboutGroups(message string) bool {
 }
 
 // reportStatus reports a status other than 200. An EventSource closes permanently on such a status.
-func (i *inspection) reportStatus(resp *http.Response) {
+func (i *inspection) reportStatus(ctx context.Context, resp *http.Response) {
 	status, message := resp.Status, hubError(resp)
 	sender := "an intermediary"
 	if message != "" {
 		sender = "the hub"
 		status += ": " + message
 	}
+	hint := ""
+	if message != "" && i.RejectHint != nil {
+		hint = i.RejectHint(ctx, message)
+	}
 	switch code := resp.StatusCode; {
 	case code >= 300 && code < 400:
 		i.reportRedirect(resp)
 	case (code == http.StatusUnauthorized || code == http.StatusForbidden) && isAboutGroups(message):
-		i.report.Fail("url-groups", "change what authentication returns for this user; the log of the hub has a hint", "%s returned %s", sender, status)
+		if hint == "" {
+			hint = "change what authentication returns for this user; the log of the hub has a hint"
+		}
+		i.report.Fail("url-groups", hint, "%s returned %s", sender, status)
+	case code == http.StatusUnauthorized && hint != "":
+		i.report.Fail("url-unauthorized", hint, "%s returned %s", sender, status)
+	case code == http.StatusForbidden && hint != "":
+		i.report.Fail("url-forbidden", hint, "%s returned %s", sender, status)
 	case code == http.StatusUnauthorized:
 		i.report.Fail("url-unauthorized", i.AuthHint, "%s returned %s", sender, status)
 	case code == http.StatusForbidden && message == loopback.HostError:

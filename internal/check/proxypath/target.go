@@ -10,7 +10,8 @@ import (
 	"usercast/internal/finding"
 )
 
-// A Target is a stream to inspect. All fields except Header, Watch, Publish with Unknown, and Streams are required.
+// A Target is a stream to inspect. All fields except RejectHint, Header, Watch, Publish with Unknown, and Streams are
+// required.
 type Target struct {
 	URL    *url.URL
 	Header http.Header // additional headers of the request, such as cookies
@@ -19,6 +20,9 @@ type Target struct {
 	Path         string        // path of the stream on the hub
 	PingInterval time.Duration // interval between two pings of the hub
 	AuthHint     string        // the flags that authenticate a request, for advice
+
+	// RejectHint returns advice for a request that the hub rejected with this error message, or "" if it is not known why.
+	RejectHint func(ctx context.Context, message string) string
 
 	Timeout time.Duration // for the headers of a response, and an upper limit for data that should arrive immediately
 	Watch   time.Duration // how long to watch the idle stream; 0 means slightly longer than a ping interval
