@@ -304,7 +304,7 @@ func (j *JWT) identity(claims jwt.MapClaims, now time.Time) (id Identity, err er
 	if id.User, err = user(claims, j.cfg.UserClaim); err != nil {
 		return Identity{}, err
 	}
-	if id.Topics, err = texts(claims, "topics"); err != nil {
+	if id.Topics, err = topics(claims, "topics"); err != nil {
 		return Identity{}, err
 	}
 	if j.cfg.GroupsClaim != "" {
@@ -375,25 +375,32 @@ func lookup(claims map[string]any, name string) any {
 	return nil
 }
 
-// texts returns a claim that is a list of strings, without duplicates. It returns nil if the claim is absent.
-func texts(claims jwt.MapClaims, name string) ([]string, error) {
-	claim := lookup(claims, name)
-	if claim == nil {
-		return nil, nil
-	}
-	list, ok := claim.([]any)
-	all := make([]string, len(list))
-	for i, v := range list {
-		text, isString := v.(string)
-		if ok = ok && isString && isText(text); !ok {
-			break
-		}
-		all[i] = text
-	}
+// topics returns a claim that is a list of strings, without duplicates. It returns nil if the claim is absent.
+func topics(claims jwt.MapClaims, name string) ([]string, error) {
+	list, ok := listOf(claims, name, func(v any) (string, bool) {
+		topic, ok := v.(string)
+		return topic, ok && isText(topic)
+	})
 	if !ok {
 		return nil, unauthorized("the token's %s claim is not a list of strings", name)
 	}
-	return distinct(all), nil
+	return list, nil
+}
+
+// listOf returns a claim that is a list whose elements text accepts, without duplicates. It returns nil if the claim is absent.
+func listOf(claims jwt.MapClaims, name string, text func(v any) (string, bool)) (all []string, ok bool) {
+	claim := lookup(claims, name)
+	if claim == nil {
+		return nil, true
+	}
+	elements, ok := claim.([]any)
+	all = make([]string, len(elements))
+	for i, v := range elements {
+		if all[i], ok = text(v); !ok {
+			break
+		}
+	}
+	return distinct(all), ok
 }
 
 // date reads a NumericDate (RFC 7519, section 2), kept within the years 1 to 9999. null is the same as absent.
@@ -429,25 +436,17 @@ func user(claims jwt.MapClaims, name string) (string, error) {
 
 // groups returns a claim that is a list of strings and integers, without duplicates. It returns nil if the claim is absent.
 func groups(claims jwt.MapClaims, name string) ([]string, error) {
-	claim := lookup(claims, name)
-	if claim == nil {
-		return nil, nil
-	}
-	list, ok := claim.([]any)
-	all := make([]string, len(list))
-	for i, v := range list {
-		if all[i], ok = text(v); !ok {
-			break
-		}
-		if !isText(all[i]) {
-			return nil, badGroup(all[i], notText, "list only names without control characters, in UTF-8")
-		}
-	}
+	groups, ok := listOf(claims, name, text)
 	if !ok {
 		return nil, WithHint(unauthorized("the token's %s claim is not a list of strings and integers", name),
 			"set --jwt-groups-claim to a claim with a list of group names; a.b names the member b of the claim a")
 	}
-	return distinct(all), nil
+	for _, group := range groups {
+		if !isText(group) {
+			return nil, badGroup(group, notText, "list only names without control characters, in UTF-8")
+		}
+	}
+	return groups, nil
 }
 
 // text returns a string or an integer of a claim as text. An integer keeps its digits: a float64 could change them.
