@@ -14,13 +14,19 @@ import (
 // after returns the id of the position after n messages.
 func after(h *hub.PubSub, n int) string { return fmt.Sprint(h.Boot(), "-", n) }
 
-// resume returns what a client of user 42 receives that resumes after n messages.
-func resume(t *testing.T, h *hub.PubSub, n int) []string {
+// resume returns what a client of user 42 receives that resumes after n messages as a member of groups.
+func resume(t *testing.T, h *hub.PubSub, n int, groups ...string) []string {
 	t.Helper()
-	l := register(t, h, hub.Options{User: "42", Resume: after(h, n)})
+	return texts(t, h, hub.Options{User: "42", Groups: groups, Resume: after(h, n)})
+}
+
+// texts returns what a client receives, and ends it.
+func texts(t *testing.T, h *hub.PubSub, o hub.Options) []string {
+	t.Helper()
+	l := register(t, h, o)
 	defer l.End(hub.ReasonClosed)
-	texts, _ := l.drain()
-	return texts
+	got, _ := l.drain()
+	return got
 }
 
 func wantTexts(t *testing.T, what string, got []string, want ...string) {

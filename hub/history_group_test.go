@@ -13,15 +13,6 @@ import (
 
 const expired = "gap history-expired"
 
-// resumeAs returns what a client of user 42 receives that resumes after n messages as a member of groups.
-func resumeAs(t *testing.T, h *hub.PubSub, n int, groups ...string) []string {
-	t.Helper()
-	l := register(t, h, hub.Options{User: "42", Groups: groups, Resume: after(h, n)})
-	defer l.End(hub.ReasonClosed)
-	texts, _ := l.drain()
-	return texts
-}
-
 // publishAll publishes messages to recipients: g, a group; 42, a user; *, all.
 func publishAll(h *hub.PubSub, list ...string) {
 	for _, text := range list {
@@ -74,7 +65,7 @@ func TestR14GroupMessagesAreMergedByPlace(t *testing.T) {
 						want = append(want, text)
 					}
 				}
-				wantTexts(t, fmt.Sprintf("after %d, groups %q", from, groups), resumeAs(t, h, from, groups...), want...)
+				wantTexts(t, fmt.Sprintf("after %d, groups %q", from, groups), resume(t, h, from, groups...), want...)
 			}
 		}
 	})
@@ -90,16 +81,16 @@ func TestR14GroupAndUserOfOneName(t *testing.T) {
 		h.Publish(hub.Group("*"), "", fmt.Sprint("group * ", n))
 	}
 	publish(1)
-	wantTexts(t, "user, from the ring", resumeAs(t, h, 0), "user 1")
-	wantTexts(t, "group, from the ring", resumeAs(t, h, 0, "42"), "user 1", "group 1")
-	wantTexts(t, "group *, from the ring", resumeAs(t, h, 0, "*"), "user 1", "group * 1")
+	wantTexts(t, "user, from the ring", resume(t, h, 0), "user 1")
+	wantTexts(t, "group, from the ring", resume(t, h, 0, "42"), "user 1", "group 1")
+	wantTexts(t, "group *, from the ring", resume(t, h, 0, "*"), "user 1", "group * 1")
 	member := register(t, h, hub.Options{User: "7", Groups: []string{"42", "*", "42"}})
 	user := register(t, h, hub.Options{User: "42"})
 	publish(2)
 	wantFrames(t, user, "user 2")
 	wantFrames(t, member, "group 2", "group * 2")
-	wantTexts(t, "user", resumeAs(t, h, 0), "user 1", "user 2")
-	wantTexts(t, "group", resumeAs(t, h, 0, "42"), "user 1", "group 1", "user 2", "group 2")
+	wantTexts(t, "user", resume(t, h, 0), "user 1", "user 2")
+	wantTexts(t, "group", resume(t, h, 0, "42"), "user 1", "group 1", "user 2", "group 2")
 }
 
 // The groups of a replay are those of the client that resumes: it receives messages from before the user joined, and none of
@@ -116,9 +107,9 @@ func TestR14MembershipIsThatAtTheReconnect(t *testing.T) {
 		wantFrames(t, l, "old 1", "both 3")
 		l.End(hub.ReasonClosed)
 		publishAll(h, "old 4", "new 5", "both 6", "42 7")
-		wantTexts(t, fmt.Sprint("after 3, other member: ", withMember), resumeAs(t, h, 3, "new", "both"), "new 5", "both 6", "42 7")
-		wantTexts(t, fmt.Sprint("after 1, other member: ", withMember), resumeAs(t, h, 1, "new", "both"), "new 2", "both 3", "new 5", "both 6", "42 7")
-		wantTexts(t, fmt.Sprint("without groups, other member: ", withMember), resumeAs(t, h, 1), "42 7")
+		wantTexts(t, fmt.Sprint("after 3, other member: ", withMember), resume(t, h, 3, "new", "both"), "new 5", "both 6", "42 7")
+		wantTexts(t, fmt.Sprint("after 1, other member: ", withMember), resume(t, h, 1, "new", "both"), "new 2", "both 3", "new 5", "both 6", "42 7")
+		wantTexts(t, fmt.Sprint("without groups, other member: ", withMember), resume(t, h, 1), "42 7")
 	}
 	t.Run("log", func(t *testing.T) {
 		var query *hub.Query
@@ -190,9 +181,9 @@ func TestR15ForgottenGroup(t *testing.T) {
 		publishAll(h, "g 3")
 		time.Sleep(125 * time.Second)
 		publishAll(h, "g 4")
-		wantTexts(t, "after 0", resumeAs(t, h, 0, "g"), expired, "g 3", "g 4")
-		wantTexts(t, "after 1", resumeAs(t, h, 1, "g"), expired, "g 3", "g 4")
-		wantTexts(t, "after 2", resumeAs(t, h, 2, "g"), "g 3", "g 4")
+		wantTexts(t, "after 0", resume(t, h, 0, "g"), expired, "g 3", "g 4")
+		wantTexts(t, "after 1", resume(t, h, 1, "g"), expired, "g 3", "g 4")
+		wantTexts(t, "after 2", resume(t, h, 2, "g"), "g 3", "g 4")
 	})
 }
 
@@ -269,7 +260,7 @@ func TestR16CompleteForEachGroup(t *testing.T) {
 			})
 			test.publish(h, func(groups ...string) *listener { return listen(t, h, hub.Options{User: "7", Groups: groups}) })
 			for _, groups := range [][]string{{"a", "b", "c"}, {"c", "b", "a"}} {
-				wantTexts(t, fmt.Sprint("groups ", groups), resumeAs(t, h, test.after, groups...), test.want...)
+				wantTexts(t, fmt.Sprint("groups ", groups), resume(t, h, test.after, groups...), test.want...)
 			}
 		})
 	}
@@ -358,9 +349,9 @@ func TestHistoryPerUserAppliesToEachGroup(t *testing.T) {
 		want = append(want, fmt.Sprint(groups[n%3], " ", n))
 	}
 	publishAll(h, want...)
-	wantTexts(t, "as many as are kept", resumeAs(t, h, 0, groups...), want...)
+	wantTexts(t, "as many as are kept", resume(t, h, 0, groups...), want...)
 	publishAll(h, "b 9")
-	wantTexts(t, "one more", resumeAs(t, h, 0, groups...), append([]string{expired, "c 2"}, append(want[3:], "b 9")...)...)
+	wantTexts(t, "one more", resume(t, h, 0, groups...), append([]string{expired, "c 2"}, append(want[3:], "b 9")...)...)
 	if n := h.Stats().HistoryEntries; n != 9 {
 		t.Errorf("%d entries", n)
 	}
@@ -376,15 +367,15 @@ func TestGroupsWithoutAHistory(t *testing.T) {
 	} {
 		h := withHistory(t, off)
 		publishAll(h, "g 1")
-		wantTexts(t, "a group without members", resumeAs(t, h, 0, "g"), expired)
+		wantTexts(t, "a group without members", resume(t, h, 0, "g"), expired)
 		member := register(t, h, hub.Options{User: "42", Groups: []string{"g", "h"}, Resume: after(h, 1)})
 		publishAll(h, "g 2", "h 3")
 		wantFrames(t, member, "g 2", "h 3")
-		wantTexts(t, "after 1", resumeAs(t, h, 1, "h"), expired)
-		wantTexts(t, "after 2", resumeAs(t, h, 2, "g"))
-		wantTexts(t, "after 3", resumeAs(t, h, 3, "g", "h"))
+		wantTexts(t, "after 1", resume(t, h, 1, "h"), expired)
+		wantTexts(t, "after 2", resume(t, h, 2, "g"))
+		wantTexts(t, "after 3", resume(t, h, 3, "g", "h"))
 		member.End(hub.ReasonClosed)
-		wantTexts(t, "after 3, without members", resumeAs(t, h, 3, "g", "h"))
+		wantTexts(t, "after 3, without members", resume(t, h, 3, "g", "h"))
 		if s := h.Stats(); s.HistoryBytes != 0 || s.HistoryEntries != 0 || s.Groups != 0 {
 			t.Errorf("%d bytes and %d entries of history, %d groups", s.HistoryBytes, s.HistoryEntries, s.Groups)
 		}
@@ -528,15 +519,6 @@ func TestR25Position(t *testing.T) {
 	})
 }
 
-// texts returns what a client receives, and ends it.
-func texts(t *testing.T, h *hub.PubSub, o hub.Options) []string {
-	t.Helper()
-	l := register(t, h, o)
-	defer l.End(hub.ReasonClosed)
-	got, _ := l.drain()
-	return got
-}
-
 // Invariant 14: positions for very many users do not use more than the bytes of the history, and cost no other page a gap: all
 // messages of a user who never had a client are in the ring, too.
 func TestR25PositionsOfManyUsersAreBounded(t *testing.T) {
@@ -562,7 +544,6 @@ func TestR25PositionsOfManyUsersAreBounded(t *testing.T) {
 	publishAll(h, "7 3")
 	wantTexts(t, "a page of another user", texts(t, h, hub.Options{User: "7", Groups: []string{"moved"}, Resume: after(h, 0)}), "moved 1", "7 2", "7 3")
 	wantTexts(t, "a user who was forgotten", texts(t, h, hub.Options{User: "user-0", Groups: []string{"moved"}, Resume: after(h, 0)}), "moved 1")
-
 }
 
 // R15, R25: the messages that a user received while it had a client are not in the ring, also if it was held later. Users are not
