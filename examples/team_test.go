@@ -165,6 +165,7 @@ func TestTeamPageInChromium(t *testing.T) {
 
 	// After an outage of Redis, the page loads the list while the leases have ended. That they are extended is not published.
 	lapse := func(score string) { s.Redis.Do("zadd", "usercast:user-online", score, "ada", score, "eve") }
+	lapse("1") // before the page loads the list
 	stop := make(chan struct{})
 	lapsing := make(chan struct{})
 	go func() {
