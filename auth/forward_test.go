@@ -490,7 +490,7 @@ func TestForwardCacheTimeBeginsWithTheCall(t *testing.T) {
 	})
 	ask := func(cache time.Duration, r *http.Request, want int64) {
 		t.Helper()
-		f := app.forward(t, auth.ForwardConfig{Cache: cache})
+		f := app.forward(t, auth.ForwardConfig{Cache: cache, Timeout: time.Minute})
 		before := app.requests.Load()
 		for range 2 {
 			if _, err := f.Authenticate(r); err != nil && !errors.Is(err, auth.ErrUnauthorized) {
