@@ -132,7 +132,7 @@ func (s *subscription) isAtSameServer(ctx context.Context) (same bool, moved err
 		return false, nil
 	}
 	if moved := s.moved(l, found); moved != nil {
-		if s.severalServers(ctx, s.primary, found, false) {
+		if s.severalServers(ctx, s.primary, found, s.reachedBefore(found)) {
 			s.oneOfSeveral.Store(true)
 			return true, nil
 		}
@@ -152,6 +152,14 @@ func (s *subscription) isAtSameServer(ctx context.Context) (same bool, moved err
 		poke(s.hurry) // the prober moves the subscription, unless the owner is partitioned
 	}
 	return false, nil
+}
+
+// reachedBefore reports whether a connection has recently reached a server before this subscription was made: then that server
+// has not replaced the one of the subscription. The prober may have reached it since.
+func (s *subscription) reachedBefore(found topology.Identity) bool {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	return s.servers.SawBefore(found, s.probeEvery, s.since)
 }
 
 // lookUpAt makes a new connection and returns the identity of the server, and the closed connection.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"usercast/internal/redistest"
+	"usercast/transport/redis/internal/topology"
 )
 
 // failover returns a hub that reaches server a through a relay, and another server to which the relay can be switched.
@@ -289,6 +290,37 @@ func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
 		t.Errorf("generation %d, want 2", g)
 	}
 	h.log.once(t, "WARN redis address leads to several servers", "redis+cluster://")
+}
+
+// The look-up that confirms a new subscription recognizes such a balancer, too, if it is faster than the next probe.
+func TestLookUpRecognizesAnAddressThatNeverLeadsBack(t *testing.T) {
+	t.Parallel()
+	before, now := redistest.Start(t), redistest.Start(t)
+	relay := redistest.StartRelay(t, before.Addr())
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Second })
+	h.awaitGeneration(t, 1)
+	relay.SetTarget(now.Addr())
+	s := newSubscription(h.PubSub, func(error) {})
+	var err error
+	if s.link, s.primary, err = s.lookUpAt(t.Context(), topology.Target{}); err != nil {
+		t.Fatal(err)
+	}
+	s.since = time.Now()
+	relay.SetTarget(before.Addr())
+	if same, moved := s.isAtSameServer(t.Context()); !same || moved != nil {
+		t.Errorf("the look-up returned %v, %v", same, moved)
+	}
+	unknown := redistest.Start(t)
+	s = newSubscription(h.PubSub, func(error) {})
+	s.oneOfSeveral.Store(false)
+	if s.link, s.primary, err = s.lookUpAt(t.Context(), topology.Target{}); err != nil {
+		t.Fatal(err)
+	}
+	s.since = time.Now()
+	relay.SetTarget(unknown.Addr())
+	if same, moved := s.isAtSameServer(t.Context()); same || moved == nil {
+		t.Errorf("after a failover, the look-up returned %v, %v", same, moved)
+	}
 }
 
 // The stream feed also keeps its connection as long as the address still leads to its server.

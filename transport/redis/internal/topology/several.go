@@ -24,27 +24,45 @@ const (
 // proxy, the configuration endpoint of a cluster), they reach different ones. For one goroutine
 // at a time.
 type Servers struct {
-	seen map[string]time.Time // run_id → time of the last connection to it
+	seen map[string]sighting // by run_id
 }
+
+// A sighting is when connections have reached a server.
+type sighting struct{ first, last time.Time }
 
 // Saw records the server that a connection has reached, and reports whether another recent connection
 // has reached it. every is the probe interval.
 func (s *Servers) Saw(found Identity, every time.Duration) (known bool) {
 	now := time.Now()
-	for runID, at := range s.seen {
-		if now.Sub(at) > remember*every {
-			delete(s.seen, runID)
-		}
-	}
+	s.forget(now, every)
 	if found.RunID == "" {
 		return false
 	}
 	if s.seen == nil {
-		s.seen = make(map[string]time.Time)
+		s.seen = make(map[string]sighting)
 	}
-	_, known = s.seen[found.RunID]
-	s.seen[found.RunID] = now
+	at, known := s.seen[found.RunID]
+	if !known {
+		at.first = now
+	}
+	at.last = now
+	s.seen[found.RunID] = at
 	return known
+}
+
+// SawBefore reports whether a recent connection has reached a server, and one before a time has, too.
+func (s *Servers) SawBefore(found Identity, every time.Duration, before time.Time) bool {
+	s.forget(time.Now(), every)
+	at, known := s.seen[found.RunID]
+	return known && at.first.Before(before)
+}
+
+func (s *Servers) forget(now time.Time, every time.Duration) {
+	for runID, at := range s.seen {
+		if now.Sub(at.last) > remember*every {
+			delete(s.seen, runID)
+		}
+	}
 }
 
 // Several reports whether the address also leads to other servers than found. It makes up to redials
