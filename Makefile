@@ -5,11 +5,11 @@ run:
 	@trap stopped=1 INT; go run ./cmd/usercast dev || test "$$stopped"
 
 # Runs all tests except those of the chart. Missing programs are installed if possible. Tests that need programs that are
-# still missing are listed at the end, and fail with CI=true. The slowest packages come first, so that none of them
-# runs alone at the end.
+# still missing are listed at the end, and fail with CI=true. The packages that wait longest come first, so that none of
+# them runs alone at the end.
 test:
 	@.ci/setup
-	@.ci/test ./transport/sse ./internal/e2e/... ./transport/redis ./client ./hub ./...
+	@.ci/test ./transport/redis ./transport/sse ./cmd/usercast ./transport/redis/inspect ./internal/e2e/... ./client ./hub ./...
 
 # Runs the unit tests, without external programs and the race detector.
 fast:

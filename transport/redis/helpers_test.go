@@ -23,7 +23,7 @@ import (
 func TestMain(m *testing.M) {
 	DisableClientLog()
 	// Most tests spend their time waiting for Redis. A flag on the command line takes precedence.
-	_ = flag.Set("test.parallel", strconv.Itoa(8*runtime.GOMAXPROCS(0)))
+	_ = flag.Set("test.parallel", strconv.Itoa(6*runtime.GOMAXPROCS(0)))
 	goleak.VerifyTestMain(m)
 }
 
@@ -32,8 +32,8 @@ const patience = 20 * time.Second
 
 func eventually(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
-		if time.Now().After(deadline) {
+	for start := time.Now(); !done(); time.Sleep(min(max(time.Since(start)/8, 2*time.Millisecond), 20*time.Millisecond)) {
+		if time.Since(start) > patience {
 			t.Fatalf("timed out waiting until %s", what)
 		}
 	}

@@ -82,7 +82,8 @@ func (h *presenceHub) open(t *testing.T, user string) (close func()) {
 // A transitionLog records what is published on the channel of presence.
 type transitionLog struct {
 	mu    sync.Mutex
-	lines []string // "42 online", "42 offline"
+	lines []string          // "42 online", "42 offline"
+	users map[string]string // by user: "online offline"
 }
 
 // recordTransitions subscribes at a server until the test ends, also after the server was down.
@@ -93,7 +94,7 @@ func recordTransitions(t *testing.T, addr string) *transitionLog {
 	if _, err := sub.Receive(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	l := &transitionLog{}
+	l := &transitionLog{users: make(map[string]string)}
 	ended := make(chan struct{})
 	messages := sub.Channel()
 	go func() {
@@ -126,6 +127,7 @@ func (l *transitionLog) add(t *testing.T, payload string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, *m.User+" "+word)
+	l.users[*m.User] = strings.TrimSpace(l.users[*m.User] + " " + word)
 }
 
 func (l *transitionLog) all() []string {
@@ -136,13 +138,9 @@ func (l *transitionLog) all() []string {
 
 // of returns the transitions of one user.
 func (l *transitionLog) of(user string) string {
-	var words []string
-	for _, line := range l.all() {
-		if word, ok := strings.CutPrefix(line, user+" "); ok {
-			words = append(words, word)
-		}
-	}
-	return strings.Join(words, " ")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.users[user]
 }
 
 func (l *transitionLog) await(t *testing.T, user, words string) {

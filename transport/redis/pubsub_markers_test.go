@@ -336,14 +336,14 @@ func TestR2EveryMatchedMessageCounts(t *testing.T) {
 	server := redistest.Start(t)
 	redis := parse(t, server.URL(), ServerOptions{})
 	var hubs []*subscriber
-	for _, limit := range []int{50, 5 << 20, 5 << 20} {
+	for _, limit := range []int{50, 1 << 20, 1 << 20} {
 		h := start(t, redis, func(c *PubSubConfig) { c.Name, c.MaxPayload = fmt.Sprint(limit), limit; often(c) })
 		h.awaitGeneration(t, 1)
 		hubs = append(hubs, h)
 	}
 	messages := [][2]string{
 		{"user-", "no user"}, {"user-:topic", "no user"}, {"user-1", ""}, {"user-*", "broadcast"}, {"user-nobody", "unheard"},
-		{"user-1", strings.Repeat("x", 100)}, {"user-1:t", strings.Repeat("y", 3<<20)}, {"user-" + strings.Repeat("u", 3<<20), "z"}, {"user-", strings.Repeat("z", 100)},
+		{"user-1", strings.Repeat("x", 100)}, {"user-1:t", strings.Repeat("y", 200<<10)}, {"user-" + strings.Repeat("u", 200<<10), "z"}, {"user-", strings.Repeat("z", 100)},
 	}
 	w := watchMarkers(t, server)
 	for i := range 5 * len(messages) {

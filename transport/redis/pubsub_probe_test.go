@@ -271,33 +271,14 @@ func TestServerThatLeavesAnAddressIsReplaced(t *testing.T) {
 	h.awaitDelivery(t, stays, "x")
 }
 
-// A balancer may send each new connection to another server than that of the subscription.
+// A balancer may send each new connection to another server than that of the subscription. A server that was reached before
+// the subscription was made has not replaced the one of the subscription. Both the probe and the look-up that confirms a new
+// subscription recognize that, but also a failover.
 func TestAddressThatNeverLeadsBackIsRecognized(t *testing.T) {
 	t.Parallel()
-	nodes := redistest.StartCluster(t, 2)
-	relay := redistest.StartRelay(t, nodes[0].Addr())
-	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) {
-		c.ProbeEvery = 4 * time.Second // the first server is remembered for three times that, and two pass
-		c.ProbeTimeout = 200 * time.Millisecond
-	})
-	h.awaitGeneration(t, 1)
-	relay.SetTarget(nodes[1].Addr())
-	h.awaitGeneration(t, 2)
-	relay.SetTarget(nodes[0].Addr())
-	before := probes(h)
-	eventually(t, "a probe was received", func() bool { return probes(h) > before })
-	if g := h.Stats().Generation; g != 2 {
-		t.Errorf("generation %d, want 2", g)
-	}
-	h.log.once(t, "WARN redis address leads to several servers", "redis+cluster://")
-}
-
-// The look-up that confirms a new subscription recognizes such a balancer, too, if it is faster than the next probe.
-func TestLookUpRecognizesAnAddressThatNeverLeadsBack(t *testing.T) {
-	t.Parallel()
-	before, now := redistest.Start(t), redistest.Start(t)
+	before, now, later := redistest.Start(t), redistest.Start(t), redistest.Start(t)
 	relay := redistest.StartRelay(t, before.Addr())
-	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 20 * time.Second })
+	h := start(t, parse(t, relay.URL(), ServerOptions{}), func(c *PubSubConfig) { c.ProbeEvery = 40 * time.Second })
 	h.awaitGeneration(t, 1)
 	relay.SetTarget(now.Addr())
 	s := newSubscription(h.PubSub, func(error) {})
@@ -306,20 +287,25 @@ func TestLookUpRecognizesAnAddressThatNeverLeadsBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.since = time.Now()
+
 	relay.SetTarget(before.Addr())
 	if same, moved := s.isAtSameServer(t.Context()); !same || moved != nil {
 		t.Errorf("the look-up returned %v, %v", same, moved)
 	}
-	unknown := redistest.Start(t)
-	s = newSubscription(h.PubSub, func(error) {})
 	s.oneOfSeveral.Store(false)
-	if s.link, s.primary, err = s.lookUpAt(t.Context(), topology.Target{}); err != nil {
-		t.Fatal(err)
+	sent, err := s.sendProbe(t.Context(), topology.Target{}, "token")
+	if err != nil || sent.moved == nil || !s.severalServers(t.Context(), s.primary, sent.found, sent.known) {
+		t.Errorf("the probe has reached %+v, %v", sent, err)
 	}
-	s.since = time.Now()
-	relay.SetTarget(unknown.Addr())
+	h.log.once(t, "WARN redis address leads to several primaries")
+
+	relay.SetTarget(later.Addr())
 	if same, moved := s.isAtSameServer(t.Context()); same || moved == nil {
 		t.Errorf("after a failover, the look-up returned %v, %v", same, moved)
+	}
+	sent, err = s.sendProbe(t.Context(), topology.Target{}, "token")
+	if err != nil || sent.moved == nil {
+		t.Errorf("after a failover, the probe has reached %+v, %v", sent, err)
 	}
 }
 
