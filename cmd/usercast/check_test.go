@@ -189,6 +189,7 @@ func TestCheckNamesRisks(t *testing.T) {
 
 // check distinguishes a running hub from other programs at the hub's addresses, and sends a session check to the app.
 func TestCheckNextToARunningHub(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	app := hubtest.StartSessionApp(t)
 	other := httptest.NewServer(http.NotFoundHandler())
@@ -197,8 +198,7 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	flags := []string{"--redis", server.URL(), "--auth", "forward", "--listen", h.PublicAddr(), "--ping-interval", "50ms", "--watch", "1s"}
 	here := append(slices.Clone(flags), "--admin-listen", h.AdminAddr(), "--forward-url", app.URL)
 
-	t.Setenv("USERCAST_HEADER", "Cookie: session=42; secret=secret-cookie")
-	stdout, stderr, code := runCheck(t, append(here, "--url", "http://"+h.PublicAddr()+"/events?token=secret-token")...)
+	stdout, stderr, code := runCheck(t, append(here, "--header", "Cookie: session=42; secret=secret-cookie", "--url", "http://"+h.PublicAddr()+"/events?token=secret-token")...)
 	for _, want := range []string{"a hub is running at " + h.PublicAddr(), "a hub is running at " + h.AdminAddr(), "rejects unauthenticated requests", "3 events", "received pings", "the hub noticed the closed stream", "1 hub publishes markers: ", "0 failed, 0 warnings"} {
 		if !strings.Contains(stdout, want) {
 			t.Errorf("no %q in\n%s", want, stdout)
@@ -207,7 +207,6 @@ func TestCheckNextToARunningHub(t *testing.T) {
 	if code != 0 || strings.Contains(stdout+stderr, "secret") {
 		t.Errorf("exit code %d\n%s\n%s", code, stdout, stderr)
 	}
-	os.Unsetenv("USERCAST_HEADER")
 
 	without := redistest.Start(t).URL() // with a hub, each check would wait for its next marker
 	flags[1], here[1] = without, without

@@ -187,6 +187,7 @@ func TestCheckKnowsWhatTheHubSendsToTheApp(t *testing.T) {
 
 // check publishes to a topic that the user is allowed to see.
 func TestCheckPublishesToAnAllowedTopic(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	topics := make(chan string, 1) // of the next responses
 	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -202,8 +203,7 @@ func TestCheckPublishesToAnAllowedTopic(t *testing.T) {
 	defer app.Close()
 	flags := []string{"--auth", "forward", "--auth-cache", "0", "--forward-url", app.URL, "--ping-interval", "50ms"}
 	h := hubtest.Start(t, server, flags...)
-	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "1s", "--url", "http://"+h.PublicAddr()+"/events")
-	t.Setenv("USERCAST_HEADER", "Cookie: session=42")
+	flags = append(flags, "--redis", server.URL(), "--listen", h.PublicAddr(), "--admin-listen", h.AdminAddr(), "--watch", "1s", "--url", "http://"+h.PublicAddr()+"/events", "--header", "Cookie: session=42")
 	for list, want := range map[string]string{"news, chat": "3 events, published", "": "this user is not allowed to see any topic"} {
 		topics <- list
 		stdout, _, code := runCheck(t, flags...)
