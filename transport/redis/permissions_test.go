@@ -107,7 +107,7 @@ func TestMissingPermissionsAreLoggedOnceAndOptional(t *testing.T) {
 	h := start(t, parse(t, "redis://app:secret@"+server.Addr(), ServerOptions{}), func(c *PubSubConfig) {
 		c.PingAfter = 20 * time.Millisecond
 		c.ProbeEvery = 20 * time.Millisecond
-		c.ProbeTimeout = 20 * time.Millisecond
+		c.ProbeTimeout = patience // of a PING, since the probe is not received
 	})
 	h.awaitGeneration(t, 1)
 	missing := map[string]string{
