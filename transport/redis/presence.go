@@ -201,7 +201,7 @@ type presenceRun struct {
 	failed  bool    // one has failed, and the recovery was not logged
 	log     logLimiter
 
-	recorded time.Time // when leases were last extended, or there were none; at first, a lease before the run
+	recorded time.Time // when leases were last extended; at first, a lease before the run
 	from     int64     // see lease.Sweep.From; zero: this run has not removed users yet
 
 	// The leases of all users are extended in turn, one part of the hub's users after another.
@@ -290,7 +290,7 @@ func (r *presenceRun) extendPart(ctx context.Context) {
 	}
 	if len(users) == 0 && parts == hub.UserParts { // there is nothing to extend
 		r.failing[scriptExtend] = false
-		r.setRecorded(true)
+		r.lapsed.Store(0)
 	}
 	r.part = (r.part + parts) % hub.UserParts
 	if r.hurry > 0 {
