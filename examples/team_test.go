@@ -47,7 +47,7 @@ func tryTeam(t *testing.T, s *doctest.Session) {
 		b.hub = s.PublicURL()
 	}
 
-	// The members of the team are told when a user comes online.
+	// The members of the team receive a change when a user comes online.
 	adas := ada.openWith("?event=topic")
 	wantPresence(adas, "ada", true)
 	eves := eve.openWith("?event=topic")
